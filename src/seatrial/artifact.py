@@ -1,0 +1,262 @@
+"""Artifacts: a folder with the model files and one ``manifest.json``, immutable once written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from seatrial.errors import InvalidArtifact, InvalidInput
+from seatrial.structs import decode_json
+
+MANIFEST = "manifest.json"
+SCHEMA: Literal[1] = 1
+
+Resize = Literal["letterbox", "stretch"]
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One input or output of a graph.
+
+    Attributes:
+        name: Tensor name in the graph.
+        dtype: numpy name, for example ``"uint8"``.
+        shape: Sizes; -1 where the graph takes any.
+        layout: One letter a dimension, for example ``"NHWC"``; empty where that says nothing.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    layout: str = ""
+
+
+class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a picture becomes the graph's input. Normalisation is in the graph.
+
+    Attributes:
+        size_hw: Canvas (height, width), pixels.
+        resize: ``letterbox`` keeps the aspect ratio and pads; ``stretch`` fills the canvas.
+        pad_value: Grey level of the padding, 0-255.
+        half_pixel_centers: Where a resized pixel is sampled: at its centre (OpenCV, PIL,
+            PyTorch) or at its corner (TensorFlow 1's ``resize_bilinear``).
+    """
+
+    size_hw: tuple[int, int]
+    resize: Resize
+    pad_value: int = 114
+    half_pixel_centers: bool = True
+
+
+class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of an artifact: path in the folder, sha256 in hex, size in bytes."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the model came from: a URI a person can follow, and the hash of what was taken."""
+
+    uri: str
+    sha256: str
+
+
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The step that made the artifact, its configuration, and the tools' versions."""
+
+    name: str
+    config: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an artifact is; see DESIGN for the nouns.
+
+    Attributes:
+        formats: Format name (``onnx``, ``openvino``) -> file in the folder that an engine opens.
+        precision: Numeric type of the weights in the files, for example ``"f32"``.
+        labels: Class names; ``class_id`` is the index.
+        parent: Digest of the manifest that this artifact was made from, None for an acquired one.
+        metrics: Measured on this very artifact, for example ``{"coco_ap": 0.44}``.
+    """
+
+    schema: Literal[1] = SCHEMA
+    name: str
+    family: str
+    variant: str = ""
+    task: Literal["object-detection"] = "object-detection"
+    formats: dict[str, str]
+    precision: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    licence: str
+    source: Source
+    parent: str | None = None
+    step: Step
+    metrics: dict[str, float] = {}
+    files: tuple[ModelFile, ...] = ()
+
+
+class Artifact:
+    """A verified artifact folder, opened for reading.
+
+    Attributes:
+        path: The folder.
+        manifest: Its decoded manifest.
+        digest: sha256 of ``manifest.json``: names the artifact with all its files, since the
+            manifest holds their hashes.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, digest: str) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.digest = digest
+
+    @classmethod
+    def open(cls, path: Path, *, verify: bool = True) -> Artifact:
+        """Open a folder.
+
+        Args:
+            path: Folder with a ``manifest.json``.
+            verify: Check every file's size and sha256.
+
+        Raises:
+            InvalidArtifact: No manifest, a manifest of another schema, a file that is missing
+                or not the one that was written.
+        """
+        manifest_path = path / MANIFEST
+        try:
+            data = manifest_path.read_bytes()
+        except OSError as error:
+            raise InvalidArtifact(
+                f"{path} is not an artifact: {MANIFEST} cannot be read ({error.strerror})",
+                hint="seatrial models list shows the artifacts in the store",
+            ) from error
+        try:
+            manifest = decode_json(data, Manifest, origin=str(manifest_path))
+        except InvalidInput as error:
+            raise InvalidArtifact(error.message, hint=error.hint) from error
+        artifact = cls(path, manifest, hashlib.sha256(data).hexdigest())
+        if verify:
+            artifact._verify()
+        return artifact
+
+    def file(self, format_name: str) -> Path:
+        """Path of the file that an engine opens for a format.
+
+        Raises:
+            InvalidArtifact: The artifact has no graph in that format.
+        """
+        if format_name not in self.manifest.formats:
+            have = ", ".join(self.manifest.formats)
+            raise InvalidArtifact(
+                f"{self.manifest.name} has no {format_name} graph; it has: {have}",
+                hint=f"choose an engine that reads {have}",
+            )
+        return self.path / self.manifest.formats[format_name]
+
+    def _verify(self) -> None:
+        for entry in self.manifest.files:
+            file = self.path / entry.path
+            if not file.is_file():
+                raise InvalidArtifact(f"{file} is missing", hint="pull or import the model again")
+            if file.stat().st_size != entry.size_bytes or sha256_file(file) != entry.sha256:
+                raise InvalidArtifact(
+                    f"{file} is not the file that the manifest names (size or sha256 differs)",
+                    hint="artifacts are immutable: pull or import the model again",
+                )
+
+
+class Store:
+    """A folder of artifacts, one folder each, named by the artifact.
+
+    Args:
+        root: The folder; made on the first write.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> list[str]:
+        """Names of the artifacts, sorted."""
+        return sorted(p.parent.name for p in self.root.glob(f"*/{MANIFEST}"))
+
+    def open(self, name: str) -> Artifact:
+        """Open an artifact by name.
+
+        Raises:
+            InvalidArtifact: There is none of that name, or it is damaged.
+        """
+        if not (self.root / name / MANIFEST).is_file():
+            have = ", ".join(self.names()) or "nothing yet"
+            raise InvalidArtifact(
+                f"no artifact named {name!r} in {self.root}; it holds: {have}",
+                hint="seatrial models pull NAME, or seatrial models import FILE",
+            )
+        return Artifact.open(self.root / name)
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A scratch folder on the store's file system, removed unless `commit` took it.
+
+        A step that fails or is killed leaves the store as it was.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, folder: Path, manifest: Manifest, *, replace: bool = False) -> Artifact:
+        """Seal a staged folder: hash its files, write the manifest, move it into place.
+
+        Args:
+            folder: From `staging`; every file in it becomes part of the artifact.
+            manifest: Everything but ``files``, which is filled in here.
+            replace: Put it in the place of an artifact of the same name with other content.
+
+        Raises:
+            InvalidInput: The name is taken by an artifact with other content.
+        """
+        entries = tuple(
+            ModelFile(str(p.relative_to(folder)), sha256_file(p), p.stat().st_size)
+            for p in sorted(folder.rglob("*"))
+            if p.is_file()
+        )
+        data = msgspec.json.format(
+            msgspec.json.encode(msgspec.structs.replace(manifest, files=entries)), indent=2
+        )
+        target = self.root / manifest.name
+        if (target / MANIFEST).is_file():
+            if (target / MANIFEST).read_bytes() == data:
+                return Artifact.open(target)
+            if not replace:
+                raise InvalidInput(
+                    f"the store already has another artifact named {manifest.name!r}",
+                    hint="give this one another name (--name), or replace it (--replace)",
+                )
+            retired = Path(tempfile.mkdtemp(prefix=".retired-", dir=self.root))
+            os.rename(target, retired / manifest.name)
+            shutil.rmtree(retired, ignore_errors=True)
+        (folder / MANIFEST).write_bytes(data)
+        folder.chmod(0o755)
+        os.rename(folder, target)
+        return Artifact.open(target)
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,288 @@
+"""Numbers that follow from the measured numbers, kept in the report so that words can cite them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from seatrial.bench.points import Point, Stages
+
+# Names that services give to the same stage.
+INFER = ("infer", "inference", "model")
+QUEUE = ("queue", "queued", "wait")
+IMAGE_WORK = ("decode", "preprocess", "postprocess", "encode")
+
+
+class Thresholds(msgspec.Struct, frozen=True):
+    """From where on a share is called by a name. In the report, so that a reader can disagree.
+
+    Attributes:
+        knee: The knee is the fewest sessions with this share of the best goodput.
+        saturated: Busy share of the cores from which they are the limit.
+        idle: Busy share of the cores under which some were idle.
+        dominant: Share of the work from which one stage dominates.
+        transport: Share of a lone request's latency from which transport is worth a look.
+        client: The client's share of client plus service CPU from which it holds the figure down.
+        noise: Share of the cores that others used from which the machine was not quiet.
+        steal: Share of the cores' time taken by the hypervisor, likewise.
+        balance: Little's law holds if in-flight over sessions is at least this.
+    """
+
+    knee: float = 0.95
+    saturated: float = 0.90
+    idle: float = 0.75
+    dominant: float = 0.5
+    transport: float = 0.25
+    client: float = 0.15
+    noise: float = 0.05
+    steal: float = 0.01
+    balance: float = 0.95
+
+
+class Knee(msgspec.Struct, frozen=True):
+    """Where the scaling curve flattens.
+
+    Attributes:
+        index: Of the point at the knee, in the points of the scaling run.
+        best_index: Of the point with the highest goodput.
+        reached: Sessions beyond the knee were measured, so the curve is seen to flatten.
+        gain: Best goodput over that of the fewest sessions.
+    """
+
+    index: int
+    sessions: int
+    goodput_per_s: float
+    best_index: int
+    best_sessions: int
+    best_goodput_per_s: float
+    last_sessions: int
+    reached: bool
+    gain: float
+
+
+class Saturation(msgspec.Struct, frozen=True):
+    """Who kept the usable cores busy at the best point.
+
+    Attributes:
+        used_share: Service and client over the usable cores.
+        client_share: Client over client plus service.
+        server_cpu_s: Service CPU per good answer, core-seconds.
+        ceiling_per_s: Usable cores over `server_cpu_s`: goodput if the service had them all and
+            lost nothing.
+    """
+
+    used_share: float
+    client_share: float
+    server_cpu_s: float
+    ceiling_per_s: float
+
+
+class Work(msgspec.Struct, frozen=True):
+    """Where the time of an answer went. Shares of work leave the waiting (`queue`) out.
+
+    Attributes:
+        work_ms: The server's total less its queue.
+        infer_share: The engine's share of the work; None where no stage has its name.
+        image_share: Decoding, pre- and postprocessing, encoding.
+        largest: Stage with the largest share of the work.
+        queue_share: Waiting, as a share of the server's total.
+        transport_share: As a share of the client's latency.
+    """
+
+    work_ms: float
+    infer_share: float | None
+    image_share: float
+    largest: str
+    largest_share: float
+    queue_share: float
+    transport_share: float
+
+
+class Queueing(msgspec.Struct, frozen=True):
+    """What the sessions beyond the knee bought.
+
+    Attributes:
+        expected_ms: Latency at the last point by Little's law: sessions over throughput.
+        goodput_gain: Goodput at the last point over that at the knee, less 1.
+    """
+
+    knee_ms: float
+    last_ms: float
+    expected_ms: float
+    latency_factor: float
+    goodput_gain: float
+
+
+class Noise(msgspec.Struct, frozen=True):
+    """The rest of the machine, at its worst over all points; None where it cannot be told."""
+
+    other_share: float | None
+    steal_share: float | None
+
+
+class Failures(msgspec.Struct, frozen=True):
+    """All points together. `share` is of all requests that were brought to an end."""
+
+    requests: int
+    failed: int
+    share: float
+    commonest: str
+
+
+class Analysis(msgspec.Struct, frozen=True):
+    """Everything that the words of a report are derived from, beside the points themselves.
+
+    Attributes:
+        alone: JSON pointer of the point with one request at a time.
+        scaling: JSON pointer of the run with several sessions.
+        alone_busy_share: Busy share of the usable cores with one request at a time (service).
+        balance: Lowest in-flight over sessions of all points, 1 by Little's law.
+    """
+
+    thresholds: Thresholds
+    failures: Failures
+    noise: Noise
+    alone: str | None = None
+    scaling: str | None = None
+    knee: Knee | None = None
+    saturation: Saturation | None = None
+    work_alone: Work | None = None
+    work_best: Work | None = None
+    queueing: Queueing | None = None
+    alone_busy_share: float | None = None
+    balance: float | None = None
+
+
+def analyse(runs: Sequence[tuple[str, Sequence[Point]]], cores: int) -> Analysis:
+    """Derive what follows from the points.
+
+    Args:
+        runs: Scenario name and its points, in the report's order.
+        cores: Usable cores of the machine.
+    """
+    limits = Thresholds()
+    everything = [point for _, points in runs for point in points]
+    alone_path, alone = _alone(runs)
+    scaling_path, points = next(
+        ((f"/runs/{n}", points) for n, (name, points) in enumerate(runs) if name == "scaling"),
+        (None, ()),
+    )
+    knee = find_knee(points, limits.knee)
+    best = points[knee.best_index] if knee else alone
+    return Analysis(
+        thresholds=limits,
+        failures=_failures(everything),
+        noise=_noise(everything, cores),
+        alone=alone_path,
+        scaling=scaling_path,
+        knee=knee,
+        saturation=_saturation(best, cores) if best else None,
+        work_alone=_work(alone.stages) if alone else None,
+        work_best=_work(best.stages) if best else None,
+        queueing=_queueing(points, knee) if knee and knee.reached else None,
+        alone_busy_share=alone.usage.server.utilisation if alone and alone.usage.server else None,
+        balance=min((p.in_flight / p.sessions for p in everything if p.finished), default=None),
+    )
+
+
+def find_knee(points: Sequence[Point], share: float) -> Knee | None:
+    """Fewest sessions that reach `share` of the best goodput; None with less than two points."""
+    useful = [n for n, point in enumerate(points) if point.goodput_per_s > 0]
+    if len(useful) < 2:
+        return None
+    best = max(useful, key=lambda n: points[n].goodput_per_s)
+    index = next(n for n in useful if points[n].goodput_per_s >= share * points[best].goodput_per_s)
+    return Knee(
+        index=index,
+        sessions=points[index].sessions,
+        goodput_per_s=points[index].goodput_per_s,
+        best_index=best,
+        best_sessions=points[best].sessions,
+        best_goodput_per_s=points[best].goodput_per_s,
+        last_sessions=points[-1].sessions,
+        reached=index < useful[-1],
+        gain=points[best].goodput_per_s / points[useful[0]].goodput_per_s,
+    )
+
+
+def _alone(runs: Sequence[tuple[str, Sequence[Point]]]) -> tuple[str | None, Point | None]:
+    # The longer run first: its percentiles have the larger sample.
+    for wanted in ("single-stream", "scaling"):
+        for n, (name, points) in enumerate(runs):
+            for m, point in enumerate(points):
+                if name == wanted and point.sessions == 1 and point.good:
+                    return f"/runs/{n}/points/{m}", point
+    return None, None
+
+
+def _saturation(point: Point, cores: int) -> Saturation | None:
+    server, client = point.usage.server, point.usage.client
+    if server is None or not point.good or server.cpu_s <= 0:
+        return None
+    per_answer_s = server.cpu_s / point.good
+    return Saturation(
+        used_share=(server.busy_cores + client.busy_cores) / cores,
+        client_share=client.cpu_s / (client.cpu_s + server.cpu_s),
+        server_cpu_s=per_answer_s,
+        ceiling_per_s=cores / per_answer_s,
+    )
+
+
+def _work(stages: Stages | None) -> Work | None:
+    if stages is None or not stages.mean_ms:
+        return None
+    working = {name: ms for name, ms in stages.mean_ms.items() if name not in QUEUE}
+    queue_ms = sum(stages.mean_ms.values()) - sum(working.values())
+    work_ms = sum(working.values()) + stages.other_ms
+    if work_ms <= 0 or not working:
+        return None
+    largest = max(working, key=lambda name: working[name])
+    named = [name for name in working if name in INFER]
+    return Work(
+        work_ms=work_ms,
+        infer_share=sum(working[name] for name in named) / work_ms if named else None,
+        image_share=sum(working.get(name, 0.0) for name in IMAGE_WORK) / work_ms,
+        largest=largest,
+        largest_share=working[largest] / work_ms,
+        queue_share=queue_ms / (queue_ms + work_ms),
+        transport_share=stages.transport_ms / stages.latency_ms if stages.latency_ms else 0.0,
+    )
+
+
+def _queueing(points: Sequence[Point], knee: Knee) -> Queueing | None:
+    at_knee, last = points[knee.index], points[-1]
+    if not at_knee.latency.mean_ms or not last.latency.mean_ms or not last.throughput_per_s:
+        return None
+    return Queueing(
+        knee_ms=at_knee.latency.mean_ms,
+        last_ms=last.latency.mean_ms,
+        expected_ms=last.sessions / last.throughput_per_s * 1e3,
+        latency_factor=last.latency.mean_ms / at_knee.latency.mean_ms,
+        goodput_gain=last.goodput_per_s / at_knee.goodput_per_s - 1.0,
+    )
+
+
+def _noise(points: Iterable[Point], cores: int) -> Noise:
+    seen = [point.usage.machine for point in points if point.usage.machine is not None]
+    others = [machine.other_cores / cores for machine in seen if machine.other_cores is not None]
+    return Noise(
+        other_share=max(others, default=None),
+        steal_share=max((machine.steal_share for machine in seen), default=None),
+    )
+
+
+def _failures(points: Iterable[Point]) -> Failures:
+    good = failed = 0
+    kinds: dict[str, int] = {}
+    for point in points:
+        good, failed = good + point.good, failed + point.failed
+        for kind, count in point.errors.items():
+            kinds[kind] = kinds.get(kind, 0) + count
+    requests = good + failed
+    return Failures(
+        requests=requests,
+        failed=failed,
+        share=failed / requests if requests else 0.0,
+        commonest=max(kinds, key=lambda kind: kinds[kind], default=""),
+    )

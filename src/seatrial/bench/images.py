@@ -1,0 +1,195 @@
+"""The pictures that are sent: any folder, sampled by a seed, each one really decoded first."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from seatrial.errors import InvalidDataset
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+# What PIL calls the format -> what goes over the wire. MPO is a JPEG with further pictures in it.
+CONTENT_TYPES = {
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+}
+
+
+class EncodedImage(msgspec.Struct, frozen=True, gc=False):
+    """One file as it lies on disk.
+
+    Attributes:
+        name: Path relative to the folder.
+        data: The encoded bytes, sent as they are.
+        content_type: From the bytes, not from the suffix.
+    """
+
+    name: str
+    data: bytes
+    content_type: str
+    width: int
+    height: int
+
+
+class SkippedFile(msgspec.Struct, frozen=True):
+    """A file with an image suffix that cannot be sent, and why."""
+
+    name: str
+    reason: str
+
+
+class ImagesSummary(msgspec.Struct, frozen=True):
+    """What a report says about the pictures.
+
+    Attributes:
+        found: Files with an image suffix.
+        used: Files that were sent.
+        other_files: Files without an image suffix.
+        limit: Most files that a run keeps in memory.
+        digest: sha256 over names and bytes of the used files, in order: equal digests mean that
+            two reports measured the same pictures.
+    """
+
+    folder: str
+    found: int
+    used: int
+    other_files: int
+    limit: int
+    seed: int
+    bytes_mean: float
+    bytes_min: int
+    bytes_max: int
+    width_min: int
+    width_max: int
+    height_min: int
+    height_max: int
+    megapixels_mean: float
+    content_types: dict[str, int]
+    digest: str
+    skipped: tuple[SkippedFile, ...]
+
+
+class ImageSet(msgspec.Struct, frozen=True):
+    """The pictures of one run, in the order that the seed gave."""
+
+    images: tuple[EncodedImage, ...]
+    summary: ImagesSummary
+
+
+def load_images(folder: Path, *, limit: int = 256, seed: int = 0) -> ImageSet:
+    """Read a seeded sample of a folder; subfolders count.
+
+    Args:
+        folder: Any folder with JPEG, PNG or WebP files, COCO's ``val2017`` for example.
+        limit: Most images kept; they stay in memory while the load runs.
+        seed: Of the sample and its order.
+
+    Raises:
+        InvalidDataset: No such folder, no image in it, or none that can be decoded.
+    """
+    candidates, others = _find(folder)
+    order = random.Random(seed).sample(candidates, len(candidates))
+    images: list[EncodedImage] = []
+    skipped: list[SkippedFile] = []
+    for path in order:
+        if len(images) == limit:
+            break
+        loaded = _read(path, path.relative_to(folder).as_posix())
+        if isinstance(loaded, SkippedFile):
+            skipped.append(loaded)
+        else:
+            images.append(loaded)
+    if not images:
+        raise _nothing_to_send(folder, others, skipped)
+    summary = _summarise(images, tuple(skipped), str(folder), len(candidates), others, limit, seed)
+    return ImageSet(tuple(images), summary)
+
+
+def _find(folder: Path) -> tuple[list[Path], int]:
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise InvalidDataset(f"{folder} {what}", hint="give a folder of JPEG, PNG or WebP files")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    candidates = [path for path in files if path.suffix.lower() in SUFFIXES]
+    return candidates, len(files) - len(candidates)
+
+
+def _read(path: Path, name: str) -> EncodedImage | SkippedFile:
+    import io
+
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        data = path.read_bytes()
+        # A broken header can ask for gigabytes: PIL's warning about it is an error here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                size, kind = image.size, image.format or "unknown"
+    except UnidentifiedImageError:
+        return SkippedFile(name, "empty file" if not data else "not an image")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return SkippedFile(name, "more pixels than is safe to decode")
+    # PIL's decoders raise these, and only these, for damaged data.
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError) as error:
+        return SkippedFile(name, str(error) or type(error).__name__)
+    if kind not in CONTENT_TYPES:
+        return SkippedFile(name, f"a {kind} file, not JPEG, PNG or WebP")
+    return EncodedImage(name, data, CONTENT_TYPES[kind], *size)
+
+
+def _nothing_to_send(folder: Path, others: int, skipped: Sequence[SkippedFile]) -> InvalidDataset:
+    if skipped:
+        first = skipped[0]
+        message = f"none of the {len(skipped)} images in {folder} can be decoded"
+        return InvalidDataset(message, hint=f"the first, {first.name}: {first.reason}")
+    message = f"no image in {folder} ({others} other files)"
+    return InvalidDataset(message, hint=f"accepted: {', '.join(sorted(SUFFIXES))}")
+
+
+def _summarise(
+    images: Sequence[EncodedImage],
+    skipped: tuple[SkippedFile, ...],
+    folder: str,
+    found: int,
+    others: int,
+    limit: int,
+    seed: int,
+) -> ImagesSummary:
+    sizes = [len(image.data) for image in images]
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(image.name.encode("utf-8", "surrogateescape") + b"\0" + image.data)
+    return ImagesSummary(
+        folder=_printable(folder),
+        found=found,
+        used=len(images),
+        other_files=others,
+        limit=limit,
+        seed=seed,
+        bytes_mean=sum(sizes) / len(sizes),
+        bytes_min=min(sizes),
+        bytes_max=max(sizes),
+        width_min=min(image.width for image in images),
+        width_max=max(image.width for image in images),
+        height_min=min(image.height for image in images),
+        height_max=max(image.height for image in images),
+        megapixels_mean=sum(i.width * i.height for i in images) / len(images) / 1e6,
+        content_types=dict(sorted(Counter(image.content_type for image in images).items())),
+        digest=f"sha256:{digest.hexdigest()}",
+        skipped=tuple(SkippedFile(_printable(s.name), s.reason) for s in skipped),
+    )
+
+
+def _printable(name: str) -> str:
+    # A file name may hold bytes that are no text; JSON cannot carry them as they are.
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,80 @@
+"""Finds the processes of a service by the port that it listens on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import msgspec
+import psutil
+
+# Docker's user-space proxy holds the port; the service itself is elsewhere.
+PROXIES = ("docker-proxy", "rootlessport", "slirp4netns", "ssh")
+
+
+class ServiceProcesses(msgspec.Struct, frozen=True):
+    """The process tree of a service, or why it cannot be told.
+
+    Attributes:
+        members: Root-most holders of the listening socket and all that descends from them.
+        unknown: Why there are none; empty where there are some.
+    """
+
+    members: tuple[psutil.Process, ...]
+    unknown: str = ""
+
+
+def find_service(port: int, *, local: bool) -> ServiceProcesses:
+    """Find the tree behind a local TCP port.
+
+    A pre-fork server opens the socket in its arbiter and the workers inherit it, so several
+    processes hold it: the root-most ones are the service, with everything below them.
+    """
+    if not local:
+        return ServiceProcesses((), "the service runs on another machine")
+    holders = {process.pid: process for process in psutil.process_iter() if _holds(process, port)}
+    if not holders:
+        return ServiceProcesses((), f"no process that may be looked at listens on port {port}")
+    roots = [process for process in holders.values() if not _has_ancestor(process, holders)]
+    if any(process.pid == os.getpid() for process in roots):
+        return ServiceProcesses((), "the service runs in the process of the client")
+    proxy = next((name for name in map(_name, roots) if name in PROXIES), None)
+    if proxy is not None:
+        return ServiceProcesses((), f"{proxy} holds port {port}; the service is behind it")
+    return ServiceProcesses(tuple(with_descendants(roots)))
+
+
+def with_descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """The living roots and everything below them, each once, in order of their ids."""
+    tree: dict[int, psutil.Process] = {}
+    for root in roots:
+        try:
+            members = [root, *root.children(recursive=True)]
+        except psutil.Error:
+            continue  # gone between two looks
+        tree.update({process.pid: process for process in members})
+    return [tree[pid] for pid in sorted(tree)]
+
+
+def _holds(process: psutil.Process, port: int) -> bool:
+    try:
+        rows = process.net_connections(kind="tcp")
+    except (psutil.Error, OSError):
+        return False  # another user's process, or gone
+    return any(
+        row.status == psutil.CONN_LISTEN and row.laddr and row.laddr.port == port for row in rows
+    )
+
+
+def _has_ancestor(process: psutil.Process, among: dict[int, psutil.Process]) -> bool:
+    try:
+        return any(parent.pid in among for parent in process.parents())
+    except psutil.Error:
+        return False
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""

@@ -1,0 +1,147 @@
+"""Percentiles that are printed only where the sample can carry them, rates, histograms."""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections.abc import Sequence
+
+import msgspec
+
+CONFIDENCE = 0.99
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
+HISTOGRAM_BINS = 48
+# An axis that reaches the one slowest answer would squeeze all others into a bin or two.
+HISTOGRAM_REACH = 2.5
+
+
+class Percentile(msgspec.Struct, frozen=True):
+    """One percentile of latency with its upper bound.
+
+    Attributes:
+        value_ms: Nearest-rank estimate; None where it must not be printed (see `reason`).
+        upper_ms: The percentile of the whole population is at most this, with a confidence of
+            `CONFIDENCE`; None where failed requests reach that rank: no bound can be given.
+        needed: Smallest sample that this percentile is printed for.
+        reason: Why there is no value; empty where there is one.
+    """
+
+    value_ms: float | None
+    upper_ms: float | None
+    needed: int
+    reason: str = ""
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Latencies of one measured window, milliseconds.
+
+    The moments describe the good answers alone; the percentiles rank failed requests as
+    infinitely late, so a service cannot improve its p99 by refusing its slowest requests.
+    """
+
+    count: int
+    failed: int
+    mean_ms: float | None
+    min_ms: float | None
+    max_ms: float | None
+    stdev_ms: float | None
+    percentiles: dict[str, Percentile]
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """Counts over equal bins; `over` is what lies to the right of the last edge."""
+
+    edges_ms: tuple[float, ...]
+    counts: tuple[int, ...]
+    over: int
+
+
+@functools.cache
+def tail_allowance(count: int, fraction: float, confidence: float = CONFIDENCE) -> int:
+    """How many samples may lie above a bound on a percentile, at most; -1 if none can.
+
+    With q the true percentile, the number of samples above q is binomial with `count` trials
+    and success probability ``1 - fraction``. The (t + 1)-th largest sample lies below q only if
+    at most t samples lie above q, so it bounds q with probability ``1 - P(Binomial <= t)``.
+    Returned is the largest t that keeps ``P(Binomial <= t) <= 1 - confidence``. This is the
+    early-stopping test of MLPerf LoadGen (loadgen/early_stopping.cc, ``odds``), tolerance 0.
+    Samples are taken to be independent.
+    """
+    over, log_under, log_over = 0.0, math.log(fraction), math.log1p(-fraction)
+    allowance = -1
+    for t in range(count + 1):
+        ways = math.lgamma(count + 1) - math.lgamma(t + 1) - math.lgamma(count - t + 1)
+        over += math.exp(ways + (count - t) * log_under + t * log_over)
+        if over > 1.0 - confidence:
+            break
+        allowance = t
+    return allowance
+
+
+@functools.cache
+def samples_needed(fraction: float, confidence: float = CONFIDENCE) -> int:
+    """Smallest sample that a percentile is printed for: 11 at p50, 64 at p90, 662 at p99.
+
+    One sample must be allowed above the bound (t = 1), as in MLPerf LoadGen: with none, the
+    bound would be the slowest answer of all, whatever happened to it.
+    """
+    count = 2
+    while tail_allowance(count, fraction, confidence) < 1:
+        count += 1
+    return count
+
+
+def percentile(ordered_ms: Sequence[float], failed: int, fraction: float) -> Percentile:
+    """Nearest-rank percentile and its upper bound.
+
+    Args:
+        ordered_ms: Latencies of the good answers, ascending, milliseconds.
+        failed: Requests without a good answer; they rank above every latency.
+        fraction: 0.99 for p99.
+    """
+    count, needed = len(ordered_ms) + failed, samples_needed(fraction)
+    if count < needed:
+        return Percentile(None, None, needed, f"{count} requests; {needed} are needed")
+    rank = math.ceil(fraction * count)
+    if rank > len(ordered_ms):
+        return Percentile(None, None, needed, f"{failed} of {count} requests failed")
+    bound = count - tail_allowance(count, fraction)
+    upper = ordered_ms[bound - 1] if bound <= len(ordered_ms) else None
+    return Percentile(ordered_ms[rank - 1], upper, needed)
+
+
+def latency(good_ms: Sequence[float], failed: int = 0) -> Latency:
+    """Summarise the latencies of good answers, with the failed requests counted against them."""
+    ordered = sorted(good_ms)
+    return Latency(
+        count=len(ordered),
+        failed=failed,
+        mean_ms=statistics.fmean(ordered) if ordered else None,
+        min_ms=ordered[0] if ordered else None,
+        max_ms=ordered[-1] if ordered else None,
+        stdev_ms=statistics.stdev(ordered) if len(ordered) > 1 else None,
+        percentiles={name: percentile(ordered, failed, part) for name, part in PERCENTILES.items()},
+    )
+
+
+def rate_per_s(count: int, window_s: float) -> float:
+    """Events per second of wall time; never divided by a sum of latencies."""
+    return count / window_s if window_s > 0 else 0.0
+
+
+def histogram(values_ms: Sequence[float], bins: int = HISTOGRAM_BINS) -> Histogram | None:
+    """Equal bins from the smallest value to the largest, or to `HISTOGRAM_REACH` x the median."""
+    if not values_ms:
+        return None
+    low, median = min(values_ms), statistics.median(values_ms)
+    high = min(max(values_ms), max(median * HISTOGRAM_REACH, low * 1.01))
+    width = (high - low) / bins or 1e-6
+    counts, over = [0] * bins, 0
+    for value in values_ms:
+        if value > high:
+            over += 1
+        else:
+            counts[min(int((value - low) / width), bins - 1)] += 1
+    edges = tuple(low + width * i for i in range(bins + 1))
+    return Histogram(edges_ms=edges, counts=tuple(counts), over=over)

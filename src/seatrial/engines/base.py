@@ -1,0 +1,115 @@
+"""What an engine is. Engines know nothing of images, boxes or HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from numpy.typing import NDArray
+
+from seatrial.artifact import Manifest, TensorSpec
+from seatrial.contract import Precision
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an engine is opened with.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``; an engine that cannot run there raises.
+        precision: Numeric type to compute in.
+        instances: Narrow lanes.
+        threads: Threads of each narrow lane.
+        wide_threads: Threads of the wide lane; 0 for none.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "f32"
+    instances: int = 1
+    threads: int = 1
+    wide_threads: int = 0
+
+
+class Lane(Protocol):
+    """One request at a time through a compiled graph; not thread-safe."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute one request."""
+
+    def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        """Run the graph.
+
+        Args:
+            feeds: Input name -> array, C-contiguous, of the dtype and shape in `Engine.inputs`.
+
+        Returns:
+            Output name -> array. Valid until the lane's next call: copy what must outlive it.
+        """
+
+
+class Engine(Protocol):
+    """One compiled graph, as a set of lanes.
+
+    Narrow lanes run side by side, each on its own threads: the layout with the most throughput.
+    The wide lane takes all threads for one request: the layout with the least latency. They
+    share the cores, so the wide lane and a narrow lane must not run at the same time; see
+    `seatrial.engines.lanes`.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in the engine table."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs, as the runtime reports it; not what was asked for."""
+
+    @property
+    def precision(self) -> str:
+        """What it computes in, as the runtime reports it; not what was asked for."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs of the graph."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Outputs of the graph."""
+
+    @property
+    def narrow(self) -> tuple[Lane, ...]:
+        """The narrow lanes, at least one."""
+
+    @property
+    def wide(self) -> Lane | None:
+        """The wide lane, where one was asked for."""
+
+    def properties(self) -> dict[str, str]:
+        """What the runtime says of itself: version, threads, streams; for reports."""
+
+    def close(self) -> None:
+        """Release the graph."""
+
+
+class EngineFactory(Protocol):
+    """What the engine table points to."""
+
+    formats: tuple[str, ...]  # keys of Manifest.formats that it reads, the best first
+
+    def __call__(self, model: Path, manifest: Manifest, config: EngineConfig) -> Engine:
+        """Compile a model file.
+
+        Args:
+            model: File of one of `formats`.
+            manifest: Names, dtypes and shapes of the graph's inputs and outputs.
+            config: Device, precision, lanes.
+
+        Raises:
+            MissingExtra: The runtime is not installed.
+            DeviceUnavailable: It cannot run on the device or in the precision asked for.
+            InvalidArtifact: The runtime does not read the file.
+        """

@@ -1,0 +1,56 @@
+"""An engine that does no work: for measuring everything but the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.artifact import Manifest, TensorSpec
+from seatrial.engines.base import Arrays, EngineConfig, Lane
+from seatrial.errors import DeviceUnavailable
+
+
+class NullLane:
+    """Answers with zeros, the same arrays each time."""
+
+    def __init__(self, threads: int, outputs: tuple[TensorSpec, ...]) -> None:
+        self.threads = threads
+        self._answer: dict[str, NDArray[Any]] = {
+            spec.name: np.zeros([1 if size < 0 else size for size in spec.shape], spec.dtype)
+            for spec in outputs
+        }
+
+    def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        """Return zeros of the graph's output shapes: no detections."""
+        return self._answer
+
+
+class NullEngine:
+    """Takes the inputs and outputs of an artifact and computes nothing."""
+
+    formats: ClassVar[tuple[str, ...]] = ("onnx", "openvino")
+    name = "null"
+    device = "cpu"
+    precision = "none"
+
+    def __init__(self, model: Path, manifest: Manifest, config: EngineConfig) -> None:
+        if config.device != "cpu":
+            raise DeviceUnavailable(f"the null engine runs on cpu, not on {config.device}")
+        self.inputs = manifest.inputs
+        self.outputs = manifest.outputs
+        self.narrow: tuple[Lane, ...] = tuple(
+            NullLane(config.threads, self.outputs) for _ in range(config.instances)
+        )
+        self.wide: Lane | None = (
+            NullLane(config.wide_threads, self.outputs) if config.wide_threads else None
+        )
+
+    def properties(self) -> dict[str, str]:
+        """See `Engine.properties`."""
+        return {"note": "computes nothing; answers with zeros"}
+
+    def close(self) -> None:
+        """Nothing to release."""

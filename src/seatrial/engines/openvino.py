@@ -1,0 +1,136 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from seatrial.artifact import Manifest, TensorSpec
+from seatrial.engines.base import Arrays, EngineConfig, Lane
+from seatrial.errors import DeviceUnavailable, InvalidArtifact
+from seatrial.extras import require
+
+DEVICES = {"cpu": "CPU"}
+PRECISION_NAMES = {"f32": "f32", "bf16": "bf16", "f16": "f16"}
+
+
+class OpenVinoLane:
+    """One infer request of a compiled model."""
+
+    def __init__(self, request: Any, threads: int, outputs: tuple[TensorSpec, ...]) -> None:
+        self.threads = threads
+        self._request = request
+        self._names = [spec.name for spec in outputs]
+
+    def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        """See `seatrial.engines.base.Lane.infer`."""
+        # Shared both ways: no copy of 1.2 MB in or 2.8 MB out. The caller keeps to Lane's rule.
+        results = self._request.infer(dict(feeds), share_inputs=True, share_outputs=True)
+        return {name: results[index] for index, name in enumerate(self._names)}
+
+
+class OpenVinoEngine:
+    """A graph compiled by OpenVINO: once for the narrow lanes, once more for the wide one."""
+
+    formats: ClassVar[tuple[str, ...]] = ("openvino", "onnx")
+    name = "openvino"
+
+    def __init__(self, model: Path, manifest: Manifest, config: EngineConfig) -> None:
+        """See `seatrial.engines.base.EngineFactory`."""
+        ov = require("openvino", extra="openvino", purpose="the openvino engine")
+        core = ov.Core()
+        _check_device(core, config)
+        try:
+            graph = core.read_model(model)
+        except RuntimeError as error:
+            raise InvalidArtifact(
+                f"OpenVINO does not read {model}: {_first_line(error)}"
+            ) from error
+        self.inputs = manifest.inputs
+        self.outputs = manifest.outputs
+        graph.reshape({spec.name: _batch_of_one(spec.shape) for spec in self.inputs})
+        narrow = _compile(core, graph, config, config.instances, config.threads)
+        self.narrow: tuple[Lane, ...] = tuple(
+            OpenVinoLane(narrow.create_infer_request(), config.threads, self.outputs)
+            for _ in range(config.instances)
+        )
+        self.wide: Lane | None = None
+        if config.wide_threads:
+            wide = _compile(core, graph, config, 1, config.wide_threads)
+            self.wide = OpenVinoLane(wide.create_infer_request(), config.wide_threads, self.outputs)
+        self.device = str(narrow.get_property("EXECUTION_DEVICES")[0]).lower()
+        self.precision = _precision(narrow)
+        self._properties = {
+            "version": str(ov.get_version()),
+            "full_device_name": str(core.get_property("CPU", "FULL_DEVICE_NAME")),
+            "num_streams": str(narrow.get_property("NUM_STREAMS")),
+            "inference_num_threads": str(narrow.get_property("INFERENCE_NUM_THREADS")),
+            "enable_cpu_pinning": str(narrow.get_property("ENABLE_CPU_PINNING")),
+        }
+
+    def properties(self) -> dict[str, str]:
+        """See `seatrial.engines.base.Engine.properties`."""
+        return self._properties
+
+    def close(self) -> None:
+        """See `seatrial.engines.base.Engine.close`."""
+        self.narrow = ()
+        self.wide = None
+
+
+def _check_device(core: Any, config: EngineConfig) -> None:
+    if config.device not in DEVICES or DEVICES[config.device] not in core.available_devices:
+        have = ", ".join(core.available_devices) or "none"
+        raise DeviceUnavailable(
+            f"the openvino engine cannot run on {config.device!r}; OpenVINO sees: {have}",
+            hint="use --device cpu, or another engine for a GPU",
+        )
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if config.precision == "bf16" and "BF16" not in able:
+        raise DeviceUnavailable(
+            f"this CPU has no bf16 arithmetic that OpenVINO uses (it has: {', '.join(able)})",
+            hint="use --precision f32",
+        )
+    if config.precision == "f16" and "FP16" not in able:
+        raise DeviceUnavailable(
+            f"this CPU has no f16 arithmetic that OpenVINO uses (it has: {', '.join(able)})",
+            hint="use --precision bf16 or f32",
+        )
+
+
+def _compile(core: Any, graph: Any, config: EngineConfig, streams: int, threads: int) -> Any:
+    settings = {
+        # Without the hint OpenVINO takes bf16 wherever the CPU has it.
+        "INFERENCE_PRECISION_HINT": PRECISION_NAMES[config.precision],
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": streams * threads,
+        "ENABLE_CPU_PINNING": False,
+    }
+    try:
+        compiled = core.compile_model(graph, DEVICES[config.device], settings)
+    except RuntimeError as error:
+        raise InvalidArtifact(
+            f"OpenVINO does not compile the graph: {_first_line(error)}"
+        ) from error
+    got = _precision(compiled)
+    if got != config.precision:
+        raise DeviceUnavailable(
+            f"OpenVINO was asked for {config.precision} and runs {got}",
+            hint=f"use --precision {got}",
+        )
+    return compiled
+
+
+def _precision(compiled: Any) -> str:
+    return str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+
+
+def _batch_of_one(shape: tuple[int, ...]) -> list[int]:
+    return [1, *shape[1:]] if shape[:1] == (-1,) else list(shape)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if not line.startswith("Exception")), lines[0])

@@ -1,0 +1,71 @@
+"""The table of engines. A new one is a new file and a line here."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from seatrial.artifact import Artifact
+from seatrial.contract import Layout, Precision
+from seatrial.engines.base import Engine, EngineConfig, EngineFactory
+from seatrial.errors import InvalidConfig
+
+ENGINES = {
+    "openvino": "seatrial.engines.openvino:OpenVinoEngine",
+    "onnxruntime": "seatrial.engines.onnxruntime:OnnxRuntimeEngine",
+    "null": "seatrial.engines.null:NullEngine",
+}
+
+
+def engine_class(name: str) -> EngineFactory:
+    """Import an engine by its name in the table; loads no runtime.
+
+    Raises:
+        InvalidConfig: No such engine.
+    """
+    if name not in ENGINES:
+        raise InvalidConfig(f"unknown engine {name!r}", hint=f"known engines: {', '.join(ENGINES)}")
+    module, _, attribute = ENGINES[name].partition(":")
+    return cast(EngineFactory, getattr(importlib.import_module(module), attribute))
+
+
+def open_engine(artifact: Artifact, name: str, config: EngineConfig) -> Engine:
+    """Compile an artifact's graph.
+
+    The first of the engine's formats that the artifact has is taken.
+
+    Raises:
+        InvalidConfig: No such engine.
+        MissingExtra, DeviceUnavailable, InvalidArtifact: See `EngineFactory.__call__`.
+    """
+    factory = engine_class(name)
+    have = artifact.manifest.formats
+    chosen = next((f for f in factory.formats if f in have), factory.formats[0])
+    return factory(artifact.file(chosen), artifact.manifest, config)
+
+
+def resolve_layout(
+    layout: Layout, *, device: str, precision: Precision, cores: int
+) -> tuple[int, EngineConfig]:
+    """Fill in what a deployment left open, from the cores that may be used.
+
+    One thread per narrow lane has the most throughput on a CPU: there is no barrier between
+    threads to wait at. One process feeds up to eight cores; beyond, Python's lock on the
+    request path would become the limit, so the cores are shared out to more processes.
+
+    Args:
+        layout: From the deployment.
+        device: For the engine.
+        precision: For the engine.
+        cores: See `seatrial.hardware.usable_cores`.
+
+    Returns:
+        Number of server processes, and the configuration of the engine in each.
+    """
+    workers = layout.workers or max(1, -(-cores // 8))
+    share = max(1, cores // workers)
+    threads = layout.threads or (max(1, share // layout.instances) if layout.instances else 1)
+    instances = layout.instances or max(1, share // threads)
+    # A wide lane that is no wider than the narrow ones would be a second copy for nothing.
+    wide_threads = share if layout.wide and share > threads else 0
+    return workers, EngineConfig(device, precision, instances, threads, wide_threads)

@@ -1,0 +1,1 @@
+"""Model families: what their files look like and what their outputs mean."""

@@ -1,0 +1,1 @@
+"""Cold path: from one artifact to the next."""

@@ -1,0 +1,1 @@
+"""Hot path: from the bytes of a picture to the bytes of an answer."""

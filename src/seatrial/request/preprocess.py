@@ -1,0 +1,135 @@
+"""Fitting a picture into the model's canvas, and mapping boxes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.artifact import Preprocessing
+from seatrial.errors import InvalidImage
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """Where a source picture lies on the model's canvas.
+
+    Attributes:
+        source_hw: Source (height, width), pixels.
+        size_hw: Canvas (height, width), pixels.
+        scale_xy: Canvas pixels per source pixel, (x, y).
+        pad_xy: Left and top padding, canvas pixels.
+    """
+
+    source_hw: tuple[int, int]
+    size_hw: tuple[int, int]
+    scale_xy: tuple[float, float]
+    pad_xy: tuple[int, int]
+
+    def to_source(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map boxes from canvas to source pixels and clip them to the picture.
+
+        Args:
+            xyxy: (N, 4) float32, canvas pixels.
+
+        Returns:
+            (N, 4) float32, source pixels.
+        """
+        height, width = self.source_hw
+        shift = np.array(self.pad_xy * 2, np.float32)
+        scale = np.array(self.scale_xy * 2, np.float32)
+        limit = np.array([width, height] * 2, np.float32)
+        clipped: NDArray[np.float32] = np.clip((xyxy - shift) / scale, 0.0, limit)
+        return clipped
+
+
+def fit(image: NDArray[np.uint8], preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], Canvas]:
+    """Fit a picture into the canvas that an artifact asks for.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, 0-255.
+        preprocessing: From the manifest.
+
+    Returns:
+        (1, size_h, size_w, 3) uint8 RGB, C-contiguous, and where the picture lies on it.
+
+    Raises:
+        InvalidImage: `image` is not (H, W, 3) uint8 with at least one pixel.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise InvalidImage(f"a picture must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    if preprocessing.resize == "letterbox":
+        canvas, where = letterbox(image, preprocessing.size_hw, preprocessing.pad_value)
+    else:
+        canvas, where = stretch(
+            image, preprocessing.size_hw, half_pixel_centers=preprocessing.half_pixel_centers
+        )
+    return canvas[np.newaxis], where
+
+
+def letterbox(
+    image: NDArray[np.uint8], size_hw: tuple[int, int], pad_value: int = 114
+) -> tuple[NDArray[np.uint8], Canvas]:
+    """Fit a picture into the canvas, keeping its aspect ratio; centred, padded with grey.
+
+    Rounds as Ultralytics' ``LetterBox`` (``auto=False``) and ``scale_boxes`` do, to the pixel.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        size_hw: Canvas (height, width), pixels.
+        pad_value: Grey level of the padding.
+
+    Returns:
+        (size_h, size_w, 3) uint8 RGB and where the picture lies on it.
+    """
+    (source_h, source_w), (size_h, size_w) = image.shape[:2], size_hw
+    gain = min(size_h / source_h, size_w / source_w)
+    inner_w = max(1, round(source_w * gain))
+    inner_h = max(1, round(source_h * gain))
+    left = round((size_w - inner_w) / 2 - 0.1)
+    top = round((size_h - inner_h) / 2 - 0.1)
+    canvas = np.empty((size_h, size_w, 3), np.uint8)
+    # Only the bars are filled: a full fill would write every pixel twice.
+    canvas[:top] = pad_value
+    canvas[top + inner_h :] = pad_value
+    canvas[top : top + inner_h, :left] = pad_value
+    canvas[top : top + inner_h, left + inner_w :] = pad_value
+    inner = canvas[top : top + inner_h, left : left + inner_w]
+    if (inner_h, inner_w) == (source_h, source_w):
+        inner[:] = image
+    else:
+        inner[:] = cv2.resize(image, (inner_w, inner_h), interpolation=cv2.INTER_LINEAR)
+    return canvas, Canvas((source_h, source_w), size_hw, (gain, gain), (left, top))
+
+
+def stretch(
+    image: NDArray[np.uint8], size_hw: tuple[int, int], *, half_pixel_centers: bool = True
+) -> tuple[NDArray[np.uint8], Canvas]:
+    """Resize a picture to the canvas, each axis by its own factor.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        size_hw: Canvas (height, width), pixels.
+        half_pixel_centers: False samples at pixel corners, as TensorFlow 1's
+            ``resize_bilinear(align_corners=False)`` does: output x reads source x * W / size_w.
+
+    Returns:
+        (size_h, size_w, 3) uint8 RGB and where the picture lies on it (everywhere).
+    """
+    (source_h, source_w), (size_h, size_w) = image.shape[:2], size_hw
+    scale_x, scale_y = size_w / source_w, size_h / source_h
+    if half_pixel_centers:
+        canvas = cv2.resize(image, (size_w, size_h), interpolation=cv2.INTER_LINEAR)
+    else:
+        matrix = np.array([[1 / scale_x, 0, 0], [0, 1 / scale_y, 0]], np.float64)
+        canvas = cv2.warpAffine(
+            image,
+            matrix,
+            (size_w, size_h),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    result: NDArray[np.uint8] = np.ascontiguousarray(canvas, dtype=np.uint8)
+    return result, Canvas((source_h, source_w), size_hw, (scale_x, scale_y), (0, 0))

@@ -1,0 +1,178 @@
+"""The HTTP interface, as an ASGI application that any server can run.
+
+POST /detect       a picture -> boxes as JSON
+POST /detect.jpg   a picture -> the picture with the boxes drawn
+GET  /model        what is being served
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from seatrial.contract import Detection
+from seatrial.errors import InvalidInput, SeatrialError
+from seatrial.request.detector import Result
+from seatrial.request.response import annotated_jpeg, answer
+from seatrial.serve.body import read_image
+from seatrial.serve.dispatch import Disconnected, Dispatcher
+from seatrial.serve.metrics import RequestMetrics
+
+CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody reads the response, the log and metrics do
+
+
+class Service(msgspec.Struct, frozen=True):
+    """What a running process serves from.
+
+    Attributes:
+        dispatcher: Takes requests.
+        detection: Thresholds where a request names none.
+        description: The JSON of ``GET /model``.
+        metrics: Where requests are counted.
+    """
+
+    dispatcher: Dispatcher
+    detection: Detection
+    description: dict[str, Any]
+    metrics: RequestMetrics
+
+
+def create_app(open_service: Callable[[], Service]) -> Starlette:
+    """The application.
+
+    Args:
+        open_service: Called at start-up, before the first request; compiles and warms up.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.service = open_service()
+        try:
+            yield
+        finally:
+            app.state.service.dispatcher.close()
+
+    return Starlette(
+        routes=[
+            Route("/detect", _detect_json, methods=["POST"]),
+            Route("/detect.jpg", _detect_jpeg, methods=["POST"]),
+            Route("/model", _model, methods=["GET"]),
+        ],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _http_error},
+    )
+
+
+async def _detect_json(request: Request) -> Response:
+    service: Service = request.app.state.service
+    labels = service.dispatcher.detector.artifact.manifest.labels
+
+    def finish(result: Result, timing_ms: Mapping[str, float]) -> bytes:
+        return msgspec.json.encode(answer(result, labels, timing_ms))
+
+    return await _detect(request, service, finish, "application/json")
+
+
+async def _detect_jpeg(request: Request) -> Response:
+    service: Service = request.app.state.service
+    labels = service.dispatcher.detector.artifact.manifest.labels
+
+    def finish(result: Result, timing_ms: Mapping[str, float]) -> bytes:
+        return annotated_jpeg(result.image, result.detections, labels)
+
+    return await _detect(request, service, finish, "image/jpeg")
+
+
+async def _detect(
+    request: Request,
+    service: Service,
+    encode: Callable[[Result, Mapping[str, float]], bytes],
+    media_type: str,
+) -> Response:
+    start = time.perf_counter()
+    route = request.url.path
+    try:
+        options = detection_options(request.query_params, service.detection)
+        limits = service.dispatcher.limits
+        data = await read_image(request, limits.body_bytes)
+        received = time.perf_counter()
+
+        def finish(result: Result) -> tuple[bytes, dict[str, float]]:
+            # The pool's own queue is waiting too: all that is not work or receiving.
+            work_ms = sum(result.stages_ms.values())
+            total_ms = 1e3 * (time.perf_counter() - start)
+            receive_ms = 1e3 * (received - start)
+            pool_ms = max(0.0, total_ms - receive_ms - work_ms)
+            stages = dict(result.stages_ms, queue=result.stages_ms["queue"] + pool_ms)
+            timing_ms = {"receive": receive_ms, **stages, "total": total_ms}
+            service.metrics.observe(timing_ms, len(result.detections), result.lane_threads)
+            return encode(result, timing_ms), timing_ms
+
+        body, timing_ms = await service.dispatcher.run(data, options, finish, request.receive)
+    except SeatrialError as error:
+        service.metrics.requests.labels(route, error.http_status).inc()
+        return error_response(error)
+    except (Disconnected, ClientDisconnect):
+        service.metrics.requests.labels(route, CLIENT_CLOSED_REQUEST).inc()
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    service.metrics.requests.labels(route, 200).inc()
+    return Response(
+        body, media_type=media_type, headers={"Server-Timing": _server_timing(timing_ms)}
+    )
+
+
+async def _model(request: Request) -> Response:
+    service: Service = request.app.state.service
+    return Response(msgspec.json.encode(service.description), media_type="application/json")
+
+
+def detection_options(query: Mapping[str, str], default: Detection) -> Detection:
+    """Thresholds of one request: the deployment's, with what the query names.
+
+    Raises:
+        InvalidInput: An unknown parameter or a value out of range.
+    """
+    if not query:
+        return default
+    try:
+        return msgspec.convert(
+            {**msgspec.structs.asdict(default), **query}, Detection, strict=False
+        )
+    except msgspec.ValidationError as error:
+        raise InvalidInput(
+            f"query: {error}",
+            hint=f"known parameters: {', '.join(Detection.__struct_fields__)}",
+        ) from error
+
+
+def error_response(error: SeatrialError) -> Response:
+    """An error as JSON, with the status of its kind."""
+    body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+    headers = {"Retry-After": "1"} if error.http_status == 503 else {}
+    return Response(
+        msgspec.json.encode(body), error.http_status, headers, media_type="application/json"
+    )
+
+
+async def _http_error(request: Request, error: Any) -> Response:
+    body = {"error": {"code": f"Http{error.status_code}", "message": error.detail, "hint": ""}}
+    return Response(
+        msgspec.json.encode(body),
+        error.status_code,
+        dict(error.headers or {}),
+        media_type="application/json",
+    )
+
+
+def _server_timing(timing_ms: Mapping[str, float]) -> str:
+    """W3C Server Timing: what browsers' developer tools show."""
+    return ", ".join(f"{stage};dur={value:.3f}" for stage, value in timing_ms.items())

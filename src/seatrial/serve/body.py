@@ -1,0 +1,121 @@
+"""Reading a request's picture: a raw body or a multipart field, never more than the limit."""
+
+from __future__ import annotations
+
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from seatrial.errors import InputTooLarge, InvalidInput
+
+FIELD = "image"
+# Boundary lines and part headers around the picture.
+MULTIPART_OVERHEAD_BYTES = 8 * 1024
+
+
+async def read_image(request: Request, limit_bytes: int) -> bytes | bytearray:
+    """The encoded picture of a request.
+
+    Args:
+        request: ``image/*`` (or no type, or octet-stream) with the file as its body, or
+            ``multipart/form-data`` with the file in the field ``image``.
+        limit_bytes: Largest picture. A declared length over it is refused unread; an undeclared
+            one as soon as it is passed.
+
+    Raises:
+        InputTooLarge: Over the limit.
+        InvalidInput: Empty, malformed, without the field, or of another content type.
+        ClientDisconnect: The client went away while sending.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind == b"multipart/form-data":
+        boundary = options.get(b"boundary")
+        if not boundary:
+            raise InvalidInput("multipart/form-data without a boundary")
+        body = await _read(request, limit_bytes + MULTIPART_OVERHEAD_BYTES)
+        image: bytes | bytearray = _field(body, boundary)
+        if len(image) > limit_bytes:
+            raise _too_large(limit_bytes)
+    elif kind in (b"", b"application/octet-stream") or kind.startswith(b"image/"):
+        image = await _read(request, limit_bytes)
+    else:
+        raise InvalidInput(
+            f"content type {kind.decode('latin-1')!r} is not taken",
+            hint=f"send the file as an image/* body, or as multipart/form-data field {FIELD!r}",
+        )
+    if not image:
+        raise InvalidInput("the image is empty (0 bytes)")
+    return image
+
+
+async def _read(request: Request, limit_bytes: int) -> bytearray:
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit_bytes:
+        raise _too_large(limit_bytes)
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) + len(chunk) > limit_bytes:
+            raise _too_large(limit_bytes)
+        body += chunk
+    return body
+
+
+def _too_large(limit_bytes: int) -> InputTooLarge:
+    return InputTooLarge(
+        f"the request is over the limit of {limit_bytes} bytes",
+        hint="send a smaller file, or raise limits.body_bytes",
+    )
+
+
+def _field(body: bytearray, boundary: bytes) -> bytes:
+    """Content of the form's field ``image``."""
+    parts: list[tuple[str, bytearray]] = []
+    header = {"name": b"", "value": b""}
+
+    def on_part_begin() -> None:
+        parts.append(("", bytearray()))
+
+    def on_header_field(data: bytes, start: int, end: int) -> None:
+        header["name"] += data[start:end]
+
+    def on_header_value(data: bytes, start: int, end: int) -> None:
+        header["value"] += data[start:end]
+
+    def on_header_end() -> None:
+        if header["name"].lower() == b"content-disposition":
+            name = parse_options_header(header["value"])[1].get(b"name", b"")
+            parts[-1] = (name.decode("utf-8", "replace"), parts[-1][1])
+        header.update(name=b"", value=b"")
+
+    def on_part_data(data: bytes, start: int, end: int) -> None:
+        parts[-1][1].extend(memoryview(data)[start:end])
+
+    ended: list[bool] = []
+    parser = MultipartParser(
+        boundary,
+        {
+            "on_part_begin": on_part_begin,
+            "on_header_field": on_header_field,
+            "on_header_value": on_header_value,
+            "on_header_end": on_header_end,
+            "on_part_data": on_part_data,
+            "on_end": lambda: ended.append(True),
+        },
+    )
+    try:
+        parser.write(bytes(body))
+        parser.finalize()
+    except MultipartParseError as error:
+        raise InvalidInput(f"the multipart body is malformed: {error}") from error
+    if not ended:
+        raise InvalidInput("the multipart body is cut off: its last boundary is missing")
+    names = [name for name, _ in parts]
+    if FIELD not in names:
+        raise InvalidInput(
+            f"no form field {FIELD!r}; the form has: {', '.join(map(repr, names)) or 'none'}",
+            hint=f"name the field {FIELD!r}, for example: curl -F {FIELD}=@photo.jpg",
+        )
+    return bytes(parts[names.index(FIELD)][1])
+
+
+__all__ = ["ClientDisconnect", "read_image"]

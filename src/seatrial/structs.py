@@ -1,0 +1,75 @@
+"""Decoding of configuration into frozen structs, with errors a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import msgspec
+
+from seatrial.errors import InvalidConfig
+
+T = TypeVar("T")
+_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$(?P<path>[^`]*)`)?")
+
+
+def decode_toml(data: bytes, kind: type[T], *, origin: str) -> T:
+    """Decode TOML into a struct; an unknown key is an error that names the nearest one.
+
+    Args:
+        data: The TOML document.
+        kind: A msgspec struct class with ``forbid_unknown_fields``.
+        origin: The file's name, for the error.
+
+    Raises:
+        InvalidConfig: Not TOML, an unknown key, or a value of the wrong type or range.
+    """
+    try:
+        return msgspec.toml.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _explain(error, kind, origin) from error
+
+
+def decode_json(data: bytes, kind: type[T], *, origin: str) -> T:
+    """Decode JSON into a struct; same rules and errors as `decode_toml`."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _explain(error, kind, origin) from error
+
+
+def read_toml(path: Path, kind: type[T]) -> T:
+    """Read a TOML file into a struct; see `decode_toml`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from error
+    return decode_toml(data, kind, origin=str(path))
+
+
+def _explain(error: Exception, kind: type[Any], origin: str) -> InvalidConfig:
+    unknown = _UNKNOWN.search(str(error))
+    if unknown is None:
+        return InvalidConfig(f"{origin}: {error}")
+    path = [part for part in (unknown["path"] or "").split(".") if part]
+    known = _fields_at(kind, path)
+    nearest = difflib.get_close_matches(unknown["field"], known, n=1, cutoff=0.5)
+    key = ".".join([*path, unknown["field"]])
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
+    return InvalidConfig(f"{origin}: unknown key {key!r}", hint=hint)
+
+
+def _fields_at(kind: Any, path: list[str]) -> list[str]:
+    for part in path:
+        field = next((f for f in msgspec.structs.fields(kind) if f.encode_name == part), None)
+        if field is None:
+            return []
+        kind = next(
+            (t for t in (field.type, *get_args(field.type)) if hasattr(t, "__struct_fields__")),
+            None,
+        )
+        if kind is None:
+            return []
+    return [f.encode_name for f in msgspec.structs.fields(kind)]
