@@ -105,3 +105,8 @@ def cpu() -> Cpu:
         quota_cores=cgroup_quota_cores(),
         features=tuple(name for name in FEATURES if name in flags),
     )
+
+
+def memory_total_bytes() -> int:
+    """Memory of the machine; a cgroup may allow less."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

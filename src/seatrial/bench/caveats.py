@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seatrial.bench.facts import Facts
-from seatrial.bench.formats import percent, sessions
+from seatrial.bench.formats import files, percent, sessions
 from seatrial.bench.results import Finding
 
 # Under as many pictures a service that keeps answers would be flattered.
@@ -32,12 +32,12 @@ def failures(facts: Facts) -> Finding | None:
         "failures",
         "caveat",
         "bad" if seen.share >= 0.01 else "warn",
-        "{failed} of {requests} requests failed ({share}), most of them by {kind}. They count "
+        "{failed} of {requests} requests failed ({share}), most of them by {error}. They count "
         "against goodput and rank as infinitely late in the percentiles.",
         failed=facts.quote("/analysis/failures/failed"),
         requests=facts.quote("/analysis/failures/requests"),
         share=facts.quote("/analysis/failures/share", percent),
-        kind=facts.quote("/analysis/failures/commonest"),
+        error=facts.quote("/analysis/failures/commonest"),
     )
 
 
@@ -104,12 +104,13 @@ def unprinted_percentiles(facts: Facts) -> Finding | None:
     ]
     if not missing:
         return None
-    where = f"{path}/latency/percentiles/{missing[0]}"
+    # The highest one needs the most: its reason covers the others.
+    where = f"{path}/latency/percentiles/{missing[-1]}"
     return facts.say(
         "unprinted-percentiles",
         "caveat",
         "info",
-        f"{missing[0]} of the lone requests is not printed: {{reason}}.",
+        f"Not printed for lone requests: {' and '.join(missing)} ({{reason}}).",
         reason=facts.quote(f"{where}/reason"),
     )
 
@@ -122,9 +123,9 @@ def skipped_images(facts: Facts) -> Finding | None:
         "skipped-images",
         "caveat",
         "warn",
-        "{files} could not be decoded and were left out, {first} ({reason}) among them; "
-        "the whole list stands under Images.",
-        files=facts.quote("/images/skipped", lambda rows: f"{len(rows)} image file(s)"),
+        "{files} that cannot be decoded were left out, the first being {first} ({reason}); the "
+        "whole list stands under Images.",
+        files=facts.quote("/images/skipped_count", files),
         first=facts.quote("/images/skipped/0/name"),
         reason=facts.quote("/images/skipped/0/reason"),
     )
@@ -138,9 +139,9 @@ def few_images(facts: Facts) -> Finding | None:
         "few-images",
         "caveat",
         "info",
-        "Only {used} different image(s) were sent, again and again: a service or proxy that keeps "
+        "Only {used} were sent, again and again: a service or proxy that keeps "
         "answers would look faster than it is.",
-        used=facts.quote("/images/used"),
+        used=facts.quote("/images/used", files),
     )
 
 

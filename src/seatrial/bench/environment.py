@@ -12,7 +12,7 @@ import psutil
 from seatrial import hardware
 from seatrial.bench.processes import ServiceProcesses
 
-CLIENT_PACKAGES = ("seatrial", "aiohttp", "uvloop", "msgspec", "numpy", "pillow", "psutil")
+CLIENT_PACKAGES = ("seatrial", "aiohttp", "uvloop", "msgspec", "pillow", "psutil")
 
 
 class ServerProcess(msgspec.Struct, frozen=True):

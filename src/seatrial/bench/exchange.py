@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from time import perf_counter_ns
 from typing import Any
 
@@ -107,7 +106,7 @@ async def read_error(http: aiohttp.ClientSession, url: URL, body: Body) -> str:
     try:
         async with http.post(url, data=body.data, headers=body.headers) as response:
             payload = await response.read()
-    except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return str(error) or type(error).__name__
     try:
         return str(msgspec.json.decode(payload)["error"]["message"])

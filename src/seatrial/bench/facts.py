@@ -45,6 +45,7 @@ class Facts:
         kind: Literal["headline", "caveat", "explanation", "advice"],
         severity: Literal["good", "info", "warn", "bad"],
         template: str,
+        /,
         **quotes: Evidence,
     ) -> Finding:
         """Fill a template; every quote becomes evidence of the finding."""

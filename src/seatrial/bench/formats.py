@@ -70,6 +70,11 @@ def sessions(count: int) -> str:
     return f"{count} session" if count == 1 else f"{count} sessions"
 
 
+def files(count: int) -> str:
+    """``1 image file``, ``3 image files``."""
+    return f"{count} image file" if count == 1 else f"{count} image files"
+
+
 def optional(value: float | None, form: Callable[[float], str]) -> str:
     """The formatted value, or a dash where there is none."""
     return MISSING if value is None else form(value)

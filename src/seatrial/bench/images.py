@@ -74,6 +74,7 @@ class ImagesSummary(msgspec.Struct, frozen=True):
     megapixels_mean: float
     content_types: dict[str, int]
     digest: str
+    skipped_count: int
     skipped: tuple[SkippedFile, ...]
 
 
@@ -96,7 +97,7 @@ def load_images(folder: Path, *, limit: int = 256, seed: int = 0) -> ImageSet:
         InvalidDataset: No such folder, no image in it, or none that can be decoded.
     """
     candidates, others = _find(folder)
-    order = random.Random(seed).sample(candidates, len(candidates))
+    order = random.Random(seed).sample(candidates, len(candidates))  # noqa: S311 - no secret
     images: list[EncodedImage] = []
     skipped: list[SkippedFile] = []
     for path in order:
@@ -186,6 +187,7 @@ def _summarise(
         megapixels_mean=sum(i.width * i.height for i in images) / len(images) / 1e6,
         content_types=dict(sorted(Counter(image.content_type for image in images).items())),
         digest=f"sha256:{digest.hexdigest()}",
+        skipped_count=len(skipped),
         skipped=tuple(SkippedFile(_printable(s.name), s.reason) for s in skipped),
     )
 

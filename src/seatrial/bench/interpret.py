@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from seatrial.bench import advice, caveats, explain
 from seatrial.bench.facts import Facts
-from seatrial.bench.formats import milliseconds, per_second, sessions
+from seatrial.bench.formats import milliseconds, sessions, significant
 from seatrial.bench.results import Evidence, Finding, Report
 
 Rule = Callable[[Facts], Finding | None]
@@ -33,8 +33,8 @@ def headline(facts: Facts) -> Finding:
         return facts.say("headline", "headline", "bad", text, **quotes)
     parts = []
     if analysis.knee is not None:
-        parts.append("{best} good answers at best, with {sessions}")
-        quotes["best"] = facts.quote("/analysis/knee/best_goodput_per_s", per_second)
+        parts.append("{best} good answers a second at best, with {sessions}")
+        quotes["best"] = facts.quote("/analysis/knee/best_goodput_per_s", significant)
         quotes["sessions"] = facts.quote("/analysis/knee/best_sessions", sessions)
     if analysis.alone is not None:
         typical = analysis.alone + "/latency/percentiles/p50/value_ms"
@@ -43,8 +43,9 @@ def headline(facts: Facts) -> Finding:
         parts.append(f"a lone request takes {{alone}} ({'p50' if measured else 'mean'})")
         quotes["alone"] = facts.quote(path, milliseconds)
     text = f"{subject}: {'; '.join(parts)}."
-    severity = "warn" if analysis.failures.failed else "good"
-    return facts.say("headline", "headline", severity, text, **quotes)
+    if analysis.failures.failed:
+        return facts.say("headline", "headline", "warn", text, **quotes)
+    return facts.say("headline", "headline", "good", text, **quotes)
 
 
 def _subject(facts: Facts) -> tuple[str, dict[str, Evidence]]:

@@ -91,7 +91,7 @@ class Window:
         self.closed = asyncio.Event()
         self.ended: Literal["time", "requests", "unreachable"] = "time"
         self.open_ns = self.close_ns = 0
-        self.warmed = 0
+        self.warmed = self.failed = 0
         self._load, self._observer = load, observer
         self._loop = asyncio.get_running_loop()
         self._start_ns = perf_counter_ns()
@@ -106,6 +106,7 @@ class Window:
             self.stragglers.append(sample)
         elif self.open_ns:
             self.samples.append(sample)
+            self.failed += bool(sample.error)
             if len(self.samples) == self._load.requests:
                 self.close("requests")
         else:
@@ -150,7 +151,7 @@ def image_order(count: int, seed: int, session: int) -> Iterator[int]:
 
     No two sessions are in step, so an image's size or content never hits all at once.
     """
-    chance = random.Random(f"{seed}/{session}")
+    chance = random.Random(f"{seed}/{session}")  # noqa: S311 - no secret
     while True:
         yield from chance.sample(range(count), count)
 
@@ -167,6 +168,7 @@ async def run_load(
     Args:
         url: Where the bodies are posted.
         bodies: One prepared request per image.
+        load: Sessions, times, seed.
         observer: Sees the window's begin and end, and a tick.
         on_tick: Called with the state of the window about twice a second, and at its end.
     """

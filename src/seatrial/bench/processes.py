@@ -75,6 +75,6 @@ def _has_ancestor(process: psutil.Process, among: dict[int, psutil.Process]) -> 
 
 def _name(process: psutil.Process) -> str:
     try:
-        return process.name()
+        return str(process.name())
     except psutil.Error:
         return ""

@@ -132,7 +132,8 @@ class UsageMeter:
         )
 
     def _machine(self, server: ServerUsage | None, client: ClientUsage) -> MachineUsage | None:
-        passed = [b - a for a, b in zip(self._begin.machine_ticks, self._end.machine_ticks)]
+        begin, end = self._begin.machine_ticks, self._end.machine_ticks
+        passed = [b - a for a, b in zip(begin, end, strict=True)]
         if len(passed) < 8 or sum(passed) <= 0:
             return None
         user, nice, system, idle, iowait, irq, softirq, steal = passed[:8]

@@ -33,7 +33,7 @@ def convert(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
         InvalidArtifact: An operator or an attribute that is not in the table.
         MissingExtra: ``onnx`` is not installed.
     """
-    onnx = require("onnx", extra="onnx", purpose="writing ONNX files")
+    onnx = require("onnx", extra="openvino", purpose="writing ONNX files")
     graph = _Graph(onnx)
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
@@ -130,8 +130,11 @@ def _parameter(graph: _Graph, node: Any) -> None:
 
 def _result(graph: _Graph, node: Any) -> None:
     source = node.input_value(0)
-    name = min(source.get_names(), default=graph.tensor_name(source))
-    graph.renamed[graph.tensor_name(source)] = name
+    tensor = graph.tensor_name(source)
+    if tensor in graph.renamed or source.get_node().get_type_name() in ("Parameter", "Constant"):
+        raise InvalidArtifact(f"output {node.get_friendly_name()} is not computed by a node alone")
+    name = min(source.get_names(), default=tensor)
+    graph.renamed[tensor] = name
     graph.outputs.append(graph.value_info(name, source))
 
 

@@ -133,7 +133,7 @@ def _pip_command(wheel: Wheel, scratch: Path) -> list[str]:
 
 
 def _uv_command(uv: str, wheel: Wheel, scratch: Path) -> list[str]:
-    """uv has no download: it unpacks the wheel into a folder of its own."""
+    """Install with uv, which has no download: it unpacks the wheel into a folder of its own."""
     command = [uv, "pip", "install", "--no-deps", "--only-binary", ":all:", "--no-progress"]
     command += ["--python", sys.executable]
     if wheel.platform:

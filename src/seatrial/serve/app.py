@@ -20,12 +20,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from seatrial.contract import Detection
-from seatrial.errors import InvalidInput, SeatrialError
+from seatrial.errors import SeatrialError
 from seatrial.request.detector import Result
 from seatrial.request.response import annotated_jpeg, answer
 from seatrial.serve.body import read_image
 from seatrial.serve.dispatch import Disconnected, Dispatcher
 from seatrial.serve.metrics import RequestMetrics
+from seatrial.serve.options import detection_options
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody reads the response, the log and metrics do
 
@@ -133,25 +134,6 @@ async def _detect(
 async def _model(request: Request) -> Response:
     service: Service = request.app.state.service
     return Response(msgspec.json.encode(service.description), media_type="application/json")
-
-
-def detection_options(query: Mapping[str, str], default: Detection) -> Detection:
-    """Thresholds of one request: the deployment's, with what the query names.
-
-    Raises:
-        InvalidInput: An unknown parameter or a value out of range.
-    """
-    if not query:
-        return default
-    try:
-        return msgspec.convert(
-            {**msgspec.structs.asdict(default), **query}, Detection, strict=False
-        )
-    except msgspec.ValidationError as error:
-        raise InvalidInput(
-            f"query: {error}",
-            hint=f"known parameters: {', '.join(Detection.__struct_fields__)}",
-        ) from error
 
 
 def error_response(error: SeatrialError) -> Response:

@@ -31,6 +31,23 @@ def open_detector(artifact: Artifact, deployment: Deployment) -> Detector:
     return detector
 
 
+def check(artifact: Artifact, deployment: Deployment) -> str:
+    """Compile once, in the smallest layout, and see that it is what was asked for.
+
+    Returns:
+        Engine, device and precision in words.
+
+    Raises:
+        SeatrialError: See `seatrial.engines.registry.open_engine`.
+    """
+    config = EngineConfig(deployment.device, deployment.precision)
+    engine = open_engine(artifact, deployment.engine, config)
+    try:
+        return f"{engine.name}, {engine.device}, {engine.precision}"
+    finally:
+        engine.close()
+
+
 def layout(deployment: Deployment, cores: int | None = None) -> tuple[int, EngineConfig]:
     """Server processes, and the engine's configuration in each; see `resolve_layout`."""
     return resolve_layout(

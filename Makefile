@@ -1,0 +1,39 @@
+# Two commands: `make run` and `make test`. Everything they need goes into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= run
+MODEL ?= ssd-mobilenet-v2
+
+export PYTHON
+# What `make run` fetches stays in the working tree.
+export SEATRIAL_HOME ?= $(CURDIR)/$(RUN)/home
+SEATRIAL = $(VENV)/bin/seatrial
+
+.PHONY: run test lint format environment benchmarks clean help
+
+help: ## Show the targets.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+run: ## From nothing to the report: install, fetch a detector, serve it, measure it, explain it.
+	@scripts/environment $(VENV) all
+	@$(SEATRIAL) models pull $(MODEL) >/dev/null
+	@$(SEATRIAL) data sample photos -o $(RUN)/photos >/dev/null
+	@$(SEATRIAL) bench --model $(MODEL) --images $(RUN)/photos -o $(RUN)
+
+test: ## Install what the tests need and run them all.
+	@scripts/environment $(VENV) all,test
+	$(VENV)/bin/python -m pytest
+
+lint: ## Check format, lint and types.
+	@scripts/environment $(VENV) all,test,lint
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: ## Format the code.
+	@scripts/environment $(VENV) all,test,lint
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+clean: ## Remove what the other targets made.
+	rm -rf $(VENV) $(RUN) .mypy_cache .pytest_cache .ruff_cache .hypothesis

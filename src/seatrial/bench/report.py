@@ -1,0 +1,146 @@
+"""A report as JSON and as one HTML file that opens offline and asks nobody for anything."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from seatrial.bench import charts, formats
+from seatrial.bench.results import Report
+from seatrial.errors import InvalidConfig
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+TEMPLATES = resources.files("seatrial.bench") / "templates"
+
+
+def to_json(report: Report) -> bytes:
+    """The report as indented JSON, the document that evidence points into."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=1)
+
+
+def read_report(path: Path) -> Report:
+    """Read a report's JSON back.
+
+    Raises:
+        InvalidConfig: The file cannot be read or is no report.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report)
+    except OSError as error:
+        raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        hint = "give a report.json that seatrial bench wrote"
+        raise InvalidConfig(f"{path} is no benchmark report: {error}", hint=hint) from error
+
+
+def write_report(report: Report, html: Path) -> tuple[Path, Path]:
+    """Write the page, and the JSON beside it under the same name.
+
+    Returns:
+        Paths of the HTML and of the JSON file.
+
+    Raises:
+        InvalidConfig: The place cannot be written to.
+    """
+    data = html.with_suffix(".json")
+    try:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(to_html(report), encoding="utf-8")
+        data.write_bytes(to_json(report))
+    except OSError as error:
+        raise InvalidConfig(f"{html} cannot be written: {error.strerror}") from error
+    return html, data
+
+
+def to_html(report: Report) -> str:
+    """One self-contained page: no script, no outside request, light and dark, wide and narrow."""
+    points = [(run, point) for run in report.runs for point in run.points]
+    alone = _at(report, report.analysis.alone)
+    scaling = next((run.points for run in report.runs if run.scenario == "scaling"), ())
+    knee = report.analysis.knee.index if report.analysis.knee else None
+    labelled = [
+        (f"{run.scenario}, {formats.sessions(point.sessions)}", point.stages)
+        for run, point in points
+        if point.stages is not None
+    ]
+    bars = charts.stage_bars(labelled)
+    return _template().render(
+        report=report,
+        alone=alone,
+        points=points,
+        scaling=scaling,
+        throughput=charts.throughput(scaling, knee),
+        latency=charts.latency(scaling, knee),
+        distribution=charts.distribution(alone) if alone else None,
+        stages=charts.stages(bars),
+        legend=_legend(bars),
+        model=_model_rows(report.model),
+        css=_css(),
+    )
+
+
+def _at(report: Report, path: str | None) -> Any:
+    if path is None:
+        return None
+    _, _, run, _, point = path.split("/")
+    return report.runs[int(run)].points[int(point)]
+
+
+def _legend(bars: list[charts.StageBar]) -> dict[str, str]:
+    return {segment.name: segment.colour for bar in bars for segment in bar.segments}
+
+
+def _model_rows(model: dict[str, Any] | None) -> list[tuple[str, str]]:
+    rows = []
+    for key, value in (model or {}).items():
+        # 80 class names would bury the rest; they stand in the JSON.
+        if isinstance(value, list) and len(value) > 12:
+            rows.append((key, f"{len(value)} entries"))
+        elif isinstance(value, dict):
+            rows += [(f"{key}.{inner}", _short(item)) for inner, item in value.items()]
+        else:
+            rows.append((key, _short(value)))
+    return rows
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def _css() -> Any:
+    from markupsafe import Markup
+
+    # A file of this package, not input.
+    return Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704
+
+
+@functools.cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "ms": formats.milliseconds,
+        "sig": formats.significant,
+        "rate": formats.per_second,
+        "percent": formats.percent,
+        "cores": formats.cores,
+        "mib": formats.mebibytes,
+        "kib": formats.kibibytes,
+        "seconds": formats.seconds,
+        "sessions": formats.sessions,
+        "short": _short,
+    }
+    environment.filters.update(filters)
+    return environment.from_string((TEMPLATES / "report.html.j2").read_text(encoding="utf-8"))

@@ -1,0 +1,162 @@
+"""``seatrial bench``: measure a service, explain the result, write the report."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from seatrial.cli.console import err, home, out, print_json, progress, store
+from seatrial.cli.deployment import DeploymentOptions
+from seatrial.errors import InvalidConfig
+
+if TYPE_CHECKING:
+    from seatrial.bench.run import OnProgress
+
+
+def bench(
+    *,
+    images: Path,
+    url: str | None = None,
+    options: DeploymentOptions | None = None,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("."),
+    scenario: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    sessions: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = None,
+    point_s: float | None = None,
+    single_stream_s: float | None = None,
+    image_limit: int | None = None,
+    timeout_s: float | None = None,
+    latency_limit_ms: float | None = None,
+    seed: int | None = None,
+    path: str = "/detect",
+    field: str | None = None,
+    json: bool = False,
+) -> None:
+    """Measure a running service (--url), or one that is started for it (--model).
+
+    Two scenarios, both closed-loop. single-stream: one request at a time. scaling: 1, 2, 4, 8
+    sessions at a time. Writes report.html and report.json.
+
+    Args:
+        images: Folder of pictures; COCO's val2017 as it comes, or your own.
+        url: Address of a running service.
+        options: What to start, where no --url is given.
+        output: Folder for report.html and report.json.
+        scenario: single-stream, scaling [default: both].
+        sessions: Concurrent sessions of the scaling scenario [default: 1 2 4 8].
+        point_s: Seconds measured at each number of sessions [default: 7].
+        single_stream_s: Longest time of the single-stream scenario, seconds [default: 25].
+        image_limit: Most pictures used of the folder; drawn with the seed [default: 256].
+        timeout_s: A request that takes longer failed, seconds [default: 30].
+        latency_limit_ms: Slower answers do not count as goodput [default: no limit].
+        seed: Of the draw and the order of the pictures [default: 0].
+        path: Where a foreign service takes pictures.
+        field: Multipart field of a foreign service [default: the raw body].
+        json: Print the report as JSON too.
+    """
+    from seatrial.bench.report import render_terminal, write_report
+    from seatrial.bench.run import run_benchmark
+    from seatrial.bench.scenarios import BenchOptions, plan
+    from seatrial.bench.target import Target
+
+    given = {
+        "scenarios": tuple(scenario) if scenario else None,
+        "sessions": tuple(sessions) if sessions else None,
+        "point_s": point_s,
+        "single_stream_s": single_stream_s,
+        "image_limit": image_limit,
+        "timeout_s": timeout_s,
+        "latency_limit_ms": latency_limit_ms,
+        "seed": seed,
+    }
+    chosen = BenchOptions(
+        str(images), **{name: value for name, value in given.items() if value is not None}
+    )
+    plan(chosen)  # a wrong option is said before a service is started
+    options = options or DeploymentOptions()
+    if url is not None and options != DeploymentOptions():
+        raise InvalidConfig(
+            "--url measures a running service; it cannot be given another model or layout",
+            hint="leave --url out to start a service with these options",
+        )
+    with _service(url, options) as address, _bar() as on_progress:
+        report = run_benchmark(
+            Target(address, path=path, field=field), chosen, on_progress, command=_command()
+        )
+    html, data = write_report(report, output)
+    if json:
+        print_json(report)
+    else:
+        for part in render_terminal(report):
+            out.print(part)
+    err.print(f"wrote {html} and {data}", highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _service(url: str | None, options: DeploymentOptions) -> Iterator[str]:
+    """The address of a running service: the one given, or one for as long as this lasts."""
+    if url is not None:
+        yield url
+        return
+    import msgspec
+
+    from seatrial.extras import require
+    from seatrial.lifecycle import acquire
+    from seatrial.serve import launch
+    from seatrial.serve.runtime import check
+
+    require("bentoml", extra="serve", purpose="serving")
+    deployment = options.resolve()
+    server = msgspec.structs.replace(
+        deployment.server, port=launch.free_port(deployment.server.host)
+    )
+    deployment = msgspec.structs.replace(deployment, server=server)
+    artifact = acquire.resolve(store(), deployment.model)
+    engine = check(artifact, deployment)
+    (home() / "services").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".bench-", dir=home() / "services") as scratch:
+        folder = launch.write_service(Path(scratch) / "service", artifact, deployment)
+        progress(f"starting {artifact.manifest.name} on {engine}")
+        log = Path(scratch) / "service.log"
+        environment = launch.environment(os.environ)
+        with launch.ServiceProcess(folder, deployment, environment, log) as process:
+            yield process.url
+            progress("stopping the service")
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[OnProgress]:
+    """A progress bar that is drawn when there is news, not by a thread: the cores are measured."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from seatrial.bench.run import Progress as Step
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("looking at the service", total=1.0)
+
+        def show(step: Step) -> None:
+            failed = f", {step.failed} failed" if step.failed else ""
+            text = (
+                f"{step.scenario} {step.step}/{step.steps}, {step.sessions} session(s): "
+                f"{step.finished} done{failed}"
+            )
+            bar.update(task, completed=step.fraction, description=text, refresh=True)
+
+        yield show
+
+
+def _command() -> str:
+    return shlex.join(["seatrial", *sys.argv[1:]])

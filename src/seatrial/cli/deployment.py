@@ -1,0 +1,70 @@
+"""The options by which commands name a deployment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cyclopts import Parameter
+
+from seatrial.contract import Deployment, Precision
+from seatrial.errors import InvalidConfig
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DeploymentOptions:
+    """A deployment file, options, or both: an option overrules the file.
+
+    Attributes:
+        model: Name in the store, an artifact folder or a model file.
+        deployment: TOML file, see docs/reference/deployment.md.
+        engine: openvino, onnxruntime or null [default: openvino].
+        device: cpu or cuda; never another one silently [default: cpu].
+        precision: Numeric type to compute in: f32, bf16, f16 [default: f32].
+        workers: Server processes [default: from the usable cores].
+        instances: Requests of one process inferred side by side [default: from the usable cores].
+        threads: Threads of each of them [default: 1].
+        wide: Keep a second compiled graph that gives a lone request all cores [default: yes].
+    """
+
+    model: str | None = None
+    deployment: Path | None = None
+    engine: str | None = None
+    device: str | None = None
+    precision: Precision | None = None
+    workers: int | None = None
+    instances: int | None = None
+    threads: int | None = None
+    wide: bool | None = None
+
+    def resolve(self, *, host: str | None = None, port: int | None = None) -> Deployment:
+        """The deployment that the options describe.
+
+        Raises:
+            InvalidConfig: Neither a model nor a file, a wrong file, or a value out of range.
+        """
+        if self.deployment is not None:
+            base = Deployment.read(self.deployment)
+        elif self.model is not None:
+            base = Deployment(self.model)
+        else:
+            raise InvalidConfig(
+                "no model given",
+                hint="--model NAME (see seatrial models list) or --deployment FILE",
+            )
+        plain = msgspec.to_builtins(base)
+        plain.update(_given(self, ("model", "engine", "device", "precision")))
+        plain["layout"].update(_given(self, ("workers", "instances", "threads", "wide")))
+        plain["server"].update({k: v for k, v in (("host", host), ("port", port)) if v is not None})
+        try:
+            return msgspec.convert(plain, Deployment)
+        except msgspec.ValidationError as error:
+            raise InvalidConfig(f"options: {error}") from error
+
+
+def _given(options: DeploymentOptions, names: tuple[str, ...]) -> dict[str, Any]:
+    values = ((name, getattr(options, name)) for name in names)
+    return {name: value for name, value in values if value is not None}

@@ -1,0 +1,82 @@
+"""``seatrial detect``: one picture through the request path, in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+
+from seatrial.cli.console import err, out, print_json, store
+from seatrial.cli.deployment import DeploymentOptions
+from seatrial.errors import InvalidInput
+
+
+def detect(
+    image: Path,
+    *,
+    options: DeploymentOptions | None = None,
+    confidence: float | None = None,
+    iou: float | None = None,
+    save: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Find objects in a picture.
+
+    Args:
+        image: A JPEG, PNG or WebP file.
+        options: What to detect with.
+        confidence: Lowest confidence reported, 0-1 [default: 0.25].
+        iou: Boxes of one class that overlap more are one object, 0-1 [default: 0.7].
+        save: Write the picture with the boxes drawn to this JPEG file.
+        json: Print JSON, as the service answers it.
+    """
+    import msgspec
+
+    from seatrial.lifecycle import acquire
+    from seatrial.request.response import annotated_jpeg, answer
+    from seatrial.serve.options import detection_options
+    from seatrial.serve.runtime import open_detector
+
+    deployment = (options or DeploymentOptions()).resolve()
+    given = {"confidence": confidence, "iou": iou}
+    thresholds = detection_options(
+        {key: str(value) for key, value in given.items() if value is not None},
+        deployment.detection,
+    )
+    data = _read(image)
+    artifact = acquire.resolve(store(), deployment.model)
+    with open_detector(artifact, deployment) as detector:
+        result = detector.detect(data, thresholds, max_pixels=deployment.limits.image_pixels)
+    labels = artifact.manifest.labels
+    shown = answer(result, labels, result.stages_ms)
+    if save is not None:
+        _write(save, annotated_jpeg(result.image, result.detections, labels))
+    if json:
+        print_json(msgspec.to_builtins(shown))
+        return
+    table = Table("label", "confidence", "left", "top", "right", "bottom")
+    for box in shown.detections:
+        table.add_row(box.label, f"{box.confidence:.3f}", *(f"{v:.1f}" for v in box.box))
+    out.print(table)
+    engine = detector.engine
+    err.print(
+        f"{len(shown.detections)} objects in {image.name} "
+        f"({shown.image.width}x{shown.image.height}); {engine.name} on {engine.device}, "
+        f"{engine.precision}, inference {result.stages_ms['infer']:.1f} ms",
+        highlight=False,
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
+    err.print(f"wrote {path}", highlight=False)

@@ -1,0 +1,123 @@
+"""A look at this machine: hardware, engines, extras; each part tried, not only looked up."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from seatrial import hardware
+from seatrial.artifact import Store
+from seatrial.errors import BrokenExtra, MissingExtra
+from seatrial.extras import require
+from seatrial.lifecycle.acquire import versions
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One optional part.
+
+    Attributes:
+        name: What it is.
+        state: Tried and works, not installed, or installed and failing.
+        version: As installed.
+        detail: What it can do here.
+        remedy: What to do where it does not work.
+    """
+
+    name: str
+    state: Literal["works", "missing", "broken"]
+    version: str = ""
+    detail: str = ""
+    remedy: str = ""
+
+
+class Examination(msgspec.Struct, frozen=True):
+    """What `examine` found."""
+
+    cpu: hardware.Cpu
+    memory_total_gib: float
+    gpu: str
+    python: str
+    store: str
+    artifacts: int
+    parts: list[Part]
+
+
+def examine(home: Path) -> Examination:
+    """Try every part.
+
+    Args:
+        home: Folder of the store.
+    """
+    store = Store(home / "artifacts")
+    return Examination(
+        cpu=hardware.cpu(),
+        memory_total_gib=hardware.memory_total_bytes() / 2**30,
+        gpu=_gpu(),
+        python=f"{platform.python_version()} on {platform.platform()}",
+        store=str(store.root),
+        artifacts=len(store.names()),
+        parts=[
+            _try("engine openvino", "openvino", "openvino", "inference on CPUs", _openvino),
+            _try("engine onnxruntime", "onnxruntime", "onnxruntime", "inference", _onnxruntime),
+            Part("engine null", "works", detail="cpu; measures all but the model"),
+            _try("model import", "onnx", "onnxruntime", "reading ONNX files", _loads),
+            _try("service", "bentoml", "serve", "serving", _loads),
+            _try("benchmark", "aiohttp", "bench", "measuring", _loads),
+            _try("evaluation", "faster_coco_eval", "evaluate", "COCO mAP", _loads),
+            _try("YOLO by name", "ultralytics", "yolo", "pulling yolo11*", _loads),
+        ],
+    )
+
+
+def _try(name: str, module: str, extra: str, purpose: str, works: Callable[[], str]) -> Part:
+    version = versions(module.replace("_", "-")).get(module.replace("_", "-"), "")
+    try:
+        require(module, extra=extra, purpose=purpose)
+        return Part(name, "works", version, works())
+    except BrokenExtra as error:
+        return Part(name, "broken", version, error.message, error.hint)
+    except MissingExtra as error:
+        return Part(name, "missing", version, error.message, error.hint)
+    except RuntimeError as error:  # the runtime imports, and fails when asked what it can do
+        return Part(name, "broken", version, str(error).splitlines()[0], "reinstall it")
+
+
+def _loads() -> str:
+    return "imports"
+
+
+def _openvino() -> str:
+    import openvino as ov
+
+    core = ov.Core()
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    precisions = [
+        name for name, needs in (("f32", "FP32"), ("bf16", "BF16"), ("f16", "FP16")) if needs in able
+    ]
+    return f"devices {', '.join(core.available_devices)}; cpu in {', '.join(precisions)}"
+
+
+def _onnxruntime() -> str:
+    import onnxruntime as ort
+
+    return ", ".join(ort.get_available_providers())
+
+
+def _gpu() -> str:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return "none seen (no nvidia-smi)"
+    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"nvidia-smi does not answer: {error}"
+    if answer.returncode != 0:
+        return "none seen (" + (answer.stdout + answer.stderr).strip().splitlines()[0] + ")"
+    return "; ".join(answer.stdout.strip().splitlines())

@@ -1,0 +1,33 @@
+"""Thresholds of one request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from seatrial.contract import Detection
+from seatrial.errors import InvalidInput
+
+
+def detection_options(given: Mapping[str, str], default: Detection) -> Detection:
+    """The deployment's thresholds, with what a request names.
+
+    Args:
+        given: Field of `Detection` -> text, for example a parsed query.
+        default: From the deployment.
+
+    Raises:
+        InvalidInput: An unknown parameter or a value out of range.
+    """
+    if not given:
+        return default
+    try:
+        return msgspec.convert(
+            {**msgspec.structs.asdict(default), **given}, Detection, strict=False
+        )
+    except msgspec.ValidationError as error:
+        raise InvalidInput(
+            f"parameters: {error}",
+            hint=f"known parameters: {', '.join(Detection.__struct_fields__)}",
+        ) from error
