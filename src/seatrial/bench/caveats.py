@@ -80,9 +80,7 @@ def client_cost(facts: Facts) -> Finding | None:
     if not facts.report.environment.local or analysis.saturation is None:
         return None
     heavy = analysis.saturation.client_share >= analysis.thresholds.client
-    words = (
-        " That is a lot: read the throughput as a lower bound." if heavy else " That is included."
-    )
+    words = " That is a lot: read the throughput as a lower bound." if heavy else ""
     return facts.say(
         "client-cost",
         "caveat",

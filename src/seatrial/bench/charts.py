@@ -101,6 +101,12 @@ def latency(points: Sequence[Point], knee: int | None) -> Markup | None:
     return svg.picture(frame.width, frame.height, "Latency over sessions", parts)
 
 
+def latency_names(points: Sequence[Point]) -> dict[str, str]:
+    """Percentiles that `latency` draws, and the CSS variable of their colour."""
+    names = [(name, f"s{n}") for n, name in enumerate(PERCENTILES)]
+    return {name: colour for name, colour in names if _percentile_rows(points, name)}
+
+
 def distribution(point: Point) -> Markup | None:
     """Histogram of the latencies of one point, with its percentiles."""
     bins = point.histogram
@@ -145,7 +151,7 @@ def stages(bars: Sequence[StageBar]) -> Markup | None:
     """Stacked horizontal bars on one scale of milliseconds."""
     if not bars:
         return None
-    row, left, right, width = 40.0, 12.0, 12.0, 640.0
+    row, left, right, width = 42.0, 2.0, 2.0, 420.0
     scale = (width - left - right) / max(max(bar.total_ms for bar in bars), 1e-9)
     parts = []
     for n, stacked in enumerate(bars):
@@ -155,7 +161,7 @@ def stages(bars: Sequence[StageBar]) -> Markup | None:
         parts.append(svg.text(total, width - right, y + 12, "value", "end"))
         for part in stacked.segments:
             tip = f"{part.name}: {milliseconds(part.ms)}"
-            parts.append(svg.bar(x, y + 18, part.ms * scale, 13.0, f"stage c-{part.colour}", tip))
+            parts.append(svg.bar(x, y + 18, part.ms * scale, 14.0, f"stage c-{part.colour}", tip))
             x += part.ms * scale
     return svg.picture(width, row * len(bars), "Mean time by stage", parts)
 

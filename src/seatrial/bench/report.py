@@ -79,6 +79,7 @@ def to_html(report: Report) -> str:
         scaling=scaling,
         throughput=charts.throughput(scaling, knee),
         latency=charts.latency(scaling, knee),
+        latency_names=charts.latency_names(scaling),
         distribution=charts.distribution(alone) if alone else None,
         stages=charts.stages(bars),
         legend=_legend(bars),
@@ -112,6 +113,8 @@ def _model_rows(model: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value))
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 160 else f"{text[:157]}..."
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -66,7 +66,7 @@ def bench(
     from seatrial.bench.scenarios import BenchOptions, plan
     from seatrial.bench.target import Target
 
-    given = {
+    given: dict[str, Any] = {
         "scenarios": tuple(scenario) if scenario else None,
         "sessions": tuple(sessions) if sessions else None,
         "point_s": point_s,

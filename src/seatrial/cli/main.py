@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from cyclopts import App
@@ -32,6 +33,8 @@ for name, (target, summary) in COMMANDS.items():
 
 def main() -> None:
     """Run the command line; errors become one message, a hint and an exit code."""
+    # As Ctrl-C does: a benchmark that is ended takes the service with it that it started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except SeatrialError as error:

@@ -35,7 +35,9 @@ def convert(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
     """
     onnx = require("onnx", extra="openvino", purpose="writing ONNX files")
     graph = _Graph(onnx)
-    for node in model.get_ordered_ops():
+    # Sorted by what depends on what; that says nothing of inputs and outputs among themselves.
+    inner = [n for n in model.get_ordered_ops() if n.get_type_name() not in ("Parameter", "Result")]
+    for node in (*model.get_parameters(), *inner, *model.get_results()):
         kind = node.get_type_name()
         if kind not in _CONVERTERS:
             raise InvalidArtifact(

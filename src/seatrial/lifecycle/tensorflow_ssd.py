@@ -157,12 +157,21 @@ def _cut(frozen_graph: Path) -> _Cut:
         source.override_all_outputs([places[name] for name in (_ANCHORS, *names)])
         source.set_partial_shape(places[_PIXELS], ov.PartialShape([1, *SIZE_HW, 3]))
         model = reader.convert(source)
-    except RuntimeError as error:  # all that OpenVINO raises
-        raise InvalidArtifact(f"{frozen_graph} cannot be read: {error}") from error
+    except _failures(frontend) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InvalidArtifact(
+            f"{frozen_graph} cannot be read: {reason}", hint="pull the model again"
+        ) from error
     anchors, *predictors = [result.input_value(0) for result in model.get_results()]
     pixels = next(p for p in model.get_parameters() if f"{_PIXELS}:0" in p.output(0).get_names())
     nodes = [output.get_node() for output in predictors]
     return _Cut(pixels, nodes[:_LEVELS], nodes[_LEVELS:], _run(ov, anchors))
+
+
+def _failures(frontend: Any) -> tuple[type[Exception], ...]:
+    """OpenVINO's errors on reading; they share no base but Exception."""
+    kinds = ("General", "Initialization", "NotImplemented", "OpConversion", "OpValidation")
+    return RuntimeError, *(getattr(frontend, f"{kind}Failure") for kind in kinds)
 
 
 def _run(ov: Any, output: Any) -> NDArray[np.float32]:

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import io
-import warnings
+import struct
+import zlib
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput, UnsupportedImage
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+MAX_SIDE_PX = 32_766  # OpenCV resizes nothing longer (SHRT_MAX); a JPEG ends at 65,500
+EXIF_MAGIC = b"Exif\x00\x00"
 EXIF_ORIENTATION = 0x0112
+TIFF_ONE_SHORT = (3, 1)  # type SHORT, one value
 FORMATS = ("JPEG", "PNG", "WEBP")
+# What Pillow's plugins raise on damaged files.
+DAMAGE = (
+    OSError, ValueError, SyntaxError, EOFError, RuntimeError, LookupError, TypeError,
+    ArithmeticError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 def decode(data: bytes | memoryview, *, max_pixels: int) -> NDArray[np.uint8]:
     """Decode a JPEG, PNG or WebP file.
 
-    Every colour mode becomes RGB: grey is repeated, CMYK converted, alpha dropped over black
-    where it was never drawn, 16 bit cut to the upper 8. Of an animation the first frame counts.
-    The EXIF orientation is applied.
+    Every colour mode becomes RGB: grey is repeated, CMYK converted, 16 bit cut to the upper 8.
+    Alpha is dropped, as ``cv2.imread`` does: the colour that a transparent pixel holds shows.
+    Of an animation the first frame counts. The EXIF orientation is applied.
 
     Args:
         data: The whole file.
-        max_pixels: Largest width x height, checked from the header.
+        max_pixels: Largest width x height, checked from the header; `MAX_SIDE_PX` is checked too.
 
     Returns:
         (H, W, 3) uint8 RGB, C-contiguous.
@@ -63,16 +72,17 @@ def _decode_jpeg(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]
 
 
 def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
+    size = _declared_size(bytes(data[:30]))
+    if size is not None:  # before Pillow: its WebP plugin reserves the canvas when it opens
+        _check_size(*size, max_pixels)
     try:
-        with warnings.catch_warnings():
-            # Pillow's own bomb warning starts at another size than our limit.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                _check_size(*picture.size, max_pixels)
-                picture.load()
-                return _to_rgb(ImageOps.exif_transpose(picture))
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            _check_size(*picture.size, max_pixels)
+            picture.load()
+            image = _to_rgb(picture)
+            exif = picture.info.get("exif", b"")
     except UnidentifiedImageError as error:
-        if data[:8] == PNG_MAGIC or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+        if size is not None or data[:8] == PNG_MAGIC or _is_webp(data):
             raise InvalidImage("the image header is damaged or cut off") from error
         raise UnsupportedImage(
             f"not an image that is read here (starts with {bytes(data[:8])!r})",
@@ -80,8 +90,9 @@ def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
         ) from error
     except Image.DecompressionBombError as error:
         raise InputTooLarge(str(error)) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:  # what Pillow's plugins raise
+    except DAMAGE as error:
         raise InvalidImage(f"the image is damaged or cut off: {error}") from error
+    return _upright(image, _exif_orientation(exif.removeprefix(EXIF_MAGIC)))
 
 
 def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
@@ -91,12 +102,43 @@ def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     if picture.mode == "I":  # 16-bit grey as Pillow widens it
         grey = (np.clip(np.asarray(picture), 0, 65535) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+    picture.info.pop("transparency", None)  # a palette's alpha is dropped like any other
     return np.array(picture.convert("RGB"), np.uint8)
+
+
+def _is_webp(head: bytes | memoryview) -> bool:
+    return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+
+
+def _declared_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height that a PNG's or a WebP's first 30 bytes name; None for anything else.
+
+    Source: PNG (RFC 2083) 4.1.1; WebP container (RFC 9649) 2.5 to 2.7.
+    """
+    if head[:8] == PNG_MAGIC and head[12:16] == b"IHDR" and len(head) >= 24:
+        return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    if not _is_webp(head) or len(head) < 30:
+        return None
+    if head[12:16] == b"VP8X":
+        width, height = head[24:27], head[27:30]
+        return int.from_bytes(width, "little") + 1, int.from_bytes(height, "little") + 1
+    if head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if head[12:16] == b"VP8 ":
+        width, height = head[26:28], head[28:30]
+        return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
+    return None
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise InvalidImage(f"the image has no pixels ({width} x {height})")
+    if max(width, height) > MAX_SIDE_PX:
+        raise InputTooLarge(
+            f"the image is {width} x {height}, over the limit of {MAX_SIDE_PX} pixels a side",
+            hint="send a smaller picture",
+        )
     if width * height > max_pixels:
         raise InputTooLarge(
             f"the image is {width} x {height}, over the limit of {max_pixels} pixels",
@@ -110,24 +152,37 @@ def _jpeg_orientation(data: bytes | memoryview) -> int:
     position = 2
     while position + 4 <= len(view) and view[position] == 0xFF:
         marker = view[position + 1]
+        if marker == 0xFF:  # a fill byte before the marker (ITU T.81 B.1.1.2)
+            position += 1
+            continue
         if marker in (0xDA, 0xD9):  # the picture itself starts: no more headers
             break
         length = int.from_bytes(view[position + 2 : position + 4], "big")
-        segment = view[position + 4 : position + 2 + length]
-        if marker == 0xE1 and bytes(segment[:6]) == b"Exif\x00\x00":
-            return _exif_orientation(segment)
+        segment = bytes(view[position + 4 : position + 2 + length])
+        if marker == 0xE1 and segment.startswith(EXIF_MAGIC):
+            return _exif_orientation(segment.removeprefix(EXIF_MAGIC))
         position += 2 + length
     return 1
 
 
-def _exif_orientation(segment: memoryview) -> int:
-    exif = Image.Exif()
+def _exif_orientation(tiff: bytes) -> int:
+    """Orientation, 1-8, in the first directory of an EXIF block (TIFF 6.0, section 2).
+
+    Viewers show a picture with broken EXIF as it lies; so do we: 1 for whatever is not there.
+    """
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
+    if order is None:
+        return 1
     try:
-        exif.load(bytes(segment))
-        value = exif.get(EXIF_ORIENTATION, 1)
-    except (ValueError, SyntaxError, OSError, KeyError, TypeError):
-        return 1  # viewers show a picture with broken EXIF as it lies; so do we
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, values, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if tag == EXIF_ORIENTATION:
+                return value if (kind, values) == TIFF_ONE_SHORT and 1 <= value <= 8 else 1
+    except struct.error:  # an offset behind the end
+        pass
+    return 1
 
 
 def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

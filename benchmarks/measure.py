@@ -1,0 +1,246 @@
+"""What the benchmarks share: real pictures, a service under load, raw engines, results on disk.
+
+Every figure is a median over rounds that interleave what is compared, in one run on one machine:
+this keeps a neighbour's noise out of the ratios.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import uvloop
+from numpy.typing import NDArray
+
+from seatrial import hardware
+from seatrial.artifact import Artifact, Store
+from seatrial.bench.images import load_images
+from seatrial.bench.load import Load, Recording, run_load
+from seatrial.bench.target import Body, Target, bodies, endpoint
+from seatrial.contract import Deployment, Detection, Server
+from seatrial.families.registry import family_of
+from seatrial.lifecycle.acquire import resolve, versions
+from seatrial.request.decode import decode
+from seatrial.request.preprocess import fit
+from seatrial.serve.launch import ServiceProcess, environment, free_port, write_service
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+RESULTS = ROOT / "benchmarks" / "results"
+MODEL = SHARED / "models" / "yolo11n.onnx"
+IMAGES = SHARED / "data" / "coco-val" / "images"
+
+
+def need_shared() -> None:
+    """Leave, saying why, where the weights and pictures are absent."""
+    if not MODEL.is_file() or not IMAGES.is_dir():
+        sys.exit("skipped: no ../shared (models/yolo11n.onnx and data/coco-val)")
+
+
+def open_artifact(model: str = str(MODEL)) -> Artifact:
+    """Import a model into a store of the benchmarks' own."""
+    return resolve(Store(ROOT / "run" / "benchmarks" / "artifacts"), model)
+
+
+def encoded(limit: int = 64, *, only_hw: tuple[int, int] | None = None) -> list[bytes]:
+    """COCO pictures as they come; only those of one size where that is asked for."""
+    pictures = load_images(IMAGES, limit=limit, seed=0).images
+    if only_hw is not None:
+        pictures = tuple(p for p in pictures if (p.height, p.width) == only_hw)
+    return [p.data for p in pictures]
+
+
+@contextlib.contextmanager
+def served(artifact: Artifact, deployment: Deployment) -> Iterator[ServiceProcess]:
+    """A service for as long as this lasts, on a free port of the loopback."""
+    deployment = msgspec.structs.replace(deployment, server=Server(port=free_port("127.0.0.1")))
+    with tempfile.TemporaryDirectory(prefix="seatrial-benchmark-") as scratch:
+        folder = write_service(Path(scratch) / "service", artifact, deployment)
+        log = Path(scratch) / "service.log"
+        with ServiceProcess(folder, deployment, environment(os.environ), log) as process:
+            yield process
+
+
+class _Nobody:
+    def opened(self) -> None: ...
+    def tick(self) -> None: ...
+    def closed(self) -> None: ...
+
+
+def jpeg_bodies(url: str, pictures: Sequence[bytes], **target: Any) -> tuple[Target, list[Body]]:
+    """Requests for pictures that are JPEGs."""
+
+    @dataclass
+    class Jpeg:
+        data: bytes
+        content_type: str = "image/jpeg"
+
+    to = Target(url, **target)
+    return to, bodies(to, [Jpeg(p) for p in pictures])  # type: ignore[misc]
+
+
+def load(to: Target, requests: Sequence[Body], sessions: int, seconds: float) -> Recording:
+    """Closed-loop load; ends the benchmark if any request fails."""
+    plan = Load(sessions=sessions, seconds=seconds, warmup_s=1.0, warmup_requests=2 * sessions)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        recording = runner.run(run_load(endpoint(to), requests, plan, _Nobody(), lambda _: None))
+    failed = [s for s in recording.samples if s.error]
+    if failed:
+        sys.exit(f"{len(failed)} of {len(recording.samples)} requests failed: {failed[0].error}")
+    return recording
+
+
+def throughput(recording: Recording) -> float:
+    """Requests completed in the window over its wall time, 1/s."""
+    return len(recording.samples) / ((recording.close_ns - recording.open_ns) / 1e9)
+
+
+def p50_ms(recording: Recording) -> float:
+    """Median latency as the client sees it, ms."""
+    return statistics.median(s.latency_ms for s in recording.samples)
+
+
+def raw_openvino_throughput(artifact: Artifact, precision: str) -> Callable[[float], float]:
+    """The engine's own best: throughput hint, asynchronous requests, no HTTP, no decode."""
+    import openvino as ov
+
+    core = ov.Core()
+    compiled = core.compile_model(
+        artifact.file("onnx"),
+        "CPU",
+        {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision},
+    )
+    queue = ov.AsyncInferQueue(compiled)
+    batch = blank(artifact)
+
+    def run(seconds: float) -> float:
+        for _ in range(2 * len(queue)):
+            queue.start_async({0: batch}, share_inputs=True)
+        queue.wait_all()
+        begun, count = time.perf_counter(), 0
+        while time.perf_counter() - begun < seconds:
+            queue.start_async({0: batch}, share_inputs=True)
+            count += 1
+        queue.wait_all()
+        return count / (time.perf_counter() - begun)
+
+    return run
+
+
+def raw_openvino_latency(
+    artifact: Artifact, precision: str, threads: int
+) -> Callable[[float], float]:
+    """One request at a time on a number of threads, median ms."""
+    import openvino as ov
+
+    compiled = ov.Core().compile_model(
+        artifact.file("onnx"),
+        "CPU",
+        {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": precision,
+        },
+    )
+    request = compiled.create_infer_request()
+    batch = blank(artifact)
+    return lambda seconds: median_ms(
+        lambda: request.infer({0: batch}, share_inputs=True, share_outputs=True), seconds
+    )
+
+
+def raw_onnxruntime(artifact: Artifact, threads: int) -> Callable[[float], float]:
+    """One request at a time on a number of threads, median ms."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(
+        artifact.file("onnx"), options, providers=["CPUExecutionProvider"]
+    )
+    feeds = {artifact.manifest.inputs[0].name: blank(artifact)}
+    return lambda seconds: median_ms(lambda: session.run(None, feeds), seconds)
+
+
+def blank(artifact: Artifact) -> NDArray[np.uint8]:
+    """A noise picture of the canvas' size, (1, H, W, 3) uint8."""
+    height, width = artifact.manifest.preprocessing.size_hw
+    return np.random.default_rng(0).integers(0, 255, (1, height, width, 3), np.uint8)
+
+
+def median_ms(work: Callable[[], object], seconds: float) -> float:
+    """Median time of a call, ms; two calls before are not counted."""
+    work(), work()
+    times: list[float] = []
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds or len(times) < 5:
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)
+
+
+def parts_ms(artifact: Artifact, pictures: Sequence[bytes], outputs: Any) -> dict[str, float]:
+    """Decode, preprocess and postprocess of one picture on one core, in process, mean ms."""
+    family, preprocessing = family_of(artifact.manifest), artifact.manifest.preprocessing
+    images = [decode(p, max_pixels=10**8) for p in pictures]
+    canvases = [fit(image, preprocessing)[1] for image in images]
+    options = Detection()
+    steps: dict[str, Callable[[int], object]] = {
+        "decode": lambda i: decode(pictures[i], max_pixels=10**8),
+        "preprocess": lambda i: fit(images[i], preprocessing),
+        "postprocess": lambda i: family.detections(outputs[i], canvases[i], options),
+    }
+    result: dict[str, float] = {}
+    for name, step in steps.items():
+        rounds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            for index in range(len(pictures)):
+                step(index)
+            rounds.append((time.perf_counter() - start) / len(pictures))
+        result[name] = 1e3 * statistics.median(rounds)
+    return result
+
+
+def save(name: str, figures: dict[str, Any]) -> None:
+    """Write a result beside what it was measured on, and print it."""
+    cpu = hardware.cpu()
+    document = {
+        "benchmark": name,
+        "command": "python " + " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "cpu": cpu.model,
+            "cores": cpu.cores,
+            "features": cpu.features,
+            "system": platform.platform(),
+            "load_average": os.getloadavg(),
+        },
+        "versions": {"python": platform.python_version()}
+        | versions("bentoml", "openvino", "onnxruntime", "numpy", "simplejpeg", "aiohttp"),
+        "figures": figures,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(document, indent=2, default=float)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+    print(json.dumps(figures, indent=2, default=float))
+
+
+def rounded(values: Sequence[float], digits: int = 3) -> list[float]:
+    """For reports: the rounds behind a median."""
+    return [round(v, digits) for v in values]

@@ -1,0 +1,84 @@
+"""A report for the terminal: small tables and the findings, as rich renderables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from seatrial.bench.formats import MISSING, cores, mebibytes, optional, seconds, significant
+from seatrial.bench.points import Point
+from seatrial.bench.results import Finding, Report
+from seatrial.bench.stats import PERCENTILES
+
+COLOURS = {"good": "green", "info": "cyan", "warn": "yellow", "bad": "red"}
+
+
+def render_terminal(report: Report) -> RenderableType:
+    """The report in short: summary, caveats, every point, meaning, what to change next.
+
+    Names that come from outside (files, models, error kinds) are never read as markup.
+    """
+    parts: list[RenderableType] = [Text(report.of_kind("headline")[0].text, style="bold"), Text()]
+    parts += _findings("Read first", report.of_kind("caveat"))
+    points = [(run.scenario, point) for run in report.runs for point in run.points]
+    parts += [_latencies(points), Text(), _costs(points), Text()]
+    parts += _findings("What it means", report.of_kind("explanation"))
+    parts += _findings("What to change next", report.of_kind("advice"))
+    return Group(*parts)
+
+
+def _findings(title: str, rows: Sequence[Finding]) -> list[RenderableType]:
+    if not rows:
+        return []
+    table = Table.grid(padding=(0, 1))
+    for row in rows:
+        table.add_row(Text("\N{BULLET}", style=COLOURS[row.severity]), Text(row.text))
+    return [Text(title, style="bold"), Padding(table, (0, 0, 1, 1))]
+
+
+def _latencies(points: Sequence[tuple[str, Point]]) -> Table:
+    table = _table("scenario", "sessions", "good/s", *PERCENTILES, "mean ms", "good", "failed")
+    for scenario, point in points:
+        found = [point.latency.percentiles[name].value_ms for name in PERCENTILES]
+        table.add_row(
+            Text(scenario),
+            str(point.sessions),
+            significant(point.goodput_per_s),
+            *(optional(value, significant) for value in found),
+            optional(point.latency.mean_ms, significant),
+            str(point.good),
+            Text(str(point.failed), style="red" if point.failed else ""),
+        )
+    table.caption = Text("latency in ms; a dash: the sample is too small for this percentile")
+    return table
+
+
+def _costs(points: Sequence[tuple[str, Point]]) -> Table:
+    table = _table(
+        "scenario", "sessions", "window", "service cores", "client cores", "other cores", "memory"
+    )
+    for scenario, point in points:
+        server, machine = point.usage.server, point.usage.machine
+        table.add_row(
+            Text(scenario),
+            str(point.sessions),
+            seconds(point.window_s),
+            cores(server.busy_cores) if server else MISSING,
+            cores(point.usage.client.busy_cores),
+            optional(machine.other_cores, cores) if machine else MISSING,
+            mebibytes(server.rss_peak_bytes) if server else MISSING,
+        )
+    table.caption = Text("busy cores over the window; memory: peak resident set of all processes")
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
+    for n, name in enumerate(columns):
+        table.add_column(name, justify="left" if n == 0 else "right", no_wrap=True)
+    return table

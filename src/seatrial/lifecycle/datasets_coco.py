@@ -1,0 +1,150 @@
+"""Labels as COCO's ``instances_*.json`` has them.
+
+Format: https://cocodataset.org/#format-data, "Object Detection".
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from seatrial.errors import InvalidDataset
+from seatrial.lifecycle.datasets import Category, LabelledImage, LabelledSet, Truth, some
+
+# Where the JSON lies when it is not named: this project's, FiftyOne's and Roboflow's habits.
+USUAL_NAMES = ("instances.json", "labels.json", "annotations.json", "_annotations.coco.json")
+
+
+class _Image(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    file_name: str
+    width: int | None = None
+    height: int | None = None
+
+
+class _Annotation(msgspec.Struct, frozen=True, gc=False):
+    # The outline, the bulk of the file, is not named here and so never built.
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    id: int | None = None
+    area: float | None = None
+    iscrowd: int | bool = 0
+
+
+class _Category(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    name: str
+
+
+class _Instances(msgspec.Struct, frozen=True):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+def read(folder: Path, annotations: Path | None, split: str) -> LabelledSet:  # noqa: ARG001
+    """See `seatrial.lifecycle.datasets.Reader`.
+
+    Pictures are looked for in the folder and in its folder ``images``.
+    """
+    path = annotations or _usual(folder)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidDataset(
+            f"the annotation file {path} cannot be read: {error.strerror}",
+            hint="--annotations FILE, for example instances_val2017.json",
+        ) from error
+    try:
+        found = msgspec.json.decode(data, type=_Instances)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidDataset(
+            f"{path} is not a COCO annotation file for boxes: {error}",
+            hint="it needs images, categories, and annotations with image_id, category_id, bbox",
+        ) from error
+    _check(found, path)
+    categories = sorted(found.categories, key=lambda category: category.id)
+    images = sorted(found.images, key=lambda image: image.id)
+    return LabelledSet(
+        source=f"coco:{folder} {path.name}",
+        images=tuple(
+            LabelledImage(i.id, i.file_name, _locate(folder, i.file_name), i.width, i.height)
+            for i in images
+        ),
+        categories=tuple(Category(c.id, c.name) for c in categories),
+        truth=_truth(found.annotations, images, categories),
+    )
+
+
+def _usual(folder: Path) -> Path:
+    found = next((folder / name for name in USUAL_NAMES if (folder / name).is_file()), None)
+    if found is None:
+        raise InvalidDataset(
+            f"no annotation file named, and none of {', '.join(USUAL_NAMES)} is in {folder}",
+            hint="--annotations FILE, for example instances_val2017.json",
+        )
+    return found
+
+
+def _locate(folder: Path, name: str) -> Path:
+    direct = folder / name
+    return direct if direct.is_file() else folder / "images" / name
+
+
+def _check(found: _Instances, path: Path) -> None:
+    """See that ids are unique, that they refer to something, and that boxes are boxes."""
+    for what, ids in (
+        ("image", [image.id for image in found.images]),
+        ("category", [category.id for category in found.categories]),
+        ("annotation", [a.id for a in found.annotations if a.id is not None]),
+    ):
+        twice = [str(i) for i, count in Counter(ids).items() if count > 1]
+        if twice:
+            raise InvalidDataset(f"{path}: {what} ids are used more than once: {some(twice)}")
+    if not found.annotations:
+        raise InvalidDataset(
+            f"{path} has no annotations: nothing to measure against",
+            hint="COCO's image_info_test files come without labels; use instances_val2017.json",
+        )
+    images = {image.id for image in found.images}
+    categories = {category.id for category in found.categories}
+    for what, known, used in (
+        ("images", images, {a.image_id for a in found.annotations}),
+        ("categories", categories, {a.category_id for a in found.annotations}),
+    ):
+        lost = sorted(used - known)
+        if lost:
+            raise InvalidDataset(
+                f"{path}: annotations refer to {len(lost)} {what} that the file does not list: "
+                f"{some([str(i) for i in lost])}",
+                hint="the file was cut or merged badly; export it again",
+            )
+    for row in found.annotations:
+        if min(row.bbox[2:]) < 0 or not all(map(math.isfinite, row.bbox)):
+            raise InvalidDataset(
+                f"{path}: annotation {row.id} of image {row.image_id} has the box "
+                f"{list(row.bbox)}; COCO's are [left, top, width, height]"
+            )
+
+
+def _truth(
+    rows: Sequence[_Annotation], images: Sequence[_Image], categories: Sequence[_Category]
+) -> Truth:
+    image_index = {image.id: index for index, image in enumerate(images)}
+    category_index = {category.id: index for index, category in enumerate(categories)}
+    return Truth(
+        image=np.array([image_index[row.image_id] for row in rows], np.int64),
+        category=np.array([category_index[row.category_id] for row in rows], np.int64),
+        xywh=np.array([row.bbox for row in rows], np.float64).reshape(-1, 4),
+        area=np.array(
+            [row.bbox[2] * row.bbox[3] if row.area is None else row.area for row in rows],
+            np.float64,
+        ),
+        crowd=np.array([bool(row.iscrowd) for row in rows], np.bool_),
+    )
