@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -13,11 +14,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from seatrial.errors import InvalidArtifact, InvalidInput
+from seatrial.errors import InvalidArtifact, InvalidInput, NotWritable
 from seatrial.structs import decode_json
 
 MANIFEST = "manifest.json"
 SCHEMA: Literal[1] = 1
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 Resize = Literal["letterbox", "stretch"]
 
@@ -170,11 +172,13 @@ class Artifact:
         for entry in self.manifest.files:
             file = self.path / entry.path
             if not file.is_file():
-                raise InvalidArtifact(f"{file} is missing", hint="pull or import the model again")
+                raise InvalidArtifact(
+                    f"{file} is missing", hint="pull or import the model again, with --replace"
+                )
             if file.stat().st_size != entry.size_bytes or sha256_file(file) != entry.sha256:
                 raise InvalidArtifact(
                     f"{file} is not the file that the manifest names (size or sha256 differs)",
-                    hint="artifacts are immutable: pull or import the model again",
+                    hint="artifacts are immutable: pull or import the model again, with --replace",
                 )
 
 
@@ -190,7 +194,8 @@ class Store:
 
     def names(self) -> list[str]:
         """Names of the artifacts, sorted."""
-        return sorted(p.parent.name for p in self.root.glob(f"*/{MANIFEST}"))
+        # pathlib's * matches the dot of a folder that is being staged.
+        return sorted(p.parent.name for p in self.root.glob(f"[!.]*/{MANIFEST}"))
 
     def open(self, name: str) -> Artifact:
         """Open an artifact by name.
@@ -211,21 +216,39 @@ class Store:
         """A scratch folder on the store's file system, removed unless `commit` took it.
 
         A step that fails or is killed leaves the store as it was.
+
+        Raises:
+            NotWritable: The store's folder cannot be made or written, or is full.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.root))
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.root))
+        except OSError as error:
+            raise self._not_writable(error) from error
         try:
             yield folder
+        except OSError as error:
+            inside = error.filename and Path(error.filename).is_relative_to(self.root)
+            if inside or error.errno in NO_SPACE:
+                raise self._not_writable(error) from error
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def commit(self, folder: Path, manifest: Manifest, *, replace: bool = False) -> Artifact:
         """Seal a staged folder: hash its files, write the manifest, move it into place.
 
+        Of several processes that commit one name, one succeeds; the others are as if they had
+        come later.
+
         Args:
             folder: From `staging`; every file in it becomes part of the artifact.
             manifest: Everything but ``files``, which is filled in here.
             replace: Put it in the place of an artifact of the same name with other content.
+
+        Returns:
+            The artifact. One of the same content that is there already stays, unless it is
+            damaged.
 
         Raises:
             InvalidInput: The name is taken by an artifact with other content.
@@ -239,21 +262,56 @@ class Store:
             msgspec.json.encode(msgspec.structs.replace(manifest, files=entries)), indent=2
         )
         target = self.root / manifest.name
-        if (target / MANIFEST).is_file():
-            if (target / MANIFEST).read_bytes() == data:
-                return Artifact.open(target)
-            if not replace:
-                raise InvalidInput(
-                    f"the store already has another artifact named {manifest.name!r}",
-                    hint="give this one another name (--name), or replace it (--replace)",
-                )
-            retired = Path(tempfile.mkdtemp(prefix=".retired-", dir=self.root))
-            os.rename(target, retired / manifest.name)
-            shutil.rmtree(retired, ignore_errors=True)
         (folder / MANIFEST).write_bytes(data)
         folder.chmod(0o755)
-        os.rename(folder, target)
+        if not _move(folder, target):
+            same = _same_manifest(target, data)
+            if same and not replace:
+                with contextlib.suppress(InvalidArtifact):  # damaged: the new one takes its place
+                    return Artifact.open(target)
+            elif not replace:
+                raise _name_taken(manifest.name)
+            self._retire(target)
+            if not _move(folder, target):
+                raise _name_taken(manifest.name)
         return Artifact.open(target)
+
+    def _retire(self, target: Path) -> None:
+        retired = Path(tempfile.mkdtemp(prefix=".retired-", dir=self.root))
+        with contextlib.suppress(FileNotFoundError):  # another process retired it
+            os.rename(target, retired / target.name)
+        shutil.rmtree(retired, ignore_errors=True)
+
+    def _not_writable(self, error: OSError) -> NotWritable:
+        return NotWritable(
+            f"the store {self.root} cannot be written: {error.strerror}",
+            hint="free some space, or name another folder (SEATRIAL_HOME)",
+        )
+
+
+def _move(folder: Path, target: Path) -> bool:
+    """Rename, unless there is something at the target."""
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
+        raise
+    return True
+
+
+def _same_manifest(target: Path, data: bytes) -> bool:
+    try:
+        return (target / MANIFEST).read_bytes() == data
+    except OSError:
+        return False
+
+
+def _name_taken(name: str) -> InvalidInput:
+    return InvalidInput(
+        f"the store already has another artifact named {name!r}",
+        hint="give this one another name (--name), or replace it (--replace)",
+    )
 
 
 def sha256_file(path: Path) -> str:

@@ -15,6 +15,7 @@
     |-- SourceUnavailable         a registry or hub cannot be reached     502  exit 5
     |-- ServiceFailed             the service did not start or answer     502  exit 6
     |   `-- PortInUse             somebody else listens there
+    |-- NotWritable               a folder to write to is full or shut     500  exit 7
     |-- Overloaded                the queue is full; try again later      503
     `-- DeadlineExceeded          not answered within the limit           504
 
@@ -123,6 +124,12 @@ class ServiceFailed(SeatrialError):
 
 class PortInUse(ServiceFailed):
     """Another process listens on the address."""
+
+
+class NotWritable(SeatrialError):
+    """A folder cannot be written: no permission, no space left, not a folder."""
+
+    exit_code = 7
 
 
 class Overloaded(SeatrialError):

@@ -54,7 +54,7 @@ def _explain(error: Exception, kind: type[Any], origin: str) -> InvalidConfig:
     if unknown is None:
         return InvalidConfig(f"{origin}: {error}")
     path = [part for part in (unknown["path"] or "").split(".") if part]
-    known = _fields_at(kind, path)
+    known = _fields_at(kind, [part.partition("[")[0] for part in path])  # lists: of any item
     nearest = difflib.get_close_matches(unknown["field"], known, n=1, cutoff=0.5)
     key = ".".join([*path, unknown["field"]])
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"

@@ -26,6 +26,7 @@ import signal
 import socket
 import sys
 import time
+from typing import ClassVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -48,8 +49,8 @@ MODEL = {
 
 class Seen:
     pictures = 0
-    peers: set[tuple[str, int]] = set()
-    bodies: set[int] = set()
+    peers: ClassVar[set[tuple[str, int]]] = set()
+    bodies: ClassVar[set[int]] = set()
     most_at_once = at_once = 0
 
 
@@ -150,7 +151,9 @@ def main() -> None:
     if not children or len(children) < OPTIONS["workers"]:
         if not OPTIONS["workers"]:
             print(listener.getsockname()[1], flush=True)
-        config = uvicorn.Config(Starlette(routes=ROUTES), log_level="error")
+        config = uvicorn.Config(
+            Starlette(routes=ROUTES), log_level="critical", timeout_graceful_shutdown=1
+        )
         uvicorn.Server(config).run(sockets=[listener])
         return
     signal.signal(signal.SIGTERM, lambda *_: [os.kill(child, signal.SIGTERM) for child in children])

@@ -26,10 +26,11 @@ def failure(start_ms, end_ms, error, status=0):
 def test_what_counts_where(build_usage):
     samples = [answer(0, 50), answer(50, 250), failure(250, 300, "http-503", 503)]
     samples.append(failure(300, 900, "timeout"))
-    late = [answer(900, 1200), failure(950, 3000, "timeout")]
+    refused_late = failure(950, 1300, "http-503", 503)
+    late = [answer(900, 1200), refused_late, failure(950, 3000, "timeout")]
     point = summarise(2, recording(samples, late, 2000), build_usage(), latency_limit_ms=100.0)
     assert (point.finished, point.answered, point.good, point.in_time) == (4, 3, 2, 1)
-    assert (point.failed, point.unfinished) == (3, 1)
+    assert (point.failed, point.unfinished) == (3, 2)
     assert point.errors == {"http-503": 1, "timeout": 2}
     assert (point.throughput_per_s, point.goodput_per_s) == (1.5, 0.5)
     assert point.latency.mean_ms == 125.0

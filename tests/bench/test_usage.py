@@ -89,15 +89,14 @@ def test_a_process_that_ends_is_told(detector):
     found = find_service(service.port, local=True)
     meter = UsageMeter(found, usable_cores=2)
     meter.opened()
-    victim = psutil.Process(service.process.pid).children()[1]
-    victim.kill()
-    psutil.wait_procs([victim], timeout=5)
-    while victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)
-    service_pids = {process.pid for process in found.members}
-    assert victim.pid in service_pids
+    # The arbiter waits for its first child and takes note of its end.
+    first = min(psutil.Process(service.process.pid).children(), key=lambda child: child.pid)
+    first.kill()
+    first.wait(timeout=10)
     meter.closed()
-    assert meter.usage().server.cpu_s >= 0.0
+    server = meter.usage().server
+    assert (server.ended, server.processes) == (1, 2)
+    assert server.cpu_s >= 0.0
 
 
 def test_others_on_the_machine_are_told_apart(detector):
@@ -105,14 +104,15 @@ def test_others_on_the_machine_are_told_apart(detector):
     meter = UsageMeter(find_service(service.port, local=True), usable_cores=os.cpu_count())
     meter.opened()
     before = service_cpu_s(other)
+    begun = time.monotonic()
     settle(other, 1.0)
     spent = service_cpu_s(other) - before
     meter.closed()
+    window_s = time.monotonic() - begun
     machine = meter.usage().machine
     if machine is None:
         pytest.skip("no /proc/stat")
-    window_s = 1.0
-    assert machine.other_cores > 0.7 * spent / (window_s * 1.2)
+    assert machine.other_cores * window_s > 0.7 * spent
     assert 0.0 <= machine.steal_share <= 1.0
     assert machine.busy_cores >= machine.other_cores
 

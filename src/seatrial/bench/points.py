@@ -48,9 +48,10 @@ class Point(msgspec.Struct, frozen=True):
         answered: Of these, the ones with an HTTP answer of any status.
         good: Of these, the ones with a 2xx status.
         in_time: Good ones within the latency limit; equals `good` without a limit.
-        failed: All others, and requests sent in the window that failed after its end.
-        unfinished: Requests that the end of the window found under way and that came good; they
-            count nowhere, as the ones that the begin found under way count in full.
+        failed: All others, and requests under way at the window's end that never got an answer:
+            a service that hangs would have no failures otherwise.
+        unfinished: Requests under way at the window's end that were answered; they count
+            nowhere, as the ones under way at its begin count in full.
         errors: Kind of failure -> how often.
         throughput_per_s: `answered` over `window_s`.
         goodput_per_s: `in_time` over `window_s`.
@@ -87,7 +88,7 @@ def summarise(
     window_s = (recording.close_ns - recording.open_ns) / 1e9
     finished = recording.samples
     good = [sample for sample in finished if not sample.error]
-    late_failures = [sample for sample in recording.stragglers if sample.error]
+    late_failures = [sample for sample in recording.stragglers if not sample.status]
     bad = [sample for sample in finished if sample.error] + late_failures
     good_ms = [sample.latency_ms for sample in good]
     answered = sum(1 for sample in finished if sample.status)

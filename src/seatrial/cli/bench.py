@@ -61,10 +61,11 @@ def bench(
         field: Multipart field of a foreign service [default: the raw body].
         json: Print the report as JSON too.
     """
-    from seatrial.bench.report import render_terminal, write_report
+    from seatrial.bench.report import write_report
     from seatrial.bench.run import run_benchmark
     from seatrial.bench.scenarios import BenchOptions, plan
     from seatrial.bench.target import Target
+    from seatrial.bench.terminal import render_terminal
 
     given: dict[str, Any] = {
         "scenarios": tuple(scenario) if scenario else None,
@@ -79,7 +80,8 @@ def bench(
     chosen = BenchOptions(
         str(images), **{name: value for name, value in given.items() if value is not None}
     )
-    plan(chosen)  # a wrong option is said before a service is started
+    plan(chosen)  # what is wrong is said before a service is started, not after a minute of load
+    _check_writable(output)
     options = options or DeploymentOptions()
     if url is not None and options != DeploymentOptions():
         raise InvalidConfig(
@@ -90,12 +92,11 @@ def bench(
         report = run_benchmark(
             Target(address, path=path, field=field), chosen, on_progress, command=_command()
         )
-    html, data = write_report(report, output)
+    html, data = write_report(report, output / "report.html")
     if json:
         print_json(report)
     else:
-        for part in render_terminal(report):
-            out.print(part)
+        out.print(render_terminal(report))
     err.print(f"wrote {html} and {data}", highlight=False, soft_wrap=True)
 
 
@@ -156,6 +157,15 @@ def _bar() -> Iterator[OnProgress]:
             bar.update(task, completed=step.fraction, description=text, refresh=True)
 
         yield show
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InvalidConfig(f"{folder} cannot be written to: {error.strerror}") from error
 
 
 def _command() -> str:

@@ -13,8 +13,10 @@ from rich.console import Console
 from seatrial.artifact import Store
 
 # stdout is data, stderr is progress and hints.
-out = Console()
-err = Console(stderr=True)
+# A pipe or a log has no width; 80 columns would cut tables into slivers.
+PIPE_WIDTH = 120
+out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 
 def home() -> Path:

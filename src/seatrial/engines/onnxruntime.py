@@ -58,6 +58,7 @@ class OnnxRuntimeEngine:
             wide = _session(ort, model, config, config.wide_threads)
             self._sessions.append(wide)
             self.wide = OnnxRuntimeLane(wide, config.wide_threads, names)
+        _check_names(self._sessions[0], manifest, model)
         self._properties = {
             "version": str(ort.__version__),
             "providers": ", ".join(self._sessions[0].get_providers()),
@@ -88,6 +89,19 @@ def _check_device(ort: Any, config: EngineConfig, graph_precision: str) -> None:
             f"has no switch to {config.precision}",
             hint=f"use --precision {graph_precision}, or the openvino engine",
         )
+
+
+def _check_names(session: Any, manifest: Manifest, model: Path) -> None:
+    for kind, found, wanted in (
+        ("inputs", session.get_inputs(), manifest.inputs),
+        ("outputs", session.get_outputs(), manifest.outputs),
+    ):
+        names = [value.name for value in found]
+        if set(names) != {spec.name for spec in wanted}:
+            raise InvalidArtifact(
+                f"{model} has the {kind} {', '.join(names)}; "
+                f"its manifest says {', '.join(spec.name for spec in wanted)}"
+            )
 
 
 def _session(ort: Any, model: Path, config: EngineConfig, threads: int) -> Any:

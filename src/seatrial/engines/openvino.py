@@ -42,15 +42,15 @@ class OpenVinoEngine:
         ov = require("openvino", extra="openvino", purpose="the openvino engine")
         core = ov.Core()
         _check_device(core, config)
+        self.inputs = manifest.inputs
+        self.outputs = manifest.outputs
         try:
             graph = core.read_model(model)
+            graph.reshape({spec.name: _batch_of_one(spec.shape) for spec in self.inputs})
         except RuntimeError as error:
             raise InvalidArtifact(
                 f"OpenVINO does not read {model}: {_first_line(error)}"
             ) from error
-        self.inputs = manifest.inputs
-        self.outputs = manifest.outputs
-        graph.reshape({spec.name: _batch_of_one(spec.shape) for spec in self.inputs})
         narrow = _compile(core, graph, config, config.instances, config.threads)
         self.narrow: tuple[Lane, ...] = tuple(
             OpenVinoLane(narrow.create_infer_request(), config.threads, self.outputs)

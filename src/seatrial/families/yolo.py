@@ -95,7 +95,7 @@ def _from_anchors(output: NDArray[np.float32], canvas: Canvas, options: Detectio
 
 def _from_final(output: NDArray[np.float32], canvas: Canvas, options: Detection) -> Detections:
     """Decode ``(K, 6)`` float32; rows of confidence 0 are filling."""
-    rows = output[output[:, 4] > options.confidence]
+    rows = output[(output[:, 4] > options.confidence) & np.isfinite(output).all(axis=1)]
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     return finish(
         rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64), canvas, options.max_detections
@@ -117,7 +117,7 @@ def _labels(names: str) -> tuple[str, ...]:
 
 def _variant(graph: GraphSignature, classes: int) -> str:
     shape = graph.outputs[0].shape
-    if len(shape) == 3 and shape[2] == 6 and shape[1] != 4 + classes:
+    if len(shape) == 3 and shape[2] == 6:  # never anchors: the smallest canvas has 21
         return "end_to_end"
     if len(shape) == 3 and shape[1] == 4 + classes:
         return "anchors"
@@ -130,6 +130,8 @@ def _variant(graph: GraphSignature, classes: int) -> str:
 def _size_hw(graph: GraphSignature) -> tuple[int, int]:
     """Canvas size: the graph's own where it is fixed, else what the metadata says."""
     shape = graph.inputs[0].shape
+    if graph.inputs[0].dtype == "uint8" and len(shape) == 4 and shape[3] == 3:
+        shape = (shape[0], 3, *shape[1:3])  # a graph that Seatrial gave its picture input
     if len(shape) != 4 or shape[1] not in (3, -1):
         raise InvalidArtifact(f"the input is {list(shape)}, not [N, 3, H, W]")
     if shape[2] > 0 and shape[3] > 0:

@@ -11,8 +11,8 @@ from seatrial.artifact import Artifact, Manifest, Source, Step, Store, TensorSpe
 from seatrial.errors import InvalidArtifact, InvalidInput
 from seatrial.families.registry import recognise
 from seatrial.lifecycle import onnx_graph
+from seatrial.lifecycle.registry_wheels import Progress
 
-Progress = Callable[[str], None]
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 

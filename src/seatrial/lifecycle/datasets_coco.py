@@ -48,7 +48,7 @@ class _Instances(msgspec.Struct, frozen=True):
     categories: list[_Category]
 
 
-def read(folder: Path, annotations: Path | None, split: str) -> LabelledSet:  # noqa: ARG001
+def read(folder: Path, annotations: Path | None, split: str) -> LabelledSet:
     """See `seatrial.lifecycle.datasets.Reader`.
 
     Pictures are looked for in the folder and in its folder ``images``.

@@ -65,7 +65,8 @@ def add_image_input(model: Any, *, scale: float, size_hw: tuple[int, int]) -> No
 
     The conversion runs inside the engine, where it is threaded and vectorised and costs a
     quarter of the memory traffic of a float input. Half-precision inputs are cast; outputs of
-    half precision are cast to float32.
+    half precision are cast to float32. The new input is called ``image``, or ``seatrial_image``
+    where the graph has an ``image`` already.
 
     Args:
         model: ``onnx.ModelProto``; changed in place.
@@ -81,12 +82,14 @@ def add_image_input(model: Any, *, scale: float, size_hw: tuple[int, int]) -> No
     batch = dims[0].dim_value if dims[0].HasField("dim_value") else (dims[0].dim_param or "N")
     dtype = np.float16 if kind == types.FLOAT16 else np.float32
     graph.initializer.append(onnx.numpy_helper.from_array(np.array(scale, dtype), "seatrial_scale"))
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    name = IMAGE_INPUT if IMAGE_INPUT not in taken else f"seatrial_{IMAGE_INPUT}"
     prologue = [
-        helper.make_node("Transpose", [IMAGE_INPUT], ["seatrial_nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Transpose", [name], ["seatrial_nchw"], perm=[0, 3, 1, 2]),
         helper.make_node("Cast", ["seatrial_nchw"], ["seatrial_float"], to=kind),
         helper.make_node("Div", ["seatrial_float", "seatrial_scale"], [old.name]),
     ]
-    image = helper.make_tensor_value_info(IMAGE_INPUT, types.UINT8, [batch, *size_hw, 3])
+    image = helper.make_tensor_value_info(name, types.UINT8, [batch, *size_hw, 3])
     inputs = [image if v.name == old.name else v for v in graph.input]
     nodes = [*prologue, *graph.node]
     del graph.input[:], graph.node[:]

@@ -15,7 +15,7 @@ from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput, Unsupport
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-MAX_SIDE_PX = 32_766  # OpenCV resizes nothing longer (SHRT_MAX); a JPEG ends at 65,500
+MAX_SIDE_PX = 32_766  # OpenCV 4 warps nothing longer (SHRT_MAX); a JPEG answer ends at 65,500
 EXIF_MAGIC = b"Exif\x00\x00"
 EXIF_ORIENTATION = 0x0112
 TIFF_ONE_SHORT = (3, 1)  # type SHORT, one value

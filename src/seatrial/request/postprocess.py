@@ -55,17 +55,25 @@ def nms(
         iou: A box is dropped if its IoU with a kept one of its class is greater than this.
 
     Returns:
-        Indices of the kept boxes, most confident first.
+        Indices of the kept boxes, most confident first. Boxes without area, or with a
+        coordinate that is no finite number, are not among them.
     """
-    if len(score) == 0:
-        return np.zeros(0, np.intp)
+    sound = np.flatnonzero(
+        np.isfinite(xyxy).all(axis=1) & (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
+    )
+    if len(sound) == 0:
+        return sound
+    corners = xyxy[sound].astype(np.float64)
+    # OpenCV keeps classes apart by shifting each beyond the largest coordinate of the one before,
+    # which takes coordinates from 0 on.
+    corners -= corners.min()
     # OpenCV takes arrays where its stubs say sequences.
-    xywh: Any = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1).astype(np.float64)
+    xywh: Any = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
     # The score threshold was applied before; -1 passes them all.
-    scores: Any = score
-    classes: Any = class_id.astype(np.int32)
+    scores: Any = score[sound]
+    classes: Any = class_id[sound].astype(np.int32)
     kept = cv2.dnn.NMSBoxesBatched(xywh, scores, classes, -1.0, iou)
-    indices = np.asarray(kept, np.intp).reshape(-1)
+    indices = sound[np.asarray(kept, np.intp).reshape(-1)]
     return indices[np.argsort(-score[indices], kind="stable")]
 
 

@@ -64,9 +64,7 @@ def create_app(open_service: Callable[[], Service]) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/detect", _detect_json, methods=["POST"]),
-            Route("/detect.jpg", _detect_jpeg, methods=["POST"]),
-            Route("/model", _model, methods=["GET"]),
+            Route(path, handler, methods=[method]) for path, (method, handler) in ROUTES.items()
         ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error},
@@ -118,7 +116,8 @@ async def _detect(
             service.metrics.observe(timing_ms, len(result.detections), result.lane_threads)
             return encode(result, timing_ms), timing_ms
 
-        body, timing_ms = await service.dispatcher.run(data, options, finish, request.receive)
+        with service.metrics.present.track_inprogress():
+            body, timing_ms = await service.dispatcher.run(data, options, finish, request.receive)
     except SeatrialError as error:
         service.metrics.requests.labels(route, error.http_status).inc()
         return error_response(error)
@@ -158,3 +157,11 @@ async def _http_error(request: Request, error: Any) -> Response:
 def _server_timing(timing_ms: Mapping[str, float]) -> str:
     """W3C Server Timing: what browsers' developer tools show."""
     return ", ".join(f"{stage};dur={value:.3f}" for stage, value in timing_ms.items())
+
+
+# In one place: the service around this application asks which paths are ours.
+ROUTES = {
+    "/detect": ("POST", _detect_json),
+    "/detect.jpg": ("POST", _detect_jpeg),
+    "/model": ("GET", _model),
+}

@@ -7,6 +7,7 @@ thresholds and boxes; here each step takes the next detection of every image and
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -54,9 +55,7 @@ class Predictions:
 
     def take(self, kept: NDArray[np.intp]) -> Predictions:
         """The detections of these indices."""
-        return Predictions(
-            self.image[kept], self.category[kept], self.xywh[kept], self.score[kept]
-        )
+        return Predictions(self.image[kept], self.category[kept], self.xywh[kept], self.score[kept])
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ def match(truth: Truth, predictions: Predictions, *, images: int, categories: in
         images: Number of images; those without objects or detections count too.
         categories: Number of categories.
     """
-    kept, group, rank = _by_group(predictions, categories)
+    kept, group, rank = by_group(predictions, categories)
     limits = np.array(list(AREAS.values()))  # (A, 2)
     truth_counts = _within(truth.area, limits) & ~truth.crowd
     found, chosen = assign(
@@ -150,7 +149,7 @@ def match(truth: Truth, predictions: Predictions, *, images: int, categories: in
     )
 
 
-def _by_group(
+def by_group(
     predictions: Predictions, categories: int
 ) -> tuple[Predictions, NDArray[np.int64], NDArray[np.int64]]:
     """Sort by image and category, most confident first, and cut to `MAX_DETECTIONS` each.
@@ -219,7 +218,7 @@ def assign(
     taken = np.zeros((len(truth_group), len(counts), len(thresholds)), np.bool_)
     begins = np.searchsorted(np.sort(turn), np.arange(turn.max(initial=-1) + 2))
     bounds = np.append(first, len(order))
-    for begin, end in zip(begins[:-1], begins[1:], strict=True):
+    for begin, end in itertools.pairwise(begins):
         rows = slice(bounds[begin], bounds[end])
         them = truth[rows]
         free = ~taken[them] | crowd[them, np.newaxis, np.newaxis]

@@ -1,0 +1,196 @@
+"""``seatrial evaluate``: accuracy on labelled pictures, in this process or through a service."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from rich.table import Table
+
+from seatrial.cli.console import err, out, print_json, store
+from seatrial.cli.deployment import DeploymentOptions
+from seatrial.contract import Precision
+from seatrial.errors import InvalidConfig, InvalidInput
+
+if TYPE_CHECKING:
+    from seatrial.lifecycle.evaluate import (
+        ClassFigures,
+        Comparison,
+        Evaluation,
+        Figures,
+        Measurement,
+        Scores,
+    )
+    from seatrial.lifecycle.evaluation.predict import Subject
+
+    Measure = Callable[[Subject, str], Measurement]
+
+
+def evaluate(
+    artifact: str | None = None,
+    /,
+    *,
+    dataset: str,
+    annotations: Path | None = None,
+    split: Literal["train", "val", "test"] = "val",
+    url: str | None = None,
+    parent: str | None = None,
+    parent_precision: Precision = "f32",
+    options: DeploymentOptions | None = None,
+    threshold: float = 0.25,
+    skip_missing: bool = False,
+    unmatched: Literal["error", "ignore"] = "error",
+    save_detections: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Measure accuracy by COCO's rules: AP, AR, by size and by class.
+
+    Detections are taken down to confidence 0.001 (IoU 0.7, 300 a picture, several labels a box),
+    as published figures are. The same numbers come from this process and through a service.
+
+    Args:
+        artifact: Name in the store, an artifact folder or a model file; the same as --model.
+        dataset: coco:FOLDER of pictures, or yolo:FOLDER with a data.yaml.
+        annotations: COCO's JSON file [default: FOLDER/instances.json]; another data.yaml.
+        split: Which set of a data.yaml.
+        url: Measure a running service; with an artifact, see that it serves that one.
+        parent: Compare with this model, in this process: difference in AP, with its interval, and
+            shift of confidences. The same model in another precision will do.
+        parent_precision: Numeric type that the parent computes in.
+        options: What to detect with in this process.
+        threshold: Confidence at which precision and recall are told, 0-1.
+        skip_missing: Leave out pictures that the labels name and that are not there.
+        unmatched: What to do with classes that only the model or only the dataset knows: error,
+            or ignore and measure on what both know.
+        save_detections: Write the boxes to this file, in COCO's format for results.
+        json: Print JSON.
+    """
+    from seatrial.lifecycle import evaluate as library
+    from seatrial.lifecycle.datasets import read_labelled
+
+    if not 0 <= threshold <= 1:
+        raise InvalidConfig(f"--threshold {threshold:g} is not between 0 and 1")
+    chosen = options or DeploymentOptions()
+    if url is not None and parent is None and replace(chosen, model=None) != DeploymentOptions():
+        raise InvalidConfig(
+            "--url measures a running service; it cannot be given another engine or layout",
+            hint="leave --url out to measure with these options in this process",
+        )
+    if artifact is not None:
+        chosen = replace(chosen, model=artifact)
+    labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
+
+    def measure(subject: Subject, name: str) -> Measurement:
+        with _bar(name) as on_progress:
+            return library.evaluate(
+                subject,
+                labelled,
+                threshold=threshold,
+                unmatched=unmatched,
+                on_progress=on_progress,
+            )
+
+    measured = _here(chosen, measure) if url is None else _through(url, chosen.model, measure)
+    if save_detections is not None:
+        _save(save_detections, measured)
+    compared = None
+    if parent is not None:
+        base = _here(replace(chosen, model=parent, precision=parent_precision), measure)
+        with _bar("drawing images again and again") as on_progress:
+            compared = library.compare(measured, base, on_progress=on_progress)
+    if json:
+        report = msgspec.to_builtins(measured.report)
+        print_json(report if compared is None else {**report, "parent": compared})
+    else:
+        _show(measured.report, compared)
+
+
+def _here(options: DeploymentOptions, measure: Measure) -> Measurement:
+    from seatrial.lifecycle import acquire
+    from seatrial.lifecycle.evaluation.predict import InProcess
+    from seatrial.serve.runtime import open_detector
+
+    deployment = options.resolve()
+    artifact = acquire.resolve(store(), deployment.model)
+    with open_detector(artifact, deployment) as detector:
+        return measure(InProcess(detector), artifact.manifest.name)
+
+
+def _through(url: str, model: str | None, measure: Measure) -> Measurement:
+    from seatrial.lifecycle import acquire
+    from seatrial.lifecycle.evaluation.service import Service
+
+    with contextlib.closing(Service(url)) as service:
+        if model is not None:
+            service.check(acquire.resolve(store(), model))
+        return measure(service, url)
+
+
+def _save(path: Path, measured: Measurement) -> None:
+    from seatrial.lifecycle.evaluate import coco_results
+
+    data = msgspec.json.encode(coco_results(measured.dataset, measured.predictions))
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
+    err.print(f"wrote {path}", highlight=False)
+
+
+def _show(report: Evaluation, compared: Comparison | None) -> None:
+    table = Table("figure", "value")
+    for name, value in msgspec.structs.asdict(report.scores.figures).items():
+        table.add_row(name, _number(value))
+    out.print(table)
+    classes = Table("class", "objects", "ap", "ap50", "precision", "recall", "best F1", "at")
+    whole = report.scores
+    classes.add_row("all", str(report.objects), *_row(whole.figures, whole))
+    for one in whole.classes:
+        classes.add_row(one.name, str(one.objects), *_row(one, one))
+    out.print(classes)
+    notes = [
+        f"{report.images} images, {report.objects} objects, {report.crowds} crowds; precision and "
+        f"recall at confidence {report.scores.at_threshold.threshold:g}, IoU 0.5",
+        *report.notes,
+    ]
+    if report.skipped:
+        notes.append(f"{len(report.skipped)} pictures that are not there were left out")
+    if compared is not None:
+        _show_comparison(compared)
+    for note in notes:
+        err.print(note, highlight=False)
+
+
+def _show_comparison(compared: Comparison) -> None:
+    ap, shift = compared.ap, compared.calibration
+    table = Table("against the parent", "value")
+    table.add_row("AP of the parent", _number(ap.a))
+    table.add_row("difference", f"{ap.difference:+.4f}")
+    table.add_row(f"{ap.level:.0%} interval", f"{ap.low:+.4f} to {ap.high:+.4f}")
+    table.add_row("matched boxes", str(shift.matched))
+    table.add_row("mean shift of confidence", _number(shift.mean_shift))
+    table.add_row("boxes lost, gained", f"{shift.lost}, {shift.gained}")
+    out.print(table)
+
+
+def _row(figures: Figures | ClassFigures, points: Scores | ClassFigures) -> Iterator[str]:
+    now, best = points.at_threshold, points.best_f1
+    values = (figures.ap, figures.ap50, now.precision, now.recall, best.f1, best.threshold)
+    return map(_number, values)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import Progress
+
+    with Progress(console=err, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from seatrial.bench.scenarios import ENOUGH_REQUESTS, BenchOptions, longest_s, plan
+from seatrial.errors import InvalidConfig
+
+
+def test_default_plan_takes_about_a_minute_and_can_print_p99():
+    single, scaling = plan(BenchOptions(images="photos"))
+    assert ENOUGH_REQUESTS == 662
+    assert (single.name, single.loads[0].sessions, single.loads[0].requests) == (
+        "single-stream",
+        1,
+        662,
+    )
+    assert [load.sessions for load in scaling.loads] == [1, 2, 4, 8]
+    assert all(load.requests is None for load in scaling.loads)
+    assert 50 <= longest_s((single, scaling)) <= 65
+
+
+def test_each_session_warms_its_connection():
+    _, scaling = plan(BenchOptions(images="photos"))
+    assert all(load.warmup_requests >= load.sessions for load in scaling.loads)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scenarios": ("scalling",)}, "unknown scenario 'scalling'"),
+        ({"scenarios": ()}, "no scenario"),
+        ({"sessions": ()}, "sessions must be rising"),
+        ({"sessions": (0, 1)}, "sessions must be rising"),
+        ({"sessions": (4, 2)}, "sessions must be rising"),
+        ({"sessions": (2, 2)}, "sessions must be rising"),
+        ({"point_s": 0.0}, "point_s must be more than 0"),
+        ({"timeout_s": -1.0}, "timeout_s must be more than 0"),
+        ({"latency_limit_ms": 0.0}, "latency_limit_ms must be more than 0"),
+        ({"warmup_s": -1.0}, "warmup_s must not be negative"),
+        ({"image_limit": 0}, "image_limit must be more than 0"),
+    ],
+)
+def test_options_out_of_range(change, message):
+    with pytest.raises(InvalidConfig, match=message):
+        plan(BenchOptions(images="photos", **change))
+
+
+def test_nearest_scenario_is_named():
+    with pytest.raises(InvalidConfig) as caught:
+        plan(BenchOptions(images="photos", scenarios=("scalling",)))
+    assert caught.value.hint == "did you mean 'scaling'?"

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from seatrial.bench.terminal import render_terminal
+
+
+def printed(report, width=120):
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(render_terminal(report))
+    return out.getvalue()
+
+
+def test_every_finding_and_every_point_is_printed(full_report):
+    text = " ".join(printed(full_report, width=400).split())
+    for finding in full_report.findings:
+        assert finding.text in text
+    for sessions in (1, 2, 4, 8):
+        assert f"scaling {sessions} " in text
+    assert text.index("never an SLO result") < text.index("What it means")
+
+
+def test_names_are_not_read_as_markup(make_report, point):
+    report = make_report(
+        single=[point(1, failed=2, error="[red]x[/nothing]")], model={"name": "[b]"}
+    )
+    text = printed(report)
+    assert "[red]x[/nothing]" in text
+    assert "[b]" in text
+
+
+def test_degenerate_reports_are_printed(make_report, point):
+    assert "timeout" in printed(make_report(scaling=[point(1, count=4, failed=4, error="timeout")]))
+    remote = make_report(scaling=[point(n, server_cores=None) for n in (1, 2)], local=False)
+    assert "\N{EN DASH}" in printed(remote)

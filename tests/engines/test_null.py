@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seatrial.artifact import Artifact
+from seatrial.engines.base import EngineConfig
+from seatrial.engines.registry import open_engine
+from seatrial.errors import DeviceUnavailable
+
+
+def test_answers_with_zeros_of_the_graphs_shapes(tiny_artifact: Artifact) -> None:
+    engine = open_engine(tiny_artifact, "null", EngineConfig(instances=2, wide_threads=4))
+    assert (engine.name, engine.device, engine.precision) == ("null", "cpu", "none")
+    assert [lane.threads for lane in engine.narrow] == [1, 1]
+    assert engine.wide is not None
+    assert engine.wide.threads == 4
+    for lane in (*engine.narrow, engine.wide):
+        (output,) = lane.infer({"image": np.zeros((1, 64, 64, 3), np.uint8)}).values()
+        assert output.shape == tiny_artifact.manifest.outputs[0].shape
+        assert not output.any()
+    assert "computes nothing" in engine.properties()["note"]
+    engine.close()
+
+
+def test_takes_no_other_device(tiny_artifact: Artifact) -> None:
+    with pytest.raises(DeviceUnavailable, match="cuda"):
+        open_engine(tiny_artifact, "null", EngineConfig(device="cuda"))
+
+
+def test_reads_no_model_file(tiny_artifact: Artifact) -> None:
+    from seatrial.engines.null import NullEngine
+
+    NullEngine(Path("/nowhere"), tiny_artifact.manifest, EngineConfig())

@@ -1,0 +1,179 @@
+"""The rules of the house that a machine can check: who imports whom, what loads, how long."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+FILES = sorted((SOURCE / "seatrial").rglob("*.py"))
+MODULES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in FILES
+}
+# package -> packages that it never imports, neither itself nor through others of the rule's kind
+FORBIDDEN = {
+    "request": ("serve", "bench", "cli", "lifecycle"),
+    "engines": ("families", "request", "serve", "bench", "cli", "lifecycle"),
+    "families": ("serve", "bench", "cli", "lifecycle"),
+    "bench": ("engines", "request"),
+    "lifecycle": ("cli", "bench"),
+    "serve": ("cli", "bench"),
+}
+HEAVY = ("torch", "onnxruntime", "openvino", "bentoml", "ray", "onnx", "transformers", "tensorrt")
+MAX_LINES = 500
+# "seatrial.engines.null:NullEngine" in a table, "seatrial.x.y" given to importlib or to require().
+NAMED = re.compile(r"seatrial(\.[a-z_][a-z0-9_]*)+(?=$|:)")
+
+
+def imports(module: str, path: Path) -> Iterator[tuple[str, int]]:
+    """Seatrial modules that a file names: imported, in functions too, or in a string."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    tree = ast.parse(path.read_text())
+    prose = docstrings(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            base = importlib.util.resolve_name(base, package) if node.level else base
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield (inner if inner in MODULES else base), node.lineno
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in prose:
+            found = NAMED.match(node.value)
+            if found and (found.end() < len(node.value) or found[0] in MODULES):
+                yield found[0], node.lineno
+
+
+def docstrings(tree: ast.AST) -> set[ast.AST]:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, kinds) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+
+
+def part(module: str) -> str:
+    return (module.split(".") + [""])[1]
+
+
+def test_the_reader_of_imports_sees_them_all(tmp_path: Path) -> None:
+    file = tmp_path / "sample.py"
+    file.write_text(
+        '"""seatrial.bench.load:Prose is not an import."""\n'
+        "import seatrial.errors\n"
+        "from seatrial import artifact\n"
+        "from ..engines import null\n"
+        "TABLE = {'a': 'seatrial.engines.openvino:OpenVinoEngine'}\n"
+        "def late():\n"
+        "    from seatrial.request.decode import decode\n"
+        "    import_module('seatrial.serve.app')\n"
+    )
+    assert {name for name, _ in imports("seatrial.request.sample", file)} == {
+        "seatrial.errors",
+        "seatrial.artifact",
+        "seatrial.engines.null",
+        "seatrial.engines.openvino",
+        "seatrial.request.decode",
+        "seatrial.serve.app",
+    }
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_who_imports_whom(package: str) -> None:
+    broken = [
+        f"{module}:{line} imports {name}"
+        for module, path in MODULES.items()
+        if part(module) == package
+        for name, line in imports(module, path)
+        if name.startswith("seatrial.") and part(name) in FORBIDDEN[package]
+    ]
+    assert broken == []
+
+
+def test_every_seatrial_module_that_is_named_exists() -> None:
+    missing = [
+        f"{module}:{line} names {name}"
+        for module, path in MODULES.items()
+        for name, line in imports(module, path)
+        if name.startswith("seatrial.") and name not in MODULES
+    ]
+    assert missing == []
+
+
+LOADED = "import sys; print(*sorted(m for m in {heavy!r} if m in sys.modules))"
+
+
+def loaded_after(code: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", code + "\n" + LOADED.format(heavy=HEAVY)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()[-1].split()
+
+
+def test_the_probe_sees_what_is_loaded() -> None:
+    assert loaded_after("import onnx") == ["onnx"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["seatrial", "seatrial.errors", "seatrial.artifact", "seatrial.contract", "seatrial.hardware",
+     "seatrial.request.detector", "seatrial.engines.registry", "seatrial.families.registry",
+     "seatrial.lifecycle.acquire", "seatrial.cli.main"],
+)  # fmt: skip
+def test_import_loads_nothing_heavy(module: str) -> None:
+    assert loaded_after(f"import {module}") == []
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import contextlib, sys\n"
+        "from seatrial.cli.main import main\n"
+        "sys.argv = ['seatrial', '--help']\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    main()"
+    )
+    assert loaded_after(code) == []
+
+
+def test_engines_in_the_table_load_no_runtime_until_they_are_opened() -> None:
+    code = (
+        "from seatrial.engines.registry import ENGINES, engine_class\n"
+        "for name in ENGINES:\n"
+        "    engine_class(name)"
+    )
+    assert loaded_after(code) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_files_are_easy_to_hold_in_the_head(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+def test_no_file_is_called_after_nothing_in_particular() -> None:
+    vague = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
+    assert [path for path in FILES if path.stem in vague] == []
+
+
+def test_the_environment_is_read_at_the_edges_only() -> None:
+    """In the command line and at service start-up; elsewhere it is an argument."""
+    readers = [
+        f"{module}:{node.lineno}"
+        for module, path in MODULES.items()
+        if part(module) not in ("cli", "serve")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+    ]
+    assert readers == []

@@ -1,0 +1,319 @@
+"""The store: immutable, verified, all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from seatrial.artifact import MANIFEST, Artifact, Manifest, Store
+from seatrial.errors import InvalidArtifact, InvalidInput, NotWritable
+from seatrial.lifecycle.acquire import import_onnx
+
+
+@pytest.fixture
+def manifest(tiny_artifact: Artifact) -> Manifest:
+    """The tiny detector's, without its list of files."""
+    return msgspec.structs.replace(tiny_artifact.manifest, files=())
+
+
+@pytest.fixture
+def commit(store: Store, manifest: Manifest) -> Callable[..., Artifact]:
+    """Commits an artifact whose graph is the given text."""
+
+    def make(content: str = "graph", name: str = "one", **options: Any) -> Artifact:
+        with store.staging() as folder:
+            (folder / "model.onnx").write_text(content)
+            (folder / "parts").mkdir()
+            (folder / "parts" / "weights.bin").write_bytes(b"\x00" * 100)
+            return store.commit(folder, msgspec.structs.replace(manifest, name=name), **options)
+
+    return make
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_the_manifest_lists_every_file_with_its_hash(commit: Callable[..., Artifact]) -> None:
+    artifact = commit("graph")
+    assert {f.path: (f.sha256, f.size_bytes) for f in artifact.manifest.files} == {
+        "model.onnx": (hashlib.sha256(b"graph").hexdigest(), 5),
+        "parts/weights.bin": (hashlib.sha256(bytes(100)).hexdigest(), 100),
+    }
+    written = (artifact.path / MANIFEST).read_bytes()
+    assert artifact.digest == hashlib.sha256(written).hexdigest()
+    assert json.loads(written)["schema"] == 1
+    assert artifact.file("onnx") == artifact.path / "model.onnx"
+
+
+def test_an_artifact_opens_as_it_was_committed(
+    store: Store, commit: Callable[..., Artifact]
+) -> None:
+    committed = commit()
+    opened = store.open("one")
+    assert opened.manifest == committed.manifest
+    assert opened.digest == committed.digest
+    assert store.names() == ["one"]
+
+
+def test_the_digest_tells_contents_apart(commit: Callable[..., Artifact]) -> None:
+    assert commit("a", name="a").digest != commit("b", name="b").digest
+
+
+def test_a_format_that_is_not_there_names_those_that_are(commit: Callable[..., Artifact]) -> None:
+    with pytest.raises(InvalidArtifact, match="no tensorrt graph; it has: onnx"):
+        commit().file("tensorrt")
+
+
+def test_a_name_that_is_not_there_names_those_that_are(
+    store: Store, commit: Callable[..., Artifact]
+) -> None:
+    with pytest.raises(InvalidArtifact, match="nothing yet") as refusal:
+        store.open("one")
+    assert "models pull" in refusal.value.hint
+    commit(name="first")
+    commit(name="second")
+    with pytest.raises(InvalidArtifact, match="it holds: first, second"):
+        store.open("third")
+
+
+def change_a_byte(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: change_a_byte(path / "model.onnx"), "sha256 differs"),
+        (lambda path: (path / "model.onnx").write_bytes(b"graph and more"), "size or sha256"),
+        (lambda path: (path / "parts" / "weights.bin").unlink(), "is missing"),
+        (lambda path: (path / MANIFEST).write_text("{"), "manifest.json"),
+        (lambda path: (path / MANIFEST).write_bytes(b"\xff\xfe"), "manifest.json"),
+        (lambda path: (path / MANIFEST).write_text('{"schema": 2}'), "schema"),
+    ],
+)
+def test_tampering_is_seen(
+    store: Store, commit: Callable[..., Artifact], damage: Callable[[Path], Any], said: str
+) -> None:
+    damage(commit().path)
+    with pytest.raises(InvalidArtifact, match=said):
+        store.open("one")
+
+
+def test_a_manifest_with_a_key_of_another_version_is_refused(
+    store: Store, commit: Callable[..., Artifact]
+) -> None:
+    path = commit().path / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), "licens": "MIT"}))
+    with pytest.raises(InvalidArtifact, match="unknown key 'licens'") as refusal:
+        store.open("one")
+    assert "licence" in refusal.value.hint
+
+
+def test_verification_can_be_left_out_but_not_by_accident(commit: Callable[..., Artifact]) -> None:
+    path = commit().path
+    change_a_byte(path / "model.onnx")
+    assert Artifact.open(path, verify=False).manifest.name == "one"
+    with pytest.raises(InvalidArtifact):
+        Artifact.open(path)
+
+
+def test_a_folder_that_is_no_artifact(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArtifact, match="is not an artifact"):
+        Artifact.open(tmp_path)
+
+
+def test_the_same_content_twice_is_one_artifact(
+    store: Store, commit: Callable[..., Artifact]
+) -> None:
+    first = commit()
+    inode = first.file("onnx").stat().st_ino
+    assert commit().digest == first.digest
+    assert first.file("onnx").stat().st_ino == inode  # nothing was written anew
+    assert list(store.root.iterdir()) == [first.path]
+
+
+def test_a_taken_name_is_kept_unless_it_is_to_be_replaced(
+    store: Store, commit: Callable[..., Artifact]
+) -> None:
+    commit("old")
+    before = snapshot(store.root)
+    with pytest.raises(InvalidInput, match="already has another artifact named 'one'"):
+        commit("new")
+    assert snapshot(store.root) == before
+    replaced = commit("new", replace=True)
+    assert replaced.file("onnx").read_text() == "new"
+    assert store.open("one").digest == replaced.digest
+    assert [p.name for p in store.root.iterdir()] == ["one"]
+
+
+def test_a_damaged_artifact_is_mended_by_the_same_content(
+    store: Store, commit: Callable[..., Artifact]
+) -> None:
+    artifact = commit()
+    change_a_byte(artifact.file("onnx"))
+    with pytest.raises(InvalidArtifact):
+        store.open("one")
+    assert commit().digest == artifact.digest
+    assert store.open("one").file("onnx").read_text() == "graph"
+
+
+def test_a_folder_of_something_else_in_the_way(
+    store: Store, commit: Callable[..., Artifact]
+) -> None:
+    (store.root / "one").mkdir(parents=True)
+    (store.root / "one" / "notes.txt").write_text("mine")
+    with pytest.raises(InvalidInput, match="'one'"):
+        commit()
+    assert (store.root / "one" / "notes.txt").read_text() == "mine"
+    assert commit(replace=True).manifest.name == "one"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_step_that_fails_leaves_the_store_as_it_was(
+    store: Store, commit: Callable[..., Artifact], error: type[BaseException]
+) -> None:
+    commit("old")
+    before = snapshot(store.root)
+    with pytest.raises(error), store.staging() as folder:
+        (folder / "model.onnx").write_text("half of it")
+        raise error
+    assert snapshot(store.root) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from seatrial.artifact import MANIFEST, Store
+with Store(Path(sys.argv[1])).staging() as folder:
+    (folder / "model.onnx").write_text("half of it")
+    (folder / MANIFEST).write_text("{}")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_step_that_is_killed_leaves_nothing_that_looks_like_an_artifact(
+    store: Store, commit: Callable[..., Artifact]
+) -> None:
+    commit("old")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(store.root)], check=False)
+    assert done.returncode == -9
+    assert len(list(store.root.iterdir())) == 2  # what was staged is still there,
+    assert store.names() == ["one"]  # and is not shown
+    assert store.open("one").file("onnx").read_text() == "old"
+
+
+COMMIT = """
+import sys, time
+from pathlib import Path
+import msgspec
+from seatrial.artifact import Artifact, Store
+from seatrial.errors import InvalidInput
+
+store, template, content = Store(Path(sys.argv[1])), Artifact.open(Path(sys.argv[2])), sys.argv[3]
+print("ready", flush=True)
+start = float(sys.stdin.readline())
+for index in range(100):
+    manifest = msgspec.structs.replace(template.manifest, name=f"same-{index}", files=())
+    with store.staging() as folder:
+        (folder / "model.onnx").write_text(content)
+        while time.monotonic() < start + 0.004 * index:  # all at the same moment
+            pass
+        try:
+            print(store.commit(folder, manifest).digest)
+        except InvalidInput:
+            print("taken")
+"""
+
+
+def race(store: Store, template: Artifact, contents: list[str]) -> list[list[str]]:
+    """Commit a hundred names from one process for each content, all at the same time."""
+    arguments = [sys.executable, "-c", COMMIT, str(store.root), str(template.path)]
+    processes = [
+        subprocess.Popen(
+            [*arguments, content], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for content in contents
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    start = time.monotonic() + 0.05
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(f"{start}\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes)
+    return outputs
+
+
+def test_processes_that_commit_the_same_artifact_all_have_it(
+    store: Store, tiny_artifact: Artifact
+) -> None:
+    first, second = race(store, tiny_artifact, ["graph", "graph"])
+    assert first == second
+    assert "taken" not in first
+    assert len(list(store.root.iterdir())) == len(store.names()) == 100
+    for name in store.names():
+        store.open(name)
+
+
+def test_of_processes_that_commit_different_artifacts_of_one_name_one_has_it(
+    store: Store, tiny_artifact: Artifact
+) -> None:
+    first, second = race(store, tiny_artifact, ["one graph", "another"])
+    for index, pair in enumerate(zip(first, second, strict=True)):
+        assert pair.count("taken") == 1
+        assert store.open(f"same-{index}").digest in pair
+
+
+def test_a_file_in_the_stores_place(
+    tmp_path: Path, model_file: Callable[..., Path]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for root in (tmp_path / "file", tmp_path / "file" / "store"):
+        with pytest.raises(NotWritable, match=f"the store {root} cannot be written"):
+            import_onnx(Store(root), model_file())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_without_permission(store: Store, model_file: Callable[..., Path]) -> None:
+    store.root.mkdir(mode=0o500)
+    with pytest.raises(NotWritable, match="Permission denied"):
+        import_onnx(store, model_file())
+
+
+def test_a_full_disk(store: Store, commit: Callable[..., Artifact]) -> None:
+    """A limit on file size stands in for the disk: the same call fails in the same way."""
+    commit("old")
+    before = snapshot(store.root)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+        with pytest.raises(NotWritable, match="File too large") as refusal:
+            commit("x" * 100, name="two")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "free some space" in refusal.value.hint
+    assert snapshot(store.root) == before
+
+
+def test_what_cannot_be_read_is_not_called_a_store_that_cannot_be_written(
+    store: Store, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError), store.staging():
+        (tmp_path / "elsewhere").read_bytes()

@@ -1,0 +1,61 @@
+"""Optional packages: absent, broken, or there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+
+from seatrial.errors import BrokenExtra, MissingExtra
+from seatrial.extras import require
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path for packages of a test's own."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_package_that_is_there() -> None:
+    assert require("numpy", extra="all", purpose="this test") is numpy
+    assert require("numpy.linalg", extra="all", purpose="this test") is numpy.linalg
+
+
+@pytest.mark.parametrize("module", ["no_such_package_of_ours", "no_such_package_of_ours.inner"])
+def test_a_package_that_is_absent_names_the_extra(module: str) -> None:
+    with pytest.raises(MissingExtra) as refusal:
+        require(module, extra="yolo", purpose="pulling yolo11n")
+    assert type(refusal.value) is MissingExtra
+    assert refusal.value.message == (
+        "no_such_package_of_ours is not installed; it is needed for pulling yolo11n"
+    )
+    assert refusal.value.hint == "pip install 'seatrial[yolo]'"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("raise OSError('libcudart.so.13: cannot open')", "OSError: libcudart.so.13"),
+        ("import no_such_dependency_of_it", "no_such_dependency_of_it"),
+        ("import sys; sys.no_such_attribute", "AttributeError"),
+        ("def broken(:", "SyntaxError"),
+    ],
+)
+def test_a_package_that_is_broken_is_not_called_absent(
+    package: Path, source: str, said: str
+) -> None:
+    name = f"broken_{abs(hash(source))}"
+    (package / f"{name}.py").write_text(source)
+    with pytest.raises(BrokenExtra, match="installed but does not import") as refusal:
+        require(name, extra="openvino", purpose="this test")
+    assert said in refusal.value.message
+    assert "--force-reinstall" in refusal.value.hint
+    assert name not in sys.modules
+
+
+def test_a_part_that_an_old_version_lacks_is_broken_not_absent() -> None:
+    with pytest.raises(BrokenExtra, match=r"numpy\.no_such_part"):
+        require("numpy.no_such_part", extra="all", purpose="this test")
