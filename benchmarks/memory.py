@@ -20,7 +20,9 @@ from seatrial.contract import Deployment
 
 def main() -> None:
     """Measure and save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--engine", default="null")
     parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
     parser.add_argument("--model", default=str(measure.MODEL))

@@ -1,6 +1,6 @@
 """Everything but the model: HTTP + decode + JSON for a 112 KB JPEG, the engine computing nothing.
 
-    python benchmarks/null_engine.py [--rounds 5] [--seconds 5]
+python benchmarks/null_engine.py [--rounds 5] [--seconds 5]
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ SIZE_BYTES = 112_000
 
 def main() -> None:
     """Measure and save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()

@@ -45,9 +45,7 @@ class Reference:
         self.executor = ThreadPoolExecutor(SESSIONS)
 
     @bentoml.api(route="/detect")
-    async def detect(
-        self, image: Annotated[Path, ContentType("image/*")]
-    ) -> dict[str, Any]:
+    async def detect(self, image: Annotated[Path, ContentType("image/*")]) -> dict[str, Any]:
         """Detect objects in the form field `image`."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.executor, self.work, image, next(self.turn))

@@ -30,7 +30,9 @@ from seatrial.request.preprocess import fit
 
 def main() -> None:
     """Measure and save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=6.0)
@@ -95,9 +97,7 @@ def memory_mb(pid: int) -> dict[str, float]:
     """Proportional set size of the service's processes, MB."""
     root = psutil.Process(pid)
     family = [root, *root.children(recursive=True)]
-    return {
-        " ".join(p.cmdline()[1:4]): round(p.memory_full_info().pss / 1e6, 1) for p in family
-    }
+    return {" ".join(p.cmdline()[1:4]): round(p.memory_full_info().pss / 1e6, 1) for p in family}
 
 
 if __name__ == "__main__":

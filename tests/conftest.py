@@ -105,7 +105,6 @@ def build_tiny(
         corners = np.concatenate([centres - sides / 2, centres + sides / 2])
         constants |= {
             "boxes": corners.T[None].astype(dtype),  # (1, A, 4)
-            "class_axis": np.array([2], np.int64),
             "filling": np.array([0, 0, 0, 0, 300 - cells, 0], np.int64),
         }
         nodes += [

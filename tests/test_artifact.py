@@ -281,9 +281,7 @@ def test_of_processes_that_commit_different_artifacts_of_one_name_one_has_it(
         assert store.open(f"same-{index}").digest in pair
 
 
-def test_a_file_in_the_stores_place(
-    tmp_path: Path, model_file: Callable[..., Path]
-) -> None:
+def test_a_file_in_the_stores_place(tmp_path: Path, model_file: Callable[..., Path]) -> None:
     (tmp_path / "file").write_text("")
     for root in (tmp_path / "file", tmp_path / "file" / "store"):
         with pytest.raises(NotWritable, match=f"the store {root} cannot be written"):

@@ -54,7 +54,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         body_bytes: Largest request body (413).
         image_pixels: Largest picture, width x height, checked before it is decoded (413).
         queue: Requests of one process that may wait or run; one more is refused (503).
-        deadline_s: A request that is not answered by then gets 504.
+        deadline_s: A request whose body takes longer to arrive gets 408; one that is not answered
+            as long after its body was here gets 504.
         drain_s: On SIGTERM, how long running requests may take to finish.
     """
 

@@ -69,7 +69,7 @@ def examine(home: Path) -> Examination:
             _try("model import", "onnx", "onnxruntime", "reading ONNX files", _loads),
             _try("service", "bentoml", "serve", "serving", _loads),
             _try("benchmark", "aiohttp", "bench", "measuring", _loads),
-            _try("evaluation", "faster_coco_eval", "evaluate", "COCO mAP", _loads),
+            _try("YOLO folders", "yaml", "evaluate", "reading data.yaml", _loads),
             _try("YOLO by name", "ultralytics", "yolo", "pulling yolo11*", _loads),
         ],
     )
@@ -98,7 +98,9 @@ def _openvino() -> str:
     core = ov.Core()
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     precisions = [
-        name for name, needs in (("f32", "FP32"), ("bf16", "BF16"), ("f16", "FP16")) if needs in able
+        name
+        for name, needs in (("f32", "FP32"), ("bf16", "BF16"), ("f16", "FP16"))
+        if needs in able
     ]
     return f"devices {', '.join(core.available_devices)}; cpu in {', '.join(precisions)}"
 

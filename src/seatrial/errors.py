@@ -4,6 +4,7 @@
     |-- InvalidInput              the caller's fault                     400   exit 2
     |   |-- UnsupportedImage      not a JPEG, PNG or WebP                415
     |   |-- InvalidImage          an image that cannot be decoded        422
+    |   |-- InputTooSlow          a body that does not arrive            408
     |   |-- InputTooLarge         body or picture over the limit         413
     |   |-- InvalidConfig         a TOML file or an option is wrong      400
     |   `-- InvalidDataset        a folder that cannot be measured on    400
@@ -66,6 +67,12 @@ class InvalidImage(InvalidInput):
     """The bytes start like an image and cannot be decoded as one."""
 
     http_status = 422
+
+
+class InputTooSlow(InvalidInput):
+    """The body of a request was not sent within the time limit."""
+
+    http_status = 408
 
 
 class InputTooLarge(InvalidInput):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import urllib.request
@@ -18,10 +19,12 @@ from PIL import Image
 from seatrial.bench.analysis import analyse
 from seatrial.bench.environment import Environment
 from seatrial.bench.exchange import Sample
+from seatrial.bench.facts import resolve
 from seatrial.bench.images import load_images
 from seatrial.bench.interpret import interpret
 from seatrial.bench.load import Recording
 from seatrial.bench.points import Point, summarise
+from seatrial.bench.report import to_json
 from seatrial.bench.results import SCHEMA, Report, Run
 from seatrial.bench.scenarios import BenchOptions
 from seatrial.bench.target import Target
@@ -218,3 +221,46 @@ def full_report(make_report: Callable[..., Report]) -> Report:
             build_point(8, 166.0, stages=queued, server_cores=1.9),
         ],
     )
+
+
+# Names that hold a digit and are no figure.
+NAMES = re.compile(r"\bp(50|90|99)\b|\b(bf16|f32|f16)\b")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def check_traceable(report):
+    """Every number of every sentence is in the JSON, where the evidence says, as it is written."""
+    document = msgspec.json.decode(to_json(report))
+    assert report.findings
+    for finding in report.findings:
+        left = finding.text
+        # The longest first: a "2" must not be taken out of a "2.0%".
+        for proof in sorted(finding.evidence, key=lambda proof: -len(proof.shown)):
+            assert resolve(document, proof.path) == proof.value
+            assert proof.shown in left
+            assert_written_right(proof)
+            left = left.replace(proof.shown, "", 1)
+        assert not NUMBER.findall(NAMES.sub("", left)), (finding.id, finding.text)
+
+
+def assert_written_right(proof):
+    """The shown number is the value, rounded and in the unit that stands with it."""
+    if not isinstance(proof.value, int | float):
+        assert proof.shown == str(proof.value)
+        return
+    if proof.path.endswith("server_cpu_s"):
+        scale = 1e3
+    else:
+        scale = {"%": 100.0, "MiB": 2.0**-20, "KiB": 2.0**-10}.get(
+            re.search(r"%|MiB|KiB|$", proof.shown)[0], 1.0
+        )
+    # A stage's name before the number may hold one too.
+    written = re.findall(r"-?\d+(?:\.\d+)?", proof.shown)[-1]
+    digits = len(written.partition(".")[2])
+    assert float(written) == pytest.approx(proof.value * scale, abs=0.51 * 10**-digits)
+
+
+@pytest.fixture(scope="session")
+def assert_traceable() -> Callable[[Report], None]:
+    """Checks the words of a report against its JSON; see `check_traceable`."""
+    return check_traceable

@@ -7,7 +7,6 @@ import sys
 
 import msgspec
 import pytest
-from test_interpret import assert_traceable
 
 from seatrial.bench.report import read_report, to_html, write_report
 from seatrial.bench.run import run_benchmark
@@ -15,7 +14,9 @@ from seatrial.bench.target import Target
 from seatrial.errors import InvalidConfig, InvalidDataset, ServiceFailed
 
 
-def test_a_whole_benchmark_of_a_real_service(detector, quick, tmp_path, picture_folder):
+def test_a_whole_benchmark_of_a_real_service(
+    detector, quick, tmp_path, picture_folder, assert_traceable
+):
     (picture_folder / "<script>.jpg").write_bytes(b"broken")
     service = detector(hold_ms=15, burn=1, workers=1)
     options = quick(scenarios=("single-stream", "scaling"), single_stream_requests=30)
@@ -46,7 +47,7 @@ def test_a_whole_benchmark_of_a_real_service(detector, quick, tmp_path, picture_
     assert "<script" not in to_html(report)
 
 
-def test_a_foreign_service_without_stage_times_and_model(detector, quick):
+def test_a_foreign_service_without_stage_times_and_model(detector, quick, assert_traceable):
     report = run_benchmark(Target(detector(behaviour="plain", hold_ms=5).url), quick())
     assert report.model is None
     assert report.runs[0].points[0].stages is None
@@ -101,7 +102,7 @@ def test_a_service_that_dies_is_told_with_what_it_gave(detector, quick):
         run_benchmark(Target(service.url), quick(point_s=30.0))
 
 
-def test_only_errors_make_a_report_that_says_so(detector, quick):
+def test_only_errors_make_a_report_that_says_so(detector, quick, assert_traceable):
     report = run_benchmark(Target(detector(behaviour="broken").url), quick(sessions=(1, 2)))
     assert report.findings[0].severity == "bad"
     assert report.analysis.failures.share == 1.0

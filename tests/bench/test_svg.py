@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,10 +14,7 @@ def test_ticks_are_few_even_and_reach_the_top(highest):
     assert 2 <= len(found) <= 7
     assert found[0] == 0
     assert found[-1] <= highest * 1.0001
-    steps = {
-        round((after - before) / found[1], 6)
-        for before, after in zip(found, found[1:], strict=False)
-    }
+    steps = {round((after - before) / found[1], 6) for before, after in itertools.pairwise(found)}
     assert steps == {1.0}
     assert highest * 0.999 <= ceiling(highest) <= highest * 2
 

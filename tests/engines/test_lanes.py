@@ -44,7 +44,9 @@ def request(lanes: Lanes) -> Iterator[int]:
 class Waiting(threading.Thread):
     """A request on a thread of its own, which holds its lane until it is let go."""
 
-    def __init__(self, lanes: Lanes, order: list[object] | None = None, name: object = None) -> None:
+    def __init__(
+        self, lanes: Lanes, order: list[object] | None = None, name: object = None
+    ) -> None:
         super().__init__(daemon=True)
         self.lanes, self.order, self.mark = lanes, order, name
         self.has, self.let_go = threading.Event(), threading.Event()

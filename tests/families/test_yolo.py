@@ -124,7 +124,8 @@ def test_labels_are_read_in_the_order_of_their_index(names: str, labels: tuple[s
 
 
 @pytest.mark.parametrize(
-    "names", ["", "{}", "[]", "{1: 'a', 2: 'b', 3: 'c'}", "{'a': 0}", "a, b", "__import__('os')", "3"]
+    "names",
+    ["", "{}", "[]", "{1: 'a', 2: 'b', 3: 'c'}", "{'a': 0}", "a, b", "__import__('os')", "3"],
 )
 def test_labels_that_cannot_be_read(names: str) -> None:
     with pytest.raises(InvalidArtifact, match="class"):
@@ -234,6 +235,7 @@ def test_numbers_that_are_none_give_no_detection(
     found = yolo("anchors").detections(columns, CANVAS, Detection())
     assert [60, 60, 90, 90] in found.xyxy.tolist()
     assert np.isfinite(found.xyxy).all()
+    assert np.isfinite(found.score).all()
 
 
 def test_nothing_found(yolo: Callable[[str], Yolo]) -> None:

@@ -80,6 +80,16 @@ def test_best_threshold_reproduces_its_own_point() -> None:
     assert best.f1 == max(operating_points(matches, t)[0].f1 or 0 for t in thresholds)
 
 
+def test_detections_in_a_crowd_are_not_wrong() -> None:
+    dataset, rows = grid()
+    crowd = replace(dataset.truth, crowd=np.arange(len(rows)) % 4 == 0)  # of class 0
+    matches = match(crowd, rows, images=IMAGES, categories=CLASSES)
+    for category, objects in ((0, 30), (1, 60), (None, 90)):
+        at, best = operating_points(matches, 0.0, category)
+        assert (at.found, at.wrong, at.missed) == (objects, 0, 0)
+        assert best.f1 == 1
+
+
 def test_operating_point_of_nothing() -> None:
     dataset, rows = grid()
     matches = matched(dataset, rows.take(np.flatnonzero(rows.category == 0)))

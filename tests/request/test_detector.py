@@ -39,9 +39,7 @@ def test_boxes_are_where_the_colours_are(
     result = detector.detect(encode(picture(cells), "PNG"), Detection())
     seen = {
         int(class_id): box.tolist()
-        for class_id, box in zip(
-            result.detections.class_id, result.detections.xyxy, strict=True
-        )
+        for class_id, box in zip(result.detections.class_id, result.detections.xyxy, strict=True)
     }
     assert seen == {0: box_of(2, 3), 1: box_of(5, 1), 2: box_of(6, 6)}
     assert result.detections.score.tolist() == pytest.approx([1, 1, 1], abs=1e-5)
@@ -175,6 +173,4 @@ def classes_on(photo: Path) -> set[str]:
     truth = json.loads((photo.parents[1] / "instances.json").read_text())
     names = {row["id"]: row["name"] for row in truth["categories"]}
     number = next(row["id"] for row in truth["images"] if row["file_name"] == photo.name)
-    return {
-        names[row["category_id"]] for row in truth["annotations"] if row["image_id"] == number
-    }
+    return {names[row["category_id"]] for row in truth["annotations"] if row["image_id"] == number}

@@ -83,7 +83,10 @@ def test_boxes_go_back_as_ultralytics_scale_boxes(
     got = canvas.to_source(xyxy)
     assert got.dtype == np.float32
     np.testing.assert_allclose(
-        got, reference_scale_boxes(size_hw, xyxy.astype(np.float64), source_hw), rtol=1e-4, atol=1e-2
+        got,
+        reference_scale_boxes(size_hw, xyxy.astype(np.float64), source_hw),
+        rtol=1e-4,
+        atol=1e-2,
     )
 
 

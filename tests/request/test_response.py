@@ -32,7 +32,12 @@ def test_the_json_has_the_documented_shape() -> None:
     assert got == {
         "image": {"width": 80, "height": 60},
         "detections": [
-            {"box": [1.24, 2.0, 30.5, 40.0], "confidence": 0.91235, "class_id": 0, "label": "person"},
+            {
+                "box": [1.24, 2.0, 30.5, 40.0],
+                "confidence": 0.91235,
+                "class_id": 0,
+                "label": "person",
+            },
             {"box": [0.0, 0.0, 5.0, 5.0], "confidence": 0.5, "class_id": 1, "label": "Fußgänger"},
         ],
         "timing_ms": {"infer": 1.235, "total": 2.0},
@@ -71,7 +76,10 @@ def test_classes_have_colours_of_their_own() -> None:
 def test_every_size_and_label_can_be_drawn(size_hw: tuple[int, int], class_id: int) -> None:
     height, width = size_hw
     image = np.zeros((height, width, 3), np.uint8)
-    boxes = [((0, 0, width, height), 0.9, class_id), ((width, height, width, height), 0.3, class_id)]
+    boxes = [
+        ((0, 0, width, height), 0.9, class_id),
+        ((width, height, width, height), 0.3, class_id),
+    ]
     jpeg = annotated_jpeg(image, found(*boxes), LABELS)
     with Image.open(io.BytesIO(jpeg)) as picture:
         assert (picture.format, picture.mode) == ("JPEG", "RGB")

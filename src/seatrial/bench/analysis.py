@@ -27,6 +27,7 @@ class Thresholds(msgspec.Struct, frozen=True):
         noise: Share of the cores that others used from which the machine was not quiet.
         steal: Share of the cores' time taken by the hypervisor, likewise.
         balance: Little's law holds if in-flight over sessions is at least this.
+        repeat: Difference of two measurements of the same load that is worth a warning.
     """
 
     knee: float = 0.95
@@ -38,6 +39,7 @@ class Thresholds(msgspec.Struct, frozen=True):
     noise: float = 0.05
     steal: float = 0.01
     balance: float = 0.95
+    repeat: float = 0.05
 
 
 class Knee(msgspec.Struct, frozen=True):
@@ -138,6 +140,8 @@ class Analysis(msgspec.Struct, frozen=True):
         scaling: JSON pointer of the run with several sessions.
         alone_busy_share: Busy share of the usable cores with one request at a time (service).
         balance: Lowest in-flight over sessions of all points, 1 by Little's law.
+        alone_again: JSON pointer of a second point with one request at a time.
+        repeat_share: Difference of the goodput of those two, of the larger one.
     """
 
     thresholds: Thresholds
@@ -152,6 +156,8 @@ class Analysis(msgspec.Struct, frozen=True):
     queueing: Queueing | None = None
     alone_busy_share: float | None = None
     balance: float | None = None
+    alone_again: str | None = None
+    repeat_share: float | None = None
 
 
 def analyse(runs: Sequence[tuple[str, Sequence[Point]]], cores: int) -> Analysis:
@@ -163,7 +169,7 @@ def analyse(runs: Sequence[tuple[str, Sequence[Point]]], cores: int) -> Analysis
     """
     limits = Thresholds()
     everything = [point for _, points in runs for point in points]
-    alone_path, alone = _alone(runs)
+    alone_path, alone, again_path, again = _alone(runs)
     scaling_path, points = next(
         ((f"/runs/{n}", points) for n, (name, points) in enumerate(runs) if name == "scaling"),
         (None, ()),
@@ -182,6 +188,8 @@ def analyse(runs: Sequence[tuple[str, Sequence[Point]]], cores: int) -> Analysis
         work_best=_work(best.stages) if best else None,
         queueing=_queueing(points, knee) if knee and knee.reached else None,
         alone_busy_share=alone.usage.server.utilisation if alone and alone.usage.server else None,
+        alone_again=again_path,
+        repeat_share=_difference(alone, again) if alone and again else None,
         balance=min((p.in_flight / p.sessions for p in everything if p.finished), default=None),
     )
 
@@ -206,14 +214,24 @@ def find_knee(points: Sequence[Point], share: float) -> Knee | None:
     )
 
 
-def _alone(runs: Sequence[tuple[str, Sequence[Point]]]) -> tuple[str | None, Point | None]:
-    # The longer run first: its percentiles have the larger sample.
-    for wanted in ("single-stream", "scaling"):
-        for n, (name, points) in enumerate(runs):
-            for m, point in enumerate(points):
-                if name == wanted and point.sessions == 1 and point.good:
-                    return f"/runs/{n}/points/{m}", point
-    return None, None
+def _alone(
+    runs: Sequence[tuple[str, Sequence[Point]]],
+) -> tuple[str | None, Point | None, str | None, Point | None]:
+    found = [
+        (f"/runs/{n}/points/{m}", point)
+        for n, (_, points) in enumerate(runs)
+        for m, point in enumerate(points)
+        if point.sessions == 1 and point.good
+    ]
+    # The larger sample first: it carries the higher percentiles.
+    found.sort(key=lambda row: -row[1].good)
+    first, second = (*found, (None, None), (None, None))[:2]
+    return *first, *second
+
+
+def _difference(one: Point, other: Point) -> float:
+    larger = max(one.goodput_per_s, other.goodput_per_s)
+    return abs(one.goodput_per_s - other.goodput_per_s) / larger if larger else 0.0
 
 
 def _saturation(point: Point, cores: int) -> Saturation | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seatrial.bench.facts import Facts
-from seatrial.bench.formats import files, percent, sessions
+from seatrial.bench.formats import files, per_second, percent, sessions
 from seatrial.bench.results import Finding
 
 # Under as many pictures a service that keeps answers would be flattered.
@@ -89,6 +89,26 @@ def client_cost(facts: Facts) -> Finding | None:
         "{share} of their CPU time." + words,
         cores=facts.quote("/environment/cpu/cores"),
         share=facts.quote("/analysis/saturation/client_share", percent),
+    )
+
+
+def repeatability(facts: Facts) -> Finding | None:
+    """The same load measured twice in this report, with two results."""
+    analysis = facts.report.analysis
+    first, again = analysis.alone, analysis.alone_again
+    if first is None or again is None or analysis.repeat_share is None:
+        return None
+    if analysis.repeat_share <= analysis.thresholds.repeat:
+        return None
+    return facts.say(
+        "repeatability",
+        "caveat",
+        "warn",
+        "One request at a time was measured twice, with {one} and {two}: differences of up to "
+        "{share} in this report mean nothing.",
+        one=facts.quote(f"{first}/goodput_per_s", per_second),
+        two=facts.quote(f"{again}/goodput_per_s", per_second),
+        share=facts.quote("/analysis/repeat_share", percent),
     )
 
 
@@ -188,6 +208,7 @@ RULES = (
     stolen_time,
     client_cost,
     lost_time,
+    repeatability,
     unprinted_percentiles,
     skipped_images,
     few_images,

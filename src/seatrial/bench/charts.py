@@ -71,7 +71,9 @@ def throughput(points: Sequence[Point], knee: int | None) -> Markup | None:
     for point, (x, y) in zip(rows, places, strict=True):
         tip = f"{sessions(point.sessions)}: {per_second(point.goodput_per_s)}"
         parts.append(svg.dot(x, y, "mark s0", tip))
-        parts.append(svg.text(significant(point.goodput_per_s), x, y - 9, "value", "middle"))
+        # The ideal line rises from the first point: its label goes below where there is room.
+        level = y + 18 if point is first and y + 22 < frame.floor else y - 9
+        parts.append(svg.text(significant(point.goodput_per_s), x, level, "value", "middle"))
     return svg.picture(frame.width, frame.height, "Goodput over sessions", parts)
 
 

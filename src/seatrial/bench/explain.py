@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from seatrial.bench.facts import Facts
 from seatrial.bench.formats import (
     core_milliseconds,
@@ -74,7 +76,7 @@ def _limit_cores(facts: Facts, path: str) -> Finding:
     text = (
         "The cores are the limit: with {at} the service kept {server} and the client {client} of "
         "{cores} busy. An answer costs the service {cost} of one core's time, so these cores could "
-        "give {ceiling} at most if it had them for itself."
+        "give {ceiling} at most if it had them to itself."
     )
     quotes = _busy(facts, path) | {
         "cost": facts.quote("/analysis/saturation/server_cpu_s", core_milliseconds),
@@ -122,15 +124,17 @@ def time_by_stage(facts: Facts) -> Finding | None:
     ordered = sorted(stages.mean_ms.items(), key=lambda row: -row[1])
     shown = [row for row in ordered if row[1] >= 0.01 * stages.latency_ms][:4]
     quotes = {"latency": facts.quote(f"{path}/stages/latency_ms", milliseconds)}
-    parts = []
     for n, (name, _) in enumerate(shown):
         key = name.replace("~", "~0").replace("/", "~1")
-        quotes[f"ms{n}"] = facts.quote(f"{path}/stages/mean_ms/{key}", milliseconds)
-        quotes[f"name{n}"] = Evidence(f"{path}/stages/mean_ms/{key}", stages.mean_ms[name], name)
-        parts.append(f"{{name{n}}} {{ms{n}}}")
+        quotes[f"stage{n}"] = facts.quote(f"{path}/stages/mean_ms/{key}", _named(name))
+    parts = [f"{{stage{n}}}" for n in range(len(shown))]
     quotes["wire"] = facts.quote(f"{path}/stages/transport_ms", milliseconds)
     text = f"A lone request takes {{latency}} on average: {', '.join(parts)}; transport {{wire}}."
     return facts.say("time-by-stage", "explanation", "info", text, **quotes)
+
+
+def _named(stage: str) -> Callable[[float], str]:
+    return lambda value: f"{stage} {milliseconds(value)}"
 
 
 def engine_share(facts: Facts) -> Finding | None:

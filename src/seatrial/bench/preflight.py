@@ -85,7 +85,7 @@ async def _try_pictures(
         raise _no_answer(target, "the connection broke at the first picture")
     if sample.error == "timeout":
         message = f"the service at {target.url} did not answer a picture within {timeout_s:g} s"
-        raise ServiceFailed(message, hint="give it a longer --timeout, or see its log")
+        raise ServiceFailed(message, hint="allow it a longer timeout, or see its log")
     if 300 <= sample.status < 500 and sample.status not in PASSING:
         said = await read_error(http, url, prepared[0])
         message = f"POST {url.path} is refused with {sample.status}: {said or 'no reason given'}"

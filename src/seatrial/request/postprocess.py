@@ -56,11 +56,10 @@ def nms(
 
     Returns:
         Indices of the kept boxes, most confident first. Boxes without area, or with a
-        coordinate that is no finite number, are not among them.
+        coordinate or score that is no finite number, are not among them.
     """
-    sound = np.flatnonzero(
-        np.isfinite(xyxy).all(axis=1) & (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
-    )
+    finite = np.isfinite(xyxy).all(axis=1) & np.isfinite(score)
+    sound = np.flatnonzero(finite & (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1))
     if len(sound) == 0:
         return sound
     corners = xyxy[sound].astype(np.float64)

@@ -102,7 +102,7 @@ async def _detect(
     try:
         options = detection_options(request.query_params, service.detection)
         limits = service.dispatcher.limits
-        data = await read_image(request, limits.body_bytes)
+        data = await read_image(request, limits.body_bytes, limits.deadline_s)
         received = time.perf_counter()
 
         def finish(result: Result) -> tuple[bytes, dict[str, float]]:

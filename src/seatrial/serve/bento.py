@@ -11,6 +11,7 @@ from typing import Any
 
 import bentoml
 from _bentoml_sdk import Service as _BentoService
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from seatrial.artifact import Artifact
@@ -27,17 +28,21 @@ class DirectService(_BentoService[Any]):
     BentoML wraps every request of a mounted application in its own middleware: 0.3 ms, and a
     ``TimeoutMiddleware`` that starts a timer for each request and never cancels it, so that 5 KB
     stay allocated until the time-out. Our deadline is in `seatrial.serve.dispatch`, our metrics in
-    `seatrial.serve.metrics`; BentoML's application answers all other routes.
+    `seatrial.serve.metrics`. BentoML's application answers its own routes; a path that nobody has
+    is ours to refuse, since BentoML's metrics would keep a series for each that is tried.
     """
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that BentoML's worker runs."""
-        around: ASGIApp = super().to_asgi(is_main=is_main)
+        around: Any = super().to_asgi(is_main=is_main)
         # Mounted as well: BentoML runs its start-up and shutdown with its own.
         ours: ASGIApp = self.mount_apps[0][0]
 
+        def unknown(scope: Scope) -> bool:
+            return all(route.matches(scope)[0] is Match.NONE for route in around.routes)
+
         async def direct(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "http" and scope["path"] in ROUTES:
+            if scope["type"] == "http" and (scope["path"] in ROUTES or unknown(scope)):
                 await ours(scope, receive, send)
             else:
                 await around(scope, receive, send)

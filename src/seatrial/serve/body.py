@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from seatrial.errors import InputTooLarge, InvalidInput
+from seatrial.errors import InputTooLarge, InputTooSlow, InvalidInput
 
 FIELD = "image"
 # Boundary lines and part headers around the picture.
 MULTIPART_OVERHEAD_BYTES = 8 * 1024
+MAX_PARTS = 64  # a form of a million empty parts would hold up everybody else's requests
 
 
-async def read_image(request: Request, limit_bytes: int) -> bytes | bytearray:
+async def read_image(request: Request, limit_bytes: int, within_s: float) -> bytes | bytearray:
     """The encoded picture of a request.
 
     Args:
@@ -21,9 +24,11 @@ async def read_image(request: Request, limit_bytes: int) -> bytes | bytearray:
             ``multipart/form-data`` with the file in the field ``image``.
         limit_bytes: Largest picture. A declared length over it is refused unread; an undeclared
             one as soon as it is passed.
+        within_s: How long the client may take to send it.
 
     Raises:
         InputTooLarge: Over the limit.
+        InputTooSlow: Not all of it was here in time.
         InvalidInput: Empty, malformed, without the field, or of another content type.
         ClientDisconnect: The client went away while sending.
     """
@@ -32,12 +37,12 @@ async def read_image(request: Request, limit_bytes: int) -> bytes | bytearray:
         boundary = options.get(b"boundary")
         if not boundary:
             raise InvalidInput("multipart/form-data without a boundary")
-        body = await _read(request, limit_bytes + MULTIPART_OVERHEAD_BYTES)
+        body = await _read(request, limit_bytes + MULTIPART_OVERHEAD_BYTES, within_s)
         image: bytes | bytearray = _field(body, boundary)
         if len(image) > limit_bytes:
             raise _too_large(limit_bytes)
     elif kind in (b"", b"application/octet-stream") or kind.startswith(b"image/"):
-        image = await _read(request, limit_bytes)
+        image = await _read(request, limit_bytes, within_s)
     else:
         raise InvalidInput(
             f"content type {kind.decode('latin-1')!r} is not taken",
@@ -48,15 +53,22 @@ async def read_image(request: Request, limit_bytes: int) -> bytes | bytearray:
     return image
 
 
-async def _read(request: Request, limit_bytes: int) -> bytearray:
+async def _read(request: Request, limit_bytes: int, within_s: float) -> bytearray:
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit_bytes:
+    if declared.isdecimal() and int(declared) > limit_bytes:
         raise _too_large(limit_bytes)
     body = bytearray()
-    async for chunk in request.stream():
-        if len(body) + len(chunk) > limit_bytes:
-            raise _too_large(limit_bytes)
-        body += chunk
+    try:
+        async with asyncio.timeout(within_s):
+            async for chunk in request.stream():
+                if len(body) + len(chunk) > limit_bytes:
+                    raise _too_large(limit_bytes)
+                body += chunk
+    except TimeoutError as error:
+        raise InputTooSlow(
+            f"{len(body)} bytes of the request were here after {within_s:g} s, and not the end",
+            hint="send a smaller file, or raise limits.deadline_s",
+        ) from error
     return body
 
 
@@ -73,6 +85,8 @@ def _field(body: bytearray, boundary: bytes) -> bytes:
     header = {"name": b"", "value": b""}
 
     def on_part_begin() -> None:
+        if len(parts) == MAX_PARTS:
+            raise InvalidInput(f"the form has more than {MAX_PARTS} parts")
         parts.append(("", bytearray()))
 
     def on_header_field(data: bytes, start: int, end: int) -> None:

@@ -30,7 +30,7 @@ MAX_DETECTIONS = 100
 
 FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2
 
-_PAIRS_AT_A_TIME = 4_000_000
+_PAIRS_AT_A_TIME = 1_000_000
 _COUNTS = 1 << 24  # added to the rank of an object that counts: it goes before all that do not
 
 

@@ -1,0 +1,32 @@
+"""YOLO by name: what a person is told when the weights or the extra are not there."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from seatrial.errors import MissingExtra, SourceUnavailable
+from seatrial.lifecycle import ultralytics_export
+
+HAS_EXTRA = importlib.util.find_spec("ultralytics") is not None
+
+
+@pytest.mark.skipif(HAS_EXTRA, reason="ultralytics is installed")
+def test_without_the_extra(tmp_path: Path) -> None:
+    told: list[str] = []
+    with pytest.raises(MissingExtra, match="needed for pulling yolo11s") as refusal:
+        ultralytics_export.export("yolo11s", tmp_path, told.append)
+    assert refusal.value.hint == "pip install 'seatrial[yolo]'"
+    assert told == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_cannot_be_reached_say_which_file_to_give() -> None:
+    error = ultralytics_export._unreachable(Path("/somewhere/yolo11n.pt"))
+    assert isinstance(error, SourceUnavailable)
+    assert "yolo11n.pt cannot be reached" in error.message
+    assert "seatrial models import yolo11n.onnx" in error.hint
+    assert "yolo export model=yolo11n.pt format=onnx" in error.hint
+    assert error.exit_code == 5

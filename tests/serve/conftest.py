@@ -1,0 +1,125 @@
+"""The application on a real server inside the test's process, where its lanes can be held."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from prometheus_client import REGISTRY
+from starlette.applications import Starlette
+
+from seatrial.artifact import Artifact
+from seatrial.contract import Deployment, Layout, Limits
+from seatrial.request.detector import Detector
+from seatrial.serve.app import create_app
+from seatrial.serve.launch import free_port
+from seatrial.serve.runtime import open_service
+
+PATIENCE_S = 20.0
+
+
+@dataclass
+class Running:
+    """An application that is being served.
+
+    Attributes:
+        app: The application.
+        port: Where it listens, on 127.0.0.1.
+        client: Talks to it.
+    """
+
+    app: Starlette
+    port: int
+    client: httpx.Client
+
+    @property
+    def detector(self) -> Detector:
+        """The detector behind it."""
+        detector: Detector = self.app.state.service.dispatcher.detector
+        return detector
+
+    def connect(self) -> socket.socket:
+        """A connection of one's own, for what no client library would send."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+
+    @contextlib.contextmanager
+    def lanes_held(self) -> Iterator[None]:
+        """Hold every lane: requests come as far as the queue and no further."""
+        lanes = self.detector.lanes
+        with contextlib.ExitStack() as held:
+            for _ in self.detector.engine.narrow:
+                lanes.arrive()
+                held.callback(lanes.leave)
+            lanes.arrive()  # company, so that the narrow lanes are taken
+            for _ in self.detector.engine.narrow:
+                held.enter_context(lanes.lane())
+            lanes.leave()
+            yield
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Any]], Any]:
+    """Waits until a condition holds, and gives its value."""
+
+    def wait(condition: Callable[[], Any]) -> Any:
+        give_up = time.monotonic() + PATIENCE_S
+        while not (value := condition()):
+            assert time.monotonic() < give_up, "it never came to be"
+            time.sleep(0.002)
+        return value
+
+    return wait
+
+
+@pytest.fixture
+def metric() -> Callable[..., float]:
+    """Value of one of the process's metrics, 0 where it has none yet."""
+
+    def value(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    return value
+
+
+@pytest.fixture(scope="session")
+def run_app(tiny_artifact: Artifact) -> Callable[..., Any]:
+    """Serves the tiny detector from a thread: ``with run_app(limits=...) as running``."""
+
+    @contextlib.contextmanager
+    def run(limits: Limits | None = None, engine: str = "onnxruntime") -> Iterator[Running]:
+        deployment = Deployment(
+            "tiny", engine=engine, layout=Layout(1, 1, 1, wide=False), limits=limits or Limits()
+        )
+        app = create_app(lambda: open_service(tiny_artifact, deployment))
+        port = free_port("127.0.0.1")
+        config = uvicorn.Config(app, port=port, ws="none", log_config=None, loop="asyncio")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive(), "the server did not start"
+                time.sleep(0.002)
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
+                yield Running(app, port, client)
+        finally:
+            server.should_exit = True
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def running(run_app: Callable[..., Any]) -> Iterator[Running]:
+    """One application for all tests that leave it as it was; bodies up to 256 KiB."""
+    with run_app(Limits(body_bytes=2**18, image_pixels=1_000_000)) as served:
+        yield served
