@@ -21,8 +21,9 @@ import measure
 import psutil
 
 from seatrial import hardware
-from seatrial.contract import Deployment
-from seatrial.engines.base import EngineConfig
+from seatrial.artifact import Artifact
+from seatrial.contract import Deployment, Precision
+from seatrial.engines.base import Arrays, EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.request.decode import decode
 from seatrial.request.preprocess import fit
@@ -81,11 +82,11 @@ def main() -> None:
     )
 
 
-def run_engine(artifact, pictures, precision):  # type: ignore[no-untyped-def]
+def run_engine(artifact: Artifact, pictures: list[bytes], precision: Precision) -> list[Arrays]:
     """The engine's real outputs, for timing the postprocessing on them."""
     engine = open_engine(artifact, "openvino", EngineConfig("cpu", precision, 1, 1))
     name, size = artifact.manifest.inputs[0].name, artifact.manifest.preprocessing
-    results = []
+    results: list[Arrays] = []
     for picture in pictures:
         batch, _ = fit(decode(picture, max_pixels=10**8), size)
         results.append({k: v.copy() for k, v in engine.narrow[0].infer({name: batch}).items()})

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import measure
 
+from seatrial.artifact import Artifact
 from seatrial.contract import Deployment
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
@@ -72,7 +73,7 @@ def main() -> None:
     measure.save("vs_reference", figures)
 
 
-def has_bf16(artifact) -> bool:  # type: ignore[no-untyped-def]
+def has_bf16(artifact: Artifact) -> bool:
     """Whether the best non-INT8 precision of this CPU is bf16."""
     try:
         open_engine(artifact, "openvino", EngineConfig("cpu", "bf16")).close()

@@ -63,7 +63,7 @@ def docstrings(tree: ast.AST) -> set[ast.AST]:
 
 
 def part(module: str) -> str:
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def test_the_reader_of_imports_sees_them_all(tmp_path: Path) -> None:

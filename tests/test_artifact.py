@@ -188,9 +188,14 @@ def test_a_step_that_fails_leaves_the_store_as_it_was(
 ) -> None:
     commit("old")
     before = snapshot(store.root)
-    with pytest.raises(error), store.staging() as folder:
-        (folder / "model.onnx").write_text("half of it")
-        raise error
+
+    def fail() -> None:
+        with store.staging() as folder:
+            (folder / "model.onnx").write_text("half of it")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert snapshot(store.root) == before
 
 

@@ -196,7 +196,7 @@ class Floor:
         self.widths: list[int] = []
 
     @contextlib.contextmanager
-    def enter(self, lane: object, width: int, narrow: int) -> Iterator[None]:
+    def enter(self, width: int, narrow: int) -> Iterator[None]:
         with self.lock:
             if self.running and (width == WIDE or WIDE in self.running):
                 self.broken.append(f"{width} beside {self.running}")
@@ -233,11 +233,14 @@ def test_any_mix_of_requests_keeps_the_rule_and_comes_to_an_end(
 
     def work(plan: list[tuple[float, bool]]) -> None:
         for hold_s, fails in plan:
-            with contextlib.suppress(ZeroDivisionError), request(lanes) as width:
-                with floor.enter(None, width, narrow):
-                    time.sleep(hold_s)
-                    if fails:
-                        raise ZeroDivisionError
+            with (
+                contextlib.suppress(ZeroDivisionError),
+                request(lanes) as width,
+                floor.enter(width, narrow),
+            ):
+                time.sleep(hold_s)
+                if fails:
+                    raise ZeroDivisionError
 
     threads = [threading.Thread(target=work, args=(plan,), daemon=True) for plan in plans]
     for thread in threads:
@@ -261,7 +264,7 @@ def test_many_requests_at_once(make_lanes: Callable[..., Lanes]) -> None:
     def work() -> None:
         start.wait(PATIENCE_S)
         for _ in range(200):
-            with request(lanes) as width, floor.enter(None, width, 3):
+            with request(lanes) as width, floor.enter(width, 3):
                 pass
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(16)]

@@ -73,7 +73,9 @@ def test_both_runtimes_agree(
         first, second = (result[spec.name] for result in results)
         assert first.shape == second.shape
         assert first.shape[0] == 1
-        assert all(size == given for size, given in zip(first.shape, spec.shape) if given > 0)
+        assert all(
+            size == given for size, given in zip(first.shape, spec.shape, strict=True) if given > 0
+        )
         assert first.dtype == second.dtype == np.dtype(spec.dtype)
         np.testing.assert_allclose(first, second, atol=1e-5)
 
@@ -154,7 +156,7 @@ def test_a_device_that_nobody_knows(tiny_artifact: Artifact, name: str) -> None:
 
 
 def test_openvino_has_no_cuda_and_says_what_it_sees(tiny_artifact: Artifact) -> None:
-    with pytest.raises(DeviceUnavailable, match="'cuda'; OpenVINO sees: .*CPU"):
+    with pytest.raises(DeviceUnavailable, match=r"'cuda'; OpenVINO sees: .*CPU"):
         open_engine(tiny_artifact, "openvino", EngineConfig(device="cuda"))
 
 

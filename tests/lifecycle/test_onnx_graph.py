@@ -113,7 +113,7 @@ def test_a_file_that_is_cut_off(model_file: Callable[..., Path], keep: float) ->
 def test_a_file_of_another_kind(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(InvalidArtifact, match="is not a readable ONNX model|holds no graph"):
+    with pytest.raises(InvalidArtifact, match=r"is not a readable ONNX model|holds no graph"):
         load(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -19,7 +20,7 @@ from starlette.applications import Starlette
 from seatrial.artifact import Artifact
 from seatrial.contract import Deployment, Layout, Limits
 from seatrial.request.detector import Detector
-from seatrial.serve.app import create_app
+from seatrial.serve.app import Service, create_app
 from seatrial.serve.launch import free_port
 from seatrial.serve.runtime import open_service
 
@@ -34,11 +35,13 @@ class Running:
         app: The application.
         port: Where it listens, on 127.0.0.1.
         client: Talks to it.
+        loop: Its event loop, which runs on a thread of its own.
     """
 
     app: Starlette
     port: int
     client: httpx.Client
+    loop: asyncio.AbstractEventLoop
 
     @property
     def detector(self) -> Detector:
@@ -98,7 +101,13 @@ def run_app(tiny_artifact: Artifact) -> Callable[..., Any]:
         deployment = Deployment(
             "tiny", engine=engine, layout=Layout(1, 1, 1, wide=False), limits=limits or Limits()
         )
-        app = create_app(lambda: open_service(tiny_artifact, deployment))
+        loops: list[asyncio.AbstractEventLoop] = []
+
+        def start() -> Service:
+            loops.append(asyncio.get_running_loop())
+            return open_service(tiny_artifact, deployment)
+
+        app = create_app(start)
         port = free_port("127.0.0.1")
         config = uvicorn.Config(app, port=port, ws="none", log_config=None, loop="asyncio")
         server = uvicorn.Server(config)
@@ -109,7 +118,7 @@ def run_app(tiny_artifact: Artifact) -> Callable[..., Any]:
                 assert thread.is_alive(), "the server did not start"
                 time.sleep(0.002)
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
-                yield Running(app, port, client)
+                yield Running(app, port, client, loops[0])
         finally:
             server.should_exit = True
             thread.join(PATIENCE_S)

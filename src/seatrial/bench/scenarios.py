@@ -40,7 +40,7 @@ class BenchOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scenarios: tuple[str, ...] = ("single-stream", "scaling")
     sessions: tuple[int, ...] = (1, 2, 4, 8)
     single_stream_requests: int = ENOUGH_REQUESTS
-    single_stream_s: float = 25.0
+    single_stream_s: float = 30.0
     point_s: float = 7.0
     warmup_s: float = 1.0
     timeout_s: float = 30.0

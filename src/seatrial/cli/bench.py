@@ -52,7 +52,7 @@ def bench(
         scenario: single-stream, scaling [default: both].
         sessions: Concurrent sessions of the scaling scenario [default: 1 2 4 8].
         point_s: Seconds measured at each number of sessions [default: 7].
-        single_stream_s: Longest time of the single-stream scenario, seconds [default: 25].
+        single_stream_s: Longest time of the single-stream scenario, seconds [default: 30].
         image_limit: Most pictures used of the folder; drawn with the seed [default: 256].
         timeout_s: A request that takes longer failed, seconds [default: 30].
         latency_limit_ms: Slower answers do not count as goodput [default: no limit].
@@ -61,6 +61,10 @@ def bench(
         field: Multipart field of a foreign service [default: the raw body].
         json: Print the report as JSON too.
     """
+    from seatrial.extras import require
+
+    for module in ("aiohttp", "jinja2", "psutil", "uvloop"):
+        require(module, extra="bench", purpose="measuring a service")
     from seatrial.bench.report import write_report
     from seatrial.bench.run import run_benchmark
     from seatrial.bench.scenarios import BenchOptions, plan

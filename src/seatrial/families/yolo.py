@@ -83,12 +83,8 @@ class Yolo:
 def _from_anchors(output: NDArray[np.float32], canvas: Canvas, options: Detection) -> Detections:
     """Decode ``(4 + classes, A)`` float32."""
     anchors, class_id, score = select(output[4:], options)
-    x, y, half_w, half_h = (
-        output[:2, anchors][0],
-        output[:2, anchors][1],
-        *(output[2:4, anchors] / 2),
-    )
-    xyxy = np.stack([x - half_w, y - half_h, x + half_w, y + half_h], axis=1)
+    centre, half = output[:2, anchors], output[2:4, anchors] / 2
+    xyxy = np.concatenate([centre - half, centre + half]).T
     kept = nms(xyxy, score, class_id, options.iou)
     return finish(xyxy[kept], score[kept], class_id[kept], canvas, options.max_detections)
 

@@ -6,6 +6,9 @@ BentoML starts, supervises and drains the processes, and gives them liveness, re
 
 from __future__ import annotations
 
+import ctypes
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from seatrial.serve.app import ROUTES, Service, create_app
 from seatrial.serve.runtime import layout, open_service
 
 NAME = "Seatrial"
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class DirectService(_BentoService[Any]):
@@ -67,8 +71,10 @@ def service(deployment_file: Path) -> DirectService:
     def start() -> Service:
         artifact = Artifact.open(deployment_file.parent / deployment.model)
         # Counted from 1; None in a process that BentoML started alone.
-        index = (bentoml.server_context.worker_index or 1) - 1
-        return open_service(artifact, deployment, index % workers)
+        index = bentoml.server_context.worker_index
+        if index is not None:
+            _end_with_parent()
+        return open_service(artifact, deployment, ((index or 1) - 1) % workers)
 
     inner = type(NAME, (), {"__doc__": f"Object detection: {deployment.model}"})
     built = DirectService(
@@ -82,3 +88,13 @@ def service(deployment_file: Path) -> DirectService:
     )
     built.mount_asgi_app(create_app(start), name="detect")
     return built
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGTERM when the parent process ends; see prctl(2).
+
+    BentoML's workers are sessions of their own: they would go on, unsupervised and with the port,
+    if their supervisor was killed.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

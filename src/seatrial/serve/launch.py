@@ -18,7 +18,7 @@ import msgspec
 
 from seatrial.artifact import Artifact
 from seatrial.contract import Deployment
-from seatrial.errors import PortInUse, ServiceFailed
+from seatrial.errors import NotWritable, PortInUse, ServiceFailed
 from seatrial.extras import require
 
 SERVICE_PY = '''"""A Seatrial service. Start it with: bentoml serve ."""
@@ -53,11 +53,15 @@ def write_service(folder: Path, artifact: Artifact, deployment: Deployment) -> P
 
     Raises:
         ServiceFailed: The folder holds something else.
+        NotWritable: It cannot be made or written.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "service.py").is_file():
-        raise ServiceFailed(f"{folder} holds something else", hint="name an empty folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=".service-", dir=folder.parent))
+    try:
+        if folder.exists() and not (folder / "service.py").is_file() and any(folder.iterdir()):
+            raise ServiceFailed(f"{folder} holds something else", hint="name an empty folder")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=".service-", dir=folder.parent))
+    except OSError as error:
+        raise _not_writable(folder, error) from error
     try:
         shutil.copytree(artifact.path, staged / "model", copy_function=_link_or_copy)
         (staged / "service.py").write_text(SERVICE_PY)
@@ -68,9 +72,18 @@ def write_service(folder: Path, artifact: Artifact, deployment: Deployment) -> P
         if folder.exists():
             shutil.rmtree(folder)
         staged.rename(folder)
+    except (OSError, shutil.Error) as error:
+        raise _not_writable(folder, error) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return folder
+
+
+def _not_writable(folder: Path, error: OSError) -> NotWritable:
+    return NotWritable(
+        f"the service folder {folder} cannot be written: {error.strerror or error}",
+        hint="name another folder, or free some space",
+    )
 
 
 def _link_or_copy(source: str, target: str) -> None:

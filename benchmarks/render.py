@@ -1,0 +1,79 @@
+"""RESULTS.md from results/*.json: every figure with the command that gives it.
+
+python benchmarks/render.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+CAVEATS = """# Results
+
+Made by `python benchmarks/render.py` from `results/*.json`; each section names the command that
+measured it.
+
+**Read first.** One small virtual machine with two cores and noisy neighbours; the client runs on
+the same two cores as the service. Absolute figures move from machine to machine and from hour to
+hour: what counts are ratios of medians from interleaved rounds of one run. All load is
+closed-loop: it says how a service scales and is never an SLO result. Pictures are COCO's as they
+come; nothing is cached between requests. The weights are YOLO11n's (640x640), rounded to 8 bits
+once.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    results = {p.stem: json.loads(p.read_text()) for p in sorted((HERE / "results").glob("*.json"))}
+    parts = [CAVEATS, *(section(name, results[name]) for name in TITLES if name in results)]
+    parts += [section(name, result) for name, result in results.items() if name not in TITLES]
+    (HERE / "RESULTS.md").write_text("\n".join(parts))
+
+
+TITLES = {
+    "served_vs_raw_f32": "Served against the raw engine, float32",
+    "served_vs_raw_bf16": "Served against the raw engine, bfloat16",
+    "vs_reference": "Against a plain service",
+    "null_engine": "Everything but the model",
+    "accuracy_openvino_f32": "Accuracy as served, float32",
+    "accuracy_openvino_bf16": "Accuracy as served, bfloat16",
+    "memory_null": "Memory over many requests, null engine",
+    "memory_openvino": "Memory over many requests, OpenVINO",
+}
+
+
+def section(name: str, result: dict[str, Any]) -> str:
+    """One benchmark."""
+    machine, versions = result["machine"], result["versions"]
+    lines = [f"## {TITLES.get(name, name.replace('_', ' '))}", "", f"`{result['command']}`", ""]
+    lines += [
+        f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['features'])}), "
+        f"{result['created_at'][:10]}; "
+        + ", ".join(f"{key} {value}" for key, value in versions.items()),
+        "",
+    ]
+    figures = {k: v for k, v in result["figures"].items() if k != "rounds" and k != "samples_mb"}
+    nested = {k: v for k, v in figures.items() if isinstance(v, dict)}
+    flat = {k: v for k, v in figures.items() if k not in nested}
+    if flat:
+        lines += ["| figure | value |", "|---|---|"]
+        lines += [f"| {key} | {show(value)} |" for key, value in flat.items()] + [""]
+    if nested:
+        columns = list(dict.fromkeys(key for row in nested.values() for key in row))
+        lines += [f"| | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+        lines += [
+            f"| {key} | {' | '.join(show(row.get(c, '')) for c in columns)} |"
+            for key, row in nested.items()
+        ] + [""]
+    return "\n".join(lines)
+
+
+def show(value: object) -> str:
+    """Four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Reading a request on the wire: limits are kept before the bytes come, not after."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from seatrial.contract import Limits
+
+Running = Any
+LIMIT = 2**18
+
+
+def read_response(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of one answer with a Content-Length."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = connection.recv(65536)
+        assert chunk, "the connection was closed without an answer"
+        data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    while len(body) < int(headers["content-length"]):
+        body += connection.recv(65536)
+    return int(status.split()[1]), headers, body
+
+
+def head(path: str = "/detect", **headers: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: x"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "multipart/form-data; boundary=b"])
+def test_a_length_over_the_limit_is_refused_before_the_body_is_sent(
+    running: Running, kind: str
+) -> None:
+    with running.connect() as connection:
+        connection.sendall(head(Content_Type=kind, Content_Length=str(10**12)))
+        status, _, body = read_response(connection)  # of the body not one byte was sent
+    assert status == 413
+    assert json.loads(body)["error"]["code"] == "InputTooLarge"
+
+
+def test_a_client_that_asks_first_is_told_not_to_send(running: Running) -> None:
+    with running.connect() as connection:
+        connection.sendall(head(Content_Length=str(10**9), Expect="100-continue"))
+        assert read_response(connection)[0] == 413  # and no "100 Continue" before it
+
+
+def test_a_client_that_asks_first_is_told_to_send_what_fits(running: Running, photo: bytes) -> None:
+    with running.connect() as connection:
+        connection.sendall(head(Content_Length=str(len(photo)), Expect="100-continue"))
+        interim = b""
+        while b"\r\n\r\n" not in interim:
+            interim += connection.recv(1000)
+        assert interim.startswith(b"HTTP/1.1 100")
+        connection.sendall(photo)
+        assert read_response(connection)[0] == 200
+
+
+def test_chunks_are_refused_as_soon_as_they_pass_the_limit(running: Running) -> None:
+    chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    with running.connect() as connection:
+        connection.sendall(head(Transfer_Encoding="chunked", Content_Type="image/jpeg"))
+        for _ in range(LIMIT // 0x10000 + 1):  # the last of these is the first over the limit
+            connection.sendall(chunk)
+        status, _, _ = read_response(connection)  # the end was never sent
+    assert status == 413
+
+
+def test_chunks_below_the_limit_are_taken(running: Running, photo: bytes) -> None:
+    with running.connect() as connection:
+        connection.sendall(head(Transfer_Encoding="chunked", Content_Type="image/jpeg"))
+        for start in range(0, len(photo), 100):
+            piece = photo[start : start + 100]
+            connection.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        connection.sendall(b"0\r\n\r\n")
+        assert read_response(connection)[0] == 200
+
+
+def test_what_a_refused_client_goes_on_sending_is_not_kept(running: Running) -> None:
+    """The server is in this process: its memory is ours."""
+    block = bytes(2**20)
+    with running.connect() as connection:
+        connection.sendall(head(Content_Length=str(10**12)))
+        assert read_response(connection)[0] == 413
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        try:
+            for _ in range(128):
+                connection.sendall(block)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # hung up on: just as well
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert after - before < 32 * 1024
+    assert running.client.get("/model").status_code == 200
+
+
+@pytest.mark.parametrize("size", [LIMIT - 1, LIMIT, LIMIT + 1])
+def test_the_limit_is_on_the_picture_and_exact(running: Running, photo: bytes, size: int) -> None:
+    picture = photo + bytes(size - len(photo))  # bytes after a JPEG's end do not matter
+    wanted = 200 if size <= LIMIT else 413
+    assert running.client.post("/detect", content=picture).status_code == wanted
+    assert running.client.post("/detect", files={"image": picture}).status_code == wanted
+
+
+@pytest.mark.parametrize("length", ["-1", "abc", "1e3", "²", ""])
+def test_a_length_that_is_no_number(running: Running, length: str) -> None:
+    with running.connect() as connection:
+        connection.sendall(f"POST /detect HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode())
+        status = connection.recv(100).split()[1]
+    assert status.startswith(b"4")
+    assert running.client.get("/model").status_code == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"\xff\xd8\xff", b"\xff\xd8\xff" + bytes(500)])
+def test_a_body_that_does_not_arrive_is_not_waited_for(
+    run_app: Callable[..., Any], sent: bytes
+) -> None:
+    with run_app(Limits(deadline_s=0.2)) as running, running.connect() as connection:
+        started = time.monotonic()
+        connection.sendall(head(Content_Length="1000") + sent)
+        status, _, body = read_response(connection)
+        assert status == 408
+        assert time.monotonic() - started >= 0.2
+        error = json.loads(body)["error"]
+        assert error["code"] == "InputTooSlow"
+        assert f"{len(sent)} bytes of the request were here after 0.2 s" in error["message"]
+
+
+def test_a_client_that_hangs_up_while_sending_is_counted_as_such(
+    running: Running, metric: Callable[..., float], until: Callable[..., Any]
+) -> None:
+    def gone() -> float:
+        return metric("seatrial_requests_total", route="/detect", code="499")
+
+    before = gone()
+    with running.connect() as connection:
+        connection.sendall(head(Content_Length="1000") + b"\xff\xd8\xff")
+    until(lambda: gone() == before + 1)
+    assert running.detector.lanes.present == 0
+
+
+def test_a_connection_serves_many_requests(running: Running, photo: bytes) -> None:
+    with running.connect() as connection:
+        for path, length in (("/detect", len(photo)), ("/nothing", 0), ("/detect", 0)) * 3:
+            connection.sendall(head(path, Content_Length=str(length)) + photo[:length])
+            status, _, _ = read_response(connection)
+            assert status == {"/nothing": 404}.get(path, 200 if length else 400)
