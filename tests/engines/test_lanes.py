@@ -20,6 +20,8 @@ from seatrial.engines.null import NullEngine
 WIDE = 4
 PATIENCE_S = 20.0
 
+pytestmark = pytest.mark.usefixtures("time_limit")
+
 
 @pytest.fixture
 def make_lanes(tiny_artifact: Artifact) -> Callable[..., Lanes]:
@@ -105,7 +107,22 @@ def test_a_request_that_only_decodes_yet_is_company(make_lanes: Callable[..., La
         assert width == 1
     lanes.leave()
     with request(lanes) as width:
+        assert width == 1  # others were here just now, and may be back at once
+    with request(lanes) as width:
         assert width == WIDE
+
+
+def test_callers_that_take_turns_are_served_side_by_side(make_lanes: Callable[..., Lanes]) -> None:
+    lanes = make_lanes(2)
+    with request(lanes) as width:
+        assert width == WIDE
+        other = Waiting(lanes)
+        until(lambda: len(lanes._waiting) == 1)
+    assert other.started()
+    assert other.width == 1
+    with request(lanes) as width:  # the first caller again: beside the other, not after it
+        assert width == 1
+    other.end()
 
 
 def test_nothing_starts_while_the_wide_lane_runs(make_lanes: Callable[..., Lanes]) -> None:
@@ -132,8 +149,11 @@ def test_the_wide_lane_waits_for_the_last_narrow_one(make_lanes: Callable[..., L
         lanes.leave()  # alone by the count, and a narrow lane is still busy
         with lanes.lane() as second:
             assert second.threads == 1
-    with lanes.lane() as third:
-        assert third.threads == WIDE
+    lanes.leave()
+    with request(lanes) as width:
+        assert width == 1  # the busy period before had company
+    with request(lanes) as width:
+        assert width == WIDE
 
 
 def test_requests_start_in_the_order_in_which_they_asked(make_lanes: Callable[..., Lanes]) -> None:
@@ -149,6 +169,21 @@ def test_requests_start_in_the_order_in_which_they_asked(make_lanes: Callable[..
         assert held.started()
         held.end()
     assert order == list(range(9))
+
+
+def test_all_free_lanes_are_granted_when_the_wide_one_ends(
+    make_lanes: Callable[..., Lanes],
+) -> None:
+    lanes = make_lanes(2)
+    with request(lanes):
+        first = Waiting(lanes)
+        until(lambda: len(lanes._waiting) == 1)
+        second = Waiting(lanes)
+        until(lambda: len(lanes._waiting) == 2)
+    assert first.started()
+    assert second.started()  # beside the first, not after it
+    first.end()
+    second.end()
 
 
 def test_an_exception_gives_the_lane_back(make_lanes: Callable[..., Lanes]) -> None:
@@ -167,21 +202,38 @@ def test_an_exception_gives_the_lane_back(make_lanes: Callable[..., Lanes]) -> N
     assert not lanes._waiting
 
 
+@pytest.mark.parametrize("granted", [False, True])
 def test_a_ticket_whose_wait_is_broken_off_blocks_nobody(
-    make_lanes: Callable[..., Lanes], monkeypatch: pytest.MonkeyPatch
+    granted: bool, make_lanes: Callable[..., Lanes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lanes = make_lanes(1, wide=False)
+    held = lanes._obtain()
 
     class Interrupted(BaseException):
         pass
 
-    def break_off(predicate: Callable[[], bool]) -> bool:
-        raise Interrupted
+    class Broken:
+        """The ticket's lock; Ctrl-C comes before its turn or just as it is granted a lane."""
+
+        def acquire(self) -> None:
+            if granted:
+                lanes._give_back(held)
+            raise Interrupted
+
+        def release(self) -> None:
+            pass
+
+    class Ticket:
+        lane = None
+        granted = Broken()
 
     with monkeypatch.context() as patch:
-        patch.setattr(lanes._changed, "wait_for", break_off)
+        patch.setattr("seatrial.engines.lanes._Ticket", Ticket)
         with pytest.raises(Interrupted), lanes.lane():
             pass
+    if not granted:
+        lanes._give_back(held)
+    assert not lanes._waiting
     with lanes.lane() as lane:
         assert lane.threads == 1
 

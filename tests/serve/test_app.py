@@ -22,6 +22,7 @@ Running = Any
 Encode = Callable[..., bytes]
 Picture = Callable[..., Image.Image]
 
+pytestmark = pytest.mark.usefixtures("time_limit")
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 

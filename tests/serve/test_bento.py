@@ -25,6 +25,8 @@ from seatrial.serve.launch import ServiceProcess, environment, write_service
 
 Start = Callable[..., ServiceProcess]
 
+pytestmark = pytest.mark.usefixtures("time_limit")
+
 
 @pytest.fixture
 def client(service: ServiceProcess) -> Any:

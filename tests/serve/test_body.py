@@ -16,6 +16,8 @@ from seatrial.contract import Limits
 Running = Any
 LIMIT = 2**18
 
+pytestmark = pytest.mark.usefixtures("time_limit")
+
 
 def read_response(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of one answer with a Content-Length."""

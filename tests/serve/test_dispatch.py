@@ -19,6 +19,8 @@ from seatrial.serve.runtime import open_detector
 
 Running = Any
 
+pytestmark = pytest.mark.usefixtures("time_limit")
+
 
 def post(running: Running, photo: bytes) -> Callable[[], httpx.Response]:
     return lambda: httpx.post(f"http://127.0.0.1:{running.port}/detect", content=photo, timeout=20)
@@ -149,6 +151,47 @@ def test_the_answer_is_made_off_the_loop(dispatcher: Dispatcher, photo: bytes) -
     )
     assert name.startswith("request")
     assert dispatcher.present == 0
+
+
+def test_no_task_goes_on_waiting_for_the_client(dispatcher: Dispatcher, photo: bytes) -> None:
+    async def tasks_after_a_request() -> int:
+        await dispatcher.run(photo, Detection(), lambda result: None, never)
+        await asyncio.sleep(0)  # what was cancelled ends
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(tasks_after_a_request()) == 1
+
+
+def test_work_of_a_request_that_the_server_gives_up_never_starts(
+    tiny_artifact: Artifact, photo: bytes, until: Callable[..., Any]
+) -> None:
+    deployment = Deployment("tiny", engine="null", layout=Layout(1, 1, 1, wide=False))
+    dispatcher = Dispatcher(open_detector(tiny_artifact, deployment), Limits())
+    lanes = dispatcher.detector.lanes
+    ended: list[str] = []
+
+    def request(name: str) -> Any:
+        return dispatcher.run(photo, Detection(), lambda result: ended.append(name), never)
+
+    async def work() -> None:
+        lanes.arrive()
+        with lanes.lane():
+            running = [asyncio.ensure_future(request(f"running {i}")) for i in range(2)]
+            while len(lanes._waiting) < 2:  # both threads of the pool
+                await asyncio.sleep(0.001)
+            queued = asyncio.ensure_future(request("queued"))
+            while lanes.present < 4:
+                await asyncio.sleep(0.001)
+            queued.cancel()
+            await asyncio.wait([queued])
+            assert lanes.present == 3
+        lanes.leave()
+        await asyncio.gather(*running)
+
+    asyncio.run(work())
+    dispatcher.close()
+    assert sorted(ended) == ["running 0", "running 1"]
+    assert lanes.present == 0
 
 
 def test_errors_of_the_work_come_through(dispatcher: Dispatcher) -> None:

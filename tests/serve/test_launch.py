@@ -31,6 +31,8 @@ from seatrial.serve.launch import (
 Start = Callable[..., ServiceProcess]
 HOST = "127.0.0.1"
 
+pytestmark = pytest.mark.usefixtures("time_limit")
+
 
 def listens(port: int) -> bool:
     with socket.socket() as probe:

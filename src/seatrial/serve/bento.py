@@ -46,7 +46,14 @@ class DirectService(_BentoService[Any]):
             return all(route.matches(scope)[0] is Match.NONE for route in around.routes)
 
         async def direct(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "http" and (scope["path"] in ROUTES or unknown(scope)):
+            if scope["type"] != "http":
+                await around(scope, receive, send)
+                return
+            method, endpoint = ROUTES.get(scope["path"], ("", None))
+            if endpoint is not None and method == scope["method"]:
+                scope["app"] = ours  # where the endpoint finds the service
+                await endpoint(scope, receive, send)
+            elif endpoint is not None or unknown(scope):
                 await ours(scope, receive, send)
             else:
                 await around(scope, receive, send)

@@ -29,6 +29,7 @@ from seatrial.serve.bento import service
 
 Seatrial = service(Path(__file__).parent / "deployment.toml")
 '''
+STARTUP_FAILED = "startup failed"  # uvicorn's words
 BENTOFILE = """service: "service:Seatrial"
 include:
   - "service.py"
@@ -200,10 +201,9 @@ class ServiceProcess:
                 with urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
                     return
             except (urllib.error.URLError, OSError):
-                if "startup failed" in self._last_words():
-                    raise ServiceFailed(
-                        f"the service did not start:\n{self._last_words()}"
-                    ) from None
+                # BentoML starts a worker that fails again and again; the first failure counts.
+                if failure := self._last_words(until=STARTUP_FAILED):
+                    raise ServiceFailed(f"the service did not start:\n{failure}") from None
                 time.sleep(0.1)
         raise ServiceFailed(
             f"the service was not ready within {self._ready_within_s:g} s:\n{self._last_words()}"
@@ -219,6 +219,9 @@ class ServiceProcess:
                 self.process.kill()
                 self.process.wait()
 
-    def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()
-        return "\n".join(lines[-15:])
+    def _last_words(self, until: str = "") -> str:
+        """End of the log, or of its part up to a text; empty where the text is not in it."""
+        before, found, _ = self._log.read_text(errors="replace").partition(until or "\0")
+        if until and not found:
+            return ""
+        return "\n".join((before + found).splitlines()[-15:])
