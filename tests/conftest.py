@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from seatrial.serve.launch import ServiceProcess, environment, free_port, write_
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CELL_PX = 8
 BOX_PX = 16
+TIME_LIMIT_S = 60
 COLOURS = ("red", "green", "blue")
 
 # A shared machine stalls now and then: a slow example is no failure.
@@ -184,6 +186,20 @@ def expected_box(row: int, column: int, cell_px: int = 16) -> list[float]:
     half = cell_px * BOX_PX / CELL_PX / 2
     x, y = (column + 0.5) * cell_px, (row + 0.5) * cell_px
     return [x - half, y - half, x + half, y + half]
+
+
+@pytest.fixture
+def time_limit() -> Iterator[None]:
+    """Fails a test that hangs, instead of hanging with it; for tests that wait for threads."""
+
+    def give_up(signum: int, frame: object) -> None:
+        pytest.fail(f"not over after {TIME_LIMIT_S} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(TIME_LIMIT_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ MANIFEST = "manifest.json"
 SCHEMA: Literal[1] = 1
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
-Resize = Literal["letterbox", "stretch"]
+Resize = Literal["letterbox", "stretch", "shortest_edge"]
 
 
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,16 +45,23 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         size_hw: Canvas (height, width), pixels.
-        resize: ``letterbox`` keeps the aspect ratio and pads; ``stretch`` fills the canvas.
+        resize: ``letterbox`` keeps the aspect ratio and pads on both sides; ``stretch`` fills the
+            canvas; ``shortest_edge`` keeps the aspect ratio, by the lengths in ``edges_px``, and
+            pads right and below.
         pad_value: Grey level of the padding, 0-255.
         half_pixel_centers: Where a resized pixel is sampled: at its centre (OpenCV, PIL,
             PyTorch) or at its corner (TensorFlow 1's ``resize_bilinear``).
+        antialias: Where a picture is made smaller, average over all the pixels that fall together
+            (PIL, torchvision) instead of sampling between two (OpenCV).
+        edges_px: Of ``shortest_edge``: length of the shorter side, and the most of the longer.
     """
 
     size_hw: tuple[int, int]
     resize: Resize
     pad_value: int = 114
     half_pixel_centers: bool = True
+    antialias: bool = False
+    edges_px: tuple[int, int] | None = None
 
 
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,7 +171,8 @@ class Artifact:
             have = ", ".join(self.manifest.formats)
             raise InvalidArtifact(
                 f"{self.manifest.name} has no {format_name} graph; it has: {have}",
-                hint=f"choose an engine that reads {have}",
+                hint=f"choose an engine that reads {have}, or make one: "
+                f"seatrial export {self.manifest.name} --to {format_name}",
             )
         return self.path / self.manifest.formats[format_name]
 

@@ -13,7 +13,8 @@ import msgspec
 
 from seatrial import hardware
 from seatrial.artifact import Store
-from seatrial.errors import BrokenExtra, MissingExtra
+from seatrial.engines import cuda
+from seatrial.errors import BrokenExtra, DeviceUnavailable, MissingExtra
 from seatrial.extras import require
 from seatrial.lifecycle.acquire import versions
 
@@ -23,7 +24,7 @@ class Part(msgspec.Struct, frozen=True):
 
     Attributes:
         name: What it is.
-        state: Tried and works, not installed, or installed and failing.
+        state: Tried and works, not there (package or device), or installed and failing.
         version: As installed.
         detail: What it can do here.
         remedy: What to do where it does not work.
@@ -65,7 +66,16 @@ def examine(home: Path) -> Examination:
         parts=[
             _try("engine openvino", "openvino", "openvino", "inference on CPUs", _openvino),
             _try("engine onnxruntime", "onnxruntime", "onnxruntime", "inference", _onnxruntime),
+            _try("engine torch", "torch", "torch", "running exported torch graphs", _torch),
+            _try("engine tensorrt", "tensorrt", "tensorrt", "inference on NVIDIA GPUs", _tensorrt),
             Part("engine null", "works", detail="cpu; measures all but the model"),
+            _try(
+                "TensorRT check",
+                "tensorrt_rtx",
+                "tensorrt-check",
+                "trying graphs for TensorRT without a GPU",
+                _tensorrt_check,
+            ),
             _try("model import", "onnx", "onnxruntime", "reading ONNX files", _loads),
             _try("service", "bentoml", "serve", "serving", _loads),
             _try("benchmark", "aiohttp", "bench", "measuring", _loads),
@@ -83,6 +93,8 @@ def _try(name: str, module: str, extra: str, purpose: str, works: Callable[[], s
     except BrokenExtra as error:
         return Part(name, "broken", version, error.message, error.hint)
     except MissingExtra as error:
+        return Part(name, "missing", version, error.message, error.hint)
+    except DeviceUnavailable as error:
         return Part(name, "missing", version, error.message, error.hint)
     except RuntimeError as error:  # the runtime imports, and fails when asked what it can do
         return Part(name, "broken", version, str(error).splitlines()[0], "reinstall it")
@@ -109,6 +121,26 @@ def _onnxruntime() -> str:
     import onnxruntime as ort
 
     return ", ".join(ort.get_available_providers())
+
+
+def _torch() -> str:
+    torch = require("torch", extra="torch", purpose="looking at its devices")
+    devices = ["cpu"]
+    if torch.cuda.is_available():
+        devices.append(f"cuda ({torch.cuda.get_device_name(0)})")
+    compiler = "g++" if shutil.which("g++") else "no C++ compiler: torch-compile will not work"
+    return f"devices {', '.join(devices)}; {compiler}"
+
+
+def _tensorrt() -> str:
+    gpu = cuda.gpu(cuda.runtime())
+    return f"cuda ({gpu.name}, compute capability {gpu.compute_capability})"
+
+
+def _tensorrt_check() -> str:
+    tensorrt_rtx = require("tensorrt_rtx", extra="tensorrt-check", purpose="trying it")
+    tensorrt_rtx.Builder(tensorrt_rtx.Logger(tensorrt_rtx.Logger.ERROR))
+    return "parses and builds"
 
 
 def _gpu() -> str:

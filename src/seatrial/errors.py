@@ -9,7 +9,8 @@
     |   |-- InvalidConfig         a TOML file or an option is wrong      400
     |   `-- InvalidDataset        a folder that cannot be measured on    400
     |-- InvalidArtifact           a model file or a folder is not usable  500  exit 3
-    |   `-- UnknownFamily         the file is sound, the layout unknown
+    |   |-- UnknownFamily         the file is sound, the layout unknown
+    |   `-- Diverged              it does not answer as its parent does
     |-- MissingExtra              a package is not installed              500  exit 4
     |   `-- BrokenExtra           it is installed and does not import
     |-- DeviceUnavailable         the device asked for is not there       500  exit 4
@@ -97,6 +98,20 @@ class InvalidArtifact(SeatrialError):
 
 class UnknownFamily(InvalidArtifact):
     """The model file is sound, but no family knows its inputs and outputs."""
+
+
+class Diverged(InvalidArtifact):
+    """A model that was made of another does not answer as that one does; it was not kept.
+
+    Args:
+        message: What is out of tolerance.
+        hint: What to do next.
+        report: The comparison, where there is one: a struct that msgspec encodes.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", report: object = None) -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
 
 
 class MissingExtra(SeatrialError):

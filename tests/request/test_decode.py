@@ -84,10 +84,13 @@ def test_alpha_is_dropped_and_the_colour_under_it_shows(encode: Encode) -> None:
         assert (read(data) == (10, 200, 30)).all()
 
 
-def test_palette_with_transparency_shows_the_palette_colour(encode: Encode) -> None:
+@pytest.mark.parametrize("transparency", [1, b"\x00\x80"])
+def test_palette_with_transparency_shows_the_palette_colour(
+    encode: Encode, transparency: int | bytes
+) -> None:
     picture = Image.new("P", (4, 3), 1)
     picture.putpalette([0, 0, 0, 250, 10, 20])
-    data = encode(picture, "PNG", transparency=1)
+    data = encode(picture, "PNG", transparency=transparency)
     assert (read(data) == (250, 10, 20)).all()
     np.testing.assert_array_equal(read(data), cv2_rgb(data))
 

@@ -134,6 +134,25 @@ def test_requests_side_by_side_do_not_mix_their_answers(
     assert detector.lanes.present == 0
 
 
+def test_outputs_are_read_before_the_lane_goes_to_somebody_else(
+    tiny_artifact: Artifact, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arrays are the lane's own: its next call writes over them."""
+    engine = open_engine(tiny_artifact, "openvino", EngineConfig())
+    with Detector(tiny_artifact, engine) as detector:
+        idle: list[int] = []
+        decode = detector._family.detections
+
+        def record(*args: Any) -> Any:
+            idle.append(len(detector.lanes._idle))
+            return decode(*args)
+
+        monkeypatch.setattr(detector._family, "detections", record)
+        assert len(detector.detect(photo, Detection()).detections) == 1
+        assert idle == [0]
+        assert len(detector.lanes._idle) == 1
+
+
 def test_warm_up_runs_every_lane(tiny_artifact: Artifact) -> None:
     engine = open_engine(tiny_artifact, "null", EngineConfig(instances=3, wide_threads=2))
     ran: list[int] = []

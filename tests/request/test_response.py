@@ -12,7 +12,7 @@ from PIL import Image
 
 from seatrial.request.detections import Detections
 from seatrial.request.detector import Result
-from seatrial.request.response import annotated_jpeg, answer, draw
+from seatrial.request.response import annotated_jpeg, answer, draw, label_of
 
 LABELS = ("person", "Fußgänger", "a label that is much wider than the box and the picture too")
 
@@ -92,3 +92,9 @@ def test_the_jpeg_keeps_channel_order() -> None:
         red, green, blue = picture.getpixel((16, 16))
     assert red > 240
     assert max(green, blue) < 20
+
+
+def test_a_class_without_a_name_is_told_by_its_number() -> None:
+    assert label_of(1, ("a", "b")) == "b"
+    assert label_of(7, ("a", "b")) == "7"
+    assert label_of(-1, ("a", "b")) == "-1"

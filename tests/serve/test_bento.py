@@ -76,6 +76,13 @@ def sample(client: httpx.Client, name: str, **labels: str) -> float:
     return total
 
 
+def test_the_front_page_is_ours_and_asks_nobody_outside(client: httpx.Client) -> None:
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "/detect.jpg" in page.text
+    assert "http" not in page.text.lower().replace("http/", "")
+
+
 def test_metrics_rise(client: httpx.Client, photo: bytes) -> None:
     names: list[tuple[str, dict[str, str], int]] = [
         ("seatrial_requests_total", {"route": "/detect", "code": "200"}, 5),

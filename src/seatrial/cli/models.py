@@ -3,27 +3,83 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
+from rich.filesize import decimal
 from rich.table import Table
 
 from seatrial.artifact import Artifact
-from seatrial.cli.console import err, out, print_json, progress, store
+from seatrial.cli.console import err, home, out, print_json, progress, store
+from seatrial.errors import InvalidInput
 
-app = App(name="models", help="Fetch, import and list models.")
+if TYPE_CHECKING:
+    from seatrial.lifecycle.hub.listing import Listing
+
+app = App(name="models", help="Search, fetch, import and list models.")
 
 
 @app.command
-def pull(name: str, *, replace: bool = False) -> None:
-    """Fetch a model by name and make an artifact of it.
+def search(
+    text: str = "",
+    *,
+    task: str = "object-detection",
+    sort: Literal["downloads", "trending", "likes"] = "downloads",
+    source: Literal["huggingface", "modelscope"] = "huggingface",
+    limit: int = 20,
+    json: bool = False,
+) -> None:
+    """Search a model hub, and tell which models run here: seatrial models search "detr".
 
     Args:
-        name: ssd-mobilenet-v2, or yolo11n, yolo11s, yolo11m, yolo11l, yolo11x.
-        replace: Fetch it again where the store has it already.
+        text: Words in the model's name; all models without it.
+        task: As Hugging Face calls it; an empty one is any.
+        sort: Highest first. ModelScope has no trend: its own default ranking stands in for it.
+        source: The hub; HF_ENDPOINT and MODELSCOPE_ENDPOINT name mirrors.
+        limit: Most models to show.
+        json: Print them as JSON.
     """
-    from seatrial.lifecycle import acquire
+    from seatrial.cli.hubs import access
+    from seatrial.lifecycle.hub import pull as hubs
+    from seatrial.lifecycle.hub.listing import Query
 
-    _announce(acquire.pull(store(), name, on_progress=progress, replace=replace))
+    found = hubs.search(source, Query(text, task, sort, limit), access())
+    if json:
+        print_json(found)
+        return
+    if not found:
+        err.print(f"nothing on {source} fits {text!r} for {task or 'any task'}")
+        return
+    out.print(_table(found))
+    runnable = next((model for model in found if model.verdict.runs == "yes"), None)
+    if runnable:
+        err.print(f"seatrial models pull {runnable.reference}", style="dim", highlight=False)
+
+
+@app.command
+def pull(model: str, *, name: str = "", replace: bool = False, allow_pickle: bool = False) -> None:
+    """Fetch a model and make an artifact of it.
+
+    seatrial models pull huggingface:facebook/detr-resnet-50
+
+    Args:
+        model: A model on a hub, SOURCE:OWNER/NAME, with /PATH/FILE.onnx for one file of it or
+            @REVISION after it; SOURCE is huggingface or modelscope. Or a name:
+            ssd-mobilenet-v2, yolo11n, yolo11s, yolo11m, yolo11l, yolo11x.
+        name: Of the artifact; that of the model by default. For models on hubs.
+        replace: Fetch it again where the store has it already.
+        allow_pickle: Take weights that come as a pickle only, read without running code.
+    """
+    from seatrial.cli.hubs import access, byte_bar
+    from seatrial.lifecycle import acquire
+    from seatrial.lifecycle.hub.pull import Options
+
+    if name and ":" not in model:
+        raise InvalidInput(f"{model} keeps its name", hint="leave out --name")
+    with byte_bar() as on_bytes:
+        options = Options(access(), home() / "downloads", name, allow_pickle, on_bytes)
+        artifact = acquire.pull(store(), model, on_progress=progress, replace=replace, hub=options)
+    _announce(artifact)
 
 
 @app.command(name="import")
@@ -75,6 +131,25 @@ def show(name: str) -> None:
     from seatrial.lifecycle import acquire
 
     print_json(acquire.resolve(store(), name).manifest)
+
+
+def _table(found: list[Listing]) -> Table:
+    table = Table(
+        "name", "downloads", "likes", "licence", "size", "updated", "runs here as", expand=False
+    )
+    for column in (1, 2, 4):
+        table.columns[column].justify = "right"
+    for column in (1, 2, 4, 5):
+        table.columns[column].no_wrap = True
+    table.columns[0].overflow = "fold"  # a name that is cut cannot be pulled
+    for model in found:
+        size = "-" if model.size_bytes is None else decimal(model.size_bytes)
+        table.add_row(
+            model.name, f"{model.downloads:,}", f"{model.likes:,}",
+            model.licence + (" (gated)" if model.gated else ""), size, model.updated[:10] or "-",
+            model.verdict.describe(),
+        )  # fmt: skip
+    return table
 
 
 def _announce(artifact: Artifact) -> None:

@@ -95,6 +95,11 @@ class Engine(Protocol):
         """Release the graph."""
 
 
+def batch_of_one(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A graph's shape for one picture: a batch size that is open (-1) is 1."""
+    return (1, *shape[1:]) if shape[:1] == (-1,) else shape
+
+
 class EngineFactory(Protocol):
     """What the engine table points to."""
 

@@ -1,18 +1,30 @@
-"""ONNX Runtime on the CPU and on NVIDIA GPUs (CUDA execution provider)."""
+"""ONNX Runtime: on the CPU, and on NVIDIA GPUs through its CUDA and TensorRT providers."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.artifact import Manifest
-from seatrial.engines.base import Arrays, EngineConfig, Lane
+from seatrial.artifact import Manifest, TensorSpec
+from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
+from seatrial.engines.onnxruntime_placement import check_placement, placement
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
 from seatrial.extras import require
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+
+# What is asked of a provider; ONNX Runtime's defaults for the rest.
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
+    # By default float32 convolutions and products are rounded to TF32, with 10 bits of mantissa.
+    CUDA: {"use_tf32": "0"},
+}
 
 
 class OnnxRuntimeLane:
@@ -28,42 +40,120 @@ class OnnxRuntimeLane:
         return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
 
 
+class BoundLane:
+    """Runs of a session with memory of the lane's own: none is allocated for a request.
+
+    Args:
+        ort: The onnxruntime module.
+        session: Shared between lanes.
+        memory: Where the inputs lie, as ONNX Runtime names it: ``cuda`` or ``cpu``.
+        inputs: With sizes, for a batch of one.
+        outputs: With sizes, for a batch of one.
+    """
+
+    threads = 1
+
+    def __init__(
+        self,
+        ort: Any,
+        session: Any,
+        memory: str,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+    ) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._feeds: dict[str, Any] = {}
+        self._answer: dict[str, NDArray[Any]] = {}
+        for spec in inputs:
+            place = ort.OrtValue.ortvalue_from_shape_and_type(
+                batch_of_one(spec.shape), np.dtype(spec.dtype).type, memory, 0
+            )
+            self._binding.bind_ortvalue_input(spec.name, place)
+            self._feeds[spec.name] = place
+        for spec in outputs:
+            self._answer[spec.name] = np.zeros(batch_of_one(spec.shape), spec.dtype)
+            # On the CPU a value lives in the array that it was made from.
+            place = ort.OrtValue.ortvalue_from_numpy(self._answer[spec.name])
+            self._binding.bind_ortvalue_output(spec.name, place)
+
+    def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        """See `seatrial.engines.base.Lane.infer`."""
+        for name, place in self._feeds.items():
+            place.update_inplace(feeds[name])
+        self._session.run_with_iobinding(self._binding)
+        return self._answer
+
+
 class OnnxRuntimeEngine:
     """A graph in ONNX Runtime sessions; the provider asked for, or an error."""
 
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
     name = "onnxruntime"
+    # Device -> providers, the wanted one first.
+    providers: ClassVar[dict[str, tuple[str, ...]]] = {"cpu": (CPU,), "cuda": (CUDA,)}
 
     def __init__(self, model: Path, manifest: Manifest, config: EngineConfig) -> None:
         """See `seatrial.engines.base.EngineFactory`."""
-        ort = require("onnxruntime", extra="onnxruntime", purpose="the onnxruntime engine")
-        _check_device(ort, config, manifest.precision)
+        ort = require("onnxruntime", extra="onnxruntime", purpose=f"the {self.name} engine")
+        providers = _check_device(ort, self.name, self.providers, config.device)
+        _check_precision(config, manifest.precision)
         self.inputs = manifest.inputs
         self.outputs = manifest.outputs
         self.device = config.device
-        self.precision = manifest.precision
-        names = [spec.name for spec in self.outputs]
-        # A run with one thread computes on the calling thread: lanes may share the session and
-        # its weights. With more, each lane needs a thread pool, so a session, of its own.
-        shared = _session(ort, model, config, 1) if config.threads == 1 else None
-        self._sessions = [
-            shared if shared is not None else _session(ort, model, config, config.threads)
-            for _ in range(config.instances)
-        ]
-        self.narrow: tuple[Lane, ...] = tuple(
-            OnnxRuntimeLane(session, config.threads, names) for session in self._sessions
-        )
+        # This provider rounds to TF32 and has no switch: what it computes in is not float32.
+        rounds = TENSORRT in providers and manifest.precision == "f32"
+        self.precision = "tf32" if rounds else manifest.precision
+        self._sessions: list[Any] = []
+        self.narrow: tuple[Lane, ...] = ()
         self.wide: Lane | None = None
-        if config.wide_threads:
-            wide = _session(ort, model, config, config.wide_threads)
-            self._sessions.append(wide)
-            self.wide = OnnxRuntimeLane(wide, config.wide_threads, names)
+        if config.device == "cpu":
+            self._open_on_cpu(ort, model, config)
+        else:
+            self._open_on_gpu(ort, model, config, providers)
         _check_names(self._sessions[0], manifest, model)
         self._properties = {
             "version": str(ort.__version__),
             "providers": ", ".join(self._sessions[0].get_providers()),
             "intra_op_num_threads": str(config.threads),
         }
+        if config.device != "cpu":
+            placed = placement(self._sessions[0])
+            counts = (f"{provider} {nodes.total()}" for provider, nodes in placed.items())
+            self._properties["nodes"] = ", ".join(counts)
+
+    def _open_on_cpu(self, ort: Any, model: Path, config: EngineConfig) -> None:
+        names = [spec.name for spec in self.outputs]
+        # A run with one thread computes on the calling thread: lanes may share the session and
+        # its weights. With more, each lane needs a thread pool, so a session, of its own.
+        sessions = 1 if config.threads == 1 else config.instances
+        narrow = [_session(ort, model, (CPU,), config.threads) for _ in range(sessions)]
+        self._sessions += narrow
+        self.narrow = tuple(
+            OnnxRuntimeLane(narrow[index % sessions], config.threads, names)
+            for index in range(config.instances)
+        )
+        if config.wide_threads:
+            wide = _session(ort, model, (CPU,), config.wide_threads)
+            self._sessions.append(wide)
+            self.wide = OnnxRuntimeLane(wide, config.wide_threads, names)
+
+    def _open_on_gpu(
+        self, ort: Any, model: Path, config: EngineConfig, providers: tuple[str, ...]
+    ) -> None:
+        # Lanes share the session: the weights are on the GPU once. There is no wide lane, since
+        # a request has the whole GPU anyway.
+        session = _session(ort, model, providers, 1)
+        check_placement(placement(session), providers)
+        self._sessions.append(session)
+        fixed = all(-1 not in batch_of_one(spec.shape) for spec in (*self.inputs, *self.outputs))
+        names = [spec.name for spec in self.outputs]
+        self.narrow = tuple(
+            BoundLane(ort, session, "cuda", self.inputs, self.outputs)
+            if fixed
+            else OnnxRuntimeLane(session, 1, names)
+            for _ in range(config.instances)
+        )
 
     def properties(self) -> dict[str, str]:
         """See `seatrial.engines.base.Engine.properties`."""
@@ -75,19 +165,48 @@ class OnnxRuntimeEngine:
         self._sessions.clear()
 
 
-def _check_device(ort: Any, config: EngineConfig, graph_precision: str) -> None:
-    available = ort.get_available_providers()
-    if config.device not in PROVIDERS or PROVIDERS[config.device] not in available:
-        wanted = PROVIDERS.get(config.device, config.device)
+class OnnxRuntimeTensorRtEngine(OnnxRuntimeEngine):
+    """The subgraphs that TensorRT takes run there, the rest by the CUDA provider.
+
+    TensorRT builds its engines anew each time that the graph is opened, which may take minutes;
+    the ``tensorrt`` engine opens one that was built beforehand.
+    """
+
+    name = "onnxruntime-tensorrt"
+    providers: ClassVar[dict[str, tuple[str, ...]]] = {"cuda": (TENSORRT, CUDA)}
+
+
+def _check_device(
+    ort: Any, engine: str, table: Mapping[str, tuple[str, ...]], device: str
+) -> tuple[str, ...]:
+    if device not in table:
         raise DeviceUnavailable(
-            f"ONNX Runtime has no {wanted}; it has: {', '.join(available)}",
-            hint="use --device cpu, or install onnxruntime-gpu with its CUDA libraries",
+            f"the {engine} engine has no device {device!r}; it runs on: {', '.join(table)}",
+            hint=f"use --device {next(iter(table))}",
         )
-    if config.precision != graph_precision:
+    available = ort.get_available_providers()
+    for provider in table[device]:
+        if provider not in available:
+            raise DeviceUnavailable(
+                f"ONNX Runtime has no {provider}; it has: {', '.join(available)}",
+                hint="use --device cpu with the onnxruntime engine, or install "
+                "'seatrial[onnxruntime-gpu]' in place of the onnxruntime package",
+            )
+    if device == "cuda":
+        # CUDA's and cuDNN's libraries may be Python packages, where the loader does not look.
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
+            ort.preload_dlls()
+    return table[device]
+
+
+def _check_precision(config: EngineConfig, graph_precision: str) -> None:
+    # What is not quantised in an INT8 graph is float32.
+    computed = "f32" if graph_precision == "int8" else graph_precision
+    if config.precision != computed:
         raise DeviceUnavailable(
             f"ONNX Runtime computes in the types of the graph, which is {graph_precision}; it "
             f"has no switch to {config.precision}",
-            hint=f"use --precision {graph_precision}, or the openvino engine",
+            hint=f"use --precision {computed}, or the openvino engine",
         )
 
 
@@ -104,22 +223,25 @@ def _check_names(session: Any, manifest: Manifest, model: Path) -> None:
             )
 
 
-def _session(ort: Any, model: Path, config: EngineConfig, threads: int) -> Any:
+def _session(ort: Any, model: Path, providers: tuple[str, ...], threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Threads that spin after a run would burn the core that the next decode needs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
-    provider = PROVIDERS[config.device]
+    if providers[0] != CPU:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    asked = [(name, PROVIDER_OPTIONS.get(name, {})) for name in providers]
     try:
-        session = ort.InferenceSession(model, options, providers=[provider])
+        # With its fallback, a provider that fails is replaced by the CPU, with a line on stdout.
+        session = ort.InferenceSession(model, options, providers=asked, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
         raise InvalidArtifact(f"ONNX Runtime does not load {model}: {error}") from error
-    if session.get_providers()[0] != provider:
-        # It falls back to the CPU with no more than a log line.
+    if session.get_providers()[0] != providers[0]:
+        # A provider whose libraries do not load is left out with no more than a log line.
         raise DeviceUnavailable(
-            f"ONNX Runtime was asked for {provider} and runs {session.get_providers()[0]}",
+            f"ONNX Runtime was asked for {providers[0]} and runs {session.get_providers()[0]}",
             hint="see `seatrial doctor`; most often CUDA or cuDNN libraries are missing",
         )
     return session

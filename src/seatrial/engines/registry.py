@@ -13,9 +13,14 @@ from seatrial.errors import InvalidConfig
 ENGINES = {
     "openvino": "seatrial.engines.openvino:OpenVinoEngine",
     "onnxruntime": "seatrial.engines.onnxruntime:OnnxRuntimeEngine",
+    "onnxruntime-tensorrt": "seatrial.engines.onnxruntime:OnnxRuntimeTensorRtEngine",
+    "tensorrt": "seatrial.engines.tensorrt:TensorRtEngine",
+    "torch": "seatrial.engines.torch:TorchEngine",
+    "torch-compile": "seatrial.engines.torch:TorchCompileEngine",
     "null": "seatrial.engines.null:NullEngine",
 }
 
+GPU_LANES = 2
 SPARE_LANES = 1
 
 
@@ -57,6 +62,9 @@ def resolve_layout(
     (benchmarks/lanes.py). One process feeds up to eight cores; beyond, Python's lock on the
     request path would become the limit, so the cores are shared out to more processes.
 
+    On a GPU a lane is one request in flight: with two, one is copied while the other computes.
+    Each has the whole GPU, so there is no wide lane.
+
     Args:
         layout: From the deployment.
         device: For the engine.
@@ -68,6 +76,9 @@ def resolve_layout(
     """
     workers = layout.workers or max(1, -(-cores // 8))
     share = max(1, cores // workers)
+    if device != "cpu":
+        lanes = layout.instances or GPU_LANES
+        return workers, EngineConfig(device, precision, lanes, layout.threads or 1)
     threads = layout.threads or (max(1, share // layout.instances) if layout.instances else 1)
     spare = SPARE_LANES if threads == 1 else 0
     instances = layout.instances or max(1, share // threads) + spare

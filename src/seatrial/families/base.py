@@ -12,6 +12,12 @@ from seatrial.engines.base import Arrays
 from seatrial.request.detections import Detections
 from seatrial.request.preprocess import Canvas
 
+VALID_HW = "valid_hw"
+"""Graph input, int64 ``[N, 2]``: height and width of the picture on its canvas, pixels."""
+
+NO_FEEDS: Arrays = {}
+"""What `Family.feeds` answers where a graph takes the picture alone."""
+
 
 class GraphSignature(msgspec.Struct, frozen=True):
     """What can be told of a model file without running it.
@@ -40,6 +46,10 @@ class Recognition(msgspec.Struct, frozen=True):
         variant: Output layout within the family.
         preprocessing: How pictures are fitted; the size comes from the file.
         scale: A pixel value, 0-255, is divided by this for the graph as it comes.
+        mean_std: Red, green and blue means and deviations of the scaled value, where the graph
+            as it comes wants it normalised: ``(value / scale - mean) / std``.
+        mask_input: An input of the graph as it comes, ``[N, rows, columns]``, that is 1 where the
+            picture is and 0 where padding is; the graph is made to compute it from `VALID_HW`.
         labels: Class names.
         licence: As the file states it; ``"unknown"`` where it does not.
         facts: Further facts from the file, for example the stride; kept in the manifest's step.
@@ -51,6 +61,8 @@ class Recognition(msgspec.Struct, frozen=True):
     labels: tuple[str, ...]
     licence: str
     facts: dict[str, str]
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    mask_input: str | None = None
 
 
 class Family(Protocol):
@@ -61,6 +73,13 @@ class Family(Protocol):
 
         Raises:
             InvalidArtifact: Labels and outputs do not fit together.
+        """
+
+    def feeds(self, canvas: Canvas) -> Arrays:
+        """What the graph takes besides the picture, of batch size 1; most take nothing.
+
+        Args:
+            canvas: How the source image was fitted.
         """
 
     def detections(self, outputs: Arrays, canvas: Canvas, options: Detection) -> Detections:
@@ -77,6 +96,7 @@ class FamilyClass(Protocol):
     """What the family table points to."""
 
     accepts: str  # one line for the error of a file that no family knows
+    unordered: tuple[str, ...]  # variants whose rows (queries, boxes) come in no fixed order
 
     def __call__(self, manifest: Manifest) -> Family:
         """See `Family.__init__`."""

@@ -1,8 +1,14 @@
-"""The table of families. A new one is a new file and a line here."""
+"""The table of families. A new one is a new file and a line here.
+
+One from outside is an entry point of its package, in the group `ENTRY_POINTS`; see
+docs/guides/add-a-family.md.
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.metadata
 from typing import cast
 
 from seatrial.artifact import Manifest
@@ -12,21 +18,45 @@ from seatrial.families.base import Family, FamilyClass, GraphSignature, Recognit
 FAMILIES = {
     "yolo": "seatrial.families.yolo:Yolo",
     "ssd": "seatrial.families.ssd:Ssd",
+    "detr": "seatrial.families.detr:Detr",
 }
+ENTRY_POINTS = "seatrial.families"
+
+
+@functools.cache
+def families() -> dict[str, str]:
+    """Name of a family -> ``"module:Class"``: the table, then those of installed packages.
+
+    A package cannot take the name of a family in the table: an artifact must not change its
+    meaning by what is installed.
+    """
+    found = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return FAMILIES | {p.name: p.value for p in found if p.name not in FAMILIES}
 
 
 def family_class(name: str) -> FamilyClass:
-    """Import a family by its name in the table.
+    """Import a family by its name.
 
     Raises:
-        InvalidArtifact: No such family.
+        InvalidArtifact: No such family, or it is of a package whose code does not import.
     """
-    if name not in FAMILIES:
+    table = families()
+    if name not in table:
         raise InvalidArtifact(
-            f"unknown family {name!r}", hint=f"known families: {', '.join(FAMILIES)}"
+            f"unknown family {name!r}",
+            hint=f"known families: {', '.join(table)}; others come with packages of their own",
         )
-    module, _, attribute = FAMILIES[name].partition(":")
-    return cast(FamilyClass, getattr(importlib.import_module(module), attribute))
+    module, _, attribute = table[name].partition(":")
+    try:
+        return cast(FamilyClass, getattr(importlib.import_module(module), attribute))
+    except Exception as error:  # a plugin's import raises anything
+        if name in FAMILIES:
+            raise
+        raise InvalidArtifact(
+            f"the family {name!r} of an installed package does not import ({table[name]}): "
+            f"{type(error).__name__}: {error}",
+            hint="mend or uninstall that package",
+        ) from error
 
 
 def family_of(manifest: Manifest) -> Family:
@@ -48,11 +78,11 @@ def recognise(graph: GraphSignature, *, origin: str) -> tuple[str, Recognition]:
         UnknownFamily: None of the families knows the layout.
         InvalidArtifact: A family knows it, and it cannot be served.
     """
-    for name in FAMILIES:
+    for name in families():
         found = family_class(name).recognise(graph)
         if found is not None:
             return name, found
-    accepted = "; ".join(f"{name}: {family_class(name).accepts}" for name in FAMILIES)
+    accepted = "; ".join(f"{name}: {family_class(name).accepts}" for name in families())
     raise UnknownFamily(
         f"{origin} is not a detector that is known here; it has {graph.describe()}",
         hint=f"accepted are {accepted}",

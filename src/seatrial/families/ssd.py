@@ -19,7 +19,7 @@ from seatrial.artifact import Manifest, Preprocessing, TensorSpec
 from seatrial.contract import Detection
 from seatrial.engines.base import Arrays
 from seatrial.errors import InvalidArtifact, InvalidInput
-from seatrial.families.base import GraphSignature, Recognition
+from seatrial.families.base import NO_FEEDS, GraphSignature, Recognition
 from seatrial.request.detections import Detections
 from seatrial.request.postprocess import finish, nms, select
 from seatrial.request.preprocess import Canvas
@@ -51,11 +51,16 @@ class Ssd:
         "an ONNX file that Seatrial wrote for an SSD, with its metadata: one uint8 input "
         "[N, H, W, 3] and the outputs boxes [N, anchors, 4] and scores [N, anchors, classes]"
     )
+    unordered: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, manifest: Manifest) -> None:
         if manifest.variant != VARIANT:
             raise InvalidArtifact(f"unknown SSD output layout {manifest.variant!r}")
         _check_outputs(manifest.outputs, len(manifest.labels))
+
+    def feeds(self, canvas: Canvas) -> Arrays:
+        """See `seatrial.families.base.Family.feeds`."""
+        return NO_FEEDS
 
     def detections(self, outputs: Arrays, canvas: Canvas, options: Detection) -> Detections:
         """See `seatrial.families.base.Family.detections`."""

@@ -22,7 +22,7 @@ from seatrial.artifact import Manifest, Preprocessing
 from seatrial.contract import Detection
 from seatrial.engines.base import Arrays
 from seatrial.errors import InvalidArtifact
-from seatrial.families.base import GraphSignature, Recognition
+from seatrial.families.base import NO_FEEDS, GraphSignature, Recognition
 from seatrial.request.detections import Detections
 from seatrial.request.postprocess import finish, nms, select
 from seatrial.request.preprocess import Canvas
@@ -38,12 +38,17 @@ class Yolo:
         "an Ultralytics ONNX export of a detection model, with its metadata: one image input "
         "[N, 3, H, W] and one output [N, 4 + classes, anchors] or [N, K, 6]"
     )
+    unordered: ClassVar[tuple[str, ...]] = ("end_to_end",)
 
     def __init__(self, manifest: Manifest) -> None:
         if manifest.variant not in ("anchors", "end_to_end"):
             raise InvalidArtifact(f"unknown YOLO output layout {manifest.variant!r}")
         self._output = manifest.outputs[0].name
         self._end_to_end = manifest.variant == "end_to_end"
+
+    def feeds(self, canvas: Canvas) -> Arrays:
+        """See `seatrial.families.base.Family.feeds`."""
+        return NO_FEEDS
 
     def detections(self, outputs: Arrays, canvas: Canvas, options: Detection) -> Detections:
         """See `seatrial.families.base.Family.detections`."""

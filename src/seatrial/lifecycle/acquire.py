@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from seatrial.artifact import Artifact, Manifest, Source, Step, Store, TensorSpec, sha256_file
 from seatrial.errors import InvalidArtifact, InvalidInput
+from seatrial.families.detr import LABELS_FILE
+from seatrial.families.huggingface import CONFIG, PREPROCESSOR
 from seatrial.families.registry import recognise
 from seatrial.lifecycle import onnx_graph
+from seatrial.lifecycle.hub.access import Access
 from seatrial.lifecycle.registry_wheels import Progress
 
+if TYPE_CHECKING:
+    from seatrial.lifecycle.hub.pull import Options
+
+SIDECARS = (CONFIG, PREPROCESSOR, LABELS_FILE)
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
 def import_onnx(
-    store: Store, path: Path, *, name: str | None = None, replace: bool = False, uri: str = ""
+    store: Store,
+    path: Path,
+    *,
+    name: str | None = None,
+    replace: bool = False,
+    uri: str = "",
+    licence: str = "unknown",
 ) -> Artifact:
     """Make an artifact of an ONNX file.
 
@@ -27,6 +44,7 @@ def import_onnx(
         name: Of the artifact; the file's stem by default.
         replace: Replace an artifact of that name with other content.
         uri: Where the file came from; its name by default.
+        licence: As the source states it, for a file that does not.
 
     Raises:
         InvalidArtifact: The file is missing, cut off or not ONNX.
@@ -36,10 +54,17 @@ def import_onnx(
     name = check_name(name or path.stem.lower())
     model = onnx_graph.load(path)
     graph = onnx_graph.signature(model)
+    graph = msgspec.structs.replace(graph, metadata={**_beside(path), **graph.metadata})
     family, found = recognise(graph, origin=path.name)
     size = found.preprocessing.size_hw
     if graph.inputs[0].dtype != "uint8":
-        onnx_graph.add_image_input(model, scale=found.scale, size_hw=size)
+        onnx_graph.add_image_input(
+            model,
+            scale=found.scale,
+            size_hw=size,
+            mean_std=found.mean_std,
+            mask_input=found.mask_input,
+        )
     graph = onnx_graph.signature(model)
     image = TensorSpec(graph.inputs[0].name, "uint8", graph.inputs[0].shape, "NHWC")
     with store.staging() as folder:
@@ -54,31 +79,45 @@ def import_onnx(
             outputs=graph.outputs,
             preprocessing=found.preprocessing,
             labels=found.labels,
-            licence=found.licence,
+            licence=licence if found.licence == "unknown" else found.licence,
             source=Source(uri or path.name, sha256_file(path)),
             step=Step("import", {"scale": found.scale, **found.facts}, versions("onnx")),
         )
         return store.commit(folder, manifest, replace=replace)
 
 
-def pull(store: Store, name: str, *, on_progress: Progress, replace: bool = False) -> Artifact:
+def pull(
+    store: Store,
+    name: str,
+    *,
+    on_progress: Progress,
+    replace: bool = False,
+    hub: Options | None = None,
+) -> Artifact:
     """Fetch a model by name.
 
     Args:
         store: Where it goes; an artifact of that name that is there already is returned.
-        name: One of `SOURCES`.
+        name: One of `SOURCES`, or a model on a hub: ``huggingface:facebook/detr-resnet-50@main``.
         on_progress: Told in words what is going on.
         replace: Fetch again.
+        hub: How a model on a hub is pulled; from the public hubs by default.
 
     Raises:
         InvalidInput: No such name.
         SourceUnavailable: The source cannot be reached, or gave something else.
         MissingExtra: The source needs packages that are not installed.
     """
+    if ":" in name:
+        from seatrial.lifecycle.hub import pull as hubs
+
+        options = hub or hubs.Options(Access(), store.root.parent / "downloads")
+        return hubs.pull(store, name, options, on_progress=on_progress, replace=replace)
     if name not in SOURCES:
         raise InvalidInput(
             f"unknown model {name!r}",
-            hint=f"known: {', '.join(SOURCES)}; or seatrial models import FILE",
+            hint=f"known: {', '.join(SOURCES)}; a model on a hub: "
+            "huggingface:facebook/detr-resnet-50; or seatrial models import FILE",
         )
     if name in store.names() and not replace:
         on_progress(f"{name} is in the store already")
@@ -106,6 +145,15 @@ SOURCES: dict[str, Callable[[Store, str, Progress, bool], Artifact]] = {
     "ssd-mobilenet-v2": _pull_ssd,
     **{f"yolo11{size}": _pull_yolo for size in "nsmlx"},
 }
+
+
+def _beside(path: Path) -> dict[str, str]:
+    """Texts in the model file's folder that say what the file itself does not."""
+    found = {}
+    for name in SIDECARS:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            found[name] = (path.parent / name).read_text(encoding="utf-8")
+    return found
 
 
 def check_name(name: str) -> str:

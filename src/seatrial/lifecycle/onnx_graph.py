@@ -10,7 +10,7 @@ import numpy as np
 from seatrial.artifact import TensorSpec
 from seatrial.errors import InvalidArtifact
 from seatrial.extras import require
-from seatrial.families.base import GraphSignature
+from seatrial.families.base import VALID_HW, GraphSignature
 
 IMAGE_INPUT = "image"
 
@@ -60,7 +60,14 @@ def weights_precision(model: Any) -> str:
     return "f16" if count[onnx.TensorProto.FLOAT16] > count[onnx.TensorProto.FLOAT] else "f32"
 
 
-def add_image_input(model: Any, *, scale: float, size_hw: tuple[int, int]) -> None:
+def add_image_input(
+    model: Any,
+    *,
+    scale: float,
+    size_hw: tuple[int, int],
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    mask_input: str | None = None,
+) -> None:
     """Put a prologue before a ``[N, 3, H, W]`` input: uint8 NHWC in, normalised NCHW on.
 
     The conversion runs inside the engine, where it is threaded and vectorised and costs a
@@ -72,6 +79,9 @@ def add_image_input(model: Any, *, scale: float, size_hw: tuple[int, int]) -> No
         model: ``onnx.ModelProto``; changed in place.
         scale: Pixel values are divided by this.
         size_hw: Canvas (height, width), fixed in the new input; the batch size stays as it is.
+        mean_std: Means and deviations of red, green and blue, of the divided values.
+        mask_input: An input ``[N, rows, columns]`` that is computed from a new one, ``valid_hw``;
+            where it is 0, the normalised picture is 0 too, as transformers pads it.
     """
     onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
     helper, types = onnx.helper, onnx.TensorProto
@@ -84,18 +94,85 @@ def add_image_input(model: Any, *, scale: float, size_hw: tuple[int, int]) -> No
     graph.initializer.append(onnx.numpy_helper.from_array(np.array(scale, dtype), "seatrial_scale"))
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     name = IMAGE_INPUT if IMAGE_INPUT not in taken else f"seatrial_{IMAGE_INPUT}"
+    # The last step takes the old input's name; the steps before it are chained by names of ours.
+    steps: list[tuple[str, str]] = [("Div", "seatrial_scale")]
+    if mean_std is not None:
+        for constant, values in zip(("seatrial_mean", "seatrial_std"), mean_std, strict=True):
+            tensor = np.array(values, dtype).reshape(1, 3, 1, 1)
+            graph.initializer.append(onnx.numpy_helper.from_array(tensor, constant))
+        steps += [("Sub", "seatrial_mean"), ("Div", "seatrial_std")]
     prologue = [
         helper.make_node("Transpose", [name], ["seatrial_nchw"], perm=[0, 3, 1, 2]),
         helper.make_node("Cast", ["seatrial_nchw"], ["seatrial_float"], to=kind),
-        helper.make_node("Div", ["seatrial_float", "seatrial_scale"], [old.name]),
     ]
     image = helper.make_tensor_value_info(name, types.UINT8, [batch, *size_hw, 3])
     inputs = [image if v.name == old.name else v for v in graph.input]
+    if mask_input is not None:
+        mask = next(v for v in graph.input if v.name == mask_input)
+        prologue += add_mask(model, mask, size_hw, kind)
+        steps.append(("Mul", "seatrial_inside"))
+        valid = helper.make_tensor_value_info(VALID_HW, types.INT64, [batch, 2])
+        inputs = [valid if v.name == mask_input else v for v in inputs]
+    last = "seatrial_float"
+    for index, (operator, constant) in enumerate(steps):
+        result = old.name if index == len(steps) - 1 else f"seatrial_step{index}"
+        prologue.append(helper.make_node(operator, [last, constant], [result]))
+        last = result
     nodes = [*prologue, *graph.node]
     del graph.input[:], graph.node[:]
     graph.input.extend(inputs)
     graph.node.extend(nodes)
     _widen_outputs(model)
+
+
+def add_mask(model: Any, mask: Any, size_hw: tuple[int, int], kind: int) -> list[Any]:
+    """Nodes that compute a pixel mask from ``valid_hw``.
+
+    Args:
+        model: Gets the constants they need.
+        mask: ``onnx.ValueInfoProto`` of the input ``[N, rows, columns]``, which they replace; it
+            may be coarser than the picture.
+        size_hw: Canvas (height, width).
+        kind: Numeric type of the picture.
+
+    Returns:
+        The nodes; they also give ``seatrial_inside``, ``[N, 1, H, W]`` of type `kind`.
+    """
+    onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
+    helper = onnx.helper
+    dims = mask.type.tensor_type.shape.dim
+    coarse = (dims[1].dim_value or size_hw[0], dims[2].dim_value or size_hw[1])
+    nodes: list[Any] = []
+
+    def constant(name: str, value: Any) -> str:
+        tensor = onnx.numpy_helper.from_array(np.asarray(value), name)
+        model.graph.initializer.append(tensor)
+        return name
+
+    def inside(prefix: str, count_hw: tuple[int, int]) -> str:
+        axes = []
+        for axis, (count, full) in enumerate(zip(count_hw, size_hw, strict=True)):
+            # The pixel that nearest-neighbour sampling reads.
+            places = (np.arange(count) * full // count).astype(np.int64)
+            shape = (1, count, 1) if axis == 0 else (1, 1, count)
+            places_name = constant(f"{prefix}_places{axis}", places.reshape(shape))
+            valid, less = f"{prefix}_valid{axis}", f"{prefix}_less{axis}"
+            index = constant(f"{prefix}_index{axis}", np.array([axis], np.int64))
+            nodes.append(helper.make_node("Gather", [VALID_HW, index], [f"{valid}_flat"], axis=1))
+            last = constant(f"{prefix}_last{axis}", np.array([2], np.int64))
+            nodes.append(helper.make_node("Unsqueeze", [f"{valid}_flat", last], [valid]))
+            nodes.append(helper.make_node("Less", [places_name, valid], [less]))
+            axes.append(less)
+        nodes.append(helper.make_node("And", axes, [prefix]))
+        return prefix
+
+    to = mask.type.tensor_type.elem_type
+    nodes.append(helper.make_node("Cast", [inside("seatrial_mask", coarse)], [mask.name], to=to))
+    whole = inside("seatrial_whole", size_hw)
+    channel = constant("seatrial_channel", np.array([1], np.int64))
+    nodes.append(helper.make_node("Unsqueeze", [whole, channel], ["seatrial_whole4"]))
+    nodes.append(helper.make_node("Cast", ["seatrial_whole4"], ["seatrial_inside"], to=kind))
+    return nodes
 
 
 def _widen_outputs(model: Any) -> None:

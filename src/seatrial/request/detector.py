@@ -80,10 +80,11 @@ class Detector:
             image = decode(data, max_pixels=max_pixels)
             decoded = time.perf_counter()
             batch, canvas = fit(image, self._preprocessing)
+            feeds = self._family.feeds(canvas)
             fitted = time.perf_counter()
             with self.lanes.lane() as lane:
                 begun = time.perf_counter()
-                outputs = lane.infer({self._input: batch})
+                outputs = lane.infer({self._input: batch, **feeds})
                 inferred = time.perf_counter()
                 # Inside the lane: the arrays are the lane's own and change with its next call.
                 detections = self._family.detections(outputs, canvas, options)
@@ -102,10 +103,11 @@ class Detector:
 
     def warm_up(self) -> None:
         """Run every lane once: the first run allocates and compiles."""
-        size_h, size_w = self._preprocessing.size_hw
-        blank = np.zeros((1, size_h, size_w, 3), np.uint8)
+        blank = np.zeros((*self._preprocessing.size_hw, 3), np.uint8)
+        batch, canvas = fit(blank, self._preprocessing)
+        feeds = {self._input: batch, **self._family.feeds(canvas)}
         for lane in (*self.engine.narrow, *([self.engine.wide] if self.engine.wide else [])):
-            lane.infer({self._input: blank})
+            lane.infer(feeds)
 
     def close(self) -> None:
         """Release the engine."""

@@ -50,7 +50,7 @@ class Answer(msgspec.Struct, frozen=True):
 def boxes(detections: Detections, labels: Sequence[str]) -> list[Box]:
     """Detections as rows; pixels to 1/100, confidence to 1e-5: beyond that it is noise."""
     return [
-        Box((x1, y1, x2, y2), score, class_id, labels[class_id])
+        Box((x1, y1, x2, y2), score, class_id, label_of(class_id, labels))
         for (x1, y1, x2, y2), score, class_id in zip(
             detections.xyxy.astype(np.float64).round(2).tolist(),
             detections.score.astype(np.float64).round(5).tolist(),
@@ -58,6 +58,11 @@ def boxes(detections: Detections, labels: Sequence[str]) -> list[Box]:
             strict=True,
         )
     ]
+
+
+def label_of(class_id: int, labels: Sequence[str]) -> str:
+    """A class's name; its number where an end-to-end graph knows more classes than names."""
+    return labels[class_id] if 0 <= class_id < len(labels) else str(class_id)
 
 
 def answer(result: Result, labels: Sequence[str], timing_ms: Mapping[str, float]) -> Answer:
@@ -106,7 +111,7 @@ def draw(
         class_id = int(detections.class_id[index])
         colour = _colour(class_id)
         cv2.rectangle(canvas, (left, top), (right, bottom), colour, stroke, cv2.LINE_AA)
-        text = f"{labels[class_id]} {detections.score[index]:.2f}"
+        text = f"{label_of(class_id, labels)} {detections.score[index]:.2f}"
         (width, height), baseline = cv2.getTextSize(text, font, scale, max(1, stroke // 2))
         # Above the box, or inside it where the picture ends.
         floor = top if top >= height + baseline else top + height + baseline

@@ -3,6 +3,7 @@
 POST /detect       a picture -> boxes as JSON
 POST /detect.jpg   a picture -> the picture with the boxes drawn
 GET  /model        what is being served
+GET  /             this list
 """
 
 from __future__ import annotations
@@ -180,9 +181,17 @@ class Endpoint:
         await response(scope, receive, send)
 
 
+async def _index(request: Request) -> Response:
+    # In the place of BentoML's page, whose script asks a host outside.
+    lines = "".join(f"{method:<5}{path}\n" for path, (method, _) in ROUTES.items())
+    probes = "GET  /livez\nGET  /readyz\nGET  /metrics\n"
+    return Response(lines + probes, media_type="text/plain")
+
+
 # In one place: the service around this application asks which paths are ours.
 ROUTES = {
     "/detect": ("POST", Endpoint(_detect_json)),
     "/detect.jpg": ("POST", Endpoint(_detect_jpeg)),
     "/model": ("GET", Endpoint(_model)),
+    "/": ("GET", Endpoint(_index)),
 }

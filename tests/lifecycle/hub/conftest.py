@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import importlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -18,11 +19,9 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 import msgspec
 import numpy as np
-import onnx
 import pytest
 from onnx import numpy_helper
 
-from seatrial.artifact import Store
 from seatrial.lifecycle.hub.access import HUGGINGFACE, MODELSCOPE, Access
 from seatrial.lifecycle.hub.pull import Options
 
@@ -165,7 +164,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault and self._misbehave(fault):
             return
         url = urlsplit(self.path)
-        query = {key: values for key, values in parse_qs(url.query).items()}
+        query = parse_qs(url.query)
         parts = [unquote(part) for part in url.path.strip("/").split("/")]
         if parts[0] == "cdn":
             self._content(fake.repos["/".join(parts[1:3])].commits[parts[3]], parts, fault)
@@ -180,7 +179,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._fail(404, "EntryNotFound")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def _misbehave(self, fault: Fault) -> bool:
         if fault.hang is not None:
@@ -199,14 +198,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not parts:
             self._search(query)
             return
-        repo = self._repo(parts[0] if len(parts) == 3 else "/".join(parts[:2]))
+        routes = [at for at, part in enumerate(parts) if part in ("revision", "refs")]
+        repo = self._repo("/".join(parts[: routes[0]] if routes else parts))
         if repo is None:
             return
         if parts[-1] == "refs":
             refs = {"branches": [{"name": "main"}], "tags": [], "converts": []}
             self._json(refs)
             return
-        commit = repo.commit(parts[-1])
+        commit = repo.commit(parts[-1] if routes else "main")
         if commit is None:
             self._fail(404, "RevisionNotFound")
             return
@@ -409,9 +409,8 @@ def _describe(repo: Repo, commit: str) -> dict[str, Any]:
         "tags": [*repo.tags, f"license:{repo.licence}"],
         "siblings": [{"rfilename": path} for path in files],
     }
-    if "config.json" in files:
-        model_type = json.loads(files["config.json"]).get("model_type")
-        model["config"] = {"model_type": model_type, "architectures": ["X"]}
+    with contextlib.suppress(KeyError, ValueError, TypeError):
+        model["config"] = {"model_type": json.loads(files["config.json"])["model_type"]}
     if "model.safetensors" in files:
         count = len(files["model.safetensors"]) // 4
         model["safetensors"] = {"parameters": {"F32": count}, "total": count}
@@ -454,6 +453,12 @@ def hub() -> Iterator[FakeHub]:
 
 
 @pytest.fixture
+def fault() -> type[Fault]:
+    """Makes a `Fault`: ``hub.faults.append(fault("/cdn/", cut=1000))``."""
+    return Fault
+
+
+@pytest.fixture
 def access(hub: FakeHub) -> Access:
     """The way to it, without patience."""
     return Access(
@@ -486,11 +491,24 @@ def yolo(hub: FakeHub, weighty: bytes) -> Repo:
     return hub.add("acme/yolo11t", files, tags=["yolo"], library="ultralytics", licence="agpl-3.0")
 
 
-def download_names(store: Store) -> list[str]:
-    """What is left of downloads, locks aside."""
-    folder = store.root.parent / "downloads"
-    return sorted(
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".lock"
-    )
+@pytest.fixture(scope="session")
+def transformers() -> Any:
+    """The package, with torch behind it.
+
+    Where torchvision is a build without its operators (CPU machines that have torch from a
+    registry), they are declared, not defined: transformers imports it and calls none of them here.
+    """
+    package, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    try:
+        importlib.import_module("torchvision")
+    except ImportError:
+        pass  # transformers does without
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _DECLARED.append(library)  # its operators go when it does
+    return package
+
+
+_DECLARED: list[Any] = []

@@ -1,0 +1,99 @@
+"""What the environment says of the model hubs, and a bar for bytes on their way."""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from seatrial.cli.console import err
+from seatrial.lifecycle.hub.access import (
+    HUGGINGFACE,
+    MODELSCOPE,
+    Access,
+    ByteProgress,
+    Hub,
+    endpoint,
+)
+
+_TRUE = ("1", "on", "true", "yes")
+
+
+def access() -> Access:
+    """Endpoints, tokens and proxies, from the settings that the hubs' own clients read.
+
+    Raises:
+        InvalidConfig: An endpoint is not an address.
+    """
+    return Access(_huggingface(), _modelscope(), proxies=urllib.request.getproxies())
+
+
+@contextmanager
+def byte_bar() -> Iterator[ByteProgress]:
+    """A bar on stderr for each file; nothing where stderr is no terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=False),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+
+        def tell(file: str, done: int, total: int) -> None:
+            if file not in tasks:
+                tasks[file] = bar.add_task(file, total=total)
+            bar.update(tasks[file], completed=done)
+
+        yield tell
+
+
+def _huggingface() -> Hub:
+    hub = HUGGINGFACE
+    if value := os.environ.get("HF_ENDPOINT"):
+        hub = msgspec.structs.replace(hub, endpoint=endpoint(value, setting="HF_ENDPOINT"))
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if not token and hub.endpoint == HUGGINGFACE.endpoint:
+        token = _saved_token()  # a mirror gets a token only if it is given one
+    offline = next((n for n in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if _is_set(n)), "")
+    return msgspec.structs.replace(hub, token=token, offline_setting=offline)
+
+
+def _saved_token() -> str:
+    """What ``hf auth login`` left."""
+    if _is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN"):
+        return ""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
+    path = Path(os.environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _modelscope() -> Hub:
+    hub = MODELSCOPE
+    for setting in ("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"):  # the second is the older one
+        if value := os.environ.get(setting):
+            hub = msgspec.structs.replace(hub, endpoint=endpoint(value, setting=setting))
+            break
+    return msgspec.structs.replace(hub, token=os.environ.get("MODELSCOPE_API_TOKEN", "").strip())
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "").strip().lower() in _TRUE

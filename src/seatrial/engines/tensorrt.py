@@ -1,0 +1,265 @@
+"""TensorRT on NVIDIA GPUs: engines that were built for the very GPU and version they run on.
+
+TensorRT is strongly typed here: what a layer computes in is what the ONNX graph says, INT8 by
+its QuantizeLinear and DequantizeLinear nodes. `seatrial.lifecycle.tensorrt_build` builds engines.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.artifact import Manifest, TensorSpec
+from seatrial.contract import Precision
+from seatrial.engines import cuda
+from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
+from seatrial.errors import DeviceUnavailable, InvalidArtifact, InvalidInput
+from seatrial.extras import require
+from seatrial.structs import decode_json
+
+REBUILD = "build it on this machine: seatrial export ARTIFACT --to tensorrt"
+
+
+class EngineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an engine file was built from, with and for; lies beside it as ``<file>.json``.
+
+    Attributes:
+        gpu: Name of the GPU that its kernels were chosen on.
+        compute_capability: Of that GPU.
+        tensorrt: Version that built it; another one does not read it.
+        onnx_sha256: Of the graph.
+        precision: Of the graph's weights: ``f32``, ``f16``, ``bf16`` or ``int8``.
+        tf32: Whether float32 layers may round to TF32.
+        timing_cache: File beside the engine with the kernels' timings: with it the next build
+            on such a GPU takes seconds and chooses the same kernels.
+        build_s: How long the build took.
+    """
+
+    gpu: str
+    compute_capability: str
+    tensorrt: str
+    onnx_sha256: str
+    precision: str
+    tf32: bool
+    timing_cache: str
+    build_s: float
+
+
+def record_path(engine: Path) -> Path:
+    """Where an engine file's record lies."""
+    return engine.with_name(engine.name + ".json")
+
+
+def read_record(engine: Path) -> EngineRecord:
+    """The record of an engine file.
+
+    Raises:
+        InvalidArtifact: There is none, or it is damaged.
+    """
+    path = record_path(engine)
+    try:
+        return decode_json(path.read_bytes(), EngineRecord, origin=str(path))
+    except OSError as error:
+        raise InvalidArtifact(
+            f"{engine} has no record of its GPU and version ({path.name}: {error.strerror})",
+            hint=REBUILD,
+        ) from error
+    except InvalidInput as error:
+        raise InvalidArtifact(error.message, hint=REBUILD) from error
+
+
+def check_built_for(record: EngineRecord, gpu: cuda.Gpu, version: str) -> None:
+    """Refuse an engine that was built for another GPU or by another version.
+
+    TensorRT itself only warns of another GPU of the same compute capability, and then runs
+    kernels that were chosen for a different number of cores and memory bandwidth.
+
+    Raises:
+        DeviceUnavailable: It was.
+    """
+    if record.tensorrt != version:
+        raise DeviceUnavailable(
+            f"the engine was built by TensorRT {record.tensorrt}; this is {version}", hint=REBUILD
+        )
+    if (record.gpu, record.compute_capability) != (gpu.name, gpu.compute_capability):
+        raise DeviceUnavailable(
+            f"the engine was built for {record.gpu} (compute capability "
+            f"{record.compute_capability}); this is {gpu.name} ({gpu.compute_capability})",
+            hint=REBUILD,
+        )
+
+
+def message_log(trt: Any) -> Any:
+    """A TensorRT logger that keeps warnings and errors in its list ``messages``."""
+
+    class MessageLog(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.messages: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.Severity.WARNING:
+                self.messages.append(message)
+
+    return MessageLog()
+
+
+class TensorRtLane:
+    """An execution context with its own stream and memory."""
+
+    threads = 1
+
+    def __init__(
+        self,
+        cudart: Any,
+        context: Any,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+    ) -> None:
+        self._context = context
+        self._stream = cuda.Stream(cudart)
+        self._inputs: dict[str, cuda.Tensor] = {}
+        self._outputs: dict[str, cuda.Tensor] = {}
+        try:
+            self._bind(cudart, inputs, outputs)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(
+        self, cudart: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+    ) -> None:
+        context = self._context
+        for spec in inputs:
+            shape = batch_of_one(spec.shape)
+            if not context.set_input_shape(spec.name, shape):
+                raise InvalidArtifact(f"the engine's input {spec.name} does not take {shape}")
+            self._inputs[spec.name] = cuda.Tensor(cudart, shape, spec.dtype)
+        for spec in outputs:
+            shape = tuple(context.get_tensor_shape(spec.name))
+            if -1 in shape:
+                raise InvalidArtifact(
+                    f"the size of the engine's output {spec.name} depends on the picture: {shape}",
+                    hint="export without postprocessing in the graph",
+                )
+            self._outputs[spec.name] = cuda.Tensor(cudart, shape, spec.dtype)
+        for name, tensor in (self._inputs | self._outputs).items():
+            context.set_tensor_address(name, tensor.device)
+
+    def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        """See `seatrial.engines.base.Lane.infer`."""
+        for name, tensor in self._inputs.items():
+            tensor.fill(feeds[name], self._stream)
+        if not self._context.execute_async_v3(int(self._stream.handle)):
+            raise DeviceUnavailable("TensorRT did not take the request; its log says why")
+        for tensor in self._outputs.values():
+            tensor.fetch(self._stream)
+        self._stream.synchronize()
+        return {name: tensor.host for name, tensor in self._outputs.items()}
+
+    def close(self) -> None:
+        """Give stream and memory back."""
+        self._context = None
+        for tensor in (*self._inputs.values(), *self._outputs.values()):
+            tensor.close()
+        self._stream.close()
+
+
+class TensorRtEngine:
+    """An engine file with one execution context for each lane; the weights are there once."""
+
+    formats: ClassVar[tuple[str, ...]] = ("tensorrt",)
+    name = "tensorrt"
+    device = "cuda"
+
+    def __init__(self, model: Path, manifest: Manifest, config: EngineConfig) -> None:
+        """See `seatrial.engines.base.EngineFactory`."""
+        if config.device != "cuda":
+            raise DeviceUnavailable(
+                f"the tensorrt engine runs on NVIDIA GPUs, not on {config.device!r}",
+                hint="use --device cuda, or another engine",
+            )
+        trt = require("tensorrt", extra="tensorrt", purpose="the tensorrt engine")
+        cudart = cuda.runtime()
+        gpu = cuda.gpu(cudart)
+        record = read_record(model)
+        check_built_for(record, gpu, str(trt.__version__))
+        self.precision = _precision(record, config.precision)
+        self.inputs, self.outputs = manifest.inputs, manifest.outputs
+        self._log = message_log(trt)
+        self._runtime = trt.Runtime(self._log)  # must outlive the engine
+        self._engine = self._runtime.deserialize_cuda_engine(model.read_bytes())
+        if self._engine is None:
+            raise InvalidArtifact(
+                f"TensorRT does not read {model}: {'; '.join(self._log.messages)}", hint=REBUILD
+            )
+        _check_tensors(trt, self._engine, manifest, model)
+        self._lanes: list[TensorRtLane] = []
+        try:
+            for _ in range(config.instances):
+                self._lanes.append(self._lane(cudart))
+        except BaseException:
+            self.close()
+            raise
+        self.narrow: tuple[Lane, ...] = tuple(self._lanes)
+        # One request has the whole GPU anyway.
+        self.wide: Lane | None = None
+        self._properties = {
+            "version": str(trt.__version__),
+            "gpu": gpu.name,
+            "compute_capability": gpu.compute_capability,
+            "tf32": "allowed" if record.tf32 else "off",
+            "onnx_sha256": record.onnx_sha256,
+        }
+
+    def _lane(self, cudart: Any) -> TensorRtLane:
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise DeviceUnavailable(
+                f"TensorRT gives no execution context: {'; '.join(self._log.messages)}",
+                hint="the GPU's memory may be full: fewer instances, or end other processes on it",
+            )
+        return TensorRtLane(cudart, context, self.inputs, self.outputs)
+
+    def properties(self) -> dict[str, str]:
+        """See `seatrial.engines.base.Engine.properties`."""
+        return self._properties
+
+    def close(self) -> None:
+        """See `seatrial.engines.base.Engine.close`."""
+        self.narrow = ()
+        for lane in self._lanes:
+            lane.close()
+        self._lanes.clear()
+        self._engine = self._runtime = None
+
+
+def _precision(record: EngineRecord, asked: Precision) -> str:
+    # What is not quantised in an INT8 graph is float32.
+    built = "f32" if record.precision == "int8" else record.precision
+    if asked != built:
+        raise DeviceUnavailable(
+            f"the engine computes in {record.precision}, as its graph says; it cannot switch to "
+            f"{asked}",
+            hint=f"use --precision {built}, or export the graph in {asked} first",
+        )
+    return "tf32" if record.precision == "f32" and record.tf32 else record.precision
+
+
+def _check_tensors(trt: Any, engine: Any, manifest: Manifest, model: Path) -> None:
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    wanted = {spec.name: spec.dtype for spec in (*manifest.inputs, *manifest.outputs)}
+    found = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name for name in names}
+    if found != wanted:
+        raise InvalidArtifact(
+            f"{model} has the inputs and outputs {_listed(found)}; its manifest says "
+            f"{_listed(wanted)}"
+        )
+
+
+def _listed(tensors: dict[str, str]) -> str:
+    return ", ".join(f"{name} ({dtype})" for name, dtype in sorted(tensors.items()))

@@ -1,0 +1,275 @@
+"""From a checkpoint, as training leaves it, to an artifact in the store.
+
+A checkpoint has no graph yet: engines do not open it, `seatrial.lifecycle.export` makes of it what
+they do. What it detects and how pictures go into it is read without torch.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from seatrial.artifact import (
+    MANIFEST,
+    Artifact,
+    Manifest,
+    Preprocessing,
+    Source,
+    Step,
+    Store,
+    TensorSpec,
+    sha256_file,
+)
+from seatrial.errors import InvalidArtifact
+from seatrial.extras import require
+from seatrial.families import huggingface, yolo
+from seatrial.families.base import VALID_HW
+from seatrial.families.detr import LOGITS, PRED_BOXES
+from seatrial.lifecycle import acquire
+from seatrial.lifecycle.acquire import check_name, versions
+from seatrial.lifecycle.onnx_graph import IMAGE_INPUT
+from seatrial.lifecycle.safetensors_file import Tensor, check_finite, read_header
+
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+PRECISIONS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+
+
+def import_transformers(
+    store: Store, folder: Path, *, name: str, uri: str, licence: str, replace: bool = False
+) -> Artifact:
+    """Make an artifact of a snapshot of a Hugging Face model.
+
+    Args:
+        store: Where it goes.
+        folder: With ``config.json``, ``model.safetensors`` (or its shards and their index) and,
+            where the model has one, ``preprocessor_config.json``.
+        name: Of the artifact.
+        uri: Where it came from.
+        licence: As the source states it.
+        replace: Replace an artifact of that name with other content.
+
+    Returns:
+        An artifact with the format ``transformers`` alone.
+
+    Raises:
+        InvalidArtifact: Files missing or damaged, an architecture that is not known, weights that
+            are no numbers, or of another number of classes than the labels.
+        InvalidInput: The name is not usable, or taken.
+    """
+    name = check_name(name)
+    facts = huggingface.read(
+        _read(folder, huggingface.CONFIG) or b"", _read(folder, huggingface.PREPROCESSOR)
+    )
+    files = _weights(folder)
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        found = read_header(file)
+        check_finite(file, found)
+        tensors |= found
+    _check_head(facts, tensors)
+    texts = [folder / n for n in (huggingface.CONFIG, huggingface.PREPROCESSOR, WEIGHTS_INDEX)]
+    with store.staging() as staged:
+        for file in (*files, *(text for text in texts if text.is_file())):
+            shutil.copyfile(file, staged / file.name)
+        manifest = Manifest(
+            name=name,
+            family="detr",
+            variant=facts.architecture.variant,
+            formats={"transformers": huggingface.CONFIG},
+            precision=_precision(tensors),
+            inputs=image_inputs(facts.preprocessing, masked=facts.architecture.masked),
+            outputs=_outputs(facts),
+            preprocessing=facts.preprocessing,
+            labels=facts.labels,
+            licence=licence,
+            source=Source(uri, sha256_file(files[0])),
+            step=Step("import", {"model_type": facts.model_type}, versions()),
+        )
+        return store.commit(staged, manifest, replace=replace)
+
+
+def import_ultralytics(
+    store: Store,
+    path: Path,
+    *,
+    name: str,
+    uri: str = "",
+    licence: str = "",
+    allow_pickle: bool = False,
+    replace: bool = False,
+) -> Artifact:
+    """Make an artifact of an Ultralytics checkpoint.
+
+    Args:
+        store: Where it goes.
+        path: The ``.pt`` file.
+        name: Of the artifact.
+        uri: Where it came from; its name by default.
+        licence: As the file states it by default.
+        allow_pickle: The file is a pickle: reading it runs code that is in it. Without this it is
+            refused.
+        replace: Replace an artifact of that name with other content.
+
+    Returns:
+        An artifact with the format ``ultralytics`` alone.
+
+    Raises:
+        InvalidArtifact: Not allowed, missing, damaged, not a detector.
+        MissingExtra: Ultralytics is not installed.
+        InvalidInput: The name is not usable, or taken.
+    """
+    name = check_name(name)
+    if not path.is_file():
+        raise InvalidArtifact(f"{path} does not exist", hint="give the path of a .pt file")
+    if not allow_pickle:
+        raise InvalidArtifact(
+            f"{path.name} is a pickle: reading it runs code that whoever wrote it put there",
+            hint="if you trust its origin, say so: --allow-pickle",
+        )
+    network = load_ultralytics(path).model
+    head = network.model[-1]
+    labels = tuple(str(network.names[index]) for index in range(len(network.names)))
+    size = _size_px(network)
+    end_to_end = bool(getattr(head, "end2end", False))
+    anchors = sum((size // int(stride)) ** 2 for stride in head.stride)
+    shape = (-1, 300, 6) if end_to_end else (-1, 4 + len(labels), anchors)
+    preprocessing = Preprocessing((size, size), "letterbox", yolo.PAD_VALUE)
+    with store.staging() as staged:
+        shutil.copyfile(path, staged / "model.pt")
+        manifest = Manifest(
+            name=name,
+            family="yolo",
+            variant="end_to_end" if end_to_end else "anchors",
+            formats={"ultralytics": "model.pt"},
+            precision="f32",
+            inputs=image_inputs(preprocessing, masked=False),
+            outputs=(TensorSpec("output0", "float32", shape),),
+            preprocessing=preprocessing,
+            labels=labels,
+            licence=licence or "AGPL-3.0 License (https://ultralytics.com/license)",
+            source=Source(uri or path.name, sha256_file(path)),
+            step=Step("import", {}, versions("ultralytics", "torch")),
+        )
+        return store.commit(staged, manifest, replace=replace)
+
+
+def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact:
+    """Open what a person named, checkpoints among it: see `seatrial.lifecycle.acquire.resolve`.
+
+    A checkpoint outside the store is imported under its own name and hash.
+
+    Raises:
+        InvalidArtifact: There is nothing of that name or path, or it is not usable.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir() and (path / huggingface.CONFIG).is_file() and not (path / MANIFEST).is_file():
+        name = f"{plain_name(path.name)}-{sha256_file(_weights(path)[0])[:8]}"
+        uri = path.resolve().name
+        return import_transformers(store, path, name=name, uri=uri, licence="unknown")
+    if path.suffix == ".pt" and path.is_file():
+        name = f"{plain_name(path.stem)}-{sha256_file(path)[:8]}"
+        return import_ultralytics(store, path, name=name, allow_pickle=allow_pickle)
+    return acquire.resolve(store, model)
+
+
+def plain_name(text: str) -> str:
+    """A file's or folder's name as it may stand in an artifact's."""
+    return re.sub(r"[^a-z0-9._-]", "-", text.lower()).lstrip("._-") or "model"
+
+
+def load_ultralytics(path: Path) -> Any:
+    """``ultralytics.YOLO`` of a checkpoint, which is a pickle.
+
+    Raises:
+        InvalidArtifact: It does not load, detects no objects, or holds weights that are no numbers.
+        MissingExtra: Ultralytics is not installed.
+    """
+    ultralytics = require("ultralytics", extra="yolo", purpose="reading .pt checkpoints")
+    try:
+        model = ultralytics.YOLO(path)
+        network = model.model.float()
+    except Exception as error:  # torch's, pickle's and Ultralytics' errors share no base
+        raise InvalidArtifact(
+            f"{path.name} does not load: {type(error).__name__}: {error}",
+            hint="the file may be cut off: compare its size with the original",
+        ) from error
+    if model.task != "detect":
+        raise InvalidArtifact(f"{path.name} is a model for task {model.task!r}, not 'detect'")
+    wrong = [name for name, weight in network.state_dict().items() if not weight.isfinite().all()]
+    if wrong:
+        raise InvalidArtifact(
+            f"{path.name} holds weights that are no numbers (NaN or infinite), {wrong[0]} first",
+            hint="the training that wrote it diverged",
+        )
+    return model
+
+
+def image_inputs(preprocessing: Preprocessing, *, masked: bool) -> tuple[TensorSpec, ...]:
+    """Inputs of the graphs that are exported from a checkpoint, of any batch size."""
+    image = TensorSpec(IMAGE_INPUT, "uint8", (-1, *preprocessing.size_hw, 3), "NHWC")
+    return (image, TensorSpec(VALID_HW, "int64", (-1, 2))) if masked else (image,)
+
+
+def _read(folder: Path, name: str) -> bytes | None:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        if name == huggingface.CONFIG:
+            raise InvalidArtifact(
+                f"{folder} is no checkpoint: {name} cannot be read ({error.strerror})"
+            ) from error
+        return None
+
+
+def _weights(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickles = sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt*")))
+        raise InvalidArtifact(
+            f"{folder} has no weights in safetensors" + (f", only {pickles[0]}" if pickles else ""),
+            hint="convert them: model.save_pretrained(folder) in transformers writes safetensors",
+        )
+    return [folder / WEIGHTS] if folder / WEIGHTS in files else files
+
+
+def _check_head(facts: huggingface.Facts, tensors: dict[str, Tensor]) -> None:
+    suffix = facts.architecture.head
+    heads = {name: t.shape for name, t in tensors.items() if name.endswith(suffix)}
+    if not heads:
+        raise InvalidArtifact(
+            f"the weights have no {suffix!r}: they are not those of a {facts.model_type} detector"
+        )
+    name, shape = next(iter(heads.items()))
+    classes = shape[0] - (facts.architecture.variant == "detr")  # one row for no object
+    if classes != len(facts.labels):
+        raise InvalidArtifact(
+            f"{huggingface.CONFIG} names {len(facts.labels)} classes and the weights have "
+            f"{classes} ({name} {list(shape)})",
+            hint="the two files are of different models",
+        )
+
+
+def _precision(tensors: dict[str, Tensor]) -> str:
+    sizes: Counter[str] = Counter()
+    for tensor in tensors.values():
+        sizes[tensor.dtype] += tensor.data_offsets[1] - tensor.data_offsets[0]
+    return PRECISIONS.get(sizes.most_common(1)[0][0], "f32")
+
+
+def _outputs(facts: huggingface.Facts) -> tuple[TensorSpec, ...]:
+    columns = len(facts.labels) + (facts.architecture.variant == "detr")
+    return (
+        TensorSpec(LOGITS, "float32", (-1, facts.queries, columns)),
+        TensorSpec(PRED_BOXES, "float32", (-1, facts.queries, 4)),
+    )
+
+
+def _size_px(network: Any) -> int:
+    """What it was trained at; 640 where it does not say."""
+    settings: Any = getattr(network, "args", {})
+    plain = settings if isinstance(settings, dict) else vars(settings)
+    size: Any = plain.get("imgsz", 640)
+    return int(max(size) if isinstance(size, list | tuple) else size)

@@ -1,0 +1,97 @@
+"""What an export is asked for."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from seatrial.artifact import Manifest, Preprocessing
+from seatrial.contract import Precision
+from seatrial.errors import InvalidInput
+
+Target = Literal["onnx", "openvino", "tensorrt", "torch"]
+TARGETS: tuple[str, ...] = get_args(Target)
+PRECISIONS = {
+    "onnx": ("f32", "f16"),
+    "openvino": ("f32", "f16", "bf16"),
+    "tensorrt": ("f32", "f16"),
+    "torch": ("f32",),
+}
+STRIDE_PX = 32  # of the coarsest feature map of all the detectors that are known
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What an export is asked for.
+
+    Attributes:
+        to: Format.
+        precision: ``f32``; ``f16``: weights in half precision (what is sensitive stays float32);
+            ``bf16``: float32 weights, proven under OpenVINO's hint to compute in bf16.
+        dynamic_batch: The graph takes any number of pictures; else one.
+        imgsz: Canvas (height, width), pixels; None keeps the parent's.
+        fuse_nms: Put the postprocessing into the graph.
+    """
+
+    to: Target
+    precision: Precision = "f32"
+    dynamic_batch: bool = False
+    imgsz: tuple[int, int] | None = None
+    fuse_nms: bool = False
+
+    def config(self) -> dict[str, Any]:
+        """For the manifest's step."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+
+def check(options: Options) -> None:
+    """See that the options go together.
+
+    Raises:
+        InvalidInput: They do not, with what does.
+    """
+    if options.to not in TARGETS:
+        raise InvalidInput(f"unknown target {options.to!r}", hint=f"known: {', '.join(TARGETS)}")
+    if options.precision not in PRECISIONS[options.to]:
+        known = ", ".join(PRECISIONS[options.to])
+        bf16 = options.precision == "bf16"
+        raise InvalidInput(
+            f"there is no {options.precision} for {options.to}; there is: {known}",
+            hint="bf16 is what an engine computes in: export to openvino, or serve a float32 "
+            "artifact with --precision bf16"
+            if bf16
+            else f"use --precision {PRECISIONS[options.to][0]}",
+        )
+    if options.dynamic_batch and options.to == "torch":
+        raise InvalidInput(
+            "torch graphs are exported for one picture at a time", hint="leave out --dynamic-batch"
+        )
+    if options.imgsz is not None:
+        for side in options.imgsz:
+            if not STRIDE_PX <= side <= 4096:
+                raise InvalidInput(f"a canvas of {side} pixels", hint="use 32 to 4096 pixels")
+
+
+def resized(manifest: Manifest, imgsz: tuple[int, int] | None) -> Preprocessing:
+    """The parent's preprocessing on another canvas.
+
+    A DETR's edges are scaled with the canvas, so that a picture fills it as it did before.
+
+    Raises:
+        InvalidInput: The canvas does not suit the family.
+    """
+    old = manifest.preprocessing
+    if imgsz is None or imgsz == old.size_hw:
+        return old
+    if manifest.family == "yolo" and any(side % STRIDE_PX for side in imgsz):
+        raise InvalidInput(
+            f"a YOLO canvas of {imgsz[0]} x {imgsz[1]} pixels",
+            hint=f"use multiples of {STRIDE_PX}",
+        )
+    if old.resize != "shortest_edge" or old.edges_px is None:
+        return msgspec.structs.replace(old, size_hw=imgsz)
+    shortest, longest = old.edges_px
+    most = max(imgsz)
+    edges = (min(*imgsz, round(most * shortest / longest)), most)
+    return msgspec.structs.replace(old, size_hw=imgsz, edges_px=edges)

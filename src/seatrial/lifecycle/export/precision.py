@@ -1,0 +1,115 @@
+"""Half-precision weights in an ONNX graph, where half precision is enough.
+
+Source of the conversion: ``onnxruntime.transformers.float16``. What stays float32 is decided here:
+
+- The tail: everything after the last layer with weights. It turns logits and distances into boxes
+  in pixels, where half precision has steps of half a pixel at 640.
+- Normalisation, softmax and sampling grids (`SENSITIVE`): sums of squares overflow at 65504, and
+  grid coordinates round to neighbouring pixels. LayerNorm in float32 is what DETR needs most.
+- Arithmetic between the layers: SiLU then rounds once, as a fused kernel does, and the boxes that
+  a DETR's decoder refines from layer to layer keep their places. YOLO11n on 53 images: 0.4405 AP
+  became 0.4383 without, and 0.4407 with; D-FINE's boxes moved by a pixel without.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from seatrial.errors import InvalidArtifact
+from seatrial.extras import require
+
+SENSITIVE = (
+    "LayerNormalization",
+    "Softmax",
+    "ReduceMean",
+    "Pow",
+    "Sqrt",
+    "Exp",
+    "Log",
+    "GridSample",
+    "Resize",
+    "CumSum",
+    "Sin",
+    "Cos",
+    "Sigmoid",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Clip",
+)
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# YOLO's distribution over 16 distances is summed by a convolution: no layer that was learned.
+FEWEST_WEIGHTS = 64
+
+
+def to_float16(model: Any) -> Any:
+    """Convert a float32 graph; inputs and outputs keep their types.
+
+    Args:
+        model: ``onnx.ModelProto``; left as it is.
+
+    Returns:
+        A new ``onnx.ModelProto``.
+
+    Raises:
+        InvalidArtifact: The graph cannot be converted.
+    """
+    float16 = require(
+        "onnxruntime.transformers.float16", extra="onnxruntime", purpose="half-precision graphs"
+    )
+    result = type(model)()
+    result.CopyFrom(model)
+    _name_nodes(result)
+    try:
+        converted = float16.convert_float_to_float16(
+            result,
+            keep_io_types=True,
+            op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, *SENSITIVE],
+            node_block_list=tail(result),
+        )
+        _drop_repeats(converted)
+        # Its casts are appended at the end, wherever their values are needed.
+        order = require(
+            "onnxruntime.transformers.onnx_model", extra="onnxruntime", purpose="sorting graphs"
+        )
+        order.OnnxModel(converted).topological_sort()
+        return converted
+    except Exception as error:  # shape inference and the converter share no error of their own
+        raise InvalidArtifact(f"the graph cannot be made half precision: {error}") from error
+
+
+def tail(model: Any) -> list[str]:
+    """Names of the nodes after the last layers with weights, on every path to an output."""
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
+    before_weights: set[str] = set()  # tensors that a layer with weights comes after
+    late = []
+    for node in reversed(model.graph.node):
+        weighted = node.op_type in WEIGHTED and any(
+            sizes.get(name, 0) > FEWEST_WEIGHTS for name in node.input
+        )
+        if weighted or any(name in before_weights for name in node.output):
+            before_weights.update(node.input)
+        if not weighted and not any(name in before_weights for name in node.output):
+            late.append(node.name)
+    return late
+
+
+def _drop_repeats(model: Any) -> None:
+    """Keep one of the casts of a tensor that the converter writes for each of its readers."""
+    seen: set[str] = set()
+    kept = []
+    for node in model.graph.node:
+        if not (node.op_type == "Cast" and node.output[0] in seen):
+            kept.append(node)
+        seen.update(node.output)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def _name_nodes(model: Any) -> None:
+    """The converter knows nodes by their names, which ONNX leaves free."""
+    for index, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{index}"

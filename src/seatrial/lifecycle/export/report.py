@@ -1,0 +1,181 @@
+"""What a comparison of a child with its parent found, and what it may find at most."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+REPORT_FILE = "export.json"
+
+
+class Tolerance(msgspec.Struct, frozen=True):
+    """How far a child may be from its parent.
+
+    Attributes:
+        output: Largest error of an output, as a share of its largest value (at least 1); of
+            outputs whose rows have no order, of 99 % of the rows. None: told, not judged.
+        iou: Least mean IoU of matched boxes.
+        shift: Largest mean size of a shift of confidence.
+        unmatched: Largest share of the parent's boxes without a partner.
+        ap: Largest difference in AP, either way.
+    """
+
+    output: float | None
+    iou: float
+    shift: float
+    unmatched: float
+    ap: float
+
+
+TOLERANCES = {
+    "f32": Tolerance(output=1e-3, iou=0.995, shift=0.002, unmatched=0.005, ap=0.002),
+    "f16": Tolerance(output=None, iou=0.98, shift=0.01, unmatched=0.02, ap=0.005),
+    "bf16": Tolerance(output=None, iou=0.95, shift=0.03, unmatched=0.05, ap=0.005),
+}
+ROWS_WITHIN = 0.99
+
+
+class OutputError(msgspec.Struct, frozen=True):
+    """One output of the graph, over all pictures.
+
+    Attributes:
+        name: Of the output; several joined by ``+`` are compared row by row together.
+        worst: Largest absolute difference.
+        mean: Mean absolute difference.
+        scale: Largest absolute value in the parent.
+        within: Share of the rows (of values, where rows have a fixed order) inside the tolerance.
+        ordered: Rows were compared place by place; else each with the nearest of the other's.
+    """
+
+    name: str
+    worst: float
+    mean: float
+    scale: float
+    within: float
+    ordered: bool
+
+
+class BoxAgreement(msgspec.Struct, frozen=True):
+    """Boxes of the parent at a confidence, and their partners in the child.
+
+    Attributes:
+        floor: The confidence; lower than the service's where a model is that unsure.
+        parent: Boxes of the parent.
+        matched: Those with a partner of the same class and IoU >= 0.5, each used once.
+        gained: Boxes of the child at the floor that are nobody's partner.
+        iou_mean: Of the pairs; None without pairs, as are the others.
+        iou_least: The same.
+        shift_mean: Mean of child less parent confidence.
+        shift_mean_abs: Mean of its size.
+        shift_most: Largest size.
+    """
+
+    floor: float
+    parent: int
+    matched: int
+    gained: int
+    iou_mean: float | None
+    iou_least: float | None
+    shift_mean: float | None
+    shift_mean_abs: float | None
+    shift_most: float | None
+
+
+class Accuracy(msgspec.Struct, frozen=True):
+    """COCO AP of both on labelled pictures, and child less parent."""
+
+    images: int
+    parent: float
+    child: float
+    difference: float
+
+
+class Parting(msgspec.Struct, frozen=True):
+    """One inner tensor of both graphs.
+
+    Attributes:
+        tensor: Its name.
+        operator: Of the node that gives it.
+        node: Name of that node.
+        error: Root of the mean squared difference, as a share of the parent's.
+    """
+
+    tensor: str
+    operator: str
+    node: str
+    error: float
+
+
+class Blame(msgspec.Struct, frozen=True):
+    """Where two graphs part.
+
+    Attributes:
+        compared: Inner tensors that both have.
+        looked_at: Those that were looked at.
+        limit: Error from which on a tensor counts as different.
+        first: The first different tensor whose predecessor in the order still agrees.
+        before: That predecessor.
+        steepest: Where the error grew most, of those looked at.
+    """
+
+    compared: int
+    looked_at: int
+    limit: float
+    first: Parting | None
+    before: Parting | None
+    steepest: tuple[Parting, ...]
+
+
+class Side(msgspec.Struct, frozen=True):
+    """Who was compared: artifact, engine and the precision that it computed in."""
+
+    artifact: str
+    digest: str
+    engine: str
+    precision: str
+    version: str = ""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """An export, as it was judged.
+
+    Attributes:
+        options: What was asked for.
+        parent: The reference.
+        child: The export.
+        tolerance: What was allowed.
+        images: Pictures that both were run on.
+        outputs: Raw outputs; empty where postprocessing was put into the graph.
+        batch: Outputs of several pictures at once against the same one by one.
+        boxes: Detections.
+        accuracy: Where labels were given.
+        failures: Every tolerance that was missed, in words; empty for an export that holds.
+        blame: Where the graphs part, for one that does not.
+    """
+
+    options: dict[str, Any]
+    parent: Side
+    child: Side
+    tolerance: Tolerance
+    images: int
+    outputs: tuple[OutputError, ...]
+    batch: tuple[OutputError, ...]
+    boxes: BoxAgreement
+    accuracy: Accuracy | None
+    failures: tuple[str, ...]
+    blame: Blame | None = None
+
+    def metrics(self) -> dict[str, float]:
+        """For the manifest: what was measured on the artifact itself."""
+        found = {f"output_error.{one.name}": one.worst for one in self.outputs}
+        for name in ("iou_mean", "shift_mean", "shift_mean_abs", "shift_most"):
+            value = getattr(self.boxes, name)
+            if value is not None:
+                found[f"boxes.{name}"] = value
+        found["boxes.matched"] = self.boxes.matched
+        found["boxes.parent"] = self.boxes.parent
+        if self.accuracy is not None:
+            found["coco_ap"] = self.accuracy.child
+            found["coco_ap.parent"] = self.accuracy.parent
+        return {name: round(float(value), 6) for name, value in found.items()}

@@ -1,0 +1,229 @@
+"""Export: make the graph, write the format, prove it against its parent, and only then keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seatrial.artifact import Artifact, Manifest, Step, Store
+from seatrial.engines.base import Arrays, Engine
+from seatrial.errors import Diverged
+from seatrial.hardware import usable_cores
+from seatrial.lifecycle.acquire import check_name, versions
+from seatrial.lifecycle.datasets import LabelledSet, read_labelled
+from seatrial.lifecycle.export import blame, verify
+from seatrial.lifecycle.export.agreement import output_errors
+from seatrial.lifecycle.export.fuse import fuse
+from seatrial.lifecycle.export.options import Options, check
+from seatrial.lifecycle.export.origin import Origin, describe, open_origin
+from seatrial.lifecycle.export.report import REPORT_FILE, TOLERANCES, Blame, Report, Side
+from seatrial.lifecycle.export.targets import Written, write
+
+Progress = Callable[[str], None]
+TOOLS = ("onnx", "onnxruntime", "openvino", "torch", "transformers", "ultralytics", "tensorrt")
+
+
+def export(
+    store: Store,
+    artifact: Artifact,
+    options: Options,
+    *,
+    images: Path,
+    annotations: Path | None = None,
+    name: str | None = None,
+    replace: bool = False,
+    on_progress: Progress = lambda text: None,
+) -> Artifact:
+    """Make an artifact of another format or precision, and prove it.
+
+    Args:
+        store: Where it goes.
+        artifact: A checkpoint, or one with an ONNX graph.
+        options: See `Options`.
+        images: Folder of real pictures to compare on.
+        annotations: COCO's labels of them, or a data.yaml: AP of both is measured too.
+        name: Of the artifact; the parent's with format and precision by default.
+        replace: Replace an artifact of that name with other content.
+        on_progress: Told in words what is going on.
+
+    Returns:
+        The artifact; ``export.json`` in it is the report.
+
+    Raises:
+        Diverged: It does not answer as its parent does. Nothing was written; the error has the
+            report.
+        InvalidInput: The options do not go together, or the name is taken.
+        InvalidArtifact: The parent does not load, or cannot become what was asked for.
+        InvalidDataset: The pictures or labels cannot be used.
+        MissingExtra, DeviceUnavailable, NotWritable: What it needs is not here.
+    """
+    check(options)
+    name = check_name(name or default_name(artifact, options))
+    pictures = verify.read_pictures(images)
+    labelled = _labelled(images, annotations)
+    threads = usable_cores()
+    on_progress(f"opening {artifact.manifest.name}")
+    origin = open_origin(artifact, options, threads=threads)
+    try:
+        with store.staging() as folder:
+            graph, manifest = origin.graph, origin.manifest
+            if options.fuse_nms:
+                graph, manifest = _fused(origin)
+            on_progress(f"writing {options.to} {options.precision}")
+            written = write(folder, origin, graph, manifest, options)
+            child = written.open(threads)
+            try:
+                report = _prove(
+                    artifact, origin, written, child, pictures, labelled, options, on_progress
+                )
+            finally:
+                child.close()
+            if report.failures:
+                raise _diverged(name, report)
+            return _commit(store, artifact, written, options, report, name, replace=replace)
+    finally:
+        origin.engine.close()
+
+
+def default_name(artifact: Artifact, options: Options) -> str:
+    """``yolo11n-openvino-f16``; the canvas and the postprocessing are named where they change."""
+    parts = [artifact.manifest.name, options.to, options.precision]
+    if options.imgsz is not None:
+        height, width = options.imgsz
+        parts.append(str(height) if height == width else f"{height}x{width}")
+    parts += ["fused"] if options.fuse_nms else []
+    return "-".join(parts)
+
+
+def _labelled(images: Path, annotations: Path | None) -> LabelledSet | None:
+    if annotations is None:
+        return None
+    kind = "yolo" if annotations.suffix in (".yaml", ".yml") else "coco"
+    return read_labelled(f"{kind}:{images}", annotations)
+
+
+def _fused(origin: Origin) -> tuple[Any, Manifest]:
+    graph = type(origin.graph)()
+    graph.CopyFrom(origin.graph)
+    manifest = fuse(graph, origin.manifest)
+    describe(graph, manifest)
+    return graph, manifest
+
+
+def _prove(
+    artifact: Artifact,
+    origin: Origin,
+    written: Written,
+    child: Engine,
+    pictures: Any,
+    labelled: LabelledSet | None,
+    options: Options,
+    on_progress: Progress,
+) -> Report:
+    tolerance = TOLERANCES[options.precision]
+    limit = tolerance.output or TOLERANCES["f32"].output or 0.0
+    on_progress(f"comparing {len(pictures)} pictures")
+    parent_seen = verify.look(origin.manifest, origin.engine, pictures)
+    child_seen = verify.look(written.manifest, child, pictures)
+    ordered = verify.is_ordered(origin.manifest)
+    outputs = (
+        ()  # a fused graph has other outputs than its parent
+        if options.fuse_nms
+        else output_errors(parent_seen.outputs, child_seen.outputs, ordered=ordered, limit=limit)
+    )
+    probe = written.probe() if options.dynamic_batch else None
+    batch = (
+        verify.batch_errors(written.manifest, probe, child_seen, limit) if probe is not None else ()
+    )
+    found = verify.boxes(parent_seen, child_seen)
+    measured = None
+    if labelled is not None:
+        measured = verify.accuracy(
+            (origin.manifest, origin.engine),
+            (written.manifest, child),
+            labelled,
+            # An anchor in a graph with NMS stands for one class; so it does in its parent, then.
+            multi_label=not options.fuse_nms,
+            on_progress=on_progress,
+        )
+    failures = verify.judge(tolerance, outputs, batch, found, measured)
+    report = Report(
+        options.config(),
+        _side(artifact.manifest.name, artifact.digest, origin.engine),
+        _side(written.manifest.name, "", child),
+        tolerance,
+        len(pictures),
+        outputs,
+        batch,
+        found,
+        measured,
+        failures,
+    )
+    if not failures:
+        return report
+    on_progress("looking for the layers where the two part")
+    parted = _blame(origin, written, child_seen.feeds[0], options)
+    return msgspec.structs.replace(report, blame=parted)
+
+
+def _side(name: str, digest: str, engine: Engine) -> Side:
+    version = engine.properties().get("version", "")
+    return Side(name, digest, engine.name, engine.precision, version)
+
+
+def _blame(origin: Origin, written: Written, feeds: Arrays, options: Options) -> Blame | None:
+    probe = written.probe()
+    if probe is None:
+        return None
+    try:
+        return blame.find(
+            origin.probe(),
+            probe,
+            feeds,
+            limit=blame.LIMITS[options.precision],
+            nodes={name: node for node in origin.graph.graph.node for name in node.output},
+        )
+    except Exception:  # noqa: BLE001  a tensor that cannot be exposed must not hide the verdict
+        return None
+
+
+def _diverged(name: str, report: Report) -> Diverged:
+    where = ""
+    first = report.blame.first if report.blame is not None else None
+    if first is not None:
+        where = f"; the graphs part at {first.operator} {first.node} (error {first.error:.3g})"
+    return Diverged(
+        f"{name} does not answer as its parent {report.parent.artifact} does: "
+        f"{'; '.join(report.failures)}{where}",
+        hint="nothing was written; --json prints the report with the layers to blame",
+        report=report,
+    )
+
+
+def _commit(
+    store: Store,
+    artifact: Artifact,
+    written: Written,
+    options: Options,
+    report: Report,
+    name: str,
+    *,
+    replace: bool,
+) -> Artifact:
+    report = msgspec.structs.replace(
+        report, child=msgspec.structs.replace(report.child, artifact=name)
+    )
+    text = msgspec.json.format(msgspec.json.encode(report), indent=2)
+    (written.folder / REPORT_FILE).write_bytes(text)
+    manifest = msgspec.structs.replace(
+        written.manifest,
+        name=name,
+        parent=artifact.digest,
+        step=Step("export", {**options.config(), "proven_in": written.computes}, versions(*TOOLS)),
+        metrics=report.metrics(),
+        files=(),
+    )
+    return store.commit(written.folder, manifest, replace=replace)

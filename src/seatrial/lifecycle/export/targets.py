@@ -1,0 +1,190 @@
+"""Writing the formats: a graph in, the files of an artifact out."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seatrial.artifact import Manifest
+from seatrial.contract import Precision
+from seatrial.engines.base import Engine, EngineConfig
+from seatrial.engines.registry import engine_class
+from seatrial.errors import InvalidArtifact, InvalidInput
+from seatrial.extras import require
+from seatrial.lifecycle.export import modules
+from seatrial.lifecycle.export.options import Options
+from seatrial.lifecycle.export.origin import Origin
+from seatrial.lifecycle.export.precision import to_float16
+from seatrial.lifecycle.export.probes import OnnxProbe, OpenVinoProbe, Probe
+
+ONNX_FILE, OPENVINO_FILE, TORCH_FILE = "model.onnx", "model.xml", "model.pt2"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An export in a staged folder.
+
+    Attributes:
+        manifest: Formats, precision, inputs and outputs; the rest is still the parent's.
+        engine: Name in the engine table that it is proven on.
+        computes: Numeric type that it is proven in.
+    """
+
+    folder: Path
+    manifest: Manifest
+    engine: str
+    computes: Precision
+
+    @property
+    def file(self) -> Path:
+        """What the engine opens."""
+        return self.folder / next(iter(self.manifest.formats.values()))
+
+    def open(self, threads: int) -> Engine:
+        """Compile it.
+
+        Raises:
+            SeatrialError: See `seatrial.engines.base.EngineFactory`.
+        """
+        config = EngineConfig(
+            device="cuda" if self.engine == "tensorrt" else "cpu",
+            precision=self.computes,
+            threads=threads,
+        )
+        return engine_class(self.engine)(self.file, self.manifest, config)
+
+    def probe(self) -> Probe | None:
+        """Its inner tensors, where the format lets them be seen."""
+        if self.engine == "onnxruntime":
+            onnx = require("onnx", extra="onnxruntime", purpose="comparing graphs")
+            return OnnxProbe(onnx.load(self.file))
+        if self.file.suffix == ".xml":
+            return OpenVinoProbe(self.file, self.computes)
+        return None
+
+
+def write(
+    folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
+) -> Written:
+    """Write an export.
+
+    Args:
+        folder: Staged, empty.
+        origin: What it starts from.
+        graph: ``onnx.ModelProto`` to be written: the origin's, or with its postprocessing fused.
+        manifest: Of that graph.
+        options: See `Options`.
+
+    Raises:
+        InvalidArtifact: The format cannot hold the graph.
+        DeviceUnavailable: It can only be written on another machine.
+        MissingExtra: A library is not installed.
+    """
+    return WRITERS[options.to](folder, origin, graph, manifest, options)
+
+
+def _onnx(
+    folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
+) -> Written:
+    onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
+    require("onnxruntime", extra="onnxruntime", purpose="proving ONNX graphs")
+    if options.precision == "f16":
+        graph = to_float16(graph)
+    try:
+        onnx.checker.check_model(graph)
+    except onnx.checker.ValidationError as error:
+        raise InvalidArtifact(f"the exported graph is not valid ONNX: {error}") from error
+    (folder / ONNX_FILE).write_bytes(graph.SerializeToString())
+    written = msgspec.structs.replace(
+        manifest, formats={"onnx": ONNX_FILE}, precision=options.precision
+    )
+    return Written(folder, written, "onnxruntime", options.precision)
+
+
+def _openvino(
+    folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
+) -> Written:
+    ov = require("openvino", extra="openvino", purpose="writing OpenVINO graphs")
+    file = folder / OPENVINO_FILE
+    try:
+        # Read from memory: a file beside the export would become a part of the artifact.
+        model = ov.Core().read_model(graph.SerializeToString())
+        ov.save_model(model, file, compress_to_fp16=options.precision == "f16")
+    except RuntimeError as error:
+        _raise_if_full(folder, graph.ByteSize(), error)
+        raise InvalidArtifact(f"OpenVINO does not take the graph: {_last_line(error)}") from error
+    _raise_if_full(folder, graph.ByteSize(), None, file)
+    stored = "f16" if options.precision == "f16" else "f32"
+    written = msgspec.structs.replace(
+        manifest, formats={"openvino": OPENVINO_FILE}, precision=stored
+    )
+    # Half-precision weights are widened when the graph is compiled: CPUs compute in float32.
+    computes: Precision = "bf16" if options.precision == "bf16" else "f32"
+    return Written(folder, written, "openvino", computes)
+
+
+def _torch(
+    folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
+) -> Written:
+    from seatrial.engines import torch as engine
+
+    if origin.module is None:
+        raise InvalidInput(
+            f"{origin.manifest.name} is a graph: torch graphs are made of checkpoints",
+            hint="export the checkpoint that it was made from",
+        )
+    if options.fuse_nms:
+        raise InvalidInput(
+            "postprocessing is not put into torch graphs", hint="leave out --fuse-nms"
+        )
+    engine.save(origin.module, modules.examples(origin.manifest), folder / TORCH_FILE)
+    written = msgspec.structs.replace(
+        manifest, formats={"torch": TORCH_FILE}, precision=options.precision
+    )
+    return Written(folder, written, "torch", "f32")
+
+
+def _tensorrt(
+    folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
+) -> Written:
+    from seatrial.lifecycle import tensorrt_build
+    from seatrial.lifecycle.tensorrt_graph import cast_pictures_first
+
+    if options.precision == "f16":
+        graph = to_float16(graph)
+    cast_pictures_first(graph)
+    # The graph stays in the artifact: an engine is of one GPU, and another builds from the graph.
+    (folder / ONNX_FILE).write_bytes(graph.SerializeToString())
+    tensorrt_build.build_engine(folder / ONNX_FILE, folder, precision=options.precision)
+    written = msgspec.structs.replace(
+        manifest,
+        formats={"tensorrt": tensorrt_build.ENGINE_FILE, "onnx": ONNX_FILE},
+        precision=options.precision,
+    )
+    return Written(folder, written, "tensorrt", options.precision)
+
+
+WRITERS = {"onnx": _onnx, "openvino": _openvino, "torch": _torch, "tensorrt": _tensorrt}
+
+
+def _raise_if_full(
+    folder: Path, size: int, error: Exception | None, file: Path | None = None
+) -> None:
+    """OpenVINO tells of a full disk in words of its own, or not at all."""
+    weights = file.with_suffix(".bin") if file is not None else None
+    whole = weights is not None and weights.is_file() and weights.stat().st_size > 0
+    if error is None and whole:
+        return
+    space = os.statvfs(folder)
+    if error is None or space.f_bavail * space.f_frsize < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
