@@ -197,7 +197,8 @@ def resolve(store: Store, model: str) -> Artifact:
         if not path.is_file():
             raise InvalidArtifact(f"{path} does not exist", hint="give the path of an .onnx file")
         stem = re.sub(r"[^a-z0-9._-]", "-", path.stem.lower()).lstrip("._-") or "model"
-        return import_onnx(store, path, name=f"{stem}-{sha256_file(path)[:8]}")
+        name = f"{stem}-{sha256_file(path)[:8]}"
+        return store.open(name) if name in store.names() else import_onnx(store, path, name=name)
     if path.is_file():
         raise InvalidArtifact(
             f"{path} is not a model file that is read here",
