@@ -7,6 +7,7 @@ confidence that is the saturation. Everything else follows by arithmetic.
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import signal
@@ -310,6 +311,29 @@ def shared_photos() -> list[Path]:
     if not photos:
         pytest.skip("no ../shared")
     return photos
+
+
+@pytest.fixture(scope="session")
+def transformers() -> Any:
+    """The package, with torch behind it; skips where one of them is not installed.
+
+    Where torchvision is a build without its operators (machines that have torch from a registry
+    of CPU builds), they are declared, not defined: transformers imports it and calls none here.
+    """
+    package, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    try:
+        importlib.import_module("torchvision")
+    except ImportError:
+        pass  # transformers does without
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _DECLARED.append(library)  # its operators go when it does
+    return package
+
+
+_DECLARED: list[Any] = []
 
 
 def deployment_of(artifact: Artifact, **changes: Any) -> Deployment:

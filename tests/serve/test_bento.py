@@ -103,6 +103,20 @@ def test_metrics_rise(client: httpx.Client, photo: bytes) -> None:
     assert sample(client, "seatrial_stage_seconds_sum", stage="total") > 0
 
 
+def test_another_service_leaves_the_metrics_alone(
+    client: httpx.Client, photo: bytes, start_service: Start
+) -> None:
+    name, labels = "seatrial_requests_total", {"route": "/detect", "code": "200"}
+    client.post("/detect", content=photo)
+    before = sample(client, name, **labels)
+    with start_service() as other, httpx.Client(base_url=other.url, timeout=20) as second:
+        assert sample(second, name, **labels) == 0
+        second.post("/detect", content=photo)
+        client.post("/detect", content=photo)
+        assert sample(second, name, **labels) == 1
+    assert sample(client, name, **labels) == before + 1
+
+
 def test_paths_that_are_tried_leave_no_series_behind(client: httpx.Client) -> None:
     for number in range(20):
         response = client.get(f"/wp-admin/{number}")

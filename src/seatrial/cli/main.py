@@ -26,6 +26,7 @@ COMMANDS = {
     "detect": ("detect:detect", "Find objects in a picture."),
     "serve": ("serve:serve", "Serve a detector over HTTP."),
     "bench": ("bench:bench", "Measure a service, and explain the result."),
+    "compress": ("compress:app", "Quantise a model, and prove that it stays right."),
     "evaluate": ("evaluate:evaluate", "Measure a detector's accuracy on labelled pictures."),
 }
 for name, (target, summary) in COMMANDS.items():

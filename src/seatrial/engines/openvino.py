@@ -14,6 +14,7 @@ from seatrial.extras import require
 
 DEVICES = {"cpu": "CPU"}
 PRECISION_NAMES = {"f32": "f32", "bf16": "bf16", "f16": "f16"}
+PRODUCTS = frozenset({"Convolution", "FullyConnected", "MatMul"})  # in the compiled graph
 
 
 class OpenVinoLane:
@@ -61,7 +62,7 @@ class OpenVinoEngine:
             wide = _compile(core, graph, config, 1, config.wide_threads)
             self.wide = OpenVinoLane(wide.create_infer_request(), config.wide_threads, self.outputs)
         self.device = str(narrow.get_property("EXECUTION_DEVICES")[0]).lower()
-        self.precision = _precision(narrow)
+        self.precision = _computed(narrow)
         self._properties = {
             "version": str(ov.get_version()),
             "full_device_name": str(core.get_property("CPU", "FULL_DEVICE_NAME")),
@@ -121,6 +122,21 @@ def _compile(core: Any, graph: Any, config: EngineConfig, streams: int, threads:
             hint=f"use --precision {got}",
         )
     return compiled
+
+
+def _computed(compiled: Any) -> str:
+    """``int8`` where convolutions or products run in it; the float type of the rest if not f32."""
+    rest = _precision(compiled)
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        facts = node.get_rt_info()
+        kind, precision = (_fact(facts, key) for key in ("layerType", "runtimePrecision"))
+        if kind in PRODUCTS and precision in ("i8", "u8"):
+            return "int8" if rest == "f32" else f"int8+{rest}"
+    return rest
+
+
+def _fact(facts: Any, key: str) -> str:
+    return str(facts[key].astype(str)) if key in facts else ""
 
 
 def _precision(compiled: Any) -> str:

@@ -6,14 +6,19 @@ BentoML starts, supervises and drains the processes, and gives them liveness, re
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import bentoml
 from _bentoml_sdk import Service as _BentoService
+from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,6 +28,7 @@ from seatrial.serve.app import ROUTES, Service, create_app
 from seatrial.serve.runtime import layout, open_service
 
 NAME = "Seatrial"
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -74,6 +80,7 @@ def service(deployment_file: Path) -> DirectService:
     """
     deployment = Deployment.read(deployment_file)
     workers, _ = layout(deployment)
+    _keep_metrics_apart()
 
     def start() -> Service:
         artifact = Artifact.open(deployment_file.parent / deployment.model)
@@ -95,6 +102,19 @@ def service(deployment_file: Path) -> DirectService:
     )
     built.mount_asgi_app(create_app(start), name="detect")
     return built
+
+
+def _keep_metrics_apart() -> None:
+    """Give this service's processes a metrics folder of their own.
+
+    BentoML's supervisor takes one folder for all services of a user, and empties it when it
+    starts: each new service would wipe the counters of those that run.
+    """
+    if METRICS_FOLDER in os.environ:  # a worker: its supervisor has chosen, or the operator has
+        return
+    folder = Path(tempfile.gettempdir()) / f"seatrial-metrics-{os.getpid()}"
+    BentoMLContainer.prometheus_multiproc_dir.set(str(folder))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _end_with_parent() -> None:

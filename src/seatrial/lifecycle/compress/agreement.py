@@ -54,9 +54,7 @@ class Agreement:
             both, alone = 2 * weights @ self.both, weights @ self.alone
             seen = both + alone > 0
             drawn.append(both[seen] / (both + alone)[seen])
-        ends = np.percentile(
-            np.concatenate(drawn), [50 * (1 - self.level), 50 * (1 + self.level)]
-        )
+        ends = np.percentile(np.concatenate(drawn), [50 * (1 - self.level), 50 * (1 + self.level)])
         return float(ends[0]), float(ends[1])
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.errors import InvalidDataset
+from seatrial.lifecycle.compress.agreement import agreement
+from seatrial.lifecycle.compress.pictures import Pictures
 from seatrial.lifecycle.datasets import (
     Category,
     LabelledImage,
@@ -22,8 +24,6 @@ from seatrial.lifecycle.evaluate import score
 from seatrial.lifecycle.evaluation.bootstrap import paired_bootstrap
 from seatrial.lifecycle.evaluation.calibration import Calibration, calibrate
 from seatrial.lifecycle.evaluation.matching import Predictions
-from seatrial.lifecycle.compress.agreement import agreement
-from seatrial.lifecycle.compress.pictures import Pictures
 
 Metric = Literal["ap", "agreement"]
 Outcome = Literal["holds", "fails", "undecided"]
@@ -156,9 +156,7 @@ class AgreementJudge:
 
     metric: Metric = "agreement"
 
-    def __init__(
-        self, pictures: Pictures, labels: tuple[str, ...], gate: Gate, key: str
-    ) -> None:
+    def __init__(self, pictures: Pictures, labels: tuple[str, ...], gate: Gate, key: str) -> None:
         none = np.zeros(0, np.int64)
         self.pictures = LabelledSet(
             source="pictures without labels",
@@ -229,15 +227,19 @@ def judge(finding: Finding, gate: Gate) -> Verdict:
         moved = "no box has a partner in the parent's"
         if finding.mean_shift is not None:
             moved = f"confidences move by {finding.mean_shift:+.4f} on average"
-        return Verdict("fails", False, f"The gate fails: {moved}, {gate.shift:g} is allowed. {span}.")
+        return Verdict(
+            "fails", False, f"The gate fails: {moved}, {gate.shift:g} is allowed. {span}."
+        )
     within = finding.drop <= gate.drop
     if finding.high <= gate.drop:
         return Verdict("holds", True, f"The gate holds: {span}.")
     if finding.low > gate.drop:
         return Verdict("fails", False, f"The gate fails: {span}.")
     needed = _images_needed(finding, gate)
-    more = "the two are too close for any set to tell" if needed is None else (
-        f"about {needed:,} would decide, if the drop stays what it is"
+    more = (
+        "the two are too close for any set to tell"
+        if needed is None
+        else (f"about {needed:,} would decide, if the drop stays what it is")
     )
     side = "within" if within else "over"
     return Verdict(
@@ -252,8 +254,8 @@ def judge(finding: Finding, gate: Gate) -> Verdict:
 def _images_needed(finding: Finding, gate: Gate) -> int | None:
     """Pictures at which the interval would end at the gate; its width falls with their root."""
     distance = abs(gate.drop - finding.drop)
-    reach = (finding.high - finding.drop) if finding.drop <= gate.drop else (
-        finding.drop - finding.low
+    reach = (
+        (finding.high - finding.drop) if finding.drop <= gate.drop else (finding.drop - finding.low)
     )
     if distance < 1e-4:
         return None

@@ -107,7 +107,7 @@ def _sees_features(nodes: Mapping[str, Node], name: str) -> bool:
 def onnx_nodes(model: Any) -> tuple[dict[str, Node], list[str]]:
     """An ONNX model's nodes, all of which have names, and those that give its outputs."""
     producers = {name: node.name for node in model.graph.node for name in node.output if name}
-    nodes = {}
+    nodes: dict[str, Node] = {}
     for node in model.graph.node:
         inputs = tuple(producers[name] for name in node.input if name in producers)
         kind = _ONNX_KINDS.get(node.op_type, "other")

@@ -172,6 +172,7 @@ class OnnxRuntimeBackend:
                 extra_options=dict(self.options),
             )
             quantiser.quantize_model()
+            quantiser.model.topological_sort()
         model = quantiser.model.model
         _check(model, path)
         onnx_float.save(model, path)

@@ -203,7 +203,9 @@ def _float_model(source: Path) -> Any:
     inside the convolution: YOLO11n took 37 ms instead of 29.
     """
     ov = require("openvino", extra="compress", purpose=PURPOSE)
-    transformations = require("openvino._offline_transformations", extra="compress", purpose=PURPOSE)
+    transformations = require(
+        "openvino._offline_transformations", extra="compress", purpose=PURPOSE
+    )
     try:
         model = ov.Core().read_model(source)
     except RuntimeError as error:

@@ -98,9 +98,7 @@ def _entropy(histogram: Histogram) -> Range:
     return ranges[int(np.argmin(losses))]
 
 
-def _divergence(
-    middle: NDArray[np.float64], counts: NDArray[np.float64], span: Range
-) -> float:
+def _divergence(middle: NDArray[np.float64], counts: NDArray[np.float64], span: Range) -> float:
     """KL divergence of the distribution, clipped to the range, from its quantised version."""
     inside = np.flatnonzero((middle >= span[0]) & (middle <= span[1]))
     if not len(inside) or not counts[inside].any():

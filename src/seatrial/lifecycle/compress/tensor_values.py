@@ -52,9 +52,7 @@ def histograms(
     }
 
 
-def _collect(
-    model: Any, names: Sequence[str], pictures: Pictures, on_progress: Progress
-) -> Arrays:
+def _collect(model: Any, names: Sequence[str], pictures: Pictures, on_progress: Progress) -> Arrays:
     opened = session(model, names)
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     for done, feeds in enumerate(pictures.feeds(), 1):

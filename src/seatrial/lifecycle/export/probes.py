@@ -115,13 +115,14 @@ class ModuleProbe:
         self.names = tuple(sorted(self._modules, key=order.__getitem__))
 
     def values(self, names: Sequence[str], feeds: Arrays) -> dict[str, NDArray[Any]]:
-        """See `Probe.values`; a submodule that is called twice gives its last value."""
+        """See `Probe.values`; a submodule that gives no tensor is left out."""
         seen: dict[str, NDArray[Any]] = {}
 
         def keep(name: str) -> Any:
             def hook(module: Any, given: Any, result: Any) -> None:
                 if self._torch.is_tensor(result):
-                    seen[name] = result.detach().cpu().numpy()
+                    # A copy: the next layer may write into it.
+                    seen[name] = result.detach().cpu().numpy().copy()
 
             return hook
 
@@ -141,13 +142,16 @@ class ModuleProbe:
 
 
 def _scopes(model: Any) -> dict[str, str]:
-    """Submodule -> the last tensor of its scope: ``/a/b.0/fc/Gemm`` lies in a, a.b.0, a.b.0.fc."""
+    """Submodule -> the last tensor of its scope: ``/a/b.0/fc/Gemm`` lies in a, a.b.0, a.b.0.fc.
+
+    What was called again has scopes ``fc``, ``fc_1``, ...: it stands for no one tensor.
+    """
     found: dict[str, str] = {}
     for node in model.graph.node:
         parts = node.name.strip("/").split("/")[:-1]
         for depth in range(1, len(parts) + 1):
             found[".".join(parts[:depth])] = node.output[0]
-    return found
+    return {name: tensor for name, tensor in found.items() if f"{name}_1" not in found}
 
 
 def _single(value: Any) -> NDArray[Any]:

@@ -1,0 +1,212 @@
+"""``seatrial compress``: smaller arithmetic, proven against the model that it was made of."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cyclopts import App
+from rich.table import Table
+
+from seatrial.cli.console import err, out, print_json, store
+from seatrial.errors import Diverged, InvalidConfig
+
+if TYPE_CHECKING:
+    from seatrial.lifecycle.compress.gate import Finding
+    from seatrial.lifecycle.compress.report import Report, Speed
+
+app = App(name="compress", help="Make a model faster, and prove that it stays right.")
+
+UNDECIDED = 9  # exit code: written, and the pictures are too few to say whether the gate holds
+
+
+@app.command
+def int8(
+    artifact: str,
+    /,
+    *,
+    calibration: Path,
+    gate: float = 0.005,
+    max_shift: float = 0.03,
+    to: Literal["openvino", "onnxruntime", "tensorrt"] = "openvino",
+    dataset: str | None = None,
+    annotations: Path | None = None,
+    split: Literal["train", "val", "test"] = "val",
+    skip_missing: bool = False,
+    pictures: int = 300,
+    seed: int = 0,
+    recipe: list[str] | None = None,
+    most_restored: int = 24,
+    name: str | None = None,
+    replace: bool = False,
+    json: bool = False,
+) -> None:
+    """Quantise a model to INT8; what turns out to cost too much accuracy stays float.
+
+    Exit code 0: the gate holds. 9: written, but the set is too small to decide. 3: the gate
+    fails; nothing was written. A run that was ended goes on where it was when it is started again.
+
+    Args:
+        artifact: Name in the store, an artifact folder or a model file; float32.
+        calibration: Folder of pictures like those that the service will see; no labels needed.
+        gate: Largest loss of AP on --dataset, 0-1; without labels, of agreement with the model.
+        max_shift: Largest mean shift of the confidence of matched boxes, either way.
+        to: What the result is for.
+        dataset: coco:FOLDER of pictures, or yolo:FOLDER with a data.yaml: what the gate is
+            measured on. Without it, pictures that calibration left over, else those it took.
+        annotations: COCO's JSON file [default: FOLDER/instances.json]; another data.yaml.
+        split: Which set of a data.yaml.
+        skip_missing: Leave out pictures that the labels name and that are not there.
+        pictures: Calibration pictures, at most.
+        seed: Of their choice.
+        recipe: Ways of quantising to try [default: all]; openvino: no-bias-correction,
+            fast-bias-correction, full-bias-correction; else: minmax, percentile, entropy.
+        most_restored: Layers given back to float, at most.
+        name: Of the artifact [default: the model's, with int8 and the target].
+        replace: Replace another artifact of that name.
+        json: Print the report as JSON.
+    """
+    from seatrial.lifecycle.checkpoints import resolve
+    from seatrial.lifecycle.compress.gate import Gate
+    from seatrial.lifecycle.compress.job import Options
+    from seatrial.lifecycle.compress.run import compress_int8
+    from seatrial.lifecycle.datasets import read_labelled
+
+    _check(gate, max_shift, pictures, most_restored)
+    labelled = None
+    if dataset is not None:
+        labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
+    options = Options(
+        to=to,
+        gate=Gate(gate, max_shift),
+        calibration=pictures,
+        seed=seed,
+        recipes=tuple(recipe or ()),
+        most_restored=most_restored,
+    )
+    parent = resolve(store(), artifact)
+    try:
+        with _bars() as on_progress:
+            made, report = compress_int8(
+                store(),
+                parent,
+                options,
+                calibration=calibration,
+                labelled=labelled,
+                name=name,
+                replace=replace,
+                on_progress=on_progress,
+            )
+    except Diverged as error:
+        _show(error.report, json=json)
+        raise
+    _show(report, json=json)
+    err.print(f"wrote {made.path}", highlight=False, soft_wrap=True)
+    if report.verdict.outcome == "undecided":
+        sys.exit(UNDECIDED)
+
+
+def _check(gate: float, max_shift: float, pictures: int, most_restored: int) -> None:
+    for option, value, least in (
+        ("--gate", gate, 0.0),
+        ("--max-shift", max_shift, 0.0),
+        ("--pictures", pictures, 1),
+        ("--most-restored", most_restored, 0),
+    ):
+        if value < least:
+            raise InvalidConfig(f"{option} {value:g} is less than {least:g}")
+
+
+def _show(report: object, *, json: bool) -> None:
+    from seatrial.lifecycle.compress.report import Report
+
+    if not isinstance(report, Report):
+        return
+    if json:
+        print_json(report)
+    else:
+        out.print(_candidates(report))
+        if report.restored:
+            out.print(_restored(report))
+        out.print(_result(report))
+    for note in report.notes:
+        err.print(f"note: {note}", highlight=False)
+    err.print(report.verdict.statement, highlight=False)
+
+
+def _candidates(report: Report) -> Table:
+    what = _metric(report.finding)
+    table = Table("recipe", "INT8 layers", what, "drop", "interval", "shift", "its size", "kept")
+    for one in report.candidates:
+        kept = "*" if one.recipe == report.recipe else ""
+        table.add_row(one.recipe, str(one.quantised), *_figures(one.finding), kept)
+    return table
+
+
+def _restored(report: Report) -> Table:
+    what = _metric(report.finding)
+    table = Table("layer in float", "part of error", what, "drop", "interval", "shift", "its size",
+                  "speed")  # fmt: skip
+    for one in report.restored:
+        speed = _times(one.speed)
+        table.add_row(one.layer, f"{one.error:.1%}", *_figures(one.finding), speed)
+    return table
+
+
+def _result(report: Report) -> Table:
+    table = Table("result", report.to)
+    table.add_row("verdict", report.verdict.outcome)
+    table.add_row("INT8 layers", f"{report.quantised} of {report.convolutions}")
+    table.add_row("operators of the head, float", str(len(report.head)))
+    table.add_row(f"{_metric(report.finding)} of the parent", f"{report.finding.parent:.4f}")
+    table.add_row(f"{_metric(report.finding)} in INT8", f"{report.finding.child:.4f}")
+    table.add_row("judged on", report.judged_on)
+    ran = report.engine
+    table.add_row("compared in", f"{ran['engine']} on {ran['device']}, {ran['precision']}")
+    if report.speed is not None:
+        speed = report.speed
+        rates = f"{speed.parent_hz:.1f} -> {speed.child_hz:.1f} pictures/s"
+        table.add_row("speed", f"{_times(speed)} ({rates}, {speed.lanes} lanes of one thread)")
+    return table
+
+
+def _figures(finding: Finding) -> tuple[str, str, str, str, str]:
+    return (
+        f"{finding.child:.4f}",
+        f"{finding.drop:+.4f}",
+        f"{finding.low:+.4f} to {finding.high:+.4f}",
+        "-" if finding.mean_shift is None else f"{finding.mean_shift:+.4f}",
+        "-" if finding.mean_abs_shift is None else f"{finding.mean_abs_shift:.4f}",
+    )
+
+
+def _metric(finding: Finding) -> str:
+    return "AP" if finding.metric == "ap" else "agreement"
+
+
+def _times(speed: Speed) -> str:
+    return f"{speed.ratio:.2f}x"
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        tasks: dict[str, object] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                if not err.is_terminal:  # a log has no bars: one line a step
+                    err.print(what, style="dim", highlight=False)
+                for task in bar.task_ids:
+                    bar.remove_task(task)
+                tasks.clear()
+                tasks[what] = bar.add_task(what, total=None)
+            bar.update(bar.task_ids[-1], completed=done, total=total or None)
+
+        yield tell

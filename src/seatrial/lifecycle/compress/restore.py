@@ -1,0 +1,124 @@
+"""Giving layers back to float until the gate holds: which first, and what each one buys."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.lifecycle.compress.backend import Backend, Probe
+from seatrial.lifecycle.compress.pictures import Pictures, Progress
+from seatrial.lifecycle.compress.report import Restored
+from seatrial.lifecycle.compress.workspace import Workspace
+
+PICTURES = 8
+
+
+class Sensitivity(msgspec.Struct, frozen=True):
+    """What one layer's rounding does to the inputs of the head.
+
+    Attributes:
+        layer: Name of the convolution.
+        error: Share of the quantised graph's error that is gone when this layer alone is float.
+    """
+
+    layer: str
+    error: float
+
+
+def rank(
+    backend: Backend, quantised: Path, pictures: Pictures, work: Workspace, on_progress: Progress
+) -> tuple[Sensitivity, ...]:
+    """Measure every layer's part in the error; the largest first.
+
+    The error is taken where the head begins, at logits and box encodings: scores saturate, and
+    hide there what they show on the next picture.
+
+    Args:
+        backend: Restores and probes.
+        quantised: Folder of the graph, all layers before the head in INT8.
+        pictures: The first few are looked at.
+        work: Keeps each layer's result.
+        on_progress: Told after each layer.
+    """
+    layers = backend.layers(quantised, work)
+    wanted = _run(backend.probe(None, work), pictures)
+
+    def error(folder: Path) -> float:
+        found = _run(backend.probe(folder, work), pictures)
+        return float(np.mean([_relative(f, w) for f, w in zip(found, wanted, strict=True)]))
+
+    whole = work.value("error-quantised", float, lambda: error(quantised))
+
+    def without(layer: str) -> float:
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=work.path) as scratch:
+            backend.restore(quantised, [layer], Path(scratch), work)
+            return error(Path(scratch))
+
+    found = []
+    for done, layer in enumerate(layers, 1):
+        left = work.value(f"error-{done}", float, lambda layer=layer: without(layer))  # type: ignore[misc]
+        found.append(Sensitivity(layer, (whole - left) / whole if whole else 0.0))
+        on_progress("measuring what each layer costs", done, len(layers))
+    return tuple(sorted(found, key=lambda one: -one.error))
+
+
+def restore_until(
+    order: Sequence[Sensitivity],
+    *,
+    most: int,
+    step: Callable[[tuple[str, ...], float], Restored],
+    enough: Callable[[Restored], bool],
+) -> tuple[Restored, ...]:
+    """Restore layers one after the other until it is enough.
+
+    Args:
+        order: From `rank`.
+        most: Layers at most.
+        step: Given all layers to restore, and the error of the last: builds, measures.
+        enough: Whether to stop.
+
+    Returns:
+        The steps that were taken.
+    """
+    steps: list[Restored] = []
+    for count, one in enumerate(order[:most], 1):
+        steps.append(step(tuple(o.layer for o in order[:count]), one.error))
+        if enough(steps[-1]):
+            break
+    return tuple(steps)
+
+
+def write_restored(
+    backend: Backend, quantised: Path, layers: Sequence[str], work: Workspace
+) -> Path:
+    """The graph with these layers in float; gives the folder."""
+    return work.folder(
+        f"graph-restored-{len(layers)}",
+        lambda target: backend.restore(quantised, layers, target, work),
+    )
+
+
+def copy_graph(folder: Path, target: Path) -> None:
+    """Copy a graph's files into an existing folder."""
+    for file in sorted(folder.iterdir()):
+        shutil.copyfile(file, target / file.name)
+
+
+def _run(probe: Probe, pictures: Pictures) -> list[list[NDArray[Any]]]:
+    return [probe(feeds) for feeds in pictures.feeds(PICTURES)]
+
+
+def _relative(found: list[NDArray[Any]], wanted: list[NDArray[Any]]) -> float:
+    """Mean over tensors of the squared error, as a share of the tensor's own variance."""
+    shares = [
+        float(((f - w) ** 2).mean() / max(float(w.var()), 1e-12))
+        for f, w in zip(found, wanted, strict=True)
+    ]
+    return float(np.mean(shares))
