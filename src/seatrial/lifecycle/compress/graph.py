@@ -91,17 +91,18 @@ def _sees_features(nodes: Mapping[str, Node], name: str) -> bool:
         return _sees_features(nodes, node.inputs[0])
     if node.kind != "convolution":
         return False
+    # Along some way back there is another convolution, or the picture, and no reshape before it.
     seen: set[str] = set()
     waiting = [*node.inputs]
     while waiting:
         before = waiting.pop()
-        if before in seen or nodes[before].kind == "convolution":
+        if before in seen or nodes[before].kind == "reshape":
             continue
-        if nodes[before].kind == "reshape":
-            return False
+        if nodes[before].kind == "convolution" or not nodes[before].inputs:
+            return True
         seen.add(before)
         waiting += nodes[before].inputs
-    return True
+    return not node.inputs
 
 
 def onnx_nodes(model: Any) -> tuple[dict[str, Node], list[str]]:

@@ -62,16 +62,24 @@ def choose_range(histogram: Histogram, rule: Rule, *, feeds_silu: bool) -> Range
         rule: ``minmax``: all values. ``percentile``: all but 1 in 100,000. ``entropy``: the share
             of the full range at which the quantised distribution tells most of the original.
         feeds_silu: What reads the tensor is x * sigmoid(x), which is next to nothing for all
-            values far below 0: the low end is where the error after it is least. On YOLO11n this
-            cut the mean shift of confidences from 0.068 to 0.048 (minmax).
+            values far below 0: whatever the rule, the ends are those at which the error after it
+            is least. On YOLO11n (minmax) this cut the mean size of the confidences' shift from
+            0.068 to 0.048.
     """
-    found = _RULES[rule](histogram)
-    if not feeds_silu or found[0] >= 0:
-        return found
+    return _least_after_silu(histogram) if feeds_silu else _RULES[rule](histogram)
+
+
+def _least_after_silu(histogram: Histogram) -> Range:
+    """The ends are sought one after the other, twice: each depends little on the other."""
     values, counts = histogram.values()
-    lows = [found[0] * share for share in _SILU_SHARES]
-    errors = [_error_after_silu(values, counts, (low, found[1])) for low in lows]
-    return lows[int(np.argmin(errors))], found[1]
+    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
+    ends = low, high
+    for _ in range(2):
+        highs = [(ends[0], high * share) for share in _SILU_SHARES]
+        ends = min(highs, key=lambda span: _error_after_silu(values, counts, span))
+        lows = [(low * share, ends[1]) for share in _SILU_SHARES]
+        ends = min(lows, key=lambda span: _error_after_silu(values, counts, span))
+    return ends
 
 
 def _minmax(histogram: Histogram) -> Range:
@@ -121,9 +129,10 @@ def _divergence(middle: NDArray[np.float64], counts: NDArray[np.float64], span: 
 def _error_after_silu(
     values: NDArray[np.float64], counts: NDArray[np.float64], span: Range
 ) -> float:
-    low, high = min(span[0], 0.0), max(span[1], 0.0)
-    step = (high - low) / (LEVELS - 1)
-    zero = np.round(-low / step)
+    step = (span[1] - span[0]) / (LEVELS - 1)
+    if step <= 0:
+        return 0.0  # all values are 0
+    zero = np.round(-span[0] / step)
     rounded = (np.clip(np.round(values / step) + zero, 0, LEVELS - 1) - zero) * step
     return float((counts * (_silu(rounded) - _silu(values)) ** 2).sum())
 

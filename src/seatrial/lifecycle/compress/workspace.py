@@ -120,12 +120,7 @@ def _only_one(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise _Busy(folder) from error
-
-
-class _Busy(InvalidInput):
-    def __init__(self, folder: Path) -> None:
-        super().__init__(
+        raise InvalidInput(
             f"another process compresses the same model with the same options ({folder.name})",
             hint="wait for it to end",
-        )
+        ) from error
