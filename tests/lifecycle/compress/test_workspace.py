@@ -83,6 +83,6 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(store: Store) -> None:
 def test_two_runs_of_the_same_kind_do_not_mix(store: Store) -> None:
     with workspace(store, "a run") as work:
         work.value("row", Row, lambda: Row(1))
-        with pytest.raises(InvalidInput, match="another process"), workspace(store, "a run"):  # noqa: PT012
+        with pytest.raises(InvalidInput, match="another process"), workspace(store, "a run"):
             pass
         assert work.value("row", Row, lambda: Row(2)) == Row(1)
