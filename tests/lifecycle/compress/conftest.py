@@ -75,7 +75,7 @@ def build_small(*, blocks: int = 2, outlier: float = 0.0, opset: int = 17) -> An
         x = b.block(x, f"block{index}", outlier=outlier if index == blocks - 1 else 0.0)
     mix = (1.5 * np.eye(3) - 0.5)[:, :, None, None]
     mix = np.repeat(np.repeat(mix, CELL_PX, 2), CELL_PX, 3) / CELL_PX**2
-    logits = b.convolution(x, "scores", mix, np.zeros(3), strides=[CELL_PX] * 2)
+    logits = b.convolution(x, "scores", mix, np.full(3, 0.01), strides=[CELL_PX] * 2)
     bias = np.tile(np.where(np.arange(BINS) == SIDE_BIN, 12.0, 0.0), 2)
     flat = np.zeros((2 * BINS, 3, CELL_PX, CELL_PX))
     sides = b.convolution(x, "sides", flat, bias, strides=[CELL_PX] * 2)

@@ -46,8 +46,8 @@ def test_the_interval_decides(
 def test_a_set_that_is_too_small_says_so_and_how_large_it_should_be() -> None:
     verdict = judge(finding(0.001, -0.007, 0.009), Gate(0.005))
     assert "too small to decide" in verdict.statement
-    assert verdict.images_needed == 220  # twice as narrow: four times as many, and rounded up
-    assert "220" in verdict.statement
+    assert verdict.images_needed == 210  # half as wide: four times 53, to two digits
+    assert "210" in verdict.statement
     assert judge(finding(0.005, -0.004, 0.014), Gate(0.005)).images_needed is None
 
 
@@ -71,7 +71,7 @@ def test_agreement_counts_pairs_and_what_only_one_side_sees() -> None:
     parent = boxes([(0, 0, 0, 0.9), (0, 0, 50, 0.26), (1, 1, 0, 0.8), (1, 0, 80, 0.1)])
     child = boxes([(0, 0, 1, 0.7), (0, 0, 50, 0.2), (1, 0, 0, 0.8)])
     found = agreement(child, parent, images=3, categories=2)
-    # 0.26 -> 0.20 is a pair; another class is none; 0.1 counts for nobody.
+    # 0.26 -> 0.20 is a pair; another class is none; 0.1 is seen by nobody.
     assert found.both.tolist() == [2, 0, 0]
     assert found.alone.tolist() == [0, 2, 0]
     assert found.share == pytest.approx(4 / 6)
@@ -80,11 +80,18 @@ def test_agreement_counts_pairs_and_what_only_one_side_sees() -> None:
     assert found.interval(samples=500, seed=0) == (low, high)
 
 
-def test_equal_detectors_agree_surely() -> None:
-    one = boxes([(i, 0, 0, 0.9) for i in range(20)])
-    found = agreement(one, one, images=20, categories=1)
-    assert found.share == 1
-    assert found.interval(samples=200, seed=0) == (1, 1)
+def test_a_box_that_all_but_vanished_is_no_agreement() -> None:
+    parent, child = boxes([(0, 0, 0, 0.9)]), boxes([(0, 0, 0, 0.1)])
+    found = agreement(child, parent, images=1, categories=1)
+    assert (found.both.tolist(), found.alone.tolist()) == ([0], [1])
+
+
+def test_equal_detectors_agree_as_surely_as_the_number_of_boxes_allows() -> None:
+    for count, lowest in ((20, 0.85), (3000, 0.999)):
+        one = boxes([(i, 0, 0, 0.9) for i in range(count)])
+        found = agreement(one, one, images=count, categories=1)
+        assert found.share == 1
+        assert found.interval(samples=200, seed=0) == (pytest.approx(lowest), 1)
 
 
 def test_the_drop_is_the_parents_ap_less_the_childs(labelled: LabelledSet) -> None:

@@ -90,8 +90,9 @@ class Job:
         if not judge(finding, self.options.gate).within:
             steps = self.restore(folder)
             layers = tuple(step.layer for step in steps)
-            folder = restore.write_restored(self.backend, folder, layers, self.work)
-            finding = steps[-1].finding
+            if steps:
+                folder = restore.write_restored(self.backend, folder, layers, self.work)
+                finding = steps[-1].finding
         return folder, self.report(folder, candidates, best, steps, finding, calibration)
 
     def find(self, folder: Path) -> Finding:

@@ -92,9 +92,17 @@ def put_back(model: Any, plain: Any, name: str) -> None:
     rest = [node for node in nodes[place:] if node.name not in names]
     del model.graph.node[:]
     model.graph.node.extend([*kept, *group, *rest])
+    restored = model.graph.node[len(kept) : len(kept) + len(group)]
     have = {tensor.name for tensor in model.graph.initializer}
-    needed = {value for node in group for value in node.input} - have
-    model.graph.initializer.extend(t for t in plain.graph.initializer if t.name in needed)
+    for tensor in plain.graph.initializer:
+        # A rounded bias goes by the name of the float one.
+        own = f"{tensor.name}/float"
+        readers = [node for node in restored if tensor.name in node.input]
+        for node in readers:
+            node.input[:] = [own if value == tensor.name else value for value in node.input]
+        if readers and own not in have:
+            model.graph.initializer.add().CopyFrom(tensor)
+            model.graph.initializer[-1].name = own
 
 
 def drop_unused(model: Any) -> None:

@@ -89,6 +89,7 @@ class OpenVinoBackend:
         op = require("openvino.opset13", extra="compress", purpose=PURPOSE)
         model, plain = self._read(folder), _by_name(self._read(work.path / FLOAT))
         nodes = _by_name(model)
+        before = set(nodes)
         for name in layers:
             layer, wanted = nodes[name], plain[name]
             source = layer.input_value(0)
@@ -101,6 +102,7 @@ class OpenVinoBackend:
                 value = np.zeros((1,), np.float32) if original is None else _constant(*original)
                 bias[0].input(bias[1]).replace_source_output(op.constant(value).output(0))
         model.validate_nodes_and_infer_types()
+        _number(model, before, "float")
         self._write(model, target)
 
     def probe(self, folder: Path | None, work: Workspace) -> Probe:
@@ -147,7 +149,7 @@ class OpenVinoBackend:
                     disable_bias_correction=recipe == "no-bias-correction",
                 ),
             )
-        _number(model, names)
+        _number(model, names, "int8")
         return model
 
     def _read(self, folder: Path) -> Any:
@@ -214,18 +216,17 @@ def _float_model(source: Path) -> Any:
         ) from error
     # What openvino.convert_model does, but for its report of being used.
     transformations.apply_moc_transformations(model, cf=False)
-    _number(model, set())
+    _number(model, set(), "")
     return model
 
 
-def _number(model: Any, keep: set[str]) -> None:
+def _number(model: Any, keep: set[str], prefix: str) -> None:
     """Name nodes by their place where the name is made up: artifacts are hashed."""
     for index, node in enumerate(model.get_ordered_ops()):
-        name = node.get_friendly_name()
-        if name not in keep and _MADE_UP.fullmatch(name):
-            kind = node.get_type_name()
-            if kind not in ("Parameter", "Result"):
-                node.set_friendly_name(f"{kind}_{index}" if not keep else f"int8_{kind}_{index}")
+        name, kind = node.get_friendly_name(), node.get_type_name()
+        made_up = name not in keep and _MADE_UP.fullmatch(name)
+        if made_up and kind not in ("Parameter", "Result"):
+            node.set_friendly_name("_".join(filter(None, (prefix, kind, str(index)))))
 
 
 def _by_name(model: Any) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _entropy(histogram: Histogram) -> Range:
 def _divergence(middle: NDArray[np.float64], counts: NDArray[np.float64], span: Range) -> float:
     """KL divergence of the distribution, clipped to the range, from its quantised version."""
     inside = np.flatnonzero((middle >= span[0]) & (middle <= span[1]))
-    if not len(inside) or not counts[inside].any():
+    if not len(inside) or not counts[inside].any() or span[0] == span[1]:
         return float("inf")
     kept = counts[inside]
     clipped = kept.copy()

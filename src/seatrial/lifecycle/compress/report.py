@@ -46,8 +46,8 @@ class Restored(msgspec.Struct, frozen=True):
 
     Attributes:
         layer: Name of the convolution.
-        error: Error at the head's inputs that is gone when this layer alone is float, as a share
-            of the quantised graph's error. Layers are taken by it, largest first.
+        error: Error at the head's inputs when this layer alone is in INT8, as a share of the
+            error with all of them in INT8. Layers are taken by it, largest first.
         finding: With this and all layers before it in float.
         speed: The same.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ class Sensitivity(msgspec.Struct, frozen=True):
 
     Attributes:
         layer: Name of the convolution.
-        error: Share of the quantised graph's error that is gone when this layer alone is float.
+        error: What it adds to the error when it alone is in INT8, as a share of the error with all
+            layers in INT8.
     """
 
     layer: str
@@ -35,10 +37,12 @@ class Sensitivity(msgspec.Struct, frozen=True):
 def rank(
     backend: Backend, quantised: Path, pictures: Pictures, work: Workspace, on_progress: Progress
 ) -> tuple[Sensitivity, ...]:
-    """Measure every layer's part in the error; the largest first.
+    """Measure what every layer costs when it alone is in INT8; the dearest first.
 
-    The error is taken where the head begins, at logits and box encodings: scores saturate, and
-    hide there what they show on the next picture.
+    The other way round, one layer in float among all the others in INT8, shows nothing where two
+    layers spoil the same values: either must go, and neither helps alone. The error is taken
+    where the head begins, at logits and box encodings: scores saturate, and hide there what they
+    show on the next picture.
 
     Args:
         backend: Restores and probes.
@@ -54,17 +58,18 @@ def rank(
         found = _run(backend.probe(folder, work), pictures)
         return float(np.mean([_relative(f, w) for f, w in zip(found, wanted, strict=True)]))
 
-    whole = work.value("error-quantised", float, lambda: error(quantised))
-
-    def without(layer: str) -> float:
+    def error_with(rounded: set[str]) -> float:
+        others = [layer for layer in layers if layer not in rounded]
         with tempfile.TemporaryDirectory(prefix=".part-", dir=work.path) as scratch:
-            backend.restore(quantised, [layer], Path(scratch), work)
+            backend.restore(quantised, others, Path(scratch), work)
             return error(Path(scratch))
 
+    whole = work.value("error-all", float, lambda: error(quantised))
+    least = work.value("error-none", float, lambda: error_with(set()))
     found = []
     for done, layer in enumerate(layers, 1):
-        left = work.value(f"error-{done}", float, lambda layer=layer: without(layer))  # type: ignore[misc]
-        found.append(Sensitivity(layer, (whole - left) / whole if whole else 0.0))
+        alone = work.value(f"error-{done}", float, partial(error_with, {layer}))
+        found.append(Sensitivity(layer, (alone - least) / whole if whole else 0.0))
         on_progress("measuring what each layer costs", done, len(layers))
     return tuple(sorted(found, key=lambda one: -one.error))
 

@@ -56,7 +56,7 @@ def find(
         return Parting(
             shared[at],
             node.op_type if node is not None else "",
-            node.name if node is not None else shared[at],
+            (node.name if node is not None else "") or shared[at],
             errors[at],
         )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,9 +114,8 @@ def _openvino(
         model = ov.Core().read_model(graph.SerializeToString())
         ov.save_model(model, file, compress_to_fp16=options.precision == "f16")
     except RuntimeError as error:
-        _raise_if_full(folder, graph.ByteSize(), error)
+        _raise_if_full(folder, graph.ByteSize())
         raise InvalidArtifact(f"OpenVINO does not take the graph: {_last_line(error)}") from error
-    _raise_if_full(folder, graph.ByteSize(), None, file)
     stored = "f16" if options.precision == "f16" else "f32"
     written = msgspec.structs.replace(
         manifest, formats={"openvino": OPENVINO_FILE}, precision=stored
@@ -172,17 +169,17 @@ def _tensorrt(
 WRITERS = {"onnx": _onnx, "openvino": _openvino, "torch": _torch, "tensorrt": _tensorrt}
 
 
-def _raise_if_full(
-    folder: Path, size: int, error: Exception | None, file: Path | None = None
-) -> None:
-    """OpenVINO tells of a full disk in words of its own, or not at all."""
-    weights = file.with_suffix(".bin") if file is not None else None
-    whole = weights is not None and weights.is_file() and weights.stat().st_size > 0
-    if error is None and whole:
-        return
-    space = os.statvfs(folder)
-    if error is None or space.f_bavail * space.f_frsize < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+def _raise_if_full(folder: Path, size: int) -> None:
+    """Write as much as OpenVINO could not: it tells of a full disk in words of its own.
+
+    Raises:
+        OSError: The reason why there is no room.
+    """
+    probe = folder / "room"
+    try:
+        probe.write_bytes(bytes(size))
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _last_line(error: Exception) -> str:
