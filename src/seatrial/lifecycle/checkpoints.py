@@ -6,8 +6,10 @@ they do. What it detects and how pictures go into it is read without torch.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from seatrial.artifact import (
     TensorSpec,
     sha256_file,
 )
-from seatrial.errors import InvalidArtifact
+from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.extras import require
 from seatrial.families import huggingface, yolo
 from seatrial.families.base import VALID_HW
@@ -187,10 +189,14 @@ def load_ultralytics(path: Path) -> Any:
         InvalidArtifact: It does not load, detects no objects, or holds weights that are no numbers.
         MissingExtra: Ultralytics is not installed.
     """
-    ultralytics = require("ultralytics", extra="yolo", purpose="reading .pt checkpoints")
     try:
-        model = ultralytics.YOLO(path)
-        network = model.model.float()
+        # It talks on standard output, which is for data.
+        with contextlib.redirect_stdout(sys.stderr):
+            ultralytics = require("ultralytics", extra="yolo", purpose="reading .pt checkpoints")
+            model = ultralytics.YOLO(path)
+            network = model.model.float()
+    except MissingExtra:
+        raise
     except Exception as error:  # torch's, pickle's and Ultralytics' errors share no base
         raise InvalidArtifact(
             f"{path.name} does not load: {type(error).__name__}: {error}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,33 +76,42 @@ def float_tensors(model: Any, nodes: Iterable[Any]) -> list[str]:
     ]
 
 
-def put_back(model: Any, plain: Any, name: str) -> None:
-    """Replace a quantised convolution, and the activation behind it, by the float original.
+def put_back(model: Any, plain: Any, names: Sequence[str]) -> None:
+    """Replace quantised convolutions, and the activations behind them, by the float originals.
 
     Args:
         model: Quantised ``onnx.ModelProto``; changed in place.
         plain: The float model that it was made from.
-        name: Of the convolution.
+        names: Of the convolutions.
     """
-    group = _with_activation(plain, name)
-    names = {node.name for node in group}
-    place = next(i for i, node in enumerate(model.graph.node) if node.name == name)
-    nodes = list(model.graph.node)
-    kept = [node for node in nodes[:place] if node.name not in names]
-    rest = [node for node in nodes[place:] if node.name not in names]
-    del model.graph.node[:]
-    model.graph.node.extend([*kept, *group, *rest])
-    restored = model.graph.node[len(kept) : len(kept) + len(group)]
+    groups = _with_activations(plain, names)
+    replaced = {node.name for group in groups.values() for node in group}
+    nodes: list[Any] = []
+    read: set[str] = set()
+    for node in model.graph.node:
+        if node.name in groups:
+            nodes += groups[node.name]
+        elif node.name not in replaced:
+            nodes.append(node)
+    constants = {tensor.name: tensor for tensor in plain.graph.initializer}
     have = {tensor.name for tensor in model.graph.initializer}
-    for tensor in plain.graph.initializer:
-        # A rounded bias goes by the name of the float one.
-        own = f"{tensor.name}/float"
-        readers = [node for node in restored if tensor.name in node.input]
-        for node in readers:
-            node.input[:] = [own if value == tensor.name else value for value in node.input]
-        if readers and own not in have:
-            model.graph.initializer.add().CopyFrom(tensor)
-            model.graph.initializer[-1].name = own
+    fresh = type(model.graph)()
+    fresh.node.extend(nodes)
+    for node in fresh.node:
+        if node.name in replaced:
+            # A rounded bias goes by the name of the float one.
+            read |= {*node.input} & {*constants}
+            node.input[:] = [_own(name) if name in constants else name for name in node.input]
+    del model.graph.node[:]
+    model.graph.node.extend(fresh.node)
+    for name in sorted(read):
+        if _own(name) not in have:
+            model.graph.initializer.add().CopyFrom(constants[name])
+            model.graph.initializer[-1].name = _own(name)
+
+
+def _own(name: str) -> str:
+    return f"{name}/float"
 
 
 def drop_unused(model: Any) -> None:
@@ -119,17 +128,20 @@ def drop_unused(model: Any) -> None:
     model.graph.initializer.extend(constants)
 
 
-def _with_activation(plain: Any, name: str) -> list[Any]:
-    """The convolution, and the activations that read nothing else, in the order of the graph."""
+def _with_activations(plain: Any, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Each convolution with the activations that read nothing else, in the order of the graph."""
     constant = {tensor.name for tensor in plain.graph.initializer}
-    group: list[Any] = []
-    inside: set[str] = set()
+    groups: dict[str, list[Any]] = {name: [] for name in names}
+    owner: dict[str, str] = {}  # tensor -> the convolution of its group
     for node in plain.graph.node:
-        read = {value for value in node.input if value and value not in constant}
-        if node.name == name or (group and node.op_type in ACTIVATIONS and read <= inside):
-            group.append(node)
-            inside |= {*node.output}
-    return group
+        owners = {owner.get(value, "") for value in node.input if value and value not in constant}
+        belongs = node.name
+        if node.op_type in ACTIVATIONS and len(owners) == 1:
+            belongs = owners.pop()
+        if belongs in groups:
+            groups[belongs].append(node)
+            owner.update(dict.fromkeys(node.output, belongs))
+    return groups
 
 
 def _tidy(model: Any, original: Any) -> None:

@@ -91,8 +91,7 @@ class OnnxRuntimeBackend:
     def restore(self, folder: Path, layers: Sequence[str], target: Path, work: Workspace) -> None:
         """See `Backend.restore`."""
         model, plain = self._load(folder), self._load(work.path / FLOAT)
-        for name in layers:
-            onnx_float.put_back(model, plain, name)
+        onnx_float.put_back(model, plain, layers)
         onnx_float.drop_unused(model)
         onnx_float.save(model, target / self.file)
 

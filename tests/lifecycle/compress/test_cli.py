@@ -1,0 +1,104 @@
+"""``seatrial compress int8`` as a person runs it: tables or JSON, and the verdict as exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from .conftest import build_small
+
+
+@pytest.fixture
+def seatrial(tmp_path: Path, scene: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command on the small detector; see `build_small` for its variants."""
+
+    def run(*options: str, **variant: Any) -> subprocess.CompletedProcess[str]:
+        onnx.save(build_small(**variant), tmp_path / "small.onnx")
+        command = [
+            sys.executable, "-m", "seatrial.cli.main", "compress", "int8",
+            str(tmp_path / "small.onnx"), "--calibration", str(scene), "--pictures", "6", *options,
+        ]  # fmt: skip
+        environment = {**os.environ, "SEATRIAL_HOME": str(tmp_path / "home")}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+    return run
+
+
+def names(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "home" / "artifacts").iterdir())
+
+
+def test_a_gate_that_holds_is_exit_code_0_and_stdout_is_json(
+    seatrial: Callable[..., subprocess.CompletedProcess[str]], scene: Path, tmp_path: Path
+) -> None:
+    done = seatrial(
+        "--to", "onnxruntime", "--recipe", "minmax", "--dataset", f"coco:{scene}", "--json",
+        "--name", "fast",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["verdict"]["outcome"] == "holds"
+    assert report["engine"] == {"engine": "onnxruntime", "device": "cpu", "precision": "int8"}
+    assert [one["recipe"] for one in report["candidates"]] == ["minmax"]
+    assert "fast" in names(tmp_path)
+    assert "The gate holds" in done.stderr
+
+
+def test_too_few_pictures_to_decide_are_exit_code_9_and_the_artifact_is_there(
+    seatrial: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = seatrial("--to", "onnxruntime", "--recipe", "minmax", "--name", "fast")
+    assert done.returncode == 9, done.stderr
+    assert "too small to decide" in done.stderr
+    assert "undecided" in done.stdout
+    assert "fast" in names(tmp_path)
+
+
+def test_a_gate_that_fails_is_exit_code_3_with_a_report_and_nothing_else(
+    seatrial: Callable[..., subprocess.CompletedProcess[str]], scene: Path, tmp_path: Path
+) -> None:
+    done = seatrial(
+        "--recipe", "no-bias-correction", "--dataset", f"coco:{scene}", "--most-restored", "0",
+        "--json", outlier=3000.0,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["verdict"]["outcome"] == "fails"
+    assert "The gate fails" in done.stderr
+    assert len(names(tmp_path)) == 1  # the imported parent
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--gate=-1",), "--gate"),
+        (("--pictures", "0"), "--pictures"),
+        (("--recipe", "kl"), "unknown recipe 'kl'"),
+    ],
+)
+def test_options_that_make_no_sense_are_exit_code_2(
+    seatrial: Callable[..., subprocess.CompletedProcess[str]],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    done = seatrial(*options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_progress_is_told_on_stderr(
+    seatrial: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = seatrial("--recipe", "fast-bias-correction", "--json")
+    assert done.returncode == 9
+    json.loads(done.stdout)
+    for step in ("checking the calibration pictures", "quantising", "detecting", "comparing speed"):
+        assert step in done.stderr
