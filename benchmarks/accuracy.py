@@ -12,7 +12,7 @@ import measure
 import msgspec
 
 from seatrial.contract import Deployment
-from seatrial.lifecycle.datasets import read_labelled
+from seatrial.lifecycle.data.labelled import read_labelled
 from seatrial.lifecycle.evaluate import evaluate
 from seatrial.lifecycle.evaluation.service import Service
 

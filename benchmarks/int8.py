@@ -30,7 +30,7 @@ from seatrial.lifecycle import acquire
 from seatrial.lifecycle.compress.job import Options
 from seatrial.lifecycle.compress.report import Report
 from seatrial.lifecycle.compress.run import compress_int8
-from seatrial.lifecycle.datasets import read_labelled
+from seatrial.lifecycle.data.labelled import read_labelled
 
 STORE = Store(measure.ROOT / "run" / "benchmarks" / "artifacts")
 CALIBRATION = measure.SHARED / "data" / "coco-train" / "images"

@@ -10,8 +10,8 @@ import pytest
 from seatrial.artifact import Artifact, Store, sha256_file
 from seatrial.errors import SourceUnavailable
 from seatrial.lifecycle import tensorflow_ssd
+from seatrial.lifecycle.data.samples import sample_photos
 from seatrial.lifecycle.registry_wheels import fetch
-from seatrial.lifecycle.samples import sample_photos
 
 
 @pytest.fixture(scope="session")

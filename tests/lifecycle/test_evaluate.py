@@ -18,7 +18,7 @@ from seatrial.cli.evaluate import evaluate as command
 from seatrial.contract import Deployment, Layout
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput, ServiceFailed
 from seatrial.lifecycle.acquire import import_onnx
-from seatrial.lifecycle.datasets import read_labelled
+from seatrial.lifecycle.data.labelled import read_labelled
 from seatrial.lifecycle.evaluate import coco_results, compare, evaluate
 from seatrial.lifecycle.evaluation.predict import EVALUATION, InProcess
 from seatrial.lifecycle.evaluation.service import Service

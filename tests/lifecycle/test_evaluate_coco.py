@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from seatrial.lifecycle.datasets import Category, LabelledImage, LabelledSet, Truth
+from seatrial.lifecycle.data.labelled import Category, LabelledImage, LabelledSet, Truth
 from seatrial.lifecycle.evaluate import Figures, coco_results, score
 from seatrial.lifecycle.evaluation import matching
 from seatrial.lifecycle.evaluation.matching import Predictions, match

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seatrial.errors import InvalidInput
-from seatrial.lifecycle.datasets import Category, LabelledImage, LabelledSet, Truth
+from seatrial.lifecycle.data.labelled import Category, LabelledImage, LabelledSet, Truth
 from seatrial.lifecycle.evaluate import score
 from seatrial.lifecycle.evaluation.bootstrap import paired_bootstrap
 from seatrial.lifecycle.evaluation.calibration import calibrate

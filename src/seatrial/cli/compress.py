@@ -73,7 +73,7 @@ def int8(
     from seatrial.lifecycle.compress.gate import Gate
     from seatrial.lifecycle.compress.job import Options
     from seatrial.lifecycle.compress.run import compress_int8
-    from seatrial.lifecycle.datasets import read_labelled
+    from seatrial.lifecycle.data.labelled import read_labelled
 
     _check(gate, max_shift, pictures, most_restored)
     labelled = None

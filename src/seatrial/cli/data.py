@@ -26,7 +26,7 @@ def sample(
         output: Folder to make.
         json: Print the paths as JSON.
     """
-    from seatrial.lifecycle.samples import sample_photos
+    from seatrial.lifecycle.data.samples import sample_photos
 
     paths = sample_photos(output, on_progress=progress)
     if json:

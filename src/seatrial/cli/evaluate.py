@@ -70,7 +70,7 @@ def evaluate(
         json: Print JSON.
     """
     from seatrial.lifecycle import evaluate as library
-    from seatrial.lifecycle.datasets import read_labelled
+    from seatrial.lifecycle.data.labelled import read_labelled
 
     if not 0 <= threshold <= 1:
         raise InvalidConfig(f"--threshold {threshold:g} is not between 0 and 1")

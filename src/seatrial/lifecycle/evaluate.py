@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from seatrial.contract import Detection
-from seatrial.lifecycle.datasets import LabelledSet, Unmatched, known_categories, match_labels
+from seatrial.lifecycle.data.labelled import LabelledSet, Unmatched, known_categories, match_labels
 from seatrial.lifecycle.evaluation.bootstrap import Difference, paired_bootstrap
 from seatrial.lifecycle.evaluation.calibration import Calibration, calibrate
 from seatrial.lifecycle.evaluation.matching import AREAS, Matches, Predictions, match

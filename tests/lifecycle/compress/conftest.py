@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from seatrial.artifact import Artifact, Store
 from seatrial.lifecycle.acquire import import_onnx
-from seatrial.lifecycle.datasets import LabelledSet, read_labelled
+from seatrial.lifecycle.data.labelled import LabelledSet, read_labelled
 
 CELL_PX, BINS, SIDE_BIN = 8, 4, 2
 COLOURS = ("red", "green", "blue")

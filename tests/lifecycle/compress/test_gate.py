@@ -14,7 +14,7 @@ from seatrial.lifecycle.compress.agreement import agreement
 from seatrial.lifecycle.compress.gate import Finding, Gate, LabelJudge, judge
 from seatrial.lifecycle.compress.job import best_of
 from seatrial.lifecycle.compress.report import Candidate
-from seatrial.lifecycle.datasets import LabelledSet
+from seatrial.lifecycle.data.labelled import LabelledSet
 from seatrial.lifecycle.evaluation.matching import Predictions
 
 

@@ -28,7 +28,7 @@ from seatrial.lifecycle.compress.gate import Gate
 from seatrial.lifecycle.compress.job import Options
 from seatrial.lifecycle.compress.report import REPORT_FILE, Report, Speed
 from seatrial.lifecycle.compress.run import compress_int8
-from seatrial.lifecycle.datasets import LabelledSet
+from seatrial.lifecycle.data.labelled import LabelledSet
 from seatrial.serve.runtime import open_detector
 
 pytest.importorskip("nncf", reason="NNCF is not installed")

@@ -14,7 +14,7 @@ from seatrial.lifecycle.compress.pictures import Pictures, find_pictures
 from seatrial.lifecycle.compress.report import Report
 from seatrial.lifecycle.compress.run import compress_int8
 from seatrial.lifecycle.compress.workspace import Workspace
-from seatrial.lifecycle.datasets import read_labelled
+from seatrial.lifecycle.data.labelled import read_labelled
 
 RECIPE = {"openvino": "fast-bias-correction", "onnxruntime": "minmax"}
 # Both far below what a quiet machine shows (2.5 and 2.0): another program on one of the cores

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from seatrial.errors import InvalidDataset
 from seatrial.lifecycle.compress.agreement import agreement
 from seatrial.lifecycle.compress.pictures import Pictures
-from seatrial.lifecycle.datasets import (
+from seatrial.lifecycle.data.labelled import (
     Category,
     LabelledImage,
     LabelledSet,

@@ -18,7 +18,7 @@ from seatrial.lifecycle.compress.job import Job, Options
 from seatrial.lifecycle.compress.pictures import Pictures, Progress, check, choose, find_pictures
 from seatrial.lifecycle.compress.report import REPORT_FILE, Report
 from seatrial.lifecycle.compress.workspace import workspace
-from seatrial.lifecycle.datasets import LabelledSet
+from seatrial.lifecycle.data.labelled import LabelledSet
 
 MOST_JUDGED = 5000  # pictures without labels
 

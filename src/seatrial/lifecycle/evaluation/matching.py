@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.lifecycle.datasets import Truth
+from seatrial.lifecycle.data.labelled import Truth
 
 # (10,) float64. Not 0.5 + 0.05 k: the sums differ in the last bit, and comparisons see that.
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from seatrial.contract import Detection
 from seatrial.errors import InvalidDataset, InvalidInput, ServiceFailed
-from seatrial.lifecycle.datasets import LabelledImage, LabelledSet
+from seatrial.lifecycle.data.labelled import LabelledImage, LabelledSet
 from seatrial.lifecycle.evaluation.matching import Predictions
 from seatrial.request.detector import Detector
 from seatrial.request.response import Box, ImageSize, boxes

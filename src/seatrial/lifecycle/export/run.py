@@ -13,7 +13,7 @@ from seatrial.engines.base import Arrays, Engine
 from seatrial.errors import Diverged
 from seatrial.hardware import usable_cores
 from seatrial.lifecycle.acquire import check_name, versions
-from seatrial.lifecycle.datasets import LabelledSet, read_labelled
+from seatrial.lifecycle.data.labelled import LabelledSet, read_labelled
 from seatrial.lifecycle.export import blame, verify
 from seatrial.lifecycle.export.agreement import output_errors
 from seatrial.lifecycle.export.fuse import fuse

@@ -17,7 +17,7 @@ from seatrial.engines.base import Engine
 from seatrial.errors import InvalidArtifact, InvalidDataset, InvalidInput
 from seatrial.families.base import Family
 from seatrial.families.registry import family_class, family_of
-from seatrial.lifecycle.datasets import LabelledSet
+from seatrial.lifecycle.data.labelled import LabelledSet
 from seatrial.lifecycle.evaluate import evaluate
 from seatrial.lifecycle.evaluation.predict import EVALUATION, InProcess
 from seatrial.lifecycle.export.agreement import box_agreement, choose_floor, output_errors

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from seatrial.errors import InvalidDataset, InvalidInput
-from seatrial.lifecycle.datasets import known_categories, match_labels, read_labelled
+from seatrial.lifecycle.data.labelled import known_categories, match_labels, read_labelled
 
 CATEGORIES = [{"id": 1, "name": "red"}, {"id": 5, "name": "green"}, {"id": 9, "name": "blue"}]
 

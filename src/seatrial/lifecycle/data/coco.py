@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from seatrial.errors import InvalidDataset
-from seatrial.lifecycle.datasets import Category, LabelledImage, LabelledSet, Truth, some
+from seatrial.lifecycle.data.labelled import Category, LabelledImage, LabelledSet, Truth, some
 
 # Where the JSON lies when it is not named: this project's, FiftyOne's and Roboflow's habits.
 USUAL_NAMES = ("instances.json", "labels.json", "annotations.json", "_annotations.coco.json")
@@ -49,7 +49,7 @@ class _Instances(msgspec.Struct, frozen=True):
 
 
 def read(folder: Path, annotations: Path | None, split: str) -> LabelledSet:
-    """See `seatrial.lifecycle.datasets.Reader`.
+    """See `seatrial.lifecycle.data.labelled.Reader`.
 
     Pictures are looked for in the folder and in its folder ``images``.
     """

@@ -8,8 +8,8 @@ from seatrial.contract import Detection
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import InvalidDataset, SourceUnavailable
-from seatrial.lifecycle import samples
-from seatrial.lifecycle.samples import SAMPLES, SOURCES, sample_photos
+from seatrial.lifecycle.data import samples
+from seatrial.lifecycle.data.samples import SAMPLES, SOURCES, sample_photos
 from seatrial.request.detector import Detector
 
 # Label and confidence of all that the sample detector finds at 0.5 or more, OpenVINO in float32.

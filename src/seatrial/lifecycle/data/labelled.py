@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from seatrial.errors import InvalidDataset, InvalidInput
 
 FORMATS = {
-    "coco": "seatrial.lifecycle.datasets_coco:read",
-    "yolo": "seatrial.lifecycle.datasets_yolo:read",
+    "coco": "seatrial.lifecycle.data.coco:read",
+    "yolo": "seatrial.lifecycle.data.yolo:read",
 }
 SPLITS = ("train", "val", "test")
 # Models with gaps in their class numbers fill them with these; they are never detected.

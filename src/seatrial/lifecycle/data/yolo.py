@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from seatrial.errors import InvalidDataset
 from seatrial.extras import require
-from seatrial.lifecycle.datasets import Category, LabelledImage, LabelledSet, Truth, some
+from seatrial.lifecycle.data.labelled import Category, LabelledImage, LabelledSet, Truth, some
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 # Pictures to Ultralytics and not to us: leaving them out would change the figure unseen.
@@ -29,7 +29,7 @@ SLACK = 0.01  # how far over the border of the picture a label may reach, as a f
 
 
 def read(folder: Path, annotations: Path | None, split: str) -> LabelledSet:
-    """See `seatrial.lifecycle.datasets.Reader`.
+    """See `seatrial.lifecycle.data.labelled.Reader`.
 
     Raises:
         MissingExtra: PyYAML is not installed.

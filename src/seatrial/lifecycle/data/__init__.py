@@ -1,0 +1,1 @@
+"""Labelled pictures: read, made, checked, converted, split and shown."""
