@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from rich.table import Table
 
-from seatrial.cli.console import err, out, print_json, store
+from seatrial.cli.console import err, out, print_json, progress_bar, store
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.contract import Precision
 from seatrial.errors import InvalidConfig, InvalidInput
@@ -85,7 +85,7 @@ def evaluate(
     labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
 
     def measure(subject: Subject, name: str) -> Measurement:
-        with _bar(name) as on_progress:
+        with progress_bar(name) as on_progress:
             return library.evaluate(
                 subject,
                 labelled,
@@ -100,7 +100,7 @@ def evaluate(
     compared = None
     if parent is not None:
         base = _here(replace(chosen, model=parent, precision=parent_precision), measure)
-        with _bar("drawing images again and again") as on_progress:
+        with progress_bar("drawing images again and again") as on_progress:
             compared = library.compare(measured, base, on_progress=on_progress)
     if json:
         report = msgspec.to_builtins(measured.report)
@@ -185,12 +185,3 @@ def _row(figures: Figures | ClassFigures, points: Scores | ClassFigures) -> Iter
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-@contextlib.contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import Progress
-
-    with Progress(console=err, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,14 +1,18 @@
 """Labels as COCO's ``instances_*.json`` has them.
 
 Format: https://cocodataset.org/#format-data, "Object Detection".
+
+A folder holds either one such file, or one for each split. Those are looked for where COCO itself
+(``annotations/instances_val2017.json``) and Roboflow (``valid/_annotations.coco.json``) put them.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,6 +22,13 @@ from seatrial.lifecycle.data.labelled import Category, LabelledImage, LabelledSe
 
 # Where the JSON lies when it is not named: this project's, FiftyOne's and Roboflow's habits.
 USUAL_NAMES = ("instances.json", "labels.json", "annotations.json", "_annotations.coco.json")
+PREFIX = "instances_"
+SPLIT_NAMES = (
+    "annotations/instances_{0}.json",
+    "annotations/instances_{0}2017.json",
+    "{0}/_annotations.coco.json",
+)
+SPLIT_SYNONYMS = {"val": ("val", "valid")}
 
 
 class _Image(msgspec.Struct, frozen=True, gc=False):
@@ -51,9 +62,10 @@ class _Instances(msgspec.Struct, frozen=True):
 def read(folder: Path, annotations: Path | None, split: str) -> LabelledSet:
     """See `seatrial.lifecycle.data.labelled.Reader`.
 
-    Pictures are looked for in the folder and in its folder ``images``.
+    Pictures are looked for in the folder, in its folder ``images``, and in the folders of the
+    split in both; beside the annotation file too.
     """
-    path = annotations or _usual(folder)
+    path = annotations or _usual(folder, split)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -71,10 +83,11 @@ def read(folder: Path, annotations: Path | None, split: str) -> LabelledSet:
     _check(found, path)
     categories = sorted(found.categories, key=lambda category: category.id)
     images = sorted(found.images, key=lambda image: image.id)
+    homes = _homes(folder, path)
     return LabelledSet(
         source=f"coco:{folder} {path.name}",
         images=tuple(
-            LabelledImage(i.id, i.file_name, _locate(folder, i.file_name), i.width, i.height)
+            LabelledImage(i.id, i.file_name, _locate(homes, i.file_name), i.width, i.height)
             for i in images
         ),
         categories=tuple(Category(c.id, c.name) for c in categories),
@@ -82,19 +95,29 @@ def read(folder: Path, annotations: Path | None, split: str) -> LabelledSet:
     )
 
 
-def _usual(folder: Path) -> Path:
-    found = next((folder / name for name in USUAL_NAMES if (folder / name).is_file()), None)
+def _usual(folder: Path, split: str) -> Path:
+    names = [name.format(s) for s in SPLIT_SYNONYMS.get(split, (split,)) for name in SPLIT_NAMES]
+    names += USUAL_NAMES
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
     if found is None:
         raise InvalidDataset(
-            f"no annotation file named, and none of {', '.join(USUAL_NAMES)} is in {folder}",
+            f"no annotation file named, and none of {', '.join(USUAL_NAMES)} is in {folder}, "
+            f"and no {names[0]}",
             hint="--annotations FILE, for example instances_val2017.json",
         )
     return found
 
 
-def _locate(folder: Path, name: str) -> Path:
-    direct = folder / name
-    return direct if direct.is_file() else folder / "images" / name
+def _homes(folder: Path, annotations: Path) -> list[Path]:
+    """Folders that pictures may be named from, the likeliest first."""
+    split = annotations.stem.removeprefix(PREFIX)
+    inside = [folder, folder / "images", folder / "images" / split, folder / split]
+    return [home for home in dict.fromkeys([*inside, annotations.parent]) if home.is_dir()]
+
+
+def _locate(homes: Sequence[Path], name: str) -> Path:
+    found = (home / name for home in homes if (home / name).is_file())
+    return next(found, homes[0] / name)
 
 
 def _check(found: _Instances, path: Path) -> None:
@@ -148,3 +171,43 @@ def _truth(
         ),
         crowd=np.array([bool(row.iscrowd) for row in rows], np.bool_),
     )
+
+
+def encode(labelled: LabelledSet, info: Mapping[str, Any]) -> bytes:
+    """The annotation file of a set.
+
+    Args:
+        labelled: Its pictures have sizes.
+        info: What the file says of itself.
+    """
+    truth = labelled.truth
+    document = {
+        "info": info,
+        "images": [
+            {"id": i.id, "file_name": i.name, "width": i.width, "height": i.height}
+            for i in labelled.images
+        ],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": labelled.images[image].id,
+                "category_id": labelled.categories[category].id,
+                "bbox": box,
+                "area": area,
+                "iscrowd": int(crowd),
+            }
+            for number, (image, category, box, area, crowd) in enumerate(
+                zip(
+                    truth.image.tolist(),
+                    truth.category.tolist(),
+                    truth.xywh.tolist(),
+                    truth.area.tolist(),
+                    truth.crowd.tolist(),
+                    strict=True,
+                ),
+                1,  # pycocotools takes an annotation with the id 0 for none
+            )
+        ],
+        "categories": [{"id": c.id, "name": c.name} for c in labelled.categories],
+    }
+    return msgspec.json.encode(document) + b"\n"

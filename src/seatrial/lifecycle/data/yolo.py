@@ -7,6 +7,7 @@ outlines (``class x1 y1 x2 y2 x3 y3 ...``) become their boxes, as Ultralytics do
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -205,3 +206,30 @@ def _size(file: Path) -> tuple[int, int]:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
         raise InvalidDataset(f"{file} is damaged or not a picture: {error}") from error
     return (height, width) if sideways else (width, height)
+
+
+def label_texts(labelled: LabelledSet) -> list[str]:
+    """The label file of each picture of a set; empty for one without objects.
+
+    Fractions have ten digits: pixels come back as they were.
+    """
+    lines: list[list[str]] = [[] for _ in labelled.images]
+    truth = labelled.truth
+    for image, category, (left, top, width, height) in zip(
+        truth.image.tolist(), truth.category.tolist(), truth.xywh.tolist(), strict=True
+    ):
+        across, down = labelled.images[image].width, labelled.images[image].height
+        if across is None or down is None:
+            raise ValueError(f"{labelled.images[image].name} has no size")
+        centre = ((left + width / 2) / across, (top + height / 2) / down)
+        values = (*centre, width / across, height / down)
+        lines[image].append(f"{category} " + " ".join(f"{value:.10g}" for value in values))
+    return ["".join(f"{line}\n" for line in own) for own in lines]
+
+
+def config_text(categories: Sequence[Category], splits: Sequence[str]) -> str:
+    """A ``data.yaml``; without ``path``, so that the folder can be moved."""
+    entries = [f"{split}: images/{split}" for split in splits]
+    # JSON's strings are YAML's too, whatever is in them.
+    names = [f"  {number}: {json.dumps(c.name)}" for number, c in enumerate(categories)]
+    return "\n".join([*entries, f"nc: {len(categories)}", "names:", *names]) + "\n"

