@@ -7,7 +7,6 @@ confidence that is the saturation. Everything else follows by arithmetic.
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import signal
@@ -23,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+import torchvision_operators
 from seatrial.artifact import Artifact, Store
 from seatrial.contract import Deployment, Layout, Limits, Server
 from seatrial.lifecycle.acquire import import_onnx
@@ -315,25 +315,22 @@ def shared_photos() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def transformers() -> Any:
-    """The package, with torch behind it; skips where one of them is not installed.
-
-    Where torchvision is a build without its operators (machines that have torch from a registry
-    of CPU builds), they are declared, not defined: transformers imports it and calls none here.
-    """
-    package, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
-    try:
-        importlib.import_module("torchvision")
-    except ImportError:
-        pass  # transformers does without
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _DECLARED.append(library)  # its operators go when it does
-    return package
+    """The package, with torch behind it; skips where one of them is not installed."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    torchvision_operators.provide()
+    return pytest.importorskip("transformers", reason="seatrial[transformers] is not installed")
 
 
-_DECLARED: list[Any] = []
+@pytest.fixture(scope="session")
+def ultralytics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The package, which asks no host for anything; skips where it is not installed."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    torchvision_operators.provide()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("YOLO_OFFLINE", "true")
+        patch.setenv("YOLO_AUTOINSTALL", "false")
+        patch.setenv("YOLO_CONFIG_DIR", str(tmp_path_factory.mktemp("ultralytics")))
+        yield pytest.importorskip("ultralytics", reason="seatrial[yolo] is not installed")
 
 
 def deployment_of(artifact: Artifact, **changes: Any) -> Deployment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -234,11 +234,11 @@ def test_pulling_what_is_there_already_opens_it(store: Store, model_file: ModelF
     assert told == ["yolo11n is in the store already"]
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("ultralytics") is not None, reason="ultralytics is installed"
-)
 @pytest.mark.parametrize("name", ["yolo11n", "yolo11x"])
-def test_yolo_by_name_without_the_extra_names_it(store: Store, name: str) -> None:
+def test_yolo_by_name_without_the_extra_names_it(
+    store: Store, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ultralytics", None)  # as if it were not installed
     with pytest.raises(MissingExtra, match=f"ultralytics .*pulling {name}") as refusal:
         pull(store, name, on_progress=lambda text: None)
     assert "seatrial[yolo]" in refusal.value.hint

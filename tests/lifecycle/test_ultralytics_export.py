@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,11 +10,9 @@ import pytest
 from seatrial.errors import MissingExtra, SourceUnavailable
 from seatrial.lifecycle import ultralytics_export
 
-HAS_EXTRA = importlib.util.find_spec("ultralytics") is not None
 
-
-@pytest.mark.skipif(HAS_EXTRA, reason="ultralytics is installed")
-def test_without_the_extra(tmp_path: Path) -> None:
+def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ultralytics", None)  # as if it were not installed
     told: list[str] = []
     with pytest.raises(MissingExtra, match="needed for pulling yolo11s") as refusal:
         ultralytics_export.export("yolo11s", tmp_path, told.append)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,27 +15,18 @@ from seatrial.lifecycle.checkpoints import import_ultralytics
 from seatrial.lifecycle.export.options import Options
 from seatrial.lifecycle.export.run import export
 
-pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("ultralytics") is None, reason="seatrial[yolo] is not installed"
-    ),
-    pytest.mark.filterwarnings("ignore"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore")
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 
 
 @pytest.fixture(scope="module")
-def checkpoint(transformers: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """YOLO11n as a checkpoint. `transformers` makes torchvision importable."""
+def checkpoint(ultralytics: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """YOLO11n as a checkpoint."""
     path = SHARED / "models" / "yolo11n.pt"
     if not path.is_file():
         pytest.skip("no ../shared")
-    folder = tmp_path_factory.mktemp("yolo")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("YOLO_OFFLINE", "true")
-        patch.setenv("YOLO_AUTOINSTALL", "false")
-        patch.setenv("YOLO_CONFIG_DIR", str(folder))
-        return import_ultralytics(Store(folder / "store"), path, name="yolo11n", allow_pickle=True)
+    store = Store(tmp_path_factory.mktemp("yolo"))
+    return import_ultralytics(store, path, name="yolo11n", allow_pickle=True)
 
 
 def test_what_is_read_off_a_checkpoint(checkpoint: Artifact) -> None:
