@@ -1,4 +1,4 @@
-"""Deployment: one concrete choice that every runtime is started from, as a TOML file."""
+"""What a service is (Deployment) and what it must hold (Contract), each as a TOML file."""
 
 from __future__ import annotations
 
@@ -120,3 +120,65 @@ def _pairs(table: dict[str, object]) -> str:
     return "".join(
         f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in table.items()
     )
+
+
+class AccuracyClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Least accuracy on labelled pictures, by COCO's rules.
+
+    Attributes:
+        ap: Mean over IoU 0.50 to 0.95 and categories, 0-1.
+        ap50: At IoU 0.50.
+        ar100: Recall with 100 detections a picture.
+    """
+
+    ap: Fraction | None = None
+    ap50: Fraction | None = None
+    ar100: Fraction | None = None
+
+
+class LatencyClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Longest latency of a lone request: MLPerf's single stream, one request at a time.
+
+    Attributes:
+        at_most_ms: The percentile's upper bound at 99 % confidence must not be above.
+        percentile: Which one.
+    """
+
+    at_most_ms: Annotated[float, msgspec.Meta(gt=0)]
+    percentile: Literal["p50", "p90", "p99"] = "p90"
+
+
+class LoadClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the service must hold while sessions press on it (closed loop).
+
+    Attributes:
+        goodput_per_s: Least goodput at the best number of sessions.
+        error_rate: Largest share of failed requests at any point of the load, 0-1.
+        memory_mib: Largest resident memory of all of the service's processes.
+    """
+
+    goodput_per_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    error_rate: Fraction = 0.0
+    memory_mib: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
+class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a service must hold. A table that is left out asks for nothing.
+
+    Attributes:
+        name: What the verdict is headed with.
+    """
+
+    name: str = "contract"
+    accuracy: AccuracyClause | None = None
+    latency: LatencyClause | None = None
+    load: LoadClause | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Contract:
+        """Read a TOML file.
+
+        Raises:
+            InvalidConfig: The file cannot be read, or a key or a value is wrong.
+        """
+        return read_toml(path, cls)

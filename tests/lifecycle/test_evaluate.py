@@ -312,6 +312,32 @@ def test_command_prints_a_table_for_people(
     assert "green" in shown
 
 
+def test_command_ends_with_the_verdict(
+    tiny_artifact: Artifact, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "contract.toml"
+    contract.write_text('name = "gate"\n[accuracy]\nap = 0.9\n')
+    command(str(tiny_artifact.path), dataset=f"coco:{scenes}", contract=contract)
+    assert "gate holds" in capsys.readouterr().err
+    half = scenes / "half.json"
+    labels = json.loads((scenes / "instances.json").read_text())
+    for row in labels["annotations"]:
+        row["bbox"][2] /= 2
+    half.write_text(json.dumps(labels))
+    with pytest.raises(SystemExit) as ended:
+        command(
+            str(tiny_artifact.path),
+            dataset=f"coco:{scenes}",
+            annotations=half,
+            contract=contract,
+            json=True,
+        )
+    printed = capsys.readouterr()
+    assert ended.value.code == 8
+    assert json.loads(printed.out)["verdict"]["outcome"] == "fails"
+    assert "gate does not hold" in printed.err
+
+
 def test_command_refuses_engine_options_for_a_running_service(scenes: Path) -> None:
     from seatrial.cli.deployment import DeploymentOptions
 

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 from cyclopts import Parameter
 
 from seatrial.cli.console import err, home, out, print_json, progress, store
 from seatrial.cli.deployment import DeploymentOptions
+from seatrial.cli.verdict import leave, show_verdict
+from seatrial.contract import Contract
 from seatrial.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ def bench(
     seed: int | None = None,
     path: str = "/detect",
     field: str | None = None,
+    contract: Path | None = None,
     json: bool = False,
 ) -> None:
     """Measure a running service (--url), or one that is started for it (--model).
@@ -59,6 +63,8 @@ def bench(
         seed: Of the draw and the order of the pictures [default: 0].
         path: Where a foreign service takes pictures.
         field: Multipart field of a foreign service [default: the raw body].
+        contract: TOML file; its latency and load clauses are judged. Exit code 8: they do not
+            hold; 9: it cannot be decided.
         json: Print the report as JSON too.
     """
     from seatrial.extras import require
@@ -70,7 +76,9 @@ def bench(
     from seatrial.bench.scenarios import BenchOptions, plan
     from seatrial.bench.target import Target
     from seatrial.bench.terminal import render_terminal
+    from seatrial.trial.verdict import judge_service
 
+    wanted = None if contract is None else Contract.read(contract)
     given: dict[str, Any] = {
         "scenarios": tuple(scenario) if scenario else None,
         "sessions": tuple(sessions) if sessions else None,
@@ -97,11 +105,17 @@ def bench(
             Target(address, path=path, field=field), chosen, on_progress, command=_command()
         )
     html, data = write_report(report, output / "report.html")
+    verdict = None if wanted is None else judge_service(wanted, report)
     if json:
-        print_json(report)
+        print_json(
+            report if verdict is None else {**msgspec.to_builtins(report), "verdict": verdict}
+        )
     else:
         out.print(render_terminal(report))
     err.print(f"wrote {html} and {data}", highlight=False, soft_wrap=True)
+    if verdict is not None:
+        show_verdict(verdict, json=json)
+    leave(verdict)
 
 
 @contextlib.contextmanager
@@ -110,8 +124,6 @@ def _service(url: str | None, options: DeploymentOptions) -> Iterator[str]:
     if url is not None:
         yield url
         return
-    import msgspec
-
     from seatrial.extras import require
     from seatrial.lifecycle import acquire
     from seatrial.serve import launch

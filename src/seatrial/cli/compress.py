@@ -12,6 +12,7 @@ from cyclopts import App
 from rich.table import Table
 
 from seatrial.cli.console import err, out, print_json, store
+from seatrial.cli.verdict import UNDECIDED
 from seatrial.errors import Diverged, InvalidConfig
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from seatrial.lifecycle.compress.report import Report, Speed
 
 app = App(name="compress", help="Make a model faster, and prove that it stays right.")
-
-UNDECIDED = 9  # exit code: written, and the pictures are too few to say whether the gate holds
 
 
 @app.command

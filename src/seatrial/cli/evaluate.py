@@ -13,7 +13,8 @@ from rich.table import Table
 
 from seatrial.cli.console import err, out, print_json, progress_bar, store
 from seatrial.cli.deployment import DeploymentOptions
-from seatrial.contract import Precision
+from seatrial.cli.verdict import leave, show_verdict
+from seatrial.contract import Contract, Precision
 from seatrial.errors import InvalidConfig, InvalidInput
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def evaluate(
     skip_missing: bool = False,
     unmatched: Literal["error", "ignore"] = "error",
     save_detections: Path | None = None,
+    contract: Path | None = None,
     json: bool = False,
 ) -> None:
     """Measure accuracy by COCO's rules: AP, AR, by size and by class.
@@ -67,11 +69,15 @@ def evaluate(
         unmatched: What to do with classes that only the model or only the dataset knows: error,
             or ignore and measure on what both know.
         save_detections: Write the boxes to this file, in COCO's format for results.
+        contract: TOML file; its accuracy clauses are judged. Exit code 8: they do not hold; 9: it
+            cannot be decided.
         json: Print JSON.
     """
     from seatrial.lifecycle import evaluate as library
     from seatrial.lifecycle.data.labelled import read_labelled
+    from seatrial.trial.verdict import judge_accuracy
 
+    wanted = None if contract is None else Contract.read(contract)
     if not 0 <= threshold <= 1:
         raise InvalidConfig(f"--threshold {threshold:g} is not between 0 and 1")
     chosen = options or DeploymentOptions()
@@ -102,11 +108,18 @@ def evaluate(
         base = _here(replace(chosen, model=parent, precision=parent_precision), measure)
         with progress_bar("drawing images again and again") as on_progress:
             compared = library.compare(measured, base, on_progress=on_progress)
+    verdict = None
+    if wanted is not None:
+        verdict = judge_accuracy(wanted, measured.report.scores.figures)
     if json:
-        report = msgspec.to_builtins(measured.report)
-        print_json(report if compared is None else {**report, "parent": compared})
+        more = {"parent": compared, "verdict": verdict}
+        given = {name: value for name, value in more.items() if value is not None}
+        print_json({**msgspec.to_builtins(measured.report), **given})
     else:
         _show(measured.report, compared)
+    if verdict is not None:
+        show_verdict(verdict, json=json)
+    leave(verdict)
 
 
 def _here(options: DeploymentOptions, measure: Measure) -> Measurement:

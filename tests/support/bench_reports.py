@@ -1,0 +1,116 @@
+"""Benchmark reports made by hand, from points whose figures are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from seatrial.bench.analysis import analyse
+from seatrial.bench.environment import Environment
+from seatrial.bench.exchange import Sample
+from seatrial.bench.images import ImagesSummary
+from seatrial.bench.interpret import interpret
+from seatrial.bench.load import Recording
+from seatrial.bench.points import Point, summarise
+from seatrial.bench.results import SCHEMA, Report, Run
+from seatrial.bench.scenarios import BenchOptions
+from seatrial.bench.target import Target
+from seatrial.bench.usage import ClientUsage, MachineUsage, ServerUsage, Usage
+from seatrial.hardware import Cpu
+
+STAGES = {"receive": 0.1, "decode": 1.5, "preprocess": 0.2, "queue": 0.2, "infer": 35.0}
+
+
+def usage_of(
+    server_cores: float | None = 1.0,
+    client_cores: float = 0.02,
+    other_cores: float = 0.0,
+    window_s: float = 10.0,
+    cores: int = 2,
+    steal_share: float = 0.0,
+) -> Usage:
+    server = None
+    if server_cores is not None:
+        server = ServerUsage(
+            cpu_s=server_cores * window_s,
+            busy_cores=server_cores,
+            utilisation=server_cores / cores,
+            rss_peak_bytes=200 * 2**20,
+            pss_bytes=150 * 2**20,
+            uss_bytes=140 * 2**20,
+            processes=2,
+            ended=0,
+        )
+    busy = (server_cores or 0.0) + client_cores + other_cores
+    machine = MachineUsage(busy, steal_share, None if server is None else other_cores, 1.0)
+    unknown = "" if server else "the service runs on another machine"
+    return Usage(server, unknown, ClientUsage(client_cores * window_s, client_cores), machine)
+
+
+def build_point(
+    sessions: int = 1,
+    latency_ms: float = 40.0,
+    *,
+    count: int = 700,
+    failed: int = 0,
+    error: str = "http-503",
+    stages: dict[str, float] | None = None,
+    **usage: Any,
+) -> Point:
+    """A point whose requests follow one another without a gap: Little's law holds exactly."""
+    step_ns, span_ns = int(latency_ms * 1e6 / sessions), int(latency_ms * 1e6)
+    total = {"total": sum(stages.values())} if stages else {}
+    samples = []
+    for n in range(count):
+        end_ns = (n + 1) * step_ns
+        bad = n < failed
+        # A little spread, so that percentiles differ.
+        start_ns = end_ns - span_ns + (n % 100 - 50) * span_ns // 2000
+        timing = {**stages, **total} if stages and not bad else None
+        status, kind = (503, error) if bad else (200, "")
+        samples.append(Sample(start_ns, end_ns, status, kind, 100, None if bad else 2, timing))
+    window_ns = count * step_ns
+    recording = Recording(tuple(samples), (), 0, window_ns, 2, "time")
+    return summarise(sessions, recording, usage_of(window_s=window_ns / 1e9, **usage), None)
+
+
+def build_report(
+    images: ImagesSummary,
+    single: list[Point] | None = None,
+    scaling: list[Point] | None = None,
+    *,
+    features: tuple[str, ...] = ("avx2", "avx512_bf16"),
+    local: bool = True,
+    model: dict[str, Any] | None = None,
+) -> Report:
+    """A report around points, with all that is derived from them."""
+    named = (("single-stream", single), ("scaling", scaling))
+    runs = tuple(Run(name, tuple(points)) for name, points in named if points)
+    environment = Environment(
+        local=local,
+        system="Linux",
+        cpu=Cpu("AMD EPYC", 2, 2, None, features),
+        memory_bytes=24 * 2**30,
+        affinity=(0, 1),
+        processes=(),
+        load_1min=0.1,
+        versions={"python": "3.11"},
+    )
+    draft = Report(
+        schema=SCHEMA,
+        created_at="2026-11-20T10:00:00+00:00",
+        command="seatrial bench --url http://127.0.0.1:3000",
+        elapsed_s=60.0,
+        target=Target("http://127.0.0.1:3000"),
+        options=BenchOptions(images="photos"),
+        model={"name": "tiny", "engine": "openvino", "device": "cpu", "precision": "f32"}
+        if model is None
+        else model,
+        images=images,
+        environment=environment,
+        runs=runs,
+        analysis=analyse([(run.scenario, run.points) for run in runs], 2),
+        findings=(),
+    )
+    return msgspec.structs.replace(draft, findings=interpret(draft))
