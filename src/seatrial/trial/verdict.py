@@ -63,7 +63,7 @@ def _verdict(contract: Contract, rulings: Iterable[Ruling]) -> Verdict:
     rulings = tuple(rulings)
     outcomes = {ruling.outcome for ruling in rulings}
     order: Sequence[Outcome] = ("fails", "undecided", "holds")
-    worst = next((outcome for outcome in order if outcome in outcomes), "holds")
+    worst: Outcome = next((outcome for outcome in order if outcome in outcomes), "holds")
     return Verdict(contract.name, worst, rulings)
 
 
