@@ -24,17 +24,15 @@ Row = tuple[Any, ...]
 
 def labelled(objects: list[Row], *, images: int = 1, categories: int = 1) -> LabelledSet:
     """Objects as rows (image, category, xywh[, crowd])."""
-    xywh = np.array([row[2] for row in objects], np.float64).reshape(-1, 4)
     return LabelledSet(
         "test",
         tuple(LabelledImage(10 * i, f"{i}.jpg", Path(), None, None) for i in range(images)),
         tuple(Category(2 * c + 1, f"class {c}") for c in range(categories)),
-        Truth(
-            np.array([row[0] for row in objects], np.int64),
-            np.array([row[1] for row in objects], np.int64),
-            xywh,
-            xywh[:, 2] * xywh[:, 3],
-            np.array([len(row) > 3 and row[3] for row in objects], np.bool_),
+        Truth.of(
+            [row[0] for row in objects],
+            [row[1] for row in objects],
+            [row[2] for row in objects],
+            crowd=[len(row) > 3 and row[3] for row in objects],
         ),
     )
 
@@ -194,12 +192,12 @@ def synthetic(
         np.where(near, chance.beta(2, 3, many), chance.beta(0.5, 8, many)).round(3),
     )
     dataset = labelled([], images=images, categories=categories)
-    truth = Truth(
-        image.astype(np.int64),
-        category.astype(np.int64),
+    truth = Truth.of(
+        image,
+        category,
         xywh,
-        xywh[:, 2] * xywh[:, 3] * chance.uniform(0.4, 1, objects),
-        chance.random(objects) < 0.02,
+        area=xywh[:, 2] * xywh[:, 3] * chance.uniform(0.4, 1, objects),
+        crowd=chance.random(objects) < 0.02,
     )
     return replace(dataset, truth=truth), rows
 

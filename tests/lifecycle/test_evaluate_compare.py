@@ -30,7 +30,7 @@ def grid(seed: int = 0) -> tuple[LabelledSet, Predictions]:
         "grid",
         tuple(LabelledImage(i, str(i), Path(), None, None) for i in range(IMAGES)),
         (Category(1, "a"), Category(2, "b")),
-        Truth(image, category, xywh, xywh[:, 2] * xywh[:, 3], np.zeros(len(image), np.bool_)),
+        Truth.of(image, category, xywh),
     )
     moved = xywh + np.column_stack([chance.uniform(0, 12, len(image)), *[np.zeros(len(image))] * 3])
     confidence = chance.permutation(np.linspace(0.02, 0.98, len(image)))

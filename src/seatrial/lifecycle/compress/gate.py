@@ -157,7 +157,6 @@ class AgreementJudge:
     metric: Metric = "agreement"
 
     def __init__(self, pictures: Pictures, labels: tuple[str, ...], gate: Gate, key: str) -> None:
-        none = np.zeros(0, np.int64)
         self.pictures = LabelledSet(
             source="pictures without labels",
             images=tuple(
@@ -165,7 +164,7 @@ class AgreementJudge:
                 for index, file in enumerate(pictures.files)
             ),
             categories=tuple(Category(index, name) for index, name in enumerate(labels)),
-            truth=Truth(none, none, np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.bool_)),
+            truth=Truth.of([], [], []),
         )
         self.matched = np.arange(len(labels), dtype=np.int64)
         self.key = key

@@ -182,17 +182,14 @@ def labelled_set(folder: Path, split: str, pictures: Sequence[tuple[str, Picture
         for number, (name, picture) in enumerate(pictures, 1)
     ]
     counts = [len(picture.digit) for _, picture in pictures]
-    xywh = np.concatenate([picture.xywh for _, picture in pictures]).astype(np.float64)
     return LabelledSet(
         source=f"digits {split}",
         images=tuple(images),
         categories=CATEGORIES,
-        truth=Truth(
-            image=np.repeat(np.arange(len(images)), counts).astype(np.int64),
-            category=np.concatenate([picture.digit for _, picture in pictures]),
-            xywh=xywh,
-            area=xywh[:, 2] * xywh[:, 3],
-            crowd=np.zeros(len(xywh), np.bool_),
+        truth=Truth.of(
+            np.repeat(np.arange(len(images)), counts),
+            np.concatenate([picture.digit for _, picture in pictures]),
+            np.concatenate([picture.xywh for _, picture in pictures]),
         ),
     )
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from seatrial.errors import InvalidDataset, InvalidInput
+from seatrial.lifecycle.data.findings import Report, refuse
 
 FORMATS = {
-    "coco": "seatrial.lifecycle.data.coco:read",
-    "yolo": "seatrial.lifecycle.data.yolo:read",
+    "coco": "seatrial.lifecycle.data.coco",
+    "yolo": "seatrial.lifecycle.data.yolo",
+    "voc": "seatrial.lifecycle.data.voc",
 }
 SPLITS = ("train", "val", "test")
 # Models with gaps in their class numbers fill them with these; they are never detected.
@@ -43,6 +46,8 @@ class LabelledImage(msgspec.Struct, frozen=True):
         path: The file.
         width: Upright, pixels; None where the labels do not say.
         height: The same.
+        labels: The file with its labels; COCO's is that of all pictures. None where there is no
+            file.
     """
 
     id: int
@@ -50,6 +55,7 @@ class LabelledImage(msgspec.Struct, frozen=True):
     path: Path
     width: int | None
     height: int | None
+    labels: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,9 @@ class Truth:
         category: (G,) int64, index into the set's categories.
         xywh: (G, 4) float64: left, top, width, height, pixels of the upright source image.
         area: (G,) float64, pixels; in COCO's files the area of the outline, not of the box.
-        crowd: (G,) bool: a region of many objects. What is found in it counts neither way.
+        crowd: (G,) bool: a region of many objects, or one that is too hard to tell (VOC). What
+            is found in it counts neither way.
+        mark: (G,) int64: where the label stands: the annotation's id (COCO), the line (YOLO, VOC).
     """
 
     image: NDArray[np.int64]
@@ -69,9 +77,36 @@ class Truth:
     xywh: NDArray[np.float64]
     area: NDArray[np.float64]
     crowd: NDArray[np.bool_]
+    mark: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.image)
+
+    @classmethod
+    def of(
+        cls,
+        image: ArrayLike,
+        category: ArrayLike,
+        xywh: ArrayLike,
+        *,
+        area: ArrayLike | None = None,
+        crowd: ArrayLike | None = None,
+        mark: ArrayLike | None = None,
+    ) -> Truth:
+        """Arrays of the right types.
+
+        What is not given: the area is the box's, nothing is a crowd, and marks count from 1.
+        """
+        boxes = np.asarray(xywh, np.float64).reshape(-1, 4)
+        count = len(boxes)
+        return cls(
+            np.asarray(image, np.int64),
+            np.asarray(category, np.int64),
+            boxes,
+            boxes[:, 2] * boxes[:, 3] if area is None else np.asarray(area, np.float64),
+            np.zeros(count, np.bool_) if crowd is None else np.asarray(crowd, np.bool_),
+            np.arange(1, count + 1) if mark is None else np.asarray(mark, np.int64),
+        )
 
     def take(self, kept: NDArray[np.intp]) -> Truth:
         """The objects of these indices."""
@@ -81,7 +116,24 @@ class Truth:
             self.xywh[kept],
             self.area[kept],
             self.crowd[kept],
+            self.mark[kept],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What labels say beyond boxes, by the names of COCO's keys; for those who write them again.
+
+    Attributes:
+        images: One for each image.
+        objects: One for each object; ``segmentation`` is an outline: a list of polygons
+            ``[x1, y1, x2, y2, ...]`` in pixels, or COCO's run lengths.
+        file: Of the file, for example ``licenses``.
+    """
+
+    images: tuple[dict[str, Any], ...]
+    objects: tuple[dict[str, Any], ...]
+    file: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +147,7 @@ class LabelledSet:
         truth: The objects.
         skipped: Names of pictures that the labels name and that are not there.
         notes: What was mended while reading, one sentence each.
+        details: Only if they were asked for.
     """
 
     source: str
@@ -103,6 +156,38 @@ class LabelledSet:
     truth: Truth
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    details: Details | None = None
+
+    def select(self, images: NDArray[np.bool_], objects: NDArray[np.bool_]) -> LabelledSet:
+        """The set with fewer pictures and objects.
+
+        Args:
+            images: (len(self.images),) bool, those that stay.
+            objects: (len(self.truth),) bool, those that stay if their picture does.
+        """
+        objects = objects & images[self.truth.image]
+        kept = self.truth.take(np.flatnonzero(objects))
+        number = np.cumsum(images) - 1
+        details = self.details
+        if details is not None:
+            details = Details(
+                tuple(itertools.compress(details.images, images)),
+                tuple(itertools.compress(details.objects, objects)),
+                details.file,
+            )
+        return replace(
+            self,
+            images=tuple(itertools.compress(self.images, images)),
+            truth=replace(kept, image=number[kept.image].astype(np.int64)),
+            details=details,
+        )
+
+    def where(self, index: int) -> str:
+        """The file and the place in it of an object's label, for a message."""
+        image, mark = self.images[self.truth.image[index]], self.truth.mark[index]
+        if image.labels is None or image.labels.suffix == ".json":
+            return f"{image.labels or self.source}, annotation {mark} of {image.name}"
+        return f"{image.labels}, line {mark}"
 
     def digest(self) -> str:
         """sha256 over names and labels: two figures with equal digests had equal labels."""
@@ -116,15 +201,47 @@ class LabelledSet:
         return f"sha256:{digest.hexdigest()}"
 
 
-class Reader(Protocol):
-    """What the table of formats points to."""
+class Format(Protocol):
+    """What the modules in the table of formats have."""
 
-    def __call__(self, folder: Path, annotations: Path | None, split: str) -> LabelledSet:
+    def holds(self, folder: Path) -> bool:
+        """Whether a folder looks like one of this format."""
+
+    def splits(self, folder: Path, annotations: Path | None) -> tuple[str, ...]:
+        """Which of `SPLITS` a folder has; none if it is one set."""
+
+    def read(
+        self,
+        folder: Path,
+        annotations: Path | None,
+        split: str,
+        *,
+        report: Report = refuse,
+        details: bool = False,
+    ) -> LabelledSet:
         """Read labels; pictures that are not there are left for the caller to judge.
+
+        Args:
+            folder: Of the dataset.
+            annotations: The file to read in place of the usual one.
+            split: Which set, where there are several.
+            report: Told of every label that cannot be used; the label is left out.
+            details: Keep what labels say beyond boxes.
 
         Raises:
             InvalidDataset: The labels are missing, damaged or contradict themselves.
         """
+
+
+def format_of(kind: str) -> Format:
+    """The module of a format.
+
+    Raises:
+        InvalidInput: There is no such format.
+    """
+    if kind not in FORMATS:
+        raise InvalidInput(f"unknown format {kind!r}", hint=f"known: {', '.join(FORMATS)}")
+    return cast(Format, importlib.import_module(FORMATS[kind]))
 
 
 def read_labelled(
@@ -137,9 +254,9 @@ def read_labelled(
     """Read a labelled set.
 
     Args:
-        spec: ``coco:FOLDER`` or ``yolo:FOLDER``.
+        spec: ``coco:FOLDER``, ``yolo:FOLDER`` or ``voc:FOLDER``.
         annotations: COCO: the JSON file. YOLO: the YAML file, ``FOLDER/data.yaml`` by default.
-        split: YOLO: which entry of the YAML file.
+        split: Which set, where the folder has several.
         skip_missing: Leave out pictures that are not there, and name them in ``skipped``.
 
     Raises:
@@ -158,9 +275,7 @@ def read_labelled(
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise InvalidDataset(f"{folder} {what}", hint=f"give the folder of pictures: {kind}:FOLDER")
-    module, _, attribute = FORMATS[kind].partition(":")
-    reader = cast(Reader, getattr(importlib.import_module(module), attribute))
-    found = reader(folder, annotations, split)
+    found = format_of(kind).read(folder, annotations, split)
     if not found.images:
         raise InvalidDataset(f"the labels of {spec} name no pictures")
     return _without_missing(found, folder, skip_missing=skip_missing)
@@ -182,14 +297,8 @@ def _without_missing(found: LabelledSet, folder: Path, *, skip_missing: bool) ->
             f"{folder}: {some(missing)}",
             hint="complete the folder, or leave them out of the figure with --skip-missing",
         )
-    kept = found.truth.take(np.flatnonzero(present[found.truth.image]))
-    new_index = np.cumsum(present) - 1
-    return replace(
-        found,
-        images=tuple(i for i, here in zip(found.images, present, strict=True) if here),
-        truth=replace(kept, image=new_index[kept.image].astype(np.int64)),
-        skipped=tuple(missing),
-    )
+    kept = found.select(present, np.ones(len(found.truth), np.bool_))
+    return replace(kept, skipped=tuple(missing))
 
 
 def match_labels(

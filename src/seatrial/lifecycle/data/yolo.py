@@ -9,67 +9,106 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from seatrial.errors import InvalidDataset
 from seatrial.extras import require
-from seatrial.lifecycle.data.labelled import Category, LabelledImage, LabelledSet, Truth, some
+from seatrial.lifecycle.data.findings import Finding, Report, refuse
+from seatrial.lifecycle.data.labelled import (
+    SPLITS,
+    Category,
+    Details,
+    LabelledImage,
+    LabelledSet,
+    Truth,
+    some,
+)
+from seatrial.lifecycle.data.pictures import is_foreign, pictures_in, pictures_of, upright_size
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-# Pictures to Ultralytics and not to us: leaving them out would change the figure unseen.
-FOREIGN_SUFFIXES = frozenset({".bmp", ".dng", ".heic", ".jp2", ".mpo", ".pfm", ".tif", ".tiff"})
+CONFIG = "data.yaml"
 LABELLING_TOOLS_FILES = frozenset({"classes.txt", "notes.txt"})
-EXIF_ORIENTATION = 0x0112
 SLACK = 0.01  # how far over the border of the picture a label may reach, as a fraction of it
 
 
-def read(folder: Path, annotations: Path | None, split: str) -> LabelledSet:
-    """See `seatrial.lifecycle.data.labelled.Reader`.
+class _Misread(ValueError):
+    """A row that cannot be used, and the kind of finding that it is."""
+
+    def __init__(self, message: str, kind: str = "labels-unreadable") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def holds(folder: Path) -> bool:
+    """See `seatrial.lifecycle.data.labelled.Format.holds`."""
+    return (folder / CONFIG).is_file()
+
+
+def splits(folder: Path, annotations: Path | None) -> tuple[str, ...]:
+    """See `seatrial.lifecycle.data.labelled.Format.splits`."""
+    config = _config(annotations or folder / CONFIG)
+    return tuple(split for split in SPLITS if config.get(split))
+
+
+def read(
+    folder: Path,
+    annotations: Path | None,
+    split: str,
+    *,
+    report: Report = refuse,
+    details: bool = False,
+) -> LabelledSet:
+    """See `seatrial.lifecycle.data.labelled.Format.read`.
 
     Raises:
         MissingExtra: PyYAML is not installed.
     """
-    path = annotations or folder / "data.yaml"
+    path = annotations or folder / CONFIG
     config = _config(path)
     names = _names(config, path)
-    files = _pictures(_split_entries(config, split, path), path)
-    _check_label_files(files)
-    rows: list[NDArray[np.float64]] = []
+    files = list(_pictures(_split_entries(config, split, path), path, report))
+    _check_label_files([file for file, _ in files], report)
     images: list[LabelledImage] = []
+    rows: list[tuple[int, int, list[float], dict[str, Any]]] = []  # image, line, values, details
     duplicates = 0
-    for number, file in enumerate(files):
-        found = _labels(_label_file(file), len(names))
-        unique = found[np.sort(np.unique(found, axis=0, return_index=True)[1])]
-        duplicates += len(found) - len(unique)
-        width, height = _size(file) if file.is_file() else (1, 1)
-        images.append(LabelledImage(number + 1, file.name, file, width, height))
-        rows.append(_pixels(unique, number, width, height))
-    table = np.concatenate(rows) if rows else np.zeros((0, 6))
-    if not len(table):
-        raise InvalidDataset(f"no picture of {split} in {path} has a label")
+    for number, (file, name) in enumerate(files):
+        width, height = _size(file, report)
+        label_file = _label_file(file)
+        images.append(LabelledImage(number + 1, name, file, width, height, label_file))
+        seen: set[tuple[float, ...]] = set()
+        for line, values in _labels(label_file, len(names), report):
+            box, extra = _box(values, width, height)
+            if tuple(box) in seen:
+                duplicates += 1
+                continue
+            seen.add(tuple(box))
+            rows.append((number, line, box, extra))
+    if not rows:
+        report(Finding("no-labels", str(path), f"no picture of {split} in {path} has a label"))
+    table = np.array([box for _, _, box, _ in rows], np.float64).reshape(-1, 5)
     return LabelledSet(
         source=f"yolo:{folder} {split}",
         images=tuple(images),
         categories=tuple(Category(number, name) for number, name in enumerate(names)),
-        truth=Truth(
-            image=table[:, 0].astype(np.int64),
-            category=table[:, 1].astype(np.int64),
-            xywh=np.ascontiguousarray(table[:, 2:]),
-            area=table[:, 4] * table[:, 5],
-            crowd=np.zeros(len(table), np.bool_),
+        truth=Truth.of(
+            [image for image, *_ in rows],
+            table[:, 0],
+            _pixels(table[:, 1:], images, [image for image, *_ in rows]),
+            mark=[line for _, line, *_ in rows],
         ),
         notes=(f"{duplicates} labels that were there twice count once",) if duplicates else (),
+        details=Details(tuple({} for _ in images), tuple(row[3] for row in rows), {})
+        if details
+        else None,
     )
 
 
 def _config(path: Path) -> dict[str, Any]:
-    yaml = require("yaml", extra="evaluate", purpose="reading data.yaml")
+    yaml = require("yaml", extra="data", purpose="reading data.yaml")
     try:
         config = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -78,7 +117,7 @@ def _config(path: Path) -> dict[str, Any]:
             hint="a YOLO folder has a data.yaml; name another one with --annotations FILE",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidDataset(f"{path} is not YAML: {error}") from error
+        raise InvalidDataset(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
         raise InvalidDataset(f"{path} is not a YOLO dataset: it has no keys")
     return config
@@ -115,21 +154,28 @@ def _split_entries(config: dict[str, Any], split: str, path: Path) -> list[Path]
     return found
 
 
-def _pictures(entries: Iterable[Path], path: Path) -> list[Path]:
-    found: list[Path] = []
+def _pictures(entries: Sequence[Path], path: Path, report: Report) -> Iterator[tuple[Path, str]]:
+    """The pictures of a split, sorted, and their names: from the folder or list that has them."""
+    named: dict[Path, str] = {}
     for entry in entries:
         if entry.is_dir():
-            found += (p for p in entry.rglob("*") if p.is_file())
+            found = pictures_in(entry)
+            named |= {p: str(p.relative_to(entry)) for p in found}
         else:
             lines = (line.strip() for line in entry.read_text().splitlines())
-            found += (Path(os.path.normpath(entry.parent / line)) for line in lines if line)
-    foreign = sorted(str(p) for p in found if p.suffix.lower() in FOREIGN_SUFFIXES)
-    if foreign:
-        raise InvalidDataset(
-            f"{path}: {len(foreign)} pictures are in formats that are not read: {some(foreign)}",
-            hint="convert them to JPEG, PNG or WebP",
-        )
-    return sorted({p for p in found if p.suffix.lower() in SUFFIXES})
+            listed = (Path(os.path.normpath(entry.parent / line)) for line in lines if line)
+            named |= {p: p.name for p in pictures_of(listed)}
+    for picture in sorted(named):
+        if is_foreign(picture):
+            report(
+                Finding(
+                    "foreign-image",
+                    str(picture),
+                    f"a picture of {path} in a format that is not read",
+                )
+            )
+        else:
+            yield picture, named[picture]
 
 
 def _label_file(picture: Path) -> Path:
@@ -141,90 +187,141 @@ def _label_file(picture: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _check_label_files(pictures: Sequence[Path]) -> None:
-    """See that there are labels, and that none is left over in their folders."""
+def _check_label_files(pictures: Sequence[Path], report: Report) -> None:
+    """See that no label file is left over in the folders of the others."""
     wanted = {_label_file(picture) for picture in pictures}
     # A list picks from a folder, so what it leaves there is no mistake.
     stems = {p.stem for folder in {p.parent for p in pictures} if folder.is_dir()
-             for p in folder.iterdir()}  # fmt: skip
-    left = [
-        str(file)
-        for folder in sorted({file.parent for file in wanted})
-        for file in sorted(folder.glob("*.txt"))
-        if file not in wanted and file.name not in LABELLING_TOOLS_FILES and file.stem not in stems
-    ]
-    if left:
-        raise InvalidDataset(
-            f"{len(left)} label files belong to no picture: {some(left)}",
-            hint="complete the pictures, or remove the labels",
-        )
+             for p in folder.iterdir() if p.suffix != ".txt"}  # fmt: skip
+    for folder in sorted({file.parent for file in wanted}):
+        for file in sorted(folder.glob("*.txt")):
+            known = file in wanted or file.name in LABELLING_TOOLS_FILES or file.stem in stems
+            if not known:
+                report(Finding("orphaned-labels", str(file), "belongs to no picture"))
 
 
-def _labels(file: Path, classes: int) -> NDArray[np.float64]:
-    """(N, 5): class, centre x, centre y, width, height; a picture without a file has none."""
+def _size(file: Path, report: Report) -> tuple[int, int]:
+    """Upright (width, height); (1, 1) for a picture that is not there or is broken."""
     if not file.is_file():
-        return np.zeros((0, 5))
-    rows = []
+        return 1, 1
+    try:
+        return upright_size(file)
+    except InvalidDataset as error:
+        report(Finding("broken-image", str(file), error.message.removeprefix(f"{file} is ")))
+        return 1, 1
+
+
+def _labels(file: Path, classes: int, report: Report) -> Iterator[tuple[int, list[float]]]:
+    """Line and values of each row; a picture without a file has none."""
+    if not file.is_file():
+        return
+    lengths: set[bool] = set()
     for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         try:
-            rows.append(_row([float(word) for word in line.split()], classes))
+            values = [float(word) for word in line.split()]
+            _check_row(values, classes)
+            lengths.add(len(values) > 5)
         except ValueError as error:
-            raise InvalidDataset(f"{file}, line {number}: {error}") from error
-    return np.array(rows, np.float64).reshape(-1, 5)
+            kind = error.kind if isinstance(error, _Misread) else "labels-unreadable"
+            report(Finding(kind, f"{file}, line {number}", str(error)))
+            continue
+        yield number, values
+    if len(lengths) > 1:
+        report(
+            Finding(
+                "mixed-rows",
+                str(file),
+                "has rows of boxes and rows of outlines; Ultralytics reads all of them as outlines",
+            )
+        )
 
 
-def _row(values: list[float], classes: int) -> list[float]:
+def _check_row(values: Sequence[float], classes: int) -> None:
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
-        raise ValueError(f"{len(values)} values; a box has 5: class x y width height")
+        raise _Misread(f"{len(values)} values; a box has 5: class x y width height")
     number, *numbers = values
     if number not in range(classes):
-        raise ValueError(f"class {number:g} is not one of the {classes} in data.yaml, from 0")
+        raise _Misread(
+            f"class {number:g} is not one of the {classes} in data.yaml, from 0", "unknown-class"
+        )
     if not all(-SLACK <= value <= 1 + SLACK for value in numbers):
-        raise ValueError(f"{numbers} are not fractions of the picture, 0 to 1")
+        # Pixels in place of fractions, or a box that is somewhere else.
+        kind = "box-outside" if all(-1 <= value <= 2 for value in numbers) else "labels-unreadable"
+        if len(numbers) == 4 and min(numbers[2:]) < 0:
+            kind = "box-empty"
+        raise _Misread(f"{numbers} are not fractions of the picture, 0 to 1", kind)
+
+
+def _box(values: Sequence[float], width: int, height: int) -> tuple[list[float], dict[str, Any]]:
+    """Class, centre x, centre y, width, height; and the outline in pixels, if there is one."""
+    number, *numbers = values
     if len(numbers) == 4:
-        return values
+        return [number, *numbers], {}
     x, y = numbers[0::2], numbers[1::2]
     left, top, right, bottom = min(x), min(y), max(x), max(y)
-    return [number, (left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+    box = [number, (left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+    scale = (width, height) * len(x)
+    return box, {"segmentation": [[v * s for v, s in zip(numbers, scale, strict=True)]]}
 
 
-def _pixels(rows: NDArray[np.float64], image: int, width: int, height: int) -> NDArray[np.float64]:
-    """(N, 6): image, class, left, top, width, height in pixels."""
-    scale = np.array([width, height] * 2, np.float64)
-    centre, size = rows[:, 1:3] * scale[:2], rows[:, 3:] * scale[2:]
-    return np.column_stack([np.full(len(rows), image), rows[:, 0], centre - size / 2, size])
+def _pixels(
+    fractions: NDArray[np.float64], images: Sequence[LabelledImage], of: Sequence[int]
+) -> NDArray[np.float64]:
+    """(N, 4): left, top, width, height in pixels."""
+    scale = np.array([(images[i].width, images[i].height) for i in of], np.float64).reshape(-1, 2)
+    centre, size = fractions[:, :2] * scale, fractions[:, 2:] * scale
+    return np.column_stack([centre - size / 2, size])
 
 
-def _size(file: Path) -> tuple[int, int]:
-    """Upright (width, height), pixels, from the header."""
-    try:
-        with Image.open(file) as picture:
-            width, height = picture.size
-            sideways = picture.getexif().get(EXIF_ORIENTATION, 1) in range(5, 9)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
-        raise InvalidDataset(f"{file} is damaged or not a picture: {error}") from error
-    return (height, width) if sideways else (width, height)
+def write(folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
+    """See `seatrial.lifecycle.data.writing.Writer`."""
+    lost = outlines = 0
+    categories: tuple[Category, ...] = ()
+    for split, labelled in sets.items():
+        categories = labelled.categories
+        lost += int(labelled.truth.crowd.sum())
+        outlines += sum(
+            "segmentation" in row for row in (labelled.details.objects if labelled.details else ())
+        )
+        for image, text in zip(labelled.images, label_texts(labelled), strict=True):
+            file = (folder / "labels" / (split or "train") / image.name).with_suffix(".txt")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+    (folder / CONFIG).write_text(config_text(categories, [split or "train" for split in sets]))
+    notes = [f"{lost} crowds or difficult objects were left out: YOLO has none"] if lost else []
+    if outlines:
+        notes.append(f"{outlines} outlines were left out; the boxes were kept")
+    if "val" not in sets:
+        notes.append("data.yaml has no val set; seatrial data split makes one")
+    return notes
 
 
 def label_texts(labelled: LabelledSet) -> list[str]:
     """The label file of each picture of a set; empty for one without objects.
 
-    Fractions have ten digits: pixels come back as they were.
+    Boxes, not outlines: where one row of a file is an outline, Ultralytics reads all of them so.
+    Fractions have ten digits: pixels come back as they were. Crowds are left out.
     """
     lines: list[list[str]] = [[] for _ in labelled.images]
     truth = labelled.truth
-    for image, category, (left, top, width, height) in zip(
-        truth.image.tolist(), truth.category.tolist(), truth.xywh.tolist(), strict=True
+    for image, category, crowd, (left, top, width, height) in zip(
+        truth.image.tolist(),
+        truth.category.tolist(),
+        truth.crowd.tolist(),
+        truth.xywh.tolist(),
+        strict=True,
     ):
         across, down = labelled.images[image].width, labelled.images[image].height
         if across is None or down is None:
             raise ValueError(f"{labelled.images[image].name} has no size")
+        if crowd:
+            continue
         centre = ((left + width / 2) / across, (top + height / 2) / down)
         values = (*centre, width / across, height / down)
-        lines[image].append(f"{category} " + " ".join(f"{value:.10g}" for value in values))
-    return ["".join(f"{line}\n" for line in own) for own in lines]
+        lines[image].append(f"{category} {' '.join(f'{value:.10g}' for value in values)}\n")
+    return ["".join(own) for own in lines]
 
 
 def config_text(categories: Sequence[Category], splits: Sequence[str]) -> str:
