@@ -6,6 +6,9 @@ from cyclopts import App
 
 app = App(name="data", help="Pictures and datasets.")
 # Named, not imported, as in main.py.
-COMMANDS = {"sample": ("data_sample:app", "Lay out sample pictures and labels.")}
+COMMANDS = {
+    "sample": ("data_sample:app", "Lay out sample pictures and labels."),
+    "check": ("data_check:check", "Find what is wrong with a dataset."),
+}
 for name, (target, summary) in COMMANDS.items():
     app.command(f"seatrial.cli.{target}", name=name, help=summary)

@@ -32,6 +32,9 @@ KINDS = {
     "unknown-class": Kind(
         "error", "unknown classes", "list the class, or correct the label; YOLO counts from 0"
     ),
+    "classes-differ": Kind(
+        "error", "classes numbered differently in two splits", "number them alike"
+    ),
     "orphaned-labels": Kind(
         "error", "labels without a picture", "complete the pictures, or remove the labels"
     ),

@@ -321,10 +321,10 @@ def match_labels(
             ignored) one side has a class that the other does not know.
     """
     index = _by_name([category.name for category in dataset.categories], "categories")
-    own = _by_name([x for x in labels if _plain(x) not in PLACEHOLDERS], "labels of the model")
-    matched = np.array([index.get(_plain(label), -1) for label in labels], np.int64)
-    matched[[_plain(label) in PLACEHOLDERS for label in labels]] = -1
-    strangers = [x for x in labels if _plain(x) in own and _plain(x) not in index]
+    own = _by_name([x for x in labels if plain(x) not in PLACEHOLDERS], "labels of the model")
+    matched = np.array([index.get(plain(label), -1) for label in labels], np.int64)
+    matched[[plain(label) in PLACEHOLDERS for label in labels]] = -1
+    strangers = [x for x in labels if plain(x) in own and plain(x) not in index]
     labelled = np.unique(dataset.truth.category)
     unknown = [dataset.categories[c].name for c in labelled if c not in set(matched.tolist())]
     if (matched < 0).all():
@@ -342,23 +342,24 @@ def known_categories(matched: NDArray[np.int64], dataset: LabelledSet) -> Labell
     return replace(dataset, truth=dataset.truth.take(kept))
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name without what does not count: case, underscores, repeated spaces."""
     return " ".join(name.casefold().replace("_", " ").split())
 
 
 def _by_name(names: Sequence[str], what: str) -> dict[str, int]:
     index: dict[str, int] = {}
     for number, name in enumerate(names):
-        if _plain(name) in index:
+        if plain(name) in index:
             raise InvalidDataset(f"two {what} are named {name!r}: they cannot be told apart")
-        index[_plain(name)] = number
+        index[plain(name)] = number
     return index
 
 
 def _mismatch(what: str, names: Sequence[str], others: dict[str, int]) -> InvalidDataset:
     near = []
     for name in names:
-        close = difflib.get_close_matches(_plain(name), others, n=1, cutoff=0.6)
+        close = difflib.get_close_matches(plain(name), others, n=1, cutoff=0.6)
         near += [f"{name!r} and {close[0]!r}"] if close else []
     hint = "name the classes alike"
     hint += f" (perhaps the same: {some(near)})" if near else ""

@@ -84,6 +84,8 @@ def read(
             box, extra = _box(values, width, height)
             if tuple(box) in seen:
                 duplicates += 1
+                where = f"{label_file}, line {line}"
+                report(Finding("duplicate-box", where, "the same label is there twice"))
                 continue
             seen.add(tuple(box))
             rows.append((number, line, box, extra))

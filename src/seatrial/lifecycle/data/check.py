@@ -1,0 +1,250 @@
+"""``seatrial data check``: all that is wrong with a dataset, told at once. Nothing is written."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from seatrial.lifecycle.data.findings import KINDS, Finding
+from seatrial.lifecycle.data.fingerprints import Fingerprint, Progress, fingerprints, nearest
+from seatrial.lifecycle.data.folders import WHOLE, Dataset, kinds_of, read_dataset
+from seatrial.lifecycle.data.labelled import LabelledSet, plain
+from seatrial.lifecycle.data.pictures import is_foreign, pictures_of
+
+TOLERANCE_PX = 1.0  # rounding of a label may take it so far over the border
+
+
+class SplitFacts(msgspec.Struct, frozen=True):
+    """What a split holds.
+
+    Attributes:
+        format: Of its labels.
+        split: Its name; empty for a folder without splits.
+        classes: Name and number of objects.
+    """
+
+    format: str
+    split: str
+    images: int
+    objects: int
+    classes: dict[str, int]
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What was found.
+
+    Attributes:
+        folder: That was checked.
+        pictures: Files that were decoded.
+        splits: What was read.
+        findings: Errors first, each kind together.
+    """
+
+    folder: str
+    pictures: int
+    splits: tuple[SplitFacts, ...]
+    findings: tuple[Finding, ...]
+
+    def count(self, severity: str) -> int:
+        """Findings of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+
+def check(
+    folder: Path,
+    kind: str | None = None,
+    annotations: Path | None = None,
+    on_progress: Progress | None = None,
+) -> Checked:
+    """Look at every label and every picture.
+
+    Args:
+        folder: Of the dataset. Of a folder with labels in several formats, all are looked at.
+        kind: Its format; told by looking if None.
+        annotations: See `seatrial.lifecycle.data.labelled.Format.read`.
+        on_progress: Told after each picture.
+
+    Raises:
+        InvalidDataset: There are no labels that can be read at all.
+    """
+    findings: dict[Finding, None] = {}  # in order, each once
+
+    def report(finding: Finding) -> None:
+        findings[finding] = None
+
+    kinds = [kind] if kind else kinds_of(folder)
+    datasets = [read_dataset(folder, k, annotations, report=report) for k in kinds]
+    paths = sorted({i.path for d in datasets for s in d.sets.values() for i in s.images})
+    seen = fingerprints([p for p in paths if p.is_file()], on_progress)
+    for dataset in datasets:
+        for finding in _of_dataset(dataset, seen):
+            report(finding)
+    order = {name: number for number, name in enumerate(KINDS)}
+    return Checked(
+        folder=str(folder),
+        pictures=len(seen),
+        splits=tuple(facts for dataset in datasets for facts in _facts(dataset)),
+        findings=tuple(sorted(findings, key=lambda f: (f.severity != "error", order[f.kind]))),
+    )
+
+
+def _of_dataset(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[Finding]:
+    for labelled in dataset.sets.values():
+        yield from _of_pictures(labelled, seen)
+        yield from _of_boxes(labelled, seen)
+        yield from _of_files(labelled, dataset)
+    yield from _of_classes(dataset)
+    yield from _of_unlisted(dataset)
+    yield from _of_copies(dataset, seen)
+
+
+def _of_pictures(labelled: LabelledSet, seen: Mapping[Path, Fingerprint]) -> Iterator[Finding]:
+    for image in labelled.images:
+        label = f"{image.labels}, image {image.id}" if _is_json(image.labels) else f"{image.labels}"
+        picture = seen.get(image.path)
+        if picture is None:
+            yield Finding("missing-image", label, f"{image.path} is not there")
+        elif picture.error:
+            yield Finding("broken-image", str(image.path), picture.error)
+        elif image.width and image.height and picture.size != (image.width, image.height):
+            shown = f"{picture.size[0]} x {picture.size[1]}"
+            message = f"{image.path} is {shown}, labelled as {image.width} x {image.height}"
+            if picture.size == (image.height, image.width):
+                message += ": lying on its side (EXIF orientation)"
+            yield Finding("size-differs", label, message)
+
+
+def _is_json(path: Path | None) -> bool:
+    return path is not None and path.suffix == ".json"
+
+
+def _of_boxes(labelled: LabelledSet, seen: Mapping[Path, Fingerprint]) -> Iterator[Finding]:
+    truth = labelled.truth
+    known: set[tuple[float, ...]] = set()
+    rows = zip(truth.image.tolist(), truth.category.tolist(), truth.xywh.tolist(), strict=True)
+    for index, (number, category, (left, top, width, height)) in enumerate(rows):
+        image, name = labelled.images[number], labelled.categories[category].name
+        shown = f"{name}, {left:g}, {top:g} to {left + width:g}, {top + height:g}"
+        if width <= 0 or height <= 0:
+            size = f"{width:g} x {height:g} pixels"
+            yield Finding("box-empty", labelled.where(index), f"{shown}: {size}")
+            continue
+        if (number, category, left, top, width, height) in known:
+            yield Finding("duplicate-box", labelled.where(index), f"{shown}: is there twice")
+        known.add((number, category, left, top, width, height))
+        picture = seen.get(image.path)
+        across, down = image.width, image.height
+        if (not across or not down) and picture is not None:
+            across, down = picture.size
+        if not across or not down or picture is None or picture.error:
+            continue
+        over = max(-left, -top, left + width - across, top + height - down)
+        if over > TOLERANCE_PX:
+            message = f"{shown}: {over:.4g} px over the border of {image.name} ({across} x {down})"
+            yield Finding("box-outside", labelled.where(index), message)
+
+
+def _of_files(labelled: LabelledSet, dataset: Dataset) -> Iterator[Finding]:
+    if dataset.kind != "yolo":
+        return
+    for image in labelled.images:
+        if image.labels is not None and not image.labels.is_file():
+            message = f"{image.path} has no label file"
+            yield Finding("missing-labels", str(image.labels), message)
+
+
+def _of_classes(dataset: Dataset) -> Iterator[Finding]:
+    counts = {split: _counts(labelled) for split, labelled in dataset.sets.items()}
+    first = next(iter(dataset.sets.values()))
+    numbers = {category.id: category.name for category in first.categories}
+    for labelled in list(dataset.sets.values())[1:]:
+        for category in labelled.categories:
+            if numbers.get(category.id, category.name) != category.name:
+                message = f"class {category.id} is {category.name!r} here, "
+                message += f"{numbers[category.id]!r} in {first.source}"
+                yield Finding("classes-differ", labelled.source, message)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(c.name for s in dataset.sets.values() for c in s.categories):
+        alike[plain(name)].append(name)
+        total = sum(count.get(name, 0) for count in counts.values())
+        if not total:
+            yield Finding("empty-class", first.source, f"class {name!r} has no object")
+            continue
+        for split, labelled in dataset.sets.items():
+            if not counts[split].get(name, 0):
+                message = f"class {name!r} has no object here; {total} in the other splits"
+                yield Finding("empty-class", labelled.source, message)
+    for names in alike.values():
+        if len(names) > 1:
+            message = f"{', '.join(map(repr, names))} differ in case or spaces only"
+            yield Finding("alike-classes", first.source, message)
+
+
+def _counts(labelled: LabelledSet) -> dict[str, int]:
+    numbers = np.bincount(labelled.truth.category, minlength=len(labelled.categories))
+    return {c.name: n for c, n in zip(labelled.categories, numbers.tolist(), strict=True)}
+
+
+def _of_unlisted(dataset: Dataset) -> Iterator[Finding]:
+    """Pictures beside those that are labelled, that no label names."""
+    if dataset.kind == "yolo":
+        return  # its pictures are found by looking, not by name
+    images = [image for labelled in dataset.sets.values() for image in labelled.images]
+    known = {image.path for image in images}
+    for home in sorted({path.parent for path in known if path.is_file()}):
+        for path in pictures_of(home.iterdir()):
+            if path in known:
+                continue
+            if is_foreign(path):
+                message = "a picture in a format that is not read"
+                yield Finding("foreign-image", str(path), message)
+            else:
+                yield Finding("missing-labels", str(path), "no label names this picture")
+
+
+def _of_copies(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[Finding]:
+    splits = {
+        split or WHOLE: [
+            seen[image.path]
+            for image in labelled.images
+            if image.path in seen and not seen[image.path].error
+        ]
+        for split, labelled in dataset.sets.items()
+    }
+    first: dict[bytes, tuple[str, Path]] = {}
+    before: list[tuple[str, Fingerprint]] = []
+    for split, pictures in splits.items():
+        fresh: list[Fingerprint] = []
+        for picture in pictures:
+            new = picture.sha256 not in first
+            other, path = first.setdefault(picture.sha256, (split, picture.path))
+            if new:
+                fresh.append(picture)
+            elif other != split:
+                yield Finding("leak", str(picture.path), f"in {split}, is in {other} too: {path}")
+            else:
+                yield Finding("duplicate-image", str(picture.path), f"is the same as {path}")
+        yield from _near(split, fresh, before)
+        before += [(split, picture) for picture in fresh]
+
+
+def _near(
+    split: str, pictures: Sequence[Fingerprint], before: Sequence[tuple[str, Fingerprint]]
+) -> Iterator[Finding]:
+    for index, match in nearest(pictures, [picture for _, picture in before]):
+        if match is not None:
+            other, twin = before[match]
+            message = f"in {split}, is nearly the same as one of {other}: {twin.path}"
+            yield Finding("near-leak", str(pictures[index].path), message)
+
+
+def _facts(dataset: Dataset) -> Iterator[SplitFacts]:
+    for split, labelled in dataset.sets.items():
+        counts = Counter(_counts(labelled))
+        yield SplitFacts(
+            dataset.kind, split, len(labelled.images), len(labelled.truth), dict(counts)
+        )
