@@ -9,6 +9,9 @@ app = App(name="data", help="Pictures and datasets.")
 COMMANDS = {
     "sample": ("data_sample:app", "Lay out sample pictures and labels."),
     "check": ("data_check:check", "Find what is wrong with a dataset."),
+    "convert": ("data_write:convert", "Write a dataset in another format."),
+    "split": ("data_write:split", "Split a dataset, by group and evenly."),
+    "preview": ("data_write:preview", "Draw a contact sheet with boxes."),
 }
 for name, (target, summary) in COMMANDS.items():
     app.command(f"seatrial.cli.{target}", name=name, help=summary)

@@ -90,7 +90,11 @@ def annotated_jpeg(
 
 
 def draw(
-    image: NDArray[np.uint8], detections: Detections, labels: Sequence[str]
+    image: NDArray[np.uint8],
+    detections: Detections,
+    labels: Sequence[str],
+    *,
+    scores: bool = True,
 ) -> NDArray[np.uint8]:
     """A copy of the picture with boxes and labels; strokes scale with the picture.
 
@@ -98,6 +102,7 @@ def draw(
         image: (H, W, 3) uint8 RGB.
         detections: In its pixels.
         labels: Class names.
+        scores: Write the confidence beside the class.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -111,7 +116,8 @@ def draw(
         class_id = int(detections.class_id[index])
         colour = _colour(class_id)
         cv2.rectangle(canvas, (left, top), (right, bottom), colour, stroke, cv2.LINE_AA)
-        text = f"{label_of(class_id, labels)} {detections.score[index]:.2f}"
+        text = label_of(class_id, labels)
+        text += f" {detections.score[index]:.2f}" if scores else ""
         (width, height), baseline = cv2.getTextSize(text, font, scale, max(1, stroke // 2))
         # Above the box, or inside it where the picture ends.
         floor = top if top >= height + baseline else top + height + baseline

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from seatrial.lifecycle.data.findings import KINDS, Finding
 from seatrial.lifecycle.data.fingerprints import Fingerprint, Progress, fingerprints, nearest
 from seatrial.lifecycle.data.folders import WHOLE, Dataset, kinds_of, read_dataset
 from seatrial.lifecycle.data.labelled import LabelledSet, plain
 from seatrial.lifecycle.data.pictures import is_foreign, pictures_of
-
-TOLERANCE_PX = 1.0  # rounding of a label may take it so far over the border
+from seatrial.lifecycle.data.soundness import box_findings, missing_pictures, place_of
 
 
 class SplitFacts(msgspec.Struct, frozen=True):
@@ -94,8 +93,9 @@ def check(
 
 def _of_dataset(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[Finding]:
     for labelled in dataset.sets.values():
+        yield from missing_pictures(labelled)
         yield from _of_pictures(labelled, seen)
-        yield from _of_boxes(labelled, seen)
+        yield from box_findings(_sized(labelled, seen))
         yield from _of_files(labelled, dataset)
     yield from _of_classes(dataset)
     yield from _of_unlisted(dataset)
@@ -104,48 +104,32 @@ def _of_dataset(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[
 
 def _of_pictures(labelled: LabelledSet, seen: Mapping[Path, Fingerprint]) -> Iterator[Finding]:
     for image in labelled.images:
-        label = f"{image.labels}, image {image.id}" if _is_json(image.labels) else f"{image.labels}"
         picture = seen.get(image.path)
         if picture is None:
-            yield Finding("missing-image", label, f"{image.path} is not there")
-        elif picture.error:
+            continue
+        if picture.error:
             yield Finding("broken-image", str(image.path), picture.error)
         elif image.width and image.height and picture.size != (image.width, image.height):
             shown = f"{picture.size[0]} x {picture.size[1]}"
             message = f"{image.path} is {shown}, labelled as {image.width} x {image.height}"
             if picture.size == (image.height, image.width):
                 message += ": lying on its side (EXIF orientation)"
-            yield Finding("size-differs", label, message)
+            yield Finding("size-differs", place_of(image), message)
 
 
-def _is_json(path: Path | None) -> bool:
-    return path is not None and path.suffix == ".json"
-
-
-def _of_boxes(labelled: LabelledSet, seen: Mapping[Path, Fingerprint]) -> Iterator[Finding]:
-    truth = labelled.truth
-    known: set[tuple[float, ...]] = set()
-    rows = zip(truth.image.tolist(), truth.category.tolist(), truth.xywh.tolist(), strict=True)
-    for index, (number, category, (left, top, width, height)) in enumerate(rows):
-        image, name = labelled.images[number], labelled.categories[category].name
-        shown = f"{name}, {left:g}, {top:g} to {left + width:g}, {top + height:g}"
-        if width <= 0 or height <= 0:
-            size = f"{width:g} x {height:g} pixels"
-            yield Finding("box-empty", labelled.where(index), f"{shown}: {size}")
-            continue
-        if (number, category, left, top, width, height) in known:
-            yield Finding("duplicate-box", labelled.where(index), f"{shown}: is there twice")
-        known.add((number, category, left, top, width, height))
-        picture = seen.get(image.path)
-        across, down = image.width, image.height
-        if (not across or not down) and picture is not None:
-            across, down = picture.size
-        if not across or not down or picture is None or picture.error:
-            continue
-        over = max(-left, -top, left + width - across, top + height - down)
-        if over > TOLERANCE_PX:
-            message = f"{shown}: {over:.4g} px over the border of {image.name} ({across} x {down})"
-            yield Finding("box-outside", labelled.where(index), message)
+def _sized(labelled: LabelledSet, seen: Mapping[Path, Fingerprint]) -> LabelledSet:
+    """The set with the sizes that its labels do not say."""
+    return replace(
+        labelled,
+        images=tuple(
+            image
+            if (image.width and image.height) or image.path not in seen
+            else msgspec.structs.replace(
+                image, width=seen[image.path].size[0], height=seen[image.path].size[1]
+            )
+            for image in labelled.images
+        ),
+    )
 
 
 def _of_files(labelled: LabelledSet, dataset: Dataset) -> Iterator[Finding]:
@@ -158,7 +142,7 @@ def _of_files(labelled: LabelledSet, dataset: Dataset) -> Iterator[Finding]:
 
 
 def _of_classes(dataset: Dataset) -> Iterator[Finding]:
-    counts = {split: _counts(labelled) for split, labelled in dataset.sets.items()}
+    counts = {split: labelled.counts() for split, labelled in dataset.sets.items()}
     first = next(iter(dataset.sets.values()))
     numbers = {category.id: category.name for category in first.categories}
     for labelled in list(dataset.sets.values())[1:]:
@@ -182,11 +166,6 @@ def _of_classes(dataset: Dataset) -> Iterator[Finding]:
         if len(names) > 1:
             message = f"{', '.join(map(repr, names))} differ in case or spaces only"
             yield Finding("alike-classes", first.source, message)
-
-
-def _counts(labelled: LabelledSet) -> dict[str, int]:
-    numbers = np.bincount(labelled.truth.category, minlength=len(labelled.categories))
-    return {c.name: n for c, n in zip(labelled.categories, numbers.tolist(), strict=True)}
 
 
 def _of_unlisted(dataset: Dataset) -> Iterator[Finding]:
@@ -244,7 +223,5 @@ def _near(
 
 def _facts(dataset: Dataset) -> Iterator[SplitFacts]:
     for split, labelled in dataset.sets.items():
-        counts = Counter(_counts(labelled))
-        yield SplitFacts(
-            dataset.kind, split, len(labelled.images), len(labelled.truth), dict(counts)
-        )
+        numbers = len(labelled.images), len(labelled.truth)
+        yield SplitFacts(dataset.kind, split, *numbers, labelled.counts())

@@ -354,9 +354,9 @@ def encode(labelled: LabelledSet, info: Mapping[str, Any] | None = None) -> byte
         "annotations": [
             {
                 "id": number,  # pycocotools takes an annotation with the id 0 for none
+                **extra,
                 "iscrowd": int(crowd),
                 "area": area,
-                **extra,
                 "image_id": labelled.images[image].id,
                 "category_id": labelled.categories[category].id,
                 "bbox": box,

@@ -106,9 +106,14 @@ def _difference_hash(image: NDArray[np.uint8]) -> NDArray[np.uint16]:
 
 
 def nearest(
-    ones: Sequence[Fingerprint], others: Sequence[Fingerprint]
+    ones: Sequence[Fingerprint], others: Sequence[Fingerprint], *, before: bool = False
 ) -> list[tuple[int, int | None]]:
     """For each picture the most similar of others, if there is one that is nearly the same.
+
+    Args:
+        ones: What is looked for.
+        others: Where it is looked for.
+        before: Both are the same list: look only among those before each.
 
     Returns:
         Index into `ones`, and index into `others` or None.
@@ -122,7 +127,7 @@ def nearest(
         rows = slice(begin, begin + _ROWS)
         bits = _BITS[own_hashes[rows, None] ^ hashes].sum(2, dtype=np.uint8)  # (rows, others)
         for row, near in enumerate(bits <= NEAR_BITS, begin):
-            candidates = np.flatnonzero(near)
+            candidates = np.flatnonzero(near[:row] if before else near)
             if not len(candidates):
                 found.append((row, None))
                 continue

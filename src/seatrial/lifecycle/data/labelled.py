@@ -182,6 +182,11 @@ class LabelledSet:
             details=details,
         )
 
+    def counts(self) -> dict[str, int]:
+        """Objects of each class, by its name."""
+        numbers = np.bincount(self.truth.category, minlength=len(self.categories))
+        return {c.name: n for c, n in zip(self.categories, numbers.tolist(), strict=True)}
+
     def where(self, index: int) -> str:
         """The file and the place in it of an object's label, for a message."""
         image, mark = self.images[self.truth.image[index]], self.truth.mark[index]

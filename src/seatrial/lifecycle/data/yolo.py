@@ -81,7 +81,7 @@ def read(
         images.append(LabelledImage(number + 1, name, file, width, height, label_file))
         seen: set[tuple[float, ...]] = set()
         for line, values in _labels(label_file, len(names), report):
-            box, extra = _box(values, width, height)
+            box, extra = _box(values, width or 1, height or 1)
             if tuple(box) in seen:
                 duplicates += 1
                 where = f"{label_file}, line {line}"
@@ -202,15 +202,15 @@ def _check_label_files(pictures: Sequence[Path], report: Report) -> None:
                 report(Finding("orphaned-labels", str(file), "belongs to no picture"))
 
 
-def _size(file: Path, report: Report) -> tuple[int, int]:
-    """Upright (width, height); (1, 1) for a picture that is not there or is broken."""
+def _size(file: Path, report: Report) -> tuple[int, int] | tuple[None, None]:
+    """Upright (width, height), unless the picture is not there or is broken."""
     if not file.is_file():
-        return 1, 1
+        return None, None
     try:
         return upright_size(file)
     except InvalidDataset as error:
         report(Finding("broken-image", str(file), error.message.removeprefix(f"{file} is ")))
-        return 1, 1
+        return None, None
 
 
 def _labels(file: Path, classes: int, report: Report) -> Iterator[tuple[int, list[float]]]:
@@ -272,7 +272,8 @@ def _pixels(
     fractions: NDArray[np.float64], images: Sequence[LabelledImage], of: Sequence[int]
 ) -> NDArray[np.float64]:
     """(N, 4): left, top, width, height in pixels."""
-    scale = np.array([(images[i].width, images[i].height) for i in of], np.float64).reshape(-1, 2)
+    sizes = [(images[i].width or 1, images[i].height or 1) for i in of]
+    scale = np.array(sizes, np.float64).reshape(-1, 2)
     centre, size = fractions[:, :2] * scale, fractions[:, 2:] * scale
     return np.column_stack([centre - size / 2, size])
 
