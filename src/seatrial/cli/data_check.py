@@ -11,12 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from seatrial.cli.console import err, out, print_json, progress_bar
+from seatrial.cli.verdict import BROKEN
 
 if TYPE_CHECKING:
     from seatrial.lifecycle.data.check import Checked
 
 FormatName = Literal["coco", "yolo", "voc"]
-FAULTY = 1  # exit code: the dataset was checked, and has errors
 
 
 def check(
@@ -33,14 +33,14 @@ def check(
 
     Broken pictures, boxes outside their picture or without an area, unknown and empty classes,
     labels without pictures and pictures without labels, and pictures that are in two splits: the
-    same or nearly so. Exits with 1 if there are errors; warnings may be meant so.
+    same or nearly so. Exits with 8 if there are errors; warnings may be meant so.
 
     Args:
         folder: COCO JSON, YOLO folders or Pascal VOC.
         format: Of the labels [default: told by looking; if there are several, all are checked].
         annotations: COCO's JSON file, another data.yaml, or VOC's list of classes.
         examples: Findings of each kind to show; 0 for all.
-        strict: Exit with 1 for warnings too.
+        strict: Exit with 8 for warnings too.
         json: Print all findings as JSON.
     """
     from seatrial.lifecycle.data.check import check as check_dataset
@@ -53,7 +53,7 @@ def check(
     else:
         _show(found, examples)
     if found.count("error") or (strict and found.findings):
-        sys.exit(FAULTY)
+        sys.exit(BROKEN)
 
 
 def _show(found: Checked, examples: int) -> None:

@@ -14,7 +14,12 @@ from seatrial.lifecycle.data.fingerprints import Fingerprint, Progress, fingerpr
 from seatrial.lifecycle.data.folders import WHOLE, Dataset, kinds_of, read_dataset
 from seatrial.lifecycle.data.labelled import LabelledSet, plain
 from seatrial.lifecycle.data.pictures import is_foreign, pictures_of
-from seatrial.lifecycle.data.soundness import box_findings, missing_pictures, place_of
+from seatrial.lifecycle.data.soundness import (
+    box_findings,
+    missing_pictures,
+    numbering_findings,
+    place_of,
+)
 
 
 class SplitFacts(msgspec.Struct, frozen=True):
@@ -68,19 +73,23 @@ def check(
         on_progress: Told after each picture.
 
     Raises:
-        InvalidDataset: There are no labels that can be read at all.
+        InvalidDataset: It is no folder, or holds no labels.
     """
     findings: dict[Finding, None] = {}  # in order, each once
 
     def report(finding: Finding) -> None:
         findings[finding] = None
 
+    def of_labels(finding: Finding) -> None:
+        if finding.kind != "broken-image":  # told when it is decoded
+            report(finding)
+
     kinds = [kind] if kind else kinds_of(folder)
-    datasets = [read_dataset(folder, k, annotations, report=report) for k in kinds]
+    datasets = [read_dataset(folder, k, annotations, report=of_labels) for k in kinds]
     paths = sorted({i.path for d in datasets for s in d.sets.values() for i in s.images})
     seen = fingerprints([p for p in paths if p.is_file()], on_progress)
     for dataset in datasets:
-        for finding in _of_dataset(dataset, seen):
+        for finding in _of_dataset(dataset, seen) if dataset.sets else ():
             report(finding)
     order = {name: number for number, name in enumerate(KINDS)}
     return Checked(
@@ -97,6 +106,7 @@ def _of_dataset(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[
         yield from _of_pictures(labelled, seen)
         yield from box_findings(_sized(labelled, seen))
         yield from _of_files(labelled, dataset)
+    yield from numbering_findings(dataset.sets)
     yield from _of_classes(dataset)
     yield from _of_unlisted(dataset)
     yield from _of_copies(dataset, seen)
@@ -144,13 +154,6 @@ def _of_files(labelled: LabelledSet, dataset: Dataset) -> Iterator[Finding]:
 def _of_classes(dataset: Dataset) -> Iterator[Finding]:
     counts = {split: labelled.counts() for split, labelled in dataset.sets.items()}
     first = next(iter(dataset.sets.values()))
-    numbers = {category.id: category.name for category in first.categories}
-    for labelled in list(dataset.sets.values())[1:]:
-        for category in labelled.categories:
-            if numbers.get(category.id, category.name) != category.name:
-                message = f"class {category.id} is {category.name!r} here, "
-                message += f"{numbers[category.id]!r} in {first.source}"
-                yield Finding("classes-differ", labelled.source, message)
     alike: dict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(c.name for s in dataset.sets.values() for c in s.categories):
         alike[plain(name)].append(name)

@@ -183,8 +183,10 @@ def _document(path: Path) -> _Document:
     try:
         return msgspec.json.decode(data, type=_Document)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        place = _BYTE.search(str(error))
-        line = f", line {data[: int(place[1])].count(10) + 1}" if place else ""
+        place = _BYTE.search(str(error))  # without one, the file ends early
+        line = f", line {data[: int(place[1]) if place else len(data)].count(10) + 1}"
+        if isinstance(error, msgspec.ValidationError):  # JSON, and of something else
+            line = ""
         raise InvalidDataset(
             f"{path}{line}: not a COCO annotation file for boxes: {error}",
             hint="it needs images, categories, and annotations with image_id, category_id, bbox",

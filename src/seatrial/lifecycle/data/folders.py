@@ -61,7 +61,7 @@ def read_dataset(
         kind: Its format; told by looking if None. Of several, the first of the table counts.
         annotations: See `seatrial.lifecycle.data.labelled.Format.read`.
         report: Told of every label that cannot be used. If it does not raise, a split that cannot
-            be read at all is told too, and left out.
+            be read at all is told too, and ends the reading.
         details: Keep what labels say beyond boxes.
 
     Raises:
@@ -72,15 +72,11 @@ def read_dataset(
     if not folder.is_dir():
         raise InvalidDataset(f"{folder} is not a folder", hint="give the folder of a dataset")
     sets: dict[str, LabelledSet] = {}
-    faults: list[InvalidDataset] = []
-    for split in module.splits(folder, annotations) or (WHOLE,):
-        try:
+    try:
+        for split in module.splits(folder, annotations) or (WHOLE,):
             sets[split] = module.read(folder, annotations, split, report=report, details=details)
-        except InvalidDataset as error:
-            if report is refuse:
-                raise
-            faults.append(error)
-            report(Finding("labels-unreadable", str(folder), error.message))
-    if not sets:
-        raise faults[0]
+    except InvalidDataset as error:
+        if report is refuse:
+            raise
+        report(Finding("labels-unreadable", str(folder), error.message))
     return Dataset(folder, chosen, sets)

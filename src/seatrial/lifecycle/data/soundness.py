@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +109,17 @@ def box_findings(labelled: LabelledSet) -> Iterator[Finding]:
             size = f"{image.name} ({image.width} x {image.height})"
             message = f"{shown}: {over:.4g} px over the border of {size}"
             yield Finding("box-outside", labelled.where(index), message)
+
+
+def numbering_findings(sets: Mapping[str, LabelledSet]) -> Iterator[Finding]:
+    """Classes that have one number and two names."""
+    names: dict[int, tuple[str, str]] = {}
+    for labelled in sets.values():
+        for category in labelled.categories:
+            name, source = names.setdefault(category.id, (category.name, labelled.source))
+            if name != category.name:
+                message = f"class {category.id} is {category.name!r} here, {name!r} in {source}"
+                yield Finding("classes-differ", labelled.source, message)
 
 
 def _mended(labelled: LabelledSet) -> LabelledSet:

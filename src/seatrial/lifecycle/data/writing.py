@@ -14,7 +14,9 @@ import msgspec
 import numpy as np
 
 from seatrial.errors import InvalidDataset
+from seatrial.lifecycle.data.findings import refuse
 from seatrial.lifecycle.data.labelled import Category, LabelledImage, LabelledSet, format_of
+from seatrial.lifecycle.data.soundness import numbering_findings
 from seatrial.lifecycle.staged import staged_folder
 
 PICTURES = {"coco": "images", "yolo": "images", "voc": "JPEGImages"}
@@ -147,15 +149,9 @@ def _check_names(labelled: LabelledSet, kind: str) -> None:
 
 def one_numbering(sets: Mapping[str, LabelledSet]) -> dict[str, LabelledSet]:
     """The sets with one list of categories: of all of them, by their numbers."""
-    names: dict[int, str] = {}
-    for labelled in sets.values():
-        for category in labelled.categories:
-            if names.setdefault(category.id, category.name) != category.name:
-                raise InvalidDataset(
-                    f"class {category.id} is {names[category.id]!r} in one split and "
-                    f"{category.name!r} in {labelled.source}",
-                    hint="number the classes alike in all splits",
-                )
+    for finding in numbering_findings(sets):
+        refuse(finding)
+    names = {c.id: c.name for labelled in sets.values() for c in labelled.categories}
     categories = tuple(Category(number, names[number]) for number in sorted(names))
     index = {category.id: place for place, category in enumerate(categories)}
     return {
