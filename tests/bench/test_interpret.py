@@ -210,13 +210,41 @@ def test_the_same_load_with_two_results_is_a_caveat(make_report, point, assert_t
     assert "25.0/s and 20.0/s: differences of up to 20%" in text_of(report, "repeatability")
 
 
-def test_lost_time_is_seen_by_littles_law(make_report, point, assert_traceable):
+def test_time_lost_between_requests_is_told(make_report, point, assert_traceable):
     whole = point(4, 40.0)
     lossy = msgspec.structs.replace(whole, in_flight=3.0)
     assert "lost-time" not in ids(make_report(scaling=[point(1), whole]))
     report = make_report(scaling=[point(1), lossy])
     assert_traceable(report)
     assert "3.00 requests were under way on average with 4 sessions" in text_of(report, "lost-time")
+
+
+def test_the_shape_of_a_curve_needs_answers_and_quiet(make_report, point, assert_traceable):
+    shape = {"knee", "queueing", "next-limit-concurrency"}
+
+    def curve(**load):
+        return [point(n, 40.0 * max(1, n / 2), **load) for n in (1, 2, 4, 8)]
+
+    assert shape <= ids(make_report(scaling=curve()))
+    few = make_report(scaling=[*curve()[:3], point(8, 160.0, count=14)])
+    assert_traceable(few)
+    assert not shape & ids(few)
+    assert "has 14 answers, and 30 are needed" in text_of(few, "curve-few-answers")
+    disturbed = make_report(scaling=curve(other_cores=0.8))
+    assert_traceable(disturbed)
+    assert not shape & ids(disturbed)
+    assert "others took up to 40% of the cores" in text_of(disturbed, "curve-disturbed")
+
+
+def test_more_threads_are_not_advised_to_a_request_that_has_all_cores(make_report, point):
+    stages = {"decode": 1.0, "infer": 35.0}
+    model = {"name": "tiny", "layout": {"wide_threads": 1}}
+    alone = [point(1, 40.0, stages=stages, server_cores=0.9)]
+    assert "next-wider-single" in ids(make_report(single=alone, model=model))
+    wide = {"name": "tiny", "layout": {"wide_threads": 2}}
+    assert "next-wider-single" not in ids(make_report(single=alone, model=wide))
+    crowded = [point(1, 40.0, stages=stages, server_cores=0.9, other_cores=1.0)]
+    assert "next-wider-single" not in ids(make_report(single=crowded, model=model))
 
 
 def test_small_sample_steal_and_skipped_files_are_caveats(
@@ -231,6 +259,9 @@ def test_small_sample_steal_and_skipped_files_are_caveats(
     assert_traceable(report)
     assert {"unprinted-percentiles", "stolen-time", "skipped-images", "few-images"} <= ids(report)
     assert "p99 (100 requests; 662 are needed)" in text_of(report, "unprinted-percentiles")
+    smaller = make_report(single=[point(1, count=21)])
+    words = text_of(smaller, "unprinted-percentiles")
+    assert "p90 (21 requests; 64 are needed); p99 (21 requests; 662 are needed)" in words
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,21 @@ def test_littles_law_holds_for_sessions_without_a_gap(build_usage, sessions, lat
     assert by_law_ms == pytest.approx(point.latency.mean_ms, rel=1e-3)
 
 
+def test_requests_cut_by_the_window_do_not_look_like_lost_time(build_usage):
+    # Two sessions without a pause, 520 ms an answer, a window of 1.3 s: most are cut by its ends.
+    step = 520 * MS
+    spans = [
+        (n * step + shift, (n + 1) * step + shift) for n in range(6) for shift in (0, step // 2)
+    ]
+    begin, end = step, step + 1300 * MS
+    answers = [Sample(a, b, 200, "", 100, 1, None) for a, b in spans]
+    inside = tuple(sample for sample in answers if begin <= sample.end_ns < end)
+    late = tuple(sample for sample in answers if sample.start_ns < end <= sample.end_ns)
+    point = summarise(2, Recording(inside, late, begin, end, 0, "time"), build_usage(), None)
+    assert point.in_flight == pytest.approx(2.0)
+    assert point.finished == len(inside)
+
+
 def test_stages_add_up_to_the_latency(build_usage):
     timing = {"decode": 2.0, "queue": 5.0, "infer": 30.0, "total": 40.0}
     samples = [answer(0, 44, timing_ms=timing), answer(50, 96, timing_ms=timing), answer(96, 99)]

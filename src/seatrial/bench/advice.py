@@ -77,8 +77,8 @@ def smaller_pictures(facts: Facts) -> Finding | None:
 
 def limit_concurrency(facts: Facts) -> Finding | None:
     """Waiting in the service buys nothing."""
-    waiting = facts.report.analysis.queueing
-    if waiting is None or waiting.latency_factor < WORSE:
+    waiting, told = facts.report.analysis.queueing, facts.report.analysis.curve_told
+    if waiting is None or not told or waiting.latency_factor < WORSE:
         return None
     return facts.say(
         "next-limit-concurrency",
@@ -98,6 +98,8 @@ def more_instances(facts: Facts) -> Finding | None:
     analysis, best = facts.report.analysis, facts.best_path
     used, found = analysis.saturation, analysis.knee
     if used is None or found is None or best is None or not found.reached:
+        return None
+    if not analysis.curve_told:
         return None
     machine = facts.point(best).usage.machine
     others = 0.0 if machine is None else machine.other_cores or 0.0
@@ -121,9 +123,12 @@ def wider_single(facts: Facts) -> Finding | None:
     work, busy = analysis.work_alone, analysis.alone_busy_share
     if path is None or busy is None or work is None or work.infer_share is None:
         return None
-    if busy >= analysis.thresholds.idle or work.infer_share < analysis.thresholds.dominant:
+    if work.infer_share < analysis.thresholds.dominant:
         return None
-    if facts.report.environment.cpu.cores < 2:
+    usable, machine = facts.report.environment.cpu.cores, facts.point(path).usage.machine
+    others = 0.0 if machine is None else (machine.other_cores or 0.0) / usable
+    # Its inference may have all cores already, and others keep it from them.
+    if usable < 2 or busy + others >= analysis.thresholds.idle or facts.lone_threads >= usable:
         return None
     return facts.say(
         "next-wider-single",
@@ -140,7 +145,7 @@ def wider_single(facts: Facts) -> Finding | None:
 def more_sessions(facts: Facts) -> Finding | None:
     """The curve was cut off while it rose."""
     found = facts.report.analysis.knee
-    if found is None or found.reached:
+    if found is None or found.reached or not facts.report.analysis.curve_told:
         return None
     return facts.say(
         "next-more-sessions",

@@ -26,8 +26,10 @@ class Thresholds(msgspec.Struct, frozen=True):
         client: The client's share of client plus service CPU from which it holds the figure down.
         noise: Share of the cores that others used from which the machine was not quiet.
         steal: Share of the cores' time taken by the hypervisor, likewise.
-        balance: Little's law holds if in-flight over sessions is at least this.
+        balance: Sessions lost time if requests under way over sessions are less than this.
         repeat: Difference of two measurements of the same load that is worth a warning.
+        answers: Requests that every point of a curve must have for its shape to be told.
+        disturbed: Share of the cores that others used from which a curve's shape is theirs.
     """
 
     knee: float = 0.95
@@ -40,6 +42,8 @@ class Thresholds(msgspec.Struct, frozen=True):
     steal: float = 0.01
     balance: float = 0.95
     repeat: float = 0.05
+    answers: int = 30
+    disturbed: float = 0.25
 
 
 class Knee(msgspec.Struct, frozen=True):
@@ -139,7 +143,9 @@ class Analysis(msgspec.Struct, frozen=True):
         alone: JSON pointer of the point with one request at a time.
         scaling: JSON pointer of the run with several sessions.
         alone_busy_share: Busy share of the usable cores with one request at a time (service).
-        balance: Lowest in-flight over sessions of all points, 1 by Little's law.
+        balance: Lowest in-flight over sessions of all points; 1 if no session lost time.
+        fewest_answers: Requests of the scaling point that has the fewest.
+        curve_told: The scaling points are many and quiet enough for the curve's shape to be told.
         alone_again: JSON pointer of a second point with one request at a time.
         repeat_share: Difference of the goodput of those two, of the larger one.
     """
@@ -156,6 +162,8 @@ class Analysis(msgspec.Struct, frozen=True):
     queueing: Queueing | None = None
     alone_busy_share: float | None = None
     balance: float | None = None
+    fewest_answers: int | None = None
+    curve_told: bool = False
     alone_again: str | None = None
     repeat_share: float | None = None
 
@@ -176,10 +184,12 @@ def analyse(runs: Sequence[tuple[str, Sequence[Point]]], cores: int) -> Analysis
     )
     knee = find_knee(points, limits.knee)
     best = points[knee.best_index] if knee else alone
+    noise = _noise(everything, cores)
+    fewest = min((point.finished for point in points), default=None)
     return Analysis(
         thresholds=limits,
         failures=_failures(everything),
-        noise=_noise(everything, cores),
+        noise=noise,
         alone=alone_path,
         scaling=scaling_path,
         knee=knee,
@@ -191,6 +201,10 @@ def analyse(runs: Sequence[tuple[str, Sequence[Point]]], cores: int) -> Analysis
         alone_again=again_path,
         repeat_share=_difference(alone, again) if alone and again else None,
         balance=min((p.in_flight / p.sessions for p in everything if p.finished), default=None),
+        fewest_answers=fewest,
+        curve_told=fewest is not None
+        and fewest >= limits.answers
+        and (noise.other_share or 0.0) < limits.disturbed,
     )
 
 

@@ -122,14 +122,15 @@ def unprinted_percentiles(facts: Facts) -> Finding | None:
     ]
     if not missing:
         return None
-    # The highest one needs the most: its reason covers the others.
-    where = f"{path}/latency/percentiles/{missing[-1]}"
+    where = f"{path}/latency/percentiles"
     return facts.say(
         "unprinted-percentiles",
         "caveat",
         "info",
-        f"Not printed for lone requests: {' and '.join(missing)} ({{reason}}).",
-        reason=facts.quote(f"{where}/reason"),
+        "Not printed for lone requests: "
+        + "; ".join(f"{name} ({{{name}}})" for name in missing)
+        + ".",
+        **{name: facts.quote(f"{where}/{name}/reason") for name in missing},
     )
 
 
@@ -179,7 +180,7 @@ def unseen_server(facts: Facts) -> Finding | None:
 
 
 def lost_time(facts: Facts) -> Finding | None:
-    """Little's law as a check on the client itself."""
+    """Time between a session's requests: a check on the client itself."""
     analysis = facts.report.analysis
     if analysis.balance is None or analysis.balance >= analysis.thresholds.balance:
         return None
@@ -194,8 +195,8 @@ def lost_time(facts: Facts) -> Finding | None:
         "lost-time",
         "caveat",
         "warn",
-        "By Little's law only {flight} requests were under way on average with {sessions}: the "
-        "sessions waited for the client itself or between retries. Throughput is a lower bound.",
+        "Only {flight} requests were under way on average with {sessions}: the sessions waited "
+        "for the client itself or between retries. Throughput is a lower bound.",
         flight=facts.quote(f"{path}/in_flight", lambda value: f"{value:.2f}"),
         sessions=facts.quote(f"{path}/sessions", sessions),
     )

@@ -22,6 +22,8 @@ def knee(facts: Facts) -> Finding | None:
     found = facts.report.analysis.knee
     if found is None:
         return None
+    if not facts.report.analysis.curve_told:
+        return _untold(facts)
     quotes = {
         "at": facts.quote("/analysis/knee/sessions", sessions),
         "rate": facts.quote("/analysis/knee/goodput_per_s", per_second),
@@ -43,6 +45,27 @@ def knee(facts: Facts) -> Finding | None:
     return facts.say("no-knee", "explanation", "info", text, **quotes)
 
 
+def _untold(facts: Facts) -> Finding:
+    analysis = facts.report.analysis
+    if (analysis.fewest_answers or 0) < analysis.thresholds.answers:
+        return facts.say(
+            "curve-few-answers",
+            "explanation",
+            "warn",
+            "Where the curve bends cannot be told: one of its points has {fewest} answers, and "
+            "{needed} are needed. Give each point more time (--point-s).",
+            fewest=facts.quote("/analysis/fewest_answers"),
+            needed=facts.quote("/analysis/thresholds/answers"),
+        )
+    return facts.say(
+        "curve-disturbed",
+        "explanation",
+        "warn",
+        "Where the curve bends cannot be told: others took up to {share} of the cores.",
+        share=facts.quote("/analysis/noise/other_share", percent),
+    )
+
+
 def limit(facts: Facts) -> Finding | None:
     """What holds throughput down: the one explanation that the CPU figures support."""
     analysis, best = facts.report.analysis, facts.best_path
@@ -58,7 +81,8 @@ def limit(facts: Facts) -> Finding | None:
         return _limit_cores(facts, best)
     if machine is not None and machine.busy_cores / usable >= limits.saturated:
         return _limit_others(facts, best)
-    if analysis.knee is not None and analysis.knee.reached and saturation.used_share < limits.idle:
+    flat = analysis.curve_told and analysis.knee is not None and analysis.knee.reached
+    if flat and saturation.used_share < limits.idle:
         return _limit_lanes(facts, best)
     return None
 
@@ -180,7 +204,7 @@ def transport(facts: Facts) -> Finding | None:
 def queueing(facts: Facts) -> Finding | None:
     """What sessions beyond the knee cost (Little's law)."""
     analysis, last = facts.report.analysis, facts.last_path
-    if analysis.queueing is None or last is None:
+    if analysis.queueing is None or last is None or not analysis.curve_told:
         return None
     quotes = {
         "knee": facts.quote("/analysis/knee/sessions", sessions),

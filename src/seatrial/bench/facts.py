@@ -82,6 +82,13 @@ class Facts:
         run = self.report.runs[int(analysis.scaling.rpartition("/")[2])]
         return f"{analysis.scaling}/points/{len(run.points) - 1}"
 
+    @property
+    def lone_threads(self) -> int:
+        """Threads that the service says it gives to a lone request; 0 where it does not say."""
+        layout = (self.report.model or {}).get("layout")
+        threads = layout.get("wide_threads") if isinstance(layout, dict) else None
+        return threads if isinstance(threads, int) else 0
+
     def model_text(self, key: str) -> str:
         """A plain value of the service's answer about itself; empty where it gives none."""
         value = (self.report.model or {}).get(key)

@@ -55,8 +55,8 @@ class Point(msgspec.Struct, frozen=True):
         errors: Kind of failure -> how often.
         throughput_per_s: `answered` over `window_s`.
         goodput_per_s: `in_time` over `window_s`.
-        in_flight: Mean number of requests under way by Little's law: finished requests per
-            second x their mean latency. Equals `sessions` if nothing is missing.
+        in_flight: Mean number of requests under way over the window. Equals `sessions` if the
+            sessions lost no time between their requests.
     """
 
     sessions: int
@@ -108,7 +108,7 @@ def summarise(
         errors=dict(sorted(Counter(sample.error for sample in bad).items())),
         throughput_per_s=rate_per_s(answered, window_s),
         goodput_per_s=rate_per_s(in_time, window_s),
-        in_flight=_in_flight(finished, window_s),
+        in_flight=_in_flight(recording),
         detections_mean=_mean(s.detections for s in good if s.detections is not None),
         received_bytes_mean=_mean(s.received_bytes for s in good),
         latency=latency(good_ms, len(bad)),
@@ -118,9 +118,14 @@ def summarise(
     )
 
 
-def _in_flight(finished: Sequence[Sample], window_s: float) -> float:
-    # X * R = (n / window) * (sum / n): the number of requests drops out.
-    return sum(sample.latency_ms for sample in finished) / 1e3 / window_s if window_s else 0.0
+def _in_flight(recording: Recording) -> float:
+    """Little's N, counted: throughput x latency would err by the requests cut by the window."""
+    begin, end = recording.open_ns, recording.close_ns
+    inside = (
+        min(sample.end_ns, end) - max(sample.start_ns, begin)
+        for sample in (*recording.samples, *recording.stragglers)
+    )
+    return sum(ns for ns in inside if ns > 0) / (end - begin) if end > begin else 0.0
 
 
 def _mean(values: Iterable[int]) -> float | None:

@@ -65,7 +65,8 @@ def to_html(report: Report) -> str:
     points = [(run, point) for run in report.runs for point in run.points]
     alone = _at(report, report.analysis.alone)
     scaling = next((run.points for run in report.runs if run.scenario == "scaling"), ())
-    knee = report.analysis.knee.index if report.analysis.knee else None
+    found = report.analysis.knee if report.analysis.curve_told else None
+    knee = found.index if found else None
     labelled = [
         (f"{run.scenario}, {formats.sessions(point.sessions)}", point.stages)
         for run, point in points
