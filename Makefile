@@ -9,7 +9,7 @@ export PYTHON
 export SEATRIAL_HOME ?= $(CURDIR)/$(RUN)/home
 SEATRIAL = $(VENV)/bin/seatrial
 
-.PHONY: run test lint format environment benchmarks clean help
+.PHONY: run test lint format clean help
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14

@@ -33,11 +33,13 @@ def test_each_session_warms_its_connection():
         ({"sessions": (0, 1)}, "sessions must be rising"),
         ({"sessions": (4, 2)}, "sessions must be rising"),
         ({"sessions": (2, 2)}, "sessions must be rising"),
-        ({"point_s": 0.0}, "point_s must be more than 0"),
-        ({"timeout_s": -1.0}, "timeout_s must be more than 0"),
-        ({"latency_limit_ms": 0.0}, "latency_limit_ms must be more than 0"),
+        ({"point_s": 0.0}, "point_s must be a number of more than 0"),
+        ({"point_s": float("nan")}, "point_s must be a number of more than 0"),
+        ({"single_stream_s": float("inf")}, "single_stream_s must be a number of more than 0"),
+        ({"timeout_s": -1.0}, "timeout_s must be a number of more than 0"),
+        ({"latency_limit_ms": 0.0}, "latency_limit_ms must be a number of more than 0"),
         ({"warmup_s": -1.0}, "warmup_s must not be negative"),
-        ({"image_limit": 0}, "image_limit must be more than 0"),
+        ({"image_limit": 0}, "image_limit must be a number of more than 0"),
     ],
 )
 def test_options_out_of_range(change, message):

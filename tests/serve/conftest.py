@@ -24,7 +24,7 @@ from seatrial.serve.app import Service, create_app
 from seatrial.serve.launch import free_port
 from seatrial.serve.runtime import open_service
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass

@@ -235,6 +235,12 @@ def test_a_wrong_field_is_told_with_the_right_one(running: Running, photo: bytes
     assert "-F image=@" in error["hint"]
 
 
+def test_two_pictures_in_one_request_are_refused(running: Running, photo: bytes) -> None:
+    response = running.client.post("/detect", files=[("image", photo), ("image", photo)])
+    assert response.status_code == 400
+    assert error_of(response)["message"] == "the form has 2 fields 'image'"
+
+
 @pytest.mark.parametrize(
     ("mode", "image_format"),
     [("1", "PNG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("RGBA", "WEBP"), ("P", "PNG"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -191,15 +192,26 @@ def test_sigterm_lets_a_running_request_end(
 def test_a_service_started_by_hand_with_bentoml_serve(
     tiny_artifact: Artifact, tmp_path: Path, photo: bytes, until: Callable[..., Any]
 ) -> None:
-    """As the folder's own first line says: ``cd FOLDER; bentoml serve .``."""
-    deployment = Deployment("m", layout=Layout(workers=1))
-    folder = write_service(tmp_path / "service", tiny_artifact, deployment)
+    """By the very line that ``seatrial serve --write`` prints."""
     port = free_port(HOST)
-    bentoml = Path(sys.executable).parent / "bentoml"
+    wrote = subprocess.run(
+        [
+            sys.executable, "-m", "seatrial.cli.main", "serve", "--model", tiny_artifact.path,
+            "--write", "service", "--workers", "1", "--port", str(port),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "SEATRIAL_HOME": str(tmp_path / "home")},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )  # fmt: skip
+    command = shlex.split(wrote.stderr.partition("start it with: ")[2])
+    assert command[0] == "bentoml"
+    command[0] = str(Path(sys.executable).parent / "bentoml")
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [bentoml, "serve", ".", "--host", HOST, "--port", str(port)],
-            cwd=folder,
+            command,
+            cwd=tmp_path,
             env=environment(os.environ),
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -232,6 +244,33 @@ def test_workers_do_not_outlive_a_supervisor_that_was_killed(
         service.process.kill()
         service.process.wait(20)
     until(lambda: not any(p.is_running() and p.status() != "zombie" for p in members))
+
+
+def test_a_service_ends_with_the_process_that_started_it(
+    tiny_artifact: Artifact, tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    folder = write_service(
+        tmp_path / "service",
+        tiny_artifact,
+        Deployment("m", engine="null", layout=Layout(workers=1)),
+    )
+    port = free_port(HOST)
+    script = f"""
+import os, signal
+from pathlib import Path
+from seatrial.contract import Deployment, Server
+from seatrial.serve.launch import ServiceProcess, environment
+deployment = Deployment("m", server=Server(port={port}))
+with ServiceProcess(Path({str(folder)!r}), deployment, environment(os.environ), Path("log")) as it:
+    print(it.process.pid, flush=True)
+    signal.pause()
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as owner:
+        supervisor = psutil.Process(int(owner.stdout.readline()))
+        owner.kill()
+    until(lambda: not supervisor.is_running() or supervisor.status() == "zombie")
+    until(lambda: not listens(port))
 
 
 def test_the_command_serves_where_the_deployment_says() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from seatrial.contract import Detection
 from seatrial.errors import InvalidInput
-from seatrial.serve.options import detection_options
+from seatrial.serve.options import detection_options, query_options
 
 DEFAULT = Detection(confidence=0.4, iou=0.6, max_detections=50, multi_label=True)
 
@@ -50,3 +50,9 @@ def test_what_is_not_understood_names_what_is(given: dict[str, str], said: str) 
         detection_options(given, DEFAULT)
     assert said in refusal.value.message
     assert refusal.value.hint == "known parameters: confidence, iou, max_detections, multi_label"
+
+
+def test_a_parameter_given_twice_is_refused():
+    assert query_options([("confidence", "0.4")], DEFAULT).confidence == 0.4
+    with pytest.raises(InvalidInput, match="'confidence' is given 2 times"):
+        query_options([("confidence", "0.9"), ("iou", "0.5"), ("confidence", "0.1")], DEFAULT)

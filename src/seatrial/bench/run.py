@@ -16,7 +16,7 @@ from yarl import URL
 from seatrial import hardware
 from seatrial.bench.analysis import analyse
 from seatrial.bench.environment import describe_environment
-from seatrial.bench.images import load_images
+from seatrial.bench.images import ImageSet, load_images
 from seatrial.bench.interpret import interpret
 from seatrial.bench.load import Load, Window, run_load
 from seatrial.bench.points import Point, summarise
@@ -59,6 +59,7 @@ def run_benchmark(
     on_progress: OnProgress | None = None,
     *,
     command: str = "",
+    pictures: ImageSet | None = None,
 ) -> Report:
     """Measure a service and explain the result.
 
@@ -67,6 +68,7 @@ def run_benchmark(
         options: Pictures, scenarios, times.
         on_progress: Called about twice a second from this thread.
         command: The command that a reader repeats this with; goes into the report.
+        pictures: The pictures that the options name, if they have been read already.
 
     Raises:
         InvalidConfig: An option or the address is wrong.
@@ -76,7 +78,8 @@ def run_benchmark(
     """
     scenarios = plan(options)
     url = endpoint(target)
-    pictures = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
+    if pictures is None:
+        pictures = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
     prepared = bodies(target, pictures.images)
     local = is_local(target)
     started, begun = datetime.now(UTC), perf_counter()

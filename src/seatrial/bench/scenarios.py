@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -117,11 +118,12 @@ def _check(options: BenchOptions) -> None:
     if not options.sessions or options.sessions[0] < 1 or not rising:
         message = f"sessions must be rising whole numbers from 1, not {list(options.sessions)}"
         raise InvalidConfig(message, hint="for example 1, 2, 4, 8")
-    positive = ("image_limit", "single_stream_requests", "single_stream_s", "point_s", "timeout_s")
+    positive = ["image_limit", "single_stream_requests", "single_stream_s", "point_s", "timeout_s"]
+    if options.latency_limit_ms is not None:
+        positive.append("latency_limit_ms")
     for key in positive:
-        if getattr(options, key) <= 0:
-            raise InvalidConfig(f"{key} must be more than 0, not {getattr(options, key)}")
-    if options.latency_limit_ms is not None and options.latency_limit_ms <= 0:
-        raise InvalidConfig(f"latency_limit_ms must be more than 0, not {options.latency_limit_ms}")
-    if options.warmup_s < 0:
+        value = getattr(options, key)
+        if not (value > 0 and math.isfinite(value)):
+            raise InvalidConfig(f"{key} must be a number of more than 0, not {value}")
+    if not (options.warmup_s >= 0 and math.isfinite(options.warmup_s)):
         raise InvalidConfig(f"warmup_s must not be negative, and is {options.warmup_s}")

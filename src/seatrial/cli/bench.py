@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ from seatrial.errors import InvalidConfig
 
 if TYPE_CHECKING:
     from seatrial.bench.run import OnProgress
+
+
+SCRATCH = ".bench-"
 
 
 def bench(
@@ -71,6 +75,7 @@ def bench(
 
     for module in ("aiohttp", "jinja2", "psutil", "uvloop"):
         require(module, extra="bench", purpose="measuring a service")
+    from seatrial.bench.images import load_images
     from seatrial.bench.report import write_report
     from seatrial.bench.run import run_benchmark
     from seatrial.bench.scenarios import BenchOptions, plan
@@ -100,10 +105,16 @@ def bench(
             "--url measures a running service; it cannot be given another model or layout",
             hint="leave --url out to start a service with these options",
         )
-    with _service(url, options) as address, _bar() as on_progress:
-        report = run_benchmark(
-            Target(address, path=path, field=field), chosen, on_progress, command=_command()
-        )
+    pictures = load_images(Path(chosen.images), limit=chosen.image_limit, seed=chosen.seed)
+    try:
+        with _service(url, options) as address, _bar() as on_progress:
+            target = Target(address, path=path, field=field)
+            report = run_benchmark(
+                target, chosen, on_progress, command=_command(), pictures=pictures
+            )
+    except KeyboardInterrupt:
+        err.print("no report was written")
+        raise
     html, data = write_report(report, output / "report.html")
     verdict = None if wanted is None else judge_service(wanted, report)
     if json:
@@ -138,7 +149,9 @@ def _service(url: str | None, options: DeploymentOptions) -> Iterator[str]:
     artifact = acquire.resolve(store(), deployment.model)
     engine = check(artifact, deployment)
     (home() / "services").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=home() / "services") as scratch:
+    _sweep(home() / "services")
+    prefix = f"{SCRATCH}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=home() / "services") as scratch:
         folder = launch.write_service(Path(scratch) / "service", artifact, deployment)
         progress(f"starting {artifact.manifest.name} on {engine}")
         log = Path(scratch) / "service.log"
@@ -146,6 +159,14 @@ def _service(url: str | None, options: DeploymentOptions) -> Iterator[str]:
         with launch.ServiceProcess(folder, deployment, environment, log) as process:
             yield process.url
             progress("stopping the service")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what benchmarks left behind that were killed."""
+    for left in folder.glob(f"{SCRATCH}*"):
+        pid = left.name.removeprefix(SCRATCH).partition("-")[0]
+        if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager

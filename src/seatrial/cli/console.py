@@ -17,8 +17,16 @@ from seatrial.artifact import Store
 # stdout is data, stderr is progress and hints.
 # A pipe or a log has no width; 80 columns would cut tables into slivers.
 PIPE_WIDTH = 120
-out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to ``main``: rich would end the command with exit code 1."""
+        raise BrokenPipeError
+
+
+out = _Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+err = _Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 
 def home() -> Path:

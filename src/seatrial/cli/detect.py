@@ -38,6 +38,8 @@ def detect(
     from seatrial.serve.runtime import open_detector
 
     deployment = (options or DeploymentOptions()).resolve()
+    if save is not None and save.suffix.lower() not in (".jpg", ".jpeg"):
+        raise InvalidInput(f"--save writes a JPEG file, not {save.name}", hint="name it .jpg")
     given = {"confidence": confidence, "iou": iou}
     thresholds = detection_options(
         {key: str(value) for key, value in given.items() if value is not None},

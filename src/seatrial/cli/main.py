@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
+from types import FrameType
+from typing import TYPE_CHECKING
 
-from cyclopts import App
-
-import seatrial
-from seatrial.errors import SeatrialError
+if TYPE_CHECKING:
+    from cyclopts import App
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
-app = App(
-    name="seatrial",
-    help="Take an object detector from weights to a production service, and measure it honestly.",
-    version=seatrial.__version__,
-)
+INPUT_OUTPUT = 74  # EX_IOERR, sysexits.h
 # Named, not imported: a command loads what it needs when it is run.
 COMMANDS = {
     "doctor": ("doctor:doctor", "Show hardware, engines, what works and what is missing."),
@@ -29,27 +26,79 @@ COMMANDS = {
     "compress": ("compress:app", "Quantise a model, and prove that it stays right."),
     "evaluate": ("evaluate:evaluate", "Measure a detector's accuracy on labelled pictures."),
 }
-for name, (target, summary) in COMMANDS.items():
-    app.command(f"seatrial.cli.{target}", name=name, help=summary)
+
+
+def build() -> App:
+    """The command line."""
+    from cyclopts import App
+
+    import seatrial
+
+    app = App(
+        name="seatrial",
+        help="Take an object detector from weights to a production service, and measure it "
+        "honestly.",
+        version=seatrial.__version__,
+        suppress_keyboard_interrupt=False,
+    )
+    for name, (target, summary) in COMMANDS.items():
+        app.command(f"seatrial.cli.{target}", name=name, help=summary)
+    return app
 
 
 def main() -> None:
     """Run the command line; errors become one message, a hint and an exit code."""
     # As Ctrl-C does: a benchmark that is ended takes the service with it that it started.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    interrupt = _Interrupt()
+    signal.signal(signal.SIGINT, interrupt)
     try:
-        app()
-    except SeatrialError as error:
-        sys.stderr.write(f"error: {error.message}\n")
-        if error.hint:
-            sys.stderr.write(f"hint: {error.hint}\n")
-        sys.exit(error.exit_code)
+        from seatrial.errors import SeatrialError
+
+        try:
+            build()()
+            sys.stdout.flush()
+        except SeatrialError as error:
+            if interrupt.seen:
+                raise KeyboardInterrupt from error
+            sys.stderr.write(f"error: {error.message}\n")
+            if error.hint:
+                sys.stderr.write(f"hint: {error.hint}\n")
+            sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe has seen enough
-        sys.stderr.close()
+        _drop_output()
         sys.exit(0)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        what = error.filename
+        if what is None:  # no file: one of the standard streams
+            _drop_output()
+            what = "the output cannot be written"
+        sys.stderr.write(f"error: {what}: {error.strerror}\n")
+        sys.exit(INPUT_OUTPUT)
+
+
+class _Interrupt:
+    """Raises KeyboardInterrupt, and remembers it.
+
+    Libraries that are being imported turn it into errors of their own.
+    """
+
+    seen = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+        raise KeyboardInterrupt
+
+
+def _drop_output() -> None:
+    # Else the interpreter flushes at its end what cannot be written, and complains.
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

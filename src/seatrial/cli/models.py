@@ -122,11 +122,12 @@ def list_(*, json: bool = False) -> None:
 
 
 @app.command
-def show(name: str) -> None:
+def show(name: str, *, json: bool = True) -> None:
     """Print an artifact's manifest as JSON, after checking every file's hash.
 
     Args:
         name: Name in the store, or an artifact folder.
+        json: It always is.
     """
     from seatrial.lifecycle import acquire
 

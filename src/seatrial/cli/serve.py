@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from pathlib import Path
 
 from seatrial.cli.console import err, home, progress, store
@@ -26,7 +28,7 @@ def serve(
         options: What to serve, and how.
         host: Address to listen on [default: 127.0.0.1].
         port: Port to listen on; 0 takes a free one [default: 3000].
-        write: Only write the service folder, for `bentoml serve FOLDER`, and start nothing.
+        write: Only write the service folder, which `bentoml serve` starts; start nothing.
     """
     import msgspec
 
@@ -52,7 +54,10 @@ def serve(
         deployment,
     )
     if write is not None:
-        err.print(f"wrote {folder}; start it with: bentoml serve {folder}", highlight=False)
+        # BentoML takes a relative folder for the name of a service in its own store.
+        address = ["--host", server.host, "--port", str(server.port)]
+        start = shlex.join(["bentoml", "serve", str(folder.absolute()), *address])
+        err.print(f"wrote {folder}; start it with: {start}", highlight=False, soft_wrap=True)
         return
     workers, config = layout(deployment)
     progress(
@@ -62,5 +67,7 @@ def serve(
     )
     err.print(f"http://{server.host}:{server.port}/detect  (Ctrl-C ends)", highlight=False)
     command = launch.command(folder, deployment)
+    # What it says is no data.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     # In this process's place: signals reach the service's own supervisor.
     os.execve(command[0], command, launch.environment(os.environ))  # noqa: S606

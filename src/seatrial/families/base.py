@@ -36,7 +36,8 @@ class GraphSignature(msgspec.Struct, frozen=True):
         """One line a person can compare with what a family accepts."""
         ins = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in self.inputs)
         outs = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in self.outputs)
-        return f"inputs: {ins or 'none'}; outputs: {outs or 'none'}"
+        told = ", ".join(f"{key} {value[:60]!r}" for key, value in sorted(self.metadata.items()))
+        return f"inputs: {ins or 'none'}; outputs: {outs or 'none'}; metadata: {told or 'none'}"
 
 
 class Recognition(msgspec.Struct, frozen=True):

@@ -26,14 +26,17 @@ def load(path: Path) -> Any:
     """
     onnx = require("onnx", extra="onnxruntime", purpose="reading ONNX files")
     if not path.is_file():
-        raise InvalidArtifact(f"{path} does not exist", hint="give the path of an .onnx file")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InvalidArtifact(f"{path} {what}", hint="give the path of an .onnx file")
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and onnx's errors share no base but Exception
         raise InvalidArtifact(
             f"{path} is not a readable ONNX model ({type(error).__name__}: {_brief(error)})",
-            hint="the file may be cut off: compare its size with the original",
+            hint="the file may be cut off: compare its size with the original"
+            if path.suffix == ".onnx"
+            else "give an .onnx file; export others first: yolo export model=FILE.pt format=onnx",
         ) from error
     if not model.graph.node:
         raise InvalidArtifact(f"{path} holds no graph")

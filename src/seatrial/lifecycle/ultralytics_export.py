@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from seatrial.errors import InvalidArtifact, SourceUnavailable
+from seatrial.errors import InvalidArtifact, MissingExtra, SourceUnavailable
 from seatrial.extras import require
 
 OPSET = 17
@@ -31,7 +31,14 @@ def export(name: str, folder: Path, on_progress: Callable[[str], None]) -> Path:
         SourceUnavailable: The weights cannot be reached.
         InvalidArtifact: They do not load or do not export.
     """
-    ultralytics = require("ultralytics", extra="yolo", purpose=f"pulling {name}")
+    try:
+        ultralytics = require("ultralytics", extra="yolo", purpose=f"pulling {name}")
+    except MissingExtra as error:
+        error.hint += (
+            f" (AGPL-3.0), or export it elsewhere (yolo export model={name}.pt format=onnx) and "
+            f"run seatrial models import {name}.onnx"
+        )
+        raise
     checkpoint = folder / f"{name}.pt"
     local = Path(f"{name}.pt")
     if local.is_file():

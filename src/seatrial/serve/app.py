@@ -29,7 +29,7 @@ from seatrial.request.response import annotated_jpeg, answer
 from seatrial.serve.body import read_image
 from seatrial.serve.dispatch import Disconnected, Dispatcher
 from seatrial.serve.metrics import RequestMetrics
-from seatrial.serve.options import detection_options
+from seatrial.serve.options import query_options
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody reads the response, the log and metrics do
 
@@ -106,7 +106,7 @@ async def _detect(
     start = time.perf_counter()
     route = request.url.path
     try:
-        options = detection_options(request.query_params, service.detection)
+        options = query_options(request.query_params.multi_items(), service.detection)
         limits = service.dispatcher.limits
         data = await read_image(request, limits.body_bytes, limits.deadline_s)
         received = time.perf_counter()

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from seatrial.artifact import Artifact
 from seatrial.contract import Deployment
 from seatrial.serve.app import ROUTES, Service, create_app
+from seatrial.serve.launch import PARENT
 from seatrial.serve.runtime import layout, open_service
 
 NAME = "Seatrial"
@@ -78,6 +79,8 @@ def service(deployment_file: Path) -> DirectService:
     Raises:
         InvalidConfig: The deployment is not valid.
     """
+    if os.environ.get(PARENT) == str(os.getppid()):
+        _end_with_parent()
     deployment = Deployment.read(deployment_file)
     workers, _ = layout(deployment)
     _keep_metrics_apart()

@@ -36,8 +36,11 @@ async def read_image(request: Request, limit_bytes: int, within_s: float) -> byt
     if kind == b"multipart/form-data":
         boundary = options.get(b"boundary")
         if not boundary:
-            raise InvalidInput("multipart/form-data without a boundary")
-        body = await _read(request, limit_bytes + MULTIPART_OVERHEAD_BYTES, within_s)
+            raise InvalidInput(
+                "multipart/form-data without a boundary",
+                hint="leave the content type to your HTTP client: it writes the boundary there",
+            )
+        body = await _read(request, limit_bytes, within_s, MULTIPART_OVERHEAD_BYTES)
         image: bytes | bytearray = _field(body, boundary)
         if len(image) > limit_bytes:
             raise _too_large(limit_bytes)
@@ -49,19 +52,22 @@ async def read_image(request: Request, limit_bytes: int, within_s: float) -> byt
             hint=f"send the file as an image/* body, or as multipart/form-data field {FIELD!r}",
         )
     if not image:
-        raise InvalidInput("the image is empty (0 bytes)")
+        raise InvalidInput("the image is empty (0 bytes)", hint="send the file's content")
     return image
 
 
-async def _read(request: Request, limit_bytes: int, within_s: float) -> bytearray:
+async def _read(
+    request: Request, limit_bytes: int, within_s: float, overhead_bytes: int = 0
+) -> bytearray:
+    most_bytes = limit_bytes + overhead_bytes
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limit_bytes:
+    if declared.isdecimal() and int(declared) > most_bytes:
         raise _too_large(limit_bytes)
     body = bytearray()
     try:
         async with asyncio.timeout(within_s):
             async for chunk in request.stream():
-                if len(body) + len(chunk) > limit_bytes:
+                if len(body) + len(chunk) > most_bytes:
                     raise _too_large(limit_bytes)
                 body += chunk
     except TimeoutError as error:
@@ -122,12 +128,19 @@ def _field(body: bytearray, boundary: bytes) -> bytes:
     except MultipartParseError as error:
         raise InvalidInput(f"the multipart body is malformed: {error}") from error
     if not ended:
-        raise InvalidInput("the multipart body is cut off: its last boundary is missing")
+        raise InvalidInput(
+            "the multipart body is cut off: its last boundary is missing", hint="send all of it"
+        )
     names = [name for name, _ in parts]
     if FIELD not in names:
         raise InvalidInput(
             f"no form field {FIELD!r}; the form has: {', '.join(map(repr, names)) or 'none'}",
             hint=f"name the field {FIELD!r}, for example: curl -F {FIELD}=@photo.jpg",
+        )
+    if names.count(FIELD) > 1:
+        raise InvalidInput(
+            f"the form has {names.count(FIELD)} fields {FIELD!r}",
+            hint="send one picture in each request",
         )
     return bytes(parts[names.index(FIELD)][1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -29,6 +30,7 @@ from seatrial.serve.bento import service
 
 Seatrial = service(Path(__file__).parent / "deployment.toml")
 '''
+PARENT = "SEATRIAL_PARENT"  # pid that the service ends with, however that ends
 STARTUP_FAILED = "startup failed"  # uvicorn's words
 BENTOFILE = """service: "service:Seatrial"
 include:
@@ -123,7 +125,9 @@ def check_port(host: str, port: int) -> None:
         except OSError as error:
             raise PortInUse(
                 f"cannot listen on {host}:{port}: {error.strerror}",
-                hint="choose another with --port; --port 0 takes a free one",
+                hint="choose another with --port; --port 0 takes a free one"
+                if error.errno == errno.EADDRINUSE
+                else "name an address of this machine with --host, and a port that is allowed",
             ) from error
 
 
@@ -166,7 +170,7 @@ class ServiceProcess:
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 command(folder, deployment),
-                env=dict(env),
+                env={**env, PARENT: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -31,3 +32,18 @@ def detection_options(given: Mapping[str, str], default: Detection) -> Detection
             f"parameters: {error}",
             hint=f"known parameters: {', '.join(Detection.__struct_fields__)}",
         ) from error
+
+
+def query_options(query: Iterable[tuple[str, str]], default: Detection) -> Detection:
+    """`detection_options` of a query, where each parameter stands once.
+
+    Raises:
+        InvalidInput: One is there twice, too.
+    """
+    pairs = list(query)
+    name, times = next(iter(Counter(key for key, _ in pairs).most_common(1)), ("", 0))
+    if times > 1:
+        raise InvalidInput(
+            f"parameters: {name!r} is given {times} times", hint="give each parameter once"
+        )
+    return detection_options(dict(pairs), default)

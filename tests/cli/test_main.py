@@ -1,0 +1,72 @@
+"""The command itself: interrupted, and with outputs that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SEATRIAL = [sys.executable, "-m", "seatrial.cli.main"]
+# A library that is being imported makes an error of its own of Ctrl-C.
+SWALLOWED = """
+import os, signal, sys
+from seatrial.cli import main
+sys.modules["seatrial.cli.fake"] = fake = type(sys)("fake")
+def run():
+    from seatrial.errors import BrokenExtra
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        raise BrokenExtra("openvino is installed but does not import", hint="reinstall it")
+fake.run = run
+main.COMMANDS["fake"] = ("fake:run", "")
+sys.argv = ["seatrial", "fake"]
+main.main()
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "SEATRIAL_HOME": str(tmp_path)}
+
+
+def test_interrupt_is_told_and_is_no_other_error(home):
+    ended = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr, ended.stdout) == (130, "interrupted\n", "")
+
+
+def test_interrupt_of_a_running_command(home, tmp_path):
+    """A command that reads a named pipe nobody writes to."""
+    pipe = tmp_path / "model.onnx"
+    os.mkfifo(pipe)
+    command = [*SEATRIAL, "detect", str(pipe), "--model", "x"]
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=home) as process,
+        pipe.open("wb"),  # opens once the command reads: it is past its imports
+    ):
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+    assert (process.returncode, told) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["models", "list", "--json"]])
+def test_a_reader_that_has_seen_enough_is_no_error(home, command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run([*SEATRIAL, *command], stdout=writing, stderr=subprocess.PIPE, env=home)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_an_output_that_is_full_is_told(home):
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [*SEATRIAL, "models", "list", "--json"], stdout=full, stderr=subprocess.PIPE, env=home
+        )
+    assert ended.returncode == 74
+    assert ended.stderr == b"error: the output cannot be written: No space left on device\n"
