@@ -6,6 +6,7 @@ python benchmarks/render.py
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ measured it.
 
 **Read first.** One small virtual machine with two cores and noisy neighbours; the client runs on
 the same two cores as the service. Absolute figures move from machine to machine and from hour to
-hour: what counts are ratios of medians from interleaved rounds of one run. All load is
+hour: what counts are ratios. What is compared is measured one after the other within each round;
+ratios and differences are taken within the round, and what is printed is the median of the rounds,
+with their quartiles in brackets where there are rounds. No round is left out. All load is
 closed-loop: it says how a service scales and is never an SLO result. Pictures are COCO's as they
 come; nothing is cached between requests. The weights are YOLO11n's (640x640), rounded to 8 bits
 once.
@@ -59,7 +62,9 @@ def section(name: str, result: dict[str, Any]) -> str:
     flat = {k: v for k, v in figures.items() if k not in nested}
     if flat:
         lines += ["| figure | value |", "|---|---|"]
-        lines += [f"| {key} | {show(value)} |" for key, value in flat.items()] + [""]
+        rounds = result["figures"].get("rounds", {})
+        lines += [f"| {key} | {show(v)}{spread(rounds.get(key))} |" for key, v in flat.items()]
+        lines += [""]
     if nested:
         columns = list(dict.fromkeys(key for row in nested.values() for key in row))
         lines += [f"| | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
@@ -68,6 +73,14 @@ def section(name: str, result: dict[str, Any]) -> str:
             for key, row in nested.items()
         ] + [""]
     return "\n".join(lines)
+
+
+def spread(values: object) -> str:
+    """Quartiles of the rounds behind a median."""
+    if not isinstance(values, list) or len(values) < 3:
+        return ""
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f" ({show(low)} to {show(high)})"
 
 
 def show(value: object) -> str:

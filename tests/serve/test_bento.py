@@ -81,6 +81,7 @@ def test_the_front_page_is_ours_and_asks_nobody_outside(client: httpx.Client) ->
     assert page.status_code == 200
     assert "/detect.jpg" in page.text
     assert "http" not in page.text.lower().replace("http/", "")
+    assert client.get("/docs.json").status_code == 404  # it would describe none of our routes
 
 
 def test_metrics_rise(client: httpx.Client, photo: bytes) -> None:

@@ -30,6 +30,8 @@ from seatrial.serve.runtime import layout, open_service
 
 NAME = "Seatrial"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+# BentoML's description of its own interface, which knows none of our routes.
+HIDDEN = frozenset({"/docs.json"})
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -60,7 +62,7 @@ class DirectService(_BentoService[Any]):
             if endpoint is not None and method == scope["method"]:
                 scope["app"] = ours  # where the endpoint finds the service
                 await endpoint(scope, receive, send)
-            elif endpoint is not None or unknown(scope):
+            elif endpoint is not None or scope["path"] in HIDDEN or unknown(scope):
                 await ours(scope, receive, send)
             else:
                 await around(scope, receive, send)
