@@ -284,6 +284,15 @@ class Store:
                 raise _name_taken(manifest.name)
         return Artifact.open(target)
 
+    def check_free(self, name: str) -> None:
+        """See that a name can be given away, before work that takes minutes.
+
+        Raises:
+            InvalidInput: There is an artifact of that name.
+        """
+        if (self.root / name / MANIFEST).exists():
+            raise _name_taken(name)
+
     def _retire(self, target: Path) -> None:
         retired = Path(tempfile.mkdtemp(prefix=".retired-", dir=self.root))
         with contextlib.suppress(FileNotFoundError):  # another process retired it

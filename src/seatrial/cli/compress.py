@@ -131,6 +131,8 @@ def _show(report: object, *, json: bool) -> None:
         if report.restored:
             out.print(_restored(report))
         out.print(_result(report))
+    for one in report.skipped:
+        err.print(f"skipped: {one.file}: {one.reason}", highlight=False)
     for note in report.notes:
         err.print(f"note: {note}", highlight=False)
     err.print(report.verdict.statement, highlight=False)
@@ -147,11 +149,12 @@ def _candidates(report: Report) -> Table:
 
 def _restored(report: Report) -> Table:
     what = _metric(report.finding)
-    table = Table("layer in float", "part of error", what, "drop", "interval", "shift", "its size",
+    table = Table("layer in float", "part of error", what, "drop", "bought", "interval", "shift",
                   "speed")  # fmt: skip
-    for one in report.restored:
-        speed = _times(one.speed)
-        table.add_row(one.layer, f"{one.error:.1%}", *_figures(one.finding), speed)
+    for one, bought in zip(report.restored, report.bought(), strict=True):
+        shown, drop, interval, shift, _ = _figures(one.finding)
+        table.add_row(one.layer, f"{one.error:.1%}", shown, drop, f"{bought:+.4f}", interval,
+                      shift, _times(one.speed))  # fmt: skip
     return table
 
 

@@ -20,10 +20,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from seatrial.artifact import Artifact, Store
 from seatrial.lifecycle.acquire import import_onnx
+from seatrial.lifecycle.compress import measure
+from seatrial.lifecycle.compress.job import Options
+from seatrial.lifecycle.compress.report import Report
+from seatrial.lifecycle.compress.run import compress_int8
 from seatrial.lifecycle.data.labelled import LabelledSet, read_labelled
 
 CELL_PX, BINS, SIDE_BIN = 8, 4, 2
 COLOURS = ("red", "green", "blue")
+QUICK = {"openvino": "no-bias-correction", "onnxruntime": "minmax", "tensorrt": "minmax"}
+OUTLIER = 3000.0  # in a channel, stretches the range so far that colours fall into one step
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 
 
@@ -173,3 +179,25 @@ def shared_data() -> Path:
     if not (SHARED / "data" / "coco-val").is_dir():
         pytest.skip("no ../shared")
     return SHARED / "data"
+
+
+@pytest.fixture
+def compress(
+    tmp_path: Path, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Artifact, Report]]:
+    """Compresses into ``tmp_path / "store"`` with few pictures and one recipe, timed briefly."""
+    monkeypatch.setattr(measure, "ROUND_S", 0.01)
+
+    def run(artifact: Artifact, to: str = "openvino", **given: Any) -> tuple[Artifact, Report]:
+        options = {"to": to, "recipes": (QUICK[to],), "calibration": 6} | {
+            key: given.pop(key) for key in Options.__struct_fields__ if key in given
+        }
+        given = {"calibration": scene} | given.pop("run", {}) | given
+        return compress_int8(Store(tmp_path / "store"), artifact, Options(**options), **given)  # type: ignore[arg-type]
+
+    return run
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    """All that lies in a store, hidden folders too."""
+    return {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("*") if p.is_file()}

@@ -256,6 +256,22 @@ def test_an_opset_that_is_too_new_is_refused(
         open_backend("onnxruntime").prepare(small(opset=21), work)
 
 
+def test_an_old_opset_is_raised_to_one_with_a_scale_for_each_channel(
+    small: Callable[..., Artifact], scene: Path, work: Workspace
+) -> None:
+    artifact, backend = small(opset=11), open_backend("onnxruntime")
+    backend.prepare(artifact, work)
+    pictures = Pictures(find_pictures(scene)[:4], artifact.manifest)
+    folder = backend.quantise("minmax", pictures, work, quiet)
+    assert {plain(name) for name in backend.layers(folder, work)} == LAYERS
+    model = onnx_model(folder)
+    assert next(o.version for o in model.opset_import if not o.domain) == 13
+    constants = {t.name: t for t in model.graph.initializer}
+    made = producers(model)
+    conv = next(n for n in model.graph.node if n.name == "block0.up/Conv")
+    assert list(constants[made[conv.input[1]].input[1]].dims) == [6]
+
+
 def test_nncf_is_told_nothing_that_it_could_report(store: Store) -> None:
     import subprocess
     import sys

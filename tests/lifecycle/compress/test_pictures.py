@@ -36,19 +36,24 @@ def test_pictures_go_the_way_of_requests(tiny_artifact: Artifact, scene: Path) -
     np.testing.assert_array_equal(feeds["image"], batch)
 
 
-def test_a_broken_picture_is_named_before_the_work_begins(scene: Path, tmp_path: Path) -> None:
+def test_broken_pictures_are_told_apart_and_named(scene: Path, tmp_path: Path) -> None:
     shutil.copytree(scene, tmp_path / "broken")
     broken = tmp_path / "broken" / "07.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
-    with pytest.raises(InvalidDataset, match=r"07\.jpg") as refusal:
-        check(find_pictures(tmp_path / "broken"), quiet)
-    assert "replace the picture" in refusal.value.hint
+    told: list[tuple[int, int]] = []
+    files = find_pictures(tmp_path / "broken")
+    found = check(files, "calibration", lambda what, *steps: told.append(steps))
+    assert [one.file for one in found.skipped] == ["07.jpg"]
+    assert found.files == tuple(file for file in files if file != broken)
+    assert found.digest == check(found.files, "calibration", quiet).digest
+    assert told[-1] == (16, 16)
 
 
 def test_the_digest_is_of_the_contents(scene: Path, tmp_path: Path) -> None:
     shutil.copytree(scene, tmp_path / "copy")
     here, there = find_pictures(scene), find_pictures(tmp_path / "copy")
-    assert check(here, quiet) == check(there, quiet) != check(here[::-1], quiet)
+    digests = [check(files, "", quiet).digest for files in (here, there, here[::-1])]
+    assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "file"])

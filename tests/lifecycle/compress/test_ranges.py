@@ -50,6 +50,17 @@ def test_entropy_gives_up_a_lone_value_for_the_many() -> None:
     assert 2 < plain <= 5
 
 
+def test_zeros_behind_a_relu_do_not_shrink_the_range_of_entropy() -> None:
+    positive = np.abs(bell())
+    positive[0] = 0  # both histograms begin there
+    made = histogram(positive)
+    before = choose_range(made, "entropy", feeds_silu=False)
+    for _ in range(10):
+        made.add(np.zeros(60_000, np.float32))
+    assert choose_range(made, "entropy", feeds_silu=False) == before
+    assert before[1] > 2
+
+
 @pytest.mark.parametrize("rule", get_args(Rule))
 def test_values_that_silu_makes_nothing_of_get_no_room(rule: Rule) -> None:
     values = np.concatenate([np.linspace(-40, 0, 30_000), np.linspace(0, 8, 30_000)])

@@ -62,6 +62,13 @@ class Backend(Protocol):
     def restore(self, folder: Path, layers: Sequence[str], target: Path, work: Workspace) -> None:
         """Write a graph to the existing folder `target` with these layers in float again."""
 
+    def accepted(self, folder: Path) -> str:
+        """Try a graph in what it is for, where that is not `engine`; gives a note, or nothing.
+
+        Raises:
+            InvalidArtifact: It is refused.
+        """
+
     def probe(self, folder: Path | None, work: Workspace) -> Probe:
         """Open a graph at the inputs of its head; None: the float graph."""
 

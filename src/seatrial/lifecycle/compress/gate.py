@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
 from typing import Literal, Protocol
 
@@ -20,10 +22,9 @@ from seatrial.lifecycle.data.labelled import (
     known_categories,
     match_labels,
 )
-from seatrial.lifecycle.evaluate import score
-from seatrial.lifecycle.evaluation.bootstrap import paired_bootstrap
+from seatrial.lifecycle.evaluation.bootstrap import Resampled, difference, resample
 from seatrial.lifecycle.evaluation.calibration import Calibration, calibrate
-from seatrial.lifecycle.evaluation.matching import Predictions
+from seatrial.lifecycle.evaluation.matching import Predictions, match
 
 Metric = Literal["ap", "agreement"]
 Outcome = Literal["holds", "fails", "undecided"]
@@ -125,23 +126,45 @@ class LabelJudge:
     def __init__(self, dataset: LabelledSet, labels: tuple[str, ...], gate: Gate) -> None:
         self.matched = match_labels(labels, dataset, unmatched="ignore")
         self.pictures = known_categories(self.matched, dataset)
-        self.key = dataset.digest()
+        self.key = f"{dataset.digest()} {_state(dataset)}"
         self._gate = gate
+        # Many children are held against one parent: its draws are kept.
+        self._parent: tuple[Predictions, Resampled] | None = None
 
     def find(self, child: Predictions, parent: Predictions) -> Finding:
         """See `Judge.find`."""
-        # The bootstrap needs no more than who found what.
-        sides = [score(self.pictures, predictions)[0] for predictions in (parent, child)]
-        difference = paired_bootstrap(*sides, samples=self._gate.samples, seed=self._gate.seed)
+        if self._parent is None or self._parent[0] is not parent:
+            self._parent = parent, self._drawn(parent)
+        found = difference(self._parent[1], self._drawn(child))
         moved = calibrate(child, parent, categories=len(self.pictures.categories))
         return _finding(
             "ap",
-            (difference.a, difference.b),
-            (-difference.high, -difference.low),
-            difference.level,
-            difference.images,
+            (found.a, found.b),
+            (-found.high, -found.low),
+            found.level,
+            found.images,
             moved,
         )
+
+    def _drawn(self, predictions: Predictions) -> Resampled:
+        # The bootstrap needs no more than who found what.
+        matches = match(
+            self.pictures.truth,
+            predictions,
+            images=len(self.pictures.images),
+            categories=len(self.pictures.categories),
+        )
+        return resample(matches, samples=self._gate.samples, seed=self._gate.seed)
+
+
+def _state(dataset: LabelledSet) -> str:
+    """Changes when a picture is replaced; reading 5,000 of them only for this would take long."""
+    digest = hashlib.sha256()
+    for image in dataset.images:
+        with contextlib.suppress(OSError):  # whoever opens it says so
+            found = image.path.stat()
+            digest.update(f"{image.id} {found.st_size} {found.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
 
 
 class AgreementJudge:

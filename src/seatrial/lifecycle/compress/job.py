@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from seatrial.lifecycle.compress.backend import Backend
 from seatrial.lifecycle.compress.gate import Finding, Gate, Judge, judge
 from seatrial.lifecycle.compress.graph import Head
 from seatrial.lifecycle.compress.measure import Graph
-from seatrial.lifecycle.compress.pictures import Pictures, Progress
+from seatrial.lifecycle.compress.pictures import Pictures, Progress, Skipped
 from seatrial.lifecycle.compress.report import Candidate, Report, Restored, Speed
 from seatrial.lifecycle.compress.workspace import Workspace
 from seatrial.lifecycle.evaluation.matching import Predictions
@@ -39,6 +40,23 @@ class Options(msgspec.Struct, frozen=True):
     most_restored: int = 24
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a run works on.
+
+    Attributes:
+        pictures: For calibration.
+        calibration: Facts about them, for the manifest and the report.
+        judge: Decides.
+        skipped: Files that cannot be used.
+    """
+
+    pictures: Pictures
+    calibration: dict[str, str | int]
+    judge: Judge
+    skipped: tuple[Skipped, ...]
+
+
 class Job:
     """One run, with what all its steps need.
 
@@ -46,8 +64,7 @@ class Job:
         parent: What is compressed.
         options: What was asked for.
         backend: Quantises.
-        pictures: For calibration.
-        judged_by: Decides.
+        given: Pictures and judge.
         work: Keeps the results of steps.
         head: What stays float.
         on_progress: Told what is going on.
@@ -58,8 +75,7 @@ class Job:
         parent: Artifact,
         options: Options,
         backend: Backend,
-        pictures: Pictures,
-        judged_by: Judge,
+        given: Given,
         work: Workspace,
         head: Head,
         on_progress: Progress,
@@ -67,8 +83,9 @@ class Job:
         self.parent = parent
         self.options = options
         self.backend = backend
-        self.pictures = pictures
-        self.judged_by = judged_by
+        self.given = given
+        self.pictures = given.pictures
+        self.judged_by = given.judge
         self.work = work
         self.head = head
         self.on_progress = on_progress
@@ -76,7 +93,7 @@ class Job:
         self.before = Graph("the parent", source, parent.manifest, backend.engine)
         self._parents_boxes: Predictions | None = None
 
-    def run(self, recipes: Sequence[str], calibration: dict[str, str | int]) -> tuple[Path, Report]:
+    def run(self, recipes: Sequence[str]) -> tuple[Path, Report]:
         """From recipes to the graph that is kept; gives its folder."""
         folders, candidates = {}, []
         for recipe in recipes:
@@ -93,7 +110,7 @@ class Job:
             if steps:
                 folder = restore.write_restored(self.backend, folder, layers, self.work)
                 finding = steps[-1].finding
-        return folder, self.report(folder, candidates, best, steps, finding, calibration)
+        return folder, self.report(folder, candidates, best, steps, finding)
 
     def find(self, folder: Path) -> Finding:
         """Hold a graph against the parent."""
@@ -155,7 +172,6 @@ class Job:
         best: Candidate,
         steps: tuple[Restored, ...],
         finding: Finding,
-        calibration: dict[str, str | int],
     ) -> Report:
         """All of it, for a person and for programs."""
         left = len(self.backend.layers(folder, self.work))
@@ -167,7 +183,7 @@ class Job:
             engine=ran,
             gate=self.options.gate,
             judged_on=f"{self.judged_by.pictures.source}, {finding.images} pictures",
-            calibration=calibration,
+            calibration=self.given.calibration,
             head=self.head.nodes,
             candidates=tuple(candidates),
             recipe=best.recipe,
@@ -177,11 +193,12 @@ class Job:
             finding=finding,
             verdict=judge(finding, self.options.gate),
             speed=self.speed(folder) if self.backend.deployed_here else None,
-            notes=self.notes(candidates, steps),
+            notes=self.notes(folder, candidates, steps),
+            skipped=self.given.skipped,
         )
 
     def notes(
-        self, candidates: Sequence[Candidate], steps: tuple[Restored, ...]
+        self, folder: Path, candidates: Sequence[Candidate], steps: tuple[Restored, ...]
     ) -> tuple[str, ...]:
         """What a reader of the figures should know."""
         notes = []
@@ -197,17 +214,20 @@ class Job:
                 f"compared in {self.backend.engine} on this CPU; speed and accuracy on a GPU "
                 "were not measured"
             )
+            notes.append(self.backend.accepted(folder))
         return tuple(notes)
 
 
 def best_of(candidates: Sequence[Candidate], gate: Gate) -> Candidate:
     """The candidate that is kept.
 
-    Those whose drop is within the gate of the smallest count as equal, since that much is allowed
-    to be lost; of them, the one whose confidences move least.
+    One that keeps the gate goes before one that does not. Those whose drop is within the gate of
+    the smallest count as equal, since that much is allowed to be lost; of them, the one whose
+    confidences move least.
     """
-    least = min(one.finding.drop for one in candidates)
-    equal = [one for one in candidates if one.finding.drop <= least + gate.drop]
+    sound = [one for one in candidates if judge(one.finding, gate).within] or candidates
+    least = min(one.finding.drop for one in sound)
+    equal = [one for one in sound if one.finding.drop <= least + gate.drop]
     return min(
         equal,
         key=lambda one: (

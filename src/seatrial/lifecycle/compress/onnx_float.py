@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seatrial.errors import InvalidArtifact
+from seatrial.errors import InvalidArtifact, NotWritable
 from seatrial.extras import require
 from seatrial.lifecycle import onnx_graph
 
 PURPOSE = "quantising ONNX graphs"
+OLDEST_OPSET = 13
 NEWEST_OPSET = 20  # from 21 on, quantised types are written in ways that engines do not read yet
 # What engines compute together with the convolution before it.
 ACTIVATIONS = ("Sigmoid", "Mul", "Clip", "Relu", "LeakyRelu", "HardSigmoid", "HardSwish")
@@ -26,26 +27,67 @@ def write(source: Path, path: Path, adapt: Callable[[Any], None]) -> None:
         adapt: Changes the graph for what will run it.
 
     Raises:
-        InvalidArtifact: The file is not ONNX, or of an opset that is too new.
+        InvalidArtifact: The file is not ONNX, of an opset that is too new, or holds weights that
+            are no numbers.
     """
-    quantization = require("onnxruntime.quantization.shape_inference", extra="compress",
-                           purpose=PURPOSE)  # fmt: skip
     original = onnx_graph.load(source)
+    onnx_graph.check_weights(original, source.name)
     opset = next(o.version for o in original.opset_import if o.domain in ("", "ai.onnx"))
     if opset > NEWEST_OPSET:
         raise InvalidArtifact(
             f"{source} has opset {opset}; graphs are quantised up to opset {NEWEST_OPSET}",
             hint="export the model again with an older opset, for example 17",
         )
+    if opset < OLDEST_OPSET:
+        original = _newer(original, source.name)
     adapt(original)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        changed, prepared = Path(scratch) / "changed.onnx", Path(scratch) / "prepared.onnx"
-        save(original, changed)
-        # Shapes are fixed but for the batch: plain inference finds them without SymPy.
-        quantization.quant_pre_process(str(changed), str(prepared), skip_symbolic_shape=True)
-        model = onnx_graph.load(prepared)
+    model = with_shapes(_folded(original, path.parent))
     _tidy(model, original)
     save(model, path)
+
+
+def _newer(model: Any, name: str) -> Any:
+    """The model in the first opset that can say what INT8 needs: a scale for each channel."""
+    converter = require("onnx.version_converter", extra="compress", purpose=PURPOSE)
+    try:
+        return converter.convert_version(model, OLDEST_OPSET)
+    except Exception as error:  # its errors share no base but Exception
+        raise InvalidArtifact(
+            f"{name} cannot be converted to opset {OLDEST_OPSET}: {str(error).strip()[:200]}",
+            hint="export the model again with opset 17",
+        ) from error
+
+
+def _folded(model: Any, folder: Path) -> Any:
+    """The model with constants folded and normalisations merged into convolutions, by ONNX Runtime.
+
+    This is what ``quant_pre_process`` does, without its file in the system's temporary folder and
+    with its errors, which there are printed and forgotten.
+
+    Args:
+        model: ``onnx.ModelProto``.
+        folder: For a file that goes again: ONNX Runtime optimises from memory to disk.
+    """
+    ort = require("onnxruntime", extra="compress", purpose=PURPOSE)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        file = Path(scratch) / "folded.onnx"
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(file)
+        options.log_severity_level = 4
+        try:
+            ort.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's errors share no base but Exception
+            reason = str(error).strip().splitlines()[-1][:200]
+            if file.exists():  # it could open the graph, and not write what it made of it
+                raise NotWritable(
+                    f"{folder} cannot be written: the disk may be full",
+                    hint="free some space, or name another folder (SEATRIAL_HOME)",
+                ) from error
+            raise InvalidArtifact(f"ONNX Runtime does not open the graph: {reason}") from error
+        return onnx_graph.load(file)
 
 
 def save(model: Any, path: Path) -> None:

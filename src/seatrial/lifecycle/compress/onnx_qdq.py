@@ -7,6 +7,7 @@ quantized types" (explicit quantisation).
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from seatrial.lifecycle.compress.kernels import is_x86, saturates
 from seatrial.lifecycle.compress.pictures import Feeds, Pictures, Progress
 from seatrial.lifecycle.compress.ranges import Range, Rule, choose_range
 from seatrial.lifecycle.compress.workspace import Workspace
-from seatrial.lifecycle.tensorrt_graph import cast_pictures_first
+from seatrial.lifecycle.tensorrt_graph import cast_pictures_first, validate_for_tensorrt
 
 PURPOSE = "quantising ONNX graphs"
 FLOAT = "float"
@@ -94,6 +95,10 @@ class OnnxRuntimeBackend:
         onnx_float.put_back(model, plain, layers)
         onnx_float.drop_unused(model)
         onnx_float.save(model, target / self.file)
+
+    def accepted(self, folder: Path) -> str:
+        """See `Backend.accepted`: `engine` is what it is for."""
+        return ""
 
     def probe(self, folder: Path | None, work: Workspace) -> Probe:
         """See `Backend.probe`."""
@@ -193,6 +198,21 @@ class TensorRtBackend(OnnxRuntimeBackend):
         "OpTypesToExcludeOutputQuantization": ["Conv"],
         "QDQDisableWeightAdjustForInt32Bias": True,
     }
+
+    def accepted(self, folder: Path) -> str:
+        """See `Backend.accepted`. TensorRT-RTX parses and builds without a GPU."""
+        if importlib.util.find_spec("tensorrt_rtx") is None:
+            return (
+                "TensorRT's parser was not tried: TensorRT-RTX is not installed "
+                "(pip install 'seatrial[tensorrt-check]')"
+            )
+        problems = validate_for_tensorrt(folder / self.file)
+        if problems:
+            raise InvalidArtifact(
+                f"TensorRT-RTX refuses the quantised graph: {problems[0]}",
+                hint="quantise for onnxruntime or openvino, or report the operator",
+            )
+        return "TensorRT-RTX parses the graph and builds an engine of it"
 
     def _adapt(self, model: Any) -> None:
         cast_pictures_first(model)

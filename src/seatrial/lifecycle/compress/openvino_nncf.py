@@ -105,6 +105,10 @@ class OpenVinoBackend:
         _number(model, before, "float")
         self._write(model, target)
 
+    def accepted(self, folder: Path) -> str:
+        """See `Backend.accepted`: `engine` is what it is for."""
+        return ""
+
     def probe(self, folder: Path | None, work: Workspace) -> Probe:
         """See `Backend.probe`."""
         ov = require("openvino", extra="compress", purpose=PURPOSE)
@@ -214,10 +218,22 @@ def _float_model(source: Path) -> Any:
         raise InvalidArtifact(
             f"OpenVINO does not read {source}: {str(error).strip().splitlines()[-1]}"
         ) from error
+    _check_weights(model, source.name)
     # What openvino.convert_model does, but for its report of being used.
     transformations.apply_moc_transformations(model, cf=False)
     _number(model, set(), "")
     return model
+
+
+def _check_weights(model: Any, name: str) -> None:
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Constant" or not node.get_element_type().is_real():
+            continue
+        if np.isnan(node.get_data()).any():
+            raise InvalidArtifact(
+                f"{name} holds weights that are no numbers (NaN), in {node.get_friendly_name()}",
+                hint="the training that wrote it diverged, or the file is damaged",
+            )
 
 
 def _number(model: Any, keep: set[str], prefix: str) -> None:

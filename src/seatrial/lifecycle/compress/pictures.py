@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,7 +55,12 @@ class Pictures:
 
     def feed(self, file: Path) -> Feeds:
         """What the graph takes for one picture; see `feeds`."""
-        image = _decoded(file)
+        try:
+            image = decode(file.read_bytes(), max_pixels=MAX_PIXELS)
+        except InvalidInput as error:  # the folder changed since it was checked
+            raise InvalidDataset(f"{file}: {error.message}", hint="start again") from error
+        except OSError as error:
+            raise InvalidDataset(f"{file} cannot be read: {error.strerror}") from error
         batch, canvas = fit(image, self._preprocessing)
         return {self._input: batch, **self._family.feeds(canvas)}
 
@@ -84,29 +90,51 @@ def choose(files: tuple[Path, ...], count: int, seed: int) -> tuple[Path, ...]:
     return tuple(files[index] for index in sorted(picks.tolist()))
 
 
-def check(files: tuple[Path, ...], on_progress: Progress) -> str:
-    """Decode every picture once, so that a broken one is found before the long work.
+class Skipped(msgspec.Struct, frozen=True):
+    """A file that is no picture: its name, and why."""
 
-    Returns:
-        sha256 in hex over the contents, in order.
+    file: str
+    reason: str
 
-    Raises:
-        InvalidDataset: A picture cannot be read or decoded; the message names it.
+
+class Checked(msgspec.Struct, frozen=True):
+    """Pictures that decode.
+
+    Attributes:
+        files: The pictures, in order.
+        digest: sha256 in hex over their contents, in order.
+        skipped: Those that do not decode.
+    """
+
+    files: tuple[Path, ...]
+    digest: str
+    skipped: tuple[Skipped, ...]
+
+
+def check(files: tuple[Path, ...], what: str, on_progress: Progress) -> Checked:
+    """Decode every picture once, so that broken ones are found before the long work.
+
+    Ranges and agreement are taken over many pictures: one that is missing changes little, and is
+    told. (Figures of labelled sets never leave one out: see `predict`.)
+
+    Args:
+        files: The pictures.
+        what: Their name in progress, for example ``calibration``.
+        on_progress: Told after each picture.
     """
     digest = hashlib.sha256()
+    kept: list[Path] = []
+    skipped: list[Skipped] = []
     for done, file in enumerate(files, 1):
-        _decoded(file)
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-        on_progress("checking the calibration pictures", done, len(files))
-    return digest.hexdigest()
-
-
-def _decoded(file: Path) -> NDArray[np.uint8]:
-    try:
-        return decode(file.read_bytes(), max_pixels=MAX_PIXELS)
-    except InvalidInput as error:
-        raise InvalidDataset(
-            f"{file}: {error.message}", hint="replace the picture, or take it out of the folder"
-        ) from error
-    except OSError as error:
-        raise InvalidDataset(f"{file} cannot be read: {error.strerror}") from error
+        try:
+            data = file.read_bytes()
+            decode(data, max_pixels=MAX_PIXELS)
+        except InvalidInput as error:
+            skipped.append(Skipped(file.name, error.message))
+        except OSError as error:
+            skipped.append(Skipped(file.name, f"cannot be read: {error.strerror}"))
+        else:
+            kept.append(file)
+            digest.update(hashlib.sha256(data).digest())
+        on_progress(f"checking the {what} pictures", done, len(files))
+    return Checked(tuple(kept), digest.hexdigest(), tuple(skipped))

@@ -102,8 +102,25 @@ def _entropy(histogram: Histogram) -> Range:
     middle = (edges[1:] + edges[:-1]) / 2
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     ranges = [(low * share, high * share) for share in _SHARES]
-    losses = [_divergence(middle, histogram.counts, one) for one in ranges]
+    counts = _without_peak_at_zero(histogram)
+    losses = [_divergence(middle, counts, one) for one in ranges]
     return ranges[int(np.argmin(losses))]
+
+
+def _without_peak_at_zero(histogram: Histogram) -> NDArray[np.float64]:
+    """Counts in which the step that holds 0 has what its neighbours have.
+
+    0 is a level of its own in every range, so the many zeros behind a ReLU cost nothing. Counted,
+    they are all that the divergence sees, and it falls as long as the range shrinks: SSD MobileNet
+    V2 lost 0.24 AP. TensorRT's calibrator leaves its first step out too.
+    """
+    counts = histogram.counts.copy()
+    if histogram.low <= 0 <= histogram.high and histogram.high > histogram.low:
+        share = -histogram.low / (histogram.high - histogram.low)
+        zero = min(int(share * BINS), BINS - 1)
+        around = [counts[step] for step in (zero - 1, zero + 1) if 0 <= step < BINS]
+        counts[zero] = min(counts[zero], np.mean(around))
+    return counts
 
 
 def _divergence(middle: NDArray[np.float64], counts: NDArray[np.float64], span: Range) -> float:

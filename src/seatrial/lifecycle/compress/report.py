@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 
 from seatrial.lifecycle.compress.gate import Finding, Gate, Verdict
+from seatrial.lifecycle.compress.pictures import Skipped
 
 REPORT_FILE = "int8.json"
 
@@ -78,6 +81,7 @@ class Report(msgspec.Struct, frozen=True):
         verdict: Of the result.
         speed: Of the result; None where this machine cannot run what it is for.
         notes: What else to know.
+        skipped: Pictures that could not be used.
     """
 
     to: str
@@ -96,3 +100,10 @@ class Report(msgspec.Struct, frozen=True):
     verdict: Verdict
     speed: Speed | None
     notes: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+
+    def bought(self) -> tuple[float, ...]:
+        """How much less the metric drops with each restored layer than before it; 0-1."""
+        kept = next(one for one in self.candidates if one.recipe == self.recipe)
+        drops = [kept.finding.drop, *(one.finding.drop for one in self.restored)]
+        return tuple(before - after for before, after in itertools.pairwise(drops))

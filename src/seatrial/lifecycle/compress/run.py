@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from seatrial.artifact import Artifact, Step, Store
-from seatrial.errors import Diverged, InvalidArtifact, InvalidConfig
+from seatrial.errors import Diverged, InvalidArtifact, InvalidConfig, InvalidDataset
 from seatrial.lifecycle.acquire import check_name, versions
 from seatrial.lifecycle.compress import restore
 from seatrial.lifecycle.compress.backend import Backend, open_backend
 from seatrial.lifecycle.compress.gate import AgreementJudge, Judge, LabelJudge
-from seatrial.lifecycle.compress.job import Job, Options
-from seatrial.lifecycle.compress.pictures import Pictures, Progress, check, choose, find_pictures
+from seatrial.lifecycle.compress.job import Given, Job, Options
+from seatrial.lifecycle.compress.pictures import (
+    Pictures,
+    Progress,
+    check,
+    choose,
+    find_pictures,
+)
 from seatrial.lifecycle.compress.report import REPORT_FILE, Report
 from seatrial.lifecycle.compress.workspace import workspace
 from seatrial.lifecycle.data.labelled import LabelledSet
@@ -67,20 +72,18 @@ def compress_int8(
             f"{parent.manifest.name} is {parent.manifest.precision}; INT8 is made of float32",
             hint="compress the artifact that it was made from",
         )
-    files = find_pictures(calibration)
-    chosen = choose(files, options.calibration, options.seed)
-    digest = check(chosen, on_progress)
-    pictures = Pictures(chosen, parent.manifest)
-    judged_by = _judge(labelled, files, chosen, parent, options)
+    if not replace:
+        store.check_free(name)
+    given = _given(parent, options, calibration, labelled, on_progress)
     key = msgspec.json.encode(
-        (parent.digest, options, recipes, digest, judged_by.key, backend.config(),
-         versions(*backend.versions()))
+        (parent.digest, options, recipes, given.calibration, given.skipped, given.judge.key,
+         backend.config(), versions(*backend.versions()))
     ).decode()  # fmt: skip
     with workspace(store, key) as work:
         head = backend.prepare(parent, work)
-        job = Job(parent, options, backend, pictures, judged_by, work, head, on_progress)
-        folder, report = job.run(recipes, _facts(calibration, chosen, digest, options))
-        if report.verdict.outcome == "fails":
+        job = Job(parent, options, backend, given, work, head, on_progress)
+        folder, report = job.run(recipes)
+        if not report.verdict.within:
             raise Diverged(
                 report.verdict.statement,
                 hint="calibrate on more pictures that are like those of the service, allow more "
@@ -88,6 +91,45 @@ def compress_int8(
                 report=report,
             )
         return _keep(store, job, folder, report, name, replace), report
+
+
+def _given(
+    parent: Artifact,
+    options: Options,
+    folder: Path,
+    labelled: LabelledSet | None,
+    on_progress: Progress,
+) -> Given:
+    files = find_pictures(folder)
+    drawn = choose(files, options.calibration, options.seed)
+    chosen = check(drawn, "calibration", on_progress)
+    if not chosen.files:
+        raise InvalidDataset(
+            f"none of the {len(drawn)} calibration pictures can be used: "
+            f"{chosen.skipped[0].file}: {chosen.skipped[0].reason}",
+            hint="give a folder of JPEG, PNG or WebP files",
+        )
+    facts: dict[str, str | int] = {
+        "folder": folder.name,
+        "pictures": len(chosen.files),
+        "skipped": len(chosen.skipped),
+        "seed": options.seed,
+        "sha256": chosen.digest,
+    }
+    pictures = Pictures(chosen.files, parent.manifest)
+    labels = parent.manifest.labels
+    if labelled is not None:
+        judge: Judge = LabelJudge(labelled, labels, options.gate)
+        return Given(pictures, facts, judge, chosen.skipped)
+    # Pictures that calibration has not seen, where there are any.
+    seen = {*drawn}
+    left = choose(tuple(file for file in files if file not in seen), MOST_JUDGED, options.seed)
+    others = check(left, "remaining", on_progress)
+    judged = others if others.files else chosen
+    judge = AgreementJudge(
+        Pictures(judged.files, parent.manifest), labels, options.gate, key=judged.digest
+    )
+    return Given(pictures, facts, judge, (*chosen.skipped, *others.skipped))
 
 
 def _recipes(backend: Backend, options: Options) -> tuple[str, ...]:
@@ -98,34 +140,6 @@ def _recipes(backend: Backend, options: Options) -> tuple[str, ...]:
             hint=f"known: {', '.join(backend.recipes)}",
         )
     return options.recipes or backend.recipes
-
-
-def _judge(
-    labelled: LabelledSet | None,
-    files: tuple[Path, ...],
-    chosen: tuple[Path, ...],
-    parent: Artifact,
-    options: Options,
-) -> Judge:
-    labels = parent.manifest.labels
-    if labelled is not None:
-        return LabelJudge(labelled, labels, options.gate)
-    # Pictures that calibration has not seen, where there are any.
-    used = {*chosen}
-    others = choose(tuple(f for f in files if f not in used), MOST_JUDGED, options.seed) or chosen
-    pictures = Pictures(others, parent.manifest)
-    return AgreementJudge(pictures, labels, options.gate, key=" ".join(map(str, others)))
-
-
-def _facts(
-    folder: Path, chosen: Sequence[Path], digest: str, options: Options
-) -> dict[str, str | int]:
-    return {
-        "folder": folder.name,
-        "pictures": len(chosen),
-        "seed": options.seed,
-        "sha256": digest,
-    }
 
 
 def _keep(

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from seatrial.errors import InvalidArtifact
 from seatrial.extras import require
 from seatrial.hardware import usable_cores
 from seatrial.lifecycle.compress.pictures import Pictures, Progress
@@ -60,6 +62,7 @@ def _collect(model: Any, names: Sequence[str], pictures: Pictures, on_progress: 
         low = np.minimum(low, [value.min() for value in values])
         high = np.maximum(high, [value.max() for value in values])
         on_progress("finding the extremes of activations", done, len(pictures))
+    _check_finite(names, low, high)
     found = [Histogram(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True)]
     for done, feeds in enumerate(pictures.feeds(), 1):
         for histogram, value in zip(found, opened.run(list(names), feeds), strict=True):
@@ -71,3 +74,15 @@ def _collect(model: Any, names: Sequence[str], pictures: Pictures, on_progress: 
         "high": high,
         "counts": np.stack([histogram.counts for histogram in found]),
     }
+
+
+def _check_finite(
+    names: Sequence[str], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> None:
+    wrong = np.flatnonzero(~np.isfinite(low + high))
+    if len(wrong):
+        raise InvalidArtifact(
+            f"{names[wrong[0]]} takes values that are no numbers (NaN or infinite), and "
+            f"{len(wrong) - 1} more tensors with it",
+            hint="the float32 model overflows on these pictures: see what it detects in them",
+        )

@@ -9,14 +9,20 @@ wandered. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.errors import InvalidInput
+from seatrial.hardware import usable_cores
 from seatrial.lifecycle.evaluation.matching import Matches
 from seatrial.lifecycle.evaluation.precision import Curves, average_precision, curves
+
+_DRAWS_AT_A_TIME = 50
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -45,6 +51,23 @@ class Difference(msgspec.Struct, frozen=True):
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """AP of one side, as it is and in every draw.
+
+    Attributes:
+        matches: What was drawn from.
+        ap: AP with each image once.
+        drawn: (samples,) AP of each draw.
+        seed: Of the draws: sides that were drawn with one seed were given the same images.
+    """
+
+    matches: Matches
+    ap: float
+    drawn: NDArray[np.float64]
+    seed: int
+
+
 def paired_bootstrap(
     a: Matches,
     b: Matches,
@@ -62,43 +85,81 @@ def paired_bootstrap(
         samples: Draws of as many images as there are.
         level: Of the interval.
         seed: Of the draws.
-        on_progress: Told draws done and in all.
+        on_progress: Told draws done and in all, of both sides together.
 
     Raises:
         InvalidInput: The two were not measured on the same objects, or there is nothing to draw.
     """
+
+    def tell(before: int, done: int) -> None:
+        if on_progress is not None:
+            on_progress(before + done, 2 * samples)
+
+    first = resample(a, samples=samples, seed=seed, on_progress=lambda done, _: tell(0, done))
+    second = resample(
+        b, samples=samples, seed=seed, on_progress=lambda done, _: tell(samples, done)
+    )
+    return difference(first, second, level=level)
+
+
+def resample(
+    matches: Matches,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Resampled:
+    """Draw the images of one side again and again; all cores work.
+
+    Args:
+        matches: Of the side.
+        samples: Draws of as many images as there are.
+        seed: Of the draws.
+        on_progress: Told draws done and in all.
+
+    Raises:
+        InvalidInput: There is nothing to draw.
+    """
+    if samples < 1 or not matches.truth_counts[0].any():
+        raise InvalidInput("a bootstrap needs objects and a draw")
+    line = curves(matches)
+    chance = np.random.default_rng(seed)
+    drawn: list[float] = []
+    with ThreadPoolExecutor(usable_cores(), "seatrial-bootstrap") as pool:
+        while len(drawn) < samples:  # in parts: a draw takes a number for each image
+            size = min(_DRAWS_AT_A_TIME, samples - len(drawn))
+            weights = [_draw(chance, matches) for _ in range(size)]
+            drawn += pool.map(partial(_ap, line), weights)
+            if on_progress is not None:
+                on_progress(len(drawn), samples)
+    return Resampled(matches, _ap(line, np.ones(matches.images)), np.array(drawn), seed)
+
+
+def difference(a: Resampled, b: Resampled, *, level: float = 0.95) -> Difference:
+    """Interval of AP of b less AP of a; see `paired_bootstrap`."""
     same = (
-        a.images == b.images
-        and np.array_equal(a.truth_image, b.truth_image)
-        and np.array_equal(a.truth_category, b.truth_category)
-        and np.array_equal(a.truth_counts, b.truth_counts)
+        a.matches.images == b.matches.images
+        and np.array_equal(a.matches.truth_image, b.matches.truth_image)
+        and np.array_equal(a.matches.truth_category, b.matches.truth_category)
+        and np.array_equal(a.matches.truth_counts, b.matches.truth_counts)
     )
     if not same:
         raise InvalidInput("the two were not measured on the same labels")
-    if samples < 1 or not 0 < level < 1 or not a.truth_counts[0].any():
-        raise InvalidInput("a bootstrap needs objects, a draw and a level between 0 and 1")
-    lines = curves(a), curves(b)
-    chance = np.random.default_rng(seed)
-    drawn: list[float] = []
-    for done in range(1, samples + 1):
-        weights = _draw(chance, a)
-        first, second = (_ap(line, weights) for line in lines)
-        drawn.append(second - first)
-        if on_progress is not None:
-            on_progress(done, samples)
-    ends = np.percentile(drawn, [50 * (1 - level), 50 * (1 + level)])
-    once = np.ones(a.images)
-    first, second = (_ap(line, once) for line in lines)
+    if (a.seed, len(a.drawn)) != (b.seed, len(b.drawn)):
+        raise InvalidInput("the two were not given the same draws")
+    if not 0 < level < 1:
+        raise InvalidInput("a bootstrap needs a level between 0 and 1")
+    ends = np.percentile(b.drawn - a.drawn, [50 * (1 - level), 50 * (1 + level)])
     return Difference(
-        a=first,
-        b=second,
-        difference=second - first,
+        a=a.ap,
+        b=b.ap,
+        difference=b.ap - a.ap,
         low=float(ends[0]),
         high=float(ends[1]),
         level=level,
-        images=a.images,
-        samples=samples,
-        seed=seed,
+        images=a.matches.images,
+        samples=len(a.drawn),
+        seed=a.seed,
     )
 
 

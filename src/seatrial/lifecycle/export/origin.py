@@ -118,29 +118,10 @@ def _of_graph(artifact: Artifact, options: Options, threads: int) -> Origin:
             hint="export the checkpoint that it was made from, with --dynamic-batch",
         )
     graph = onnx_graph.load(artifact.file("onnx"))
-    check_weights(graph, manifest.name)
+    onnx_graph.check_weights(graph, manifest.name)
     name = "onnxruntime" if importlib.util.find_spec("onnxruntime") else "openvino"
     engine = open_engine(artifact, name, EngineConfig(threads=threads))
     return Origin(manifest, graph, engine)
-
-
-def check_weights(graph: Any, name: str) -> None:
-    """See that a graph's weights are numbers.
-
-    Raises:
-        InvalidArtifact: Naming the first that is not.
-    """
-    onnx = require("onnx", extra="onnxruntime", purpose="reading ONNX files")
-    for tensor in graph.graph.initializer:
-        if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
-            continue
-        values = onnx.numpy_helper.to_array(tensor)
-        # An infinite constant may be meant, for example as a mask; no number never is.
-        if (values != values).any():
-            raise InvalidArtifact(
-                f"{name} holds weights that are no numbers (NaN), in {tensor.name}",
-                hint="the training that wrote it diverged, or the file is damaged",
-            )
 
 
 def describe(graph: Any, manifest: Manifest) -> None:
