@@ -314,17 +314,26 @@ def shared_photos() -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def transformers() -> Any:
-    """The package, with torch behind it; skips where one of them is not installed."""
-    pytest.importorskip("torch", reason="PyTorch is not installed")
+def torch() -> Any:
+    """The package, on one thread: its threads wait for each other, which a busy machine makes long.
+
+    Skips where it is not installed.
+    """
+    package = pytest.importorskip("torch", reason="seatrial[torch] is not installed")
+    package.set_num_threads(1)
+    return package
+
+
+@pytest.fixture(scope="session")
+def transformers(torch: Any) -> Any:
+    """The package; skips where it or torch is not installed."""
     torchvision_operators.provide()
     return pytest.importorskip("transformers", reason="seatrial[transformers] is not installed")
 
 
 @pytest.fixture(scope="session")
-def ultralytics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The package, which asks no host for anything; skips where it is not installed."""
-    pytest.importorskip("torch", reason="PyTorch is not installed")
+def ultralytics(torch: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The package, which asks no host for anything; skips where it or torch is not installed."""
     torchvision_operators.provide()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("YOLO_OFFLINE", "true")

@@ -36,11 +36,13 @@ def reference_letterbox(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarr
 def reference_scale_boxes(
     size_hw: tuple[int, int], boxes: np.ndarray, source_hw: tuple[int, int]
 ) -> np.ndarray:
-    """Ultralytics 8.3 ``utils/ops.py`` scale_boxes and clip_boxes."""
+    """Ultralytics 8.4 ``utils/ops.py`` scale_boxes and clip_boxes."""
     gain = min(size_hw[0] / source_hw[0], size_hw[1] / source_hw[1])
-    pad_x = round((size_hw[1] - round(source_hw[1] * gain)) / 2 - 0.1)
-    pad_y = round((size_hw[0] - round(source_hw[0] * gain)) / 2 - 0.1)
-    boxes = (boxes - [pad_x, pad_y, pad_x, pad_y]) / gain
+    new_h, new_w = (max(round(side * gain), 1) for side in source_hw)
+    pad_x = round((size_hw[1] - new_w) / 2 - 0.1)
+    pad_y = round((size_hw[0] - new_h) / 2 - 0.1)
+    gains = np.array([new_w / source_hw[1], new_h / source_hw[0]] * 2)
+    boxes = (boxes - [pad_x, pad_y, pad_x, pad_y]) / gains
     return np.clip(boxes, 0, [source_hw[1], source_hw[0]] * 2)
 
 
@@ -75,9 +77,6 @@ def test_letterbox_is_ultralytics_letterbox(
 def test_boxes_go_back_as_ultralytics_scale_boxes(
     source_hw: tuple[int, int], size_hw: tuple[int, int], boxes: list[tuple[float, ...]]
 ) -> None:
-    gain = min(size_hw[0] / source_hw[0], size_hw[1] / source_hw[1])
-    if round(min(source_hw) * gain) < 1:
-        return
     _, canvas = letterbox(np.zeros((*source_hw, 3), np.uint8), size_hw)
     xyxy = np.array(boxes, np.float32)
     got = canvas.to_source(xyxy)

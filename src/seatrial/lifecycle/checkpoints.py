@@ -185,6 +185,9 @@ def plain_name(text: str) -> str:
 def load_ultralytics(path: Path) -> Any:
     """``ultralytics.YOLO`` of a checkpoint, which is a pickle.
 
+    A network that has a head without NMS beside the other one (YOLO26) answers by it: which of
+    them Ultralytics takes by itself depends on its version.
+
     Raises:
         InvalidArtifact: It does not load, detects no objects, or holds weights that are no numbers.
         MissingExtra: Ultralytics is not installed.
@@ -204,6 +207,9 @@ def load_ultralytics(path: Path) -> Any:
         ) from error
     if model.task != "detect":
         raise InvalidArtifact(f"{path.name} is a model for task {model.task!r}, not 'detect'")
+    head = network.model[-1]
+    if getattr(head, "one2one_cv2", None) is not None:
+        head.end2end = True
     wrong = [name for name, weight in network.state_dict().items() if not weight.isfinite().all()]
     if wrong:
         raise InvalidArtifact(

@@ -98,7 +98,8 @@ def letterbox(
 ) -> tuple[NDArray[np.uint8], Canvas]:
     """Fit a picture into the canvas, keeping its aspect ratio; centred, padded with grey.
 
-    Rounds as Ultralytics' ``LetterBox`` (``auto=False``) and ``scale_boxes`` do, to the pixel.
+    Rounds as Ultralytics' ``LetterBox`` (``auto=False``) and ``scale_boxes`` (from 8.4 on) do:
+    boxes are mapped back by what each side really became, not by what it became before rounding.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -125,7 +126,8 @@ def letterbox(
         inner[:] = image
     else:
         inner[:] = cv2.resize(image, (inner_w, inner_h), interpolation=cv2.INTER_LINEAR)
-    return canvas, Canvas((source_h, source_w), size_hw, (gain, gain), (left, top))
+    scale_xy = (inner_w / source_w, inner_h / source_h)
+    return canvas, Canvas((source_h, source_w), size_hw, scale_xy, (left, top))
 
 
 def stretch(
