@@ -150,7 +150,11 @@ def split(
         seen = fingerprints([image.path for image in whole.images], on_progress)
     names = group_names(whole, plan.group, plan.block)
     pictures = [seen.get(image.path) for image in whole.images]
-    groups = grouped(names, [p if p is None or not p.error else None for p in pictures])
+    groups = grouped(
+        names,
+        [p if p is None or not p.error else None for p in pictures],
+        group_names(whole, plan.group) if plan.block else None,
+    )
     chosen = assign(whole, groups, plan.splits(), plan.seed)
     everything = np.ones(len(whole.truth), np.bool_)
     sets = {

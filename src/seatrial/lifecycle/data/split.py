@@ -24,7 +24,7 @@ SERIAL_NAMES = frozenset(
     {"", "dsc", "dscf", "dscn", "image", "img", "p", "photo", "pic", "picture", "pxl", "scan"}
 )
 _FRAME = re.compile(r"^(?P<clip>.*?)[-_ .]*(?P<frame>frame)?[-_ .]*(?P<number>\d+)$", re.IGNORECASE)
-SWAPS = 2000
+SWAPS = 2000  # tried, and four more for each group
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +104,17 @@ def _natural(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def grouped(names: Sequence[str], pictures: Sequence[Fingerprint | None]) -> Groups:
+def grouped(
+    names: Sequence[str],
+    pictures: Sequence[Fingerprint | None],
+    clips: Sequence[str] | None = None,
+) -> Groups:
     """Groups of equal names, joined where a picture of one is nearly the same as one of another.
 
     Args:
         names: From `group_names`.
         pictures: What was seen of each; None to tell by name alone.
+        clips: Runs of one clip stay apart, however alike they are: names without the run.
     """
     parent = list(range(len(names)))
 
@@ -124,7 +129,9 @@ def grouped(names: Sequence[str], pictures: Sequence[Fingerprint | None]) -> Gro
         parent[root(index)] = root(first.setdefault(name, index))
     seen = [(index, picture) for index, picture in enumerate(pictures) if picture is not None]
     for one, other in _alike([picture for _, picture in seen]):
-        parent[root(seen[one][0])] = root(seen[other][0])
+        a, b = seen[one][0], seen[other][0]
+        if clips is None or clips[a] != clips[b]:
+            parent[root(a)] = root(b)
     roots = [root(index) for index in range(len(names))]
     numbers = {own: number for number, own in enumerate(dict.fromkeys(roots))}
     return Groups(
@@ -183,6 +190,7 @@ def assign(
     amounts = _amounts(labelled, groups)
     wanted = np.array(list(fractions.values()))[:, None] * amounts.sum(0)  # (splits, classes + 1)
     weight = 1 / np.maximum(amounts.sum(0), 1)
+    weight[-1] *= len(labelled.categories) ** 0.5  # the number of pictures, against all classes
     draw = np.random.default_rng(seed)
     rarest = (amounts * weight).sum(1)
     order = np.lexsort((draw.permutation(count), -rarest))
@@ -237,7 +245,7 @@ def _improve(
 
     best = distance(have)
     numbers = np.bincount(chosen, minlength=len(have))
-    for _ in range(SWAPS):
+    for _ in range(SWAPS + 4 * len(chosen)):
         one, other = draw.integers(len(chosen), size=2).tolist()
         split = int(draw.integers(len(have)))
         source, target = int(chosen[one]), int(chosen[other])
