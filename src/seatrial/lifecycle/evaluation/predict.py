@@ -29,10 +29,17 @@ Progress = Callable[[int, int], None]
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What was answered for one picture: its upright size, and the boxes."""
+    """What was answered for one picture.
+
+    Attributes:
+        image: Its upright size.
+        detections: The boxes.
+        timing_ms: Stage -> milliseconds, where it was computed.
+    """
 
     image: ImageSize
     detections: list[Box]
+    timing_ms: dict[str, float] = {}
 
 
 class Subject(Protocol):
@@ -81,7 +88,8 @@ class InProcess:
         """See `Subject.detect`."""
         result = self._detector.detect(data, rules)
         height, width = result.image.shape[:2]
-        return Seen(ImageSize(width, height), boxes(result.detections, self.labels))
+        size = ImageSize(width, height)
+        return Seen(size, boxes(result.detections, self.labels), result.stages_ms)
 
 
 def predict(

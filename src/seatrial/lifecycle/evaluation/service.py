@@ -39,6 +39,7 @@ class _Model(msgspec.Struct):
 class _Problem(msgspec.Struct):
     message: str
     code: str = ""
+    hint: str = ""
 
 
 class _Failure(msgspec.Struct):
@@ -129,12 +130,14 @@ class Service:
 
     def _refusal(self, status: int, body: bytes) -> InvalidInput | ServiceFailed:
         try:
-            message = msgspec.json.decode(body, type=_Failure).error.message
+            problem = msgspec.json.decode(body, type=_Failure).error
         except (msgspec.DecodeError, UnicodeDecodeError):
-            message = body[:200].decode("utf-8", "replace").strip()
+            problem = _Problem(body[:200].decode("utf-8", "replace").strip())
         if status in PICTURE_REFUSED:
-            return InvalidInput(message)
-        return ServiceFailed(f"{self._url}/detect answers {status}: {message}")
+            return InvalidInput(problem.message, hint=problem.hint)
+        return ServiceFailed(
+            f"{self._url}/detect answers {status}: {problem.message}", hint=problem.hint
+        )
 
     def _exchange(
         self, method: str, target: str, body: bytes

@@ -1,0 +1,92 @@
+"""What a page shows, as files for programs: JSON, COCO, and a YOLO folder in a ZIP."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from seatrial.demo.workbench import View
+from seatrial.lifecycle.data import coco, yolo
+from seatrial.lifecycle.data.labelled import Category, LabelledImage, LabelledSet, Truth
+
+YOLO_SPLIT = "train"
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the first that ZIP knows: equal detections make equal files
+
+
+def as_json(view: View) -> tuple[str, bytes]:
+    """Boxes as the service's JSON has them, a row of pictures, with what they were made with.
+
+    Returns:
+        A name for the file, and its bytes; of the others too.
+    """
+    document = {
+        "file": view.media.name,
+        "sha256": view.media.digest,
+        "rate_hz": view.media.rate_hz,
+        "model": view.model.facts,
+        "shown": view.choice,
+        "pictures": [
+            {"name": frame.name, **msgspec.to_builtins(seen)}
+            for frame, seen in zip(view.media.frames, view.seen, strict=True)
+        ],
+    }
+    data = msgspec.json.format(msgspec.json.encode(document), indent=2)
+    return f"{view.media.stem}.json", data + b"\n"
+
+
+def as_coco(view: View) -> tuple[str, bytes]:
+    """A COCO annotation file; each annotation has its ``score``, as COCO's results have it."""
+    facts = {key: view.model.facts[key] for key in ("name", "digest")}
+    labels = coco.encode(_labelled(view), {"description": "detections, not checked", **facts})
+    document = msgspec.json.decode(labels)
+    boxes = [box for seen in view.seen for box in seen.detections]
+    for annotation, box in zip(document["annotations"], boxes, strict=True):
+        annotation["score"] = box.confidence
+    return f"{view.media.stem}-coco.json", msgspec.json.encode(document) + b"\n"
+
+
+def as_yolo(view: View) -> tuple[str, bytes]:
+    """A YOLO folder with the pictures in it, to correct and to train with."""
+    labelled = _labelled(view)
+    files: dict[str, bytes] = {
+        "data.yaml": yolo.config_text(labelled.categories, [YOLO_SPLIT]).encode()
+    }
+    for frame, text in zip(view.media.frames, yolo.label_texts(labelled), strict=True):
+        files[f"images/{YOLO_SPLIT}/{frame.name}"] = frame.data
+        files[f"labels/{YOLO_SPLIT}/{Path(frame.name).stem}.txt"] = text.encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # pictures are dense already
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), data)
+    return f"{view.media.stem}-yolo.zip", buffer.getvalue()
+
+
+EXPORTS = {"JSON": as_json, "COCO": as_coco, "YOLO": as_yolo}
+
+
+def _labelled(view: View) -> LabelledSet:
+    """Detections as if they were labels."""
+    rows = [(index, box) for index, seen in enumerate(view.seen) for box in seen.detections]
+    xyxy = np.array([box.box for _, box in rows], np.float64).reshape(-1, 4)
+    xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+    return LabelledSet(
+        source=view.media.name,
+        images=tuple(
+            LabelledImage(number, frame.name, Path(frame.name), seen.image.width, seen.image.height)
+            for number, (frame, seen) in enumerate(
+                zip(view.media.frames, view.seen, strict=True), 1
+            )
+        ),
+        categories=tuple(Category(number, name) for number, name in enumerate(view.model.labels)),
+        truth=Truth(
+            image=np.array([index for index, _ in rows], np.int64),
+            category=np.array([box.class_id for _, box in rows], np.int64),
+            xywh=xywh,
+            area=xywh[:, 2] * xywh[:, 3],
+            crowd=np.zeros(len(rows), np.bool_),
+        ),
+    )
