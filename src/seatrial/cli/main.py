@@ -21,6 +21,7 @@ COMMANDS = {
     "data": ("data:app", "Lay out pictures and datasets."),
     "export": ("export:export", "Make another format or precision of a model, and prove it."),
     "detect": ("detect:detect", "Find objects in a picture."),
+    "demo": ("demo:demo", "Show a detector at work in a web page."),
     "serve": ("serve:serve", "Serve a detector over HTTP."),
     "bench": ("bench:bench", "Measure a service, and explain the result."),
     "compress": ("compress:app", "Quantise a model, and prove that it stays right."),

@@ -109,10 +109,18 @@ class Models:
     Args:
         shown: Open; closed with the rest.
         rivals: Name -> opens it. Opened when it is asked for, and kept.
+        first_rival: The one to begin with; None for none.
     """
 
-    def __init__(self, shown: Model, rivals: Mapping[str, Callable[[], Model]]) -> None:
+    def __init__(
+        self,
+        shown: Model,
+        rivals: Mapping[str, Callable[[], Model]],
+        *,
+        first_rival: str | None = None,
+    ) -> None:
         self.shown = shown
+        self.first_rival = first_rival
         self._rivals = dict(rivals)
         self._open: dict[str, Model] = {}
         self._lock = threading.Lock()

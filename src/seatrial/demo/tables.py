@@ -10,16 +10,17 @@ from seatrial.demo.workbench import FLOOR, View
 from seatrial.errors import SeatrialError
 
 MOST_ROWS = 100
+# Each front end has rules for tables of its own, some of them strong.
 STYLE = """
 <style>
-.seatrial { overflow-x: auto; }
-.seatrial table { border-collapse: collapse; width: 100%; margin: 0; font-size: 0.875rem; }
-.seatrial th, .seatrial td {
-  padding: 0.2rem 0.6rem; text-align: right; border: 0; border-bottom: 1px solid #8884;
-  font-variant-numeric: tabular-nums; white-space: nowrap;
+.seatrial { overflow-x: auto; margin: 0.5rem 0; }
+.seatrial table.seatrial-rows { border-collapse: collapse; width: 100%; margin: 0; border: 0; }
+.seatrial table.seatrial-rows tr { border: 0; background: none; }
+.seatrial table.seatrial-rows :is(th, td) {
+  padding: 0.2rem 0.5rem; text-align: right; white-space: nowrap; font-size: 0.875rem;
+  border: 0; border-bottom: 1px solid #8884; font-variant-numeric: tabular-nums;
 }
-.seatrial th:first-child, .seatrial td:first-child { text-align: left; }
-.seatrial p { margin: 0.3rem 0; }
+.seatrial table.seatrial-rows :is(th, td):first-child { text-align: left; }
 </style>
 """
 
@@ -104,6 +105,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], after: str = "") 
     titles = "".join(f"<th>{escape(title)}</th>" for title in head)
     body = cells or f'<tr><td colspan="{len(head)}">nothing</td></tr>'
     return (
-        f'{STYLE}<div class="seatrial"><table><thead><tr>{titles}</tr></thead>'
+        f'{STYLE}<div class="seatrial"><table class="seatrial-rows"><thead><tr>{titles}</tr></thead>'
         f"<tbody>{body}</tbody></table>{after}</div>"
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seatrial.contract import Detection
@@ -137,8 +136,3 @@ class Workbench:
 def _shown(seen: Seen, choice: Choice) -> Seen:
     boxes = [box for box in seen.detections if choice.shows(box)]
     return Seen(seen.image, boxes, seen.timing_ms)
-
-
-def all_labels(models: Sequence[Model]) -> list[str]:
-    """Labels of all models, each once, in the order in which they come."""
-    return list(dict.fromkeys(label for model in models for label in model.labels))
