@@ -12,8 +12,8 @@ from seatrial.demo.media import CLIPS, MAX_BYTES, PICTURES, preview
 from seatrial.errors import InvalidInput, SeatrialError
 from seatrial.request.preprocess import resize
 
-MOST = 12
-THUMBNAIL_PX = 160
+MOST = 8
+THUMBNAIL_WH = (160, 120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,11 @@ def _example(path: Path) -> Example | None:
         image = preview(path.name, path.read_bytes())
     except (OSError, SeatrialError):  # one bad file does not keep the page from opening
         return None
+    # The middle of the picture, in one shape: rows of thumbnails line up.
     height, width = image.shape[:2]
-    gain = min(1.0, THUMBNAIL_PX / min(height, width))
-    small = resize(
-        image, (max(1, round(height * gain)), max(1, round(width * gain))), antialias=True
-    )
+    inner_w = min(width, max(1, round(height * THUMBNAIL_WH[0] / THUMBNAIL_WH[1])))
+    inner_h = min(height, max(1, round(width * THUMBNAIL_WH[1] / THUMBNAIL_WH[0])))
+    top, left = (height - inner_h) // 2, (width - inner_w) // 2
+    middle = np.ascontiguousarray(image[top : top + inner_h, left : left + inner_w])
+    small = resize(middle, THUMBNAIL_WH[::-1], antialias=True)
     return Example(path, bytes(simplejpeg.encode_jpeg(small, quality=85)))

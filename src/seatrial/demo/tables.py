@@ -17,9 +17,10 @@ STYLE = """
 .seatrial table.seatrial-rows { border-collapse: collapse; width: 100%; margin: 0; border: 0; }
 .seatrial table.seatrial-rows tr { border: 0; background: none; }
 .seatrial table.seatrial-rows :is(th, td) {
-  padding: 0.2rem 0.5rem; text-align: right; white-space: nowrap; font-size: 0.875rem;
-  border: 0; border-bottom: 1px solid #8884; font-variant-numeric: tabular-nums;
+  padding: 0.2rem 0.3rem; text-align: right; white-space: nowrap; font-size: 0.875rem;
+  font-weight: 400; border: 0; border-bottom: 1px solid #8884; font-variant-numeric: tabular-nums;
 }
+.seatrial table.seatrial-rows th { font-weight: 600; }
 .seatrial table.seatrial-rows :is(th, td):first-child { text-align: left; }
 </style>
 """
@@ -105,6 +106,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], after: str = "") 
     titles = "".join(f"<th>{escape(title)}</th>" for title in head)
     body = cells or f'<tr><td colspan="{len(head)}">nothing</td></tr>'
     return (
-        f'{STYLE}<div class="seatrial"><table class="seatrial-rows"><thead><tr>{titles}</tr></thead>'
-        f"<tbody>{body}</tbody></table>{after}</div>"
+        f'{STYLE}<div class="seatrial"><table class="seatrial-rows">'
+        f"<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>{after}</div>"
     )
