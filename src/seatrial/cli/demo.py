@@ -118,6 +118,8 @@ def _open_models(
     shown = opener()
     names = dict.fromkeys([*([compare] if compare else []), *store().names()])
     names.pop(shown.name, None)
+    if "url" not in shown.facts:
+        names.pop(shown.facts["name"], None)
     rivals = {name: partial(_open, name, replace(options, model=name).resolve()) for name in names}
     models = Models(shown, rivals, first_rival=compare)
     if compare is not None:

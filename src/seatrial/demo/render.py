@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +46,15 @@ def as_detections(boxes: Sequence[Box]) -> Detections:
 
 
 def _clip(view: View, rate_hz: float) -> bytes:
+    # A file, not memory: FFmpeg reads it again to put the index in front.
+    with tempfile.NamedTemporaryFile(prefix="seatrial-", suffix=".mp4") as file:
+        _write_clip(view, rate_hz, file.name)
+        return Path(file.name).read_bytes()
+
+
+def _write_clip(view: View, rate_hz: float, path: str) -> None:
     av = require("av", extra="demo", purpose="writing videos")
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4", options=CONTAINER_OPTIONS) as container:
+    with av.open(path, "w", format="mp4", options=CONTAINER_OPTIONS) as container:
         rate = Fraction(rate_hz).limit_denominator(1000)
         stream = container.add_stream(CODEC, rate=rate, options=CODEC_OPTIONS)
         stream.pix_fmt = "yuv420p"  # what every browser plays
@@ -58,7 +65,6 @@ def _clip(view: View, rate_hz: float) -> bytes:
                 stream.height, stream.width = image.shape[:2]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
-    return file.getvalue()
 
 
 def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

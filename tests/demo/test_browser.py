@@ -1,0 +1,289 @@
+"""Both pages in a real browser that can reach nothing but this machine."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from seatrial.artifact import Artifact
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+PATIENCE_MS = 30_000
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    # No name is found: what a page asks another host for fails, and is seen to be asked for.
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+)
+WIDE = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+
+class GradioPage:
+    """How a person works Gradio's widgets."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+
+    def slide(self, label: str, value: float) -> None:
+        self.page.get_by_label(f"range slider for {label}").fill(str(value))
+
+    def choose(self, label: str, option: str) -> None:
+        self.page.get_by_label(label, exact=True).click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
+    def photograph(self) -> None:
+        self.page.get_by_role("tab", name="Webcam").click()
+        self.page.get_by_text("Click to Access Webcam").click()
+        self.page.get_by_role("button", name="capture photo").click()
+
+    def click_example(self, number: int) -> None:
+        self.page.get_by_label(f"Thumbnail {number + 1} of").click()
+
+    def settings(self) -> None:
+        """They are in sight."""
+
+
+class StreamlitPage(GradioPage):
+    """How a person works Streamlit's widgets."""
+
+    def slide(self, label: str, value: float) -> None:
+        self.page.get_by_role("slider", name=label).fill(str(value))
+
+    def photograph(self) -> None:
+        self.page.get_by_text("Webcam", exact=True).click()
+        self.page.get_by_role("button", name="Take Photo").click()
+
+    def click_example(self, number: int) -> None:
+        self.page.get_by_role("button", name="Show").nth(number).click()
+
+
+PAGES = {"gradio": GradioPage, "streamlit": StreamlitPage}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def examples(
+    tmp_path_factory: pytest.TempPathFactory, pale: Any, picture: Any, encode: Any, clip: Any
+) -> Path:
+    folder = tmp_path_factory.mktemp("examples")
+    (folder / "a-pale.png").write_bytes(encode(pale(), "PNG"))
+    (folder / "b-green.jpg").write_bytes(encode(picture({(1, 1): "green"})))
+    (folder / "c-walk.mp4").write_bytes(clip([picture({(2, n): "red"}) for n in range(5)]))
+    return folder
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def front_end(request: pytest.FixtureRequest, browser: Any) -> str:
+    pytest.importorskip(request.param, reason=f"{request.param} is not installed")
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def demo(
+    front_end: str,
+    start_demo: Callable[..., Any],
+    tiny_artifact: Artifact,
+    other_artifact: Artifact,
+    examples: Path,
+) -> Iterator[Any]:
+    options = ("--engine", "onnxruntime", "--examples", str(examples))
+    model = str(tiny_artifact.path)
+    with start_demo(front_end, "--model", model, *options, stored=[other_artifact]) as running:
+        yield running
+
+
+@pytest.fixture
+def visit(browser: Any, front_end: str, demo: Any) -> Iterator[Callable[..., Any]]:
+    """Opens the page; in the end, nothing may have been asked of another host."""
+    asked: list[str] = []
+    contexts = []
+
+    def open_page(viewport: dict[str, int] = WIDE, url: str = demo.url) -> Any:
+        context = browser.new_context(viewport=viewport, permissions=["camera"])
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("websocket", lambda socket: asked.append(socket.url))
+        page.goto(url)
+        page.get_by_text("Give a picture or a short video").wait_for()
+        return PAGES[front_end](page)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert len(asked) > 10
+    elsewhere = {
+        url for url in asked
+        if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).hostname != "127.0.0.1"
+    }  # fmt: skip
+    assert elsewhere == set()
+
+
+def give(page: Any, path: Path) -> None:
+    page.locator("input[type=file]").first.set_input_files(path)
+
+
+def rows(page: Any, table: int = 0) -> list[list[str]]:
+    """Text of a table's rows, without its head."""
+    found = page.locator(".seatrial-rows").nth(table).locator("tbody tr")
+    return [re.split(r"\t|\n", text) for text in found.all_inner_texts()]
+
+
+def pictures(page: Any, width: int) -> int:
+    """Pictures of a width, in their own pixels, that are in sight."""
+    count: int = page.evaluate(
+        """width => [...document.images].filter(
+            image => image.complete && image.naturalWidth == width && image.checkVisibility()
+        ).length""",
+        width,
+    )
+    return count
+
+
+def download(page: Any, name: str) -> tuple[str, bytes]:
+    with page.expect_download() as caught:
+        page.get_by_text(f"↓ {name}").first.click()
+    return caught.value.suggested_filename, Path(caught.value.path()).read_bytes()
+
+
+def test_upload_settings_and_downloads(visit: Callable[..., Any], examples: Path) -> None:
+    person = visit()
+    page = person.page
+    give(page, examples / "a-pale.png")
+    page.get_by_text("3 objects in a-pale.png (128 x 128).").wait_for()
+    assert [row[:2] for row in rows(page)] == [["red", "1.00"], ["red", "0.60"], ["blue", "0.40"]]
+    assert [row[0] for row in rows(page, 1)][-2:] == ["postprocess", "total"]
+    sync_api.expect(page.locator("img").nth(0)).to_be_visible()
+    assert pictures(page, 128) == 1
+
+    person.slide("Confidence", 0.5)
+    page.get_by_text("2 objects in a-pale.png").wait_for()
+    person.slide("IoU", 0.2)
+    page.get_by_text("1 object in a-pale.png").wait_for()
+    assert [row[:2] for row in rows(page)] == [["red", "1.00"]]
+    person.slide("Confidence", 0.25)
+    page.get_by_text("2 objects in a-pale.png").wait_for()
+    person.choose("Classes", "blue")
+    page.get_by_text("1 object in a-pale.png").wait_for()
+    assert [row[:2] for row in rows(page)] == [["blue", "0.40"]]
+
+    name, data = download(page, "Picture")
+    assert (name, data[:3]) == ("a-pale-boxes.jpg", b"\xff\xd8\xff")
+    name, data = download(page, "JSON")
+    assert name == "a-pale.json"
+    assert json.loads(data)["shown"] == {"confidence": 0.25, "iou": 0.2, "classes": ["blue"]}
+    name, data = download(page, "COCO")
+    assert [round(a["score"], 1) for a in json.loads(data)["annotations"]] == [0.4]
+    name, data = download(page, "YOLO")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.read("labels/train/a-pale.txt").startswith(b"2 ")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("notes.txt", b"these are not pixels", "notes.txt is neither a picture nor a video"),
+        ("half.jpg", None, "damaged or cut off"),
+        ("half.mp4", b"\0\0\0\x18ftypisom" + b"\0" * 80, "the video half cannot be read"),
+    ],
+)
+def test_a_bad_file_gives_a_readable_message_and_the_next_is_shown(
+    visit: Callable[..., Any],
+    examples: Path,
+    tmp_path: Path,
+    photo: bytes,
+    name: str,
+    data: bytes | None,
+    said: str,
+) -> None:
+    page = visit().page
+    (tmp_path / name).write_bytes(photo[:-60] if data is None else data)
+    give(page, tmp_path / name)
+    page.get_by_text(said).wait_for()
+    assert page.get_by_text("Traceback").count() == 0
+
+
+def test_at_the_width_of_a_phone(visit: Callable[..., Any], examples: Path) -> None:
+    page = visit(PHONE).page
+    give(page, examples / "a-pale.png")
+    page.get_by_text("3 objects in a-pale.png").wait_for()
+    page.get_by_text("postprocess").wait_for()
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= PHONE["width"]
+    for button in ("Picture", "JSON", "COCO", "YOLO"):
+        box = page.get_by_text(f"↓ {button}").bounding_box()
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]
+
+
+def test_a_picture_from_the_webcam(visit: Callable[..., Any]) -> None:
+    person = visit()
+    person.photograph()
+    person.page.get_by_text(re.compile(r"objects? in \S+ \(\d+ x \d+\)")).wait_for()
+
+
+def test_a_video_plays_with_its_boxes(visit: Callable[..., Any], examples: Path) -> None:
+    page = visit().page
+    give(page, examples / "c-walk.mp4")
+    page.get_by_text("5 objects in 5 frames of c-walk.mp4").wait_for()
+    assert rows(page)[0][:2] == ["red", "5 of 5"]
+    played = """() => [...document.querySelectorAll("video")].some(
+        video => video.checkVisibility() && video.videoWidth == 128 && video.readyState >= 2)"""
+    page.wait_for_function(played)
+    name, data = download(page, "Picture")
+    assert (name, data[4:8]) == ("c-walk-boxes.mp4", b"ftyp")
+
+
+def test_an_example_and_another_model_beside_it(visit: Callable[..., Any]) -> None:
+    person = visit()
+    person.click_example(0)
+    person.page.get_by_text("3 objects in a-pale.png").wait_for()
+    person.choose("Compare with", "other")
+    person.page.get_by_text(
+        "Both see 1 object, with a mean IoU of 1.00; 2 only", exact=False
+    ).wait_for()
+    person.page.get_by_text("other (onnxruntime").wait_for()
+    person.page.locator(".seatrial-rows").nth(3).wait_for()  # boxes and stages of both
+    assert pictures(person.page, 128) == 2
+    assert {row[0] for row in rows(person.page, 2)} == {"crimson", "blue"}
+
+
+def test_the_process_called_nobody_either(demo: Any, visit: Callable[..., Any]) -> None:
+    visit()
+    assert demo.contacted.read_text() == ""
+
+
+def test_a_running_service_is_shown_as_well(
+    visit: Callable[..., Any], front_end: str, start_demo: Callable[..., Any], service: Any,
+    tiny_artifact: Artifact, examples: Path,
+) -> None:  # fmt: skip
+    beside = ("--compare", str(tiny_artifact.path))
+    with start_demo(front_end, "--url", service.url, *beside) as running:
+        page = visit(url=running.url).page
+        give(page, examples / "a-pale.png")
+        page.get_by_text("3 objects in a-pale.png").wait_for()
+        page.get_by_text("Both see 3 objects").wait_for()
+        page.get_by_text(f"tiny at {service.url}").wait_for()
+        assert "receive" in [row[0] for row in rows(page, 1)]
+        assert running.contacted.read_text() == ""

@@ -1,0 +1,143 @@
+"""Files of detections, read back by what reads such files."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import simplejpeg
+
+from seatrial.demo.exports import EXPORTS, as_coco, as_json, as_yolo
+from seatrial.demo.media import open_media
+from seatrial.demo.render import annotated
+from seatrial.demo.workbench import Choice, View, Workbench
+from seatrial.lifecycle.data import coco, yolo
+
+CONFIDENCE = 0.5  # of three boxes, the two red ones
+
+
+@pytest.fixture
+def view(workbench: Workbench, pale: Callable[..., Any], encode: Callable[..., bytes]) -> View:
+    media = open_media("some cells.png", encode(pale(), "PNG"))
+    return workbench.view(media, Choice(CONFIDENCE))
+
+
+@pytest.fixture
+def clip_view(
+    workbench: Workbench, clip: Callable[..., bytes], picture: Callable[..., Any]
+) -> View:
+    media = open_media("walk.mp4", clip([picture({(2, n): "red"}) for n in range(3)]))
+    return workbench.view(media, Choice())
+
+
+def xywh(view: View) -> list[list[float]]:
+    boxes = [box.box for seen in view.seen for box in seen.detections]
+    return [[left, top, right - left, bottom - top] for left, top, right, bottom in boxes]
+
+
+def test_json_says_what_was_found_by_whom_and_how(view: View) -> None:
+    name, data = as_json(view)
+    document = json.loads(data)
+    assert name == "some cells.json"
+    assert document["file"] == "some cells.png"
+    assert document["model"]["digest"] == view.model.facts["digest"]
+    assert document["shown"] == {"confidence": CONFIDENCE, "iou": 0.7, "classes": []}
+    (picture,) = document["pictures"]
+    assert picture["image"] == {"width": 128, "height": 128}
+    assert [box["label"] for box in picture["detections"]] == ["red", "red"]
+    assert picture["detections"][0]["box"] == list(view.seen[0].detections[0].box)
+    assert picture["timing_ms"]["infer"] > 0
+
+
+def test_coco_is_read_back_as_it_was_shown(view: View, tmp_path: Path) -> None:
+    name, data = as_coco(view)
+    assert name == "some cells-coco.json"
+    (tmp_path / "instances.json").write_bytes(data)
+    labelled = coco.read(tmp_path, None, "val")
+    assert [image.name for image in labelled.images] == ["some cells.png"]
+    assert [category.name for category in labelled.categories] == ["red", "green", "blue"]
+    np.testing.assert_allclose(labelled.truth.xywh, xywh(view))
+    scores = [annotation["score"] for annotation in json.loads(data)["annotations"]]
+    assert scores == [box.confidence for box in view.seen[0].detections]
+
+
+def test_a_yolo_archive_is_a_dataset_with_its_pictures(view: View, tmp_path: Path) -> None:
+    name, data = as_yolo(view)
+    assert name == "some cells-yolo.zip"
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        archive.extractall(tmp_path)
+    labelled = yolo.read(tmp_path, None, "train")
+    assert labelled.images[0].path.read_bytes() == view.media.frames[0].data
+    np.testing.assert_allclose(labelled.truth.xywh, xywh(view), atol=1e-6)
+    assert as_yolo(view)[1] == data
+
+
+def test_frames_of_a_video_are_pictures_of_a_dataset(clip_view: View, tmp_path: Path) -> None:
+    document = json.loads(as_coco(clip_view)[1])
+    assert [image["file_name"] for image in document["images"]] == [
+        f"walk-00000{n}.jpg" for n in range(3)
+    ]
+    assert [a["image_id"] for a in document["annotations"]] == [1, 2, 3]
+    with zipfile.ZipFile(io.BytesIO(as_yolo(clip_view)[1])) as archive:
+        archive.extractall(tmp_path)
+    assert len(yolo.read(tmp_path, None, "train").images) == 3
+    assert json.loads(as_json(clip_view)[1])["rate_hz"] == pytest.approx(10)
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_nothing_found_is_a_file_too(
+    workbench: Workbench, encode: Callable[..., bytes], picture: Callable[..., Any], kind: str
+) -> None:
+    view = workbench.view(open_media("grey.jpg", encode(picture({}))), Choice())
+    name, data = EXPORTS[kind](view)
+    assert name.startswith("grey")
+    if kind == "YOLO":
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            assert archive.read("labels/train/grey.txt") == b""
+    elif kind == "COCO":
+        assert json.loads(data)["annotations"] == []
+    else:
+        assert json.loads(data)["pictures"][0]["detections"] == []
+
+
+def test_the_picture_has_its_boxes_drawn(view: View) -> None:
+    name, data = annotated(view)
+    assert name == "some cells-boxes.jpg"
+    drawn = simplejpeg.decode_jpeg(data).astype(int)
+    changed = np.abs(drawn - view.media.frames[0].pixels()).max(axis=2) > 60
+    left, top, right, bottom = (round(v) for v in view.seen[0].detections[0].box)
+    assert changed[bottom, left : right + 1].all()  # the lower edge has no label on it
+    assert changed[top : bottom + 1, left].all()
+    assert not changed[80:].any()  # the blue box is below the confidence
+
+
+def test_the_video_has_its_boxes_drawn_and_plays_as_fast(clip_view: View) -> None:
+    name, data = annotated(clip_view)
+    assert name == "walk-boxes.mp4"
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert float(stream.average_rate) == pytest.approx(10, rel=0.01)
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+    assert len(frames) == 3
+    for frame, original in zip(frames, clip_view.media.frames, strict=True):
+        assert np.abs(frame.astype(int) - original.pixels()).max() > 60
+    assert data.index(b"moov") < data.index(b"mdat")  # plays while it loads
+
+
+def test_a_video_of_odd_sides_loses_a_row_and_a_column(
+    workbench: Workbench, clip: Callable[..., bytes], picture: Callable[..., Any]
+) -> None:
+    odd = picture({(2, 2): "red"}).crop((0, 0, 127, 101))
+    media = open_media("odd.avi", clip([odd, odd], container="avi", codec="mpeg4"))
+    assert media.frames[0].pixels().shape[:2] == (101, 127)
+    with av.open(io.BytesIO(annotated(workbench.view(media, Choice()))[1])) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.height, frame.width) == (100, 126)
