@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,3 +61,21 @@ def test_a_package_that_is_broken_is_not_called_absent(
 def test_a_part_that_an_old_version_lacks_is_broken_not_absent() -> None:
     with pytest.raises(BrokenExtra, match=r"numpy\.no_such_part"):
         require("numpy.no_such_part", extra="all", purpose="this test")
+
+
+@pytest.mark.parametrize("module", ["openvino", "nncf"])
+def test_no_package_reports_its_use(module: str, tmp_path: Path) -> None:
+    """Both report to Google Analytics as they are imported, and keep the reporter's identity."""
+    pytest.importorskip(module, reason=f"{module} is not installed")
+    code = (
+        "import sys\n"
+        "from seatrial.extras import require\n"
+        f"require({module!r}, extra='compress', purpose='this test')\n"
+        "print(sorted(name for name in sys.modules if name.startswith('openvino_telemetry.')))"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+    assert list(tmp_path.glob("intel*")) == []

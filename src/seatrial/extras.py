@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from types import ModuleType
 
 from seatrial.errors import BrokenExtra, MissingExtra
 
+# OpenVINO and NNCF import it to report each use, import included, to Google Analytics; where it
+# is absent they do without.
+REPORTERS = ("openvino_telemetry",)
+
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import an optional module.
+    """Import an optional module. Nobody is told of it: see `REPORTERS`.
 
     Args:
         module: Dotted name, for example ``"openvino"``.
@@ -27,6 +32,8 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"{top} is not installed; it is needed for {purpose}",
             hint=f"pip install 'seatrial[{extra}]'",
         )
+    for reporter in REPORTERS:
+        sys.modules.setdefault(reporter, None)  # type: ignore[arg-type]  # importing it fails
     try:
         return importlib.import_module(module)
     except Exception as error:  # a broken install raises anything: OSError, AttributeError, ...

@@ -72,7 +72,6 @@ def _labelled(view: View) -> LabelledSet:
     """Detections as if they were labels."""
     rows = [(index, box) for index, seen in enumerate(view.seen) for box in seen.detections]
     xyxy = np.array([box.box for _, box in rows], np.float64).reshape(-1, 4)
-    xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
     return LabelledSet(
         source=view.media.name,
         images=tuple(
@@ -82,11 +81,9 @@ def _labelled(view: View) -> LabelledSet:
             )
         ),
         categories=tuple(Category(number, name) for number, name in enumerate(view.model.labels)),
-        truth=Truth(
-            image=np.array([index for index, _ in rows], np.int64),
-            category=np.array([box.class_id for _, box in rows], np.int64),
-            xywh=xywh,
-            area=xywh[:, 2] * xywh[:, 3],
-            crowd=np.zeros(len(rows), np.bool_),
+        truth=Truth.of(
+            image=[index for index, _ in rows],
+            category=[box.class_id for _, box in rows],
+            xywh=np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1),
         ),
     )

@@ -277,8 +277,8 @@ def test_nncf_is_told_nothing_that_it_could_report(store: Store) -> None:
     import sys
 
     code = (
-        "from seatrial.lifecycle.compress.openvino_nncf import _nncf\n"
-        "_nncf()\n"
+        "from seatrial.extras import require\n"
+        "require('nncf', extra='compress', purpose='this test')\n"
         "from nncf.telemetry.wrapper import telemetry\n"
         "print(type(telemetry).__name__)"
     )

@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -60,7 +58,7 @@ class OpenVinoBackend:
 
     def prepare(self, parent: Artifact, work: Workspace) -> Head:
         """See `Backend.prepare`."""
-        _nncf()
+        require("nncf", extra="compress", purpose=PURPOSE)
         source = parent.file("openvino" if "openvino" in parent.manifest.formats else "onnx")
         folder = work.folder(FLOAT, lambda target: self._write(_float_model(source), target))
         return work.value("head", Head, lambda: find_head(*openvino_nodes(self._read(folder))))
@@ -128,7 +126,7 @@ class OpenVinoBackend:
     def _quantised(
         self, recipe: str, pictures: Pictures, work: Workspace, on_progress: Progress
     ) -> Any:
-        nncf = _nncf()
+        nncf = require("nncf", extra="compress", purpose=PURPOSE)
         seen = 0
 
         def feed(file: Path) -> Feeds:
@@ -178,20 +176,6 @@ def stored_head(work: Workspace) -> Head:
 
 def _unprepared() -> Head:
     raise RuntimeError("the backend was not prepared")
-
-
-def _nncf() -> ModuleType:
-    """Import NNCF, which else reports its use to its maker."""
-    name = "openvino_telemetry"
-    kept = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # makes importing it an ImportError
-    try:
-        return require("nncf", extra="compress", purpose=PURPOSE)
-    finally:
-        if kept is None:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = kept
 
 
 @contextlib.contextmanager
