@@ -207,8 +207,9 @@ def test_upload_settings_and_downloads(visit: Callable[..., Any], examples: Path
     [
         ("notes.txt", b"these are not pixels", "notes.txt is neither a picture nor a video"),
         ("half.jpg", None, "damaged or cut off"),
-        ("half.mp4", b"\0\0\0\x18ftypisom" + b"\0" * 80, "the video half cannot be read"),
+        ("half.mp4", b"\0\0\0\x18ftypisom" + bytes(80), "the video half cannot be read"),
     ],
+    ids=["text", "picture", "video"],
 )
 def test_a_bad_file_gives_a_readable_message_and_the_next_is_shown(
     visit: Callable[..., Any],

@@ -62,6 +62,11 @@ def run(app: Any, host: str, port: int, on_ready: Callable[[], None]) -> None:
             if self.started:
                 on_ready()
 
+        async def shutdown(self, sockets: Any = None) -> None:
+            # Pages that are open are cut off, which uvicorn reports as an error for each.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
         StaysHome(app),
         host=host,
