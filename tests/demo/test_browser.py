@@ -59,7 +59,11 @@ class StreamlitPage(GradioPage):
     """How a person works Streamlit's widgets."""
 
     def slide(self, label: str, value: float) -> None:
-        self.page.get_by_role("slider", name=label).fill(str(value))
+        slider = self.page.get_by_role("slider", name=label)
+        slider.focus()
+        steps = round((value - float(slider.input_value())) * 100)
+        for _ in range(abs(steps)):
+            slider.press("ArrowRight" if steps > 0 else "ArrowLeft")
 
     def photograph(self) -> None:
         self.page.get_by_text("Webcam", exact=True).click()
@@ -146,21 +150,39 @@ def give(page: Any, path: Path) -> None:
     page.locator("input[type=file]").first.set_input_files(path)
 
 
+ROWS = """table => {
+    const shown = [...document.querySelectorAll(".seatrial-rows")].filter(t => t.checkVisibility());
+    return table < shown.length && [...shown[table].tBodies[0].rows].map(
+        row => [...row.cells].map(cell => cell.innerText));
+}"""
+
+
 def rows(page: Any, table: int = 0) -> list[list[str]]:
-    """Text of a table's rows, without its head."""
-    found = page.locator(".seatrial-rows").nth(table).locator("tbody tr")
-    return [re.split(r"\t|\n", text) for text in found.all_inner_texts()]
+    """Text of a table's rows without its head, once it is in sight."""
+    found: list[list[str]] = page.wait_for_function(ROWS, arg=table).json_value()
+    return found
 
 
-def pictures(page: Any, width: int) -> int:
-    """Pictures of a width, in their own pixels, that are in sight."""
-    count: int = page.evaluate(
-        """width => [...document.images].filter(
-            image => image.complete && image.naturalWidth == width && image.checkVisibility()
-        ).length""",
-        width,
+def wait_for_rows(page: Any, *expected: tuple[str, ...], table: int = 0) -> None:
+    """Wait until a table's rows begin with certain cells: pages are filled part by part."""
+    page.wait_for_function(
+        f"""([table, rows]) => {{
+            const found = ({ROWS})(table);
+            return found && found.length == rows.length && rows.every(
+                (row, n) => row.every((cell, m) => found[n][m] == cell));
+        }}""",
+        arg=[table, expected],
     )
-    return count
+
+
+def wait_for_pictures(page: Any, count: int, width: int = 128) -> None:
+    """Wait for pictures of a width, in their own pixels, to be loaded and in sight."""
+    page.wait_for_function(
+        """([count, width]) => [...document.images].filter(
+            image => image.complete && image.naturalWidth == width && image.checkVisibility()
+        ).length == count""",
+        arg=[count, width],
+    )
 
 
 def download(page: Any, name: str) -> tuple[str, bytes]:
@@ -174,21 +196,20 @@ def test_upload_settings_and_downloads(visit: Callable[..., Any], examples: Path
     page = person.page
     give(page, examples / "a-pale.png")
     page.get_by_text("3 objects in a-pale.png (128 x 128).").wait_for()
-    assert [row[:2] for row in rows(page)] == [["red", "1.00"], ["red", "0.60"], ["blue", "0.40"]]
+    wait_for_rows(page, ("red", "1.00"), ("red", "0.60"), ("blue", "0.40"))
     assert [row[0] for row in rows(page, 1)][-2:] == ["postprocess", "total"]
-    sync_api.expect(page.locator("img").nth(0)).to_be_visible()
-    assert pictures(page, 128) == 1
+    wait_for_pictures(page, 1)
 
     person.slide("Confidence", 0.5)
     page.get_by_text("2 objects in a-pale.png").wait_for()
     person.slide("IoU", 0.2)
     page.get_by_text("1 object in a-pale.png").wait_for()
-    assert [row[:2] for row in rows(page)] == [["red", "1.00"]]
+    wait_for_rows(page, ("red", "1.00"))
     person.slide("Confidence", 0.25)
     page.get_by_text("2 objects in a-pale.png").wait_for()
     person.choose("Classes", "blue")
     page.get_by_text("1 object in a-pale.png").wait_for()
-    assert [row[:2] for row in rows(page)] == [["blue", "0.40"]]
+    wait_for_rows(page, ("blue", "0.40"))
 
     name, data = download(page, "Picture")
     assert (name, data[:3]) == ("a-pale-boxes.jpg", b"\xff\xd8\xff")
@@ -248,7 +269,7 @@ def test_a_video_plays_with_its_boxes(visit: Callable[..., Any], examples: Path)
     page = visit().page
     give(page, examples / "c-walk.mp4")
     page.get_by_text("5 objects in 5 frames of c-walk.mp4").wait_for()
-    assert rows(page)[0][:2] == ["red", "5 of 5"]
+    wait_for_rows(page, ("red", "5 of 5"))
     played = """() => [...document.querySelectorAll("video")].some(
         video => video.checkVisibility() && video.videoWidth == 128 && video.readyState >= 2)"""
     page.wait_for_function(played)
@@ -265,9 +286,9 @@ def test_an_example_and_another_model_beside_it(visit: Callable[..., Any]) -> No
         "Both see 1 object, with a mean IoU of 1.00; 2 only", exact=False
     ).wait_for()
     person.page.get_by_text("other (onnxruntime").wait_for()
-    person.page.locator(".seatrial-rows").nth(3).wait_for()  # boxes and stages of both
-    assert pictures(person.page, 128) == 2
-    assert {row[0] for row in rows(person.page, 2)} == {"crimson", "blue"}
+    wait_for_pictures(person.page, 2)
+    # Boxes and stages of the one, then of the other.
+    wait_for_rows(person.page, ("crimson", "1.00"), ("crimson", "0.60"), ("blue",), table=2)
 
 
 def test_the_process_called_nobody_either(demo: Any, visit: Callable[..., Any]) -> None:
