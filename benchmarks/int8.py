@@ -1,10 +1,11 @@
-"""What INT8 gives and what it costs: YOLO11n and SSD MobileNet V2, OpenVINO and ONNX Runtime.
+"""What INT8 gives and what it costs.
 
-    python benchmarks/int8.py [--model yolo11n|ssd-mobilenet-v2] [--rounds 9]
+    python benchmarks/int8.py --model yolo11n|ssd-mobilenet-v2 --to openvino|onnxruntime
 
 Compresses by the library that `seatrial compress int8` calls, all recipes, on 40 pictures of
-coco-train; judges on coco-val (53 pictures: too few to certify half a point of AP, and the figures
-say so); then times parent and child by turns: one lane, and one lane of one thread for each core.
+coco-train; judges on coco-val (53 pictures: too few to certify half a point of AP, and the verdict
+says so); then times parent and child by turns, in the engine alone: one lane of one thread, and one
+such lane for each core. `compress_s` is the whole compression.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import measure
@@ -35,31 +35,53 @@ from seatrial.lifecycle.data.labelled import read_labelled
 STORE = Store(measure.ROOT / "run" / "benchmarks" / "artifacts")
 CALIBRATION = measure.SHARED / "data" / "coco-train" / "images"
 LABELLED = f"coco:{measure.SHARED / 'data' / 'coco-val'}"
-ENGINES = ("openvino", "onnxruntime")
-LANES_S = 1.0
+ROUND_S = 1.0
+
+
+def main() -> None:
+    """Run, print, and write benchmarks/results/int8_MODEL_TARGET.json."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="yolo11n", choices=("yolo11n", "ssd-mobilenet-v2"))
+    parser.add_argument("--to", default="openvino", choices=("openvino", "onnxruntime"))
+    parser.add_argument("--rounds", type=int, default=9)
+    given = parser.parse_args()
+    measure.need_shared()
+    parent = parent_of(given.model)
+    begun = time.perf_counter()
+    made, report = compress(parent, given.to)
+    spent_s = time.perf_counter() - begun
+    rounds = timed(parent, made, given.to, given.rounds)
+    measure.save(
+        f"int8_{given.model}_{given.to}",
+        accuracy(report)
+        | {name: statistics.median(values) for name, values in rounds.items()}
+        | {"size_mb": size_mb(made, given.to), "size_mb_parent": size_mb(parent, given.to),
+           "compress_s": round(spent_s, 1), "lanes": usable_cores(), "rounds": rounds}
+        | {one.recipe: row(one.finding) for one in report.candidates}
+        | {"report": msgspec.to_builtins(report)},
+        packages=("nncf", "onnx"),
+    )  # fmt: skip
 
 
 def parent_of(model: str) -> Artifact:
     """The float32 artifact of a model."""
-    if model == "ssd-mobilenet-v2":
-        try:
-            return acquire.pull(STORE, model, on_progress=tell)
-        except SourceUnavailable as error:
-            sys.exit(f"skipped: {error.message}")
-    return measure.open_artifact(str(measure.SHARED / "models" / f"{model}.onnx"))
-
-
-def tell(what: str, done: int = 0, total: int = 0) -> None:
-    """A line for each step, on stderr."""
-    if done == total:
-        print(f"{what} {total or ''}", file=sys.stderr)
-
-
-def compress(parent: Artifact, to: str) -> tuple[Artifact | None, Report, float]:
-    """Artifact, report, and the seconds that it took."""
-    begun = time.perf_counter()
+    if model == "yolo11n":
+        return measure.open_artifact()
     try:
-        made, report = compress_int8(
+        return acquire.pull(STORE, model, on_progress=lambda text: print(text, file=sys.stderr))
+    except SourceUnavailable as error:
+        sys.exit(f"skipped: {error.message}")
+
+
+def compress(parent: Artifact, to: str) -> tuple[Artifact, Report]:
+    """Artifact and report; ends the benchmark if the gate fails."""
+
+    def tell(what: str, done: int, total: int) -> None:
+        if done == total:
+            print(f"{what} {total or ''}", file=sys.stderr)
+
+    try:
+        return compress_int8(
             STORE,
             parent,
             Options(to=to),
@@ -69,14 +91,37 @@ def compress(parent: Artifact, to: str) -> tuple[Artifact | None, Report, float]
             on_progress=tell,
         )
     except Diverged as error:
-        if not isinstance(error.report, Report):
-            raise
-        return None, error.report, time.perf_counter() - begun
-    return made, report, time.perf_counter() - begun
+        sys.exit(error.message)
 
 
-def timed(parent: Artifact, child: Artifact, engine: str, rounds: int) -> dict[str, Any]:
-    """Latency of one lane and throughput of all, in turns of f32, bf16 (OpenVINO) and INT8."""
+def accuracy(report: Report) -> dict[str, Any]:
+    """What the verdict says."""
+    return {
+        "recipe": report.recipe,
+        "verdict": report.verdict.outcome,
+        "int8_layers": report.quantised,
+        "float_layers": len(report.restored),
+        "ap_parent": report.finding.parent,
+        **row(report.finding),
+    }
+
+
+def row(finding: Any) -> dict[str, Any]:
+    """A finding in a line."""
+    return {
+        "ap": finding.child,
+        "drop": finding.drop,
+        "drop_low": finding.low,
+        "drop_high": finding.high,
+        "shift_mean": finding.mean_shift,
+        "shift_size_mean": finding.mean_abs_shift,
+        "boxes_matched": finding.matched,
+    }
+
+
+def timed(parent: Artifact, child: Artifact, engine: str, rounds: int) -> dict[str, list[float]]:
+    """Each figure's rounds: f32, bf16 (OpenVINO, where the CPU has it) and INT8 by turns."""
+    found: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         engines: dict[str, Engine] = {}
         for name, artifact, precision in (
@@ -84,39 +129,28 @@ def timed(parent: Artifact, child: Artifact, engine: str, rounds: int) -> dict[s
         ):  # fmt: skip
             if precision == "bf16" and engine != "openvino":
                 continue
-            with contextlib.suppress(DeviceUnavailable):  # a CPU without bf16
+            with contextlib.suppress(DeviceUnavailable):
                 config = EngineConfig(precision=precision, instances=usable_cores())
                 engines[name] = open_engine(artifact, engine, config)
                 stack.callback(engines[name].close)
         feeds = {parent.manifest.inputs[0].name: measure.blank(parent)}
-        latency: dict[str, list[float]] = {name: [] for name in engines}
-        throughput: dict[str, list[float]] = {name: [] for name in engines}
         for _ in range(rounds):
             for name, opened in engines.items():
-                latency[name].append(one_lane_ms(opened.narrow[0], feeds))
+                lane = opened.narrow[0]
+                one_ms = measure.median_ms(lambda lane=lane: lane.infer(feeds), ROUND_S / 2)
+                found.setdefault(f"latency_ms_{name}", []).append(one_ms)
             for name, opened in engines.items():
-                throughput[name].append(all_lanes_hz(opened, feeds))
-    return {
-        name: {
-            "precision": opened.precision,
-            "latency_ms_1_thread": statistics.median(latency[name]),
-            "throughput_hz": statistics.median(throughput[name]),
-            "latency_ratio": ratio(latency["f32"], latency[name]),
-            "throughput_ratio": ratio(throughput[name], throughput["f32"]),
-            "throughput_rounds": measure.rounded(throughput[name], 1),
-        }
-        for name, opened in engines.items()
-    }
+                found.setdefault(f"per_s_{name}", []).append(all_lanes_hz(opened, feeds))
+    for name in engines:
+        if name != "f32":
+            found[f"throughput_ratio_{name}"] = ratios(found, f"per_s_{name}", "per_s_f32")
+            found[f"latency_ratio_{name}"] = ratios(found, "latency_ms_f32", f"latency_ms_{name}")
+    return found
 
 
-def ratio(above: list[float], below: list[float]) -> float:
-    """Median over the rounds."""
-    return statistics.median(a / b for a, b in zip(above, below, strict=True))
-
-
-def one_lane_ms(lane: Lane, feeds: dict[str, Any]) -> float:
-    """Median of a few calls, ms."""
-    return measure.median_ms(lambda: lane.infer(feeds), seconds=LANES_S / 2)
+def ratios(found: dict[str, list[float]], above: str, below: str) -> list[float]:
+    """Round by round."""
+    return [a / b for a, b in zip(found[above], found[below], strict=True)]
 
 
 def all_lanes_hz(engine: Engine, feeds: dict[str, Any]) -> float:
@@ -124,7 +158,7 @@ def all_lanes_hz(engine: Engine, feeds: dict[str, Any]) -> float:
 
     def rate(lane: Lane) -> float:
         begun, count = time.perf_counter(), 0
-        while time.perf_counter() - begun < LANES_S:
+        while time.perf_counter() - begun < ROUND_S:
             lane.infer(feeds)
             count += 1
         return count / (time.perf_counter() - begun)
@@ -133,32 +167,12 @@ def all_lanes_hz(engine: Engine, feeds: dict[str, Any]) -> float:
         return sum(pool.map(rate, engine.narrow))
 
 
-def main() -> None:
-    """Run, print, and write benchmarks/results/int8.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", action="append", choices=("yolo11n", "ssd-mobilenet-v2"))
-    parser.add_argument("--rounds", type=int, default=9)
-    given = parser.parse_args()
-    measure.need_shared()
-    figures: dict[str, Any] = {"rounds": given.rounds, "lanes": usable_cores()}
-    for model in given.model or ("yolo11n", "ssd-mobilenet-v2"):
-        parent = parent_of(model)
-        figures[model] = {}
-        for engine in ENGINES:
-            made, report, seconds = compress(parent, engine)
-            figures[model][engine] = {
-                "compress_s": round(seconds, 1),
-                "report": msgspec.to_builtins(report),
-                "timing": made and timed(parent, made, engine, given.rounds),
-                "size_bytes": made and size(made),
-            }
-    measure.save("int8", figures)
-
-
-def size(made: Artifact) -> dict[str, int]:
-    """Of the files that hold the graph."""
-    return {entry.path: entry.size_bytes for entry in made.manifest.files
-            if Path(entry.path).stem == "model"}  # fmt: skip
+def size_mb(artifact: Artifact, engine: str) -> float:
+    """Of the graph that the engine reads, with its weights."""
+    have = artifact.manifest.formats
+    graph = artifact.file(engine if engine in have else "onnx")
+    return round(sum(f.stat().st_size for f in graph.parent.glob(f"{graph.stem}.*")
+                     if f.suffix in (graph.suffix, ".bin")) / 1e6, 2)  # fmt: skip
 
 
 if __name__ == "__main__":

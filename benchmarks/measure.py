@@ -217,8 +217,8 @@ def parts_ms(artifact: Artifact, pictures: Sequence[bytes], outputs: Any) -> dic
     return result
 
 
-def save(name: str, figures: dict[str, Any]) -> None:
-    """Write a result beside what it was measured on, and print it."""
+def save(name: str, figures: dict[str, Any], packages: Sequence[str] = ()) -> None:
+    """Write a result beside what it was measured on and with, and print it."""
     cpu = hardware.cpu()
     document = {
         "benchmark": name,
@@ -232,7 +232,9 @@ def save(name: str, figures: dict[str, Any]) -> None:
             "load_average": os.getloadavg(),
         },
         "versions": {"python": platform.python_version()}
-        | versions("bentoml", "openvino", "onnxruntime", "numpy", "simplejpeg", "aiohttp"),
+        | versions(
+            "bentoml", "openvino", "onnxruntime", "numpy", "simplejpeg", "aiohttp", *packages
+        ),
         "figures": figures,
     }
     RESULTS.mkdir(exist_ok=True)

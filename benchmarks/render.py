@@ -44,7 +44,12 @@ TITLES = {
     "accuracy_openvino_bf16": "Accuracy as served, bfloat16",
     "memory_null": "Memory over many requests, null engine",
     "memory_openvino": "Memory over many requests, OpenVINO",
+    "int8_yolo11n_openvino": "INT8, YOLO11n, OpenVINO",
+    "int8_yolo11n_onnxruntime": "INT8, YOLO11n, ONNX Runtime",
+    "int8_ssd-mobilenet-v2_openvino": "INT8, SSD MobileNet V2, OpenVINO",
+    "int8_ssd-mobilenet-v2_onnxruntime": "INT8, SSD MobileNet V2, ONNX Runtime",
 }
+UNPRINTED = ("rounds", "samples_mb", "report")
 
 
 def section(name: str, result: dict[str, Any]) -> str:
@@ -57,7 +62,7 @@ def section(name: str, result: dict[str, Any]) -> str:
         + ", ".join(f"{key} {value}" for key, value in versions.items()),
         "",
     ]
-    figures = {k: v for k, v in result["figures"].items() if k != "rounds" and k != "samples_mb"}
+    figures = {k: v for k, v in result["figures"].items() if k not in UNPRINTED}
     nested = {k: v for k, v in figures.items() if isinstance(v, dict)}
     flat = {k: v for k, v in figures.items() if k not in nested}
     if flat:

@@ -41,6 +41,7 @@ def int8(
     most_restored: int = 24,
     name: str | None = None,
     replace: bool = False,
+    report: Path | None = None,
     json: bool = False,
 ) -> None:
     """Quantise a model to INT8; what turns out to cost too much accuracy stays float.
@@ -66,6 +67,7 @@ def int8(
         most_restored: Layers given back to float, at most.
         name: Of the artifact [default: the model's, with int8 and the target].
         replace: Replace another artifact of that name.
+        report: Write the report as an HTML page too, whatever the verdict.
         json: Print the report as JSON.
     """
     from seatrial.lifecycle.checkpoints import resolve
@@ -89,7 +91,7 @@ def int8(
     parent = resolve(store(), artifact)
     try:
         with _bars() as on_progress:
-            made, report = compress_int8(
+            made, found = compress_int8(
                 store(),
                 parent,
                 options,
@@ -100,11 +102,11 @@ def int8(
                 on_progress=on_progress,
             )
     except Diverged as error:
-        _show(error.report, json=json)
+        _show(error.report, json=json, page=report)
         raise
-    _show(report, json=json)
+    _show(found, json=json, page=report)
     err.print(f"wrote {made.path}", highlight=False, soft_wrap=True)
-    if report.verdict.outcome == "undecided":
+    if found.verdict.outcome == "undecided":
         sys.exit(UNDECIDED)
 
 
@@ -119,11 +121,13 @@ def _check(gate: float, max_shift: float, pictures: int, most_restored: int) -> 
             raise InvalidConfig(f"{option} {value:g} is less than {least:g}")
 
 
-def _show(report: object, *, json: bool) -> None:
+def _show(report: object, *, json: bool, page: Path | None) -> None:
     from seatrial.lifecycle.compress.report import Report
 
     if not isinstance(report, Report):
         return
+    if page is not None:
+        _write_page(report, page)
     if json:
         print_json(report)
     else:
@@ -136,6 +140,16 @@ def _show(report: object, *, json: bool) -> None:
     for note in report.notes:
         err.print(f"note: {note}", highlight=False)
     err.print(report.verdict.statement, highlight=False)
+
+
+def _write_page(report: Report, page: Path) -> None:
+    from seatrial.extras import require
+
+    require("markupsafe", extra="bench", purpose="the report as a page")
+    from seatrial.cli.int8_page import write_page
+
+    write_page(report, page)
+    err.print(f"wrote {page}", highlight=False, soft_wrap=True)
 
 
 def _candidates(report: Report) -> Table:

@@ -88,11 +88,13 @@ def test_a_gate_that_fails_is_exit_code_3_with_a_report_and_nothing_else(
 ) -> None:
     done = seatrial(
         "--to", "tensorrt", "--recipe", "minmax", "--dataset", f"coco:{scene}",
-        "--most-restored", "0", "--json", outlier=OUTLIER,
+        "--most-restored", "0", "--json", "--report", str(tmp_path / "page.html"),
+        outlier=OUTLIER,
     )  # fmt: skip
     assert done.returncode == 3
     assert json.loads(done.stdout)["verdict"]["outcome"] == "fails"
     assert "The gate fails" in done.stderr
+    assert "The gate fails" in (tmp_path / "page.html").read_text()
     assert len(names(tmp_path)) == 1  # the imported parent
 
 

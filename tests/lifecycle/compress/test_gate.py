@@ -39,7 +39,7 @@ def test_the_interval_decides(
 ) -> None:
     verdict = judge(finding(drop, low, high), Gate(0.005))
     assert (verdict.outcome, verdict.within) == (outcome, within)
-    assert f"{drop:.4f}" in verdict.statement
+    assert f"AP {'rises' if drop < 0 else 'drops'} by {abs(drop):.4f}" in verdict.statement
     assert "53 pictures" in verdict.statement
 
 

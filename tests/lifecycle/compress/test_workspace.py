@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -11,7 +14,7 @@ import pytest
 
 from seatrial.artifact import Store
 from seatrial.errors import InvalidDataset, InvalidInput, NotWritable
-from seatrial.lifecycle.compress.workspace import PREFIX, workspace
+from seatrial.lifecycle.compress.workspace import KEPT_S, PREFIX, workspace
 
 
 class Row(msgspec.Struct):
@@ -51,6 +54,21 @@ def test_another_run_has_a_workspace_of_its_own(store: Store) -> None:
     interrupted(store)
     with workspace(store, "another run") as work:
         assert not [*work.path.glob("*.json")]
+
+
+def test_what_nobody_went_on_with_is_swept_after_a_while(store: Store) -> None:
+    interrupted(store)
+    (old,) = left(store)
+    with workspace(store, "another run"):
+        assert old.exists()
+    long_ago = time.time() - KEPT_S - 60
+    os.utime(old, (long_ago, long_ago))
+    with (old / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a run that takes very long over one step
+        with workspace(store, "another run"):
+            assert old.exists()
+    with workspace(store, "another run"):
+        assert not old.exists()
 
 
 def test_a_folder_that_was_not_filled_does_not_appear(store: Store) -> None:

@@ -241,9 +241,11 @@ def _finding(
 def judge(finding: Finding, gate: Gate) -> Verdict:
     """Hold a finding against a gate."""
     what = "AP" if finding.metric == "ap" else "agreement with the parent"
+    moves = "drops" if finding.drop >= 0 else "rises"
     span = (
-        f"{what} drops by {finding.drop:.4f} ({finding.level:.0%} interval {finding.low:+.4f} to "
-        f"{finding.high:+.4f}, {finding.images} pictures); the gate is {gate.drop:g}"
+        f"{what} {moves} by {abs(finding.drop):.4f} ({finding.level:.0%} interval of the drop "
+        f"{finding.low:+.4f} to {finding.high:+.4f}, {finding.images} pictures); the gate is a "
+        f"drop of {gate.drop:g}"
     )
     if finding.mean_shift is None or abs(finding.mean_shift) > gate.shift:
         moved = "no box has a partner in the parent's"

@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from seatrial.errors import InvalidInput, NotWritable, SeatrialError
 T = TypeVar("T")
 Arrays = dict[str, NDArray[Any]]
 PREFIX = ".compress-"
+KEPT_S = 14 * 24 * 3600.0  # since the last step of a killed run
 
 
 class Workspace:
@@ -82,7 +84,7 @@ def workspace(store: Store, key: str) -> Iterator[Workspace]:
     """The workspace of a run, in the store's folder; hidden, so that it is no artifact.
 
     It is removed when the run is through, or fails with an error that trying again would not
-    mend. It stays when the run is killed or interrupted.
+    mend. It stays when the run is killed or interrupted, for 14 days.
 
     Args:
         store: Its root is made where it is not there yet.
@@ -92,6 +94,7 @@ def workspace(store: Store, key: str) -> Iterator[Workspace]:
         InvalidInput: Another process works in it.
         NotWritable: The store cannot be written, or is full.
     """
+    _sweep(store)
     folder = store.root / f"{PREFIX}{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,6 +117,17 @@ def workspace(store: Store, key: str) -> Iterator[Workspace]:
             f"the store {store.root} cannot be written: {error.strerror}",
             hint="free some space, or name another folder (SEATRIAL_HOME)",
         ) from error
+
+
+def _sweep(store: Store) -> None:
+    """Remove what killed runs left that nobody went on with."""
+    for left in store.root.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # another process sweeps, or works in it
+            if time.time() - left.stat().st_mtime < KEPT_S:
+                continue
+            with (left / ".lock").open("wb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
 
 
 def _only_one(descriptor: int, folder: Path) -> None:
