@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from types import ModuleType
 
 from seatrial.errors import BrokenExtra, MissingExtra
 
-# OpenVINO and NNCF import it to report each use, import included, to Google Analytics; where it
-# is absent they do without.
+# What packages report their use with, to Google (OpenVINO and NNCF, their import included) and to
+# Microsoft (ONNX Runtime from 1.29 on). Without the module, and with the variable, they do not.
 REPORTERS = ("openvino_telemetry",)
+OPT_OUTS = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import an optional module. Nobody is told of it: see `REPORTERS`.
+    """Import an optional module. Nobody is told of it, see `REPORTERS`.
 
     Args:
         module: Dotted name, for example ``"openvino"``.
@@ -34,6 +36,8 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         )
     for reporter in REPORTERS:
         sys.modules.setdefault(reporter, None)  # type: ignore[arg-type]  # importing it fails
+    for name, value in OPT_OUTS.items():
+        os.putenv(name, value)  # read by native code, once, as it is loaded
     try:
         return importlib.import_module(module)
     except Exception as error:  # a broken install raises anything: OSError, AttributeError, ...

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +16,7 @@ from seatrial.errors import InvalidConfig
 if TYPE_CHECKING:
     from seatrial.contract import Deployment
     from seatrial.demo.examples import Example
-    from seatrial.demo.models import Model, Models
+    from seatrial.demo.workbench import Workbench
 
 FrontEnd = Literal["gradio", "streamlit"]
 # Read by Gradio and what it is made of, at import.
@@ -56,79 +54,50 @@ def demo(
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
     """
-    from seatrial.demo import server
+    from seatrial.demo import opening, server
     from seatrial.demo.workbench import Workbench
     from seatrial.extras import require
     from seatrial.serve.launch import check_port, free_port
 
     given = options or DeploymentOptions()
-    opener = _opener(given, url)
+
+    def deployment_of(name: str) -> Deployment:
+        return replace(given, model=name).resolve()
+
     check_port(host, port)
     port = port or free_port(host)
+    if url is None:
+        model = opening.opener(given.resolve().model, store(), deployment_of)
+    elif given.model is None and given.deployment is None:
+        model = opening.service(url)
+    else:
+        raise InvalidConfig("a model and a service are given", hint="--model or --url, not both")
+    rival = None if compare is None else opening.opener(compare, store(), deployment_of)
+    shown = _examples(examples)
     with tempfile.TemporaryDirectory(prefix="seatrial-demo-") as scratch:
         os.environ.update(AT_HOME, GRADIO_TEMP_DIR=f"{scratch}/gradio")
         with ThreadPoolExecutor(1) as beside:
-            opening = beside.submit(_open_models, opener, given, compare)
+            opened = beside.submit(opening.open_models, model, rival, store(), deployment_of)
             try:
                 # Takes seconds, as compiling a model does: so both at a time.
                 require(front_end, extra="demo", purpose=f"the {front_end} page")
             except BaseException:
-                beside.submit(lambda: opening.result().close())
+                beside.submit(lambda: opened.result().close())
                 raise
-        with opening.result() as models:
-            shown = _examples(examples)
-            if front_end == "gradio":
-                from seatrial.demo import gradio_app
-
-                app: Any = gradio_app.create_app(Workbench(models), shown, Path(scratch))
-            else:
-                from seatrial.demo import streamlit_app
-
-                app = streamlit_app.create_app(Workbench(models), shown)
+        with opened.result() as models:
+            app = _app(front_end, Workbench(models), shown, Path(scratch))
             progress(models.shown.title)
             server.run(app, host, port, lambda: _tell(host, port))
 
 
-def _opener(options: DeploymentOptions, url: str | None) -> Callable[[], Model]:
-    """What opens the model that is shown: said before anything is loaded if there is none."""
-    from seatrial.demo.models import open_service
+def _app(front_end: FrontEnd, workbench: Workbench, examples: list[Example], scratch: Path) -> Any:
+    if front_end == "gradio":
+        from seatrial.demo import gradio_app
 
-    if url is None:
-        deployment = options.resolve()
-        return partial(_open, deployment.model, deployment)
-    if options.model is not None or options.deployment is not None:
-        raise InvalidConfig("a model and a service are given", hint="--model or --url, not both")
-    return partial(open_service, url)
+        return gradio_app.create_app(workbench, examples, scratch)
+    from seatrial.demo import streamlit_app
 
-
-def _open(model: str, deployment: Deployment) -> Model:
-    from seatrial.demo.models import open_artifact, open_service
-    from seatrial.lifecycle import acquire
-
-    if model.startswith(("http://", "https://")):
-        return open_service(model)
-    return open_artifact(model, acquire.resolve(store(), model), deployment)
-
-
-def _open_models(
-    opener: Callable[[], Model], options: DeploymentOptions, compare: str | None
-) -> Models:
-    from seatrial.demo.models import Models
-
-    shown = opener()
-    names = dict.fromkeys([*([compare] if compare else []), *store().names()])
-    names.pop(shown.name, None)
-    if "url" not in shown.facts:
-        names.pop(shown.facts["name"], None)
-    rivals = {name: partial(_open, name, replace(options, model=name).resolve()) for name in names}
-    models = Models(shown, rivals, first_rival=compare)
-    if compare is not None:
-        try:
-            models.rival(compare)  # wrong names are told now, not in the page
-        except BaseException:
-            models.close()
-            raise
-    return models
+    return streamlit_app.create_app(workbench, examples)
 
 
 def _examples(folder: Path | None) -> list[Example]:

@@ -1,0 +1,177 @@
+"""``seatrial demo`` as a command: what it refuses, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from seatrial.artifact import Artifact
+from seatrial.errors import (
+    InvalidArtifact,
+    InvalidConfig,
+    InvalidInput,
+    MissingExtra,
+    PortInUse,
+    SeatrialError,
+    ServiceFailed,
+)
+
+TIME_LIMIT_S = 180
+HIDE = (
+    "import importlib.util as util, sys\n"
+    "found = util.find_spec\n"
+    "util.find_spec = lambda name, *rest: None if name == {hidden!r} else found(name, *rest)\n"
+    "from seatrial.cli.main import main\n"
+    "main()"
+)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "tmp").mkdir()
+    home = str(tmp_path / "home")
+    return {**os.environ, "SEATRIAL_HOME": home, "HOME": home, "TMPDIR": str(tmp_path / "tmp")}
+
+
+@pytest.fixture
+def refused(environment: dict[str, str], tmp_path: Path) -> Callable[..., str]:
+    """Runs the command, which must fail as an error of a kind does; gives what it said."""
+
+    def run(kind: type[SeatrialError], *arguments: str, hidden: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", HIDE.format(hidden=hidden), "demo", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT_S,
+        )
+        assert done.returncode == kind.exit_code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Ctrl-C ends" not in done.stderr
+        assert list((tmp_path / "tmp").glob("seatrial-*")) == []
+        return done.stderr
+
+    return run
+
+
+@pytest.fixture
+def model(tiny_artifact: Artifact) -> tuple[str, ...]:
+    return "--model", str(tiny_artifact.path), "--engine", "onnxruntime"
+
+
+def test_neither_a_model_nor_a_service(refused: Callable[..., str]) -> None:
+    assert "error: no model given" in refused(InvalidConfig, "gradio")
+
+
+def test_both_a_model_and_a_service(refused: Callable[..., str], model: Any) -> None:
+    said = refused(InvalidConfig, "gradio", *model, "--url", "http://127.0.0.1:1")
+    assert "--model or --url, not both" in said
+
+
+@pytest.mark.parametrize("front_end", ["gradio", "streamlit"])
+def test_a_wrong_model_is_said_before_a_page_opens(
+    refused: Callable[..., str], front_end: str
+) -> None:
+    pytest.importorskip(front_end, reason=f"{front_end} is not installed")
+    said = refused(InvalidArtifact, front_end, "--model", "nosuch", "--port", "0")
+    assert "error: no artifact named 'nosuch'" in said
+
+
+def test_a_wrong_address_is_said_before_a_page_opens(refused: Callable[..., str]) -> None:
+    pytest.importorskip("streamlit", reason="streamlit is not installed")
+    said = refused(ServiceFailed, "streamlit", "--url", "http://127.0.0.1:1", "--port", "0")
+    assert "error: http://127.0.0.1:1 does not answer" in said
+    assert "hint: start one with: seatrial serve" in said
+    said = refused(InvalidConfig, "streamlit", "--url", "127.0.0.1:3000", "--port", "0")
+    assert "is not an http address" in said
+
+
+def test_a_wrong_model_to_compare_with_is_said_before_a_page_opens(
+    refused: Callable[..., str], model: Any
+) -> None:
+    pytest.importorskip("streamlit", reason="streamlit is not installed")
+    said = refused(InvalidArtifact, "streamlit", *model, "--compare", "nosuch", "--port", "0")
+    assert "error: no artifact named 'nosuch'" in said
+
+
+def test_examples_that_are_not_there(
+    refused: Callable[..., str], model: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("streamlit", reason="streamlit is not installed")
+    absent = str(tmp_path / "absent")
+    said = refused(InvalidInput, "streamlit", *model, "--examples", absent, "--port", "0")
+    assert "cannot be read" in said
+    assert "hint: seatrial data sample photos" in said
+
+
+def test_a_port_that_is_in_use(refused: Callable[..., str], model: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refused(PortInUse, "gradio", *model, "--port", str(port))
+    assert f"error: cannot listen on 127.0.0.1:{port}" in said
+    assert "--port" in said
+
+
+@pytest.mark.parametrize("front_end", ["gradio", "streamlit"])
+def test_a_front_end_that_is_not_installed_names_the_extra(
+    refused: Callable[..., str], model: Any, front_end: str
+) -> None:
+    said = refused(MissingExtra, front_end, *model, "--port", "0", hidden=front_end)
+    assert f"error: {front_end} is not installed" in said
+    assert "hint: pip install 'seatrial[demo]'" in said
+
+
+@pytest.fixture
+def running(environment: dict[str, str], model: Any) -> Iterator[Callable[..., Any]]:
+    """Starts the command; gives the process and the address that it printed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(front_end: str) -> tuple[subprocess.Popen[str], str]:
+        pytest.importorskip(front_end, reason=f"{front_end} is not installed")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "seatrial.cli.main", "demo", front_end, *model, "--port", "0"],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if found := re.fullmatch(r"(http://127\.0\.0\.1:\d+)  \(Ctrl-C ends\)\n", line):
+                return process, found[1]
+        pytest.fail("it ended before it answered")
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("front_end", ["gradio", "streamlit"])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
+def test_a_signal_ends_it_with_all_that_it_started(
+    running: Callable[..., Any], front_end: str, number: int, code: int, tmp_path: Path
+) -> None:
+    process, url = running(front_end)
+    with urllib.request.urlopen(url, timeout=20) as page:
+        assert "content-security-policy" in page.headers
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert rest == ""
+    assert [child for child in children if child.is_running()] == []
+    assert list((tmp_path / "tmp").iterdir()) == []
