@@ -11,6 +11,7 @@ COMMANDS = {
     "check": ("data_check:check", "Find what is wrong with a dataset."),
     "convert": ("data_write:convert", "Write a dataset in another format."),
     "split": ("data_write:split", "Split a dataset, by group and evenly."),
+    "label": ("data_label:label", "Draft labels with a bigger model."),
     "preview": ("data_write:preview", "Draw a contact sheet with boxes."),
 }
 for name, (target, summary) in COMMANDS.items():

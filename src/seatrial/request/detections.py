@@ -43,3 +43,24 @@ class Detections:
     def empty(cls) -> Detections:
         """No detections."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+
+def iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Intersection over union of all pairs.
+
+    Args:
+        a: (N, 4) left, top, right, bottom.
+        b: (M, 4).
+
+    Returns:
+        (N, M) float64; 0 where both are without area.
+    """
+    left, right = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
+    sides = np.minimum(left[..., 2:], right[..., 2:]) - np.maximum(left[..., :2], right[..., :2])
+    shared = np.clip(sides, 0, None).prod(axis=2)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=2) for boxes in (left, right)]
+    union = areas[0] + areas[1] - shared
+    result: NDArray[np.float64] = np.divide(
+        shared, union, out=np.zeros_like(shared), where=union > 0
+    )
+    return result

@@ -11,11 +11,10 @@ from seatrial.lifecycle.export import blame
 from seatrial.lifecycle.export.agreement import (
     box_agreement,
     choose_floor,
-    iou,
     output_errors,
 )
 from seatrial.lifecycle.export.probes import OnnxProbe
-from seatrial.request.detections import Detections
+from seatrial.request.detections import Detections, iou
 
 
 def seen(*rows: tuple[float, float, float, float, float, int]) -> Detections:

@@ -125,7 +125,9 @@ def _annotations(folder: Path) -> Path:
 
 
 def _has_xml(folder: Path) -> bool:
-    return next(folder.glob("*.xml"), None) is not None
+    """Whether the first XML file is one of these: others lie beside pictures too."""
+    first = next(iter(sorted(folder.glob("*.xml"))), None)
+    return first is not None and b"<annotation" in first.read_bytes()
 
 
 def _split_folder(folder: Path, split: str) -> Path | None:

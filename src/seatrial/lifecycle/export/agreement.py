@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from seatrial.engines.base import Arrays
 from seatrial.lifecycle.export.report import BoxAgreement, OutputError
-from seatrial.request.detections import Detections
+from seatrial.request.detections import Detections, iou
 
 IOU = 0.5
 FLOOR = 0.25  # confidence; what services report by default
@@ -138,24 +138,3 @@ def choose_floor(parent: Sequence[Detections]) -> float:
     """The usual confidence; for a model that is never as sure, half of its greatest."""
     top = max((float(one.score.max()) for one in parent if len(one)), default=0.0)
     return FLOOR if top >= FLOOR else top / 2
-
-
-def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Intersection over union of all pairs.
-
-    Args:
-        a: (N, 4) left, top, right, bottom.
-        b: (M, 4).
-
-    Returns:
-        (N, M) float64; 0 where both are without area.
-    """
-    left, right = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
-    sides = np.minimum(left[..., 2:], right[..., 2:]) - np.maximum(left[..., :2], right[..., :2])
-    shared = np.clip(sides, 0, None).prod(axis=2)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=2) for boxes in (left, right)]
-    union = areas[0] + areas[1] - shared
-    result: NDArray[np.float64] = np.divide(
-        shared, union, out=np.zeros_like(shared), where=union > 0
-    )
-    return result

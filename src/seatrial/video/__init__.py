@@ -1,0 +1,1 @@
+"""Moving pictures: where they come from, and what moves in them."""
