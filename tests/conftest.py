@@ -25,7 +25,9 @@ from PIL import Image
 import torchvision_operators
 from seatrial.artifact import Artifact, Store
 from seatrial.contract import Deployment, Layout, Limits, Server
+from seatrial.errors import MissingExtra
 from seatrial.lifecycle.acquire import import_onnx
+from seatrial.lifecycle.ultralytics_package import import_ultralytics_package
 from seatrial.serve.launch import ServiceProcess, environment, free_port, write_service
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -339,7 +341,10 @@ def ultralytics(torch: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setenv("YOLO_OFFLINE", "true")
         patch.setenv("YOLO_AUTOINSTALL", "false")
         patch.setenv("YOLO_CONFIG_DIR", str(tmp_path_factory.mktemp("ultralytics")))
-        yield pytest.importorskip("ultralytics", reason="seatrial[yolo] is not installed")
+        try:
+            yield import_ultralytics_package(purpose="this test")
+        except MissingExtra as error:
+            pytest.skip(error.message)
 
 
 def deployment_of(artifact: Artifact, **changes: Any) -> Deployment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.metadata
 import os
 import shutil
 import socket
@@ -137,10 +137,7 @@ def test_a_registry_that_cannot_be_reached_is_told_from_one_without_the_version(
 
 
 def test_a_python_with_neither_pip_nor_uv_is_told_how_to_get_pip(target, monkeypatch):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "pip" else find_spec(name)
-    )
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda *, name: [])
     monkeypatch.setenv("PATH", "")
 
     with pytest.raises(SourceUnavailable, match="neither pip nor uv") as caught:
@@ -159,10 +156,7 @@ def test_a_python_with_neither_pip_nor_uv_is_told_how_to_get_pip(target, monkeyp
 )
 def test_uv_serves_a_python_without_pip(index, target, monkeypatch, tag, python, platform):
     write_wheel(index, "some-models", "1.2", tag, {"some_models/a.pb": DATA})
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "pip" else find_spec(name)
-    )
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda *, name: [])
     monkeypatch.setenv("UV_NO_INDEX", "1")
     monkeypatch.setenv("UV_FIND_LINKS", str(index))
     wheel = Wheel("some-models", "1.2", python=python, platform=platform)

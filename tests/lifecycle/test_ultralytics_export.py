@@ -16,7 +16,7 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     told: list[str] = []
     with pytest.raises(MissingExtra, match="needed for pulling yolo11s") as refusal:
         ultralytics_export.export("yolo11s", tmp_path, told.append)
-    assert refusal.value.hint == "pip install 'seatrial[yolo]'"
+    assert refusal.value.hint.startswith("pip install 'seatrial[yolo]' (AGPL-3.0), or export it")
     assert told == []
     assert list(tmp_path.iterdir()) == []
 

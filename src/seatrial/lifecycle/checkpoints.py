@@ -26,7 +26,6 @@ from seatrial.artifact import (
     sha256_file,
 )
 from seatrial.errors import InvalidArtifact, MissingExtra
-from seatrial.extras import require
 from seatrial.families import huggingface, yolo
 from seatrial.families.base import VALID_HW
 from seatrial.families.detr import LOGITS, PRED_BOXES
@@ -34,6 +33,7 @@ from seatrial.lifecycle import acquire
 from seatrial.lifecycle.acquire import check_name, versions
 from seatrial.lifecycle.onnx_graph import IMAGE_INPUT
 from seatrial.lifecycle.safetensors_file import Tensor, check_finite, read_header
+from seatrial.lifecycle.ultralytics_package import import_ultralytics_package
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PRECISIONS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
@@ -195,7 +195,7 @@ def load_ultralytics(path: Path) -> Any:
     try:
         # It talks on standard output, which is for data.
         with contextlib.redirect_stdout(sys.stderr):
-            ultralytics = require("ultralytics", extra="yolo", purpose="reading .pt checkpoints")
+            ultralytics = import_ultralytics_package(purpose="reading .pt checkpoints")
             model = ultralytics.YOLO(path)
             network = model.model.float()
     except MissingExtra:

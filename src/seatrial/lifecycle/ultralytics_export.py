@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seatrial.errors import InvalidArtifact, MissingExtra, SourceUnavailable
-from seatrial.extras import require
+from seatrial.lifecycle.ultralytics_package import import_ultralytics_package
 
 OPSET = 17
 
@@ -32,7 +32,7 @@ def export(name: str, folder: Path, on_progress: Callable[[str], None]) -> Path:
         InvalidArtifact: They do not load or do not export.
     """
     try:
-        ultralytics = require("ultralytics", extra="yolo", purpose=f"pulling {name}")
+        ultralytics = import_ultralytics_package(purpose=f"pulling {name}")
     except MissingExtra as error:
         error.hint += (
             f" (AGPL-3.0), or export it elsewhere (yolo export model={name}.pt format=onnx) and "
@@ -59,7 +59,9 @@ def export(name: str, folder: Path, on_progress: Callable[[str], None]) -> Path:
 
 
 def _download(checkpoint: Path) -> None:
-    downloads = require("ultralytics.utils.downloads", extra="yolo", purpose="pulling YOLO weights")
+    downloads = import_ultralytics_package(
+        "ultralytics.utils.downloads", purpose="pulling YOLO weights"
+    )
     try:
         downloads.attempt_download_asset(checkpoint)
     except Exception as error:  # urllib's, requests' and Ultralytics' own

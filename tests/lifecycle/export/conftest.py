@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -53,6 +54,18 @@ def pictures(
                 }
             )
     (folder / "instances.json").write_text(json.dumps(truth))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def large_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise, larger than the canvas each way: made smaller, pixels are PIL's to the last bit."""
+    folder = tmp_path_factory.mktemp("large")
+    chance = np.random.default_rng(0)
+    for height, width in ((240, 300), (310, 200), (200, 200)):
+        coarse = chance.integers(0, 256, (height // 20, width // 20, 3), np.uint8)
+        pixels = coarse.repeat(20, axis=0).repeat(20, axis=1)
+        Image.fromarray(pixels).save(folder / f"{height}x{width}.png")
     return folder
 
 

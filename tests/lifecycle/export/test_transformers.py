@@ -117,6 +117,7 @@ def test_boxes_are_those_of_transformers_from_the_file_on(
     exported: dict[tuple[str, str], Artifact],
     snapshots: dict[str, Path],
     pictures: Path,
+    large_pictures: Path,
     kind: str,
     engine: str,
 ) -> None:
@@ -134,7 +135,7 @@ def test_boxes_are_those_of_transformers_from_the_file_on(
     artifact = exported[kind, "onnx" if engine == "onnxruntime" else "openvino"]
     config = EngineConfig()
     with Detector(artifact, open_engine(artifact, engine, config)) as detector:
-        for file in sorted(pictures.glob("*.png")):
+        for file in sorted((*pictures.glob("*.png"), *large_pictures.glob("*.png"))):
             picture = Image.open(file)
             with torch.no_grad():
                 answer = model(**processor(picture, return_tensors="pt", **extra))
@@ -147,13 +148,14 @@ def test_boxes_are_those_of_transformers_from_the_file_on(
             boxes = np.clip(wanted["boxes"].numpy()[order], 0, limit)
             assert len(found) == len(boxes)
             # Pixels may differ by one grey level where OpenCV resized and not PIL.
+            share, limit_off = (1.0, 1e-3) if file.parent == large_pictures else (0.95, 5e-3)
             np.testing.assert_allclose(found.score, wanted["scores"].numpy()[order], atol=2e-3)
             rows = np.column_stack([found.xyxy / limit, found.score, found.class_id])
             others = np.column_stack(
                 [boxes / limit, wanted["scores"].numpy()[order], wanted["labels"].numpy()[order]]
             )
             nearest = np.abs(rows[:, None] - others[None]).max(axis=2).min(axis=1)
-            assert np.quantile(nearest, 0.95) < 5e-3
+            assert np.quantile(nearest, share) < limit_off
 
 
 @pytest.mark.parametrize("kind", KINDS)
