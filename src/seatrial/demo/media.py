@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from seatrial.errors import InputTooLarge, InvalidInput, UnsupportedImage
-from seatrial.extras import require
+from seatrial.errors import InputTooLarge, UnsupportedImage
 from seatrial.request.decode import decode
 from seatrial.request.detector import MAX_PIXELS
+from seatrial.video.sources import VideoFrame, video_frames
 
 MAX_BYTES = 200 * 2**20
 MAX_FRAMES = 150
@@ -26,8 +26,6 @@ DEFAULT_RATE_HZ = 10.0
 CLIP_JPEG_QUALITY = 95
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 CLIPS = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi")
-# FFmpeg reads playlists too, which name other files and hosts: only containers are let in.
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 EBML_MAGIC = b"\x1a\x45\xdf\xa3"
 
 
@@ -70,18 +68,6 @@ class Media:
     def stem(self) -> str:
         """The name without its suffix, for the names of files made from it."""
         return PurePath(self.name).stem or "picture"
-
-
-class _Decoded(NamedTuple):
-    """A frame of a video: its number, when it is shown, and PyAV's frame.
-
-    ``announced`` is how many frames the file says it has, 0 where it does not say.
-    """
-
-    number: int
-    time_s: float
-    announced: int
-    frame: Any
 
 
 class _Kept(NamedTuple):
@@ -141,10 +127,7 @@ def preview(name: str, data: bytes) -> NDArray[np.uint8]:
     """
     if not _is_clip(data[:16]):
         return Frame(name, data).pixels()
-    first = next(_decode_clip(PurePath(name).stem, data), None)
-    if first is None:
-        raise InvalidInput(f"the video {name} has no frames")
-    return _upright(first.frame)
+    return next(video_frames(io.BytesIO(data), PurePath(name).stem)).rgb()
 
 
 def _is_clip(head: bytes) -> bool:
@@ -157,12 +140,13 @@ def _read_clip(stem: str, data: bytes) -> tuple[tuple[Frame, ...], float, str]:
     """Frames evenly over the video, at most `MAX_FRAMES`, of its first `MAX_CLIP_S` seconds."""
     kept: list[_Kept] = []
     stride, seen, cut = 1, 0, False
-    for index, time_s, announced, frame in _decode_clip(stem, data):
+    for frame in video_frames(io.BytesIO(data), stem):
+        index, time_s = frame.number, frame.time_s
         if time_s >= MAX_CLIP_S:
             cut = True
             break
         if index == 1:  # the rate is known from the second on
-            expected = min(announced, MAX_CLIP_S / time_s if time_s > 0 else MAX_FRAMES)
+            expected = min(frame.announced, MAX_CLIP_S / time_s if time_s > 0 else MAX_FRAMES)
             stride = max(1, math.ceil(expected / MAX_FRAMES))
         seen = index + 1
         if index % stride:
@@ -170,51 +154,15 @@ def _read_clip(stem: str, data: bytes) -> tuple[tuple[Frame, ...], float, str]:
         kept.append(_Kept(index, time_s, _jpeg(frame)))
         if len(kept) > MAX_FRAMES:  # it was longer than it said
             kept, stride = kept[::2], stride * 2
-    if not kept:
-        raise InvalidInput(f"the video {stem} has no frames")
     frames = tuple(Frame(f"{stem}-{one.number:06d}.jpg", one.data) for one in kept)
     return frames, _rate_hz(kept), _left_out(seen, stride, cut)
 
 
-def _decode_clip(stem: str, data: bytes) -> Iterator[_Decoded]:
-    av = require("av", extra="demo", purpose="reading videos")
-    index = -1
-    try:
-        with av.open(io.BytesIO(data), options={"format_whitelist": CONTAINERS}) as container:
-            if not container.streams.video:
-                raise InvalidInput(f"{stem} has sound and no pictures", hint="give a video")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            rate_hz = float(stream.average_rate or DEFAULT_RATE_HZ)
-            for index, frame in enumerate(container.decode(stream)):
-                time_s = index / rate_hz if frame.time is None else float(frame.time)
-                yield _Decoded(index, time_s, stream.frames, frame)
-    except av.error.FFmpegError as error:
-        if index < 0:
-            raise InvalidInput(
-                f"the video {stem} cannot be read: {error.strerror or error}",
-                hint="give an MP4 (H.264), WebM or AVI video",
-            ) from error
-        # A recording that was cut off is shown as far as it goes.
-
-
-def _jpeg(frame: Any) -> bytes:
+def _jpeg(frame: VideoFrame) -> bytes:
     # Colour at half the resolution, as nearly every video has it already.
     return bytes(
-        simplejpeg.encode_jpeg(_upright(frame), quality=CLIP_JPEG_QUALITY, colorsubsampling="420")
+        simplejpeg.encode_jpeg(frame.rgb(), quality=CLIP_JPEG_QUALITY, colorsubsampling="420")
     )
-
-
-def _upright(frame: Any) -> NDArray[np.uint8]:
-    """One of PyAV's frames as (H, W, 3) uint8 RGB, C-contiguous."""
-    if frame.width * frame.height > MAX_PIXELS:
-        raise InputTooLarge(
-            f"the video's frames are {frame.width} x {frame.height}, over the limit of "
-            f"{MAX_PIXELS} pixels"
-        )
-    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    # A phone that was held upright says so in the file and records sideways.
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))
 
 
 def _rate_hz(kept: Sequence[_Kept]) -> float:
