@@ -58,7 +58,7 @@ def int8(
         dataset: coco:FOLDER of pictures, or yolo:FOLDER with a data.yaml: what the gate is
             measured on. Without it, pictures that calibration left over, else those it took.
         annotations: COCO's JSON file [default: FOLDER/instances.json]; another data.yaml.
-        split: Which set of a data.yaml.
+        split: Which set, where the folder has several.
         skip_missing: Leave out pictures that the labels name and that are not there.
         pictures: Calibration pictures, at most.
         seed: Of their choice.

@@ -56,9 +56,9 @@ def evaluate(
 
     Args:
         artifact: Name in the store, an artifact folder or a model file; the same as --model.
-        dataset: coco:FOLDER of pictures, or yolo:FOLDER with a data.yaml.
+        dataset: coco:FOLDER of pictures, yolo:FOLDER with a data.yaml, or voc:FOLDER.
         annotations: COCO's JSON file [default: FOLDER/instances.json]; another data.yaml.
-        split: Which set of a data.yaml.
+        split: Which set, where the folder has several.
         url: Measure a running service; with an artifact, see that it serves that one.
         parent: Compare with this model, in this process: difference in AP, with its interval, and
             shift of confidences. The same model in another precision will do.

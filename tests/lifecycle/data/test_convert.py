@@ -91,6 +91,13 @@ def test_what_a_format_cannot_hold_is_told(tmp_path: Path, sound: Sound) -> None
     assert convert(source, tmp_path / "voc-out", "voc").notes == (
         "1 outlines were left out: VOC has boxes",
     )
+    document["info"] = {"year": 2026}
+    document["annotations"][2] |= {"keypoints": [1, 2, 2], "truncated": 1}
+    path.write_text(json.dumps(document))
+    lost = convert(source, tmp_path / "yolo-more", "yolo").notes[-1]
+    assert lost == "left out, without a place in YOLO: info, keypoints, truncated"
+    lost = convert(source, tmp_path / "voc-more", "voc").notes[-1]
+    assert lost == "left out, without a place in VOC: info, keypoints"
     crowds = read_labelled(f"voc:{tmp_path / 'voc-out'}", split="train").truth.crowd
     assert crowds.tolist().count(True) == 1  # VOC's "difficult"
 

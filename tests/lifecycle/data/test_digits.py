@@ -154,6 +154,7 @@ def test_equal_recipes_give_equal_bytes_and_are_not_written_twice(write: Write) 
     first, second = write("a"), write("b")
     assert files(first) == files(second)
     before = (first / "data.yaml").stat().st_mtime_ns
+    (first / "labels" / "train.cache").write_bytes(b"Ultralytics leaves this behind")
     assert not write_digits(first, SMALL, greys())
     assert (first / "data.yaml").stat().st_mtime_ns == before
 

@@ -32,6 +32,7 @@ from seatrial.lifecycle.data.samples import JPEG_QUALITY, SOURCES
 from seatrial.lifecycle.staged import staged_folder
 from seatrial.structs import decode_json
 
+OURS = frozenset({".jpg", ".json", ".txt", ".yaml"})
 LICENCE = "digits: CC BY 4.0, UCI Machine Learning Repository, doi 10.24432/C50P49"
 
 Progress = Callable[[int, int], None]
@@ -126,9 +127,10 @@ def _present(folder: Path) -> _Sources | None:
 
 
 def _digest(folder: Path) -> str:
+    """sha256 over names and bytes; what trainers leave there (``labels/train.cache``) is not ours."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != SOURCES:
+        if path.suffix in OURS and path.name != SOURCES:
             digest.update(f"{path.relative_to(folder)}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -184,8 +184,9 @@ def assign(
     if count < len(fractions):
         raise InvalidDataset(
             f"{count} groups cannot be split into {len(fractions)}: {', '.join(groups.names)}",
-            hint="frames of one video belong together; cut it into runs with --block 100, or say "
-            "that each picture stands for itself with --group none",
+            hint="frames of one video and pictures that are alike belong together; cut a video "
+            "into runs with --block 100, or let each picture stand for itself: --group none "
+            "--no-alike",
         )
     amounts = _amounts(labelled, groups)
     wanted = np.array(list(fractions.values()))[:, None] * amounts.sum(0)  # (splits, classes + 1)

@@ -38,6 +38,7 @@ LISTS = Path("ImageSets") / "Main"
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 CLASS_FILES = ("labelmap.txt", "classes.txt")
 ATTRIBUTES = ("pose", "truncated", "occluded")
+KEPT = frozenset({*ATTRIBUTES, "segmented"})  # of what labels say beyond boxes
 _NAME = re.compile(rb"<object>.*?<name>\s*(.*?)\s*</name>", re.DOTALL)
 _FROM_ZERO = re.compile(rb"<[xy]min>\s*[-+]?0+(\.0*)?\s*</[xy]min>")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol, cast
@@ -14,11 +14,17 @@ import msgspec
 import numpy as np
 
 from seatrial.errors import InvalidDataset
+from seatrial.lifecycle.data import voc
 from seatrial.lifecycle.data.findings import refuse
 from seatrial.lifecycle.data.labelled import Category, LabelledImage, LabelledSet, format_of
 from seatrial.lifecycle.data.soundness import numbering_findings
 from seatrial.lifecycle.staged import staged_folder
 
+# Keys of COCO's that are written as boxes and names, or told of one by one.
+STRUCTURE = frozenset(
+    {"annotations", "area", "bbox", "categories", "category_id", "file_name", "height", "id",
+     "image_id", "images", "iscrowd", "segmentation", "width"}
+)  # fmt: skip
 PICTURES = {"coco": "images", "yolo": "images", "voc": "JPEGImages"}
 
 Progress = Callable[[int, int], None]
@@ -77,7 +83,20 @@ def write_dataset(
                 done += 1
                 if on_progress is not None:
                     on_progress(done, total)
-        return cast(Writer, format_of(kind)).write(staged, named)
+        notes = cast(Writer, format_of(kind)).write(staged, named)
+    return [*notes, *_keys_lost(named.values(), kind)]
+
+
+def _keys_lost(sets: Iterable[LabelledSet], kind: str) -> list[str]:
+    """What labels say by keys that the format has no place for, in one sentence."""
+    if kind == "coco":
+        return []
+    kept = STRUCTURE | (voc.KEPT if kind == "voc" else set())
+    lost: dict[str, None] = {}
+    for details in (labelled.details for labelled in sets):
+        for row in (details.file, *details.images, *details.objects) if details else ():
+            lost |= dict.fromkeys(key for key in row if key not in kept)
+    return [f"left out, without a place in {kind.upper()}: {', '.join(lost)}"] if lost else []
 
 
 def picture_home(kind: str, split: str) -> str:
