@@ -127,7 +127,7 @@ def _present(folder: Path) -> _Sources | None:
 
 
 def _digest(folder: Path) -> str:
-    """sha256 over names and bytes; what trainers leave there (``labels/train.cache``) is not ours."""
+    """sha256 over names and bytes, without what trainers leave there (``labels/train.cache``)."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.suffix in OURS and path.name != SOURCES:
