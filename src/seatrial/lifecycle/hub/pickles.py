@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ def to_safetensors(files: list[Path], folder: Path) -> None:
     tensors: dict[str, Any] = {}
     for file in files:
         try:
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the pickle's protocol: it loads or it does not
+                loaded = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # pickles fail in as many ways as there are
             raise InvalidArtifact(
                 f"{file.name} holds more than tensors, or is damaged: {type(error).__name__}",
