@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from seatrial.cli.console import err, home, out, print_json, progress, progress_bar
+from seatrial.errors import SourceUnavailable
 
 Folder = Annotated[Path, Parameter(name=["--output", "-o"])]
 
@@ -74,7 +75,11 @@ def digits(
     if backgrounds == "bundled":
         photos = bundled_backgrounds()
     elif backgrounds == "sample":
-        sample_photos(home() / "photos", on_progress=progress)
+        try:
+            sample_photos(home() / "photos", on_progress=progress)
+        except SourceUnavailable as error:
+            hint = f"{error.hint}; or paint on scikit-learn's own photos: --backgrounds bundled"
+            raise SourceUnavailable(error.message, hint=hint) from error
         photos = folder_backgrounds(home() / "photos")
     else:
         photos = folder_backgrounds(Path(backgrounds))

@@ -313,6 +313,23 @@ def test_every_finding_is_told_not_only_the_first(sound: Sound) -> None:
     ]
 
 
+def test_a_split_that_cannot_be_read_does_not_hide_the_others(sound: Sound) -> None:
+    folder = sound("coco")
+    write("annotations/instances_train.json", b"no JSON")(folder)
+    coco("annotations", 2, category_id=7)(folder)
+    found = check(folder)
+    assert [f.kind for f in found.findings] == ["labels-unreadable", "unknown-class"]
+    assert [facts.split for facts in found.splits] == ["val"]
+
+
+def test_a_file_of_labels_that_is_named_tells_the_format(sound: Sound) -> None:
+    folder = sound("coco")
+    (folder / "annotations").rename(folder / "other")
+    found = check(folder, annotations=folder / "other" / "instances_val.json")
+    assert [(s.format, s.split, s.images) for s in found.splits] == [("coco", "", 2)]
+    assert [f.kind for f in found.findings] == []
+
+
 def test_labels_in_two_formats_are_both_checked(sound: Sound) -> None:
     folder = sound("coco")
     shutil.copytree(sound("yolo") / "labels", folder / "labels")

@@ -84,7 +84,7 @@ def check(
         if finding.kind != "broken-image":  # told when it is decoded
             report(finding)
 
-    kinds = [kind] if kind else kinds_of(folder)
+    kinds = [kind] if kind else kinds_of(folder, annotations)
     datasets = [read_dataset(folder, k, annotations, report=of_labels) for k in kinds]
     paths = sorted({i.path for d in datasets for s in d.sets.values() for i in s.images})
     seen = fingerprints([p for p in paths if p.is_file()], on_progress)

@@ -110,7 +110,7 @@ def read(
 
 
 def _config(path: Path) -> dict[str, Any]:
-    yaml = require("yaml", extra="data", purpose="reading data.yaml")
+    yaml = require("yaml", extra="evaluate", purpose="reading data.yaml")
     try:
         config = yaml.safe_load(path.read_text())
     except OSError as error:
