@@ -16,6 +16,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 INPUT_OUTPUT = 74  # EX_IOERR, sysexits.h
 # Named, not imported: a command loads what it needs when it is run.
 COMMANDS = {
+    "init": ("init:init", "Write a project of your own: recipe, contract, deployment, Makefile."),
     "doctor": ("doctor:doctor", "Show hardware, engines, what works and what is missing."),
     "models": ("models:app", "Fetch, import and list models."),
     "data": ("data:app", "Lay out pictures and datasets."),
