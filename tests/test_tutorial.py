@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from documents import Reader
 from hub_server import FakeHub
-from tiny_networks import build_network, save_snapshot
-
 from seatrial.serve.launch import free_port
+from tiny_networks import build_network, save_snapshot
 
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial"
 PAGES = [
@@ -45,7 +46,7 @@ def reader(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Reader:
     folder.mkdir()
     serve, demo = free_port("127.0.0.1"), free_port("127.0.0.1")
     changes = {
-        "--count 1200": "--count 40",
+        "--count 1200": "--count 40 --backgrounds bundled",
         "epochs = 30": "epochs = 1",
         "batch = 16": "batch = 8",
         "image_size = 320": "image_size = 64",
@@ -65,7 +66,7 @@ def reader(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Reader:
         {"seatrial serve": serve, "seatrial demo": demo},
         {
             "SEATRIAL_HOME": str(folder.parent / "home"),
-            "HF_ENDPOINT": f"http://127.0.0.1:{hub.port}",
+            "HF_ENDPOINT": hub.url,
         },
     )
 
@@ -73,7 +74,7 @@ def reader(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Reader:
 def test_pages_are_in_order_and_lead_to_one_another():
     index = (TUTORIAL / "README.md").read_text()
     assert re.findall(r"\]\((\d-\w+\.md)\)", index) == [page.name for page in PAGES]
-    for page, following in zip(PAGES, PAGES[1:], strict=False):
+    for page, following in itertools.pairwise(PAGES):
         assert page.read_text().rstrip().endswith(f"]({following.name})")
 
 

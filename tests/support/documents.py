@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import torchvision_operators
+
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A command that goes on until it is ended, and where it can be reached then.
 STAYS = re.compile(r"^seatrial (serve|demo) .*$", re.MULTILINE)
@@ -54,7 +56,7 @@ class Reader:
         self.environment = {
             **os.environ,
             "PATH": f"{tools}:{os.environ['PATH']}",
-            "PYTHONPATH": ":".join(paths),
+            "PYTHONPATH": ":".join([*torchvision_operators.for_children(tools), *paths]),
             **environment,
         }
 

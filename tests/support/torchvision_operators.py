@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 _DECLARED: list[Any] = []  # operators go when the library that declared them does
@@ -21,14 +22,47 @@ def provide() -> None:
     try:
         importlib.import_module("torchvision")
     except RuntimeError:  # "operator torchvision::nms does not exist"
-        torch = importlib.import_module("torch")
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.impl("nms", _nms, "CPU")
-        _DECLARED.append(library)
+        declare()
         importlib.import_module("torchvision")
         importlib.import_module("torchvision.extension")._has_ops = lambda: True
+
+
+def declare() -> None:
+    """Declare the operators; only where torchvision's own do not load."""
+    torch = importlib.import_module("torch")
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.impl("nms", _nms, "CPU")
+    _DECLARED.append(library)
+
+
+def for_children(folder: Path) -> list[str]:
+    """What goes before ``PYTHONPATH`` of processes that may import torchvision.
+
+    Args:
+        folder: For a ``sitecustomize.py`` that declares the operators when torchvision is asked
+            for, and not before: most commands need no torch.
+    """
+    if not _DECLARED:
+        return []
+    (folder / "sitecustomize.py").write_text(CHILD)
+    return [str(folder), str(Path(__file__).parent)]
+
+
+CHILD = """
+import sys
+
+
+class Declares:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torchvision":
+            sys.meta_path.remove(self)
+            __import__("torchvision_operators").declare()
+
+
+sys.meta_path.insert(0, Declares())
+"""
 
 
 def _nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
