@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from seatrial.artifact import Artifact, Manifest, Source, Step, Store, TensorSpec, sha256_file
+from seatrial.artifact import MANIFEST, Artifact, Manifest, Source, Step, Store, TensorSpec, sha256_file
 from seatrial.errors import InvalidArtifact, InvalidInput
 from seatrial.families.detr import LABELS_FILE
 from seatrial.families.huggingface import CONFIG, PREPROCESSOR
@@ -191,7 +191,8 @@ def resolve(store: Store, model: str) -> Artifact:
         InvalidArtifact: There is nothing of that name or path, or it is not usable.
     """
     path = Path(model).expanduser()
-    if path.is_dir():
+    # A folder of pictures may go by the name of the model that was trained on them.
+    if path.is_dir() and ((path / MANIFEST).is_file() or model not in store.names()):
         return Artifact.open(path)
     if path.suffix == ".onnx":
         if not path.is_file():
