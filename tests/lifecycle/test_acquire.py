@@ -259,6 +259,19 @@ def test_resolving_a_name_a_folder_and_a_file(
     assert len(store.names()) == 2
 
 
+def test_a_folder_by_the_name_of_an_artifact_is_not_taken_for_it(
+    tiny_artifact: Artifact, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pictures that a model was trained on often go by its name."""
+    model = tiny_artifact.path / "model.onnx"
+    stored = import_onnx(store, model, name="digits")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir(exist_ok=True)
+    assert resolve(store, "digits").path == stored.path
+    with pytest.raises(InvalidArtifact, match="is not an artifact"):
+        resolve(store, "./digits")
+
+
 def test_resolving_what_is_not_there(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InvalidArtifact, match="no artifact named 'nothing'"):
         resolve(store, "nothing")

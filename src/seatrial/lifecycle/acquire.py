@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from seatrial.artifact import MANIFEST, Artifact, Manifest, Source, Step, Store, TensorSpec, sha256_file
+from seatrial.artifact import (
+    MANIFEST,
+    Artifact,
+    Manifest,
+    Source,
+    Step,
+    Store,
+    TensorSpec,
+    sha256_file,
+)
 from seatrial.errors import InvalidArtifact, InvalidInput
 from seatrial.families.detr import LABELS_FILE
 from seatrial.families.huggingface import CONFIG, PREPROCESSOR
