@@ -140,7 +140,8 @@ def _crop(example: Example, draw: np.random.Generator) -> Example:
 
 def _centred(xyxy: NDArray[np.float64], window: NDArray[np.float64]) -> NDArray[np.bool_]:
     centre = (xyxy[:, :2] + xyxy[:, 2:]) / 2
-    inside: NDArray[np.bool_] = ((centre > window[:2]) & (centre < window[2:])).all(axis=1)
+    within = (centre > window[:2]) & (centre < window[2:])
+    inside: NDArray[np.bool_] = within[:, 0] & within[:, 1]
     return inside
 
 

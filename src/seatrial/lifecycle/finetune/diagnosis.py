@@ -134,9 +134,8 @@ def _box_format(dataset: LabelledSet, which: str) -> Finding | None:
 
 def _inside(corners: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.bool_]:
     slack = np.maximum(SLACK * size, 1.0)
-    inside: NDArray[np.bool_] = (corners[:, :2] >= -slack).all(axis=1) & (
-        corners[:, 2:] <= size + slack
-    ).all(axis=1)
+    within = (corners[:, :2] >= -slack) & (corners[:, 2:] <= size + slack)
+    inside: NDArray[np.bool_] = within[:, 0] & within[:, 1]
     return inside
 
 

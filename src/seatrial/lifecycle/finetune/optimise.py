@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed
 from torch import nn
+from torch.distributed.nn import functional
 
 from seatrial.lifecycle.finetune.network import BACKBONE, NORMS
 from seatrial.lifecycle.finetune.plan import Plan
@@ -122,13 +123,12 @@ class SharedBatchNorm(nn.BatchNorm2d):
         """(N, C, H, W)."""
         if not self.training:
             return super().forward(x)
-        from torch.distributed.nn.functional import all_reduce
-
+        summed: Any = functional.all_reduce  # its gradient is summed too
         count = torch.tensor(float(x.numel() / x.shape[1]), device=x.device)
         torch.distributed.all_reduce(count)
-        mean = all_reduce(x.sum((0, 2, 3))) / count
+        mean = summed(x.sum((0, 2, 3))) / count
         spread = x - mean[None, :, None, None]
-        variance = all_reduce(spread.square().sum((0, 2, 3))) / count
+        variance = summed(spread.square().sum((0, 2, 3))) / count
         if self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
                 # cumulative averages (momentum None) are in none of these networks
@@ -138,16 +138,18 @@ class SharedBatchNorm(nn.BatchNorm2d):
                 self.running_var.lerp_(unbiased.detach(), momentum)
                 if self.num_batches_tracked is not None:
                     self.num_batches_tracked.add_(1)
-        normalised = spread * torch.rsqrt(variance + self.eps)[None, :, None, None]
+        normalised: torch.Tensor = spread * torch.rsqrt(variance + self.eps)[None, :, None, None]
         if self.weight is None:
             return normalised
-        return normalised * self.weight[None, :, None, None] + self.bias[None, :, None, None]
+        scaled: torch.Tensor = normalised * self.weight[None, :, None, None]
+        return scaled + self.bias[None, :, None, None]
 
 
 def share_batch_norms(network: nn.Module, device: str) -> None:
     """Make batch norms take the statistics of all processes' pictures."""
     if device == "cuda":
-        torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        convert: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm
+        convert(network)
         return
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:

@@ -135,6 +135,13 @@ class Module(lightning.LightningModule):
         self._rate = float(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         super().optimizer_step(*arguments, **named)
 
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip all together, in the network's order: sums round as in the other trainer."""
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
+
     def on_train_batch_end(self, outputs: Any, batch: Any, number: int) -> None:
         """Note the step, if it was taken."""
         if (number + 1) % self.session.plan.recipe.accumulate == 0:

@@ -102,6 +102,9 @@ def _step(checkpoint: Path) -> int:
 class Trainer(transformers.Trainer):
     """transformers' trainer, with what is ours in its places."""
 
+    optimizer: Any
+    lr_scheduler: Any
+
     def __init__(self, session: Session, arguments: TrainingArguments) -> None:
         self.session = session
         super().__init__(
