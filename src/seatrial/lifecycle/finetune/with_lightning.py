@@ -33,8 +33,6 @@ def train(
     plan: Plan,
     run: Path,
     sets: tuple[LabelledSet, LabelledSet],
-    *,
-    rank: int = 0,
     **options: Any,
 ) -> None:
     """Train to the end, or on from the last checkpoint.
@@ -43,7 +41,6 @@ def train(
         plan: Of the run.
         run: Its folder.
         sets: Training and validation.
-        rank: Not used: Lightning numbers the processes that it starts.
         options: For `Progress`.
 
     Raises:

@@ -30,8 +30,6 @@ def train(
     plan: Plan,
     run: Path,
     sets: tuple[LabelledSet, LabelledSet],
-    *,
-    rank: int = 0,
     **options: Any,
 ) -> None:
     """Train to the end, or on from the last checkpoint.
@@ -40,7 +38,6 @@ def train(
         plan: Of the run.
         run: Its folder.
         sets: Training and validation.
-        rank: Of this process.
         options: For `Progress`.
 
     Raises:
@@ -48,7 +45,9 @@ def train(
     """
     transformers.utils.logging.disable_progress_bar()
     arguments = settings(plan, run)  # also starts the group of processes
-    session = open_session(plan, run, sets, rank=rank, device=str(arguments.device), **options)
+    session = open_session(
+        plan, run, sets, rank=arguments.process_index, device=str(arguments.device), **options
+    )
     checkpoint = last_checkpoint(run)
     trainer = Trainer(session, arguments)
     if checkpoint is not None:

@@ -53,7 +53,7 @@ class Context:
         plan: Of the run.
         run: Its folder.
         sets: Training and validation.
-        options: For `Progress`: tracker, most_steps.
+        options: For `Progress`.
     """
 
     def __init__(
@@ -69,8 +69,6 @@ def train(
     plan: Plan,
     run: Path,
     sets: tuple[LabelledSet, LabelledSet],
-    *,
-    rank: int = 0,
     **options: Any,
 ) -> None:
     """Train to the end, or on from the last checkpoint.
@@ -79,7 +77,6 @@ def train(
         plan: Of the run.
         run: Its folder.
         sets: Training and validation.
-        rank: Of this process.
         options: For `Progress`.
 
     Raises:
@@ -89,7 +86,7 @@ def train(
     LOGGER.setLevel("ERROR")
     # It would look up a model on the network; the recipe has asked for half precision.
     engine.check_amp = lambda model: True
-    trainer = Trainer(Context(plan, run, sets, rank=rank, **options))
+    trainer = Trainer(Context(plan, run, sets, **options))
     trainer.train()
 
 
@@ -258,10 +255,11 @@ class Trainer(DetectionTrainer):
             Normalisation(),
             context.sets[1],
             device=str(self.device),
-            rank=context.options["rank"],
+            rank=max(0, engine.RANK),
             world=max(1, self.world_size),
         )
-        self.progress = Progress(self.plan, context.run, validator, **context.options)
+        rank = max(0, engine.RANK)
+        self.progress = Progress(self.plan, context.run, validator, rank=rank, **context.options)
         names = [name for name, _ in self.model.named_parameters()]
         backbone = tuple(f"model.{i}." for i in range(len(self.model.yaml["backbone"])))
         frozen = prefixes(names, self.plan.recipe.freeze, {"backbone": backbone})

@@ -7,9 +7,10 @@ folder for whoever started it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
-import os
 import resource
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from seatrial import errors
-from seatrial.errors import InvalidArtifact, OutOfMemory, SeatrialError
+from seatrial.errors import OutOfMemory, SeatrialError
 from seatrial.extras import require
 from seatrial.hardware import usable_cores
 from seatrial.lifecycle.finetune.plan import Plan, read_plan, read_sets
@@ -27,6 +28,7 @@ from seatrial.lifecycle.finetune.recipe import Recipe
 FAILURE = "failure.json"
 TRIAL = "--trial"  # take two steps and end
 TRIAL_STEPS = 2
+PR_SET_PDEATHSIG = 1
 TRAINED = {
     "transformers": "seatrial.lifecycle.finetune.with_transformers",
     "lightning": "seatrial.lifecycle.finetune.with_lightning",
@@ -50,13 +52,12 @@ class Failure(msgspec.Struct, frozen=True):
         return found
 
 
-def train(plan: Plan, run: Path, *, rank: int = 0, most_steps: int | None = None) -> None:
+def train(plan: Plan, run: Path, *, most_steps: int | None = None) -> None:
     """Train in this process, to the end or on from the last checkpoint.
 
     Args:
         plan: Of the run.
         run: Its folder.
-        rank: Of this process.
         most_steps: Take so many steps and end.
 
     Raises:
@@ -70,7 +71,7 @@ def train(plan: Plan, run: Path, *, rank: int = 0, most_steps: int | None = None
         _limit_memory(plan.recipe)
         module = importlib.import_module(TRAINED[plan.trainer])
         with contextlib.suppress(Enough):
-            module.train(plan, run, sets, rank=rank, most_steps=most_steps)
+            module.train(plan, run, sets, most_steps=most_steps)
 
 
 @contextlib.contextmanager
@@ -98,11 +99,16 @@ def _limit_memory(recipe: Recipe) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
+def end_with_parent() -> None:
+    """Have the kernel end this process when whoever started it is gone; see prctl(2)."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def write_failure(run: Path, error: BaseException) -> None:
     """Write down why a run ended; the first process that fails is the one that counts."""
     known = isinstance(error, SeatrialError)
     failure = Failure(
-        type(error).__name__ if known else InvalidArtifact.__name__,
+        type(error).__name__ if known else errors.TrainingFailed.__name__,
         str(error) if known else f"training failed: {type(error).__name__}: {error}",
         error.hint if isinstance(error, SeatrialError) else "",
     )
@@ -123,11 +129,11 @@ def main(arguments: list[str]) -> int:
     if plan is None:
         sys.stderr.write(f"{run} holds no plan\n")
         return 2
-    rank = int(os.environ.get("RANK", "0"))
+    end_with_parent()
     # Libraries talk on standard output, which is for data.
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            train(plan, run, rank=rank, most_steps=TRIAL_STEPS if trial else None)
+            train(plan, run, most_steps=TRIAL_STEPS if trial else None)
         except SeatrialError as error:
             write_failure(run, error)
             return error.exit_code
