@@ -17,7 +17,7 @@ import msgspec
 from seatrial.errors import OutOfMemory, TrainingFailed
 from seatrial.hardware import usable_cores
 from seatrial.lifecycle.finetune.plan import Plan, write_plan
-from seatrial.lifecycle.finetune.worker import FAILURE, TRIAL, end_with_parent, read_failure
+from seatrial.lifecycle.finetune.worker import FAILURE, TRACK, TRIAL, end_with_parent, read_failure
 
 WORKER = "seatrial.lifecycle.finetune.worker"
 OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
@@ -27,7 +27,14 @@ END_S = 20.0
 Tell = Callable[[str], None]
 
 
-def launch(plan: Plan, run: Path, environment: Mapping[str, str], tell: Tell) -> None:
+def launch(
+    plan: Plan,
+    run: Path,
+    environment: Mapping[str, str],
+    tell: Tell,
+    *,
+    track: str | None = None,
+) -> None:
     """Train in processes of their own, by the trainer's launcher, until they end.
 
     Args:
@@ -35,6 +42,7 @@ def launch(plan: Plan, run: Path, environment: Mapping[str, str], tell: Tell) ->
         run: Its folder.
         environment: For the processes.
         tell: Told in words what is going on.
+        track: Where figures are shown while it runs.
 
     Raises:
         SeatrialError: What ended the training.
@@ -42,7 +50,7 @@ def launch(plan: Plan, run: Path, environment: Mapping[str, str], tell: Tell) ->
     """
     (run / FAILURE).unlink(missing_ok=True)
     before = _killed_for_memory()
-    code = _run(plan, run, environment)
+    code = _run(plan, run, environment, *([TRACK, track] if track else []))
     if code == 0:
         return
     failure = read_failure(run)

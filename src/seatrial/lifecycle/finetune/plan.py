@@ -57,7 +57,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the pictures are: specs as `read_labelled` takes them, and digests of the labels."""
 
     train: str
-    val: str
+    val: str | None = None  # None: of `train`, its split val
     train_digest: str = ""
     val_digest: str = ""
 

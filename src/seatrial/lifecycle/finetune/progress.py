@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -17,21 +17,12 @@ from seatrial.lifecycle.finetune import diagnosis
 from seatrial.lifecycle.finetune.diagnosis import Finding
 from seatrial.lifecycle.finetune.journal import Epoch, Journal, Step
 from seatrial.lifecycle.finetune.plan import Plan
+from seatrial.lifecycle.finetune.tracking import open_tracker
 from seatrial.lifecycle.finetune.validate import Validator
 
 FINDINGS = "findings.jsonl"
 BEST = "best-"
 EVERY_S = 10.0  # between two lines on the screen within an epoch
-
-
-class Tracker(Protocol):
-    """Where figures are shown while a run goes on; see `seatrial.lifecycle.finetune.tracking`."""
-
-    def log(self, step: int, figures: dict[str, float]) -> None:
-        """Show figures of a step."""
-
-    def close(self) -> None:
-        """Write out what is left."""
 
 
 class Enough(Exception):
@@ -46,7 +37,7 @@ class Progress:
         run: Its folder.
         validator: Measures on the validation set.
         rank: Of this process; only the first one writes.
-        tracker: Where figures are shown.
+        track: Where figures are shown, by name.
         most_steps: Raise `Enough` after so many.
     """
 
@@ -57,7 +48,7 @@ class Progress:
         validator: Validator,
         *,
         rank: int = 0,
-        tracker: Tracker | None = None,
+        track: str | None = None,
         most_steps: int | None = None,
     ) -> None:
         self.plan = plan
@@ -65,7 +56,7 @@ class Progress:
         self.journal = Journal(run, write=rank == 0)
         self._validator = validator
         self._first = rank == 0
-        self._tracker = tracker if rank == 0 else None
+        self._tracker = open_tracker(track, run, plan) if track and rank == 0 else None
         self._most_steps = most_steps
         self._shown = self._epoch_began = time.monotonic()
         self._stopped = False

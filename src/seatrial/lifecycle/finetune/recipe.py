@@ -6,6 +6,7 @@ A key that is left out has the value that the model's family was published with,
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -207,12 +208,15 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return encode_toml(self, comments)
 
 
-def read_recipe(path: Path | None, family: str) -> Recipe:
+def read_recipe(
+    path: Path | None, family: str, overrules: Mapping[str, Any] | None = None
+) -> Recipe:
     """Read a recipe and fill in what the family was published with.
 
     Args:
         path: TOML file; None for the published values alone.
         family: Key of `PUBLISHED`.
+        overrules: Values that go before those of the file, in tables as it has them.
 
     Raises:
         InvalidConfig: The file cannot be read; a key is unknown or not for this family; values
@@ -228,15 +232,19 @@ def read_recipe(path: Path | None, family: str) -> Recipe:
             raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from error
         decode_toml(data, Recipe, origin=str(path))  # unknown keys and wrong values are named here
         given = tomllib.loads(data.decode())
+    given = _merged(given, overrules or {})
     values = _merged(PUBLISHED[family].values, given)
     if "learning_rate" in given.get("optimiser", {}):
         values["optimiser"] |= _rates_by_hand(given["optimiser"], PUBLISHED[family].values)
-    recipe = msgspec.convert(values, Recipe)
+    try:
+        recipe = msgspec.convert(values, Recipe)
+    except msgspec.ValidationError as error:
+        raise InvalidConfig(f"options: {error}") from error
     check(recipe, family, frozenset(given.get("augmentation", {})))
     return recipe
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(below)
     for key, value in above.items():
         found[key] = _merged(found.get(key, {}), value) if isinstance(value, dict) else value

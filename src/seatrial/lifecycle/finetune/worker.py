@@ -28,6 +28,7 @@ from seatrial.lifecycle.finetune.recipe import Recipe
 FAILURE = "failure.json"
 TRIAL = "--trial"  # take two steps and end
 TRIAL_STEPS = 2
+TRACK = "--track"  # followed by where figures are shown
 PR_SET_PDEATHSIG = 1
 TRAINED = {
     "transformers": "seatrial.lifecycle.finetune.with_transformers",
@@ -52,13 +53,16 @@ class Failure(msgspec.Struct, frozen=True):
         return found
 
 
-def train(plan: Plan, run: Path, *, most_steps: int | None = None) -> None:
+def train(
+    plan: Plan, run: Path, *, most_steps: int | None = None, track: str | None = None
+) -> None:
     """Train in this process, to the end or on from the last checkpoint.
 
     Args:
         plan: Of the run.
         run: Its folder.
         most_steps: Take so many steps and end.
+        track: Where figures are shown: see `seatrial.lifecycle.finetune.tracking`.
 
     Raises:
         SeatrialError: Whatever ends a training; memory that does not suffice among it.
@@ -71,7 +75,7 @@ def train(plan: Plan, run: Path, *, most_steps: int | None = None) -> None:
         _limit_memory(plan.recipe)
         module = importlib.import_module(TRAINED[plan.trainer])
         with contextlib.suppress(Enough):
-            module.train(plan, run, sets, most_steps=most_steps)
+            module.train(plan, run, sets, most_steps=most_steps, track=track)
 
 
 @contextlib.contextmanager
@@ -124,7 +128,8 @@ def read_failure(run: Path) -> Failure | None:
 
 def main(arguments: list[str]) -> int:
     """Train what the run's folder says."""
-    run, trial = Path(arguments[0]), TRIAL in arguments[1:]
+    run, trial = Path(arguments[0]), TRIAL in arguments
+    track = arguments[arguments.index(TRACK) + 1] if TRACK in arguments else None
     plan = read_plan(run)
     if plan is None:
         sys.stderr.write(f"{run} holds no plan\n")
@@ -133,7 +138,7 @@ def main(arguments: list[str]) -> int:
     # Libraries talk on standard output, which is for data.
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            train(plan, run, most_steps=TRIAL_STEPS if trial else None)
+            train(plan, run, most_steps=TRIAL_STEPS if trial else None, track=track)
         except SeatrialError as error:
             write_failure(run, error)
             return error.exit_code
