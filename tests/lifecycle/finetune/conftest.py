@@ -53,7 +53,10 @@ def build_pictures(folder: Path, counts: dict[str, int], *, seed: int = 0) -> Pa
 def build_networks(library: Any, folder: Path) -> dict[str, Path]:
     """Kind -> folder with a ``config.json`` of a small network, and no weights."""
     residual = {"embedding_size": 16, "hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 1, 1]}
-    labels = {"id2label": dict(enumerate(COLOURS)), "label2id": {c: i for i, c in enumerate(COLOURS)}}
+    labels = {
+        "id2label": dict(enumerate(COLOURS)),
+        "label2id": {c: i for i, c in enumerate(COLOURS)},
+    }
     three = ["stage2", "stage3", "stage4"]
     shared = {
         "encoder_hidden_dim": 32, "feat_strides": [8, 16, 32], "encoder_ffn_dim": 64,
@@ -68,7 +71,7 @@ def build_networks(library: Any, folder: Path) -> dict[str, Path]:
             ),
             d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
             decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, num_queries=12,
-            dropout=0.1, **labels,
+            dropout=0.0, **labels,
         ),
         "rt_detr": library.RTDetrConfig(
             backbone_config=library.RTDetrResNetConfig(

@@ -103,7 +103,8 @@ def _command(plan: Plan) -> list[str]:
 def _environment(plan: Plan, given: Mapping[str, str]) -> dict[str, str]:
     compute = plan.recipe.compute
     threads = compute.threads or max(1, usable_cores() // compute.processes)
-    own = {"OMP_NUM_THREADS": str(threads)}
+    # Of several processes, PyTorch's C++ part tells each what it might do faster.
+    own = {"OMP_NUM_THREADS": str(threads), "TORCH_CPP_LOG_LEVEL": "ERROR"}
     if compute.processes > 1 and compute.device == "cpu":
         own["GLOO_SOCKET_IFNAME"] = "lo"
     if plan.trainer == "ultralytics":

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.distributed
 from torch import nn
-from torch.distributed.nn import functional
 
 from seatrial.lifecycle.finetune.network import BACKBONE, NORMS
 from seatrial.lifecycle.finetune.plan import Plan
@@ -113,6 +112,24 @@ class Average:
         self.updates = state["updates"]
 
 
+class Summed(torch.autograd.Function):
+    """A tensor summed over all processes; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, own: torch.Tensor) -> torch.Tensor:
+        """(...) of any shape, the same in all processes."""
+        total = own.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        """What every process has of it."""
+        total = gradient.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
 class SharedBatchNorm(nn.BatchNorm2d):
     """A batch norm whose statistics are those of all processes' pictures, on any device.
 
@@ -123,7 +140,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
         """(N, C, H, W)."""
         if not self.training:
             return super().forward(x)
-        summed: Any = functional.all_reduce  # its gradient is summed too
+        summed: Any = Summed.apply
         count = torch.tensor(float(x.numel() / x.shape[1]), device=x.device)
         torch.distributed.all_reduce(count)
         mean = summed(x.sum((0, 2, 3))) / count
@@ -154,36 +171,3 @@ def share_batch_norms(network: nn.Module, device: str) -> None:
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SharedBatchNorm
-
-
-def step_loss(network: Any, batch: dict[str, Any], plan: Plan) -> tuple[Any, dict[str, Any]]:
-    """Loss of a part of a step, scaled so that the mean over parts and processes is the step's.
-
-    The losses of RT-DETR and D-FINE are sums over objects, divided by the number of objects in
-    the part; here they are divided by that of the whole step. DETR's own counts the objects of all
-    processes, and its classification loss is a mean over queries.
-
-    Args:
-        network: In training mode, maybe wrapped for several processes.
-        batch: See `seatrial.lifecycle.finetune.pictures.Batch`.
-        plan: Of the run.
-
-    Returns:
-        The loss, and its parts by name, of the last decoder layer.
-    """
-    given = {name: value for name, value in batch.items() if name != "objects"}
-    answer = network(**given)
-    scale = 1.0
-    pieces = plan.recipe.accumulate * plan.recipe.compute.processes
-    if plan.base.family != "detr" and pieces > 1:
-        own = sum(len(one["class_labels"]) for one in batch["labels"])
-        total = torch.tensor(float(batch["objects"]), device=answer.loss.device)
-        if plan.recipe.compute.processes > 1:
-            torch.distributed.all_reduce(total)
-        scale = max(1, own) * pieces / max(1.0, float(total))
-    parts = {
-        name: value.detach() * scale
-        for name, value in answer.loss_dict.items()
-        if name.startswith("loss") and not name[-1].isdigit()
-    }
-    return answer.loss * scale, parts

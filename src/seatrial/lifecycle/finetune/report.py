@@ -213,7 +213,7 @@ def _drawn(picture: Picture, validation: LabelledSet, index: int) -> Markup:
     """The picture with its boxes, as the address of an inline image."""
     image = read_picture(validation.images[index].path)
     height, width = image.shape[:2]
-    factor = min(1.0, THUMBNAIL_PX / max(height, width))
+    factor = THUMBNAIL_PX / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     canvas = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     for box in picture.boxes:

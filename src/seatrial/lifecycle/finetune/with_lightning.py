@@ -12,15 +12,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import accelerate
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from seatrial.lifecycle.data.labelled import LabelledSet
+from seatrial.lifecycle.finetune.loss import step_loss
 from seatrial.lifecycle.finetune.network import rest_frozen
-from seatrial.lifecycle.finetune.optimise import factor, optimiser, step_loss
+from seatrial.lifecycle.finetune.optimise import factor, optimiser
 from seatrial.lifecycle.finetune.order import seed_everything
 from seatrial.lifecycle.finetune.plan import Plan
 from seatrial.lifecycle.finetune.session import Session, open_session
@@ -110,8 +110,6 @@ class Module(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         """The notes go on where the checkpoint was written."""
-        if self.session.plan.recipe.compute.processes > 1:
-            accelerate.PartialState()  # DETR's loss counts the objects of all processes by it
         self.session.progress.begin(self.trainer.global_step)
 
     def on_train_epoch_start(self) -> None:

@@ -15,8 +15,9 @@ import transformers
 from transformers import TrainerCallback, TrainingArguments
 
 from seatrial.lifecycle.data.labelled import LabelledSet
+from seatrial.lifecycle.finetune.loss import step_loss
 from seatrial.lifecycle.finetune.network import rest_frozen
-from seatrial.lifecycle.finetune.optimise import factor, optimiser, step_loss
+from seatrial.lifecycle.finetune.optimise import factor, optimiser
 from seatrial.lifecycle.finetune.order import seed_everything
 from seatrial.lifecycle.finetune.plan import Plan
 from seatrial.lifecycle.finetune.session import Session, open_session
