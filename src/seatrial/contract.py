@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from seatrial.structs import read_toml
+from seatrial.structs import encode_toml, read_toml
 
 Precision = Literal["f32", "bf16", "f16"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -104,22 +104,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def to_toml(self) -> str:
         """The TOML text that `read` gives this deployment back from."""
-        plain = msgspec.to_builtins(self)
-        tables = {
-            k: {a: b for a, b in v.items() if b is not None}
-            for k, v in plain.items()
-            if isinstance(v, dict)
-        }
-        scalars = {k: v for k, v in plain.items() if not isinstance(v, dict)}
-        parts = [_pairs(scalars), *(f"[{name}]\n{_pairs(table)}" for name, table in tables.items())]
-        return "\n".join(parts)
-
-
-def _pairs(table: dict[str, object]) -> str:
-    # JSON and TOML write strings, numbers and booleans alike.
-    return "".join(
-        f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in table.items()
-    )
+        return encode_toml(self)
 
 
 class AccuracyClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

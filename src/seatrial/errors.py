@@ -18,6 +18,8 @@
     |-- ServiceFailed             the service did not start or answer     502  exit 6
     |   `-- PortInUse             somebody else listens there
     |-- NotWritable               a folder to write to is full or shut     500  exit 7
+    |-- TrainingFailed            a finetuning went wrong             500  exit 10
+    |   `-- OutOfMemory           it needs more memory than there is
     |-- Overloaded                the queue is full; try again later      503
     `-- DeadlineExceeded          not answered within the limit           504
 
@@ -152,6 +154,16 @@ class NotWritable(SeatrialError):
     """A folder cannot be written: no permission, no space left, not a folder."""
 
     exit_code = 7
+
+
+class TrainingFailed(SeatrialError):
+    """A finetuning went wrong; the message names the likely cause."""
+
+    exit_code = 10
+
+
+class OutOfMemory(TrainingFailed):
+    """A training step needs more memory than there is."""
 
 
 class Overloaded(SeatrialError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -47,6 +48,33 @@ def read_toml(path: Path, kind: type[T]) -> T:
     except OSError as error:
         raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from error
     return decode_toml(data, kind, origin=str(path))
+
+
+def encode_toml(struct: msgspec.Struct, comments: Mapping[str, str] | None = None) -> str:
+    """Write a struct as TOML that `decode_toml` reads back.
+
+    Args:
+        struct: Plain values and, for tables, structs of them; None is left out.
+        comments: Key, ``table.key`` in a table -> text to put behind it.
+    """
+    plain: dict[str, Any] = msgspec.to_builtins(struct)
+    notes = comments or {}
+    tables = {key: value for key, value in plain.items() if isinstance(value, dict)}
+    parts = [_pairs({k: v for k, v in plain.items() if k not in tables}, "", notes)]
+    parts += [f"[{key}]\n{_pairs(table, f'{key}.', notes)}" for key, table in tables.items()]
+    return "\n".join(parts)
+
+
+def _pairs(table: dict[str, Any], prefix: str, comments: Mapping[str, str]) -> str:
+    lines = []
+    for key, value in table.items():
+        if value is None:
+            continue
+        # JSON and TOML write strings, numbers, booleans and lists alike.
+        line = f"{key} = {msgspec.json.encode(value).decode()}"
+        note = comments.get(f"{prefix}{key}")
+        lines.append(f"{line:<40} # {note}\n" if note else f"{line}\n")
+    return "".join(lines)
 
 
 def _explain(error: Exception, kind: type[Any], origin: str) -> InvalidConfig:

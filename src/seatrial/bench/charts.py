@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import msgspec
 from markupsafe import Markup
 
-from seatrial.bench import svg
 from seatrial.bench.formats import milliseconds, per_second, sessions, significant
 from seatrial.bench.points import Point, Stages
 from seatrial.bench.stats import PERCENTILES
+from seatrial.page import svg
 
 # One colour per kind of stage; others take the spare ones in turn.
 STAGE_COLOURS = {

@@ -14,6 +14,7 @@ import msgspec
 from seatrial.bench import charts, formats
 from seatrial.bench.results import Report
 from seatrial.errors import InvalidConfig
+from seatrial.page.style import css
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -85,7 +86,7 @@ def to_html(report: Report) -> str:
         stages=charts.stages(bars),
         legend=_legend(bars),
         model=_model_rows(report.model),
-        css=_css(),
+        css=css(),
     )
 
 
@@ -118,13 +119,6 @@ def _short(value: object) -> str:
         value = ", ".join(map(str, value))
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 160 else f"{text[:157]}..."
-
-
-def _css() -> Any:
-    from markupsafe import Markup
-
-    # A file of this package, not input.
-    return Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704
 
 
 @functools.cache

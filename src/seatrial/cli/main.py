@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": ("doctor:doctor", "Show hardware, engines, what works and what is missing."),
     "models": ("models:app", "Fetch, import and list models."),
     "data": ("data:app", "Lay out pictures and datasets."),
+    "finetune": ("finetune:finetune", "Train a detector on your own pictures, and prove it."),
     "export": ("export:export", "Make another format or precision of a model, and prove it."),
     "detect": ("detect:detect", "Find objects in a picture."),
     "demo": ("demo:demo", "Show a detector at work in a web page."),

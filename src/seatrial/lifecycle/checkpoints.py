@@ -14,6 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from seatrial.artifact import (
     MANIFEST,
     Artifact,
@@ -39,8 +41,29 @@ WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PRECISIONS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 
+class Made(msgspec.Struct, frozen=True):
+    """How a checkpoint came to be, where this program made it.
+
+    Attributes:
+        step: For the manifest.
+        parent: Digest of the artifact that it was made from; None where it began at random.
+        metrics: Measured on it.
+    """
+
+    step: Step
+    parent: str | None
+    metrics: dict[str, float]
+
+
 def import_transformers(
-    store: Store, folder: Path, *, name: str, uri: str, licence: str, replace: bool = False
+    store: Store,
+    folder: Path,
+    *,
+    name: str,
+    uri: str,
+    licence: str,
+    replace: bool = False,
+    made: Made | None = None,
 ) -> Artifact:
     """Make an artifact of a snapshot of a Hugging Face model.
 
@@ -52,6 +75,7 @@ def import_transformers(
         uri: Where it came from.
         licence: As the source states it.
         replace: Replace an artifact of that name with other content.
+        made: What made it, where that was done here.
 
     Returns:
         An artifact with the format ``transformers`` alone.
@@ -76,21 +100,31 @@ def import_transformers(
     with store.staging() as staged:
         for file in (*files, *(text for text in texts if text.is_file())):
             shutil.copyfile(file, staged / file.name)
-        manifest = Manifest(
-            name=name,
-            family="detr",
-            variant=facts.architecture.variant,
-            formats={"transformers": huggingface.CONFIG},
+        manifest = msgspec.structs.replace(
+            transformers_manifest(facts, name=name),
             precision=_precision(tensors),
-            inputs=image_inputs(facts.preprocessing, masked=facts.architecture.masked),
-            outputs=_outputs(facts),
-            preprocessing=facts.preprocessing,
-            labels=facts.labels,
             licence=licence,
             source=Source(uri, sha256_file(files[0])),
-            step=Step("import", {"model_type": facts.model_type}, versions()),
         )
-        return store.commit(staged, manifest, replace=replace)
+        return store.commit(staged, _credited(manifest, made), replace=replace)
+
+
+def transformers_manifest(facts: huggingface.Facts, *, name: str) -> Manifest:
+    """What a Hugging Face model is, as far as its configuration tells."""
+    return Manifest(
+        name=name,
+        family="detr",
+        variant=facts.architecture.variant,
+        formats={"transformers": huggingface.CONFIG},
+        precision="f32",
+        inputs=image_inputs(facts.preprocessing, masked=facts.architecture.masked),
+        outputs=_outputs(facts),
+        preprocessing=facts.preprocessing,
+        labels=facts.labels,
+        licence="unknown",
+        source=Source(name, ""),
+        step=Step("import", {"model_type": facts.model_type}, versions()),
+    )
 
 
 def import_ultralytics(
@@ -102,6 +136,7 @@ def import_ultralytics(
     licence: str = "",
     allow_pickle: bool = False,
     replace: bool = False,
+    made: Made | None = None,
 ) -> Artifact:
     """Make an artifact of an Ultralytics checkpoint.
 
@@ -114,6 +149,7 @@ def import_ultralytics(
         allow_pickle: The file is a pickle: reading it runs code that is in it. Without this it is
             refused.
         replace: Replace an artifact of that name with other content.
+        made: What made it, where that was done here.
 
     Returns:
         An artifact with the format ``ultralytics`` alone.
@@ -132,30 +168,47 @@ def import_ultralytics(
             hint="if you trust its origin, say so: --allow-pickle",
         )
     network = load_ultralytics(path).model
-    head = network.model[-1]
-    labels = tuple(str(network.names[index]) for index in range(len(network.names)))
-    size = _size_px(network)
-    end_to_end = bool(getattr(head, "end2end", False))
-    anchors = sum((size // int(stride)) ** 2 for stride in head.stride)
-    shape = (-1, 300, 6) if end_to_end else (-1, 4 + len(labels), anchors)
-    preprocessing = Preprocessing((size, size), "letterbox", yolo.PAD_VALUE)
     with store.staging() as staged:
         shutil.copyfile(path, staged / "model.pt")
-        manifest = Manifest(
-            name=name,
-            family="yolo",
-            variant="end_to_end" if end_to_end else "anchors",
-            formats={"ultralytics": "model.pt"},
-            precision="f32",
-            inputs=image_inputs(preprocessing, masked=False),
-            outputs=(TensorSpec("output0", "float32", shape),),
-            preprocessing=preprocessing,
-            labels=labels,
-            licence=licence or "AGPL-3.0 License (https://ultralytics.com/license)",
+        manifest = ultralytics_manifest(network, name=name, size_px=_size_px(network))
+        manifest = msgspec.structs.replace(
+            manifest,
+            licence=licence or manifest.licence,
             source=Source(uri or path.name, sha256_file(path)),
-            step=Step("import", {}, versions("ultralytics", "torch")),
         )
-        return store.commit(staged, manifest, replace=replace)
+        return store.commit(staged, _credited(manifest, made), replace=replace)
+
+
+def ultralytics_manifest(network: Any, *, name: str, size_px: int) -> Manifest:
+    """What an Ultralytics network is on a square canvas."""
+    head = network.model[-1]
+    labels = tuple(str(network.names[index]) for index in range(len(network.names)))
+    end_to_end = bool(getattr(head, "end2end", False))
+    anchors = sum((size_px // int(stride)) ** 2 for stride in head.stride)
+    shape = (-1, 300, 6) if end_to_end else (-1, 4 + len(labels), anchors)
+    preprocessing = Preprocessing((size_px, size_px), "letterbox", yolo.PAD_VALUE)
+    return Manifest(
+        name=name,
+        family="yolo",
+        variant="end_to_end" if end_to_end else "anchors",
+        formats={"ultralytics": "model.pt"},
+        precision="f32",
+        inputs=image_inputs(preprocessing, masked=False),
+        outputs=(TensorSpec("output0", "float32", shape),),
+        preprocessing=preprocessing,
+        labels=labels,
+        licence="AGPL-3.0 License (https://ultralytics.com/license)",
+        source=Source(name, ""),
+        step=Step("import", {}, versions("ultralytics", "torch")),
+    )
+
+
+def _credited(manifest: Manifest, made: Made | None) -> Manifest:
+    if made is None:
+        return manifest
+    return msgspec.structs.replace(
+        manifest, parent=made.parent, step=made.step, metrics=made.metrics
+    )
 
 
 def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact:

@@ -61,7 +61,7 @@ def _transformers(artifact: Artifact, manifest: Manifest) -> Any:
         if name in (folder / huggingface.CONFIG).read_text()
     }
     try:
-        with _quiet(library):
+        with quiet(library):
             network, report = library.AutoModelForObjectDetection.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -194,8 +194,9 @@ def examples(manifest: Manifest) -> dict[str, NDArray[Any]]:
 class ModuleLane:
     """Runs a module as it is, on PyTorch's own threads."""
 
-    def __init__(self, torch: Any, module: Any, manifest: Manifest) -> None:
+    def __init__(self, torch: Any, module: Any, manifest: Manifest, device: str) -> None:
         self.threads = int(torch.get_num_threads())
+        self._device = device
         self._torch = torch
         self._module = module
         self._inputs = [spec.name for spec in manifest.inputs]
@@ -203,22 +204,29 @@ class ModuleLane:
 
     def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """See `seatrial.engines.base.Lane.infer`; takes any batch size."""
-        given = [self._torch.from_numpy(feeds[name]) for name in self._inputs]
+        given = [self._torch.from_numpy(feeds[name]).to(self._device) for name in self._inputs]
         with self._torch.no_grad():
             answers = self._module(*given)
-        return {n: t.numpy() for n, t in zip(self._outputs, answers, strict=True)}
+        return {n: t.cpu().numpy() for n, t in zip(self._outputs, answers, strict=True)}
 
 
 class ModuleEngine:
-    """A checkpoint's module as an engine: the reference that exports are compared with."""
+    """A checkpoint's module as an engine: the reference that exports are compared with.
 
-    name, device, precision = "torch (eager)", "cpu", "f32"
+    Args:
+        module: From `module_of` or `picture_module`; on the device already.
+        manifest: Names of the inputs and outputs.
+        device: As PyTorch names it.
+    """
+
+    name, precision = "torch (eager)", "f32"
     wide: Lane | None = None
 
-    def __init__(self, module: Any, manifest: Manifest) -> None:
+    def __init__(self, module: Any, manifest: Manifest, device: str = "cpu") -> None:
         torch = require("torch", extra="torch", purpose="running checkpoints")
+        self.device = device
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
-        self.narrow: tuple[Lane, ...] = (ModuleLane(torch, module, manifest),)
+        self.narrow: tuple[Lane, ...] = (ModuleLane(torch, module, manifest, device),)
         self._version = str(torch.__version__)
 
     def properties(self) -> dict[str, str]:
@@ -231,7 +239,7 @@ class ModuleEngine:
 
 
 @contextlib.contextmanager
-def _quiet(library: Any) -> Iterator[None]:
+def quiet(library: Any) -> Iterator[None]:
     """No progress bars, and no advice on standard error, while a checkpoint is read."""
     logging = library.utils.logging
     level = logging.get_verbosity()

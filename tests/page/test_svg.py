@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seatrial.bench.svg import Frame, ceiling, element, ticks
+from seatrial.page.svg import Frame, ceiling, element, ticks
 
 
 @given(st.floats(1e-3, 1e6))

@@ -1,0 +1,124 @@
+"""What training through transformers and through Lightning have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from seatrial.lifecycle.checkpoints import transformers_manifest
+from seatrial.lifecycle.data.labelled import LabelledSet
+from seatrial.lifecycle.finetune import network as networks
+from seatrial.lifecycle.finetune.journal import Step
+from seatrial.lifecycle.finetune.optimise import Average, share_batch_norms
+from seatrial.lifecycle.finetune.pictures import Loader, loader
+from seatrial.lifecycle.finetune.plan import Plan, canvas, read_facts
+from seatrial.lifecycle.finetune.progress import Progress, tell
+from seatrial.lifecycle.finetune.validate import Validator
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One process of a training.
+
+    Attributes:
+        plan: Of the run.
+        run: Its folder.
+        rank: Of this process.
+        network: Being trained.
+        average: Of its weights: what is validated and kept.
+        loader: Training batches.
+        progress: Notes.
+        losses: Of the parts of the step that is being taken, with their parts by name.
+    """
+
+    plan: Plan
+    run: Path
+    rank: int
+    network: Any
+    average: Average
+    loader: Loader
+    progress: Progress
+    losses: list[tuple[Any, dict[str, Any]]]
+
+    def note(self, loss: Any, parts: dict[str, Any]) -> None:
+        """Keep the loss of a part of a step until it is taken."""
+        self.losses.append((loss.detach(), parts))
+
+    def step(self, step: int, epoch: int, rate: float) -> None:
+        """A step was taken.
+
+        Args:
+            step: From 1.
+            epoch: From 1.
+            rate: Learning rate that it was taken with.
+        """
+        self.average.update(self.network)
+        names = list(self.losses[0][1])
+        rows = torch.stack(
+            [torch.stack([loss, *(parts[n] for n in names)]).float() for loss, parts in self.losses]
+        ).mean(dim=0)
+        self.losses.clear()
+        if self.plan.recipe.compute.processes > 1:
+            torch.distributed.all_reduce(rows)
+            rows /= self.plan.recipe.compute.processes
+        loss, *values = rows.tolist()
+        self.progress.step(Step(step, epoch, loss, rate, dict(zip(names, values, strict=True))))
+
+    def epoch(self, epoch: int, step: int) -> bool:
+        """Validate; whether to end: see `Progress.epoch`."""
+        return self.progress.epoch(
+            epoch, step, self.average.network, lambda folder: self.save(folder)
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the averaged network as a hub has it."""
+        networks.save(self.average.network, self.plan, folder)
+
+
+def open_session(
+    plan: Plan,
+    run: Path,
+    sets: tuple[LabelledSet, LabelledSet],
+    *,
+    rank: int,
+    device: str,
+    **options: Any,
+) -> Session:
+    """Build what a process trains with.
+
+    Args:
+        plan: Of the run.
+        run: Its folder.
+        sets: Training and validation.
+        rank: Of this process.
+        device: As PyTorch names it.
+        options: For `Progress`.
+
+    Raises:
+        SeatrialError: The base does not load, or nothing would be trained.
+    """
+    facts = read_facts(Path(plan.base.path))
+    network, fresh = networks.build(plan)
+    problem = networks.freeze(network, plan)
+    facts = msgspec.structs.replace(facts, labels=plan.labels, preprocessing=canvas(plan))
+    manifest = transformers_manifest(facts, name=plan.base.name)
+    normalisation = networks.normalisation(plan)
+    processes = plan.recipe.compute.processes
+    validator = Validator(
+        manifest, normalisation, sets[1], device=device, rank=rank, world=processes
+    )
+    progress = Progress(plan, run, validator, rank=rank, **options)
+    progress.finding(problem)
+    if rank == 0 and plan.new_head and not plan.base.scratch:
+        tell(networks.head_in_words(fresh, plan))
+    network.to(device)
+    average = Average(network, plan.recipe.ema)
+    if processes > 1:
+        share_batch_norms(network, plan.recipe.compute.device)
+    masked = facts.architecture.masked
+    batches = loader(sets[0], plan, normalisation, masked=masked, rank=rank)
+    return Session(plan, run, rank, network, average, batches, progress, [])
