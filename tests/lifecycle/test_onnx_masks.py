@@ -33,7 +33,9 @@ def model(mask_hw: tuple[int | str, int | str]) -> onnx.ModelProto:
         ],
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3, 8, 12]),
-            helper.make_tensor_value_info("pred_boxes", TensorProto.INT64, ["N", "rows", "columns"]),
+            helper.make_tensor_value_info(
+                "pred_boxes", TensorProto.INT64, ["N", "rows", "columns"]
+            ),
         ],
     )
     opset = [helper.make_opsetid("", 17)]

@@ -63,21 +63,28 @@ def weights_precision(model: Any) -> str:
     return "f16" if count[onnx.TensorProto.FLOAT16] > count[onnx.TensorProto.FLOAT] else "f32"
 
 
-def check_weights(graph: Any, name: str) -> None:
-    """See that a graph's weights are numbers.
+def check_weights(model: Any, name: str) -> None:
+    """See that a model's weights are numbers.
 
     Raises:
         InvalidArtifact: Naming the first that is not.
     """
     onnx = require("onnx", extra="onnxruntime", purpose="reading ONNX files")
-    for tensor in graph.graph.initializer:
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants |= {
+        node.output[0]: attribute.t
+        for node in model.graph.node
+        for attribute in node.attribute
+        if node.op_type == "Constant" and attribute.name == "value"
+    }
+    for place, tensor in constants.items():
         if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
             continue
         values = onnx.numpy_helper.to_array(tensor)
         # An infinite constant may be meant, for example as a mask; no number never is.
         if (values != values).any():
             raise InvalidArtifact(
-                f"{name} holds weights that are no numbers (NaN), in {tensor.name}",
+                f"{name} holds weights that are no numbers (NaN), in {place}",
                 hint="the training that wrote it diverged, or the file is damaged",
             )
 

@@ -153,10 +153,7 @@ def to_onnx(module: Any, manifest: Manifest, *, dynamic_batch: bool) -> Any:
     """
     torch = require("torch", extra="torch", purpose="exporting checkpoints")
     onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
-    if manifest.family == "yolo":
-        module = copy.deepcopy(module)
-        head = module.network.model[-1]
-        head.export, head.format, head.dynamic = True, "onnx", dynamic_batch
+    module = traceable(module, manifest, dynamic_batch=dynamic_batch)
     inputs, outputs = ([s.name for s in specs] for specs in (manifest.inputs, manifest.outputs))
     buffer = io.BytesIO()
     try:
@@ -185,6 +182,16 @@ def to_onnx(module: Any, manifest: Manifest, *, dynamic_batch: bool) -> Any:
         kind = value.type.tensor_type.elem_type
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, size))
     return graph
+
+
+def traceable(module: Any, manifest: Manifest, *, dynamic_batch: bool) -> Any:
+    """The module as its library wants it for tracing; the one that is given stays as it is."""
+    if manifest.family != "yolo":
+        return module
+    copied = copy.deepcopy(module)
+    head = copied.network.model[-1]
+    head.export, head.format, head.dynamic = True, "onnx", dynamic_batch
+    return copied
 
 
 def examples(manifest: Manifest) -> dict[str, NDArray[Any]]:
