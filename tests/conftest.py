@@ -7,9 +7,11 @@ confidence that is the saturation. Everything else follows by arithmetic.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -345,6 +347,17 @@ def ultralytics(torch: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             yield import_ultralytics_package(purpose="this test")
         except MissingExtra as error:
             pytest.skip(error.message)
+
+
+@pytest.fixture
+def rtx_as_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT-RTX under TensorRT's name: installed, as far as the code can tell."""
+    module = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    find_spec = importlib.util.find_spec
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n: find_spec("tensorrt_rtx" if n == "tensorrt" else n)
+    )
 
 
 def deployment_of(artifact: Artifact, **changes: Any) -> Deployment:

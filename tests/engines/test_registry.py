@@ -127,5 +127,12 @@ def test_the_best_format_that_the_artifact_has_is_opened(
     open_engine(artifact(second="b", first="a"), "recorder", EngineConfig())
     open_engine(artifact(second="b"), "recorder", EngineConfig())
     assert opened == [tmp_path / "a", tmp_path / "b"]
-    with pytest.raises(InvalidArtifact, match="no first graph; it has: third"):
+    with pytest.raises(InvalidArtifact, match=r"engine reads \(first, second\); it has: third"):
         open_engine(artifact(third="c"), "recorder", EngineConfig())
+    for have, hint in (
+        ({"torch": "c"}, "use --engine torch or torch-compile"),
+        ({"transformers": "c"}, "make one: seatrial export tiny --to second"),
+    ):
+        with pytest.raises(InvalidArtifact) as refusal:
+            open_engine(artifact(**have), "recorder", EngineConfig())
+        assert refusal.value.hint == hint

@@ -82,6 +82,41 @@ def test_the_prologue_does_what_the_caller_had_to(
     assert signature(prepared).metadata == signature(plain).metadata
 
 
+def test_bytes_are_cast_first_and_channels_stay_last_until_the_end(
+    tiny_model: Callable[..., Any],
+) -> None:
+    model = tiny_model()
+    add_image_input(model, scale=255.0, size_hw=(64, 64), mean_std=((0.5,) * 3, (0.25,) * 3))
+    operators = [node.op_type for node in model.graph.node]
+    assert operators[:6] == ["Cast", "Div", "Sub", "Div", "Transpose", "Conv"]
+
+
+def test_the_division_is_not_folded_into_weights_that_bf16_rounds(
+    tiny_model: Callable[..., Any],
+) -> None:
+    import openvino as ov
+
+    core = ov.Core()
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU has no bf16 arithmetic")
+    plain, prepared = tiny_model(), tiny_model()
+    weights = next(t for t in plain.graph.initializer if t.name == "weights")
+    # Of many bits: the tiny detector's own are powers of two, which no factor makes rounder.
+    noise = np.random.default_rng(0).normal(size=tuple(weights.dims)).astype(np.float32)
+    for model in (plain, prepared):
+        weights = next(t for t in model.graph.initializer if t.name == "weights")
+        weights.CopyFrom(onnx.numpy_helper.from_array(noise * 0.01, "weights"))
+    add_image_input(prepared, scale=255.0, size_hw=(64, 64))
+    blob = PICTURE.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+    before, after = (
+        core.compile_model(
+            core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"}
+        )(picture)[0]
+        for model, picture in ((plain, [blob]), (prepared, [PICTURE]))
+    )
+    np.testing.assert_array_equal(after, before)
+
+
 @pytest.mark.parametrize(("batch", "read"), [(1, 1), (4, 4), ("batch", -1), ("N", -1)])
 def test_the_batch_stays_as_it_is_and_the_size_is_fixed(
     tiny_model: Callable[..., Any], batch: int | str, read: int

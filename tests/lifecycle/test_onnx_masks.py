@@ -32,8 +32,10 @@ def model(mask_hw: tuple[int | str, int | str]) -> onnx.ModelProto:
             helper.make_tensor_value_info("pixel_mask", TensorProto.INT64, ["N", *mask_hw]),
         ],
         [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, None),
-            helper.make_tensor_value_info("pred_boxes", TensorProto.INT64, None),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3, 8, 12]),
+            helper.make_tensor_value_info(
+                "pred_boxes", TensorProto.INT64, ["N", "rows", "columns"]
+            ),
         ],
     )
     opset = [helper.make_opsetid("", 17)]

@@ -21,7 +21,8 @@ class DeploymentOptions:
     Attributes:
         model: Name in the store, an artifact folder or a model file.
         deployment: TOML file, see docs/reference/deployment.md.
-        engine: openvino, onnxruntime or null [default: openvino].
+        engine: openvino, onnxruntime, onnxruntime-tensorrt, tensorrt, torch, torch-compile or null
+            [default: openvino].
         device: cpu or cuda; never another one silently [default: cpu].
         precision: Numeric type to compute in: f32, bf16, f16 [default: f32].
         workers: Server processes [default: from the usable cores].

@@ -47,7 +47,8 @@ def export(
         to: Format.
         images: Folder of real pictures to compare on: 16 of them, spread over it.
         annotations: Their labels, COCO's JSON or a data.yaml: accuracy is compared too, on all.
-        precision: f32; f16: weights in half precision; bf16 (openvino): as computed under its hint.
+        precision: f32; f16: weights in half precision (onnx, openvino, tensorrt); bf16: float32
+            weights, proven as computed in bf16 (openvino, torch).
         dynamic_batch: Take any number of pictures at once.
         imgsz: Canvas in pixels, 640 or 480x640 (height x width) [default: the model's own].
         fuse_nms: Put the postprocessing into the graph.
@@ -57,10 +58,13 @@ def export(
         json: Print the report as JSON.
     """
     from seatrial.lifecycle.checkpoints import resolve
-    from seatrial.lifecycle.export.options import Options
+    from seatrial.lifecycle.export.options import Options, check
     from seatrial.lifecycle.export.run import export as run
+    from seatrial.lifecycle.export.targets import check_here
 
     options = Options(to, precision, dynamic_batch, _size_hw(imgsz), fuse_nms)
+    check(options)  # before a model file is imported for nothing
+    check_here(to)
     parent = resolve(store(), artifact, allow_pickle=allow_pickle)
     try:
         made = run(
@@ -127,6 +131,9 @@ def _table(report: Report) -> Table:
         found = report.accuracy
         change = f"{found.parent:.4f} -> {found.child:.4f} ({found.difference:+.4f})"
         table.add_row(f"AP on {found.images} pictures", change, f"{limits.ap:g}")
+    if report.tensorrt is not None:
+        said = "; ".join(report.tensorrt.problems) or "takes the graph: ready for TensorRT"
+        table.add_row(report.tensorrt.tried_in, said, "-")
     return table
 
 

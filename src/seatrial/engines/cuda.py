@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from seatrial.errors import DeviceUnavailable, InvalidInput
 from seatrial.extras import require
 
+DRIVER = "libcuda.so.1"
+
 
 class Gpu(msgspec.Struct, frozen=True):
     """An NVIDIA GPU.
@@ -25,6 +27,21 @@ class Gpu(msgspec.Struct, frozen=True):
 
     name: str
     compute_capability: str
+
+
+def check_driver() -> None:
+    """See that there is NVIDIA's driver: without it no package that is installed can help.
+
+    Raises:
+        DeviceUnavailable: There is none.
+    """
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError as error:
+        raise DeviceUnavailable(
+            f"there is no NVIDIA GPU here: its driver is missing ({DRIVER} does not load)",
+            hint="run this on the machine with the GPU; nvidia-smi shows whether its driver works",
+        ) from error
 
 
 def runtime() -> ModuleType:

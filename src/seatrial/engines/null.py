@@ -31,7 +31,7 @@ class NullLane:
 class NullEngine:
     """Takes the inputs and outputs of an artifact and computes nothing."""
 
-    formats: ClassVar[tuple[str, ...]] = ("onnx", "openvino")
+    formats: ClassVar[tuple[str, ...]] = ("onnx", "openvino", "torch", "tensorrt")
     name = "null"
     device = "cpu"
     precision = "none"

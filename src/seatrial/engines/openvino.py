@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from seatrial.artifact import Manifest, TensorSpec
-from seatrial.engines.base import Arrays, EngineConfig, Lane
+from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
 from seatrial.extras import require
 
@@ -47,7 +47,7 @@ class OpenVinoEngine:
         self.outputs = manifest.outputs
         try:
             graph = core.read_model(model)
-            graph.reshape({spec.name: _batch_of_one(spec.shape) for spec in self.inputs})
+            graph.reshape({spec.name: list(batch_of_one(spec.shape)) for spec in self.inputs})
         except RuntimeError as error:
             raise InvalidArtifact(
                 f"OpenVINO does not read {model}: {_first_line(error)}"
@@ -141,10 +141,6 @@ def _fact(facts: Any, key: str) -> str:
 
 def _precision(compiled: Any) -> str:
     return str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
-
-
-def _batch_of_one(shape: tuple[int, ...]) -> list[int]:
-    return [1, *shape[1:]] if shape[:1] == (-1,) else list(shape)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import cast
 from seatrial.artifact import Artifact
 from seatrial.contract import Layout, Precision
 from seatrial.engines.base import Engine, EngineConfig, EngineFactory
-from seatrial.errors import InvalidConfig
+from seatrial.errors import InvalidArtifact, InvalidConfig
 
 ENGINES = {
     "openvino": "seatrial.engines.openvino:OpenVinoEngine",
@@ -43,12 +43,29 @@ def open_engine(artifact: Artifact, name: str, config: EngineConfig) -> Engine:
 
     Raises:
         InvalidConfig: No such engine.
+        InvalidArtifact: The artifact has no graph that this engine reads.
         MissingExtra, DeviceUnavailable, InvalidArtifact: See `EngineFactory.__call__`.
     """
     factory = engine_class(name)
     have = artifact.manifest.formats
-    chosen = next((f for f in factory.formats if f in have), factory.formats[0])
+    chosen = next((f for f in factory.formats if f in have), None)
+    if chosen is None:
+        raise _unreadable(artifact, name, factory)
     return factory(artifact.file(chosen), artifact.manifest, config)
+
+
+def _unreadable(artifact: Artifact, name: str, factory: EngineFactory) -> InvalidArtifact:
+    have = artifact.manifest.formats
+    able = [
+        other for other in ENGINES if other != "null" and {*engine_class(other).formats} & {*have}
+    ]
+    return InvalidArtifact(
+        f"{artifact.manifest.name} has no graph that the {name} engine reads "
+        f"({', '.join(factory.formats)}); it has: {', '.join(have)}",
+        hint=f"use --engine {' or '.join(able)}"
+        if able
+        else f"make one: seatrial export {artifact.manifest.name} --to {factory.formats[-1]}",
+    )
 
 
 def resolve_layout(

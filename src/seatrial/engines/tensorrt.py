@@ -93,6 +93,22 @@ def check_built_for(record: EngineRecord, gpu: cuda.Gpu, version: str) -> None:
         )
 
 
+def open_gpu(purpose: str) -> tuple[Any, Any, cuda.Gpu]:
+    """TensorRT, the CUDA runtime and the GPU.
+
+    Args:
+        purpose: What needs them; completes "... is needed for <purpose>".
+
+    Raises:
+        DeviceUnavailable: There is no GPU, or no driver.
+        MissingExtra: A package is not installed.
+    """
+    cuda.check_driver()  # before packages of gigabytes are asked for in vain
+    trt = require("tensorrt", extra="tensorrt", purpose=purpose)
+    cudart = cuda.runtime()
+    return trt, cudart, cuda.gpu(cudart)
+
+
 def message_log(trt: Any) -> Any:
     """A TensorRT logger that keeps warnings and errors in its list ``messages``."""
 
@@ -183,9 +199,7 @@ class TensorRtEngine:
                 f"the tensorrt engine runs on NVIDIA GPUs, not on {config.device!r}",
                 hint="use --device cuda, or another engine",
             )
-        trt = require("tensorrt", extra="tensorrt", purpose="the tensorrt engine")
-        cudart = cuda.runtime()
-        gpu = cuda.gpu(cudart)
+        trt, cudart, gpu = open_gpu("the tensorrt engine")
         record = read_record(model)
         check_built_for(record, gpu, str(trt.__version__))
         self.precision = _precision(record, config.precision)

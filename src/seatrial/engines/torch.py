@@ -8,6 +8,7 @@ when that thread first computes. A lane on the CPU therefore owns the thread tha
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -160,22 +161,40 @@ class TorchCompileEngine(TorchEngine):
     compiles = True
 
 
-def save(module: Any, inputs: Mapping[str, NDArray[Any]], path: Path) -> None:
+def save(
+    module: Any, inputs: Mapping[str, NDArray[Any]], path: Path, *, dynamic_batch: bool = False
+) -> None:
     """Trace a module into a file that this engine reads.
 
     Args:
         module: ``torch.nn.Module`` in evaluation mode; takes the inputs in their order, and
             gives a tensor or a tuple of tensors.
-        inputs: Input name -> an example; its shape and dtype are those of the graph.
+        inputs: Input name -> an example of batch size 1; its shape and dtype are the graph's.
         path: The file to write, ``.pt2``; there in full or not at all.
+        dynamic_batch: Leave the batch size open.
+
+    Raises:
+        InvalidArtifact: The module's code cannot be traced, or takes one batch size for a constant.
     """
     torch = require("torch", extra="torch", purpose="exporting torch graphs")
-    examples = tuple(torch.from_numpy(_writable(array)) for array in inputs.values())
-    with torch.no_grad():
-        program = torch.export.export(module, examples)
+    # A batch size of 1 would be taken for a constant.
+    arrays = (np.concatenate([a, a]) if dynamic_batch else a for a in inputs.values())
+    examples = tuple(torch.from_numpy(_writable(array)) for array in arrays)
+    sizes = tuple({0: torch.export.Dim.DYNAMIC} for _ in examples) if dynamic_batch else None
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, examples, dynamic_shapes=sizes)
+    except Exception as error:  # tracing runs the module's own code
+        raise InvalidArtifact(
+            f"PyTorch does not trace the module: {_first_line(error)}",
+            hint="leave out --dynamic-batch" if dynamic_batch else "",
+        ) from error
     part = path.with_name(f".{path.stem}-part.pt2")
     try:
-        torch.export.save(program, part)
+        with warnings.catch_warnings():
+            # Of weights that are parts of one tensor: it writes that tensor, which is right.
+            warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
+            torch.export.save(program, part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

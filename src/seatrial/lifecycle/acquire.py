@@ -56,12 +56,13 @@ def import_onnx(
         licence: As the source states it, for a file that does not.
 
     Raises:
-        InvalidArtifact: The file is missing, cut off or not ONNX.
+        InvalidArtifact: The file is missing, cut off or not ONNX, or its weights are no numbers.
         UnknownFamily: It is ONNX, and no detector that is known here.
         InvalidInput: The name is not usable, or taken.
     """
     name = check_name(name or path.stem.lower())
     model = onnx_graph.load(path)
+    onnx_graph.check_weights(model, path.name)
     graph = onnx_graph.signature(model)
     graph = msgspec.structs.replace(graph, metadata={**_beside(path), **graph.metadata})
     family, found = recognise(graph, origin=path.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -11,13 +12,20 @@ import msgspec
 
 from seatrial.artifact import sha256_file
 from seatrial.engines import cuda
-from seatrial.engines.tensorrt import EngineRecord, message_log, record_path
-from seatrial.errors import DeviceUnavailable, InvalidArtifact, NotWritable
-from seatrial.extras import require
+from seatrial.engines.tensorrt import (
+    EngineRecord,
+    check_built_for,
+    message_log,
+    open_gpu,
+    read_record,
+    record_path,
+)
+from seatrial.errors import DeviceUnavailable, InvalidArtifact, NotWritable, SeatrialError
 from seatrial.lifecycle.tensorrt_graph import add_profile, errors, parse
 
 ENGINE_FILE = "model.engine"
 TIMING_CACHE_FILE = "timing.cache"
+PURPOSE = "building TensorRT engines"
 
 
 def build_engine(
@@ -25,7 +33,7 @@ def build_engine(
     folder: Path,
     *,
     precision: str,
-    timing_cache: Path | None = None,
+    earlier: Path | None = None,
     tf32: bool = False,
 ) -> EngineRecord:
     """Build an engine for this machine's GPU.
@@ -37,7 +45,8 @@ def build_engine(
         onnx: A graph that `seatrial.lifecycle.tensorrt_graph.validate_for_tensorrt` takes.
         folder: There already.
         precision: Of the graph's weights; for the record, since the graph decides.
-        timing_cache: Of an earlier build on such a GPU.
+        earlier: Folder of folders with earlier builds, for example a store: the timings of one for
+            the same GPU and version are used again.
         tf32: Let float32 layers round to TF32. Off, since float32 would not be what it says.
 
     Returns:
@@ -49,9 +58,8 @@ def build_engine(
         InvalidArtifact: TensorRT refuses the graph.
         NotWritable: The folder cannot be written, or is full.
     """
-    trt = require("tensorrt", extra="tensorrt", purpose="building TensorRT engines")
-    gpu = cuda.gpu(cuda.runtime())
-    known = timing_cache.read_bytes() if timing_cache is not None else b""
+    trt, _, gpu = open_gpu(PURPOSE)
+    known = known_timings(earlier, gpu, str(trt.__version__)) if earlier is not None else b""
     begun = time.perf_counter()
     plan, timings = serialise(trt, onnx, timings=known, tf32=tf32)
     record = EngineRecord(
@@ -74,6 +82,18 @@ def build_engine(
         }
     )
     return record
+
+
+def known_timings(builds: Path, gpu: cuda.Gpu, version: str) -> bytes:
+    """The newest timing cache of builds for a GPU and a version; empty where there is none."""
+    found = []
+    for engine in builds.glob(f"[!.]*/{ENGINE_FILE}"):
+        with contextlib.suppress(SeatrialError, OSError):  # what is damaged is of no use here
+            record = read_record(engine)
+            check_built_for(record, gpu, version)
+            cache = engine.with_name(record.timing_cache)
+            found.append((cache.stat().st_mtime, cache.read_bytes()))
+    return max(found, default=(0.0, b""))[1]
 
 
 def serialise(trt: Any, onnx: Path, *, timings: bytes, tf32: bool) -> tuple[bytes, bytes]:

@@ -18,6 +18,10 @@ from seatrial.serve.app import Service
 from seatrial.serve.dispatch import Dispatcher
 from seatrial.serve.metrics import request_metrics
 
+# Those that decide how a request is answered; absent ones are left out.
+PACKAGES = ("bentoml", "openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch", "numpy",
+            "simplejpeg")  # fmt: skip
+
 
 def open_detector(artifact: Artifact, deployment: Deployment) -> Detector:
     """Compile one process's share of a deployment, and warm it up.
@@ -108,7 +112,7 @@ def describe(
         "properties": detector.engine.properties(),
         "versions": {
             "python": platform.python_version(),
-            **versions("bentoml", "openvino", "onnxruntime", "numpy", "simplejpeg"),
+            **versions(*PACKAGES),
         },
     }
 

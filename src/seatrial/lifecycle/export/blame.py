@@ -16,7 +16,7 @@ from seatrial.lifecycle.export.report import Blame, Parting
 AT_A_TIME = 16  # inner tensors held at once: a detector has hundreds, of megabytes each
 STEEPEST = 5
 # Root mean square error, relative, from which on a tensor differs.
-LIMITS = {"f32": 1e-3, "f16": 2e-2, "bf16": 5e-2}
+LIMITS = {"f32": 1e-3, "f16": 2e-2, "bf16": 5e-2, "int8": 5e-2}
 
 
 def find(

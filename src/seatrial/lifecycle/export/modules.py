@@ -110,14 +110,16 @@ def picture_module(
             super().__init__()
             self.network = network
             for name, values in zip(("mean", "std"), mean_std or (), strict=False):
-                tensor = torch.tensor(values).reshape(1, 3, 1, 1)
+                tensor = torch.tensor(values).reshape(1, 1, 1, 3)
                 self.register_buffer(name, tensor, persistent=False)
 
         def forward(self, image: Any, valid_hw: Any = None) -> tuple[Any, ...]:
             """(N, H, W, 3) uint8, and (N, 2) int64 where the network is masked."""
-            pixels = image.permute(0, 3, 1, 2).to(torch.float32) / scale
+            # In the order of `seatrial.lifecycle.onnx_graph.add_image_input`.
+            pixels = image.to(torch.float32) / scale
             if mean_std is not None:
                 pixels = (pixels - self.mean) / self.std
+            pixels = pixels.permute(0, 3, 1, 2)
             if not detr:
                 answer = self.network(pixels)
                 return (answer[0] if isinstance(answer, tuple | list) else answer,)
@@ -151,10 +153,7 @@ def to_onnx(module: Any, manifest: Manifest, *, dynamic_batch: bool) -> Any:
     """
     torch = require("torch", extra="torch", purpose="exporting checkpoints")
     onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
-    if manifest.family == "yolo":
-        module = copy.deepcopy(module)
-        head = module.network.model[-1]
-        head.export, head.format, head.dynamic = True, "onnx", dynamic_batch
+    module = traceable(module, manifest, dynamic_batch=dynamic_batch)
     inputs, outputs = ([s.name for s in specs] for specs in (manifest.inputs, manifest.outputs))
     buffer = io.BytesIO()
     try:
@@ -176,7 +175,23 @@ def to_onnx(module: Any, manifest: Manifest, *, dynamic_batch: bool) -> Any:
         raise InvalidArtifact(
             f"{manifest.name} cannot be traced: {type(error).__name__}: {error}"
         ) from error
-    return onnx.load_from_string(buffer.getvalue())
+    graph = onnx.load_from_string(buffer.getvalue())
+    for value, spec in zip(graph.graph.output, manifest.outputs, strict=True):
+        # Behind a batch size that is open, the tracer leaves the other sizes open too.
+        size: list[Any] = ["batch" if dynamic_batch else 1, *spec.shape[1:]]
+        kind = value.type.tensor_type.elem_type
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, size))
+    return graph
+
+
+def traceable(module: Any, manifest: Manifest, *, dynamic_batch: bool) -> Any:
+    """The module as its library wants it for tracing; the one that is given stays as it is."""
+    if manifest.family != "yolo":
+        return module
+    copied = copy.deepcopy(module)
+    head = copied.network.model[-1]
+    head.export, head.format, head.dynamic = True, "onnx", dynamic_batch
+    return copied
 
 
 def examples(manifest: Manifest) -> dict[str, NDArray[Any]]:

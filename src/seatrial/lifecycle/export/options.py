@@ -16,7 +16,12 @@ PRECISIONS = {
     "onnx": ("f32", "f16"),
     "openvino": ("f32", "f16", "bf16"),
     "tensorrt": ("f32", "f16"),
-    "torch": ("f32",),
+    "torch": ("f32", "bf16"),
+}
+HINTS = {
+    ("onnx", "bf16"): "bf16 is what an engine computes in: export to openvino or torch, or serve a "
+    "float32 artifact with --precision bf16",
+    ("torch", "f16"): "export f32; a GPU serves it with --precision f16",
 }
 STRIDE_PX = 32  # of the coarsest feature map of all the detectors that are known
 
@@ -27,7 +32,8 @@ class Options(msgspec.Struct, frozen=True):
     Attributes:
         to: Format.
         precision: ``f32``; ``f16``: weights in half precision (what is sensitive stays float32);
-            ``bf16``: float32 weights, proven under OpenVINO's hint to compute in bf16.
+            ``bf16``: float32 weights, proven as computed in bf16 (OpenVINO's hint, PyTorch's
+            autocast).
         dynamic_batch: The graph takes any number of pictures; else one.
         imgsz: Canvas (height, width), pixels; None keeps the parent's.
         fuse_nms: Put the postprocessing into the graph.
@@ -55,17 +61,14 @@ def check(options: Options) -> None:
         raise InvalidInput(f"unknown target {options.to!r}", hint=f"known: {', '.join(TARGETS)}")
     if options.precision not in PRECISIONS[options.to]:
         known = ", ".join(PRECISIONS[options.to])
-        bf16 = options.precision == "bf16"
         raise InvalidInput(
             f"there is no {options.precision} for {options.to}; there is: {known}",
-            hint="bf16 is what an engine computes in: export to openvino, or serve a float32 "
-            "artifact with --precision bf16"
-            if bf16
-            else f"use --precision {PRECISIONS[options.to][0]}",
+            hint=HINTS.get((options.to, options.precision), f"use --precision {known}"),
         )
-    if options.dynamic_batch and options.to == "torch":
+    if options.dynamic_batch and options.to == "tensorrt":
         raise InvalidInput(
-            "torch graphs are exported for one picture at a time", hint="leave out --dynamic-batch"
+            "a TensorRT engine is built for one picture at a time, which is what a lane runs",
+            hint="leave out --dynamic-batch; an ONNX graph with it is what other builders take",
         )
     if options.imgsz is not None:
         for side in options.imgsz:

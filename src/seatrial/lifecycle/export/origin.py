@@ -27,7 +27,7 @@ class Origin:
 
     Attributes:
         manifest: Of the graph: canvas, inputs and outputs as they are to be, before any fusing.
-        graph: ``onnx.ModelProto``, float32, uint8 pictures in.
+        graph: ``onnx.ModelProto``, float32 (or float32 with Q/DQ nodes), uint8 pictures in.
         engine: The parent itself, on the same canvas.
         module: Where the parent is a checkpoint: the torch module that it runs as.
     """
@@ -101,7 +101,9 @@ def _of_checkpoint(artifact: Artifact, options: Options) -> Origin:
 
 def _of_graph(artifact: Artifact, options: Options, threads: int) -> Origin:
     manifest = artifact.manifest
-    if manifest.precision != "f32":
+    if manifest.precision == "int8" and options.to == "tensorrt":
+        _check_quantised(manifest, options)
+    elif manifest.precision != "f32":
         raise InvalidInput(
             f"{manifest.name} is {manifest.precision}: what was rounded off is gone",
             hint="export its float32 parent",
@@ -122,6 +124,16 @@ def _of_graph(artifact: Artifact, options: Options, threads: int) -> Origin:
     name = "onnxruntime" if importlib.util.find_spec("onnxruntime") else "openvino"
     engine = open_engine(artifact, name, EngineConfig(threads=threads))
     return Origin(manifest, graph, engine)
+
+
+def _check_quantised(manifest: Manifest, options: Options) -> None:
+    """INT8 goes to TensorRT as it is: its Q/DQ nodes say what is computed in what."""
+    if options.precision != "f32" or options.fuse_nms:
+        raise InvalidInput(
+            f"{manifest.name} is int8, which its graph says layer by layer; TensorRT takes it as "
+            "it is",
+            hint="leave out --precision and --fuse-nms",
+        )
 
 
 def describe(graph: Any, manifest: Manifest) -> None:

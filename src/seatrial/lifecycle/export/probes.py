@@ -13,7 +13,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from seatrial.artifact import Manifest
 from seatrial.engines.base import Arrays
+from seatrial.engines.torch import DTYPES
 from seatrial.extras import require
 
 
@@ -138,6 +140,53 @@ class ModuleProbe:
             for hook in hooks:
                 hook.remove()
         seen |= {n: t.numpy() for n, t in zip(self._outputs, answers, strict=True) if n in names}
+        return seen
+
+
+class ProgramProbe:
+    """A ``.pt2`` file, seen through the tensors of the ONNX graph of the same module.
+
+    Tracing wrote into each node which submodules it came from; the last node of one stands for
+    its output. What `ModuleProbe` leaves out is left out here too, since its names are compared.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, traced: Any, precision: str) -> None:
+        self._torch = require("torch", extra="torch", purpose="comparing graphs")
+        self._program = self._torch.export.load(path).module()
+        self._inputs = [spec.name for spec in manifest.inputs]
+        self._outputs = [spec.name for spec in manifest.outputs]
+        self._dtype = None if precision == "f32" else getattr(self._torch, DTYPES[precision])
+        scopes = _scopes(traced)
+        last: dict[str, Any] = {}
+        for node in self._program.graph.nodes:
+            for path_in_module, _ in (node.meta.get("nn_module_stack") or {}).values():
+                if path_in_module in scopes:
+                    last[scopes[path_in_module]] = node
+        self._places = {node: name for name, node in last.items()}
+        order = {name: i for i, node in enumerate(traced.graph.node) for name in node.output}
+        self.names = tuple(sorted(last, key=order.__getitem__))
+
+    def values(self, names: Sequence[str], feeds: Arrays) -> dict[str, NDArray[Any]]:
+        """See `Probe.values`."""
+        torch: Any = self._torch
+        places, wanted = self._places, set(names)
+        seen: dict[str, NDArray[Any]] = {}
+
+        class Reader(torch.fx.Interpreter):  # type: ignore[misc]
+            def run_node(self, node: Any) -> Any:
+                result = super().run_node(node)
+                if places.get(node) in wanted and torch.is_tensor(result):
+                    # A copy: the next node may write into it.
+                    seen[places[node]] = result.float().numpy().copy()
+                return result
+
+        given = [torch.from_numpy(feeds[name]) for name in self._inputs]
+        lower = torch.autocast("cpu", self._dtype, enabled=self._dtype is not None)
+        with torch.no_grad(), lower:
+            answers = Reader(self._program).run(*given)
+        seen |= {
+            n: t.float().numpy() for n, t in zip(self._outputs, answers, strict=True) if n in wanted
+        }
         return seen
 
 

@@ -32,6 +32,8 @@ TOLERANCES = {
     "f32": Tolerance(output=1e-3, iou=0.995, shift=0.002, unmatched=0.005, ap=0.002),
     "f16": Tolerance(output=None, iou=0.98, shift=0.01, unmatched=0.02, ap=0.005),
     "bf16": Tolerance(output=None, iou=0.95, shift=0.03, unmatched=0.05, ap=0.005),
+    # Of one engine against another on the same quantised graph: steps that round the other way.
+    "int8": Tolerance(output=None, iou=0.95, shift=0.03, unmatched=0.05, ap=0.005),
 }
 ROWS_WITHIN = 0.99
 
@@ -127,6 +129,18 @@ class Blame(msgspec.Struct, frozen=True):
     steepest: tuple[Parting, ...]
 
 
+class TensorRtTrial(msgspec.Struct, frozen=True):
+    """Whether TensorRT takes the graph: parsed, and an engine built, without a GPU.
+
+    Attributes:
+        tried_in: Whose parser and builder, with version.
+        problems: What is refused; empty for a graph that is ready for TensorRT.
+    """
+
+    tried_in: str
+    problems: tuple[str, ...]
+
+
 class Side(msgspec.Struct, frozen=True):
     """Who was compared: artifact, engine and the precision that it computed in."""
 
@@ -152,6 +166,7 @@ class Report(msgspec.Struct, frozen=True):
         accuracy: Where labels were given.
         failures: Every tolerance that was missed, in words; empty for an export that holds.
         blame: Where the graphs part, for one that does not.
+        tensorrt: Of an ONNX graph, where TensorRT-RTX is installed. Told, not judged.
     """
 
     options: dict[str, Any]
@@ -165,6 +180,7 @@ class Report(msgspec.Struct, frozen=True):
     accuracy: Accuracy | None
     failures: tuple[str, ...]
     blame: Blame | None = None
+    tensorrt: TensorRtTrial | None = None
 
     def metrics(self) -> dict[str, float]:
         """For the manifest: what was measured on the artifact itself."""

@@ -20,7 +20,7 @@ from seatrial.lifecycle.export.fuse import fuse
 from seatrial.lifecycle.export.options import Options, check
 from seatrial.lifecycle.export.origin import Origin, describe, open_origin
 from seatrial.lifecycle.export.report import REPORT_FILE, TOLERANCES, Blame, Report, Side
-from seatrial.lifecycle.export.targets import Written, write
+from seatrial.lifecycle.export.targets import Written, check_here, write
 
 Progress = Callable[[str], None]
 TOOLS = ("onnx", "onnxruntime", "openvino", "torch", "transformers", "ultralytics", "tensorrt")
@@ -61,6 +61,7 @@ def export(
         MissingExtra, DeviceUnavailable, NotWritable: What it needs is not here.
     """
     check(options)
+    check_here(options.to)
     name = check_name(name or default_name(artifact, options))
     pictures = verify.read_pictures(images)
     labelled = _labelled(images, annotations)
@@ -90,12 +91,17 @@ def export(
 
 def default_name(artifact: Artifact, options: Options) -> str:
     """``yolo11n-openvino-f16``; the canvas and the postprocessing are named where they change."""
-    parts = [artifact.manifest.name, options.to, options.precision]
+    parts = [artifact.manifest.name, options.to, _precision(artifact.manifest, options)]
     if options.imgsz is not None:
         height, width = options.imgsz
         parts.append(str(height) if height == width else f"{height}x{width}")
     parts += ["fused"] if options.fuse_nms else []
     return "-".join(parts)
+
+
+def _precision(manifest: Manifest, options: Options) -> str:
+    """What the child computes in: what was asked for, but for a graph that is quantised already."""
+    return "int8" if manifest.precision == "int8" else options.precision
 
 
 def _labelled(images: Path, annotations: Path | None) -> LabelledSet | None:
@@ -123,7 +129,7 @@ def _prove(
     options: Options,
     on_progress: Progress,
 ) -> Report:
-    tolerance = TOLERANCES[options.precision]
+    tolerance = TOLERANCES[_precision(artifact.manifest, options)]
     limit = tolerance.output or TOLERANCES["f32"].output or 0.0
     on_progress(f"comparing {len(pictures)} pictures")
     parent_seen = verify.look(origin.manifest, origin.engine, pictures)
@@ -161,11 +167,13 @@ def _prove(
         found,
         measured,
         failures,
+        tensorrt=written.trial(),
     )
     if not failures:
         return report
     on_progress("looking for the layers where the two part")
-    parted = _blame(origin, written, child_seen.feeds[0], options)
+    limit = blame.LIMITS[_precision(artifact.manifest, options)]
+    parted = _blame(origin, written, child_seen.feeds[0], limit)
     return msgspec.structs.replace(report, blame=parted)
 
 
@@ -174,7 +182,7 @@ def _side(name: str, digest: str, engine: Engine) -> Side:
     return Side(name, digest, engine.name, engine.precision, version)
 
 
-def _blame(origin: Origin, written: Written, feeds: Arrays, options: Options) -> Blame | None:
+def _blame(origin: Origin, written: Written, feeds: Arrays, limit: float) -> Blame | None:
     probe = written.probe()
     if probe is None:
         return None
@@ -183,7 +191,7 @@ def _blame(origin: Origin, written: Written, feeds: Arrays, options: Options) ->
             origin.probe(),
             probe,
             feeds,
-            limit=blame.LIMITS[options.precision],
+            limit=limit,
             nodes={name: node for node in origin.graph.graph.node for name in node.output},
         )
     except Exception:  # noqa: BLE001  a tensor that cannot be exposed must not hide the verdict

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import msgspec
 
 from seatrial.artifact import Manifest
 from seatrial.contract import Precision
+from seatrial.engines import tensorrt, torch
 from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import engine_class
 from seatrial.errors import InvalidArtifact, InvalidInput
@@ -18,7 +21,10 @@ from seatrial.lifecycle.export import modules
 from seatrial.lifecycle.export.options import Options
 from seatrial.lifecycle.export.origin import Origin
 from seatrial.lifecycle.export.precision import to_float16
-from seatrial.lifecycle.export.probes import OnnxProbe, OpenVinoProbe, Probe
+from seatrial.lifecycle.export.probes import OnnxProbe, OpenVinoProbe, Probe, ProgramProbe
+from seatrial.lifecycle.export.report import TensorRtTrial
+from seatrial.lifecycle.tensorrt_build import ENGINE_FILE, PURPOSE, build_engine
+from seatrial.lifecycle.tensorrt_graph import cast_pictures_first, validate_for_tensorrt
 
 ONNX_FILE, OPENVINO_FILE, TORCH_FILE = "model.onnx", "model.xml", "model.pt2"
 
@@ -31,12 +37,14 @@ class Written:
         manifest: Formats, precision, inputs and outputs; the rest is still the parent's.
         engine: Name in the engine table that it is proven on.
         computes: Numeric type that it is proven in.
+        traced: Where it is a torch graph: the ONNX graph whose names its inner tensors go by.
     """
 
     folder: Path
     manifest: Manifest
     engine: str
     computes: Precision
+    traced: Any = None
 
     @property
     def file(self) -> Path:
@@ -63,7 +71,32 @@ class Written:
             return OnnxProbe(onnx.load(self.file))
         if self.file.suffix == ".xml":
             return OpenVinoProbe(self.file, self.computes)
+        if self.traced is not None:
+            return ProgramProbe(self.file, self.manifest, self.traced, self.computes)
         return None
+
+    def trial(self) -> TensorRtTrial | None:
+        """What TensorRT would say to an ONNX graph, where its parser and builder are installed."""
+        if self.engine != "onnxruntime" or importlib.util.find_spec("tensorrt_rtx") is None:
+            return None
+        try:
+            problems = tuple(map(str, validate_for_tensorrt(self.file)))
+        except InvalidArtifact as error:
+            problems = (error.message,)
+        return TensorRtTrial(f"TensorRT-RTX {version('tensorrt_rtx')}", problems)
+
+
+def check_here(to: str) -> None:
+    """See that this machine has what a target needs, before anything is loaded.
+
+    Raises:
+        DeviceUnavailable: It has no GPU.
+        MissingExtra: A library is not installed.
+    """
+    for module, extra, purpose in LIBRARIES[to]:
+        require(module, extra=extra, purpose=purpose)
+    if to == "tensorrt":
+        tensorrt.open_gpu(PURPOSE)
 
 
 def write(
@@ -90,7 +123,6 @@ def _onnx(
     folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
 ) -> Written:
     onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
-    require("onnxruntime", extra="onnxruntime", purpose="proving ONNX graphs")
     if options.precision == "f16":
         graph = to_float16(graph)
     try:
@@ -128,8 +160,6 @@ def _openvino(
 def _torch(
     folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
 ) -> Written:
-    from seatrial.engines import torch as engine
-
     if origin.module is None:
         raise InvalidInput(
             f"{origin.manifest.name} is a graph: torch graphs are made of checkpoints",
@@ -139,34 +169,46 @@ def _torch(
         raise InvalidInput(
             "postprocessing is not put into torch graphs", hint="leave out --fuse-nms"
         )
-    engine.save(origin.module, modules.examples(origin.manifest), folder / TORCH_FILE)
-    written = msgspec.structs.replace(
-        manifest, formats={"torch": TORCH_FILE}, precision=options.precision
-    )
-    return Written(folder, written, "torch", "f32")
+    module = modules.traceable(origin.module, manifest, dynamic_batch=options.dynamic_batch)
+    inputs = modules.examples(manifest)
+    try:
+        torch.save(module, inputs, folder / TORCH_FILE, dynamic_batch=options.dynamic_batch)
+    except RuntimeError as error:
+        _raise_if_full(folder, graph.ByteSize())
+        raise InvalidArtifact(
+            f"PyTorch does not write {manifest.name}: {_last_line(error)}"
+        ) from error
+    written = msgspec.structs.replace(manifest, formats={"torch": TORCH_FILE}, precision="f32")
+    return Written(folder, written, "torch", options.precision, graph)
 
 
 def _tensorrt(
     folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
 ) -> Written:
-    from seatrial.lifecycle import tensorrt_build
-    from seatrial.lifecycle.tensorrt_graph import cast_pictures_first
-
+    quantised = manifest.precision == "int8"
     if options.precision == "f16":
         graph = to_float16(graph)
-    cast_pictures_first(graph)
+    cast_pictures_first(graph)  # of graphs that were made elsewhere
     # The graph stays in the artifact: an engine is of one GPU, and another builds from the graph.
     (folder / ONNX_FILE).write_bytes(graph.SerializeToString())
-    tensorrt_build.build_engine(folder / ONNX_FILE, folder, precision=options.precision)
+    precision = "int8" if quantised else options.precision
+    # The staged folder lies in the store, and so do the timings of earlier builds.
+    build_engine(folder / ONNX_FILE, folder, precision=precision, earlier=folder.parent)
     written = msgspec.structs.replace(
-        manifest,
-        formats={"tensorrt": tensorrt_build.ENGINE_FILE, "onnx": ONNX_FILE},
-        precision=options.precision,
+        manifest, formats={"tensorrt": ENGINE_FILE, "onnx": ONNX_FILE}, precision=precision
     )
     return Written(folder, written, "tensorrt", options.precision)
 
 
 WRITERS = {"onnx": _onnx, "openvino": _openvino, "torch": _torch, "tensorrt": _tensorrt}
+# Module, the extra that installs it, and what needs it.
+ONNX_LIBRARY = ("onnx", "onnxruntime", "writing ONNX files")
+LIBRARIES = {
+    "onnx": (ONNX_LIBRARY, ("onnxruntime", "onnxruntime", "proving ONNX graphs")),
+    "openvino": (ONNX_LIBRARY, ("openvino", "openvino", "writing OpenVINO graphs")),
+    "torch": (ONNX_LIBRARY, ("torch", "torch", "exporting torch graphs")),
+    "tensorrt": (ONNX_LIBRARY,),
+}
 
 
 def _raise_if_full(folder: Path, size: int) -> None:
