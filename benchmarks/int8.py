@@ -169,10 +169,9 @@ def all_lanes_hz(engine: Engine, feeds: dict[str, Any]) -> float:
 
 def size_mb(artifact: Artifact, engine: str) -> float:
     """Of the graph that the engine reads, with its weights."""
-    have = artifact.manifest.formats
-    graph = artifact.file(engine if engine in have else "onnx")
-    return round(sum(f.stat().st_size for f in graph.parent.glob(f"{graph.stem}.*")
-                     if f.suffix in (graph.suffix, ".bin")) / 1e6, 2)  # fmt: skip
+    graph = artifact.file(engine if engine in artifact.manifest.formats else "onnx")
+    files = [graph, graph.with_suffix(".bin")] if graph.suffix == ".xml" else [graph]
+    return round(sum(file.stat().st_size for file in files) / 1e6, 2)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from seatrial.artifact import Artifact, Store, sha256_file
 from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.lifecycle.compress import kernels
 from seatrial.lifecycle.compress.backend import BACKENDS, open_backend
-from seatrial.lifecycle.compress.pictures import Pictures, find_pictures
+from seatrial.lifecycle.compress.pictures import Pictures, find_pictures, silent
 from seatrial.lifecycle.compress.workspace import Workspace
 
 pytest.importorskip("nncf", reason="NNCF is not installed")
@@ -26,9 +26,6 @@ LAYERS = {
     "scores/Conv", "sides/Conv",
 }  # fmt: skip
 WITHOUT_BIAS = "/WithoutBiases"  # OpenVINO's convolutions that were ONNX's with a bias
-
-
-def quiet(what: str, done: int, total: int) -> None: ...
 
 
 @pytest.fixture
@@ -47,7 +44,7 @@ def quantised(
         artifact, backend = small(**variant), open_backend(to)
         backend.prepare(artifact, work)
         pictures = Pictures(find_pictures(scene)[:6], artifact.manifest)
-        return backend, backend.quantise(recipe or backend.recipes[0], pictures, work, quiet)
+        return backend, backend.quantise(recipe or backend.recipes[0], pictures, work, silent)
 
     return make
 
@@ -227,7 +224,7 @@ def test_the_same_input_gives_the_same_bytes(
         work, backend = Workspace(tmp_path / str(number)), open_backend(to)
         backend.prepare(artifact, work)
         pictures = Pictures(find_pictures(scene)[:4], artifact.manifest)
-        folder = backend.quantise(backend.recipes[1], pictures, work, quiet)
+        folder = backend.quantise(backend.recipes[1], pictures, work, silent)
         digests.add(tuple(sha256_file(file) for file in sorted(folder.iterdir())))
     assert len(digests) == 1
 
@@ -262,7 +259,7 @@ def test_an_old_opset_is_raised_to_one_with_a_scale_for_each_channel(
     artifact, backend = small(opset=11), open_backend("onnxruntime")
     backend.prepare(artifact, work)
     pictures = Pictures(find_pictures(scene)[:4], artifact.manifest)
-    folder = backend.quantise("minmax", pictures, work, quiet)
+    folder = backend.quantise("minmax", pictures, work, silent)
     assert {plain(name) for name in backend.layers(folder, work)} == LAYERS
     model = onnx_model(folder)
     assert next(o.version for o in model.opset_import if not o.domain) == 13

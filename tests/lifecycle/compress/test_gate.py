@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from seatrial.lifecycle.compress.agreement import agreement
 from seatrial.lifecycle.compress.gate import Finding, Gate, LabelJudge, judge
 from seatrial.lifecycle.compress.job import best_of
 from seatrial.lifecycle.compress.report import Candidate
-from seatrial.lifecycle.data.labelled import LabelledSet
+from seatrial.lifecycle.data.labelled import LabelledImage, LabelledSet, Truth
 from seatrial.lifecycle.evaluation.matching import Predictions
 
 
@@ -106,6 +107,44 @@ def test_the_drop_is_the_parents_ap_less_the_childs(labelled: LabelledSet) -> No
     assert worse.drop == pytest.approx(0.5, abs=0.05)
     assert worse.low < worse.drop < worse.high
     assert judge(worse, Gate()).outcome == "fails"
+
+
+def test_five_thousand_pictures_are_judged_in_seconds(labelled: LabelledSet) -> None:
+    chance, images, each = np.random.default_rng(3), 5000, 40
+    truth = Truth.of(
+        np.repeat(np.arange(images), 3),
+        chance.integers(0, 3, 3 * images),
+        np.tile([[0.0, 0, 20, 20], [40, 0, 20, 20], [80, 0, 20, 20]], (images, 1)),
+    )
+    many = replace(
+        labelled,
+        images=tuple(replace_id(labelled.images[0], index) for index in range(images)),
+        truth=truth,
+    )
+    place = chance.integers(0, 3 * images, images * each)
+    place.sort()
+    parent = Predictions(
+        truth.image[place],
+        truth.category[place],
+        truth.xywh[place] + chance.normal(0, 2, (len(place), 4)),
+        chance.random(len(place)),
+    )
+    child = replace(parent, score=np.clip(parent.score + chance.normal(0, 0.02, len(place)), 0, 1))
+    names = tuple(c.name for c in labelled.categories)
+    told: list[int] = []
+    begun = time.process_time()  # of this process: other work on the machine is not ours
+    found = LabelJudge(many, names, Gate(samples=100)).find(
+        child, parent, lambda what, done, total: told.append(done)
+    )
+    assert time.process_time() - begun < 20
+    assert found.images == images
+    assert found.high - found.low < 0.005  # what 53 pictures cannot do
+    assert judge(found, Gate(0.005)).outcome != "undecided"
+    assert told == [50, 100, 50, 100]
+
+
+def replace_id(image: LabelledImage, number: int) -> LabelledImage:
+    return msgspec.structs.replace(image, id=number, name=f"{number}.jpg")
 
 
 def test_labels_of_another_world_are_an_error(labelled: LabelledSet) -> None:

@@ -10,12 +10,9 @@ import pytest
 
 from seatrial.artifact import Artifact
 from seatrial.errors import InvalidDataset
-from seatrial.lifecycle.compress.pictures import Pictures, check, choose, find_pictures
+from seatrial.lifecycle.compress.pictures import Pictures, check, choose, find_pictures, silent
 from seatrial.request.decode import decode
 from seatrial.request.preprocess import fit
-
-
-def quiet(what: str, done: int, total: int) -> None: ...
 
 
 def test_the_choice_is_seeded_and_keeps_the_order() -> None:
@@ -45,14 +42,14 @@ def test_broken_pictures_are_told_apart_and_named(scene: Path, tmp_path: Path) -
     found = check(files, "calibration", lambda what, *steps: told.append(steps))
     assert [one.file for one in found.skipped] == ["07.jpg"]
     assert found.files == tuple(file for file in files if file != broken)
-    assert found.digest == check(found.files, "calibration", quiet).digest
+    assert found.digest == check(found.files, "calibration", silent).digest
     assert told[-1] == (16, 16)
 
 
 def test_the_digest_is_of_the_contents(scene: Path, tmp_path: Path) -> None:
     shutil.copytree(scene, tmp_path / "copy")
     here, there = find_pictures(scene), find_pictures(tmp_path / "copy")
-    digests = [check(files, "", quiet).digest for files in (here, there, here[::-1])]
+    digests = [check(files, "", silent).digest for files in (here, there, here[::-1])]
     assert digests[0] == digests[1] != digests[2]
 
 

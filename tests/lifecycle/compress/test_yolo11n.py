@@ -10,7 +10,7 @@ import pytest
 from seatrial.artifact import Artifact, Store
 from seatrial.lifecycle.compress.backend import open_backend
 from seatrial.lifecycle.compress.job import Options
-from seatrial.lifecycle.compress.pictures import Pictures, find_pictures
+from seatrial.lifecycle.compress.pictures import Pictures, find_pictures, silent
 from seatrial.lifecycle.compress.report import Report
 from seatrial.lifecycle.compress.run import compress_int8
 from seatrial.lifecycle.compress.workspace import Workspace
@@ -78,5 +78,5 @@ def test_tensorrt_parses_and_builds_yolo11n(
     backend.prepare(yolo, work)
     files = find_pictures(shared_data / "coco-train" / "images")[:4]
     pictures = Pictures(files, yolo.manifest)
-    folder = backend.quantise("minmax", pictures, work, lambda what, done, total: None)
+    folder = backend.quantise("minmax", pictures, work, silent)
     assert validate_for_tensorrt(folder / "model.onnx") == []

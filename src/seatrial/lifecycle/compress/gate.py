@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from seatrial.errors import InvalidDataset
 from seatrial.lifecycle.compress.agreement import agreement
-from seatrial.lifecycle.compress.pictures import Pictures
+from seatrial.lifecycle.compress.pictures import Pictures, Progress, silent
 from seatrial.lifecycle.data.labelled import (
     Category,
     LabelledImage,
@@ -105,7 +105,9 @@ class Judge(Protocol):
     matched: NDArray[np.int64]  # class of the model -> category of the set
     key: str  # equal for equal pictures and labels
 
-    def find(self, child: Predictions, parent: Predictions) -> Finding:
+    def find(
+        self, child: Predictions, parent: Predictions, on_progress: Progress = silent
+    ) -> Finding:
         """Compare detections in `pictures`."""
 
 
@@ -131,22 +133,24 @@ class LabelJudge:
         # Many children are held against one parent: its draws are kept.
         self._parent: tuple[Predictions, Resampled] | None = None
 
-    def find(self, child: Predictions, parent: Predictions) -> Finding:
+    def find(
+        self, child: Predictions, parent: Predictions, on_progress: Progress = silent
+    ) -> Finding:
         """See `Judge.find`."""
         if self._parent is None or self._parent[0] is not parent:
-            self._parent = parent, self._drawn(parent)
-        found = difference(self._parent[1], self._drawn(child))
+            self._parent = parent, self._drawn(parent, on_progress)
+        found = difference(self._parent[1], self._drawn(child, on_progress))
         moved = calibrate(child, parent, categories=len(self.pictures.categories))
         return _finding(
             "ap",
             (found.a, found.b),
-            (-found.high, -found.low),
+            (0.0 - found.high, 0.0 - found.low),  # not -0.0
             found.level,
             found.images,
             moved,
         )
 
-    def _drawn(self, predictions: Predictions) -> Resampled:
+    def _drawn(self, predictions: Predictions, on_progress: Progress) -> Resampled:
         # The bootstrap needs no more than who found what.
         matches = match(
             self.pictures.truth,
@@ -154,7 +158,12 @@ class LabelJudge:
             images=len(self.pictures.images),
             categories=len(self.pictures.categories),
         )
-        return resample(matches, samples=self._gate.samples, seed=self._gate.seed)
+        return resample(
+            matches,
+            samples=self._gate.samples,
+            seed=self._gate.seed,
+            on_progress=lambda done, total: on_progress("drawing pictures again", done, total),
+        )
 
 
 def _state(dataset: LabelledSet) -> str:
@@ -193,7 +202,9 @@ class AgreementJudge:
         self.key = key
         self._gate = gate
 
-    def find(self, child: Predictions, parent: Predictions) -> Finding:
+    def find(
+        self, child: Predictions, parent: Predictions, on_progress: Progress = silent
+    ) -> Finding:
         """See `Judge.find`.
 
         Raises:

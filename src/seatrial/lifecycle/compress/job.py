@@ -120,7 +120,9 @@ class Job:
         boxes = self.boxes(self.graph(folder))
         before = self._parents_boxes
         return self.work.value(
-            f"finding-{name}", Finding, lambda: self.judged_by.find(boxes, before)
+            f"finding-{name}",
+            Finding,
+            lambda: self.judged_by.find(boxes, before, self.on_progress),
         )
 
     def boxes(self, graph: Graph) -> Predictions:

@@ -16,7 +16,7 @@ from seatrial.engines.base import Engine, EngineConfig, Lane
 from seatrial.engines.registry import engine_class
 from seatrial.hardware import usable_cores
 from seatrial.lifecycle.compress.gate import Judge
-from seatrial.lifecycle.compress.pictures import Feeds, Progress
+from seatrial.lifecycle.compress.pictures import Feeds, Progress, silent
 from seatrial.lifecycle.compress.report import Speed
 from seatrial.lifecycle.compress.workspace import Arrays, Workspace
 from seatrial.lifecycle.evaluation.matching import Predictions
@@ -98,7 +98,7 @@ def by_turns(
     parent: Engine,
     child: Engine,
     feeds: Feeds,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: Progress = silent,
 ) -> Speed:
     """Throughput of two engines by turns; see `Speed`."""
     lanes = len(child.narrow)

@@ -25,6 +25,10 @@ Progress = Callable[[str, int, int], None]
 """Called with what is going on, the steps done, and the steps in all (0: not known)."""
 
 
+def silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody is told."""
+
+
 class Pictures:
     """Encoded pictures on disk; nothing is kept in memory but their paths.
 

@@ -20,6 +20,7 @@ from seatrial.lifecycle.compress.pictures import (
     check,
     choose,
     find_pictures,
+    silent,
 )
 from seatrial.lifecycle.compress.report import REPORT_FILE, Report
 from seatrial.lifecycle.compress.workspace import workspace
@@ -37,7 +38,7 @@ def compress_int8(
     labelled: LabelledSet | None = None,
     name: str | None = None,
     replace: bool = False,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: Progress = silent,
 ) -> tuple[Artifact, Report]:
     """Make an INT8 artifact, and prove it against its parent.
 
