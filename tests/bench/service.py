@@ -20,6 +20,7 @@ GET /seen with what it saw. `behaviour`:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -138,6 +139,12 @@ if BEHAVIOUR != "plain":
     ROUTES += [Route("/model", model), Route("/readyz", ready)]
 
 
+def end(children: list[int]) -> None:
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):  # one may be gone already
+            os.kill(child, signal.SIGTERM)
+
+
 def main() -> None:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -156,7 +163,7 @@ def main() -> None:
         )
         uvicorn.Server(config).run(sockets=[listener])
         return
-    signal.signal(signal.SIGTERM, lambda *_: [os.kill(child, signal.SIGTERM) for child in children])
+    signal.signal(signal.SIGTERM, lambda *_: end(children))
     print(listener.getsockname()[1], flush=True)
     for child in children:
         os.waitpid(child, 0)
