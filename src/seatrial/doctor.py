@@ -13,7 +13,7 @@ import msgspec
 
 from seatrial import hardware
 from seatrial.artifact import Store
-from seatrial.engines import cuda
+from seatrial.engines.tensorrt import open_gpu
 from seatrial.errors import BrokenExtra, DeviceUnavailable, MissingExtra
 from seatrial.extras import require
 from seatrial.lifecycle.acquire import versions
@@ -97,7 +97,7 @@ def _try(name: str, module: str, extra: str, purpose: str, works: Callable[[], s
     except DeviceUnavailable as error:
         return Part(name, "missing", version, error.message, error.hint)
     except RuntimeError as error:  # the runtime imports, and fails when asked what it can do
-        return Part(name, "broken", version, str(error).splitlines()[0], "reinstall it")
+        return Part(name, "broken", version, _first_line(str(error), repr(error)), "reinstall it")
 
 
 def _loads() -> str:
@@ -133,7 +133,7 @@ def _torch() -> str:
 
 
 def _tensorrt() -> str:
-    gpu = cuda.gpu(cuda.runtime())
+    _, _, gpu = open_gpu("the tensorrt engine")
     return f"cuda ({gpu.name}, compute capability {gpu.compute_capability})"
 
 
@@ -153,5 +153,10 @@ def _gpu() -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"nvidia-smi does not answer: {error}"
     if answer.returncode != 0:
-        return "none seen (" + (answer.stdout + answer.stderr).strip().splitlines()[0] + ")"
+        silent = f"nvidia-smi ended with {answer.returncode}"
+        return f"none seen ({_first_line(answer.stdout + answer.stderr, silent)})"
     return "; ".join(answer.stdout.strip().splitlines())
+
+
+def _first_line(text: str, otherwise: str) -> str:
+    return (text.strip().splitlines() or [otherwise])[0]

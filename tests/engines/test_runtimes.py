@@ -21,7 +21,8 @@ from seatrial.errors import DeviceUnavailable, InvalidArtifact
 from seatrial.lifecycle.acquire import import_onnx
 
 RUNTIMES = ["openvino", "onnxruntime"]
-BATCH = np.random.default_rng(2).integers(0, 256, (1, 64, 64, 3), np.uint8)
+# Of this seed no cell is of two colours alike, between which runtimes may choose.
+BATCH = np.random.default_rng(7).integers(0, 256, (1, 64, 64, 3), np.uint8)
 
 
 def run(engine: Engine, batch: np.ndarray = BATCH) -> np.ndarray:

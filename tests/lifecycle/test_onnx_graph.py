@@ -153,8 +153,8 @@ def test_a_file_of_another_kind(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    for path in (tmp_path / "gone.onnx", tmp_path):
-        with pytest.raises(InvalidArtifact, match="does not exist"):
+    for path, said in ((tmp_path / "gone.onnx", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(InvalidArtifact, match=said):
             load(path)
 
 

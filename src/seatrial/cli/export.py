@@ -129,7 +129,10 @@ def _table(report: Report) -> Table:
     table.add_row("mean size of a shift", _number(boxes.shift_mean_abs), f"{limits.shift:g}")
     if report.accuracy is not None:
         found = report.accuracy
-        change = f"{found.parent:.4f} -> {found.child:.4f} ({found.difference:+.4f})"
+        change = (
+            f"{found.parent:.4f} -> {found.child:.4f} ({found.difference:+.4f}, 95 % interval "
+            f"{found.low:+.4f} to {found.high:+.4f})"
+        )
         table.add_row(f"AP on {found.images} pictures", change, f"{limits.ap:g}")
     if report.tensorrt is not None:
         said = "; ".join(report.tensorrt.problems) or "takes the graph: ready for TensorRT"

@@ -7,6 +7,7 @@ when that thread first computes. A lane on the CPU therefore owns the thread tha
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -92,7 +93,7 @@ class TorchEngine:
         _check_precision(torch, config, manifest.precision)
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
         self.device, self.precision = config.device, str(config.precision)
-        program = _load(torch, model, manifest)
+        program = _load(model, manifest)
         if config.device == "cuda":
             program = move(program, "cuda")
         module = program.module()
@@ -206,14 +207,29 @@ def move(program: Any, device: str) -> Any:
     return passes.move_to_device_pass(program, device)
 
 
-def _load(torch: Any, model: Path, manifest: Manifest) -> Any:
+def read(model: Path) -> Any:
+    """The exported program in a ``.pt2`` file.
+
+    Raises:
+        InvalidArtifact: It is not one, or is cut off.
+    """
+    torch = require("torch", extra="torch", purpose="reading torch graphs")
+    log = logging.getLogger("torch._export.serde.serialize")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it warns of sizes that tracing named and then found the value of
     try:
-        program = torch.export.load(model)
+        return torch.export.load(model)
     except Exception as error:  # a broken archive raises BadZipFile, KeyError, RuntimeError, ...
         raise InvalidArtifact(
             f"PyTorch does not read {model}: {_first_line(error)}",
             hint="it must be a file of torch.export.save (.pt2), of this or an older version",
         ) from error
+    finally:
+        log.setLevel(level)
+
+
+def _load(model: Path, manifest: Manifest) -> Any:
+    program = read(model)
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     found = [values[name] for name in program.graph_signature.user_inputs]
     takes = [

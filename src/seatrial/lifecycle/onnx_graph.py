@@ -22,7 +22,8 @@ def load(path: Path) -> Any:
         ``onnx.ModelProto``.
 
     Raises:
-        InvalidArtifact: The file is missing, cut off, not ONNX or not valid.
+        InvalidArtifact: The file is missing, cut off, not ONNX, not valid, or of an opset that is
+            newer than the onnx package.
     """
     onnx = require("onnx", extra="onnxruntime", purpose="reading ONNX files")
     if not path.is_file():
@@ -40,6 +41,14 @@ def load(path: Path) -> Any:
         ) from error
     if not model.graph.node:
         raise InvalidArtifact(f"{path} holds no graph")
+    newest = onnx.defs.onnx_opset_version()
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx") and opset.version > newest:
+            raise InvalidArtifact(
+                f"{path} is of opset {opset.version}; onnx {onnx.__version__} knows opsets up to "
+                f"{newest}",
+                hint="export the model again with an older opset, for example 17",
+            )
     return model
 
 

@@ -22,6 +22,7 @@ from seatrial.errors import (
     NotWritable,
     SeatrialError,
 )
+from seatrial.lifecycle import onnx_graph
 from seatrial.lifecycle.acquire import import_onnx
 from seatrial.lifecycle.compress.backend import BACKENDS
 from seatrial.lifecycle.compress.report import Report
@@ -151,7 +152,11 @@ def test_a_labelled_picture_that_is_broken_is_never_left_out(
 
 @pytest.mark.parametrize("to", BACKENDS)
 def test_weights_that_are_no_numbers(
-    compress: Compress, tmp_path: Path, refused: Callable[..., SeatrialError], to: str
+    compress: Compress,
+    tmp_path: Path,
+    refused: Callable[..., SeatrialError],
+    to: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = build_small()
     wrong = next(t for t in model.graph.initializer if t.name == "block1.up.weight")
@@ -159,7 +164,9 @@ def test_weights_that_are_no_numbers(
     values[2, 1] = np.nan
     wrong.CopyFrom(numpy_helper.from_array(values, wrong.name))
     onnx.save(model, tmp_path / "nan.onnx")
-    parent = import_onnx(Store(tmp_path / "store"), tmp_path / "nan.onnx")
+    with monkeypatch.context() as patch:  # import refuses it; an older store may hold one
+        patch.setattr(onnx_graph, "check_weights", lambda model, name: None)
+        parent = import_onnx(Store(tmp_path / "store"), tmp_path / "nan.onnx")
     error = refused(InvalidArtifact, lambda: compress(parent, to))
     assert "no numbers (NaN)" in error.message
 

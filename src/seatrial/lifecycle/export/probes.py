@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from seatrial.artifact import Manifest
 from seatrial.engines.base import Arrays
-from seatrial.engines.torch import DTYPES
+from seatrial.engines.torch import DTYPES, read
 from seatrial.extras import require
 
 
@@ -152,7 +152,7 @@ class ProgramProbe:
 
     def __init__(self, path: Path, manifest: Manifest, traced: Any, precision: str) -> None:
         self._torch = require("torch", extra="torch", purpose="comparing graphs")
-        self._program = self._torch.export.load(path).module()
+        self._program = read(path).module()
         self._inputs = [spec.name for spec in manifest.inputs]
         self._outputs = [spec.name for spec in manifest.outputs]
         self._dtype = None if precision == "f32" else getattr(self._torch, DTYPES[precision])

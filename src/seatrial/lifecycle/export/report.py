@@ -85,12 +85,23 @@ class BoxAgreement(msgspec.Struct, frozen=True):
 
 
 class Accuracy(msgspec.Struct, frozen=True):
-    """COCO AP of both on labelled pictures, and child less parent."""
+    """COCO AP of both on labelled pictures.
+
+    Attributes:
+        images: Pictures.
+        parent: AP of the parent.
+        child: AP of the child.
+        difference: Child less parent.
+        low: Lower end of the interval of the difference: 95 %, paired bootstrap over pictures.
+        high: Upper end.
+    """
 
     images: int
     parent: float
     child: float
     difference: float
+    low: float
+    high: float
 
 
 class Parting(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from seatrial.families.base import Family
 from seatrial.families.registry import family_class, family_of
 from seatrial.lifecycle.data.labelled import LabelledSet
 from seatrial.lifecycle.evaluate import evaluate
+from seatrial.lifecycle.evaluation.bootstrap import paired_bootstrap
 from seatrial.lifecycle.evaluation.predict import EVALUATION, InProcess
 from seatrial.lifecycle.export.agreement import box_agreement, choose_floor, output_errors
 from seatrial.lifecycle.export.probes import Probe
@@ -173,14 +174,14 @@ def accuracy(
 ) -> Accuracy:
     """AP of both, by the code that serves."""
     rules = msgspec.structs.replace(EVALUATION, multi_label=multi_label)
-    figures: list[float] = []
+    found = []
     for name, (manifest, engine) in (("parent", parent), ("child", child)):
         detector = Detector(Artifact(Path(), manifest, ""), engine)
         on_progress(f"measuring the accuracy of the {name} on {len(labelled.images)} pictures")
-        report = evaluate(InProcess(detector), labelled, rules=rules, unmatched="ignore").report
-        figures.append(report.scores.figures.ap or 0.0)
-    before, after = figures
-    return Accuracy(len(labelled.images), before, after, after - before)
+        measured = evaluate(InProcess(detector), labelled, rules=rules, unmatched="ignore")
+        found.append(measured.matches)
+    ap = paired_bootstrap(*found)
+    return Accuracy(ap.images, ap.a, ap.b, ap.difference, ap.low, ap.high)
 
 
 def judge(

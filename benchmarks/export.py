@@ -1,0 +1,124 @@
+"""What an export costs in accuracy: every format and precision, proven against its parent.
+
+    python benchmarks/export.py [--model yolo11n.onnx|yolo11n.pt|ssd-mobilenet-v2]
+
+Exports by the library that `seatrial export` calls and prints what it judged by, on coco-val: the
+outputs of 16 pictures, their boxes from confidence 0.25 on, and AP on all 53 with the interval of
+its difference (95 %, paired bootstrap over pictures). What is out of tolerance is told, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import measure
+import msgspec
+
+from seatrial.artifact import Artifact, Store
+from seatrial.errors import DeviceUnavailable, Diverged, MissingExtra, SourceUnavailable
+from seatrial.lifecycle import acquire, checkpoints
+from seatrial.lifecycle.export.options import Options
+from seatrial.lifecycle.export.report import REPORT_FILE, Report
+from seatrial.lifecycle.export.run import default_name, export
+
+STORE = Store(measure.ROOT / "run" / "benchmarks" / "artifacts")
+LABELS = measure.SHARED / "data" / "coco-val" / "instances.json"
+GRAPH = (
+    Options("openvino"),
+    Options("openvino", "f16"),
+    Options("openvino", "bf16"),
+    Options("onnx", "f16"),
+    Options("onnx", fuse_nms=True),
+)
+CHECKPOINT = (
+    Options("onnx"),
+    Options("onnx", "f16", dynamic_batch=True),
+    Options("openvino", "bf16"),
+    Options("torch"),
+    Options("torch", "bf16"),
+)
+EXPORTS = {
+    "yolo11n.onnx": GRAPH,
+    "yolo11n.pt": CHECKPOINT,
+    "ssd-mobilenet-v2": GRAPH[:4],
+}
+
+
+def main() -> None:
+    """Export, and save what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", action="append", choices=EXPORTS)
+    measure.need_shared()
+    figures: dict[str, Any] = {}
+    for model in parser.parse_args().model or EXPORTS:
+        try:
+            parent = parent_of(model)
+        except (MissingExtra, SourceUnavailable) as error:
+            print(f"{model} skipped: {error.message}", file=sys.stderr)
+            continue
+        for options in EXPORTS[model]:
+            name = default_name(parent, options).removeprefix(f"{parent.manifest.name}-")
+            try:
+                figures[f"{model}: {name}"] = row(report_of(parent, options))
+            except (MissingExtra, DeviceUnavailable) as error:
+                print(f"{model} to {name} skipped: {error.message}", file=sys.stderr)
+    measure.save("export", figures)
+
+
+def parent_of(model: str) -> Artifact:
+    """The artifact that is exported."""
+    if model == "ssd-mobilenet-v2":
+        return acquire.pull(STORE, model, on_progress=tell)
+    return checkpoints.resolve(STORE, str(measure.SHARED / "models" / model), allow_pickle=True)
+
+
+def report_of(parent: Artifact, options: Options) -> Report:
+    """What an export was judged by, whether it holds or not."""
+    try:
+        made = export(
+            STORE,
+            parent,
+            options,
+            images=measure.IMAGES,
+            annotations=LABELS,
+            replace=True,
+            on_progress=tell,
+        )
+    except Diverged as error:
+        if not isinstance(error.report, Report):
+            raise
+        return error.report
+    return msgspec.json.decode((made.path / REPORT_FILE).read_bytes(), type=Report)
+
+
+def row(report: Report) -> dict[str, Any]:
+    """The figures of one export."""
+    boxes, ap = report.boxes, report.accuracy
+    found: dict[str, Any] = {
+        "parent": f"{report.parent.engine} {report.parent.precision}",
+        "export": f"{report.child.engine} {report.child.precision}",
+        "worst output error": max((one.worst for one in report.outputs), default=""),
+        "matched": f"{boxes.matched} of {boxes.parent}",
+        "mean IoU": boxes.iou_mean,
+        "mean shift": boxes.shift_mean_abs,
+    }
+    if ap is not None:
+        found |= {
+            "AP parent": ap.parent,
+            "AP": ap.child,
+            "difference": f"{ap.difference:+.4f} [{ap.low:+.4f}, {ap.high:+.4f}]",
+        }
+    ready = report.tensorrt
+    found["TensorRT"] = "" if ready is None else "no" if ready.problems else "ready"
+    return {**found, "holds": "no" if report.failures else "yes"}
+
+
+def tell(what: str) -> None:
+    """A line for each step, on stderr."""
+    print(what, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
