@@ -70,7 +70,8 @@ class StreamlitPage(GradioPage):
         self.page.get_by_role("button", name="Take Photo").click()
 
     def click_example(self, number: int) -> None:
-        self.page.get_by_role("button", name="Show").nth(number).click()
+        # By the widget's key: buttons come into sight in any order.
+        self.page.locator(f".st-key-example-{number} button").click()
 
 
 PAGES = {"gradio": GradioPage, "streamlit": StreamlitPage}

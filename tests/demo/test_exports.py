@@ -16,7 +16,7 @@ import simplejpeg
 
 from seatrial.demo.exports import EXPORTS, as_coco, as_json, as_yolo
 from seatrial.demo.media import open_media
-from seatrial.demo.render import annotated
+from seatrial.demo.render import annotated, annotated_name
 from seatrial.demo.workbench import Choice, View, Workbench
 from seatrial.lifecycle.data import coco, yolo
 
@@ -43,9 +43,8 @@ def xywh(view: View) -> list[list[float]]:
 
 
 def test_json_says_what_was_found_by_whom_and_how(view: View) -> None:
-    name, data = as_json(view)
-    document = json.loads(data)
-    assert name == "some cells.json"
+    document = json.loads(as_json(view))
+    assert EXPORTS["JSON"].name(view) == "some cells.json"
     assert document["file"] == "some cells.png"
     assert document["model"]["digest"] == view.model.facts["digest"]
     assert document["shown"] == {"confidence": CONFIDENCE, "iou": 0.7, "classes": []}
@@ -57,8 +56,8 @@ def test_json_says_what_was_found_by_whom_and_how(view: View) -> None:
 
 
 def test_coco_is_read_back_as_it_was_shown(view: View, tmp_path: Path) -> None:
-    name, data = as_coco(view)
-    assert name == "some cells-coco.json"
+    data = as_coco(view)
+    assert EXPORTS["COCO"].name(view) == "some cells-coco.json"
     (tmp_path / "instances.json").write_bytes(data)
     labelled = coco.read(tmp_path, None, "val")
     assert [image.name for image in labelled.images] == ["some cells.png"]
@@ -69,26 +68,26 @@ def test_coco_is_read_back_as_it_was_shown(view: View, tmp_path: Path) -> None:
 
 
 def test_a_yolo_archive_is_a_dataset_with_its_pictures(view: View, tmp_path: Path) -> None:
-    name, data = as_yolo(view)
-    assert name == "some cells-yolo.zip"
+    data = as_yolo(view)
+    assert EXPORTS["YOLO"].name(view) == "some cells-yolo.zip"
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         archive.extractall(tmp_path)
     labelled = yolo.read(tmp_path, None, "train")
     assert labelled.images[0].path.read_bytes() == view.media.frames[0].data
     np.testing.assert_allclose(labelled.truth.xywh, xywh(view), atol=1e-6)
-    assert as_yolo(view)[1] == data
+    assert as_yolo(view) == data
 
 
 def test_frames_of_a_video_are_pictures_of_a_dataset(clip_view: View, tmp_path: Path) -> None:
-    document = json.loads(as_coco(clip_view)[1])
+    document = json.loads(as_coco(clip_view))
     assert [image["file_name"] for image in document["images"]] == [
         f"walk-00000{n}.jpg" for n in range(3)
     ]
     assert [a["image_id"] for a in document["annotations"]] == [1, 2, 3]
-    with zipfile.ZipFile(io.BytesIO(as_yolo(clip_view)[1])) as archive:
+    with zipfile.ZipFile(io.BytesIO(as_yolo(clip_view))) as archive:
         archive.extractall(tmp_path)
     assert len(yolo.read(tmp_path, None, "train").images) == 3
-    assert json.loads(as_json(clip_view)[1])["rate_hz"] == pytest.approx(10)
+    assert json.loads(as_json(clip_view))["rate_hz"] == pytest.approx(10)
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
@@ -96,8 +95,7 @@ def test_nothing_found_is_a_file_too(
     workbench: Workbench, encode: Callable[..., bytes], picture: Callable[..., Any], kind: str
 ) -> None:
     view = workbench.view(open_media("grey.jpg", encode(picture({}))), Choice())
-    name, data = EXPORTS[kind](view)
-    assert name.startswith("grey")
+    data = EXPORTS[kind].make(view)
     if kind == "YOLO":
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             assert archive.read("labels/train/grey.txt") == b""
@@ -108,8 +106,8 @@ def test_nothing_found_is_a_file_too(
 
 
 def test_the_picture_has_its_boxes_drawn(view: View) -> None:
-    name, data = annotated(view)
-    assert name == "some cells-boxes.jpg"
+    data = annotated(view)
+    assert annotated_name(view) == "some cells-boxes.jpg"
     drawn = simplejpeg.decode_jpeg(data).astype(int)
     changed = np.abs(drawn - view.media.frames[0].pixels()).max(axis=2) > 60
     left, top, right, bottom = (round(v) for v in view.seen[0].detections[0].box)
@@ -119,8 +117,8 @@ def test_the_picture_has_its_boxes_drawn(view: View) -> None:
 
 
 def test_the_video_has_its_boxes_drawn_and_plays_as_fast(clip_view: View) -> None:
-    name, data = annotated(clip_view)
-    assert name == "walk-boxes.mp4"
+    data = annotated(clip_view)
+    assert annotated_name(clip_view) == "walk-boxes.mp4"
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
@@ -138,6 +136,6 @@ def test_a_video_of_odd_sides_loses_a_row_and_a_column(
     odd = picture({(2, 2): "red"}).crop((0, 0, 127, 101))
     media = open_media("odd.avi", clip([odd, odd], container="avi", codec="mpeg4"))
     assert media.frames[0].pixels().shape[:2] == (101, 127)
-    with av.open(io.BytesIO(annotated(workbench.view(media, Choice()))[1])) as container:
+    with av.open(io.BytesIO(annotated(workbench.view(media, Choice())))) as container:
         frame = next(container.decode(video=0))
     assert (frame.height, frame.width) == (100, 126)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,12 +19,8 @@ YOLO_SPLIT = "train"
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the first that ZIP knows: equal detections make equal files
 
 
-def as_json(view: View) -> tuple[str, bytes]:
-    """Boxes as the service's JSON has them, a row of pictures, with what they were made with.
-
-    Returns:
-        A name for the file, and its bytes; of the others too.
-    """
+def as_json(view: View) -> bytes:
+    """Boxes as the service's JSON has them, a row of pictures, with what they were made with."""
     document = {
         "file": view.media.name,
         "sha256": view.media.digest,
@@ -34,11 +32,10 @@ def as_json(view: View) -> tuple[str, bytes]:
             for frame, seen in zip(view.media.frames, view.seen, strict=True)
         ],
     }
-    data = msgspec.json.format(msgspec.json.encode(document), indent=2)
-    return f"{view.media.stem}.json", data + b"\n"
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def as_coco(view: View) -> tuple[str, bytes]:
+def as_coco(view: View) -> bytes:
     """A COCO annotation file; each annotation has its ``score``, as COCO's results have it."""
     facts = {key: view.model.facts[key] for key in ("name", "digest")}
     labels = coco.encode(_labelled(view), {"description": "detections, not checked", **facts})
@@ -46,10 +43,10 @@ def as_coco(view: View) -> tuple[str, bytes]:
     boxes = [box for seen in view.seen for box in seen.detections]
     for annotation, box in zip(document["annotations"], boxes, strict=True):
         annotation["score"] = box.confidence
-    return f"{view.media.stem}-coco.json", msgspec.json.encode(document) + b"\n"
+    return msgspec.json.encode(document) + b"\n"
 
 
-def as_yolo(view: View) -> tuple[str, bytes]:
+def as_yolo(view: View) -> bytes:
     """A YOLO folder with the pictures in it, to correct and to train with."""
     labelled = _labelled(view)
     files: dict[str, bytes] = {
@@ -62,10 +59,25 @@ def as_yolo(view: View) -> tuple[str, bytes]:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # pictures are dense already
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), data)
-    return f"{view.media.stem}-yolo.zip", buffer.getvalue()
+    return buffer.getvalue()
 
 
-EXPORTS = {"JSON": as_json, "COCO": as_coco, "YOLO": as_yolo}
+class Export(NamedTuple):
+    """A kind of file: how its name ends, and what writes it."""
+
+    suffix: str
+    make: Callable[[View], bytes]
+
+    def name(self, view: View) -> str:
+        """What the file is called."""
+        return f"{view.media.stem}{self.suffix}"
+
+
+EXPORTS = {
+    "JSON": Export(".json", as_json),
+    "COCO": Export("-coco.json", as_coco),
+    "YOLO": Export("-yolo.zip", as_yolo),
+}
 
 
 def _labelled(view: View) -> LabelledSet:

@@ -17,13 +17,12 @@ import gradio as gr
 from seatrial.demo.examples import Example
 from seatrial.demo.exports import EXPORTS
 from seatrial.demo.media import MAX_BYTES, Media, open_media
-from seatrial.demo.page import NO_RIVAL, WELCOME, show
-from seatrial.demo.render import annotated
+from seatrial.demo.page import NO_RIVAL, PICTURE, WELCOME, show
+from seatrial.demo.render import annotated, annotated_name
 from seatrial.demo.tables import boxes_table, refusal, stages_table
 from seatrial.demo.workbench import FLOOR, Choice, View, Workbench
 from seatrial.errors import SeatrialError
 
-PICTURE = "Picture"
 KEPT_RESULTS = 64
 FORGET_AFTER_S = 3600
 # On a phone what was seen comes right below what was given, and the settings below that.
@@ -91,12 +90,12 @@ class _Files:
             old = self._results.popleft() if len(self._results) > KEPT_RESULTS else None
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
-        paths = {}
-        for button, make in {PICTURE: annotated, **EXPORTS}.items():
-            name, data = make(view)
-            (home / name).write_bytes(data)
-            paths[button] = str(home / name)
-        return paths
+        paths = {PICTURE: home / annotated_name(view)}
+        paths[PICTURE].write_bytes(annotated(view))
+        for kind, export in EXPORTS.items():
+            paths[kind] = home / export.name(view)
+            paths[kind].write_bytes(export.make(view))
+        return {button: str(path) for button, path in paths.items()}
 
 
 class _Column:
@@ -238,7 +237,7 @@ class _GradioPage:
     def _connect(self) -> None:
         settings: list[Any] = [self._confidence, self._iou, self._classes, self._rival]
         outputs = [
-            self._media, self._said, self._beside,
+            self._media, self._file, self._said, self._beside,
             *self._first.components(), *self._second.components(),
         ]  # fmt: skip
         for event, inputs, handler in (
@@ -246,7 +245,15 @@ class _GradioPage:
             (self._webcam.input, [self._webcam, *settings], self._given),
             (self._gallery.select, settings, self._clicked),
         ):
-            event(handler, inputs, outputs, api_visibility="private", concurrency_limit=4)
+            event(
+                handler,
+                inputs,
+                outputs,
+                api_visibility="private",
+                concurrency_limit=4,
+                show_progress="minimal",
+                show_progress_on=[self._said],
+            )
         gr.on(
             [setting.change for setting in settings],
             self._changed,
@@ -306,6 +313,7 @@ class _GradioPage:
                 progress((done, total), desc="looking at the frames", unit="frames")
 
         nothing = {
+            self._file: None,  # what was given is named beside it; here the next can be dropped
             self._beside: gr.Column(visible=False),
             **self._first.emptied(),
             **self._second.emptied(),

@@ -10,6 +10,7 @@ from seatrial.demo.workbench import Choice, View, Workbench
 from seatrial.lifecycle.evaluation.predict import Progress
 
 NO_RIVAL = "nothing"
+PICTURE = "Picture"  # what is drawn, beside the kinds of `seatrial.demo.exports`
 WELCOME = "Give a picture or a short video, take one with the webcam, or click an example."
 
 

@@ -21,19 +21,21 @@ CODEC_OPTIONS = {"preset": "veryfast", "crf": "23"}
 CONTAINER_OPTIONS = {"movflags": "+faststart"}
 
 
-def annotated(view: View) -> tuple[str, bytes]:
-    """The boxes of a view, drawn.
-
-    Returns:
-        A name for the file, and a JPEG, or an MP4 (H.264) for a video.
+def annotated(view: View) -> bytes:
+    """The boxes of a view, drawn: a JPEG, or an MP4 (H.264) for a video.
 
     Raises:
         MissingExtra: A video, and PyAV is not installed.
     """
     if view.media.rate_hz is not None:
-        return f"{view.media.stem}-boxes.mp4", _clip(view, view.media.rate_hz)
-    pixels, boxes = view.media.frames[0].pixels(), as_detections(view.seen[0].detections)
-    return f"{view.media.stem}-boxes.jpg", annotated_jpeg(pixels, boxes, view.model.labels)
+        return _clip(view, view.media.rate_hz)
+    boxes = as_detections(view.seen[0].detections)
+    return annotated_jpeg(view.media.frames[0].pixels(), boxes, view.model.labels)
+
+
+def annotated_name(view: View) -> str:
+    """What the file is called."""
+    return f"{view.media.stem}-boxes.{'jpg' if view.media.rate_hz is None else 'mp4'}"
 
 
 def as_detections(boxes: Sequence[Box]) -> Detections:

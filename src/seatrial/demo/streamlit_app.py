@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Callable, Sequence
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from streamlit.web.bootstrap import load_config_options
 from seatrial.demo.examples import Example
 from seatrial.demo.exports import EXPORTS
 from seatrial.demo.media import MAX_BYTES, Media, open_media
-from seatrial.demo.page import NO_RIVAL, WELCOME, show
-from seatrial.demo.render import annotated
+from seatrial.demo.page import NO_RIVAL, PICTURE, WELCOME, show
+from seatrial.demo.render import annotated, annotated_name
 from seatrial.demo.tables import boxes_table, refusal, stages_table
 from seatrial.demo.workbench import FLOOR, Choice, View, Workbench
 from seatrial.errors import SeatrialError
@@ -65,7 +67,9 @@ def draw_page() -> None:
 
 
 def _draw_sources(examples: Sequence[Example]) -> None:
-    st.file_uploader("Picture or short video", key="file", on_change=partial(_take, "file"))
+    # A new key for each file: it is named beside the result, and here the next can be dropped.
+    key = f"file {st.session_state.setdefault('files', 0)}"
+    st.file_uploader("Picture or short video", key=key, on_change=partial(_take_file, key))
     if st.toggle("Webcam"):
         st.camera_input("Webcam", key="webcam", on_change=partial(_take, "webcam"))
     with st.container(horizontal=True, gap="small"):
@@ -93,6 +97,11 @@ def _draw_settings(workbench: Workbench) -> tuple[Choice, str]:
         names = [NO_RIVAL, *models.rivals]
         rival = st.selectbox("Compare with", names, names.index(models.first_rival or NO_RIVAL))
     return Choice(confidence, iou, tuple(classes)), rival
+
+
+def _take_file(key: str) -> None:
+    st.session_state.files += 1
+    _take(key)
 
 
 def _take(key: str) -> None:
@@ -152,27 +161,37 @@ def _progress(media: Media) -> Any:
 
 def _draw_view(view: View) -> None:
     st.markdown(f"**{view.model.title}**")
-    name, data = _annotated(view)
-    clip = view.media.rate_hz is not None
-    if clip:
-        st.video(data, autoplay=True, loop=True, muted=True)
+    data = _annotated(view)
+    if view.media.rate_hz is None:
+        st.html(_inline(data, view.media.name))
     else:
-        st.image(data, width="stretch")
-    buttons = st.container(horizontal=True)
-    key = view.model.name
-    buttons.download_button("↓ Picture", data, name, key=f"{key} picture", on_click="ignore")
-    for kind, make in EXPORTS.items():
-        name, data = make(view)
-        buttons.download_button(f"↓ {kind}", data, name, key=f"{key} {kind}", on_click="ignore")
+        st.video(data, autoplay=True, loop=True, muted=True)
+    with st.container(horizontal=True):
+        _draw_download(PICTURE, annotated_name(view), lambda: data, view)
+        for kind, export in EXPORTS.items():
+            _draw_download(kind, export.name(view), partial(export.make, view), view)
     st.html(boxes_table(view))
     st.html(stages_table(view))
 
 
-def _annotated(view: View) -> tuple[str, bytes]:
+def _inline(jpeg: bytes, name: str) -> str:
+    """A picture inside the page: a file of its own comes 30 ms later."""
+    data = base64.b64encode(jpeg).decode()
+    alt = escape(f"{name} with boxes")
+    return f'<img style="width: 100%" alt="{alt}" src="data:image/jpeg;base64,{data}">'
+
+
+def _draw_download(kind: str, name: str, make: Callable[[], bytes], view: View) -> None:
+    # Made when it is asked for: browsers fetch finished files ahead, each one of them.
+    key = f"{view.model.name} {kind}"
+    st.download_button(f"↓ {kind}", make, name, key=key, on_click="ignore")
+
+
+def _annotated(view: View) -> bytes:
     """The picture of a view, drawn once: Streamlit runs the page for every click."""
     drawn = st.session_state.setdefault("drawn", {})
     key = (view.media.digest, view.choice)
     if drawn.get(view.model.name, (None,))[0] != key:
         drawn[view.model.name] = (key, annotated(view))
-    result: tuple[str, bytes] = drawn[view.model.name][1]
+    result: bytes = drawn[view.model.name][1]
     return result
