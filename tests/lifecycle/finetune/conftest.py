@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
-
-from seatrial.lifecycle.finetune.plan import Data, Plan, Trainer, read_sets, scratch_base, settle
-from seatrial.lifecycle.finetune.recipe import read_recipe
 
 SIDE_PX = 96
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 70, 230)}
