@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 from markupsafe import Markup
 
-from seatrial.bench import svg
-from seatrial.bench.report import TEMPLATES
 from seatrial.errors import NotWritable
 from seatrial.lifecycle.compress.gate import Finding
 from seatrial.lifecycle.compress.report import Report
+from seatrial.page import svg
+from seatrial.page.style import css
 
 ROW_PX, TOP_PX, BOTTOM_PX = 26.0, 26.0, 40.0
 LEFT_PX, PLOT_PX, RIGHT_PX = 300.0, 420.0, 130.0
@@ -46,8 +46,6 @@ def page(report: Report) -> str:
     """The page's HTML."""
     shown = rows(report)
     verdict, _, figures = report.verdict.statement.partition(". ")
-    # A file of this package, not input.
-    css = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     title = f"INT8: {report.parent['name']} for {report.to}"
     head = svg.element(
         "head",
@@ -55,7 +53,7 @@ def page(report: Report) -> str:
         svg.element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         svg.element("meta", http_equiv="Content-Security-Policy", content=POLICY),
         svg.element("title", title),
-        svg.element("style", css),
+        svg.element("style", css()),
     )
     body = svg.element(
         "main",
