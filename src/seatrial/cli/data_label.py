@@ -24,7 +24,7 @@ def label(
     track: bool | None = None,
     longest_gap_s: float = 1.0,
     shortest: int = 3,
-    classes: tuple[str, ...] = (),
+    classes: list[str] | None = None,
     json: bool = False,
 ) -> None:
     """Draft labels for a video or a folder of pictures with a bigger model.
@@ -52,7 +52,16 @@ def label(
     from seatrial.lifecycle.data.draft import Rules, Teacher, draft
     from seatrial.serve.runtime import open_detector
 
-    rules = Rules(confidence, weakest, every, detect_every, track, longest_gap_s, shortest, classes)
+    rules = Rules(
+        confidence,
+        weakest,
+        every,
+        detect_every,
+        track,
+        longest_gap_s,
+        shortest,
+        tuple(classes or ()),
+    )
     deployment = (options or DeploymentOptions()).resolve()
     artifact = acquire.resolve(store(), deployment.model)
     with open_detector(artifact, deployment) as detector, progress_bar("looking") as on_progress:
