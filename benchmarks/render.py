@@ -43,6 +43,7 @@ TITLES = {
     "accuracy_openvino_f32": "Accuracy as served, float32",
     "accuracy_openvino_bf16": "Accuracy as served, bfloat16",
     "export": "What an export costs in accuracy",
+    "demo": "Pages of the demonstration",
     "memory_null": "Memory over many requests, null engine",
     "memory_openvino": "Memory over many requests, OpenVINO",
     "int8_yolo11n_openvino": "INT8, YOLO11n, OpenVINO",

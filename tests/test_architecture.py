@@ -25,7 +25,8 @@ FORBIDDEN = {
     "families": ("serve", "bench", "cli", "lifecycle"),
     "bench": ("engines", "request"),
     "lifecycle": ("cli", "bench"),
-    "serve": ("cli", "bench"),
+    "serve": ("cli", "bench", "demo"),
+    "demo": ("cli", "bench"),
 }
 HEAVY = ("torch", "onnxruntime", "openvino", "bentoml", "ray", "onnx", "transformers", "tensorrt")
 MAX_LINES = 500
@@ -129,7 +130,7 @@ def test_the_probe_sees_what_is_loaded() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["seatrial", "seatrial.errors", "seatrial.artifact", "seatrial.contract", "seatrial.hardware",
+    ["seatrial", "seatrial.demo.opening", "seatrial.errors", "seatrial.artifact", "seatrial.contract", "seatrial.hardware",
      "seatrial.request.detector", "seatrial.engines.registry", "seatrial.families.registry",
      "seatrial.lifecycle.acquire", "seatrial.cli.main"],
 )  # fmt: skip

@@ -255,6 +255,8 @@ def test_at_the_width_of_a_phone(visit: Callable[..., Any], examples: Path) -> N
     page.get_by_text("3 objects in a-pale.png").wait_for()
     page.get_by_text("postprocess").wait_for()
     assert page.evaluate("document.scrollingElement.scrollWidth") <= PHONE["width"]
+    cut = "[...document.querySelectorAll('.seatrial')].filter(t => t.scrollWidth > t.clientWidth)"
+    assert page.evaluate(f"{cut}.length") == 0
     for button in ("Picture", "JSON", "COCO", "YOLO"):
         box = page.get_by_text(f"↓ {button}").bounding_box()
         assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]

@@ -17,10 +17,10 @@ STYLE = """
 .seatrial table.seatrial-rows { border-collapse: collapse; width: 100%; margin: 0; border: 0; }
 .seatrial table.seatrial-rows tr { border: 0; background: none; }
 .seatrial table.seatrial-rows :is(th, td) {
-  padding: 0.2rem 0.3rem; text-align: right; white-space: nowrap; font-size: 0.875rem;
+  padding: 0.2rem; text-align: right; white-space: nowrap; font-size: 0.85rem;
   font-weight: 400; border: 0; border-bottom: 1px solid #8884; font-variant-numeric: tabular-nums;
 }
-.seatrial table.seatrial-rows th { font-weight: 600; }
+.seatrial table.seatrial-rows th { opacity: 0.7; }
 .seatrial table.seatrial-rows :is(th, td):first-child { text-align: left; }
 </style>
 """
