@@ -130,7 +130,8 @@ def test_the_probe_sees_what_is_loaded() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["seatrial", "seatrial.demo.opening", "seatrial.errors", "seatrial.artifact", "seatrial.contract", "seatrial.hardware",
+    ["seatrial", "seatrial.demo.opening",
+     "seatrial.errors", "seatrial.artifact", "seatrial.contract", "seatrial.hardware",
      "seatrial.request.detector", "seatrial.engines.registry", "seatrial.families.registry",
      "seatrial.lifecycle.acquire", "seatrial.cli.main"],
 )  # fmt: skip
