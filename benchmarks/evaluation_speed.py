@@ -65,7 +65,7 @@ def main() -> None:
         for name, times in spent.items()
     }
     sizes = {"images": IMAGES, "objects": len(dataset.truth), "detections": len(boxes)}
-    measure.save("evaluation_speed", sizes | figures)
+    measure.save("evaluation_speed", sizes | figures, ("faster-coco-eval", "pycocotools"))
 
 
 def _repeat(small: LabelledSet, found: Predictions) -> tuple[LabelledSet, Predictions]:

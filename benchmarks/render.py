@@ -44,6 +44,8 @@ TITLES = {
     "accuracy_openvino_bf16": "Accuracy as served, bfloat16",
     "export": "What an export costs in accuracy",
     "demo": "Pages of the demonstration",
+    "ultralytics_val": "The mAP that Ultralytics' val prints, explained",
+    "evaluation_speed": "Scoring the detections of 5,000 pictures",
     "memory_null": "Memory over many requests, null engine",
     "memory_openvino": "Memory over many requests, OpenVINO",
     "int8_yolo11n_openvino": "INT8, YOLO11n, OpenVINO",

@@ -63,7 +63,7 @@ def main() -> None:
         ("pairs by overlap, not by confidence", square),
         ("rectangular batches: the default, what is printed", default),
     ]
-    measure.save("ultralytics_val", _table(lines))
+    measure.save("ultralytics_val", _table(lines), ("ultralytics", "torch", "pycocotools"))
 
 
 def _table(lines: Sequence[tuple[str, float]]) -> dict[str, Any]:

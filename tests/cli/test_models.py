@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import pty
@@ -20,16 +19,8 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
+import hub_server
 from seatrial.artifact import Store
-
-_SPEC = importlib.util.spec_from_file_location(
-    "hub_on_this_machine", Path(__file__).parents[1] / "lifecycle" / "hub" / "conftest.py"
-)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-fake = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = fake
-_SPEC.loader.exec_module(fake)
 
 FILE = "huggingface:acme/yolo11t/onnx/model.onnx"
 CONFIG = json.dumps({"model_type": "detr"}).encode()
@@ -38,7 +29,7 @@ CONFIG = json.dumps({"model_type": "detr"}).encode()
 @pytest.fixture
 def hub(tiny_model: Callable[..., Any]) -> Iterator[Any]:
     """A hub with DETRs, a YOLO of some 3 MB and a model that does not run here."""
-    running = fake.FakeHub()
+    running = hub_server.FakeHub()
     model = tiny_model()
     ballast = np.random.default_rng(0).standard_normal(750_000).astype(np.float32)
     model.graph.initializer.append(numpy_helper.from_array(ballast, "ballast"))
@@ -227,7 +218,7 @@ def test_ctrl_c_leaves_the_store_as_it_was(
     run: Callable[..., Any], hub: Any, environment: dict[str, str], kept: Store
 ) -> None:
     gate = threading.Event()
-    hub.faults += [fake.Fault("/cdn/", cut=2_000_000), fake.Fault("/cdn/", hang=gate)]
+    hub.faults += [hub_server.Fault("/cdn/", cut=2_000_000), hub_server.Fault("/cdn/", hang=gate)]
     process = subprocess.Popen(
         [sys.executable, "-m", "seatrial.cli.main", "models", "pull", FILE],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -310,6 +311,21 @@ def test_command_prints_a_table_for_people(
     shown = capsys.readouterr().out
     assert "ap_small" in shown
     assert "green" in shown
+    assert {"precision", "recall", "best"} <= set(shown.split())  # the operating point
+    assert "against the parent" not in shown
+
+
+def test_command_shows_how_confidences_moved(
+    tiny_artifact: Artifact, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tiny_artifact.path)
+    command(path, dataset=f"coco:{scenes}", parent=path)
+    shown = capsys.readouterr().out
+    (mean,) = re.findall(r"mean shift of confidence\W+([\d.]+)", shown)
+    (top,) = re.findall(r"0\.9 to 1\.0\W+(\d+)\W+([\d.]+)\W+([\d.]+)", shown)
+    assert float(mean) == 0
+    assert int(top[0]) > 0
+    assert top[1] == top[2]
 
 
 def test_command_ends_with_the_verdict(

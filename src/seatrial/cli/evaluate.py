@@ -186,8 +186,18 @@ def _show_comparison(compared: Comparison) -> None:
     table.add_row(f"{ap.level:.0%} interval", f"{ap.low:+.4f} to {ap.high:+.4f}")
     table.add_row("matched boxes", str(shift.matched))
     table.add_row("mean shift of confidence", _number(shift.mean_shift))
-    table.add_row("boxes lost, gained", f"{shift.lost}, {shift.gained}")
+    table.add_row("mean size of a shift", _number(shift.mean_abs_shift))
+    table.add_row(f"lost, gained from {shift.floor:g} on", f"{shift.lost}, {shift.gained}")
     out.print(table)
+    bands = Table("confidence of the parent", "boxes", "mean of the parent", "mean here")
+    for band in shift.bands:
+        bands.add_row(
+            f"{band.low:.1f} to {band.high:.1f}",
+            str(band.boxes),
+            _number(band.mean_parent),
+            _number(band.mean_child),
+        )
+    out.print(bands)
 
 
 def _row(figures: Figures | ClassFigures, points: Scores | ClassFigures) -> Iterator[str]:
