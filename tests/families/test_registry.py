@@ -45,4 +45,4 @@ def test_a_graph_that_no_family_knows_is_refused_with_what_was_seen_and_what_is_
 
 
 def test_a_graph_without_inputs_can_still_be_described() -> None:
-    assert GraphSignature((), (), {}).describe() == "inputs: none; outputs: none"
+    assert GraphSignature((), (), {}).describe() == "inputs: none; outputs: none; metadata: none"

@@ -79,7 +79,11 @@ def recognise(graph: GraphSignature, *, origin: str) -> tuple[str, Recognition]:
         InvalidArtifact: A family knows it, and it cannot be served.
     """
     for name in families():
-        found = family_class(name).recognise(graph)
+        family = family_class(name)
+        try:
+            found = family.recognise(graph)
+        except InvalidArtifact as error:
+            raise InvalidArtifact(f"{origin}: {error.message}", hint=error.hint) from error
         if found is not None:
             return name, found
     accepted = "; ".join(f"{name}: {family_class(name).accepts}" for name in families())

@@ -29,6 +29,7 @@ from seatrial.request.preprocess import Canvas
 
 PAD_VALUE = 114
 SIZES_PX = range(32, 4097)
+EXPORT_AGAIN = "export it again with Ultralytics (yolo export model=NAME.pt format=onnx)"
 
 
 class Yolo:
@@ -109,10 +110,11 @@ def _labels(names: str) -> tuple[str, ...]:
         labels = tuple(str(table[index]) for index in range(len(table)))
     except (ValueError, SyntaxError, KeyError, TypeError) as error:
         raise InvalidArtifact(
-            f"the class names in the model's metadata cannot be read: {names[:80]!r}"
+            f"the class names in the model's metadata cannot be read: {names[:80]!r}",
+            hint=EXPORT_AGAIN,
         ) from error
     if not labels:
-        raise InvalidArtifact("the model's metadata names no classes")
+        raise InvalidArtifact("the model's metadata names no classes", hint=EXPORT_AGAIN)
     return labels
 
 
@@ -124,7 +126,8 @@ def _variant(graph: GraphSignature, classes: int) -> str:
         return "anchors"
     raise InvalidArtifact(
         f"the output is {list(shape)}, which fits neither [N, {4 + classes}, anchors] for the "
-        f"{classes} classes that the metadata names nor [N, K, 6]"
+        f"{classes} classes that the metadata names nor [N, K, 6]",
+        hint=EXPORT_AGAIN,
     )
 
 
