@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from seatrial.lifecycle.finetune.plan import (
+    Data,
+    Plan,
+    Trainer,
+    read_sets,
+    scratch_base,
+    settle,
+    write_plan,
+)
+from seatrial.lifecycle.finetune.recipe import read_recipe
+from training_processes import Trainings
 
 SIDE_PX = 96
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 70, 230)}
 
 
-def build_pictures(folder: Path, counts: dict[str, int], *, seed: int = 0) -> Path:
+def build_pictures(
+    folder: Path, counts: dict[str, int], *, sides_px: tuple[int, int] = (18, 34), seed: int = 0
+) -> Path:
     """Squares of three colours on noise, as a YOLO folder.
 
     Args:
         folder: Made.
         counts: Split -> pictures.
+        sides_px: Shortest and longest side of a square, at most 48.
         seed: Of everything.
     """
     for number, (split, count) in enumerate(counts.items()):
@@ -32,9 +52,9 @@ def build_pictures(folder: Path, counts: dict[str, int], *, seed: int = 0) -> Pa
             # One square in each quarter that is drawn, so that none covers another.
             for quarter in draw.permutation(4)[: draw.integers(2, 4)].tolist():
                 kind = int(draw.integers(3))
-                side = int(draw.integers(18, 34))
-                left = (quarter % 2) * 48 + int(draw.integers(0, 48 - side))
-                top = (quarter // 2) * 48 + int(draw.integers(0, 48 - side))
+                side = int(draw.integers(sides_px[0], sides_px[1] + 1))
+                left = (quarter % 2) * 48 + int(draw.integers(0, 49 - side))
+                top = (quarter // 2) * 48 + int(draw.integers(0, 49 - side))
                 pixels[top : top + side, left : left + side] = list(COLOURS.values())[kind]
                 box = [left + side / 2, top + side / 2, side, side]
                 rows.append(" ".join([str(kind), *(f"{value / SIDE_PX:.6f}" for value in box)]))
@@ -102,3 +122,75 @@ def build_networks(library: Any, folder: Path) -> dict[str, Path]:
         text = json.dumps(edges if kind == "detr" else plain)
         (found[kind] / "preprocessor_config.json").write_text(text)
     return found
+
+
+@pytest.fixture(scope="session")
+def trainings() -> Trainings:
+    """Starts trainings in processes of their own."""
+    for name in ("torch", "transformers", "accelerate", "lightning"):
+        pytest.importorskip(name, reason=f"{name} is not installed: seatrial[train]")
+    return Trainings()
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """24 training and 8 validation pictures, as `--data` takes them."""
+    return (
+        f"yolo:{build_pictures(tmp_path_factory.mktemp('cells') / 'set', {'train': 24, 'val': 8})}"
+    )
+
+
+@pytest.fixture(scope="session")
+def networks(transformers: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Kind -> folder with the configuration of a small network."""
+    return build_networks(transformers, tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture(scope="session")
+def settle_plan(
+    cells: str, networks: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Plan]:
+    """Settles a plan: ``settle_plan("lightning", "rt_detr", "epochs = 3")``."""
+
+    def make(trainer: Trainer, kind: str, recipe: str, data: str = cells) -> Plan:
+        file = tmp_path_factory.mktemp("recipe") / "recipe.toml"
+        file.write_text(recipe)
+        base = scratch_base(str(networks[kind]), trainer)
+        asked = read_recipe(file, base.family)
+        return settle(trainer, base, Data(data), asked, read_sets(data, None))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Plan], Path]:
+    """Makes a run's folder with a plan in it."""
+
+    def make(plan: Plan) -> Path:
+        run = tmp_path_factory.mktemp("run")
+        write_plan(plan, run)
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """16 training pictures, and the same ones to validate on: copies of them."""
+    folder = build_pictures(
+        tmp_path_factory.mktemp("few") / "set", {"train": 16}, sides_px=(38, 46)
+    )
+    for kind in ("images", "labels"):
+        shutil.copytree(folder / kind / "train", folder / kind / "val")
+    text = (folder / "data.yaml").read_text()
+    (folder / "data.yaml").write_text(f"{text}val: images/val\n")
+    return f"yolo:{folder}"
+
+
+@pytest.fixture(scope="session")
+def support_path() -> dict[str, str]:
+    """Environment in which other Pythons find torchvision's operators, see tests/support."""
+    support = Path(__file__).resolve().parents[2] / "support"
+    startup = support / "startup"
+    paths = [str(startup), str(support), *(p for p in sys.path if p)]
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

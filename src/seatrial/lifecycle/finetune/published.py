@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from seatrial.lifecycle.finetune.recipe import USED_BY
+
 
 class Published(msgspec.Struct, frozen=True):
     """The training that a family's published weights come from.
@@ -181,6 +183,7 @@ def sources(family: str, recipe: dict[str, Any]) -> dict[str, str]:
         for name, usual in table.items():
             given = list(own[name]) if isinstance(usual, list) else own[name]
             path = f"{key}.{name}" if name else key
-            if given == usual:
+            used = key != "augmentation" or family in USED_BY.get(name, {family})
+            if given == usual and used:
                 found[path] = published.notes.get(path, published.source)
     return found

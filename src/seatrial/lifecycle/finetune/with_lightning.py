@@ -108,7 +108,7 @@ class Module(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, of)
         return {"optimizer": chosen, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """The notes go on where the checkpoint was written."""
         self.session.progress.begin(self.trainer.global_step)
 

@@ -24,7 +24,7 @@ from seatrial.lifecycle.finetune.session import Session, open_session
 
 STATES = "states"
 SEAL = "sealed"  # a checkpoint without it was being written when the run was killed
-AVERAGE = "average.pt"
+NETWORK, AVERAGE = "network.pt", "average.pt"
 
 
 def train(
@@ -153,6 +153,21 @@ class Trainer(transformers.Trainer):
         loss, parts = step_loss(model, inputs, self.session.plan)
         self.session.note(loss, parts)
         return loss
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """The weights under the names that they have here.
+
+        `save_pretrained` writes the names of the hub's files, and the trainer would look for those
+        in vain, without a word, when it goes on (transformers 5.23).
+        """
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.session.network.state_dict(), folder / NETWORK)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        file = Path(resume_from_checkpoint) / NETWORK
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        self.session.network.load_state_dict(state)
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Our mAP of the averaged weights, and whether to end."""
