@@ -48,6 +48,11 @@ settings.register_profile(
 )
 settings.load_profile("seatrial")
 
+# A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: tests
+# of Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def build_tiny(
     *,

@@ -57,7 +57,7 @@ def finetune(
             (huggingface:OWNER/NAME), the folder of a checkpoint, a .pt file; or random weights:
             scratch:yolo11n, scratch:FOLDER with a config.json.
         output: Name of the artifact; its weights are kept as NAME-checkpoint.
-        recipe: TOML file, see docs/reference/recipe.md [default: as the family was published].
+        recipe: TOML file, see docs/guides/finetune.md [default: as the family was published].
         val: Another set to validate on [default: that of --data].
         epochs: Overrules the recipe.
         batch: Overrules the recipe: pictures of one step, over all processes.
