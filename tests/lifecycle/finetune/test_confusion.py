@@ -23,7 +23,7 @@ def dataset() -> LabelledSet:
         categories=(Category(1, "cat"), Category(2, "dog")),
         truth=Truth(
             np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), xywh, xywh[:, 2] * xywh[:, 3],
-            np.array([False, False, False, True]),
+            np.array([False, False, False, True]), np.arange(4),
         ),
     )  # fmt: skip
 

@@ -40,7 +40,7 @@ def labelled(
         categories=tuple(Category(i, name) for i, name in enumerate(NAMES)),
         truth=Truth(
             np.arange(count), kinds.astype(np.int64), xywh, xywh[:, 2] * xywh[:, 3],
-            np.zeros(count, np.bool_),
+            np.zeros(count, np.bool_), np.arange(count),
         ),
     )  # fmt: skip
 
