@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from full_disk import largest_file
 from seatrial.artifact import MANIFEST, Artifact, Manifest, Store
 from seatrial.errors import InvalidArtifact, InvalidInput, NotWritable
 from seatrial.lifecycle.acquire import import_onnx
@@ -304,13 +304,8 @@ def test_a_full_disk(store: Store, commit: Callable[..., Artifact]) -> None:
     """A limit on file size stands in for the disk: the same call fails in the same way."""
     commit("old")
     before = snapshot(store.root)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
-        with pytest.raises(NotWritable, match="File too large") as refusal:
-            commit("x" * 100, name="two")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with largest_file(50), pytest.raises(NotWritable, match="File too large") as refusal:
+        commit("x" * 100, name="two")
     assert "free some space" in refusal.value.hint
     assert snapshot(store.root) == before
 

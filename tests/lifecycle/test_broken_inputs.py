@@ -6,7 +6,6 @@ What breaks one step alone is tested beside that step; here is what a person run
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from full_disk import largest_file
 from seatrial.artifact import MANIFEST, Artifact, Store
 from seatrial.errors import SeatrialError
 from seatrial.lifecycle.acquire import import_onnx, resolve
@@ -96,12 +96,8 @@ class Bench:
         return read_pictures(self.folder / "pictures")
 
     def full_disk(self) -> Artifact:
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+        with largest_file(50):
             return import_onnx(self.store, self.folder / "sound.onnx", name="another")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     def tampered(self) -> Artifact:
         """An artifact outside of the store that was changed after it was written."""

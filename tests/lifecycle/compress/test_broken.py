@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from full_disk import largest_file
 from seatrial.artifact import Artifact, Store
 from seatrial.errors import (
     Diverged,
@@ -179,14 +179,6 @@ def test_a_model_that_overflows_on_the_pictures(
     assert "block1.up" in error.message
 
 
-@pytest.fixture
-def largest_file() -> Iterator[Callable[[int], None]]:
-    """Limits how large a file may become, bytes: what a full disk does, and root is held to it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize(
     ("to", "size"),
     [
@@ -199,14 +191,13 @@ def largest_file() -> Iterator[Callable[[int], None]]:
 )
 def test_a_full_disk(
     small: Callable[..., Artifact], compress: Compress, tmp_path: Path,
-    refused: Callable[..., SeatrialError], largest_file: Callable[[int], None],
-    to: str, size: int,
+    refused: Callable[..., SeatrialError], to: str, size: int,
 ) -> None:  # fmt: skip
     parent = small()
 
     def run() -> None:
-        largest_file(size)
-        compress(parent, to)
+        with largest_file(size):
+            compress(parent, to)
 
     error = refused(NotWritable, run)
     assert "cannot be written" in error.message
