@@ -13,6 +13,7 @@ from seatrial.errors import InvalidConfig
 from seatrial.structs import decode_toml
 
 positive = st.integers(1, 10**9)
+few = st.none() | st.integers(1, 1024)
 fraction = st.floats(0, 1)
 deployments = st.builds(
     Deployment,
@@ -20,9 +21,7 @@ deployments = st.builds(
     engine=st.text(),
     device=st.sampled_from(["cpu", "cuda"]),
     precision=st.sampled_from(["f32", "bf16", "f16"]),
-    layout=st.builds(
-        Layout, st.none() | positive, st.none() | positive, st.none() | positive, st.booleans()
-    ),
+    layout=st.builds(Layout, few, few, few, st.booleans()),
     detection=st.builds(Detection, fraction, fraction, positive, st.booleans()),
     limits=st.builds(
         Limits, positive, positive, positive, st.floats(1e-9, 1e9, exclude_min=True), positive

@@ -11,6 +11,8 @@ from seatrial.structs import encode_toml, read_toml
 
 Precision = Literal["f32", "bf16", "f16"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+# Above that it is a slip of the keyboard, which the machine would be brought down by.
+Few = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 
@@ -24,9 +26,9 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         wide: Keep one more compiled graph that spreads a lone request over all cores.
     """
 
-    workers: Positive | None = None
-    instances: Positive | None = None
-    threads: Positive | None = None
+    workers: Few | None = None
+    instances: Few | None = None
+    threads: Few | None = None
     wide: bool = True
 
 

@@ -13,6 +13,14 @@ import msgspec
 from seatrial.errors import InvalidConfig
 
 T = TypeVar("T")
+_WRONG = re.compile(
+    r"Expected `(?P<kind>[^`]*)`(?P<range> [<>]=? \S+)?(?:, got `(?P<got>[^`]*)`)?"
+    r" - at `\$\.(?P<path>[^`]*)`$"
+)
+_KINDS = {
+    "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
+    "array": "a list", "object": "a table",
+}  # fmt: skip
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$(?P<path>[^`]*)`)?")
 
 
@@ -77,10 +85,21 @@ def _pairs(table: dict[str, Any], prefix: str, comments: Mapping[str, str]) -> s
     return "".join(lines)
 
 
+def readable(error: Exception) -> str:
+    """What msgspec says of a wrong value, as a sentence that begins with the key's name."""
+    wrong = _WRONG.match(str(error))
+    if wrong is None:
+        return str(error)
+    kinds = [kind for kind in wrong["kind"].split(" | ") if kind != "null"]
+    must = " or ".join(_KINDS.get(kind, kind) for kind in kinds) + (wrong["range"] or "")
+    got = f", not {_KINDS.get(wrong['got'], wrong['got'])}" if wrong["got"] else ""
+    return f"{wrong['path']} must be {must}{got}"
+
+
 def _explain(error: Exception, kind: type[Any], origin: str) -> InvalidConfig:
     unknown = _UNKNOWN.search(str(error))
     if unknown is None:
-        return InvalidConfig(f"{origin}: {error}")
+        return InvalidConfig(f"{origin}: {readable(error)}")
     path = [part for part in (unknown["path"] or "").split(".") if part]
     known = _fields_at(kind, [part.partition("[")[0] for part in path])  # lists: of any item
     nearest = difflib.get_close_matches(unknown["field"], known, n=1, cutoff=0.5)

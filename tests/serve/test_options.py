@@ -37,7 +37,7 @@ def test_what_is_given_counts_and_the_rest_stays(
     ("given", "said"),
     [
         ({"confidance": "0.5"}, "unknown field `confidance`"),
-        ({"confidence": "1.1"}, "<= 1.0"),
+        ({"confidence": "1.1"}, "parameters: confidence must be a number <= 1.0"),
         ({"confidence": "nan"}, "confidence"),
         ({"confidence": ""}, "confidence"),
         ({"max_detections": "0"}, ">= 1"),

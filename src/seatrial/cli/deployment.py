@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from seatrial.contract import Deployment, Precision
 from seatrial.errors import InvalidConfig
+from seatrial.structs import readable
 
 
 @Parameter(name="*")
@@ -63,7 +64,7 @@ class DeploymentOptions:
         try:
             return msgspec.convert(plain, Deployment)
         except msgspec.ValidationError as error:
-            raise InvalidConfig(f"options: {error}") from error
+            raise InvalidConfig(f"options: {readable(error)}") from error
 
 
 def _given(options: DeploymentOptions, names: tuple[str, ...]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import msgspec
 
 from seatrial.contract import Detection
 from seatrial.errors import InvalidInput
+from seatrial.structs import readable
 
 
 def detection_options(given: Mapping[str, str], default: Detection) -> Detection:
@@ -29,7 +30,7 @@ def detection_options(given: Mapping[str, str], default: Detection) -> Detection
         )
     except msgspec.ValidationError as error:
         raise InvalidInput(
-            f"parameters: {error}",
+            f"parameters: {readable(error)}",
             hint=f"known parameters: {', '.join(Detection.__struct_fields__)}",
         ) from error
 

@@ -14,7 +14,7 @@ import msgspec
 
 from seatrial.contract import Fraction, Positive
 from seatrial.errors import InvalidConfig
-from seatrial.structs import decode_toml, encode_toml
+from seatrial.structs import decode_toml, encode_toml, readable
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -239,7 +239,7 @@ def read_recipe(
     try:
         recipe = msgspec.convert(values, Recipe)
     except msgspec.ValidationError as error:
-        raise InvalidConfig(f"options: {error}") from error
+        raise InvalidConfig(f"options: {readable(error)}") from error
     check(recipe, family, frozenset(given.get("augmentation", {})))
     return recipe
 
