@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.lifecycle.evaluation.calibration import FLOOR, IOU
-from seatrial.lifecycle.evaluation.matching import Predictions, assign, by_group
+from seatrial.lifecycle.evaluation.calibration import FLOOR
+from seatrial.lifecycle.evaluation.matching import Predictions
+from seatrial.lifecycle.evaluation.pairs import detector_pairs
 
 LEVEL = 0.95
 SLACK = 0.10  # how far below the floor the weaker of a pair may be
@@ -73,19 +74,7 @@ def agreement(
         images: Number of images.
         categories: Number of categories.
     """
-    child, group, _ = by_group(child, categories)
-    boxes = len(parent)
-    found, chosen = assign(
-        parent.image * categories + parent.category,
-        parent.xywh,
-        np.zeros(boxes, np.bool_),
-        np.ones((1, boxes), np.bool_),
-        group,
-        child.xywh,
-        np.array([IOU]),
-    )
-    mate = chosen[:, 0, 0]
-    ours, theirs = found[mate >= 0], mate[mate >= 0]
+    child, ours, theirs = detector_pairs(child, parent, categories=categories)
     pair = np.stack([child.score[ours], parent.score[theirs]])
     seen = (pair.max(axis=0) >= FLOOR) & (pair.min(axis=0) >= FLOOR - SLACK)
     alone = [

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.lifecycle.evaluation.matching import Predictions, assign, by_group
+from seatrial.lifecycle.evaluation.matching import Predictions
+from seatrial.lifecycle.evaluation.pairs import detector_pairs
 
 # A shift between two boxes matters where one of them is seen at all.
 FLOOR = 0.25
-IOU = 0.5
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 HISTOGRAM_EDGES: NDArray[np.float64] = np.linspace(-1.0, 1.0, 41)
 PARENT_EDGES: NDArray[np.float64] = np.linspace(0.0, 1.0, 11)
@@ -70,19 +70,7 @@ def calibrate(
         categories: Number of categories.
         floor: See `Calibration`.
     """
-    child, group, _ = by_group(child, categories)
-    boxes = len(parent)
-    found, chosen = assign(
-        parent.image * categories + parent.category,
-        parent.xywh,
-        np.zeros(boxes, np.bool_),
-        np.ones((1, boxes), np.bool_),
-        group,
-        child.xywh,
-        np.array([IOU]),
-    )
-    mate = chosen[:, 0, 0]
-    ours, theirs = found[mate >= 0], mate[mate >= 0]
+    child, ours, theirs = detector_pairs(child, parent, categories=categories)
     after, before = child.score[ours], parent.score[theirs]
     counted = (after >= floor) | (before >= floor)
     after, before = after[counted], before[counted]

@@ -130,11 +130,12 @@ def match(truth: Truth, predictions: Predictions, *, images: int, categories: in
         len(IOU_THRESHOLDS),
         axis=1,
     )
+    spot = place[found]
     for area, counts in enumerate(truth_counts):
         for step in range(len(IOU_THRESHOLDS)):
-            hit = np.flatnonzero(chosen[:, area, step] >= 0)
-            real = counts[chosen[hit, area, step]]
-            status[area, step, place[found[hit]]] = np.where(real, TRUE_POSITIVE, IGNORED)
+            hit = np.flatnonzero(chosen[area, step] >= 0)
+            real = counts[chosen[area, step, hit]]
+            status[area, step, spot[hit]] = np.where(real, TRUE_POSITIVE, IGNORED)
     return Matches(
         images=images,
         categories=categories,
@@ -199,7 +200,7 @@ def assign(
         thresholds: (T,) lowest IoU.
 
     Returns:
-        (C,) detections that overlap an object enough at the lowest threshold, and (C, A, T) the
+        (C,) detections that overlap an object enough at the lowest threshold, and (A, T, C) the
         object that each chose, -1 for none.
     """
     lowest = np.minimum(thresholds, 1 - 1e-10)
@@ -230,7 +231,7 @@ def assign(
         chosen[begin:end] = np.where(best > 0, truth[pair], -1)
         one, area, step = np.nonzero(best)
         taken[chosen[begin:end][one, area, step], area, step] = True
-    return found, chosen
+    return found, np.ascontiguousarray(chosen.transpose(1, 2, 0))
 
 
 def _lengths(first: NDArray[np.intp], total: int) -> NDArray[np.intp]:

@@ -31,6 +31,7 @@ class Curves:
 
     Attributes:
         matches: Where they come from.
+        area: Index into `AREAS`.
         found: (N,) true positives, as indices into the detections, segment after segment.
         segment: (N,) ascending.
         begin: (N,) index of the first detection of the category.
@@ -40,6 +41,7 @@ class Curves:
     """
 
     matches: Matches
+    area: int
     found: NDArray[np.int64]
     segment: NDArray[np.int64]
     begin: NDArray[np.int64]
@@ -64,6 +66,7 @@ def curves(matches: Matches, area: int = 0) -> Curves:
     begin = np.searchsorted(matches.category, np.arange(matches.categories))[category]
     return Curves(
         matches=matches,
+        area=area,
         found=found,
         segment=step * matches.categories + category,
         begin=begin,
@@ -88,24 +91,28 @@ def average_precision(
         (T, K) by threshold and category; NaN for a category without objects.
     """
     matches = lines.matches
-    weights = np.ones(matches.images) if weights is None else weights
-    weight = weights[matches.image]
-    total = _running(weight)
-    ignored = _running(weight[lines.ignored])
-    seen = total[lines.found + 1] - total[lines.begin]
-    seen -= ignored[lines.ignored_span[1]] - ignored[lines.ignored_span[0]]
     first = np.flatnonzero(np.diff(lines.segment, prepend=-1))
     length = np.diff(np.append(first, len(lines.segment)))
-    hits = _running(weight[lines.found])
+    if weights is None:  # then sums of weights are distances
+        before = lines.begin + lines.ignored_span[1] - lines.ignored_span[0]
+        seen = (lines.found + 1 - before).astype(np.float64)
+        hits = np.arange(len(lines.found) + 1, dtype=np.float64)
+        objects = matches.positives(lines.area).astype(np.float64)
+    else:
+        total = _running(weights[matches.image])
+        ignored = _running(weights[matches.image[lines.ignored]])
+        seen = total[lines.found + 1] - total[lines.begin]
+        seen -= ignored[lines.ignored_span[1]] - ignored[lines.ignored_span[0]]
+        hits = _running(weights[matches.image[lines.found]])
+        objects = np.bincount(
+            matches.truth_category[lines.counting],
+            weights=weights[matches.truth_image[lines.counting]],
+            minlength=matches.categories,
+        )
     right = hits[1:] - np.repeat(hits[first], length)
-    objects = np.bincount(
-        matches.truth_category[lines.counting],
-        weights=weights[matches.truth_image[lines.counting]],
-        minlength=matches.categories,
-    )
     precision = _envelope(right / (seen + np.spacing(1)), lines.segment)
     per_hit = objects[lines.segment % matches.categories]
-    recall = np.divide(right, per_hit, out=np.zeros_like(right), where=per_hit > 0)
+    recall = np.divide(right, per_hit, out=np.zeros_like(seen), where=per_hit > 0)
     reached = np.searchsorted(RECALLS, recall, "right")
     gained = np.diff(reached, prepend=0)
     gained[first] = reached[first]

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.lifecycle.data.labelled import LabelledSet
-from seatrial.lifecycle.evaluation.matching import Predictions, assign
+from seatrial.lifecycle.evaluation.matching import Predictions
+from seatrial.lifecycle.evaluation.pairs import IOU, pairs
 
-IOU = 0.5
 CONFIDENCE = 0.25
 
 
@@ -69,18 +69,9 @@ def pair(
     kept = kept[np.lexsort((-predictions.score[kept], predictions.image[kept]))]
     objects = np.flatnonzero(~dataset.truth.crowd)
     truth = dataset.truth.take(objects)
-    found, chosen = assign(
-        truth.image,
-        truth.xywh,
-        truth.crowd,
-        np.ones((1, len(truth)), np.bool_),
-        predictions.image[kept],
-        predictions.xywh[kept],
-        np.array([iou]),
-    )
-    mate = chosen[:, 0, 0]
-    hit = mate >= 0
-    return Pairs(kept[found[hit]], objects[mate[hit]].astype(np.int64), kept)
+    boxes = predictions.take(kept)
+    found, chosen = pairs(truth.image, truth.xywh, boxes.image, boxes.xywh, iou=iou)
+    return Pairs(kept[found], objects[chosen].astype(np.int64), kept)
 
 
 def confusion(

@@ -19,7 +19,8 @@ from seatrial.lifecycle.evaluate import ClassFigures, Figures
 from seatrial.lifecycle.evaluation.bootstrap import Difference
 from seatrial.lifecycle.evaluation.matching import Predictions
 from seatrial.lifecycle.evaluation.operating import OperatingPoint
-from seatrial.lifecycle.finetune.confusion import CONFIDENCE, IOU, confusion
+from seatrial.lifecycle.evaluation.pairs import IOU
+from seatrial.lifecycle.finetune.confusion import CONFIDENCE, confusion
 from seatrial.lifecycle.finetune.curves import curve_of_loss, curve_of_map
 from seatrial.lifecycle.finetune.diagnosis import Finding
 from seatrial.lifecycle.finetune.journal import Epoch, read_epochs, read_steps

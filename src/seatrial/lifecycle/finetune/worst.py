@@ -9,7 +9,8 @@ import numpy as np
 
 from seatrial.lifecycle.data.labelled import LabelledSet
 from seatrial.lifecycle.evaluation.matching import Predictions
-from seatrial.lifecycle.finetune.confusion import CONFIDENCE, IOU, pair
+from seatrial.lifecycle.evaluation.pairs import IOU
+from seatrial.lifecycle.finetune.confusion import CONFIDENCE, pair
 
 Judged = Literal["found", "missed", "wrong"]
 
