@@ -7,6 +7,7 @@ for the official figures, counts of a draw with replacement for a bootstrap.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,11 +94,12 @@ def average_precision(
     matches = lines.matches
     first = np.flatnonzero(np.diff(lines.segment, prepend=-1))
     length = np.diff(np.append(first, len(lines.segment)))
+    objects: NDArray[Any]
     if weights is None:  # then sums of weights are distances
         before = lines.begin + lines.ignored_span[1] - lines.ignored_span[0]
         seen = (lines.found + 1 - before).astype(np.float64)
         hits = np.arange(len(lines.found) + 1, dtype=np.float64)
-        objects = matches.positives(lines.area).astype(np.float64)
+        objects = matches.positives(lines.area)
     else:
         total = _running(weights[matches.image])
         ignored = _running(weights[matches.image[lines.ignored]])
