@@ -23,6 +23,8 @@ from seatrial.demo.workbench import FLOOR, Choice, View, Workbench
 from seatrial.errors import SeatrialError
 
 EXAMPLE_PX = 76
+# Without it, photos have the width of the widget, some 250 pixels.
+WEBCAM = "720p"
 # Stronger than a person's own config.toml. Environment variables would count for the command
 # ``streamlit run`` alone.
 OPTIONS = {
@@ -71,7 +73,9 @@ def _draw_sources(examples: Sequence[Example]) -> None:
     key = f"file {st.session_state.setdefault('files', 0)}"
     st.file_uploader("Picture or short video", key=key, on_change=partial(_take_file, key))
     if st.toggle("Webcam"):
-        st.camera_input("Webcam", key="webcam", on_change=partial(_take, "webcam"))
+        st.camera_input(
+            "Webcam", key="webcam", on_change=partial(_take, "webcam"), resolution=WEBCAM
+        )
     with st.container(horizontal=True, gap="small"):
         for number, example in enumerate(examples):
             with st.container(width=EXAMPLE_PX, gap=None):
