@@ -65,7 +65,8 @@ class Trainings:
 
         Args:
             run: Its folder, with a plan.
-            options: ``die``: name of a point of `POINTS`, and how often it is passed alive.
+            options: ``die``: name of a point of `POINTS`, and how often it is passed alive;
+                ``environment``: variables to set.
         """
         process = self._context.Process(target=_train, args=(run, options))
         process.start()
@@ -85,6 +86,9 @@ def _tell_memory(queue: Any) -> None:
 def _train(run: Path, options: dict[str, Any]) -> None:
     log = (run / "log").open("a")
     os.dup2(log.fileno(), 2)
+    os.environ.update(options.get("environment", {}))
+    if "environment" in options:  # of Ultralytics, which the server has not imported
+        torchvision_operators.provide()
     from seatrial.lifecycle.finetune import worker
     from seatrial.lifecycle.finetune.plan import read_plan
 

@@ -187,10 +187,14 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"yolo:{folder}"
 
 
-@pytest.fixture(scope="session")
-def support_path() -> dict[str, str]:
+def support_environment() -> dict[str, str]:
     """Environment in which other Pythons find torchvision's operators, see tests/support."""
     support = Path(__file__).resolve().parents[2] / "support"
-    startup = support / "startup"
-    paths = [str(startup), str(support), *(p for p in sys.path if p)]
+    paths = [str(support / "startup"), str(support), *(p for p in sys.path if p)]
     return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
+@pytest.fixture(scope="session")
+def support_path() -> dict[str, str]:
+    """See `support_environment`."""
+    return support_environment()

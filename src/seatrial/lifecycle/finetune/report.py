@@ -127,7 +127,7 @@ def describe(
         result: What it came to.
     """
     epochs = tuple(read_epochs(run))
-    recipe: dict[str, Any] = msgspec.to_builtins(plan.recipe)
+    recipe: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(plan.recipe))
     counts = confusion(sets[1], result.child.predictions).counts
     return Report(
         name=result.artifact.manifest.name,

@@ -62,7 +62,7 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run of MLflow: where MLFLOW_TRACKING_URI says, else in ``RUN/mlflow``.
+    """A run of MLflow: where MLFLOW_TRACKING_URI says, else in ``RUN/mlflow.db``.
 
     A run that goes on after a kill is the same run there.
     """
@@ -70,7 +70,8 @@ class MLflow:
     def __init__(self, run: Path, plan: Plan) -> None:
         self._mlflow: Any = require("mlflow", extra="track", purpose="--track mlflow")
         if not self._mlflow.environment_variables.MLFLOW_TRACKING_URI.get():
-            self._mlflow.set_tracking_uri(f"sqlite:///{run / 'mlflow.db'}")
+            # What MLflow would put into plain files otherwise it refuses to, since version 3.
+            self._mlflow.set_tracking_uri(f"sqlite:///{(run / 'mlflow.db').absolute()}")
         self._mlflow.set_experiment(EXPERIMENT)
         note = run / "mlflow-run"
         before = note.read_text() if note.is_file() else None
