@@ -32,6 +32,7 @@ RECIPE = """\
 epochs = {epochs}
 batch = 8
 image_size = {side}
+precision = "bf16"
 [optimiser]
 learning_rate = 0.002
 [schedule]

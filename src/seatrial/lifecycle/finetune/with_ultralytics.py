@@ -27,6 +27,7 @@ from ultralytics.engine import trainer as engine
 from ultralytics.models.yolo.detect.train import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import autocast
 
 from seatrial.errors import OutOfMemory
 from seatrial.lifecycle.checkpoints import load_ultralytics, ultralytics_manifest
@@ -86,8 +87,18 @@ def train(
     LOGGER.setLevel("ERROR")
     # It would look up a model on the network; the recipe has asked for half precision.
     engine.check_amp = lambda model: True
+    engine.autocast = _autocast
+    # MLflow, Weights & Biases and others would be told of every run as soon as they are installed.
+    engine.callbacks.add_integration_callbacks = lambda trainer: None
     trainer = Trainer(Context(plan, run, sets, **options))
     trainer.train()
+
+
+def _autocast(enabled: bool | torch.dtype, device: str = "cuda") -> Any:
+    """Its own, which knows bfloat16 on GPUs only."""
+    if device == "cpu":
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled is torch.bfloat16)
+    return autocast(enabled, device)
 
 
 def arguments(plan: Plan, run: Path) -> dict[str, Any]:
@@ -226,6 +237,7 @@ class Trainer(DetectionTrainer):
         self._parts: list[dict[str, float]] = []
         self._stepped = self._built = False
         super().__init__(overrides=arguments(context.plan, context.run))
+        self.args.workers = self.plan.recipe.compute.workers  # on a CPU it takes 0 for itself
         self.add_callback("on_train_epoch_start", _begin_epoch)
         self.add_callback("on_train_batch_end", _end_batch)
 
