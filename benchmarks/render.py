@@ -44,6 +44,7 @@ TITLES = {
     "accuracy_openvino_bf16": "Accuracy as served, bfloat16",
     "export": "What an export costs in accuracy",
     "demo": "Pages of the demonstration",
+    "finetune": "Finetuning YOLO11n on digits, two cores",
     "ultralytics_val": "The mAP that Ultralytics' val prints, explained",
     "evaluation_speed": "Scoring the detections of 5,000 pictures",
     "memory_null": "Memory over many requests, null engine",

@@ -56,7 +56,7 @@ class Reader:
         self.environment = {
             **os.environ,
             "PATH": f"{tools}:{os.environ['PATH']}",
-            "PYTHONPATH": ":".join([*torchvision_operators.for_children(tools), *paths]),
+            "PYTHONPATH": ":".join([*torchvision_operators.for_children(), *paths]),
             **environment,
         }
 

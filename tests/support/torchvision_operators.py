@@ -37,32 +37,10 @@ def declare() -> None:
     _DECLARED.append(library)
 
 
-def for_children(folder: Path) -> list[str]:
-    """What goes before ``PYTHONPATH`` of processes that may import torchvision.
-
-    Args:
-        folder: For a ``sitecustomize.py`` that declares the operators when torchvision is asked
-            for, and not before: most commands need no torch.
-    """
-    if not _DECLARED:
-        return []
-    (folder / "sitecustomize.py").write_text(CHILD)
-    return [str(folder), str(Path(__file__).parent)]
-
-
-CHILD = """
-import sys
-
-
-class Declares:
-    def find_spec(self, name, path=None, target=None):
-        if name == "torchvision":
-            sys.meta_path.remove(self)
-            __import__("torchvision_operators").declare()
-
-
-sys.meta_path.insert(0, Declares())
-"""
+def for_children() -> list[str]:
+    """What goes before ``PYTHONPATH`` of processes that may import torchvision."""
+    support = Path(__file__).resolve().parent
+    return [str(support / "startup"), str(support)]
 
 
 def _nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:

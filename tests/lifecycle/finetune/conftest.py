@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import torchvision_operators
 from seatrial.lifecycle.finetune.plan import (
     Data,
     Plan,
@@ -189,8 +190,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def support_environment() -> dict[str, str]:
     """Environment in which other Pythons find torchvision's operators, see tests/support."""
-    support = Path(__file__).resolve().parents[2] / "support"
-    paths = [str(support / "startup"), str(support), *(p for p in sys.path if p)]
+    paths = [*torchvision_operators.for_children(), *(p for p in sys.path if p)]
     return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
 
