@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,11 +42,11 @@ def test_what_a_machine_has(tmp_path: Path, model_file: Callable[..., Path]) -> 
     assert {f"engine {within.get(name, name)}" for name in ENGINES} <= set(states)
     for one in found.parts:
         assert one.detail
-        assert bool(one.remedy) == (one.state != "works")
+        assert bool(one.remedy) == (one.state not in ("works", "installed"))
 
 
 def test_what_works_was_tried_and_not_only_found(tmp_path: Path) -> None:
-    assert "CPUExecutionProvider" in part("engine onnxruntime", tmp_path).detail
+    assert part("engine onnxruntime", tmp_path).detail == "CPUExecutionProvider"
     openvino = part("engine openvino", tmp_path)
     assert (openvino.state, "devices CPU" in openvino.detail) == ("works", True)
     assert openvino.version.startswith("20")
@@ -60,6 +62,46 @@ def test_a_package_that_is_absent_is_missing(
     found = part("engine openvino", tmp_path)
     assert (found.state, found.remedy) == ("missing", "pip install 'seatrial[openvino]'")
     assert "openvino is not installed" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "absent", "package", "extra"),
+    [
+        ("training", "lightning", "lightning", "train"),
+        ("compress", "nncf", "nncf", "compress"),
+        ("hub pickles", "safetensors", "safetensors", "hub"),
+        ("demo", "streamlit", "streamlit", "demo"),
+        ("video", "scipy", "scipy", "video"),
+        ("sample digits", "sklearn", "scikit-learn", "data"),
+    ],
+)
+def test_an_extra_names_the_package_that_it_lacks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    absent: str,
+    package: str,
+    extra: str,
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n: None if n == absent else find_spec(n)
+    )
+    found = part(name, tmp_path)
+    assert (found.state, found.remedy) == ("missing", f"pip install 'seatrial[{extra}]'")
+    assert found.detail.startswith("lacks ")
+    assert package in found.detail.partition(";")[0].removeprefix("lacks ").split(", ")
+
+
+def test_extras_are_made_of_what_the_project_file_says() -> None:
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    extras = tomllib.loads(project.read_text())["project"]["optional-dependencies"]
+    for extra, modules in doctor.LOOKED_UP.values():
+        listed = set(extras[extra])
+        if "seatrial[transformers]" in listed:
+            listed |= set(extras["transformers"])
+        names = {re.split(r"[<>=\[]", line)[0] for line in listed} - {"seatrial"}
+        assert {doctor.PACKAGES.get(module, module) for module in modules} == names
 
 
 def test_a_package_that_does_not_import_is_broken(
@@ -152,6 +194,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert found["artifacts"] == 0
     assert {"name", "state", "version", "detail", "remedy"} == set(found["parts"][0])
     table = seatrial().stdout
+    for one in found["parts"]:  # in one line, to be copied
+        assert not one["remedy"] or f"  {one['name']}: {one['remedy']}\n" in table
     assert all(one["name"] in table for one in found["parts"])
     assert "NVIDIA GPU" in table
     assert not (tmp_path / "home").exists()  # a look leaves nothing behind

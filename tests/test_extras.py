@@ -12,7 +12,7 @@ import numpy
 import pytest
 
 from seatrial.errors import BrokenExtra, MissingExtra
-from seatrial.extras import require
+from seatrial.extras import inner_failure, require
 
 
 @pytest.fixture
@@ -64,12 +64,27 @@ def test_a_part_that_an_old_version_lacks_is_broken_not_absent() -> None:
         require("numpy.no_such_part", extra="all", purpose="this test")
 
 
+def test_what_a_part_of_a_package_failed_of_is_told_by_its_first_cause() -> None:
+    def fail(hidden: Exception, shown: Exception) -> Exception:
+        shown.__cause__ = hidden  # as ``raise shown from hidden`` leaves it
+        return shown
+
+    missing = RuntimeError("operator torchvision::nms does not exist")
+    shown = fail(missing, ModuleNotFoundError("could not import 'DetrForObjectDetection'"))
+    found = inner_failure(shown, package="transformers", extra="transformers")
+    assert found is not None
+    assert "operator torchvision::nms does not exist" in found.message
+    assert found.hint == "pip install --force-reinstall 'seatrial[transformers]' torchvision"
+    other = fail(KeyError("weights"), ValueError("no such model"))
+    assert inner_failure(other, package="transformers", extra="transformers") is None
+
+
 def test_openvino_reports_nothing(tmp_path: Path) -> None:
     """It reports to Google Analytics as it is imported, and keeps an identity for that."""
     pytest.importorskip("openvino", reason="openvino is not installed")
     code = (
         "import sys\n"
-        "from seatrial.extras import require\n"
+        "from seatrial.extras import inner_failure, require\n"
         "require('openvino', extra='openvino', purpose='this test')\n"
         "print(sorted(name for name in sys.modules if name.startswith('openvino_telemetry.')))"
     )
@@ -86,7 +101,7 @@ def test_onnxruntime_reports_nothing(tmp_path: Path, model_file: Callable[..., P
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     code = (
         "import sys\n"
-        "from seatrial.extras import require\n"
+        "from seatrial.extras import inner_failure, require\n"
         "ort = require('onnxruntime', extra='onnxruntime', purpose='this test')\n"
         "ort.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"
     )

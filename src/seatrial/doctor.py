@@ -1,7 +1,12 @@
-"""A look at this machine: hardware, engines, extras; each part tried, not only looked up."""
+"""A look at this machine: hardware, engines, extras.
+
+Engines and what serving needs are tried, not only looked up. Packages that take seconds to import
+(training, pages, INT8) are looked up: they are ``installed``, which is less than ``works``.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import shutil
 import subprocess
@@ -24,14 +29,15 @@ class Part(msgspec.Struct, frozen=True):
 
     Attributes:
         name: What it is.
-        state: Tried and works, not there (package or device), or installed and failing.
-        version: As installed.
+        state: Tried and works; there, and not tried; not there (package or device); there, and
+            failing.
+        version: As installed; of several packages it is in the detail.
         detail: What it can do here.
         remedy: What to do where it does not work.
     """
 
     name: str
-    state: Literal["works", "missing", "broken"]
+    state: Literal["works", "installed", "missing", "broken"]
     version: str = ""
     detail: str = ""
     remedy: str = ""
@@ -47,6 +53,24 @@ class Examination(msgspec.Struct, frozen=True):
     store: str
     artifacts: int
     parts: list[Part]
+
+
+# Part -> the extra that installs it, and the modules of its packages, the telling one first.
+LOOKED_UP = {
+    "checkpoints": ("transformers", ("transformers", "torch", "timm", "onnx")),
+    "YOLO checkpoints": ("yolo", ("ultralytics",)),
+    "hub pickles": ("hub", ("safetensors", "torch")),
+    "training": ("train", ("lightning", "accelerate", "transformers", "torch", "timm", "onnx")),
+    "curves elsewhere": ("track", ("tensorboard", "mlflow")),
+    "compress": ("compress", ("nncf", "onnx", "onnxruntime", "openvino")),
+    "sample digits": ("data", ("sklearn", "yaml")),
+    "video": ("video", ("av", "scipy")),
+    "demo": ("demo", ("gradio", "streamlit", "av")),
+}
+# Where a package goes by another name than its module.
+PACKAGES = {"sklearn": "scikit-learn", "yaml": "pyyaml", "mlflow": "mlflow-skinny"}
+# Providers that are in every build and run nothing here: they pass requests on to a paid service.
+ELSEWHERE = frozenset({"AzureExecutionProvider"})
 
 
 def examine(home: Path) -> Examination:
@@ -80,13 +104,13 @@ def examine(home: Path) -> Examination:
             _try("service", "bentoml", "serve", "serving", _loads),
             _try("benchmark", "aiohttp", "bench", "measuring", _loads),
             _try("YOLO folders", "yaml", "evaluate", "reading data.yaml", _loads),
-            _try("YOLO by name", "ultralytics", "yolo", "pulling yolo11*", _loads),
+            *(_look_up(name, *wanted) for name, wanted in LOOKED_UP.items()),
         ],
     )
 
 
 def _try(name: str, module: str, extra: str, purpose: str, works: Callable[[], str]) -> Part:
-    version = versions(module.replace("_", "-")).get(module.replace("_", "-"), "")
+    version = _version(module)
     try:
         require(module, extra=extra, purpose=purpose)
         return Part(name, "works", version, works())
@@ -98,6 +122,26 @@ def _try(name: str, module: str, extra: str, purpose: str, works: Callable[[], s
         return Part(name, "missing", version, error.message, error.hint)
     except RuntimeError as error:  # the runtime imports, and fails when asked what it can do
         return Part(name, "broken", version, _first_line(str(error), repr(error)), "reinstall it")
+
+
+def _look_up(name: str, extra: str, modules: tuple[str, ...]) -> Part:
+    absent = [_package(module) for module in modules if importlib.util.find_spec(module) is None]
+    there = [module for module in modules if _package(module) not in absent]
+    known = ", ".join(f"{_package(module)} {_version(module)}".strip() for module in there)
+    if not absent:
+        version = "" if len(modules) > 1 else _version(modules[0])
+        return Part(name, "installed", version, known)
+    lacks = f"lacks {', '.join(absent)}" + (f"; has {known}" if known else "")
+    return Part(name, "missing", "", lacks, f"pip install 'seatrial[{extra}]'")
+
+
+def _package(module: str) -> str:
+    return PACKAGES.get(module, module.replace("_", "-"))
+
+
+def _version(module: str) -> str:
+    """As installed; empty where it is not, or does not say."""
+    return versions(_package(module)).get(_package(module), "")
 
 
 def _loads() -> str:
@@ -120,7 +164,7 @@ def _openvino() -> str:
 def _onnxruntime() -> str:
     import onnxruntime as ort
 
-    return ", ".join(ort.get_available_providers())
+    return ", ".join(name for name in ort.get_available_providers() if name not in ELSEWHERE)
 
 
 def _torch() -> str:

@@ -45,3 +45,30 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"{top} is installed but does not import: {type(error).__name__}: {error}",
             hint=f"pip install --force-reinstall 'seatrial[{extra}]'",
         ) from error
+
+
+def inner_failure(error: BaseException, *, package: str, extra: str) -> BrokenExtra | None:
+    """What an import inside of a package failed of, where that is what an error is about.
+
+    Packages that import their parts on use wrap what happened then in an error of their own, which
+    hides it: torch and torchvision of different releases, in most cases.
+
+    Args:
+        error: As the package raised it.
+        package: Its name.
+        extra: The extra that installs it.
+
+    Returns:
+        The error to raise instead; None where no import failed.
+    """
+    chain = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(before)
+    if not any(isinstance(one, ImportError) for one in chain):
+        return None
+    first = chain[-1]
+    beside = " torchvision" if "torchvision" in str(first) else ""
+    return BrokenExtra(
+        f"{package} is installed but a part of it does not import: {type(first).__name__}: {first}",
+        hint=f"pip install --force-reinstall 'seatrial[{extra}]'{beside}",
+    )

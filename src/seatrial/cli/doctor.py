@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from seatrial.cli.console import home, out, print_json
+
+COLOURS = {"works": "green", "installed": "green", "missing": "yellow", "broken": "red"}
 
 
 def doctor(*, json: bool = False) -> None:
@@ -32,10 +35,15 @@ def doctor(*, json: bool = False) -> None:
     facts.add_row("python", report.python)
     facts.add_row("store", f"{report.store} ({report.artifacts} artifacts)")
     out.print(facts)
-    table = Table("part", "state", "version", "what works", "what to do")
+    table = Table(
+        "part", "state", "version", "what it is here", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for part in report.parts:
-        colour = {"works": "green", "missing": "yellow", "broken": "red"}[part.state]
-        table.add_row(
-            part.name, Text(part.state, colour), part.version, Text(part.detail), Text(part.remedy)
-        )
+        state = Text(part.state, COLOURS[part.state])
+        table.add_row(part.name, state, part.version, Text(part.detail))
     out.print(table)
+    remedies = [(part.name, part.remedy) for part in report.parts if part.remedy]
+    if remedies:
+        out.print(Text("what to do", "bold"))
+    for name, remedy in remedies:  # each in one line, to be copied
+        out.print(Text(f"  {name}: {remedy}"), soft_wrap=True)

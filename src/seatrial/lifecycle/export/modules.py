@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from seatrial.artifact import Artifact, Manifest
 from seatrial.engines.base import Arrays, Lane, batch_of_one
 from seatrial.errors import InvalidArtifact
-from seatrial.extras import require
+from seatrial.extras import inner_failure, require
 from seatrial.families import huggingface
 from seatrial.families.base import VALID_HW
 from seatrial.lifecycle.checkpoints import load_ultralytics
@@ -70,6 +70,9 @@ def _transformers(artifact: Artifact, manifest: Manifest) -> Any:
                 **overrides,
             )
     except Exception as error:  # transformers, torch and backbones raise anything
+        broken = inner_failure(error, package="transformers", extra="transformers")
+        if broken is not None:
+            raise broken from error
         raise InvalidArtifact(
             f"{artifact.manifest.name} does not load: {type(error).__name__}: {error}",
             hint="the weights may need another version of transformers",

@@ -11,6 +11,7 @@ import transformers
 
 from seatrial.artifact import Preprocessing
 from seatrial.errors import InvalidArtifact
+from seatrial.extras import inner_failure
 from seatrial.families import huggingface
 from seatrial.lifecycle.export.modules import quiet
 from seatrial.lifecycle.finetune import diagnosis
@@ -63,7 +64,10 @@ def build(plan: Plan) -> tuple[Any, list[str]]:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        broken = inner_failure(error, package="transformers", extra="train")
+        if broken is not None:
+            raise broken from error
         raise InvalidArtifact(
             f"{plan.base.name} does not load: {type(error).__name__}: {error}",
             hint="the weights may need another version of transformers",
