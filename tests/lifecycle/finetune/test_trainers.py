@@ -180,10 +180,15 @@ action = "warn"
 """
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_sixteen_pictures_are_learned_by_heart(
-    trainings: Any, few: str, settle_plan: Callable[..., Plan], start: Callable[..., Path]
+    trainer: str,
+    trainings: Any,
+    few: str,
+    settle_plan: Callable[..., Plan],
+    start: Callable[..., Path],
 ) -> None:
-    run = start(settle_plan("lightning", "rt_detr", OVERFIT, data=few))
+    run = start(settle_plan(trainer, "rt_detr", OVERFIT, data=few))
     assert trainings.train(run) == 0
     assert max(row.ap50 for row in read_epochs(run)) >= 0.9
 
