@@ -239,6 +239,7 @@ def test_an_map_of_zero_is_named_with_what_speaks_for_its_cause(
         (blind(dataset, far, recipe=waiting), "warmup_steps is 2000"),
         (blind(dataset, far, losses=(9.0, 5.0, 3.0, 2.0, 1.0)), "the training set is learned"),
         (blind(dataset, far, recipe=slow), "too low"),
+        (blind(dataset, far, recipe=with_rate(0.01)), "too high"),
         (blind(dataset, far), "has not learned yet"),
     ):
         assert finding is not None

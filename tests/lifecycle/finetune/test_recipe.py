@@ -106,6 +106,7 @@ def test_options_overrule_the_file(read: Any) -> None:
         ("image_size = [320, 640]", "yolo", "squares"),
         ("[compute]\nprocesses = 2", "yolo", "GPUs only"),
         ("[ema]\ndecay = 0.0", "yolo", "averages"),
+        ("[optimiser]\nlearning_rate = 2.0", "yolo", "learning_rate 2"),
         ("[optimiser]\nclip_norm = 1.0", "yolo", "clips gradients at 10"),
     ],
 )

@@ -132,3 +132,18 @@ def test_everything_frozen_ends_it(
     assert failure is not None
     assert isinstance(failure.error(), TrainingFailed)
     assert "weights are trained" in failure.message
+
+
+def test_half_precision_trains_and_nobody_is_told(
+    trainings: Any,
+    yolo_plan: Callable[..., Plan],
+    start: Callable[..., Path],
+    offline: dict[str, str],
+) -> None:
+    """bfloat16 on a CPU, pictures from a process of their own; MLflow is there, and not used."""
+    half = BRIEF.replace("epochs = 3", 'epochs = 1\nprecision = "bf16"')
+    run = start(yolo_plan(half.replace("threads = 1", "threads = 1\nworkers = 1")))
+    told = {"MLFLOW_TRACKING_URI": f"sqlite:///{run / 'told.db'}"}
+    assert trainings.train(run, environment={**offline, **told}) == 0
+    assert len(read_steps(run)) == 3
+    assert not (run / "told.db").exists()

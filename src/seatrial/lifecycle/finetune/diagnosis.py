@@ -350,7 +350,14 @@ def _why_blind(
             "learned: the validation set has other pictures, or boxes in another format",
             "look at both sets: seatrial data preview",
         )
-    if _rate_ratio(recipe, family) < 0.2:
+    ratio = _rate_ratio(recipe, family)
+    if ratio > TOO_HIGH:
+        usual = PUBLISHED[family].values["optimiser"]["learning_rate"]
+        return (
+            f"the learning rate is too high ({_rate_in_words(recipe, family)})",
+            f"optimiser.learning_rate = {usual}",
+        )
+    if ratio < 0.2:
         return (
             f"the learning rate is too low ({_rate_in_words(recipe, family)})",
             "leave out optimiser.learning_rate",

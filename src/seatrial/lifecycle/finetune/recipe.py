@@ -324,5 +324,10 @@ def _check_yolo(recipe: Recipe) -> None:
         )
     if recipe.ema.decay == 0:
         raise InvalidConfig("Ultralytics always averages the weights", hint="ema.decay over 0")
+    if recipe.optimiser.learning_rate > 1:
+        raise InvalidConfig(
+            f"optimiser.learning_rate {recipe.optimiser.learning_rate:g}",
+            hint="Ultralytics takes learning rates up to 1",
+        )
     if recipe.optimiser.clip_norm != 10.0:
         raise InvalidConfig("Ultralytics always clips gradients at 10", hint="leave out clip_norm")

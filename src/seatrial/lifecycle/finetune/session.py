@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,14 @@ from seatrial.lifecycle.checkpoints import transformers_manifest
 from seatrial.lifecycle.data.labelled import LabelledSet
 from seatrial.lifecycle.finetune import network as networks
 from seatrial.lifecycle.finetune.journal import Step
+from seatrial.lifecycle.finetune.loss import step_loss
 from seatrial.lifecycle.finetune.optimise import Average, share_batch_norms
 from seatrial.lifecycle.finetune.pictures import Loader, loader
 from seatrial.lifecycle.finetune.plan import Plan, canvas, read_facts
 from seatrial.lifecycle.finetune.progress import Progress, tell
 from seatrial.lifecycle.finetune.validate import Validator
+
+NO_NUMBERS = re.compile(r"\b(nan|inf|invalid numeric)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +49,27 @@ class Session:
     progress: Progress
     losses: list[tuple[Any, dict[str, Any]]]
 
-    def note(self, loss: Any, parts: dict[str, Any]) -> None:
-        """Keep the loss of a part of a step until it is taken."""
+    def loss(self, network: Any, batch: dict[str, Any]) -> Any:
+        """Loss of a part of a step: see `step_loss`; kept until the step is taken.
+
+        Raises:
+            TrainingFailed: The network's boxes are no numbers.
+        """
+        try:
+            loss, parts = step_loss(network, batch, self.plan)
+        except ValueError as error:
+            if NO_NUMBERS.search(str(error)):
+                self._no_loss()
+            raise
         self.losses.append((loss.detach(), parts))
+        return loss
+
+    def _no_loss(self) -> None:
+        """Before there is a loss, transformers' matcher refuses boxes that are no numbers."""
+        steps = self.progress.journal.steps
+        rate = self.plan.recipe.optimiser.learning_rate
+        last = steps[-1] if steps else Step(0, 1, math.nan, rate)
+        self.progress.step(Step(last.step + 1, last.epoch, math.nan, last.learning_rate))
 
     def step(self, step: int, epoch: int, rate: float) -> None:
         """A step was taken.

@@ -18,7 +18,6 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from seatrial.lifecycle.data.labelled import LabelledSet
-from seatrial.lifecycle.finetune.loss import step_loss
 from seatrial.lifecycle.finetune.network import rest_frozen
 from seatrial.lifecycle.finetune.optimise import factor, optimiser
 from seatrial.lifecycle.finetune.order import seed_everything
@@ -121,9 +120,7 @@ class Module(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Any], number: int) -> Any:
         """Loss of a part of a step."""
-        loss, parts = step_loss(self.network, batch, self.session.plan)
-        self.session.note(loss, parts)
-        return loss
+        return self.session.loss(self.network, batch)
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         """The learning rate that the step is taken with."""

@@ -15,7 +15,6 @@ import transformers
 from transformers import TrainerCallback, TrainingArguments
 
 from seatrial.lifecycle.data.labelled import LabelledSet
-from seatrial.lifecycle.finetune.loss import step_loss
 from seatrial.lifecycle.finetune.network import rest_frozen
 from seatrial.lifecycle.finetune.optimise import factor, optimiser
 from seatrial.lifecycle.finetune.order import seed_everything
@@ -150,9 +149,7 @@ class Trainer(transformers.Trainer):
     ) -> Any:
         """Our weighing of parts and processes."""
         rest_frozen(model)
-        loss, parts = step_loss(model, inputs, self.session.plan)
-        self.session.note(loss, parts)
-        return loss
+        return self.session.loss(model, inputs)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The weights under the names that they have here.
