@@ -123,3 +123,53 @@ def test_what_does_not_go_together_is_said_so(
 def test_values_out_of_range_are_errors(read: Any, text: str) -> None:
     with pytest.raises(InvalidConfig, match=r"recipe\.toml"):
         read(text)
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "recipe.md"
+FAMILY_COLUMNS = ("detr", "rt_detr", "rt_detr_v2", "d_fine", "yolo")
+
+
+def reference() -> dict[str, list[str]]:
+    """Key as `sources` has it -> the cells of its row on the page."""
+    found: dict[str, list[str]] = {}
+    table = ""
+    for line in PAGE.read_text().partition("## Sources")[0].splitlines():
+        if line.startswith("## `["):
+            table = line.removeprefix("## `[").removesuffix("]`") + "."
+        if line.startswith("| `"):
+            key, *cells = line.strip("| ").split(" | ")
+            found[table + key.strip("`")] = cells
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value as the page has it."""
+    if isinstance(value, tuple):
+        return f"`[{', '.join(f'{one:.4g}' for one in value)}]`"
+    text = f'"{value}"' if isinstance(value, str) else value
+    return f"`{text:.4g}`" if isinstance(value, float) else f"`{text}`"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_reference_has_every_key_with_its_default(family: str) -> None:
+    recipe = read_recipe(None, family)
+    values: dict[str, Any] = {}
+    for name in recipe.__struct_fields__:
+        value = getattr(recipe, name)
+        if isinstance(value, msgspec.Struct):
+            inner = value.__struct_fields__
+            values |= {f"{name}.{key}": getattr(value, key) for key in inner}
+        else:
+            values[name] = value
+    unused = {f"augmentation.{key}" for key, families in USED_BY.items() if family not in families}
+    column = 1 + FAMILY_COLUMNS.index(family)
+    page = {key: cells[column] for key, cells in reference().items()}
+    assert page == {key: "-" if key in unused else shown(v) for key, v in values.items()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_reference_has_the_source_of_every_default(family: str) -> None:
+    part = PAGE.read_text().partition(f"`{family}`: {PUBLISHED[family].source}\n")[2]
+    rows = part.partition("\n\n`")[0]
+    for key, note in PUBLISHED[family].notes.items():
+        assert f"| `{key}` | {note} |" in rows
