@@ -47,7 +47,7 @@ def curve_of_map(epochs: Sequence[Epoch], best: int) -> Markup | None:
     parts = frame.axes(_ticks(last), "epoch")
     place = frame.x(best)
     parts.append(svg.line(place, frame.top, place, frame.floor, "knee"))
-    parts.append(svg.text("kept", place - 5, frame.top + 10, "kneelabel", "end"))
+    parts.append(svg.text("kept", place - 5, frame.floor - 8, "kneelabel", "end"))
     for number, (name, of) in enumerate((("mAP50", "ap50"), ("mAP", "ap"))):
         places = [(frame.x(row.epoch), frame.y(getattr(row, of))) for row in epochs]
         parts.append(svg.polyline(places, f"series s{number}"))

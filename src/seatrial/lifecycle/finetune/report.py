@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
 REPORT_FILE, REPORT_PAGE = "finetune.json", "finetune.html"
 WORST = 12
-THUMBNAIL_PX = 360
+THUMBNAIL_PX = 480
 JPEG_QUALITY = 78
+LINE_PX = 18  # height of a label
+LETTERS = (cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
 # Judged -> colour in RGB; the words stand in the page.
 COLOURS: dict[Judged, tuple[int, int, int]] = {
     "found": (60, 190, 110),
@@ -216,13 +218,24 @@ def _drawn(picture: Picture, validation: LabelledSet, index: int) -> Markup:
     height, width = image.shape[:2]
     factor = THUMBNAIL_PX / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    canvas = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    canvas = np.ascontiguousarray(cv2.resize(image, size, interpolation=smooth))
+    taken: list[tuple[int, int]] = []
     for box in picture.boxes:
         left, top, wide, high = (round(value * factor) for value in box.xywh)
-        colour = COLOURS[box.judged]
-        cv2.rectangle(canvas, (left, top), (left + wide, top + high), colour, 2)
-        place = (left + 2, max(10, top - 3))
-        cv2.putText(canvas, box.label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)
+        cv2.rectangle(canvas, (left, top), (left + wide, top + high), COLOURS[box.judged], 2)
+        place = (max(2, left), top - 5 if top > LINE_PX else top + high + LINE_PX)
+        while any(
+            abs(place[0] - x) < 4 * LINE_PX and abs(place[1] - y) < LINE_PX for x, y in taken
+        ):
+            place = (place[0], place[1] + LINE_PX)
+        taken.append(place)
+        (length, _), _ = cv2.getTextSize(box.label, *LETTERS)
+        corner = (place[0] + length + 4, place[1] - LINE_PX + 4)
+        cv2.rectangle(canvas, (place[0], place[1] + 4), corner, COLOURS[box.judged], cv2.FILLED)
+        cv2.putText(
+            canvas, box.label, (place[0] + 2, place[1]), *LETTERS[:2], (0, 0, 0), 1, cv2.LINE_AA
+        )
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     _, data = cv2.imencode(".jpg", canvas[:, :, ::-1], quality)
     text = base64.b64encode(data.tobytes()).decode()
