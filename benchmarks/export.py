@@ -22,6 +22,7 @@ from seatrial.lifecycle import acquire, checkpoints
 from seatrial.lifecycle.export.options import Options
 from seatrial.lifecycle.export.report import REPORT_FILE, Report
 from seatrial.lifecycle.export.run import default_name, export
+from seatrial.lifecycle.export.verify import Answers
 
 STORE = Store(measure.ROOT / "run" / "benchmarks" / "artifacts")
 LABELS = measure.SHARED / "data" / "coco-val" / "instances.json"
@@ -58,10 +59,11 @@ def main() -> None:
         except (MissingExtra, SourceUnavailable) as error:
             print(f"{model} skipped: {error.message}", file=sys.stderr)
             continue
+        answers = Answers()  # the parent answers once for all of its exports
         for options in EXPORTS[model]:
             name = default_name(parent, options).removeprefix(f"{parent.manifest.name}-")
             try:
-                figures[f"{model}: {name}"] = row(report_of(parent, options))
+                figures[f"{model}: {name}"] = row(report_of(parent, options, answers))
             except (MissingExtra, DeviceUnavailable) as error:
                 print(f"{model} to {name} skipped: {error.message}", file=sys.stderr)
     measure.save("export", figures)
@@ -74,7 +76,7 @@ def parent_of(model: str) -> Artifact:
     return checkpoints.resolve(STORE, str(measure.SHARED / "models" / model), allow_pickle=True)
 
 
-def report_of(parent: Artifact, options: Options) -> Report:
+def report_of(parent: Artifact, options: Options, answers: Answers) -> Report:
     """What an export was judged by, whether it holds or not."""
     try:
         made = export(
@@ -84,6 +86,7 @@ def report_of(parent: Artifact, options: Options) -> Report:
             images=measure.IMAGES,
             annotations=LABELS,
             replace=True,
+            answers=answers,
             on_progress=tell,
         )
     except Diverged as error:

@@ -124,9 +124,17 @@ def _table(report: Report) -> Table:
         f"{boxes.matched} of {boxes.parent} matched, {boxes.gained} gained",
         f"{limits.unmatched:.1%} without a partner",
     )
-    table.add_row("mean IoU of pairs", _number(boxes.iou_mean), f"{limits.iou:g}")
+    if report.restless is not None:
+        own = report.restless
+        table.add_row(
+            "the parent against itself, canvas moved by 2 grey levels",
+            f"{own.matched} of {own.parent} matched, IoU {_number(own.iou_mean)}, "
+            f"size of a shift {_number(own.shift_mean_abs)}",
+            "-",
+        )
+    table.add_row("mean IoU of pairs", _number(boxes.iou_mean), f"{limits.iou:.4g}")
     table.add_row("mean shift of confidence", _number(boxes.shift_mean), "-")
-    table.add_row("mean size of a shift", _number(boxes.shift_mean_abs), f"{limits.shift:g}")
+    table.add_row("mean size of a shift", _number(boxes.shift_mean_abs), f"{limits.shift:.4g}")
     if report.accuracy is not None:
         found = report.accuracy
         change = (

@@ -14,6 +14,8 @@ from seatrial.lifecycle.export.agreement import (
     output_errors,
 )
 from seatrial.lifecycle.export.probes import OnnxProbe
+from seatrial.lifecycle.export.report import TOLERANCES, WIDEST, BoxAgreement
+from seatrial.lifecycle.export.verify import judge, widen
 from seatrial.request.detections import Detections, iou
 
 
@@ -60,6 +62,28 @@ def test_a_model_that_is_never_sure_is_looked_at_lower() -> None:
     assert choose_floor([seen((0, 0, 1, 1, 0.9, 0))]) == 0.25
     assert choose_floor([seen((0, 0, 1, 1, 0.1, 0))]) == pytest.approx(0.05)
     assert choose_floor([seen()]) == 0.0
+
+
+def own_boxes(matched: int, iou_mean: float, shift: float) -> BoxAgreement:
+    return BoxAgreement(0.25, 100, matched, 0, iou_mean, 0.5, 0.0, shift, shift)
+
+
+def test_a_restless_parent_widens_a_tolerance_so_far_and_no_further() -> None:
+    usual = TOLERANCES["f16"]
+    assert widen(usual, own_boxes(100, 1.0, 0.0)) == usual
+    some = widen(usual, own_boxes(97, 0.97, 0.02))
+    assert (some.unmatched, some.iou, some.shift) == (pytest.approx(0.03), 0.97, 0.02)
+    assert (some.output, some.ap) == (usual.output, usual.ap)
+    most = widen(usual, own_boxes(10, 0.5, 0.4))
+    assert (most.unmatched, most.iou, most.shift) == (WIDEST.unmatched, WIDEST.iou, WIDEST.shift)
+
+
+def test_mixed_up_classes_are_out_of_the_widest_tolerance() -> None:
+    boxes = [(20.0 * i, 0.0, 20.0 * i + 10, 10.0, 0.9) for i in range(10)]
+    parent = seen(*((*box, i % 3) for i, box in enumerate(boxes)))
+    child = seen(*((*box, (i + 1) % 3) for i, box in enumerate(boxes)))
+    failures = judge(WIDEST, (), (), box_agreement([parent], [child]), None)
+    assert failures == ("10 of 10 boxes have no partner (100.0%, allowed 5.0%)",)
 
 
 def test_rows_without_order_are_compared_with_the_nearest() -> None:

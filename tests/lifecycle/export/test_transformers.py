@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,7 +30,9 @@ from seatrial.lifecycle.export.options import Options
 from seatrial.lifecycle.export.origin import Origin, open_origin
 from seatrial.lifecycle.export.precision import to_float16
 from seatrial.lifecycle.export.probes import OnnxProbe, OpenVinoProbe, Probe
+from seatrial.lifecycle.export.report import TOLERANCES, Report
 from seatrial.lifecycle.export.run import export
+from seatrial.lifecycle.export.verify import judge, widen
 from seatrial.lifecycle.tensorrt_graph import validate_for_tensorrt
 from seatrial.request.detector import Detector
 
@@ -270,6 +273,19 @@ def test_half_precision_agrees(
     assert made.manifest.metrics["boxes.matched"] == made.manifest.metrics["boxes.parent"] == 120
     assert made.manifest.metrics["boxes.iou_mean"] > 0.99
     assert made.manifest.metrics["boxes.shift_mean_abs"] < 0.001
+
+
+def test_a_parent_whose_classes_nearly_tie_is_not_held_to_what_noise_does_to_itself(
+    store: Store, checkpoints: dict[str, Artifact], pictures: Path
+) -> None:
+    made = export(store, checkpoints["detr"], Options("onnx", "f16"), images=pictures)
+    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=Report)
+    own = report.restless
+    assert own is not None
+    assert report.tolerance == widen(TOLERANCES["f16"], own)
+    (usual,) = judge(TOLERANCES["f16"], (), (), report.boxes, None)
+    assert "boxes have no partner" in usual
+    assert judge(report.tolerance, (), (), report.boxes, None) == report.failures == ()
 
 
 @pytest.mark.parametrize("kind", ["detr", "d_fine"])

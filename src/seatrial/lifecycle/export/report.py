@@ -36,6 +36,8 @@ TOLERANCES = {
     "int8": Tolerance(output=None, iou=0.95, shift=0.03, unmatched=0.05, ap=0.005),
 }
 ROWS_WITHIN = 0.99
+# What a restless parent can widen its tolerance to, see `Report.restless`.
+WIDEST = TOLERANCES["bf16"]
 
 
 class OutputError(msgspec.Struct, frozen=True):
@@ -175,6 +177,9 @@ class Report(msgspec.Struct, frozen=True):
         batch: Outputs of several pictures at once against the same one by one.
         boxes: Detections.
         accuracy: Where labels were given.
+        restless: The parent against itself, every pixel moved by two grey levels at most: what is
+            no more than this is no fault of a child that computes in less than float32. Looked at
+            where boxes were out of tolerance, which was then widened, to `WIDEST` at most.
         failures: Every tolerance that was missed, in words; empty for an export that holds.
         blame: Where the graphs part, for one that does not.
         tensorrt: Of an ONNX graph, where TensorRT-RTX is installed. Told, not judged.
@@ -192,6 +197,7 @@ class Report(msgspec.Struct, frozen=True):
     failures: tuple[str, ...]
     blame: Blame | None = None
     tensorrt: TensorRtTrial | None = None
+    restless: BoxAgreement | None = None
 
     def metrics(self) -> dict[str, float]:
         """For the manifest: what was measured on the artifact itself."""

@@ -19,8 +19,16 @@ from seatrial.lifecycle.export.agreement import output_errors
 from seatrial.lifecycle.export.fuse import fuse
 from seatrial.lifecycle.export.options import Options, check
 from seatrial.lifecycle.export.origin import Origin, describe, open_origin
-from seatrial.lifecycle.export.report import REPORT_FILE, TOLERANCES, Blame, Report, Side
+from seatrial.lifecycle.export.report import (
+    REPORT_FILE,
+    TOLERANCES,
+    Accuracy,
+    Blame,
+    Report,
+    Side,
+)
 from seatrial.lifecycle.export.targets import Written, check_here, write
+from seatrial.lifecycle.export.verify import Answers
 
 Progress = Callable[[str], None]
 TOOLS = ("onnx", "onnxruntime", "openvino", "torch", "transformers", "ultralytics", "tensorrt")
@@ -35,6 +43,7 @@ def export(
     annotations: Path | None = None,
     name: str | None = None,
     replace: bool = False,
+    answers: Answers | None = None,
     on_progress: Progress = lambda text: None,
 ) -> Artifact:
     """Make an artifact of another format or precision, and prove it.
@@ -47,6 +56,8 @@ def export(
         annotations: COCO's labels of them, or a data.yaml: AP of both is measured too.
         name: Of the artifact; the parent's with format and precision by default.
         replace: Replace an artifact of that name with other content.
+        answers: Of parents on these very pictures, from exports before this one: they need not
+            answer again.
         on_progress: Told in words what is going on.
 
     Returns:
@@ -78,7 +89,15 @@ def export(
             child = written.open(threads)
             try:
                 report = _prove(
-                    artifact, origin, written, child, pictures, labelled, options, on_progress
+                    artifact,
+                    origin,
+                    written,
+                    child,
+                    pictures,
+                    labelled,
+                    options,
+                    Answers() if answers is None else answers,
+                    on_progress,
                 )
             finally:
                 child.close()
@@ -127,12 +146,16 @@ def _prove(
     pictures: Any,
     labelled: LabelledSet | None,
     options: Options,
+    answers: Answers,
     on_progress: Progress,
 ) -> Report:
     tolerance = TOLERANCES[_precision(artifact.manifest, options)]
     limit = tolerance.output or TOLERANCES["f32"].output or 0.0
     on_progress(f"comparing {len(pictures)} pictures")
-    parent_seen = verify.look(origin.manifest, origin.engine, pictures)
+    parent = (artifact.digest, options.imgsz)
+    if parent not in answers.seen:
+        answers.seen[parent] = verify.look(origin.manifest, origin.engine, pictures)
+    parent_seen = answers.seen[parent]
     child_seen = verify.look(written.manifest, child, pictures)
     ordered = verify.is_ordered(origin.manifest)
     outputs = (
@@ -147,15 +170,19 @@ def _prove(
     found = verify.boxes(parent_seen, child_seen)
     measured = None
     if labelled is not None:
-        measured = verify.accuracy(
-            (origin.manifest, origin.engine),
-            (written.manifest, child),
-            labelled,
-            # An anchor in a graph with NMS stands for one class; so it does in its parent, then.
-            multi_label=not options.fuse_nms,
-            on_progress=on_progress,
+        measured = _accuracy(
+            parent, origin, written, child, labelled, options, answers, on_progress
         )
     failures = verify.judge(tolerance, outputs, batch, found, measured)
+    restless = None
+    if failures and tolerance.output is None:
+        on_progress("looking at how restless the parent is")
+        moved = verify.look(
+            origin.manifest, origin.engine, pictures, grey_levels=verify.GREY_LEVELS
+        )
+        restless = verify.boxes(parent_seen, moved)
+        tolerance = verify.widen(tolerance, restless)
+        failures = verify.judge(tolerance, outputs, batch, found, measured)
     report = Report(
         options.config(),
         _side(artifact.manifest.name, artifact.digest, origin.engine),
@@ -168,6 +195,7 @@ def _prove(
         measured,
         failures,
         tensorrt=written.trial(),
+        restless=restless,
     )
     if not failures:
         return report
@@ -175,6 +203,31 @@ def _prove(
     limit = blame.LIMITS[_precision(artifact.manifest, options)]
     parted = _blame(origin, written, child_seen.feeds[0], limit)
     return msgspec.structs.replace(report, blame=parted)
+
+
+def _accuracy(
+    parent: tuple[Any, ...],
+    origin: Origin,
+    written: Written,
+    child: Engine,
+    labelled: LabelledSet,
+    options: Options,
+    answers: Answers,
+    on_progress: Progress,
+) -> Accuracy:
+    # An anchor in a graph with NMS stands for one class; so it does in its parent, then.
+    multi_label = not options.fuse_nms
+    key = (*parent, multi_label)
+    sides = ["child"] if key in answers.matches else ["parent", "child"]
+    on_progress(
+        f"measuring the accuracy of {' and '.join(sides)} on {len(labelled.images)} pictures"
+    )
+    if key not in answers.matches:
+        answers.matches[key] = verify.detect(
+            origin.manifest, origin.engine, labelled, multi_label=multi_label
+        )
+    found = verify.detect(written.manifest, child, labelled, multi_label=multi_label)
+    return verify.accuracy(answers.matches[key], found)
 
 
 def _side(name: str, digest: str, engine: Engine) -> Side:
