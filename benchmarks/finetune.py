@@ -46,6 +46,8 @@ warmup_epochs = 1.0
 [augmentation]
 mosaic = 0.0
 flip = 0.0
+[compute]
+workers = 1
 """
 
 
@@ -62,8 +64,8 @@ class Run:
 
 RUNS = {
     "scratch": Run(8, 0.80, LIMIT_S),
-    "held out": Run(8, 0.70, LIMIT_S, held_out=True),
-    "pretrained": Run(4, 0.80, LIMIT_S / 2, pretrained=True),  # and no less than scratch
+    "held out": Run(10, 0.70, LIMIT_S, held_out=True),
+    "pretrained": Run(5, 0.80, LIMIT_S / 2, pretrained=True),  # and no less than scratch
 }
 
 

@@ -98,6 +98,24 @@ def test_the_recipe_is_said_in_its_words(yolo_plan: Callable[..., Plan]) -> None
     assert said["device"] == "cpu"
 
 
+def test_threads_and_loaders_are_those_of_the_recipe(
+    yolo_plan: Callable[..., Plan], cells: str, tmp_path: Path
+) -> None:
+    import torch
+
+    from seatrial.lifecycle.finetune.with_ultralytics import Context, Trainer
+
+    before = torch.get_num_threads()
+    plan = yolo_plan(BRIEF.replace("threads = 1", "threads = 3\nworkers = 2"))
+    torch.set_num_threads(3)  # as a process that trains does before
+    try:
+        trainer = Trainer(Context(plan, tmp_path, read_sets(cells, None)))
+        assert torch.get_num_threads() == 3
+        assert trainer.args.workers == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_batch_in_parts_is_still_one_step(yolo_plan: Callable[..., Plan]) -> None:
     said = arguments(yolo_plan(), accumulate=4)
     assert (said["batch"], said["nbs"]) == (2, 8)

@@ -236,8 +236,11 @@ class Trainer(DetectionTrainer):
         self.steps_taken = 0
         self._parts: list[dict[str, float]] = []
         self._stepped = self._built = False
+        threads = torch.get_num_threads()
         super().__init__(overrides=arguments(context.plan, context.run))
-        self.args.workers = self.plan.recipe.compute.workers  # on a CPU it takes 0 for itself
+        # On a CPU it takes one thread less than there are cores, and no process that loads.
+        torch.set_num_threads(threads)
+        self.args.workers = self.plan.recipe.compute.workers
         self.add_callback("on_train_epoch_start", _begin_epoch)
         self.add_callback("on_train_batch_end", _end_batch)
 
