@@ -161,7 +161,7 @@ def test_uv_serves_a_python_without_pip(index, target, monkeypatch, tag, python,
     write_wheel(index, "some-models", "1.2", tag, {"some_models/a.pb": DATA})
     monkeypatch.setattr(importlib.metadata, "distributions", lambda *, name: [])
     monkeypatch.setenv("PATH", PATH)
-    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_OFFLINE", "1")  # an index over the network is not asked
     monkeypatch.setenv("UV_FIND_LINKS", str(index))
     wheel = Wheel("some-models", "1.2", python=python, platform=platform)
 
