@@ -264,7 +264,7 @@ def test_at_the_width_of_a_phone(visit: Callable[..., Any], examples: Path) -> N
     cut = "[...document.querySelectorAll('.seatrial')].filter(t => t.scrollWidth > t.clientWidth)"
     assert page.evaluate(f"{cut}.length") == 0
     for button in ("Picture", "JSON", "COCO", "YOLO"):
-        box = page.get_by_text(f"↓ {button}").bounding_box()
+        box = page.get_by_text(f"↓ {button}").first.bounding_box()
         assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]
 
 

@@ -110,4 +110,4 @@ def test_a_crowd_is_cut_and_counted(workbench: Workbench, pale_media: Any) -> No
 
 def test_an_error_as_a_person_reads_it() -> None:
     assert refusal(InvalidImage("the JPEG is cut off")) == "the JPEG is cut off."
-    assert refusal(ServiceFailed("it is gone", hint="start it")) == "it is gone. start it."
+    assert refusal(ServiceFailed("it is gone", hint="start it")) == "it is gone. Start it."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 import threading
@@ -22,6 +23,7 @@ from seatrial.demo.render import annotated, annotated_name
 from seatrial.demo.tables import boxes_table, refusal, stages_table
 from seatrial.demo.workbench import FLOOR, Choice, View, Workbench
 from seatrial.errors import SeatrialError
+from seatrial.lifecycle.evaluation.predict import Progress
 
 KEPT_RESULTS = 64
 FORGET_AFTER_S = 3600
@@ -35,6 +37,8 @@ CSS = """
 }
 #examples .grid-wrap { max-height: none; min-height: 0; height: auto; }
 #examples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); }
+.model:not(:has(img)):not(:has(video)) { display: none; }
+.picture:not(:has(img)), .clip:not(:has(video)) { display: none; }
 .gradio-container :is(h1, strong) { font-weight: 600; }  /* the boldest that comes with it */
 """
 
@@ -51,6 +55,7 @@ def create_app(workbench: Workbench, examples: Sequence[Example], folder: Path) 
         examples: Ready to click.
         folder: For the files that browsers fetch; the caller removes it.
     """
+    gr.set_static_paths(folder)  # else each file is hashed and copied on its way
     page = _GradioPage(workbench, examples, _Files(folder))
     # Without FastAPI's own pages of documentation: they load scripts from elsewhere.
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -99,7 +104,11 @@ class _Files:
 
 
 class _Column:
-    """Where one model's view is shown."""
+    """Where one model's view is shown. In sight while it holds a picture or a video: see `CSS`.
+
+    Hiding it by an update of a component's properties would cost 3 ms for each of them; so does
+    leaving one out. Plain values for all cost nothing.
+    """
 
     def __init__(self) -> None:
         self.title = gr.Markdown()
@@ -109,19 +118,20 @@ class _Column:
             type="filepath",
             interactive=False,
             buttons=["fullscreen"],
+            elem_classes="picture",
         )
         self.clip = gr.Video(
             label="Boxes",
             show_label=False,
             interactive=False,
-            visible=False,
             autoplay=True,
             loop=True,
             buttons=[],
+            elem_classes="clip",
         )
         with gr.Row():
             self.downloads = {
-                name: gr.DownloadButton(f"↓ {name}", size="sm", min_width=50, interactive=False)
+                name: gr.DownloadButton(f"↓ {name}", size="sm", min_width=50)
                 for name in (PICTURE, *EXPORTS)
             }
         self.boxes = gr.HTML(apply_default_css=False)
@@ -135,28 +145,17 @@ class _Column:
         clip = view.media.rate_hz is not None
         return {
             self.title: f"**{view.model.title}**",
-            self.picture: gr.Image(visible=not clip, value=None if clip else paths[PICTURE]),
-            self.clip: gr.Video(visible=clip, value=paths[PICTURE] if clip else None),
+            self.picture: None if clip else paths[PICTURE],
+            self.clip: paths[PICTURE] if clip else None,
             self.boxes: boxes_table(view),
             self.stages: stages_table(view),
-            **{
-                button: gr.DownloadButton(value=paths[name], interactive=True)
-                for name, button in self.downloads.items()
-            },
+            **{button: paths[name] for name, button in self.downloads.items()},
         }
 
     def emptied(self) -> Updates:
-        return {
-            self.title: "",
-            self.picture: gr.Image(visible=True, value=None),
-            self.clip: gr.Video(visible=False, value=None),
-            self.boxes: "",
-            self.stages: "",
-            **{
-                button: gr.DownloadButton(value=None, interactive=False)
-                for button in self.downloads.values()
-            },
-        }
+        values = {self.title: "", self.picture: None, self.clip: None}
+        buttons = dict.fromkeys(self.downloads.values())
+        return {**values, self.boxes: "", self.stages: "", **buttons}
 
 
 class _GradioPage:
@@ -173,6 +172,8 @@ class _GradioPage:
             delete_cache=(FORGET_AFTER_S, FORGET_AFTER_S),
         ) as self.blocks:
             self._media = gr.State(time_to_live=FORGET_AFTER_S)
+            # Changes when there is a video to look at.
+            self._video = gr.Textbox(visible="hidden", label="Video", container=False)
             gr.Markdown(f"# {name}")
             with gr.Row(elem_id="board"):
                 with gr.Column(elem_id="sources"):
@@ -180,9 +181,9 @@ class _GradioPage:
                 with gr.Column(elem_id="seen"):
                     self._said = gr.Markdown(WELCOME, elem_id="said")
                     with gr.Row():
-                        with gr.Column(min_width=300):
+                        with gr.Column(min_width=300, elem_classes="model"):
                             self._first = _Column()
-                        with gr.Column(min_width=300, visible=False) as self._beside:
+                        with gr.Column(min_width=300, elem_classes="model"):
                             self._second = _Column()
                 with gr.Column(elem_id="settings"):
                     self._draw_settings()
@@ -237,45 +238,43 @@ class _GradioPage:
     def _connect(self) -> None:
         settings: list[Any] = [self._confidence, self._iou, self._classes, self._rival]
         outputs = [
-            self._media, self._file, self._said, self._beside,
+            self._media, self._video, self._file, self._said,
             *self._first.components(), *self._second.components(),
         ]  # fmt: skip
+        shown_on = {"show_progress": "minimal", "show_progress_on": [self._said]}
+        # A picture does not go through Gradio's queue, which costs more than drawing it; a video
+        # does, since only the queue tells how far it is.
         for event, inputs, handler in (
             (self._file.upload, [self._file, *settings], self._given),
             (self._webcam.input, [self._webcam, *settings], self._given),
             (self._gallery.select, settings, self._clicked),
         ):
-            event(
-                handler,
-                inputs,
-                outputs,
-                api_visibility="private",
-                concurrency_limit=4,
-                show_progress="minimal",
-                show_progress_on=[self._said],
-            )
+            event(handler, inputs, outputs, api_visibility="private", queue=False, **shown_on)
         gr.on(
             [setting.change for setting in settings],
             self._changed,
             [self._media, *settings],
             outputs,
             api_visibility="private",
-            concurrency_limit=4,
+            queue=False,
             trigger_mode="always_last",
             show_progress="hidden",
         )
+        self._video.change(
+            self._watched,
+            [self._media, *settings],
+            outputs,
+            api_visibility="private",
+            concurrency_limit=4,
+            trigger_mode="always_last",
+            **shown_on,
+        )
 
     def _given(
-        self,
-        path: str | None,
-        confidence: float,
-        iou: float,
-        classes: list[str],
-        rival: str,
-        progress: Any = PROGRESS,
+        self, path: str | None, confidence: float, iou: float, classes: list[str], rival: str
     ) -> Updates:
         choice = partial(Choice, confidence, iou, tuple(classes))
-        return self._shown(partial(_read, path), choice, rival, progress)
+        return self._shown(partial(_read, path), choice, rival)
 
     def _clicked(
         self,
@@ -284,10 +283,9 @@ class _GradioPage:
         classes: list[str],
         rival: str,
         clicked: gr.SelectData,
-        progress: Any = PROGRESS,
     ) -> Updates:
         path = self._examples[clicked.index].path
-        return self._given(str(path), confidence, iou, classes, rival, progress)
+        return self._given(str(path), confidence, iou, classes, rival)
 
     def _changed(
         self,
@@ -296,40 +294,53 @@ class _GradioPage:
         iou: float,
         classes: list[str],
         rival: str,
-        progress: Any = PROGRESS,
     ) -> Updates:
         choice = partial(Choice, confidence, iou, tuple(classes))
-        return self._shown(lambda: media, choice, rival, progress)
+        return self._shown(lambda: media, choice, rival)
+
+    def _watched(
+        self,
+        media: Media | None,
+        confidence: float,
+        iou: float,
+        classes: list[str],
+        rival: str,
+        progress: Any = PROGRESS,
+    ) -> Updates:
+        def told(done: int, total: int) -> None:
+            progress((done, total), desc="looking at the frames", unit="frames")
+
+        if media is None or media.rate_hz is None:  # a picture was given after a video
+            return {self._video: ""}
+        choice = partial(Choice, confidence, iou, tuple(classes))
+        return self._shown(lambda: media, choice, rival, told)
 
     def _shown(
         self,
         read: Callable[[], Media | None],
         choose: Callable[[], Choice],
         rival: str,
-        progress: Any,
+        told: Progress | None = None,
     ) -> Updates:
-        def told(done: int, total: int) -> None:
-            if total > 1:
-                progress((done, total), desc="looking at the frames", unit="frames")
-
-        nothing = {
-            self._file: None,  # what was given is named beside it; here the next can be dropped
-            self._beside: gr.Column(visible=False),
-            **self._first.emptied(),
-            **self._second.emptied(),
-        }
+        """What a person asked to see; a video where it can be told how far it is."""
+        # What was given is named beside the result; here the next can be dropped.
+        nothing = {self._file: None, **self._first.emptied(), **self._second.emptied()}
+        if told is None:
+            nothing[self._video] = ""
         try:
             media = read()
             if media is None:
-                return {self._media: None, self._said: WELCOME, **nothing}
+                return {**nothing, self._media: None, self._said: WELCOME}
+            if media.rate_hz is not None and told is None:
+                looking = f"Looking at {media.name} ..."
+                return {self._media: media, self._video: secrets.token_hex(), self._said: looking}
             page = show(self._workbench, media, choose(), rival, told)
             updates = self._first.filled(page.view, self._files.results_of(page.view))
             if page.rival is not None:
-                beside = self._second.filled(page.rival, self._files.results_of(page.rival))
-                updates |= {self._beside: gr.Column(visible=True), **beside}
+                updates |= self._second.filled(page.rival, self._files.results_of(page.rival))
             return {**nothing, self._media: media, self._said: page.said, **updates}
         except SeatrialError as error:
-            return {self._media: None, self._said: refusal(error), **nothing}
+            return {**nothing, self._media: None, self._said: f"⚠ {refusal(error)}"}
 
 
 def _read(path: str | None) -> Media | None:

@@ -91,7 +91,8 @@ def comparison(first: View, second: View) -> str:
 
 def refusal(error: SeatrialError) -> str:
     """An error as plain text: what was wrong, and what to do next."""
-    return f"{error.message}. {error.hint}." if error.hint else f"{error.message}."
+    message = f"{error.message}."
+    return f"{message} {error.hint[:1].upper()}{error.hint[1:]}." if error.hint else message
 
 
 def _count(number: int, noun: str) -> str:
