@@ -168,11 +168,11 @@ class Artifact:
             InvalidArtifact: The artifact has no graph in that format.
         """
         if format_name not in self.manifest.formats:
-            have = ", ".join(self.manifest.formats)
             raise InvalidArtifact(
-                f"{self.manifest.name} has no {format_name} graph; it has: {have}",
-                hint=f"choose an engine that reads {have}, or make one: "
-                f"seatrial export {self.manifest.name} --to {format_name}",
+                f"{self.manifest.name} has no {format_name} graph; it has: "
+                f"{', '.join(self.manifest.formats)}",
+                hint=f"make one: seatrial export {self.manifest.name} --to {format_name} "
+                "--images FOLDER",
             )
         return self.path / self.manifest.formats[format_name]
 

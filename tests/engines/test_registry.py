@@ -131,7 +131,7 @@ def test_the_best_format_that_the_artifact_has_is_opened(
         open_engine(artifact(third="c"), "recorder", EngineConfig())
     for have, hint in (
         ({"torch": "c"}, "use --engine torch or torch-compile"),
-        ({"transformers": "c"}, "make one: seatrial export tiny --to second"),
+        ({"transformers": "c"}, "make one: seatrial export tiny --to second --images FOLDER"),
     ):
         with pytest.raises(InvalidArtifact) as refusal:
             open_engine(artifact(**have), "recorder", EngineConfig())

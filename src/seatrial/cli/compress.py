@@ -111,14 +111,18 @@ def int8(
 
 
 def _check(gate: float, max_shift: float, pictures: int, most_restored: int) -> None:
-    for option, value, least in (
-        ("--gate", gate, 0.0),
-        ("--max-shift", max_shift, 0.0),
+    for option, share in (("--gate", gate), ("--max-shift", max_shift)):
+        if not 0 <= share <= 1:
+            raise InvalidConfig(
+                f"{option} {share:g} is not between 0 and 1",
+                hint="half a point of AP is written 0.005",
+            )
+    for count, value, least in (
         ("--pictures", pictures, 1),
         ("--most-restored", most_restored, 0),
     ):
         if value < least:
-            raise InvalidConfig(f"{option} {value:g} is less than {least:g}")
+            raise InvalidConfig(f"{count} {value} is less than {least}")
 
 
 def _show(report: object, *, json: bool, page: Path | None) -> None:

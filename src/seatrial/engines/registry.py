@@ -64,7 +64,8 @@ def _unreadable(artifact: Artifact, name: str, factory: EngineFactory) -> Invali
         f"({', '.join(factory.formats)}); it has: {', '.join(have)}",
         hint=f"use --engine {' or '.join(able)}"
         if able
-        else f"make one: seatrial export {artifact.manifest.name} --to {factory.formats[-1]}",
+        else f"make one: seatrial export {artifact.manifest.name} --to {factory.formats[-1]} "
+        "--images FOLDER",
     )
 
 

@@ -102,6 +102,7 @@ def test_a_gate_that_fails_is_exit_code_3_with_a_report_and_nothing_else(
     ("options", "message"),
     [
         (("--gate=-1",), "--gate"),
+        (("--gate", "2"), "half a point of AP is written 0.005"),
         (("--pictures", "0"), "--pictures"),
         (("--recipe", "kl"), "unknown recipe 'kl'"),
     ],

@@ -333,7 +333,8 @@ def match_labels(
     labelled = np.unique(dataset.truth.category)
     unknown = [dataset.categories[c].name for c in labelled if c not in set(matched.tolist())]
     if (matched < 0).all():
-        raise _mismatch("no label of the model is a category of the dataset", strangers, index)
+        what = "no label of the model is a category of the dataset"
+        raise _mismatch(what, strangers, index, shared=False)
     if unmatched == "error" and unknown:
         raise _mismatch("the dataset labels objects that the model does not know", unknown, own)
     if unmatched == "error" and strangers:
@@ -361,17 +362,17 @@ def _by_name(names: Sequence[str], what: str) -> dict[str, int]:
     return index
 
 
-def _mismatch(what: str, names: Sequence[str], others: dict[str, int]) -> InvalidDataset:
+def _mismatch(
+    what: str, names: Sequence[str], others: dict[str, int], *, shared: bool = True
+) -> InvalidDataset:
     near = []
     for name in names:
         close = difflib.get_close_matches(plain(name), others, n=1, cutoff=0.6)
         near += [f"{name!r} and {close[0]!r}"] if close else []
     hint = "name the classes alike"
     hint += f" (perhaps the same: {some(near)})" if near else ""
-    return InvalidDataset(
-        f"{what}: {some([repr(name) for name in names])}",
-        hint=f"{hint}, or measure on what both know with --unmatched ignore",
-    )
+    hint += ", or measure on what both know with --unmatched ignore" if shared else ""
+    return InvalidDataset(f"{what}: {some([repr(name) for name in names])}", hint=hint)
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:

@@ -80,6 +80,9 @@ def read_pictures(folder: Path, limit: int = MOST_PICTURES) -> list[NDArray[np.u
     Raises:
         InvalidDataset: No such folder, no pictures in it, or one that cannot be decoded.
     """
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise InvalidDataset(f"{folder} {what}", hint="give a folder of pictures: --images FOLDER")
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
         raise InvalidDataset(
