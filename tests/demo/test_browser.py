@@ -300,6 +300,19 @@ def test_an_example_and_another_model_beside_it(visit: Callable[..., Any]) -> No
     wait_for_rows(person.page, ("crimson", "1.00"), ("crimson", "0.60"), ("blue",), table=2)
 
 
+def test_a_model_beside_itself(
+    visit: Callable[..., Any], front_end: str, start_demo: Callable[..., Any],
+    tiny_artifact: Artifact, examples: Path,
+) -> None:  # fmt: skip
+    model = str(tiny_artifact.path)
+    with start_demo(front_end, "--model", model, "--compare", model) as running:
+        page = visit(url=running.url).page
+        give(page, examples / "b-green.jpg")
+        page.get_by_text("1 object in b-green.jpg").wait_for()
+        page.get_by_text("Both see 1 object").wait_for()
+        assert [rows(page, 2)[0][0], rows(page, 3)[-1][0]] == ["green", "total"]
+
+
 def test_the_process_called_nobody_either(demo: Any, visit: Callable[..., Any]) -> None:
     visit()
     assert demo.contacted.read_text() == ""

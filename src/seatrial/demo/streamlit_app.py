@@ -154,9 +154,10 @@ def _draw_result(workbench: Workbench, choice: Choice, rival: str) -> None:
         views = [page.view] if page.rival is None else [page.view, page.rival]
         files = [_annotated(view) for view in views]
         st.markdown(page.said)
-        for column, view, file in zip(st.columns(len(views)), views, files, strict=True):
-            with column:
-                _draw_view(view, file)
+        columns = st.columns(len(views))
+        for number, (view, file) in enumerate(zip(views, files, strict=True)):
+            with columns[number]:
+                _draw_view(view, file, number)
     except SeatrialError as error:
         st.error(refusal(error))
 
@@ -174,16 +175,16 @@ def _progress(media: Media) -> Any:
     return told
 
 
-def _draw_view(view: View, file: bytes) -> None:
+def _draw_view(view: View, file: bytes, number: int) -> None:
     st.markdown(f"**{view.model.title}**")
     if view.media.rate_hz is None:
         st.image(_inline(file), width="stretch", alt=f"{view.media.name} with boxes")
     else:
         st.video(file, autoplay=True, loop=True, muted=True)
     with st.container(horizontal=True):
-        _draw_download(PICTURE, annotated_name(view), lambda: file, view)
+        _draw_download(PICTURE, annotated_name(view), lambda: file, number)
         for kind, export in EXPORTS.items():
-            _draw_download(kind, export.name(view), partial(export.make, view), view)
+            _draw_download(kind, export.name(view), partial(export.make, view), number)
     st.html(boxes_table(view))
     st.html(stages_table(view))
 
@@ -193,9 +194,9 @@ def _inline(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
-def _draw_download(kind: str, name: str, make: Callable[[], bytes], view: View) -> None:
+def _draw_download(kind: str, name: str, make: Callable[[], bytes], number: int) -> None:
     # Made when it is asked for: browsers fetch finished files ahead, each one of them.
-    key = f"{view.model.name} {kind}"
+    key = f"{kind} of {number}"  # not by name: a model can be compared with itself
     st.download_button(f"↓ {kind}", make, name, key=key, on_click="ignore")
 
 

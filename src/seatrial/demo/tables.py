@@ -74,7 +74,7 @@ def summary(view: View) -> str:
     hidden = f"; {view.hidden} more over {FLOOR} are hidden by the settings" if view.hidden else ""
     note = f" {view.media.note}" if view.media.note else ""
     return (
-        f"{_count(view.boxes, 'object')} in {where}{view.media.name} "
+        f"{_count(view.boxes, 'object').capitalize()} in {where}{view.media.name} "
         f"({size.width} x {size.height}){hidden}.{note}"
     )
 
@@ -96,7 +96,7 @@ def refusal(error: SeatrialError) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number or 'No'} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number or 'no'} {noun}s"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], after: str = "") -> str:
