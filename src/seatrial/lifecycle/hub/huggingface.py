@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +15,7 @@ from seatrial.errors import InvalidInput, SeatrialError
 from seatrial.lifecycle.hub.access import Hub
 from seatrial.lifecycle.hub.compatible import judge
 from seatrial.lifecycle.hub.download import RemoteFile
-from seatrial.lifecycle.hub.listing import UNKNOWN_LICENCE, Listing, Query, Snapshot
+from seatrial.lifecycle.hub.listing import UNKNOWN_LICENCE, Listing, Query, Snapshot, nearest
 from seatrial.lifecycle.hub.reference import Reference
 from seatrial.lifecycle.hub.transport import Client
 
@@ -143,27 +142,23 @@ class HuggingFace:
 
     def _missing(self, reference: Reference) -> InvalidInput:
         """The error for a 404, with the nearest name that there is."""
-        name = f"{self.hub.title} has no model {reference.repo!r}"
-        near: list[str] = []
+        known: list[str] = []
         with suppress(SeatrialError):  # a better hint is not worth another error
             if reference.revision:
                 path = f"/api/models/{reference.repo}/refs"
                 refs, _ = self.client.get_json(self.hub, path, _Refs)
-                known = [branch.name for branch in refs.branches + refs.tags]
+                branches = [branch.name for branch in refs.branches + refs.tags]
                 return InvalidInput(
                     f"{reference.repo} has no revision {reference.revision!r}",
-                    hint=f"it has: {', '.join(known)}",
+                    hint=f"it has: {', '.join(branches)}",
                 )
         with suppress(SeatrialError):
             words = reference.repo.rpartition("/")[2]
-            found = [m.id for m in islice(self._models(Query(words, "", limit=50)), 50)]
-            near = difflib.get_close_matches(reference.repo, found, n=3, cutoff=0.3)
-        hint = (
-            f"did you mean {', '.join(f'huggingface:{n}' for n in near)}?"
-            if near
-            else (f"seatrial models search {reference.repo.rpartition('/')[2]!r}")
+            known = [m.id for m in islice(self._models(Query(words, "", limit=50)), 50)]
+        return InvalidInput(
+            f"{self.hub.title} has no model {reference.repo!r}, or keeps it private",
+            hint=nearest("huggingface", reference.repo, known),
         )
-        return InvalidInput(f"{name}, or keeps it private", hint=hint)
 
 
 def _listing(model: _Model) -> Listing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -88,3 +90,17 @@ class Snapshot(msgspec.Struct, frozen=True):
     def paths(self, suffix: str) -> list[str]:
         """Paths that end so."""
         return [file.path for file in self.files if file.path.endswith(suffix)]
+
+
+def nearest(source: str, repo: str, known: Sequence[str]) -> str:
+    """What to do about a name that a hub does not have: the nearest that it has, or a search.
+
+    Args:
+        source: ``huggingface`` or ``modelscope``.
+        repo: The name, ``owner/name``.
+        known: Names that a search for it found.
+    """
+    near = difflib.get_close_matches(repo, known, n=3, cutoff=0.3)
+    if near:
+        return f"did you mean {', '.join(f'{source}:{name}' for name in near)}?"
+    return f"seatrial models search {repo.rpartition('/')[2]!r} --source {source}"

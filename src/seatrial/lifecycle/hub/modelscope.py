@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,7 +15,7 @@ from seatrial.errors import InvalidInput, SeatrialError, SourceUnavailable
 from seatrial.lifecycle.hub.access import Hub
 from seatrial.lifecycle.hub.compatible import judge
 from seatrial.lifecycle.hub.download import RemoteFile
-from seatrial.lifecycle.hub.listing import UNKNOWN_LICENCE, Listing, Query, Snapshot
+from seatrial.lifecycle.hub.listing import UNKNOWN_LICENCE, Listing, Query, Snapshot, nearest
 from seatrial.lifecycle.hub.reference import Reference
 from seatrial.lifecycle.hub.transport import Client
 
@@ -182,22 +181,19 @@ class ModelScope:
 
     def _missing(self, reference: Reference) -> InvalidInput:
         """The error for a 404, with the nearest name that there is."""
-        words = reference.repo.rpartition("/")[2]
-        near: list[str] = []
+        known: list[str] = []
         with suppress(SeatrialError):  # a better hint is not worth another error
-            found = [m.id for m in islice(self._models(Query(words, "", limit=50)), 50)]
-            if reference.repo in found:
+            words = reference.repo.rpartition("/")[2]
+            known = [m.id for m in islice(self._models(Query(words, "", limit=50)), 50)]
+            if reference.repo in known:
                 return InvalidInput(
                     f"{reference.repo} has no revision {reference.revision!r}",
                     hint=f"the default branch is {DEFAULT_REVISION}",
                 )
-            near = difflib.get_close_matches(reference.repo, found, n=3, cutoff=0.3)
-        hint = (
-            f"did you mean {', '.join(f'modelscope:{n}' for n in near)}?"
-            if near
-            else (f"seatrial models search {words!r} --source modelscope")
+        return InvalidInput(
+            f"{self.hub.title} has no model {reference.repo!r}",
+            hint=nearest("modelscope", reference.repo, known),
         )
-        return InvalidInput(f"{self.hub.title} has no model {reference.repo!r}", hint=hint)
 
 
 def _listing(model: _Model) -> Listing:
