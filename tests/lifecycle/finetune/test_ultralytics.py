@@ -116,6 +116,18 @@ def test_threads_and_loaders_are_those_of_the_recipe(
         torch.set_num_threads(before)
 
 
+def test_a_batch_that_does_not_fit_is_not_halved_without_a_word(
+    yolo_plan: Callable[..., Plan], cells: str, tmp_path: Path
+) -> None:
+    from seatrial.errors import OutOfMemory
+    from seatrial.lifecycle.finetune.with_ultralytics import Context, Trainer
+
+    trainer = Trainer(Context(yolo_plan(), tmp_path, read_sets(cells, None)))
+    trainer._setup_train()
+    with pytest.raises(OutOfMemory, match="a batch of 8"):
+        trainer._build_train_pipeline()  # what Ultralytics calls once more with half the batch
+
+
 def test_a_batch_in_parts_is_still_one_step(yolo_plan: Callable[..., Plan]) -> None:
     said = arguments(yolo_plan(), accumulate=4)
     assert (said["batch"], said["nbs"]) == (2, 8)

@@ -133,7 +133,7 @@ def _killed_for_memory() -> int:
 
 def _advised(plan: Plan, run: Path, environment: Mapping[str, str], tell: Tell) -> OutOfMemory:
     recipe = plan.recipe
-    at_a_time = f", {recipe.micro_batch} at a time" if recipe.micro_batch != recipe.batch else ""
+    at_a_time = f", {recipe.micro_batch} at a time," if recipe.micro_batch != recipe.batch else ""
     what = f"out of memory: a batch of {recipe.batch}{at_a_time} does not fit"
 
     def fits(micro: int) -> bool:

@@ -93,7 +93,7 @@ def _in_words(plan: Plan) -> Iterator[None]:
 
 def _no_memory(plan: Plan) -> OutOfMemory:
     recipe = plan.recipe
-    each = f", {recipe.micro_batch} at a time" if recipe.micro_batch != recipe.batch else ""
+    each = f", {recipe.micro_batch} at a time," if recipe.micro_batch != recipe.batch else ""
     return OutOfMemory(f"a batch of {recipe.batch} pictures{each} does not fit into memory")
 
 
