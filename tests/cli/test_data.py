@@ -86,6 +86,8 @@ def test_split_and_preview_write_where_they_are_told(
     sheet = run("preview", tmp_path / "two", "-o", tmp_path / "sheet.png", "--count", "4")
     assert (sheet.returncode, sheet.stdout.strip()) == (0, str(tmp_path / "sheet.png"))
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    sheet = run("preview", tmp_path / "two", "-o", tmp_path / "sheet.png", "--count", "4", "--json")
+    assert json.loads(sheet.stdout) == {"file": str(tmp_path / "sheet.png"), "pictures": 4}
 
 
 def test_label_asks_a_model(

@@ -135,6 +135,7 @@ def preview(
     seed: int = 0,
     format: FormatName | None = None,  # noqa: A002 - the option's name
     annotations: Path | None = None,
+    json: bool = False,
 ) -> None:
     """Draw a contact sheet: pictures with the boxes that their labels say.
 
@@ -149,6 +150,7 @@ def preview(
         seed: Of the draw.
         format: Of the labels [default: told by looking].
         annotations: COCO's JSON file, another data.yaml, or VOC's list of classes.
+        json: Print the file and the number of pictures as JSON.
     """
     from seatrial.lifecycle.data.preview import preview as draw_sheet
 
@@ -156,5 +158,8 @@ def preview(
         folder, output, kind=format, annotations=annotations, split=split, only=only, count=count,
         columns=columns, tile_px=tile, seed=seed,
     )  # fmt: skip
+    if json:
+        print_json({"file": str(output), "pictures": number})
+        return
     err.print(f"{number} pictures", highlight=False)
     out.print(str(output), soft_wrap=True, highlight=False)
