@@ -109,6 +109,15 @@ def test_what_a_process_says_is_what_is_raised(
     assert caught.value.hint == "do this"
 
 
+def test_what_reports_its_use_is_told_not_to(
+    program: Callable[[str], dict[str, str]], plan: Plan, run: Path
+) -> None:
+    text = "import os, sys\nfrom pathlib import Path\n"
+    text += "Path(sys.argv[1], 'seen').write_text(os.environ['MLFLOW_DISABLE_TELEMETRY'])\n"
+    launch(plan, run, program(text), lambda text: None)
+    assert (run / "seen").read_text() == "true"
+
+
 def test_a_process_that_dies_without_a_word_is_said_so(
     program: Callable[[str], dict[str, str]], plan: Plan, run: Path
 ) -> None:

@@ -53,18 +53,11 @@ def test_a_run_that_goes_on_is_the_same_run_in_mlflow(
     found = mlflow.MlflowClient().get_metric_history(run, "loss")
     assert [metric.step for metric in found] == [1, 2, 3, 4]
     assert mlflow.MlflowClient().get_run(run).data.params["optimiser.kind"] == "adamw"
-    assert mlflow.environment_variables.MLFLOW_DISABLE_TELEMETRY.get() is True
 
 
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """MLflow as it is for somebody who has set nothing."""
-
-    def unset() -> None:
-        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
-
-    return unset
+    return lambda: monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def test_an_unknown_tracker_is_an_error(tmp_path: Path, plan: Plan) -> None:

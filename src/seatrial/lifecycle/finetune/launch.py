@@ -105,6 +105,7 @@ def _environment(plan: Plan, given: Mapping[str, str]) -> dict[str, str]:
     threads = compute.threads or max(1, usable_cores() // compute.processes)
     # Of several processes, PyTorch's C++ part tells each what it might do faster.
     own = {"OMP_NUM_THREADS": str(threads), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    own["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it reports its use to its makers
     if compute.processes > 1 and compute.device == "cpu":
         own["GLOO_SOCKET_IFNAME"] = "lo"
     if plan.trainer == "ultralytics":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,12 +64,10 @@ class TensorBoard:
 class MLflow:
     """A run of MLflow: where MLFLOW_TRACKING_URI says, else in ``RUN/mlflow.db``.
 
-    A run that goes on after a kill is the same run there. MLflow reports its use to its makers
-    unless it is told not to, which is done here.
+    A run that goes on after a kill is the same run there.
     """
 
     def __init__(self, run: Path, plan: Plan) -> None:
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         self._mlflow: Any = require("mlflow", extra="track", purpose="--track mlflow")
         if not self._mlflow.environment_variables.MLFLOW_TRACKING_URI.get():
             # What MLflow would put into plain files otherwise it refuses to, since version 3.
