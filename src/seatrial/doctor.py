@@ -61,7 +61,7 @@ LOOKED_UP = {
     "YOLO checkpoints": ("yolo", ("ultralytics",)),
     "hub pickles": ("hub", ("safetensors", "torch")),
     "training": ("train", ("lightning", "accelerate", "transformers", "torch", "timm", "onnx")),
-    "curves elsewhere": ("track", ("tensorboard", "mlflow")),
+    "curves elsewhere": ("track", ("tensorboard", "mlflow", "sqlalchemy", "alembic")),
     "compress": ("compress", ("nncf", "onnx", "onnxruntime", "openvino")),
     "sample digits": ("data", ("sklearn", "yaml")),
     "video": ("video", ("av", "scipy")),
