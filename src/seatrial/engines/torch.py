@@ -183,7 +183,9 @@ def save(
     examples = tuple(torch.from_numpy(_writable(array)) for array in arrays)
     sizes = tuple({0: torch.export.Dim.DYNAMIC} for _ in examples) if dynamic_batch else None
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # Of anchors that YOLO's head keeps for the canvas that it saw: here there is one.
+            warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
             program = torch.export.export(module, examples, dynamic_shapes=sizes)
     except Exception as error:  # tracing runs the module's own code
         raise InvalidArtifact(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from seatrial.artifact import Artifact, Store
@@ -13,6 +14,7 @@ from seatrial.errors import InvalidArtifact
 from seatrial.lifecycle.acquire import import_onnx
 from seatrial.lifecycle.checkpoints import import_ultralytics
 from seatrial.lifecycle.export.options import Options
+from seatrial.lifecycle.export.report import Report
 from seatrial.lifecycle.export.run import export
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -47,6 +49,19 @@ def test_its_export_agrees_and_can_be_imported_by_itself(
     again = import_onnx(store, made.file("onnx"), name="again").manifest
     assert again.labels == made.manifest.labels
     assert again.preprocessing == made.manifest.preprocessing
+
+
+@pytest.mark.filterwarnings("error:The tensor attribute")
+def test_its_torch_graph_takes_several_pictures(
+    store: Store, checkpoint: Artifact, shared_photos: list[Path], tmp_path: Path
+) -> None:
+    for photo in shared_photos[:4]:
+        (tmp_path / photo.name).symlink_to(photo)
+    asked = Options("torch", dynamic_batch=True, imgsz=(320, 320))
+    made = export(store, checkpoint, asked, images=tmp_path)
+    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=Report)
+    assert [(one.name, one.within) for one in report.batch] == [("output0", 1.0)]
+    assert report.boxes.matched == report.boxes.parent > 3
 
 
 @pytest.mark.parametrize("keep", [0, 0.5, 0.99])
