@@ -29,6 +29,12 @@ def test_all_files_are_there_and_filled_in(project: Path):
         assert not re.search(r"\{\{\w", (project / name).read_text()), name
 
 
+def test_the_readme_says_where_a_base_is_fetched_that_no_hub_has(project: Path):
+    readme, makefile = (project / "README.md").read_text(), (project / "Makefile").read_text()
+    assert ("beside the Makefile" in readme) == ("yolo11n.pt" in makefile)
+    assert "\n\n\n" not in readme
+
+
 def test_contract_and_deployment_are_valid_and_go_together(project: Path):
     assert Contract.read(project / "contract.toml").name == "my-app"
     assert Deployment.read(project / "deployment.toml").model == "my-app-served"

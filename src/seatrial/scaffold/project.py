@@ -29,6 +29,13 @@ BASES = {
     "lightning": ("huggingface:ustc-community/dfine-nano-coco", "train"),
     "ultralytics": ("yolo11n.pt", "train,yolo"),
 }
+# Base that no hub of ours has -> how to come by it.
+TO_FETCH = {
+    "yolo11n.pt": (
+        "`yolo11n.pt` is a checkpoint of Ultralytics: download it from the assets of their releases"
+        "\nand put it beside the Makefile. Commit it (5 MB), or CI has none to begin with.\n"
+    )
+}
 
 Trainer = Literal["transformers", "lightning", "ultralytics"]
 
@@ -80,11 +87,13 @@ def create(folder: Path, choices: Choices) -> list[Path]:
 
 def render(choices: Choices) -> dict[str, str]:
     """Name of each file -> its text."""
-    base, extras = BASES[choices.trainer]
+    usual, extras = BASES[choices.trainer]
+    base = choices.base or usual
     values = {
         "name": check_name(choices.name),
         "trainer": choices.trainer,
-        "base": choices.base or base,
+        "base": base,
+        "fetch": f"\n{TO_FETCH[base]}" if base in TO_FETCH else "",
         "extras": extras,
         # Ultralytics' checkpoints are pickles.
         "flags": "--allow-pickle " if choices.trainer == "ultralytics" else "",
