@@ -40,6 +40,7 @@ SENSITIVE = (
     "Div",
     "Clip",
 )
+FLOAT, FLOAT16 = 1, 10  # of onnx.TensorProto.DataType
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # YOLO's distribution over 16 distances is summed by a convolution: no layer that was learned.
 FEWEST_WEIGHTS = 64
@@ -63,6 +64,7 @@ def to_float16(model: Any) -> Any:
     result = type(model)()
     result.CopyFrom(model)
     _name_nodes(result)
+    names = [node.name for node in result.graph.node]
     try:
         converted = float16.convert_float_to_float16(
             result,
@@ -71,6 +73,7 @@ def to_float16(model: Any) -> Any:
             node_block_list=tail(result),
         )
         _drop_repeats(converted)
+        _drop_round_trips(converted, set(names))
         # Its casts are appended at the end, wherever their values are needed.
         order = require(
             "onnxruntime.transformers.onnx_model", extra="onnxruntime", purpose="sorting graphs"
@@ -107,6 +110,33 @@ def _drop_repeats(model: Any) -> None:
         seen.update(node.output)
     del model.graph.node[:]
     model.graph.node.extend(kept)
+
+
+def _drop_round_trips(model: Any, own: set[str]) -> None:
+    """Join nodes that stay float32: the converter casts to half precision and back between them.
+
+    Args:
+        model: Converted.
+        own: Names of the nodes that it had before; the graph's own casts stay as they are.
+    """
+    casts = {
+        node.output[0]: (node.input[0], node.attribute[0].i)
+        for node in model.graph.node
+        if node.op_type == "Cast" and node.name not in own
+    }
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            before, to = casts.get(name, ("", 0))
+            if to == FLOAT and casts.get(before, ("", 0))[1] == FLOAT16:
+                node.input[place] = casts[before][0]
+    count = -1
+    while count != len(model.graph.node):  # a cast that nobody reads may have been read by another
+        count = len(model.graph.node)
+        used = {name for node in model.graph.node for name in node.input}
+        used |= {output.name for output in model.graph.output}
+        kept = [n for n in model.graph.node if n.op_type != "Cast" or n.output[0] in used]
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
 
 
 def _name_nodes(model: Any) -> None:
