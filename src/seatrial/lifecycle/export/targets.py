@@ -20,7 +20,7 @@ from seatrial.extras import require
 from seatrial.lifecycle.export import modules
 from seatrial.lifecycle.export.options import Options
 from seatrial.lifecycle.export.origin import Origin
-from seatrial.lifecycle.export.precision import to_float16
+from seatrial.lifecycle.export.precision import narrow_weights, to_float16
 from seatrial.lifecycle.export.probes import OnnxProbe, OpenVinoProbe, Probe, ProgramProbe
 from seatrial.lifecycle.export.report import TensorRtTrial
 from seatrial.lifecycle.tensorrt_build import ENGINE_FILE, PURPOSE, build_engine
@@ -141,10 +141,12 @@ def _openvino(
 ) -> Written:
     ov = require("openvino", extra="openvino", purpose="writing OpenVINO graphs")
     file = folder / OPENVINO_FILE
+    if options.precision == "f16":
+        graph = narrow_weights(graph)
     try:
         # Read from memory: a file beside the export would become a part of the artifact.
         model = ov.Core().read_model(graph.SerializeToString())
-        ov.save_model(model, file, compress_to_fp16=options.precision == "f16")
+        ov.save_model(model, file, compress_to_fp16=False)
     except RuntimeError as error:
         _raise_if_full(folder, graph.ByteSize())
         raise InvalidArtifact(f"OpenVINO does not take the graph: {_last_line(error)}") from error
