@@ -33,7 +33,8 @@ def doctor(*, json: bool = False) -> None:
     facts.add_row("memory", f"{report.memory_total_gib:.1f} GiB")
     facts.add_row("NVIDIA GPU", report.gpu)
     facts.add_row("python", report.python)
-    facts.add_row("store", f"{report.store} ({report.artifacts} artifacts)")
+    held = "1 artifact" if report.artifacts == 1 else f"{report.artifacts} artifacts"
+    facts.add_row("store", f"{report.store} ({held})")
     out.print(facts)
     table = Table(
         "part", "state", "version", "what it is here", box=box.SIMPLE_HEAD, pad_edge=False
