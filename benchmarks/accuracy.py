@@ -11,10 +11,10 @@ import contextlib
 import measure
 import msgspec
 
+from seatrial.accuracy.evaluate import evaluate
+from seatrial.accuracy.service import Service
 from seatrial.contract import Deployment
-from seatrial.lifecycle.data.labelled import read_labelled
-from seatrial.lifecycle.evaluate import evaluate
-from seatrial.lifecycle.evaluation.service import Service
+from seatrial.datasets.labels import read_labelled
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ import measure
 from playwright.sync_api import sync_playwright
 
 from seatrial.contract import Deployment
-from seatrial.lifecycle.acquire import versions
+from seatrial.models.acquire import versions
 
 FRONT_ENDS = ("gradio", "streamlit")
 SIZE_HW = (480, 640)

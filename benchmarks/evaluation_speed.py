@@ -23,13 +23,13 @@ from typing import Any
 import measure
 import numpy as np
 
+from seatrial.accuracy.evaluate import coco_results, evaluate, score
+from seatrial.accuracy.matching import Predictions
+from seatrial.accuracy.predict import InProcess
 from seatrial.contract import Deployment
-from seatrial.lifecycle.data.coco import encode
-from seatrial.lifecycle.data.labelled import LabelledImage, LabelledSet, Truth, read_labelled
-from seatrial.lifecycle.evaluate import coco_results, evaluate, score
-from seatrial.lifecycle.evaluation.matching import Predictions
-from seatrial.lifecycle.evaluation.predict import InProcess
-from seatrial.serve.runtime import open_detector
+from seatrial.datasets.coco import encode
+from seatrial.datasets.labels import LabelledImage, LabelledSet, Truth, read_labelled
+from seatrial.serve.startup import open_detector
 
 IMAGES = 5000
 PEERS = {"faster_coco_eval": "COCOeval_faster", "pycocotools": "COCOeval"}

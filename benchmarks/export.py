@@ -18,11 +18,11 @@ import msgspec
 
 from seatrial.artifact import Artifact, Store
 from seatrial.errors import DeviceUnavailable, Diverged, MissingExtra, SourceUnavailable
-from seatrial.lifecycle import acquire, checkpoints
-from seatrial.lifecycle.export.options import Options
-from seatrial.lifecycle.export.report import REPORT_FILE, Report
-from seatrial.lifecycle.export.run import default_name, export
-from seatrial.lifecycle.export.verify import Answers
+from seatrial.export.options import Options
+from seatrial.export.report import REPORT_FILE, Report
+from seatrial.export.run import default_name, export
+from seatrial.export.verify import Answers
+from seatrial.models import acquire, import_checkpoint
 
 STORE = Store(measure.ROOT / "run" / "benchmarks" / "artifacts")
 LABELS = measure.SHARED / "data" / "coco-val" / "instances.json"
@@ -73,7 +73,9 @@ def parent_of(model: str) -> Artifact:
     """The artifact that is exported."""
     if model == "ssd-mobilenet-v2":
         return acquire.pull(STORE, model, on_progress=tell)
-    return checkpoints.resolve(STORE, str(measure.SHARED / "models" / model), allow_pickle=True)
+    return import_checkpoint.resolve(
+        STORE, str(measure.SHARED / "models" / model), allow_pickle=True
+    )
 
 
 def report_of(parent: Artifact, options: Options, answers: Answers) -> Report:

@@ -26,7 +26,7 @@ from typing import Any
 
 import measure
 
-from seatrial.lifecycle.finetune.journal import read_epochs
+from seatrial.train.journal import read_epochs
 
 sys.path.append(str(measure.ROOT / "tests" / "support"))
 import torchvision_operators

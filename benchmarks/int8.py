@@ -22,15 +22,15 @@ import measure
 import msgspec
 
 from seatrial.artifact import Artifact, Store
+from seatrial.datasets.labels import read_labelled
 from seatrial.engines.base import Engine, EngineConfig, Lane
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable, Diverged, SourceUnavailable
-from seatrial.hardware import usable_cores
-from seatrial.lifecycle import acquire
-from seatrial.lifecycle.compress.job import Options
-from seatrial.lifecycle.compress.report import Report
-from seatrial.lifecycle.compress.run import compress_int8
-from seatrial.lifecycle.data.labelled import read_labelled
+from seatrial.models import acquire
+from seatrial.quantise.job import Options
+from seatrial.quantise.report import Report
+from seatrial.quantise.run import compress_int8
+from seatrial.system.hardware import usable_cores
 
 STORE = Store(measure.ROOT / "run" / "benchmarks" / "artifacts")
 CALIBRATION = measure.SHARED / "data" / "coco-train" / "images"

@@ -26,17 +26,17 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
-from seatrial import hardware
 from seatrial.artifact import Artifact, Store
-from seatrial.bench.images import load_images
-from seatrial.bench.load import Load, Recording, run_load
-from seatrial.bench.target import Body, Target, bodies, endpoint
 from seatrial.contract import Deployment, Detection, Server
-from seatrial.families.registry import family_of
-from seatrial.lifecycle.acquire import resolve, versions
-from seatrial.request.decode import decode
-from seatrial.request.preprocess import fit
-from seatrial.serve.launch import ServiceProcess, environment, free_port, write_service
+from seatrial.detect.decode import decode
+from seatrial.detect.families.registry import family_of
+from seatrial.detect.preprocess import fit
+from seatrial.load.images import load_images
+from seatrial.load.run import Load, Recording, run_load
+from seatrial.load.target import Body, Target, bodies, endpoint
+from seatrial.models.acquire import resolve, versions
+from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
+from seatrial.system import hardware
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -20,13 +20,13 @@ import statistics
 import measure
 import psutil
 
-from seatrial import hardware
 from seatrial.artifact import Artifact
 from seatrial.contract import Deployment, Precision
+from seatrial.detect.decode import decode
+from seatrial.detect.preprocess import fit
 from seatrial.engines.base import Arrays, EngineConfig
 from seatrial.engines.registry import open_engine
-from seatrial.request.decode import decode
-from seatrial.request.preprocess import fit
+from seatrial.system import hardware
 
 
 def main() -> None:

@@ -23,14 +23,14 @@ import measure
 import numpy as np
 import torch
 
+from seatrial.accuracy.evaluate import Matches, coco_results, evaluate, score
+from seatrial.accuracy.matching import IGNORED, TRUE_POSITIVE, Predictions
+from seatrial.accuracy.predict import InProcess
 from seatrial.contract import Deployment
-from seatrial.lifecycle.data.coco import encode
-from seatrial.lifecycle.data.labelled import LabelledSet, match_labels, read_labelled
-from seatrial.lifecycle.evaluate import Matches, coco_results, evaluate, score
-from seatrial.lifecycle.evaluation.matching import IGNORED, TRUE_POSITIVE, Predictions
-from seatrial.lifecycle.evaluation.predict import InProcess
-from seatrial.lifecycle.ultralytics_package import import_ultralytics_package
-from seatrial.serve.runtime import open_detector
+from seatrial.datasets.coco import encode
+from seatrial.datasets.labels import LabelledSet, match_labels, read_labelled
+from seatrial.models.sources.ultralytics_package import import_ultralytics_package
+from seatrial.serve.startup import open_detector
 
 sys.path.append(str(measure.ROOT / "tests" / "support"))
 import torchvision_operators

@@ -27,7 +27,7 @@ from seatrial.contract import Deployment
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable
-from seatrial.serve.launch import environment, free_port
+from seatrial.serve.process import environment, free_port
 
 
 def main() -> None:

@@ -28,10 +28,18 @@ import torchvision_operators
 from seatrial.artifact import Artifact, Store
 from seatrial.contract import Deployment, Layout, Limits, Server
 from seatrial.errors import MissingExtra
-from seatrial.lifecycle.acquire import import_onnx
-from seatrial.lifecycle.ultralytics_package import import_ultralytics_package
-from seatrial.serve.launch import ServiceProcess, environment, free_port, write_service
+from seatrial.models.acquire import import_onnx
+from seatrial.models.sources.ultralytics_package import import_ultralytics_package
+from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
 
+# Fixtures that several packages use.
+pytest_plugins = (
+    "bench_fixtures",
+    "checkpoints",
+    "sample_detector",
+    "small_detector",
+    "training_sets",
+)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CELL_PX = 8
 BOX_PX = 16

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seatrial.config import decode_toml
 from seatrial.contract import Deployment, Detection, Layout, Limits, Server
 from seatrial.errors import InvalidConfig
-from seatrial.structs import decode_toml
 
 positive = st.integers(1, 10**9)
 few = st.none() | st.integers(1, 1024)

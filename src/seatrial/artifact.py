@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from seatrial.config import decode_json
 from seatrial.errors import InvalidArtifact, InvalidInput, NotWritable
-from seatrial.structs import decode_json
 
 MANIFEST = "manifest.json"
 SCHEMA: Literal[1] = 1

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from seatrial.structs import encode_toml, read_toml
+from seatrial.config import encode_toml, read_toml
 
 Precision = Literal["f32", "bf16", "f16"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]

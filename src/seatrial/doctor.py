@@ -16,12 +16,12 @@ from typing import Literal
 
 import msgspec
 
-from seatrial import hardware
 from seatrial.artifact import Store
 from seatrial.engines.tensorrt import open_gpu
 from seatrial.errors import BrokenExtra, DeviceUnavailable, MissingExtra
-from seatrial.extras import require
-from seatrial.lifecycle.acquire import versions
+from seatrial.models.acquire import versions
+from seatrial.system import hardware
+from seatrial.system.extras import require
 
 
 class Part(msgspec.Struct, frozen=True):

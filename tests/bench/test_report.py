@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from seatrial.bench.images import SkippedFile, load_images
 from seatrial.bench.report import read_report, to_html, to_json, write_report
 from seatrial.errors import InvalidConfig
+from seatrial.load.images import SkippedFile, load_images
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 STAGES = {"decode": 1.5, "queue": 0.2, "infer": 35.0}

@@ -10,8 +10,8 @@ import pytest
 
 from seatrial.bench.report import read_report, to_html, write_report
 from seatrial.bench.run import run_benchmark
-from seatrial.bench.target import Target
 from seatrial.errors import InvalidConfig, InvalidDataset, ServiceFailed
+from seatrial.load.target import Target
 
 
 def test_a_whole_benchmark_of_a_real_service(
@@ -137,9 +137,7 @@ def test_import_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"jinja2", "PIL", "numpy", "uvloop", "openvino", "onnxruntime", "bentoml"}
-    assert not {
-        name for name in loaded if name.startswith(("seatrial.engines", "seatrial.request"))
-    }
+    assert not {name for name in loaded if name.startswith(("seatrial.engines", "seatrial.detect"))}
 
 
 def test_report_is_plain_data(full_report):

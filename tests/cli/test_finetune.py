@@ -13,10 +13,10 @@ import pytest
 
 from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidInput, TrainingFailed
-from seatrial.lifecycle.finetune.report import REPORT_FILE, REPORT_PAGE, Report
-from seatrial.lifecycle.finetune.run import TRAINED
+from seatrial.train.report import REPORT_FILE, REPORT_PAGE, Report
+from seatrial.train.run import TRAINED
 
-HELPERS = Path(__file__).parents[1] / "lifecycle" / "finetune" / "conftest.py"
+HELPERS = Path(__file__).parents[1] / "support" / "training_sets.py"
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 RECIPE = """
@@ -32,7 +32,7 @@ action = "warn"
 
 
 def helpers() -> Any:
-    """Builders of small sets and networks: see tests/lifecycle/finetune."""
+    """Builders of small sets and networks: see tests/support/training_sets.py."""
     spec = importlib.util.spec_from_file_location("finetune_builders", HELPERS)
     assert spec is not None
     assert spec.loader is not None
@@ -165,8 +165,8 @@ def test_the_whole_recipe_is_shown_with_its_sources(
     made: tuple[Store, Path], place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from seatrial.cli.finetune import finetune
-    from seatrial.lifecycle.finetune.recipe import Recipe
-    from seatrial.structs import decode_toml
+    from seatrial.config import decode_toml
+    from seatrial.train.recipe import Recipe
 
     finetune(
         trainer="lightning",

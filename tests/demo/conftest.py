@@ -24,7 +24,7 @@ from seatrial.artifact import Artifact, Store
 from seatrial.contract import Deployment, Layout
 from seatrial.demo.models import Model, Models, open_artifact
 from seatrial.demo.workbench import Workbench
-from seatrial.lifecycle.acquire import import_onnx
+from seatrial.models.acquire import import_onnx
 
 PALE = {(2, 2): ("red", 1.0), (2, 3): ("red", 0.6), (5, 5): ("blue", 0.4)}
 

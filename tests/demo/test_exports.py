@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from seatrial.datasets import coco, yolo
 from seatrial.demo.exports import EXPORTS, as_coco, as_json, as_yolo
 from seatrial.demo.media import open_media
 from seatrial.demo.render import annotated, annotated_name
 from seatrial.demo.workbench import Choice, View, Workbench
-from seatrial.lifecycle.data import coco, yolo
 
 CONFIDENCE = 0.5  # of three boxes, the two red ones
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from seatrial.accuracy.predict import Seen
 from seatrial.contract import Detection
 from seatrial.demo.media import Media, open_media
 from seatrial.demo.models import Model, Models
 from seatrial.demo.workbench import FLOOR, KEPT, Choice, View, Workbench
+from seatrial.detect.detector import STAGES
 from seatrial.errors import InvalidInput
-from seatrial.lifecycle.evaluation.predict import Seen
-from seatrial.request.detector import STAGES
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from seatrial.engines.onnxruntime import (
 from seatrial.engines.onnxruntime_placement import check_placement, placement
 from seatrial.engines.registry import open_engine, resolve_layout
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
-from seatrial.lifecycle.acquire import import_onnx
+from seatrial.models.acquire import import_onnx
 
 BATCH = np.random.default_rng(2).integers(0, 256, (1, 64, 64, 3), np.uint8)
 PROVIDERS = ort.get_available_providers()

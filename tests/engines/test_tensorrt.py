@@ -25,7 +25,7 @@ from seatrial.engines.tensorrt import (
     record_path,
 )
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, MissingExtra
-from seatrial.lifecycle.tensorrt_build import build_engine
+from seatrial.export.tensorrt_build import build_engine
 
 
 def installed(module: str) -> bool:

@@ -15,11 +15,11 @@ import pytest
 
 from seatrial.artifact import Artifact, Store
 from seatrial.contract import Detection
+from seatrial.detect.detector import Detector
 from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, InvalidInput, MissingExtra
-from seatrial.extras import require
-from seatrial.request.detector import Detector
+from seatrial.system.extras import require
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 

@@ -19,10 +19,10 @@ from starlette.applications import Starlette
 
 from seatrial.artifact import Artifact
 from seatrial.contract import Deployment, Layout, Limits
-from seatrial.request.detector import Detector
+from seatrial.detect.detector import Detector
 from seatrial.serve.app import Service, create_app
-from seatrial.serve.launch import free_port
-from seatrial.serve.runtime import open_service
+from seatrial.serve.process import free_port
+from seatrial.serve.startup import open_service
 
 PATIENCE_S = 60.0
 

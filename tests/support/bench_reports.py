@@ -8,16 +8,16 @@ import msgspec
 
 from seatrial.bench.analysis import analyse
 from seatrial.bench.environment import Environment
-from seatrial.bench.exchange import Sample
-from seatrial.bench.images import ImagesSummary
-from seatrial.bench.interpret import interpret
-from seatrial.bench.load import Recording
-from seatrial.bench.points import Point, summarise
-from seatrial.bench.results import SCHEMA, Report, Run
+from seatrial.bench.findings import interpret
+from seatrial.bench.measurement import Point, summarise
+from seatrial.bench.report_data import SCHEMA, Report, Run
 from seatrial.bench.scenarios import BenchOptions
-from seatrial.bench.target import Target
-from seatrial.bench.usage import ClientUsage, MachineUsage, ServerUsage, Usage
-from seatrial.hardware import Cpu
+from seatrial.load.http_client import Sample
+from seatrial.load.images import ImagesSummary
+from seatrial.load.run import Recording
+from seatrial.load.target import Target
+from seatrial.load.usage import ClientUsage, MachineUsage, ServerUsage, Usage
+from seatrial.system.hardware import Cpu
 
 STAGES = {"receive": 0.1, "decode": 1.5, "preprocess": 0.2, "queue": 0.2, "infer": 35.0}
 

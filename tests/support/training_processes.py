@@ -20,13 +20,13 @@ from typing import Any
 
 import torchvision_operators
 
-HEAVY = ("with_transformers", "with_lightning")
+HEAVY = ("transformers_trainer", "lightning_trainer")
 
 if importlib.util.find_spec("transformers") is not None:  # in the server, when it is preloaded
     torchvision_operators.provide()
     for _name in HEAVY:
         if importlib.util.find_spec("lightning") is not None:
-            importlib.import_module(f"seatrial.lifecycle.finetune.{_name}")
+            importlib.import_module(f"seatrial.train.{_name}")
 
 
 gc.freeze()  # what was imported is not looked through by every process again
@@ -89,8 +89,8 @@ def _train(run: Path, options: dict[str, Any]) -> None:
     os.environ.update(options.get("environment", {}))
     if "environment" in options:  # of Ultralytics, which the server has not imported
         torchvision_operators.provide()
-    from seatrial.lifecycle.finetune import worker
-    from seatrial.lifecycle.finetune.plan import read_plan
+    from seatrial.train import worker
+    from seatrial.train.plan import read_plan
 
     if "die" in options:
         point, alive = options["die"]
@@ -121,21 +121,21 @@ def _die_after(place: Any, name: str, alive: int) -> None:
 
 
 def _at_step(alive: int) -> None:
-    from seatrial.lifecycle.finetune.progress import Progress
+    from seatrial.train.after_step import Progress
 
     _die_after(Progress, "step", alive)
 
 
 def _while_saving(alive: int) -> None:
     """After the trainer has written most of a checkpoint, before it is whole."""
-    from seatrial.lifecycle.finetune.optimise import Average
+    from seatrial.train.optimise import Average
 
     _die_after(Average, "state", alive)
 
 
 def _while_keeping(alive: int) -> None:
     """After the best weights were written, before they are in their place."""
-    from seatrial.lifecycle.finetune import network
+    from seatrial.train import network
 
     _die_after(network, "preprocessor", alive)
 

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from bench_reports import build_point, build_report
-from seatrial.bench.images import ImagesSummary
+from seatrial.accuracy.evaluate import Figures
 from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause
 from seatrial.errors import InvalidConfig
-from seatrial.lifecycle.evaluate import Figures
+from seatrial.load.images import ImagesSummary
 from seatrial.trial.verdict import judge_accuracy, judge_service
 
 PICTURES = ImagesSummary(

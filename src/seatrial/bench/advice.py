@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from seatrial.bench.facts import Facts
-from seatrial.bench.formats import cores, kibibytes, megapixels, percent, sessions, times
-from seatrial.bench.results import Finding
+from seatrial.bench.quotes import Facts
+from seatrial.bench.report_data import Finding
+from seatrial.report.numbers import cores, kibibytes, megapixels, percent, sessions, times
 
 BF16_FEATURES = ("avx512_bf16", "amx_bf16")
 # From this size on a picture has more pixels than a detector's usual 640 x 640 canvas.

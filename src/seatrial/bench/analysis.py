@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from seatrial.bench.points import Point, Stages
+from seatrial.bench.measurement import Point, Stages
 
 # Names that services give to the same stage.
 INFER = ("infer", "inference", "model")

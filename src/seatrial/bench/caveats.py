@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from seatrial.bench.facts import Facts
-from seatrial.bench.formats import files, per_second, percent, sessions
-from seatrial.bench.results import Finding
+from seatrial.bench.quotes import Facts
+from seatrial.bench.report_data import Finding
+from seatrial.report.numbers import files, per_second, percent, sessions
 
 # Under as many pictures a service that keeps answers would be flattered.
 FEW_IMAGES = 16

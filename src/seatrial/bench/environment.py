@@ -9,8 +9,8 @@ from importlib import metadata
 import msgspec
 import psutil
 
-from seatrial import hardware
-from seatrial.bench.processes import ServiceProcesses
+from seatrial.system import hardware
+from seatrial.system.processes import ServiceProcesses
 
 CLIENT_PACKAGES = ("seatrial", "aiohttp", "uvloop", "msgspec", "pillow", "psutil")
 

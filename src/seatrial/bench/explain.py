@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from seatrial.bench.facts import Facts
-from seatrial.bench.formats import (
+from seatrial.bench.quotes import Facts
+from seatrial.bench.report_data import Evidence, Finding
+from seatrial.report.numbers import (
     core_milliseconds,
     cores,
     milliseconds,
@@ -14,7 +15,6 @@ from seatrial.bench.formats import (
     sessions,
     times,
 )
-from seatrial.bench.results import Evidence, Finding
 
 
 def knee(facts: Facts) -> Finding | None:

@@ -11,9 +11,16 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from seatrial.bench.exchange import CONNECT, DISCONNECT, Sample, exchange, http_session, read_error
-from seatrial.bench.target import Body, Target, base_url, endpoint
 from seatrial.errors import ServiceFailed
+from seatrial.load.http_client import (
+    CONNECT,
+    DISCONNECT,
+    Sample,
+    exchange,
+    http_session,
+    read_error,
+)
+from seatrial.load.target import Body, Target, base_url, endpoint
 
 # One picture may be at fault; if the service refuses as many, the request is.
 TRIES = 3

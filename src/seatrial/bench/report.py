@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from seatrial.bench import charts, formats
-from seatrial.bench.results import Report
+from seatrial.bench import report_charts
+from seatrial.bench.report_data import Report
 from seatrial.errors import InvalidConfig
-from seatrial.page.style import css
+from seatrial.report import numbers
+from seatrial.report.style import css
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -69,21 +70,21 @@ def to_html(report: Report) -> str:
     found = report.analysis.knee if report.analysis.curve_told else None
     knee = found.index if found else None
     labelled = [
-        (f"{run.scenario}, {formats.sessions(point.sessions)}", point.stages)
+        (f"{run.scenario}, {numbers.sessions(point.sessions)}", point.stages)
         for run, point in points
         if point.stages is not None
     ]
-    bars = charts.stage_bars(labelled)
+    bars = report_charts.stage_bars(labelled)
     return _template().render(
         report=report,
         alone=alone,
         points=points,
         scaling=scaling,
-        throughput=charts.throughput(scaling, knee),
-        latency=charts.latency(scaling, knee),
-        latency_names=charts.latency_names(scaling),
-        distribution=charts.distribution(alone) if alone else None,
-        stages=charts.stages(bars),
+        throughput=report_charts.throughput(scaling, knee),
+        latency=report_charts.latency(scaling, knee),
+        latency_names=report_charts.latency_names(scaling),
+        distribution=report_charts.distribution(alone) if alone else None,
+        stages=report_charts.stages(bars),
         legend=_legend(bars),
         model=_model_rows(report.model),
         css=css(),
@@ -97,7 +98,7 @@ def _at(report: Report, path: str | None) -> Any:
     return report.runs[int(run)].points[int(point)]
 
 
-def _legend(bars: list[charts.StageBar]) -> dict[str, str]:
+def _legend(bars: list[report_charts.StageBar]) -> dict[str, str]:
     return {segment.name: segment.colour for bar in bars for segment in bar.segments}
 
 
@@ -129,15 +130,15 @@ def _template() -> Template:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     filters: dict[str, Callable[..., str]] = {
-        "ms": formats.milliseconds,
-        "sig": formats.significant,
-        "rate": formats.per_second,
-        "percent": formats.percent,
-        "cores": formats.cores,
-        "mib": formats.mebibytes,
-        "kib": formats.kibibytes,
-        "seconds": formats.seconds,
-        "sessions": formats.sessions,
+        "ms": numbers.milliseconds,
+        "sig": numbers.significant,
+        "rate": numbers.per_second,
+        "percent": numbers.percent,
+        "cores": numbers.cores,
+        "mib": numbers.mebibytes,
+        "kib": numbers.kibibytes,
+        "seconds": numbers.seconds,
+        "sessions": numbers.sessions,
         "short": _short,
     }
     environment.filters.update(filters)

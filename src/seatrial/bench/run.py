@@ -13,20 +13,20 @@ from time import perf_counter
 import msgspec
 from yarl import URL
 
-from seatrial import hardware
 from seatrial.bench.analysis import analyse
 from seatrial.bench.environment import describe_environment
-from seatrial.bench.images import ImageSet, load_images
-from seatrial.bench.interpret import interpret
-from seatrial.bench.load import Load, Window, run_load
-from seatrial.bench.points import Point, summarise
+from seatrial.bench.findings import interpret
+from seatrial.bench.measurement import Point, summarise
 from seatrial.bench.preflight import look
-from seatrial.bench.processes import ServiceProcesses, find_service
-from seatrial.bench.results import SCHEMA, Report, Run
+from seatrial.bench.report_data import SCHEMA, Report, Run
 from seatrial.bench.scenarios import BenchOptions, Scenario, longest_s, plan
-from seatrial.bench.target import Body, Target, base_url, bodies, endpoint, is_local
-from seatrial.bench.usage import UsageMeter
 from seatrial.errors import ServiceFailed
+from seatrial.load.images import ImageSet, load_images
+from seatrial.load.run import Load, Window, run_load
+from seatrial.load.target import Body, Target, base_url, bodies, endpoint, is_local
+from seatrial.load.usage import UsageMeter
+from seatrial.system import hardware
+from seatrial.system.processes import ServiceProcesses, find_service
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from seatrial.bench.load import Load
-from seatrial.bench.stats import PERCENTILES, samples_needed
 from seatrial.errors import InvalidConfig
+from seatrial.load.run import Load
+from seatrial.load.statistics import PERCENTILES, samples_needed
 
 # The smallest sample that every percentile of the report can be printed for: 662.
 ENOUGH_REQUESTS = max(samples_needed(fraction) for fraction in PERCENTILES.values())

@@ -10,10 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from seatrial.bench.formats import MISSING, cores, mebibytes, optional, seconds, significant
-from seatrial.bench.points import Point
-from seatrial.bench.results import Finding, Report
-from seatrial.bench.stats import PERCENTILES
+from seatrial.bench.measurement import Point
+from seatrial.bench.report_data import Finding, Report
+from seatrial.load.statistics import PERCENTILES
+from seatrial.report.numbers import MISSING, cores, mebibytes, optional, seconds, significant
 
 COLOURS = {"good": "green", "info": "cyan", "warn": "yellow", "bad": "red"}
 

@@ -71,16 +71,16 @@ def bench(
             hold; 9: it cannot be decided.
         json: Print the report as JSON too.
     """
-    from seatrial.extras import require
+    from seatrial.system.extras import require
 
     for module in ("aiohttp", "jinja2", "psutil", "uvloop"):
         require(module, extra="bench", purpose="measuring a service")
-    from seatrial.bench.images import load_images
     from seatrial.bench.report import write_report
     from seatrial.bench.run import run_benchmark
     from seatrial.bench.scenarios import BenchOptions, plan
-    from seatrial.bench.target import Target
     from seatrial.bench.terminal import render_terminal
+    from seatrial.load.images import load_images
+    from seatrial.load.target import Target
     from seatrial.trial.verdict import judge_service
 
     wanted = None if contract is None else Contract.read(contract)
@@ -135,15 +135,15 @@ def _service(url: str | None, options: DeploymentOptions) -> Iterator[str]:
     if url is not None:
         yield url
         return
-    from seatrial.extras import require
-    from seatrial.lifecycle import acquire
-    from seatrial.serve import launch
-    from seatrial.serve.runtime import check
+    from seatrial.models import acquire
+    from seatrial.serve import process
+    from seatrial.serve.startup import check
+    from seatrial.system.extras import require
 
     require("bentoml", extra="serve", purpose="serving")
     deployment = options.resolve()
     server = msgspec.structs.replace(
-        deployment.server, port=launch.free_port(deployment.server.host)
+        deployment.server, port=process.free_port(deployment.server.host)
     )
     deployment = msgspec.structs.replace(deployment, server=server)
     artifact = acquire.resolve(store(), deployment.model)
@@ -152,12 +152,12 @@ def _service(url: str | None, options: DeploymentOptions) -> Iterator[str]:
     _sweep(home() / "services")
     prefix = f"{SCRATCH}{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=home() / "services") as scratch:
-        folder = launch.write_service(Path(scratch) / "service", artifact, deployment)
+        folder = process.write_service(Path(scratch) / "service", artifact, deployment)
         progress(f"starting {artifact.manifest.name} on {engine}")
         log = Path(scratch) / "service.log"
-        environment = launch.environment(os.environ)
-        with launch.ServiceProcess(folder, deployment, environment, log) as process:
-            yield process.url
+        environment = process.environment(os.environ)
+        with process.ServiceProcess(folder, deployment, environment, log) as service:
+            yield service.url
             progress("stopping the service")
 
 

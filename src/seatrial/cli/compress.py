@@ -16,8 +16,8 @@ from seatrial.cli.verdict import UNDECIDED
 from seatrial.errors import Diverged, InvalidConfig
 
 if TYPE_CHECKING:
-    from seatrial.lifecycle.compress.gate import Finding
-    from seatrial.lifecycle.compress.report import Report, Speed
+    from seatrial.accuracy.gate import Finding
+    from seatrial.quantise.report import Report, Speed
 
 app = App(name="compress", help="Make a model faster, and prove that it stays right.")
 
@@ -70,11 +70,11 @@ def int8(
         report: Write the report as an HTML page too, whatever the verdict.
         json: Print the report as JSON.
     """
-    from seatrial.lifecycle.checkpoints import resolve
-    from seatrial.lifecycle.compress.gate import Gate
-    from seatrial.lifecycle.compress.job import Options
-    from seatrial.lifecycle.compress.run import compress_int8
-    from seatrial.lifecycle.data.labelled import read_labelled
+    from seatrial.accuracy.gate import Gate
+    from seatrial.datasets.labels import read_labelled
+    from seatrial.models.import_checkpoint import resolve
+    from seatrial.quantise.job import Options
+    from seatrial.quantise.run import compress_int8
 
     _check(gate, max_shift, pictures, most_restored)
     labelled = None
@@ -126,7 +126,7 @@ def _check(gate: float, max_shift: float, pictures: int, most_restored: int) -> 
 
 
 def _show(report: object, *, json: bool, page: Path | None) -> None:
-    from seatrial.lifecycle.compress.report import Report
+    from seatrial.quantise.report import Report
 
     if not isinstance(report, Report):
         return
@@ -147,10 +147,10 @@ def _show(report: object, *, json: bool, page: Path | None) -> None:
 
 
 def _write_page(report: Report, page: Path) -> None:
-    from seatrial.extras import require
+    from seatrial.system.extras import require
 
     require("markupsafe", extra="bench", purpose="the report as a page")
-    from seatrial.cli.int8_page import write_page
+    from seatrial.quantise.html_report import write_page
 
     write_page(report, page)
     err.print(f"wrote {page}", highlight=False, soft_wrap=True)

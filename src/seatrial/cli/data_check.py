@@ -14,7 +14,7 @@ from seatrial.cli.console import err, out, print_json, progress_bar
 from seatrial.cli.verdict import BROKEN
 
 if TYPE_CHECKING:
-    from seatrial.lifecycle.data.check import Checked
+    from seatrial.datasets.check import Checked
 
 FormatName = Literal["coco", "yolo", "voc"]
 
@@ -43,7 +43,7 @@ def check(
         strict: Exit with 8 for warnings too.
         json: Print all findings as JSON.
     """
-    from seatrial.lifecycle.data.check import check as check_dataset
+    from seatrial.datasets.check import check as check_dataset
 
     with progress_bar("looking at pictures") as on_progress:
         found = check_dataset(folder, format, annotations, on_progress)
@@ -57,7 +57,7 @@ def check(
 
 
 def _show(found: Checked, examples: int) -> None:
-    from seatrial.lifecycle.data.findings import KINDS
+    from seatrial.datasets.findings import KINDS
 
     table = Table("", "what is wrong", "number", "where")
     for name, kind in KINDS.items():

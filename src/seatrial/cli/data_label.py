@@ -48,9 +48,9 @@ def label(
         classes: Only these [default: all that are seen]; repeat the option.
         json: Print what was written as JSON.
     """
-    from seatrial.lifecycle import acquire
-    from seatrial.lifecycle.data.draft import Rules, Teacher, draft
-    from seatrial.serve.runtime import open_detector
+    from seatrial.datasets.prelabel import Rules, Teacher, draft
+    from seatrial.models import acquire
+    from seatrial.serve.startup import open_detector
 
     rules = Rules(
         confidence,

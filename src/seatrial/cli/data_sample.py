@@ -23,7 +23,7 @@ def photos(*, output: Folder, json: bool = False) -> None:
         output: Folder to make.
         json: Print the paths as JSON.
     """
-    from seatrial.lifecycle.data.samples import sample_photos
+    from seatrial.datasets.samples import sample_photos
 
     paths = sample_photos(output, on_progress=progress)
     if json:
@@ -63,13 +63,13 @@ def digits(
         format: Labels as COCO JSON, as a YOLO folder, or both side by side.
         json: Print the folder and the pictures of each split as JSON.
     """
-    from seatrial.lifecycle.data.digits import (
+    from seatrial.datasets.digits import (
         DigitsRecipe,
         bundled_backgrounds,
         folder_backgrounds,
     )
-    from seatrial.lifecycle.data.digits_folder import write_digits
-    from seatrial.lifecycle.data.samples import sample_photos
+    from seatrial.datasets.digits_folder import write_digits
+    from seatrial.datasets.samples import sample_photos
 
     recipe = DigitsRecipe(count, size, digits, seed, hold_out_backgrounds)
     if backgrounds == "bundled":

@@ -12,7 +12,7 @@ from seatrial.cli.console import err, out, print_json, progress_bar
 from seatrial.cli.data_check import FormatName
 
 if TYPE_CHECKING:
-    from seatrial.lifecycle.data.convert import Written
+    from seatrial.datasets.convert import Written
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 
@@ -44,7 +44,7 @@ def convert(
         link: Hard links to the pictures in place of copies.
         json: Print what was written as JSON.
     """
-    from seatrial.lifecycle.data.convert import convert as convert_dataset
+    from seatrial.datasets.convert import convert as convert_dataset
 
     with progress_bar("writing") as on_progress:
         written = convert_dataset(
@@ -92,8 +92,8 @@ def split(
         link: Hard links to the pictures in place of copies.
         json: Print what was written as JSON.
     """
-    from seatrial.lifecycle.data.convert import Plan
-    from seatrial.lifecycle.data.convert import split as split_dataset
+    from seatrial.datasets.convert import Plan
+    from seatrial.datasets.convert import split as split_dataset
 
     plan = Plan(fractions, group, block, alike, seed)
     with progress_bar("comparing and writing") as on_progress:
@@ -152,7 +152,7 @@ def preview(
         annotations: COCO's JSON file, another data.yaml, or VOC's list of classes.
         json: Print the file and the number of pictures as JSON.
     """
-    from seatrial.lifecycle.data.preview import preview as draw_sheet
+    from seatrial.datasets.preview import preview as draw_sheet
 
     number = draw_sheet(
         folder, output, kind=format, annotations=annotations, split=split, only=only, count=count,

@@ -56,8 +56,8 @@ def demo(
     """
     from seatrial.demo import opening, server
     from seatrial.demo.workbench import Workbench
-    from seatrial.extras import require
-    from seatrial.serve.launch import check_port, free_port
+    from seatrial.serve.process import check_port, free_port
+    from seatrial.system.extras import require
 
     given = options or DeploymentOptions()
 

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from cyclopts import Parameter
 
+from seatrial.config import readable
 from seatrial.contract import Deployment, Precision
 from seatrial.errors import InvalidConfig
-from seatrial.structs import readable
 
 
 @Parameter(name="*")

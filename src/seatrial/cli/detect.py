@@ -32,10 +32,10 @@ def detect(
     """
     import msgspec
 
-    from seatrial.lifecycle import acquire
-    from seatrial.request.response import annotated_jpeg, answer
-    from seatrial.serve.options import detection_options
-    from seatrial.serve.runtime import open_detector
+    from seatrial.detect.answer import annotated_jpeg, answer
+    from seatrial.models import acquire
+    from seatrial.serve.protocols.thresholds import detection_options
+    from seatrial.serve.startup import open_detector
 
     deployment = (options or DeploymentOptions()).resolve()
     if save is not None and save.suffix.lower() not in (".jpg", ".jpeg"):

@@ -18,7 +18,7 @@ from seatrial.contract import Contract, Precision
 from seatrial.errors import InvalidConfig, InvalidInput
 
 if TYPE_CHECKING:
-    from seatrial.lifecycle.evaluate import (
+    from seatrial.accuracy.evaluate import (
         ClassFigures,
         Comparison,
         Evaluation,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         Measurement,
         Scores,
     )
-    from seatrial.lifecycle.evaluation.predict import Subject
+    from seatrial.accuracy.predict import Subject
 
     Measure = Callable[[Subject, str], Measurement]
 
@@ -73,8 +73,8 @@ def evaluate(
             cannot be decided.
         json: Print JSON.
     """
-    from seatrial.lifecycle import evaluate as library
-    from seatrial.lifecycle.data.labelled import read_labelled
+    from seatrial.accuracy import evaluate as library
+    from seatrial.datasets.labels import read_labelled
     from seatrial.trial.verdict import judge_accuracy
 
     wanted = None if contract is None else Contract.read(contract)
@@ -123,9 +123,9 @@ def evaluate(
 
 
 def _here(options: DeploymentOptions, measure: Measure) -> Measurement:
-    from seatrial.lifecycle import acquire
-    from seatrial.lifecycle.evaluation.predict import InProcess
-    from seatrial.serve.runtime import open_detector
+    from seatrial.accuracy.predict import InProcess
+    from seatrial.models import acquire
+    from seatrial.serve.startup import open_detector
 
     deployment = options.resolve()
     artifact = acquire.resolve(store(), deployment.model)
@@ -134,8 +134,8 @@ def _here(options: DeploymentOptions, measure: Measure) -> Measurement:
 
 
 def _through(url: str, model: str | None, measure: Measure) -> Measurement:
-    from seatrial.lifecycle import acquire
-    from seatrial.lifecycle.evaluation.service import Service
+    from seatrial.accuracy.service import Service
+    from seatrial.models import acquire
 
     with contextlib.closing(Service(url)) as service:
         if model is not None:
@@ -144,7 +144,7 @@ def _through(url: str, model: str | None, measure: Measure) -> Measurement:
 
 
 def _save(path: Path, measured: Measurement) -> None:
-    from seatrial.lifecycle.evaluate import coco_results
+    from seatrial.accuracy.evaluate import coco_results
 
     data = msgspec.json.encode(coco_results(measured.dataset, measured.predictions))
     try:

@@ -15,7 +15,7 @@ from seatrial.errors import Diverged, InvalidConfig
 
 if TYPE_CHECKING:
     from seatrial.artifact import Artifact
-    from seatrial.lifecycle.export.report import Blame, Report
+    from seatrial.export.report import Blame, Report
 
 SIZE = re.compile(r"(\d+)(?:x(\d+))?")
 
@@ -57,10 +57,10 @@ def export(
         allow_pickle: Read a .pt file, which may run code that is in it.
         json: Print the report as JSON.
     """
-    from seatrial.lifecycle.checkpoints import resolve
-    from seatrial.lifecycle.export.options import Options, check
-    from seatrial.lifecycle.export.run import export as run
-    from seatrial.lifecycle.export.targets import check_here
+    from seatrial.export.formats import check_here
+    from seatrial.export.options import Options, check
+    from seatrial.export.run import export as run
+    from seatrial.models.import_checkpoint import resolve
 
     options = Options(to, precision, dynamic_batch, _size_hw(imgsz), fuse_nms)
     check(options)  # before a model file is imported for nothing
@@ -84,7 +84,7 @@ def export(
 
 
 def _announce(made: Artifact, *, json: bool) -> None:
-    from seatrial.lifecycle.export.report import REPORT_FILE, Report
+    from seatrial.export.report import REPORT_FILE, Report
 
     _show(msgspec.json.decode((made.path / REPORT_FILE).read_bytes(), type=Report), json=json)
     err.print(f"wrote {made.path}", highlight=False, soft_wrap=True)
@@ -94,7 +94,7 @@ def _announce(made: Artifact, *, json: bool) -> None:
 
 
 def _show(report: object, *, json: bool) -> None:
-    from seatrial.lifecycle.export.report import Report
+    from seatrial.export.report import Report
 
     if not isinstance(report, Report):
         return

@@ -14,8 +14,8 @@ from seatrial.cli.console import err, home, out, print_json, progress, store
 
 if TYPE_CHECKING:
     from seatrial.artifact import Artifact
-    from seatrial.lifecycle.finetune.plan import Base, Trainer
-    from seatrial.lifecycle.finetune.report import Report
+    from seatrial.train.plan import Base, Trainer
+    from seatrial.train.report import Report
 
 AGPL = (
     "Ultralytics is licensed under AGPL-3.0: what is made with it, and services that are built on "
@@ -70,16 +70,16 @@ def finetune(
         allow_pickle: Read a .pt file, which may run code that is in it.
         json: Print the report as JSON.
     """
-    from seatrial.lifecycle.finetune.plan import Data, read_sets, settle
-    from seatrial.lifecycle.finetune.recipe import read_recipe
-    from seatrial.lifecycle.finetune.run import finetune as run
+    from seatrial.train.plan import Data, read_sets, settle
+    from seatrial.train.recipe import read_recipe
+    from seatrial.train.run import finetune as run
 
     if trainer == "ultralytics":
         err.print(AGPL, style="yellow", highlight=False)
     parent, begin = _base(base, trainer, allow_pickle=allow_pickle)
     asked = read_recipe(recipe, begin.family, _overrules(epochs, batch, device, processes))
     if show_recipe:
-        from seatrial.lifecycle.finetune.published import sources
+        from seatrial.train.published import sources
 
         text = asked.to_toml(sources(begin.family, msgspec.to_builtins(asked)))
         out.print(text, end="", soft_wrap=True, highlight=False, markup=False)
@@ -105,7 +105,7 @@ def finetune(
 
 
 def _base(text: str, trainer: Trainer, *, allow_pickle: bool) -> tuple[Artifact | None, Base]:
-    from seatrial.lifecycle.finetune.plan import SCRATCH, base_of, scratch_base
+    from seatrial.train.plan import SCRATCH, base_of, scratch_base
 
     if text.startswith(SCRATCH):
         return None, scratch_base(text.removeprefix(SCRATCH), trainer)
@@ -114,13 +114,13 @@ def _base(text: str, trainer: Trainer, *, allow_pickle: bool) -> tuple[Artifact 
 
 
 def _artifact(text: str, *, allow_pickle: bool) -> Artifact:
-    from seatrial.lifecycle import acquire
-    from seatrial.lifecycle.checkpoints import resolve
+    from seatrial.models import acquire
+    from seatrial.models.import_checkpoint import resolve
 
     if ":" not in text:
         return resolve(store(), text, allow_pickle=allow_pickle)
     from seatrial.cli.hubs import access, byte_bar
-    from seatrial.lifecycle.hub.pull import Options
+    from seatrial.models.hubs.pull import Options
 
     with byte_bar() as on_bytes:
         options = Options(access(), home() / "downloads", "", allow_pickle, on_bytes)
@@ -151,7 +151,7 @@ def _environment() -> dict[str, str]:
 
 
 def _announce(artifact: Artifact, report: Report, *, json: bool) -> None:
-    from seatrial.lifecycle.finetune.report import REPORT_PAGE
+    from seatrial.train.report import REPORT_PAGE
 
     if json:
         print_json(report)

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from seatrial.cli.console import err
-from seatrial.lifecycle.hub.access import (
+from seatrial.models.hubs.access import (
     HUGGINGFACE,
     MODELSCOPE,
     Access,

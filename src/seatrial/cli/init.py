@@ -31,7 +31,7 @@ def init(
         name: Of the artifacts it makes [default: the folder's].
         json: Print the files as JSON.
     """
-    from seatrial.scaffold.project import Choices, create
+    from seatrial.project.project import Choices, create
 
     written = create(folder, Choices(name or folder.absolute().name.lower(), trainer, base))
     if json:

@@ -14,7 +14,7 @@ from seatrial.cli.console import err, home, out, print_json, progress, store
 from seatrial.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from seatrial.lifecycle.hub.listing import Listing
+    from seatrial.models.hubs.listing import Listing
 
 app = App(name="models", help="Search, fetch, import and list models.")
 
@@ -40,8 +40,8 @@ def search(
         json: Print them as JSON.
     """
     from seatrial.cli.hubs import access
-    from seatrial.lifecycle.hub import pull as hubs
-    from seatrial.lifecycle.hub.listing import Query
+    from seatrial.models.hubs import pull as hubs
+    from seatrial.models.hubs.listing import Query
 
     found = hubs.search(source, Query(text, task, sort, limit), access())
     if json:
@@ -71,8 +71,8 @@ def pull(model: str, *, name: str = "", replace: bool = False, allow_pickle: boo
         allow_pickle: Take weights that come as a pickle only, read without running code.
     """
     from seatrial.cli.hubs import access, byte_bar
-    from seatrial.lifecycle import acquire
-    from seatrial.lifecycle.hub.pull import Options
+    from seatrial.models import acquire
+    from seatrial.models.hubs.pull import Options
 
     if name and ":" not in model:
         raise InvalidInput(f"{model} keeps its name", hint="leave out --name")
@@ -91,7 +91,7 @@ def import_(file: Path, *, name: str | None = None, replace: bool = False) -> No
         name: Of the artifact; the file's stem by default.
         replace: Replace another artifact of that name.
     """
-    from seatrial.lifecycle import acquire
+    from seatrial.models import acquire
 
     _announce(acquire.import_onnx(store(), file, name=name, replace=replace))
 
@@ -129,7 +129,7 @@ def show(name: str, *, json: bool = True) -> None:
         name: Name in the store, or an artifact folder.
         json: It always is.
     """
-    from seatrial.lifecycle import acquire
+    from seatrial.models import acquire
 
     print_json(acquire.resolve(store(), name).manifest)
 

@@ -32,23 +32,23 @@ def serve(
     """
     import msgspec
 
-    from seatrial.extras import require
-    from seatrial.lifecycle import acquire
-    from seatrial.serve import launch
-    from seatrial.serve.runtime import check, layout
+    from seatrial.models import acquire
+    from seatrial.serve import process
+    from seatrial.serve.startup import check, layout
+    from seatrial.system.extras import require
 
     require("bentoml", extra="serve", purpose="serving")
     deployment = (options or DeploymentOptions()).resolve(host=host, port=port)
     server = deployment.server
     if server.port == 0:
-        server = msgspec.structs.replace(server, port=launch.free_port(server.host))
+        server = msgspec.structs.replace(server, port=process.free_port(server.host))
         deployment = msgspec.structs.replace(deployment, server=server)
     artifact = acquire.resolve(store(), deployment.model)
     if write is None:
-        launch.check_port(server.host, server.port)
+        process.check_port(server.host, server.port)
     # A worker that cannot start is started again and again: see here that it can.
     engine = check(artifact, deployment)
-    folder = launch.write_service(
+    folder = process.write_service(
         write or home() / "services" / f"{artifact.manifest.name}-{server.port}",
         artifact,
         deployment,
@@ -66,8 +66,8 @@ def serve(
         + (f", one wide lane of {config.wide_threads} threads" if config.wide_threads else "")
     )
     err.print(f"http://{server.host}:{server.port}/detect  (Ctrl-C ends)", highlight=False)
-    command = launch.command(folder, deployment)
+    command = process.command(folder, deployment)
     # What it says is no data.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     # In this process's place: signals reach the service's own supervisor.
-    os.execve(command[0], command, launch.environment(os.environ))  # noqa: S606
+    os.execve(command[0], command, process.environment(os.environ))  # noqa: S606

@@ -6,9 +6,9 @@ import numpy as np
 
 from seatrial.demo.render import as_detections
 from seatrial.demo.workbench import View
-from seatrial.lifecycle.export.agreement import box_agreement
-from seatrial.lifecycle.export.report import BoxAgreement
-from seatrial.request.detections import Detections
+from seatrial.detect.detections import Detections
+from seatrial.export.output_errors import box_agreement
+from seatrial.export.report import BoxAgreement
 
 
 def compare(first: View, second: View) -> BoxAgreement:

@@ -9,8 +9,8 @@ import numpy as np
 import simplejpeg
 
 from seatrial.demo.media import CLIPS, MAX_BYTES, PICTURES, preview
+from seatrial.detect.preprocess import resize
 from seatrial.errors import InvalidInput, SeatrialError
-from seatrial.request.preprocess import resize
 
 MOST = 8
 THUMBNAIL_WH = (160, 120)

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from seatrial.datasets import coco, yolo
+from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
 from seatrial.demo.workbench import View
-from seatrial.lifecycle.data import coco, yolo
-from seatrial.lifecycle.data.labelled import Category, LabelledImage, LabelledSet, Truth
 
 YOLO_SPLIT = "train"
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the first that ZIP knows: equal detections make equal files

@@ -15,6 +15,7 @@ from typing import Any
 import fastapi
 import gradio as gr
 
+from seatrial.accuracy.predict import Progress
 from seatrial.demo.examples import Example
 from seatrial.demo.exports import EXPORTS
 from seatrial.demo.media import MAX_BYTES, Media, open_media
@@ -23,7 +24,6 @@ from seatrial.demo.render import annotated, annotated_name
 from seatrial.demo.tables import boxes_table, refusal, stages_table
 from seatrial.demo.workbench import FLOOR, Choice, View, Workbench
 from seatrial.errors import SeatrialError
-from seatrial.lifecycle.evaluation.predict import Progress
 
 KEPT_RESULTS = 64
 FORGET_AFTER_S = 3600

@@ -14,9 +14,9 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from seatrial.detect.decode import decode
+from seatrial.detect.detector import MAX_PIXELS
 from seatrial.errors import InputTooLarge, UnsupportedImage
-from seatrial.request.decode import decode
-from seatrial.request.detector import MAX_PIXELS
 from seatrial.video.sources import VideoFrame, video_frames
 
 MAX_BYTES = 200 * 2**20

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
+from seatrial.accuracy.predict import InProcess, Progress, Seen, Subject
+from seatrial.accuracy.service import Service
 from seatrial.artifact import Artifact
 from seatrial.contract import Deployment, Detection
 from seatrial.errors import InvalidInput
-from seatrial.lifecycle.evaluation.predict import InProcess, Progress, Seen, Subject
-from seatrial.lifecycle.evaluation.service import Service
-from seatrial.serve.runtime import open_detector
+from seatrial.serve.startup import open_detector
 
 
 class Model:

@@ -9,7 +9,7 @@ from functools import partial
 from seatrial.artifact import Store
 from seatrial.contract import Deployment
 from seatrial.demo.models import Model, Models, open_artifact, open_service
-from seatrial.lifecycle.acquire import resolve
+from seatrial.models.acquire import resolve
 
 DeploymentOf = Callable[[str], Deployment]
 """Gives the deployment of a model that is named: the same engine and layout for all."""

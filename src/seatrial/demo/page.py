@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seatrial.accuracy.predict import Progress
 from seatrial.demo.media import Media
 from seatrial.demo.tables import comparison, summary
 from seatrial.demo.workbench import Choice, View, Workbench
-from seatrial.lifecycle.evaluation.predict import Progress
 
 NO_RIVAL = "nothing"
 PICTURE = "Picture"  # what is drawn, beside the kinds of `seatrial.demo.exports`

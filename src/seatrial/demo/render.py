@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.demo.workbench import View
-from seatrial.extras import require
-from seatrial.request.detections import Detections
-from seatrial.request.response import Box, annotated_jpeg, draw
+from seatrial.detect.answer import Box, annotated_jpeg, draw
+from seatrial.detect.detections import Detections
+from seatrial.system.extras import require
 
 CODEC = "libx264"
 CODEC_OPTIONS = {"preset": "veryfast", "crf": "23"}

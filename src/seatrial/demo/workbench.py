@@ -11,12 +11,12 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from seatrial.accuracy.predict import Progress, Seen
 from seatrial.contract import Detection
 from seatrial.demo.media import Media
 from seatrial.demo.models import Model, Models
+from seatrial.detect.answer import Box
 from seatrial.errors import InvalidInput
-from seatrial.lifecycle.evaluation.predict import Progress, Seen
-from seatrial.request.response import Box
 
 FLOOR = 0.05  # lowest confidence that a page offers
 KEPT = 32

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.errors import DeviceUnavailable, InvalidInput
-from seatrial.extras import require
+from seatrial.system.extras import require
 
 DRIVER = "libcuda.so.1"
 

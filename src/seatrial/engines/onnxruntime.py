@@ -15,7 +15,7 @@ from seatrial.artifact import Manifest, TensorSpec
 from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
 from seatrial.engines.onnxruntime_placement import check_placement, placement
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
-from seatrial.extras import require
+from seatrial.system.extras import require
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from seatrial.artifact import Manifest, TensorSpec
 from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
-from seatrial.extras import require
+from seatrial.system.extras import require
 
 DEVICES = {"cpu": "CPU"}
 PRECISION_NAMES = {"f32": "f32", "bf16": "bf16", "f16": "f16"}

@@ -87,7 +87,7 @@ def resolve_layout(
         layout: From the deployment.
         device: For the engine.
         precision: For the engine.
-        cores: See `seatrial.hardware.usable_cores`.
+        cores: See `seatrial.system.hardware.usable_cores`.
 
     Returns:
         Number of server processes, and the configuration of the engine in each.

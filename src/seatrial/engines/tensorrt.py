@@ -1,7 +1,7 @@
 """TensorRT on NVIDIA GPUs: engines that were built for the very GPU and version they run on.
 
 TensorRT is strongly typed here: what a layer computes in is what the ONNX graph says, INT8 by
-its QuantizeLinear and DequantizeLinear nodes. `seatrial.lifecycle.tensorrt_build` builds engines.
+its QuantizeLinear and DequantizeLinear nodes. `seatrial.export.tensorrt_build` builds engines.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.artifact import Manifest, TensorSpec
+from seatrial.config import decode_json
 from seatrial.contract import Precision
 from seatrial.engines import cuda
 from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, InvalidInput
-from seatrial.extras import require
-from seatrial.structs import decode_json
+from seatrial.system.extras import require
 
 REBUILD = "build it on this machine: seatrial export ARTIFACT --to tensorrt"
 

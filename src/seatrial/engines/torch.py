@@ -22,7 +22,7 @@ from seatrial.artifact import Manifest, TensorSpec
 from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
 from seatrial.engines.torch_cuda import TorchCudaLane
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
-from seatrial.extras import require
+from seatrial.system.extras import require
 
 # (input tensors, in the manifest's order) -> output tensors, in the manifest's order and dtypes
 Forward = Callable[..., tuple[Any, ...]]

@@ -23,13 +23,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from seatrial.contract import Detection
+from seatrial.detect.answer import annotated_jpeg, answer
+from seatrial.detect.detector import Result
 from seatrial.errors import SeatrialError
-from seatrial.request.detector import Result
-from seatrial.request.response import annotated_jpeg, answer
-from seatrial.serve.body import read_image
-from seatrial.serve.dispatch import Disconnected, Dispatcher
+from seatrial.serve.admission import Disconnected, Dispatcher
 from seatrial.serve.metrics import RequestMetrics
-from seatrial.serve.options import query_options
+from seatrial.serve.protocols.image_body import read_image
+from seatrial.serve.protocols.thresholds import query_options
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody reads the response, the log and metrics do
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from seatrial.request.detector import STAGES
+from seatrial.detect.detector import STAGES
 
 # Seconds. From half a millisecond (a decode) to the default deadline.
 BUCKETS = (

@@ -7,9 +7,9 @@ from typing import Literal
 
 import msgspec
 
-from seatrial.bench.results import Report
+from seatrial.accuracy.evaluate import Figures
+from seatrial.bench.report_data import Report
 from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause
-from seatrial.lifecycle.evaluate import Figures
 
 Outcome = Literal["holds", "fails", "undecided"]
 MIB = 2**20

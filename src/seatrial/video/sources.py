@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from seatrial.detect.detector import MAX_PIXELS
 from seatrial.errors import InputTooLarge, InvalidInput
-from seatrial.extras import require
-from seatrial.request.detector import MAX_PIXELS
+from seatrial.system.extras import require
 
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 # FFmpeg reads playlists too, which name other files and hosts: only containers are let in.

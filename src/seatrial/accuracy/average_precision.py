@@ -1,0 +1,165 @@
+"""COCO's average precision and recall, for a set of images as it is or resampled.
+
+Source: pycocotools ``cocoeval.py`` (``accumulate``, ``summarize``). Images carry weights: all 1
+for the official figures, counts of a draw with replacement for a bootstrap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.accuracy.matching import (
+    IGNORED,
+    IOU_THRESHOLDS,
+    TRUE_POSITIVE,
+    Matches,
+)
+
+# (101,) float64: where precision is read off. As pycocotools has it, see IOU_THRESHOLDS.
+RECALLS: NDArray[np.float64] = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """The precision-recall curves of all categories and thresholds, at their true positives.
+
+    Precision has its peaks at true positives, and recall rises only there, so the others need
+    not be looked at. A segment is one threshold and category: ``step * categories + category``.
+
+    Attributes:
+        matches: Where they come from.
+        area: Index into `AREAS`.
+        found: (N,) true positives, as indices into the detections, segment after segment.
+        segment: (N,) ascending.
+        begin: (N,) index of the first detection of the category.
+        ignored: (M,) ignored detections, threshold after threshold.
+        ignored_span: (2, N) the ignored ones between ``begin`` and ``found``, from and to.
+        counting: (P,) objects that count, as indices into the truth.
+    """
+
+    matches: Matches
+    area: int
+    found: NDArray[np.int64]
+    segment: NDArray[np.int64]
+    begin: NDArray[np.int64]
+    ignored: NDArray[np.int64]
+    ignored_span: NDArray[np.int64]
+    counting: NDArray[np.int64]
+
+
+def curves(matches: Matches, area: int = 0) -> Curves:
+    """Lay out the curves of one area range.
+
+    Args:
+        matches: Of the whole set.
+        area: Index into `AREAS`.
+    """
+    detections = len(matches.image)
+    # One line of numbers, threshold after threshold, so that one search serves them all.
+    line = np.flatnonzero(matches.status[area] == TRUE_POSITIVE)
+    ignored = np.flatnonzero(matches.status[area] == IGNORED)
+    step, found = np.divmod(line, max(detections, 1))
+    category = matches.category[found]
+    begin = np.searchsorted(matches.category, np.arange(matches.categories))[category]
+    return Curves(
+        matches=matches,
+        area=area,
+        found=found,
+        segment=step * matches.categories + category,
+        begin=begin,
+        ignored=ignored % max(detections, 1),
+        ignored_span=np.stack(
+            [np.searchsorted(ignored, line - found + begin), np.searchsorted(ignored, line)]
+        ),
+        counting=np.flatnonzero(matches.truth_counts[area]),
+    )
+
+
+def average_precision(
+    lines: Curves, weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Average precision, interpolated at 101 recalls.
+
+    Args:
+        lines: From `curves`.
+        weights: (images,) how often each image counts; once each by default.
+
+    Returns:
+        (T, K) by threshold and category; NaN for a category without objects.
+    """
+    matches = lines.matches
+    first = np.flatnonzero(np.diff(lines.segment, prepend=-1))
+    length = np.diff(np.append(first, len(lines.segment)))
+    objects: NDArray[Any]
+    if weights is None:  # then sums of weights are distances
+        before = lines.begin + lines.ignored_span[1] - lines.ignored_span[0]
+        seen = (lines.found + 1 - before).astype(np.float64)
+        hits = np.arange(len(lines.found) + 1, dtype=np.float64)
+        objects = matches.positives(lines.area)
+    else:
+        total = _running(weights[matches.image])
+        ignored = _running(weights[matches.image[lines.ignored]])
+        seen = total[lines.found + 1] - total[lines.begin]
+        seen -= ignored[lines.ignored_span[1]] - ignored[lines.ignored_span[0]]
+        hits = _running(weights[matches.image[lines.found]])
+        objects = np.bincount(
+            matches.truth_category[lines.counting],
+            weights=weights[matches.truth_image[lines.counting]],
+            minlength=matches.categories,
+        )
+    right = hits[1:] - np.repeat(hits[first], length)
+    precision = _envelope(right / (seen + np.spacing(1)), lines.segment)
+    per_hit = objects[lines.segment % matches.categories]
+    recall = np.divide(right, per_hit, out=np.zeros_like(seen), where=per_hit > 0)
+    reached = np.searchsorted(RECALLS, recall, "right")
+    gained = np.diff(reached, prepend=0)
+    gained[first] = reached[first]
+    size = len(IOU_THRESHOLDS) * matches.categories
+    area = np.bincount(lines.segment, weights=precision * gained, minlength=size)
+    result: NDArray[np.float64] = area.reshape(len(IOU_THRESHOLDS), -1) / len(RECALLS)
+    result[:, objects == 0] = np.nan
+    return result
+
+
+def recall(matches: Matches, area: int, limit: int) -> NDArray[np.float64]:
+    """Highest recall with so many detections of an image and category.
+
+    Args:
+        matches: Of the whole set.
+        area: Index into `AREAS`.
+        limit: Most detections, at most `MAX_DETECTIONS`.
+
+    Returns:
+        (T, K); NaN for a category without objects.
+    """
+    hit = (matches.status[area] == TRUE_POSITIVE) & (matches.rank < limit)
+    found = np.stack(
+        [np.bincount(matches.category[row], minlength=matches.categories) for row in hit]
+    )
+    objects = matches.positives(area).astype(np.float64)
+    objects[objects == 0] = np.nan
+    result: NDArray[np.float64] = found / objects
+    return result
+
+
+def mean(values: NDArray[np.float64]) -> float | None:
+    """Mean of what is a number; None where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _running(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of the first 0, 1, 2, ... values."""
+    return np.concatenate([[0.0], np.cumsum(values)])
+
+
+def _envelope(precision: NDArray[np.float64], segment: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The greatest precision from here to the end of the segment."""
+    # Earlier segments are lifted over later ones, so that one pass from the end serves them all.
+    lift = -2.0 * segment
+    highest: NDArray[np.float64] = np.maximum.accumulate((precision + lift)[::-1])[::-1] - lift
+    return highest

@@ -1,0 +1,299 @@
+"""Accuracy of a detector on labelled pictures, by COCO's rules; in process or as it is served."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from seatrial.accuracy.average_precision import average_precision, curves, mean, recall
+from seatrial.accuracy.bootstrap import Difference, paired_bootstrap
+from seatrial.accuracy.calibration import Calibration, calibrate
+from seatrial.accuracy.matching import AREAS, Matches, Predictions, match
+from seatrial.accuracy.operating_point import OperatingPoint, operating_points
+from seatrial.accuracy.predict import EVALUATION, Progress, Subject, predict
+from seatrial.contract import Detection
+from seatrial.datasets.labels import LabelledSet, Unmatched, known_categories, match_labels
+
+STEP_50, STEP_75 = 0, 5  # in IOU_THRESHOLDS
+ALL, SMALL, MEDIUM, LARGE = range(len(AREAS))  # in AREAS
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """COCO's twelve figures, 0-1; None where no object is of the size.
+
+    Attributes:
+        ap: Mean over IoU 0.50, 0.55, ..., 0.95 and over categories: "mAP".
+        ap50: At IoU 0.50.
+        ap75: At IoU 0.75.
+        ap_small: Objects up to 32 x 32 pixels.
+        ap_medium: 32 x 32 to 96 x 96.
+        ap_large: From 96 x 96.
+        ar1: Highest recall with 1 detection for each image and category.
+        ar10: With 10.
+        ar100: With 100.
+        ar_small: With 100, small objects.
+        ar_medium: With 100, medium ones.
+        ar_large: With 100, large ones.
+    """
+
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    ar1: float | None
+    ar10: float | None
+    ar100: float | None
+    ar_small: float | None
+    ar_medium: float | None
+    ar_large: float | None
+
+
+class ClassFigures(msgspec.Struct, frozen=True):
+    """One category that has objects.
+
+    Attributes:
+        name: Of the category.
+        category_id: The dataset's number for it.
+        objects: How many, crowds left out.
+        ap: See `Figures`.
+        ap50: The same.
+        ap75: The same.
+        ar100: The same.
+        at_threshold: Operating point at the threshold that was asked for.
+        best_f1: Operating point of the best F1.
+    """
+
+    name: str
+    category_id: int
+    objects: int
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ar100: float | None
+    at_threshold: OperatingPoint
+    best_f1: OperatingPoint
+
+
+class Scores(msgspec.Struct, frozen=True):
+    """What detections are worth against labels.
+
+    Attributes:
+        figures: COCO's.
+        at_threshold: Operating point over all categories, at the threshold asked for.
+        best_f1: The same, of the best F1.
+        classes: Categories with objects, in the dataset's order.
+    """
+
+    figures: Figures
+    at_threshold: OperatingPoint
+    best_f1: OperatingPoint
+    classes: tuple[ClassFigures, ...]
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """A measurement, for reports.
+
+    Attributes:
+        dataset: What was read.
+        labels_digest: Equal for equal labels.
+        images: Pictures measured on, those without objects included.
+        objects: Labelled objects, crowds left out.
+        crowds: Labelled crowds.
+        skipped: Pictures that the labels name and that are not there.
+        notes: What else to know of the set.
+        subject: Artifact, engine, device, precision; and the address of a service.
+        rules: Thresholds of the detector.
+        detections: Boxes measured.
+        detect_s: Seconds for decoding and inference, of all pictures.
+        score_s: Seconds for matching and figures.
+        scores: The result.
+    """
+
+    dataset: str
+    labels_digest: str
+    images: int
+    objects: int
+    crowds: int
+    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
+    subject: dict[str, Any]
+    rules: Detection
+    detections: int
+    detect_s: float
+    score_s: float
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A report, and what it was made from: comparisons need it image by image."""
+
+    report: Evaluation
+    dataset: LabelledSet
+    predictions: Predictions
+    matches: Matches
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """A child against its parent, on the same pictures.
+
+    Attributes:
+        ap: Child less parent, with its interval.
+        calibration: How confidences moved.
+    """
+
+    ap: Difference
+    calibration: Calibration
+
+
+def evaluate(
+    subject: Subject,
+    dataset: LabelledSet,
+    *,
+    rules: Detection = EVALUATION,
+    threshold: float = 0.25,
+    unmatched: Unmatched = "error",
+    on_progress: Progress | None = None,
+) -> Measurement:
+    """Measure a detector on a labelled set.
+
+    Args:
+        subject: `InProcess(detector)` or `Service(url)`.
+        dataset: From `read_labelled`.
+        rules: Thresholds of the detector; the default gives figures as they are published.
+        threshold: Confidence for the operating point.
+        unmatched: ``ignore`` measures on the categories that model and dataset share.
+        on_progress: Told after each picture.
+
+    Raises:
+        InvalidDataset: Labels of model and dataset do not match, or a picture is unusable.
+        ServiceFailed: The service does not answer.
+    """
+    matched = match_labels(subject.labels, dataset, unmatched=unmatched)
+    known = known_categories(matched, dataset)
+    begun = time.perf_counter()
+    predictions = predict(subject, known, matched, rules, on_progress)
+    detected = time.perf_counter()
+    matches, scores = score(known, predictions, threshold=threshold)
+    done = time.perf_counter()
+    dropped = len(dataset.truth) - len(known.truth)
+    notes = (f"{dropped} objects of categories that the model has not were left out",)
+    report = Evaluation(
+        dataset=dataset.source,
+        labels_digest=dataset.digest(),
+        images=len(dataset.images),
+        objects=int((~known.truth.crowd).sum()),
+        crowds=int(known.truth.crowd.sum()),
+        skipped=dataset.skipped,
+        notes=dataset.notes + (notes if dropped else ()),
+        subject=subject.describe(),
+        rules=rules,
+        detections=len(predictions),
+        detect_s=detected - begun,
+        score_s=done - detected,
+        scores=scores,
+    )
+    return Measurement(report, known, predictions, matches)
+
+
+def score(
+    dataset: LabelledSet, predictions: Predictions, *, threshold: float = 0.25
+) -> tuple[Matches, Scores]:
+    """Score detections against labels.
+
+    Args:
+        dataset: The labels.
+        predictions: Detections in its images and categories.
+        threshold: Confidence for the operating point.
+    """
+    matches = match(
+        dataset.truth,
+        predictions,
+        images=len(dataset.images),
+        categories=len(dataset.categories),
+    )
+    precisions = [average_precision(curves(matches, area)) for area in range(len(AREAS))]
+    recalls = [recall(matches, area, 100) for area in range(len(AREAS))]
+    ap, ar = precisions[ALL], recalls[ALL]
+    figures = Figures(
+        ap=mean(ap),
+        ap50=mean(ap[STEP_50]),
+        ap75=mean(ap[STEP_75]),
+        ap_small=mean(precisions[SMALL]),
+        ap_medium=mean(precisions[MEDIUM]),
+        ap_large=mean(precisions[LARGE]),
+        ar1=mean(recall(matches, ALL, 1)),
+        ar10=mean(recall(matches, ALL, 10)),
+        ar100=mean(ar),
+        ar_small=mean(recalls[SMALL]),
+        ar_medium=mean(recalls[MEDIUM]),
+        ar_large=mean(recalls[LARGE]),
+    )
+    objects = matches.positives(ALL)
+    classes = []
+    for index in np.flatnonzero(objects).tolist():
+        category = dataset.categories[index]
+        classes.append(
+            ClassFigures(
+                category.name,
+                category.id,
+                int(objects[index]),
+                mean(ap[:, index]),
+                mean(ap[STEP_50, index : index + 1]),
+                mean(ap[STEP_75, index : index + 1]),
+                mean(ar[:, index]),
+                *operating_points(matches, threshold, index),
+            )
+        )
+    overall = operating_points(matches, threshold)
+    return matches, Scores(figures, *overall, tuple(classes))
+
+
+def compare(
+    child: Measurement,
+    parent: Measurement,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+) -> Comparison:
+    """Difference in AP with its interval, and how confidences moved.
+
+    Raises:
+        InvalidInput: The two were not measured on the same labels.
+    """
+    return Comparison(
+        paired_bootstrap(
+            parent.matches, child.matches, samples=samples, seed=seed, on_progress=on_progress
+        ),
+        calibrate(child.predictions, parent.predictions, categories=len(child.dataset.categories)),
+    )
+
+
+def coco_results(dataset: LabelledSet, predictions: Predictions) -> Sequence[dict[str, Any]]:
+    """Detections in COCO's format for results, with the dataset's own image and category ids.
+
+    Format: https://cocodataset.org/#format-results, "Object Detection".
+    """
+    return [
+        {
+            "image_id": dataset.images[image].id,
+            "category_id": dataset.categories[category].id,
+            "bbox": [round(value, 2) for value in xywh],
+            "score": confidence,
+        }
+        for image, category, xywh, confidence in zip(
+            predictions.image.tolist(),
+            predictions.category.tolist(),
+            predictions.xywh.tolist(),
+            predictions.score.tolist(),
+            strict=True,
+        )
+    ]

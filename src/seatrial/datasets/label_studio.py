@@ -1,0 +1,92 @@
+"""Drafts as Label Studio imports them: tasks with predictions, and the labelling interface.
+
+Format: https://labelstud.io/guide/predictions, "Import pre-annotated data". Places and sizes are
+percent of the picture.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import msgspec
+
+from seatrial.datasets.labels import LabelledSet
+
+TASKS, INTERFACE = "label_studio.json", "label_studio.xml"
+# Served by Label Studio from LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, the folder above.
+ADDRESS = "/data/local-files/?d={folder}/images/{name}"
+FROM, TO = "label", "image"  # names in the interface that results refer to
+
+
+def write(folder: Path, labelled: LabelledSet, model: str, name: str) -> None:
+    """Write both files.
+
+    Args:
+        folder: To write into.
+        labelled: Drafts, with sizes; ``score``, ``origin`` and ``track_id`` are in its details.
+        model: That drew them.
+        name: Of the folder where Label Studio will find it.
+    """
+    tasks = msgspec.json.format(msgspec.json.encode(_tasks(labelled, model, name)), indent=1)
+    (folder / TASKS).write_bytes(tasks + b"\n")
+    (folder / INTERFACE).write_text(_interface([c.name for c in labelled.categories]))
+
+
+def _tasks(labelled: LabelledSet, model: str, folder: str) -> list[dict[str, Any]]:
+    regions: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for index, image in enumerate(labelled.truth.image.tolist()):
+        regions[image].append(_region(labelled, index))
+    return [
+        {
+            "data": {"image": ADDRESS.format(folder=folder, name=image.name)},
+            "predictions": [
+                {
+                    "model_version": model,
+                    # Tasks can be put in this order: the least sure first.
+                    "score": min((region["score"] for region in regions[number]), default=0.0),
+                    "result": regions[number],
+                }
+            ],
+        }
+        for number, image in enumerate(labelled.images)
+    ]
+
+
+def _region(labelled: LabelledSet, index: int) -> dict[str, Any]:
+    truth = labelled.truth
+    image = labelled.images[truth.image[index]]
+    width, height = image.width or 1, image.height or 1
+    left, top, across, down = truth.xywh[index].tolist()
+    extra = labelled.details.objects[index] if labelled.details else {}
+    notes = [str(extra["origin"])] if "origin" in extra else []
+    notes += [f"track {extra['track_id']}"] if "track_id" in extra else []
+    return {
+        "id": f"draft-{image.id}-{index + 1}",
+        "type": "rectanglelabels",
+        "from_name": FROM,
+        "to_name": TO,
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "score": extra.get("score", 1.0),
+        "meta": {"text": notes},
+        "value": {
+            "rotation": 0,
+            "x": 100 * left / width,
+            "y": 100 * top / height,
+            "width": 100 * across / width,
+            "height": 100 * down / height,
+            "rectanglelabels": [labelled.categories[truth.category[index]].name],
+        },
+    }
+
+
+def _interface(names: list[str]) -> str:
+    labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
+    return (
+        f'<View>\n  <Image name="{TO}" value="$image" zoom="true"/>\n'
+        f'  <RectangleLabels name="{FROM}" toName="{TO}">\n{labels}  </RectangleLabels>\n</View>\n'
+    )

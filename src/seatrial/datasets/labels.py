@@ -1,0 +1,381 @@
+"""Labelled pictures, whatever the format of their labels."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from seatrial.datasets.findings import Report, refuse
+from seatrial.errors import InvalidDataset, InvalidInput
+
+FORMATS = {
+    "coco": "seatrial.datasets.coco",
+    "yolo": "seatrial.datasets.yolo",
+    "voc": "seatrial.datasets.voc",
+}
+SPLITS = ("train", "val", "test")
+# Models with gaps in their class numbers fill them with these; they are never detected.
+PLACEHOLDERS = frozenset({"", "n/a", "background"})
+
+Unmatched = Literal["error", "ignore"]
+
+
+class Category(msgspec.Struct, frozen=True):
+    """A class of objects: the dataset's own number for it, and its name."""
+
+    id: int
+    name: str
+
+
+class LabelledImage(msgspec.Struct, frozen=True):
+    """One picture.
+
+    Attributes:
+        id: The dataset's own number for it.
+        name: As the dataset names it.
+        path: The file.
+        width: Upright, pixels; None where the labels do not say.
+        height: The same.
+        labels: The file with its labels; COCO's is that of all pictures. None where there is no
+            file.
+    """
+
+    id: int
+    name: str
+    path: Path
+    width: int | None
+    height: int | None
+    labels: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The labelled objects, in the order of the labels.
+
+    Attributes:
+        image: (G,) int64, index into the set's images.
+        category: (G,) int64, index into the set's categories.
+        xywh: (G, 4) float64: left, top, width, height, pixels of the upright source image.
+        area: (G,) float64, pixels; in COCO's files the area of the outline, not of the box.
+        crowd: (G,) bool: a region of many objects, or one that is too hard to tell (VOC). What
+            is found in it counts neither way.
+        mark: (G,) int64: where the label stands: the annotation's id (COCO), the line (YOLO, VOC).
+    """
+
+    image: NDArray[np.int64]
+    category: NDArray[np.int64]
+    xywh: NDArray[np.float64]
+    area: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+    mark: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @classmethod
+    def of(
+        cls,
+        image: ArrayLike,
+        category: ArrayLike,
+        xywh: ArrayLike,
+        *,
+        area: ArrayLike | None = None,
+        crowd: ArrayLike | None = None,
+        mark: ArrayLike | None = None,
+    ) -> Truth:
+        """Arrays of the right types.
+
+        What is not given: the area is the box's, nothing is a crowd, and marks count from 1.
+        """
+        boxes = np.asarray(xywh, np.float64).reshape(-1, 4)
+        count = len(boxes)
+        return cls(
+            np.asarray(image, np.int64),
+            np.asarray(category, np.int64),
+            boxes,
+            boxes[:, 2] * boxes[:, 3] if area is None else np.asarray(area, np.float64),
+            np.zeros(count, np.bool_) if crowd is None else np.asarray(crowd, np.bool_),
+            np.arange(1, count + 1) if mark is None else np.asarray(mark, np.int64),
+        )
+
+    def take(self, kept: NDArray[np.intp]) -> Truth:
+        """The objects of these indices."""
+        return Truth(
+            self.image[kept],
+            self.category[kept],
+            self.xywh[kept],
+            self.area[kept],
+            self.crowd[kept],
+            self.mark[kept],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What labels say beyond boxes, by the names of COCO's keys; for those who write them again.
+
+    Attributes:
+        images: One for each image.
+        objects: One for each object; ``segmentation`` is an outline: a list of polygons
+            ``[x1, y1, x2, y2, ...]`` in pixels, or COCO's run lengths.
+        file: Of the file, for example ``licenses``.
+    """
+
+    images: tuple[dict[str, Any], ...]
+    objects: tuple[dict[str, Any], ...]
+    file: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSet:
+    """Pictures and the objects in them.
+
+    Attributes:
+        source: What was read, as it was named.
+        images: By ascending id; those without an object count too.
+        categories: By ascending id.
+        truth: The objects.
+        skipped: Names of pictures that the labels name and that are not there.
+        notes: What was mended while reading, one sentence each.
+        details: Only if they were asked for.
+    """
+
+    source: str
+    images: tuple[LabelledImage, ...]
+    categories: tuple[Category, ...]
+    truth: Truth
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    details: Details | None = None
+
+    def select(self, images: NDArray[np.bool_], objects: NDArray[np.bool_]) -> LabelledSet:
+        """The set with fewer pictures and objects.
+
+        Args:
+            images: (len(self.images),) bool, those that stay.
+            objects: (len(self.truth),) bool, those that stay if their picture does.
+        """
+        objects = objects & images[self.truth.image]
+        kept = self.truth.take(np.flatnonzero(objects))
+        number = np.cumsum(images) - 1
+        details = self.details
+        if details is not None:
+            details = Details(
+                tuple(itertools.compress(details.images, images)),
+                tuple(itertools.compress(details.objects, objects)),
+                details.file,
+            )
+        return replace(
+            self,
+            images=tuple(itertools.compress(self.images, images)),
+            truth=replace(kept, image=number[kept.image].astype(np.int64)),
+            details=details,
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Objects of each class, by its name."""
+        numbers = np.bincount(self.truth.category, minlength=len(self.categories))
+        return {c.name: n for c, n in zip(self.categories, numbers.tolist(), strict=True)}
+
+    def where(self, index: int) -> str:
+        """The file and the place in it of an object's label, for a message."""
+        image, mark = self.images[self.truth.image[index]], self.truth.mark[index]
+        if image.labels is None or image.labels.suffix == ".json":
+            return f"{image.labels or self.source}, annotation {mark} of {image.name}"
+        return f"{image.labels}, line {mark}"
+
+    def digest(self) -> str:
+        """sha256 over names and labels: two figures with equal digests had equal labels."""
+        digest = hashlib.sha256()
+        for image in self.images:
+            digest.update(f"{image.id} {image.name}\0".encode("utf-8", "surrogateescape"))
+        for category in self.categories:
+            digest.update(f"{category.id} {category.name}\0".encode())
+        for array in (self.truth.image, self.truth.category, self.truth.xywh, self.truth.crowd):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return f"sha256:{digest.hexdigest()}"
+
+
+class Format(Protocol):
+    """What the modules in the table of formats have."""
+
+    def holds(self, folder: Path) -> bool:
+        """Whether a folder looks like one of this format."""
+
+    def splits(self, folder: Path, annotations: Path | None) -> tuple[str, ...]:
+        """Which of `SPLITS` a folder has; none if it is one set."""
+
+    def read(
+        self,
+        folder: Path,
+        annotations: Path | None,
+        split: str,
+        *,
+        report: Report = refuse,
+        details: bool = False,
+    ) -> LabelledSet:
+        """Read labels; pictures that are not there are left for the caller to judge.
+
+        Args:
+            folder: Of the dataset.
+            annotations: The file to read in place of the usual one.
+            split: Which set, where there are several.
+            report: Told of every label that cannot be used; the label is left out.
+            details: Keep what labels say beyond boxes.
+
+        Raises:
+            InvalidDataset: The labels are missing, damaged or contradict themselves.
+        """
+
+
+def format_of(kind: str) -> Format:
+    """The module of a format.
+
+    Raises:
+        InvalidInput: There is no such format.
+    """
+    if kind not in FORMATS:
+        raise InvalidInput(f"unknown format {kind!r}", hint=f"known: {', '.join(FORMATS)}")
+    return cast(Format, importlib.import_module(FORMATS[kind]))
+
+
+def read_labelled(
+    spec: str,
+    annotations: Path | None = None,
+    *,
+    split: str = "val",
+    skip_missing: bool = False,
+) -> LabelledSet:
+    """Read a labelled set.
+
+    Args:
+        spec: ``coco:FOLDER``, ``yolo:FOLDER`` or ``voc:FOLDER``.
+        annotations: COCO: the JSON file. YOLO: the YAML file, ``FOLDER/data.yaml`` by default.
+        split: Which set, where the folder has several.
+        skip_missing: Leave out pictures that are not there, and name them in ``skipped``.
+
+    Raises:
+        InvalidInput: The spec names no format that is known.
+        InvalidDataset: No such folder, labels that cannot be used, or pictures missing.
+    """
+    kind, _, where = spec.partition(":")
+    if kind not in FORMATS or not where:
+        raise InvalidInput(
+            f"{spec!r} does not name a labelled set",
+            hint=f"write one of: {', '.join(f'{name}:FOLDER' for name in FORMATS)}",
+        )
+    if split not in SPLITS:
+        raise InvalidInput(f"unknown split {split!r}", hint=f"known: {', '.join(SPLITS)}")
+    folder = Path(where).expanduser()
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise InvalidDataset(f"{folder} {what}", hint=f"give the folder of pictures: {kind}:FOLDER")
+    found = format_of(kind).read(folder, annotations, split)
+    if not found.images:
+        raise InvalidDataset(f"the labels of {spec} name no pictures")
+    return _without_missing(found, folder, skip_missing=skip_missing)
+
+
+def _without_missing(found: LabelledSet, folder: Path, *, skip_missing: bool) -> LabelledSet:
+    present = np.array([image.path.is_file() for image in found.images])
+    missing = [image.name for image, here in zip(found.images, present, strict=True) if not here]
+    if not missing:
+        return found
+    if len(missing) == len(found.images):
+        raise InvalidDataset(
+            f"none of the {len(missing)} pictures that the labels name is in {folder}",
+            hint=f"looked for {missing[0]} there and in its folder images/",
+        )
+    if not skip_missing:
+        raise InvalidDataset(
+            f"{len(missing)} of {len(found.images)} pictures that the labels name are not in "
+            f"{folder}: {some(missing)}",
+            hint="complete the folder, or leave them out of the figure with --skip-missing",
+        )
+    kept = found.select(present, np.ones(len(found.truth), np.bool_))
+    return replace(kept, skipped=tuple(missing))
+
+
+def match_labels(
+    labels: Sequence[str], dataset: LabelledSet, *, unmatched: Unmatched = "error"
+) -> NDArray[np.int64]:
+    """Which category each class of a model is, told by name; case does not count.
+
+    Numbers would mislead: COCO's 80 classes carry ids from 1 to 90.
+
+    Args:
+        labels: Of the model; the index is ``class_id``.
+        dataset: Its categories are looked up.
+        unmatched: ``ignore`` measures on what both know; see `known_categories`.
+
+    Returns:
+        (len(labels),) int64 index into the dataset's categories, -1 for none.
+
+    Raises:
+        InvalidDataset: Nothing matches, two classes or categories share a name, or (unless
+            ignored) one side has a class that the other does not know.
+    """
+    index = _by_name([category.name for category in dataset.categories], "categories")
+    own = _by_name([x for x in labels if plain(x) not in PLACEHOLDERS], "labels of the model")
+    matched = np.array([index.get(plain(label), -1) for label in labels], np.int64)
+    matched[[plain(label) in PLACEHOLDERS for label in labels]] = -1
+    strangers = [x for x in labels if plain(x) in own and plain(x) not in index]
+    labelled = np.unique(dataset.truth.category)
+    unknown = [dataset.categories[c].name for c in labelled if c not in set(matched.tolist())]
+    if (matched < 0).all():
+        what = "no label of the model is a category of the dataset"
+        raise _mismatch(what, strangers, index, shared=False)
+    if unmatched == "error" and unknown:
+        raise _mismatch("the dataset labels objects that the model does not know", unknown, own)
+    if unmatched == "error" and strangers:
+        raise _mismatch("the dataset does not know labels of the model", strangers, index)
+    return matched
+
+
+def known_categories(matched: NDArray[np.int64], dataset: LabelledSet) -> LabelledSet:
+    """The set without the objects that a model has no class for."""
+    kept = np.flatnonzero(np.isin(dataset.truth.category, matched))
+    return replace(dataset, truth=dataset.truth.take(kept))
+
+
+def plain(name: str) -> str:
+    """A name without what does not count: case, underscores, repeated spaces."""
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
+def _by_name(names: Sequence[str], what: str) -> dict[str, int]:
+    index: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if plain(name) in index:
+            raise InvalidDataset(f"two {what} are named {name!r}: they cannot be told apart")
+        index[plain(name)] = number
+    return index
+
+
+def _mismatch(
+    what: str, names: Sequence[str], others: dict[str, int], *, shared: bool = True
+) -> InvalidDataset:
+    near = []
+    for name in names:
+        close = difflib.get_close_matches(plain(name), others, n=1, cutoff=0.6)
+        near += [f"{name!r} and {close[0]!r}"] if close else []
+    hint = "name the classes alike"
+    hint += f" (perhaps the same: {some(near)})" if near else ""
+    hint += ", or measure on what both know with --unmatched ignore" if shared else ""
+    return InvalidDataset(f"{what}: {some([repr(name) for name in names])}", hint=hint)
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """The first few of a list, and how many more there are."""
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest

@@ -1,0 +1,144 @@
+"""Pictures looked at once: whether they decode, and what tells equal and similar ones."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.detect.decode import decode
+from seatrial.errors import InvalidInput
+
+MAX_PIXELS = 200_000_000
+# Difference hash: Neal Krawetz, "Kind of Like That", The Hacker Factor Blog, 2013.
+HASH_SIDE = 8
+THUMBNAIL_SIDE = 16
+# Of 64 bits, and of 255 levels. Pictures saved again in another size or quality stay below both;
+# flat ones (skies, walls) have hashes alike and thumbnails that are not.
+NEAR_BITS = 6
+NEAR_LEVELS = 6.0
+_ROWS = 256  # compared at a time
+
+_BITS = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
+
+Progress = Callable[[int, int], None]
+"""Called with the pictures done and the pictures in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What was seen of a picture.
+
+    Attributes:
+        path: The file.
+        error: Why it cannot be decoded; empty if it can. The rest says nothing then.
+        size: Upright (width, height), pixels.
+        sha256: Of the file.
+        hash: (4,) uint16: 64 bits of a difference hash.
+        thumbnail: (THUMBNAIL_SIDE ** 2 * 3,) uint8 RGB.
+    """
+
+    path: Path
+    error: str
+    size: tuple[int, int]
+    sha256: bytes
+    hash: NDArray[np.uint16]
+    thumbnail: NDArray[np.uint8]
+
+
+def fingerprints(
+    paths: Sequence[Path], on_progress: Progress | None = None
+) -> dict[Path, Fingerprint]:
+    """Decode pictures in full, several at a time.
+
+    Args:
+        paths: Files that are there.
+        on_progress: Told after each, from the thread that asked.
+    """
+    found: dict[Path, Fingerprint] = {}
+    with ThreadPoolExecutor(os.cpu_count() or 1, "seatrial-pictures") as pool:
+        try:
+            for done, one in enumerate(pool.map(fingerprint, paths), 1):
+                found[one.path] = one
+                if on_progress is not None:
+                    on_progress(done, len(paths))
+        except BaseException:  # Ctrl-C too: the pictures that wait are not begun
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return found
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Decode a picture and describe it."""
+    nothing = np.zeros(0, np.uint16), np.zeros(0, np.uint8)
+    try:
+        data = path.read_bytes()
+        image = decode(data, max_pixels=MAX_PIXELS)
+    except OSError as error:
+        return Fingerprint(path, f"cannot be read: {error.strerror}", (0, 0), b"", *nothing)
+    except InvalidInput as error:
+        return Fingerprint(path, error.message, (0, 0), b"", *nothing)
+    height, width = image.shape[:2]
+    side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    thumbnail = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
+    return Fingerprint(
+        path,
+        "",
+        (width, height),
+        hashlib.sha256(data).digest(),
+        _difference_hash(image),
+        np.asarray(thumbnail, np.uint8).ravel(),
+    )
+
+
+def _difference_hash(image: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Whether each pixel of a 9 x 8 grey picture is darker than the next: 64 bits."""
+    small = cv2.resize(image, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA)
+    grey = np.asarray(small, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return np.packbits(grey[:, 1:] > grey[:, :-1]).view(np.uint16)
+
+
+def nearest(
+    ones: Sequence[Fingerprint], others: Sequence[Fingerprint], *, before: bool = False
+) -> list[tuple[int, int | None]]:
+    """For each picture the most similar of others, if there is one that is nearly the same.
+
+    Args:
+        ones: What is looked for.
+        others: Where it is looked for.
+        before: Both are the same list: look only among those before each.
+
+    Returns:
+        Index into `ones`, and index into `others` or None.
+    """
+    if not ones or not others:
+        return [(index, None) for index in range(len(ones))]
+    hashes, thumbnails = _stacked(others)
+    own_hashes, own_thumbnails = _stacked(ones)
+    found: list[tuple[int, int | None]] = []
+    for begin in range(0, len(ones), _ROWS):
+        rows = slice(begin, begin + _ROWS)
+        bits = _BITS[own_hashes[rows, None] ^ hashes].sum(2, dtype=np.uint8)  # (rows, others)
+        for row, near in enumerate(bits <= NEAR_BITS, begin):
+            candidates = np.flatnonzero(near[:row] if before else near)
+            if not len(candidates):
+                found.append((row, None))
+                continue
+            levels = np.abs(thumbnails[candidates] - own_thumbnails[row]).mean(1)
+            best = int(levels.argmin())
+            found.append((row, int(candidates[best]) if levels[best] <= NEAR_LEVELS else None))
+    return found
+
+
+def _stacked(pictures: Sequence[Fingerprint]) -> tuple[NDArray[np.uint16], NDArray[np.int16]]:
+    return (
+        np.stack([picture.hash for picture in pictures]),
+        np.stack([picture.thumbnail for picture in pictures]).astype(np.int16),
+    )

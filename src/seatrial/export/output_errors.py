@@ -1,0 +1,140 @@
+"""How far two detectors' answers for the same pictures are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.detect.detections import Detections, iou
+from seatrial.engines.base import Arrays
+from seatrial.export.report import BoxAgreement, OutputError
+
+IOU = 0.5
+FLOOR = 0.25  # confidence; what services report by default
+# A partner may have lost half its confidence: that is a shift, and told as one.
+PARTNER = 0.5
+
+
+def output_errors(
+    parent: Sequence[Arrays], child: Sequence[Arrays], *, ordered: bool, limit: float
+) -> tuple[OutputError, ...]:
+    """Compare raw outputs, picture by picture.
+
+    Args:
+        parent: Outputs of batch size 1 for each picture.
+        child: The same, of the other graph.
+        ordered: Rows have fixed places. Else the outputs are joined to rows ``(Q, columns)`` and
+            each is compared with the nearest of the other's: queries that a model picks by their
+            scores change places when two scores are equal but for the last bit.
+        limit: See `Tolerance.output`.
+
+    Returns:
+        One entry an output; one in all where rows have no order.
+    """
+    names = list(parent[0])
+    if not ordered:
+        return (_set_error("+".join(names), names, parent, child, limit),)
+    return tuple(_ordered_error(name, parent, child, limit) for name in names)
+
+
+def _ordered_error(
+    name: str, parent: Sequence[Arrays], child: Sequence[Arrays], limit: float
+) -> OutputError:
+    scale = max(float(np.abs(one[name]).max()) for one in parent)
+    errors = [
+        np.abs(a[name].astype(np.float64) - b[name]) for a, b in zip(parent, child, strict=True)
+    ]
+    allowed = limit * max(1.0, scale)
+    return OutputError(
+        name,
+        max(float(error.max()) for error in errors),
+        float(np.mean([error.mean() for error in errors])),
+        scale,
+        float(np.mean([(error <= allowed).mean() for error in errors])),
+        ordered=True,
+    )
+
+
+def _set_error(
+    joined: str,
+    names: Sequence[str],
+    parent: Sequence[Arrays],
+    child: Sequence[Arrays],
+    limit: float,
+) -> OutputError:
+    nearest, scale, within = [], 0.0, []
+    for a, b in zip(parent, child, strict=True):
+        rows, others = _rows(a, names), _rows(b, names)
+        # Pixels would drown confidences: every column is measured in its own greatest value.
+        unit = np.maximum(1.0, np.abs(rows).max(axis=0))
+        distance = np.stack([np.abs((others - row) / unit).max(axis=1) for row in rows])
+        partner = distance.argmin(axis=1)
+        found = distance[np.arange(len(rows)), partner]
+        # A row that two have as their nearest counts for one.
+        once = np.zeros(len(rows), np.bool_)
+        once[np.unique(partner, return_index=True)[1]] = True
+        within.append(((found <= limit) & once).mean())
+        nearest.append(found)
+        scale = max(scale, float(np.abs(rows).max()))
+    return OutputError(
+        joined,
+        float(np.max(nearest)),
+        float(np.mean(nearest)),
+        scale,
+        float(np.mean(within)),
+        ordered=False,
+    )
+
+
+def _rows(outputs: Arrays, names: Sequence[str]) -> NDArray[np.float64]:
+    """(Q, columns) of all outputs of one picture side by side."""
+    parts = [np.asarray(outputs[name][0], np.float64) for name in names]
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+
+def box_agreement(
+    parent: Sequence[Detections], child: Sequence[Detections], floor: float = FLOOR
+) -> BoxAgreement:
+    """Match boxes of one class, the parent's most confident first.
+
+    Args:
+        parent: Detections of each picture, from a confidence well below the floor on.
+        child: The same.
+        floor: The parent's boxes from here on are looked for in the child.
+    """
+    total, gained = 0, 0
+    ious: list[float] = []
+    shifts: list[float] = []
+    for a, b in zip(parent, child, strict=True):
+        overlap = iou(a.xyxy, b.xyxy) * (a.class_id[:, None] == b.class_id[None])
+        free = b.score >= floor * PARTNER
+        used = np.zeros(len(b), np.bool_)
+        for row in np.flatnonzero(a.score >= floor):
+            total += 1
+            best = int(np.argmax(overlap[row] * free)) if len(b) else -1
+            if best >= 0 and free[best] and overlap[row, best] >= IOU:
+                free[best], used[best] = False, True
+                ious.append(float(overlap[row, best]))
+                shifts.append(float(b.score[best]) - float(a.score[row]))
+        # A box that the parent has too, just below the floor, was shifted and not gained.
+        known = (overlap * (a.score >= floor * PARTNER)[:, None]).max(axis=0, initial=0.0) >= IOU
+        gained += int(((b.score >= floor) & ~used & ~known).sum())
+    return BoxAgreement(
+        floor,
+        total,
+        len(ious),
+        gained,
+        float(np.mean(ious)) if ious else None,
+        min(ious, default=None),
+        float(np.mean(shifts)) if shifts else None,
+        float(np.mean(np.abs(shifts))) if shifts else None,
+        max(map(abs, shifts), default=None),
+    )
+
+
+def choose_floor(parent: Sequence[Detections]) -> float:
+    """The usual confidence; for a model that is never as sure, half of its greatest."""
+    top = max((float(one.score.max()) for one in parent if len(one)), default=0.0)
+    return FLOOR if top >= FLOOR else top / 2

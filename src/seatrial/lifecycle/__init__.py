@@ -1,1 +1,0 @@
-"""Cold path: from one artifact to the next."""

@@ -1,0 +1,1 @@
+"""Puts load on a service and measures what it answers."""

@@ -1,0 +1,112 @@
+"""Where the requests go and how an image is put into one; ours or anybody's service."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import socket
+from collections.abc import Sequence
+
+import msgspec
+from yarl import URL
+
+from seatrial.errors import InvalidConfig
+from seatrial.load.images import EncodedImage
+
+
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A service that takes one image and answers with detections.
+
+    Attributes:
+        url: Scheme, host and port, ``http://127.0.0.1:3000``.
+        path: Where images are posted.
+        field: Name of the multipart field; None sends the image as the raw body.
+        params: Query parameters of every request, ``{"confidence": "0.4"}``.
+        model_path: Where the service describes itself; may be absent there.
+        ready_path: Where the service says that it is ready; may be absent there.
+    """
+
+    url: str
+    path: str = "/detect"
+    field: str | None = None
+    params: dict[str, str] = {}
+    model_path: str = "/model"
+    ready_path: str = "/readyz"
+
+
+class Body(msgspec.Struct, frozen=True, gc=False):
+    """One prepared request: building it inside the loop would cost the service its cores."""
+
+    data: bytes
+    headers: dict[str, str]
+
+
+def base_url(target: Target) -> URL:
+    """The parsed address.
+
+    Raises:
+        InvalidConfig: Not an http(s) address, or one that carries a password.
+    """
+    try:
+        url = URL(target.url)
+    except ValueError as error:
+        raise InvalidConfig(f"{target.url!r} is not an address: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        hint = "give scheme, host and port, for example http://127.0.0.1:3000"
+        raise InvalidConfig(f"{target.url!r} is not an http address", hint=hint)
+    if url.user or url.password:
+        message = "the address holds a user name or a password"
+        raise InvalidConfig(message, hint="the report shows the address; leave them out")
+    return url
+
+
+def endpoint(target: Target) -> URL:
+    """Where images are posted, with the query parameters."""
+    return base_url(target).join(URL(target.path)).update_query(target.params)
+
+
+def bodies(target: Target, images: Sequence[EncodedImage]) -> list[Body]:
+    """Prepare the request of every image, raw or multipart (RFC 7578)."""
+    if target.field is None:
+        return [Body(image.data, {"Content-Type": image.content_type}) for image in images]
+    return [_multipart(target.field, image) for image in images]
+
+
+def _multipart(field: str, image: EncodedImage) -> Body:
+    # From the bytes themselves: the same picture always makes the same request.
+    boundary = f"seatrial-{hashlib.sha256(image.data).hexdigest()[:32]}"
+    suffix = image.content_type.rpartition("/")[2]
+    head = (
+        f"--{boundary}\r\n"
+        f'Content-Disposition: form-data; name="{_quoted(field)}"; filename="image.{suffix}"\r\n'
+        f"Content-Type: {image.content_type}\r\n\r\n"
+    )
+    data = head.encode() + image.data + f"\r\n--{boundary}--\r\n".encode()
+    return Body(data, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+
+
+def _quoted(field: str) -> str:
+    # As browsers do (WHATWG HTML, "multipart/form-data encoding algorithm").
+    return field.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def is_local(target: Target) -> bool:
+    """Whether the service runs on this machine, as far as its address tells."""
+    host = base_url(target).host or ""
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return bool(found & _own_addresses()) or any(_is_loopback(address) for address in found)
+
+
+def _is_loopback(address: str) -> bool:
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    # Linux routes the unspecified address (0.0.0.0) to itself.
+    return parsed.is_loopback or parsed.is_unspecified
+
+
+def _own_addresses() -> set[str]:
+    import psutil
+
+    return {row.address for rows in psutil.net_if_addrs().values() for row in rows}

@@ -1,0 +1,201 @@
+"""What a load costs: cores and memory of the service, of the client, of everything else."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from seatrial.system.processes import ServiceProcesses, with_descendants
+
+PROC_STAT = Path("/proc/stat")
+
+
+class ServerUsage(msgspec.Struct, frozen=True):
+    """The service's whole process tree over the measured window.
+
+    Attributes:
+        cpu_s: User and system time spent, core-seconds.
+        busy_cores: `cpu_s` over the length of the window.
+        utilisation: `busy_cores` over the usable cores of the machine, 0-1.
+        rss_peak_bytes: Largest sum of resident sets; counts shared pages once per process.
+        pss_bytes: Proportional set size at the end: shared pages counted once. None where it
+            may not be read.
+        uss_bytes: Unshared part of it.
+        processes: Living members of the tree at the end.
+        ended: Members that ended within the window; their time since its begin is lost.
+    """
+
+    cpu_s: float
+    busy_cores: float
+    utilisation: float
+    rss_peak_bytes: int
+    pss_bytes: int | None
+    uss_bytes: int | None
+    processes: int
+    ended: int
+
+
+class ClientUsage(msgspec.Struct, frozen=True):
+    """CPU of this process over the window."""
+
+    cpu_s: float
+    busy_cores: float
+
+
+class MachineUsage(msgspec.Struct, frozen=True):
+    """The machine over the window, from ``/proc/stat`` (proc(5)).
+
+    Attributes:
+        busy_cores: All work: user, nice, system, interrupts.
+        steal_share: Share of the cores' time that the hypervisor gave to somebody else, 0-1.
+        other_cores: Busy cores that are neither service nor client; None where the service's
+            own share is unknown.
+        load_1min: Load average at the end.
+    """
+
+    busy_cores: float
+    steal_share: float
+    other_cores: float | None
+    load_1min: float
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Cost of one measured window."""
+
+    server: ServerUsage | None
+    server_unknown: str
+    client: ClientUsage
+    machine: MachineUsage | None
+
+
+class _Look(msgspec.Struct, frozen=True):
+    at_s: float
+    client_cpu_s: float
+    server_cpu_s: dict[int, float]
+    machine_ticks: tuple[int, ...]
+
+
+class UsageMeter:
+    """Observer of a load (`load.Observer`): looks at begin and end, samples memory between."""
+
+    def __init__(self, service: ServiceProcesses, usable_cores: int) -> None:
+        self._service = service
+        self._cores = usable_cores
+        self._members = with_descendants(service.members)
+        self._begin = self._end = _look(self._members)
+        self._rss_peak = 0
+        self._measuring = False
+
+    def opened(self) -> None:
+        """The measured window begins."""
+        self._rss_peak = _rss_bytes(self._members)
+        self._begin = _look(self._members)
+        self._measuring = True
+
+    def tick(self) -> None:
+        """Sample memory."""
+        if self._measuring:
+            self._rss_peak = max(self._rss_peak, _rss_bytes(self._members))
+
+    def closed(self) -> None:
+        """The measured window ended."""
+        self._end = _look(self._members)
+        self.tick()
+        self._measuring = False
+
+    def usage(self) -> Usage:
+        """What the window cost; reads the proportional set size, so not while measuring."""
+        window_s = max(self._end.at_s - self._begin.at_s, 1e-9)
+        client_s = self._end.client_cpu_s - self._begin.client_cpu_s
+        server = self._server(window_s) if self._service.members else None
+        client = ClientUsage(client_s, client_s / window_s)
+        return Usage(server, self._service.unknown, client, self._machine(server, client))
+
+    def _server(self, window_s: float) -> ServerUsage:
+        begin, end = self._begin.server_cpu_s, self._end.server_cpu_s
+        cpu_s = sum(end[pid] - begin.get(pid, 0.0) for pid in end)
+        full = _full_memory(self._members)
+        return ServerUsage(
+            cpu_s=cpu_s,
+            busy_cores=cpu_s / window_s,
+            utilisation=cpu_s / window_s / self._cores,
+            rss_peak_bytes=self._rss_peak,
+            pss_bytes=None if full is None else full[0],
+            uss_bytes=None if full is None else full[1],
+            processes=len(end),
+            ended=len(set(begin) - set(end)),
+        )
+
+    def _machine(self, server: ServerUsage | None, client: ClientUsage) -> MachineUsage | None:
+        begin, end = self._begin.machine_ticks, self._end.machine_ticks
+        passed = [b - a for a, b in zip(begin, end, strict=True)]
+        if len(passed) < 8 or sum(passed) <= 0:
+            return None
+        user, nice, system, idle, iowait, irq, softirq, steal = passed[:8]
+        busy = user + nice + system + irq + softirq
+        total = busy + idle + iowait + steal
+        # Not over clock ticks per second: a core that was taken away has no ticks at all.
+        busy_cores = busy / total * (os.cpu_count() or 1)
+        other = None if server is None else busy_cores - server.busy_cores - client.busy_cores
+        return MachineUsage(
+            busy_cores=busy_cores,
+            steal_share=steal / total,
+            other_cores=None if other is None else max(0.0, other),
+            load_1min=os.getloadavg()[0],
+        )
+
+
+def _look(members: Iterable[psutil.Process]) -> _Look:
+    return _Look(
+        at_s=time.perf_counter(),
+        client_cpu_s=time.process_time(),
+        server_cpu_s=_cpu_seconds(members),
+        machine_ticks=_machine_ticks(PROC_STAT),
+    )
+
+
+def _cpu_seconds(members: Iterable[psutil.Process]) -> dict[int, float]:
+    seconds: dict[int, float] = {}
+    for process in members:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue  # ended: the caller sees that it is missing
+        seconds[process.pid] = times.user + times.system
+    return seconds
+
+
+def _rss_bytes(members: Iterable[psutil.Process]) -> int:
+    total = 0
+    for process in members:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def _full_memory(members: Iterable[psutil.Process]) -> tuple[int, int] | None:
+    pss = uss = 0
+    for process in members:
+        try:
+            full = process.memory_full_info()
+        except psutil.NoSuchProcess:
+            continue
+        except (psutil.Error, OSError):
+            return None  # a part of the tree would look like the whole
+        pss, uss = pss + full.pss, uss + full.uss
+    return pss, uss
+
+
+def _machine_ticks(stat: Path) -> tuple[int, ...]:
+    try:
+        first = stat.read_text().partition("\n")[0].split()
+    except OSError:
+        return ()
+    return tuple(int(ticks) for ticks in first[1:])

@@ -1,0 +1,87 @@
+"""Whether a family here can run a model of a hub, told from what the hub says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from seatrial.detect.families.huggingface import ARCHITECTURES
+
+# config.json's model_type -> family.
+MODEL_TYPES = dict.fromkeys(ARCHITECTURES, "detr")
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether a model runs here.
+
+    Attributes:
+        runs: ``unknown`` where the hub does not say what the model is.
+        family: Name in the family table; empty unless it runs.
+        note: What to add to the pull, or why not; empty if there is nothing to say.
+        file: The one file to pull; empty for the model as transformers keeps it.
+    """
+
+    runs: Literal["yes", "no", "unknown"]
+    family: str = ""
+    note: str = ""
+    file: str = ""
+
+    def describe(self) -> str:
+        """For a table."""
+        text = {"yes": self.family, "no": "no", "unknown": "?"}[self.runs]
+        note = self.note or self.file
+        return f"{text} ({note})" if note else text
+
+
+def judge(model_type: str, tags: Iterable[str], files: list[str] | None) -> Verdict:
+    """Tell whether a family here can run a model.
+
+    Args:
+        model_type: Of its config.json; empty if the hub does not tell.
+        tags: Of the model, the library's name among them.
+        files: Paths in the repository; None if the hub does not tell.
+    """
+    words = {tag.lower().removeprefix("library:").removeprefix("model_type:") for tag in tags}
+    if not model_type:
+        spelled = {word.replace("-", "_") for word in words}
+        # Most specific first: an RT-DETRv2 is tagged detr too.
+        by_length = sorted(MODEL_TYPES, key=len, reverse=True)
+        model_type = next((t for t in by_length if t in spelled), "")
+    if model_type in MODEL_TYPES:
+        return _with_weights(MODEL_TYPES[model_type], files)
+    if any(_is_yolo(word) for word in (words if not model_type else {model_type})):
+        return _yolo(files)
+    if model_type:
+        return Verdict("no", note=model_type)
+    return Verdict("unknown") if files is None or _onnx(files) else Verdict("no")
+
+
+def _is_yolo(word: str) -> bool:
+    # YOLOS is a transformer of its own.
+    return word == "ultralytics" or (word.startswith("yolo") and word != "yolos")
+
+
+def _with_weights(family: str, files: list[str] | None) -> Verdict:
+    if files is None or any(path.endswith(".safetensors") for path in files):
+        return Verdict("yes", family)
+    if onnx := _onnx(files):
+        return Verdict("yes", family, file=onnx)
+    if any(path.endswith(PICKLES) for path in files):
+        return Verdict("yes", family, "--allow-pickle")
+    return Verdict("no", note="no weights")
+
+
+def _yolo(files: list[str] | None) -> Verdict:
+    if files is None:
+        return Verdict("unknown", note="needs an .onnx file")
+    if onnx := _onnx(files):
+        return Verdict("yes", "yolo", file=onnx)
+    return Verdict("no", note="pickle only; export it to ONNX")
+
+
+def _onnx(files: list[str]) -> str:
+    """The plainest ONNX file: the one with the shortest path."""
+    return min((path for path in files if path.endswith(".onnx")), key=len, default="")

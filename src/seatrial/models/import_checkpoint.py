@@ -1,0 +1,340 @@
+"""From a checkpoint, as training leaves it, to an artifact in the store.
+
+A checkpoint has no graph yet: engines do not open it, `seatrial.export` makes of it what
+they do. What it detects and how pictures go into it is read without torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seatrial.artifact import (
+    MANIFEST,
+    Artifact,
+    Manifest,
+    Preprocessing,
+    Source,
+    Step,
+    Store,
+    TensorSpec,
+    sha256_file,
+)
+from seatrial.detect.families import huggingface, yolo
+from seatrial.detect.families.base import VALID_HW
+from seatrial.detect.families.detr import LOGITS, PRED_BOXES
+from seatrial.errors import InvalidArtifact, MissingExtra
+from seatrial.graphs.image_input import IMAGE_INPUT
+from seatrial.models import acquire
+from seatrial.models.acquire import check_name, versions
+from seatrial.models.safetensors_check import Tensor, check_finite, read_header
+from seatrial.models.sources.ultralytics_package import import_ultralytics_package
+
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+PRECISIONS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+
+
+class Made(msgspec.Struct, frozen=True):
+    """How a checkpoint came to be, where this program made it.
+
+    Attributes:
+        step: For the manifest.
+        parent: Digest of the artifact that it was made from; None where it began at random.
+        metrics: Measured on it.
+    """
+
+    step: Step
+    parent: str | None
+    metrics: dict[str, float]
+
+
+def import_transformers(
+    store: Store,
+    folder: Path,
+    *,
+    name: str,
+    uri: str,
+    licence: str,
+    replace: bool = False,
+    made: Made | None = None,
+) -> Artifact:
+    """Make an artifact of a snapshot of a Hugging Face model.
+
+    Args:
+        store: Where it goes.
+        folder: With ``config.json``, ``model.safetensors`` (or its shards and their index) and,
+            where the model has one, ``preprocessor_config.json``.
+        name: Of the artifact.
+        uri: Where it came from.
+        licence: As the source states it.
+        replace: Replace an artifact of that name with other content.
+        made: What made it, where that was done here.
+
+    Returns:
+        An artifact with the format ``transformers`` alone.
+
+    Raises:
+        InvalidArtifact: Files missing or damaged, an architecture that is not known, weights that
+            are no numbers, or of another number of classes than the labels.
+        InvalidInput: The name is not usable, or taken.
+    """
+    name = check_name(name)
+    facts = huggingface.read(
+        _read(folder, huggingface.CONFIG) or b"", _read(folder, huggingface.PREPROCESSOR)
+    )
+    files = _weights(folder)
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        found = read_header(file)
+        check_finite(file, found)
+        tensors |= found
+    _check_head(facts, tensors)
+    texts = [folder / n for n in (huggingface.CONFIG, huggingface.PREPROCESSOR, WEIGHTS_INDEX)]
+    with store.staging() as staged:
+        for file in (*files, *(text for text in texts if text.is_file())):
+            shutil.copyfile(file, staged / file.name)
+        manifest = msgspec.structs.replace(
+            transformers_manifest(facts, name=name),
+            precision=_precision(tensors),
+            licence=licence,
+            source=Source(uri, sha256_file(files[0])),
+        )
+        return store.commit(staged, _credited(manifest, made), replace=replace)
+
+
+def transformers_manifest(facts: huggingface.Facts, *, name: str) -> Manifest:
+    """What a Hugging Face model is, as far as its configuration tells."""
+    return Manifest(
+        name=name,
+        family="detr",
+        variant=facts.architecture.variant,
+        formats={"transformers": huggingface.CONFIG},
+        precision="f32",
+        inputs=image_inputs(facts.preprocessing, masked=facts.architecture.masked),
+        outputs=_outputs(facts),
+        preprocessing=facts.preprocessing,
+        labels=facts.labels,
+        licence="unknown",
+        source=Source(name, ""),
+        step=Step("import", {"model_type": facts.model_type}, versions()),
+    )
+
+
+def import_ultralytics(
+    store: Store,
+    path: Path,
+    *,
+    name: str,
+    uri: str = "",
+    licence: str = "",
+    allow_pickle: bool = False,
+    replace: bool = False,
+    made: Made | None = None,
+) -> Artifact:
+    """Make an artifact of an Ultralytics checkpoint.
+
+    Args:
+        store: Where it goes.
+        path: The ``.pt`` file.
+        name: Of the artifact.
+        uri: Where it came from; its name by default.
+        licence: As the file states it by default.
+        allow_pickle: The file is a pickle: reading it runs code that is in it. Without this it is
+            refused.
+        replace: Replace an artifact of that name with other content.
+        made: What made it, where that was done here.
+
+    Returns:
+        An artifact with the format ``ultralytics`` alone.
+
+    Raises:
+        InvalidArtifact: Not allowed, missing, damaged, not a detector.
+        MissingExtra: Ultralytics is not installed.
+        InvalidInput: The name is not usable, or taken.
+    """
+    name = check_name(name)
+    if not path.is_file():
+        raise InvalidArtifact(f"{path} does not exist", hint="give the path of a .pt file")
+    if not allow_pickle:
+        raise InvalidArtifact(
+            f"{path.name} is a pickle: reading it runs code that whoever wrote it put there",
+            hint="if you trust its origin, say so: --allow-pickle",
+        )
+    network = load_ultralytics(path).model
+    with store.staging() as staged:
+        shutil.copyfile(path, staged / "model.pt")
+        manifest = ultralytics_manifest(network, name=name, size_px=_size_px(network))
+        manifest = msgspec.structs.replace(
+            manifest,
+            licence=licence or manifest.licence,
+            source=Source(uri or path.name, sha256_file(path)),
+        )
+        return store.commit(staged, _credited(manifest, made), replace=replace)
+
+
+def ultralytics_manifest(network: Any, *, name: str, size_px: int) -> Manifest:
+    """What an Ultralytics network is on a square canvas."""
+    head = network.model[-1]
+    labels = tuple(str(network.names[index]) for index in range(len(network.names)))
+    end_to_end = bool(getattr(head, "end2end", False))
+    anchors = sum((size_px // int(stride)) ** 2 for stride in head.stride)
+    shape = (-1, 300, 6) if end_to_end else (-1, 4 + len(labels), anchors)
+    preprocessing = Preprocessing((size_px, size_px), "letterbox", yolo.PAD_VALUE)
+    return Manifest(
+        name=name,
+        family="yolo",
+        variant="end_to_end" if end_to_end else "anchors",
+        formats={"ultralytics": "model.pt"},
+        precision="f32",
+        inputs=image_inputs(preprocessing, masked=False),
+        outputs=(TensorSpec("output0", "float32", shape),),
+        preprocessing=preprocessing,
+        labels=labels,
+        licence="AGPL-3.0 License (https://ultralytics.com/license)",
+        source=Source(name, ""),
+        step=Step("import", {}, versions("ultralytics", "torch")),
+    )
+
+
+def _credited(manifest: Manifest, made: Made | None) -> Manifest:
+    if made is None:
+        return manifest
+    return msgspec.structs.replace(
+        manifest, parent=made.parent, step=made.step, metrics=made.metrics
+    )
+
+
+def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact:
+    """Open what a person named, checkpoints among it: see `seatrial.models.acquire.resolve`.
+
+    A checkpoint outside the store is imported under its own name and hash.
+
+    Raises:
+        InvalidArtifact: There is nothing of that name or path, or it is not usable.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir() and (path / huggingface.CONFIG).is_file() and not (path / MANIFEST).is_file():
+        name = f"{plain_name(path.name)}-{sha256_file(_weights(path)[0])[:8]}"
+        uri = path.resolve().name
+        return import_transformers(store, path, name=name, uri=uri, licence="unknown")
+    if path.suffix == ".pt" and path.is_file():
+        name = f"{plain_name(path.stem)}-{sha256_file(path)[:8]}"
+        return import_ultralytics(store, path, name=name, allow_pickle=allow_pickle)
+    return acquire.resolve(store, model)
+
+
+def plain_name(text: str) -> str:
+    """A file's or folder's name as it may stand in an artifact's."""
+    return re.sub(r"[^a-z0-9._-]", "-", text.lower()).lstrip("._-") or "model"
+
+
+def load_ultralytics(path: Path) -> Any:
+    """``ultralytics.YOLO`` of a checkpoint, which is a pickle.
+
+    A network that has a head without NMS beside the other one (YOLO26) answers by it: which of
+    them Ultralytics takes by itself depends on its version.
+
+    Raises:
+        InvalidArtifact: It does not load, detects no objects, or holds weights that are no numbers.
+        MissingExtra: Ultralytics is not installed.
+    """
+    try:
+        # It talks on standard output, which is for data.
+        with contextlib.redirect_stdout(sys.stderr):
+            ultralytics = import_ultralytics_package(purpose="reading .pt checkpoints")
+            model = ultralytics.YOLO(path)
+            network = model.model.float()
+    except MissingExtra:
+        raise
+    except Exception as error:  # torch's, pickle's and Ultralytics' errors share no base
+        raise InvalidArtifact(
+            f"{path.name} does not load: {type(error).__name__}: {error}",
+            hint="the file may be cut off: compare its size with the original",
+        ) from error
+    if model.task != "detect":
+        raise InvalidArtifact(f"{path.name} is a model for task {model.task!r}, not 'detect'")
+    head = network.model[-1]
+    if getattr(head, "one2one_cv2", None) is not None:
+        head.end2end = True
+    wrong = [name for name, weight in network.state_dict().items() if not weight.isfinite().all()]
+    if wrong:
+        raise InvalidArtifact(
+            f"{path.name} holds weights that are no numbers (NaN or infinite), {wrong[0]} first",
+            hint="the training that wrote it diverged",
+        )
+    return model
+
+
+def image_inputs(preprocessing: Preprocessing, *, masked: bool) -> tuple[TensorSpec, ...]:
+    """Inputs of the graphs that are exported from a checkpoint, of any batch size."""
+    image = TensorSpec(IMAGE_INPUT, "uint8", (-1, *preprocessing.size_hw, 3), "NHWC")
+    return (image, TensorSpec(VALID_HW, "int64", (-1, 2))) if masked else (image,)
+
+
+def _read(folder: Path, name: str) -> bytes | None:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        if name == huggingface.CONFIG:
+            raise InvalidArtifact(
+                f"{folder} is no checkpoint: {name} cannot be read ({error.strerror})"
+            ) from error
+        return None
+
+
+def _weights(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickles = sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt*")))
+        raise InvalidArtifact(
+            f"{folder} has no weights in safetensors" + (f", only {pickles[0]}" if pickles else ""),
+            hint="convert them: model.save_pretrained(folder) in transformers writes safetensors",
+        )
+    return [folder / WEIGHTS] if folder / WEIGHTS in files else files
+
+
+def _check_head(facts: huggingface.Facts, tensors: dict[str, Tensor]) -> None:
+    suffix = facts.architecture.head
+    heads = {name: t.shape for name, t in tensors.items() if name.endswith(suffix)}
+    if not heads:
+        raise InvalidArtifact(
+            f"the weights have no {suffix!r}: they are not those of a {facts.model_type} detector"
+        )
+    name, shape = next(iter(heads.items()))
+    classes = shape[0] - (facts.architecture.variant == "detr")  # one row for no object
+    if classes != len(facts.labels):
+        raise InvalidArtifact(
+            f"{huggingface.CONFIG} names {len(facts.labels)} classes and the weights have "
+            f"{classes} ({name} {list(shape)})",
+            hint="the two files are of different models",
+        )
+
+
+def _precision(tensors: dict[str, Tensor]) -> str:
+    sizes: Counter[str] = Counter()
+    for tensor in tensors.values():
+        sizes[tensor.dtype] += tensor.data_offsets[1] - tensor.data_offsets[0]
+    return PRECISIONS.get(sizes.most_common(1)[0][0], "f32")
+
+
+def _outputs(facts: huggingface.Facts) -> tuple[TensorSpec, ...]:
+    columns = len(facts.labels) + (facts.architecture.variant == "detr")
+    return (
+        TensorSpec(LOGITS, "float32", (-1, facts.queries, columns)),
+        TensorSpec(PRED_BOXES, "float32", (-1, facts.queries, 4)),
+    )
+
+
+def _size_px(network: Any) -> int:
+    """What it was trained at; 640 where it does not say."""
+    settings: Any = getattr(network, "args", {})
+    plain = settings if isinstance(settings, dict) else vars(settings)
+    size: Any = plain.get("imgsz", 640)
+    return int(max(size) if isinstance(size, list | tuple) else size)

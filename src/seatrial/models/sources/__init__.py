@@ -1,0 +1,1 @@
+"""Sources of models that have a name of their own; one table."""

@@ -1,0 +1,79 @@
+"""YOLO by name or checkpoint, through Ultralytics' own exporter (an optional extra: AGPL-3.0)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from seatrial.errors import InvalidArtifact, MissingExtra, SourceUnavailable
+from seatrial.models.sources.ultralytics_package import import_ultralytics_package
+
+OPSET = 17
+
+
+def export(name: str, folder: Path, on_progress: Callable[[str], None]) -> Path:
+    """Export a checkpoint to ONNX.
+
+    Args:
+        name: ``yolo11n``, ``yolo11s``, ...: ``NAME.pt`` of the working folder if there is one,
+            else Ultralytics' own download.
+        folder: Where the export is written.
+        on_progress: Told in words what is going on.
+
+    Returns:
+        The ONNX file.
+
+    Raises:
+        MissingExtra: Ultralytics is not installed.
+        SourceUnavailable: The weights cannot be reached.
+        InvalidArtifact: They do not load or do not export.
+    """
+    try:
+        ultralytics = import_ultralytics_package(purpose=f"pulling {name}")
+    except MissingExtra as error:
+        error.hint += (
+            f" (AGPL-3.0), or export it elsewhere (yolo export model={name}.pt format=onnx) and "
+            f"run seatrial models import {name}.onnx"
+        )
+        raise
+    checkpoint = folder / f"{name}.pt"
+    local = Path(f"{name}.pt")
+    if local.is_file():
+        on_progress(f"using {local}")
+        shutil.copyfile(local, checkpoint)
+    else:
+        on_progress(f"downloading {name}.pt")
+        _download(checkpoint)
+    on_progress(f"exporting {name}.pt to ONNX")
+    try:
+        model = ultralytics.YOLO(checkpoint)
+        with contextlib.redirect_stdout(None):
+            exported = model.export(format="onnx", opset=OPSET, simplify=False)
+    except Exception as error:  # torch's and Ultralytics' errors share no base but Exception
+        raise InvalidArtifact(f"{name}.pt does not load or export: {error}") from error
+    os.unlink(checkpoint)
+    return Path(exported)
+
+
+def _download(checkpoint: Path) -> None:
+    downloads = import_ultralytics_package(
+        "ultralytics.utils.downloads", purpose="pulling YOLO weights"
+    )
+    try:
+        downloads.attempt_download_asset(checkpoint)
+    except Exception as error:  # urllib's, requests' and Ultralytics' own
+        raise _unreachable(checkpoint) from error
+    if not checkpoint.is_file():
+        raise _unreachable(checkpoint)
+
+
+def _unreachable(checkpoint: Path) -> SourceUnavailable:
+    return SourceUnavailable(
+        f"the weights {checkpoint.name} cannot be reached from this machine",
+        hint=f"put {checkpoint.name} into the working folder, or export it elsewhere "
+        f"(yolo export model={checkpoint.name} format=onnx) and run "
+        f"seatrial models import {checkpoint.stem}.onnx",
+    )

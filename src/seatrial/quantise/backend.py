@@ -1,0 +1,85 @@
+"""What a backend of quantisation is. A new one is a new file and a line in the table."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from numpy.typing import NDArray
+
+from seatrial.artifact import Artifact
+from seatrial.errors import InvalidConfig
+from seatrial.quantise.calibration_images import Feeds, Pictures, Progress
+from seatrial.quantise.float_part import Head
+from seatrial.quantise.workspace import Workspace
+
+BACKENDS = {
+    "openvino": "seatrial.quantise.openvino_nncf:OpenVinoBackend",
+    "onnxruntime": "seatrial.quantise.onnx_qdq:OnnxRuntimeBackend",
+    "tensorrt": "seatrial.quantise.onnx_qdq:TensorRtBackend",
+}
+
+Probe = Callable[[Feeds], list[NDArray[Any]]]
+"""Runs a graph on one picture and gives the tensors that its head reads, in a fixed order."""
+
+
+class Backend(Protocol):
+    """Quantises graphs of one format.
+
+    Graphs lie in folders, since some formats take several files; `file` is the one to open.
+    """
+
+    engine: str  # in the engine table: what parent and child are compared in
+    format: str  # key of Manifest.formats
+    file: str
+    recipes: tuple[str, ...]  # ways of quantising, the plainest first
+    deployed_here: bool  # whether `engine` is what the result is for
+
+    def config(self) -> dict[str, Any]:
+        """What else decides the result, for the manifest: presets, types, the CPU's kind."""
+
+    def versions(self) -> tuple[str, ...]:
+        """Names of the packages whose versions decide the result."""
+
+    def prepare(self, parent: Artifact, work: Workspace) -> Head:
+        """Make the float graph that all else starts from.
+
+        Raises:
+            InvalidArtifact: The parent has no graph that can be quantised.
+            MissingExtra: A package is not installed.
+        """
+
+    def quantise(
+        self, recipe: str, pictures: Pictures, work: Workspace, on_progress: Progress
+    ) -> Path:
+        """Quantise the float graph; gives the folder."""
+
+    def layers(self, folder: Path, work: Workspace) -> tuple[str, ...]:
+        """Names of the convolutions that compute in INT8, in the order of the graph."""
+
+    def restore(self, folder: Path, layers: Sequence[str], target: Path, work: Workspace) -> None:
+        """Write a graph to the existing folder `target` with these layers in float again."""
+
+    def accepted(self, folder: Path) -> str:
+        """Try a graph in what it is for, where that is not `engine`; gives a note, or nothing.
+
+        Raises:
+            InvalidArtifact: It is refused.
+        """
+
+    def probe(self, folder: Path | None, work: Workspace) -> Probe:
+        """Open a graph at the inputs of its head; None: the float graph."""
+
+
+def open_backend(name: str) -> Backend:
+    """A backend by its name in the table.
+
+    Raises:
+        InvalidConfig: No such backend.
+    """
+    if name not in BACKENDS:
+        raise InvalidConfig(f"unknown target {name!r}", hint=f"known: {', '.join(BACKENDS)}")
+    module, _, attribute = BACKENDS[name].partition(":")
+    return cast(Backend, getattr(importlib.import_module(module), attribute)())

@@ -1,0 +1,144 @@
+"""Calibration pictures: a seeded choice out of a folder, through the preprocessing that serves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.artifact import Manifest
+from seatrial.detect.decode import decode
+from seatrial.detect.detector import MAX_PIXELS
+from seatrial.detect.families.registry import family_of
+from seatrial.detect.preprocess import fit
+from seatrial.errors import InvalidDataset, InvalidInput
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+Feeds = dict[str, NDArray[Any]]
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, the steps done, and the steps in all (0: not known)."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody is told."""
+
+
+class Pictures:
+    """Encoded pictures on disk; nothing is kept in memory but their paths.
+
+    Args:
+        files: The pictures, in the order in which they are used.
+        manifest: Says how they are fitted.
+    """
+
+    def __init__(self, files: tuple[Path, ...], manifest: Manifest) -> None:
+        self.files = files
+        self._preprocessing = manifest.preprocessing
+        self._family = family_of(manifest)
+        self._input = manifest.inputs[0].name
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def feeds(self, limit: int | None = None) -> Iterator[Feeds]:
+        """What the graph takes, picture by picture, decoded and fitted as a request is.
+
+        Args:
+            limit: Stop after so many.
+
+        Raises:
+            InvalidDataset: A picture cannot be read or decoded.
+        """
+        yield from map(self.feed, self.files[:limit])
+
+    def feed(self, file: Path) -> Feeds:
+        """What the graph takes for one picture; see `feeds`."""
+        try:
+            image = decode(file.read_bytes(), max_pixels=MAX_PIXELS)
+        except InvalidInput as error:  # the folder changed since it was checked
+            raise InvalidDataset(f"{file}: {error.message}", hint="start again") from error
+        except OSError as error:
+            raise InvalidDataset(f"{file} cannot be read: {error.strerror}") from error
+        batch, canvas = fit(image, self._preprocessing)
+        return {self._input: batch, **self._family.feeds(canvas)}
+
+
+def find_pictures(folder: Path) -> tuple[Path, ...]:
+    """JPEG, PNG and WebP files in a folder and below it, sorted.
+
+    Raises:
+        InvalidDataset: No such folder, or no pictures in it.
+    """
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise InvalidDataset(f"{folder} {what}", hint="give a folder of pictures")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not files:
+        raise InvalidDataset(
+            f"{folder} holds no pictures", hint="give a folder of JPEG, PNG or WebP files"
+        )
+    return tuple(files)
+
+
+def choose(files: tuple[Path, ...], count: int, seed: int) -> tuple[Path, ...]:
+    """A seeded draw without replacement, in the files' own order; all where there are fewer."""
+    if len(files) <= count:
+        return files
+    picks = np.random.default_rng(seed).choice(len(files), count, replace=False)
+    return tuple(files[index] for index in sorted(picks.tolist()))
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """A file that is no picture: its name, and why."""
+
+    file: str
+    reason: str
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """Pictures that decode.
+
+    Attributes:
+        files: The pictures, in order.
+        digest: sha256 in hex over their contents, in order.
+        skipped: Those that do not decode.
+    """
+
+    files: tuple[Path, ...]
+    digest: str
+    skipped: tuple[Skipped, ...]
+
+
+def check(files: tuple[Path, ...], what: str, on_progress: Progress) -> Checked:
+    """Decode every picture once, so that broken ones are found before the long work.
+
+    Ranges and agreement are taken over many pictures: one that is missing changes little, and is
+    told. (Figures of labelled sets never leave one out: see `predict`.)
+
+    Args:
+        files: The pictures.
+        what: Their name in progress, for example ``calibration``.
+        on_progress: Told after each picture.
+    """
+    digest = hashlib.sha256()
+    kept: list[Path] = []
+    skipped: list[Skipped] = []
+    for done, file in enumerate(files, 1):
+        try:
+            data = file.read_bytes()
+            decode(data, max_pixels=MAX_PIXELS)
+        except InvalidInput as error:
+            skipped.append(Skipped(file.name, error.message))
+        except OSError as error:
+            skipped.append(Skipped(file.name, f"cannot be read: {error.strerror}"))
+        else:
+            kept.append(file)
+            digest.update(hashlib.sha256(data).digest())
+        on_progress(f"checking the {what} pictures", done, len(files))
+    return Checked(tuple(kept), digest.hexdigest(), tuple(skipped))

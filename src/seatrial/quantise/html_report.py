@@ -1,0 +1,213 @@
+"""The report of ``seatrial compress int8`` as one self-contained page: no script, no request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from markupsafe import Markup
+
+from seatrial.accuracy.gate import Finding
+from seatrial.errors import NotWritable
+from seatrial.quantise.report import Report
+from seatrial.report import svg
+from seatrial.report.style import css
+
+ROW_PX, TOP_PX, BOTTOM_PX = 26.0, 26.0, 40.0
+LEFT_PX, PLOT_PX, RIGHT_PX = 300.0, 420.0, 130.0
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One graph that was measured: name, finding, speed as text, and whether it was kept."""
+
+    name: str
+    finding: Finding
+    speed: str
+    kept: bool
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write the page.
+
+    Raises:
+        NotWritable: The place cannot be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(report), encoding="utf-8")
+    except OSError as error:
+        raise NotWritable(
+            f"{path} cannot be written: {error.strerror}", hint="name another file (--report)"
+        ) from error
+
+
+def page(report: Report) -> str:
+    """The page's HTML."""
+    shown = rows(report)
+    verdict, _, figures = report.verdict.statement.partition(". ")
+    title = f"INT8: {report.parent['name']} for {report.to}"
+    head = svg.element(
+        "head",
+        svg.element("meta", charset="utf-8"),
+        svg.element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        svg.element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        svg.element("title", title),
+        svg.element("style", css()),
+    )
+    body = svg.element(
+        "main",
+        svg.element(
+            "header",
+            svg.element("p", f"Seatrial, {title}", class_="eyebrow"),
+            svg.element("h1", f"{verdict.rstrip('.')}."),
+            svg.element("p", figures, class_="meta"),
+            svg.element("p", f"Judged on {report.judged_on}.", class_="meta"),
+        ),
+        _tiles(report),
+        svg.element("h2", "What each graph loses"),
+        svg.element("figure", _caption(report), chart(report, shown), class_="card"),
+        svg.element("h2", "Figures"),
+        svg.element("div", _table(report, shown), class_="card scroll"),
+        svg.element("footer", *(svg.element("p", note) for note in _notes(report))),
+    )
+    html = svg.element("html", head, svg.element("body", body), lang="en")
+    return f"<!doctype html>\n{html}\n"
+
+
+def rows(report: Report) -> list[Row]:
+    """The recipes, then the kept one's restored layers one after the other."""
+    restored = bool(report.restored)
+    found = [
+        Row(one.recipe, one.finding, "", one.recipe == report.recipe and not restored)
+        for one in report.candidates
+    ]
+    for number, one in enumerate(report.restored, 1):
+        name = f"{'and' if number > 1 else 'float:'} {one.layer}"
+        last = number == len(report.restored)
+        found.append(Row(name, one.finding, f"{one.speed.ratio:.2f}x", last))
+    if report.speed is not None:
+        found = [
+            msgspec.structs.replace(row, speed=f"{report.speed.ratio:.2f}x") if row.kept else row
+            for row in found
+        ]
+    return found
+
+
+def chart(report: Report, shown: list[Row]) -> Markup:
+    """Drop and its interval of each graph, and the gate."""
+    values = [0.0, report.gate.drop]
+    values += [end for row in shown for end in (row.finding.low, row.finding.high)]
+    low, high = min(values), max(values)
+    spare = (high - low) * 0.04 or 0.001
+    low, high = low - spare, high + spare
+    height = TOP_PX + ROW_PX * len(shown) + BOTTOM_PX
+    floor = height - BOTTOM_PX
+
+    def x(value: float) -> float:
+        return LEFT_PX + (value - low) / (high - low) * PLOT_PX
+
+    parts = [
+        svg.line(x(0), TOP_PX - 6, x(0), floor, "grid"),
+        svg.line(x(report.gate.drop), TOP_PX - 6, x(report.gate.drop), floor, "knee"),
+        svg.text(f"gate {report.gate.drop:g}", x(report.gate.drop), TOP_PX - 11, "kneelabel",
+                 "middle"),
+    ]  # fmt: skip
+    for number, row in enumerate(shown):
+        y, found = TOP_PX + ROW_PX * (number + 0.5), row.finding
+        tip = f"{row.name}: {found.drop:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+        colour = "s0" if row.kept else "s1"
+        parts += [
+            svg.text(_short(row.name), LEFT_PX - 14, y + 4, "value" if row.kept else "", "end"),
+            svg.line(x(found.low), y, x(found.high), y, f"whisker {colour}"),
+            svg.dot(x(found.drop), y, f"mark {colour}", tip, 4.5),
+            svg.text(f"{found.drop:+.4f}  {row.speed}", LEFT_PX + PLOT_PX + 14, y + 4,
+                     "value" if row.kept else ""),
+        ]  # fmt: skip
+    for value in _ticks(low, high):
+        parts.append(svg.text(svg.plain(round(value, 6)), x(value), floor + 17, "tick", "middle"))
+    axis = f"drop of {_metric(report)}: left is better"
+    parts.append(svg.text(axis, LEFT_PX + PLOT_PX / 2, height - 4, "axis", "middle"))
+    width = LEFT_PX + PLOT_PX + RIGHT_PX
+    return svg.picture(width, height, "Drop of each graph with its interval", parts)
+
+
+def _caption(report: Report) -> Markup:
+    level = f"{report.finding.level:.0%}"
+    return svg.element(
+        "figcaption",
+        f"Dot: as measured on {report.finding.images} pictures; line: {level} interval of a "
+        "bootstrap over pictures; bold: what was kept, with its speed against float32.",
+    )
+
+
+def _tiles(report: Report) -> Markup:
+    finding, speed = report.finding, report.speed
+    shift = "\u2013" if finding.mean_shift is None else f"{finding.mean_shift:+.4f}"
+    size = "" if finding.mean_abs_shift is None else f"mean size {finding.mean_abs_shift:.4f}"
+    ran = "not measured here" if speed is None else (
+        f"{speed.parent_hz:.1f} \u2192 {speed.child_hz:.1f} pictures/s"
+    )  # fmt: skip
+    tiles = (
+        (f"Drop of {_metric(report)}", f"{finding.drop:+.4f}",
+         f"{finding.parent:.4f} \u2192 {finding.child:.4f}"),
+        ("Speed", "\u2013" if speed is None else f"{speed.ratio:.2f}x", ran),
+        ("Shift of confidences", shift, size),
+        ("INT8 layers", f"{report.quantised} of {report.convolutions}",
+         f"{len(report.head)} operators of the head in float"),
+    )  # fmt: skip
+    made = [
+        svg.element("div", svg.element("dt", name),
+                    svg.element("dd", value, svg.element("small", note)))
+        for name, value, note in tiles
+    ]  # fmt: skip
+    return svg.element("dl", *made, class_="tiles card")
+
+
+def _table(report: Report, shown: list[Row]) -> Markup:
+    names = ("graph", _metric(report), "drop", "interval", "bought", "shift", "its size", "speed")
+    header = svg.element("tr", *(svg.element("th", name) for name in names))
+    bought = ["" for _ in report.candidates] + [f"{value:+.4f}" for value in report.bought()]
+    lines = []
+    for row, gained in zip(shown, bought, strict=True):
+        found = row.finding
+        cells = (
+            row.name,
+            f"{found.child:.4f}",
+            f"{found.drop:+.4f}",
+            f"{found.low:+.4f} to {found.high:+.4f}",
+            gained,
+            "" if found.mean_shift is None else f"{found.mean_shift:+.4f}",
+            "" if found.mean_abs_shift is None else f"{found.mean_abs_shift:.4f}",
+            row.speed,
+        )
+        made = [svg.element("td", cell) for cell in cells]
+        lines.append(svg.element("tr", *made, class_="knee-row" if row.kept else None))
+    return svg.element("table", svg.element("thead", header), svg.element("tbody", *lines))
+
+
+def _notes(report: Report) -> list[str]:
+    ran = report.engine
+    taken = report.calibration
+    return [
+        f"Compared in {ran['engine']} on {ran['device']}, {ran['precision']}. Ranges are of "
+        f"{taken['pictures']} pictures in {taken['folder']}, seed {taken['seed']}.",
+        *report.notes,
+        *(f"skipped: {one.file}: {one.reason}" for one in report.skipped),
+    ]
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values between two, 0 among them."""
+    upward = svg.ticks(max(high, -low))
+    return [
+        value for value in (*(-tick for tick in upward[:0:-1]), *upward) if low <= value <= high
+    ]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 48 else f"\u2026{name[-47:]}"
+
+
+def _metric(report: Report) -> str:
+    return "AP" if report.finding.metric == "ap" else "agreement"

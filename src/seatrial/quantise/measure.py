@@ -1,0 +1,130 @@
+"""A graph that is no artifact yet, run as if it were served: its boxes and its speed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from seatrial.accuracy.gate import Judge
+from seatrial.accuracy.matching import Predictions
+from seatrial.accuracy.predict import InProcess, predict
+from seatrial.artifact import Artifact, Manifest
+from seatrial.detect.detector import Detector
+from seatrial.engines.base import Engine, EngineConfig, Lane
+from seatrial.engines.registry import engine_class
+from seatrial.quantise.calibration_images import Feeds, Progress, silent
+from seatrial.quantise.report import Speed
+from seatrial.quantise.workspace import Arrays, Workspace
+from seatrial.system.hardware import usable_cores
+
+ROUNDS = 9
+ROUND_S = 0.4
+
+
+class Graph(msgspec.Struct, frozen=True):
+    """A graph file and what to run it with.
+
+    Attributes:
+        name: For the workspace and for progress.
+        file: What the engine opens.
+        manifest: Of the artifact that it would be.
+        engine: Name in the engine table.
+    """
+
+    name: str
+    file: Path
+    manifest: Manifest
+    engine: str
+
+
+@contextmanager
+def opened(graph: Graph) -> Iterator[Engine]:
+    """Compile a graph: one lane of one thread for each core, float parts in float32.
+
+    Raises:
+        MissingExtra, DeviceUnavailable, InvalidArtifact: See `EngineFactory.__call__`.
+    """
+    config = EngineConfig(instances=usable_cores())
+    engine = engine_class(graph.engine)(graph.file, graph.manifest, config)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def predictions(graph: Graph, judge: Judge, work: Workspace, on_progress: Progress) -> Predictions:
+    """Detections of a graph in the judge's pictures, by the code that serves.
+
+    Raises:
+        InvalidDataset: A picture cannot be read or decoded.
+    """
+
+    def detect() -> Arrays:
+        with opened(graph) as engine:
+            detector = Detector(Artifact(graph.file.parent, graph.manifest, ""), engine)
+            detector.warm_up()
+            found = predict(
+                InProcess(detector),
+                judge.pictures,
+                judge.matched,
+                on_progress=lambda done, total: on_progress(
+                    f"detecting with {graph.name}", done, total
+                ),
+            )
+        return {name: getattr(found, name) for name in ("image", "category", "xywh", "score")}
+
+    return Predictions(**work.arrays(f"boxes-{graph.name}", detect))
+
+
+def speed(
+    parent: Graph, child: Graph, feeds: Feeds, work: Workspace, on_progress: Progress
+) -> Speed:
+    """Throughput of both by turns, all cores busy: noise of the machine meets both alike."""
+
+    def measure() -> Speed:
+        with opened(parent) as before, opened(child) as after:
+            return by_turns(before, after, feeds, on_progress)
+
+    return work.value(f"speed-{child.name}", Speed, measure)
+
+
+def by_turns(
+    parent: Engine,
+    child: Engine,
+    feeds: Feeds,
+    on_progress: Progress = silent,
+) -> Speed:
+    """Throughput of two engines by turns; see `Speed`."""
+    lanes = len(child.narrow)
+    rounds: list[tuple[float, float]] = []
+    with ThreadPoolExecutor(lanes, "seatrial-speed") as pool:
+
+        def throughput(engine: Engine) -> float:
+            return sum(pool.map(lambda lane: _rate(lane, feeds), engine.narrow))
+
+        throughput(parent), throughput(child)  # warm-up
+        for done in range(1, ROUNDS + 1):
+            rounds.append((throughput(parent), throughput(child)))
+            on_progress("comparing speed", done, ROUNDS)
+    return Speed(
+        parent_hz=statistics.median(before for before, _ in rounds),
+        child_hz=statistics.median(after for _, after in rounds),
+        ratio=statistics.median(after / before for before, after in rounds),
+        lanes=lanes,
+        rounds=ROUNDS,
+    )
+
+
+def _rate(lane: Lane, feeds: Feeds) -> float:
+    """Pictures a second of one lane."""
+    begun, count = time.perf_counter(), 0
+    while time.perf_counter() - begun < ROUND_S or count < 2:
+        lane.infer(feeds)
+        count += 1
+    return count / (time.perf_counter() - begun)

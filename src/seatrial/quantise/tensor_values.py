@@ -1,0 +1,88 @@
+"""What values the tensors of an ONNX graph take on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.errors import InvalidArtifact
+from seatrial.quantise.calibration_images import Pictures, Progress
+from seatrial.quantise.ranges import Histogram
+from seatrial.quantise.workspace import Arrays, Workspace
+from seatrial.system.extras import require
+from seatrial.system.hardware import usable_cores
+
+PURPOSE = "quantising ONNX graphs"
+
+
+def session(model: Any, names: Sequence[str]) -> Any:
+    """A session of a model that gives inner tensors too.
+
+    Args:
+        model: ``onnx.ModelProto``; not changed.
+        names: Of tensors; they become outputs.
+    """
+    ort = require("onnxruntime", extra="compress", purpose=PURPOSE)
+    onnx = require("onnx", extra="compress", purpose=PURPOSE)
+    open_model = type(model)()
+    open_model.CopyFrom(model)
+    have = {output.name for output in model.graph.output}
+    open_model.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in names if name not in have
+    )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = usable_cores()
+    options.log_severity_level = 4
+    return ort.InferenceSession(
+        open_model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def histograms(
+    model: Any, names: Sequence[str], pictures: Pictures, work: Workspace, on_progress: Progress
+) -> dict[str, Histogram]:
+    """Values of tensors over all pictures, in two passes; memory holds one picture at a time."""
+    stored = work.arrays("histograms", lambda: _collect(model, names, pictures, on_progress))
+    return {
+        str(name): Histogram(float(low), float(high), counts)
+        for name, low, high, counts in zip(
+            stored["names"], stored["low"], stored["high"], stored["counts"], strict=True
+        )
+    }
+
+
+def _collect(model: Any, names: Sequence[str], pictures: Pictures, on_progress: Progress) -> Arrays:
+    opened = session(model, names)
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for done, feeds in enumerate(pictures.feeds(), 1):
+        values = opened.run(list(names), feeds)
+        low = np.minimum(low, [value.min() for value in values])
+        high = np.maximum(high, [value.max() for value in values])
+        on_progress("finding the extremes of activations", done, len(pictures))
+    _check_finite(names, low, high)
+    found = [Histogram(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True)]
+    for done, feeds in enumerate(pictures.feeds(), 1):
+        for histogram, value in zip(found, opened.run(list(names), feeds), strict=True):
+            histogram.add(value)
+        on_progress("counting the values of activations", done, len(pictures))
+    return {
+        "names": np.array(names),
+        "low": low,
+        "high": high,
+        "counts": np.stack([histogram.counts for histogram in found]),
+    }
+
+
+def _check_finite(
+    names: Sequence[str], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> None:
+    wrong = np.flatnonzero(~np.isfinite(low + high))
+    if len(wrong):
+        raise InvalidArtifact(
+            f"{names[wrong[0]]} takes values that are no numbers (NaN or infinite), and "
+            f"{len(wrong) - 1} more tensors with it",
+            hint="the float32 model overflows on these pictures: see what it detects in them",
+        )

@@ -1,0 +1,1 @@
+"""What the service understands on the wire."""

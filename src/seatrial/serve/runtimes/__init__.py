@@ -1,0 +1,1 @@
+"""Runtimes that start the service."""

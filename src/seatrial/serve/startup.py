@@ -1,0 +1,124 @@
+"""Start-up of one server process: deployment -> detector, warmed up."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import msgspec
+
+from seatrial.artifact import Artifact
+from seatrial.contract import Deployment
+from seatrial.detect.detector import Detector
+from seatrial.engines.base import EngineConfig
+from seatrial.engines.registry import open_engine, resolve_layout
+from seatrial.models.acquire import versions
+from seatrial.serve.admission import Dispatcher
+from seatrial.serve.app import Service
+from seatrial.serve.metrics import request_metrics
+from seatrial.system.hardware import usable_cores
+
+# Those that decide how a request is answered; absent ones are left out.
+PACKAGES = ("bentoml", "openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch", "numpy",
+            "simplejpeg")  # fmt: skip
+
+
+def open_detector(artifact: Artifact, deployment: Deployment) -> Detector:
+    """Compile one process's share of a deployment, and warm it up.
+
+    Raises:
+        SeatrialError: See `seatrial.engines.registry.open_engine`.
+    """
+    _, config = layout(deployment)
+    detector = Detector(artifact, open_engine(artifact, deployment.engine, config))
+    detector.warm_up()
+    return detector
+
+
+def check(artifact: Artifact, deployment: Deployment) -> str:
+    """Compile once, in the smallest layout, and see that it is what was asked for.
+
+    Returns:
+        Engine, device and precision in words.
+
+    Raises:
+        SeatrialError: See `seatrial.engines.registry.open_engine`.
+    """
+    config = EngineConfig(deployment.device, deployment.precision)
+    engine = open_engine(artifact, deployment.engine, config)
+    try:
+        return f"{engine.name}, {engine.device}, {engine.precision}"
+    finally:
+        engine.close()
+
+
+def layout(deployment: Deployment, cores: int | None = None) -> tuple[int, EngineConfig]:
+    """Server processes, and the engine's configuration in each; see `resolve_layout`."""
+    return resolve_layout(
+        deployment.layout,
+        device=deployment.device,
+        precision=deployment.precision,
+        cores=cores or usable_cores(),
+    )
+
+
+def open_service(artifact: Artifact, deployment: Deployment, worker: int = 0) -> Service:
+    """All that one server process needs.
+
+    Args:
+        artifact: What to serve.
+        deployment: How.
+        worker: Index of this process, from 0: with several, each keeps to its own cores.
+    """
+    cores = usable_cores()
+    workers, config = layout(deployment, cores)
+    if workers > 1:
+        _keep_to_own_cores(worker, workers)
+    detector = Detector(artifact, open_engine(artifact, deployment.engine, config))
+    detector.warm_up()
+    return Service(
+        Dispatcher(detector, deployment.limits),
+        deployment.detection,
+        describe(detector, deployment, workers, config, cores),
+        request_metrics(),
+    )
+
+
+def describe(
+    detector: Detector, deployment: Deployment, workers: int, config: EngineConfig, cores: int
+) -> dict[str, object]:
+    """The JSON of ``GET /model``."""
+    manifest = detector.artifact.manifest
+    return {
+        "name": manifest.name,
+        "digest": detector.artifact.digest,
+        "family": manifest.family,
+        "variant": manifest.variant,
+        "licence": manifest.licence,
+        "size_hw": manifest.preprocessing.size_hw,
+        "labels": manifest.labels,
+        "engine": detector.engine.name,
+        "device": detector.engine.device,
+        "precision": detector.engine.precision,
+        "layout": {
+            "workers": workers,
+            "instances": config.instances,
+            "threads": config.threads,
+            "wide_threads": config.wide_threads,
+            "cores": cores,
+        },
+        "detection": msgspec.to_builtins(deployment.detection),
+        "limits": msgspec.to_builtins(deployment.limits),
+        "properties": detector.engine.properties(),
+        "versions": {
+            "python": platform.python_version(),
+            **versions(*PACKAGES),
+        },
+    }
+
+
+def _keep_to_own_cores(worker: int, workers: int) -> None:
+    allowed = sorted(os.sched_getaffinity(0))
+    share = max(1, len(allowed) // workers)
+    own = allowed[worker * share : (worker + 1) * share]
+    os.sched_setaffinity(0, own or allowed)

@@ -1,0 +1,1 @@
+"""The machine: hardware, files, processes, images on disk, installed packages."""

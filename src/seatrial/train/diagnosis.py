@@ -1,0 +1,370 @@
+"""What goes wrong before hours are lost: signs in the labels and in the course of a training.
+
+Every finding says what was seen, its likely cause, and what to do.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.accuracy.confusion import confusion, pair, shift
+from seatrial.datasets.labels import LabelledSet
+from seatrial.train.journal import Step
+from seatrial.train.published import PUBLISHED
+from seatrial.train.recipe import Recipe
+from seatrial.train.validation import Validation
+
+OUTSIDE = 0.02  # share of boxes that leave their pictures from which on something is wrong
+SLACK = 0.01  # of the picture's side: labels are rounded
+FITS = 0.99  # share of boxes that another reading must put inside
+FEW = 3
+TINY_PX = 2.0
+TOO_HIGH = 3.0  # times the published learning rate
+EXPLODED = 20.0  # times the loss of the first steps
+BLIND = 1e-3  # an mAP at IoU 0.5 below this is none
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that is wrong, or seems so.
+
+    Attributes:
+        code: Stable name of the kind.
+        seen: What was seen, with numbers.
+        cause: The likely cause.
+        hint: What to do.
+        fatal: Going on would be in vain.
+        step: Optimiser steps taken by then.
+    """
+
+    code: str
+    seen: str
+    cause: str
+    hint: str
+    fatal: bool
+    step: int = 0
+
+    @property
+    def message(self) -> str:
+        """In one sentence."""
+        return f"{self.seen}: {self.cause}"
+
+
+def of_labels(dataset: LabelledSet, *, which: str) -> list[Finding]:
+    """Look at the labels of one set.
+
+    Args:
+        dataset: The set.
+        which: ``training`` or ``validation``.
+    """
+    found = (_box_format(dataset, which), _unused_first(dataset, which))
+    return [finding for finding in found if finding is not None]
+
+
+Reading = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+"""Numbers as the file has them (N, 4) and sizes (N, 2), pixels -> left, top, right, bottom."""
+
+
+def _centre_size(numbers: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.hstack([numbers[:, :2] - numbers[:, 2:] / 2, numbers[:, :2] + numbers[:, 2:] / 2])
+
+
+def _corner_size(numbers: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.hstack([numbers[:, :2], numbers[:, :2] + numbers[:, 2:]])
+
+
+def _corners(numbers: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+    return numbers
+
+
+CENTRE, CORNER, CORNERS = "[centre x, centre y, width, height]", "[left, top, width, height]", (
+    "[left, top, right, bottom]"
+)  # fmt: skip
+# Format -> how it is meant, and how else its numbers might be meant.
+READINGS: dict[str, tuple[str, dict[str, Reading]]] = {
+    "coco": (CORNER, {CORNERS: _corners, CENTRE: _centre_size}),
+    "yolo": (CENTRE, {CORNERS: _corners, CORNER: _corner_size}),
+}
+
+
+def _box_format(dataset: LabelledSet, which: str) -> Finding | None:
+    known = np.array([i.width is not None and i.height is not None for i in dataset.images])
+    rows = np.flatnonzero(known[dataset.truth.image])
+    if len(rows) < FEW:
+        return None
+    kind = dataset.source.partition(":")[0]
+    sizes = np.array([(i.width or 1, i.height or 1) for i in dataset.images], np.float64)
+    size, xywh = sizes[dataset.truth.image[rows]], dataset.truth.xywh[rows]
+    if np.median(xywh[:, 2:]) < TINY_PX and xywh.max() <= 1 + SLACK < size.min():
+        return Finding(
+            "box-format",
+            f"the boxes of the {which} set are {np.median(xywh[:, 2:]):.2f} pixels large",
+            "they are fractions of the picture, where pixels are meant",
+            "multiply them by the pictures' sizes, or write YOLO labels",
+            fatal=True,
+        )
+    corners = _corner_size(xywh, size)
+    outside = np.logical_not(_inside(corners, size))
+    if outside.sum() < FEW or outside.mean() <= OUTSIDE:
+        return None
+    seen = (
+        f"{outside.sum()} of {len(rows)} boxes of the {which} set leave their pictures, "
+        f"the first in {dataset.images[int(dataset.truth.image[rows[outside]][0])].name}"
+    )
+    meant, readings = READINGS.get(kind, READINGS["coco"])
+    numbers = xywh if kind != "yolo" else np.hstack([xywh[:, :2] + xywh[:, 2:] / 2, xywh[:, 2:]])
+    for name, reading in readings.items():
+        other = reading(numbers, size)
+        ordered = (other[:, 2:] >= other[:, :2]).all(axis=1)
+        if (_inside(other, size) & ordered).mean() >= FITS:
+            return Finding(
+                "box-format", seen, f"their numbers are {name}, where {meant} are meant",
+                f"write them as {meant}", fatal=True,
+            )  # fmt: skip
+    return Finding(
+        "box-format", seen, "they were drawn on pictures of other sizes, or in another format",
+        "look at a few: seatrial data preview", fatal=True,
+    )  # fmt: skip
+
+
+def _inside(corners: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.bool_]:
+    slack = np.maximum(SLACK * size, 1.0)
+    within = (corners[:, :2] >= -slack) & (corners[:, 2:] <= size + slack)
+    inside: NDArray[np.bool_] = within[:, 0] & within[:, 1]
+    return inside
+
+
+def _unused_first(dataset: LabelledSet, which: str) -> Finding | None:
+    counts = np.bincount(dataset.truth.category, minlength=len(dataset.categories))
+    if len(counts) < 3 or counts[0] or not counts[1:].all():
+        return None
+    return Finding(
+        "labels-off-by-one",
+        f"in the {which} set the first class, {dataset.categories[0].name!r}, has no object, and "
+        "every other class has some",
+        "labels whose numbers start at 1 look like this, where 0 is the first class",
+        "subtract 1 from the numbers, or take the first name off the list if it is a placeholder",
+        fatal=False,
+    )
+
+
+def of_known_classes(dataset: LabelledSet, seen: Validation) -> Finding | None:
+    """What a model that knows the classes makes of the labels.
+
+    Args:
+        dataset: Some of the training set.
+        seen: What the base model found on it.
+    """
+    counts = confusion(dataset, seen.predictions).paired
+    off = shift(counts)
+    if not off:
+        return None
+    names = [category.name for category in dataset.categories]
+    example = int(np.argmax(np.diagonal(counts, off))) + max(0, -off)
+    return Finding(
+        "labels-off-by-one",
+        f"the base model sees {names[example + off]!r} in most objects that are labelled "
+        f"{names[example]!r}, and so on through the list",
+        f"the labels' class numbers are off by one ({-off:+d})",
+        f"{'add 1 to' if off > 0 else 'subtract 1 from'} the class numbers, or mend the names",
+        fatal=True,
+    )
+
+
+def of_parameters(
+    parameters: Iterable[tuple[str, int, bool]], head: Sequence[str], *, new_head: bool
+) -> Finding | None:
+    """See that there is something to train.
+
+    Args:
+        parameters: Name, number of values, and whether it is trained.
+        head: Beginnings of the names of the classification head's.
+        new_head: The head begins anew.
+    """
+    rows = list(parameters)
+    total, trained = sum(n for _, n, _ in rows), sum(n for _, n, on in rows if on)
+    if not trained:
+        return Finding(
+            "everything-frozen", f"0 of {total} weights are trained",
+            "the recipe's freeze covers the whole model", "leave the head out of it", fatal=True,
+        )  # fmt: skip
+    stuck = [name for name, _, on in rows if not on and any(part in name for part in head)]
+    if new_head and stuck:
+        return Finding(
+            "everything-frozen",
+            f"the classification head is new and frozen ({stuck[0]} and {len(stuck) - 1} more)",
+            "the recipe's freeze covers it: its weights would stay random",
+            "leave the head out of freeze", fatal=True,
+        )  # fmt: skip
+    return None
+
+
+def of_loss(recipe: Recipe, family: str, steps: Sequence[Step]) -> Finding | None:
+    """Look at the loss after a step.
+
+    Args:
+        recipe: Of the run.
+        family: Of the model.
+        steps: All steps so far.
+    """
+    last = steps[-1]
+    if not math.isfinite(last.loss):
+        return _not_a_number(recipe, family, steps)
+    window = recipe.diagnosis.rising_steps
+    first = statistics.median(row.loss for row in steps[:5])
+    recent = [row.loss for row in steps[-5:]]
+    if len(steps) >= 10 and min(recent) > EXPLODED * max(first, 1e-3):
+        seen = f"the loss went from {first:.3g} to {last.loss:.3g} in {last.step} steps"
+        return _too_high(recipe, family, seen, last.step)
+    if len(steps) < 3 * window or len(steps) % window:
+        return None
+    means = [
+        statistics.fmean(row.loss for row in steps[i : i + window])
+        for i in range(len(steps) % window, len(steps), window)
+    ]
+    lowest = min(means[:-1])
+    if means[-1] > 1.3 * lowest and means[-1] > means[0]:
+        seen = (
+            f"the loss rises: {means[-1]:.3g} over the last {window} steps, after {lowest:.3g} "
+            f"at best and {means[0]:.3g} at first"
+        )
+        return _too_high(recipe, family, seen, last.step)
+    return None
+
+
+def _rate_ratio(recipe: Recipe, family: str) -> float:
+    usual = PUBLISHED[family].values["optimiser"]["learning_rate"]
+    return 1.0 if recipe.optimiser.kind == "auto" else recipe.optimiser.learning_rate / usual
+
+
+def _rate_in_words(recipe: Recipe, family: str) -> str:
+    usual = PUBLISHED[family].values["optimiser"]["learning_rate"]
+    rate = recipe.optimiser.learning_rate
+    return f"optimiser.learning_rate is {rate:g}, {rate / usual:.3g} times the published {usual:g}"
+
+
+def _too_high(recipe: Recipe, family: str, seen: str, step: int) -> Finding:
+    usual = PUBLISHED[family].values["optimiser"]["learning_rate"]
+    ratio = _rate_ratio(recipe, family)
+    lower = usual if ratio > 1.5 else recipe.optimiser.learning_rate / 5
+    cause = "the learning rate is too high"
+    if recipe.optimiser.kind != "auto":
+        cause += f" ({_rate_in_words(recipe, family)})"
+    return Finding(
+        "learning-rate-too-high", seen, cause,
+        f"optimiser.learning_rate = {lower:.2g}, or a longer warm-up", fatal=True, step=step,
+    )  # fmt: skip
+
+
+def _not_a_number(recipe: Recipe, family: str, steps: Sequence[Step]) -> Finding:
+    last = steps[-1]
+    before = [row.loss for row in steps[-4:-1]]
+    seen = f"the loss is {last.loss} at step {last.step}"
+    seen += f", after {', '.join(f'{loss:.3g}' for loss in before)}" if before else ""
+    if _rate_ratio(recipe, family) > TOO_HIGH:
+        cause = f"the learning rate is too high ({_rate_in_words(recipe, family)})"
+        hint = f"optimiser.learning_rate = {PUBLISHED[family].values['optimiser']['learning_rate']}"
+    elif recipe.precision == "f16":
+        cause, hint = "half precision overflows", 'precision = "bf16", or "f32"'
+    elif not before:
+        cause = "the weights that it began with, or the pictures, hold values that are no numbers"
+        hint = "evaluate the base model on the training set"
+    else:
+        cause = "a step was too large: the learning rate is too high for these data"
+        hint = f"optimiser.learning_rate = {recipe.optimiser.learning_rate / 5:.2g}"
+        if not recipe.optimiser.clip_norm:
+            hint += ", and optimiser.clip_norm = 0.1"
+    return Finding("loss-not-a-number", seen, cause, hint, fatal=True, step=last.step)
+
+
+def of_validation(
+    recipe: Recipe,
+    family: str,
+    dataset: LabelledSet,
+    found: Validation,
+    epochs_ap50: Sequence[float],
+    losses: Sequence[float],
+    step: int,
+) -> Finding | None:
+    """Look at what was found on the validation set after an epoch.
+
+    Args:
+        recipe: Of the run.
+        family: Of the model.
+        dataset: The validation set.
+        found: On it.
+        epochs_ap50: mAP at IoU 0.5 of all epochs so far.
+        losses: Mean loss of all epochs so far.
+        step: Steps taken.
+    """
+    off = shift(confusion(dataset, found.predictions).paired)
+    if off:
+        names = [category.name for category in dataset.categories]
+        return Finding(
+            "labels-off-by-one",
+            f"the model says class k{off:+d} of validation objects that are labelled k "
+            f"(the {len(names)} classes in their order)",
+            "the class numbers of the training and of the validation set are off by one "
+            "against each other",
+            "number the classes of both sets alike",
+            fatal=True,
+            step=step,
+        )
+    if len(epochs_ap50) < recipe.diagnosis.blind_epochs or max(epochs_ap50) >= BLIND:
+        return None
+    cause, hint = _why_blind(recipe, family, dataset, found, losses, step)
+    seen = f"mAP is 0 after {len(epochs_ap50)} epochs ({step} steps)"
+    return Finding("blind", seen, cause, hint, fatal=True, step=step)
+
+
+def _why_blind(
+    recipe: Recipe,
+    family: str,
+    dataset: LabelledSet,
+    found: Validation,
+    losses: Sequence[float],
+    step: int,
+) -> tuple[str, str]:
+    objects = max(1, int((~dataset.truth.crowd).sum()))
+    placed = len(pair(dataset, found.predictions, confidence=0.001).truth) / objects
+    if placed > 0.3 and len(dataset.categories) > 1:
+        return (
+            f"{placed:.0%} of the objects are found under wrong names: the classes of the two "
+            "sets are numbered differently",
+            "compare the lists of names, and look at both sets: seatrial data preview",
+        )
+    warmup = recipe.schedule.warmup_steps
+    if warmup > step:
+        return (
+            f"the learning rate still rises: schedule.warmup_steps is {warmup}",
+            f"schedule.warmup_steps = {max(1, step // 10)} for a set of this size",
+        )
+    if len(losses) > 1 and losses[-1] < 0.5 * losses[0]:
+        return (
+            f"the loss fell from {losses[0]:.3g} to {losses[-1]:.3g}, so the training set is "
+            "learned: the validation set has other pictures, or boxes in another format",
+            "look at both sets: seatrial data preview",
+        )
+    ratio = _rate_ratio(recipe, family)
+    if ratio > TOO_HIGH:
+        usual = PUBLISHED[family].values["optimiser"]["learning_rate"]
+        return (
+            f"the learning rate is too high ({_rate_in_words(recipe, family)})",
+            f"optimiser.learning_rate = {usual}",
+        )
+    if ratio < 0.2:
+        return (
+            f"the learning rate is too low ({_rate_in_words(recipe, family)})",
+            "leave out optimiser.learning_rate",
+        )
+    return (
+        "it has not learned yet: a detector from random weights takes thousands of steps, a DETR "
+        "tens of thousands",
+        "begin with pretrained weights, or allow more: diagnosis.blind_epochs = "
+        f"{4 * recipe.diagnosis.blind_epochs}",
+    )

@@ -1,0 +1,81 @@
+"""What is looked at before the first step, in the process that starts the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from seatrial.accuracy.evaluate import score
+from seatrial.accuracy.predict import InProcess, predict
+from seatrial.artifact import Artifact
+from seatrial.datasets.labels import LabelledSet, known_categories, match_labels
+from seatrial.detect.detector import Detector
+from seatrial.errors import InvalidDataset
+from seatrial.models import torch_modules
+from seatrial.system.extras import require
+from seatrial.system.hardware import usable_cores
+from seatrial.train import diagnosis
+from seatrial.train.diagnosis import Finding
+from seatrial.train.plan import Plan
+from seatrial.train.validation import Validation
+
+LOOK_AT = 48  # training pictures that a base model which knows the classes is shown
+KNOWN = 3  # classes that it must know for that
+
+
+def look(plan: Plan, sets: tuple[LabelledSet, LabelledSet], base: Artifact | None) -> list[Finding]:
+    """Look at the labels of both sets, alone and with the eyes of the base model.
+
+    Args:
+        plan: Of the run.
+        sets: Training and validation.
+        base: What the training begins with; None from scratch.
+    """
+    found = [
+        finding
+        for which, labelled in zip(("training", "validation"), sets, strict=True)
+        for finding in diagnosis.of_labels(labelled, which=which)
+    ]
+    if base is None or any(finding.fatal for finding in found):
+        return found
+    seen = _by_base(base, sets[0], Path(plan.base.path))
+    if seen is not None:
+        finding = diagnosis.of_known_classes(*seen)
+        found += [finding] if finding is not None else []
+    return found
+
+
+def _by_base(
+    base: Artifact, training: LabelledSet, path: Path
+) -> tuple[LabelledSet, Validation] | None:
+    """What the base model finds on some of the training pictures, if it knows their classes."""
+    try:
+        matched = match_labels(base.manifest.labels, training, unmatched="ignore")
+    except InvalidDataset:
+        return None
+    if len(set(matched[matched >= 0].tolist())) < KNOWN:
+        return None
+    torch = require("torch", extra="train", purpose="finetuning")
+    torch.set_num_threads(usable_cores())
+    chosen = np.unique(np.linspace(0, len(training.images) - 1, LOOK_AT).astype(int))
+    some = _subset(known_categories(matched, training), chosen)
+    module = torch_modules.module_of(base, base.manifest)
+    engine = torch_modules.ModuleEngine(module, base.manifest)
+    with Detector(base, engine) as detector:
+        predictions = predict(InProcess(detector), some, matched)
+    matches, scores = score(some, predictions)
+    return some, Validation(scores, matches, predictions)
+
+
+def _subset(dataset: LabelledSet, chosen: np.typing.NDArray[np.intp]) -> LabelledSet:
+    """Some pictures and their objects."""
+    place = np.full(len(dataset.images), -1)
+    place[chosen] = np.arange(len(chosen))
+    truth = dataset.truth.take(np.flatnonzero(place[dataset.truth.image] >= 0))
+    return replace(
+        dataset,
+        images=tuple(dataset.images[index] for index in chosen.tolist()),
+        truth=replace(truth, image=place[truth.image].astype(np.int64)),
+    )

@@ -1,0 +1,265 @@
+"""From the best weights of a run to an artifact: exported, proven, measured against its base."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seatrial.accuracy.bootstrap import Difference, paired_bootstrap
+from seatrial.accuracy.evaluate import Scores, score
+from seatrial.accuracy.matching import Matches, Predictions
+from seatrial.accuracy.predict import InProcess, predict
+from seatrial.artifact import Artifact, Step, Store
+from seatrial.datasets import coco
+from seatrial.datasets.labels import LabelledSet, match_labels
+from seatrial.detect.detector import Detector
+from seatrial.engines.base import Engine, EngineConfig
+from seatrial.engines.registry import open_engine
+from seatrial.errors import InvalidDataset, TrainingFailed
+from seatrial.export.options import Options
+from seatrial.export.run import export
+from seatrial.models import torch_modules
+from seatrial.models.acquire import versions
+from seatrial.models.import_checkpoint import Made, import_transformers, import_ultralytics
+from seatrial.system.hardware import usable_cores
+from seatrial.train.after_step import best_folder
+from seatrial.train.journal import Journal
+from seatrial.train.plan import Plan
+from seatrial.train.training_labels import targets
+
+TOOLS = ("torch", "transformers", "accelerate", "lightning", "ultralytics")
+CHECKPOINT = "-checkpoint"  # behind the name of the artifact that was exported from it
+PROOF = "proof"
+NOTHING_IN_COMMON = "it knows none of the classes"
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A model on the validation set.
+
+    Attributes:
+        name: Of the artifact.
+        engine: That it was measured on.
+        scores: COCO's figures and operating points.
+        matches: What they were made from.
+        predictions: What they were made from.
+        note: What else to know.
+    """
+
+    name: str
+    engine: str
+    scores: Scores
+    matches: Matches
+    predictions: Predictions
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run came to.
+
+    Attributes:
+        checkpoint: The weights, in a store of the run's own.
+        artifact: The export, in that store.
+        child: Measured on validation.
+        base: The same of what it began with; None from scratch.
+        difference: In AP, child less base, with its interval.
+    """
+
+    checkpoint: Artifact
+    artifact: Artifact
+    child: Measured
+    base: Measured | None
+    difference: Difference | None
+
+
+def conclude(
+    plan: Plan, run: Path, validation: LabelledSet, base: Artifact | None, name: str, tell: Tell
+) -> Result:
+    """Import the best weights, export and prove them, and measure them against the base.
+
+    Args:
+        plan: Of the run.
+        run: Its folder.
+        validation: The validation set.
+        base: What the training began with; None from scratch.
+        name: Of the artifact.
+        tell: Told in words what is going on.
+
+    Raises:
+        Diverged: The export does not answer as the weights do.
+        TrainingFailed: There are no weights.
+    """
+    folder = best_folder(run)
+    if folder is None:
+        raise TrainingFailed(
+            f"{run} holds no weights: nothing was validated", hint="start it anew with --restart"
+        )
+    shutil.rmtree(run / "artifacts", ignore_errors=True)
+    store = Store(run / "artifacts")
+    checkpoint = _checkpoint(plan, run, store, folder, name)
+    proof = _proof(validation, run)
+    options = Options(plan.recipe.export.to, plan.recipe.export.precision)
+    artifact = export(
+        store, checkpoint, options, images=proof, annotations=proof / "instances.json", name=name,
+        on_progress=tell,
+    )  # fmt: skip
+    tell(f"measuring {name} on {len(validation.images)} validation pictures")
+    child = _measure(artifact, _engine(artifact), validation)
+    before = None if base is None else _measure_base(base, validation, tell)
+    difference = None if before is None else paired_bootstrap(before.matches, child.matches)
+    return Result(checkpoint, artifact, child, before, difference)
+
+
+def _checkpoint(plan: Plan, run: Path, store: Store, folder: Path, name: str) -> Artifact:
+    best = Journal(run, write=False).best
+    recipe: dict[str, Any] = msgspec.to_builtins(plan.recipe)
+    config = {
+        "trainer": plan.trainer,
+        "base": plan.base.name,
+        "from_scratch": plan.base.scratch,
+        "new_head": plan.new_head,
+        "recipe": recipe,
+        "train": plan.data.train_digest,
+        "val": plan.data.val_digest,
+        "best_epoch": best.epoch if best is not None else 0,
+    }
+    made = Made(
+        Step("finetune", config, versions(*TOOLS)),
+        plan.base.digest,
+        {"val_ap": best.ap, "val_ap50": best.ap50} if best is not None else {},
+    )
+    name = f"{name}{CHECKPOINT}"
+    uri = f"finetuned:{plan.base.name}"
+    if plan.trainer == "ultralytics":
+        return import_ultralytics(
+            store, folder / "model.pt", name=name, uri=uri, licence=plan.base.licence,
+            allow_pickle=True, made=made,
+        )  # fmt: skip
+    return import_transformers(
+        store, folder, name=name, uri=uri, licence=plan.base.licence, made=made
+    )
+
+
+def _proof(validation: LabelledSet, run: Path) -> Path:
+    """A folder of the validation pictures alone, with their labels, for the export's checks."""
+    folder = run / PROOF
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    sizes = targets(validation, [0] * len(validation.categories)).sizes
+    images = []
+    for image, (width, height) in zip(validation.images, sizes, strict=True):
+        name = f"{image.id:09}{image.path.suffix.lower()}"
+        os.symlink(image.path.resolve(), folder / name)
+        images.append(
+            msgspec.structs.replace(
+                image, name=name, path=folder / name, width=width, height=height
+            )
+        )
+    data = coco.encode(replace(validation, images=tuple(images)), {"description": "validation"})
+    (folder / "instances.json").write_bytes(data)
+    return folder
+
+
+def _engine(artifact: Artifact) -> Engine:
+    formats = artifact.manifest.formats
+    if "torch" in formats:
+        name = "torch"
+    elif "openvino" in formats or not importlib.util.find_spec("onnxruntime"):
+        name = "openvino"
+    else:
+        name = "onnxruntime"
+    return open_engine(artifact, name, EngineConfig(threads=usable_cores()))
+
+
+def _measure_base(base: Artifact, validation: LabelledSet, tell: Tell) -> Measured:
+    tell(f"measuring the base model {base.manifest.name} on the same pictures")
+    if not torch_modules.is_checkpoint(base):
+        return _measure(base, _engine(base), validation)
+    manifest = base.manifest
+    engine = torch_modules.ModuleEngine(torch_modules.module_of(base, manifest), manifest)
+    return _measure(base, engine, validation)
+
+
+def _measure(artifact: Artifact, engine: Engine, validation: LabelledSet) -> Measured:
+    """A model on the whole set: what it has no class for counts as not found."""
+    note = ""
+    with Detector(artifact, engine) as detector:
+        subject = InProcess(detector)
+        try:
+            matched = match_labels(subject.labels, validation, unmatched="ignore")
+            found = predict(subject, validation, matched)
+        except InvalidDataset:
+            if set(map(str.casefold, subject.labels)) & {
+                category.name.casefold() for category in validation.categories
+            }:
+                raise
+            note, found = NOTHING_IN_COMMON, _nothing()
+    matches, scores = score(validation, found)
+    words = f"{engine.name}, {engine.device}, {engine.precision}"
+    return Measured(artifact.manifest.name, words, scores, matches, found, note)
+
+
+def _nothing() -> Predictions:
+    import numpy as np
+
+    none = np.zeros(0, np.int64)
+    return Predictions(none, none, np.zeros((0, 4)), np.zeros(0))
+
+
+def publish(
+    result: Result, store: Store, files: dict[str, bytes], *, replace_old: bool
+) -> tuple[Artifact, Artifact]:
+    """Put the weights and the export into the store, the figures into their manifests.
+
+    Args:
+        result: Of the run.
+        store: Where they go.
+        files: Name -> content, to lie beside the export's own.
+        replace_old: Replace artifacts of the same names.
+
+    Returns:
+        The checkpoint and the artifact.
+
+    Raises:
+        InvalidInput: A name is taken.
+    """
+    figures = result.child.scores.figures
+    metrics = {"coco_ap": figures.ap or 0.0, "coco_ap50": figures.ap50 or 0.0}
+    if result.base is not None and result.difference is not None:
+        metrics["coco_ap.base"] = result.base.scores.figures.ap or 0.0
+        metrics["coco_ap.gain_low"] = result.difference.low
+        metrics["coco_ap.gain_high"] = result.difference.high
+    manifest = result.artifact.manifest
+    with store.staging() as weights, store.staging() as exported:
+        _copy(result.checkpoint, weights)
+        _copy(result.artifact, exported)
+        for name, content in files.items():
+            (exported / name).write_bytes(content)
+        checkpoint = store.commit(
+            weights,
+            msgspec.structs.replace(result.checkpoint.manifest, files=()),
+            replace=replace_old,
+        )
+        artifact = store.commit(
+            exported,
+            msgspec.structs.replace(manifest, files=(), metrics={**manifest.metrics, **metrics}),
+            replace=replace_old,
+        )
+    return checkpoint, artifact
+
+
+def _copy(artifact: Artifact, folder: Path) -> None:
+    for entry in artifact.manifest.files:
+        target = folder / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact.path / entry.path, target)

@@ -1,0 +1,128 @@
+"""mAP on the validation set during training, by the code that measures artifacts.
+
+The network runs as a module (`seatrial.models.torch_modules`), behind the same decoding,
+preprocessing and postprocessing that serve it later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seatrial.accuracy.evaluate import Scores, score
+from seatrial.accuracy.matching import Matches, Predictions
+from seatrial.accuracy.predict import InProcess, predict
+from seatrial.artifact import Artifact, Manifest
+from seatrial.datasets.labels import LabelledSet, match_labels
+from seatrial.detect.detector import Detector
+from seatrial.errors import InvalidDataset
+from seatrial.models.torch_modules import ModuleEngine, picture_module
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """What pixel values become: divided by `scale`, then by mean and deviation if there are any."""
+
+    scale: float = 255.0
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What a network found on the validation set."""
+
+    scores: Scores
+    matches: Matches
+    predictions: Predictions
+
+
+class Validator:
+    """Measures networks on one set.
+
+    Args:
+        manifest: Of the networks: canvas, inputs, outputs, labels.
+        normalisation: Of pixel values.
+        dataset: The validation set.
+        device: Where the networks are.
+        rank: Of this process.
+        world: Processes; they share the pictures.
+
+    Raises:
+        InvalidDataset: It labels nothing that the networks know.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        normalisation: Normalisation,
+        dataset: LabelledSet,
+        *,
+        device: str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.dataset = dataset
+        self._manifest = manifest
+        self._normalisation = normalisation
+        self._device = device
+        self._world = world
+        self._matched = match_labels(manifest.labels, dataset)
+        self._own = np.arange(rank, len(dataset.images), world)
+
+    def measure(self, network: Any) -> Validation:
+        """Measure a network; of several processes, each gets the whole result.
+
+        Args:
+            network: ``torch.nn.Module``; is in evaluation mode afterwards.
+        """
+        found = self._gather(self._predict(network))
+        matches, scores = score(self.dataset, found)
+        return Validation(scores, matches, found)
+
+    def _predict(self, network: Any) -> Predictions:
+        module = picture_module(
+            network,
+            self._manifest,
+            scale=self._normalisation.scale,
+            mean_std=self._normalisation.mean_std,
+        )
+        module.to(self._device)
+        engine = ModuleEngine(module, self._manifest, self._device)
+        with Detector(Artifact(Path(), self._manifest, ""), engine) as detector:
+            share = replace(self.dataset, images=tuple(self.dataset.images[i] for i in self._own))
+            found = predict(InProcess(detector), share, self._matched)
+        return replace(found, image=self._own[found.image])
+
+    def _gather(self, own: Predictions) -> Predictions:
+        if self._world == 1:
+            return own
+        import torch.distributed
+
+        parts: list[Any] = [None] * self._world
+        torch.distributed.all_gather_object(parts, own)
+        # As one process would have it: picture after picture.
+        joined = Predictions(
+            *(np.concatenate([getattr(p, name) for p in parts]) for name in _FIELDS)
+        )
+        return joined.take(np.argsort(joined.image, kind="stable"))
+
+
+_FIELDS = ("image", "category", "xywh", "score")
+
+
+def check_labels(labels: tuple[str, ...], dataset: LabelledSet) -> None:
+    """See that the validation set has the classes of the training set.
+
+    Raises:
+        InvalidDataset: It has others, or lacks some.
+    """
+    try:
+        match_labels(labels, dataset)
+    except InvalidDataset as error:
+        raise InvalidDataset(
+            f"the validation set does not go with the training set: {error.message}",
+            hint="both need the same classes, told by name",
+        ) from error

@@ -1,0 +1,403 @@
+"""Evaluation of a real detector, in process, through a real service and from the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from seatrial.accuracy.evaluate import coco_results, compare, evaluate
+from seatrial.accuracy.predict import EVALUATION, InProcess
+from seatrial.accuracy.service import Service
+from seatrial.artifact import Artifact, Store
+from seatrial.cli.evaluate import evaluate as command
+from seatrial.contract import Deployment, Layout
+from seatrial.datasets.labels import read_labelled
+from seatrial.detect.detector import Detector
+from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput, ServiceFailed
+from seatrial.models.acquire import import_onnx
+from seatrial.serve.process import ServiceProcess, free_port
+from seatrial.serve.startup import open_detector
+
+COLOURS = ("red", "green", "blue")
+# Cells with an object, by picture: (row, column) -> colour.
+SCENES: list[dict[tuple[int, int], str]] = [
+    {(2, 3): "red", (5, 5): "green"},
+    {(4, 2): "red"},
+    {},
+    {(2, 2): "blue", (2, 5): "blue", (5, 2): "red"},
+]
+
+
+@pytest.fixture
+def scenes(tmp_path: Path, picture: Callable[..., Any], box_of: Callable[..., list[float]]) -> Path:
+    """A COCO folder whose labels are what the tiny detector sees."""
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    labels: dict[str, Any] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 10 * n + 5, "name": name} for n, name in enumerate(COLOURS[::-1])],
+    }
+    ids = {row["name"]: row["id"] for row in labels["categories"]}
+    for number, scene in enumerate(SCENES):
+        name = f"{number}.png"
+        picture(scene).save(folder / name)
+        labels["images"].append({"id": number, "file_name": name, "width": 128, "height": 128})
+        for (row, column), colour in scene.items():
+            left, top, right, bottom = box_of(row, column)
+            box = [left, top, right - left, bottom - top]
+            labels["annotations"].append(
+                {"image_id": number, "category_id": ids[colour], "bbox": box}
+            )
+    (folder / "instances.json").write_text(json.dumps(labels))
+    return folder
+
+
+@pytest.fixture
+def detector(tiny_artifact: Artifact) -> Iterator[Detector]:
+    deployment = Deployment(str(tiny_artifact.path), layout=Layout(1, 1, 1, wide=False))
+    with open_detector(tiny_artifact, deployment) as opened:
+        yield opened
+
+
+def test_detector_that_sees_all_as_labelled_is_perfect(detector: Detector, scenes: Path) -> None:
+    told: list[tuple[int, int]] = []
+    measured = evaluate(
+        InProcess(detector),
+        read_labelled(f"coco:{scenes}"),
+        on_progress=lambda done, total: told.append((done, total)),
+    )
+    report = measured.report
+    assert report.scores.figures.ap == pytest.approx(1)
+    assert [(one.name, one.category_id, one.objects) for one in report.scores.classes] == [
+        ("blue", 5, 2),
+        ("green", 15, 1),
+        ("red", 25, 3),
+    ]
+    at = report.scores.at_threshold
+    assert (at.found, at.wrong, at.missed) == (6, 0, 0)
+    assert (report.images, report.objects, report.detections) == (4, 6, 6)
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert report.subject["engine"] == "openvino"
+    assert report.subject["precision"] == "f32"
+    assert msgspec.json.decode(msgspec.json.encode(report))["rules"] == {
+        "confidence": 0.001, "iou": 0.7, "max_detections": 300, "multi_label": True,
+    }  # fmt: skip
+
+
+def test_wrong_labels_cost_what_they_should(detector: Detector, scenes: Path) -> None:
+    file = scenes / "instances.json"
+    labels = json.loads(file.read_text())
+    labels["annotations"][1]["category_id"] = 5  # the green one is called blue
+    file.write_text(json.dumps(labels))
+    scores = evaluate(InProcess(detector), read_labelled(f"coco:{scenes}")).report.scores
+    by_name = {one.name: one.ap for one in scores.classes}
+    assert by_name == {
+        "blue": pytest.approx(67 / 101),  # two of three: recalls 0 to 0.66
+        "red": pytest.approx(1),
+    }
+
+
+def test_service_gives_the_same_numbers_as_the_process(
+    detector: Detector, scenes: Path, service: ServiceProcess
+) -> None:
+    dataset = read_labelled(f"coco:{scenes}")
+    here = evaluate(InProcess(detector), dataset)
+    with contextlib.closing(Service(service.url)) as subject:
+        subject.check(detector.artifact)
+        there = evaluate(subject, dataset)
+        assert subject.describe()["digest"] == detector.artifact.digest
+    assert there.report.scores == here.report.scores
+    assert coco_results(dataset, there.predictions) == coco_results(dataset, here.predictions)
+    assert len(there.predictions) == 6
+
+
+def test_comparison_with_itself_finds_nothing(detector: Detector, scenes: Path) -> None:
+    measured = evaluate(InProcess(detector), read_labelled(f"coco:{scenes}"))
+    found = compare(measured, measured, samples=10)
+    assert (found.ap.difference, found.calibration.mean_shift) == (0, 0)
+    assert found.calibration.matched == 6
+
+
+# ------------------------------------------------------------------- pictures that cannot count
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("1.png", lambda data: data[:60], r"1\.png: the image is damaged"),
+        ("1.png", lambda data: b"", r"1\.png: the image is empty"),
+        ("2.png", lambda data: b"GIF89a no", r"2\.png: not an image"),
+    ],
+)
+@pytest.mark.parametrize("served", [False, True])
+def test_broken_picture_ends_the_measurement_with_its_name(
+    request: pytest.FixtureRequest,
+    scenes: Path,
+    name: str,
+    change: Callable[[bytes], bytes],
+    message: str,
+    *,
+    served: bool,
+) -> None:
+    (scenes / name).write_bytes(change((scenes / name).read_bytes()))
+    dataset = read_labelled(f"coco:{scenes}")
+    with contextlib.ExitStack() as stack:
+        if served:
+            url = request.getfixturevalue("service").url
+            subject: Any = stack.enter_context(contextlib.closing(Service(url)))
+        else:
+            subject = InProcess(request.getfixturevalue("detector"))
+        with pytest.raises(InvalidDataset, match=message) as caught:
+            evaluate(subject, dataset)
+    assert "never drops one" in caught.value.hint
+
+
+def test_picture_of_another_size_than_its_labels_is_an_error(
+    detector: Detector, scenes: Path, picture: Callable[..., Any]
+) -> None:
+    picture(SCENES[1]).resize((64, 96)).save(scenes / "1.png")
+    with pytest.raises(InvalidDataset, match=r"1.png is 64 x 96, and its labels .* 128 x 128$"):
+        evaluate(InProcess(detector), read_labelled(f"coco:{scenes}"))
+
+
+def test_interruption_leaves_the_waiting_pictures_alone(detector: Detector, scenes: Path) -> None:
+    file = scenes / "instances.json"
+    labels = json.loads(file.read_text())
+    labels["images"] += [{"id": 100 + n, "file_name": "0.png"} for n in range(500)]
+    file.write_text(json.dumps(labels))
+    begun = []
+    subject = InProcess(detector)
+    detect = subject.detect
+    subject.detect = lambda *given: begun.append(1) or detect(*given)  # type: ignore[method-assign,func-returns-value]
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(subject, read_labelled(f"coco:{scenes}"), on_progress=interrupt)
+    assert len(begun) < 250
+
+
+# ------------------------------------------------------------------------------------- services
+
+
+def test_service_that_is_not_there() -> None:
+    with pytest.raises(ServiceFailed, match=r"does not answer: .*refused"):
+        Service(f"http://127.0.0.1:{free_port('127.0.0.1')}")
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:3000", "ftp://127.0.0.1", "http://"])
+def test_address_that_is_none(url: str) -> None:
+    with pytest.raises(InvalidConfig, match="is not an http address"):
+        Service(url)
+
+
+def test_service_of_another_artifact_is_refused(
+    service: ServiceProcess, store: Store, model_file: Callable[..., Path]
+) -> None:
+    other = import_onnx(store, model_file(names=("red", "green")))
+    with (
+        contextlib.closing(Service(service.url)) as subject,
+        pytest.raises(InvalidInput, match=r"serves tiny \(.*\), not tiny \("),
+    ):
+        subject.check(other)
+
+
+@contextlib.contextmanager
+def scripted(answers: list[tuple[int, dict[str, str], bytes]]) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers /model, and posts by a script; gives its address and what came."""
+    asked: list[str] = []
+    model = {
+        "name": "m", "digest": "d", "labels": COLOURS, "engine": "e", "device": "cpu",
+        "precision": "f32", "layout": {"workers": 2, "instances": 3, "threads": 1},
+    }  # fmt: skip
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._send(200, {}, json.dumps(model).encode())
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(self.path)
+            self._send(*answers.pop(0))
+
+        def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response(status)
+            for key, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+ANSWER = json.dumps({"image": {"width": 4, "height": 3}, "detections": [], "more": 1}).encode()
+
+
+def test_service_is_asked_by_the_evaluation_rules_and_again_when_it_is_busy() -> None:
+    busy = (503, {"Retry-After": "0"}, b"{}")
+    with scripted([busy, busy, (200, {}, ANSWER)]) as (url, asked):
+        with contextlib.closing(Service(url)) as subject:
+            assert subject.detect(b"picture", EVALUATION).image.width == 4
+            assert subject.concurrency == 7
+        assert asked == 3 * ["/detect?confidence=0.001&iou=0.7&max_detections=300&multi_label=true"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((504, {}, b'{"error": {"code": "X", "message": "too slow"}}'), "answers 504: too slow"),
+        ((404, {}, b"nothing here"), "answers 404: nothing here"),
+        ((200, {}, b"<html>"), "answers something else"),
+    ],
+)
+def test_service_that_answers_something_else(answer: Any, message: str) -> None:
+    with (
+        scripted([answer]) as (url, _),
+        contextlib.closing(Service(url)) as subject,
+        pytest.raises(ServiceFailed, match=message),
+    ):
+        subject.detect(b"picture", EVALUATION)
+
+
+# --------------------------------------------------------------------------------- command line
+
+
+def test_command_compares_with_a_parent(
+    tiny_artifact: Artifact, scenes: Path, tmp_path: Path, capsysbinary: Any
+) -> None:
+    command(
+        str(tiny_artifact.path),
+        dataset=f"coco:{scenes}",
+        parent=str(tiny_artifact.path),
+        save_detections=tmp_path / "found.json",
+        json=True,
+    )
+    report = json.loads(capsysbinary.readouterr().out)
+    assert report["scores"]["figures"]["ap"] == pytest.approx(1)
+    assert report["parent"]["ap"]["difference"] == 0
+    rows = json.loads((tmp_path / "found.json").read_bytes())
+    assert {row["category_id"] for row in rows} == {5, 15, 25}
+    assert len(rows) == 6
+
+
+def test_command_prints_a_table_for_people(
+    tiny_artifact: Artifact, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(str(tiny_artifact.path), dataset=f"coco:{scenes}")
+    shown = capsys.readouterr().out
+    assert "ap_small" in shown
+    assert "green" in shown
+    assert {"precision", "recall", "best"} <= set(shown.split())  # the operating point
+    assert "against the parent" not in shown
+
+
+def test_command_shows_how_confidences_moved(
+    tiny_artifact: Artifact, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tiny_artifact.path)
+    command(path, dataset=f"coco:{scenes}", parent=path)
+    shown = capsys.readouterr().out
+    (mean,) = re.findall(r"mean shift of confidence\W+([\d.]+)", shown)
+    (top,) = re.findall(r"0\.9 to 1\.0\W+(\d+)\W+([\d.]+)\W+([\d.]+)", shown)
+    assert float(mean) == 0
+    assert int(top[0]) > 0
+    assert top[1] == top[2]
+
+
+def test_command_ends_with_the_verdict(
+    tiny_artifact: Artifact, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "contract.toml"
+    contract.write_text('name = "gate"\n[accuracy]\nap = 0.9\n')
+    command(str(tiny_artifact.path), dataset=f"coco:{scenes}", contract=contract)
+    assert "gate holds" in capsys.readouterr().err
+    half = scenes / "half.json"
+    labels = json.loads((scenes / "instances.json").read_text())
+    for row in labels["annotations"]:
+        row["bbox"][2] /= 2
+    half.write_text(json.dumps(labels))
+    with pytest.raises(SystemExit) as ended:
+        command(
+            str(tiny_artifact.path),
+            dataset=f"coco:{scenes}",
+            annotations=half,
+            contract=contract,
+            json=True,
+        )
+    printed = capsys.readouterr()
+    assert ended.value.code == 8
+    assert json.loads(printed.out)["verdict"]["outcome"] == "fails"
+    assert "gate does not hold" in printed.err
+
+
+def test_command_refuses_engine_options_for_a_running_service(scenes: Path) -> None:
+    from seatrial.cli.deployment import DeploymentOptions
+
+    with pytest.raises(InvalidConfig, match="--url measures a running service"):
+        command(
+            dataset=f"coco:{scenes}",
+            url="http://127.0.0.1:1",
+            options=DeploymentOptions(precision="bf16"),
+        )
+    with pytest.raises(InvalidConfig, match="--threshold 2"):
+        command("x", dataset=f"coco:{scenes}", threshold=2)
+
+
+# ----------------------------------------------------------------------------- real photographs
+
+
+def test_yolo11n_on_coco_as_it_is_served(
+    shared_yolo: Path, shared_photos: list[Path], store: Store, start_service: Any
+) -> None:
+    folder = shared_photos[0].parents[1]
+    dataset = read_labelled(f"coco:{folder}", folder / "instances.json")
+    artifact = import_onnx(store, shared_yolo)
+    with open_detector(artifact, Deployment(str(artifact.path))) as opened:
+        here = evaluate(InProcess(opened), dataset)
+    assert here.report.scores.figures.ap == pytest.approx(0.4405, abs=5e-4)
+    with start_service(artifact) as running, contextlib.closing(Service(running.url)) as subject:
+        there = evaluate(subject, dataset)
+    assert there.report.subject["precision"] == "f32"
+    assert there.report.scores.figures.ap >= 0.437
+    assert there.report.scores.figures.ap == pytest.approx(here.report.scores.figures.ap, abs=1e-4)
+    reference = _pycocotools_ap(folder / "instances.json", coco_results(dataset, here.predictions))
+    assert here.report.scores.figures.ap == pytest.approx(reference, abs=1e-4)
+
+
+def _pycocotools_ap(annotations: Path, rows: Any) -> float:
+    import io
+
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations))
+        run = COCOeval(truth, truth.loadRes(list(rows)), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return float(run.stats[0])

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seatrial.bench.measurement import summarise
+from seatrial.load.http_client import Sample
+from seatrial.load.run import Recording
+
+MS = 1_000_000
+
+
+def recording(samples, stragglers=(), window_ms=1000):
+    return Recording(tuple(samples), tuple(stragglers), 0, window_ms * MS, 3, "time")
+
+
+def answer(start_ms, end_ms, **rest):
+    return Sample(int(start_ms * MS), int(end_ms * MS), 200, **rest)
+
+
+def failure(start_ms, end_ms, error, status=0):
+    return Sample(int(start_ms * MS), int(end_ms * MS), status, error)
+
+
+def test_what_counts_where(build_usage):
+    samples = [answer(0, 50), answer(50, 250), failure(250, 300, "http-503", 503)]
+    samples.append(failure(300, 900, "timeout"))
+    refused_late = failure(950, 1300, "http-503", 503)
+    late = [answer(900, 1200), refused_late, failure(950, 3000, "timeout")]
+    point = summarise(2, recording(samples, late, 2000), build_usage(), latency_limit_ms=100.0)
+    assert (point.finished, point.answered, point.good, point.in_time) == (4, 3, 2, 1)
+    assert (point.failed, point.unfinished) == (3, 2)
+    assert point.errors == {"http-503": 1, "timeout": 2}
+    assert (point.throughput_per_s, point.goodput_per_s) == (1.5, 0.5)
+    assert point.latency.mean_ms == 125.0
+    assert point.latency.failed == 3
+    assert point.warmup_requests == 3
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(
+    st.integers(1, 16),
+    st.lists(st.floats(1.0, 400.0), min_size=1, max_size=60),
+)
+def test_littles_law_holds_for_sessions_without_a_gap(build_usage, sessions, latencies):
+    samples, end_ms = [], 0.0
+    for latency_ms in latencies:
+        samples += [answer(end_ms, end_ms + latency_ms)] * sessions
+        end_ms += latency_ms
+    closed = recording(samples)
+    closed = Recording(closed.samples, (), 0, int(end_ms * MS), 0, "time")
+    point = summarise(sessions, closed, build_usage(), None)
+    assert point.in_flight == pytest.approx(sessions, rel=1e-3)
+    by_law_ms = point.in_flight / point.throughput_per_s * 1e3
+    assert by_law_ms == pytest.approx(point.latency.mean_ms, rel=1e-3)
+
+
+def test_requests_cut_by_the_window_do_not_look_like_lost_time(build_usage):
+    # Two sessions without a pause, 520 ms an answer, a window of 1.3 s: most are cut by its ends.
+    step = 520 * MS
+    spans = [
+        (n * step + shift, (n + 1) * step + shift) for n in range(6) for shift in (0, step // 2)
+    ]
+    begin, end = step, step + 1300 * MS
+    answers = [Sample(a, b, 200, "", 100, 1, None) for a, b in spans]
+    inside = tuple(sample for sample in answers if begin <= sample.end_ns < end)
+    late = tuple(sample for sample in answers if sample.start_ns < end <= sample.end_ns)
+    point = summarise(2, Recording(inside, late, begin, end, 0, "time"), build_usage(), None)
+    assert point.in_flight == pytest.approx(2.0)
+    assert point.finished == len(inside)
+
+
+def test_stages_add_up_to_the_latency(build_usage):
+    timing = {"decode": 2.0, "queue": 5.0, "infer": 30.0, "total": 40.0}
+    samples = [answer(0, 44, timing_ms=timing), answer(50, 96, timing_ms=timing), answer(96, 99)]
+    stages = summarise(1, recording(samples), build_usage(), None).stages
+    assert stages.samples == 2
+    assert stages.mean_ms == {"decode": 2.0, "queue": 5.0, "infer": 30.0}
+    assert (stages.other_ms, stages.total_ms) == (3.0, 40.0)
+    assert (stages.latency_ms, stages.transport_ms) == (45.0, 5.0)
+
+
+def test_rounded_clocks_give_no_negative_time(build_usage):
+    timing = {"infer": 30.01, "total": 30.0}
+    stages = summarise(
+        1, recording([answer(0, 29.9, timing_ms=timing)]), build_usage(), None
+    ).stages
+    assert (stages.other_ms, stages.transport_ms) == (0.0, 0.0)
+
+
+def test_no_stage_times_and_no_answers(build_usage):
+    assert summarise(1, recording([answer(0, 5)]), build_usage(), None).stages is None
+    empty = summarise(1, recording([]), build_usage(), None)
+    assert (empty.throughput_per_s, empty.latency.mean_ms, empty.histogram) == (0.0, None, None)
+    assert (empty.detections_mean, empty.received_bytes_mean) == (None, None)

@@ -1,0 +1,176 @@
+"""Draft labels: gaps filled, flickers dropped, both files for review right."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from seatrial.contract import Detection
+from seatrial.datasets.check import check
+from seatrial.datasets.labels import read_labelled
+from seatrial.datasets.prelabel import Rules, Teacher, draft
+from seatrial.detect.decode import decode
+from seatrial.detect.detections import Detections
+from seatrial.detect.detector import Result
+from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
+from square_videos import paint, write_video
+
+pytest.importorskip("av", reason="PyAV is not installed: seatrial[video]")
+pytest.importorskip("scipy", reason="SciPy is not installed: seatrial[video]")
+
+
+def detect(data: bytes, options: Detection) -> Result:
+    """Sees bright squares; the brighter, the surer. Larger ones are of another class."""
+    image = decode(data, max_pixels=10**6)
+    mask = (image.min(2) > 120).astype(np.uint8)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
+    rows = []
+    for left, top, width, height, area in stats[1:count].tolist():
+        if area > 60:
+            level = float(image[top + height // 2, left + width // 2].mean())
+            rows.append(([left, top, left + width, top + height], (level - 110) / 140, width > 30))
+    rows = [row for row in rows if row[1] >= options.confidence]
+    found = Detections(
+        np.array([box for box, *_ in rows], np.float32).reshape(-1, 4),
+        np.array([score for _, score, _ in rows], np.float32),
+        np.array([kind for *_, kind in rows], np.int64),
+    )
+    return Result(image, found, {}, 1)
+
+
+TEACHER = Teacher("squares", ("small", "large", "never"), detect, 2)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A square that is weak for a while and then hidden, one that flickers, one that stands."""
+    frames = []
+    for n in range(20):
+        level = 135 if 4 <= n < 7 else 230
+        moving = [] if 8 <= n < 12 else [(8 + 4 * n, 10, 20, level)]
+        flicker = [(130, 70, 16, 230)] if n == 10 else []
+        frames.append([*moving, *flicker, (20, 50, 40, 230)])
+    return write_video(tmp_path / "clip.mp4", frames)
+
+
+def test_tracks_fill_gaps_and_drop_flickers(clip: Path, tmp_path: Path) -> None:
+    made = draft(clip, tmp_path / "out", TEACHER, Rules(every=5))
+    assert (made.looked_at, made.images, made.tracks) == (20, 4, 2)
+    assert made.origins == {"detected": 6, "weak": 1, "interpolated": 1}
+    assert made.classes == {"small": 4, "large": 4}
+    document = json.loads((tmp_path / "out" / "instances.json").read_text())
+    assert document["info"]["description"] == "drafts by squares, not checked by anybody"
+    names = {row["id"]: row["file_name"] for row in document["images"]}
+    assert list(names.values()) == [f"clip-{n:06d}.jpg" for n in (0, 5, 10, 15)]
+    small = [row for row in document["annotations"] if row["category_id"] == 1]
+    assert [row["origin"] for row in small] == ["detected", "weak", "interpolated", "detected"]
+    assert len({row["track_id"] for row in small}) == 1
+    for row, n in zip(small, (0, 5, 10, 15), strict=True):
+        np.testing.assert_allclose(row["bbox"], [8 + 4 * n, 10, 20, 20], atol=1.5)
+        assert 0 < row["score"] <= 1
+
+
+def test_what_is_written_is_a_sound_dataset(clip: Path, tmp_path: Path) -> None:
+    draft(clip, tmp_path / "out", TEACHER, Rules(every=10))
+    found = check(tmp_path / "out")
+    assert found.count("error") == 0
+    assert [(facts.format, facts.images) for facts in found.splits] == [("coco", 2)]
+    assert [c.name for c in read_labelled(f"coco:{tmp_path / 'out'}").categories] == [
+        "small",
+        "large",
+    ]
+
+
+def test_label_studio_gets_tasks_with_predictions(clip: Path, tmp_path: Path) -> None:
+    draft(clip, tmp_path / "out", TEACHER, Rules(every=10))
+    tasks = json.loads((tmp_path / "out" / "label_studio.json").read_text())
+    assert [task["data"]["image"] for task in tasks] == [
+        "/data/local-files/?d=out/images/clip-000000.jpg",
+        "/data/local-files/?d=out/images/clip-000010.jpg",
+    ]
+    (prediction,) = tasks[0]["predictions"]
+    assert prediction["model_version"] == "squares"
+    regions = prediction["result"]
+    assert prediction["score"] == min(region["score"] for region in regions)
+    small = next(r for r in regions if r["value"]["rectanglelabels"] == ["small"])
+    assert (small["type"], small["original_width"], small["original_height"]) == (
+        "rectanglelabels", 160, 96,
+    )  # fmt: skip
+    place = [small["value"][key] for key in ("x", "y", "width", "height")]
+    np.testing.assert_allclose(place, [5, 10.4, 12.5, 20.8], atol=1.5)  # percent
+    assert small["meta"]["text"] == ["detected", "track 1"]
+    ids = [r["id"] for task in tasks for p in task["predictions"] for r in p["result"]]
+    assert len(set(ids)) == len(ids)
+    # The interface has the controls that the regions name.
+    view = ET.parse(tmp_path / "out" / "label_studio.xml").getroot()
+    control = view.find("RectangleLabels")
+    assert control is not None
+    assert (control.get("name"), control.get("toName")) == (small["from_name"], small["to_name"])
+    assert [label.get("value") for label in control] == ["small", "large"]
+
+
+def test_without_tracks_only_what_is_sure_counts(clip: Path, tmp_path: Path) -> None:
+    made = draft(clip, tmp_path / "out", TEACHER, Rules(every=5, track=False))
+    assert made.tracks is None
+    assert made.origins == {"detected": 7}  # with the flicker, without the weak one and the gap
+
+
+def test_frames_between_may_be_left_out(clip: Path, tmp_path: Path) -> None:
+    made = draft(clip, tmp_path / "out", TEACHER, Rules(every=4, detect_every=2))
+    assert (made.looked_at, made.images) == (10, 5)
+
+
+def test_only_the_classes_that_are_wanted(clip: Path, tmp_path: Path) -> None:
+    made = draft(clip, tmp_path / "out", TEACHER, Rules(classes=("Large",)))
+    assert made.classes == {"large": 2}
+    with pytest.raises(InvalidConfig, match="has no class 'cat'") as caught:
+        draft(clip, tmp_path / "other", TEACHER, Rules(classes=("cat",)))
+    assert "small, large, never" in caught.value.hint
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_of_pictures_each_for_itself(tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    (source / "more").mkdir(parents=True)
+    Image.fromarray(paint([(8, 10, 20, 230)])).save(source / "a.png")
+    Image.fromarray(paint([])).save(source / "more" / "b.png")
+    (source / "c.jpg").write_bytes(b"broken")
+    made = draft(source, tmp_path / "out", TEACHER, Rules())
+    assert (made.images, made.tracks, made.classes) == (2, None, {"small": 1})
+    assert [name.split(":")[0] for name in made.skipped] == ["c.jpg"]
+    found = read_labelled(f"coco:{tmp_path / 'out'}")
+    assert [image.name for image in found.images] == ["a.png", "more_b.png"]
+    assert found.images[0].path.read_bytes() == (source / "a.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda path: None, InvalidDataset, "does not exist"),
+        (lambda path: path.mkdir(), InvalidDataset, "holds no pictures"),
+        (lambda path: path.write_bytes(b"no video"), InvalidInput, "cannot be read"),
+    ],
+)
+def test_a_source_without_pictures_leaves_nothing_behind(
+    tmp_path: Path, make: Callable[[Path], object], error: type[Exception], message: str
+) -> None:
+    make(tmp_path / "source")
+    with pytest.raises(error, match=message):
+        draft(tmp_path / "source", tmp_path / "out", TEACHER, Rules())
+    assert {path.name for path in tmp_path.iterdir()} <= {"source"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"every": 10, "detect_every": 4}, {"confidence": 0.2, "weakest": 0.3}, {"shortest": 0}],
+)
+def test_rules_that_make_no_sense(options: dict[str, object]) -> None:
+    with pytest.raises(InvalidConfig):
+        Rules(**options)

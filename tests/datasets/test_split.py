@@ -1,0 +1,190 @@
+"""Splits: seeded, by group, even in every class."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seatrial.datasets.convert import Plan, split
+from seatrial.datasets.labels import (
+    Category,
+    LabelledImage,
+    LabelledSet,
+    Truth,
+    read_labelled,
+)
+from seatrial.datasets.near_duplicates import fingerprints
+from seatrial.datasets.split import assign, group_names, grouped
+from seatrial.errors import InvalidConfig, InvalidDataset
+
+Sound = Callable[[str], Path]
+Tree = Callable[[Path], dict[str, str]]
+THIRDS = {"train": 0.6, "val": 0.2, "test": 0.2}
+
+
+def pictures(names: list[str], classes: list[list[int]] | None = None) -> LabelledSet:
+    """Pictures with objects of the classes given."""
+    labels = classes or [[0]] * len(names)
+    rows = [(image, category) for image, own in enumerate(labels) for category in own]
+    return LabelledSet(
+        "test",
+        tuple(LabelledImage(i, name, Path(name), 64, 48) for i, name in enumerate(names)),
+        tuple(Category(c, f"class {c}") for c in range(1 + max(c for _, c in rows))),
+        Truth.of([i for i, _ in rows], [c for _, c in rows], [[1, 1, 5, 5]] * len(rows)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("bikes-0007.jpg", "bikes"),
+        ("cam 2_frame_00013.png", "cam 2"),
+        ("frame_0001.jpg", "frame"),
+        ("a/shop.12.jpg", "a/shop"),
+        ("IMG_1234.JPG", "IMG_1234.JPG"),
+        ("000000000139.jpg", "000000000139.jpg"),
+        ("astronaut.jpg", "astronaut.jpg"),
+    ],
+)
+def test_frames_of_a_clip_share_a_name_and_serial_names_say_nothing(name: str, group: str) -> None:
+    assert group_names(pictures([name]), "frames") == [group]
+
+
+def test_other_rules_for_groups() -> None:
+    found = pictures(["site1/b-2.jpg", "site2/b-3.jpg"])
+    assert group_names(found, "none") == ["site1/b-2.jpg", "site2/b-3.jpg"]
+    assert group_names(found, "folder") == ["site1", "site2"]
+    assert group_names(found, r"^site(\d)") == ["1", "2"]
+    assert group_names(found, "b") == ["b", "b"]
+    with pytest.raises(InvalidConfig, match=r"is not in the name 'site1/b-2\.jpg'"):
+        group_names(found, "camera")
+    with pytest.raises(InvalidConfig, match="no regular expression"):
+        group_names(found, "(")
+
+
+def test_a_long_clip_is_cut_into_runs_in_the_order_of_its_frames() -> None:
+    found = pictures([f"clip-{number}.jpg" for number in (10, 9, 1, 2, 30)])
+    assert group_names(found, "frames", block=2) == [
+        *("clip, part 2", "clip, part 2", "clip, part 1", "clip, part 1", "clip, part 3")
+    ]
+
+
+def test_no_group_is_in_two_splits_and_the_seed_decides() -> None:
+    rng = np.random.default_rng(0)
+    names = [f"clip{rng.integers(25)}-{number}.jpg" for number in range(300)]
+    classes = [rng.integers(0, 4, rng.integers(1, 5)).tolist() for _ in names]
+    found = pictures(names, classes)
+    groups = grouped(group_names(found, "frames"), [None] * 300)
+    assert len(groups.names) == 25
+    chosen = assign(found, groups, THIRDS, seed=0)
+    for group in range(25):
+        assert len(set(chosen[groups.of == group].tolist())) == 1
+    assert chosen.tolist() == assign(found, groups, THIRDS, seed=0).tolist()
+    assert chosen.tolist() != assign(found, groups, THIRDS, seed=1).tolist()
+
+
+def test_every_class_is_shared_out_evenly_rare_ones_too() -> None:
+    rng = np.random.default_rng(1)
+    # Class 5 is in ten pictures of 400, class 0 in nearly all.
+    classes = [
+        [0] * int(rng.integers(0, 6)) + [1 + int(rng.integers(4))] + [5] * (number < 10)
+        for number in range(400)
+    ]
+    found = pictures([f"{number}.jpg" for number in range(400)], classes)
+    groups = grouped(group_names(found, "none"), [None] * 400)
+    chosen = assign(found, groups, THIRDS, seed=0)
+    assert np.bincount(chosen).tolist() == [240, 80, 80]
+    table = np.zeros((3, 6), int)
+    np.add.at(table, (chosen[found.truth.image], found.truth.category), 1)
+    assert table[:, 5].tolist() == [6, 2, 2]
+    np.testing.assert_allclose(table / table.sum(0), [[0.6] * 6, [0.2] * 6, [0.2] * 6], atol=0.02)
+
+
+def test_pictures_that_are_alike_stay_together(photos: dict[str, Path]) -> None:
+    """Frames that bear no name in common are told by what they show."""
+    paths = [photos[name] for name in ("bikes-0119", "bikes-0135", "chelsea", "coffee")]
+    seen = fingerprints([*paths, paths[2]])
+    groups = grouped(["a", "b", "c", "d", "e"], [seen[p] for p in [*paths, paths[2]]])
+    assert groups.of[2] == groups.of[4]
+    assert len({groups.of[index] for index in (0, 2, 3)}) == 3
+    apart = grouped(["c, part 1", "c, part 2"], [seen[paths[2]]] * 2, clips=["c", "c"])
+    assert apart.of.tolist() == [0, 1]
+
+
+def test_each_split_has_a_group_even_where_one_is_very_large() -> None:
+    found = pictures([*(f"long-{number}.jpg" for number in range(50)), "b.jpg", "c.jpg"])
+    groups = grouped(group_names(found, "frames"), [None] * 52)
+    assert sorted(np.bincount(assign(found, groups, THIRDS, 0)).tolist()) == [1, 1, 50]
+
+
+def test_one_clip_cannot_be_split() -> None:
+    found = pictures([f"clip-{number}.jpg" for number in range(9)])
+    groups = grouped(group_names(found, "frames"), [None] * 9)
+    with pytest.raises(InvalidDataset, match="1 groups cannot be split into 3: clip") as caught:
+        assign(found, groups, THIRDS, 0)
+    assert "--block" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fractions": (0.8, 0.1, 0.2)}, "0.8, 0.1, 0.2 do not make 1"),
+        ({"fractions": (1, 0, 0)}, "nothing to split"),
+        ({"fractions": (1.2, -0.2, 0)}, "do not make 1"),
+        ({"seed": -1}, "negative"),
+    ],
+)
+def test_plans_that_cannot_be_carried_out(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidConfig, match=message):
+        Plan(**options)
+
+
+@pytest.mark.parametrize("kind", ["coco", "yolo", "voc"])
+def test_a_dataset_is_split_anew_in_its_own_format(
+    sound: Sound, sets: dict[str, LabelledSet], tmp_path: Path, tree: Tree, kind: str
+) -> None:
+    plan = Plan((0.5, 0.5, 0), group="none", seed=2)
+    written = split(sound(kind), tmp_path / "out", plan)
+    assert [(part.split, part.images, part.groups) for part in written.parts] == [
+        ("train", 3, 3),
+        ("val", 3, 3),
+    ]
+    assert [part.classes for part in written.parts] == [{"red": 3, "green": 3}] * 2
+    found = [read_labelled(f"{kind}:{tmp_path / 'out'}", split=s) for s in ("train", "val")]
+    names = {Path(image.name).name for part in found for image in part.images}
+    assert names == {image.name for part in sets.values() for image in part.images}
+    assert sum(len(part.truth) for part in found) == 12
+    split(tmp_path / kind, tmp_path / "again", plan)
+    assert tree(tmp_path / "again") == tree(tmp_path / "out")
+
+
+def test_the_same_picture_under_two_names_goes_to_one_split(sound: Sound, tmp_path: Path) -> None:
+    folder = sound("yolo")
+    home = folder / "images" / "val"
+    for number in range(4):
+        shutil.copyfile(home / "val0.jpg", home / f"copy{number}.jpg")
+    (tmp_path / "labels").mkdir()
+    written = split(folder, tmp_path / "out", Plan((0.5, 0.5, 0), group="none"), to="coco")
+    assert sum(part.groups or 0 for part in written.parts) == 6
+    found = [read_labelled(f"coco:{tmp_path / 'out'}", split=s) for s in ("train", "val")]
+    homes = [
+        {index for index, part in enumerate(found) for i in part.images if "copy" in i.name
+         or "val0" in i.name}
+    ]  # fmt: skip
+    assert len(homes[0]) == 1
+
+
+def test_a_class_that_a_split_lacks_is_told(sound: Sound, tmp_path: Path) -> None:
+    folder = sound("yolo")
+    for path in (folder / "labels").rglob("*.txt"):
+        own = "1" if path.stem in ("train0", "train1") else "0"
+        path.write_text(f"{own} .5 .5 .2 .2\n")
+    rule = "(train[01]|train|val)"
+    written = split(folder, tmp_path / "out", Plan((0.5, 0.5, 0), group=f"^{rule}"), to="coco")
+    assert sum(part.images for part in written.parts) == 6
+    lacking = [part.split for part in written.parts if not part.classes["green"]]
+    assert [note.split(" ")[0] for note in written.notes] == lacking

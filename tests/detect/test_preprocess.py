@@ -1,0 +1,202 @@
+"""Fitting to the canvas: Ultralytics' arithmetic, and the way back."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from seatrial.artifact import Preprocessing
+from seatrial.detect.preprocess import fit, letterbox, stretch
+from seatrial.errors import InvalidImage
+
+sides = st.integers(1, 1500)
+canvases = st.sampled_from([(64, 64), (320, 320), (640, 640), (384, 640), (640, 416), (1280, 736)])
+
+
+def reference_letterbox(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Ultralytics 8.3 ``data/augment.py`` LetterBox.__call__ with auto=False, center=True."""
+    shape = image.shape[:2]
+    r = min(size_hw[0] / shape[0], size_hw[1] / shape[1])
+    new_unpad = round(shape[1] * r), round(shape[0] * r)
+    dw, dh = size_hw[1] - new_unpad[0], size_hw[0] - new_unpad[1]
+    dw /= 2
+    dh /= 2
+    if shape[::-1] != new_unpad:
+        image = cv2.resize(image, new_unpad, interpolation=cv2.INTER_LINEAR)
+    top, bottom = round(dh - 0.1), round(dh + 0.1)
+    left, right = round(dw - 0.1), round(dw + 0.1)
+    return cv2.copyMakeBorder(
+        image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(114, 114, 114)
+    )
+
+
+def reference_scale_boxes(
+    size_hw: tuple[int, int], boxes: np.ndarray, source_hw: tuple[int, int]
+) -> np.ndarray:
+    """Ultralytics 8.4 ``utils/ops.py`` scale_boxes and clip_boxes."""
+    gain = min(size_hw[0] / source_hw[0], size_hw[1] / source_hw[1])
+    new_h, new_w = (max(round(side * gain), 1) for side in source_hw)
+    pad_x = round((size_hw[1] - new_w) / 2 - 0.1)
+    pad_y = round((size_hw[0] - new_h) / 2 - 0.1)
+    gains = np.array([new_w / source_hw[1], new_h / source_hw[0]] * 2)
+    boxes = (boxes - [pad_x, pad_y, pad_x, pad_y]) / gains
+    return np.clip(boxes, 0, [source_hw[1], source_hw[0]] * 2)
+
+
+def picture_of(source_hw: tuple[int, int]) -> np.ndarray:
+    height, width = source_hw
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 7 + y, y * 5, x ^ y], -1).astype(np.uint8)
+
+
+@given(st.tuples(sides, sides), canvases)
+@example((480, 640), (640, 640))
+@example((640, 640), (640, 640))
+@example((427, 640), (640, 640))
+@example((1080, 1920), (384, 640))
+@example((3, 1500), (640, 640))
+def test_letterbox_is_ultralytics_letterbox(
+    source_hw: tuple[int, int], size_hw: tuple[int, int]
+) -> None:
+    gain = min(size_hw[0] / source_hw[0], size_hw[1] / source_hw[1])
+    if round(min(source_hw) * gain) < 1:  # the original cannot resize to nothing; ours can
+        return
+    image = picture_of(source_hw)
+    canvas, _ = letterbox(image, size_hw)
+    np.testing.assert_array_equal(canvas, reference_letterbox(image, size_hw))
+
+
+@given(
+    st.tuples(sides, sides),
+    canvases,
+    st.lists(st.tuples(*[st.floats(-200, 1500, width=32)] * 4), min_size=1, max_size=5),
+)
+def test_boxes_go_back_as_ultralytics_scale_boxes(
+    source_hw: tuple[int, int], size_hw: tuple[int, int], boxes: list[tuple[float, ...]]
+) -> None:
+    _, canvas = letterbox(np.zeros((*source_hw, 3), np.uint8), size_hw)
+    xyxy = np.array(boxes, np.float32)
+    got = canvas.to_source(xyxy)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(
+        got,
+        reference_scale_boxes(size_hw, xyxy.astype(np.float64), source_hw),
+        rtol=1e-4,
+        atol=1e-2,
+    )
+
+
+@given(st.tuples(sides, sides), canvases, st.booleans())
+def test_corners_map_back_to_source_corners(
+    source_hw: tuple[int, int], size_hw: tuple[int, int], boxed: bool
+) -> None:
+    image = np.zeros((*source_hw, 3), np.uint8)
+    _, canvas = letterbox(image, size_hw) if boxed else stretch(image, size_hw)
+    height, width = source_hw
+    shift, scale = np.array(canvas.pad_xy * 2), np.array(canvas.scale_xy * 2)
+    corners = np.array([[0, 0, width, height]], np.float32) * scale + shift
+    np.testing.assert_allclose(
+        canvas.to_source(corners.astype(np.float32)), [[0, 0, width, height]], rtol=1e-5, atol=1e-3
+    )
+
+
+@given(st.tuples(sides, sides), canvases)
+def test_what_is_outside_the_picture_is_padding(
+    source_hw: tuple[int, int], size_hw: tuple[int, int]
+) -> None:
+    canvas, where = letterbox(np.full((*source_hw, 3), 200, np.uint8), size_hw)
+    assert canvas.shape == (*size_hw, 3)
+    left, top = where.pad_xy
+    inner_w = max(1, round(source_hw[1] * where.scale_xy[0]))
+    inner_h = max(1, round(source_hw[0] * where.scale_xy[1]))
+    inside = np.zeros(size_hw, bool)
+    inside[top : top + inner_h, left : left + inner_w] = True
+    assert (canvas[inside] == 200).all()
+    assert (canvas[~inside] == 114).all()
+
+
+def test_a_picture_of_the_canvas_size_is_not_touched() -> None:
+    image = picture_of((64, 64))
+    for canvas, where in (letterbox(image, (64, 64)), stretch(image, (64, 64))):
+        np.testing.assert_array_equal(canvas, image)
+        assert where.scale_xy == (1.0, 1.0)
+        assert where.pad_xy == (0, 0)
+
+
+def test_stretch_fills_the_canvas_with_opencvs_resize() -> None:
+    image = picture_of((37, 91))
+    canvas, where = stretch(image, (48, 64))
+    np.testing.assert_array_equal(canvas, cv2.resize(image, (64, 48)))
+    assert where.scale_xy == (64 / 91, 48 / 37)
+    boxes = np.array([[32, 24, 64, 48]], np.float32)
+    np.testing.assert_allclose(where.to_source(boxes), [[45.5, 18.5, 91, 37]], rtol=1e-6)
+
+
+def reference_corner_resize(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """TensorFlow 1 ``resize_bilinear(align_corners=False, half_pixel_centers=False)``."""
+    height, width = image.shape[:2]
+    y = np.arange(size_hw[0]) * (height / size_hw[0])
+    x = np.arange(size_hw[1]) * (width / size_hw[1])
+    y0, x0 = y.astype(int), x.astype(int)
+    y1, x1 = np.minimum(y0 + 1, height - 1), np.minimum(x0 + 1, width - 1)
+    fy, fx = (y - y0)[:, None, None], (x - x0)[None, :, None]
+    pixels = image.astype(np.float64)
+    upper = pixels[y0][:, x0] * (1 - fx) + pixels[y0][:, x1] * fx
+    lower = pixels[y1][:, x0] * (1 - fx) + pixels[y1][:, x1] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+@pytest.mark.parametrize("source_hw", [(480, 640), (101, 67), (300, 300), (1, 1), (600, 20)])
+def test_stretch_at_corners_is_tensorflow_1(source_hw: tuple[int, int]) -> None:
+    y, x = np.mgrid[: source_hw[0], : source_hw[1]]  # smooth, so that 1/32 px steps do not show
+    image = np.stack([x / 3, y / 3, (x + y) / 5], -1).astype(np.uint8)
+    canvas, _ = stretch(image, (300, 300), half_pixel_centers=False)
+    reference = reference_corner_resize(image, (300, 300))
+    assert np.abs(canvas - reference).max() <= 1.01
+    half_pixel, _ = stretch(image, (300, 300))
+    if source_hw == (480, 640):  # the two samplings are not the same
+        assert np.abs(half_pixel.astype(int) - canvas).max() >= 1
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+def test_fit_does_what_the_artifact_asks_for(resize: str) -> None:
+    image = picture_of((40, 80))
+    batch, where = fit(image, Preprocessing((64, 32), resize, pad_value=7))  # type: ignore[arg-type]
+    assert batch.shape == (1, 64, 32, 3)
+    assert batch.flags.c_contiguous
+    if resize == "letterbox":
+        assert where.pad_xy == (0, 24)
+        assert (batch[0, :24] == 7).all()
+        assert (batch[0, 40:] == 7).all()
+    else:
+        np.testing.assert_array_equal(batch[0], cv2.resize(image, (32, 64)))
+
+
+@pytest.mark.parametrize("half_pixel_centers", [True, False])
+@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+@pytest.mark.parametrize("source_hw", [(1, 1), (1, 32_766), (32_766, 1), (2, 3)])
+def test_every_picture_that_is_decoded_fits(
+    source_hw: tuple[int, int], resize: str, half_pixel_centers: bool
+) -> None:
+    wanted = Preprocessing((64, 64), resize, half_pixel_centers=half_pixel_centers)  # type: ignore[arg-type]
+    batch, where = fit(np.zeros((*source_hw, 3), np.uint8), wanted)
+    assert batch.shape == (1, 64, 64, 3)
+    back = where.to_source(np.array([[0, 0, 64, 64]], np.float32))
+    np.testing.assert_allclose(back, [[0, 0, source_hw[1], source_hw[0]]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+    ],
+)
+def test_what_is_no_picture_is_refused(image: np.ndarray) -> None:
+    with pytest.raises(InvalidImage, match=r"\(H, W, 3\) uint8"):
+        fit(image, Preprocessing((64, 64), "letterbox"))

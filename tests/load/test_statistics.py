@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import math
+import random
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seatrial.load.statistics import (
+    PERCENTILES,
+    histogram,
+    latency,
+    percentile,
+    rate_per_s,
+    samples_needed,
+    tail_allowance,
+)
+
+LATENCIES = st.lists(st.floats(0.01, 1e5), min_size=1, max_size=900)
+
+
+def exact_at_most(t: int, count: int, over: Fraction) -> Fraction:
+    """P(Binomial(count, over) <= t), without a rounding anywhere."""
+    terms = (math.comb(count, k) * over**k * (1 - over) ** (count - k) for k in range(t + 1))
+    return sum(terms, Fraction(0))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "needed"),
+    [(Fraction(1, 2), 11), (Fraction(9, 10), 64), (Fraction(99, 100), 662)],
+)
+def test_smallest_samples_are_those_of_the_exact_binomial_test(fraction, needed):
+    limit = Fraction(1, 100)
+    assert samples_needed(float(fraction)) == needed
+    assert exact_at_most(1, needed, 1 - fraction) <= limit
+    assert exact_at_most(1, needed - 1, 1 - fraction) > limit
+
+
+@given(st.integers(1, 300), st.sampled_from([Fraction(1, 2), Fraction(9, 10), Fraction(99, 100)]))
+def test_tail_allowance_is_the_largest_that_the_test_passes(count, fraction):
+    allowed = tail_allowance(count, float(fraction))
+    assert allowed == -1 or exact_at_most(allowed, count, 1 - fraction) <= Fraction(1, 100)
+    assert exact_at_most(allowed + 1, count, 1 - fraction) > Fraction(1, 100)
+
+
+def test_tail_allowance_survives_samples_whose_terms_underflow():
+    # 0.5 ** 20000 is 0 in floating point.
+    allowed = tail_allowance(20_000, 0.5)
+    normal = 10_000 - 2.326 * math.sqrt(20_000) / 2
+    assert allowed == pytest.approx(normal, abs=3)
+
+
+@pytest.mark.parametrize(("name", "count"), [("p50", 11), ("p90", 64), ("p99", 662)])
+def test_upper_bound_covers_the_true_percentile_99_times_in_100(name, count):
+    fraction, chance = PERCENTILES[name], random.Random(1)
+    truth = -math.log(1 - fraction)
+    trials = 1500
+    covered = 0
+    for _ in range(trials):
+        sample = sorted(chance.expovariate(1.0) for _ in range(count))
+        upper = percentile(sample, 0, fraction).upper_ms
+        covered += upper >= truth
+    assert covered / trials >= 0.985
+    # A bound that is always the slowest answer would pass the line above.
+    assert upper < sample[-1]
+
+
+@pytest.mark.parametrize(("name", "needed"), [("p50", 11), ("p90", 64), ("p99", 662)])
+def test_no_percentile_below_its_smallest_sample(name, needed):
+    assert latency([5.0] * needed).percentiles[name].value_ms == 5.0
+    missing = latency([5.0] * (needed - 1)).percentiles[name]
+    assert (missing.value_ms, missing.upper_ms, missing.needed) == (None, None, needed)
+    assert f"{needed} are needed" in missing.reason
+
+
+def test_nearest_rank():
+    values = [float(n) for n in range(1, 101)]
+    found = latency(values).percentiles
+    assert (found["p50"].value_ms, found["p90"].value_ms) == (50.0, 90.0)
+
+
+def test_failed_requests_rank_as_infinitely_late():
+    good = [float(n) for n in range(1, 96)]
+    assert latency(good, failed=5).percentiles["p90"].value_ms == 90.0
+    few = latency(good[:85], failed=15).percentiles
+    assert few["p50"].value_ms == 50.0
+    assert few["p90"].value_ms is None
+    assert few["p90"].reason == "15 of 100 requests failed"
+    # The value is there, the bound is not: it may lie among the failed ones.
+    edge = latency(good[:92], failed=8).percentiles["p90"]
+    assert (edge.value_ms, edge.upper_ms) == (90.0, None)
+
+
+@given(LATENCIES, st.integers(0, 30))
+def test_percentiles_are_samples_and_lie_in_order(values, failed):
+    found = latency(values, failed)
+    ordered = [p for p in found.percentiles.values() if p.value_ms is not None]
+    for each in ordered:
+        assert each.value_ms in values
+        assert each.upper_ms is None or each.upper_ms >= each.value_ms
+    estimates = [each.value_ms for each in ordered]
+    assert estimates == sorted(estimates)
+    assert found.min_ms <= found.mean_ms * (1 + 1e-9)
+    assert found.mean_ms <= found.max_ms * (1 + 1e-9)
+
+
+def test_nothing_good_is_no_crash():
+    found = latency([], failed=700)
+    assert (found.mean_ms, found.min_ms, found.max_ms, found.stdev_ms) == (None,) * 4
+    assert all(p.value_ms is None for p in found.percentiles.values())
+    assert histogram([]) is None
+
+
+def test_rate_is_over_wall_time():
+    assert rate_per_s(80, 2.0) == 40.0
+    assert rate_per_s(80, 0.0) == 0.0
+
+
+@given(LATENCIES)
+def test_histogram_loses_no_request(values):
+    bins = histogram(values)
+    assert sum(bins.counts) + bins.over == len(values)
+    assert len(bins.edges_ms) == len(bins.counts) + 1
+    assert bins.over == sum(value > bins.edges_ms[-1] * (1 + 1e-9) for value in values)

@@ -1,0 +1,95 @@
+"""A new project: its files are read by the same code that the commands read them with."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seatrial.cli.init import init
+from seatrial.contract import Contract, Deployment
+from seatrial.errors import InvalidInput, NotWritable
+from seatrial.project.project import BASES, FILES, Choices, create
+
+
+@pytest.fixture(params=BASES)
+def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    create(tmp_path / "my-app", Choices("my-app", request.param))
+    return tmp_path / "my-app"
+
+
+def test_all_files_are_there_and_filled_in(project: Path):
+    written = {str(p.relative_to(project)) for p in project.rglob("*") if p.is_file()}
+    assert written == set(FILES.values())
+    for name in written:
+        assert not re.search(r"\{\{\w", (project / name).read_text()), name
+
+
+def test_the_readme_says_where_a_base_is_fetched_that_no_hub_has(project: Path):
+    readme, makefile = (project / "README.md").read_text(), (project / "Makefile").read_text()
+    assert ("beside the Makefile" in readme) == ("yolo11n.pt" in makefile)
+    assert "\n\n\n" not in readme
+
+
+def test_contract_and_deployment_are_valid_and_go_together(project: Path):
+    assert Contract.read(project / "contract.toml").name == "my-app"
+    assert Deployment.read(project / "deployment.toml").model == "my-app-served"
+
+
+def test_every_step_of_the_readme_is_a_target_whose_command_parses(project: Path):
+    """``make -n`` prints the commands; each is parsed by the command line, not run."""
+    steps = re.findall(r"^    make (\w+)", (project / "README.md").read_text(), re.MULTILINE)
+    assert len(steps) == 8
+    for step in steps:
+        printed = subprocess.run(
+            ["make", "-n", step, "SEATRIAL=seatrial"],
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        lines = [line for line in printed.splitlines() if line.startswith("seatrial ")]
+        assert lines, step
+        check = (
+            "import shlex, sys\n"
+            "from seatrial.cli.main import build\n"
+            "app = build()\n"
+            "for line in sys.stdin.read().splitlines():\n"
+            "    app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)\n"
+        )
+        parsed = subprocess.run(
+            [sys.executable, "-c", check],
+            input="\n".join(lines),
+            cwd=project,
+            capture_output=True,
+            text=True,
+        )
+        assert parsed.returncode == 0, parsed.stderr
+
+
+def test_ci_runs_targets_of_the_makefile(project: Path):
+    workflow = yaml.safe_load((project / ".github/workflows/check.yml").read_text())
+    commands = [step["run"] for step in workflow["jobs"]["check"]["steps"] if "run" in step]
+    assert commands == ["make check recipe"]
+    targets = set(re.findall(r"^(\w+):", (project / "Makefile").read_text(), re.MULTILINE))
+    assert {"check", "recipe"} <= targets
+
+
+def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "Gate Camera"
+    with pytest.raises(InvalidInput, match="cannot name an artifact"):
+        init(folder)
+    assert not folder.exists()
+    init(folder, name="gate", json=True)
+    assert "Makefile" in capsys.readouterr().out
+    before = (folder / "Makefile").read_bytes()
+    with pytest.raises(InvalidInput, match="is there already"):
+        init(folder, name="gate")
+    assert (folder / "Makefile").read_bytes() == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotWritable, match="cannot be written"):
+        init(tmp_path / "file" / "app")

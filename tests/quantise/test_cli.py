@@ -1,0 +1,149 @@
+"""``seatrial compress int8`` as a person runs it: tables or JSON, and the verdict as exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from small_detector import OUTLIER, build_small
+
+
+@pytest.fixture
+def command(tmp_path: Path, scene: Path) -> Callable[..., dict[str, Any]]:
+    """The command on the small detector, for `subprocess`; see `build_small` for its variants."""
+
+    def make(*options: str, calibration: Path = scene, **variant: Any) -> dict[str, Any]:
+        onnx.save(build_small(**variant), tmp_path / "small.onnx")
+        return {
+            "args": [
+                sys.executable, "-m", "seatrial.cli.main", "compress", "int8",
+                str(tmp_path / "small.onnx"), "--calibration", str(calibration), "--pictures", "6",
+                *options,
+            ],
+            "env": {**os.environ, "SEATRIAL_HOME": str(tmp_path / "home")},
+            "text": True,
+        }  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def seatrial(
+    command: Callable[..., dict[str, Any]],
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs it."""
+
+    def run(*options: str, **variant: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(**command(*options, **variant), capture_output=True, check=False)
+
+    return run
+
+
+def names(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "home" / "artifacts").iterdir())
+
+
+def test_a_gate_that_holds_is_exit_code_0_and_stdout_is_json(
+    seatrial: Callable[..., subprocess.CompletedProcess[str]], scene: Path, tmp_path: Path
+) -> None:
+    done = seatrial(
+        "--to", "onnxruntime", "--recipe", "minmax", "--dataset", f"coco:{scene}", "--json",
+        "--name", "fast",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["verdict"]["outcome"] == "holds"
+    assert report["engine"] == {"engine": "onnxruntime", "device": "cpu", "precision": "int8"}
+    assert [one["recipe"] for one in report["candidates"]] == ["minmax"]
+    assert "fast" in names(tmp_path)
+    assert "The gate holds" in done.stderr
+
+
+def test_too_few_pictures_to_decide_are_exit_code_9_and_the_artifact_is_there(
+    seatrial: Callable[..., subprocess.CompletedProcess[str]], scene: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(scene, tmp_path / "broken")
+    (tmp_path / "broken" / "03.jpg").write_bytes(b"no picture")
+    done = seatrial("--to", "onnxruntime", "--recipe", "minmax", "--name", "fast",
+                    calibration=tmp_path / "broken")  # fmt: skip
+    assert done.returncode == 9, done.stderr
+    assert "too small to decide" in done.stderr
+    assert "skipped: 03.jpg: " in done.stderr
+    assert "undecided" in done.stdout
+    assert "fast" in names(tmp_path)
+
+
+def test_a_gate_that_fails_is_exit_code_3_with_a_report_and_nothing_else(
+    seatrial: Callable[..., subprocess.CompletedProcess[str]], scene: Path, tmp_path: Path
+) -> None:
+    done = seatrial(
+        "--to", "tensorrt", "--recipe", "minmax", "--dataset", f"coco:{scene}",
+        "--most-restored", "0", "--json", "--report", str(tmp_path / "page.html"),
+        outlier=OUTLIER,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["verdict"]["outcome"] == "fails"
+    assert "The gate fails" in done.stderr
+    assert "The gate fails" in (tmp_path / "page.html").read_text()
+    assert len(names(tmp_path)) == 1  # the imported parent
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--gate=-1",), "--gate"),
+        (("--gate", "2"), "half a point of AP is written 0.005"),
+        (("--pictures", "0"), "--pictures"),
+        (("--recipe", "kl"), "unknown recipe 'kl'"),
+    ],
+)
+def test_options_that_make_no_sense_are_exit_code_2(
+    seatrial: Callable[..., subprocess.CompletedProcess[str]],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    done = seatrial(*options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    command: Callable[..., dict[str, Any]], scene: Path, tmp_path: Path, time_limit: None
+) -> None:
+    what = command("--to", "onnxruntime", "--recipe", "minmax", "--recipe", "percentile",
+                   "--dataset", f"coco:{scene}", "--gate", "0.05", "--name", "fast")  # fmt: skip
+    with subprocess.Popen(**what, stderr=subprocess.PIPE) as first:
+        assert first.stderr is not None
+        for line in first.stderr:  # steps are told when they begin
+            if "detecting with percentile" in line:
+                first.kill()
+                break
+    assert first.returncode == -signal.SIGKILL
+    (parent,) = (name for name in names(tmp_path) if not name.startswith("."))
+    done = subprocess.run(**what, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "detecting with percentile" in done.stderr
+    for step in ("finding the extremes", "detecting with the parent", "detecting with minmax"):
+        assert step not in done.stderr, step
+    assert names(tmp_path) == sorted(["fast", parent])
+
+
+def test_progress_is_told_on_stderr(
+    seatrial: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = seatrial("--recipe", "fast-bias-correction", "--json")
+    assert done.returncode == 9, done.stderr
+    json.loads(done.stdout)
+    for step in ("checking the calibration pictures", "quantising", "detecting", "comparing speed"):
+        assert step in done.stderr

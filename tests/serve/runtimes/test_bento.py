@@ -1,0 +1,292 @@
+"""The real service: ``bentoml serve`` in processes of its own."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from PIL import Image
+
+from seatrial.artifact import Artifact
+from seatrial.contract import Deployment, Layout
+from seatrial.errors import InvalidConfig
+from seatrial.serve.process import ServiceProcess, environment, write_service
+
+Start = Callable[..., ServiceProcess]
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+@pytest.fixture
+def client(service: ServiceProcess) -> Any:
+    with httpx.Client(base_url=service.url, timeout=20) as opened:
+        yield opened
+
+
+def test_both_ways_in(
+    client: httpx.Client, photo: bytes, box_of: Callable[..., list[float]]
+) -> None:
+    for given in (
+        {"content": photo, "headers": {"Content-Type": "image/jpeg"}},
+        {"files": {"image": photo}},
+    ):
+        answer = client.post("/detect", **given).json()  # type: ignore[arg-type]
+        assert [row["box"] for row in answer["detections"]] == [box_of(2, 3)]
+        times = answer["timing_ms"]
+        assert sum(times.values()) - times["total"] <= times["total"] + 0.01
+
+
+def test_the_annotated_picture(client: httpx.Client, photo: bytes) -> None:
+    response = client.post("/detect.jpg", content=photo)
+    assert response.headers["content-type"] == "image/jpeg"
+    assert "total;dur=" in response.headers["server-timing"]
+    with Image.open(io.BytesIO(response.content)) as drawn:
+        assert drawn.size == (128, 128)
+    assert response.content != photo
+
+
+def test_alive_ready_and_what_is_served(client: httpx.Client) -> None:
+    assert client.get("/livez").status_code == 200
+    assert client.get("/readyz").status_code == 200
+    model = client.get("/model").json()
+    assert (model["engine"], model["device"], model["precision"]) == ("openvino", "cpu", "f32")
+    assert model["layout"]["cores"] == len(os.sched_getaffinity(0)) or model["layout"]["cores"] >= 1
+    assert model["layout"]["workers"] == 1
+    assert model["limits"]["body_bytes"] == 2**20
+
+
+def sample(client: httpx.Client, name: str, **labels: str) -> float:
+    """Sum of a metric's samples that carry the labels."""
+    total = 0.0
+    for line in client.get("/metrics").text.splitlines():
+        match = re.fullmatch(rf"{name}(?:\{{(?P<labels>.*)\}})? (?P<value>\S+)", line)
+        if match and all(f'{k}="{v}"' in (match["labels"] or "") for k, v in labels.items()):
+            total += float(match["value"])
+    return total
+
+
+def test_the_front_page_is_ours_and_asks_nobody_outside(client: httpx.Client) -> None:
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "/detect.jpg" in page.text
+    assert "http" not in page.text.lower().replace("http/", "")
+    assert client.get("/docs.json").status_code == 404  # it would describe none of our routes
+
+
+def test_metrics_rise(client: httpx.Client, photo: bytes) -> None:
+    names: list[tuple[str, dict[str, str], int]] = [
+        ("seatrial_requests_total", {"route": "/detect", "code": "200"}, 5),
+        ("seatrial_requests_total", {"route": "/detect", "code": "415"}, 2),
+        ("seatrial_stage_seconds_count", {"stage": "decode"}, 5),
+        ("seatrial_stage_seconds_count", {"stage": "total"}, 5),
+        ("seatrial_detections_total", {}, 5),
+        ("seatrial_lane_requests_total", {}, 5),
+    ]
+    before = [sample(client, name, **labels) for name, labels, _ in names]
+    for _ in range(5):
+        client.post("/detect", content=photo)
+    for _ in range(2):
+        client.post("/detect", content=b"hello")
+    after = [sample(client, name, **labels) for name, labels, _ in names]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [rise for *_, rise in names]
+    assert sample(client, "seatrial_requests_present") == 0
+    assert sample(client, "seatrial_stage_seconds_sum", stage="total") > 0
+
+
+def test_another_service_leaves_the_metrics_alone(
+    client: httpx.Client, photo: bytes, start_service: Start
+) -> None:
+    name, labels = "seatrial_requests_total", {"route": "/detect", "code": "200"}
+    client.post("/detect", content=photo)
+    before = sample(client, name, **labels)
+    with start_service() as other, httpx.Client(base_url=other.url, timeout=20) as second:
+        assert sample(second, name, **labels) == 0
+        second.post("/detect", content=photo)
+        client.post("/detect", content=photo)
+        assert sample(second, name, **labels) == 1
+    assert sample(client, name, **labels) == before + 1
+
+
+def test_paths_that_are_tried_leave_no_series_behind(client: httpx.Client) -> None:
+    for number in range(20):
+        response = client.get(f"/wp-admin/{number}")
+        assert response.status_code == 404
+        assert response.json()["error"]["code"] == "Http404"
+    assert "wp-admin" not in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (("GET", "/detect", {}), 405),
+        (("POST", "/model", {}), 405),
+        (("POST", "/nothing", {}), 404),
+        (("POST", "/detect", {"content": b""}), 400),
+        (("POST", "/detect", {"content": b"hello"}), 415),
+        (("POST", "/detect", {"content": b"\xff\xd8\xff\xe0"}), 422),
+        (("POST", "/detect", {"content": bytes(2**20 + 1)}), 413),
+        (("POST", "/detect", {"files": {"file": b"x"}}), 400),
+        (("POST", "/detect?confidance=1", {"content": b"x"}), 400),
+    ],
+)
+def test_bad_requests_get_json_and_the_service_lives_on(
+    client: httpx.Client, photo: bytes, request_: tuple[str, str, dict[str, Any]], status: int
+) -> None:
+    method, path, given = request_
+    response = client.request(method, path, **given)
+    assert response.status_code == status
+    assert set(response.json()["error"]) == {"code", "message", "hint"}
+    assert client.post("/detect", content=photo).status_code == 200
+
+
+def test_many_at_once(client: httpx.Client, photo: bytes) -> None:
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.post("/detect", content=photo), range(80)))
+    assert {a.status_code for a in answers} == {200}
+    assert len({json.dumps(a.json()["detections"]) for a in answers}) == 1
+
+
+def test_two_workers_each_on_cores_of_its_own_both_serve(
+    start_service: Start, photo: bytes, until: Callable[..., Any]
+) -> None:
+    with start_service(layout=Layout(workers=2)) as running:
+        workers = psutil.Process(running.process.pid).children()
+        assert len(workers) == 2
+        allowed = os.sched_getaffinity(0)
+        # The service is ready when the first of them is.
+        until(lambda: all(set(w.cpu_affinity()) < allowed for w in workers) or len(allowed) == 1)
+        cores = [set(worker.cpu_affinity()) for worker in workers]
+        if len(allowed) >= 2:
+            assert not cores[0] & cores[1]
+        assert cores[0] | cores[1] <= allowed
+        for other in workers:
+            other.suspend()
+            try:  # whatever is answered now, the one that is left answers
+                answer = httpx.post(f"{running.url}/detect", content=photo, timeout=20)
+                assert [row["label"] for row in answer.json()["detections"]] == ["red"]
+                model = httpx.get(f"{running.url}/model", timeout=20).json()
+                assert model["layout"]["workers"] == 2
+            finally:
+                other.resume()
+        metrics = httpx.get(f"{running.url}/metrics").text
+        # One view over both processes.
+        assert 'seatrial_requests_total{code="200",route="/detect"} 2.0' in metrics
+
+
+INSPECT = """
+import asyncio, json, sys
+from pathlib import Path
+from bentoml._internal.server.http.traffic import TimeoutMiddleware
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from seatrial.serve.runtimes.bento import service
+
+passed = {"TimeoutMiddleware": [], "OpenTelemetryMiddleware": []}
+for kind in (TimeoutMiddleware, OpenTelemetryMiddleware):
+    async def recorded(self, scope, receive, send, real=kind.__call__, name=kind.__name__):
+        if scope["type"] == "http":
+            passed[name].append(scope["path"])
+        await real(self, scope, receive, send)
+    kind.__call__ = recorded
+
+app = service(Path(sys.argv[1])).to_asgi()
+photo = Path(sys.argv[2]).read_bytes()
+
+
+async def request(path, method="POST", body=b""):
+    sent = []
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive():
+        if messages:
+            return messages.pop()
+        await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(),
+             "query_string": b"", "headers": [], "http_version": "1.1", "scheme": "http",
+             "server": ("127.0.0.1", 1), "client": ("127.0.0.1", 2), "root_path": ""}
+    await app(scope, receive, send)
+    return sent[0]["status"]
+
+
+def timers():
+    return sum(not handle.cancelled() for handle in asyncio.get_running_loop()._scheduled)
+
+
+async def main():
+    inbox = asyncio.Queue()
+    started, stopped = asyncio.Event(), asyncio.Event()
+
+    async def send(message):
+        (started if "startup" in message["type"] else stopped).set()
+
+    life = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, inbox.get, send))
+    await inbox.put({"type": "lifespan.startup"})
+    await started.wait()
+    statuses = [await request("/detect", body=photo) for _ in range(50)]
+    statuses += [await request("/detect.jpg", body=photo), await request("/model", "GET"),
+                 await request("/nothing", "GET")]
+    after_ours = timers()
+    statuses.append(await request("/livez", "GET"))
+    result = {"statuses": statuses, "timers": after_ours, "timers_of_livez": timers(),
+              "passed": passed}
+    await inbox.put({"type": "lifespan.shutdown"})
+    await stopped.wait()
+    await life
+    print(json.dumps(result))
+
+
+asyncio.run(main())
+"""
+
+
+def test_no_request_of_ours_passes_the_middleware_that_leaks_timers(
+    tiny_artifact: Artifact, tmp_path: Path, photo: bytes
+) -> None:
+    deployment = Deployment("m", engine="null", layout=Layout(workers=1))
+    folder = write_service(tmp_path / "service", tiny_artifact, deployment)
+    (tmp_path / "photo.jpg").write_bytes(photo)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", INSPECT, folder / "deployment.toml",
+         tmp_path / "photo.jpg"],
+        env=environment(os.environ), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["statuses"] == [200] * 52 + [404, 200]
+    assert result["timers"] == 0
+    # The probe sees the middleware where it is: BentoML's own routes pass it, and leave a timer.
+    assert result["passed"] == {
+        "TimeoutMiddleware": ["/livez"],
+        "OpenTelemetryMiddleware": ["/livez"],
+    }
+    assert result["timers_of_livez"] == 1
+
+
+def test_a_deployment_with_a_typo_is_told_by_the_service_too(tmp_path: Path) -> None:
+    (tmp_path / "deployment.toml").write_text('model = "m"\n[limits]\nqueues = 3\n')
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom seatrial.serve.runtimes.bento import service\n"
+        "from seatrial.errors import InvalidConfig\n"
+        "try:\n    service(Path(sys.argv[1]))\n"
+        "except InvalidConfig as error:\n    print(error.message, error.hint)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, tmp_path / "deployment.toml"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "unknown key 'limits.queues' did you mean 'queue'?" in done.stdout
+    assert InvalidConfig.http_status == 400

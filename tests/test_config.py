@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from seatrial.config import decode_json, decode_toml, read_toml
+from seatrial.errors import InvalidConfig
+
+
+class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    threads: int = 1
+    instances: int = 1
+
+
+class Outer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    engine: str
+    layout: Inner = Inner()
+    maybe: Inner | None = None
+    many: tuple[Inner, ...] = ()
+
+
+def refusal(text: str) -> InvalidConfig:
+    with pytest.raises(InvalidConfig) as caught:
+        decode_toml(text.encode(), Outer, origin="d.toml")
+    assert caught.value.message.startswith("d.toml: ")
+    return caught.value
+
+
+def test_toml_and_json_give_the_same_struct() -> None:
+    wanted = Outer("null", Inner(threads=3))
+    assert decode_toml(b'engine = "null"\n[layout]\nthreads = 3', Outer, origin="") == wanted
+    json = b'{"engine": "null", "layout": {"threads": 3}}'
+    assert decode_json(json, Outer, origin="") == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "nearest"),
+    [
+        ('engine = "x"\nenigne = "y"', "enigne", "engine"),
+        ('engine = "x"\nlay_out = 1', "lay_out", "layout"),
+        ('engine = "x"\n[layout]\nthread = 1', "layout.thread", "threads"),
+        ('engine = "x"\n[layout]\ninstance = 1', "layout.instance", "instances"),
+        ('engine = "x"\n[maybe]\ntreads = 1', "maybe.treads", "threads"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(text: str, key: str, nearest: str) -> None:
+    error = refusal(text)
+    assert error.message == f"d.toml: unknown key {key!r}"
+    assert error.hint == f"did you mean {nearest!r}?"
+
+
+def test_a_key_like_no_other_names_all() -> None:
+    assert refusal('engine = "x"\nzzz = 1').hint == "known keys: engine, layout, maybe, many"
+    assert refusal('engine = "x"\n[layout]\nzzz = 1').hint == "known keys: threads, instances"
+
+
+def test_an_unknown_key_of_an_item_of_a_list() -> None:
+    error = refusal('engine = "x"\n[[many]]\nthreds = 1')
+    assert error.message == "d.toml: unknown key 'many[0].threds'"
+    assert error.hint == "did you mean 'threads'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("engine = 1", "d.toml: engine must be text, not a whole number"),
+        (
+            'engine = "x"\n[layout]\nthreads = "two"',
+            "layout.threads must be a whole",
+        ),
+        ("", "missing required field `engine`"),
+        ("engine = ", "Invalid value"),
+        ("engine = 'x'\nengine = 'y'", "overwrite"),
+    ],
+)
+def test_wrong_values_say_where(text: str, said: str) -> None:
+    assert said in refusal(text).message
+
+
+def test_bytes_that_are_no_text() -> None:
+    for decode in (decode_toml, decode_json):
+        with pytest.raises(InvalidConfig):
+            decode(b"\xff\xfe\x00", Outer, origin="d")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match=r"gone\.toml cannot be read: No such file"):
+        read_toml(tmp_path / "gone.toml", Outer)
+    with pytest.raises(InvalidConfig, match="cannot be read: Is a directory"):
+        read_toml(tmp_path, Outer)

@@ -1,0 +1,143 @@
+"""What is settled before a training: classes, head, canvas, the two sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from seatrial.artifact import Artifact, Preprocessing
+from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
+from seatrial.train.freeze import prefixes
+from seatrial.train.plan import (
+    Base,
+    Data,
+    Plan,
+    base_of,
+    canvas,
+    read_plan,
+    read_sets,
+    scratch_base,
+    settle,
+    write_plan,
+)
+from seatrial.train.recipe import read_recipe
+from seatrial.train.run import _begin, _difference
+
+STRETCHED = Preprocessing((96, 96), "stretch", 0)
+EDGES = Preprocessing((160, 160), "shortest_edge", 0, edges_px=(96, 160))
+
+
+def base(labels: tuple[str, ...] = (), **changes: object) -> Base:
+    plain = Base("base", "rt_detr", "somewhere", labels=labels, preprocessing=STRETCHED)
+    return msgspec.structs.replace(plain, **changes)
+
+
+def settled(cells: str, given: Base, **recipe: object) -> Plan:
+    asked = msgspec.structs.replace(read_recipe(None, given.family), **recipe)
+    return settle("transformers", given, Data(cells), asked, read_sets(cells, None))
+
+
+def test_the_same_labels_keep_the_head_and_its_order(cells: str) -> None:
+    plan = settled(cells, base(("Blue", "red", "GREEN")))
+    assert not plan.new_head
+    assert plan.labels == ("Blue", "red", "GREEN")
+    assert plan.classes == (1, 2, 0)  # of red, green, blue
+
+
+@pytest.mark.parametrize("labels", [("red", "green"), ("red", "green", "blue", "grey"), ()])
+def test_other_labels_replace_the_head(cells: str, labels: tuple[str, ...]) -> None:
+    plan = settled(cells, base(labels))
+    assert plan.new_head
+    assert plan.labels == ("red", "green", "blue")
+    assert plan.classes == (0, 1, 2)
+
+
+def test_the_canvas_is_the_bases_unless_the_recipe_says_so(cells: str) -> None:
+    assert canvas(settled(cells, base())).size_hw == (96, 96)
+    assert canvas(settled(cells, base(), image_size=128)).size_hw == (128, 128)
+    assert canvas(settled(cells, base(), image_size=(64, 128))).size_hw == (64, 128)
+    edges = canvas(settled(cells, base(preprocessing=EDGES, family="detr"), image_size=48))
+    assert (edges.edges_px, edges.size_hw) == ((48, 80), (80, 80))
+    yolo = base(preprocessing=None, family="yolo")
+    assert canvas(settled(cells, yolo)).size_hw == (640, 640)
+    with pytest.raises(InvalidConfig, match="image_size 100"):
+        settled(cells, yolo, image_size=100)
+
+
+def test_a_plan_is_read_back(cells: str, tmp_path: Path) -> None:
+    plan = settled(cells, base(("red",)))
+    assert read_plan(tmp_path) is None
+    write_plan(plan, tmp_path)
+    assert read_plan(tmp_path) == plan
+
+
+def test_pictures_in_both_sets_are_an_error(cells: str, tmp_path: Path) -> None:
+    images = Path(cells.removeprefix("yolo:")) / "images" / "train"
+    names = json.dumps(["red", "green", "blue"])
+    (tmp_path / "data.yaml").write_text(f"train: {images}\nval: {images}\nnames: {names}\n")
+    with pytest.raises(InvalidDataset, match="24 pictures are in the training and in"):
+        read_sets(f"yolo:{tmp_path}", None)
+
+
+def test_a_set_to_validate_on_is_asked_for(cells: str, tmp_path: Path) -> None:
+    images = Path(cells.removeprefix("yolo:")) / "images" / "train"
+    (tmp_path / "data.yaml").write_text(f"train: {images}\nnames: [red, green, blue]\n")
+    with pytest.raises(InvalidDataset, match="no validation set") as caught:
+        read_sets(f"yolo:{tmp_path}", None)
+    assert "seatrial data split" in caught.value.hint
+    assert len(read_sets(f"yolo:{tmp_path}", cells)[1].images) == 8
+
+
+def test_an_artifact_without_weights_cannot_be_trained(tiny_artifact: Artifact) -> None:
+    with pytest.raises(InvalidInput, match="no weights that --trainer lightning can train"):
+        base_of(tiny_artifact, "lightning")
+
+
+def test_an_architecture_is_a_folder_or_one_of_ultralytics(tmp_path: Path) -> None:
+    assert scratch_base("yolo11n.yaml", "ultralytics").path == "yolo11n"
+    with pytest.raises(InvalidInput, match=r"no folder with a config\.json"):
+        scratch_base(str(tmp_path), "transformers")
+
+
+NAMES = ["model.backbone.a.weight", "model.backbone.b.weight", "model.decoder.a.weight"]
+
+
+def test_parts_and_modules_are_frozen_by_name() -> None:
+    parts = {"backbone": ("model.backbone.",)}
+    assert prefixes(NAMES, ["backbone"], parts) == ("model.backbone.",)
+    assert prefixes(NAMES, ["model.decoder"], parts) == ("model.decoder.",)
+    assert prefixes(NAMES, [], parts) == ()
+
+
+def test_a_part_that_there_is_not_is_named_with_the_nearest() -> None:
+    with pytest.raises(InvalidConfig, match="'bakbone'") as caught:
+        prefixes(NAMES, ["bakbone"], {"backbone": ("model.backbone.",)})
+    assert caught.value.hint == "did you mean 'backbone'?"
+
+
+def test_a_run_of_another_plan_is_not_gone_on_with(
+    cells: str, tmp_path: Path, epoch_row: Callable[[Path], None]
+) -> None:
+    first, second = settled(cells, base()), settled(cells, base(), epochs=3)
+    assert not _begin(first, tmp_path)
+    assert not _begin(second, tmp_path)  # nothing was trained yet
+    epoch_row(tmp_path)
+    assert _begin(second, tmp_path)
+    with pytest.raises(InvalidInput, match=r"recipe\.epochs was 3 and is 72"):
+        _begin(first, tmp_path)
+    assert _difference(first, second) == "recipe.epochs was 72 and is 3"
+
+
+@pytest.fixture
+def epoch_row() -> Callable[[Path], None]:
+    """Notes an epoch in a run's folder."""
+    from seatrial.train.journal import Epoch, Journal
+
+    def write(run: Path) -> None:
+        Journal(run).epoch(Epoch(1, 3, 1.0, 0.1, 0.2, 0.1, 1.0, 1.0))
+
+    return write
