@@ -13,8 +13,8 @@ import msgspec
 
 from seatrial.accuracy.evaluate import evaluate
 from seatrial.accuracy.service import Service
-from seatrial.contract import Deployment
 from seatrial.datasets.labels import read_labelled
+from seatrial.deployment import Deployment
 
 
 def main() -> None:

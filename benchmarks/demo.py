@@ -28,8 +28,8 @@ from typing import Any
 import measure
 from playwright.sync_api import sync_playwright
 
-from seatrial.contract import Deployment
-from seatrial.models.acquire import versions
+from seatrial.deployment import Deployment
+from seatrial.system.versions import versions
 
 FRONT_ENDS = ("gradio", "streamlit")
 SIZE_HW = (480, 640)

@@ -26,9 +26,9 @@ import numpy as np
 from seatrial.accuracy.evaluate import coco_results, evaluate, score
 from seatrial.accuracy.matching import Predictions
 from seatrial.accuracy.predict import InProcess
-from seatrial.contract import Deployment
 from seatrial.datasets.coco import encode
 from seatrial.datasets.labels import LabelledImage, LabelledSet, Truth, read_labelled
+from seatrial.deployment import Deployment
 from seatrial.serve.startup import open_detector
 
 IMAGES = 5000

@@ -22,7 +22,8 @@ from seatrial.export.options import Options
 from seatrial.export.report import REPORT_FILE, Report
 from seatrial.export.run import default_name, export
 from seatrial.export.verify import Answers
-from seatrial.models import acquire, import_checkpoint
+from seatrial.models.resolve import resolve
+from seatrial.models.sources.table import pull
 
 STORE = Store(measure.ROOT / "run" / "benchmarks" / "artifacts")
 LABELS = measure.SHARED / "data" / "coco-val" / "instances.json"
@@ -72,10 +73,8 @@ def main() -> None:
 def parent_of(model: str) -> Artifact:
     """The artifact that is exported."""
     if model == "ssd-mobilenet-v2":
-        return acquire.pull(STORE, model, on_progress=tell)
-    return import_checkpoint.resolve(
-        STORE, str(measure.SHARED / "models" / model), allow_pickle=True
-    )
+        return pull(STORE, model, on_progress=tell)
+    return resolve(STORE, str(measure.SHARED / "models" / model), allow_pickle=True)
 
 
 def report_of(parent: Artifact, options: Options, answers: Answers) -> Report:

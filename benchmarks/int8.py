@@ -26,7 +26,7 @@ from seatrial.datasets.labels import read_labelled
 from seatrial.engines.base import Engine, EngineConfig, Lane
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable, Diverged, SourceUnavailable
-from seatrial.models import acquire
+from seatrial.models.sources.table import pull
 from seatrial.quantise.job import Options
 from seatrial.quantise.report import Report
 from seatrial.quantise.run import compress_int8
@@ -68,7 +68,7 @@ def parent_of(model: str) -> Artifact:
     if model == "yolo11n":
         return measure.open_artifact()
     try:
-        return acquire.pull(STORE, model, on_progress=lambda text: print(text, file=sys.stderr))
+        return pull(STORE, model, on_progress=lambda text: print(text, file=sys.stderr))
     except SourceUnavailable as error:
         sys.exit(f"skipped: {error.message}")
 

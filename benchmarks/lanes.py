@@ -14,7 +14,7 @@ import statistics
 import measure
 import psutil
 
-from seatrial.contract import Deployment, Layout
+from seatrial.deployment import Deployment, Layout
 
 
 def main() -> None:

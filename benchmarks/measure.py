@@ -27,16 +27,17 @@ import uvloop
 from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact, Store
-from seatrial.contract import Deployment, Detection, Server
+from seatrial.deployment import Deployment, Detection, Server
 from seatrial.detect.decode import decode
 from seatrial.detect.families.registry import family_of
 from seatrial.detect.preprocess import fit
 from seatrial.load.images import load_images
 from seatrial.load.run import Load, Recording, run_load
 from seatrial.load.target import Body, Target, bodies, endpoint
-from seatrial.models.acquire import resolve, versions
+from seatrial.models.resolve import resolve
 from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
 from seatrial.system import hardware
+from seatrial.system.versions import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -15,7 +15,7 @@ import threading
 import measure
 import psutil
 
-from seatrial.contract import Deployment
+from seatrial.deployment import Deployment
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import statistics
 
 import measure
 
-from seatrial.contract import Deployment
+from seatrial.deployment import Deployment
 
 SIZE_BYTES = 112_000
 

@@ -21,7 +21,7 @@ import measure
 import psutil
 
 from seatrial.artifact import Artifact
-from seatrial.contract import Deployment, Precision
+from seatrial.deployment import Deployment, Precision
 from seatrial.detect.decode import decode
 from seatrial.detect.preprocess import fit
 from seatrial.engines.base import Arrays, EngineConfig

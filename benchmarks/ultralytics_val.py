@@ -26,9 +26,9 @@ import torch
 from seatrial.accuracy.evaluate import Matches, coco_results, evaluate, score
 from seatrial.accuracy.matching import IGNORED, TRUE_POSITIVE, Predictions
 from seatrial.accuracy.predict import InProcess
-from seatrial.contract import Deployment
 from seatrial.datasets.coco import encode
 from seatrial.datasets.labels import LabelledSet, match_labels, read_labelled
+from seatrial.deployment import Deployment
 from seatrial.models.sources.ultralytics_package import import_ultralytics_package
 from seatrial.serve.startup import open_detector
 

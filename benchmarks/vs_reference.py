@@ -23,7 +23,7 @@ from pathlib import Path
 import measure
 
 from seatrial.artifact import Artifact
-from seatrial.contract import Deployment
+from seatrial.deployment import Deployment
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable

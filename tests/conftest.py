@@ -26,9 +26,9 @@ from PIL import Image
 
 import torchvision_operators
 from seatrial.artifact import Artifact, Store
-from seatrial.contract import Deployment, Layout, Limits, Server
+from seatrial.deployment import Deployment, Layout, Limits, Server
 from seatrial.errors import MissingExtra
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 from seatrial.models.sources.ultralytics_package import import_ultralytics_package
 from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
 

@@ -140,7 +140,7 @@ def test_the_probe_sees_what_is_loaded() -> None:
     ["seatrial", "seatrial.demo.opening",
      "seatrial.errors", "seatrial.artifact", "seatrial.contract", "seatrial.system.hardware",
      "seatrial.detect.detector", "seatrial.engines.registry", "seatrial.detect.families.registry",
-     "seatrial.models.acquire", "seatrial.cli.main"],
+     "seatrial.models.resolve", "seatrial.cli.main"],
 )  # fmt: skip
 def test_import_loads_nothing_heavy(module: str) -> None:
     assert loaded_after(f"import {module}") == []

@@ -18,7 +18,7 @@ import pytest
 from full_disk import largest_file
 from seatrial.artifact import MANIFEST, Artifact, Manifest, Store
 from seatrial.errors import InvalidArtifact, InvalidInput, NotWritable
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 
 
 @pytest.fixture

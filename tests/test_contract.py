@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seatrial.config import decode_toml
-from seatrial.contract import Deployment, Detection, Layout, Limits, Server
+from seatrial.deployment import Deployment, Detection, Layout, Limits, Server
 from seatrial.errors import InvalidConfig
 
 positive = st.integers(1, 10**9)

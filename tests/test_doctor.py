@@ -21,7 +21,7 @@ from seatrial.artifact import Store
 from seatrial.doctor import Part, examine
 from seatrial.engines import cuda
 from seatrial.engines.registry import ENGINES
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 
 
 def part(name: str, home: Path) -> Part:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,11 +17,10 @@ import msgspec
 
 from seatrial.config import decode_json
 from seatrial.errors import InvalidArtifact, InvalidInput, NotWritable
+from seatrial.system.files import NO_SPACE, sha256_file
 
 MANIFEST = "manifest.json"
 SCHEMA: Literal[1] = 1
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-
 Resize = Literal["letterbox", "stretch", "shortest_edge"]
 
 
@@ -331,7 +331,18 @@ def _name_taken(name: str) -> InvalidInput:
     )
 
 
-def sha256_file(path: Path) -> str:
-    """sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+def check_name(name: str) -> str:
+    """An artifact's name: also a folder's name and part of a URL.
+
+    Raises:
+        InvalidInput: It has characters or a length that do not fit.
+    """
+    if not NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name!r} cannot name an artifact",
+            hint="use a-z, 0-9, '.', '_' and '-'; the first a letter or a digit",
+        )
+    return name

@@ -6,13 +6,17 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
 
 from seatrial.errors import InvalidConfig
 
 T = TypeVar("T")
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+# Above that it is a slip of the keyboard, which the machine would be brought down by.
+Few = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 _WRONG = re.compile(
     r"Expected `(?P<kind>[^`]*)`(?P<range> [<>]=? \S+)?(?:, got `(?P<got>[^`]*)`)?"
     r" - at `\$\.(?P<path>[^`]*)`$"

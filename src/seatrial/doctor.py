@@ -19,9 +19,9 @@ import msgspec
 from seatrial.artifact import Store
 from seatrial.engines.tensorrt import open_gpu
 from seatrial.errors import BrokenExtra, DeviceUnavailable, MissingExtra
-from seatrial.models.acquire import versions
 from seatrial.system import hardware
 from seatrial.system.extras import require
+from seatrial.system.versions import versions
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -19,11 +19,11 @@ from seatrial.accuracy.predict import EVALUATION, InProcess
 from seatrial.accuracy.service import Service
 from seatrial.artifact import Artifact, Store
 from seatrial.cli.evaluate import evaluate as command
-from seatrial.contract import Deployment, Layout
 from seatrial.datasets.labels import read_labelled
+from seatrial.deployment import Deployment, Layout
 from seatrial.detect.detector import Detector
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput, ServiceFailed
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 from seatrial.serve.process import ServiceProcess, free_port
 from seatrial.serve.startup import open_detector
 

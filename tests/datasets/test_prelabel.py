@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seatrial.contract import Detection
 from seatrial.datasets.check import check
 from seatrial.datasets.labels import read_labelled
 from seatrial.datasets.prelabel import Rules, Teacher, draft
+from seatrial.deployment import Detection
 from seatrial.detect.decode import decode
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import Result

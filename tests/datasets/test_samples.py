@@ -4,9 +4,9 @@ import cv2
 import msgspec
 import pytest
 
-from seatrial.contract import Detection
 from seatrial.datasets import samples
 from seatrial.datasets.samples import SAMPLES, SOURCES, sample_photos
+from seatrial.deployment import Detection
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine

@@ -21,10 +21,10 @@ import pytest
 from PIL import Image
 
 from seatrial.artifact import Artifact, Store
-from seatrial.contract import Deployment, Layout
 from seatrial.demo.models import Model, Models, open_artifact
 from seatrial.demo.workbench import Workbench
-from seatrial.models.acquire import import_onnx
+from seatrial.deployment import Deployment, Layout
+from seatrial.models.import_onnx import import_onnx
 
 PALE = {(2, 2): ("red", 1.0), (2, 3): ("red", 0.6), (5, 5): ("blue", 0.4)}
 

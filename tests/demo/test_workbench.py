@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from seatrial.accuracy.predict import Seen
-from seatrial.contract import Detection
 from seatrial.demo.media import Media, open_media
 from seatrial.demo.models import Model, Models
 from seatrial.demo.workbench import FLOOR, KEPT, Choice, View, Workbench
+from seatrial.deployment import Detection
 from seatrial.detect.detector import STAGES
 from seatrial.errors import InvalidInput
 

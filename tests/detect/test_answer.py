@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seatrial.detect.answer import annotated_jpeg, answer, draw, label_of
+from seatrial.detect.answer import answer
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import Result
+from seatrial.detect.draw import annotated_jpeg, draw
+from seatrial.detect.families.base import label_of
 
 LABELS = ("person", "Fußgänger", "a label that is much wider than the box and the picture too")
 

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from seatrial.artifact import Artifact, Store
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.detector import STAGES, Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 
 Picture = Callable[..., Image.Image]
 Encode = Callable[..., bytes]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.postprocess import MAX_CANDIDATES, finish, nms, select
 from seatrial.detect.preprocess import Canvas
 

@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 
 from seatrial.artifact import Artifact, Store
-from seatrial.contract import Layout
+from seatrial.deployment import Layout
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.onnxruntime import (
     CPU,
@@ -27,7 +27,7 @@ from seatrial.engines.onnxruntime import (
 from seatrial.engines.onnxruntime_placement import check_placement, placement
 from seatrial.engines.registry import open_engine, resolve_layout
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 
 BATCH = np.random.default_rng(2).integers(0, 256, (1, 64, 64, 3), np.uint8)
 PROVIDERS = ort.get_available_providers()

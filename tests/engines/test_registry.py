@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seatrial.artifact import Artifact
-from seatrial.contract import Layout
+from seatrial.deployment import Layout
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import ENGINES, engine_class, open_engine, resolve_layout
 from seatrial.errors import InvalidArtifact, InvalidConfig

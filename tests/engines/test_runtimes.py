@@ -18,7 +18,7 @@ from seatrial.engines.onnxruntime import OnnxRuntimeEngine
 from seatrial.engines.openvino import OpenVinoEngine
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 
 RUNTIMES = ["openvino", "onnxruntime"]
 # Of this seed no cell is of two colours alike, between which runtimes may choose.

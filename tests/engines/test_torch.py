@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from seatrial.artifact import Artifact, Store
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import open_engine

@@ -30,7 +30,7 @@ from seatrial.export.options import Options
 from seatrial.export.report import Report
 from seatrial.export.run import export
 from seatrial.graphs import image_input
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 
 ModelFile = Callable[..., Path]
 Refused = Callable[[type[SeatrialError], Callable[[], object]], SeatrialError]

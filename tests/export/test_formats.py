@@ -28,7 +28,7 @@ from seatrial.export.parent import open_origin
 from seatrial.export.run import export
 from seatrial.graphs import first_difference
 from seatrial.graphs.tensorrt_ready import validate_for_tensorrt
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 
 RTX = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT-RTX is not installed"

@@ -7,13 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from seatrial.accuracy.compare import BoxAgreement, box_agreement, choose_floor
 from seatrial.detect.detections import Detections, iou
-from seatrial.export.output_errors import (
-    box_agreement,
-    choose_floor,
-    output_errors,
-)
-from seatrial.export.report import TOLERANCES, WIDEST, BoxAgreement
+from seatrial.export.output_errors import output_errors
+from seatrial.export.report import TOLERANCES, WIDEST
 from seatrial.export.verify import judge, widen
 from seatrial.graphs import first_difference
 from seatrial.graphs.probes import OnnxProbe

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from seatrial.artifact import Store
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # tracing
 SIZE_HW = (128, 160)

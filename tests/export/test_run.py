@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from seatrial.artifact import Artifact, Store
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
@@ -29,7 +29,7 @@ from seatrial.export.options import Options, check, resized
 from seatrial.export.report import Report
 from seatrial.export.run import export
 from seatrial.graphs.float16 import tail, to_float16
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 
 ModelFile = Callable[..., Path]
 BoxOf = Callable[..., list[float]]

@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from seatrial.artifact import sha256_file
 from seatrial.engines import cuda
 from seatrial.engines.tensorrt import EngineRecord, read_record, record_path
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, MissingExtra, NotWritable
 from seatrial.export.tensorrt_build import build_engine, known_timings, serialise, write_all
+from seatrial.system.files import sha256_file
 
 ModelFile = Callable[..., Path]
 L4 = cuda.Gpu("NVIDIA L4", "8.9")

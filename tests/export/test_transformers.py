@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from seatrial.artifact import Artifact, Store
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
@@ -34,8 +34,8 @@ from seatrial.graphs.float16 import to_float16
 from seatrial.graphs.fuse_nms import fuse
 from seatrial.graphs.probes import OnnxProbe, OpenVinoProbe, Probe
 from seatrial.graphs.tensorrt_ready import validate_for_tensorrt
-from seatrial.models.acquire import import_onnx
 from seatrial.models.import_checkpoint import import_transformers
+from seatrial.models.import_onnx import import_onnx
 
 KINDS = ("detr", "rt_detr", "rt_detr_v2", "d_fine")
 EVERYTHING = Detection(confidence=0.0, max_detections=1000)

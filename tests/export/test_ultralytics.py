@@ -14,8 +14,8 @@ from seatrial.errors import InvalidArtifact
 from seatrial.export.options import Options
 from seatrial.export.report import Report
 from seatrial.export.run import export
-from seatrial.models.acquire import import_onnx
 from seatrial.models.import_checkpoint import import_ultralytics
+from seatrial.models.import_onnx import import_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SHARED = Path(__file__).resolve().parents[3] / "shared"

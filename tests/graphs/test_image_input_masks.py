@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from seatrial.artifact import Store
 from seatrial.graphs.image_input import add_image_input
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.5, 0.25, 0.25)
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.graphs.tensorrt_ready import Problem, cast_pictures_first, validate_for_tensorrt
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 
 ModelFile = Callable[..., Path]
 RTX = pytest.mark.skipif(

@@ -14,20 +14,16 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from seatrial.artifact import Artifact, Store
-from seatrial.contract import Detection
+from seatrial.artifact import Artifact, Store, check_name
+from seatrial.deployment import Detection
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import InvalidArtifact, InvalidInput, MissingExtra, UnknownFamily
-from seatrial.models.acquire import (
-    SOURCES,
-    check_name,
-    import_onnx,
-    pull,
-    resolve,
-    versions,
-)
+from seatrial.models.import_onnx import import_onnx
+from seatrial.models.resolve import resolve
+from seatrial.models.sources.table import SOURCES, pull
+from seatrial.system.versions import versions
 
 ModelFile = Callable[..., Path]
 

@@ -22,8 +22,9 @@ from seatrial.artifact import MANIFEST, Artifact, Store
 from seatrial.datasets.labels import match_labels, read_labelled
 from seatrial.errors import SeatrialError
 from seatrial.export.verify import read_pictures
-from seatrial.models.acquire import import_onnx, resolve
 from seatrial.models.import_checkpoint import import_transformers, import_ultralytics
+from seatrial.models.import_onnx import import_onnx
+from seatrial.models.resolve import resolve
 
 Work = Callable[["Bench"], object]
 

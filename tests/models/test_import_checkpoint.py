@@ -18,7 +18,8 @@ import pytest
 from seatrial.artifact import Store
 from seatrial.detect.families.registry import family_of
 from seatrial.errors import InvalidArtifact, InvalidInput
-from seatrial.models.import_checkpoint import import_transformers, import_ultralytics, resolve
+from seatrial.models.import_checkpoint import import_transformers, import_ultralytics
+from seatrial.models.resolve import resolve
 from seatrial.models.safetensors_check import check_finite, read_header
 
 HEAD = "class_labels_classifier.weight"
@@ -126,7 +127,7 @@ def test_weights_in_shards(store: Store, snapshot: Write) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "precision"), [("F16", "f16"), ("F32", "f32")])
-def test_precision_is_that_of_the_weights(
+def test_precision_is_that_of_theweight_files(
     store: Store, snapshot: Write, dtype: str, precision: str
 ) -> None:
     assert take(store, snapshot(weights=weights(dtype=dtype))).manifest.precision == precision

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from seatrial.cli.init import init
-from seatrial.contract import Contract, Deployment
+from seatrial.contract import Contract
+from seatrial.deployment import Deployment
 from seatrial.errors import InvalidInput, NotWritable
 from seatrial.project.project import BASES, FILES, Choices, create
 

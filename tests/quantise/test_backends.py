@@ -12,12 +12,13 @@ import onnx
 import openvino
 import pytest
 
-from seatrial.artifact import Artifact, Store, sha256_file
+from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.quantise import kernels
 from seatrial.quantise.backend import BACKENDS, open_backend
 from seatrial.quantise.calibration_images import Pictures, find_pictures, silent
 from seatrial.quantise.workspace import Workspace
+from seatrial.system.files import sha256_file
 
 pytest.importorskip("nncf", reason="NNCF is not installed")
 

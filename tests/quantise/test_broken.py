@@ -24,7 +24,7 @@ from seatrial.errors import (
     SeatrialError,
 )
 from seatrial.graphs import image_input
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 from seatrial.quantise.backend import BACKENDS
 from seatrial.quantise.report import Report
 from small_detector import OUTLIER, build_small, contents

@@ -12,8 +12,8 @@ import pytest
 
 from seatrial.accuracy.gate import Gate
 from seatrial.artifact import Artifact, Store
-from seatrial.contract import Deployment, Detection, Layout
 from seatrial.datasets.labels import LabelledSet
+from seatrial.deployment import Deployment, Detection, Layout
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import (

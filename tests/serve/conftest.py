@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 
 from seatrial.artifact import Artifact
-from seatrial.contract import Deployment, Layout, Limits
+from seatrial.deployment import Deployment, Layout, Limits
 from seatrial.detect.detector import Detector
 from seatrial.serve.app import Service, create_app
 from seatrial.serve.process import free_port

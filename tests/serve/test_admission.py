@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from seatrial.artifact import Artifact
-from seatrial.contract import Deployment, Detection, Layout, Limits
+from seatrial.deployment import Deployment, Detection, Layout, Limits
 from seatrial.detect.detector import Result
 from seatrial.errors import DeadlineExceeded, InvalidImage, Overloaded
 from seatrial.serve.admission import Disconnected, Dispatcher

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from seatrial.artifact import MANIFEST, Artifact
-from seatrial.contract import Deployment, Layout, Limits, Server
+from seatrial.deployment import Deployment, Layout, Limits, Server
 from seatrial.errors import NotWritable, PortInUse, ServiceFailed
 from seatrial.serve.process import (
     ServiceProcess,

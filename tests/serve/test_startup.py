@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from seatrial.artifact import Artifact
-from seatrial.contract import Deployment, Layout
+from seatrial.deployment import Deployment, Layout
 from seatrial.errors import DeviceUnavailable, InvalidConfig
 from seatrial.serve.startup import check, layout, open_detector, open_service
 

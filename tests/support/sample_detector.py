@@ -12,10 +12,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from seatrial.artifact import Artifact, Store, sha256_file
+from seatrial.artifact import Artifact, Store
 from seatrial.datasets.samples import sample_photos
 from seatrial.errors import SourceUnavailable
 from seatrial.models.sources import sample_ssd
+from seatrial.system.files import sha256_file
 from seatrial.system.wheels import fetch
 
 

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from seatrial.artifact import Artifact, Store
 from seatrial.datasets.labels import LabelledSet, read_labelled
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 from seatrial.quantise import measure
 from seatrial.quantise.job import Options
 from seatrial.quantise.report import Report

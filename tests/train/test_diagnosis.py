@@ -15,7 +15,8 @@ from seatrial.accuracy.matching import Predictions
 from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
 from seatrial.train import diagnosis
 from seatrial.train.journal import Step
-from seatrial.train.recipe import Diagnosis, Optimiser, Recipe, Schedule, read_recipe
+from seatrial.train.read_recipe import read_recipe
+from seatrial.train.recipe import Diagnosis, Optimiser, Recipe, Schedule
 from seatrial.train.validation import Validation
 
 NAMES = ("car", "bus", "van", "bike")

@@ -13,7 +13,7 @@ from seatrial.errors import OutOfMemory, TrainingFailed
 from seatrial.train import launch as launching
 from seatrial.train.launch import largest, launch
 from seatrial.train.plan import Base, Data, Plan, write_plan
-from seatrial.train.recipe import read_recipe
+from seatrial.train.read_recipe import read_recipe
 
 HUNGRY = """
 import sys

@@ -24,7 +24,7 @@ from seatrial.train.plan import (
     settle,
     write_plan,
 )
-from seatrial.train.recipe import read_recipe
+from seatrial.train.read_recipe import read_recipe
 from seatrial.train.run import _begin, _difference
 
 STRETCHED = Preprocessing((96, 96), "stretch", 0)

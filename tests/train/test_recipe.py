@@ -11,7 +11,8 @@ import pytest
 from seatrial.config import decode_toml
 from seatrial.errors import InvalidConfig
 from seatrial.train.published import PUBLISHED, sources
-from seatrial.train.recipe import USED_BY, Recipe, read_recipe
+from seatrial.train.read_recipe import read_recipe
+from seatrial.train.recipe import USED_BY, Recipe
 
 FAMILIES = sorted(PUBLISHED)
 

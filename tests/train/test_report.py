@@ -19,7 +19,7 @@ from seatrial.train.error_gallery import worst
 from seatrial.train.journal import Epoch, Journal, Step
 from seatrial.train.plan import read_sets
 from seatrial.train.published import sources
-from seatrial.train.recipe import read_recipe
+from seatrial.train.read_recipe import read_recipe
 from seatrial.train.report import Report, Side, to_html
 
 

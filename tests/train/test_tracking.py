@@ -9,7 +9,7 @@ import pytest
 
 from seatrial.errors import InvalidConfig
 from seatrial.train.plan import Base, Data, Plan
-from seatrial.train.recipe import read_recipe
+from seatrial.train.read_recipe import read_recipe
 from seatrial.train.tracking import open_tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore")

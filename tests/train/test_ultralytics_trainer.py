@@ -13,7 +13,8 @@ import pytest
 from seatrial.train.after_step import best_folder
 from seatrial.train.journal import read_epochs, read_steps
 from seatrial.train.plan import Data, Plan, read_sets, scratch_base, settle
-from seatrial.train.recipe import Compute, Optimiser, Recipe, read_recipe
+from seatrial.train.read_recipe import read_recipe
+from seatrial.train.recipe import Compute, Optimiser, Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -11,7 +11,7 @@ import pytest
 from seatrial.errors import OutOfMemory
 from seatrial.train import worker
 from seatrial.train.plan import Base, Data, Plan
-from seatrial.train.recipe import read_recipe
+from seatrial.train.read_recipe import read_recipe
 
 
 @pytest.fixture

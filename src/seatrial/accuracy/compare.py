@@ -6,14 +6,16 @@ confidence of 0.25 or more, the other of 0.15: a box that fell from 0.26 to 0.24
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.accuracy.calibration import FLOOR
 from seatrial.accuracy.matching import Predictions
 from seatrial.accuracy.pairs import detector_pairs
+from seatrial.detect.detections import Detections, iou
 
 LEVEL = 0.95
 SLACK = 0.10  # how far below the floor the weaker of a pair may be
@@ -89,3 +91,81 @@ def _per_image(
     image: NDArray[np.int64], score: NDArray[np.float64], images: int
 ) -> NDArray[np.int64]:
     return np.bincount(image[score >= FLOOR], minlength=images).astype(np.int64)
+
+
+class BoxAgreement(msgspec.Struct, frozen=True):
+    """Boxes of the parent at a confidence, and their partners in the child.
+
+    Attributes:
+        floor: The confidence; lower than the service's where a model is that unsure.
+        parent: Boxes of the parent.
+        matched: Those with a partner of the same class and IoU >= 0.5, each used once.
+        gained: Boxes of the child at the floor that are nobody's partner.
+        iou_mean: Of the pairs; None without pairs, as are the others.
+        iou_least: The same.
+        shift_mean: Mean of child less parent confidence.
+        shift_mean_abs: Mean of its size.
+        shift_most: Largest size.
+    """
+
+    floor: float
+    parent: int
+    matched: int
+    gained: int
+    iou_mean: float | None
+    iou_least: float | None
+    shift_mean: float | None
+    shift_mean_abs: float | None
+    shift_most: float | None
+
+
+IOU = 0.5
+FLOOR = 0.25  # confidence; what services report by default
+# A partner may have lost half its confidence: that is a shift, and told as one.
+PARTNER = 0.5
+
+
+def box_agreement(
+    parent: Sequence[Detections], child: Sequence[Detections], floor: float = FLOOR
+) -> BoxAgreement:
+    """Match boxes of one class, the parent's most confident first.
+
+    Args:
+        parent: Detections of each picture, from a confidence well below the floor on.
+        child: The same.
+        floor: The parent's boxes from here on are looked for in the child.
+    """
+    total, gained = 0, 0
+    ious: list[float] = []
+    shifts: list[float] = []
+    for a, b in zip(parent, child, strict=True):
+        overlap = iou(a.xyxy, b.xyxy) * (a.class_id[:, None] == b.class_id[None])
+        free = b.score >= floor * PARTNER
+        used = np.zeros(len(b), np.bool_)
+        for row in np.flatnonzero(a.score >= floor):
+            total += 1
+            best = int(np.argmax(overlap[row] * free)) if len(b) else -1
+            if best >= 0 and free[best] and overlap[row, best] >= IOU:
+                free[best], used[best] = False, True
+                ious.append(float(overlap[row, best]))
+                shifts.append(float(b.score[best]) - float(a.score[row]))
+        # A box that the parent has too, just below the floor, was shifted and not gained.
+        known = (overlap * (a.score >= floor * PARTNER)[:, None]).max(axis=0, initial=0.0) >= IOU
+        gained += int(((b.score >= floor) & ~used & ~known).sum())
+    return BoxAgreement(
+        floor,
+        total,
+        len(ious),
+        gained,
+        float(np.mean(ious)) if ious else None,
+        min(ious, default=None),
+        float(np.mean(shifts)) if shifts else None,
+        float(np.mean(np.abs(shifts))) if shifts else None,
+        max(map(abs, shifts), default=None),
+    )
+
+
+def choose_floor(parent: Sequence[Detections]) -> float:
+    """The usual confidence; for a model that is never as sure, half of its greatest."""
+    top = max((float(one.score.max()) for one in parent if len(one)), default=0.0)
+    return FLOOR if top >= FLOOR else top / 2

@@ -16,8 +16,8 @@ from seatrial.accuracy.calibration import Calibration, calibrate
 from seatrial.accuracy.matching import AREAS, Matches, Predictions, match
 from seatrial.accuracy.operating_point import OperatingPoint, operating_points
 from seatrial.accuracy.predict import EVALUATION, Progress, Subject, predict
-from seatrial.contract import Detection
 from seatrial.datasets.labels import LabelledSet, Unmatched, known_categories, match_labels
+from seatrial.deployment import Detection
 
 STEP_50, STEP_75 = 0, 5  # in IOU_THRESHOLDS
 ALL, SMALL, MEDIUM, LARGE = range(len(AREAS))  # in AREAS

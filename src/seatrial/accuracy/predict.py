@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.accuracy.matching import Predictions
-from seatrial.contract import Detection
 from seatrial.datasets.labels import LabelledImage, LabelledSet
+from seatrial.deployment import Detection
 from seatrial.detect.answer import Box, ImageSize, boxes
 from seatrial.detect.detector import Detector
 from seatrial.errors import InvalidDataset, InvalidInput, ServiceFailed

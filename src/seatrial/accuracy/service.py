@@ -12,7 +12,7 @@ import msgspec
 
 from seatrial.accuracy.predict import Seen
 from seatrial.artifact import Artifact
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.errors import InvalidConfig, InvalidInput, ServiceFailed
 
 MOST_CONNECTIONS = 32

@@ -135,7 +135,7 @@ def _service(url: str | None, options: DeploymentOptions) -> Iterator[str]:
     if url is not None:
         yield url
         return
-    from seatrial.models import acquire
+    from seatrial.models.resolve import resolve
     from seatrial.serve import process
     from seatrial.serve.startup import check
     from seatrial.system.extras import require
@@ -146,7 +146,7 @@ def _service(url: str | None, options: DeploymentOptions) -> Iterator[str]:
         deployment.server, port=process.free_port(deployment.server.host)
     )
     deployment = msgspec.structs.replace(deployment, server=server)
-    artifact = acquire.resolve(store(), deployment.model)
+    artifact = resolve(store(), deployment.model)
     engine = check(artifact, deployment)
     (home() / "services").mkdir(parents=True, exist_ok=True)
     _sweep(home() / "services")

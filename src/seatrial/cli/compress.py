@@ -72,7 +72,7 @@ def int8(
     """
     from seatrial.accuracy.gate import Gate
     from seatrial.datasets.labels import read_labelled
-    from seatrial.models.import_checkpoint import resolve
+    from seatrial.models.resolve import resolve
     from seatrial.quantise.job import Options
     from seatrial.quantise.run import compress_int8
 

@@ -49,7 +49,7 @@ def label(
         json: Print what was written as JSON.
     """
     from seatrial.datasets.prelabel import Rules, Teacher, draft
-    from seatrial.models import acquire
+    from seatrial.models.resolve import resolve
     from seatrial.serve.startup import open_detector
 
     rules = Rules(
@@ -63,7 +63,7 @@ def label(
         tuple(classes or ()),
     )
     deployment = (options or DeploymentOptions()).resolve()
-    artifact = acquire.resolve(store(), deployment.model)
+    artifact = resolve(store(), deployment.model)
     with open_detector(artifact, deployment) as detector, progress_bar("looking") as on_progress:
         teacher = Teacher(
             artifact.manifest.name,

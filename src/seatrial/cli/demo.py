@@ -14,9 +14,9 @@ from seatrial.cli.deployment import DeploymentOptions
 from seatrial.errors import InvalidConfig
 
 if TYPE_CHECKING:
-    from seatrial.contract import Deployment
     from seatrial.demo.examples import Example
     from seatrial.demo.workbench import Workbench
+    from seatrial.deployment import Deployment
 
 FrontEnd = Literal["gradio", "streamlit"]
 # Read by Gradio and what it is made of, at import.

@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import Parameter
 
 from seatrial.config import readable
-from seatrial.contract import Deployment, Precision
+from seatrial.deployment import Deployment, Precision
 from seatrial.errors import InvalidConfig
 
 

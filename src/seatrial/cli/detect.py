@@ -32,8 +32,9 @@ def detect(
     """
     import msgspec
 
-    from seatrial.detect.answer import annotated_jpeg, answer
-    from seatrial.models import acquire
+    from seatrial.detect.answer import answer
+    from seatrial.detect.draw import annotated_jpeg
+    from seatrial.models.resolve import resolve
     from seatrial.serve.protocols.thresholds import detection_options
     from seatrial.serve.startup import open_detector
 
@@ -46,7 +47,7 @@ def detect(
         deployment.detection,
     )
     data = _read(image)
-    artifact = acquire.resolve(store(), deployment.model)
+    artifact = resolve(store(), deployment.model)
     with open_detector(artifact, deployment) as detector:
         result = detector.detect(data, thresholds, max_pixels=deployment.limits.image_pixels)
     labels = artifact.manifest.labels

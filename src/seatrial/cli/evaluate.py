@@ -14,7 +14,8 @@ from rich.table import Table
 from seatrial.cli.console import err, out, print_json, progress_bar, store
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.verdict import leave, show_verdict
-from seatrial.contract import Contract, Precision
+from seatrial.contract import Contract
+from seatrial.deployment import Precision
 from seatrial.errors import InvalidConfig, InvalidInput
 
 if TYPE_CHECKING:
@@ -124,22 +125,22 @@ def evaluate(
 
 def _here(options: DeploymentOptions, measure: Measure) -> Measurement:
     from seatrial.accuracy.predict import InProcess
-    from seatrial.models import acquire
+    from seatrial.models.resolve import resolve
     from seatrial.serve.startup import open_detector
 
     deployment = options.resolve()
-    artifact = acquire.resolve(store(), deployment.model)
+    artifact = resolve(store(), deployment.model)
     with open_detector(artifact, deployment) as detector:
         return measure(InProcess(detector), artifact.manifest.name)
 
 
 def _through(url: str, model: str | None, measure: Measure) -> Measurement:
     from seatrial.accuracy.service import Service
-    from seatrial.models import acquire
+    from seatrial.models.resolve import resolve
 
     with contextlib.closing(Service(url)) as service:
         if model is not None:
-            service.check(acquire.resolve(store(), model))
+            service.check(resolve(store(), model))
         return measure(service, url)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from rich.table import Table
 
 from seatrial.cli.console import err, out, print_json, progress, store
-from seatrial.contract import Precision
+from seatrial.deployment import Precision
 from seatrial.errors import Diverged, InvalidConfig
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def export(
     from seatrial.export.formats import check_here
     from seatrial.export.options import Options, check
     from seatrial.export.run import export as run
-    from seatrial.models.import_checkpoint import resolve
+    from seatrial.models.resolve import resolve
 
     options = Options(to, precision, dynamic_batch, _size_hw(imgsz), fuse_nms)
     check(options)  # before a model file is imported for nothing

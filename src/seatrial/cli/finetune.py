@@ -71,7 +71,7 @@ def finetune(
         json: Print the report as JSON.
     """
     from seatrial.train.plan import Data, read_sets, settle
-    from seatrial.train.recipe import read_recipe
+    from seatrial.train.read_recipe import read_recipe
     from seatrial.train.run import finetune as run
 
     if trainer == "ultralytics":
@@ -114,8 +114,8 @@ def _base(text: str, trainer: Trainer, *, allow_pickle: bool) -> tuple[Artifact 
 
 
 def _artifact(text: str, *, allow_pickle: bool) -> Artifact:
-    from seatrial.models import acquire
-    from seatrial.models.import_checkpoint import resolve
+    from seatrial.models.resolve import resolve
+    from seatrial.models.sources.table import pull
 
     if ":" not in text:
         return resolve(store(), text, allow_pickle=allow_pickle)
@@ -124,7 +124,7 @@ def _artifact(text: str, *, allow_pickle: bool) -> Artifact:
 
     with byte_bar() as on_bytes:
         options = Options(access(), home() / "downloads", "", allow_pickle, on_bytes)
-        return acquire.pull(store(), text, on_progress=progress, hub=options)
+        return pull(store(), text, on_progress=progress, hub=options)
 
 
 def _overrules(

@@ -71,14 +71,14 @@ def pull(model: str, *, name: str = "", replace: bool = False, allow_pickle: boo
         allow_pickle: Take weights that come as a pickle only, read without running code.
     """
     from seatrial.cli.hubs import access, byte_bar
-    from seatrial.models import acquire
     from seatrial.models.hubs.pull import Options
+    from seatrial.models.sources.table import pull
 
     if name and ":" not in model:
         raise InvalidInput(f"{model} keeps its name", hint="leave out --name")
     with byte_bar() as on_bytes:
         options = Options(access(), home() / "downloads", name, allow_pickle, on_bytes)
-        artifact = acquire.pull(store(), model, on_progress=progress, replace=replace, hub=options)
+        artifact = pull(store(), model, on_progress=progress, replace=replace, hub=options)
     _announce(artifact)
 
 
@@ -91,9 +91,9 @@ def import_(file: Path, *, name: str | None = None, replace: bool = False) -> No
         name: Of the artifact; the file's stem by default.
         replace: Replace another artifact of that name.
     """
-    from seatrial.models import acquire
+    from seatrial.models.import_onnx import import_onnx
 
-    _announce(acquire.import_onnx(store(), file, name=name, replace=replace))
+    _announce(import_onnx(store(), file, name=name, replace=replace))
 
 
 @app.command(name="list")
@@ -129,9 +129,9 @@ def show(name: str, *, json: bool = True) -> None:
         name: Name in the store, or an artifact folder.
         json: It always is.
     """
-    from seatrial.models import acquire
+    from seatrial.models.resolve import resolve
 
-    print_json(acquire.resolve(store(), name).manifest)
+    print_json(resolve(store(), name).manifest)
 
 
 def _table(found: list[Listing]) -> Table:

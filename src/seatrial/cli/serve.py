@@ -32,7 +32,7 @@ def serve(
     """
     import msgspec
 
-    from seatrial.models import acquire
+    from seatrial.models.resolve import resolve
     from seatrial.serve import process
     from seatrial.serve.startup import check, layout
     from seatrial.system.extras import require
@@ -43,7 +43,7 @@ def serve(
     if server.port == 0:
         server = msgspec.structs.replace(server, port=process.free_port(server.host))
         deployment = msgspec.structs.replace(deployment, server=server)
-    artifact = acquire.resolve(store(), deployment.model)
+    artifact = resolve(store(), deployment.model)
     if write is None:
         process.check_port(server.host, server.port)
     # A worker that cannot start is started again and again: see here that it can.

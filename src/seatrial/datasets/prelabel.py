@@ -16,7 +16,6 @@ import msgspec
 import numpy as np
 import simplejpeg
 
-from seatrial.contract import Detection
 from seatrial.datasets import coco, label_studio
 from seatrial.datasets.image_files import is_foreign, pictures_in
 from seatrial.datasets.labels import (
@@ -27,6 +26,7 @@ from seatrial.datasets.labels import (
     Truth,
     plain,
 )
+from seatrial.deployment import Detection
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import Result
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput

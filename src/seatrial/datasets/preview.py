@@ -15,9 +15,9 @@ from seatrial.datasets.labels import LabelledSet, plain
 from seatrial.datasets.near_duplicates import MAX_PIXELS
 from seatrial.datasets.samples import JPEG_QUALITY
 from seatrial.datasets.splits import read_dataset
-from seatrial.detect.answer import draw
 from seatrial.detect.decode import decode
 from seatrial.detect.detections import Detections
+from seatrial.detect.draw import draw
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput, NotWritable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})

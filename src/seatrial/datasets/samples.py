@@ -15,10 +15,9 @@ import cv2
 import msgspec
 from numpy.typing import NDArray
 
-from seatrial.artifact import sha256_file
 from seatrial.config import decode_json
 from seatrial.errors import InvalidDataset, InvalidInput
-from seatrial.system.files import staged_folder
+from seatrial.system.files import sha256_file, staged_folder
 from seatrial.system.wheels import Progress, Wheel, WheelFile, fetch
 
 SOURCES = "SOURCES.json"

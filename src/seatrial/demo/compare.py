@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from seatrial.accuracy.compare import BoxAgreement, box_agreement
 from seatrial.demo.render import as_detections
 from seatrial.demo.workbench import View
 from seatrial.detect.detections import Detections
-from seatrial.export.output_errors import box_agreement
-from seatrial.export.report import BoxAgreement
 
 
 def compare(first: View, second: View) -> BoxAgreement:

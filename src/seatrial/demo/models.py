@@ -11,7 +11,7 @@ from typing import Any, Self
 from seatrial.accuracy.predict import InProcess, Progress, Seen, Subject
 from seatrial.accuracy.service import Service
 from seatrial.artifact import Artifact
-from seatrial.contract import Deployment, Detection
+from seatrial.deployment import Deployment, Detection
 from seatrial.errors import InvalidInput
 from seatrial.serve.startup import open_detector
 

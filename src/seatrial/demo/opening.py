@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from seatrial.artifact import Store
-from seatrial.contract import Deployment
 from seatrial.demo.models import Model, Models, open_artifact, open_service
-from seatrial.models.acquire import resolve
+from seatrial.deployment import Deployment
+from seatrial.models.resolve import resolve
 
 DeploymentOf = Callable[[str], Deployment]
 """Gives the deployment of a model that is named: the same engine and layout for all."""

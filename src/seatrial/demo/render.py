@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.demo.workbench import View
-from seatrial.detect.answer import Box, annotated_jpeg, draw
+from seatrial.detect.answer import Box
 from seatrial.detect.detections import Detections
+from seatrial.detect.draw import annotated_jpeg, draw
 from seatrial.system.extras import require
 
 CODEC = "libx264"

@@ -12,9 +12,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from seatrial.accuracy.predict import Progress, Seen
-from seatrial.contract import Detection
 from seatrial.demo.media import Media
 from seatrial.demo.models import Model, Models
+from seatrial.deployment import Detection
 from seatrial.detect.answer import Box
 from seatrial.errors import InvalidInput
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.decode import decode
 from seatrial.detect.detections import Detections
 from seatrial.detect.families.registry import family_of

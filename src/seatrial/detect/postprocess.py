@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.detections import Detections
 from seatrial.detect.preprocess import Canvas
 

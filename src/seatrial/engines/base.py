@@ -10,7 +10,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from seatrial.artifact import Manifest, TensorSpec
-from seatrial.contract import Precision
+from seatrial.deployment import Precision
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -6,7 +6,7 @@ import importlib
 from typing import cast
 
 from seatrial.artifact import Artifact
-from seatrial.contract import Layout, Precision
+from seatrial.deployment import Layout, Precision
 from seatrial.engines.base import Engine, EngineConfig, EngineFactory
 from seatrial.errors import InvalidArtifact, InvalidConfig
 

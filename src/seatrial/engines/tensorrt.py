@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from seatrial.artifact import Manifest, TensorSpec
 from seatrial.config import decode_json
-from seatrial.contract import Precision
+from seatrial.deployment import Precision
 from seatrial.engines import cuda
 from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, InvalidInput

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from seatrial.artifact import Manifest
-from seatrial.contract import Precision
+from seatrial.deployment import Precision
 from seatrial.engines import tensorrt, torch
 from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import engine_class

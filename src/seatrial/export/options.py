@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from seatrial.artifact import Manifest, Preprocessing
-from seatrial.contract import Precision
+from seatrial.deployment import Precision
 from seatrial.errors import InvalidInput
 
 Target = Literal["onnx", "openvino", "tensorrt", "torch"]

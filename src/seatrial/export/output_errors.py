@@ -7,14 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.detect.detections import Detections, iou
 from seatrial.engines.base import Arrays
-from seatrial.export.report import BoxAgreement, OutputError
-
-IOU = 0.5
-FLOOR = 0.25  # confidence; what services report by default
-# A partner may have lost half its confidence: that is a shift, and told as one.
-PARTNER = 0.5
+from seatrial.export.report import OutputError
 
 
 def output_errors(
@@ -92,49 +86,3 @@ def _rows(outputs: Arrays, names: Sequence[str]) -> NDArray[np.float64]:
     """(Q, columns) of all outputs of one picture side by side."""
     parts = [np.asarray(outputs[name][0], np.float64) for name in names]
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
-
-
-def box_agreement(
-    parent: Sequence[Detections], child: Sequence[Detections], floor: float = FLOOR
-) -> BoxAgreement:
-    """Match boxes of one class, the parent's most confident first.
-
-    Args:
-        parent: Detections of each picture, from a confidence well below the floor on.
-        child: The same.
-        floor: The parent's boxes from here on are looked for in the child.
-    """
-    total, gained = 0, 0
-    ious: list[float] = []
-    shifts: list[float] = []
-    for a, b in zip(parent, child, strict=True):
-        overlap = iou(a.xyxy, b.xyxy) * (a.class_id[:, None] == b.class_id[None])
-        free = b.score >= floor * PARTNER
-        used = np.zeros(len(b), np.bool_)
-        for row in np.flatnonzero(a.score >= floor):
-            total += 1
-            best = int(np.argmax(overlap[row] * free)) if len(b) else -1
-            if best >= 0 and free[best] and overlap[row, best] >= IOU:
-                free[best], used[best] = False, True
-                ious.append(float(overlap[row, best]))
-                shifts.append(float(b.score[best]) - float(a.score[row]))
-        # A box that the parent has too, just below the floor, was shifted and not gained.
-        known = (overlap * (a.score >= floor * PARTNER)[:, None]).max(axis=0, initial=0.0) >= IOU
-        gained += int(((b.score >= floor) & ~used & ~known).sum())
-    return BoxAgreement(
-        floor,
-        total,
-        len(ious),
-        gained,
-        float(np.mean(ious)) if ious else None,
-        min(ious, default=None),
-        float(np.mean(shifts)) if shifts else None,
-        float(np.mean(np.abs(shifts))) if shifts else None,
-        max(map(abs, shifts), default=None),
-    )
-
-
-def choose_floor(parent: Sequence[Detections]) -> float:
-    """The usual confidence; for a model that is never as sure, half of its greatest."""
-    top = max((float(one.score.max()) for one in parent if len(one)), default=0.0)
-    return FLOOR if top >= FLOOR else top / 2

@@ -13,6 +13,7 @@ from seatrial.detect.families import detr
 from seatrial.detect.families.registry import family_of
 from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import open_engine
+from seatrial.engines.torch_module import ModuleEngine
 from seatrial.errors import InvalidArtifact, InvalidInput
 from seatrial.export.options import Options, resized
 from seatrial.graphs import image_input
@@ -86,7 +87,7 @@ def _of_checkpoint(artifact: Artifact, options: Options) -> Origin:
     )
     manifest = msgspec.structs.replace(manifest, inputs=(image, *rest))
     module = torch_modules.module_of(artifact, manifest)
-    engine = torch_modules.ModuleEngine(module, manifest)
+    engine = ModuleEngine(module, manifest)
     outputs = engine.narrow[0].infer(torch_modules.examples(manifest))
     specs = tuple(
         msgspec.structs.replace(spec, shape=(batch, *outputs[spec.name].shape[1:]))

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from seatrial.accuracy.compare import BoxAgreement
+
 REPORT_FILE = "export.json"
 
 
@@ -58,32 +60,6 @@ class OutputError(msgspec.Struct, frozen=True):
     scale: float
     within: float
     ordered: bool
-
-
-class BoxAgreement(msgspec.Struct, frozen=True):
-    """Boxes of the parent at a confidence, and their partners in the child.
-
-    Attributes:
-        floor: The confidence; lower than the service's where a model is that unsure.
-        parent: Boxes of the parent.
-        matched: Those with a partner of the same class and IoU >= 0.5, each used once.
-        gained: Boxes of the child at the floor that are nobody's partner.
-        iou_mean: Of the pairs; None without pairs, as are the others.
-        iou_least: The same.
-        shift_mean: Mean of child less parent confidence.
-        shift_mean_abs: Mean of its size.
-        shift_most: Largest size.
-    """
-
-    floor: float
-    parent: int
-    matched: int
-    gained: int
-    iou_mean: float | None
-    iou_least: float | None
-    shift_mean: float | None
-    shift_mean_abs: float | None
-    shift_most: float | None
 
 
 class Accuracy(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from seatrial.artifact import Artifact, Manifest, Step, Store
+from seatrial.artifact import Artifact, Manifest, Step, Store, check_name
 from seatrial.datasets.labels import LabelledSet, read_labelled
 from seatrial.engines.base import Arrays, Engine
 from seatrial.errors import Diverged
@@ -28,8 +28,8 @@ from seatrial.export.report import (
 from seatrial.export.verify import Answers
 from seatrial.graphs import first_difference
 from seatrial.graphs.fuse_nms import fuse
-from seatrial.models.acquire import check_name, versions
 from seatrial.system.hardware import usable_cores
+from seatrial.system.versions import versions
 
 Progress = Callable[[str], None]
 TOOLS = ("onnx", "onnxruntime", "openvino", "torch", "transformers", "ultralytics", "tensorrt")

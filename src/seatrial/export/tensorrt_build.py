@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from seatrial.artifact import sha256_file
 from seatrial.engines import cuda
 from seatrial.engines.tensorrt import (
     EngineRecord,
@@ -22,6 +21,7 @@ from seatrial.engines.tensorrt import (
 )
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, NotWritable, SeatrialError
 from seatrial.graphs.tensorrt_ready import add_profile, errors, parse
+from seatrial.system.files import sha256_file
 
 ENGINE_FILE = "model.engine"
 TIMING_CACHE_FILE = "timing.cache"

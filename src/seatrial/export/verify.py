@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.accuracy.bootstrap import paired_bootstrap
+from seatrial.accuracy.compare import BoxAgreement, box_agreement, choose_floor
 from seatrial.accuracy.evaluate import evaluate
 from seatrial.accuracy.matching import Matches
 from seatrial.accuracy.predict import EVALUATION, InProcess
 from seatrial.artifact import Artifact, Manifest
-from seatrial.contract import Detection
 from seatrial.datasets.labels import LabelledSet
+from seatrial.deployment import Detection
 from seatrial.detect.decode import decode
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import MAX_PIXELS, Detector
@@ -26,15 +27,8 @@ from seatrial.detect.families.registry import family_class, family_of
 from seatrial.detect.preprocess import Canvas, fit
 from seatrial.engines.base import Engine
 from seatrial.errors import InvalidArtifact, InvalidDataset, InvalidInput
-from seatrial.export.output_errors import box_agreement, choose_floor, output_errors
-from seatrial.export.report import (
-    ROWS_WITHIN,
-    WIDEST,
-    Accuracy,
-    BoxAgreement,
-    OutputError,
-    Tolerance,
-)
+from seatrial.export.output_errors import output_errors
+from seatrial.export.report import ROWS_WITHIN, WIDEST, Accuracy, OutputError, Tolerance
 from seatrial.graphs.probes import Probe
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})

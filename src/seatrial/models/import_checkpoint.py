@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 
 from seatrial.artifact import (
-    MANIFEST,
     Artifact,
     Manifest,
     Preprocessing,
@@ -25,17 +24,17 @@ from seatrial.artifact import (
     Step,
     Store,
     TensorSpec,
-    sha256_file,
+    check_name,
 )
 from seatrial.detect.families import huggingface, yolo
 from seatrial.detect.families.base import VALID_HW
 from seatrial.detect.families.detr import LOGITS, PRED_BOXES
 from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.graphs.image_input import IMAGE_INPUT
-from seatrial.models import acquire
-from seatrial.models.acquire import check_name, versions
 from seatrial.models.safetensors_check import Tensor, check_finite, read_header
 from seatrial.models.sources.ultralytics_package import import_ultralytics_package
+from seatrial.system.files import sha256_file
+from seatrial.system.versions import versions
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PRECISIONS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
@@ -89,7 +88,7 @@ def import_transformers(
     facts = huggingface.read(
         _read(folder, huggingface.CONFIG) or b"", _read(folder, huggingface.PREPROCESSOR)
     )
-    files = _weights(folder)
+    files = weight_files(folder)
     tensors: dict[str, Tensor] = {}
     for file in files:
         found = read_header(file)
@@ -211,25 +210,6 @@ def _credited(manifest: Manifest, made: Made | None) -> Manifest:
     )
 
 
-def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact:
-    """Open what a person named, checkpoints among it: see `seatrial.models.acquire.resolve`.
-
-    A checkpoint outside the store is imported under its own name and hash.
-
-    Raises:
-        InvalidArtifact: There is nothing of that name or path, or it is not usable.
-    """
-    path = Path(model).expanduser()
-    if path.is_dir() and (path / huggingface.CONFIG).is_file() and not (path / MANIFEST).is_file():
-        name = f"{plain_name(path.name)}-{sha256_file(_weights(path)[0])[:8]}"
-        uri = path.resolve().name
-        return import_transformers(store, path, name=name, uri=uri, licence="unknown")
-    if path.suffix == ".pt" and path.is_file():
-        name = f"{plain_name(path.stem)}-{sha256_file(path)[:8]}"
-        return import_ultralytics(store, path, name=name, allow_pickle=allow_pickle)
-    return acquire.resolve(store, model)
-
-
 def plain_name(text: str) -> str:
     """A file's or folder's name as it may stand in an artifact's."""
     return re.sub(r"[^a-z0-9._-]", "-", text.lower()).lstrip("._-") or "model"
@@ -289,7 +269,8 @@ def _read(folder: Path, name: str) -> bytes | None:
         return None
 
 
-def _weights(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint, the whole one before its shards."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         pickles = sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt*")))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from seatrial.artifact import Artifact, Manifest
 from seatrial.detect.families import huggingface
 from seatrial.detect.families.base import VALID_HW
-from seatrial.engines.base import Arrays, Lane, batch_of_one
+from seatrial.engines.base import batch_of_one
 from seatrial.errors import InvalidArtifact
 from seatrial.models.import_checkpoint import load_ultralytics
 from seatrial.system.extras import inner_failure, require
@@ -207,53 +207,6 @@ def examples(manifest: Manifest) -> dict[str, NDArray[Any]]:
         else:
             found[spec.name] = np.full(shape, 114, spec.dtype)
     return found
-
-
-class ModuleLane:
-    """Runs a module as it is, on PyTorch's own threads."""
-
-    def __init__(self, torch: Any, module: Any, manifest: Manifest, device: str) -> None:
-        self.threads = int(torch.get_num_threads())
-        self._device = device
-        self._torch = torch
-        self._module = module
-        self._inputs = [spec.name for spec in manifest.inputs]
-        self._outputs = [spec.name for spec in manifest.outputs]
-
-    def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        """See `seatrial.engines.base.Lane.infer`; takes any batch size."""
-        given = [self._torch.from_numpy(feeds[name]).to(self._device) for name in self._inputs]
-        with self._torch.no_grad():
-            answers = self._module(*given)
-        return {n: t.cpu().numpy() for n, t in zip(self._outputs, answers, strict=True)}
-
-
-class ModuleEngine:
-    """A checkpoint's module as an engine: the reference that exports are compared with.
-
-    Args:
-        module: From `module_of` or `picture_module`; on the device already.
-        manifest: Names of the inputs and outputs.
-        device: As PyTorch names it.
-    """
-
-    name, precision = "torch (eager)", "f32"
-    wide: Lane | None = None
-
-    def __init__(self, module: Any, manifest: Manifest, device: str = "cpu") -> None:
-        torch = require("torch", extra="torch", purpose="running checkpoints")
-        self.device = device
-        self.inputs, self.outputs = manifest.inputs, manifest.outputs
-        self.narrow: tuple[Lane, ...] = (ModuleLane(torch, module, manifest, device),)
-        self._version = str(torch.__version__)
-
-    def properties(self) -> dict[str, str]:
-        """See `seatrial.engines.base.Engine.properties`."""
-        return {"version": self._version}
-
-    def close(self) -> None:
-        """See `seatrial.engines.base.Engine.close`."""
-        self.narrow = ()
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from seatrial.artifact import check_name
 from seatrial.errors import InvalidInput, NotWritable
-from seatrial.models.acquire import check_name
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Template -> file of the project. A dot file among the templates would be left out of a wheel.

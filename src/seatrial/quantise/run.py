@@ -8,10 +8,9 @@ from typing import Any
 import msgspec
 
 from seatrial.accuracy.gate import AgreementJudge, Judge, LabelJudge
-from seatrial.artifact import Artifact, Step, Store
+from seatrial.artifact import Artifact, Step, Store, check_name
 from seatrial.datasets.labels import LabelledSet
 from seatrial.errors import Diverged, InvalidArtifact, InvalidConfig, InvalidDataset
-from seatrial.models.acquire import check_name, versions
 from seatrial.quantise import restore
 from seatrial.quantise.backend import Backend, open_backend
 from seatrial.quantise.calibration_images import (
@@ -25,6 +24,7 @@ from seatrial.quantise.calibration_images import (
 from seatrial.quantise.job import Given, Job, Options
 from seatrial.quantise.report import REPORT_FILE, Report
 from seatrial.quantise.workspace import workspace
+from seatrial.system.versions import versions
 
 MOST_JUDGED = 5000  # pictures without labels
 

@@ -22,8 +22,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.artifact import NO_SPACE, Store
+from seatrial.artifact import Store
 from seatrial.errors import InvalidInput, NotWritable, SeatrialError
+from seatrial.system.files import NO_SPACE
 
 T = TypeVar("T")
 Arrays = dict[str, NDArray[Any]]

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from starlette.types import Receive
 
-from seatrial.contract import Detection, Limits
+from seatrial.deployment import Detection, Limits
 from seatrial.detect.detector import Detector, Result
 from seatrial.errors import DeadlineExceeded, Overloaded
 

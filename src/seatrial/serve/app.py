@@ -22,9 +22,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from seatrial.contract import Detection
-from seatrial.detect.answer import annotated_jpeg, answer
+from seatrial.deployment import Detection
+from seatrial.detect.answer import answer
 from seatrial.detect.detector import Result
+from seatrial.detect.draw import annotated_jpeg
 from seatrial.errors import SeatrialError
 from seatrial.serve.admission import Disconnected, Dispatcher
 from seatrial.serve.metrics import RequestMetrics

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from seatrial.artifact import Artifact
-from seatrial.contract import Deployment
+from seatrial.deployment import Deployment
 from seatrial.errors import NotWritable, PortInUse, ServiceFailed
 from seatrial.system.extras import require
 

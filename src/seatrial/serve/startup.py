@@ -8,15 +8,15 @@ import platform
 import msgspec
 
 from seatrial.artifact import Artifact
-from seatrial.contract import Deployment
+from seatrial.deployment import Deployment
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine, resolve_layout
-from seatrial.models.acquire import versions
 from seatrial.serve.admission import Dispatcher
 from seatrial.serve.app import Service
 from seatrial.serve.metrics import request_metrics
 from seatrial.system.hardware import usable_cores
+from seatrial.system.versions import versions
 
 # Those that decide how a request is answered; absent ones are left out.
 PACKAGES = ("bentoml", "openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch", "numpy",

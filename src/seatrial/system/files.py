@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from seatrial.artifact import NO_SPACE
 from seatrial.errors import InvalidDataset, NotWritable
 
 
@@ -60,3 +61,12 @@ def _not_writable(folder: Path, error: OSError) -> NotWritable:
         f"{folder} cannot be written: {error.strerror}",
         hint="free some space, or name another folder",
     )
+
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

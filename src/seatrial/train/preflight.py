@@ -12,6 +12,7 @@ from seatrial.accuracy.predict import InProcess, predict
 from seatrial.artifact import Artifact
 from seatrial.datasets.labels import LabelledSet, known_categories, match_labels
 from seatrial.detect.detector import Detector
+from seatrial.engines.torch_module import ModuleEngine
 from seatrial.errors import InvalidDataset
 from seatrial.models import torch_modules
 from seatrial.system.extras import require
@@ -62,7 +63,7 @@ def _by_base(
     chosen = np.unique(np.linspace(0, len(training.images) - 1, LOOK_AT).astype(int))
     some = _subset(known_categories(matched, training), chosen)
     module = torch_modules.module_of(base, base.manifest)
-    engine = torch_modules.ModuleEngine(module, base.manifest)
+    engine = ModuleEngine(module, base.manifest)
     with Detector(base, engine) as detector:
         predictions = predict(InProcess(detector), some, matched)
     matches, scores = score(some, predictions)

@@ -20,8 +20,8 @@ from seatrial.accuracy.matching import Predictions
 from seatrial.accuracy.operating_point import OperatingPoint
 from seatrial.accuracy.pairs import IOU
 from seatrial.datasets.labels import LabelledSet
-from seatrial.models.acquire import versions
 from seatrial.report.style import css
+from seatrial.system.versions import versions
 from seatrial.train.after_step import read_findings
 from seatrial.train.diagnosis import Finding
 from seatrial.train.error_gallery import Judged, Picture, worst

@@ -22,13 +22,14 @@ from seatrial.datasets.labels import LabelledSet, match_labels
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import open_engine
+from seatrial.engines.torch_module import ModuleEngine
 from seatrial.errors import InvalidDataset, TrainingFailed
 from seatrial.export.options import Options
 from seatrial.export.run import export
 from seatrial.models import torch_modules
-from seatrial.models.acquire import versions
 from seatrial.models.import_checkpoint import Made, import_transformers, import_ultralytics
 from seatrial.system.hardware import usable_cores
+from seatrial.system.versions import versions
 from seatrial.train.after_step import best_folder
 from seatrial.train.journal import Journal
 from seatrial.train.plan import Plan
@@ -186,7 +187,7 @@ def _measure_base(base: Artifact, validation: LabelledSet, tell: Tell) -> Measur
     if not torch_modules.is_checkpoint(base):
         return _measure(base, _engine(base), validation)
     manifest = base.manifest
-    engine = torch_modules.ModuleEngine(torch_modules.module_of(base, manifest), manifest)
+    engine = ModuleEngine(torch_modules.module_of(base, manifest), manifest)
     return _measure(base, engine, validation)
 
 

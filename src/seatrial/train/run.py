@@ -10,10 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.artifact import Artifact, Store
+from seatrial.artifact import Artifact, Store, check_name
 from seatrial.datasets.labels import LabelledSet
 from seatrial.errors import InvalidInput, NotWritable, TrainingFailed
-from seatrial.models.acquire import check_name
 from seatrial.train import preflight
 from seatrial.train.after_step import note_finding
 from seatrial.train.journal import read_epochs

@@ -18,8 +18,9 @@ from seatrial.accuracy.predict import InProcess, predict
 from seatrial.artifact import Artifact, Manifest
 from seatrial.datasets.labels import LabelledSet, match_labels
 from seatrial.detect.detector import Detector
+from seatrial.engines.torch_module import ModuleEngine
 from seatrial.errors import InvalidDataset
-from seatrial.models.torch_modules import ModuleEngine, picture_module
+from seatrial.models.torch_modules import picture_module
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seatrial.artifact import Manifest, Preprocessing, Source, Step, TensorSpec
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.families import huggingface
 from seatrial.detect.families.base import VALID_HW, GraphSignature
 from seatrial.detect.families.detr import (

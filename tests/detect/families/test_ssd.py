@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seatrial.artifact import Manifest, Preprocessing, Source, Step, TensorSpec
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.families.base import GraphSignature
 from seatrial.detect.families.registry import family_of, recognise
 from seatrial.detect.families.ssd import METADATA_KEY, VARIANT, Ssd, SsdMetadata

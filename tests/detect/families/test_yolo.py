@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from seatrial.artifact import Artifact, TensorSpec
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.families.base import GraphSignature, Recognition
 from seatrial.detect.families.yolo import Yolo
 from seatrial.detect.preprocess import Canvas

@@ -16,14 +16,14 @@ import pytest
 from PIL import Image
 
 from seatrial.artifact import Artifact, Store
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.export.options import Options
 from seatrial.export.run import export
-from seatrial.models.acquire import import_onnx
 from seatrial.models.import_checkpoint import import_ultralytics
+from seatrial.models.import_onnx import import_onnx
 
 # Ultralytics' exporter and torch's tracer warn of what they do themselves.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -13,7 +13,6 @@ import msgspec
 import pytest
 
 from seatrial.errors import InvalidArtifact, NotWritable, SourceUnavailable, UnknownFamily
-from seatrial.models import acquire
 from seatrial.models.hubs import fetch as module
 from seatrial.models.hubs.access import Access
 from seatrial.models.hubs.fetch import Job, checkpoint, single_file
@@ -21,6 +20,7 @@ from seatrial.models.hubs.huggingface import HuggingFace
 from seatrial.models.hubs.modelscope import ModelScope
 from seatrial.models.hubs.reference import parse
 from seatrial.models.hubs.transport import Client
+from seatrial.models.sources.table import pull
 
 CONFIG = json.dumps({"model_type": "detr", "id2label": {"0": "cat"}}).encode()
 CARD = b"---\nlicense: apache-2.0\n---\n# A detector\n"
@@ -334,7 +334,7 @@ def test_an_artifact_of_it(
     files = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
     repo = hub.add("facebook/detr-resnet-50", files | REST | {"README.md": CARD})
     text = f"{source}:facebook/detr-resnet-50"
-    artifact = acquire.pull(store, text, on_progress=told.append, hub=options)
+    artifact = pull(store, text, on_progress=told.append, hub=options)
     manifest = artifact.manifest
     assert (manifest.name, manifest.family) == ("detr-resnet-50", "detr")
     assert manifest.licence == "apache-2.0"
@@ -342,9 +342,9 @@ def test_an_artifact_of_it(
     assert manifest.formats == {"transformers": "config.json"}
     assert (artifact.path / "model.safetensors").read_bytes() == files["model.safetensors"]
     hub.seen.clear()
-    again = acquire.pull(store, text, on_progress=told.append, hub=options)
+    again = pull(store, text, on_progress=told.append, hub=options)
     assert again.digest == artifact.digest
     assert hub.seen == []
     pinned = msgspec.structs.replace(options, name="pinned")
-    other = acquire.pull(store, f"{text}@{repo.head}", on_progress=told.append, hub=pinned)
+    other = pull(store, f"{text}@{repo.head}", on_progress=told.append, hub=pinned)
     assert other.manifest.files == artifact.manifest.files

@@ -14,8 +14,9 @@ import pytest
 
 from seatrial.artifact import Store
 from seatrial.errors import InvalidArtifact, InvalidInput, SeatrialError, SourceUnavailable
-from seatrial.models import acquire
 from seatrial.models.hubs.pull import Options
+from seatrial.models.import_onnx import import_onnx
+from seatrial.models.sources.table import pull as pull_model
 
 SOURCES = ("huggingface", "modelscope")
 FILE = "acme/yolo11t/onnx/model.onnx"
@@ -38,7 +39,7 @@ def pull(store: Store, options: Options, told: list[str]) -> Callable[..., Any]:
 
     def run(text: str, *, replace: bool = False, **changes: Any) -> Any:
         chosen = msgspec.structs.replace(options, **changes)
-        return acquire.pull(store, text, on_progress=told.append, replace=replace, hub=chosen)
+        return pull_model(store, text, on_progress=told.append, replace=replace, hub=chosen)
 
     return run
 
@@ -125,7 +126,7 @@ def test_a_pinned_revision_is_that_commit(
 def test_a_name_that_is_taken_is_told_before_anything_is_fetched(
     pull: Callable[..., Any], hub: Any, yolo: Any, source: str, store: Store, model_file: Any
 ) -> None:
-    acquire.import_onnx(store, model_file(), name=NAME)
+    import_onnx(store, model_file(), name=NAME)
     with pytest.raises(InvalidInput, match=f"another artifact named '{NAME}'") as refusal:
         pull(f"{source}:{FILE}")
     assert "--name" in refusal.value.hint
@@ -314,4 +315,4 @@ def test_a_commit_that_is_a_path_stays_in_its_folder(
 
 def test_a_store_without_options_asks_the_public_hubs(store: Store) -> None:
     with pytest.raises(InvalidInput, match="unknown source"):
-        acquire.pull(store, "github:a/b", on_progress=print)
+        pull(store, "github:a/b", on_progress=print)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from seatrial.artifact import Artifact, Store
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.families.coco import COCO_CATEGORY_IDS, COCO_NAMES
 from seatrial.detect.families.ssd import Ssd
 from seatrial.detect.preprocess import fit
 from seatrial.errors import InvalidArtifact
-from seatrial.models.acquire import import_onnx
+from seatrial.models.import_onnx import import_onnx
 from seatrial.models.sources import sample_ssd
 
 onnx = pytest.importorskip("onnx")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from seatrial.contract import Limits
+from seatrial.deployment import Limits
 
 Running = Any
 LIMIT = 2**18

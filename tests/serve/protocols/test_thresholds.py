@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.errors import InvalidInput
 from seatrial.serve.protocols.thresholds import detection_options, query_options
 

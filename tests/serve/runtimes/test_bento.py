@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from seatrial.artifact import Artifact
-from seatrial.contract import Deployment, Layout
+from seatrial.deployment import Deployment, Layout
 from seatrial.errors import InvalidConfig
 from seatrial.serve.process import ServiceProcess, environment, write_service
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
 from seatrial.artifact import Manifest, Preprocessing, TensorSpec
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.detections import Detections
 from seatrial.detect.preprocess import Canvas
 from seatrial.engines.base import Arrays
@@ -108,3 +109,8 @@ class FamilyClass(Protocol):
         Raises:
             InvalidArtifact: It is of this family and cannot be served, with the reason.
         """
+
+
+def label_of(class_id: int, labels: Sequence[str]) -> str:
+    """A class's name; its number where an end-to-end graph knows more classes than names."""
+    return labels[class_id] if 0 <= class_id < len(labels) else str(class_id)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from seatrial.artifact import Manifest, Preprocessing, TensorSpec
 from seatrial.config import decode_json
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.detections import Detections
 from seatrial.detect.families import huggingface
 from seatrial.detect.families.base import VALID_HW, GraphSignature, Recognition

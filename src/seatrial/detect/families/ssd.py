@@ -17,7 +17,7 @@ import numpy as np
 
 from seatrial.artifact import Manifest, Preprocessing, TensorSpec
 from seatrial.config import decode_json
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.detections import Detections
 from seatrial.detect.families.base import NO_FEEDS, GraphSignature, Recognition
 from seatrial.detect.postprocess import finish, nms, select

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.artifact import Manifest, Preprocessing
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.detect.detections import Detections
 from seatrial.detect.families.base import NO_FEEDS, GraphSignature, Recognition
 from seatrial.detect.postprocess import finish, nms, select

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.artifact import NO_SPACE
 from seatrial.errors import NotWritable, SeatrialError, SourceUnavailable
 from seatrial.models.hubs.access import ByteProgress, Hub
 from seatrial.models.hubs.transport import BROKEN, PASSING, Client, mirror, refusal, unreachable
+from seatrial.system.files import NO_SPACE
 
 CHUNK = 2**20
 _RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<total>\d+|\*)")

@@ -71,7 +71,7 @@ def pull(
         InvalidArtifact: The model is not one that can be run here, or comes as a pickle.
         NotWritable: No room for the files.
     """
-    from seatrial.models.acquire import check_name
+    from seatrial.artifact import check_name
 
     reference = parse(text)
     name = check_name(options.name or reference.artifact_name())
@@ -97,14 +97,12 @@ def pull(
 def _import(
     store: Store, name: str, reference: Reference, job: Job, options: Options, *, replace: bool
 ) -> Artifact:
-    from seatrial.models import acquire
+    from seatrial.models.import_onnx import import_onnx
 
     uri, licence = reference.at(job.snapshot.commit), job.snapshot.licence
     if reference.file:
         path = single_file(job, reference)
-        return acquire.import_onnx(
-            store, path, name=name, replace=replace, uri=uri, licence=licence
-        )
+        return import_onnx(store, path, name=name, replace=replace, uri=uri, licence=licence)
     from seatrial.models import import_checkpoint
 
     folder = checkpoint(job, allow_pickle=options.allow_pickle)

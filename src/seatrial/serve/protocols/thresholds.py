@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from seatrial.config import readable
-from seatrial.contract import Detection
+from seatrial.deployment import Detection
 from seatrial.errors import InvalidInput
 
 

@@ -23,7 +23,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from seatrial.artifact import Artifact
-from seatrial.contract import Deployment
+from seatrial.deployment import Deployment
 from seatrial.serve.app import ROUTES, Service, create_app
 from seatrial.serve.process import PARENT
 from seatrial.serve.startup import layout, open_service

@@ -1,0 +1,105 @@
+"""What a service is: one TOML file that every runtime is started from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from seatrial.config import Few, Fraction, Positive, encode_toml, read_toml
+
+Precision = Literal["f32", "bf16", "f16"]
+
+
+class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the cores are shared out. What is left out is chosen from the usable cores.
+
+    Attributes:
+        workers: Server processes.
+        instances: Narrow lanes in each process: requests inferred at the same time.
+        threads: Threads of each narrow lane.
+        wide: Keep one more compiled graph that spreads a lone request over all cores.
+    """
+
+    workers: Few | None = None
+    instances: Few | None = None
+    threads: Few | None = None
+    wide: bool = True
+
+
+class Detection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Defaults of the detector; a request may override them.
+
+    Attributes:
+        confidence: Lowest confidence reported.
+        iou: Boxes of one class that overlap more than this are one object (NMS).
+        max_detections: Most detections reported for one image.
+        multi_label: An anchor may give a box for every class over the threshold (evaluation
+            rules of Ultralytics) instead of its best class alone.
+    """
+
+    confidence: Fraction = 0.25
+    iou: Fraction = 0.7
+    max_detections: Positive = 300
+    multi_label: bool = False
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the service refuses.
+
+    Attributes:
+        body_bytes: Largest request body (413).
+        image_pixels: Largest picture, width x height, checked before it is decoded (413).
+        queue: Requests of one process that may wait or run; one more is refused (503).
+        deadline_s: A request whose body takes longer to arrive gets 408; one that is not answered
+            as long after its body was here gets 504.
+        drain_s: On SIGTERM, how long running requests may take to finish.
+    """
+
+    body_bytes: Positive = 16 * 2**20
+    image_pixels: Positive = 50_000_000
+    queue: Positive = 256
+    deadline_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    drain_s: Positive = 30
+
+
+class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the service listens."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 3000
+
+
+class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One concrete choice of artifact, engine, cores and limits.
+
+    Attributes:
+        model: Name in the store, or path of an artifact folder or of a model file.
+        engine: Name in the engine table (``seatrial doctor`` lists them).
+        device: ``cpu`` or ``cuda``; strict: never another one silently.
+        precision: Numeric type that the engine computes in; explicit, since engines differ in
+            their defaults (OpenVINO takes bf16 where the CPU has it).
+    """
+
+    model: str
+    engine: str = "openvino"
+    device: str = "cpu"
+    precision: Precision = "f32"
+    layout: Layout = Layout()
+    detection: Detection = Detection()
+    limits: Limits = Limits()
+    server: Server = Server()
+
+    @classmethod
+    def read(cls, path: Path) -> Deployment:
+        """Read a TOML file.
+
+        Raises:
+            InvalidConfig: The file cannot be read, or a key or a value is wrong.
+        """
+        return read_toml(path, cls)
+
+    def to_toml(self) -> str:
+        """The TOML text that `read` gives this deployment back from."""
+        return encode_toml(self)

@@ -1,0 +1,95 @@
+"""From an ONNX file to an artifact in the store."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from seatrial.artifact import (
+    Artifact,
+    Manifest,
+    Source,
+    Step,
+    Store,
+    TensorSpec,
+    check_name,
+)
+from seatrial.detect.families.detr import LABELS_FILE
+from seatrial.detect.families.huggingface import CONFIG, PREPROCESSOR
+from seatrial.detect.families.registry import recognise
+from seatrial.graphs import image_input
+from seatrial.system.files import sha256_file
+from seatrial.system.versions import versions
+
+SIDECARS = (CONFIG, PREPROCESSOR, LABELS_FILE)
+
+
+def import_onnx(
+    store: Store,
+    path: Path,
+    *,
+    name: str | None = None,
+    replace: bool = False,
+    uri: str = "",
+    licence: str = "unknown",
+) -> Artifact:
+    """Make an artifact of an ONNX file.
+
+    Args:
+        store: Where it goes.
+        path: The file.
+        name: Of the artifact; the file's stem by default.
+        replace: Replace an artifact of that name with other content.
+        uri: Where the file came from; its name by default.
+        licence: As the source states it, for a file that does not.
+
+    Raises:
+        InvalidArtifact: The file is missing, cut off or not ONNX, or its weights are no numbers.
+        UnknownFamily: It is ONNX, and no detector that is known here.
+        InvalidInput: The name is not usable, or taken.
+    """
+    name = check_name(name or path.stem.lower())
+    model = image_input.load(path)
+    image_input.check_weights(model, path.name)
+    graph = image_input.signature(model)
+    graph = msgspec.structs.replace(graph, metadata={**_beside(path), **graph.metadata})
+    family, found = recognise(graph, origin=path.name)
+    size = found.preprocessing.size_hw
+    if graph.inputs[0].dtype != "uint8":
+        image_input.add_image_input(
+            model,
+            scale=found.scale,
+            size_hw=size,
+            mean_std=found.mean_std,
+            mask_input=found.mask_input,
+        )
+    graph = image_input.signature(model)
+    image = TensorSpec(graph.inputs[0].name, "uint8", graph.inputs[0].shape, "NHWC")
+    with store.staging() as folder:
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        manifest = Manifest(
+            name=name,
+            family=family,
+            variant=found.variant,
+            formats={"onnx": "model.onnx"},
+            precision=image_input.weights_precision(model),
+            inputs=(image, *graph.inputs[1:]),
+            outputs=graph.outputs,
+            preprocessing=found.preprocessing,
+            labels=found.labels,
+            licence=licence if found.licence == "unknown" else found.licence,
+            source=Source(uri or path.name, sha256_file(path)),
+            step=Step("import", {"scale": found.scale, **found.facts}, versions("onnx")),
+        )
+        return store.commit(folder, manifest, replace=replace)
+
+
+def _beside(path: Path) -> dict[str, str]:
+    """Texts in the model file's folder that say what the file itself does not."""
+    found = {}
+    for name in SIDECARS:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            found[name] = (path.parent / name).read_text(encoding="utf-8")
+    return found
