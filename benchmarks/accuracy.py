@@ -12,7 +12,7 @@ import measure
 import msgspec
 
 from seatrial.accuracy.evaluate import evaluate
-from seatrial.accuracy.service import Service
+from seatrial.accuracy.service import RemoteDetector
 from seatrial.datasets.labels import read_labelled
 from seatrial.deployment import Deployment
 
@@ -32,7 +32,7 @@ def main() -> None:
     deployment = Deployment("model", engine=options.engine, precision=options.precision)
     with (
         measure.served(artifact, deployment) as process,
-        contextlib.closing(Service(process.url)) as service,
+        contextlib.closing(RemoteDetector(process.url)) as service,
     ):
         service.check(artifact)
         report = evaluate(service, dataset).report

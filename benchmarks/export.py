@@ -18,8 +18,8 @@ import msgspec
 
 from seatrial.artifact import Artifact, Store
 from seatrial.errors import DeviceUnavailable, Diverged, MissingExtra, SourceUnavailable
-from seatrial.export.options import Options
-from seatrial.export.report import REPORT_FILE, Report
+from seatrial.export.options import ExportOptions
+from seatrial.export.report import REPORT_FILE, ExportReport
 from seatrial.export.run import default_name, export
 from seatrial.export.verify import Answers
 from seatrial.models.resolve import resolve
@@ -28,18 +28,18 @@ from seatrial.models.sources.table import pull
 STORE = Store(measure.ROOT / "run" / "benchmarks" / "artifacts")
 LABELS = measure.SHARED / "data" / "coco-val" / "instances.json"
 GRAPH = (
-    Options("openvino"),
-    Options("openvino", "f16"),
-    Options("openvino", "bf16"),
-    Options("onnx", "f16"),
-    Options("onnx", fuse_nms=True),
+    ExportOptions("openvino"),
+    ExportOptions("openvino", "f16"),
+    ExportOptions("openvino", "bf16"),
+    ExportOptions("onnx", "f16"),
+    ExportOptions("onnx", fuse_nms=True),
 )
 CHECKPOINT = (
-    Options("onnx"),
-    Options("onnx", "f16", dynamic_batch=True),
-    Options("openvino", "bf16"),
-    Options("torch"),
-    Options("torch", "bf16"),
+    ExportOptions("onnx"),
+    ExportOptions("onnx", "f16", dynamic_batch=True),
+    ExportOptions("openvino", "bf16"),
+    ExportOptions("torch"),
+    ExportOptions("torch", "bf16"),
 )
 EXPORTS = {
     "yolo11n.onnx": GRAPH,
@@ -77,7 +77,7 @@ def parent_of(model: str) -> Artifact:
     return resolve(STORE, str(measure.SHARED / "models" / model), allow_pickle=True)
 
 
-def report_of(parent: Artifact, options: Options, answers: Answers) -> Report:
+def report_of(parent: Artifact, options: ExportOptions, answers: Answers) -> ExportReport:
     """What an export was judged by, whether it holds or not."""
     try:
         made = export(
@@ -91,13 +91,13 @@ def report_of(parent: Artifact, options: Options, answers: Answers) -> Report:
             on_progress=tell,
         )
     except Diverged as error:
-        if not isinstance(error.report, Report):
+        if not isinstance(error.report, ExportReport):
             raise
         return error.report
-    return msgspec.json.decode((made.path / REPORT_FILE).read_bytes(), type=Report)
+    return msgspec.json.decode((made.path / REPORT_FILE).read_bytes(), type=ExportReport)
 
 
-def row(report: Report) -> dict[str, Any]:
+def row(report: ExportReport) -> dict[str, Any]:
     """The figures of one export."""
     boxes, ap = report.boxes, report.accuracy
     found: dict[str, Any] = {

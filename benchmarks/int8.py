@@ -27,8 +27,8 @@ from seatrial.engines.base import Engine, EngineConfig, Lane
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable, Diverged, SourceUnavailable
 from seatrial.models.sources.table import pull
-from seatrial.quantise.job import Options
-from seatrial.quantise.report import Report
+from seatrial.quantise.job import QuantiseOptions
+from seatrial.quantise.report import QuantiseReport
 from seatrial.quantise.run import compress_int8
 from seatrial.system.hardware import usable_cores
 
@@ -73,7 +73,7 @@ def parent_of(model: str) -> Artifact:
         sys.exit(f"skipped: {error.message}")
 
 
-def compress(parent: Artifact, to: str) -> tuple[Artifact, Report]:
+def compress(parent: Artifact, to: str) -> tuple[Artifact, QuantiseReport]:
     """Artifact and report; ends the benchmark if the gate fails."""
 
     def tell(what: str, done: int, total: int) -> None:
@@ -84,7 +84,7 @@ def compress(parent: Artifact, to: str) -> tuple[Artifact, Report]:
         return compress_int8(
             STORE,
             parent,
-            Options(to=to),
+            QuantiseOptions(to=to),
             calibration=CALIBRATION,
             labelled=read_labelled(LABELLED),
             replace=True,
@@ -94,13 +94,13 @@ def compress(parent: Artifact, to: str) -> tuple[Artifact, Report]:
         sys.exit(error.message)
 
 
-def anywhere(report: Report) -> Report:
+def anywhere(report: QuantiseReport) -> QuantiseReport:
     """The report without this machine's folders."""
     place = report.judged_on.replace(str(measure.SHARED), "../shared")
     return msgspec.structs.replace(report, judged_on=place)
 
 
-def accuracy(report: Report) -> dict[str, Any]:
+def accuracy(report: QuantiseReport) -> dict[str, Any]:
     """What the verdict says."""
     return {
         "recipe": report.recipe,

@@ -14,7 +14,7 @@ import statistics
 import measure
 import psutil
 
-from seatrial.deployment import Deployment, Layout
+from seatrial.deployment import CoreLayout, Deployment
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         urls = {}
         for count in options.instances:
-            layout = Layout(instances=count, threads=1)
+            layout = CoreLayout(instances=count, threads=1)
             deployment = Deployment("model", precision=options.precision, layout=layout)
             urls[count] = stack.enter_context(measure.served(artifact, deployment)).url
         for _ in range(options.rounds):

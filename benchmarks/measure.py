@@ -27,7 +27,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import Deployment, Detection, Server
+from seatrial.deployment import Deployment, Server, Thresholds
 from seatrial.detect.decode import decode
 from seatrial.detect.families.registry import family_of
 from seatrial.detect.preprocess import fit
@@ -200,7 +200,7 @@ def parts_ms(artifact: Artifact, pictures: Sequence[bytes], outputs: Any) -> dic
     family, preprocessing = family_of(artifact.manifest), artifact.manifest.preprocessing
     images = [decode(p, max_pixels=10**8) for p in pictures]
     canvases = [fit(image, preprocessing)[1] for image in images]
-    options = Detection()
+    options = Thresholds()
     steps: dict[str, Callable[[int], object]] = {
         "decode": lambda i: decode(pictures[i], max_pixels=10**8),
         "preprocess": lambda i: fit(images[i], preprocessing),

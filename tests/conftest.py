@@ -26,7 +26,7 @@ from PIL import Image
 
 import torchvision_operators
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import Deployment, Layout, Limits, Server
+from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.errors import MissingExtra
 from seatrial.models.import_onnx import import_onnx
 from seatrial.models.sources.ultralytics_package import import_ultralytics_package
@@ -286,14 +286,14 @@ def start_service(
         artifact: Artifact = tiny_artifact,
         *,
         engine: str = "openvino",
-        layout: Layout | None = None,
+        layout: CoreLayout | None = None,
         limits: Limits | None = None,
     ) -> ServiceProcess:
         folder = tmp_path_factory.mktemp("service")
         deployment = Deployment(
             model=str(artifact.path),
             engine=engine,
-            layout=layout or Layout(workers=1),
+            layout=layout or CoreLayout(workers=1),
             limits=limits or Limits(drain_s=20),
             server=Server(port=free_port("127.0.0.1")),
         )
@@ -375,5 +375,5 @@ def rtx_as_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def deployment_of(artifact: Artifact, **changes: Any) -> Deployment:
     """A small deployment of an artifact: one process, one narrow lane, no wide one."""
-    plain = Deployment(str(artifact.path), layout=Layout(1, 1, 1, wide=False))
+    plain = Deployment(str(artifact.path), layout=CoreLayout(1, 1, 1, wide=False))
     return msgspec.structs.replace(plain, **changes)

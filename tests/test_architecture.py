@@ -70,7 +70,7 @@ def part(module: str) -> str:
 
 def forbidden(package: str, name: str) -> bool:
     if FORBIDDEN[package] == ("*",):
-        return name not in (package, "errors")
+        return name not in (package, "errors", "progress")
     return name in FORBIDDEN[package]
 
 

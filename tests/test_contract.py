@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seatrial.config import decode_toml
-from seatrial.deployment import Deployment, Detection, Layout, Limits, Server
+from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Thresholds
 from seatrial.errors import InvalidConfig
 
 positive = st.integers(1, 10**9)
@@ -21,8 +21,8 @@ deployments = st.builds(
     engine=st.text(),
     device=st.sampled_from(["cpu", "cuda"]),
     precision=st.sampled_from(["f32", "bf16", "f16"]),
-    layout=st.builds(Layout, few, few, few, st.booleans()),
-    detection=st.builds(Detection, fraction, fraction, positive, st.booleans()),
+    layout=st.builds(CoreLayout, few, few, few, st.booleans()),
+    detection=st.builds(Thresholds, fraction, fraction, positive, st.booleans()),
     limits=st.builds(
         Limits, positive, positive, positive, st.floats(1e-9, 1e9, exclude_min=True), positive
     ),
@@ -87,7 +87,7 @@ def test_values_out_of_range_or_of_another_type(text: str) -> None:
 
 def test_deployments_do_not_change() -> None:
     fields: dict[Any, str] = {
-        Deployment("m"): "model", Layout(): "wide", Limits(): "queue", Detection(): "iou"
+        Deployment("m"): "model", CoreLayout(): "wide", Limits(): "queue", Thresholds(): "iou"
     }  # fmt: skip
     for struct, field in fields.items():
         with pytest.raises(AttributeError):

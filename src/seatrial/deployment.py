@@ -12,7 +12,7 @@ from seatrial.config import Few, Fraction, Positive, encode_toml, read_toml
 Precision = Literal["f32", "bf16", "f16"]
 
 
-class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CoreLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the cores are shared out. What is left out is chosen from the usable cores.
 
     Attributes:
@@ -28,7 +28,7 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wide: bool = True
 
 
-class Detection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Defaults of the detector; a request may override them.
 
     Attributes:
@@ -86,8 +86,8 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: str = "openvino"
     device: str = "cpu"
     precision: Precision = "f32"
-    layout: Layout = Layout()
-    detection: Detection = Detection()
+    layout: CoreLayout = CoreLayout()
+    detection: Thresholds = Thresholds()
     limits: Limits = Limits()
     server: Server = Server()
 

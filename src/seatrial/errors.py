@@ -176,3 +176,9 @@ class DeadlineExceeded(SeatrialError):
     """The request was not answered within the time limit."""
 
     http_status = 504
+
+
+def first_line(error: object) -> str:
+    """First line of what an error (or any text) says; the error's type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -16,11 +16,11 @@ import pytest
 
 from seatrial.accuracy.evaluate import coco_results, compare, evaluate
 from seatrial.accuracy.predict import EVALUATION, InProcess
-from seatrial.accuracy.service import Service
+from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Artifact, Store
 from seatrial.cli.evaluate import evaluate as command
 from seatrial.datasets.labels import read_labelled
-from seatrial.deployment import Deployment, Layout
+from seatrial.deployment import CoreLayout, Deployment
 from seatrial.detect.detector import Detector
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput, ServiceFailed
 from seatrial.models.import_onnx import import_onnx
@@ -64,7 +64,7 @@ def scenes(tmp_path: Path, picture: Callable[..., Any], box_of: Callable[..., li
 
 @pytest.fixture
 def detector(tiny_artifact: Artifact) -> Iterator[Detector]:
-    deployment = Deployment(str(tiny_artifact.path), layout=Layout(1, 1, 1, wide=False))
+    deployment = Deployment(str(tiny_artifact.path), layout=CoreLayout(1, 1, 1, wide=False))
     with open_detector(tiny_artifact, deployment) as opened:
         yield opened
 
@@ -112,7 +112,7 @@ def test_service_gives_the_same_numbers_as_the_process(
 ) -> None:
     dataset = read_labelled(f"coco:{scenes}")
     here = evaluate(InProcess(detector), dataset)
-    with contextlib.closing(Service(service.url)) as subject:
+    with contextlib.closing(RemoteDetector(service.url)) as subject:
         subject.check(detector.artifact)
         there = evaluate(subject, dataset)
         assert subject.describe()["digest"] == detector.artifact.digest
@@ -154,7 +154,7 @@ def test_broken_picture_ends_the_measurement_with_its_name(
     with contextlib.ExitStack() as stack:
         if served:
             url = request.getfixturevalue("service").url
-            subject: Any = stack.enter_context(contextlib.closing(Service(url)))
+            subject: Any = stack.enter_context(contextlib.closing(RemoteDetector(url)))
         else:
             subject = InProcess(request.getfixturevalue("detector"))
         with pytest.raises(InvalidDataset, match=message) as caught:
@@ -193,13 +193,13 @@ def test_interruption_leaves_the_waiting_pictures_alone(detector: Detector, scen
 
 def test_service_that_is_not_there() -> None:
     with pytest.raises(ServiceFailed, match=r"does not answer: .*refused"):
-        Service(f"http://127.0.0.1:{free_port('127.0.0.1')}")
+        RemoteDetector(f"http://127.0.0.1:{free_port('127.0.0.1')}")
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:3000", "ftp://127.0.0.1", "http://"])
 def test_address_that_is_none(url: str) -> None:
     with pytest.raises(InvalidConfig, match="is not an http address"):
-        Service(url)
+        RemoteDetector(url)
 
 
 def test_service_of_another_artifact_is_refused(
@@ -207,7 +207,7 @@ def test_service_of_another_artifact_is_refused(
 ) -> None:
     other = import_onnx(store, model_file(names=("red", "green")))
     with (
-        contextlib.closing(Service(service.url)) as subject,
+        contextlib.closing(RemoteDetector(service.url)) as subject,
         pytest.raises(InvalidInput, match=r"serves tiny \(.*\), not tiny \("),
     ):
         subject.check(other)
@@ -260,7 +260,7 @@ ANSWER = json.dumps({"image": {"width": 4, "height": 3}, "detections": [], "more
 def test_service_is_asked_by_the_evaluation_rules_and_again_when_it_is_busy() -> None:
     busy = (503, {"Retry-After": "0"}, b"{}")
     with scripted([busy, busy, (200, {}, ANSWER)]) as (url, asked):
-        with contextlib.closing(Service(url)) as subject:
+        with contextlib.closing(RemoteDetector(url)) as subject:
             assert subject.detect(b"picture", EVALUATION).image.width == 4
             assert subject.concurrency == 7
         assert asked == 3 * ["/detect?confidence=0.001&iou=0.7&max_detections=300&multi_label=true"]
@@ -277,7 +277,7 @@ def test_service_is_asked_by_the_evaluation_rules_and_again_when_it_is_busy() ->
 def test_service_that_answers_something_else(answer: Any, message: str) -> None:
     with (
         scripted([answer]) as (url, _),
-        contextlib.closing(Service(url)) as subject,
+        contextlib.closing(RemoteDetector(url)) as subject,
         pytest.raises(ServiceFailed, match=message),
     ):
         subject.detect(b"picture", EVALUATION)
@@ -379,7 +379,10 @@ def test_yolo11n_on_coco_as_it_is_served(
     with open_detector(artifact, Deployment(str(artifact.path))) as opened:
         here = evaluate(InProcess(opened), dataset)
     assert here.report.scores.figures.ap == pytest.approx(0.4405, abs=5e-4)
-    with start_service(artifact) as running, contextlib.closing(Service(running.url)) as subject:
+    with (
+        start_service(artifact) as running,
+        contextlib.closing(RemoteDetector(running.url)) as subject,
+    ):
         there = evaluate(subject, dataset)
     assert there.report.subject["precision"] == "f32"
     assert there.report.scores.figures.ap >= 0.437

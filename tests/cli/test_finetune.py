@@ -13,7 +13,7 @@ import pytest
 
 from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidInput, TrainingFailed
-from seatrial.train.report import REPORT_FILE, REPORT_PAGE, Report
+from seatrial.train.report import REPORT_FILE, REPORT_PAGE, TrainingReport
 from seatrial.train.run import TRAINED
 
 HELPERS = Path(__file__).parents[1] / "support" / "training_sets.py"
@@ -100,7 +100,7 @@ def test_the_artifact_went_through_export_and_names_its_forebears(
 
 
 def test_the_report_compares_with_the_base_on_the_same_pictures(artifact: Artifact) -> None:
-    report = msgspec.json.decode((artifact.path / REPORT_FILE).read_bytes(), type=Report)
+    report = msgspec.json.decode((artifact.path / REPORT_FILE).read_bytes(), type=TrainingReport)
     assert report.before is not None
     assert report.before.note == "it knows none of the classes"
     assert report.difference is not None

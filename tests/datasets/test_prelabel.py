@@ -15,10 +15,10 @@ from PIL import Image
 from seatrial.datasets.check import check
 from seatrial.datasets.labels import read_labelled
 from seatrial.datasets.prelabel import Rules, Teacher, draft
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.decode import decode
 from seatrial.detect.detections import Detections
-from seatrial.detect.detector import Result
+from seatrial.detect.detector import Detected
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
 from square_videos import paint, write_video
 
@@ -26,7 +26,7 @@ pytest.importorskip("av", reason="PyAV is not installed: seatrial[video]")
 pytest.importorskip("scipy", reason="SciPy is not installed: seatrial[video]")
 
 
-def detect(data: bytes, options: Detection) -> Result:
+def detect(data: bytes, options: Thresholds) -> Detected:
     """Sees bright squares; the brighter, the surer. Larger ones are of another class."""
     image = decode(data, max_pixels=10**6)
     mask = (image.min(2) > 120).astype(np.uint8)
@@ -42,7 +42,7 @@ def detect(data: bytes, options: Detection) -> Result:
         np.array([score for _, score, _ in rows], np.float32),
         np.array([kind for *_, kind in rows], np.int64),
     )
-    return Result(image, found, {}, 1)
+    return Detected(image, found, {}, 1)
 
 
 TEACHER = Teacher("squares", ("small", "large", "never"), detect, 2)

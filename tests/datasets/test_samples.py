@@ -6,7 +6,7 @@ import pytest
 
 from seatrial.datasets import samples
 from seatrial.datasets.samples import SAMPLES, SOURCES, sample_photos
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
@@ -178,7 +178,9 @@ def test_what_the_sample_detector_finds(photos, ssd, engine_name):
     labels = ssd.manifest.labels
     with Detector(ssd, open_engine(ssd, engine_name, EngineConfig())) as detector:
         for name, expected in FOUND.items():
-            found = detector.detect(photos[name].read_bytes(), Detection(confidence=0.3)).detections
+            found = detector.detect(
+                photos[name].read_bytes(), Thresholds(confidence=0.3)
+            ).detections
             best: dict[str, float] = {}  # most confident of each label
             for class_id, score in zip(found.class_id, found.score, strict=True):
                 best.setdefault(labels[class_id], float(score))

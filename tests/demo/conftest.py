@@ -23,7 +23,7 @@ from PIL import Image
 from seatrial.artifact import Artifact, Store
 from seatrial.demo.models import Model, Models, open_artifact
 from seatrial.demo.workbench import Workbench
-from seatrial.deployment import Deployment, Layout
+from seatrial.deployment import CoreLayout, Deployment
 from seatrial.models.import_onnx import import_onnx
 
 PALE = {(2, 2): ("red", 1.0), (2, 3): ("red", 0.6), (5, 5): ("blue", 0.4)}
@@ -79,7 +79,7 @@ def open_tiny(tiny_artifact: Artifact) -> Callable[..., Model]:
     """Opens the tiny detector under a name."""
 
     def open_model(name: str = "tiny", artifact: Artifact = tiny_artifact) -> Model:
-        layout = Layout(1, 1, 1, wide=False)
+        layout = CoreLayout(1, 1, 1, wide=False)
         deployment = Deployment(str(artifact.path), engine="onnxruntime", layout=layout)
         return open_artifact(name, artifact, deployment)
 

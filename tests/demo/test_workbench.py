@@ -12,7 +12,7 @@ from seatrial.accuracy.predict import Seen
 from seatrial.demo.media import Media, open_media
 from seatrial.demo.models import Model, Models
 from seatrial.demo.workbench import FLOOR, KEPT, Choice, View, Workbench
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detector import STAGES
 from seatrial.errors import InvalidInput
 
@@ -24,12 +24,12 @@ def pale_media(pale: Callable[..., Any], encode: Callable[..., bytes]) -> Media:
 
 
 @pytest.fixture
-def asked(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> list[Detection]:
+def asked(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> list[Thresholds]:
     """The thresholds of each time that the model was really asked."""
-    rules_asked: list[Detection] = []
+    rules_asked: list[Thresholds] = []
     detect = Model.detect
 
-    def noted(self: Model, pictures: Sequence[bytes], rules: Detection, *rest: Any) -> list[Seen]:
+    def noted(self: Model, pictures: Sequence[bytes], rules: Thresholds, *rest: Any) -> list[Seen]:
         rules_asked.append(rules)
         return detect(self, pictures, rules, *rest)
 
@@ -51,12 +51,12 @@ def test_boxes_over_the_confidence_are_shown_most_confident_first(
 
 
 def test_moving_the_confidence_hides_boxes_and_asks_nobody(
-    workbench: Workbench, pale_media: Media, asked: list[Detection]
+    workbench: Workbench, pale_media: Media, asked: list[Thresholds]
 ) -> None:
     shown = {c: workbench.view(pale_media, Choice(confidence=c)) for c in (0.25, 0.5, 0.9)}
     assert {c: len(found(view)) for c, view in shown.items()} == {0.25: 3, 0.5: 2, 0.9: 1}
     assert [view.hidden for view in shown.values()] == [0, 1, 2]
-    assert asked == [Detection(confidence=FLOOR, iou=0.7)]
+    assert asked == [Thresholds(confidence=FLOOR, iou=0.7)]
 
 
 def test_the_confidence_may_be_set_before_or_after(
@@ -67,13 +67,13 @@ def test_the_confidence_may_be_set_before_or_after(
     for iou in (0.2, 0.7):
         for confidence in (0.3, 0.5, 0.8):
             view = workbench.view(pale_media, Choice(confidence, iou))
-            rules = Detection(confidence=confidence, iou=iou)
+            rules = Thresholds(confidence=confidence, iou=iou)
             (direct,) = model.detect([pale_media.frames[0].data], rules)
             assert view.seen[0].detections == direct.detections
 
 
 def test_moving_the_iou_looks_again(
-    workbench: Workbench, pale_media: Media, asked: list[Detection]
+    workbench: Workbench, pale_media: Media, asked: list[Thresholds]
 ) -> None:
     assert len(found(workbench.view(pale_media, Choice(iou=0.7)))) == 3
     assert found(workbench.view(pale_media, Choice(iou=0.2))) == [("red", 1.0), ("blue", 0.4)]
@@ -89,7 +89,7 @@ def test_only_the_classes_that_are_chosen_are_shown(
 
 
 def test_two_models_are_asked_each_for_itself(
-    workbench: Workbench, pale_media: Media, asked: list[Detection]
+    workbench: Workbench, pale_media: Media, asked: list[Thresholds]
 ) -> None:
     first = workbench.view(pale_media, Choice())
     second = workbench.view(pale_media, Choice(), workbench.models.rival("again"))
@@ -99,7 +99,7 @@ def test_two_models_are_asked_each_for_itself(
 
 
 def test_the_oldest_answers_are_forgotten(
-    workbench: Workbench, pale_media: Media, asked: list[Detection]
+    workbench: Workbench, pale_media: Media, asked: list[Thresholds]
 ) -> None:
     ious = [0.3 + n / 100 for n in range(KEPT + 1)]
     for iou in [*ious, ious[-1], ious[0]]:
@@ -160,5 +160,5 @@ def test_a_refused_picture_is_an_error_and_the_next_is_answered(
 ) -> None:
     model = workbench.models.shown
     with pytest.raises(InvalidInput):
-        model.detect([pale_media.frames[0].data, b"no picture"], Detection())
-    assert len(model.detect([pale_media.frames[0].data], Detection())) == 1
+        model.detect([pale_media.frames[0].data, b"no picture"], Thresholds())
+    assert len(model.detect([pale_media.frames[0].data], Thresholds())) == 1

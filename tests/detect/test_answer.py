@@ -12,7 +12,7 @@ from PIL import Image
 
 from seatrial.detect.answer import answer
 from seatrial.detect.detections import Detections
-from seatrial.detect.detector import Result
+from seatrial.detect.detector import Detected
 from seatrial.detect.draw import annotated_jpeg, draw
 from seatrial.detect.families.base import label_of
 
@@ -29,7 +29,7 @@ def found(*rows: tuple[tuple[float, ...], float, int]) -> Detections:
 
 def test_the_json_has_the_documented_shape() -> None:
     detections = found(((1.239, 2, 30.5, 40), 0.9123456, 0), ((0, 0, 5, 5), 0.5, 1))
-    result = Result(np.zeros((60, 80, 3), np.uint8), detections, {"infer": 1.0}, 2)
+    result = Detected(np.zeros((60, 80, 3), np.uint8), detections, {"infer": 1.0}, 2)
     got = json.loads(msgspec.json.encode(answer(result, LABELS, {"infer": 1.23456, "total": 2.0})))
     assert got == {
         "image": {"width": 80, "height": 60},

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detector import STAGES, Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
@@ -36,7 +36,7 @@ def test_boxes_are_where_the_colours_are(
     detector: Detector, picture: Picture, encode: Encode, box_of: BoxOf
 ) -> None:
     cells = {(2, 3): "red", (5, 1): "green", (6, 6): "blue"}
-    result = detector.detect(encode(picture(cells), "PNG"), Detection())
+    result = detector.detect(encode(picture(cells), "PNG"), Thresholds())
     seen = {
         int(class_id): box.tolist()
         for class_id, box in zip(result.detections.class_id, result.detections.xyxy, strict=True)
@@ -48,7 +48,7 @@ def test_boxes_are_where_the_colours_are(
 def test_boxes_are_clipped_to_the_picture(
     detector: Detector, picture: Picture, encode: Encode
 ) -> None:
-    result = detector.detect(encode(picture({(0, 0): "red"}), "PNG"), Detection())
+    result = detector.detect(encode(picture({(0, 0): "red"}), "PNG"), Thresholds())
     assert result.detections.xyxy.tolist() == [[0, 0, 24, 24]]
 
 
@@ -56,7 +56,7 @@ def test_boxes_of_a_letterboxed_picture_are_in_its_own_pixels(
     detector: Detector, picture: Picture, encode: Encode, box_of: BoxOf
 ) -> None:
     wide = picture({(1, 6): "blue"}, cells_hw=(4, 8))  # 128 x 64: bars above and below
-    result = detector.detect(encode(wide, "PNG"), Detection())
+    result = detector.detect(encode(wide, "PNG"), Thresholds())
     assert result.image.shape == (64, 128, 3)
     assert result.detections.xyxy.tolist() == [box_of(1, 6)]
 
@@ -66,7 +66,7 @@ def test_orientation_turns_the_boxes_too(
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned right by 90 degrees: row r becomes column 7 - r
-    result = detector.detect(encode(picture({(2, 3): "red"}), "PNG", exif=exif), Detection())
+    result = detector.detect(encode(picture({(2, 3): "red"}), "PNG", exif=exif), Thresholds())
     assert result.detections.xyxy.tolist() == [box_of(3, 5)]
 
 
@@ -75,18 +75,18 @@ def test_thresholds_of_the_request_count(
 ) -> None:
     data = encode(picture({(2, 3): "red", (2, 4): "red", (6, 6): "blue"}), "PNG")
     # Neighbours of one class overlap by a third.
-    assert len(detector.detect(data, Detection()).detections) == 3
-    assert len(detector.detect(data, Detection(iou=0.3)).detections) == 2
-    assert len(detector.detect(data, Detection(max_detections=1)).detections) == 1
+    assert len(detector.detect(data, Thresholds()).detections) == 3
+    assert len(detector.detect(data, Thresholds(iou=0.3)).detections) == 2
+    assert len(detector.detect(data, Thresholds(max_detections=1)).detections) == 1
     dim = encode(Image.blend(picture(), picture({}), 0.6), "PNG")
-    assert len(detector.detect(dim, Detection(confidence=0.5)).detections) == 0
-    assert len(detector.detect(dim, Detection(confidence=0.3)).detections) == 1
+    assert len(detector.detect(dim, Thresholds(confidence=0.5)).detections) == 0
+    assert len(detector.detect(dim, Thresholds(confidence=0.3)).detections) == 1
 
 
 def test_stages_are_told_and_a_lone_request_takes_the_wide_lane(
     detector: Detector, photo: bytes
 ) -> None:
-    result = detector.detect(photo, Detection())
+    result = detector.detect(photo, Thresholds())
     assert tuple(result.stages_ms) == STAGES
     assert all(value >= 0 for value in result.stages_ms.values())
     assert result.lane_threads == 2
@@ -101,14 +101,14 @@ def test_a_bad_picture_is_not_counted_any_more_afterwards(
 ) -> None:
     for _ in range(3):
         with pytest.raises(error):
-            detector.detect(data, Detection())
+            detector.detect(data, Thresholds())
     assert detector.lanes.present == 0
-    assert detector.detect(photo, Detection()).lane_threads == 2
+    assert detector.detect(photo, Thresholds()).lane_threads == 2
 
 
 def test_the_pixel_limit_is_the_callers(detector: Detector, photo: bytes) -> None:
     with pytest.raises(InputTooLarge):
-        detector.detect(photo, Detection(), max_pixels=128 * 128 - 1)
+        detector.detect(photo, Thresholds(), max_pixels=128 * 128 - 1)
     assert detector.lanes.present == 0
 
 
@@ -121,7 +121,7 @@ def test_requests_side_by_side_do_not_mix_their_answers(
 
     def work(mine: list[tuple[int, int]]) -> None:
         for cell in mine * 3:
-            got = detector.detect(files[cell], Detection()).detections.xyxy.tolist()
+            got = detector.detect(files[cell], Thresholds()).detections.xyxy.tolist()
             if got != [box_of(*cell)]:
                 wrong.append((cell, got))
 
@@ -148,7 +148,7 @@ def test_outputs_are_read_before_the_lane_goes_to_somebody_else(
             return decode(*args)
 
         monkeypatch.setattr(detector._family, "detections", record)
-        assert len(detector.detect(photo, Detection()).detections) == 1
+        assert len(detector.detect(photo, Thresholds()).detections) == 1
         assert idle == [0]
         assert len(detector.lanes._idle) == 1
 
@@ -165,7 +165,7 @@ def test_warm_up_runs_every_lane(tiny_artifact: Artifact) -> None:
 
 def test_the_null_engine_finds_nothing(tiny_artifact: Artifact, photo: bytes) -> None:
     with Detector(tiny_artifact, open_engine(tiny_artifact, "null", EngineConfig())) as detector:
-        result = detector.detect(photo, Detection(confidence=0.0))
+        result = detector.detect(photo, Thresholds(confidence=0.0))
     assert len(result.detections) == 0
     assert result.image.shape == (128, 128, 3)
 
@@ -178,7 +178,7 @@ def test_yolo11n_finds_what_is_on_the_photos(
     answers = []
     for name in ("openvino", "onnxruntime"):
         with Detector(artifact, open_engine(artifact, name, EngineConfig(threads=2))) as detector:
-            answers.append(detector.detect(photo.read_bytes(), Detection()).detections)
+            answers.append(detector.detect(photo.read_bytes(), Thresholds()).detections)
     first, second = answers
     labelled = classes_on(photo)
     assert {artifact.manifest.labels[c] for c in first.class_id[first.score > 0.5]} <= labelled

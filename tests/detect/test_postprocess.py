@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.postprocess import MAX_CANDIDATES, finish, nms, select
-from seatrial.detect.preprocess import Canvas
+from seatrial.detect.preprocess import Letterbox
 
 
 def reference_nms(
@@ -129,7 +129,7 @@ SCORES = np.array(
 
 
 def test_select_takes_the_best_class_of_an_anchor() -> None:
-    anchors, classes, score = select(SCORES, Detection(confidence=0.25))
+    anchors, classes, score = select(SCORES, Thresholds(confidence=0.25))
     assert anchors.tolist() == [0, 1, 2]  # 0.25 itself is not over the threshold
     assert classes.tolist() == [0, 2, 0]  # of equal scores the first class
     np.testing.assert_array_equal(score, np.array([0.9, 0.6, 0.3], np.float32))
@@ -137,7 +137,7 @@ def test_select_takes_the_best_class_of_an_anchor() -> None:
 
 
 def test_select_with_multi_label_takes_every_class_over_the_threshold() -> None:
-    anchors, classes, score = select(SCORES, Detection(confidence=0.15, multi_label=True))
+    anchors, classes, score = select(SCORES, Thresholds(confidence=0.15, multi_label=True))
     rows = list(zip(anchors.tolist(), classes.tolist(), strict=True))
     assert rows[:3] == [(0, 0), (0, 1), (1, 2)]
     assert sorted(rows) == [(0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (4, 0)]
@@ -148,7 +148,7 @@ def test_select_with_multi_label_takes_every_class_over_the_threshold() -> None:
 def test_select_keeps_the_most_confident_candidates(multi_label: bool) -> None:
     count = MAX_CANDIDATES + 500
     scores = np.random.default_rng(0).random((1, count)).astype(np.float32)
-    anchors, _, score = select(scores, Detection(confidence=0.0, multi_label=multi_label))
+    anchors, _, score = select(scores, Thresholds(confidence=0.0, multi_label=multi_label))
     assert len(anchors) == MAX_CANDIDATES
     np.testing.assert_array_equal(score, np.sort(scores[0])[::-1][:MAX_CANDIDATES])
 
@@ -158,13 +158,13 @@ def test_scores_that_are_no_numbers_are_below_every_threshold(multi_label: bool)
     scores = SCORES.copy()
     scores[:, 0] = np.nan
     scores[1, 1] = np.nan
-    anchors, _, score = select(scores, Detection(confidence=0.05, multi_label=multi_label))
+    anchors, _, score = select(scores, Thresholds(confidence=0.05, multi_label=multi_label))
     assert 0 not in anchors
     assert np.isfinite(score).all()
 
 
 def test_finish_cuts_to_the_limit_and_maps_to_the_source() -> None:
-    canvas = Canvas((100, 200), (64, 64), (0.32, 0.32), (0, 16))
+    canvas = Letterbox((100, 200), (64, 64), (0.32, 0.32), (0, 16))
     xyxy = np.array([[0, 16, 32, 32], [32, 0, 64, 64], [0, 0, 1, 1]], np.float32)
     score = np.array([0.9, 0.8, 0.7], np.float32)
     found = finish(xyxy, score, np.array([2, 1, 0]), canvas, 2)

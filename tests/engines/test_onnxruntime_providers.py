@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import Layout
+from seatrial.deployment import CoreLayout
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.onnxruntime import (
     CPU,
@@ -154,9 +154,9 @@ def test_what_is_not_quantised_in_an_int8_graph_is_float32(tiny_artifact: Artifa
 
 
 def test_a_gpu_gets_two_requests_at_a_time_and_no_wide_lane() -> None:
-    workers, config = resolve_layout(Layout(), device="cuda", precision="f16", cores=8)
+    workers, config = resolve_layout(CoreLayout(), device="cuda", precision="f16", cores=8)
     assert (workers, config) == (1, EngineConfig("cuda", "f16", instances=2))
-    _, config = resolve_layout(Layout(instances=4), device="cuda", precision="f16", cores=8)
+    _, config = resolve_layout(CoreLayout(instances=4), device="cuda", precision="f16", cores=8)
     assert (config.instances, config.threads, config.wide_threads) == (4, 1, 0)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import Layout
+from seatrial.deployment import CoreLayout
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import ENGINES, engine_class, open_engine, resolve_layout
 from seatrial.errors import InvalidArtifact, InvalidConfig
@@ -19,7 +19,7 @@ from seatrial.errors import InvalidArtifact, InvalidConfig
 def plan(cores: int, **layout: object) -> tuple[int, int, int, int]:
     """Workers, instances, threads, wide threads."""
     workers, config = resolve_layout(
-        Layout(**layout),  # type: ignore[arg-type]
+        CoreLayout(**layout),  # type: ignore[arg-type]
         device="cpu",
         precision="f32",
         cores=cores,
@@ -87,7 +87,7 @@ def test_what_is_left_open_fits_what_is_given(cores: int, instances: int, thread
 
 
 def test_device_and_precision_are_passed_on() -> None:
-    _, config = resolve_layout(Layout(), device="cuda", precision="bf16", cores=2)
+    _, config = resolve_layout(CoreLayout(), device="cuda", precision="bf16", cores=2)
     assert (config.device, config.precision) == ("cuda", "bf16")
 
 

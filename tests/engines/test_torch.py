@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import open_engine
@@ -109,7 +109,7 @@ def test_a_detector_on_top_sees_the_red_cell(
 ) -> None:
     with Detector(artifact, open_engine(artifact, name, EngineConfig())) as detector:
         detector.warm_up()
-        found = detector.detect(photo, Detection()).detections
+        found = detector.detect(photo, Thresholds()).detections
     assert [artifact.manifest.labels[index] for index in found.class_id] == ["red"]
     np.testing.assert_allclose(found.xyxy[0], box_of(2, 3), atol=1e-3)
 

@@ -26,8 +26,8 @@ from seatrial.errors import (
     SeatrialError,
 )
 from seatrial.export import formats
-from seatrial.export.options import Options
-from seatrial.export.report import Report
+from seatrial.export.options import ExportOptions
+from seatrial.export.report import ExportReport
 from seatrial.export.run import export
 from seatrial.graphs import image_input
 from seatrial.models.import_onnx import import_onnx
@@ -95,7 +95,7 @@ def test_an_export_that_went_wrong_is_not_written_and_its_layer_is_named(
 ) -> None:
     write = formats._onnx
 
-    def wrong(folder: Path, origin: Any, graph: Any, manifest: Any, options: Options) -> Any:
+    def wrong(folder: Path, origin: Any, graph: Any, manifest: Any, options: ExportOptions) -> Any:
         broken = type(graph)()
         broken.CopyFrom(graph)
         shifted(broken, constant, by)
@@ -105,12 +105,12 @@ def test_an_export_that_went_wrong_is_not_written_and_its_layer_is_named(
     labels = pictures / "instances.json"
     error = refused(
         Diverged,
-        lambda: export(store, tiny, Options("onnx"), images=pictures, annotations=labels),
+        lambda: export(store, tiny, ExportOptions("onnx"), images=pictures, annotations=labels),
     )
     assert failure in error.message
     assert isinstance(error, Diverged)
     report = error.report
-    assert isinstance(report, Report)
+    assert isinstance(report, ExportReport)
     # AP knows only the order of confidences: it holds where all of them halve.
     assert any("AP" in one for one in report.failures) == (by != 0.5)
     assert report.blame is not None
@@ -126,7 +126,10 @@ def test_a_graph_that_overflows_in_half_precision(
     shifted(model, "weights", 3e7)  # clipped to 1 right after, in float32
     onnx.save(model, tmp_path / "loud.onnx")
     parent = import_onnx(store, tmp_path / "loud.onnx")
-    refused(InvalidArtifact, lambda: export(store, parent, Options("onnx", "f16"), images=pictures))
+    refused(
+        InvalidArtifact,
+        lambda: export(store, parent, ExportOptions("onnx", "f16"), images=pictures),
+    )
 
 
 def test_a_batch_size_that_is_open_in_name_only(
@@ -138,7 +141,7 @@ def test_a_batch_size_that_is_open_in_name_only(
     # All cells of all pictures fall into the first picture; for one picture that is right.
     onnx.save(model, tmp_path / "baked.onnx")
     parent = import_onnx(store, tmp_path / "baked.onnx")
-    asked = Options("openvino", dynamic_batch=True)
+    asked = ExportOptions("openvino", dynamic_batch=True)
     error = refused(InvalidArtifact, lambda: export(store, parent, asked, images=pictures))
     assert "pictures at once" in error.message
 
@@ -162,7 +165,7 @@ def test_weights_that_are_no_numbers(
     assert "nan.onnx holds weights that are no numbers (NaN), in weights" in error.message
     parent = as_imported_before(store, tmp_path / "nan.onnx", monkeypatch, "check_weights")
     error = refused(
-        InvalidArtifact, lambda: export(store, parent, Options("openvino"), images=pictures)
+        InvalidArtifact, lambda: export(store, parent, ExportOptions("openvino"), images=pictures)
     )
     assert "no numbers (NaN), in weights" in error.message
 
@@ -209,7 +212,9 @@ def test_an_opset_that_the_engines_do_not_know(
     conv.op_type, conv.domain = "MyConv", "com.example"
     onnx.save(model, tmp_path / "foreign.onnx")
     parent = import_onnx(store, tmp_path / "foreign.onnx")
-    error = refused(InvalidArtifact, lambda: export(store, parent, Options(to), images=pictures))
+    error = refused(
+        InvalidArtifact, lambda: export(store, parent, ExportOptions(to), images=pictures)
+    )
     assert "MyConv" in error.message
 
 
@@ -229,7 +234,7 @@ def test_an_artifact_whose_file_was_damaged_later(
     file = tiny.file("onnx")
     file.write_bytes(file.read_bytes()[:-100])
     error = refused(
-        InvalidArtifact, lambda: export(store, tiny, Options("openvino"), images=pictures)
+        InvalidArtifact, lambda: export(store, tiny, ExportOptions("openvino"), images=pictures)
     )
     assert "tiny/model.onnx" in error.message
     refused(InvalidArtifact, lambda: store.open("tiny"))
@@ -249,7 +254,7 @@ def test_names_that_do_not_fit_the_outputs(
 def test_pictures_that_cannot_be_used(
     store: Store, tiny: Artifact, pictures: Path, tmp_path: Path, refused: Refused
 ) -> None:
-    folder, asked = tmp_path / "empty", Options("openvino")
+    folder, asked = tmp_path / "empty", ExportOptions("openvino")
     error = refused(InvalidDataset, lambda: export(store, tiny, asked, images=folder))
     assert "does not exist" in error.message
     folder.mkdir()
@@ -278,7 +283,7 @@ def test_labels_that_cannot_be_used(
         labels.write_text(json.dumps(truth))
     error = refused(
         SeatrialError,
-        lambda: export(store, tiny, Options("onnx"), images=pictures, annotations=labels),
+        lambda: export(store, tiny, ExportOptions("onnx"), images=pictures, annotations=labels),
     )
     said = {"missing": "labels.json", "cut": "labels.json", "other ids": "100"}
     assert said.get(damage, "no label of the model") in error.message
@@ -296,7 +301,9 @@ def test_pictures_of_nothing_prove_nothing(
     folder = tmp_path / "grey"
     folder.mkdir()
     (folder / "grey.png").write_bytes(encode(picture({}), "PNG"))
-    error = refused(InvalidDataset, lambda: export(store, tiny, Options("openvino"), images=folder))
+    error = refused(
+        InvalidDataset, lambda: export(store, tiny, ExportOptions("openvino"), images=folder)
+    )
     assert "sees nothing" in error.message
 
 
@@ -314,7 +321,9 @@ def test_tensorrt_without_a_gpu(
     told: list[str] = []
     error = refused(
         DeviceUnavailable,
-        lambda: export(store, tiny, Options("tensorrt"), images=pictures, on_progress=told.append),
+        lambda: export(
+            store, tiny, ExportOptions("tensorrt"), images=pictures, on_progress=told.append
+        ),
     )
     assert "no NVIDIA GPU here" in error.message
     assert told == []  # before anything was loaded

@@ -23,7 +23,7 @@ from seatrial.engines.registry import ENGINES, open_engine
 from seatrial.engines.tensorrt import read_record
 from seatrial.errors import Diverged, InvalidArtifact, InvalidInput
 from seatrial.export import formats, verify
-from seatrial.export.options import Options
+from seatrial.export.options import ExportOptions
 from seatrial.export.parent import open_origin
 from seatrial.export.run import export
 from seatrial.graphs import first_difference
@@ -47,7 +47,7 @@ def tiny(store: Store, model_file: Callable[..., Path]) -> Artifact:
 def test_a_torch_graph_of_an_open_batch_size(
     store: Store, checkpoints: dict[str, Artifact], pictures: Path
 ) -> None:
-    asked = Options("torch", dynamic_batch=True)
+    asked = ExportOptions("torch", dynamic_batch=True)
     made = export(store, checkpoints["detr"], asked, images=pictures)
     assert made.manifest.formats == {"torch": "model.pt2"}
     assert made.manifest.inputs[0].shape == (-1, 160, 160, 3)
@@ -63,7 +63,7 @@ def test_a_torch_graph_of_an_open_batch_size(
 def test_code_that_takes_the_batch_size_for_a_constant_is_told(
     store: Store, checkpoints: dict[str, Artifact], pictures: Path
 ) -> None:
-    asked = Options("torch", dynamic_batch=True)
+    asked = ExportOptions("torch", dynamic_batch=True)
     with pytest.raises(InvalidArtifact, match="does not trace") as refusal:
         export(store, checkpoints["rt_detr"], asked, images=pictures)
     assert "leave out --dynamic-batch" in refusal.value.hint
@@ -74,7 +74,7 @@ def test_code_that_takes_the_batch_size_for_a_constant_is_told(
 def test_the_layers_of_a_torch_graph_are_seen_by_the_names_of_the_traced_one(
     checkpoints: dict[str, Artifact], pictures: Path, tmp_path: Path
 ) -> None:
-    asked = Options("torch")
+    asked = ExportOptions("torch")
     origin = open_origin(checkpoints["rt_detr_v2"], asked, threads=1)
     written = formats.write(tmp_path, origin, origin.graph, origin.manifest, asked)
     probe = written.probe()
@@ -97,7 +97,7 @@ def test_a_finished_graph_does_not_become_a_torch_graph(
     torch: Any, store: Store, tiny: Artifact, pictures: Path
 ) -> None:
     with pytest.raises(InvalidInput, match="made of checkpoints"):
-        export(store, tiny, Options("torch"), images=pictures)
+        export(store, tiny, ExportOptions("torch"), images=pictures)
     assert store.names() == ["tiny"]
 
 
@@ -110,7 +110,7 @@ def test_the_report_says_whether_tensorrt_takes_the_graph(
 ) -> None:
     plain, fused = (
         json.loads((export(store, tiny, asked, images=pictures).path / "export.json").read_bytes())
-        for asked in (Options("onnx"), Options("onnx", fuse_nms=True))
+        for asked in (ExportOptions("onnx"), ExportOptions("onnx", fuse_nms=True))
     )
     assert plain["tensorrt"]["tried_in"].startswith("TensorRT-RTX 1.")
     assert plain["tensorrt"]["problems"] == []
@@ -154,7 +154,7 @@ NO_TIMINGS = pytest.mark.filterwarnings(
 def test_simulated_an_engine_goes_with_its_graph_record_and_timings(
     store: Store, tiny: Artifact, pictures: Path, precision: Any
 ) -> None:
-    made = export(store, tiny, Options("tensorrt", precision), images=pictures)
+    made = export(store, tiny, ExportOptions("tensorrt", precision), images=pictures)
     manifest = made.manifest
     assert manifest.name == f"tiny-tensorrt-{precision}"
     assert manifest.formats == {"tensorrt": "model.engine", "onnx": "model.onnx"}
@@ -222,7 +222,7 @@ def quantised_tiny(tiny: Artifact, tmp_path: Path) -> Artifact:
 def test_simulated_int8_becomes_an_engine_as_it_is(
     store: Store, quantised_tiny: Artifact, pictures: Path
 ) -> None:
-    made = export(store, quantised_tiny, Options("tensorrt"), images=pictures)
+    made = export(store, quantised_tiny, ExportOptions("tensorrt"), images=pictures)
     assert (made.manifest.name, made.manifest.precision) == ("tiny-int8-tensorrt-int8", "int8")
     assert read_record(made.file("tensorrt")).precision == "int8"
     assert made.file("onnx").read_bytes() == quantised_tiny.file("onnx").read_bytes()
@@ -236,11 +236,11 @@ def test_simulated_int8_becomes_an_engine_as_it_is(
 def test_int8_is_not_converted_again(
     store: Store, quantised_tiny: Artifact, pictures: Path
 ) -> None:
-    for asked in (Options("tensorrt", "f16"), Options("tensorrt", fuse_nms=True)):
+    for asked in (ExportOptions("tensorrt", "f16"), ExportOptions("tensorrt", fuse_nms=True)):
         with pytest.raises(InvalidInput, match="TensorRT takes it as it is"):
             export(store, quantised_tiny, asked, images=pictures)
     with pytest.raises(InvalidInput, match="what was rounded off is gone"):
-        export(store, quantised_tiny, Options("onnx"), images=pictures)
+        export(store, quantised_tiny, ExportOptions("onnx"), images=pictures)
     assert store.names() == ["tiny"]
 
 
@@ -260,5 +260,5 @@ def test_simulated_an_engine_that_answers_otherwise_is_not_kept(
 
     monkeypatch.setattr(OnTheCpu, "_open_on_cpu", half)
     with pytest.raises(Diverged, match="boxes have no partner"):
-        export(store, tiny, Options("tensorrt"), images=pictures)
+        export(store, tiny, ExportOptions("tensorrt"), images=pictures)
     assert [path.name for path in store.root.iterdir()] == ["tiny"]

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from seatrial.artifact import Store
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # tracing
 SIZE_HW = (128, 160)
 LABELS = ("red", "green", "blue")
 TOP = 15  # num_top_queries
-RULES = Detection(confidence=0.0, max_detections=1000)
+RULES = Thresholds(confidence=0.0, max_detections=1000)
 
 
 @pytest.fixture(scope="module")

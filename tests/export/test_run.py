@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
@@ -25,8 +25,8 @@ from seatrial.errors import (
     InvalidArtifact,
     InvalidInput,
 )
-from seatrial.export.options import Options, check, resized
-from seatrial.export.report import Report
+from seatrial.export.options import ExportOptions, check, resized
+from seatrial.export.report import ExportReport
 from seatrial.export.run import export
 from seatrial.graphs.float16 import tail, to_float16
 from seatrial.models.import_onnx import import_onnx
@@ -43,14 +43,14 @@ def tiny(store: Store, model_file: ModelFile) -> Artifact:
 def boxes(artifact: Artifact, engine: str, data: bytes, precision: str = "f32") -> Any:
     config = EngineConfig(precision=precision)  # type: ignore[arg-type]
     with Detector(artifact, open_engine(artifact, engine, config)) as detector:
-        return detector.detect(data, Detection()).detections
+        return detector.detect(data, Thresholds()).detections
 
 
 def test_to_openvino(
     store: Store, tiny: Artifact, pictures: Path, photo: bytes, box_of: BoxOf
 ) -> None:
     told: list[str] = []
-    made = export(store, tiny, Options("openvino"), images=pictures, on_progress=told.append)
+    made = export(store, tiny, ExportOptions("openvino"), images=pictures, on_progress=told.append)
     manifest = made.manifest
     assert (manifest.name, manifest.formats) == ("tiny-openvino-f32", {"openvino": "model.xml"})
     assert (manifest.parent, manifest.precision) == (tiny.digest, "f32")
@@ -59,7 +59,7 @@ def test_to_openvino(
     assert manifest.metrics["output_error.output0"] < 1e-3
     assert manifest.metrics["boxes.matched"] == manifest.metrics["boxes.parent"] >= 18
     assert {entry.path for entry in manifest.files} == {"model.xml", "model.bin", "export.json"}
-    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=Report)
+    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=ExportReport)
     assert report.failures == ()
     assert (report.child.artifact, report.child.engine) == (manifest.name, "openvino")
     assert (report.parent.digest, report.images) == (tiny.digest, 6)
@@ -72,23 +72,23 @@ def test_accuracy_is_measured_where_there_are_labels(
     store: Store, tiny: Artifact, pictures: Path
 ) -> None:
     labels = pictures / "instances.json"
-    made = export(store, tiny, Options("openvino"), images=pictures, annotations=labels)
+    made = export(store, tiny, ExportOptions("openvino"), images=pictures, annotations=labels)
     assert made.manifest.metrics["coco_ap"] == made.manifest.metrics["coco_ap.parent"] > 0.3
-    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=Report)
+    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=ExportReport)
     assert report.accuracy is not None
     assert (report.accuracy.images, report.accuracy.difference) == (6, 0)
     assert (report.accuracy.low, report.accuracy.high) == (0, 0)
 
 
 def test_exported_twice_it_is_one_artifact(store: Store, tiny: Artifact, pictures: Path) -> None:
-    first = export(store, tiny, Options("onnx", "f16"), images=pictures)
-    assert export(store, tiny, Options("onnx", "f16"), images=pictures).digest == first.digest
+    first = export(store, tiny, ExportOptions("onnx", "f16"), images=pictures)
+    assert export(store, tiny, ExportOptions("onnx", "f16"), images=pictures).digest == first.digest
 
 
 def test_half_precision_keeps_what_comes_after_the_last_layer(
     store: Store, tiny: Artifact, pictures: Path, photo: bytes, box_of: BoxOf
 ) -> None:
-    made = export(store, tiny, Options("onnx", "f16"), images=pictures)
+    made = export(store, tiny, ExportOptions("onnx", "f16"), images=pictures)
     assert made.manifest.precision == "f16"
     model = onnx.load(made.file("onnx"))
     kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -107,12 +107,12 @@ def test_bf16_is_proven_in_what_it_will_be_computed_in(
     store: Store, tiny: Artifact, pictures: Path
 ) -> None:
     try:
-        made = export(store, tiny, Options("openvino", "bf16"), images=pictures)
+        made = export(store, tiny, ExportOptions("openvino", "bf16"), images=pictures)
     except DeviceUnavailable as error:
         pytest.skip(error.message)
     assert made.manifest.precision == "f32"  # of the weights
     assert made.manifest.step.config["proven_in"] == "bf16"
-    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=Report)
+    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=ExportReport)
     assert (report.parent.precision, report.child.precision) == ("f32", "bf16")
 
 
@@ -123,7 +123,7 @@ def test_fused_nms_gives_the_same_boxes(
     pictures: Path,
     to: str,
 ) -> None:
-    made = export(store, tiny, Options(to, fuse_nms=True), images=pictures)  # type: ignore[arg-type]
+    made = export(store, tiny, ExportOptions(to, fuse_nms=True), images=pictures)  # type: ignore[arg-type]
     assert (made.manifest.name, made.manifest.variant) == (f"tiny-{to}-f32-fused", "end_to_end")
     assert made.manifest.outputs[0].shape == (1, 300, 6)
     engine = "onnxruntime" if to == "onnx" else "openvino"
@@ -135,8 +135,8 @@ def test_fused_nms_gives_the_same_boxes(
 
 def test_several_pictures_at_once(store: Store, model_file: ModelFile, pictures: Path) -> None:
     parent = import_onnx(store, model_file(batch="batch"))
-    made = export(store, parent, Options("openvino", dynamic_batch=True), images=pictures)
-    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=Report)
+    made = export(store, parent, ExportOptions("openvino", dynamic_batch=True), images=pictures)
+    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=ExportReport)
     assert [one.within for one in report.batch] == [1.0]
     assert made.manifest.inputs[0].shape == (-1, 64, 64, 3)
 
@@ -147,14 +147,14 @@ def test_several_pictures_at_once(store: Store, model_file: ModelFile, pictures:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (Options("onnx", "bf16"), "no bf16 for onnx"),
-        (Options("torch", "f16"), "no f16 for torch"),
-        (Options("tensorrt", dynamic_batch=True), "one picture at a time"),
-        (Options("onnx", imgsz=(8, 640)), "a canvas of 8 pixels"),
-        (Options("coreml"), "unknown target"),  # type: ignore[arg-type]
+        (ExportOptions("onnx", "bf16"), "no bf16 for onnx"),
+        (ExportOptions("torch", "f16"), "no f16 for torch"),
+        (ExportOptions("tensorrt", dynamic_batch=True), "one picture at a time"),
+        (ExportOptions("onnx", imgsz=(8, 640)), "a canvas of 8 pixels"),
+        (ExportOptions("coreml"), "unknown target"),  # type: ignore[arg-type]
     ],
 )
-def test_options_that_do_not_go_together(options: Options, message: str) -> None:
+def test_options_that_do_not_go_together(options: ExportOptions, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         check(options)
 
@@ -165,11 +165,11 @@ def test_what_a_finished_graph_cannot_become(
     half = import_onnx(store, model_file("half.onnx", half=True))
     final = import_onnx(store, model_file("final.onnx", layout="end_to_end"))
     for parent, options, message in (
-        (tiny, Options("onnx", imgsz=(96, 96)), "fixed to 64 x 64"),
-        (tiny, Options("onnx", imgsz=(100, 96)), "fixed to 64 x 64"),
-        (tiny, Options("onnx", dynamic_batch=True), "fixed to 1 picture"),
-        (half, Options("openvino"), "is f16: what was rounded off is gone"),
-        (final, Options("onnx", fuse_nms=True), "not one that can be put into the graph"),
+        (tiny, ExportOptions("onnx", imgsz=(96, 96)), "fixed to 64 x 64"),
+        (tiny, ExportOptions("onnx", imgsz=(100, 96)), "fixed to 64 x 64"),
+        (tiny, ExportOptions("onnx", dynamic_batch=True), "fixed to 1 picture"),
+        (half, ExportOptions("openvino"), "is f16: what was rounded off is gone"),
+        (final, ExportOptions("onnx", fuse_nms=True), "not one that can be put into the graph"),
     ):
         with pytest.raises(InvalidInput, match=message):
             export(store, parent, options, images=pictures)
@@ -179,9 +179,9 @@ def test_what_a_finished_graph_cannot_become(
 def test_an_artifact_without_a_graph_or_a_checkpoint(
     store: Store, tiny: Artifact, pictures: Path
 ) -> None:
-    made = export(store, tiny, Options("openvino"), images=pictures)
+    made = export(store, tiny, ExportOptions("openvino"), images=pictures)
     with pytest.raises(InvalidArtifact, match="no ONNX graph and no checkpoint"):
-        export(store, made, Options("onnx"), images=pictures)
+        export(store, made, ExportOptions("onnx"), images=pictures)
 
 
 def test_a_canvas_of_a_detr_scales_its_edges(tiny: Artifact) -> None:

@@ -17,16 +17,16 @@ import pytest
 from PIL import Image
 
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import InvalidArtifact
 from seatrial.export import verify
-from seatrial.export.options import Options
+from seatrial.export.options import ExportOptions
 from seatrial.export.output_errors import output_errors
-from seatrial.export.parent import Origin, open_origin
-from seatrial.export.report import TOLERANCES, Report
+from seatrial.export.parent import Parent, open_origin
+from seatrial.export.report import TOLERANCES, ExportReport
 from seatrial.export.run import export
 from seatrial.export.verify import judge, widen
 from seatrial.graphs import first_difference
@@ -38,7 +38,7 @@ from seatrial.models.import_checkpoint import import_transformers
 from seatrial.models.import_onnx import import_onnx
 
 KINDS = ("detr", "rt_detr", "rt_detr_v2", "d_fine")
-EVERYTHING = Detection(confidence=0.0, max_detections=1000)
+EVERYTHING = Thresholds(confidence=0.0, max_detections=1000)
 # Tracing, and libraries that warn of what they do themselves.
 pytestmark = [
     pytest.mark.skipif(
@@ -50,9 +50,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def origins(checkpoints: dict[str, Artifact]) -> dict[str, Origin]:
+def origins(checkpoints: dict[str, Artifact]) -> dict[str, Parent]:
     """Kind -> traced graph of an open batch size, and the module itself."""
-    asked = Options("onnx", dynamic_batch=True)
+    asked = ExportOptions("onnx", dynamic_batch=True)
     return {kind: open_origin(checkpoints[kind], asked, threads=1) for kind in KINDS}
 
 
@@ -66,7 +66,7 @@ def exported(
         (kind, to): export(
             store,
             checkpoints[kind],
-            Options(to, dynamic_batch=True),
+            ExportOptions(to, dynamic_batch=True),
             images=pictures,
         )
         for kind in KINDS
@@ -77,7 +77,7 @@ def exported(
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_torch_onnx_runtime_and_openvino_agree_on_raw_outputs(
-    origins: dict[str, Origin],
+    origins: dict[str, Parent],
     exported: dict[tuple[str, str], Artifact],
     pictures: Path,
     kind: str,
@@ -108,7 +108,7 @@ def test_torch_onnx_runtime_and_openvino_agree_on_raw_outputs(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_does_not_depend_on_the_neighbours_in_a_batch(
-    origins: dict[str, Origin], pictures: Path, kind: str
+    origins: dict[str, Parent], pictures: Path, kind: str
 ) -> None:
     origin = origins[kind]
     seen = verify.look(origin.manifest, origin.engine, verify.read_pictures(pictures))
@@ -167,7 +167,7 @@ def test_boxes_are_those_of_transformers_from_the_file_on(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_inner_tensors_of_a_good_export_agree_so_that_blame_is_not_put_on_the_innocent(
-    origins: dict[str, Origin], exported: dict[tuple[str, str], Artifact], pictures: Path, kind: str
+    origins: dict[str, Parent], exported: dict[tuple[str, str], Artifact], pictures: Path, kind: str
 ) -> None:
     origin = origins[kind]
     seen = verify.look(origin.manifest, origin.engine, verify.read_pictures(pictures, 1))
@@ -220,7 +220,7 @@ def test_fused_postprocessing_gives_the_same_boxes(
     kind: str,
     to: str,
 ) -> None:
-    asked = Options(to, fuse_nms=True)  # type: ignore[arg-type]
+    asked = ExportOptions(to, fuse_nms=True)  # type: ignore[arg-type]
     fused = export(store, checkpoints[kind], asked, images=pictures)
     assert fused.manifest.variant == "native"
     assert [s.name for s in fused.manifest.outputs] == ["labels", "boxes", "scores"]
@@ -240,12 +240,14 @@ def test_fused_postprocessing_gives_the_same_boxes(
 
 def test_another_canvas(store: Store, checkpoints: dict[str, Artifact], pictures: Path) -> None:
     flat = export(
-        store, checkpoints["detr"], Options("onnx", imgsz=(96, 192)), images=pictures
+        store, checkpoints["detr"], ExportOptions("onnx", imgsz=(96, 192)), images=pictures
     ).manifest
     assert flat.name == "detr-onnx-f32-96x192"
     assert flat.inputs[0].shape == (1, 96, 192, 3)
     assert flat.preprocessing.edges_px == (96, 192)
-    small = export(store, checkpoints["rt_detr"], Options("onnx", imgsz=(64, 96)), images=pictures)
+    small = export(
+        store, checkpoints["rt_detr"], ExportOptions("onnx", imgsz=(64, 96)), images=pictures
+    )
     assert small.manifest.preprocessing.size_hw == (64, 96)
 
 
@@ -254,7 +256,7 @@ def test_another_canvas(store: Store, checkpoints: dict[str, Artifact], pictures
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_their_graphs_are_ready_for_tensorrt(
-    origins: dict[str, Origin],
+    origins: dict[str, Parent],
     exported: dict[tuple[str, str], Artifact],
     tmp_path: Path,
     kind: str,
@@ -270,7 +272,7 @@ def test_their_graphs_are_ready_for_tensorrt(
 def test_half_precision_agrees(
     store: Store, checkpoints: dict[str, Artifact], pictures: Path
 ) -> None:
-    made = export(store, checkpoints["rt_detr_v2"], Options("onnx", "f16"), images=pictures)
+    made = export(store, checkpoints["rt_detr_v2"], ExportOptions("onnx", "f16"), images=pictures)
     assert made.manifest.metrics["boxes.matched"] == made.manifest.metrics["boxes.parent"] == 120
     assert made.manifest.metrics["boxes.iou_mean"] > 0.99
     assert made.manifest.metrics["boxes.shift_mean_abs"] < 0.001
@@ -279,8 +281,8 @@ def test_half_precision_agrees(
 def test_half_precision_holds_where_classes_nearly_tie(
     store: Store, checkpoints: dict[str, Artifact], pictures: Path
 ) -> None:
-    made = export(store, checkpoints["detr"], Options("onnx", "f16"), images=pictures)
-    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=Report)
+    made = export(store, checkpoints["detr"], ExportOptions("onnx", "f16"), images=pictures)
+    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=ExportReport)
     if report.restless is not None:  # out of the usual tolerance, and no more than its parent is
         assert report.tolerance == widen(TOLERANCES["f16"], report.restless)
     assert judge(report.tolerance, (), (), report.boxes, None) == report.failures == ()
@@ -288,7 +290,7 @@ def test_half_precision_holds_where_classes_nearly_tie(
 
 @pytest.mark.parametrize("kind", ["detr", "d_fine"])
 def test_half_precision_keeps_normalisation_in_float32(
-    origins: dict[str, Origin], kind: str
+    origins: dict[str, Parent], kind: str
 ) -> None:
     import onnx
 
@@ -325,7 +327,7 @@ def test_weights_that_lack_a_layer_are_not_filled_with_random_ones(
     store = Store(tmp_path / "store")
     artifact = import_transformers(store, folder, name="lacking", uri="test", licence="mit")
     with pytest.raises(InvalidArtifact, match=r"lacks \d+ weights.*they would be random"):
-        export(store, artifact, Options("onnx"), images=pictures)
+        export(store, artifact, ExportOptions("onnx"), images=pictures)
     assert store.names() == ["lacking"]
 
 
@@ -364,7 +366,7 @@ def test_a_graph_of_others_with_a_mask_becomes_one_that_takes_pictures(
     store = Store(tmp_path / "store")
     artifact = import_onnx(store, folder / "model.onnx", name="optimum")
     assert [s.name for s in artifact.manifest.inputs] == ["image", "valid_hw"]
-    origin = open_origin(checkpoints["detr"], Options("onnx"), threads=1)
+    origin = open_origin(checkpoints["detr"], ExportOptions("onnx"), threads=1)
     seen = verify.read_pictures(pictures)
     engine = open_engine(artifact, "onnxruntime", EngineConfig())
     wanted = verify.look(origin.manifest, origin.engine, seen)

@@ -11,8 +11,8 @@ import pytest
 
 from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidArtifact
-from seatrial.export.options import Options
-from seatrial.export.report import Report
+from seatrial.export.options import ExportOptions
+from seatrial.export.report import ExportReport
 from seatrial.export.run import export
 from seatrial.models.import_checkpoint import import_ultralytics
 from seatrial.models.import_onnx import import_onnx
@@ -42,7 +42,7 @@ def test_what_is_read_off_a_checkpoint(checkpoint: Artifact) -> None:
 def test_its_export_agrees_and_can_be_imported_by_itself(
     store: Store, checkpoint: Artifact, shared_photos: list[Path]
 ) -> None:
-    asked = Options("onnx", dynamic_batch=True, imgsz=(320, 320))
+    asked = ExportOptions("onnx", dynamic_batch=True, imgsz=(320, 320))
     made = export(store, checkpoint, asked, images=shared_photos[0].parent)
     assert made.manifest.metrics["boxes.matched"] == made.manifest.metrics["boxes.parent"] > 30
     assert made.manifest.outputs[0].shape == (-1, 84, 2100)
@@ -57,9 +57,9 @@ def test_its_torch_graph_takes_several_pictures(
 ) -> None:
     for photo in shared_photos[:4]:
         (tmp_path / photo.name).symlink_to(photo)
-    asked = Options("torch", dynamic_batch=True, imgsz=(320, 320))
+    asked = ExportOptions("torch", dynamic_batch=True, imgsz=(320, 320))
     made = export(store, checkpoint, asked, images=tmp_path)
-    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=Report)
+    report = msgspec.json.decode((made.path / "export.json").read_bytes(), type=ExportReport)
     assert [(one.name, one.within) for one in report.batch] == [("output0", 1.0)]
     assert report.boxes.matched == report.boxes.parent > 3
 

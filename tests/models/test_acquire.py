@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from seatrial.artifact import Artifact, Store, check_name
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
@@ -83,7 +83,7 @@ def test_every_export_is_recognised_and_finds_the_same_object(
     for name, computed in (("openvino", "f32"), ("onnxruntime", precision)):
         config = EngineConfig(precision=computed)  # type: ignore[arg-type]
         with Detector(artifact, open_engine(artifact, name, config)) as detector:
-            found = detector.detect(data, Detection()).detections
+            found = detector.detect(data, Thresholds()).detections
         assert found.class_id.tolist() == [0]
         np.testing.assert_allclose(found.xyxy, [box_of(2, 3)], atol=0.1)
         assert found.score[0] == pytest.approx(1, abs=2e-3)

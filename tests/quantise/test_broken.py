@@ -26,12 +26,12 @@ from seatrial.errors import (
 from seatrial.graphs import image_input
 from seatrial.models.import_onnx import import_onnx
 from seatrial.quantise.backend import BACKENDS
-from seatrial.quantise.report import Report
+from seatrial.quantise.report import QuantiseReport
 from small_detector import OUTLIER, build_small, contents
 
 pytest.importorskip("nncf", reason="NNCF is not installed")
 
-Compress = Callable[..., tuple[Artifact, Report]]
+Compress = Callable[..., tuple[Artifact, QuantiseReport]]
 NO_PICTURE = b"\xff\xd8\xff\xe0 no picture"
 
 
@@ -233,6 +233,6 @@ def test_a_gate_that_cannot_be_met(
     parent = small(outlier=OUTLIER)
     error = refused(Diverged, lambda: compress(parent, labelled=labelled, most_restored=0))
     assert "gate fails" in error.message
-    assert isinstance(error.report, Report)  # type: ignore[attr-defined]
+    assert isinstance(error.report, QuantiseReport)  # type: ignore[attr-defined]
     assert error.report.verdict.outcome == "fails"  # type: ignore[attr-defined]
     assert error.exit_code == 3

@@ -12,7 +12,13 @@ from seatrial.artifact import Artifact
 from seatrial.detect.decode import decode
 from seatrial.detect.preprocess import fit
 from seatrial.errors import InvalidDataset
-from seatrial.quantise.calibration_images import Pictures, check, choose, find_pictures, silent
+from seatrial.quantise.calibration_images import (
+    CalibrationImages,
+    check,
+    choose,
+    find_pictures,
+    silent,
+)
 
 
 def test_the_choice_is_seeded_and_keeps_the_order() -> None:
@@ -27,7 +33,7 @@ def test_the_choice_is_seeded_and_keeps_the_order() -> None:
 def test_pictures_go_the_way_of_requests(tiny_artifact: Artifact, scene: Path) -> None:
     files = find_pictures(scene)
     assert len(files) == 16
-    (feeds,) = Pictures(files[:1], tiny_artifact.manifest).feeds()
+    (feeds,) = CalibrationImages(files[:1], tiny_artifact.manifest).feeds()
     image = decode(files[0].read_bytes(), max_pixels=10**6)
     batch, _ = fit(image, tiny_artifact.manifest.preprocessing)
     np.testing.assert_array_equal(feeds["image"], batch)

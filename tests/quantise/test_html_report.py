@@ -14,7 +14,7 @@ from seatrial.accuracy.gate import Finding, Gate, judge
 from seatrial.errors import NotWritable
 from seatrial.quantise.calibration_images import Skipped
 from seatrial.quantise.html_report import chart, page, rows, write_page
-from seatrial.quantise.report import Candidate, Report, Restored, Speed
+from seatrial.quantise.report import Candidate, QuantiseReport, Restored, Speed
 
 
 def finding(drop: float) -> Finding:
@@ -22,9 +22,9 @@ def finding(drop: float) -> Finding:
                    0.03, 300, 2, 1)  # fmt: skip
 
 
-def report(**changes: Any) -> Report:
+def report(**changes: Any) -> QuantiseReport:
     last = finding(0.004)
-    made = Report(
+    made = QuantiseReport(
         to="openvino",
         parent={"name": "small", "digest": "0" * 64},
         engine={"engine": "openvino", "device": "cpu", "precision": "int8"},

@@ -13,7 +13,7 @@ import pytest
 from seatrial.accuracy.gate import Gate
 from seatrial.artifact import Artifact, Store
 from seatrial.datasets.labels import LabelledSet
-from seatrial.deployment import Deployment, Detection, Layout
+from seatrial.deployment import CoreLayout, Deployment, Thresholds
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import (
@@ -23,8 +23,8 @@ from seatrial.errors import (
 )
 from seatrial.quantise import measure
 from seatrial.quantise.backend import BACKENDS
-from seatrial.quantise.job import Options
-from seatrial.quantise.report import REPORT_FILE, Report, Speed
+from seatrial.quantise.job import QuantiseOptions
+from seatrial.quantise.report import REPORT_FILE, QuantiseReport, Speed
 from seatrial.quantise.run import compress_int8
 from seatrial.serve.startup import open_detector
 from small_detector import OUTLIER, QUICK
@@ -35,7 +35,7 @@ pytest.importorskip("nncf", reason="NNCF is not installed")
 @pytest.mark.parametrize("to", BACKENDS)
 def test_a_harmless_detector_is_kept_and_says_what_it_is(
     small: Callable[..., Artifact],
-    compress: Callable[..., tuple[Artifact, Report]],
+    compress: Callable[..., tuple[Artifact, QuantiseReport]],
     labelled: LabelledSet,
     to: str,
 ) -> None:
@@ -62,22 +62,22 @@ def test_a_harmless_detector_is_kept_and_says_what_it_is(
     assert manifest.metrics["coco_ap"] == report.finding.child > 0.9
     assert manifest.metrics["ap_drop_low"] <= manifest.metrics["ap_drop"]
     assert ("speed_ratio" in manifest.metrics) == (to != "tensorrt")
-    stored = msgspec.json.decode((made.path / REPORT_FILE).read_bytes(), type=Report)
+    stored = msgspec.json.decode((made.path / REPORT_FILE).read_bytes(), type=QuantiseReport)
     assert stored == report
 
 
 @pytest.mark.parametrize("to", ["openvino", "onnxruntime"])
 def test_the_artifact_is_served_and_the_engine_says_int8(
     small: Callable[..., Artifact],
-    compress: Callable[..., tuple[Artifact, Report]],
+    compress: Callable[..., tuple[Artifact, QuantiseReport]],
     photo: bytes,
     box_of: Callable[..., list[float]],
     to: str,
 ) -> None:
     made, _ = compress(small(), to)
-    deployment = Deployment(str(made.path), engine=to, layout=Layout(1, 1, 1, wide=False))
+    deployment = Deployment(str(made.path), engine=to, layout=CoreLayout(1, 1, 1, wide=False))
     with open_detector(made, deployment) as detector:
-        found = detector.detect(photo, Detection()).detections
+        found = detector.detect(photo, Thresholds()).detections
         assert detector.engine.precision == "int8"
     assert found.xyxy[0].tolist() == pytest.approx(box_of(2, 3), abs=1)
     with pytest.raises(DeviceUnavailable) if to == "onnxruntime" else _nothing():
@@ -93,7 +93,7 @@ def _nothing() -> Any:
 @pytest.mark.parametrize("to", ["openvino", "onnxruntime"])
 def test_the_layer_that_costs_accuracy_is_given_back_first_and_alone(
     small: Callable[..., Artifact],
-    compress: Callable[..., tuple[Artifact, Report]],
+    compress: Callable[..., tuple[Artifact, QuantiseReport]],
     labelled: LabelledSet,
     to: str,
 ) -> None:
@@ -112,7 +112,9 @@ def test_the_layer_that_costs_accuracy_is_given_back_first_and_alone(
 
 @pytest.mark.parametrize("to", BACKENDS)
 def test_without_labels_agreement_with_the_parent_decides(
-    small: Callable[..., Artifact], compress: Callable[..., tuple[Artifact, Report]], to: str
+    small: Callable[..., Artifact],
+    compress: Callable[..., tuple[Artifact, QuantiseReport]],
+    to: str,
 ) -> None:
     _, report = compress(small(), to)
     assert report.finding.metric == "agreement"
@@ -122,7 +124,7 @@ def test_without_labels_agreement_with_the_parent_decides(
 
 
 def test_a_detector_that_sees_other_things_fails_without_labels_too(
-    small: Callable[..., Artifact], compress: Callable[..., tuple[Artifact, Report]]
+    small: Callable[..., Artifact], compress: Callable[..., tuple[Artifact, QuantiseReport]]
 ) -> None:
     with pytest.raises(Diverged):
         compress(small(outlier=OUTLIER), most_restored=0)
@@ -134,7 +136,7 @@ class Killed(BaseException):
 
 def test_a_run_that_is_killed_at_every_step_ends_as_one_that_is_not(
     small: Callable[..., Artifact],
-    compress: Callable[..., tuple[Artifact, Report]],
+    compress: Callable[..., tuple[Artifact, QuantiseReport]],
     labelled: LabelledSet,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -176,17 +178,17 @@ def test_a_run_that_is_killed_at_every_step_ends_as_one_that_is_not(
 
 
 def test_unknown_recipes_and_targets_are_named(
-    small: Callable[..., Artifact], compress: Callable[..., tuple[Artifact, Report]]
+    small: Callable[..., Artifact], compress: Callable[..., tuple[Artifact, QuantiseReport]]
 ) -> None:
     with pytest.raises(InvalidConfig, match="kl"):
         compress(small(), recipes=("kl",))
     with pytest.raises(InvalidConfig, match="npu"):
-        compress_int8(Store(Path()), small("other"), Options(to="npu"), calibration=Path())
+        compress_int8(Store(Path()), small("other"), QuantiseOptions(to="npu"), calibration=Path())
 
 
 def test_two_recipes_are_compared_and_the_report_says_that_this_flatters(
     small: Callable[..., Artifact],
-    compress: Callable[..., tuple[Artifact, Report]],
+    compress: Callable[..., tuple[Artifact, QuantiseReport]],
     labelled: LabelledSet,
 ) -> None:
     _, report = compress(small(), "onnxruntime", recipes=("minmax", "percentile"),

@@ -10,9 +10,9 @@ import pytest
 from seatrial.artifact import Artifact, Store
 from seatrial.datasets.labels import read_labelled
 from seatrial.quantise.backend import open_backend
-from seatrial.quantise.calibration_images import Pictures, find_pictures, silent
-from seatrial.quantise.job import Options
-from seatrial.quantise.report import Report
+from seatrial.quantise.calibration_images import CalibrationImages, find_pictures, silent
+from seatrial.quantise.job import QuantiseOptions
+from seatrial.quantise.report import QuantiseReport
 from seatrial.quantise.run import compress_int8
 from seatrial.quantise.workspace import Workspace
 
@@ -28,12 +28,12 @@ def compressed(
     yolo: Artifact,
     shared_data: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[str, Artifact, Report]:
+) -> tuple[str, Artifact, QuantiseReport]:
     to: str = request.param
     made, report = compress_int8(
         Store(tmp_path_factory.mktemp("int8")),
         yolo,
-        Options(to=to, recipes=(RECIPE[to],)),
+        QuantiseOptions(to=to, recipes=(RECIPE[to],)),
         calibration=shared_data / "coco-train" / "images",
         labelled=read_labelled(f"coco:{shared_data / 'coco-val'}"),
     )
@@ -41,7 +41,7 @@ def compressed(
 
 
 def test_accuracy_and_confidences_are_kept_without_restoring(
-    compressed: tuple[str, Artifact, Report],
+    compressed: tuple[str, Artifact, QuantiseReport],
 ) -> None:
     _, made, report = compressed
     assert report.finding.drop <= 0.008
@@ -53,7 +53,7 @@ def test_accuracy_and_confidences_are_kept_without_restoring(
 
 
 def test_53_pictures_cannot_certify_half_a_point(
-    compressed: tuple[str, Artifact, Report],
+    compressed: tuple[str, Artifact, QuantiseReport],
 ) -> None:
     _, _, report = compressed
     assert report.finding.images == 53
@@ -61,7 +61,7 @@ def test_53_pictures_cannot_certify_half_a_point(
     assert "too small to decide" in report.verdict.statement
 
 
-def test_it_is_faster(compressed: tuple[str, Artifact, Report]) -> None:
+def test_it_is_faster(compressed: tuple[str, Artifact, QuantiseReport]) -> None:
     to, _, report = compressed
     assert report.speed is not None
     assert report.speed.ratio > LEAST_SPEED[to]
@@ -77,6 +77,6 @@ def test_tensorrt_parses_and_builds_yolo11n(
     work, backend = Workspace(tmp_path), open_backend("tensorrt")
     backend.prepare(yolo, work)
     files = find_pictures(shared_data / "coco-train" / "images")[:4]
-    pictures = Pictures(files, yolo.manifest)
+    pictures = CalibrationImages(files, yolo.manifest)
     folder = backend.quantise("minmax", pictures, work, silent)
     assert validate_for_tensorrt(folder / "model.onnx") == []

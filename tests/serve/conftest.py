@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import Deployment, Layout, Limits
+from seatrial.deployment import CoreLayout, Deployment, Limits
 from seatrial.detect.detector import Detector
 from seatrial.serve.app import Service, create_app
 from seatrial.serve.process import free_port
@@ -99,7 +99,7 @@ def run_app(tiny_artifact: Artifact) -> Callable[..., Any]:
     @contextlib.contextmanager
     def run(limits: Limits | None = None, engine: str = "onnxruntime") -> Iterator[Running]:
         deployment = Deployment(
-            "tiny", engine=engine, layout=Layout(1, 1, 1, wide=False), limits=limits or Limits()
+            "tiny", engine=engine, layout=CoreLayout(1, 1, 1, wide=False), limits=limits or Limits()
         )
         loops: list[asyncio.AbstractEventLoop] = []
 

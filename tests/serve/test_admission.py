@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import Deployment, Detection, Layout, Limits
-from seatrial.detect.detector import Result
+from seatrial.deployment import CoreLayout, Deployment, Limits, Thresholds
+from seatrial.detect.detector import Detected
 from seatrial.errors import DeadlineExceeded, InvalidImage, Overloaded
 from seatrial.serve.admission import Disconnected, Dispatcher
 from seatrial.serve.startup import open_detector
@@ -86,7 +86,7 @@ def test_work_for_a_client_that_left_the_queue_never_starts(
         ran: list[bytes] = []
         real = running.detector.detect_admitted
 
-        def record(data: Any, *args: Any, **options: Any) -> Result:
+        def record(data: Any, *args: Any, **options: Any) -> Detected:
             ran.append(bytes(data))
             return real(data, *args, **options)
 
@@ -133,7 +133,7 @@ def test_nothing_stays_behind_on_the_loop(run_app: Callable[..., Any], photo: by
 
 @pytest.fixture
 def dispatcher(tiny_artifact: Artifact) -> Any:
-    deployment = Deployment("tiny", engine="null", layout=Layout(1, 1, 1, wide=False))
+    deployment = Deployment("tiny", engine="null", layout=CoreLayout(1, 1, 1, wide=False))
     opened = Dispatcher(open_detector(tiny_artifact, deployment), Limits(queue=2, deadline_s=0.05))
     yield opened
     opened.close()
@@ -147,7 +147,7 @@ def test_the_answer_is_made_off_the_loop(dispatcher: Dispatcher, photo: bytes) -
     import threading
 
     name = asyncio.run(
-        dispatcher.run(photo, Detection(), lambda result: threading.current_thread().name, never)
+        dispatcher.run(photo, Thresholds(), lambda result: threading.current_thread().name, never)
     )
     assert name.startswith("request")
     assert dispatcher.present == 0
@@ -155,7 +155,7 @@ def test_the_answer_is_made_off_the_loop(dispatcher: Dispatcher, photo: bytes) -
 
 def test_no_task_goes_on_waiting_for_the_client(dispatcher: Dispatcher, photo: bytes) -> None:
     async def tasks_after_a_request() -> int:
-        await dispatcher.run(photo, Detection(), lambda result: None, never)
+        await dispatcher.run(photo, Thresholds(), lambda result: None, never)
         await asyncio.sleep(0)  # what was cancelled ends
         return len(asyncio.all_tasks())
 
@@ -165,13 +165,13 @@ def test_no_task_goes_on_waiting_for_the_client(dispatcher: Dispatcher, photo: b
 def test_work_of_a_request_that_the_server_gives_up_never_starts(
     tiny_artifact: Artifact, photo: bytes, until: Callable[..., Any]
 ) -> None:
-    deployment = Deployment("tiny", engine="null", layout=Layout(1, 1, 1, wide=False))
+    deployment = Deployment("tiny", engine="null", layout=CoreLayout(1, 1, 1, wide=False))
     dispatcher = Dispatcher(open_detector(tiny_artifact, deployment), Limits())
     lanes = dispatcher.detector.lanes
     ended: list[str] = []
 
     def request(name: str) -> Any:
-        return dispatcher.run(photo, Detection(), lambda result: ended.append(name), never)
+        return dispatcher.run(photo, Thresholds(), lambda result: ended.append(name), never)
 
     async def work() -> None:
         lanes.arrive()
@@ -196,13 +196,13 @@ def test_work_of_a_request_that_the_server_gives_up_never_starts(
 
 def test_errors_of_the_work_come_through(dispatcher: Dispatcher) -> None:
     with pytest.raises(InvalidImage):
-        asyncio.run(dispatcher.run(b"\xff\xd8\xff", Detection(), lambda result: None, never))
+        asyncio.run(dispatcher.run(b"\xff\xd8\xff", Thresholds(), lambda result: None, never))
     assert dispatcher.present == 0
 
 
 def test_errors_of_the_answer_come_through(dispatcher: Dispatcher, photo: bytes) -> None:
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(dispatcher.run(photo, Detection(), lambda result: 1 // 0, never))
+        asyncio.run(dispatcher.run(photo, Thresholds(), lambda result: 1 // 0, never))
     assert dispatcher.present == 0
 
 
@@ -215,7 +215,7 @@ def test_refusal_deadline_and_disconnect_are_told_apart(
         return {"type": "http.disconnect"}
 
     def run(receive: Any) -> Any:
-        return asyncio.run(dispatcher.run(photo, Detection(), lambda result: None, receive))
+        return asyncio.run(dispatcher.run(photo, Thresholds(), lambda result: None, receive))
 
     lanes.arrive()
     with lanes.lane():
@@ -236,12 +236,12 @@ def test_refusal_deadline_and_disconnect_are_told_apart(
 
 
 def test_closing_waits_for_what_runs(tiny_artifact: Artifact, photo: bytes) -> None:
-    deployment = Deployment("tiny", engine="null", layout=Layout(1, 1, 1, wide=False))
+    deployment = Deployment("tiny", engine="null", layout=CoreLayout(1, 1, 1, wide=False))
     dispatcher = Dispatcher(open_detector(tiny_artifact, deployment), Limits())
 
     async def work() -> Any:
         answer = asyncio.ensure_future(
-            dispatcher.run(photo, Detection(), lambda result: "answered", never)
+            dispatcher.run(photo, Thresholds(), lambda result: "answered", never)
         )
         await asyncio.sleep(0)  # let it be submitted
         await asyncio.to_thread(dispatcher.close)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from seatrial.artifact import MANIFEST, Artifact
-from seatrial.deployment import Deployment, Layout, Limits, Server
+from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.errors import NotWritable, PortInUse, ServiceFailed
 from seatrial.serve.process import (
     ServiceProcess,
@@ -114,7 +114,7 @@ def test_a_service_that_cannot_start_says_why_and_leaves_nothing_behind(
         "m",
         engine="openvino",
         device="cuda" if damage == "engine" else "cpu",
-        layout=Layout(workers=2),
+        layout=CoreLayout(workers=2),
         server=Server(HOST, free_port(HOST)),
     )
     folder = write_service(tmp_path / "service", tiny_artifact, deployment)
@@ -161,7 +161,7 @@ def test_sigterm_lets_a_running_request_end(
 
     That the drain has begun is seen by a second connection, idle, which the server hangs up.
     """
-    with start_service(engine="null", layout=Layout(workers=workers)) as service:
+    with start_service(engine="null", layout=CoreLayout(workers=workers)) as service:
         port = int(service.url.rpartition(":")[2])
         members = family(service)
         head = f"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: {len(photo)}\r\n"
@@ -252,7 +252,7 @@ def test_a_service_ends_with_the_process_that_started_it(
     folder = write_service(
         tmp_path / "service",
         tiny_artifact,
-        Deployment("m", engine="null", layout=Layout(workers=1)),
+        Deployment("m", engine="null", layout=CoreLayout(workers=1)),
     )
     port = free_port(HOST)
     script = f"""

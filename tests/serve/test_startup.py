@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import Deployment, Layout
+from seatrial.deployment import CoreLayout, Deployment
 from seatrial.errors import DeviceUnavailable, InvalidConfig
 from seatrial.serve.startup import check, layout, open_detector, open_service
 
@@ -24,7 +24,7 @@ def affinity() -> Iterator[set[int]]:
 
 
 def test_layout_counts_the_cores_of_this_process() -> None:
-    deployment = Deployment("m", device="cpu", precision="bf16", layout=Layout(instances=2))
+    deployment = Deployment("m", device="cpu", precision="bf16", layout=CoreLayout(instances=2))
     workers, config = layout(deployment, cores=8)
     assert (workers, config.instances, config.threads, config.wide_threads) == (1, 2, 4, 8)
     assert (config.device, config.precision) == ("cpu", "bf16")
@@ -32,7 +32,7 @@ def test_layout_counts_the_cores_of_this_process() -> None:
 
 
 def test_a_detector_is_warm_when_it_is_handed_out(tiny_artifact: Artifact, photo: bytes) -> None:
-    deployment = Deployment("tiny", engine="onnxruntime", layout=Layout(1, 1, 1, wide=False))
+    deployment = Deployment("tiny", engine="onnxruntime", layout=CoreLayout(1, 1, 1, wide=False))
     with open_detector(tiny_artifact, deployment) as detector:
         assert len(detector.detect(photo, deployment.detection).detections) == 1
 
@@ -85,7 +85,7 @@ def test_processes_keep_to_cores_of_their_own(tiny_artifact: Artifact, workers: 
 
 
 def test_more_processes_than_cores_share_them(tiny_artifact: Artifact, affinity: set[int]) -> None:
-    deployment = Deployment("tiny", engine="null", layout=Layout(workers=len(affinity) + 1))
+    deployment = Deployment("tiny", engine="null", layout=CoreLayout(workers=len(affinity) + 1))
     service = open_service(tiny_artifact, deployment, worker=len(affinity))
     assert os.sched_getaffinity(0) == affinity
     service.dispatcher.close()

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from bench_reports import STAGES, build_point, build_report, usage_of
-from seatrial.bench.measurement import Point
+from seatrial.bench.measurement import Measurement
 from seatrial.bench.quotes import resolve
 from seatrial.bench.report import to_json
-from seatrial.bench.report_data import Report
+from seatrial.bench.report_data import BenchReport
 from seatrial.bench.scenarios import BenchOptions
 from seatrial.load.images import ImagesSummary, load_images
 from seatrial.load.usage import Usage
@@ -95,23 +95,23 @@ def build_usage() -> Callable[..., Usage]:
 
 
 @pytest.fixture
-def point() -> Callable[..., Point]:
+def point() -> Callable[..., Measurement]:
     """Makes a point; see `build_point`."""
     return build_point
 
 
 @pytest.fixture
-def make_report(picture_folder: Path) -> Callable[..., Report]:
+def make_report(picture_folder: Path) -> Callable[..., BenchReport]:
     """Makes a report around points: ``make_report(single=[...], scaling=[...])``."""
 
-    def make(*points: Any, images: ImagesSummary | None = None, **options: Any) -> Report:
+    def make(*points: Any, images: ImagesSummary | None = None, **options: Any) -> BenchReport:
         return build_report(images or load_images(picture_folder).summary, *points, **options)
 
     return make
 
 
 @pytest.fixture
-def full_report(make_report: Callable[..., Report]) -> Report:
+def full_report(make_report: Callable[..., BenchReport]) -> BenchReport:
     """A service of two lanes on two cores, saturated from 2 sessions on."""
     queued = STAGES | {"queue": 115.0}
     return make_report(
@@ -163,6 +163,6 @@ def assert_written_right(proof):
 
 
 @pytest.fixture(scope="session")
-def assert_traceable() -> Callable[[Report], None]:
+def assert_traceable() -> Callable[[BenchReport], None]:
     """Checks the words of a report against its JSON; see `check_traceable`."""
     return check_traceable

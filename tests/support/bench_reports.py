@@ -9,8 +9,8 @@ import msgspec
 from seatrial.bench.analysis import analyse
 from seatrial.bench.environment import Environment
 from seatrial.bench.findings import interpret
-from seatrial.bench.measurement import Point, summarise
-from seatrial.bench.report_data import SCHEMA, Report, Run
+from seatrial.bench.measurement import Measurement, summarise
+from seatrial.bench.report_data import SCHEMA, BenchReport, Run
 from seatrial.bench.scenarios import BenchOptions
 from seatrial.load.http_client import Sample
 from seatrial.load.images import ImagesSummary
@@ -57,7 +57,7 @@ def build_point(
     error: str = "http-503",
     stages: dict[str, float] | None = None,
     **usage: Any,
-) -> Point:
+) -> Measurement:
     """A point whose requests follow one another without a gap: Little's law holds exactly."""
     step_ns, span_ns = int(latency_ms * 1e6 / sessions), int(latency_ms * 1e6)
     total = {"total": sum(stages.values())} if stages else {}
@@ -77,13 +77,13 @@ def build_point(
 
 def build_report(
     images: ImagesSummary,
-    single: list[Point] | None = None,
-    scaling: list[Point] | None = None,
+    single: list[Measurement] | None = None,
+    scaling: list[Measurement] | None = None,
     *,
     features: tuple[str, ...] = ("avx2", "avx512_bf16"),
     local: bool = True,
     model: dict[str, Any] | None = None,
-) -> Report:
+) -> BenchReport:
     """A report around points, with all that is derived from them."""
     named = (("single-stream", single), ("scaling", scaling))
     runs = tuple(Run(name, tuple(points)) for name, points in named if points)
@@ -97,7 +97,7 @@ def build_report(
         load_1min=0.1,
         versions={"python": "3.11"},
     )
-    draft = Report(
+    draft = BenchReport(
         schema=SCHEMA,
         created_at="2026-11-20T10:00:00+00:00",
         command="seatrial bench --url http://127.0.0.1:3000",

@@ -22,8 +22,8 @@ from seatrial.artifact import Artifact, Store
 from seatrial.datasets.labels import LabelledSet, read_labelled
 from seatrial.models.import_onnx import import_onnx
 from seatrial.quantise import measure
-from seatrial.quantise.job import Options
-from seatrial.quantise.report import Report
+from seatrial.quantise.job import QuantiseOptions
+from seatrial.quantise.report import QuantiseReport
 from seatrial.quantise.run import compress_int8
 
 CELL_PX, BINS, SIDE_BIN = 8, 4, 2
@@ -184,16 +184,20 @@ def shared_data() -> Path:
 @pytest.fixture
 def compress(
     tmp_path: Path, scene: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[Artifact, Report]]:
+) -> Callable[..., tuple[Artifact, QuantiseReport]]:
     """Compresses into ``tmp_path / "store"`` with few pictures and one recipe, timed briefly."""
     monkeypatch.setattr(measure, "ROUND_S", 0.01)
 
-    def run(artifact: Artifact, to: str = "openvino", **given: Any) -> tuple[Artifact, Report]:
+    def run(
+        artifact: Artifact, to: str = "openvino", **given: Any
+    ) -> tuple[Artifact, QuantiseReport]:
         options = {"to": to, "recipes": (QUICK[to],), "calibration": 6} | {
-            key: given.pop(key) for key in Options.__struct_fields__ if key in given
+            key: given.pop(key) for key in QuantiseOptions.__struct_fields__ if key in given
         }
         given = {"calibration": scene} | given.pop("run", {}) | given
-        return compress_int8(Store(tmp_path / "store"), artifact, Options(**options), **given)  # type: ignore[arg-type]
+        return compress_int8(
+            Store(tmp_path / "store"), artifact, QuantiseOptions(**options), **given
+        )  # type: ignore[arg-type]
 
     return run
 

@@ -121,16 +121,16 @@ def _die_after(place: Any, name: str, alive: int) -> None:
 
 
 def _at_step(alive: int) -> None:
-    from seatrial.train.after_step import Progress
+    from seatrial.train.after_step import AfterStep
 
-    _die_after(Progress, "step", alive)
+    _die_after(AfterStep, "step", alive)
 
 
 def _while_saving(alive: int) -> None:
     """After the trainer has written most of a checkpoint, before it is whole."""
-    from seatrial.train.optimise import Average
+    from seatrial.train.optimise import WeightAverage
 
-    _die_after(Average, "state", alive)
+    _die_after(WeightAverage, "state", alive)
 
 
 def _while_keeping(alive: int) -> None:

@@ -14,7 +14,7 @@ from seatrial.accuracy.evaluate import score
 from seatrial.accuracy.matching import Predictions
 from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
 from seatrial.train import diagnosis
-from seatrial.train.journal import Step
+from seatrial.train.journal import StepRecord
 from seatrial.train.read_recipe import read_recipe
 from seatrial.train.recipe import Diagnosis, Optimiser, Recipe, Schedule
 from seatrial.train.validation import Validation
@@ -149,8 +149,8 @@ def test_a_base_model_that_knows_the_classes_sees_labels_off_by_one(
     assert diagnosis.of_known_classes(dataset, seen(dataset, real)) is None
 
 
-def rows(*losses: float) -> list[Step]:
-    return [Step(i + 1, 1, loss, 1e-4) for i, loss in enumerate(losses)]
+def rows(*losses: float) -> list[StepRecord]:
+    return [StepRecord(i + 1, 1, loss, 1e-4) for i, loss in enumerate(losses)]
 
 
 def with_rate(rate: float, **changes: object) -> Recipe:
@@ -221,7 +221,7 @@ def blind(
     recipe: Recipe = RECIPE,
     losses: Sequence[float] = (3.0, 2.9, 2.9, 2.9, 2.9),
     step: int = 500,
-) -> diagnosis.Finding | None:
+) -> diagnosis.Symptom | None:
     return diagnosis.of_validation(
         recipe, "rt_detr", dataset, found, [0.0] * len(losses), losses, step
     )

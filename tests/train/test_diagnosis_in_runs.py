@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from seatrial.train.after_step import read_findings
-from seatrial.train.diagnosis import Finding
+from seatrial.train.diagnosis import Symptom
 from seatrial.train.journal import read_epochs, read_steps
 from seatrial.train.plan import Plan
 from seatrial.train.worker import read_failure
@@ -53,10 +53,10 @@ def recipe(**changes: Any) -> str:
 @pytest.fixture
 def ending(
     trainings: Any, settle_plan: Callable[..., Plan], start: Callable[..., Path]
-) -> Callable[..., tuple[Path, Finding, str]]:
+) -> Callable[..., tuple[Path, Symptom, str]]:
     """Trains until it ends: the run's folder, what was found in it, and what is said."""
 
-    def train(trainer: str, kind: str, text: str, **where: str) -> tuple[Path, Finding, str]:
+    def train(trainer: str, kind: str, text: str, **where: str) -> tuple[Path, Symptom, str]:
         run = start(settle_plan(trainer, kind, text, **where))
         assert trainings.train(run) == 1
         failure = read_failure(run)
@@ -67,7 +67,7 @@ def ending(
     return train
 
 
-Ending = Callable[..., tuple[Path, Finding, str]]
+Ending = Callable[..., tuple[Path, Symptom, str]]
 
 
 @pytest.mark.parametrize("trainer", ["transformers", "lightning"])

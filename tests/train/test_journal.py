@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from seatrial.train.journal import Epoch, Journal, Step, read_epochs, read_steps
+from seatrial.train.journal import Epoch, Journal, StepRecord, read_epochs, read_steps
 
 
-def step(number: int, loss: float = 1.0) -> Step:
-    return Step(number, 1 + (number - 1) // 2, loss, 0.1, {"box": 0.5})
+def step(number: int, loss: float = 1.0) -> StepRecord:
+    return StepRecord(number, 1 + (number - 1) // 2, loss, 0.1, {"box": 0.5})
 
 
 def epoch(number: int, ap: float) -> Epoch:

@@ -14,13 +14,13 @@ from seatrial.accuracy.confusion import confusion
 from seatrial.accuracy.evaluate import score
 from seatrial.accuracy.matching import Predictions
 from seatrial.datasets.labels import LabelledSet
-from seatrial.train.diagnosis import Finding
+from seatrial.train.diagnosis import Symptom
 from seatrial.train.error_gallery import worst
-from seatrial.train.journal import Epoch, Journal, Step
+from seatrial.train.journal import Epoch, Journal, StepRecord
 from seatrial.train.plan import read_sets
 from seatrial.train.published import sources
 from seatrial.train.read_recipe import read_recipe
-from seatrial.train.report import Report, Side, to_html
+from seatrial.train.report import Side, TrainingReport, to_html
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,12 @@ def found(validation: LabelledSet) -> Predictions:
 
 
 @pytest.fixture(scope="module")
-def report(validation: LabelledSet, found: Predictions) -> Report:
+def report(validation: LabelledSet, found: Predictions) -> TrainingReport:
     matches, scores = score(validation, found)
     side = Side("mine", "torch", scores.figures, scores.at_threshold, scores.classes, "")
     recipe = msgspec.json.decode(msgspec.json.encode(read_recipe(None, "rt_detr")))
-    finding = Finding("blind", "mAP is 0", "a <cause> & more", "do this", fatal=True)
-    return Report(
+    finding = Symptom("blind", "mAP is 0", "a <cause> & more", "do this", fatal=True)
+    return TrainingReport(
         name="mine", trainer="transformers", base="theirs", new_head=True,
         labels=("red", "green", "blue"), recipe=recipe, sources=sources("rt_detr", recipe),
         training={"pictures": 24, "labels_digest": "sha256:abc"},
@@ -62,10 +62,12 @@ def report(validation: LabelledSet, found: Predictions) -> Report:
 
 
 @pytest.fixture
-def page(report: Report, validation: LabelledSet, found: Predictions, tmp_path: Path) -> str:
+def page(
+    report: TrainingReport, validation: LabelledSet, found: Predictions, tmp_path: Path
+) -> str:
     journal = Journal(tmp_path)
     for number in range(1, 7):
-        journal.step(Step(number, 1 + (number > 3), 3.0 / number, 1e-4))
+        journal.step(StepRecord(number, 1 + (number > 3), 3.0 / number, 1e-4))
     return to_html(report, tmp_path, validation, found)
 
 
@@ -77,7 +79,7 @@ def test_a_page_asks_nobody_for_anything(page: str) -> None:
     assert "default-src 'none'" in page
 
 
-def test_a_page_tells_all_parts(page: str, report: Report) -> None:
+def test_a_page_tells_all_parts(page: str, report: TrainingReport) -> None:
     for text in ("Loss over steps", "mAP over epochs", "What was taken for what",
                  "Worst pictures", "Against the base model", "it knows none of the classes",
                  "github.com/lyuwenyu/RT-DETR", "new head"):  # fmt: skip
@@ -86,28 +88,30 @@ def test_a_page_tells_all_parts(page: str, report: Report) -> None:
     assert "a &lt;cause&gt; &amp; more" in page
 
 
-def test_the_confusion_matrix_counts_every_object(report: Report, validation: LabelledSet) -> None:
+def test_the_confusion_matrix_counts_every_object(
+    report: TrainingReport, validation: LabelledSet
+) -> None:
     rows = report.confusion[:-1]
     assert sum(map(sum, rows)) == len(validation.truth)
 
 
-def test_a_report_is_read_back(report: Report) -> None:
-    assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
+def test_a_report_is_read_back(report: TrainingReport) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(report), type=TrainingReport) == report
 
 
 def test_a_report_from_scratch_has_no_base(
-    report: Report,
+    report: TrainingReport,
     validation: LabelledSet,
     found: Predictions,
     tmp_path: Path,
-    without_base: Callable[[Report], Report],
+    without_base: Callable[[TrainingReport], TrainingReport],
 ) -> None:
     page = to_html(without_base(report), tmp_path, validation, found)
     assert "Against the base model" not in page
 
 
 @pytest.fixture
-def without_base() -> Callable[[Report], Report]:
+def without_base() -> Callable[[TrainingReport], TrainingReport]:
     return lambda report: msgspec.structs.replace(
         report, before=None, difference=None, findings=(), worst=()
     )

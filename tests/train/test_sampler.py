@@ -11,7 +11,7 @@ import pytest
 from seatrial.train.recipe import Augmentation, Compute, Recipe
 from seatrial.train.sampler import (
     Draw,
-    Order,
+    Sampler,
     picture_generator,
     plain,
     seed_everything,
@@ -30,7 +30,7 @@ def steps(pictures: int, epoch: int, processes: int = 1, accumulate: int = 1) ->
     settings = recipe(processes, accumulate)
     seen: list[set[Draw]] = []
     for rank in range(processes):
-        order = Order(pictures, settings, rank=rank)
+        order = Sampler(pictures, settings, rank=rank)
         order.set_epoch(epoch)
         share = batched(list(order), 8 // processes)
         for number, part in enumerate(share):
@@ -59,19 +59,19 @@ def test_an_epoch_sees_every_picture_and_is_filled_up() -> None:
 
 
 def test_epochs_differ_and_each_can_be_had_without_those_before() -> None:
-    order = Order(30, recipe())
+    order = Sampler(30, recipe())
     epochs = []
     for epoch in (0, 1, 2):
         order.set_epoch(epoch)
         epochs.append([draw.picture for draw in order])
     assert epochs[0] != epochs[1] != epochs[2]
-    fresh = Order(30, recipe())
+    fresh = Sampler(30, recipe())
     fresh.set_epoch(2)
     assert [draw.picture for draw in fresh] == epochs[2]
 
 
 def test_fewer_pictures_than_a_batch_are_taken_more_than_once() -> None:
-    order = Order(3, recipe())
+    order = Sampler(3, recipe())
     assert order.steps == 1
     assert sorted({draw.picture for draw in order}) == [0, 1, 2]
 

@@ -8,7 +8,6 @@ wandered. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from seatrial.accuracy.average_precision import Curves, average_precision, curves
 from seatrial.accuracy.matching import Matches
 from seatrial.errors import InvalidInput
+from seatrial.progress import Progress, silent
 from seatrial.system.hardware import usable_cores
 
 _DRAWS_AT_A_TIME = 50
@@ -75,7 +75,7 @@ def paired_bootstrap(
     samples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress = silent,
 ) -> Difference:
     """Interval of the difference in AP (IoU 0.50 to 0.95, all areas).
 
@@ -91,14 +91,14 @@ def paired_bootstrap(
         InvalidInput: The two were not measured on the same objects, or there is nothing to draw.
     """
 
-    def tell(before: int, done: int) -> None:
-        if on_progress is not None:
-            on_progress(before + done, 2 * samples)
+    def both(before: int) -> Progress:
+        def count(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> object:
+            return on_progress(what, before + done, 2 * samples, unit=unit)
 
-    first = resample(a, samples=samples, seed=seed, on_progress=lambda done, _: tell(0, done))
-    second = resample(
-        b, samples=samples, seed=seed, on_progress=lambda done, _: tell(samples, done)
-    )
+        return count
+
+    first = resample(a, samples=samples, seed=seed, on_progress=both(0))
+    second = resample(b, samples=samples, seed=seed, on_progress=both(samples))
     return difference(first, second, level=level)
 
 
@@ -107,7 +107,7 @@ def resample(
     *,
     samples: int = 1000,
     seed: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress = silent,
 ) -> Resampled:
     """Draw the images of one side again and again; all cores work.
 
@@ -130,8 +130,7 @@ def resample(
             size = min(_DRAWS_AT_A_TIME, samples - len(drawn))
             weights = [_draw(chance, matches) for _ in range(size)]
             drawn += pool.map(partial(_ap, line), weights)
-            if on_progress is not None:
-                on_progress(len(drawn), samples)
+            on_progress("drawing images with replacement", len(drawn), samples)
     return Resampled(matches, _ap(line, np.ones(matches.images)), np.array(drawn), seed)
 
 

@@ -15,9 +15,10 @@ from seatrial.accuracy.bootstrap import Difference, paired_bootstrap
 from seatrial.accuracy.calibration import Calibration, calibrate
 from seatrial.accuracy.matching import AREAS, Matches, Predictions, match
 from seatrial.accuracy.operating_point import OperatingPoint, operating_points
-from seatrial.accuracy.predict import EVALUATION, Progress, Subject, predict
+from seatrial.accuracy.predict import EVALUATION, Subject, predict
 from seatrial.datasets.labels import LabelledSet, Unmatched, known_categories, match_labels
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
+from seatrial.progress import Progress, silent
 
 STEP_50, STEP_75 = 0, 5  # in IOU_THRESHOLDS
 ALL, SMALL, MEDIUM, LARGE = range(len(AREAS))  # in AREAS
@@ -124,7 +125,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     skipped: tuple[str, ...]
     notes: tuple[str, ...]
     subject: dict[str, Any]
-    rules: Detection
+    rules: Thresholds
     detections: int
     detect_s: float
     score_s: float
@@ -132,7 +133,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
+class Scored:
     """A report, and what it was made from: comparisons need it image by image."""
 
     report: Evaluation
@@ -157,11 +158,11 @@ def evaluate(
     subject: Subject,
     dataset: LabelledSet,
     *,
-    rules: Detection = EVALUATION,
+    rules: Thresholds = EVALUATION,
     threshold: float = 0.25,
     unmatched: Unmatched = "error",
-    on_progress: Progress | None = None,
-) -> Measurement:
+    on_progress: Progress = silent,
+) -> Scored:
     """Measure a detector on a labelled set.
 
     Args:
@@ -200,7 +201,7 @@ def evaluate(
         score_s=done - detected,
         scores=scores,
     )
-    return Measurement(report, known, predictions, matches)
+    return Scored(report, known, predictions, matches)
 
 
 def score(
@@ -257,12 +258,12 @@ def score(
 
 
 def compare(
-    child: Measurement,
-    parent: Measurement,
+    child: Scored,
+    parent: Scored,
     *,
     samples: int = 1000,
     seed: int = 0,
-    on_progress: Progress | None = None,
+    on_progress: Progress = silent,
 ) -> Comparison:
     """Difference in AP with its interval, and how confidences moved.
 

@@ -24,7 +24,8 @@ from seatrial.datasets.labels import (
     match_labels,
 )
 from seatrial.errors import InvalidDataset
-from seatrial.quantise.calibration_images import Pictures, Progress, silent
+from seatrial.progress import Progress, silent
+from seatrial.quantise.calibration_images import CalibrationImages
 
 Metric = Literal["ap", "agreement"]
 Outcome = Literal["holds", "fails", "undecided"]
@@ -162,7 +163,7 @@ class LabelJudge:
             matches,
             samples=self._gate.samples,
             seed=self._gate.seed,
-            on_progress=lambda done, total: on_progress("drawing pictures again", done, total),
+            on_progress=on_progress,
         )
 
 
@@ -188,7 +189,9 @@ class AgreementJudge:
 
     metric: Metric = "agreement"
 
-    def __init__(self, pictures: Pictures, labels: tuple[str, ...], gate: Gate, key: str) -> None:
+    def __init__(
+        self, pictures: CalibrationImages, labels: tuple[str, ...], gate: Gate, key: str
+    ) -> None:
         self.pictures = LabelledSet(
             source="pictures without labels",
             images=tuple(

@@ -6,7 +6,7 @@ that a figure is the same both ways.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Protocol
 
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from seatrial.accuracy.matching import Predictions
 from seatrial.datasets.labels import LabelledImage, LabelledSet
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.answer import Box, ImageSize, boxes
 from seatrial.detect.detector import Detector
 from seatrial.errors import InvalidDataset, InvalidInput, ServiceFailed
+from seatrial.progress import Progress, silent
 
 # Ultralytics' rules for validation, by which published figures of its models were measured.
-EVALUATION = Detection(confidence=0.001, iou=0.7, max_detections=300, multi_label=True)
+EVALUATION = Thresholds(confidence=0.001, iou=0.7, max_detections=300, multi_label=True)
 
-Progress = Callable[[int, int], None]
 """Called with the images done and the images in all, from the thread that asked."""
 
 
@@ -51,7 +51,7 @@ class Subject(Protocol):
     def describe(self) -> dict[str, Any]:
         """Artifact, engine, device and precision, for the report."""
 
-    def detect(self, data: bytes, rules: Detection) -> Seen:
+    def detect(self, data: bytes, rules: Thresholds) -> Seen:
         """Find objects in an encoded picture. Thread-safe.
 
         Raises:
@@ -84,7 +84,7 @@ class InProcess:
             "precision": engine.precision,
         }
 
-    def detect(self, data: bytes, rules: Detection) -> Seen:
+    def detect(self, data: bytes, rules: Thresholds) -> Seen:
         """See `Subject.detect`."""
         result = self._detector.detect(data, rules)
         height, width = result.image.shape[:2]
@@ -96,8 +96,8 @@ def predict(
     subject: Subject,
     dataset: LabelledSet,
     matched: NDArray[np.int64],
-    rules: Detection = EVALUATION,
-    on_progress: Progress | None = None,
+    rules: Thresholds = EVALUATION,
+    on_progress: Progress = silent,
 ) -> Predictions:
     """Detect in every picture of a set. None is left out: a picture that fails ends it.
 
@@ -122,8 +122,7 @@ def predict(
         try:
             for done, future in enumerate(as_completed(waiting), 1):
                 seen[waiting[future]] = future.result()
-                if on_progress is not None:
-                    on_progress(done, len(seen))
+                on_progress("detecting", done, len(seen))
         except BaseException:  # Ctrl-C too: the pictures that wait are not begun
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -155,7 +154,7 @@ def table(found: Sequence[Sequence[Box]], matched: NDArray[np.int64]) -> Predict
     return everything.take(np.flatnonzero(category >= 0))
 
 
-def _detect(subject: Subject, image: LabelledImage, rules: Detection) -> Seen:
+def _detect(subject: Subject, image: LabelledImage, rules: Thresholds) -> Seen:
     try:
         data = image.path.read_bytes()
     except OSError as error:

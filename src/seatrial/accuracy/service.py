@@ -12,7 +12,7 @@ import msgspec
 
 from seatrial.accuracy.predict import Seen
 from seatrial.artifact import Artifact
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.errors import InvalidConfig, InvalidInput, ServiceFailed
 
 MOST_CONNECTIONS = 32
@@ -46,7 +46,7 @@ class _Failure(msgspec.Struct):
     error: _Problem
 
 
-class Service:
+class RemoteDetector:
     """A running service, over a few keep-alive connections.
 
     Args:
@@ -104,7 +104,7 @@ class Service:
                 hint="start the service with that artifact, or name none to measure what it serves",
             )
 
-    def detect(self, data: bytes, rules: Detection) -> Seen:
+    def detect(self, data: bytes, rules: Thresholds) -> Seen:
         """See `Subject.detect`."""
         if not data:
             raise InvalidInput("the image is empty (0 bytes)")

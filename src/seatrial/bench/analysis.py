@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from seatrial.bench.measurement import Point, Stages
+from seatrial.bench.measurement import Measurement, Stages
 
 # Names that services give to the same stage.
 INFER = ("infer", "inference", "model")
@@ -168,7 +168,7 @@ class Analysis(msgspec.Struct, frozen=True):
     repeat_share: float | None = None
 
 
-def analyse(runs: Sequence[tuple[str, Sequence[Point]]], cores: int) -> Analysis:
+def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> Analysis:
     """Derive what follows from the points.
 
     Args:
@@ -208,7 +208,7 @@ def analyse(runs: Sequence[tuple[str, Sequence[Point]]], cores: int) -> Analysis
     )
 
 
-def find_knee(points: Sequence[Point], share: float) -> Knee | None:
+def find_knee(points: Sequence[Measurement], share: float) -> Knee | None:
     """Fewest sessions that reach `share` of the best goodput; None with less than two points."""
     useful = [n for n, point in enumerate(points) if point.goodput_per_s > 0]
     if len(useful) < 2:
@@ -229,8 +229,8 @@ def find_knee(points: Sequence[Point], share: float) -> Knee | None:
 
 
 def _alone(
-    runs: Sequence[tuple[str, Sequence[Point]]],
-) -> tuple[str | None, Point | None, str | None, Point | None]:
+    runs: Sequence[tuple[str, Sequence[Measurement]]],
+) -> tuple[str | None, Measurement | None, str | None, Measurement | None]:
     found = [
         (f"/runs/{n}/points/{m}", point)
         for n, (_, points) in enumerate(runs)
@@ -243,12 +243,12 @@ def _alone(
     return *first, *second
 
 
-def _difference(one: Point, other: Point) -> float:
+def _difference(one: Measurement, other: Measurement) -> float:
     larger = max(one.goodput_per_s, other.goodput_per_s)
     return abs(one.goodput_per_s - other.goodput_per_s) / larger if larger else 0.0
 
 
-def _saturation(point: Point, cores: int) -> Saturation | None:
+def _saturation(point: Measurement, cores: int) -> Saturation | None:
     server, client = point.usage.server, point.usage.client
     if server is None or not point.good or server.cpu_s <= 0:
         return None
@@ -282,7 +282,7 @@ def _work(stages: Stages | None) -> Work | None:
     )
 
 
-def _queueing(points: Sequence[Point], knee: Knee) -> Queueing | None:
+def _queueing(points: Sequence[Measurement], knee: Knee) -> Queueing | None:
     at_knee, last = points[knee.index], points[-1]
     if not at_knee.latency.mean_ms or not last.latency.mean_ms or not last.throughput_per_s:
         return None
@@ -295,7 +295,7 @@ def _queueing(points: Sequence[Point], knee: Knee) -> Queueing | None:
     )
 
 
-def _noise(points: Iterable[Point], cores: int) -> Noise:
+def _noise(points: Iterable[Measurement], cores: int) -> Noise:
     seen = [point.usage.machine for point in points if point.usage.machine is not None]
     others = [machine.other_cores / cores for machine in seen if machine.other_cores is not None]
     return Noise(
@@ -304,7 +304,7 @@ def _noise(points: Iterable[Point], cores: int) -> Noise:
     )
 
 
-def _failures(points: Iterable[Point]) -> Failures:
+def _failures(points: Iterable[Measurement]) -> Failures:
     good = failed = 0
     kinds: dict[str, int] = {}
     for point in points:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from seatrial.bench import advice, caveats, explain
 from seatrial.bench.quotes import Facts
-from seatrial.bench.report_data import Evidence, Finding, Report
+from seatrial.bench.report_data import BenchReport, Evidence, Finding
 from seatrial.report.numbers import milliseconds, sessions, significant
 
 Rule = Callable[[Facts], Finding | None]
 
 
-def interpret(report: Report) -> tuple[Finding, ...]:
+def interpret(report: BenchReport) -> tuple[Finding, ...]:
     """All findings that follow from a report: summary, caveats, explanations, advice.
 
     A rule that has too little data to judge says nothing.

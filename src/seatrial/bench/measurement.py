@@ -37,7 +37,7 @@ class Stages(msgspec.Struct, frozen=True):
     transport_ms: float
 
 
-class Point(msgspec.Struct, frozen=True):
+class Measurement(msgspec.Struct, frozen=True):
     """One load and what came of it.
 
     Attributes:
@@ -83,8 +83,8 @@ class Point(msgspec.Struct, frozen=True):
 
 def summarise(
     sessions: int, recording: Recording, usage: Usage, latency_limit_ms: float | None
-) -> Point:
-    """Turn a recording into a point; see `Point` for what counts where."""
+) -> Measurement:
+    """Turn a recording into a point; see `Measurement` for what counts where."""
     window_s = (recording.close_ns - recording.open_ns) / 1e9
     finished = recording.samples
     good = [sample for sample in finished if not sample.error]
@@ -94,7 +94,7 @@ def summarise(
     answered = sum(1 for sample in finished if sample.status)
     limit = float("inf") if latency_limit_ms is None else latency_limit_ms
     in_time = sum(1 for value in good_ms if value <= limit)
-    return Point(
+    return Measurement(
         sessions=sessions,
         window_s=window_s,
         ended=recording.ended,

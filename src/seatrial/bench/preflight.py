@@ -29,7 +29,7 @@ POLL_S = 0.2
 PASSING = (408, 425, 429)
 
 
-class Service(msgspec.Struct, frozen=True):
+class ProbedService(msgspec.Struct, frozen=True):
     """What the service says about itself; `model` is None where it says nothing."""
 
     model: dict[str, Any] | None
@@ -37,7 +37,7 @@ class Service(msgspec.Struct, frozen=True):
 
 async def look(
     target: Target, prepared: Sequence[Body], ready_s: float, timeout_s: float
-) -> Service:
+) -> ProbedService:
     """Wait until the service is ready, ask what it is, and send it a picture.
 
     Raises:
@@ -47,7 +47,7 @@ async def look(
         await _wait_until_ready(http, target, ready_s)
         model = await _ask_model(http, base_url(target).join(URL(target.model_path)))
         await _try_pictures(http, target, prepared[:TRIES], timeout_s)
-    return Service(model)
+    return ProbedService(model)
 
 
 async def _wait_until_ready(http: aiohttp.ClientSession, target: Target, ready_s: float) -> None:

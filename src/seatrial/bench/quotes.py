@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from seatrial.bench.measurement import Point
-from seatrial.bench.report_data import Evidence, Finding, Report
+from seatrial.bench.measurement import Measurement
+from seatrial.bench.report_data import BenchReport, Evidence, Finding
 
 
 def resolve(document: Any, pointer: str) -> Any:
@@ -30,7 +30,7 @@ def resolve(document: Any, pointer: str) -> Any:
 class Facts:
     """A report to quote from. Templates hold words alone; numbers come in as quotes."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: BenchReport) -> None:
         self.report = report
         self._document = msgspec.json.decode(msgspec.json.encode(report))
 
@@ -52,7 +52,7 @@ class Facts:
         text = template.format(**{key: quote.shown for key, quote in quotes.items()})
         return Finding(name, kind, severity, text, tuple(quotes.values()))
 
-    def point(self, path: str) -> Point:
+    def point(self, path: str) -> Measurement:
         """The point at a pointer such as ``/runs/1/points/0``."""
         _, _, run, _, index = path.split("/")
         return self.report.runs[int(run)].points[int(index)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from seatrial.bench import report_charts
-from seatrial.bench.report_data import Report
+from seatrial.bench.report_data import BenchReport
 from seatrial.errors import InvalidConfig
 from seatrial.report import numbers
 from seatrial.report.style import css
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 TEMPLATES = resources.files("seatrial.bench") / "templates"
 
 
-def to_json(report: Report) -> bytes:
+def to_json(report: BenchReport) -> bytes:
     """The report as indented JSON, the document that evidence points into."""
     return msgspec.json.format(msgspec.json.encode(report), indent=1)
 
 
-def read_report(path: Path) -> Report:
+def read_report(path: Path) -> BenchReport:
     """Read a report's JSON back.
 
     Raises:
         InvalidConfig: The file cannot be read or is no report.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
+        return msgspec.json.decode(path.read_bytes(), type=BenchReport)
     except OSError as error:
         raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -43,7 +43,7 @@ def read_report(path: Path) -> Report:
         raise InvalidConfig(f"{path} is no benchmark report: {error}", hint=hint) from error
 
 
-def write_report(report: Report, html: Path) -> tuple[Path, Path]:
+def write_report(report: BenchReport, html: Path) -> tuple[Path, Path]:
     """Write the page, and the JSON beside it under the same name.
 
     Returns:
@@ -62,7 +62,7 @@ def write_report(report: Report, html: Path) -> tuple[Path, Path]:
     return html, data
 
 
-def to_html(report: Report) -> str:
+def to_html(report: BenchReport) -> str:
     """One self-contained page: no script, no outside request, light and dark, wide and narrow."""
     points = [(run, point) for run in report.runs for point in run.points]
     alone = _at(report, report.analysis.alone)
@@ -91,7 +91,7 @@ def to_html(report: Report) -> str:
     )
 
 
-def _at(report: Report, path: str | None) -> Any:
+def _at(report: BenchReport, path: str | None) -> Any:
     if path is None:
         return None
     _, _, run, _, point = path.split("/")

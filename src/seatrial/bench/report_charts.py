@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from markupsafe import Markup
 
-from seatrial.bench.measurement import Point, Stages
+from seatrial.bench.measurement import Measurement, Stages
 from seatrial.load.statistics import PERCENTILES
 from seatrial.report import svg
 from seatrial.report.numbers import milliseconds, per_second, sessions, significant
@@ -48,7 +48,7 @@ class StageBar(msgspec.Struct, frozen=True):
         return sum(segment.ms for segment in self.segments)
 
 
-def throughput(points: Sequence[Point], knee: int | None) -> Markup | None:
+def throughput(points: Sequence[Measurement], knee: int | None) -> Markup | None:
     """Goodput over sessions, with the line of ideal scaling and the knee."""
     rows = [point for point in points if point.finished]
     if len(rows) < 2:
@@ -77,7 +77,7 @@ def throughput(points: Sequence[Point], knee: int | None) -> Markup | None:
     return svg.picture(frame.width, frame.height, "Goodput over sessions", parts)
 
 
-def latency(points: Sequence[Point], knee: int | None) -> Markup | None:
+def latency(points: Sequence[Measurement], knee: int | None) -> Markup | None:
     """p50, p90, p99 where the sample carries them, with their upper bounds, over sessions."""
     rows = [point for point in points if point.good]
     known = [_percentile_rows(rows, name) for name in PERCENTILES]
@@ -103,13 +103,13 @@ def latency(points: Sequence[Point], knee: int | None) -> Markup | None:
     return svg.picture(frame.width, frame.height, "Latency over sessions", parts)
 
 
-def latency_names(points: Sequence[Point]) -> dict[str, str]:
+def latency_names(points: Sequence[Measurement]) -> dict[str, str]:
     """Percentiles that `latency` draws, and the CSS variable of their colour."""
     names = [(name, f"s{n}") for n, name in enumerate(PERCENTILES)]
     return {name: colour for name, colour in names if _percentile_rows(points, name)}
 
 
-def distribution(point: Point) -> Markup | None:
+def distribution(point: Measurement) -> Markup | None:
     """Histogram of the latencies of one point, with its percentiles."""
     bins = point.histogram
     if bins is None or point.good < 2:
@@ -174,7 +174,7 @@ def _stage_colour(name: str, spare: dict[str, str]) -> str:
     return spare.setdefault(name, SPARE_COLOURS[len(spare) % len(SPARE_COLOURS)])
 
 
-def _sessions_frame(rows: Sequence[Point], highest: float) -> svg.Frame:
+def _sessions_frame(rows: Sequence[Measurement], highest: float) -> svg.Frame:
     low, high = rows[0].sessions, rows[-1].sessions
     # Up to here the points of 1, 2, 4, ... stand apart on a linear axis too.
     log = high / low > 16
@@ -182,7 +182,7 @@ def _sessions_frame(rows: Sequence[Point], highest: float) -> svg.Frame:
     return svg.Frame((low - pad, high + pad), svg.ceiling(highest), log_x=log)
 
 
-def _knee(frame: svg.Frame, point: Point) -> list[Markup]:
+def _knee(frame: svg.Frame, point: Measurement) -> list[Markup]:
     x = frame.x(point.sessions)
     return [
         svg.line(x, frame.top, x, frame.floor, "knee"),
@@ -190,12 +190,14 @@ def _knee(frame: svg.Frame, point: Point) -> list[Markup]:
     ]
 
 
-def _percentile_rows(rows: Sequence[Point], name: str) -> list[tuple[float, float, float | None]]:
+def _percentile_rows(
+    rows: Sequence[Measurement], name: str
+) -> list[tuple[float, float, float | None]]:
     found = ((point.sessions, point.latency.percentiles[name]) for point in rows)
     return [(s, p.value_ms, p.upper_ms) for s, p in found if p.value_ms is not None]
 
 
-def _markers(frame: svg.Frame, point: Point) -> list[Markup]:
+def _markers(frame: svg.Frame, point: Measurement) -> list[Markup]:
     parts = []
     for n, (name, found) in enumerate(point.latency.percentiles.items()):
         if found.value_ms is None or found.value_ms > frame.x_range[1]:

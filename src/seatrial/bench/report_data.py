@@ -8,7 +8,7 @@ import msgspec
 
 from seatrial.bench.analysis import Analysis
 from seatrial.bench.environment import Environment
-from seatrial.bench.measurement import Point
+from seatrial.bench.measurement import Measurement
 from seatrial.bench.scenarios import BenchOptions
 from seatrial.load.images import ImagesSummary
 from seatrial.load.target import Target
@@ -20,7 +20,7 @@ class Run(msgspec.Struct, frozen=True):
     """One scenario and its points. `loop` says what kind of load it was."""
 
     scenario: str
-    points: tuple[Point, ...]
+    points: tuple[Measurement, ...]
     loop: Literal["closed"] = "closed"
 
 
@@ -55,7 +55,7 @@ class Finding(msgspec.Struct, frozen=True):
     evidence: tuple[Evidence, ...]
 
 
-class Report(msgspec.Struct, frozen=True):
+class BenchReport(msgspec.Struct, frozen=True):
     """One benchmark of one service.
 
     Attributes:

@@ -16,9 +16,9 @@ from yarl import URL
 from seatrial.bench.analysis import analyse
 from seatrial.bench.environment import describe_environment
 from seatrial.bench.findings import interpret
-from seatrial.bench.measurement import Point, summarise
+from seatrial.bench.measurement import Measurement, summarise
 from seatrial.bench.preflight import look
-from seatrial.bench.report_data import SCHEMA, Report, Run
+from seatrial.bench.report_data import SCHEMA, BenchReport, Run
 from seatrial.bench.scenarios import BenchOptions, Scenario, longest_s, plan
 from seatrial.errors import ServiceFailed
 from seatrial.load.images import ImageSet, load_images
@@ -60,7 +60,7 @@ def run_benchmark(
     *,
     command: str = "",
     pictures: ImageSet | None = None,
-) -> Report:
+) -> BenchReport:
     """Measure a service and explain the result.
 
     Args:
@@ -89,7 +89,7 @@ def run_benchmark(
         environment = describe_environment(processes, local=local)
         campaign = _Campaign(url, prepared, processes, options, scenarios, on_progress)
         runs = tuple(runner.run(campaign.run(scenario)) for scenario in scenarios)
-    draft = Report(
+    draft = BenchReport(
         schema=SCHEMA,
         created_at=started.isoformat(timespec="seconds"),
         command=command,
@@ -129,7 +129,7 @@ class _Campaign:
         points = [await self._point(scenario.name, load) for load in scenario.loads]
         return Run(scenario.name, tuple(points))
 
-    async def _point(self, scenario: str, load: Load) -> Point:
+    async def _point(self, scenario: str, load: Load) -> Measurement:
         self._step += 1
         begun = perf_counter()
         meter = UsageMeter(self._processes, hardware.usable_cores())

@@ -10,15 +10,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from seatrial.bench.measurement import Point
-from seatrial.bench.report_data import Finding, Report
+from seatrial.bench.measurement import Measurement
+from seatrial.bench.report_data import BenchReport, Finding
 from seatrial.load.statistics import PERCENTILES
 from seatrial.report.numbers import MISSING, cores, mebibytes, optional, seconds, significant
 
 COLOURS = {"good": "green", "info": "cyan", "warn": "yellow", "bad": "red"}
 
 
-def render_terminal(report: Report) -> RenderableType:
+def render_terminal(report: BenchReport) -> RenderableType:
     """The report in short: summary, caveats, every point, meaning, what to change next.
 
     Names that come from outside (files, models, error kinds) are never read as markup.
@@ -41,7 +41,7 @@ def _findings(title: str, rows: Sequence[Finding]) -> list[RenderableType]:
     return [Text(title, style="bold"), Padding(table, (0, 0, 1, 1))]
 
 
-def _latencies(points: Sequence[tuple[str, Point]]) -> Table:
+def _latencies(points: Sequence[tuple[str, Measurement]]) -> Table:
     table = _table("scenario", "sessions", "good/s", *PERCENTILES, "mean ms", "good", "failed")
     for scenario, point in points:
         found = [point.latency.percentiles[name].value_ms for name in PERCENTILES]
@@ -58,7 +58,7 @@ def _latencies(points: Sequence[tuple[str, Point]]) -> Table:
     return table
 
 
-def _costs(points: Sequence[tuple[str, Point]]) -> Table:
+def _costs(points: Sequence[tuple[str, Measurement]]) -> Table:
     table = _table(
         "scenario", "sessions", "window", "service cores", "client cores", "other cores", "memory"
     )

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
 from rich.table import Table
 
-from seatrial.cli.console import err, out, print_json, store
+from seatrial.cli.console import err, out, print_json, progress_display, store
 from seatrial.cli.verdict import UNDECIDED
 from seatrial.errors import Diverged, InvalidConfig
 
 if TYPE_CHECKING:
     from seatrial.accuracy.gate import Finding
-    from seatrial.quantise.report import Report, Speed
+    from seatrial.quantise.report import QuantiseReport, Speed
 
 app = App(name="compress", help="Make a model faster, and prove that it stays right.")
 
@@ -73,14 +71,14 @@ def int8(
     from seatrial.accuracy.gate import Gate
     from seatrial.datasets.labels import read_labelled
     from seatrial.models.resolve import resolve
-    from seatrial.quantise.job import Options
+    from seatrial.quantise.job import QuantiseOptions
     from seatrial.quantise.run import compress_int8
 
     _check(gate, max_shift, pictures, most_restored)
     labelled = None
     if dataset is not None:
         labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
-    options = Options(
+    options = QuantiseOptions(
         to=to,
         gate=Gate(gate, max_shift),
         calibration=pictures,
@@ -90,7 +88,7 @@ def int8(
     )
     parent = resolve(store(), artifact)
     try:
-        with _bars() as on_progress:
+        with progress_display() as on_progress:
             made, found = compress_int8(
                 store(),
                 parent,
@@ -126,9 +124,9 @@ def _check(gate: float, max_shift: float, pictures: int, most_restored: int) -> 
 
 
 def _show(report: object, *, json: bool, page: Path | None) -> None:
-    from seatrial.quantise.report import Report
+    from seatrial.quantise.report import QuantiseReport
 
-    if not isinstance(report, Report):
+    if not isinstance(report, QuantiseReport):
         return
     if page is not None:
         _write_page(report, page)
@@ -146,7 +144,7 @@ def _show(report: object, *, json: bool, page: Path | None) -> None:
     err.print(report.verdict.statement, highlight=False)
 
 
-def _write_page(report: Report, page: Path) -> None:
+def _write_page(report: QuantiseReport, page: Path) -> None:
     from seatrial.system.extras import require
 
     require("markupsafe", extra="bench", purpose="the report as a page")
@@ -156,7 +154,7 @@ def _write_page(report: Report, page: Path) -> None:
     err.print(f"wrote {page}", highlight=False, soft_wrap=True)
 
 
-def _candidates(report: Report) -> Table:
+def _candidates(report: QuantiseReport) -> Table:
     what = _metric(report.finding)
     table = Table("recipe", "INT8 layers", what, "drop", "interval", "shift", "its size", "kept")
     for one in report.candidates:
@@ -165,7 +163,7 @@ def _candidates(report: Report) -> Table:
     return table
 
 
-def _restored(report: Report) -> Table:
+def _restored(report: QuantiseReport) -> Table:
     what = _metric(report.finding)
     table = Table("layer in float", "part of error", what, "drop", "bought", "interval", "shift",
                   "speed")  # fmt: skip
@@ -176,7 +174,7 @@ def _restored(report: Report) -> Table:
     return table
 
 
-def _result(report: Report) -> Table:
+def _result(report: QuantiseReport) -> Table:
     table = Table("result", report.to)
     table.add_row("verdict", report.verdict.outcome)
     table.add_row("INT8 layers", f"{report.quantised} of {report.convolutions}")
@@ -209,24 +207,3 @@ def _metric(finding: Finding) -> str:
 
 def _times(speed: Speed) -> str:
     return f"{speed.ratio:.2f}x"
-
-
-@contextlib.contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
-        tasks: dict[str, object] = {}
-
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                if not err.is_terminal:  # a log has no bars: one line a step
-                    err.print(what, style="dim", highlight=False)
-                for task in bar.task_ids:
-                    bar.remove_task(task)
-                tasks.clear()
-                tasks[what] = bar.add_task(what, total=None)
-            bar.update(bar.task_ids[-1], completed=done, total=total or None)
-
-        yield tell

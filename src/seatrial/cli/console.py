@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
 
 from seatrial.artifact import Store
+
+if TYPE_CHECKING:
+    from seatrial.progress import Progress
 
 # stdout is data, stderr is progress and hints.
 # A pipe or a log has no width; 80 columns would cut tables into slivers.
@@ -42,19 +45,64 @@ def store() -> Store:
     return Store(home() / "artifacts")
 
 
-def progress(message: str) -> None:
-    """Tell a person what is going on."""
-    err.print(message, style="dim", highlight=False)
+def progress(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
+    """Print a message of progress on standard error; counts are left to `progress_display`."""
+    if done == 0:
+        err.print(what, style="dim", highlight=False, markup=False)
 
 
 @contextlib.contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that is gone afterwards; yields what is called with steps done and steps in all."""
-    from rich.progress import Progress
+def progress_display() -> Iterator[Progress]:
+    """Show progress on standard error: a bar a step on a terminal, a line a step in a log.
 
-    with Progress(console=err, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    Messages stay; bars are gone at the end.
+    """
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    words, left = TextColumn("{task.description}", markup=False), TimeRemainingColumn()
+    counts = Bars(words, BarColumn(), MofNCompleteColumn(), left, console=err, transient=True)
+    sizes = (DownloadColumn(binary_units=False), TransferSpeedColumn())
+    transfers = Bars(words, BarColumn(), *sizes, left, console=err, transient=True)
+    tasks: dict[tuple[str, str], TaskID] = {}
+    running: list[Bars] = []
+
+    def show(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
+        if not done and not total:
+            progress(what)
+            return
+        if not err.is_terminal:
+            if (what, unit) not in tasks:
+                tasks[what, unit] = TaskID(0)
+                progress(what)
+            return
+        bars = transfers if unit == "B" else counts
+        if bars not in running:
+            for other in running:
+                other.stop()
+            running[:] = [bars]
+            tasks.clear()
+            bars.start()
+        if (what, unit) not in tasks:
+            if unit != "B":  # steps follow each other; files are fetched side by side
+                for task in bars.task_ids:
+                    bars.remove_task(task)
+            tasks[what, unit] = bars.add_task(what)
+        bars.update(tasks[what, unit], completed=done, total=total or None)
+
+    try:
+        yield show
+    finally:
+        for bars in running:
+            bars.stop()
 
 
 def print_json(value: Any) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from rich.markup import escape
 from rich.table import Table
 
-from seatrial.cli.console import err, out, print_json, progress_bar
+from seatrial.cli.console import err, out, print_json, progress_display
 from seatrial.cli.verdict import BROKEN
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def check(
     """
     from seatrial.datasets.check import check as check_dataset
 
-    with progress_bar("looking at pictures") as on_progress:
+    with progress_display() as on_progress:
         found = check_dataset(folder, format, annotations, on_progress)
     if json:
         rows = [{"severity": f.severity, **msgspec.to_builtins(f)} for f in found.findings]

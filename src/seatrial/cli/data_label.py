@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from seatrial.cli.console import err, out, print_json, progress_bar, store
+from seatrial.cli.console import err, out, print_json, progress_display, store
 from seatrial.cli.deployment import DeploymentOptions
 
 
@@ -64,7 +64,7 @@ def label(
     )
     deployment = (options or DeploymentOptions()).resolve()
     artifact = resolve(store(), deployment.model)
-    with open_detector(artifact, deployment) as detector, progress_bar("looking") as on_progress:
+    with open_detector(artifact, deployment) as detector, progress_display() as on_progress:
         teacher = Teacher(
             artifact.manifest.name,
             artifact.manifest.labels,

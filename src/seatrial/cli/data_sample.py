@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from seatrial.cli.console import err, home, out, print_json, progress, progress_bar
+from seatrial.cli.console import err, home, out, print_json, progress, progress_display
 from seatrial.errors import SourceUnavailable
 
 Folder = Annotated[Path, Parameter(name=["--output", "-o"])]
@@ -83,7 +83,7 @@ def digits(
         photos = folder_backgrounds(home() / "photos")
     else:
         photos = folder_backgrounds(Path(backgrounds))
-    with progress_bar("painting") as on_progress:
+    with progress_display() as on_progress:
         written = write_digits(output, recipe, photos, layout=format, on_progress=on_progress)
     if json:
         print_json({"folder": str(output), "pictures": recipe.counts()})

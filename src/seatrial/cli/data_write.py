@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from seatrial.cli.console import err, out, print_json, progress_bar
+from seatrial.cli.console import err, out, print_json, progress_display
 from seatrial.cli.data_check import FormatName
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def convert(
     """
     from seatrial.datasets.convert import convert as convert_dataset
 
-    with progress_bar("writing") as on_progress:
+    with progress_display() as on_progress:
         written = convert_dataset(
             folder, output, to, kind=format, annotations=annotations, mend=mend, link=link,
             on_progress=on_progress,
@@ -96,7 +96,7 @@ def split(
     from seatrial.datasets.convert import split as split_dataset
 
     plan = Plan(fractions, group, block, alike, seed)
-    with progress_bar("comparing and writing") as on_progress:
+    with progress_display() as on_progress:
         written = split_dataset(
             folder, output, plan, to=to, kind=format, annotations=annotations, mend=mend,
             link=link, on_progress=on_progress,

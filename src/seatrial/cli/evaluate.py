@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from rich.table import Table
 
-from seatrial.cli.console import err, out, print_json, progress_bar, store
+from seatrial.cli.console import err, out, print_json, progress_display, store
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.verdict import leave, show_verdict
 from seatrial.contract import Contract
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
         Comparison,
         Evaluation,
         Figures,
-        Measurement,
+        Scored,
         Scores,
     )
     from seatrial.accuracy.predict import Subject
 
-    Measure = Callable[[Subject, str], Measurement]
+    Measure = Callable[[Subject, str], Scored]
 
 
 def evaluate(
@@ -91,8 +91,8 @@ def evaluate(
         chosen = replace(chosen, model=artifact)
     labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
 
-    def measure(subject: Subject, name: str) -> Measurement:
-        with progress_bar(name) as on_progress:
+    def measure(subject: Subject, name: str) -> Scored:
+        with progress_display() as on_progress:
             return library.evaluate(
                 subject,
                 labelled,
@@ -107,7 +107,7 @@ def evaluate(
     compared = None
     if parent is not None:
         base = _here(replace(chosen, model=parent, precision=parent_precision), measure)
-        with progress_bar("drawing images again and again") as on_progress:
+        with progress_display() as on_progress:
             compared = library.compare(measured, base, on_progress=on_progress)
     verdict = None
     if wanted is not None:
@@ -123,7 +123,7 @@ def evaluate(
     leave(verdict)
 
 
-def _here(options: DeploymentOptions, measure: Measure) -> Measurement:
+def _here(options: DeploymentOptions, measure: Measure) -> Scored:
     from seatrial.accuracy.predict import InProcess
     from seatrial.models.resolve import resolve
     from seatrial.serve.startup import open_detector
@@ -134,17 +134,17 @@ def _here(options: DeploymentOptions, measure: Measure) -> Measurement:
         return measure(InProcess(detector), artifact.manifest.name)
 
 
-def _through(url: str, model: str | None, measure: Measure) -> Measurement:
-    from seatrial.accuracy.service import Service
+def _through(url: str, model: str | None, measure: Measure) -> Scored:
+    from seatrial.accuracy.service import RemoteDetector
     from seatrial.models.resolve import resolve
 
-    with contextlib.closing(Service(url)) as service:
+    with contextlib.closing(RemoteDetector(url)) as service:
         if model is not None:
             service.check(resolve(store(), model))
         return measure(service, url)
 
 
-def _save(path: Path, measured: Measurement) -> None:
+def _save(path: Path, measured: Scored) -> None:
     from seatrial.accuracy.evaluate import coco_results
 
     data = msgspec.json.encode(coco_results(measured.dataset, measured.predictions))

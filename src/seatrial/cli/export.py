@@ -15,7 +15,7 @@ from seatrial.errors import Diverged, InvalidConfig
 
 if TYPE_CHECKING:
     from seatrial.artifact import Artifact
-    from seatrial.export.report import Blame, Report
+    from seatrial.export.report import ExportReport, FirstDifference
 
 SIZE = re.compile(r"(\d+)(?:x(\d+))?")
 
@@ -58,11 +58,11 @@ def export(
         json: Print the report as JSON.
     """
     from seatrial.export.formats import check_here
-    from seatrial.export.options import Options, check
+    from seatrial.export.options import ExportOptions, check
     from seatrial.export.run import export as run
     from seatrial.models.resolve import resolve
 
-    options = Options(to, precision, dynamic_batch, _size_hw(imgsz), fuse_nms)
+    options = ExportOptions(to, precision, dynamic_batch, _size_hw(imgsz), fuse_nms)
     check(options)  # before a model file is imported for nothing
     check_here(to)
     parent = resolve(store(), artifact, allow_pickle=allow_pickle)
@@ -84,9 +84,9 @@ def export(
 
 
 def _announce(made: Artifact, *, json: bool) -> None:
-    from seatrial.export.report import REPORT_FILE, Report
+    from seatrial.export.report import REPORT_FILE, ExportReport
 
-    _show(msgspec.json.decode((made.path / REPORT_FILE).read_bytes(), type=Report), json=json)
+    _show(msgspec.json.decode((made.path / REPORT_FILE).read_bytes(), type=ExportReport), json=json)
     err.print(f"wrote {made.path}", highlight=False, soft_wrap=True)
     proven = made.manifest.step.config.get("proven_in")
     if proven == "bf16":
@@ -94,9 +94,9 @@ def _announce(made: Artifact, *, json: bool) -> None:
 
 
 def _show(report: object, *, json: bool) -> None:
-    from seatrial.export.report import Report
+    from seatrial.export.report import ExportReport
 
-    if not isinstance(report, Report):
+    if not isinstance(report, ExportReport):
         return
     if json:
         print_json(report)
@@ -111,7 +111,7 @@ def _show(report: object, *, json: bool) -> None:
     )
 
 
-def _table(report: Report) -> Table:
+def _table(report: ExportReport) -> Table:
     table = Table("compared", "found", "allowed")
     limits, boxes = report.tolerance, report.boxes
     allowed = "-" if limits.output is None else f"{limits.output:g} of the largest"
@@ -148,7 +148,7 @@ def _table(report: Report) -> Table:
     return table
 
 
-def _blame_table(blame: Blame) -> Table:
+def _blame_table(blame: FirstDifference) -> Table:
     table = Table("where they part", "operator", "node", "relative error")
     for what, found in (
         ("last that agrees", blame.before),

@@ -15,7 +15,7 @@ from seatrial.cli.console import err, home, out, print_json, progress, store
 if TYPE_CHECKING:
     from seatrial.artifact import Artifact
     from seatrial.train.plan import Base, Trainer
-    from seatrial.train.report import Report
+    from seatrial.train.report import TrainingReport
 
 AGPL = (
     "Ultralytics is licensed under AGPL-3.0: what is made with it, and services that are built on "
@@ -120,10 +120,10 @@ def _artifact(text: str, *, allow_pickle: bool) -> Artifact:
     if ":" not in text:
         return resolve(store(), text, allow_pickle=allow_pickle)
     from seatrial.cli.hubs import access, byte_bar
-    from seatrial.models.hubs.pull import Options
+    from seatrial.models.hubs.pull import PullOptions
 
     with byte_bar() as on_bytes:
-        options = Options(access(), home() / "downloads", "", allow_pickle, on_bytes)
+        options = PullOptions(access(), home() / "downloads", "", allow_pickle, on_bytes)
         return pull(store(), text, on_progress=progress, hub=options)
 
 
@@ -150,7 +150,7 @@ def _environment() -> dict[str, str]:
     return {"YOLO_CONFIG_DIR": str(folder), **os.environ}
 
 
-def _announce(artifact: Artifact, report: Report, *, json: bool) -> None:
+def _announce(artifact: Artifact, report: TrainingReport, *, json: bool) -> None:
     from seatrial.train.report import REPORT_PAGE
 
     if json:

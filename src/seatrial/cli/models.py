@@ -71,13 +71,13 @@ def pull(model: str, *, name: str = "", replace: bool = False, allow_pickle: boo
         allow_pickle: Take weights that come as a pickle only, read without running code.
     """
     from seatrial.cli.hubs import access, byte_bar
-    from seatrial.models.hubs.pull import Options
+    from seatrial.models.hubs.pull import PullOptions
     from seatrial.models.sources.table import pull
 
     if name and ":" not in model:
         raise InvalidInput(f"{model} keeps its name", hint="leave out --name")
     with byte_bar() as on_bytes:
-        options = Options(access(), home() / "downloads", name, allow_pickle, on_bytes)
+        options = PullOptions(access(), home() / "downloads", name, allow_pickle, on_bytes)
         artifact = pull(store(), model, on_progress=progress, replace=replace, hub=options)
     _announce(artifact)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.datasets.findings import KINDS, Finding
-from seatrial.datasets.image_files import is_foreign, pictures_of
+from seatrial.datasets.findings import KINDS, LabelIssue
 from seatrial.datasets.label_rules import (
     box_findings,
     missing_pictures,
@@ -18,8 +17,10 @@ from seatrial.datasets.label_rules import (
     place_of,
 )
 from seatrial.datasets.labels import LabelledSet, plain
-from seatrial.datasets.near_duplicates import Fingerprint, Progress, fingerprints, nearest
+from seatrial.datasets.near_duplicates import Fingerprint, fingerprints, nearest
 from seatrial.datasets.splits import WHOLE, Dataset, kinds_of, read_dataset
+from seatrial.progress import Progress, silent
+from seatrial.system.images import is_foreign, only_images
 
 
 class SplitFacts(msgspec.Struct, frozen=True):
@@ -51,7 +52,7 @@ class Checked(msgspec.Struct, frozen=True):
     folder: str
     pictures: int
     splits: tuple[SplitFacts, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[LabelIssue, ...]
 
     def count(self, severity: str) -> int:
         """Findings of a severity."""
@@ -62,7 +63,7 @@ def check(
     folder: Path,
     kind: str | None = None,
     annotations: Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Progress = silent,
 ) -> Checked:
     """Look at every label and every picture.
 
@@ -75,12 +76,12 @@ def check(
     Raises:
         InvalidDataset: It is no folder, or holds no labels.
     """
-    findings: dict[Finding, None] = {}  # in order, each once
+    findings: dict[LabelIssue, None] = {}  # in order, each once
 
-    def report(finding: Finding) -> None:
+    def report(finding: LabelIssue) -> None:
         findings[finding] = None
 
-    def of_labels(finding: Finding) -> None:
+    def of_labels(finding: LabelIssue) -> None:
         if finding.kind != "broken-image":  # told when it is decoded
             report(finding)
 
@@ -100,7 +101,7 @@ def check(
     )
 
 
-def _of_dataset(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[Finding]:
+def _of_dataset(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[LabelIssue]:
     for labelled in dataset.sets.values():
         yield from missing_pictures(labelled)
         yield from _of_pictures(labelled, seen)
@@ -112,19 +113,19 @@ def _of_dataset(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[
     yield from _of_copies(dataset, seen)
 
 
-def _of_pictures(labelled: LabelledSet, seen: Mapping[Path, Fingerprint]) -> Iterator[Finding]:
+def _of_pictures(labelled: LabelledSet, seen: Mapping[Path, Fingerprint]) -> Iterator[LabelIssue]:
     for image in labelled.images:
         picture = seen.get(image.path)
         if picture is None:
             continue
         if picture.error:
-            yield Finding("broken-image", str(image.path), picture.error)
+            yield LabelIssue("broken-image", str(image.path), picture.error)
         elif image.width and image.height and picture.size != (image.width, image.height):
             shown = f"{picture.size[0]} x {picture.size[1]}"
             message = f"{image.path} is {shown}, labelled as {image.width} x {image.height}"
             if picture.size == (image.height, image.width):
                 message += ": lying on its side (EXIF orientation)"
-            yield Finding("size-differs", place_of(image), message)
+            yield LabelIssue("size-differs", place_of(image), message)
 
 
 def _sized(labelled: LabelledSet, seen: Mapping[Path, Fingerprint]) -> LabelledSet:
@@ -142,16 +143,16 @@ def _sized(labelled: LabelledSet, seen: Mapping[Path, Fingerprint]) -> LabelledS
     )
 
 
-def _of_files(labelled: LabelledSet, dataset: Dataset) -> Iterator[Finding]:
+def _of_files(labelled: LabelledSet, dataset: Dataset) -> Iterator[LabelIssue]:
     if dataset.kind != "yolo":
         return
     for image in labelled.images:
         if image.labels is not None and not image.labels.is_file():
             message = f"{image.path} has no label file"
-            yield Finding("missing-labels", str(image.labels), message)
+            yield LabelIssue("missing-labels", str(image.labels), message)
 
 
-def _of_classes(dataset: Dataset) -> Iterator[Finding]:
+def _of_classes(dataset: Dataset) -> Iterator[LabelIssue]:
     counts = {split: labelled.counts() for split, labelled in dataset.sets.items()}
     first = next(iter(dataset.sets.values()))
     alike: dict[str, list[str]] = defaultdict(list)
@@ -159,36 +160,36 @@ def _of_classes(dataset: Dataset) -> Iterator[Finding]:
         alike[plain(name)].append(name)
         total = sum(count.get(name, 0) for count in counts.values())
         if not total:
-            yield Finding("empty-class", first.source, f"class {name!r} has no object")
+            yield LabelIssue("empty-class", first.source, f"class {name!r} has no object")
             continue
         for split, labelled in dataset.sets.items():
             if not counts[split].get(name, 0):
                 message = f"class {name!r} has no object here; {total} in the other splits"
-                yield Finding("empty-class", labelled.source, message)
+                yield LabelIssue("empty-class", labelled.source, message)
     for names in alike.values():
         if len(names) > 1:
             message = f"{', '.join(map(repr, names))} differ in case or spaces only"
-            yield Finding("alike-classes", first.source, message)
+            yield LabelIssue("alike-classes", first.source, message)
 
 
-def _of_unlisted(dataset: Dataset) -> Iterator[Finding]:
+def _of_unlisted(dataset: Dataset) -> Iterator[LabelIssue]:
     """Pictures beside those that are labelled, that no label names."""
     if dataset.kind == "yolo":
         return  # its pictures are found by looking, not by name
     images = [image for labelled in dataset.sets.values() for image in labelled.images]
     known = {image.path for image in images}
     for home in sorted({path.parent for path in known if path.is_file()}):
-        for path in pictures_of(home.iterdir()):
+        for path in only_images(home.iterdir()):
             if path in known:
                 continue
             if is_foreign(path):
                 message = "a picture in a format that is not read"
-                yield Finding("foreign-image", str(path), message)
+                yield LabelIssue("foreign-image", str(path), message)
             else:
-                yield Finding("missing-labels", str(path), "no label names this picture")
+                yield LabelIssue("missing-labels", str(path), "no label names this picture")
 
 
-def _of_copies(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[Finding]:
+def _of_copies(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[LabelIssue]:
     splits = {
         split or WHOLE: [
             seen[image.path]
@@ -207,21 +208,23 @@ def _of_copies(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[F
             if new:
                 fresh.append(picture)
             elif other != split:
-                yield Finding("leak", str(picture.path), f"in {split}, is in {other} too: {path}")
+                yield LabelIssue(
+                    "leak", str(picture.path), f"in {split}, is in {other} too: {path}"
+                )
             else:
-                yield Finding("duplicate-image", str(picture.path), f"is the same as {path}")
+                yield LabelIssue("duplicate-image", str(picture.path), f"is the same as {path}")
         yield from _near(split, fresh, before)
         before += [(split, picture) for picture in fresh]
 
 
 def _near(
     split: str, pictures: Sequence[Fingerprint], before: Sequence[tuple[str, Fingerprint]]
-) -> Iterator[Finding]:
+) -> Iterator[LabelIssue]:
     for index, match in nearest(pictures, [picture for _, picture in before]):
         if match is not None:
             other, twin = before[match]
             message = f"in {split}, is nearly the same as one of {other}: {twin.path}"
-            yield Finding("near-leak", str(pictures[index].path), message)
+            yield LabelIssue("near-leak", str(pictures[index].path), message)
 
 
 def _facts(dataset: Dataset) -> Iterator[SplitFacts]:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from seatrial.datasets.findings import Finding, Report, refuse
+from seatrial.datasets.findings import LabelIssue, Report, refuse
 from seatrial.datasets.labels import (
     SPLITS,
     Category,
@@ -207,11 +207,11 @@ def _rows(
         try:
             row = decoder.decode(item)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            report(Finding("labels-unreadable", _place(path, what, item, number), str(error)))
+            report(LabelIssue("labels-unreadable", _place(path, what, item, number), str(error)))
             continue
         own = number if row.id is None else row.id
         if own in found:
-            report(Finding("id-twice", f"{path}, {what} {own}", f"the id {own} is used twice"))
+            report(LabelIssue("id-twice", f"{path}, {what} {own}", f"the id {own} is used twice"))
         found.setdefault(own, row)
     return list(found.values())
 
@@ -233,7 +233,7 @@ def _annotations(
     """Annotations that refer to something and have boxes; and their numbers in the file."""
     if not document.annotations:
         report(
-            Finding(
+            LabelIssue(
                 "no-labels",
                 str(path),
                 "has no annotations: nothing to measure against (COCO's image_info_test files "
@@ -250,16 +250,16 @@ def _annotations(
             row = decoder.decode(item)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             place = _place(path, "annotation", item, number + 1)
-            report(Finding("labels-unreadable", place, str(error)))
+            report(LabelIssue("labels-unreadable", place, str(error)))
             continue
         fault = _fault(row, known, classes)
         if fault is not None:
             where = f"{path}, annotation {number + 1 if row.id is None else row.id}"
-            report(Finding(fault[0], where, fault[1]))
+            report(LabelIssue(fault[0], where, fault[1]))
             continue
         if row.id is not None and row.id in ids:
             where = f"{path}, annotation {row.id}"
-            report(Finding("id-twice", where, "two annotations have this id"))
+            report(LabelIssue("id-twice", where, "two annotations have this id"))
         ids.add(-1 if row.id is None else row.id)
         rows.append(row)
         kept.append(number)

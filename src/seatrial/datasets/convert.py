@@ -16,8 +16,9 @@ from seatrial.datasets.labels import Details, LabelledSet, Truth
 from seatrial.datasets.near_duplicates import Fingerprint, fingerprints
 from seatrial.datasets.split import Groups, assign, group_names, grouped
 from seatrial.datasets.splits import Dataset
-from seatrial.datasets.writing import Progress, one_numbering, write_dataset
+from seatrial.datasets.writing import one_numbering, write_dataset
 from seatrial.errors import InvalidConfig
+from seatrial.progress import Progress, silent
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,7 +90,7 @@ def convert(
     annotations: Path | None = None,
     mend: bool = False,
     link: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: Progress = silent,
 ) -> Written:
     """Write a dataset in another format.
 
@@ -123,7 +124,7 @@ def split(
     annotations: Path | None = None,
     mend: bool = False,
     link: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: Progress = silent,
 ) -> Written:
     """Split a dataset, whatever splits it has, and write it.
 

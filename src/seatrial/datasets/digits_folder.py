@@ -10,7 +10,7 @@ SOURCES.json                       recipe, photos and their licences, digest of 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -30,12 +30,12 @@ from seatrial.datasets.digits import (
 from seatrial.datasets.labels import SPLITS
 from seatrial.datasets.samples import JPEG_QUALITY, SOURCES
 from seatrial.errors import InvalidDataset, InvalidInput
+from seatrial.progress import Progress, silent
 from seatrial.system.files import staged_folder
 
 OURS = frozenset({".jpg", ".json", ".txt", ".yaml"})
 LICENCE = "digits: CC BY 4.0, UCI Machine Learning Repository, doi 10.24432/C50P49"
 
-Progress = Callable[[int, int], None]
 """Called with the pictures done and the pictures in all."""
 
 
@@ -68,7 +68,7 @@ def write_digits(
     backgrounds: Sequence[Background],
     *,
     layout: Layout = "both",
-    on_progress: Progress | None = None,
+    on_progress: Progress = silent,
 ) -> bool:
     """Make the set. The folder appears whole or not at all.
 
@@ -141,7 +141,7 @@ def _fill(
     recipe: DigitsRecipe,
     backgrounds: Sequence[Background],
     layout: Layout,
-    on_progress: Progress | None,
+    on_progress: Progress,
 ) -> tuple[_Photo, ...]:
     made: dict[str, list[tuple[str, Picture]]] = {split: [] for split in SPLITS}
     for split in SPLITS:
@@ -151,8 +151,7 @@ def _fill(
         _, data = cv2.imencode(".jpg", picture.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         (folder / "images" / split / name).write_bytes(data.tobytes())
         made[split].append((name, picture))
-        if on_progress is not None:
-            on_progress(done, recipe.count)
+        on_progress("drawing images", done, recipe.count)
     for split in SPLITS:
         _label(folder, split, made[split], layout)
     if layout != "coco":

@@ -69,7 +69,7 @@ KINDS = {
 }
 
 
-class Finding(msgspec.Struct, frozen=True):
+class LabelIssue(msgspec.Struct, frozen=True):
     """One thing that is wrong.
 
     Attributes:
@@ -88,11 +88,11 @@ class Finding(msgspec.Struct, frozen=True):
         return KINDS[self.kind].severity
 
 
-Report = Callable[[Finding], None]
+Report = Callable[[LabelIssue], None]
 """Told of each finding; may raise to end the reading."""
 
 
-def refuse(finding: Finding) -> None:
+def refuse(finding: LabelIssue) -> None:
     """The strict reading: the first error ends it.
 
     Raises:
@@ -102,7 +102,7 @@ def refuse(finding: Finding) -> None:
         raise_finding(finding)
 
 
-def raise_finding(finding: Finding) -> NoReturn:
+def raise_finding(finding: LabelIssue) -> NoReturn:
     """A finding as an exception."""
     raise InvalidDataset(
         f"{finding.where}: {finding.message}",

@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.datasets.findings import KINDS, Finding, Report, refuse
-from seatrial.datasets.image_files import upright_size
+from seatrial.datasets.findings import KINDS, LabelIssue, Report, refuse
 from seatrial.datasets.labels import LabelledImage, LabelledSet
 from seatrial.datasets.splits import Dataset, read_dataset
 from seatrial.errors import InvalidDataset
+from seatrial.system.images import upright_size
 
 TOLERANCE_PX = 1.0  # rounding of a label may take it so far over the border
 
@@ -40,7 +40,7 @@ def read_sound(
     counts: Counter[str] = Counter()
     broken: set[str] = set()
 
-    def count(finding: Finding) -> None:
+    def count(finding: LabelIssue) -> None:
         if finding.kind == "broken-image":  # told again by whoever opens it next
             if finding.where in broken:
                 return
@@ -71,7 +71,7 @@ def sized(labelled: LabelledSet, report: Report) -> LabelledSet:
         try:
             width, height = upright_size(image.path)
         except InvalidDataset as error:
-            report(Finding("broken-image", str(image.path), error.message))
+            report(LabelIssue("broken-image", str(image.path), error.message))
             return image
         return msgspec.structs.replace(image, width=width, height=height)
 
@@ -85,14 +85,14 @@ def place_of(image: LabelledImage) -> str:
     return str(image.labels)
 
 
-def missing_pictures(labelled: LabelledSet) -> Iterator[Finding]:
+def missing_pictures(labelled: LabelledSet) -> Iterator[LabelIssue]:
     """Pictures that are named and not there."""
     for image in labelled.images:
         if not image.path.is_file():
-            yield Finding("missing-image", place_of(image), f"{image.path} is not there")
+            yield LabelIssue("missing-image", place_of(image), f"{image.path} is not there")
 
 
-def box_findings(labelled: LabelledSet) -> Iterator[Finding]:
+def box_findings(labelled: LabelledSet) -> Iterator[LabelIssue]:
     """Boxes without an area, outside their picture, or there twice."""
     truth = labelled.truth
     known: set[tuple[float, ...]] = set()
@@ -102,10 +102,10 @@ def box_findings(labelled: LabelledSet) -> Iterator[Finding]:
         shown = f"{name}, {left:g}, {top:g} to {left + width:g}, {top + height:g}"
         if width <= 0 or height <= 0:
             message = f"{shown} in {image.name}: {width:g} x {height:g} pixels"
-            yield Finding("box-empty", labelled.where(index), message)
+            yield LabelIssue("box-empty", labelled.where(index), message)
             continue
         if (number, category, left, top, width, height) in known:
-            yield Finding("duplicate-box", labelled.where(index), f"{shown}: is there twice")
+            yield LabelIssue("duplicate-box", labelled.where(index), f"{shown}: is there twice")
         known.add((number, category, left, top, width, height))
         if not image.width or not image.height:
             continue
@@ -113,10 +113,10 @@ def box_findings(labelled: LabelledSet) -> Iterator[Finding]:
         if over > TOLERANCE_PX:
             size = f"{image.name} ({image.width} x {image.height})"
             message = f"{shown}: {over:.4g} px over the border of {size}"
-            yield Finding("box-outside", labelled.where(index), message)
+            yield LabelIssue("box-outside", labelled.where(index), message)
 
 
-def numbering_findings(sets: Mapping[str, LabelledSet]) -> Iterator[Finding]:
+def numbering_findings(sets: Mapping[str, LabelledSet]) -> Iterator[LabelIssue]:
     """Classes that have one number and two names."""
     names: dict[int, tuple[str, str]] = {}
     for labelled in sets.values():
@@ -124,7 +124,7 @@ def numbering_findings(sets: Mapping[str, LabelledSet]) -> Iterator[Finding]:
             name, source = names.setdefault(category.id, (category.name, labelled.source))
             if name != category.name:
                 message = f"class {category.id} is {category.name!r} here, {name!r} in {source}"
-                yield Finding("classes-differ", labelled.source, message)
+                yield LabelIssue("classes-differ", labelled.source, message)
 
 
 def _mended(labelled: LabelledSet) -> LabelledSet:

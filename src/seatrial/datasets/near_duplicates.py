@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from seatrial.detect.decode import decode
 from seatrial.errors import InvalidInput
+from seatrial.progress import Progress, silent
 
 MAX_PIXELS = 200_000_000
 # Difference hash: Neal Krawetz, "Kind of Like That", The Hacker Factor Blog, 2013.
@@ -28,7 +29,6 @@ _ROWS = 256  # compared at a time
 
 _BITS = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
 
-Progress = Callable[[int, int], None]
 """Called with the pictures done and the pictures in all."""
 
 
@@ -53,9 +53,7 @@ class Fingerprint:
     thumbnail: NDArray[np.uint8]
 
 
-def fingerprints(
-    paths: Sequence[Path], on_progress: Progress | None = None
-) -> dict[Path, Fingerprint]:
+def fingerprints(paths: Sequence[Path], on_progress: Progress = silent) -> dict[Path, Fingerprint]:
     """Decode pictures in full, several at a time.
 
     Args:
@@ -67,8 +65,7 @@ def fingerprints(
         try:
             for done, one in enumerate(pool.map(fingerprint, paths), 1):
                 found[one.path] = one
-                if on_progress is not None:
-                    on_progress(done, len(paths))
+                on_progress("comparing images", done, len(paths))
         except BaseException:  # Ctrl-C too: the pictures that wait are not begun
             pool.shutdown(wait=True, cancel_futures=True)
             raise

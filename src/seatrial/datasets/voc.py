@@ -19,8 +19,7 @@ from xml.sax.saxutils import escape, unescape
 
 import numpy as np
 
-from seatrial.datasets.findings import Finding, Report, refuse
-from seatrial.datasets.image_files import SUFFIXES, upright_size
+from seatrial.datasets.findings import LabelIssue, Report, refuse
 from seatrial.datasets.labels import (
     SPLITS,
     Category,
@@ -31,6 +30,7 @@ from seatrial.datasets.labels import (
 )
 from seatrial.datasets.voc_xml import CORNERS, Annotation, Element, parse
 from seatrial.errors import InvalidDataset
+from seatrial.system.images import SUFFIXES, upright_size
 
 ANNOTATIONS = ("Annotations", "annotations")
 PICTURES = ("JPEGImages", "images", "Images")
@@ -102,7 +102,7 @@ def read(
         images.append(image)
         extras.append({"segmented": found.segmented} if found.segmented else {})
     if not objects:
-        report(Finding("no-labels", str(layout.listed or layout.annotations), "has no objects"))
+        report(LabelIssue("no-labels", str(layout.listed or layout.annotations), "has no objects"))
     return LabelledSet(
         source=f"voc:{folder}{f' {split}' if layout.listed else ''}",
         images=tuple(images),
@@ -194,12 +194,12 @@ def _files(layout: _Layout, report: Report) -> Iterator[tuple[Path, str]]:
 
 def _parsed(path: Path, where: str, report: Report) -> Annotation | None:
     if not path.is_file():
-        report(Finding("missing-annotation", where, f"{path} is not there"))
+        report(LabelIssue("missing-annotation", where, f"{path} is not there"))
         return None
     try:
         return parse(path.read_bytes())
     except ValueError as error:
-        report(Finding("labels-unreadable", f"{path}, line {error.args[1]}", str(error.args[0])))
+        report(LabelIssue("labels-unreadable", f"{path}, line {error.args[1]}", str(error.args[0])))
         return None
 
 
@@ -212,7 +212,7 @@ def _image(
         try:
             width, height = upright_size(picture)
         except InvalidDataset as error:
-            report(Finding("broken-image", str(picture), error.message))
+            report(LabelIssue("broken-image", str(picture), error.message))
     return LabelledImage(number, picture.name, picture, width or None, height or None, path)
 
 
@@ -230,19 +230,19 @@ def _object(
     name = element.text("name")
     if name not in names:
         said = f"class {name!r} is not in the list of classes" if name else "has no <name>"
-        report(Finding("unknown-class" if name else "labels-unreadable", where, said))
+        report(LabelIssue("unknown-class" if name else "labels-unreadable", where, said))
         return None
     try:
         left, top, right, bottom = (float(element.text(f"bndbox/{corner}")) for corner in CORNERS)
         if not np.isfinite([left, top, right, bottom]).all():
             raise ValueError("not finite")
     except ValueError:
-        report(Finding("labels-unreadable", where, f"{name} has no <bndbox> of four numbers"))
+        report(LabelIssue("labels-unreadable", where, f"{name} has no <bndbox> of four numbers"))
         return None
     box = [left - base, top - base, right - left + base, bottom - top + base]
     if right < left or bottom < top:
         corners = f"{left:g}, {top:g} to {right:g}, {bottom:g}"
-        report(Finding("box-empty", where, f"{name}: the box from {corners} is inside out"))
+        report(LabelIssue("box-empty", where, f"{name}: the box from {corners} is inside out"))
         return None
     return box
 

@@ -18,6 +18,7 @@ from seatrial.datasets.findings import refuse
 from seatrial.datasets.label_rules import numbering_findings
 from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, format_of
 from seatrial.errors import InvalidDataset
+from seatrial.progress import Progress, silent
 from seatrial.system.files import staged_folder
 
 # Keys of COCO's that are written as boxes and names, or told of one by one.
@@ -27,7 +28,6 @@ STRUCTURE = frozenset(
 )  # fmt: skip
 PICTURES = {"coco": "images", "yolo": "images", "voc": "JPEGImages"}
 
-Progress = Callable[[int, int], None]
 """Called with the pictures done and the pictures in all."""
 
 
@@ -52,7 +52,7 @@ def write_dataset(
     kind: str,
     *,
     link: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: Progress = silent,
 ) -> list[str]:
     """Write pictures and labels.
 
@@ -81,8 +81,7 @@ def write_dataset(
             for image in labelled.images:
                 _place(image.path, home / image.name, link=link)
                 done += 1
-                if on_progress is not None:
-                    on_progress(done, total)
+                on_progress("writing images", done, total)
         notes = cast(Writer, format_of(kind)).write(staged, named)
     return [*notes, *_keys_lost(named.values(), kind)]
 

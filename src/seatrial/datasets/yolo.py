@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.datasets.findings import Finding, Report, refuse
-from seatrial.datasets.image_files import is_foreign, pictures_in, pictures_of, upright_size
+from seatrial.datasets.findings import LabelIssue, Report, refuse
 from seatrial.datasets.labels import (
     SPLITS,
     Category,
@@ -29,6 +28,7 @@ from seatrial.datasets.labels import (
 )
 from seatrial.errors import InvalidDataset
 from seatrial.system.extras import require
+from seatrial.system.images import image_files, is_foreign, only_images, upright_size
 
 CONFIG = "data.yaml"
 LABELLING_TOOLS_FILES = frozenset({"classes.txt", "notes.txt"})
@@ -85,12 +85,12 @@ def read(
             if tuple(box) in seen:
                 duplicates += 1
                 where = f"{label_file}, line {line}"
-                report(Finding("duplicate-box", where, "the same label is there twice"))
+                report(LabelIssue("duplicate-box", where, "the same label is there twice"))
                 continue
             seen.add(tuple(box))
             rows.append((number, line, box, extra))
     if not rows:
-        report(Finding("no-labels", str(path), f"no picture of {split} in {path} has a label"))
+        report(LabelIssue("no-labels", str(path), f"no picture of {split} in {path} has a label"))
     table = np.array([box for _, _, box, _ in rows], np.float64).reshape(-1, 5)
     return LabelledSet(
         source=f"yolo:{folder} {split}",
@@ -161,16 +161,16 @@ def _pictures(entries: Sequence[Path], path: Path, report: Report) -> Iterator[t
     named: dict[Path, str] = {}
     for entry in entries:
         if entry.is_dir():
-            found = pictures_in(entry)
+            found = image_files(entry)
             named |= {p: str(p.relative_to(entry)) for p in found}
         else:
             lines = (line.strip() for line in entry.read_text().splitlines())
             listed = (Path(os.path.normpath(entry.parent / line)) for line in lines if line)
-            named |= {p: p.name for p in pictures_of(listed)}
+            named |= {p: p.name for p in only_images(listed)}
     for picture in sorted(named):
         if is_foreign(picture):
             report(
-                Finding(
+                LabelIssue(
                     "foreign-image",
                     str(picture),
                     f"a picture of {path} in a format that is not read",
@@ -199,7 +199,7 @@ def _check_label_files(pictures: Sequence[Path], report: Report) -> None:
         for file in sorted(folder.glob("*.txt")):
             known = file in wanted or file.name in LABELLING_TOOLS_FILES or file.stem in stems
             if not known:
-                report(Finding("orphaned-labels", str(file), "belongs to no picture"))
+                report(LabelIssue("orphaned-labels", str(file), "belongs to no picture"))
 
 
 def _size(file: Path, report: Report) -> tuple[int, int] | tuple[None, None]:
@@ -209,7 +209,7 @@ def _size(file: Path, report: Report) -> tuple[int, int] | tuple[None, None]:
     try:
         return upright_size(file)
     except InvalidDataset as error:
-        report(Finding("broken-image", str(file), error.message.removeprefix(f"{file} is ")))
+        report(LabelIssue("broken-image", str(file), error.message.removeprefix(f"{file} is ")))
         return None, None
 
 
@@ -227,12 +227,12 @@ def _labels(file: Path, classes: int, report: Report) -> Iterator[tuple[int, lis
             lengths.add(len(values) > 5)
         except ValueError as error:
             kind = error.kind if isinstance(error, _Misread) else "labels-unreadable"
-            report(Finding(kind, f"{file}, line {number}", str(error)))
+            report(LabelIssue(kind, f"{file}, line {number}", str(error)))
             continue
         yield number, values
     if len(lengths) > 1:
         report(
-            Finding(
+            LabelIssue(
                 "mixed-rows",
                 str(file),
                 "has rows of boxes and rows of outlines; Ultralytics reads all of them as outlines",

@@ -15,7 +15,6 @@ from typing import Any
 import fastapi
 import gradio as gr
 
-from seatrial.accuracy.predict import Progress
 from seatrial.demo.examples import Example
 from seatrial.demo.exports import EXPORTS
 from seatrial.demo.media import MAX_BYTES, Media, open_media
@@ -24,6 +23,7 @@ from seatrial.demo.render import annotated, annotated_name
 from seatrial.demo.tables import boxes_table, refusal, stages_table
 from seatrial.demo.workbench import FLOOR, Choice, View, Workbench
 from seatrial.errors import SeatrialError
+from seatrial.progress import Progress, silent
 
 KEPT_RESULTS = 64
 FORGET_AFTER_S = 3600
@@ -307,7 +307,7 @@ class _GradioPage:
         rival: str,
         progress: Any = PROGRESS,
     ) -> Updates:
-        def told(done: int, total: int) -> None:
+        def told(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
             progress((done, total), desc="looking at the frames", unit="frames")
 
         if media is None or media.rate_hz is None:  # a picture was given after a video
@@ -334,7 +334,7 @@ class _GradioPage:
             if media.rate_hz is not None and told is None:
                 looking = f"Looking at {media.name} ..."
                 return {self._media: media, self._video: secrets.token_hex(), self._said: looking}
-            page = show(self._workbench, media, choose(), rival, told)
+            page = show(self._workbench, media, choose(), rival, told or silent)
             updates = self._first.filled(page.view, self._files.results_of(page.view))
             if page.rival is not None:
                 updates |= self._second.filled(page.rival, self._files.results_of(page.rival))

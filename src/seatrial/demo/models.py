@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
-from seatrial.accuracy.predict import InProcess, Progress, Seen, Subject
-from seatrial.accuracy.service import Service
+from seatrial.accuracy.predict import InProcess, Seen, Subject
+from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Artifact
-from seatrial.deployment import Deployment, Detection
+from seatrial.deployment import Deployment, Thresholds
 from seatrial.errors import InvalidInput
+from seatrial.progress import Progress, silent
 from seatrial.serve.startup import open_detector
 
 
@@ -45,7 +46,7 @@ class Model:
         )
 
     def detect(
-        self, pictures: Sequence[bytes], rules: Detection, on_progress: Progress | None = None
+        self, pictures: Sequence[bytes], rules: Thresholds, on_progress: Progress = silent
     ) -> list[Seen]:
         """Find objects in encoded pictures.
 
@@ -63,8 +64,7 @@ class Model:
             seen = []
             for future in waiting:
                 seen.append(future.result())
-                if on_progress is not None:
-                    on_progress(len(seen), len(pictures))
+                on_progress("detecting", len(seen), len(pictures))
             return seen
         except BaseException:
             for future in waiting:
@@ -99,7 +99,7 @@ def open_service(url: str) -> Model:
         InvalidConfig: Not an http(s) address.
         ServiceFailed: Nobody answers there, or no detector.
     """
-    service = Service(url)
+    service = RemoteDetector(url)
     return Model(url, service, service.close)
 
 

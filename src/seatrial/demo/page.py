@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seatrial.accuracy.predict import Progress
 from seatrial.demo.media import Media
 from seatrial.demo.tables import comparison, summary
 from seatrial.demo.workbench import Choice, View, Workbench
+from seatrial.progress import Progress, silent
 
 NO_RIVAL = "nothing"
 PICTURE = "Picture"  # what is drawn, beside the kinds of `seatrial.demo.exports`
@@ -34,7 +34,7 @@ def show(
     media: Media,
     choice: Choice,
     rival: str = NO_RIVAL,
-    on_progress: Progress | None = None,
+    on_progress: Progress = silent,
 ) -> Page:
     """Look at a picture or video.
 

@@ -167,7 +167,7 @@ def _progress(media: Media) -> Any:
         return None
     bar = st.progress(0.0, "looking at the frames")
 
-    def told(done: int, total: int) -> None:
+    def told(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
         bar.progress(done / total, f"looking at the frames: {done} of {total}")
         if done == total:
             bar.empty()

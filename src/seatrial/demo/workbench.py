@@ -11,12 +11,13 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from seatrial.accuracy.predict import Progress, Seen
+from seatrial.accuracy.predict import Seen
 from seatrial.demo.media import Media
 from seatrial.demo.models import Model, Models
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.answer import Box
 from seatrial.errors import InvalidInput
+from seatrial.progress import Progress, silent
 
 FLOOR = 0.05  # lowest confidence that a page offers
 KEPT = 32
@@ -32,8 +33,8 @@ class Choice:
         classes: Labels shown; all where there are none.
     """
 
-    confidence: float = Detection().confidence
-    iou: float = Detection().iou
+    confidence: float = Thresholds().confidence
+    iou: float = Thresholds().iou
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -95,7 +96,7 @@ class Workbench:
         media: Media,
         choice: Choice,
         model: Model | None = None,
-        on_progress: Progress | None = None,
+        on_progress: Progress = silent,
     ) -> View:
         """What a model sees.
 
@@ -117,14 +118,14 @@ class Workbench:
         return View(media, model, choice, shown, hidden)
 
     def _look(
-        self, media: Media, iou: float, model: Model, on_progress: Progress | None
+        self, media: Media, iou: float, model: Model, on_progress: Progress
     ) -> tuple[Seen, ...]:
         key = (media.digest, model.name, iou)
         with self._lock:
             if key in self._answers:
                 self._answers.move_to_end(key)
                 return self._answers[key]
-        rules = Detection(confidence=FLOOR, iou=iou)
+        rules = Thresholds(confidence=FLOOR, iou=iou)
         seen = tuple(model.detect([frame.data for frame in media.frames], rules, on_progress))
         with self._lock:
             self._answers[key] = seen

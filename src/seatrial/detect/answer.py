@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from seatrial.detect.detections import Detections
-from seatrial.detect.detector import Result
+from seatrial.detect.detector import Detected
 from seatrial.detect.families.base import label_of
 
 
@@ -56,7 +56,7 @@ def boxes(detections: Detections, labels: Sequence[str]) -> list[Box]:
     ]
 
 
-def answer(result: Result, labels: Sequence[str], timing_ms: Mapping[str, float]) -> Answer:
+def answer(result: Detected, labels: Sequence[str], timing_ms: Mapping[str, float]) -> Answer:
     """The answer to one request."""
     height, width = result.image.shape[:2]
     return Answer(

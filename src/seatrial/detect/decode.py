@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import simplejpeg
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput, UnsupportedImage
+from seatrial.system.images import DAMAGE
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -20,11 +20,6 @@ EXIF_MAGIC = b"Exif\x00\x00"
 EXIF_ORIENTATION = 0x0112
 TIFF_ONE_SHORT = (3, 1)  # type SHORT, one value
 FORMATS = ("JPEG", "PNG", "WEBP")
-# What Pillow's plugins raise on damaged files.
-DAMAGE = (
-    OSError, ValueError, SyntaxError, EOFError, RuntimeError, LookupError, TypeError,
-    ArithmeticError, MemoryError, struct.error, zlib.error,
-)  # fmt: skip
 
 
 def decode(data: bytes | memoryview, *, max_pixels: int) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.decode import decode
 from seatrial.detect.detections import Detections
 from seatrial.detect.families.registry import family_of
@@ -23,7 +23,7 @@ STAGES = ("decode", "preprocess", "queue", "infer", "postprocess")
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Detected:
     """What one request gave.
 
     Attributes:
@@ -56,8 +56,8 @@ class Detector:
         self._input = artifact.manifest.inputs[0].name
 
     def detect(
-        self, data: bytes | memoryview, options: Detection, *, max_pixels: int = MAX_PIXELS
-    ) -> Result:
+        self, data: bytes | memoryview, options: Thresholds, *, max_pixels: int = MAX_PIXELS
+    ) -> Detected:
         """Find objects in an encoded picture.
 
         Args:
@@ -72,8 +72,8 @@ class Detector:
         return self.detect_admitted(data, options, max_pixels=max_pixels)
 
     def detect_admitted(
-        self, data: bytes | memoryview, options: Detection, *, max_pixels: int = MAX_PIXELS
-    ) -> Result:
+        self, data: bytes | memoryview, options: Thresholds, *, max_pixels: int = MAX_PIXELS
+    ) -> Detected:
         """`detect` for a request that `Lanes.arrive` has counted already."""
         start = time.perf_counter()
         try:
@@ -99,7 +99,7 @@ class Detector:
             done - inferred,
         )
         stages_ms = {stage: 1e3 * t for stage, t in zip(STAGES, times, strict=True)}
-        return Result(image, detections, stages_ms, lane.threads)
+        return Detected(image, detections, stages_ms, lane.threads)
 
     def warm_up(self) -> None:
         """Run every lane once: the first run allocates and compiles."""

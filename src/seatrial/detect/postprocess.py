@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
-from seatrial.detect.preprocess import Canvas
+from seatrial.detect.preprocess import Letterbox
 
 MAX_CANDIDATES = 30_000  # Ultralytics' max_nms: what enters NMS, most confident first
 
 
 def select(
-    scores: NDArray[np.float32], options: Detection
+    scores: NDArray[np.float32], options: Thresholds
 ) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.float32]]:
     """Candidates over the confidence threshold, most confident first.
 
@@ -80,7 +80,7 @@ def finish(
     xyxy: NDArray[np.float32],
     score: NDArray[np.float32],
     class_id: NDArray[np.int64],
-    canvas: Canvas,
+    canvas: Letterbox,
     limit: int,
 ) -> Detections:
     """Cut to the limit and map to source pixels.

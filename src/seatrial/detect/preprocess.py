@@ -15,7 +15,7 @@ from seatrial.errors import InvalidImage
 
 
 @dataclass(frozen=True, slots=True)
-class Canvas:
+class Letterbox:
     """Where a source picture lies on the model's canvas.
 
     Attributes:
@@ -64,7 +64,9 @@ class Canvas:
         return clipped
 
 
-def fit(image: NDArray[np.uint8], preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], Canvas]:
+def fit(
+    image: NDArray[np.uint8], preprocessing: Preprocessing
+) -> tuple[NDArray[np.uint8], Letterbox]:
     """Fit a picture into the canvas that an artifact asks for.
 
     Args:
@@ -95,7 +97,7 @@ def fit(image: NDArray[np.uint8], preprocessing: Preprocessing) -> tuple[NDArray
 
 def letterbox(
     image: NDArray[np.uint8], size_hw: tuple[int, int], pad_value: int = 114
-) -> tuple[NDArray[np.uint8], Canvas]:
+) -> tuple[NDArray[np.uint8], Letterbox]:
     """Fit a picture into the canvas, keeping its aspect ratio; centred, padded with grey.
 
     Rounds as Ultralytics' ``LetterBox`` (``auto=False``) and ``scale_boxes`` (from 8.4 on) do:
@@ -127,7 +129,7 @@ def letterbox(
     else:
         inner[:] = cv2.resize(image, (inner_w, inner_h), interpolation=cv2.INTER_LINEAR)
     scale_xy = (inner_w / source_w, inner_h / source_h)
-    return canvas, Canvas((source_h, source_w), size_hw, scale_xy, (left, top))
+    return canvas, Letterbox((source_h, source_w), size_hw, scale_xy, (left, top))
 
 
 def stretch(
@@ -136,7 +138,7 @@ def stretch(
     *,
     half_pixel_centers: bool = True,
     antialias: bool = False,
-) -> tuple[NDArray[np.uint8], Canvas]:
+) -> tuple[NDArray[np.uint8], Letterbox]:
     """Resize a picture to the canvas, each axis by its own factor.
 
     Args:
@@ -163,12 +165,12 @@ def stretch(
             borderMode=cv2.BORDER_REPLICATE,
         )
     result: NDArray[np.uint8] = np.ascontiguousarray(canvas, dtype=np.uint8)
-    return result, Canvas((source_h, source_w), size_hw, (scale_x, scale_y), (0, 0))
+    return result, Letterbox((source_h, source_w), size_hw, (scale_x, scale_y), (0, 0))
 
 
 def shortest_edge(
     image: NDArray[np.uint8], preprocessing: Preprocessing
-) -> tuple[NDArray[np.uint8], Canvas]:
+) -> tuple[NDArray[np.uint8], Letterbox]:
     """Resize by the length of the shorter side, and pad right and below to the canvas.
 
     The size is rounded as transformers' ``get_size_with_aspect_ratio`` rounds it. A picture that
@@ -194,7 +196,7 @@ def shortest_edge(
     canvas[:inner_h, inner_w:] = preprocessing.pad_value
     canvas[inner_h:] = preprocessing.pad_value
     scale_xy = (inner_w / source_w, inner_h / source_h)
-    return canvas, Canvas((source_h, source_w), preprocessing.size_hw, scale_xy, (0, 0))
+    return canvas, Letterbox((source_h, source_w), preprocessing.size_hw, scale_xy, (0, 0))
 
 
 def _by_edges(source_hw: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:

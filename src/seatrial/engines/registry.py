@@ -6,7 +6,7 @@ import importlib
 from typing import cast
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import Layout, Precision
+from seatrial.deployment import CoreLayout, Precision
 from seatrial.engines.base import Engine, EngineConfig, EngineFactory
 from seatrial.errors import InvalidArtifact, InvalidConfig
 
@@ -70,7 +70,7 @@ def _unreadable(artifact: Artifact, name: str, factory: EngineFactory) -> Invali
 
 
 def resolve_layout(
-    layout: Layout, *, device: str, precision: Precision, cores: int
+    layout: CoreLayout, *, device: str, precision: Precision, cores: int
 ) -> tuple[int, EngineConfig]:
     """Fill in what a deployment left open, from the cores that may be used.
 

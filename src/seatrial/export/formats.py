@@ -16,8 +16,8 @@ from seatrial.engines import tensorrt, torch
 from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import engine_class
 from seatrial.errors import InvalidArtifact, InvalidInput
-from seatrial.export.options import Options
-from seatrial.export.parent import Origin
+from seatrial.export.options import ExportOptions
+from seatrial.export.parent import Parent
 from seatrial.export.report import TensorRtTrial
 from seatrial.export.tensorrt_build import ENGINE_FILE, PURPOSE, build_engine
 from seatrial.graphs.float16 import narrow_weights, to_float16
@@ -100,7 +100,7 @@ def check_here(to: str) -> None:
 
 
 def write(
-    folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
+    folder: Path, origin: Parent, graph: Any, manifest: Manifest, options: ExportOptions
 ) -> Written:
     """Write an export.
 
@@ -109,7 +109,7 @@ def write(
         origin: What it starts from.
         graph: ``onnx.ModelProto`` to be written: the origin's, or with its postprocessing fused.
         manifest: Of that graph.
-        options: See `Options`.
+        options: See `ExportOptions`.
 
     Raises:
         InvalidArtifact: The format cannot hold the graph.
@@ -120,7 +120,7 @@ def write(
 
 
 def _onnx(
-    folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
+    folder: Path, origin: Parent, graph: Any, manifest: Manifest, options: ExportOptions
 ) -> Written:
     onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
     if options.precision == "f16":
@@ -137,7 +137,7 @@ def _onnx(
 
 
 def _openvino(
-    folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
+    folder: Path, origin: Parent, graph: Any, manifest: Manifest, options: ExportOptions
 ) -> Written:
     ov = require("openvino", extra="openvino", purpose="writing OpenVINO graphs")
     file = folder / OPENVINO_FILE
@@ -160,7 +160,7 @@ def _openvino(
 
 
 def _torch(
-    folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
+    folder: Path, origin: Parent, graph: Any, manifest: Manifest, options: ExportOptions
 ) -> Written:
     if origin.module is None:
         raise InvalidInput(
@@ -185,7 +185,7 @@ def _torch(
 
 
 def _tensorrt(
-    folder: Path, origin: Origin, graph: Any, manifest: Manifest, options: Options
+    folder: Path, origin: Parent, graph: Any, manifest: Manifest, options: ExportOptions
 ) -> Written:
     quantised = manifest.precision == "int8"
     if options.precision == "f16":

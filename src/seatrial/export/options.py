@@ -26,7 +26,7 @@ HINTS = {
 STRIDE_PX = 32  # of the coarsest feature map of all the detectors that are known
 
 
-class Options(msgspec.Struct, frozen=True):
+class ExportOptions(msgspec.Struct, frozen=True):
     """What an export is asked for.
 
     Attributes:
@@ -51,7 +51,7 @@ class Options(msgspec.Struct, frozen=True):
         return plain
 
 
-def check(options: Options) -> None:
+def check(options: ExportOptions) -> None:
     """See that the options go together.
 
     Raises:

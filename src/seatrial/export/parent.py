@@ -15,7 +15,7 @@ from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.engines.torch_module import ModuleEngine
 from seatrial.errors import InvalidArtifact, InvalidInput
-from seatrial.export.options import Options, resized
+from seatrial.export.options import ExportOptions, resized
 from seatrial.graphs import image_input
 from seatrial.graphs.probes import ModuleProbe, OnnxProbe, Probe
 from seatrial.models import torch_modules
@@ -23,7 +23,7 @@ from seatrial.system.extras import require
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Parent:
     """What an export starts from.
 
     Attributes:
@@ -50,12 +50,12 @@ class Origin:
         )
 
 
-def open_origin(artifact: Artifact, options: Options, *, threads: int) -> Origin:
+def open_origin(artifact: Artifact, options: ExportOptions, *, threads: int) -> Parent:
     """Make the graph, and open the parent.
 
     Args:
         artifact: A checkpoint, or one that has an ONNX graph.
-        options: See `Options`.
+        options: See `ExportOptions`.
         threads: For the parent's engine.
 
     Raises:
@@ -75,7 +75,7 @@ def open_origin(artifact: Artifact, options: Options, *, threads: int) -> Origin
     return _of_graph(artifact, options, threads)
 
 
-def _of_checkpoint(artifact: Artifact, options: Options) -> Origin:
+def _of_checkpoint(artifact: Artifact, options: ExportOptions) -> Parent:
     preprocessing = resized(artifact.manifest, options.imgsz)
     manifest = msgspec.structs.replace(artifact.manifest, preprocessing=preprocessing)
     size_hw = preprocessing.size_hw
@@ -97,10 +97,10 @@ def _of_checkpoint(artifact: Artifact, options: Options) -> Origin:
     family_of(manifest)  # labels and outputs fit together, or this says that they do not
     graph = torch_modules.to_onnx(module, manifest, dynamic_batch=options.dynamic_batch)
     describe(graph, manifest)
-    return Origin(manifest, graph, engine, module)
+    return Parent(manifest, graph, engine, module)
 
 
-def _of_graph(artifact: Artifact, options: Options, threads: int) -> Origin:
+def _of_graph(artifact: Artifact, options: ExportOptions, threads: int) -> Parent:
     manifest = artifact.manifest
     if manifest.precision == "int8" and options.to == "tensorrt":
         _check_quantised(manifest, options)
@@ -124,10 +124,10 @@ def _of_graph(artifact: Artifact, options: Options, threads: int) -> Origin:
     image_input.check_weights(graph, manifest.name)
     name = "onnxruntime" if importlib.util.find_spec("onnxruntime") else "openvino"
     engine = open_engine(artifact, name, EngineConfig(threads=threads))
-    return Origin(manifest, graph, engine)
+    return Parent(manifest, graph, engine)
 
 
-def _check_quantised(manifest: Manifest, options: Options) -> None:
+def _check_quantised(manifest: Manifest, options: ExportOptions) -> None:
     """INT8 goes to TensorRT as it is: its Q/DQ nodes say what is computed in what."""
     if options.precision != "f32" or options.fuse_nms:
         raise InvalidInput(

@@ -38,7 +38,7 @@ TOLERANCES = {
     "int8": Tolerance(output=None, iou=0.95, shift=0.03, unmatched=0.05, ap=0.005),
 }
 ROWS_WITHIN = 0.99
-# What a restless parent can widen its tolerance to, see `Report.restless`.
+# What a restless parent can widen its tolerance to, see `ExportReport.restless`.
 WIDEST = TOLERANCES["bf16"]
 
 
@@ -82,7 +82,7 @@ class Accuracy(msgspec.Struct, frozen=True):
     high: float
 
 
-class Parting(msgspec.Struct, frozen=True):
+class TensorDifference(msgspec.Struct, frozen=True):
     """One inner tensor of both graphs.
 
     Attributes:
@@ -98,7 +98,7 @@ class Parting(msgspec.Struct, frozen=True):
     error: float
 
 
-class Blame(msgspec.Struct, frozen=True):
+class FirstDifference(msgspec.Struct, frozen=True):
     """Where two graphs part.
 
     Attributes:
@@ -113,9 +113,9 @@ class Blame(msgspec.Struct, frozen=True):
     compared: int
     looked_at: int
     limit: float
-    first: Parting | None
-    before: Parting | None
-    steepest: tuple[Parting, ...]
+    first: TensorDifference | None
+    before: TensorDifference | None
+    steepest: tuple[TensorDifference, ...]
 
 
 class TensorRtTrial(msgspec.Struct, frozen=True):
@@ -130,7 +130,7 @@ class TensorRtTrial(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
 
 
-class Side(msgspec.Struct, frozen=True):
+class Subject(msgspec.Struct, frozen=True):
     """Who was compared: artifact, engine and the precision that it computed in."""
 
     artifact: str
@@ -140,7 +140,7 @@ class Side(msgspec.Struct, frozen=True):
     version: str = ""
 
 
-class Report(msgspec.Struct, frozen=True):
+class ExportReport(msgspec.Struct, frozen=True):
     """An export, as it was judged.
 
     Attributes:
@@ -162,8 +162,8 @@ class Report(msgspec.Struct, frozen=True):
     """
 
     options: dict[str, Any]
-    parent: Side
-    child: Side
+    parent: Subject
+    child: Subject
     tolerance: Tolerance
     images: int
     outputs: tuple[OutputError, ...]
@@ -171,7 +171,7 @@ class Report(msgspec.Struct, frozen=True):
     boxes: BoxAgreement
     accuracy: Accuracy | None
     failures: tuple[str, ...]
-    blame: Blame | None = None
+    blame: FirstDifference | None = None
     tensorrt: TensorRtTrial | None = None
     restless: BoxAgreement | None = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +13,45 @@ from seatrial.engines.base import Arrays, Engine
 from seatrial.errors import Diverged
 from seatrial.export import verify
 from seatrial.export.formats import Written, check_here, write
-from seatrial.export.options import Options, check
+from seatrial.export.options import ExportOptions, check
 from seatrial.export.output_errors import output_errors
-from seatrial.export.parent import Origin, describe, open_origin
+from seatrial.export.parent import Parent, describe, open_origin
 from seatrial.export.report import (
     REPORT_FILE,
     TOLERANCES,
     Accuracy,
-    Blame,
-    Report,
-    Side,
+    ExportReport,
+    FirstDifference,
+    Subject,
 )
 from seatrial.export.verify import Answers
 from seatrial.graphs import first_difference
 from seatrial.graphs.fuse_nms import fuse
+from seatrial.progress import Progress, silent
 from seatrial.system.hardware import usable_cores
 from seatrial.system.versions import versions
 
-Progress = Callable[[str], None]
 TOOLS = ("onnx", "onnxruntime", "openvino", "torch", "transformers", "ultralytics", "tensorrt")
 
 
 def export(
     store: Store,
     artifact: Artifact,
-    options: Options,
+    options: ExportOptions,
     *,
     images: Path,
     annotations: Path | None = None,
     name: str | None = None,
     replace: bool = False,
     answers: Answers | None = None,
-    on_progress: Progress = lambda text: None,
+    on_progress: Progress = silent,
 ) -> Artifact:
     """Make an artifact of another format or precision, and prove it.
 
     Args:
         store: Where it goes.
         artifact: A checkpoint, or one with an ONNX graph.
-        options: See `Options`.
+        options: See `ExportOptions`.
         images: Folder of real pictures to compare on.
         annotations: COCO's labels of them, or a data.yaml: AP of both is measured too.
         name: Of the artifact; the parent's with format and precision by default.
@@ -109,7 +108,7 @@ def export(
         origin.engine.close()
 
 
-def default_name(artifact: Artifact, options: Options) -> str:
+def default_name(artifact: Artifact, options: ExportOptions) -> str:
     """``yolo11n-openvino-f16``; the canvas and the postprocessing are named where they change."""
     parts = [artifact.manifest.name, options.to, _precision(artifact.manifest, options)]
     if options.imgsz is not None:
@@ -119,7 +118,7 @@ def default_name(artifact: Artifact, options: Options) -> str:
     return "-".join(parts)
 
 
-def _precision(manifest: Manifest, options: Options) -> str:
+def _precision(manifest: Manifest, options: ExportOptions) -> str:
     """What the child computes in: what was asked for, but for a graph that is quantised already."""
     return "int8" if manifest.precision == "int8" else options.precision
 
@@ -131,7 +130,7 @@ def _labelled(images: Path, annotations: Path | None) -> LabelledSet | None:
     return read_labelled(f"{kind}:{images}", annotations)
 
 
-def _fused(origin: Origin) -> tuple[Any, Manifest]:
+def _fused(origin: Parent) -> tuple[Any, Manifest]:
     graph = type(origin.graph)()
     graph.CopyFrom(origin.graph)
     manifest = fuse(graph, origin.manifest)
@@ -141,15 +140,15 @@ def _fused(origin: Origin) -> tuple[Any, Manifest]:
 
 def _prove(
     artifact: Artifact,
-    origin: Origin,
+    origin: Parent,
     written: Written,
     child: Engine,
     pictures: Any,
     labelled: LabelledSet | None,
-    options: Options,
+    options: ExportOptions,
     answers: Answers,
     on_progress: Progress,
-) -> Report:
+) -> ExportReport:
     tolerance = TOLERANCES[_precision(artifact.manifest, options)]
     limit = tolerance.output or TOLERANCES["f32"].output or 0.0
     on_progress(f"comparing {len(pictures)} pictures")
@@ -184,7 +183,7 @@ def _prove(
         restless = verify.boxes(parent_seen, moved)
         tolerance = verify.widen(tolerance, restless)
         failures = verify.judge(tolerance, outputs, batch, found, measured)
-    report = Report(
+    report = ExportReport(
         options.config(),
         _side(artifact.manifest.name, artifact.digest, origin.engine),
         _side(written.manifest.name, "", child),
@@ -208,11 +207,11 @@ def _prove(
 
 def _accuracy(
     parent: tuple[Any, ...],
-    origin: Origin,
+    origin: Parent,
     written: Written,
     child: Engine,
     labelled: LabelledSet,
-    options: Options,
+    options: ExportOptions,
     answers: Answers,
     on_progress: Progress,
 ) -> Accuracy:
@@ -231,12 +230,12 @@ def _accuracy(
     return verify.accuracy(answers.matches[key], found)
 
 
-def _side(name: str, digest: str, engine: Engine) -> Side:
+def _side(name: str, digest: str, engine: Engine) -> Subject:
     version = engine.properties().get("version", "")
-    return Side(name, digest, engine.name, engine.precision, version)
+    return Subject(name, digest, engine.name, engine.precision, version)
 
 
-def _blame(origin: Origin, written: Written, feeds: Arrays, limit: float) -> Blame | None:
+def _blame(origin: Parent, written: Written, feeds: Arrays, limit: float) -> FirstDifference | None:
     probe = written.probe()
     if probe is None:
         return None
@@ -252,7 +251,7 @@ def _blame(origin: Origin, written: Written, feeds: Arrays, limit: float) -> Bla
         return None
 
 
-def _diverged(name: str, report: Report) -> Diverged:
+def _diverged(name: str, report: ExportReport) -> Diverged:
     where = ""
     first = report.blame.first if report.blame is not None else None
     if first is not None:
@@ -269,8 +268,8 @@ def _commit(
     store: Store,
     artifact: Artifact,
     written: Written,
-    options: Options,
-    report: Report,
+    options: ExportOptions,
+    report: ExportReport,
     name: str,
     *,
     replace: bool,

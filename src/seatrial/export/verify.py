@@ -18,13 +18,13 @@ from seatrial.accuracy.matching import Matches
 from seatrial.accuracy.predict import EVALUATION, InProcess
 from seatrial.artifact import Artifact, Manifest
 from seatrial.datasets.labels import LabelledSet
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.decode import decode
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import MAX_PIXELS, Detector
 from seatrial.detect.families.base import Family
 from seatrial.detect.families.registry import family_class, family_of
-from seatrial.detect.preprocess import Canvas, fit
+from seatrial.detect.preprocess import Letterbox, fit
 from seatrial.engines.base import Engine
 from seatrial.errors import InvalidArtifact, InvalidDataset, InvalidInput
 from seatrial.export.output_errors import output_errors
@@ -35,7 +35,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 MOST_PICTURES = 16
 TOGETHER = 4  # pictures of one batch, of different sizes where there are any
 GREY_LEVELS = 2  # less than a JPEG file of a picture changes it by
-LOW = Detection(confidence=0.0, iou=0.7, max_detections=300)
+LOW = Thresholds(confidence=0.0, iou=0.7, max_detections=300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def look(
 
 def _feeds(
     manifest: Manifest, family: Family, picture: NDArray[np.uint8]
-) -> tuple[dict[str, NDArray[Any]], Canvas]:
+) -> tuple[dict[str, NDArray[Any]], Letterbox]:
     batch, canvas = fit(picture, manifest.preprocessing)
     return {manifest.inputs[0].name: batch, **family.feeds(canvas)}, canvas
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.engines.base import Arrays
-from seatrial.export.report import Blame, Parting
+from seatrial.export.report import FirstDifference, TensorDifference
 from seatrial.graphs.probes import Probe
 
 AT_A_TIME = 16  # inner tensors held at once: a detector has hundreds, of megabytes each
@@ -21,7 +21,7 @@ LIMITS = {"f32": 1e-3, "f16": 2e-2, "bf16": 5e-2, "int8": 5e-2}
 
 def find(
     parent: Probe, child: Probe, feeds: Arrays, *, limit: float, nodes: dict[str, Any] | None = None
-) -> Blame:
+) -> FirstDifference:
     """Narrow down where two graphs part, by looking at a few tensors at a time.
 
     Args:
@@ -51,16 +51,16 @@ def find(
     }
     steepest = sorted(growth, key=growth.__getitem__, reverse=True)[:STEEPEST]
 
-    def parting(at: int) -> Parting:
+    def parting(at: int) -> TensorDifference:
         node = (nodes or {}).get(shared[at])
-        return Parting(
+        return TensorDifference(
             shared[at],
             node.op_type if node is not None else "",
             (node.name if node is not None else "") or shared[at],
             errors[at],
         )
 
-    return Blame(
+    return FirstDifference(
         compared=len(shared),
         looked_at=len(errors),
         limit=limit,

@@ -40,7 +40,7 @@ WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PRECISIONS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 
-class Made(msgspec.Struct, frozen=True):
+class Lineage(msgspec.Struct, frozen=True):
     """How a checkpoint came to be, where this program made it.
 
     Attributes:
@@ -62,7 +62,7 @@ def import_transformers(
     uri: str,
     licence: str,
     replace: bool = False,
-    made: Made | None = None,
+    made: Lineage | None = None,
 ) -> Artifact:
     """Make an artifact of a snapshot of a Hugging Face model.
 
@@ -135,7 +135,7 @@ def import_ultralytics(
     licence: str = "",
     allow_pickle: bool = False,
     replace: bool = False,
-    made: Made | None = None,
+    made: Lineage | None = None,
 ) -> Artifact:
     """Make an artifact of an Ultralytics checkpoint.
 
@@ -202,7 +202,7 @@ def ultralytics_manifest(network: Any, *, name: str, size_px: int) -> Manifest:
     )
 
 
-def _credited(manifest: Manifest, made: Made | None) -> Manifest:
+def _credited(manifest: Manifest, made: Lineage | None) -> Manifest:
     if made is None:
         return manifest
     return msgspec.structs.replace(

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact
 from seatrial.errors import InvalidConfig
-from seatrial.quantise.calibration_images import Feeds, Pictures, Progress
+from seatrial.progress import Progress
+from seatrial.quantise.calibration_images import CalibrationImages, Feeds
 from seatrial.quantise.float_part import Head
 from seatrial.quantise.workspace import Workspace
 
@@ -52,7 +53,7 @@ class Backend(Protocol):
         """
 
     def quantise(
-        self, recipe: str, pictures: Pictures, work: Workspace, on_progress: Progress
+        self, recipe: str, pictures: CalibrationImages, work: Workspace, on_progress: Progress
     ) -> Path:
         """Quantise the float graph; gives the folder."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,15 @@ from seatrial.detect.detector import MAX_PIXELS
 from seatrial.detect.families.registry import family_of
 from seatrial.detect.preprocess import fit
 from seatrial.errors import InvalidDataset, InvalidInput
+from seatrial.progress import Progress
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 Feeds = dict[str, NDArray[Any]]
-Progress = Callable[[str, int, int], None]
 """Called with what is going on, the steps done, and the steps in all (0: not known)."""
 
 
-def silent(what: str, done: int, total: int) -> None:
-    """Progress that nobody is told."""
-
-
-class Pictures:
+class CalibrationImages:
     """Encoded pictures on disk; nothing is kept in memory but their paths.
 
     Args:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from seatrial.accuracy.gate import Finding
 from seatrial.errors import NotWritable
-from seatrial.quantise.report import Report
+from seatrial.quantise.report import QuantiseReport
 from seatrial.report import svg
 from seatrial.report.style import css
 
@@ -27,7 +27,7 @@ class Row(msgspec.Struct, frozen=True):
     kept: bool
 
 
-def write_page(report: Report, path: Path) -> None:
+def write_page(report: QuantiseReport, path: Path) -> None:
     """Write the page.
 
     Raises:
@@ -42,7 +42,7 @@ def write_page(report: Report, path: Path) -> None:
         ) from error
 
 
-def page(report: Report) -> str:
+def page(report: QuantiseReport) -> str:
     """The page's HTML."""
     shown = rows(report)
     verdict, _, figures = report.verdict.statement.partition(". ")
@@ -75,7 +75,7 @@ def page(report: Report) -> str:
     return f"<!doctype html>\n{html}\n"
 
 
-def rows(report: Report) -> list[Row]:
+def rows(report: QuantiseReport) -> list[Row]:
     """The recipes, then the kept one's restored layers one after the other."""
     restored = bool(report.restored)
     found = [
@@ -94,7 +94,7 @@ def rows(report: Report) -> list[Row]:
     return found
 
 
-def chart(report: Report, shown: list[Row]) -> Markup:
+def chart(report: QuantiseReport, shown: list[Row]) -> Markup:
     """Drop and its interval of each graph, and the gate."""
     values = [0.0, report.gate.drop]
     values += [end for row in shown for end in (row.finding.low, row.finding.high)]
@@ -132,7 +132,7 @@ def chart(report: Report, shown: list[Row]) -> Markup:
     return svg.picture(width, height, "Drop of each graph with its interval", parts)
 
 
-def _caption(report: Report) -> Markup:
+def _caption(report: QuantiseReport) -> Markup:
     level = f"{report.finding.level:.0%}"
     return svg.element(
         "figcaption",
@@ -141,7 +141,7 @@ def _caption(report: Report) -> Markup:
     )
 
 
-def _tiles(report: Report) -> Markup:
+def _tiles(report: QuantiseReport) -> Markup:
     finding, speed = report.finding, report.speed
     shift = "\u2013" if finding.mean_shift is None else f"{finding.mean_shift:+.4f}"
     size = "" if finding.mean_abs_shift is None else f"mean size {finding.mean_abs_shift:.4f}"
@@ -164,7 +164,7 @@ def _tiles(report: Report) -> Markup:
     return svg.element("dl", *made, class_="tiles card")
 
 
-def _table(report: Report, shown: list[Row]) -> Markup:
+def _table(report: QuantiseReport, shown: list[Row]) -> Markup:
     names = ("graph", _metric(report), "drop", "interval", "bought", "shift", "its size", "speed")
     header = svg.element("tr", *(svg.element("th", name) for name in names))
     bought = ["" for _ in report.candidates] + [f"{value:+.4f}" for value in report.bought()]
@@ -186,7 +186,7 @@ def _table(report: Report, shown: list[Row]) -> Markup:
     return svg.element("table", svg.element("thead", header), svg.element("tbody", *lines))
 
 
-def _notes(report: Report) -> list[str]:
+def _notes(report: QuantiseReport) -> list[str]:
     ran = report.engine
     taken = report.calibration
     return [
@@ -209,5 +209,5 @@ def _short(name: str) -> str:
     return name if len(name) <= 48 else f"\u2026{name[-47:]}"
 
 
-def _metric(report: Report) -> str:
+def _metric(report: QuantiseReport) -> str:
     return "AP" if report.finding.metric == "ap" else "agreement"

@@ -11,16 +11,17 @@ import msgspec
 from seatrial.accuracy.gate import Finding, Gate, Judge, judge
 from seatrial.accuracy.matching import Predictions
 from seatrial.artifact import Artifact, Manifest
+from seatrial.progress import Progress
 from seatrial.quantise import measure, restore
 from seatrial.quantise.backend import Backend
-from seatrial.quantise.calibration_images import Pictures, Progress, Skipped
+from seatrial.quantise.calibration_images import CalibrationImages, Skipped
 from seatrial.quantise.float_part import Head
 from seatrial.quantise.measure import Graph
-from seatrial.quantise.report import Candidate, Report, Restored, Speed
+from seatrial.quantise.report import Candidate, QuantiseReport, Restored, Speed
 from seatrial.quantise.workspace import Workspace
 
 
-class Options(msgspec.Struct, frozen=True):
+class QuantiseOptions(msgspec.Struct, frozen=True):
     """What a compression is asked to do.
 
     Attributes:
@@ -51,13 +52,13 @@ class Given:
         skipped: Files that cannot be used.
     """
 
-    pictures: Pictures
+    pictures: CalibrationImages
     calibration: dict[str, str | int]
     judge: Judge
     skipped: tuple[Skipped, ...]
 
 
-class Job:
+class Quantisation:
     """One run, with what all its steps need.
 
     Args:
@@ -73,7 +74,7 @@ class Job:
     def __init__(
         self,
         parent: Artifact,
-        options: Options,
+        options: QuantiseOptions,
         backend: Backend,
         given: Given,
         work: Workspace,
@@ -93,7 +94,7 @@ class Job:
         self.before = Graph("the parent", source, parent.manifest, backend.engine)
         self._parents_boxes: Predictions | None = None
 
-    def run(self, recipes: Sequence[str]) -> tuple[Path, Report]:
+    def run(self, recipes: Sequence[str]) -> tuple[Path, QuantiseReport]:
         """From recipes to the graph that is kept; gives its folder."""
         folders, candidates = {}, []
         for recipe in recipes:
@@ -174,12 +175,12 @@ class Job:
         best: Candidate,
         steps: tuple[Restored, ...],
         finding: Finding,
-    ) -> Report:
+    ) -> QuantiseReport:
         """All of it, for a person and for programs."""
         left = len(self.backend.layers(folder, self.work))
         with measure.opened(self.graph(folder)) as engine:
             ran = {"engine": engine.name, "device": engine.device, "precision": engine.precision}
-        return Report(
+        return QuantiseReport(
             to=self.options.to,
             parent={"name": self.parent.manifest.name, "digest": self.parent.digest},
             engine=ran,

@@ -18,7 +18,8 @@ from seatrial.artifact import Artifact, Manifest
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import Engine, EngineConfig, Lane
 from seatrial.engines.registry import engine_class
-from seatrial.quantise.calibration_images import Feeds, Progress, silent
+from seatrial.progress import Progress, silent
+from seatrial.quantise.calibration_images import Feeds
 from seatrial.quantise.report import Speed
 from seatrial.quantise.workspace import Arrays, Workspace
 from seatrial.system.hardware import usable_cores
@@ -65,6 +66,9 @@ def predictions(graph: Graph, judge: Judge, work: Workspace, on_progress: Progre
         InvalidDataset: A picture cannot be read or decoded.
     """
 
+    def named(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> object:
+        return on_progress(f"{what} with {graph.name}", done, total, unit=unit)
+
     def detect() -> Arrays:
         with opened(graph) as engine:
             detector = Detector(Artifact(graph.file.parent, graph.manifest, ""), engine)
@@ -73,9 +77,7 @@ def predictions(graph: Graph, judge: Judge, work: Workspace, on_progress: Progre
                 InProcess(detector),
                 judge.pictures,
                 judge.matched,
-                on_progress=lambda done, total: on_progress(
-                    f"detecting with {graph.name}", done, total
-                ),
+                on_progress=named,
             )
         return {name: getattr(found, name) for name in ("image", "category", "xywh", "score")}
 

@@ -20,9 +20,10 @@ from seatrial.artifact import Artifact
 from seatrial.errors import InvalidArtifact
 from seatrial.graphs import image_input
 from seatrial.graphs.tensorrt_ready import cast_pictures_first, validate_for_tensorrt
+from seatrial.progress import Progress
 from seatrial.quantise import onnx_prepare, tensor_values
 from seatrial.quantise.backend import Probe
-from seatrial.quantise.calibration_images import Feeds, Pictures, Progress
+from seatrial.quantise.calibration_images import CalibrationImages, Feeds
 from seatrial.quantise.float_part import Head, find_head, onnx_nodes
 from seatrial.quantise.kernels import is_x86, saturates
 from seatrial.quantise.ranges import Range, Rule, choose_range
@@ -71,7 +72,7 @@ class OnnxRuntimeBackend:
         return work.value("head", Head, lambda: find_head(*onnx_nodes(self._load(folder))))
 
     def quantise(
-        self, recipe: str, pictures: Pictures, work: Workspace, on_progress: Progress
+        self, recipe: str, pictures: CalibrationImages, work: Workspace, on_progress: Progress
     ) -> Path:
         """See `Backend.quantise`."""
         ranges = self._ranges(cast(Rule, recipe), pictures, work, on_progress)
@@ -134,7 +135,7 @@ class OnnxRuntimeBackend:
         return image_input.load(folder / self.file)
 
     def _ranges(
-        self, rule: Rule, pictures: Pictures, work: Workspace, on_progress: Progress
+        self, rule: Rule, pictures: CalibrationImages, work: Workspace, on_progress: Progress
     ) -> dict[str, Range]:
         model = self._load(work.path / FLOAT)
         head = {*work.value("head", Head, _unprepared).nodes}

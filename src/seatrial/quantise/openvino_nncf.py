@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact
 from seatrial.errors import InvalidArtifact, NotWritable
+from seatrial.progress import Progress
 from seatrial.quantise.backend import Probe
-from seatrial.quantise.calibration_images import Feeds, Pictures, Progress
+from seatrial.quantise.calibration_images import CalibrationImages, Feeds
 from seatrial.quantise.float_part import Head, find_head, openvino_nodes
 from seatrial.quantise.kernels import saturates
 from seatrial.quantise.workspace import Workspace
@@ -64,7 +65,7 @@ class OpenVinoBackend:
         return work.value("head", Head, lambda: find_head(*openvino_nodes(self._read(folder))))
 
     def quantise(
-        self, recipe: str, pictures: Pictures, work: Workspace, on_progress: Progress
+        self, recipe: str, pictures: CalibrationImages, work: Workspace, on_progress: Progress
     ) -> Path:
         """See `Backend.quantise`."""
         return work.folder(
@@ -124,7 +125,7 @@ class OpenVinoBackend:
         return run
 
     def _quantised(
-        self, recipe: str, pictures: Pictures, work: Workspace, on_progress: Progress
+        self, recipe: str, pictures: CalibrationImages, work: Workspace, on_progress: Progress
     ) -> Any:
         nncf = require("nncf", extra="compress", purpose=PURPOSE)
         seen = 0

@@ -61,7 +61,7 @@ class Restored(msgspec.Struct, frozen=True):
     speed: Speed
 
 
-class Report(msgspec.Struct, frozen=True):
+class QuantiseReport(msgspec.Struct, frozen=True):
     """A compression from start to end.
 
     Attributes:

@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from seatrial.progress import Progress
 from seatrial.quantise.backend import Backend, Probe
-from seatrial.quantise.calibration_images import Pictures, Progress
+from seatrial.quantise.calibration_images import CalibrationImages
 from seatrial.quantise.report import Restored
 from seatrial.quantise.workspace import Workspace
 
@@ -35,7 +36,11 @@ class Sensitivity(msgspec.Struct, frozen=True):
 
 
 def rank(
-    backend: Backend, quantised: Path, pictures: Pictures, work: Workspace, on_progress: Progress
+    backend: Backend,
+    quantised: Path,
+    pictures: CalibrationImages,
+    work: Workspace,
+    on_progress: Progress,
 ) -> tuple[Sensitivity, ...]:
     """Measure what every layer costs when it alone is in INT8; the dearest first.
 
@@ -116,7 +121,7 @@ def copy_graph(folder: Path, target: Path) -> None:
         shutil.copyfile(file, target / file.name)
 
 
-def _run(probe: Probe, pictures: Pictures) -> list[list[NDArray[Any]]]:
+def _run(probe: Probe, pictures: CalibrationImages) -> list[list[NDArray[Any]]]:
     return [probe(feeds) for feeds in pictures.feeds(PICTURES)]
 
 

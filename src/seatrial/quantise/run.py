@@ -11,18 +11,12 @@ from seatrial.accuracy.gate import AgreementJudge, Judge, LabelJudge
 from seatrial.artifact import Artifact, Step, Store, check_name
 from seatrial.datasets.labels import LabelledSet
 from seatrial.errors import Diverged, InvalidArtifact, InvalidConfig, InvalidDataset
+from seatrial.progress import Progress, silent
 from seatrial.quantise import restore
 from seatrial.quantise.backend import Backend, open_backend
-from seatrial.quantise.calibration_images import (
-    Pictures,
-    Progress,
-    check,
-    choose,
-    find_pictures,
-    silent,
-)
-from seatrial.quantise.job import Given, Job, Options
-from seatrial.quantise.report import REPORT_FILE, Report
+from seatrial.quantise.calibration_images import CalibrationImages, check, choose, find_pictures
+from seatrial.quantise.job import Given, Quantisation, QuantiseOptions
+from seatrial.quantise.report import REPORT_FILE, QuantiseReport
 from seatrial.quantise.workspace import workspace
 from seatrial.system.versions import versions
 
@@ -32,14 +26,14 @@ MOST_JUDGED = 5000  # pictures without labels
 def compress_int8(
     store: Store,
     parent: Artifact,
-    options: Options,
+    options: QuantiseOptions,
     *,
     calibration: Path,
     labelled: LabelledSet | None = None,
     name: str | None = None,
     replace: bool = False,
     on_progress: Progress = silent,
-) -> tuple[Artifact, Report]:
+) -> tuple[Artifact, QuantiseReport]:
     """Make an INT8 artifact, and prove it against its parent.
 
     A run that is killed goes on where it was when it is started again with the same arguments.
@@ -47,7 +41,7 @@ def compress_int8(
     Args:
         store: Where it goes.
         parent: A float32 artifact.
-        options: See `Options`.
+        options: See `QuantiseOptions`.
         calibration: Folder of pictures like those that the service will see.
         labelled: Labelled pictures to judge by; without them, agreement with the parent decides.
         name: Of the artifact; the parent's with ``-int8`` and the target by default.
@@ -82,7 +76,7 @@ def compress_int8(
     ).decode()  # fmt: skip
     with workspace(store, key) as work:
         head = backend.prepare(parent, work)
-        job = Job(parent, options, backend, given, work, head, on_progress)
+        job = Quantisation(parent, options, backend, given, work, head, on_progress)
         folder, report = job.run(recipes)
         if not report.verdict.within:
             raise Diverged(
@@ -96,7 +90,7 @@ def compress_int8(
 
 def _given(
     parent: Artifact,
-    options: Options,
+    options: QuantiseOptions,
     folder: Path,
     labelled: LabelledSet | None,
     on_progress: Progress,
@@ -117,7 +111,7 @@ def _given(
         "seed": options.seed,
         "sha256": chosen.digest,
     }
-    pictures = Pictures(chosen.files, parent.manifest)
+    pictures = CalibrationImages(chosen.files, parent.manifest)
     labels = parent.manifest.labels
     if labelled is not None:
         judge: Judge = LabelJudge(labelled, labels, options.gate)
@@ -128,12 +122,12 @@ def _given(
     others = check(left, "remaining", on_progress)
     judged = others if others.files else chosen
     judge = AgreementJudge(
-        Pictures(judged.files, parent.manifest), labels, options.gate, key=judged.digest
+        CalibrationImages(judged.files, parent.manifest), labels, options.gate, key=judged.digest
     )
     return Given(pictures, facts, judge, (*chosen.skipped, *others.skipped))
 
 
-def _recipes(backend: Backend, options: Options) -> tuple[str, ...]:
+def _recipes(backend: Backend, options: QuantiseOptions) -> tuple[str, ...]:
     unknown = [one for one in options.recipes if one not in backend.recipes]
     if unknown:
         raise InvalidConfig(
@@ -144,7 +138,7 @@ def _recipes(backend: Backend, options: Options) -> tuple[str, ...]:
 
 
 def _keep(
-    store: Store, job: Job, folder: Path, report: Report, name: str, replace: bool
+    store: Store, job: Quantisation, folder: Path, report: QuantiseReport, name: str, replace: bool
 ) -> Artifact:
     finding = report.finding
     metrics = {

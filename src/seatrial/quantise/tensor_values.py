@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.errors import InvalidArtifact
-from seatrial.quantise.calibration_images import Pictures, Progress
+from seatrial.progress import Progress
+from seatrial.quantise.calibration_images import CalibrationImages
 from seatrial.quantise.ranges import Histogram
 from seatrial.quantise.workspace import Arrays, Workspace
 from seatrial.system.extras import require
@@ -42,7 +43,11 @@ def session(model: Any, names: Sequence[str]) -> Any:
 
 
 def histograms(
-    model: Any, names: Sequence[str], pictures: Pictures, work: Workspace, on_progress: Progress
+    model: Any,
+    names: Sequence[str],
+    pictures: CalibrationImages,
+    work: Workspace,
+    on_progress: Progress,
 ) -> dict[str, Histogram]:
     """Values of tensors over all pictures, in two passes; memory holds one picture at a time."""
     stored = work.arrays("histograms", lambda: _collect(model, names, pictures, on_progress))
@@ -54,7 +59,9 @@ def histograms(
     }
 
 
-def _collect(model: Any, names: Sequence[str], pictures: Pictures, on_progress: Progress) -> Arrays:
+def _collect(
+    model: Any, names: Sequence[str], pictures: CalibrationImages, on_progress: Progress
+) -> Arrays:
     opened = session(model, names)
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     for done, feeds in enumerate(pictures.feeds(), 1):

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from starlette.types import Receive
 
-from seatrial.deployment import Detection, Limits
-from seatrial.detect.detector import Detector, Result
+from seatrial.deployment import Limits, Thresholds
+from seatrial.detect.detector import Detected, Detector
 from seatrial.errors import DeadlineExceeded, Overloaded
 
 T = TypeVar("T")
@@ -47,8 +47,8 @@ class Dispatcher:
     async def run(
         self,
         data: bytes | bytearray,
-        options: Detection,
-        finish: Callable[[Result], T],
+        options: Thresholds,
+        finish: Callable[[Detected], T],
         receive: Receive,
     ) -> T:
         """Detect, then ``finish``, off the event loop.
@@ -97,7 +97,7 @@ class Dispatcher:
         )
 
     def _work(
-        self, data: bytes | bytearray, options: Detection, finish: Callable[[Result], T]
+        self, data: bytes | bytearray, options: Thresholds, finish: Callable[[Detected], T]
     ) -> T:
         result = self.detector.detect_admitted(
             memoryview(data), options, max_pixels=self.limits.image_pixels

@@ -22,9 +22,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.answer import answer
-from seatrial.detect.detector import Result
+from seatrial.detect.detector import Detected
 from seatrial.detect.draw import annotated_jpeg
 from seatrial.errors import SeatrialError
 from seatrial.serve.admission import Disconnected, Dispatcher
@@ -46,7 +46,7 @@ class Service(msgspec.Struct, frozen=True):
     """
 
     dispatcher: Dispatcher
-    detection: Detection
+    detection: Thresholds
     description: dict[str, Any]
     metrics: RequestMetrics
 
@@ -82,7 +82,7 @@ async def _detect_json(request: Request) -> Response:
     service: Service = request.app.state.service
     labels = service.dispatcher.detector.artifact.manifest.labels
 
-    def finish(result: Result, timing_ms: Mapping[str, float]) -> bytes:
+    def finish(result: Detected, timing_ms: Mapping[str, float]) -> bytes:
         return msgspec.json.encode(answer(result, labels, timing_ms))
 
     return await _detect(request, service, finish, "application/json")
@@ -92,7 +92,7 @@ async def _detect_jpeg(request: Request) -> Response:
     service: Service = request.app.state.service
     labels = service.dispatcher.detector.artifact.manifest.labels
 
-    def finish(result: Result, timing_ms: Mapping[str, float]) -> bytes:
+    def finish(result: Detected, timing_ms: Mapping[str, float]) -> bytes:
         return annotated_jpeg(result.image, result.detections, labels)
 
     return await _detect(request, service, finish, "image/jpeg")
@@ -101,7 +101,7 @@ async def _detect_jpeg(request: Request) -> Response:
 async def _detect(
     request: Request,
     service: Service,
-    encode: Callable[[Result, Mapping[str, float]], bytes],
+    encode: Callable[[Detected, Mapping[str, float]], bytes],
     media_type: str,
 ) -> Response:
     start = time.perf_counter()
@@ -112,7 +112,7 @@ async def _detect(
         data = await read_image(request, limits.body_bytes, limits.deadline_s)
         received = time.perf_counter()
 
-        def finish(result: Result) -> tuple[bytes, dict[str, float]]:
+        def finish(result: Detected) -> tuple[bytes, dict[str, float]]:
             # The pool's own queue is waiting too: all that is not work or receiving.
             work_ms = sum(result.stages_ms.values())
             total_ms = 1e3 * (time.perf_counter() - start)

@@ -13,14 +13,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from seatrial.errors import SourceUnavailable
-
-Progress = Callable[[str], None]
+from seatrial.progress import Progress
 
 _UNREACHABLE = (
     "retrying",

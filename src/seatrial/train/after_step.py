@@ -14,8 +14,8 @@ import msgspec
 
 from seatrial.errors import TrainingFailed
 from seatrial.train import diagnosis
-from seatrial.train.diagnosis import Finding
-from seatrial.train.journal import Epoch, Journal, Step
+from seatrial.train.diagnosis import Symptom
+from seatrial.train.journal import Epoch, Journal, StepRecord
 from seatrial.train.plan import Plan
 from seatrial.train.tracking import open_tracker
 from seatrial.train.validation import Validator
@@ -29,7 +29,7 @@ class Enough(Exception):
     """As many steps were taken as were asked for."""
 
 
-class Progress:
+class AfterStep:
     """A run's notes, and what follows from them.
 
     Args:
@@ -68,7 +68,7 @@ class Progress:
             self._tell(f"going on after step {step}, epoch {len(self.journal.epochs)}")
         self._epoch_began = time.monotonic()
 
-    def step(self, row: Step) -> None:
+    def step(self, row: StepRecord) -> None:
         """Note a step.
 
         Raises:
@@ -150,7 +150,7 @@ class Progress:
                 if folder.name != _best_name(best.epoch):
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def finding(self, finding: Finding | None) -> None:
+    def finding(self, finding: Symptom | None) -> None:
         """Tell of something that was found before the first step; see `of_labels` and others.
 
         Raises:
@@ -163,7 +163,7 @@ class Progress:
         if self._tracker is not None:
             self._tracker.close()
 
-    def _judge(self, finding: Finding | None) -> None:
+    def _judge(self, finding: Symptom | None) -> None:
         if finding is None:
             return
         if self._first:
@@ -211,18 +211,18 @@ def best_folder(run: Path) -> Path | None:
     return folder if folder is not None and folder.is_dir() else None
 
 
-def note_finding(run: Path, finding: Finding) -> None:
+def note_finding(run: Path, finding: Symptom) -> None:
     """Add to a run's findings, once."""
     if finding not in read_findings(run):
         with (run / FINDINGS).open("ab") as file:
             file.write(msgspec.json.encode(finding) + b"\n")
 
 
-def read_findings(run: Path) -> list[Finding]:
+def read_findings(run: Path) -> list[Symptom]:
     """What was found in a run."""
     file = run / FINDINGS
     lines = file.read_bytes().splitlines() if file.is_file() else []
-    return [msgspec.json.decode(line, type=Finding) for line in lines]
+    return [msgspec.json.decode(line, type=Symptom) for line in lines]
 
 
 def _best_name(epoch: int) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from seatrial.accuracy.confusion import confusion, pair, shift
 from seatrial.datasets.labels import LabelledSet
-from seatrial.train.journal import Step
+from seatrial.train.journal import StepRecord
 from seatrial.train.published import PUBLISHED
 from seatrial.train.recipe import Recipe
 from seatrial.train.validation import Validation
@@ -30,7 +30,7 @@ EXPLODED = 20.0  # times the loss of the first steps
 BLIND = 1e-3  # an mAP at IoU 0.5 below this is none
 
 
-class Finding(msgspec.Struct, frozen=True):
+class Symptom(msgspec.Struct, frozen=True):
     """Something that is wrong, or seems so.
 
     Attributes:
@@ -55,7 +55,7 @@ class Finding(msgspec.Struct, frozen=True):
         return f"{self.seen}: {self.cause}"
 
 
-def of_labels(dataset: LabelledSet, *, which: str) -> list[Finding]:
+def of_labels(dataset: LabelledSet, *, which: str) -> list[Symptom]:
     """Look at the labels of one set.
 
     Args:
@@ -92,7 +92,7 @@ READINGS: dict[str, tuple[str, dict[str, Reading]]] = {
 }
 
 
-def _box_format(dataset: LabelledSet, which: str) -> Finding | None:
+def _box_format(dataset: LabelledSet, which: str) -> Symptom | None:
     known = np.array([i.width is not None and i.height is not None for i in dataset.images])
     rows = np.flatnonzero(known[dataset.truth.image])
     if len(rows) < FEW:
@@ -101,7 +101,7 @@ def _box_format(dataset: LabelledSet, which: str) -> Finding | None:
     sizes = np.array([(i.width or 1, i.height or 1) for i in dataset.images], np.float64)
     size, xywh = sizes[dataset.truth.image[rows]], dataset.truth.xywh[rows]
     if np.median(xywh[:, 2:]) < TINY_PX and xywh.max() <= 1 + SLACK < size.min():
-        return Finding(
+        return Symptom(
             "box-format",
             f"the boxes of the {which} set are {np.median(xywh[:, 2:]):.2f} pixels large",
             "they are fractions of the picture, where pixels are meant",
@@ -122,11 +122,11 @@ def _box_format(dataset: LabelledSet, which: str) -> Finding | None:
         other = reading(numbers, size)
         ordered = (other[:, 2:] >= other[:, :2]).all(axis=1)
         if (_inside(other, size) & ordered).mean() >= FITS:
-            return Finding(
+            return Symptom(
                 "box-format", seen, f"their numbers are {name}, where {meant} are meant",
                 f"write them as {meant}", fatal=True,
             )  # fmt: skip
-    return Finding(
+    return Symptom(
         "box-format", seen, "they were drawn on pictures of other sizes, or in another format",
         "look at a few: seatrial data preview", fatal=True,
     )  # fmt: skip
@@ -139,11 +139,11 @@ def _inside(corners: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[
     return inside
 
 
-def _unused_first(dataset: LabelledSet, which: str) -> Finding | None:
+def _unused_first(dataset: LabelledSet, which: str) -> Symptom | None:
     counts = np.bincount(dataset.truth.category, minlength=len(dataset.categories))
     if len(counts) < 3 or counts[0] or not counts[1:].all():
         return None
-    return Finding(
+    return Symptom(
         "labels-off-by-one",
         f"in the {which} set the first class, {dataset.categories[0].name!r}, has no object, and "
         "every other class has some",
@@ -153,7 +153,7 @@ def _unused_first(dataset: LabelledSet, which: str) -> Finding | None:
     )
 
 
-def of_known_classes(dataset: LabelledSet, seen: Validation) -> Finding | None:
+def of_known_classes(dataset: LabelledSet, seen: Validation) -> Symptom | None:
     """What a model that knows the classes makes of the labels.
 
     Args:
@@ -166,7 +166,7 @@ def of_known_classes(dataset: LabelledSet, seen: Validation) -> Finding | None:
         return None
     names = [category.name for category in dataset.categories]
     example = int(np.argmax(np.diagonal(counts, off))) + max(0, -off)
-    return Finding(
+    return Symptom(
         "labels-off-by-one",
         f"the base model sees {names[example + off]!r} in most objects that are labelled "
         f"{names[example]!r}, and so on through the list",
@@ -178,7 +178,7 @@ def of_known_classes(dataset: LabelledSet, seen: Validation) -> Finding | None:
 
 def of_parameters(
     parameters: Iterable[tuple[str, int, bool]], head: Sequence[str], *, new_head: bool
-) -> Finding | None:
+) -> Symptom | None:
     """See that there is something to train.
 
     Args:
@@ -189,13 +189,13 @@ def of_parameters(
     rows = list(parameters)
     total, trained = sum(n for _, n, _ in rows), sum(n for _, n, on in rows if on)
     if not trained:
-        return Finding(
+        return Symptom(
             "everything-frozen", f"0 of {total} weights are trained",
             "the recipe's freeze covers the whole model", "leave the head out of it", fatal=True,
         )  # fmt: skip
     stuck = [name for name, _, on in rows if not on and any(part in name for part in head)]
     if new_head and stuck:
-        return Finding(
+        return Symptom(
             "everything-frozen",
             f"the classification head is new and frozen ({stuck[0]} and {len(stuck) - 1} more)",
             "the recipe's freeze covers it: its weights would stay random",
@@ -204,7 +204,7 @@ def of_parameters(
     return None
 
 
-def of_loss(recipe: Recipe, family: str, steps: Sequence[Step]) -> Finding | None:
+def of_loss(recipe: Recipe, family: str, steps: Sequence[StepRecord]) -> Symptom | None:
     """Look at the loss after a step.
 
     Args:
@@ -248,20 +248,20 @@ def _rate_in_words(recipe: Recipe, family: str) -> str:
     return f"optimiser.learning_rate is {rate:g}, {rate / usual:.3g} times the published {usual:g}"
 
 
-def _too_high(recipe: Recipe, family: str, seen: str, step: int) -> Finding:
+def _too_high(recipe: Recipe, family: str, seen: str, step: int) -> Symptom:
     usual = PUBLISHED[family].values["optimiser"]["learning_rate"]
     ratio = _rate_ratio(recipe, family)
     lower = usual if ratio > 1.5 else recipe.optimiser.learning_rate / 5
     cause = "the learning rate is too high"
     if recipe.optimiser.kind != "auto":
         cause += f" ({_rate_in_words(recipe, family)})"
-    return Finding(
+    return Symptom(
         "learning-rate-too-high", seen, cause,
         f"optimiser.learning_rate = {lower:.2g}, or a longer warm-up", fatal=True, step=step,
     )  # fmt: skip
 
 
-def _not_a_number(recipe: Recipe, family: str, steps: Sequence[Step]) -> Finding:
+def _not_a_number(recipe: Recipe, family: str, steps: Sequence[StepRecord]) -> Symptom:
     last = steps[-1]
     before = [row.loss for row in steps[-4:-1]]
     seen = f"the loss is {last.loss} at step {last.step}"
@@ -279,7 +279,7 @@ def _not_a_number(recipe: Recipe, family: str, steps: Sequence[Step]) -> Finding
         hint = f"optimiser.learning_rate = {recipe.optimiser.learning_rate / 5:.2g}"
         if not recipe.optimiser.clip_norm:
             hint += ", and optimiser.clip_norm = 0.1"
-    return Finding("loss-not-a-number", seen, cause, hint, fatal=True, step=last.step)
+    return Symptom("loss-not-a-number", seen, cause, hint, fatal=True, step=last.step)
 
 
 def of_validation(
@@ -290,7 +290,7 @@ def of_validation(
     epochs_ap50: Sequence[float],
     losses: Sequence[float],
     step: int,
-) -> Finding | None:
+) -> Symptom | None:
     """Look at what was found on the validation set after an epoch.
 
     Args:
@@ -305,7 +305,7 @@ def of_validation(
     off = shift(confusion(dataset, found.predictions).paired)
     if off:
         names = [category.name for category in dataset.categories]
-        return Finding(
+        return Symptom(
             "labels-off-by-one",
             f"the model says class k{off:+d} of validation objects that are labelled k "
             f"(the {len(names)} classes in their order)",
@@ -319,7 +319,7 @@ def of_validation(
         return None
     cause, hint = _why_blind(recipe, family, dataset, found, losses, step)
     seen = f"mAP is 0 after {len(epochs_ap50)} epochs ({step} steps)"
-    return Finding("blind", seen, cause, hint, fatal=True, step=step)
+    return Symptom("blind", seen, cause, hint, fatal=True, step=step)
 
 
 def _why_blind(

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import msgspec
 
-T = TypeVar("T", bound="Step | Epoch")
+T = TypeVar("T", bound="StepRecord | Epoch")
 
 
-class Step(msgspec.Struct, frozen=True):
+class StepRecord(msgspec.Struct, frozen=True):
     """One optimiser step.
 
     Attributes:
@@ -84,7 +84,7 @@ class Journal:
                 part.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
                 os.replace(part, self._run / name)
 
-    def step(self, row: Step) -> None:
+    def step(self, row: StepRecord) -> None:
         """Add a step; JSON has no numbers for a loss that is none."""
         self.steps.append(row)
         if math.isfinite(row.loss):
@@ -100,15 +100,15 @@ class Journal:
         """The epoch of the highest mAP, the first of equals."""
         return max(self.epochs, key=lambda row: row.ap, default=None)
 
-    def _append(self, name: str, row: Step | Epoch) -> None:
+    def _append(self, name: str, row: StepRecord | Epoch) -> None:
         if self._write:
             with (self._run / name).open("ab") as file:
                 file.write(msgspec.json.encode(row) + b"\n")
 
 
-def read_steps(run: Path) -> list[Step]:
+def read_steps(run: Path) -> list[StepRecord]:
     """The steps of a run, as far as they were written."""
-    return _read(run / Journal.STEPS, Step)
+    return _read(run / Journal.STEPS, StepRecord)
 
 
 def read_epochs(run: Path) -> list[Epoch]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from seatrial.errors import OutOfMemory, TrainingFailed
+from seatrial.progress import Progress
 from seatrial.system.hardware import usable_cores
 from seatrial.train.plan import Plan, write_plan
 from seatrial.train.worker import FAILURE, TRACK, TRIAL, end_with_parent, read_failure
@@ -24,14 +25,12 @@ OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 REFINEMENTS = 3  # trials between a batch that fits and one that does not
 END_S = 20.0
 
-Tell = Callable[[str], None]
-
 
 def launch(
     plan: Plan,
     run: Path,
     environment: Mapping[str, str],
-    tell: Tell,
+    tell: Progress,
     *,
     track: str | None = None,
 ) -> None:
@@ -132,7 +131,7 @@ def _killed_for_memory() -> int:
     return 0
 
 
-def _advised(plan: Plan, run: Path, environment: Mapping[str, str], tell: Tell) -> OutOfMemory:
+def _advised(plan: Plan, run: Path, environment: Mapping[str, str], tell: Progress) -> OutOfMemory:
     recipe = plan.recipe
     at_a_time = f", {recipe.micro_batch} at a time," if recipe.micro_batch != recipe.batch else ""
     what = f"out of memory: a batch of {recipe.batch}{at_a_time} does not fit"

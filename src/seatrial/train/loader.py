@@ -18,7 +18,7 @@ from seatrial.train.plan import Plan, canvas
 from seatrial.train.sampler import (
     MULTIPLE_PX,
     Draw,
-    Order,
+    Sampler,
     picture_generator,
     plain,
 )
@@ -50,7 +50,7 @@ class Batch(TypedDict, total=False):
     objects: int
 
 
-class Pictures(Dataset[Item]):
+class TrainingImages(Dataset[Item]):
     """The training set, augmented; every draw gives the same picture each time."""
 
     def __init__(self, labelled: LabelledSet, plan: Plan) -> None:
@@ -140,7 +140,7 @@ class Loader(DataLoader[Any]):
         parts: Batches of a step.
     """
 
-    order: Order
+    order: Sampler
     parts: int
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
@@ -159,8 +159,8 @@ def loader(
     labelled: LabelledSet, plan: Plan, normalisation: Normalisation, *, masked: bool, rank: int
 ) -> Loader:
     """The training batches of one process."""
-    pictures, recipe = Pictures(labelled, plan), plan.recipe
-    order = Order(len(pictures), recipe, rank=rank)
+    pictures, recipe = TrainingImages(labelled, plan), plan.recipe
+    order = Sampler(len(pictures), recipe, rank=rank)
     made = Loader(
         pictures,
         batch_size=recipe.micro_batch,

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from seatrial.report import svg
-from seatrial.train.journal import Epoch, Step
+from seatrial.train.journal import Epoch, StepRecord
 
 POINTS = 160  # of a curve, at most: steps are averaged in groups
 X_TICKS = 6
 
 
-def curve_of_loss(steps: Sequence[Step], epochs: Sequence[Epoch]) -> Markup | None:
+def curve_of_loss(steps: Sequence[StepRecord], epochs: Sequence[Epoch]) -> Markup | None:
     """Loss over steps, and its mean over each epoch; None for less than two steps."""
     if len(steps) < 2:
         return None

@@ -15,7 +15,7 @@ from seatrial.errors import InvalidArtifact
 from seatrial.models.torch_modules import quiet
 from seatrial.system.extras import inner_failure
 from seatrial.train import diagnosis
-from seatrial.train.diagnosis import Finding
+from seatrial.train.diagnosis import Symptom
 from seatrial.train.freeze import prefixes
 from seatrial.train.plan import Plan, canvas, read_facts
 from seatrial.train.sampler import seed_everything
@@ -83,7 +83,7 @@ def build(plan: Plan) -> tuple[Any, list[str]]:
     return network.train(), fresh
 
 
-def freeze(network: Any, plan: Plan) -> Finding | None:
+def freeze(network: Any, plan: Plan) -> Symptom | None:
     """Keep parts of a network as they are; batch norms in them keep their statistics too.
 
     Returns:

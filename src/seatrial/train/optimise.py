@@ -73,7 +73,7 @@ def factor(schedule: Schedule, *, steps: int, per_epoch: int) -> Callable[[int],
     return of
 
 
-class Average:
+class WeightAverage:
     """Exponential moving average of a network: what is validated and kept.
 
     Source: RT-DETR's ``optim/ema.py``; buffers are averaged too.

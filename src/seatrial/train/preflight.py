@@ -18,7 +18,7 @@ from seatrial.models import torch_modules
 from seatrial.system.extras import require
 from seatrial.system.hardware import usable_cores
 from seatrial.train import diagnosis
-from seatrial.train.diagnosis import Finding
+from seatrial.train.diagnosis import Symptom
 from seatrial.train.plan import Plan
 from seatrial.train.validation import Validation
 
@@ -26,7 +26,7 @@ LOOK_AT = 48  # training pictures that a base model which knows the classes is s
 KNOWN = 3  # classes that it must know for that
 
 
-def look(plan: Plan, sets: tuple[LabelledSet, LabelledSet], base: Artifact | None) -> list[Finding]:
+def look(plan: Plan, sets: tuple[LabelledSet, LabelledSet], base: Artifact | None) -> list[Symptom]:
     """Look at the labels of both sets, alone and with the eyes of the base model.
 
     Args:

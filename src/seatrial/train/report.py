@@ -23,13 +23,13 @@ from seatrial.datasets.labels import LabelledSet
 from seatrial.report.style import css
 from seatrial.system.versions import versions
 from seatrial.train.after_step import read_findings
-from seatrial.train.diagnosis import Finding
+from seatrial.train.diagnosis import Symptom
 from seatrial.train.error_gallery import Judged, Picture, worst
 from seatrial.train.journal import Epoch, read_epochs, read_steps
 from seatrial.train.loss_curves import curve_of_loss, curve_of_map
 from seatrial.train.plan import Plan
 from seatrial.train.published import sources
-from seatrial.train.result import TOOLS, Result
+from seatrial.train.result import TOOLS, TrainingResult
 from seatrial.train.training_labels import read_picture
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Side(msgspec.Struct, frozen=True):
     note: str
 
 
-class Report(msgspec.Struct, frozen=True):
+class TrainingReport(msgspec.Struct, frozen=True):
     """A finetuning from start to end.
 
     Attributes:
@@ -107,7 +107,7 @@ class Report(msgspec.Struct, frozen=True):
     steps: int
     epochs: tuple[Epoch, ...]
     best_epoch: int
-    findings: tuple[Finding, ...]
+    findings: tuple[Symptom, ...]
     before: Side | None
     after: Side
     difference: Difference | None
@@ -118,8 +118,8 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def describe(
-    plan: Plan, run: Path, sets: tuple[LabelledSet, LabelledSet], result: Result
-) -> Report:
+    plan: Plan, run: Path, sets: tuple[LabelledSet, LabelledSet], result: TrainingResult
+) -> TrainingReport:
     """Put the report together.
 
     Args:
@@ -131,7 +131,7 @@ def describe(
     epochs = tuple(read_epochs(run))
     recipe: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(plan.recipe))
     counts = confusion(sets[1], result.child.predictions).counts
-    return Report(
+    return TrainingReport(
         name=result.artifact.manifest.name,
         trainer=plan.trainer,
         base=plan.base.name + (" (random weights)" if plan.base.scratch else ""),
@@ -176,7 +176,7 @@ def _side(measured: Any) -> Side:
     )
 
 
-def to_html(report: Report, run: Path, validation: LabelledSet, found: Predictions) -> str:
+def to_html(report: TrainingReport, run: Path, validation: LabelledSet, found: Predictions) -> str:
     """One self-contained page: no script, no outside request.
 
     Args:
@@ -202,7 +202,7 @@ def to_html(report: Report, run: Path, validation: LabelledSet, found: Predictio
     )
 
 
-def _rows(report: Report) -> list[tuple[str, Any, str]]:
+def _rows(report: TrainingReport) -> list[tuple[str, Any, str]]:
     rows = []
     for key, value in report.recipe.items():
         table = value if isinstance(value, dict) else {"": value}

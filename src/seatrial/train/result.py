@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,11 @@ from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.engines.torch_module import ModuleEngine
 from seatrial.errors import InvalidDataset, TrainingFailed
-from seatrial.export.options import Options
+from seatrial.export.options import ExportOptions
 from seatrial.export.run import export
 from seatrial.models import torch_modules
-from seatrial.models.import_checkpoint import Made, import_transformers, import_ultralytics
+from seatrial.models.import_checkpoint import Lineage, import_transformers, import_ultralytics
+from seatrial.progress import Progress
 from seatrial.system.hardware import usable_cores
 from seatrial.system.versions import versions
 from seatrial.train.after_step import best_folder
@@ -39,8 +39,6 @@ TOOLS = ("torch", "transformers", "accelerate", "lightning", "ultralytics")
 CHECKPOINT = "-checkpoint"  # behind the name of the artifact that was exported from it
 PROOF = "proof"
 NOTHING_IN_COMMON = "it knows none of the classes"
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class TrainingResult:
     """What a run came to.
 
     Attributes:
@@ -84,8 +82,8 @@ class Result:
 
 
 def conclude(
-    plan: Plan, run: Path, validation: LabelledSet, base: Artifact | None, name: str, tell: Tell
-) -> Result:
+    plan: Plan, run: Path, validation: LabelledSet, base: Artifact | None, name: str, tell: Progress
+) -> TrainingResult:
     """Import the best weights, export and prove them, and measure them against the base.
 
     Args:
@@ -109,7 +107,7 @@ def conclude(
     store = Store(run / "artifacts")
     checkpoint = _checkpoint(plan, run, store, folder, name)
     proof = _proof(validation, run)
-    options = Options(plan.recipe.export.to, plan.recipe.export.precision)
+    options = ExportOptions(plan.recipe.export.to, plan.recipe.export.precision)
     artifact = export(
         store, checkpoint, options, images=proof, annotations=proof / "instances.json", name=name,
         on_progress=tell,
@@ -118,7 +116,7 @@ def conclude(
     child = _measure(artifact, _engine(artifact), validation)
     before = None if base is None else _measure_base(base, validation, tell)
     difference = None if before is None else paired_bootstrap(before.matches, child.matches)
-    return Result(checkpoint, artifact, child, before, difference)
+    return TrainingResult(checkpoint, artifact, child, before, difference)
 
 
 def _checkpoint(plan: Plan, run: Path, store: Store, folder: Path, name: str) -> Artifact:
@@ -134,7 +132,7 @@ def _checkpoint(plan: Plan, run: Path, store: Store, folder: Path, name: str) ->
         "val": plan.data.val_digest,
         "best_epoch": best.epoch if best is not None else 0,
     }
-    made = Made(
+    made = Lineage(
         Step("finetune", config, versions(*TOOLS)),
         plan.base.digest,
         {"val_ap": best.ap, "val_ap50": best.ap50} if best is not None else {},
@@ -182,7 +180,7 @@ def _engine(artifact: Artifact) -> Engine:
     return open_engine(artifact, name, EngineConfig(threads=usable_cores()))
 
 
-def _measure_base(base: Artifact, validation: LabelledSet, tell: Tell) -> Measured:
+def _measure_base(base: Artifact, validation: LabelledSet, tell: Progress) -> Measured:
     tell(f"measuring the base model {base.manifest.name} on the same pictures")
     if not torch_modules.is_checkpoint(base):
         return _measure(base, _engine(base), validation)
@@ -218,7 +216,7 @@ def _nothing() -> Predictions:
 
 
 def publish(
-    result: Result, store: Store, files: dict[str, bytes], *, replace_old: bool
+    result: TrainingResult, store: Store, files: dict[str, bytes], *, replace_old: bool
 ) -> tuple[Artifact, Artifact]:
     """Put the weights and the export into the store, the figures into their manifests.
 

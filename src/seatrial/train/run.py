@@ -13,12 +13,13 @@ import msgspec
 from seatrial.artifact import Artifact, Store, check_name
 from seatrial.datasets.labels import LabelledSet
 from seatrial.errors import InvalidInput, NotWritable, TrainingFailed
+from seatrial.progress import Progress, silent
 from seatrial.train import preflight
 from seatrial.train.after_step import note_finding
 from seatrial.train.journal import read_epochs
-from seatrial.train.launch import Tell, launch
+from seatrial.train.launch import launch
 from seatrial.train.plan import Plan, read_plan, read_sets, write_plan
-from seatrial.train.report import REPORT_FILE, REPORT_PAGE, Report, describe, to_html
+from seatrial.train.report import REPORT_FILE, REPORT_PAGE, TrainingReport, describe, to_html
 from seatrial.train.result import CHECKPOINT, conclude, publish
 
 TRAINED = "trained"  # a file that says that the training is through
@@ -36,8 +37,8 @@ def finetune(
     track: str | None = None,
     restart: bool = False,
     replace: bool = False,
-    tell: Tell = lambda text: None,
-) -> tuple[Artifact, Report]:
+    tell: Progress = silent,
+) -> tuple[Artifact, TrainingReport]:
     """Train, and make an artifact of the best weights.
 
     A run that was killed goes on where it was when it is started again with the same arguments.
@@ -159,7 +160,7 @@ def _look(
     sets: tuple[LabelledSet, LabelledSet],
     base: Artifact | None,
     run: Path,
-    tell: Tell,
+    tell: Progress,
 ) -> None:
     for finding in preflight.look(plan, sets, base):
         note_finding(run, finding)

@@ -33,7 +33,7 @@ class Draw(NamedTuple):
     factor: float
 
 
-class Order:
+class Sampler:
     """A sampler: the draws of one process in one epoch, batch after batch.
 
     A step takes the next `batch` pictures of the epoch's permutation; process r takes the r-th

@@ -14,11 +14,11 @@ import torch
 from seatrial.datasets.labels import LabelledSet
 from seatrial.models.import_checkpoint import transformers_manifest
 from seatrial.train import network as networks
-from seatrial.train.after_step import Progress, tell
-from seatrial.train.journal import Step
+from seatrial.train.after_step import AfterStep, tell
+from seatrial.train.journal import StepRecord
 from seatrial.train.loader import Loader, loader
 from seatrial.train.loss import step_loss
-from seatrial.train.optimise import Average, share_batch_norms
+from seatrial.train.optimise import WeightAverage, share_batch_norms
 from seatrial.train.plan import Plan, canvas, read_facts
 from seatrial.train.validation import Validator
 
@@ -44,9 +44,9 @@ class Session:
     run: Path
     rank: int
     network: Any
-    average: Average
+    average: WeightAverage
     loader: Loader
-    progress: Progress
+    progress: AfterStep
     losses: list[tuple[Any, dict[str, Any]]]
 
     def loss(self, network: Any, batch: dict[str, Any]) -> Any:
@@ -68,8 +68,8 @@ class Session:
         """Before there is a loss, transformers' matcher refuses boxes that are no numbers."""
         steps = self.progress.journal.steps
         rate = self.plan.recipe.optimiser.learning_rate
-        last = steps[-1] if steps else Step(0, 1, math.nan, rate)
-        self.progress.step(Step(last.step + 1, last.epoch, math.nan, last.learning_rate))
+        last = steps[-1] if steps else StepRecord(0, 1, math.nan, rate)
+        self.progress.step(StepRecord(last.step + 1, last.epoch, math.nan, last.learning_rate))
 
     def step(self, step: int, epoch: int, rate: float) -> None:
         """A step was taken.
@@ -89,10 +89,12 @@ class Session:
             torch.distributed.all_reduce(rows)
             rows /= self.plan.recipe.compute.processes
         loss, *values = rows.tolist()
-        self.progress.step(Step(step, epoch, loss, rate, dict(zip(names, values, strict=True))))
+        self.progress.step(
+            StepRecord(step, epoch, loss, rate, dict(zip(names, values, strict=True)))
+        )
 
     def epoch(self, epoch: int, step: int) -> bool:
-        """Validate; whether to end: see `Progress.epoch`."""
+        """Validate; whether to end: see `AfterStep.epoch`."""
         return self.progress.epoch(
             epoch, step, self.average.network, lambda folder: self.save(folder)
         )
@@ -119,7 +121,7 @@ def open_session(
         sets: Training and validation.
         rank: Of this process.
         device: As PyTorch names it.
-        options: For `Progress`.
+        options: For `AfterStep`.
 
     Raises:
         SeatrialError: The base does not load, or nothing would be trained.
@@ -134,12 +136,12 @@ def open_session(
     validator = Validator(
         manifest, normalisation, sets[1], device=device, rank=rank, world=processes
     )
-    progress = Progress(plan, run, validator, rank=rank, **options)
+    progress = AfterStep(plan, run, validator, rank=rank, **options)
     progress.finding(problem)
     if rank == 0 and plan.new_head and not plan.base.scratch:
         tell(networks.head_in_words(fresh, plan))
     network.to(device)
-    average = Average(network, plan.recipe.ema)
+    average = WeightAverage(network, plan.recipe.ema)
     if processes > 1:
         share_batch_norms(network, plan.recipe.compute.device)
     masked = facts.architecture.masked

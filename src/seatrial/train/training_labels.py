@@ -16,7 +16,7 @@ from seatrial.errors import InvalidDataset, InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
-class Targets:
+class TrainingLabels:
     """A labelled set, picture by picture.
 
     Attributes:
@@ -42,7 +42,7 @@ class Targets:
         return self.classes[rows], self.cxcywh[rows]
 
 
-def targets(dataset: LabelledSet, classes: Sequence[int]) -> Targets:
+def targets(dataset: LabelledSet, classes: Sequence[int]) -> TrainingLabels:
     """Turn labels into targets; crowds, and what has no area in its picture, are left out.
 
     Args:
@@ -66,7 +66,7 @@ def targets(dataset: LabelledSet, classes: Sequence[int]) -> Targets:
     kept = kept[np.argsort(truth.image[kept], kind="stable")]
     counts = np.bincount(truth.image[kept], minlength=len(dataset.images))
     low, high = low[kept], high[kept]
-    return Targets(
+    return TrainingLabels(
         paths=tuple(image.path for image in dataset.images),
         sizes=sizes,
         classes=np.asarray(classes, np.int64)[truth.category[kept]],

@@ -33,13 +33,13 @@ from seatrial.datasets.labels import LabelledSet
 from seatrial.errors import OutOfMemory
 from seatrial.models.import_checkpoint import load_ultralytics, ultralytics_manifest
 from seatrial.train import diagnosis
-from seatrial.train.after_step import Progress, tell
+from seatrial.train.after_step import AfterStep, tell
 from seatrial.train.freeze import prefixes
-from seatrial.train.journal import Step
+from seatrial.train.journal import StepRecord
 from seatrial.train.plan import Plan
 from seatrial.train.recipe import Recipe
-from seatrial.train.sampler import Draw, Order, picture_generator, seed_everything
-from seatrial.train.training_labels import Targets, targets
+from seatrial.train.sampler import Draw, Sampler, picture_generator, seed_everything
+from seatrial.train.training_labels import TrainingLabels, targets
 from seatrial.train.validation import Normalisation, Validator
 
 STATE = "state.pt"
@@ -54,7 +54,7 @@ class Context:
         plan: Of the run.
         run: Its folder.
         sets: Training and validation.
-        options: For `Progress`.
+        options: For `AfterStep`.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ def train(
         plan: Of the run.
         run: Its folder.
         sets: Training and validation.
-        options: For `Progress`.
+        options: For `AfterStep`.
 
     Raises:
-        TrainingFailed: See `Progress`.
+        TrainingFailed: See `AfterStep`.
         OutOfMemory: On a GPU.
     """
     LOGGER.setLevel("ERROR")
@@ -105,7 +105,7 @@ def arguments(plan: Plan, run: Path) -> dict[str, Any]:
     """The recipe in Ultralytics' words."""
     recipe = plan.recipe
     optimiser, schedule, varied = recipe.optimiser, recipe.schedule, recipe.augmentation
-    steps = Order(1, recipe).steps
+    steps = Sampler(1, recipe).steps
     return {
         "task": "detect",
         "mode": "train",
@@ -156,14 +156,14 @@ def _device(plan: Plan) -> str:
     return ",".join(str(index) for index in range(compute.processes))
 
 
-class Pictures(YOLODataset):
+class UltralyticsImages(YOLODataset):
     """A labelled set as Ultralytics takes it."""
 
     def __init__(
         self, labelled: LabelledSet, classes: Sequence[int], recipe: Recipe, **settings: Any
     ) -> None:
         self._recipe = recipe
-        self._targets: Targets = targets(labelled, classes)
+        self._targets: TrainingLabels = targets(labelled, classes)
         super().__init__(img_path="", task="detect", **settings)
 
     def get_img_files(self, img_path: Any) -> list[str]:
@@ -274,7 +274,7 @@ class Trainer(DetectionTrainer):
             world=max(1, self.world_size),
         )
         rank = max(0, engine.RANK)
-        self.progress = Progress(self.plan, context.run, validator, rank=rank, **context.options)
+        self.progress = AfterStep(self.plan, context.run, validator, rank=rank, **context.options)
         names = [name for name, _ in self.model.named_parameters()]
         backbone = tuple(f"model.{i}." for i in range(len(self.model.yaml["backbone"])))
         frozen = prefixes(names, self.plan.recipe.freeze, {"backbone": backbone})
@@ -298,7 +298,7 @@ class Trainer(DetectionTrainer):
         labelled = self.context.sets[0 if mode == "train" else 1]
         # Validation pictures are only counted here.
         none = (0,) * len(labelled.categories)
-        return Pictures(
+        return UltralyticsImages(
             labelled,
             self.plan.classes if mode == "train" else none,
             self.plan.recipe,
@@ -316,7 +316,7 @@ class Trainer(DetectionTrainer):
     ) -> Any:
         """Pictures in our order."""
         dataset = self.build_dataset(dataset_path, mode, batch_size)
-        order = Order(len(dataset), self.plan.recipe, rank=max(0, rank))
+        order = Sampler(len(dataset), self.plan.recipe, rank=max(0, rank))
         return Loader(
             dataset,
             batch_size=batch_size,
@@ -370,7 +370,7 @@ class Trainer(DetectionTrainer):
         super().optimizer_step()
         self.steps_taken += 1
         loss = math.fsum(parts.values())
-        self.progress.step(Step(self.steps_taken, self.epoch + 1, loss, rate, parts))
+        self.progress.step(StepRecord(self.steps_taken, self.epoch + 1, loss, rate, parts))
 
     def note_part(self) -> None:
         """Keep the loss of a part of a batch until the step is taken."""

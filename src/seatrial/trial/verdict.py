@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from seatrial.accuracy.evaluate import Figures
-from seatrial.bench.report_data import Report
+from seatrial.bench.report_data import BenchReport
 from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause
 
 Outcome = Literal["holds", "fails", "undecided"]
@@ -49,7 +49,7 @@ def judge_accuracy(contract: Contract, figures: Figures) -> Verdict:
     return _verdict(contract, _accuracy(contract.accuracy or AccuracyClause(), figures))
 
 
-def judge_service(contract: Contract, report: Report) -> Verdict:
+def judge_service(contract: Contract, report: BenchReport) -> Verdict:
     """Hold a benchmark against the contract's latency and load clauses."""
     rulings: list[Ruling] = []
     if contract.latency is not None:
@@ -79,7 +79,7 @@ def _accuracy(clause: AccuracyClause, figures: Figures) -> Iterable[Ruling]:
         yield Ruling(f"accuracy.{name}", f"at least {least:g}", shown, outcome)
 
 
-def _latency(clause: LatencyClause, report: Report) -> Ruling:
+def _latency(clause: LatencyClause, report: BenchReport) -> Ruling:
     name, wanted = "latency.at_most_ms", f"{clause.percentile} at most {clause.at_most_ms:g} ms"
     point = next((r.points[0] for r in report.runs if r.scenario == "single-stream"), None)
     if point is None:
@@ -99,7 +99,7 @@ def _latency(clause: LatencyClause, report: Report) -> Ruling:
     return Ruling(name, wanted, f"{found.value_ms:.1f} ms, {bound} at 99 % confidence", outcome)
 
 
-def _load(clause: LoadClause, report: Report) -> Iterable[Ruling]:
+def _load(clause: LoadClause, report: BenchReport) -> Iterable[Ruling]:
     points = [point for run in report.runs for point in run.points]
     if clause.goodput_per_s is not None:
         best = max(point.goodput_per_s for point in points)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seatrial.artifact import Manifest, Preprocessing, Source, Step, TensorSpec
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.families import huggingface
 from seatrial.detect.families.base import VALID_HW, GraphSignature
 from seatrial.detect.families.detr import (
@@ -25,7 +25,7 @@ from seatrial.detect.families.detr import (
     DetrMetadata,
 )
 from seatrial.detect.families.registry import recognise
-from seatrial.detect.preprocess import Canvas, fit
+from seatrial.detect.preprocess import Letterbox, fit
 from seatrial.errors import InvalidArtifact, UnknownFamily
 
 LABELS = ("cat", "dog", "bird")
@@ -33,7 +33,7 @@ QUERIES = 7
 PADDED = Preprocessing((160, 160), "shortest_edge", 0, antialias=True, edges_px=(96, 160))
 STRETCHED = Preprocessing((64, 96), "stretch", 0, antialias=True)
 DETR = {"model_type": "detr", "architectures": ["DetrForObjectDetection"], "num_queries": QUERIES}
-EVERYTHING = Detection(confidence=0.0, max_detections=1000)
+EVERYTHING = Thresholds(confidence=0.0, max_detections=1000)
 
 
 def config(**changes: Any) -> bytes:
@@ -70,7 +70,9 @@ def manifest(variant: str, preprocessing: Preprocessing = STRETCHED, **changes: 
     return Manifest(**{**fields, **changes})
 
 
-def canvas(height: int = 200, width: int = 300, preprocessing: Preprocessing = STRETCHED) -> Canvas:
+def canvas(
+    height: int = 200, width: int = 300, preprocessing: Preprocessing = STRETCHED
+) -> Letterbox:
     return fit(np.zeros((height, width, 3), np.uint8), preprocessing)[1]
 
 
@@ -91,7 +93,7 @@ def test_softmax_leaves_out_no_object_and_boxes_are_in_source_pixels() -> None:
     boxes = np.full((1, QUERIES, 4), 0.5, np.float32)
     boxes[0, 2] = [0.5, 0.25, 0.2, 0.5]
     outputs = {"logits": logits, "pred_boxes": boxes}
-    found = Detr(manifest("detr")).detections(outputs, canvas(), Detection())
+    found = Detr(manifest("detr")).detections(outputs, canvas(), Thresholds())
     assert found.class_id.tolist() == [1]
     np.testing.assert_allclose(found.score, [8 / 12], rtol=1e-6)
     np.testing.assert_allclose(found.xyxy, [[120, 0, 180, 100]], atol=1e-4)
@@ -103,7 +105,7 @@ def test_sigmoid_gives_a_query_as_many_classes_as_are_among_the_best() -> None:
     logits[0, 5] = [-20, 3.0, -20]
     boxes = np.full((1, QUERIES, 4), 0.5, np.float32)
     found = Detr(manifest("sigmoid")).detections(
-        {"logits": logits, "pred_boxes": boxes}, canvas(), Detection(confidence=0.5)
+        {"logits": logits, "pred_boxes": boxes}, canvas(), Thresholds(confidence=0.5)
     )
     assert found.class_id.tolist() == [1, 0, 2]
     np.testing.assert_allclose(found.score, 1 / (1 + np.exp([-3.0, -2.0, -1.0])), rtol=1e-6)
@@ -115,7 +117,7 @@ def test_native_rows_are_taken_as_they_are() -> None:
         "boxes": np.tile(np.array([10, 20, 900, 40], np.float32), (1, QUERIES, 1)),
         "scores": np.array([[0.3, 0.1, 0.8, 0, 0, 0, 0]], np.float32),
     }
-    found = Detr(manifest("native")).detections(outputs, canvas(), Detection())
+    found = Detr(manifest("native")).detections(outputs, canvas(), Thresholds())
     assert found.class_id.tolist() == [1, 2]
     assert found.xyxy.tolist() == [[10, 20, 300, 40]] * 2  # clipped to the picture
 
@@ -128,7 +130,7 @@ def test_extreme_thresholds_and_values_that_are_no_numbers(variant: str, confide
     outputs["logits"][0, 1] = np.nan
     with np.errstate(all="ignore"):
         found = Detr(manifest(variant)).detections(
-            outputs, canvas(), Detection(confidence=confidence)
+            outputs, canvas(), Thresholds(confidence=confidence)
         )
     assert np.isfinite(found.xyxy).all()
     assert (found.score > confidence).all()
@@ -305,7 +307,7 @@ def test_boxes_are_those_of_post_process_object_detection(
         answer, threshold=0.2, target_sizes=torch.tensor([[211, 307]])
     )
     found = Detr(manifest(variant)).detections(
-        outputs, canvas(211, 307), Detection(confidence=0.2, multi_label=True)
+        outputs, canvas(211, 307), Thresholds(confidence=0.2, multi_label=True)
     )
     order = np.argsort(-wanted["scores"].numpy(), kind="stable")
     limit = np.array([307, 211, 307, 211])

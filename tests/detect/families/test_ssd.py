@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seatrial.artifact import Manifest, Preprocessing, Source, Step, TensorSpec
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.families.base import GraphSignature
 from seatrial.detect.families.registry import family_of, recognise
 from seatrial.detect.families.ssd import METADATA_KEY, VARIANT, Ssd, SsdMetadata
@@ -57,7 +57,7 @@ def detect(boxes, scores, canvas, **options):
         "boxes": np.array([boxes], np.float32),
         "scores": np.array([scores], np.float32),
     }
-    return family_of(manifest()).detections(outputs, canvas, Detection(**options))
+    return family_of(manifest()).detections(outputs, canvas, Thresholds(**options))
 
 
 def test_boxes_are_in_pixels_of_the_source_picture(canvas):

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
-from seatrial.export.options import Options
+from seatrial.export.options import ExportOptions
 from seatrial.export.run import export
 from seatrial.models.import_checkpoint import import_ultralytics
 from seatrial.models.import_onnx import import_onnx
@@ -29,7 +29,7 @@ from seatrial.models.import_onnx import import_onnx
 pytestmark = pytest.mark.filterwarnings("ignore")
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 SIZE_PX = 160
-RULES = Detection(confidence=0.25, iou=0.6, max_detections=300)
+RULES = Thresholds(confidence=0.25, iou=0.6, max_detections=300)
 KINDS = ("yolov8n", "yolo11n", "yolo26n")
 
 
@@ -156,7 +156,7 @@ def test_ultralytics_export_and_ours_find_what_predict_finds(
     assert len({row[5] for one in wanted for row in one}) > 1
     theirs = _export(ultralytics, checkpoints[kind], tmp_path, **free)
     checkpoint = import_ultralytics(store, checkpoints[kind], name=kind, allow_pickle=True)
-    asked = Options("openvino", imgsz=(SIZE_PX, SIZE_PX))
+    asked = ExportOptions("openvino", imgsz=(SIZE_PX, SIZE_PX))
     ours = export(store, checkpoint, asked, images=pictures[0].parent / "square")
     layout = "end_to_end" if kind == "yolo26n" else "anchors"
     for artifact, engine in (

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from hub_repositories import Repo
 from hub_server import FakeHub, Fault
 from seatrial.models.hubs.access import HUGGINGFACE, MODELSCOPE, Access
-from seatrial.models.hubs.pull import Options
+from seatrial.models.hubs.pull import PullOptions
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def access(hub: FakeHub) -> Access:
 
 
 @pytest.fixture
-def options(access: Access, tmp_path: Path) -> Options:
+def options(access: Access, tmp_path: Path) -> PullOptions:
     """Pulls from the hub into a folder beside the store."""
-    return Options(access, tmp_path / "downloads")
+    return PullOptions(access, tmp_path / "downloads")
 
 
 @pytest.fixture(scope="session")

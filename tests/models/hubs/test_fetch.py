@@ -15,7 +15,7 @@ import pytest
 from seatrial.errors import InvalidArtifact, NotWritable, SourceUnavailable, UnknownFamily
 from seatrial.models.hubs import fetch as module
 from seatrial.models.hubs.access import Access
-from seatrial.models.hubs.fetch import Job, checkpoint, single_file
+from seatrial.models.hubs.fetch import Fetch, checkpoint, single_file
 from seatrial.models.hubs.huggingface import HuggingFace
 from seatrial.models.hubs.modelscope import ModelScope
 from seatrial.models.hubs.reference import parse
@@ -73,7 +73,7 @@ def fetch(access: Access, tmp_path: Path, told: list[str]) -> Callable[..., Path
         hub = access.hub(reference.source)
         asked = HuggingFace if reference.source == "huggingface" else ModelScope
         snapshot = asked(client, hub).snapshot(reference)
-        job = Job(client, hub, snapshot, tmp_path / "to", lambda *step: None, told.append)
+        job = Fetch(client, hub, snapshot, tmp_path / "to", lambda *step: None, told.append)
         return checkpoint(job, allow_pickle=allow_pickle)
 
     return run
@@ -269,7 +269,7 @@ def test_an_onnx_file_comes_with_what_describes_it(
     client, place = Client(access), access.hub(reference.source)
     asked = HuggingFace if source == "huggingface" else ModelScope
     snapshot = asked(client, place).snapshot(reference)
-    job = Job(client, place, snapshot, tmp_path / "to", lambda *step: None, lambda text: None)
+    job = Fetch(client, place, snapshot, tmp_path / "to", lambda *step: None, lambda text: None)
     path = single_file(job, reference)
     assert path.read_bytes() == b"graph"
     found = {p.name: p.read_bytes() for p in path.parent.iterdir() if p != path}

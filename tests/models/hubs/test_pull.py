@@ -14,7 +14,7 @@ import pytest
 
 from seatrial.artifact import Store
 from seatrial.errors import InvalidArtifact, InvalidInput, SeatrialError, SourceUnavailable
-from seatrial.models.hubs.pull import Options
+from seatrial.models.hubs.pull import PullOptions
 from seatrial.models.import_onnx import import_onnx
 from seatrial.models.sources.table import pull as pull_model
 
@@ -34,7 +34,7 @@ def told() -> list[str]:
 
 
 @pytest.fixture
-def pull(store: Store, options: Options, told: list[str]) -> Callable[..., Any]:
+def pull(store: Store, options: PullOptions, told: list[str]) -> Callable[..., Any]:
     """``pull(text, replace=False, name="", ...)``, as the command does it."""
 
     def run(text: str, *, replace: bool = False, **changes: Any) -> Any:
@@ -235,7 +235,7 @@ def test_another_kind_of_file(pull: Callable[..., Any], yolo: Any, source: str) 
 
 
 def test_a_gated_model(
-    pull: Callable[..., Any], hub: Any, yolo: Any, source: str, options: Options, store: Store
+    pull: Callable[..., Any], hub: Any, yolo: Any, source: str, options: PullOptions, store: Store
 ) -> None:
     yolo.gated = True
     with pytest.raises(SourceUnavailable) as refusal:

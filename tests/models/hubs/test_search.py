@@ -9,7 +9,7 @@ import pytest
 
 from seatrial.errors import InvalidInput
 from seatrial.models.hubs.access import Access
-from seatrial.models.hubs.compatible import MODEL_TYPES, Verdict, judge
+from seatrial.models.hubs.compatible import MODEL_TYPES, Compatibility, judge
 from seatrial.models.hubs.listing import Query
 from seatrial.models.hubs.pull import search
 from seatrial.models.hubs.reference import parse
@@ -112,11 +112,11 @@ def test_what_is_told_of_a_model(hub: Any, access: Access) -> None:
     assert (model.downloads, model.likes, model.licence, model.gated) == (12, 3, "mit", True)
     assert (model.size_bytes, model.size_of) == (4000, "weights")
     assert model.updated.startswith("2026-05-04")
-    assert model.verdict == Verdict("yes", "detr")
+    assert model.verdict == Compatibility("yes", "detr")
     (model,) = search("modelscope", Query("detr"), access)
     assert (model.downloads, model.likes, model.licence, model.gated) == (12, 3, "mit", True)
     assert (model.size_bytes, model.size_of) == (4000 + len(CONFIG), "repository")
-    assert model.verdict == Verdict("yes", "detr")
+    assert model.verdict == Compatibility("yes", "detr")
 
 
 def test_a_model_of_which_little_is_told(hub: Any, access: Access) -> None:
@@ -129,7 +129,7 @@ def test_a_model_of_which_little_is_told(hub: Any, access: Access) -> None:
 
 def test_a_yolo_is_pulled_by_its_file(access: Access, yolo: Any, source: Any) -> None:
     (model,) = search(source, Query("yolo"), access)
-    assert model.verdict == Verdict("yes", "yolo", file="onnx/model.onnx")
+    assert model.verdict == Compatibility("yes", "yolo", file="onnx/model.onnx")
     assert model.reference == f"{source}:acme/yolo11t/onnx/model.onnx"
 
 
@@ -154,7 +154,7 @@ def test_files_that_cannot_be_looked_at_are_no_reason_to_fail(
     hub.add("acme/detr", {"config.json": CONFIG, "model.safetensors": b"x"})
     hub.faults.append(fault(route, status=500, times=9))
     (model,) = search("modelscope", Query("detr"), access)
-    assert model.verdict == Verdict("unknown")
+    assert model.verdict == Compatibility("unknown")
 
 
 WEIGHTS = ["config.json", "model.safetensors"]
@@ -162,9 +162,9 @@ WEIGHTS = ["config.json", "model.safetensors"]
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_transformers_models_that_run(model_type: str) -> None:
-    assert judge(model_type, [], WEIGHTS) == Verdict("yes", MODEL_TYPES[model_type])
+    assert judge(model_type, [], WEIGHTS) == Compatibility("yes", MODEL_TYPES[model_type])
     tags = ["library:transformers", f"model_type:{model_type}"]
-    assert judge("", tags, None) == Verdict("yes", MODEL_TYPES[model_type])
+    assert judge("", tags, None) == Compatibility("yes", MODEL_TYPES[model_type])
     assert judge("", [model_type.replace("_", "-")], WEIGHTS).runs == "yes"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.families.coco import COCO_CATEGORY_IDS, COCO_NAMES
 from seatrial.detect.families.ssd import Ssd
 from seatrial.detect.preprocess import fit
@@ -23,7 +23,7 @@ ov = pytest.importorskip("openvino")
 
 # The frozen graph's own postprocessing, read off its constants: an anchor may give a box for each
 # class over 0.3, IoU 0.6, at most 100 boxes.
-FROZEN = Detection(confidence=0.3, iou=0.6, max_detections=100, multi_label=True)
+FROZEN = Thresholds(confidence=0.3, iou=0.6, max_detections=100, multi_label=True)
 STILLS = ("astronaut", "chelsea", "coffee", "motorcycle_left", "rocket")
 F32_ONE_THREAD = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 

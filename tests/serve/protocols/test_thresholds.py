@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.errors import InvalidInput
 from seatrial.serve.protocols.thresholds import detection_options, query_options
 
-DEFAULT = Detection(confidence=0.4, iou=0.6, max_detections=50, multi_label=True)
+DEFAULT = Thresholds(confidence=0.4, iou=0.6, max_detections=50, multi_label=True)
 
 
 def test_nothing_given_is_the_deployments() -> None:
@@ -29,7 +29,7 @@ def test_what_is_given_counts_and_the_rest_stays(
 ) -> None:
     options = detection_options(given, DEFAULT)
     assert getattr(options, field) == value
-    others = set(Detection.__struct_fields__) - {field}
+    others = set(Thresholds.__struct_fields__) - {field}
     assert all(getattr(options, name) == getattr(DEFAULT, name) for name in others)
 
 

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import Deployment, Layout
+from seatrial.deployment import CoreLayout, Deployment
 from seatrial.errors import InvalidConfig
 from seatrial.serve.process import ServiceProcess, environment, write_service
 
@@ -160,7 +160,7 @@ def test_many_at_once(client: httpx.Client, photo: bytes) -> None:
 def test_two_workers_each_on_cores_of_its_own_both_serve(
     start_service: Start, photo: bytes, until: Callable[..., Any]
 ) -> None:
-    with start_service(layout=Layout(workers=2)) as running:
+    with start_service(layout=CoreLayout(workers=2)) as running:
         workers = psutil.Process(running.process.pid).children()
         assert len(workers) == 2
         allowed = os.sched_getaffinity(0)
@@ -256,7 +256,7 @@ asyncio.run(main())
 def test_no_request_of_ours_passes_the_middleware_that_leaks_timers(
     tiny_artifact: Artifact, tmp_path: Path, photo: bytes
 ) -> None:
-    deployment = Deployment("m", engine="null", layout=Layout(workers=1))
+    deployment = Deployment("m", engine="null", layout=CoreLayout(workers=1))
     folder = write_service(tmp_path / "service", tiny_artifact, deployment)
     (tmp_path / "photo.jpg").write_bytes(photo)
     done = subprocess.run(

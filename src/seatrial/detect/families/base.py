@@ -8,9 +8,9 @@ from typing import Protocol
 import msgspec
 
 from seatrial.artifact import Manifest, Preprocessing, TensorSpec
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
-from seatrial.detect.preprocess import Canvas
+from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
 
 VALID_HW = "valid_hw"
@@ -77,14 +77,14 @@ class Family(Protocol):
             InvalidArtifact: Labels and outputs do not fit together.
         """
 
-    def feeds(self, canvas: Canvas) -> Arrays:
+    def feeds(self, canvas: Letterbox) -> Arrays:
         """What the graph takes besides the picture, of batch size 1; most take nothing.
 
         Args:
             canvas: How the source image was fitted.
         """
 
-    def detections(self, outputs: Arrays, canvas: Canvas, options: Detection) -> Detections:
+    def detections(self, outputs: Arrays, canvas: Letterbox, options: Thresholds) -> Detections:
         """Decode one image's outputs.
 
         Args:

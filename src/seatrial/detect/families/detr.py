@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 
 from seatrial.artifact import Manifest, Preprocessing, TensorSpec
 from seatrial.config import decode_json
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.detect.families import huggingface
 from seatrial.detect.families.base import VALID_HW, GraphSignature, Recognition
-from seatrial.detect.preprocess import Canvas
+from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
 from seatrial.errors import InvalidArtifact, InvalidInput
 
@@ -79,7 +79,7 @@ class Detr:
         self._inputs = {spec.name for spec in manifest.inputs}
         check_outputs(manifest.outputs, manifest.variant, len(manifest.labels))
 
-    def feeds(self, canvas: Canvas) -> Arrays:
+    def feeds(self, canvas: Letterbox) -> Arrays:
         """See `seatrial.detect.families.base.Family.feeds`."""
         given: dict[str, NDArray[np.int64]] = {}
         if VALID_HW in self._inputs:
@@ -88,7 +88,7 @@ class Detr:
             given[TARGET_SIZES] = np.array([canvas.source_hw[::-1]], np.int64)
         return given
 
-    def detections(self, outputs: Arrays, canvas: Canvas, options: Detection) -> Detections:
+    def detections(self, outputs: Arrays, canvas: Letterbox, options: Thresholds) -> Detections:
         """See `seatrial.detect.families.base.Family.detections`.
 
         ``iou`` and ``multi_label`` do not apply: there is no NMS, and the layout says whether a
@@ -170,8 +170,8 @@ def _native(
     boxes: NDArray[np.float32],
     scores: NDArray[np.float32],
     labels: NDArray[np.int64],
-    canvas: Canvas,
-    options: Detection,
+    canvas: Letterbox,
+    options: Thresholds,
 ) -> Detections:
     rows = np.flatnonzero(scores > options.confidence)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
@@ -182,8 +182,8 @@ def _finish(
     xyxy: NDArray[np.float32],
     score: NDArray[np.float32],
     class_id: NDArray[np.int64],
-    canvas: Canvas,
-    options: Detection,
+    canvas: Letterbox,
+    options: Thresholds,
 ) -> Detections:
     sound = np.flatnonzero(np.isfinite(xyxy).all(axis=1))[: options.max_detections]
     return Detections(

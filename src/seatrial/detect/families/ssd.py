@@ -17,11 +17,11 @@ import numpy as np
 
 from seatrial.artifact import Manifest, Preprocessing, TensorSpec
 from seatrial.config import decode_json
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.detect.families.base import NO_FEEDS, GraphSignature, Recognition
 from seatrial.detect.postprocess import finish, nms, select
-from seatrial.detect.preprocess import Canvas
+from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
 from seatrial.errors import InvalidArtifact, InvalidInput
 
@@ -58,11 +58,11 @@ class Ssd:
             raise InvalidArtifact(f"unknown SSD output layout {manifest.variant!r}")
         _check_outputs(manifest.outputs, len(manifest.labels))
 
-    def feeds(self, canvas: Canvas) -> Arrays:
+    def feeds(self, canvas: Letterbox) -> Arrays:
         """See `seatrial.detect.families.base.Family.feeds`."""
         return NO_FEEDS
 
-    def detections(self, outputs: Arrays, canvas: Canvas, options: Detection) -> Detections:
+    def detections(self, outputs: Arrays, canvas: Letterbox, options: Thresholds) -> Detections:
         """See `seatrial.detect.families.base.Family.detections`."""
         boxes, scores = outputs[BOXES][0], outputs[SCORES][0]  # (A, 4), (A, classes)
         anchors, class_id, score = select(scores.T, options)

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.artifact import Manifest, Preprocessing
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.detect.families.base import NO_FEEDS, GraphSignature, Recognition
 from seatrial.detect.postprocess import finish, nms, select
-from seatrial.detect.preprocess import Canvas
+from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
 from seatrial.errors import InvalidArtifact
 
@@ -47,11 +47,11 @@ class Yolo:
         self._output = manifest.outputs[0].name
         self._end_to_end = manifest.variant == "end_to_end"
 
-    def feeds(self, canvas: Canvas) -> Arrays:
+    def feeds(self, canvas: Letterbox) -> Arrays:
         """See `seatrial.detect.families.base.Family.feeds`."""
         return NO_FEEDS
 
-    def detections(self, outputs: Arrays, canvas: Canvas, options: Detection) -> Detections:
+    def detections(self, outputs: Arrays, canvas: Letterbox, options: Thresholds) -> Detections:
         """See `seatrial.detect.families.base.Family.detections`."""
         output = outputs[self._output][0]
         if self._end_to_end:
@@ -86,7 +86,9 @@ class Yolo:
         )
 
 
-def _from_anchors(output: NDArray[np.float32], canvas: Canvas, options: Detection) -> Detections:
+def _from_anchors(
+    output: NDArray[np.float32], canvas: Letterbox, options: Thresholds
+) -> Detections:
     """Decode ``(4 + classes, A)`` float32."""
     anchors, class_id, score = select(output[4:], options)
     centre, half = output[:2, anchors], output[2:4, anchors] / 2
@@ -95,7 +97,7 @@ def _from_anchors(output: NDArray[np.float32], canvas: Canvas, options: Detectio
     return finish(xyxy[kept], score[kept], class_id[kept], canvas, options.max_detections)
 
 
-def _from_final(output: NDArray[np.float32], canvas: Canvas, options: Detection) -> Detections:
+def _from_final(output: NDArray[np.float32], canvas: Letterbox, options: Thresholds) -> Detections:
     """Decode ``(K, 6)`` float32; rows of confidence 0 are filling."""
     rows = output[(output[:, 4] > options.confidence) & np.isfinite(output).all(axis=1)]
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]

@@ -14,7 +14,7 @@ MODEL_TYPES = dict.fromkeys(ARCHITECTURES, "detr")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Compatibility(msgspec.Struct, frozen=True):
     """Whether a model runs here.
 
     Attributes:
@@ -36,7 +36,7 @@ class Verdict(msgspec.Struct, frozen=True):
         return f"{text} ({note})" if note else text
 
 
-def judge(model_type: str, tags: Iterable[str], files: list[str] | None) -> Verdict:
+def judge(model_type: str, tags: Iterable[str], files: list[str] | None) -> Compatibility:
     """Tell whether a family here can run a model.
 
     Args:
@@ -55,8 +55,8 @@ def judge(model_type: str, tags: Iterable[str], files: list[str] | None) -> Verd
     if any(_is_yolo(word) for word in (words if not model_type else {model_type})):
         return _yolo(files)
     if model_type:
-        return Verdict("no", note=model_type)
-    return Verdict("unknown") if files is None or _onnx(files) else Verdict("no")
+        return Compatibility("no", note=model_type)
+    return Compatibility("unknown") if files is None or _onnx(files) else Compatibility("no")
 
 
 def _is_yolo(word: str) -> bool:
@@ -64,22 +64,22 @@ def _is_yolo(word: str) -> bool:
     return word == "ultralytics" or (word.startswith("yolo") and word != "yolos")
 
 
-def _with_weights(family: str, files: list[str] | None) -> Verdict:
+def _with_weights(family: str, files: list[str] | None) -> Compatibility:
     if files is None or any(path.endswith(".safetensors") for path in files):
-        return Verdict("yes", family)
+        return Compatibility("yes", family)
     if onnx := _onnx(files):
-        return Verdict("yes", family, file=onnx)
+        return Compatibility("yes", family, file=onnx)
     if any(path.endswith(PICKLES) for path in files):
-        return Verdict("yes", family, "--allow-pickle")
-    return Verdict("no", note="no weights")
+        return Compatibility("yes", family, "--allow-pickle")
+    return Compatibility("no", note="no weights")
 
 
-def _yolo(files: list[str] | None) -> Verdict:
+def _yolo(files: list[str] | None) -> Compatibility:
     if files is None:
-        return Verdict("unknown", note="needs an .onnx file")
+        return Compatibility("unknown", note="needs an .onnx file")
     if onnx := _onnx(files):
-        return Verdict("yes", "yolo", file=onnx)
-    return Verdict("no", note="pickle only; export it to ONNX")
+        return Compatibility("yes", "yolo", file=onnx)
+    return Compatibility("no", note="pickle only; export it to ONNX")
 
 
 def _onnx(files: list[str]) -> str:

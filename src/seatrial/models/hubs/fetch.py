@@ -16,10 +16,10 @@ from seatrial.models.hubs.listing import Snapshot
 from seatrial.models.hubs.pickles import to_safetensors
 from seatrial.models.hubs.reference import Reference
 from seatrial.models.hubs.transport import Client, mirror
-from seatrial.system.wheels import Progress
+from seatrial.progress import Progress
 
 
-class Job(msgspec.Struct, frozen=True):
+class Fetch(msgspec.Struct, frozen=True):
     """One model under way.
 
     Attributes:
@@ -39,7 +39,7 @@ class Job(msgspec.Struct, frozen=True):
     on_progress: Progress
 
 
-def checkpoint(job: Job, *, allow_pickle: bool) -> Path:
+def checkpoint(job: Fetch, *, allow_pickle: bool) -> Path:
     """Fetch a transformers checkpoint: configuration, preprocessor, card, weights.
 
     Returns:
@@ -63,7 +63,7 @@ def checkpoint(job: Job, *, allow_pickle: bool) -> Path:
     return paths[0].parent
 
 
-def single_file(job: Job, reference: Reference) -> Path:
+def single_file(job: Fetch, reference: Reference) -> Path:
     """Fetch the one ONNX file that a reference names, and what describes it.
 
     Raises:
@@ -77,7 +77,7 @@ def single_file(job: Job, reference: Reference) -> Path:
     return _fetch(job, [file], hashed=True)[0]
 
 
-def _fetch(job: Job, files: list[RemoteFile], *, hashed: bool = False) -> list[Path]:
+def _fetch(job: Fetch, files: list[RemoteFile], *, hashed: bool = False) -> list[Path]:
     # The commit is the hub's word, and no path.
     folder = job.folder / re.sub(r"[^A-Za-z0-9_-]", "-", job.snapshot.commit)
     try:

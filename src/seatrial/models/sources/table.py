@@ -12,10 +12,10 @@ from seatrial.artifact import (
 from seatrial.errors import InvalidInput
 from seatrial.models.hubs.access import Access
 from seatrial.models.import_onnx import import_onnx
-from seatrial.system.wheels import Progress
+from seatrial.progress import Progress
 
 if TYPE_CHECKING:
-    from seatrial.models.hubs.pull import Options
+    from seatrial.models.hubs.pull import PullOptions
 
 
 def pull(
@@ -24,7 +24,7 @@ def pull(
     *,
     on_progress: Progress,
     replace: bool = False,
-    hub: Options | None = None,
+    hub: PullOptions | None = None,
 ) -> Artifact:
     """Fetch a model by name.
 
@@ -43,7 +43,7 @@ def pull(
     if ":" in name:
         from seatrial.models.hubs import pull as hubs
 
-        options = hub or hubs.Options(Access(), store.root.parent / "downloads")
+        options = hub or hubs.PullOptions(Access(), store.root.parent / "downloads")
         return hubs.pull(store, name, options, on_progress=on_progress, replace=replace)
     if name not in SOURCES:
         raise InvalidInput(

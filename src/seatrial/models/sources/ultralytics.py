@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from seatrial.errors import InvalidArtifact, MissingExtra, SourceUnavailable
 from seatrial.models.sources.ultralytics_package import import_ultralytics_package
+from seatrial.progress import Progress
 
 OPSET = 17
 
 
-def export(name: str, folder: Path, on_progress: Callable[[str], None]) -> Path:
+def export(name: str, folder: Path, on_progress: Progress) -> Path:
     """Export a checkpoint to ONNX.
 
     Args:

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from seatrial.config import readable
-from seatrial.deployment import Detection
+from seatrial.deployment import Thresholds
 from seatrial.errors import InvalidInput
 
 
-def detection_options(given: Mapping[str, str], default: Detection) -> Detection:
+def detection_options(given: Mapping[str, str], default: Thresholds) -> Thresholds:
     """The deployment's thresholds, with what a request names.
 
     Args:
-        given: Field of `Detection` -> text, for example a parsed query.
+        given: Field of `Thresholds` -> text, for example a parsed query.
         default: From the deployment.
 
     Raises:
@@ -26,16 +26,16 @@ def detection_options(given: Mapping[str, str], default: Detection) -> Detection
         return default
     try:
         return msgspec.convert(
-            {**msgspec.structs.asdict(default), **given}, Detection, strict=False
+            {**msgspec.structs.asdict(default), **given}, Thresholds, strict=False
         )
     except msgspec.ValidationError as error:
         raise InvalidInput(
             f"parameters: {readable(error)}",
-            hint=f"known parameters: {', '.join(Detection.__struct_fields__)}",
+            hint=f"known parameters: {', '.join(Thresholds.__struct_fields__)}",
         ) from error
 
 
-def query_options(query: Iterable[tuple[str, str]], default: Detection) -> Detection:
+def query_options(query: Iterable[tuple[str, str]], default: Thresholds) -> Thresholds:
     """`detection_options` of a query, where each parameter stands once.
 
     Raises:
