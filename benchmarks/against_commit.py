@@ -1,0 +1,131 @@
+"""The service of this working tree against that of another commit, measured by turns.
+
+python benchmarks/against_commit.py COMMIT [--engine openvino] [--precision f32]
+                                    [--rounds 7] [--seconds 6]
+
+Both services run at the same time, and only one of them is under load. The order changes from
+round to round. A ratio is taken within the round; what is printed is the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import measure
+
+from seatrial.serve.process import free_port
+
+READY_WITHIN_S = 120.0
+SESSIONS = 8
+
+
+def main() -> None:
+    """Measure and save."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("commit")
+    parser.add_argument("--engine", default="openvino")
+    parser.add_argument("--precision", default="f32")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    options = parser.parse_args()
+    measure.need_shared()
+    images = measure.encoded(64, only_hw=(480, 640))
+    rows: dict[str, dict[str, list[float]]] = {
+        side: {"served_per_s": [], "single_stream_p50_ms": []} for side in ("before", "after")
+    }
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seatrial-old-")))
+        old = stack.enter_context(checkout(options.commit, scratch / "tree"))
+        sides = {
+            "before": stack.enter_context(served(old, scratch / "before", options)),
+            "after": stack.enter_context(served(measure.ROOT, scratch / "after", options)),
+        }
+        for number in range(options.rounds):
+            order = list(sides) if number % 2 == 0 else list(reversed(sides))
+            for side in order:
+                to, requests = measure.jpeg_bodies(sides[side], images)
+                busy = measure.load(to, requests, SESSIONS, options.seconds)
+                rows[side]["served_per_s"].append(measure.throughput(busy))
+            for side in order:
+                to, requests = measure.jpeg_bodies(sides[side], images)
+                alone = measure.load(to, requests, 1, options.seconds)
+                rows[side]["single_stream_p50_ms"].append(measure.p50_ms(alone))
+    figures: dict[str, object] = {"commit": options.commit}
+    for figure in ("served_per_s", "single_stream_p50_ms"):
+        before, after = rows["before"][figure], rows["after"][figure]
+        ratios = [b / a for a, b in zip(before, after, strict=True)]
+        figures |= {
+            f"{figure}_before": statistics.median(before),
+            f"{figure}_after": statistics.median(after),
+            f"{figure}_ratio": statistics.median(ratios),
+            f"{figure}_ratio_rounds": measure.rounded(ratios, 4),
+        }
+    measure.save(f"against_commit-{options.engine}-{options.precision}", figures)
+
+
+@contextlib.contextmanager
+def checkout(commit: str, folder: Path) -> Iterator[Path]:
+    """The tree of a commit in a folder of its own."""
+    git = ["git", "-C", str(measure.ROOT)]
+    subprocess.run([*git, "worktree", "add", "-q", "--detach", str(folder), commit], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run([*git, "worktree", "remove", "--force", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def served(tree: Path, home: Path, options: argparse.Namespace) -> Iterator[str]:
+    """The URL of a service that runs the code of a tree."""
+    port = free_port("127.0.0.1")
+    command = [
+        sys.executable, "-m", "seatrial.cli.main", "serve", "--model", str(measure.MODEL),
+        "--engine", options.engine, "--precision", options.precision, "--port", str(port),
+    ]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(tree / "src"), "SEATRIAL_HOME": str(home)}
+    home.mkdir()
+    with (home / "service.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_ready(url, process, home / "service.log")
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Leave with the log where the service does not start."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < READY_WITHIN_S and process.poll() is None:
+        with (
+            contextlib.suppress(urllib.error.URLError, OSError),
+            urllib.request.urlopen(f"{url}/readyz", timeout=2),
+        ):
+            return
+        time.sleep(0.2)
+    sys.exit(f"the service did not start:\n{log.read_text()}")
+
+
+if __name__ == "__main__":
+    main()
