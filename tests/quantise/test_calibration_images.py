@@ -12,13 +12,8 @@ from seatrial.artifact import Artifact
 from seatrial.detect.decode import decode
 from seatrial.detect.preprocess import fit
 from seatrial.errors import InvalidDataset
-from seatrial.quantise.calibration_images import (
-    CalibrationImages,
-    check,
-    choose,
-    find_pictures,
-    silent,
-)
+from seatrial.progress import silent
+from seatrial.quantise.calibration_images import CalibrationImages, check, choose, find_pictures
 
 
 def test_the_choice_is_seeded_and_keeps_the_order() -> None:
