@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from seatrial.accuracy.gate import Finding, Gate, judge
 from seatrial.errors import NotWritable
 from seatrial.quantise.calibration_images import Skipped
 from seatrial.quantise.html_report import chart, page, rows, write_page
+from seatrial.quantise.judge import Finding, Gate, judge
 from seatrial.quantise.report import Candidate, QuantiseReport, Restored, Speed
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from seatrial.accuracy.gate import Gate
 from seatrial.artifact import Artifact, Store
 from seatrial.datasets.labels import LabelledSet
 from seatrial.deployment import CoreLayout, Deployment, Thresholds
@@ -24,6 +23,7 @@ from seatrial.errors import (
 from seatrial.quantise import measure
 from seatrial.quantise.backend import BACKENDS
 from seatrial.quantise.job import QuantiseOptions
+from seatrial.quantise.judge import Gate
 from seatrial.quantise.report import REPORT_FILE, QuantiseReport, Speed
 from seatrial.quantise.run import compress_int8
 from seatrial.serve.startup import open_detector

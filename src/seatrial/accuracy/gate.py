@@ -1,301 +1,214 @@
-"""What a quantised detector must keep, and whether the pictures at hand can tell."""
+"""One gate for all measurements: clauses and measured values in, a verdict out.
+
+A clause is a limit on one value. A value with an interval holds or fails only where the whole
+interval lies on one side of the limit; else it is undecided. The worst row decides the verdict.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import math
-from typing import Literal, Protocol
+from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from seatrial.accuracy.bootstrap import Resampled, difference, resample
-from seatrial.accuracy.calibration import Calibration, calibrate
-from seatrial.accuracy.compare import agreement
-from seatrial.accuracy.matching import Predictions, match
-from seatrial.datasets.labels import (
-    Category,
-    LabelledImage,
-    LabelledSet,
-    Truth,
-    known_categories,
-    match_labels,
-)
-from seatrial.errors import InvalidDataset
-from seatrial.progress import Progress, silent
-from seatrial.quantise.calibration_images import CalibrationImages
-
-Metric = Literal["ap", "agreement"]
 Outcome = Literal["holds", "fails", "undecided"]
+Direction = Literal["at_most", "at_least"]
+# From the worst to the best: the worst row decides.
+OUTCOMES: tuple[Outcome, ...] = ("fails", "undecided", "holds")
+WORDS = {"holds": "holds", "fails": "fails", "undecided": "cannot be decided"}
+# A measured value this close to its limit: no number of images would tell the two apart.
+CLOSEST = 1e-4
 
 
-class Gate(msgspec.Struct, frozen=True):
-    """The condition.
-
-    Attributes:
-        drop: Largest loss: of AP (0-1) on labelled pictures, else of agreement with the parent.
-        shift: Largest mean shift of the confidence of matched boxes, either way.
-        samples: Draws of the bootstrap.
-        seed: Of the draws.
-    """
-
-    drop: float = 0.005
-    shift: float = 0.03
-    samples: int = 1000
-    seed: int = 0
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """A child against its parent.
+class Clause(msgspec.Struct, frozen=True):
+    """A limit on one measured value.
 
     Attributes:
-        metric: ``ap``; or ``agreement``: boxes that both see, as a share of all (F1).
-        parent: AP of the parent; its agreement with itself, 1.
-        child: AP of the child; its agreement with the parent.
-        drop: Parent less child.
-        low: Lower end of the drop's interval.
-        high: Upper end.
-        level: Of the interval.
-        images: Pictures measured on.
-        mean_shift: Mean of child less parent confidence over matched boxes; None without any.
-        mean_abs_shift: Mean of its size.
-        matched: Boxes that both see, one of them with a confidence of 0.25 or more.
-        lost: Boxes of the parent, at that confidence, that the child has not.
-        gained: Boxes of the child that the parent has not.
+        metric: Name of the value, for programs: ``accuracy.ap``, ``latency.at_most_ms``.
+        limit: Greatest or least value that holds, itself included.
+        direction: Whether the limit is the greatest or the least value.
+        label: Name of the value in sentences; default: the metric.
+        unit: Unit with its space, as it follows a number: ``" ms"``.
+        decided_by: ``interval``: the whole interval must hold. ``value``: the measured value
+            decides and the interval is only shown, for a comparison whose images are the whole
+            population and no sample of one.
+        missing: Outcome where nothing was measured.
     """
 
-    metric: Metric
-    parent: float
-    child: float
-    drop: float
-    low: float
-    high: float
+    metric: str
+    limit: float
+    direction: Direction = "at_most"
+    label: str = ""
+    unit: str = ""
+    decided_by: Literal["interval", "value"] = "interval"
+    missing: Outcome = "undecided"
+
+    @property
+    def wanted(self) -> str:
+        """The limit in words: ``at most 16 ms``."""
+        return f"{self.direction.replace('_', ' ')} {self.limit:g}{self.unit}"
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """Interval of a measured value.
+
+    Attributes:
+        low: Lower end; None: the sample gives no lower bound.
+        high: Upper end; None: the sample gives no upper bound.
+        level: Probability that the interval is made for, for example 0.95.
+        images: Number of images that the value was measured on, where its interval narrows with
+            the root of that number.
+    """
+
+    low: float | None
+    high: float | None
     level: float
-    images: int
-    mean_shift: float | None
-    mean_abs_shift: float | None
-    matched: int
-    lost: int
-    gained: int
+    images: int | None = None
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One clause, the value that was measured, and the outcome.
+
+    Attributes:
+        clause: The limit.
+        measured: The value; None where nothing was measured (in JSON also for infinity).
+        low: Lower end of its interval; None without one.
+        high: Upper end of its interval; None without one.
+        level: Level of the interval; None without one.
+        outcome: ``undecided`` where the interval lies on both sides of the limit.
+        within: Whether the measured value itself is within the limit.
+        text: Measured value, interval and limit in words.
+        images_needed: About how many images would decide, where more would.
+    """
+
+    clause: Clause
+    measured: float | None
+    low: float | None
+    high: float | None
+    level: float | None
+    outcome: Outcome
+    within: bool
+    text: str
+    images_needed: int | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What a finding says of a gate.
+    """The outcome of all clauses of a gate.
 
     Attributes:
-        outcome: ``holds`` and ``fails`` are sure at the interval's level; ``undecided``: the
-            interval lies on both sides of the gate.
-        within: The drop as measured, and the shift, are within the gate.
+        outcome: ``fails`` if any row fails; else ``undecided`` if any row is; else ``holds``.
+        within: Whether every measured value is within its limit, whatever the intervals.
         statement: The verdict in a sentence or two.
-        images_needed: Roughly how many pictures would decide, where more would help.
+        images_needed: About how many images would decide, where more would.
+        rows: One for each clause.
+        name: Name of the gate: a contract's, for example.
     """
 
     outcome: Outcome
     within: bool
     statement: str
     images_needed: int | None = None
+    rows: tuple[Row, ...] = ()
+    name: str = "the gate"
 
 
-class Judge(Protocol):
-    """Measures a child against its parent on one set of pictures."""
-
-    metric: Metric
-    pictures: LabelledSet  # what to detect in; its labels may be empty
-    matched: NDArray[np.int64]  # class of the model -> category of the set
-    key: str  # equal for equal pictures and labels
-
-    def find(
-        self, child: Predictions, parent: Predictions, on_progress: Progress = silent
-    ) -> Finding:
-        """Compare detections in `pictures`."""
-
-
-class LabelJudge:
-    """By AP on labelled pictures.
+def rule(
+    clause: Clause, measured: float | None, interval: Interval | None = None, *, text: str = ""
+) -> Row:
+    """Compare one measured value with its limit.
 
     Args:
-        dataset: The labels.
-        labels: Of the model.
-        gate: Says how often to draw.
-
-    Raises:
-        InvalidDataset: Labels of model and dataset do not match.
+        clause: The limit.
+        measured: The value; infinity is beyond every limit. None or NaN: nothing was measured.
+        interval: Interval of the value; without one the value decides.
+        text: Words for the row; default: the value, its interval and the limit.
     """
-
-    metric: Metric = "ap"
-
-    def __init__(self, dataset: LabelledSet, labels: tuple[str, ...], gate: Gate) -> None:
-        self.matched = match_labels(labels, dataset, unmatched="ignore")
-        self.pictures = known_categories(self.matched, dataset)
-        self.key = f"{dataset.digest()} {_state(dataset)}"
-        self._gate = gate
-        # Many children are held against one parent: its draws are kept.
-        self._parent: tuple[Predictions, Resampled] | None = None
-
-    def find(
-        self, child: Predictions, parent: Predictions, on_progress: Progress = silent
-    ) -> Finding:
-        """See `Judge.find`."""
-        if self._parent is None or self._parent[0] is not parent:
-            self._parent = parent, self._drawn(parent, on_progress)
-        found = difference(self._parent[1], self._drawn(child, on_progress))
-        moved = calibrate(child, parent, categories=len(self.pictures.categories))
-        return _finding(
-            "ap",
-            (found.a, found.b),
-            (0.0 - found.high, 0.0 - found.low),  # not -0.0
-            found.level,
-            found.images,
-            moved,
+    if measured is None or math.isnan(measured):
+        return Row(
+            clause=clause,
+            measured=None,
+            low=None,
+            high=None,
+            level=None,
+            outcome=clause.missing,
+            within=False,
+            text=text or f"{clause.label or clause.metric} was not measured; {clause.wanted}",
         )
+    ends = Interval(measured, measured, 1.0) if interval is None else interval
+    if clause.decided_by == "value":
+        ends = Interval(measured, measured, 1.0)
+    # As distances over the limit: what is positive is beyond it.
+    sign = 1.0 if clause.direction == "at_most" else -1.0
+    best, worst = (ends.low, ends.high) if sign > 0 else (ends.high, ends.low)
+    over = sign * (measured - clause.limit)
+    outcome: Outcome = "undecided"
+    if best is not None and sign * (best - clause.limit) > 0:
+        outcome = "fails"
+    elif worst is not None and sign * (worst - clause.limit) <= 0:
+        outcome = "holds"
+    needed = None
+    if outcome == "undecided" and ends.images is not None:
+        end = worst if over <= 0 else best
+        needed = None if end is None else _needed(ends.images, abs(over), abs(end - measured))
+    return Row(
+        clause=clause,
+        measured=measured,
+        low=None if interval is None else interval.low,
+        high=None if interval is None else interval.high,
+        level=None if interval is None else interval.level,
+        outcome=outcome,
+        within=over <= 0,
+        text=text or _text(clause, measured, interval),
+        images_needed=needed,
+    )
 
-    def _drawn(self, predictions: Predictions, on_progress: Progress) -> Resampled:
-        # The bootstrap needs no more than who found what.
-        matches = match(
-            self.pictures.truth,
-            predictions,
-            images=len(self.pictures.images),
-            categories=len(self.pictures.categories),
-        )
-        return resample(
-            matches,
-            samples=self._gate.samples,
-            seed=self._gate.seed,
-            on_progress=on_progress,
-        )
 
-
-def _state(dataset: LabelledSet) -> str:
-    """Changes when a picture is replaced; reading 5,000 of them only for this would take long."""
-    digest = hashlib.sha256()
-    for image in dataset.images:
-        with contextlib.suppress(OSError):  # whoever opens it says so
-            found = image.path.stat()
-            digest.update(f"{image.id} {found.st_size} {found.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
-
-
-class AgreementJudge:
-    """By agreement with the parent, where no labels exist.
+def judge(rows: Iterable[Row], *, name: str = "the gate") -> Verdict:
+    """Let the worst row decide.
 
     Args:
-        pictures: What both look at.
-        labels: Of the model.
-        gate: Says how often to draw.
-        key: Equal for equal pictures.
+        rows: From `rule`; without any the gate holds.
+        name: Name of the gate in the statement.
     """
-
-    metric: Metric = "agreement"
-
-    def __init__(
-        self, pictures: CalibrationImages, labels: tuple[str, ...], gate: Gate, key: str
-    ) -> None:
-        self.pictures = LabelledSet(
-            source="pictures without labels",
-            images=tuple(
-                LabelledImage(index, file.name, file, None, None)
-                for index, file in enumerate(pictures.files)
-            ),
-            categories=tuple(Category(index, name) for index, name in enumerate(labels)),
-            truth=Truth.of([], [], []),
-        )
-        self.matched = np.arange(len(labels), dtype=np.int64)
-        self.key = key
-        self._gate = gate
-
-    def find(
-        self, child: Predictions, parent: Predictions, on_progress: Progress = silent
-    ) -> Finding:
-        """See `Judge.find`.
-
-        Raises:
-            InvalidDataset: Neither sees anything.
-        """
-        categories, images = len(self.pictures.categories), len(self.pictures.images)
-        found = agreement(child, parent, images=images, categories=categories)
-        if not found.boxes:
-            raise InvalidDataset(
-                "neither the model nor its INT8 version sees anything in the pictures",
-                hint="give pictures of what the model detects",
-            )
-        low, high = found.interval(samples=self._gate.samples, seed=self._gate.seed)
-        moved = calibrate(child, parent, categories=categories)
-        return _finding(
-            "agreement", (1.0, found.share), (1 - high, 1 - low), found.level, images, moved
-        )
-
-
-def _finding(
-    metric: Metric,
-    sides: tuple[float, float],
-    interval: tuple[float, float],
-    level: float,
-    images: int,
-    moved: Calibration,
-) -> Finding:
-    return Finding(
-        metric=metric,
-        parent=sides[0],
-        child=sides[1],
-        drop=sides[0] - sides[1],
-        low=interval[0],
-        high=interval[1],
-        level=level,
-        images=images,
-        mean_shift=moved.mean_shift,
-        mean_abs_shift=moved.mean_abs_shift,
-        matched=moved.matched,
-        lost=moved.lost,
-        gained=moved.gained,
-    )
-
-
-def judge(finding: Finding, gate: Gate) -> Verdict:
-    """Hold a finding against a gate."""
-    what = "AP" if finding.metric == "ap" else "agreement with the parent"
-    moves = "drops" if finding.drop >= 0 else "rises"
-    span = (
-        f"{what} {moves} by {abs(finding.drop):.4f} ({finding.level:.0%} interval of the drop "
-        f"{finding.low:+.4f} to {finding.high:+.4f}, {finding.images} pictures); the gate is a "
-        f"drop of {gate.drop:g}"
-    )
-    if finding.mean_shift is None or abs(finding.mean_shift) > gate.shift:
-        moved = "no box has a partner in the parent's"
-        if finding.mean_shift is not None:
-            moved = f"confidences move by {finding.mean_shift:+.4f} on average"
-        return Verdict(
-            "fails", False, f"The gate fails: {moved}, {gate.shift:g} is allowed. {span}."
-        )
-    within = finding.drop <= gate.drop
-    if finding.high <= gate.drop:
-        return Verdict("holds", True, f"The gate holds: {span}.")
-    if finding.low > gate.drop:
-        return Verdict("fails", False, f"The gate fails: {span}.")
-    needed = _images_needed(finding, gate)
-    more = (
-        "the two are too close for any set to tell"
-        if needed is None
-        else (f"about {needed:,} would decide, if the drop stays what it is")
-    )
-    side = "within" if within else "over"
+    rows = tuple(rows)
+    found = {row.outcome for row in rows}
+    outcome: Outcome = next((one for one in OUTCOMES if one in found), "holds")
+    deciding = [row for row in rows if row.outcome == outcome]
+    needed = [row.images_needed for row in deciding if row.images_needed is not None]
+    statement = f"{name[:1].upper()}{name[1:]} {WORDS[outcome]}"
+    if deciding:
+        statement += f": {'; '.join(row.text for row in deciding)}"
+    statement += "."
+    if outcome == "undecided":
+        statement += " The sample is too small to decide"
+        if needed:
+            statement += f": about {max(needed):,} images would, if the value stays what it is"
+        statement += "."
     return Verdict(
-        "undecided",
-        within,
-        f"The set is too small to decide: as measured the drop is {side} the gate, but its "
-        f"interval lies on both sides of it; {more}. {span}.",
-        needed,
+        outcome=outcome,
+        within=all(row.within for row in rows),
+        statement=statement,
+        images_needed=max(needed, default=None),
+        rows=rows,
+        name=name,
     )
 
 
-def _images_needed(finding: Finding, gate: Gate) -> int | None:
-    """Pictures at which the interval would end at the gate; its width falls with their root."""
-    distance = abs(gate.drop - finding.drop)
-    reach = (
-        (finding.high - finding.drop) if finding.drop <= gate.drop else (finding.drop - finding.low)
-    )
-    if distance < 1e-4:
+def _text(clause: Clause, measured: float, interval: Interval | None) -> str:
+    words = f"{clause.label or clause.metric} {measured:.4g}{clause.unit}"
+    if interval is not None:
+        ends = [
+            "unbounded" if end is None else f"{end:.4g}" for end in (interval.low, interval.high)
+        ]
+        on = "" if interval.images is None else f", {interval.images} images"
+        words += f" ({interval.level:.0%} interval {ends[0]} to {ends[1]}{on})"
+    return f"{words}, {clause.wanted} allowed"
+
+
+def _needed(images: int, distance: float, reach: float) -> int | None:
+    """Images at which the interval would end at the limit: its width falls with their root."""
+    if distance < CLOSEST:
         return None
-    exact = finding.images * max(1.0, (reach / distance) ** 2)
-    return int(float(f"{math.ceil(exact):.1e}"))  # two digits: more would pretend to know
+    exact = images * max(1.0, (reach / distance) ** 2)
+    return int(float(f"{math.ceil(exact):.1e}"))  # two digits: more would claim to know more

@@ -14,7 +14,7 @@ from seatrial.cli.verdict import UNDECIDED
 from seatrial.errors import Diverged, InvalidConfig
 
 if TYPE_CHECKING:
-    from seatrial.accuracy.gate import Finding
+    from seatrial.quantise.judge import Finding
     from seatrial.quantise.report import QuantiseReport, Speed
 
 app = App(name="compress", help="Make a model faster, and prove that it stays right.")
@@ -68,10 +68,10 @@ def int8(
         report: Write the report as an HTML page too, whatever the verdict.
         json: Print the report as JSON.
     """
-    from seatrial.accuracy.gate import Gate
     from seatrial.datasets.labels import read_labelled
     from seatrial.models.resolve import resolve
     from seatrial.quantise.job import QuantiseOptions
+    from seatrial.quantise.judge import Gate
     from seatrial.quantise.run import compress_int8
 
     _check(gate, max_shift, pictures, most_restored)

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 from markupsafe import Markup
 
-from seatrial.accuracy.gate import Finding
 from seatrial.errors import NotWritable
+from seatrial.quantise.judge import Finding
 from seatrial.quantise.report import QuantiseReport
 from seatrial.report import svg
 from seatrial.report.style import css

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.accuracy.gate import Finding, Gate, Judge, judge
 from seatrial.accuracy.matching import Predictions
 from seatrial.artifact import Artifact, Manifest
 from seatrial.progress import Progress
@@ -16,6 +15,7 @@ from seatrial.quantise import measure, restore
 from seatrial.quantise.backend import Backend
 from seatrial.quantise.calibration_images import CalibrationImages, Skipped
 from seatrial.quantise.float_part import Head
+from seatrial.quantise.judge import Finding, Gate, Judge, judge
 from seatrial.quantise.measure import Graph
 from seatrial.quantise.report import Candidate, QuantiseReport, Restored, Speed
 from seatrial.quantise.workspace import Workspace

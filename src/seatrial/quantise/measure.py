@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.accuracy.gate import Judge
 from seatrial.accuracy.matching import Predictions
 from seatrial.accuracy.predict import InProcess, predict
 from seatrial.artifact import Artifact, Manifest
@@ -20,6 +19,7 @@ from seatrial.engines.base import Engine, EngineConfig, Lane
 from seatrial.engines.registry import engine_class
 from seatrial.progress import Progress, silent
 from seatrial.quantise.calibration_images import Feeds
+from seatrial.quantise.judge import Judge
 from seatrial.quantise.report import Speed
 from seatrial.quantise.workspace import Arrays, Workspace
 from seatrial.system.hardware import usable_cores

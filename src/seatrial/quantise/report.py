@@ -6,8 +6,9 @@ import itertools
 
 import msgspec
 
-from seatrial.accuracy.gate import Finding, Gate, Verdict
+from seatrial.accuracy.gate import Verdict
 from seatrial.quantise.calibration_images import Skipped
+from seatrial.quantise.judge import Finding, Gate
 
 REPORT_FILE = "int8.json"
 

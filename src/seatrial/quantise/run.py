@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from seatrial.accuracy.gate import AgreementJudge, Judge, LabelJudge
 from seatrial.artifact import Artifact, Step, Store, check_name
 from seatrial.datasets.labels import LabelledSet
 from seatrial.errors import Diverged, InvalidArtifact, InvalidConfig, InvalidDataset
@@ -16,6 +15,7 @@ from seatrial.quantise import restore
 from seatrial.quantise.backend import Backend, open_backend
 from seatrial.quantise.calibration_images import CalibrationImages, check, choose, find_pictures
 from seatrial.quantise.job import Given, Quantisation, QuantiseOptions
+from seatrial.quantise.judge import AgreementJudge, Judge, LabelJudge
 from seatrial.quantise.report import REPORT_FILE, QuantiseReport
 from seatrial.quantise.workspace import workspace
 from seatrial.system.versions import versions
