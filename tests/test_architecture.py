@@ -22,8 +22,8 @@ MODULES = {
 FORBIDDEN = {
     "system": ("*",),
     "detect": ("serve", "bench", "load", "cli", "models", "datasets", "accuracy"),
-    "engines": ("detect", "serve", "bench", "load", "cli", "models"),
-    "graphs": ("serve", "bench", "cli"),
+    "engines": ("detect", "graphs", "models", "export", "serve", "bench", "load", "cli"),
+    "graphs": ("detect", "models", "export", "quantise", "train", "serve", "bench", "cli"),
     "load": ("detect", "engines", "models", "cli", "bench"),
     "bench": ("engines", "detect", "cli"),
     "serve": ("cli", "bench", "demo"),
@@ -106,6 +106,20 @@ def test_who_imports_whom(package: str) -> None:
         if name.startswith("seatrial.") and forbidden(package, part(name))
     ]
     assert broken == []
+
+
+def test_graphs_know_no_artifact_store() -> None:
+    """They take what a manifest describes; where artifacts are kept is the caller's matter."""
+    taken = {
+        f"{module} imports {alias.name}"
+        for module, path in MODULES.items()
+        if part(module) == "graphs"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "seatrial.artifact"
+        for alias in node.names
+        if alias.name in ("Artifact", "Store")
+    }
+    assert taken == set()
 
 
 def test_every_seatrial_module_that_is_named_exists() -> None:

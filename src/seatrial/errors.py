@@ -179,6 +179,6 @@ class DeadlineExceeded(SeatrialError):
 
 
 def first_line(error: object) -> str:
-    """First line of what an error (or any text) says; the error's type where it says nothing."""
+    """First line of an error or a text, 300 characters at most; an empty error's type."""
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return text.splitlines()[0].strip()[:300] if text else type(error).__name__

@@ -29,7 +29,7 @@ from seatrial.export import formats
 from seatrial.export.options import ExportOptions
 from seatrial.export.report import ExportReport
 from seatrial.export.run import export
-from seatrial.graphs import image_input
+from seatrial.graphs import onnx_file
 from seatrial.models.import_onnx import import_onnx
 
 ModelFile = Callable[..., Path]
@@ -65,7 +65,7 @@ def as_imported_before(
 ) -> Artifact:
     """An artifact of a file that import refuses now: an older store may hold one."""
     with monkeypatch.context() as patch:
-        patch.setattr(image_input, check, lambda *given: None)
+        patch.setattr(onnx_file, check, lambda *given: None)
         return import_onnx(store, path)
 
 

@@ -23,7 +23,7 @@ from seatrial.errors import (
     NotWritable,
     SeatrialError,
 )
-from seatrial.graphs import image_input
+from seatrial.graphs import onnx_file
 from seatrial.models.import_onnx import import_onnx
 from seatrial.quantise.backend import BACKENDS
 from seatrial.quantise.report import QuantiseReport
@@ -164,7 +164,7 @@ def test_weights_that_are_no_numbers(
     wrong.CopyFrom(numpy_helper.from_array(values, wrong.name))
     onnx.save(model, tmp_path / "nan.onnx")
     with monkeypatch.context() as patch:  # import refuses it; an older store may hold one
-        patch.setattr(image_input, "check_weights", lambda model, name: None)
+        patch.setattr(onnx_file, "check_weights", lambda model, name: None)
         parent = import_onnx(Store(tmp_path / "store"), tmp_path / "nan.onnx")
     error = refused(InvalidArtifact, lambda: compress(parent, to))
     assert "no numbers (NaN)" in error.message

@@ -15,7 +15,8 @@ from seatrial.errors import Diverged, InvalidConfig
 
 if TYPE_CHECKING:
     from seatrial.artifact import Artifact
-    from seatrial.export.report import ExportReport, FirstDifference
+    from seatrial.export.report import ExportReport
+    from seatrial.graphs.first_difference import FirstDifference
 
 SIZE = re.compile(r"(\d+)(?:x(\d+))?")
 

@@ -16,7 +16,7 @@ from seatrial.engines.registry import open_engine
 from seatrial.engines.torch_module import ModuleEngine
 from seatrial.errors import InvalidArtifact, InvalidInput
 from seatrial.export.options import ExportOptions, resized
-from seatrial.graphs import image_input
+from seatrial.graphs import onnx_file
 from seatrial.graphs.probes import ModuleProbe, OnnxProbe, Probe
 from seatrial.models import torch_modules
 from seatrial.system.extras import require
@@ -120,8 +120,8 @@ def _of_graph(artifact: Artifact, options: ExportOptions, threads: int) -> Paren
             f"the graph of {manifest.name} is fixed to {manifest.inputs[0].shape[0]} picture",
             hint="export the checkpoint that it was made from, with --dynamic-batch",
         )
-    graph = image_input.load(artifact.file("onnx"))
-    image_input.check_weights(graph, manifest.name)
+    graph = onnx_file.load(artifact.file("onnx"))
+    onnx_file.check_weights(graph, manifest.name)
     name = "onnxruntime" if importlib.util.find_spec("onnxruntime") else "openvino"
     engine = open_engine(artifact, name, EngineConfig(threads=threads))
     return Parent(manifest, graph, engine)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from seatrial.accuracy.compare import BoxAgreement
+from seatrial.graphs.first_difference import FirstDifference
 
 REPORT_FILE = "export.json"
 
@@ -80,42 +81,6 @@ class Accuracy(msgspec.Struct, frozen=True):
     difference: float
     low: float
     high: float
-
-
-class TensorDifference(msgspec.Struct, frozen=True):
-    """One inner tensor of both graphs.
-
-    Attributes:
-        tensor: Its name.
-        operator: Of the node that gives it.
-        node: Name of that node.
-        error: Root of the mean squared difference, as a share of the parent's.
-    """
-
-    tensor: str
-    operator: str
-    node: str
-    error: float
-
-
-class FirstDifference(msgspec.Struct, frozen=True):
-    """Where two graphs part.
-
-    Attributes:
-        compared: Inner tensors that both have.
-        looked_at: Those that were looked at.
-        limit: Error from which on a tensor counts as different.
-        first: The first different tensor whose predecessor in the order still agrees.
-        before: That predecessor.
-        steepest: Where the error grew most, of those looked at.
-    """
-
-    compared: int
-    looked_at: int
-    limit: float
-    first: TensorDifference | None
-    before: TensorDifference | None
-    steepest: tuple[TensorDifference, ...]
 
 
 class TensorRtTrial(msgspec.Struct, frozen=True):

@@ -21,7 +21,6 @@ from seatrial.export.report import (
     TOLERANCES,
     Accuracy,
     ExportReport,
-    FirstDifference,
     Subject,
 )
 from seatrial.export.verify import Answers
@@ -235,7 +234,9 @@ def _side(name: str, digest: str, engine: Engine) -> Subject:
     return Subject(name, digest, engine.name, engine.precision, version)
 
 
-def _blame(origin: Parent, written: Written, feeds: Arrays, limit: float) -> FirstDifference | None:
+def _blame(
+    origin: Parent, written: Written, feeds: Arrays, limit: float
+) -> first_difference.FirstDifference | None:
     probe = written.probe()
     if probe is None:
         return None

@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 
 from seatrial.artifact import Manifest, TensorSpec
-from seatrial.detect.families import detr
 from seatrial.errors import InvalidInput
+from seatrial.graphs.signature import BOXES, LABELS, LOGITS, PRED_BOXES, SCORES, TARGET_SIZES
 from seatrial.system.extras import require
 
 # Low enough for evaluation; the service's own threshold comes after it.
@@ -109,29 +109,27 @@ def _fuse_detr(model: Any, manifest: Manifest) -> Manifest:
     tail, batch = _Tail(model), _batch(model)
     helper, types = tail.onnx.helper, tail.onnx.TensorProto
     open_batch = manifest.inputs[0].shape[0]
-    queries = next(spec for spec in manifest.outputs if spec.name == detr.LOGITS).shape[1]
-    model.graph.input.append(
-        helper.make_tensor_value_info(detr.TARGET_SIZES, types.INT64, [batch, 2])
-    )
+    queries = next(spec for spec in manifest.outputs if spec.name == LOGITS).shape[1]
+    model.graph.input.append(helper.make_tensor_value_info(TARGET_SIZES, types.INT64, [batch, 2]))
     find = _best_softmax if manifest.variant == "detr" else _best_sigmoid
     query = find(tail, queries, len(manifest.labels))
     # GatherElements wants an index for each of the four numbers of a box.
     axis = tail.constant(np.array([2], np.int64))
     index = tail.node("Unsqueeze", [query, axis])
     fours = tail.node("Concat", [index] * 4, axis=2)
-    centred = tail.node("GatherElements", [detr.PRED_BOXES, fours], axis=1)
-    size = tail.node("Cast", [detr.TARGET_SIZES], to=types.FLOAT)
+    centred = tail.node("GatherElements", [PRED_BOXES, fours], axis=1)
+    size = tail.node("Cast", [TARGET_SIZES], to=types.FLOAT)
     sizes = tail.node("Concat", [size, size], axis=1)
     middle = tail.constant(np.array([1], np.int64))
     sizes = tail.node("Unsqueeze", [sizes, middle])
-    tail.node("Mul", [tail.corners(centred, 2), sizes], detr.BOXES)
+    tail.node("Mul", [tail.corners(centred, 2), sizes], BOXES)
     outputs = (
-        TensorSpec(detr.LABELS, "int64", (open_batch, queries)),
-        TensorSpec(detr.BOXES, "float32", (open_batch, queries, 4)),
-        TensorSpec(detr.SCORES, "float32", (open_batch, queries)),
+        TensorSpec(LABELS, "int64", (open_batch, queries)),
+        TensorSpec(BOXES, "float32", (open_batch, queries, 4)),
+        TensorSpec(SCORES, "float32", (open_batch, queries)),
     )
     tail.outputs(outputs, batch)
-    sizes_spec = TensorSpec(detr.TARGET_SIZES, "int64", (open_batch, 2))
+    sizes_spec = TensorSpec(TARGET_SIZES, "int64", (open_batch, 2))
     return msgspec.structs.replace(
         manifest, variant="native", inputs=(*manifest.inputs, sizes_spec), outputs=outputs
     )
@@ -139,25 +137,25 @@ def _fuse_detr(model: Any, manifest: Manifest) -> Manifest:
 
 def _best_sigmoid(tail: _Tail, queries: int, classes: int) -> str:
     """Write ``scores`` and ``labels``; the Q best of Q x classes. Returns the queries (N, Q)."""
-    flat = tail.node("Reshape", [detr.LOGITS, tail.constant(np.array([0, -1], np.int64))])
+    flat = tail.node("Reshape", [LOGITS, tail.constant(np.array([0, -1], np.int64))])
     count = tail.constant(np.array([queries], np.int64))
     best, place = tail.node("TopK", [flat, count], count=2, axis=1)
-    tail.node("Sigmoid", [best], detr.SCORES)
+    tail.node("Sigmoid", [best], SCORES)
     many = tail.constant(np.int64(classes))
-    tail.node("Mod", [place, many], detr.LABELS)
+    tail.node("Mod", [place, many], LABELS)
     return str(tail.node("Div", [place, many]))
 
 
 def _best_softmax(tail: _Tail, queries: int, classes: int) -> str:
     """Write ``scores`` and ``labels``, most confident first. Returns the queries (N, Q)."""
-    chances = tail.part(tail.node("Softmax", [detr.LOGITS], axis=2), 2, 0, classes)
+    chances = tail.part(tail.node("Softmax", [LOGITS], axis=2), 2, 0, classes)
     one = tail.constant(np.array([1], np.int64))
     score, label = tail.node("TopK", [chances, one], count=2, axis=2)
     last = tail.constant(np.array([2], np.int64))
     score, label = (tail.node("Squeeze", [tensor, last]) for tensor in (score, label))
     count = tail.constant(np.array([queries], np.int64))
-    _, query = tail.node("TopK", [score, count], detr.SCORES, count=2, axis=1)
-    tail.node("GatherElements", [label, query], detr.LABELS, axis=1)
+    _, query = tail.node("TopK", [score, count], SCORES, count=2, axis=1)
+    tail.node("GatherElements", [label, query], LABELS, axis=1)
     return str(query)
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from seatrial.engines.tensorrt import message_log
 from seatrial.errors import InvalidArtifact
-from seatrial.graphs import image_input
+from seatrial.graphs import onnx_file
 from seatrial.system.extras import require
 
 
@@ -115,7 +115,7 @@ def parse(trt: Any, builder: Any, log: Any, path: Path) -> tuple[Any, list[Probl
     Raises:
         InvalidArtifact: The file is not ONNX.
     """
-    problems = [*_unsigned_quantisation(image_input.load(path))]
+    problems = [*_unsigned_quantisation(onnx_file.load(path))]
     # Strong typing is a choice in TensorRT 10; from 11 on there is nothing else.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)

@@ -27,10 +27,8 @@ from seatrial.artifact import (
     check_name,
 )
 from seatrial.detect.families import huggingface, yolo
-from seatrial.detect.families.base import VALID_HW
-from seatrial.detect.families.detr import LOGITS, PRED_BOXES
 from seatrial.errors import InvalidArtifact, MissingExtra
-from seatrial.graphs.image_input import IMAGE_INPUT
+from seatrial.graphs.signature import IMAGE_INPUT, LOGITS, PRED_BOXES, VALID_HW
 from seatrial.models.safetensors_check import Tensor, check_finite, read_header
 from seatrial.models.sources.ultralytics_package import import_ultralytics_package
 from seatrial.system.files import sha256_file

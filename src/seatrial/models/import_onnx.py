@@ -19,7 +19,7 @@ from seatrial.artifact import (
 from seatrial.detect.families.detr import LABELS_FILE
 from seatrial.detect.families.huggingface import CONFIG, PREPROCESSOR
 from seatrial.detect.families.registry import recognise
-from seatrial.graphs import image_input
+from seatrial.graphs import image_input, onnx_file
 from seatrial.system.files import sha256_file
 from seatrial.system.versions import versions
 
@@ -51,9 +51,9 @@ def import_onnx(
         InvalidInput: The name is not usable, or taken.
     """
     name = check_name(name or path.stem.lower())
-    model = image_input.load(path)
-    image_input.check_weights(model, path.name)
-    graph = image_input.signature(model)
+    model = onnx_file.load(path)
+    onnx_file.check_weights(model, path.name)
+    graph = onnx_file.signature(model)
     graph = msgspec.structs.replace(graph, metadata={**_beside(path), **graph.metadata})
     family, found = recognise(graph, origin=path.name)
     size = found.preprocessing.size_hw
@@ -65,7 +65,7 @@ def import_onnx(
             mean_std=found.mean_std,
             mask_input=found.mask_input,
         )
-    graph = image_input.signature(model)
+    graph = onnx_file.signature(model)
     image = TensorSpec(graph.inputs[0].name, "uint8", graph.inputs[0].shape, "NHWC")
     with store.staging() as folder:
         (folder / "model.onnx").write_bytes(model.SerializeToString())
@@ -74,7 +74,7 @@ def import_onnx(
             family=family,
             variant=found.variant,
             formats={"onnx": "model.onnx"},
-            precision=image_input.weights_precision(model),
+            precision=onnx_file.weights_precision(model),
             inputs=(image, *graph.inputs[1:]),
             outputs=graph.outputs,
             preprocessing=found.preprocessing,

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact, Manifest
 from seatrial.detect.families import huggingface
-from seatrial.detect.families.base import VALID_HW
 from seatrial.engines.base import batch_of_one
 from seatrial.errors import InvalidArtifact
+from seatrial.graphs.signature import VALID_HW
 from seatrial.models.import_checkpoint import load_ultralytics
 from seatrial.system.extras import inner_failure, require
 

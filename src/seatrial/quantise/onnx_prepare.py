@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seatrial.errors import InvalidArtifact, NotWritable
-from seatrial.graphs import image_input
+from seatrial.graphs import onnx_file
 from seatrial.system.extras import require
 
 PURPOSE = "quantising ONNX graphs"
@@ -30,8 +30,8 @@ def write(source: Path, path: Path, adapt: Callable[[Any], None]) -> None:
         InvalidArtifact: The file is not ONNX, of an opset that is too new, or holds weights that
             are no numbers.
     """
-    original = image_input.load(source)
-    image_input.check_weights(original, source.name)
+    original = onnx_file.load(source)
+    onnx_file.check_weights(original, source.name)
     opset = next(o.version for o in original.opset_import if o.domain in ("", "ai.onnx"))
     if opset > NEWEST_OPSET:
         raise InvalidArtifact(
@@ -87,7 +87,7 @@ def _folded(model: Any, folder: Path) -> Any:
                     hint="free some space, or name another folder (SEATRIAL_HOME)",
                 ) from error
             raise InvalidArtifact(f"ONNX Runtime does not open the graph: {reason}") from error
-        return image_input.load(file)
+        return onnx_file.load(file)
 
 
 def save(model: Any, path: Path) -> None:

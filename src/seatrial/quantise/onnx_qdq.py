@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact
 from seatrial.errors import InvalidArtifact
-from seatrial.graphs import image_input
+from seatrial.graphs import onnx_file
 from seatrial.graphs.tensorrt_ready import cast_pictures_first, validate_for_tensorrt
 from seatrial.progress import Progress
 from seatrial.quantise import onnx_prepare, tensor_values
@@ -132,7 +132,7 @@ class OnnxRuntimeBackend:
         return saturates()
 
     def _load(self, folder: Path) -> Any:
-        return image_input.load(folder / self.file)
+        return onnx_file.load(folder / self.file)
 
     def _ranges(
         self, rule: Rule, pictures: CalibrationImages, work: Workspace, on_progress: Progress

@@ -16,17 +16,11 @@ from PIL import Image
 from seatrial.artifact import Manifest, Preprocessing, Source, Step, TensorSpec
 from seatrial.deployment import Thresholds
 from seatrial.detect.families import huggingface
-from seatrial.detect.families.base import VALID_HW, GraphSignature
-from seatrial.detect.families.detr import (
-    LABELS_FILE,
-    METADATA_KEY,
-    TARGET_SIZES,
-    Detr,
-    DetrMetadata,
-)
+from seatrial.detect.families.detr import LABELS_FILE, METADATA_KEY, Detr, DetrMetadata
 from seatrial.detect.families.registry import recognise
 from seatrial.detect.preprocess import Letterbox, fit
 from seatrial.errors import InvalidArtifact, UnknownFamily
+from seatrial.graphs.signature import TARGET_SIZES, VALID_HW, GraphSignature
 
 LABELS = ("cat", "dog", "bird")
 QUERIES = 7

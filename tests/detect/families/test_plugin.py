@@ -33,7 +33,7 @@ def install(folder: Path, *, name: str, target: str, code: str) -> None:
     (package / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: seatrial-mmdeploy\nVersion: 0.1.0\n"
     )
-    (package / "entry_points.txt").write_text(f"[seatrial.detect.families]\n{name} = {target}\n")
+    (package / "entry_points.txt").write_text(f"[seatrial.families]\n{name} = {target}\n")
 
 
 def detector(path: Path) -> None:
@@ -72,13 +72,17 @@ def detector(path: Path) -> None:
     onnx.save(model, path)
 
 
+def environment_with(folder: Path) -> dict[str, str]:
+    """The environment with a folder of packages before those that are there."""
+    before = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), before]))}
+
+
 def seatrial(
     tmp_path: Path, *arguments: str, path: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "SEATRIAL_HOME": str(tmp_path / "home")}
-    environment.pop("PYTHONPATH", None)
-    if path is not None:
-        environment["PYTHONPATH"] = str(path)
+    environment = environment_with(path) if path is not None else {**os.environ}
+    environment["SEATRIAL_HOME"] = str(tmp_path / "home")
     return subprocess.run(
         [sys.executable, "-m", "seatrial.cli.main", *arguments],
         env=environment,
@@ -146,7 +150,7 @@ def test_a_family_whose_package_is_broken_is_named_and_harms_no_other(tmp_path: 
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        env=environment_with(tmp_path / "site"),
         capture_output=True,
         text=True,
         check=True,
@@ -160,7 +164,7 @@ def test_a_package_cannot_take_over_a_family_of_the_table(tmp_path: Path) -> Non
     code = "from seatrial.detect.families.registry import family_class; print(family_class('yolo'))"
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        env=environment_with(tmp_path / "site"),
         capture_output=True,
         text=True,
         check=True,

@@ -6,11 +6,11 @@ import pytest
 
 from seatrial.artifact import Manifest, Preprocessing, Source, Step, TensorSpec
 from seatrial.deployment import Thresholds
-from seatrial.detect.families.base import GraphSignature
 from seatrial.detect.families.registry import family_of, recognise
 from seatrial.detect.families.ssd import METADATA_KEY, VARIANT, Ssd, SsdMetadata
 from seatrial.detect.preprocess import fit
 from seatrial.errors import InvalidArtifact, UnknownFamily
+from seatrial.graphs.signature import GraphSignature
 
 LABELS = ("cat", "dog", "bird")
 PREPROCESSING = Preprocessing((300, 200), "stretch", half_pixel_centers=False)

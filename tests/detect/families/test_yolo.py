@@ -11,11 +11,12 @@ import pytest
 
 from seatrial.artifact import Artifact, TensorSpec
 from seatrial.deployment import Thresholds
-from seatrial.detect.families.base import GraphSignature, Recognition
+from seatrial.detect.families.base import Recognition
 from seatrial.detect.families.yolo import Yolo
 from seatrial.detect.preprocess import Letterbox
 from seatrial.errors import InvalidArtifact
-from seatrial.graphs.image_input import signature
+from seatrial.graphs.onnx_file import signature
+from seatrial.graphs.signature import GraphSignature
 
 CANVAS = Letterbox((640, 640), (640, 640), (1.0, 1.0), (0, 0))
 

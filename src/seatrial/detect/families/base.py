@@ -7,38 +7,15 @@ from typing import Protocol
 
 import msgspec
 
-from seatrial.artifact import Manifest, Preprocessing, TensorSpec
+from seatrial.artifact import Manifest, Preprocessing
 from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
-
-VALID_HW = "valid_hw"
-"""Graph input, int64 ``[N, 2]``: height and width of the picture on its canvas, pixels."""
+from seatrial.graphs.signature import GraphSignature
 
 NO_FEEDS: Arrays = {}
 """What `Family.feeds` answers where a graph takes the picture alone."""
-
-
-class GraphSignature(msgspec.Struct, frozen=True):
-    """What can be told of a model file without running it.
-
-    Attributes:
-        inputs: The graph's inputs, initialisers left out.
-        outputs: The graph's outputs.
-        metadata: The file's own key/value properties.
-    """
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    metadata: dict[str, str]
-
-    def describe(self) -> str:
-        """One line a person can compare with what a family accepts."""
-        ins = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in self.inputs)
-        outs = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in self.outputs)
-        told = ", ".join(f"{key} {value[:60]!r}" for key, value in sorted(self.metadata.items()))
-        return f"inputs: {ins or 'none'}; outputs: {outs or 'none'}; metadata: {told or 'none'}"
 
 
 class Recognition(msgspec.Struct, frozen=True):
@@ -51,7 +28,8 @@ class Recognition(msgspec.Struct, frozen=True):
         mean_std: Red, green and blue means and deviations of the scaled value, where the graph
             as it comes wants it normalised: ``(value / scale - mean) / std``.
         mask_input: An input of the graph as it comes, ``[N, rows, columns]``, that is 1 where the
-            picture is and 0 where padding is; the graph is made to compute it from `VALID_HW`.
+            picture is and 0 where padding is; the graph is made to compute it from
+            `seatrial.graphs.signature.VALID_HW`.
         labels: Class names.
         licence: As the file states it; ``"unknown"`` where it does not.
         facts: Further facts from the file, for example the stride; kept in the manifest's step.

@@ -32,17 +32,24 @@ from seatrial.config import decode_json
 from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.detect.families import huggingface
-from seatrial.detect.families.base import VALID_HW, GraphSignature, Recognition
+from seatrial.detect.families.base import Recognition
 from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
 from seatrial.errors import InvalidArtifact, InvalidInput
+from seatrial.graphs.signature import (
+    BOXES,
+    LABELS,
+    LOGITS,
+    PIXEL_MASK,
+    PRED_BOXES,
+    SCORES,
+    TARGET_SIZES,
+    VALID_HW,
+    GraphSignature,
+)
 
 METADATA_KEY = "seatrial.detr"
 LABELS_FILE = "labels.txt"
-LOGITS, PRED_BOXES = "logits", "pred_boxes"
-LABELS, BOXES, SCORES = "labels", "boxes", "scores"
-TARGET_SIZES = "orig_target_sizes"
-PIXEL_MASK = "pixel_mask"
 SIZE_PX = 640  # what the repositories of RT-DETR and D-FINE export at
 
 

@@ -12,15 +12,16 @@ import importlib.metadata
 from typing import cast
 
 from seatrial.artifact import Manifest
-from seatrial.detect.families.base import Family, FamilyClass, GraphSignature, Recognition
+from seatrial.detect.families.base import Family, FamilyClass, Recognition
 from seatrial.errors import InvalidArtifact, UnknownFamily
+from seatrial.graphs.signature import GraphSignature
 
 FAMILIES = {
     "yolo": "seatrial.detect.families.yolo:Yolo",
     "ssd": "seatrial.detect.families.ssd:Ssd",
     "detr": "seatrial.detect.families.detr:Detr",
 }
-ENTRY_POINTS = "seatrial.detect.families"
+ENTRY_POINTS = "seatrial.families"  # a promise to installed packages: not the module's name
 
 
 @functools.cache

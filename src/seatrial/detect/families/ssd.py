@@ -19,11 +19,12 @@ from seatrial.artifact import Manifest, Preprocessing, TensorSpec
 from seatrial.config import decode_json
 from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
-from seatrial.detect.families.base import NO_FEEDS, GraphSignature, Recognition
+from seatrial.detect.families.base import NO_FEEDS, Recognition
 from seatrial.detect.postprocess import finish, nms, select
 from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
 from seatrial.errors import InvalidArtifact, InvalidInput
+from seatrial.graphs.signature import GraphSignature
 
 VARIANT = "decoded"
 BOXES, SCORES = "boxes", "scores"

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from seatrial.artifact import Manifest, Preprocessing
 from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
-from seatrial.detect.families.base import NO_FEEDS, GraphSignature, Recognition
+from seatrial.detect.families.base import NO_FEEDS, Recognition
 from seatrial.detect.postprocess import finish, nms, select
 from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
 from seatrial.errors import InvalidArtifact
+from seatrial.graphs.signature import GraphSignature
 
 PAD_VALUE = 114
 SIZES_PX = range(32, 4097)
