@@ -19,13 +19,15 @@ import pytest
 
 from seatrial.artifact import MANIFEST, Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
-from seatrial.errors import NotWritable, PortInUse, ServiceFailed
+from seatrial.errors import DeviceUnavailable, InvalidInput, NotWritable, PortInUse, ServiceFailed
 from seatrial.serve.process import (
+    SCRATCH,
     ServiceProcess,
     check_port,
     command,
     environment,
     free_port,
+    scratch_service,
     write_service,
 )
 
@@ -71,11 +73,12 @@ def test_an_older_service_is_replaced_and_anything_else_is_kept(
     other = tmp_path / "documents"
     other.mkdir()
     (other / "thesis.tex").write_text("x")
-    with pytest.raises(ServiceFailed, match="holds something else"):
+    with pytest.raises(InvalidInput, match="holds files already"):
         write_service(other, tiny_artifact, Deployment("m"))
     assert (other / "thesis.tex").read_text() == "x"
-    with pytest.raises(NotWritable, match="Not a directory"):
+    with pytest.raises(InvalidInput, match="is a file"):
         write_service(other / "thesis.tex", tiny_artifact, Deployment("m"))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_the_environment_keeps_what_it_was_and_reports_nothing_home() -> None:
@@ -258,7 +261,7 @@ def test_a_service_ends_with_the_process_that_started_it(
     script = f"""
 import os, signal
 from pathlib import Path
-from seatrial.contract import Deployment, Server
+from seatrial.deployment import Deployment, Server
 from seatrial.serve.process import ServiceProcess, environment
 deployment = Deployment("m", server=Server(port={port}))
 with ServiceProcess(Path({str(folder)!r}), deployment, environment(os.environ), Path("log")) as it:
@@ -291,6 +294,39 @@ def test_the_manifest_travels_with_the_folder(tiny_artifact: Artifact, tmp_path:
     assert (folder / "model" / MANIFEST).read_bytes() == (
         tiny_artifact.path / MANIFEST
     ).read_bytes()
+
+
+def test_a_scratch_service_is_removed_when_it_ends(
+    tiny_artifact: Artifact, tmp_path: Path, photo: bytes
+) -> None:
+    folder, said = tmp_path / "services", []
+    left = folder / f"{SCRATCH}999999999-x"  # of a process that was killed
+    mine = folder / f"{SCRATCH}{os.getpid()}-x"
+    for old in (left, mine):
+        old.mkdir(parents=True)
+    deployment = Deployment("m", engine="null", layout=CoreLayout(workers=1))
+    started = scratch_service(deployment, tiny_artifact, folder, os.environ, said.append)
+    with started as service:
+        assert httpx.post(f"{service.url}/detect", content=photo).status_code == 200
+        assert len(list(folder.iterdir())) == 2
+        assert not left.exists()
+        members = family(service)
+        assert said == ["starting tiny on null, cpu, none"]
+    assert said[1:] == ["stopping the service"]
+    assert list(folder.iterdir()) == [mine]
+    assert not any(p.is_running() and p.status() != "zombie" for p in members)
+
+
+def test_a_scratch_service_that_cannot_run_is_not_started(
+    tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    deployment = Deployment("m", engine="openvino", device="cuda")
+    with (
+        pytest.raises(DeviceUnavailable),
+        scratch_service(deployment, tiny_artifact, tmp_path / "services", os.environ),
+    ):
+        pytest.fail("it runs")
+    assert not (tmp_path / "services").exists()
 
 
 def test_a_folder_that_cannot_be_written(tiny_artifact: Artifact, tmp_path: Path) -> None:

@@ -49,11 +49,11 @@ OWN_CORES = """
 import os, sys
 from pathlib import Path
 from seatrial.artifact import Artifact
-from seatrial.contract import Deployment, Layout
+from seatrial.deployment import CoreLayout, Deployment
 from seatrial.serve.startup import open_service
 
 worker, workers = int(sys.argv[2]), int(sys.argv[3])
-deployment = Deployment("tiny", engine="null", layout=Layout(workers=workers))
+deployment = Deployment("tiny", engine="null", layout=CoreLayout(workers=workers))
 before = sorted(os.sched_getaffinity(0))
 service = open_service(Artifact.open(Path(sys.argv[1])), deployment, worker)
 print(before, "|", sorted(os.sched_getaffinity(0)), "|", service.description["layout"])

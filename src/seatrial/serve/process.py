@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import http.client
 import os
 import shutil
 import socket
@@ -10,17 +12,17 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
-from seatrial.errors import NotWritable, PortInUse, ServiceFailed
+from seatrial.errors import PortInUse, ServiceFailed
+from seatrial.progress import Progress, silent
 from seatrial.system.extras import require
+from seatrial.system.files import staged_folder, writing
 
 SERVICE_PY = '''"""A Seatrial service. Start it with: bentoml serve ."""
 
@@ -30,8 +32,9 @@ from seatrial.serve.runtimes.bento import service
 
 Seatrial = service(Path(__file__).parent / "deployment.toml")
 '''
-PARENT = "SEATRIAL_PARENT"  # pid that the service ends with, however that ends
+PARENT = "SEATRIAL_PARENT"  # id of the process that the service ends with, however that ends
 STARTUP_FAILED = "startup failed"  # uvicorn's words
+SCRATCH = ".scratch-"  # folders of services that run for a while only: .scratch-PID-RANDOM
 BENTOFILE = """service: "service:Seatrial"
 include:
   - "service.py"
@@ -47,7 +50,7 @@ def write_service(folder: Path, artifact: Artifact, deployment: Deployment) -> P
     """Write a folder that ``bentoml serve`` starts: service.py, deployment.toml, the model.
 
     Args:
-        folder: Made if it is not there; an older service folder in its place is replaced.
+        folder: Made if it is not there; a service folder in its place is replaced.
         artifact: Copied into the folder, so that the folder stands alone.
         deployment: Written with the model's path in the folder.
 
@@ -55,41 +58,23 @@ def write_service(folder: Path, artifact: Artifact, deployment: Deployment) -> P
         The folder.
 
     Raises:
-        ServiceFailed: The folder holds something else.
+        InvalidInput: The folder holds something else than a service, or is a file.
         NotWritable: It cannot be made or written.
     """
-    try:
-        if folder.exists() and not (folder / "service.py").is_file() and any(folder.iterdir()):
-            raise ServiceFailed(f"{folder} holds something else", hint="name an empty folder")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=".service-", dir=folder.parent))
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-    try:
-        shutil.copytree(artifact.path, staged / "model", copy_function=_link_or_copy)
+    with staged_folder(folder, replace=(folder / "service.py").is_file()) as staged:
         (staged / "service.py").write_text(SERVICE_PY)
         (staged / "bentofile.yaml").write_text(BENTOFILE)
         written = msgspec.structs.replace(deployment, model="model")
         (staged / "deployment.toml").write_text(written.to_toml())
-        staged.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        staged.rename(folder)
-    except (OSError, shutil.Error) as error:
-        raise _not_writable(folder, error) from error
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        for source in artifact.path.rglob("*"):
+            if source.is_file():
+                target = staged / "model" / source.relative_to(artifact.path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link_or_copy(source, target)
     return folder
 
 
-def _not_writable(folder: Path, error: OSError) -> NotWritable:
-    return NotWritable(
-        f"the service folder {folder} cannot be written: {error.strerror or error}",
-        hint="name another folder, or free some space",
-    )
-
-
-def _link_or_copy(source: str, target: str) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)  # artifacts are immutable: two names for one file are safe
     except OSError:
@@ -113,10 +98,10 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_port(host: str, port: int) -> None:
-    """See that an address is free before anything is compiled.
+    """Check that an address is free, before anything is compiled.
 
     Raises:
-        PortInUse: Somebody listens there, or the address is not this machine's.
+        PortInUse: Another process listens there, or the address is not this machine's.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -132,23 +117,28 @@ def check_port(host: str, port: int) -> None:
 
 
 def free_port(host: str) -> int:
-    """A port that nobody listens on at this moment."""
+    """A port that no process listens on at this moment."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
 class ServiceProcess:
-    """A service in a process group of its own, for benchmarks and tests.
+    """A service in a process group of its own.
 
-    Use as a context manager: ready when entered, drained and gone when left.
+    Use as a context manager: the service is ready when the block begins; it is drained and gone
+    when the block ends.
 
     Args:
-        folder: From `write_service`.
-        deployment: The same as written there.
-        env: Environment of the process, see `environment`.
+        folder: A folder from `write_service`.
+        deployment: The deployment written there.
+        env: Environment that the process starts with; see `environment`.
         log: File that takes its output.
         ready_within_s: How long compiling and warming up may take.
+
+    Attributes:
+        url: Address of the service.
+        process: Its supervisor.
     """
 
     def __init__(
@@ -162,7 +152,8 @@ class ServiceProcess:
     ) -> None:
         require("bentoml", extra="serve", purpose="serving")
         server = deployment.server
-        self.url = f"http://{server.host}:{server.port}"
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        self.url = f"http://{host}:{server.port}"
         self._deployment = deployment
         self._log = log
         self._ready_within_s = ready_within_s
@@ -170,7 +161,7 @@ class ServiceProcess:
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 command(folder, deployment),
-                env={**env, PARENT: str(os.getpid())},
+                env={**environment(env), PARENT: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -192,29 +183,39 @@ class ServiceProcess:
         """Return once the service answers ``/readyz``.
 
         Raises:
-            ServiceFailed: It ended, or was not ready in time; its last words are in the message.
+            ServiceFailed: It ended, or was not ready in time; the message ends with the last
+                lines of its log.
         """
         give_up = time.monotonic() + self._ready_within_s
         while time.monotonic() < give_up:
             if self.process.poll() is not None:
                 raise ServiceFailed(
                     f"the service ended with code {self.process.returncode} before it was ready:\n"
-                    f"{self._last_words()}"
+                    f"{self._end_of_log()}"
                 )
-            try:
-                with urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
-                    return
-            except (urllib.error.URLError, OSError):
-                # BentoML starts a worker that fails again and again; the first failure counts.
-                if failure := self._last_words(until=STARTUP_FAILED):
-                    raise ServiceFailed(f"the service did not start:\n{failure}") from None
-                time.sleep(0.1)
+            if self._is_ready():
+                return
+            # BentoML starts a worker that fails again and again; the first failure counts.
+            if failure := self._end_of_log(until=STARTUP_FAILED):
+                raise ServiceFailed(f"the service did not start:\n{failure}")
+            time.sleep(0.1)
         raise ServiceFailed(
-            f"the service was not ready within {self._ready_within_s:g} s:\n{self._last_words()}"
+            f"the service was not ready within {self._ready_within_s:g} s:\n{self._end_of_log()}"
         )
 
+    def _is_ready(self) -> bool:
+        server = self._deployment.server
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
     def stop(self) -> None:
-        """SIGTERM, wait for the drain, then make sure."""
+        """Send SIGTERM, wait for the drain, kill what is left after it."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -223,9 +224,63 @@ class ServiceProcess:
                 self.process.kill()
                 self.process.wait()
 
-    def _last_words(self, until: str = "") -> str:
-        """End of the log, or of its part up to a text; empty where the text is not in it."""
+    def _end_of_log(self, until: str = "") -> str:
+        """Last lines of the log, or of its part up to a text; empty where the text is not in it."""
         before, found, _ = self._log.read_text(errors="replace").partition(until or "\0")
         if until and not found:
             return ""
         return "\n".join((before + found).splitlines()[-15:])
+
+
+@contextlib.contextmanager
+def scratch_service(
+    deployment: Deployment,
+    artifact: Artifact,
+    folder: Path,
+    environment: Mapping[str, str],
+    on_progress: Progress = silent,
+) -> Iterator[ServiceProcess]:
+    """Run a service on a free port for as long as the block lasts.
+
+    Args:
+        deployment: Its port is replaced by a free one.
+        artifact: The model to serve.
+        folder: Takes the service folder and the log, which are removed at the end. What killed
+            processes left there is removed too.
+        environment: Environment that the service starts with.
+        on_progress: Told when the service starts and when it stops.
+
+    Yields:
+        The service, ready.
+
+    Raises:
+        SeatrialError: The engine cannot run as the deployment says, or see `ServiceProcess`.
+    """
+    from seatrial.serve.startup import check  # loads the application, which clients do not need
+
+    require("bentoml", extra="serve", purpose="serving")
+    server = msgspec.structs.replace(deployment.server, port=free_port(deployment.server.host))
+    deployment = msgspec.structs.replace(deployment, server=server)
+    # A worker that cannot start is started again and again: find out here that it can.
+    engine = check(artifact, deployment)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_left_behind(folder)
+        scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=folder))
+    try:
+        service = write_service(scratch / "service", artifact, deployment)
+        on_progress(f"starting {artifact.manifest.name} on {engine}")
+        log = scratch / "service.log"
+        with ServiceProcess(service, deployment, environment, log) as running:
+            yield running
+            on_progress("stopping the service")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Remove the scratch folders of processes that are gone."""
+    for left in folder.glob(f"{SCRATCH}*"):
+        pid = left.name.removeprefix(SCRATCH).partition("-")[0]
+        if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
+            shutil.rmtree(left, ignore_errors=True)
