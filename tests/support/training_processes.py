@@ -6,9 +6,6 @@ a server which has done so takes none, and can be killed as any other.
 
 from __future__ import annotations
 
-import gc
-import importlib
-import importlib.util
 import multiprocessing
 import os
 import signal
@@ -20,24 +17,13 @@ from typing import Any
 
 import torchvision_operators
 
-HEAVY = ("transformers_trainer", "lightning_trainer")
-
-if importlib.util.find_spec("transformers") is not None:  # in the server, when it is preloaded
-    torchvision_operators.provide()
-    for _name in HEAVY:
-        if importlib.util.find_spec("lightning") is not None:
-            importlib.import_module(f"seatrial.train.{_name}")
-
-
-gc.freeze()  # what was imported is not looked through by every process again
-
 
 class Trainings:
     """Starts trainings; use it as a context manager."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__])
+        self._context.set_forkserver_preload(["training_preload", __name__])
         # The server finds modules by the environment alone.
         before = os.environ.get("PYTHONPATH", "")
         os.environ["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
