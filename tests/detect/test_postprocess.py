@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seatrial.deployment import Thresholds
+from seatrial.detect.detections import Detections
 from seatrial.detect.postprocess import MAX_CANDIDATES, finish, nms, select
 from seatrial.detect.preprocess import Letterbox
 
@@ -45,6 +46,19 @@ candidates = st.lists(
 thresholds = st.sampled_from([0.0, 0.301, 0.45, 0.701, 1.0])
 
 
+def kept_by_nms(xyxy: np.ndarray, score: np.ndarray, class_id: np.ndarray, iou: float) -> list[int]:
+    """Indices of the boxes that `nms` keeps: their track ids number them."""
+    numbers = np.arange(len(score), dtype=np.int64)
+    kept = nms(Detections(xyxy, score, class_id.astype(np.int64), numbers), iou)
+    if len(kept) == 0:
+        return []
+    assert kept.track_id is not None
+    np.testing.assert_array_equal(kept.xyxy, xyxy[kept.track_id])
+    np.testing.assert_array_equal(kept.class_id, class_id[kept.track_id])
+    np.testing.assert_array_equal(kept.score, score[kept.track_id])
+    return kept.track_id.tolist()
+
+
 def arrays(rows: list[tuple[tuple[int, ...], float, int]]) -> tuple[np.ndarray, ...]:
     return (
         np.array([box for box, _, _ in rows], np.float32).reshape(-1, 4),
@@ -59,7 +73,7 @@ def arrays(rows: list[tuple[tuple[int, ...], float, int]]) -> tuple[np.ndarray, 
 @example([((0, 0, 10, 10), 0.5, 0)] * 3, 0.45)
 def test_nms_is_the_rule(rows: list[tuple[tuple[int, ...], float, int]], iou: float) -> None:
     xyxy, score, class_id = arrays(rows)
-    assert nms(xyxy, score, class_id, iou).tolist() == reference_nms(xyxy, score, class_id, iou)
+    assert kept_by_nms(xyxy, score, class_id, iou) == reference_nms(xyxy, score, class_id, iou)
 
 
 def test_nms_of_many_classes_and_boxes() -> None:
@@ -69,27 +83,26 @@ def test_nms_of_many_classes_and_boxes() -> None:
     score = generator.random(800).astype(np.float32)
     class_id = generator.integers(0, 80, 800)
     for iou in (0.3, 0.7):
-        kept = nms(xyxy.astype(np.float32), score, class_id, iou)
-        assert kept.tolist() == reference_nms(xyxy, score, class_id, iou)
+        kept = kept_by_nms(xyxy.astype(np.float32), score, class_id, iou)
+        assert kept == reference_nms(xyxy, score, class_id, iou)
 
 
 def test_equal_boxes_of_two_classes_both_stay() -> None:
     xyxy = np.array([[10, 10, 50, 50]] * 4, np.float32)
     score = np.array([0.5, 0.9, 0.8, 0.5], np.float32)
-    kept = nms(xyxy, score, np.array([0, 0, 1, 1]), 0.7)
-    assert kept.tolist() == [1, 2]
+    assert kept_by_nms(xyxy, score, np.array([0, 0, 1, 1]), 0.7) == [1, 2]
 
 
 def test_of_equal_scores_the_first_stays() -> None:
     xyxy = np.array([[10, 10, 50, 50]] * 3, np.float32)
-    assert nms(xyxy, np.full(3, 0.5, np.float32), np.zeros(3, np.int64), 0.7).tolist() == [0]
+    assert kept_by_nms(xyxy, np.full(3, 0.5, np.float32), np.zeros(3, np.int64), 0.7) == [0]
 
 
 def test_the_threshold_is_exclusive() -> None:
     xyxy = np.array([[0, 0, 10, 10], [0, 0, 10, 5]], np.float32)  # IoU 1/2
     score, same = np.array([0.9, 0.8], np.float32), np.zeros(2, np.int64)
-    assert nms(xyxy, score, same, 0.5).tolist() == [0, 1]
-    assert nms(xyxy, score, same, 0.49).tolist() == [0]
+    assert kept_by_nms(xyxy, score, same, 0.5) == [0, 1]
+    assert kept_by_nms(xyxy, score, same, 0.49) == [0]
 
 
 @pytest.mark.parametrize(
@@ -108,13 +121,11 @@ def test_a_box_that_is_none_is_dropped_and_disturbs_no_other(broken: tuple[float
     xyxy = np.array([broken, *sound, broken], np.float32)
     score = np.array([0.95, 0.9, 0.8, 0.7, 0.6, 0.99], np.float32)
     class_id = np.array([0, 0, 0, 1, 1, 1])
-    assert nms(xyxy, score, class_id, 0.5).tolist() == [1, 3, 4]
+    assert kept_by_nms(xyxy, score, class_id, 0.5) == [1, 3, 4]
 
 
-def test_nothing_stays_nothing() -> None:
-    none = nms(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0.7)
-    assert none.shape == (0,)
-    assert none.dtype == np.intp
+def test_nms_of_no_candidates_is_empty() -> None:
+    assert len(nms(Detections.empty(), 0.7)) == 0
 
 
 SCORES = np.array(
@@ -164,10 +175,13 @@ def test_scores_that_are_no_numbers_are_below_every_threshold(multi_label: bool)
 
 
 def test_finish_cuts_to_the_limit_and_maps_to_the_source() -> None:
-    canvas = Letterbox((100, 200), (64, 64), (0.32, 0.32), (0, 16))
-    xyxy = np.array([[0, 16, 32, 32], [32, 0, 64, 64], [0, 0, 1, 1]], np.float32)
-    score = np.array([0.9, 0.8, 0.7], np.float32)
-    found = finish(xyxy, score, np.array([2, 1, 0]), canvas, 2)
+    letterbox = Letterbox((100, 200), (64, 64), (0.32, 0.32), (0, 16))
+    boxes = Detections(
+        np.array([[0, 16, 32, 32], [32, 0, 64, 64], [0, 0, 1, 1]], np.float32),
+        np.array([0.9, 0.8, 0.7], np.float32),
+        np.array([2, 1, 0]),
+    )
+    found = finish(boxes, letterbox, 2)
     np.testing.assert_allclose(found.xyxy, [[0, 0, 100, 50], [100, 0, 200, 100]], rtol=1e-6)
     assert found.score.tolist() == pytest.approx([0.9, 0.8])
     assert found.class_id.tolist() == [2, 1]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from seatrial.artifact import Preprocessing
-from seatrial.detect.preprocess import fit, letterbox, stretch
+from seatrial.detect.preprocess import fit, letterbox, resize, shortest_edge, stretch
 from seatrial.errors import InvalidImage
 
 sides = st.integers(1, 1500)
@@ -77,9 +78,9 @@ def test_letterbox_is_ultralytics_letterbox(
 def test_boxes_go_back_as_ultralytics_scale_boxes(
     source_hw: tuple[int, int], size_hw: tuple[int, int], boxes: list[tuple[float, ...]]
 ) -> None:
-    _, canvas = letterbox(np.zeros((*source_hw, 3), np.uint8), size_hw)
+    _, mapping = letterbox(np.zeros((*source_hw, 3), np.uint8), size_hw)
     xyxy = np.array(boxes, np.float32)
-    got = canvas.to_source(xyxy)
+    got = mapping.to_source(xyxy)
     assert got.dtype == np.float32
     np.testing.assert_allclose(
         got,
@@ -94,12 +95,12 @@ def test_corners_map_back_to_source_corners(
     source_hw: tuple[int, int], size_hw: tuple[int, int], boxed: bool
 ) -> None:
     image = np.zeros((*source_hw, 3), np.uint8)
-    _, canvas = letterbox(image, size_hw) if boxed else stretch(image, size_hw)
+    _, mapping = letterbox(image, size_hw) if boxed else stretch(image, size_hw)
     height, width = source_hw
-    shift, scale = np.array(canvas.pad_xy * 2), np.array(canvas.scale_xy * 2)
+    shift, scale = np.array(mapping.pad_xy * 2), np.array(mapping.scale_xy * 2)
     corners = np.array([[0, 0, width, height]], np.float32) * scale + shift
     np.testing.assert_allclose(
-        canvas.to_source(corners.astype(np.float32)), [[0, 0, width, height]], rtol=1e-5, atol=1e-3
+        mapping.to_source(corners.astype(np.float32)), [[0, 0, width, height]], rtol=1e-5, atol=1e-3
     )
 
 
@@ -186,6 +187,58 @@ def test_every_picture_that_is_decoded_fits(
     assert batch.shape == (1, 64, 64, 3)
     back = where.to_source(np.array([[0, 0, 64, 64]], np.float32))
     np.testing.assert_allclose(back, [[0, 0, source_hw[1], source_hw[0]]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("source_hw", "edges_px", "size_hw", "inner_hw"),
+    [
+        ((480, 640), (800, 1333), (1333, 1333), (800, 1066)),
+        ((640, 480), (800, 1333), (1333, 1333), (1066, 800)),
+        ((100, 400), (80, 160), (160, 160), (40, 160)),  # the longer side is the limit
+        ((400, 100), (80, 160), (160, 160), (160, 40)),
+        ((80, 120), (80, 160), (160, 160), (80, 120)),  # as it is
+        ((99, 99), (50, 90), (64, 90), (50, 50)),
+        ((200, 100), None, (64, 128), (64, 32)),  # a portrait made to fit a landscape canvas
+        ((100, 200), None, (128, 64), (32, 64)),
+        ((1, 2000), (80, 160), (160, 160), (1, 160)),
+        ((3, 1), (64, 64), (64, 64), (64, 21)),
+    ],
+    ids=str,
+)
+def test_shortest_edge_is_resized_by_the_edges_and_padded_right_and_below(
+    source_hw: tuple[int, int],
+    edges_px: tuple[int, int] | None,
+    size_hw: tuple[int, int],
+    inner_hw: tuple[int, int],
+) -> None:
+    image = picture_of(source_hw)
+    wanted = Preprocessing(size_hw, "shortest_edge", pad_value=9, edges_px=edges_px)
+    canvas, where = shortest_edge(image, wanted)
+    assert canvas.shape == (*size_hw, 3)
+    assert where.inner_hw == inner_hw
+    assert (where.source_hw, where.size_hw, where.pad_xy) == (source_hw, size_hw, (0, 0))
+    assert where.scale_xy == (inner_hw[1] / source_hw[1], inner_hw[0] / source_hw[0])
+    height, width = inner_hw
+    np.testing.assert_array_equal(canvas[:height, :width], resize(image, inner_hw))
+    assert (canvas[height:] == 9).all()
+    assert (canvas[:, width:] == 9).all()
+    batch, through_fit = fit(image, wanted)
+    np.testing.assert_array_equal(batch[0], canvas)
+    assert through_fit == where
+
+
+@pytest.mark.parametrize("source_hw", [(90, 120), (120, 90), (40, 50), (90, 50)])
+def test_antialiased_resizing_is_pillows_where_a_side_becomes_shorter(
+    source_hw: tuple[int, int],
+) -> None:
+    image = picture_of(source_hw)
+    smaller = any(a < b for a, b in zip((64, 72), source_hw, strict=True))
+    pillow = np.asarray(Image.fromarray(image).resize((72, 64), Image.Resampling.BILINEAR))
+    opencv = cv2.resize(image, (72, 64), interpolation=cv2.INTER_LINEAR)
+    found = resize(image, (64, 72), antialias=True)
+    np.testing.assert_array_equal(found, pillow if smaller else opencv)
+    np.testing.assert_array_equal(resize(image, (64, 72)), opencv)
+    assert resize(image, source_hw, antialias=True) is not image
 
 
 @pytest.mark.parametrize(

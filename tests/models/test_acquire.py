@@ -145,7 +145,7 @@ def test_a_classifier_is_refused_with_what_was_seen_and_what_is_accepted(
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "resnet.onnx")
     with pytest.raises(UnknownFamily) as refusal:
         import_onnx(store, tmp_path / "resnet.onnx")
-    assert "resnet.onnx is not a detector that is known here" in refusal.value.message
+    assert "resnet.onnx is not a detector of a known family" in refusal.value.message
     assert "pixels float32 [-1, 3, 224, 224]" in refusal.value.message
     assert "logits float32 [-1, 3]" in refusal.value.message
     assert "Ultralytics ONNX export" in refusal.value.hint

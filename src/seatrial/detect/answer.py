@@ -1,4 +1,4 @@
-"""What a request is answered with: JSON, or the picture with the boxes drawn."""
+"""The answer to a request: boxes as rows, the form that they have on the wire only."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from seatrial.detect.detections import Detections
+from seatrial.detect.detections import BOX_DECIMALS, SCORE_DECIMALS, Detections, label_of
 from seatrial.detect.detector import Detected
-from seatrial.detect.families.base import label_of
 
 
 class Box(msgspec.Struct, frozen=True):
@@ -22,7 +21,7 @@ class Box(msgspec.Struct, frozen=True):
 
 
 class ImageSize(msgspec.Struct, frozen=True):
-    """Source picture, upright, pixels."""
+    """Size of the upright source image, pixels."""
 
     width: int
     height: int
@@ -32,9 +31,9 @@ class Answer(msgspec.Struct, frozen=True):
     """The JSON of ``POST /detect``.
 
     Attributes:
-        timing_ms: Stage -> milliseconds on the server; ``queue`` is waiting, ``total`` runs from
-            the arrival of the request's headers to the encoding of the answer.
-        lane_threads: Threads that computed the inference.
+        timing_ms: Stage -> milliseconds on the server; ``queue`` is the wait for a lane,
+            ``total`` runs from the arrival of the request's headers to the encoding of the answer.
+        lane_threads: Number of threads that computed the inference.
     """
 
     image: ImageSize
@@ -44,12 +43,12 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def boxes(detections: Detections, labels: Sequence[str]) -> list[Box]:
-    """Detections as rows; pixels to 1/100, confidence to 1e-5: beyond that it is noise."""
+    """Detections as rows, rounded as `Detections.rounded` rounds them."""
     return [
         Box((x1, y1, x2, y2), score, class_id, label_of(class_id, labels))
         for (x1, y1, x2, y2), score, class_id in zip(
-            detections.xyxy.astype(np.float64).round(2).tolist(),
-            detections.score.astype(np.float64).round(5).tolist(),
+            detections.xyxy.astype(np.float64).round(BOX_DECIMALS).tolist(),
+            detections.score.astype(np.float64).round(SCORE_DECIMALS).tolist(),
             detections.class_id.tolist(),
             strict=True,
         )

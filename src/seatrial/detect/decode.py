@@ -1,4 +1,4 @@
-"""From bytes to pixels. What is refused is refused before it costs memory or time."""
+"""From bytes to pixels. What is refused is refused before it takes memory or time."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def decode(data: bytes | memoryview, *, max_pixels: int) -> NDArray[np.uint8]:
     """Decode a JPEG, PNG or WebP file.
 
     Every colour mode becomes RGB: grey is repeated, CMYK converted, 16 bit cut to the upper 8.
-    Alpha is dropped, as ``cv2.imread`` does: the colour that a transparent pixel holds shows.
-    Of an animation the first frame counts. The EXIF orientation is applied.
+    Alpha is dropped, as ``cv2.imread`` does: a transparent pixel shows the colour that it holds.
+    An animation gives its first frame. The EXIF orientation is applied.
 
     Args:
         data: The whole file.
-        max_pixels: Largest width x height, checked from the header; `MAX_SIDE_PX` is checked too.
+        max_pixels: Largest width x height, checked in the header; so is `MAX_SIDE_PX`.
 
     Returns:
         (H, W, 3) uint8 RGB, C-contiguous.
 
     Raises:
-        InvalidInput: No bytes at all.
-        UnsupportedImage: Not one of the three formats.
-        InputTooLarge: More pixels than allowed; nothing was decoded.
-        InvalidImage: A file of a known format that is damaged, cut off or has no pixels.
+        InvalidInput: There are no bytes.
+        UnsupportedImage: The file is not in one of the three formats.
+        InputTooLarge: It has more pixels than allowed; nothing was decoded.
+        InvalidImage: It is in a known format and damaged, cut off or without pixels.
     """
     if not data:
         raise InvalidInput("the image is empty (0 bytes)")
@@ -58,8 +58,8 @@ def _decode_jpeg(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]
     if colour not in ("YCbCr", "Gray", "RGB"):  # libjpeg-turbo turns CMYK into CMYK alone
         return _decode_any(data, max_pixels)
     try:
-        # strict: what libjpeg only warns of (data cut off, corrupt blocks) is an error here,
-        # where other decoders hand out a picture that is half grey.
+        # strict: what libjpeg only warns of (data cut off, corrupt blocks) is an error here;
+        # other decoders return an image that is half grey.
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
     except ValueError as error:
         raise InvalidImage(f"the JPEG is damaged or cut off: {error}") from error
@@ -80,7 +80,7 @@ def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
         if size is not None or data[:8] == PNG_MAGIC or _is_webp(data):
             raise InvalidImage("the image header is damaged or cut off") from error
         raise UnsupportedImage(
-            f"not an image that is read here (starts with {bytes(data[:8])!r})",
+            f"the file is not in a known image format (it starts with {bytes(data[:8])!r})",
             hint=f"send {', '.join(FORMATS)}",
         ) from error
     except Image.DecompressionBombError as error:
@@ -106,7 +106,7 @@ def _is_webp(head: bytes | memoryview) -> bool:
 
 
 def _declared_size(head: bytes) -> tuple[int, int] | None:
-    """Width and height that a PNG's or a WebP's first 30 bytes name; None for anything else.
+    """Width and height from the first 30 bytes of a PNG or WebP file; None for other files.
 
     Source: PNG (RFC 2083) 4.1.1; WebP container (RFC 9649) 2.5 to 2.7.
     """
@@ -142,7 +142,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _jpeg_orientation(data: bytes | memoryview) -> int:
-    """EXIF orientation, 1-8, read from the APP1 segment alone; 1 where there is none."""
+    """EXIF orientation, 1-8, from the APP1 segment alone; 1 where there is none."""
     view = memoryview(data)
     position = 2
     while position + 4 <= len(view) and view[position] == 0xFF:
@@ -150,7 +150,7 @@ def _jpeg_orientation(data: bytes | memoryview) -> int:
         if marker == 0xFF:  # a fill byte before the marker (ITU T.81 B.1.1.2)
             position += 1
             continue
-        if marker in (0xDA, 0xD9):  # the picture itself starts: no more headers
+        if marker in (0xDA, 0xD9):  # the image data start: no more headers
             break
         length = int.from_bytes(view[position + 2 : position + 4], "big")
         segment = bytes(view[position + 4 : position + 2 + length])
@@ -163,7 +163,7 @@ def _jpeg_orientation(data: bytes | memoryview) -> int:
 def _exif_orientation(tiff: bytes) -> int:
     """Orientation, 1-8, in the first directory of an EXIF block (TIFF 6.0, section 2).
 
-    Viewers show a picture with broken EXIF as it lies; so do we: 1 for whatever is not there.
+    1 where it is missing or broken: viewers show such an image as it is stored.
     """
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
     if order is None:
@@ -186,7 +186,7 @@ def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
         return image
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
-    # After the transpose of 5-8: which axes to mirror, (vertical, horizontal).
+    # Axes to mirror after the transpose of 5-8: (vertical, horizontal).
     vertical, horizontal = {
         2: (False, True), 3: (True, True), 4: (True, False), 5: (False, False),
         6: (False, True), 7: (True, True), 8: (True, False),

@@ -1,7 +1,8 @@
-"""Detections: validated arrays, the one form in which boxes are passed about."""
+"""Detections: validated arrays, the one form in which boxes are passed on."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 
 # What a service answers with: pixels to 1/100, confidence to 1e-5. Beyond that it is noise.
 BOX_DECIMALS, SCORE_DECIMALS = 2, 5
+FLOAT32, INT64 = np.dtype(np.float32), np.dtype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """What a detector saw in one image, most confident first.
+    """The boxes of one image, the most confident first.
 
     ``len(detections)`` is the number of boxes, ``detections[index]`` the chosen ones: a boolean
     mask, an array of indices, a slice or a single index.
@@ -37,18 +39,11 @@ class Detections:
 
     def __post_init__(self) -> None:
         count = len(self.score)
-        wanted: dict[str, tuple[NDArray[Any], tuple[int, ...], type]] = {
-            "xyxy": (self.xyxy, (count, 4), np.float32),
-            "score": (self.score, (count,), np.float32),
-            "class_id": (self.class_id, (count,), np.int64),
-        }
+        _check("xyxy", self.xyxy, (count, 4), FLOAT32)
+        _check("score", self.score, (count,), FLOAT32)
+        _check("class_id", self.class_id, (count,), INT64)
         if self.track_id is not None:
-            wanted["track_id"] = (self.track_id, (count,), np.int64)
-        for name, (array, shape, dtype) in wanted.items():
-            if array.shape != shape or array.dtype != dtype:
-                raise ValueError(
-                    f"{name} must be {shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}"
-                )
+            _check("track_id", self.track_id, (count,), INT64)
 
     def __len__(self) -> int:
         return len(self.score)
@@ -64,9 +59,9 @@ class Detections:
         )
 
     def rounded(self) -> Detections:
-        """The same as a service answers: pixels to 1/100, confidence to 1e-5.
+        """The detections as a service rounds them: pixels to 1/100, confidence to 1e-5.
 
-        Boxes that crossed the wire and boxes of a detector in this process are equal so.
+        Rounded boxes of a detector in this process equal those that came over the wire.
         """
         return replace(
             self,
@@ -80,15 +75,25 @@ class Detections:
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
 
+def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{name} must be {shape} {dtype}, got {array.shape} {array.dtype}")
+
+
+def label_of(class_id: int, labels: Sequence[str]) -> str:
+    """Name of a class; its number where a graph knows more classes than there are names."""
+    return labels[class_id] if 0 <= class_id < len(labels) else str(class_id)
+
+
 def iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Intersection over union of all pairs.
+    """Intersection over union of all pairs of boxes.
 
     Args:
-        a: (N, 4) left, top, right, bottom.
-        b: (M, 4).
+        a: (N, 4) left, top, right, bottom, any unit.
+        b: (M, 4), the same.
 
     Returns:
-        (N, M) float64; 0 where both are without area.
+        (N, M) float64; 0 where neither box has an area.
     """
     left, right = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
     sides = np.minimum(left[..., 2:], right[..., 2:]) - np.maximum(left[..., :2], right[..., :2])

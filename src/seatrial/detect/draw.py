@@ -1,4 +1,4 @@
-"""A picture with the boxes drawn."""
+"""Images with boxes and labels drawn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from seatrial.detect.detections import Detections
-from seatrial.detect.families.base import label_of
+from seatrial.detect.detections import Detections, label_of
 
 JPEG_QUALITY = 90
 
@@ -18,11 +17,11 @@ JPEG_QUALITY = 90
 def annotated_jpeg(
     image: NDArray[np.uint8], detections: Detections, labels: Sequence[str]
 ) -> bytes:
-    """The picture with boxes and labels drawn, as a JPEG.
+    """The image with boxes and labels drawn, as a JPEG file.
 
     Args:
         image: (H, W, 3) uint8 RGB; not changed.
-        detections: In its pixels.
+        detections: Boxes in its pixels.
         labels: Class names.
     """
     return bytes(simplejpeg.encode_jpeg(draw(image, detections, labels), quality=JPEG_QUALITY))
@@ -35,11 +34,11 @@ def draw(
     *,
     scores: bool = True,
 ) -> NDArray[np.uint8]:
-    """A copy of the picture with boxes and labels; strokes scale with the picture.
+    """A copy of the image with boxes and labels; strokes scale with the image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        detections: In its pixels.
+        detections: Boxes in its pixels.
         labels: Class names.
         scores: Write the confidence beside the class.
 
@@ -58,7 +57,7 @@ def draw(
         text = label_of(class_id, labels)
         text += f" {detections.score[index]:.2f}" if scores else ""
         (width, height), baseline = cv2.getTextSize(text, font, scale, max(1, stroke // 2))
-        # Above the box, or inside it where the picture ends.
+        # Above the box, or inside it where there is no room above.
         floor = top if top >= height + baseline else top + height + baseline
         left = max(0, min(left, canvas.shape[1] - width))
         cv2.rectangle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -12,88 +13,70 @@ from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.detect.preprocess import Letterbox
 
-MAX_CANDIDATES = 30_000  # Ultralytics' max_nms: what enters NMS, most confident first
+MAX_CANDIDATES = 30_000  # Ultralytics' max_nms: most candidates that enter NMS
 
 
 def select(
-    scores: NDArray[np.float32], options: Thresholds
+    scores: NDArray[np.float32], thresholds: Thresholds
 ) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.float32]]:
-    """Candidates over the confidence threshold, most confident first.
+    """Candidates over the confidence threshold, the most confident first.
 
     Args:
-        scores: (C, A) float32: class scores of each anchor.
-        options: ``confidence`` is exclusive; with ``multi_label`` an anchor counts once for each
-            class over it, else once for its best class (Ultralytics' two rules).
+        scores: (C, A) float32, class scores of each anchor.
+        thresholds: ``confidence`` is exclusive; with ``multi_label`` an anchor counts once for
+            each class over it, else once for its best class (Ultralytics' two rules).
 
     Returns:
         Anchor index (K,), class index (K,) int64, score (K,) float32.
     """
-    if options.multi_label:
-        classes, anchors = np.nonzero(scores > options.confidence)
-        confidence = scores[classes, anchors]
+    if thresholds.multi_label:
+        classes, anchors = np.nonzero(scores > thresholds.confidence)
     else:
         # Most anchors are background: find the few that matter before asking for their class.
-        anchors = np.flatnonzero(scores.max(axis=0) > options.confidence)
+        anchors = np.flatnonzero(scores.max(axis=0) > thresholds.confidence)
         classes = scores[:, anchors].argmax(axis=0)
-        confidence = scores[classes, anchors]
-    order = np.argsort(-confidence, kind="stable")[:MAX_CANDIDATES]
-    return anchors[order], classes[order].astype(np.int64), confidence[order]
+    score = scores[classes, anchors]
+    order = np.argsort(-score, kind="stable")[:MAX_CANDIDATES]
+    return anchors[order], classes[order].astype(np.int64), score[order]
 
 
-def nms(
-    xyxy: NDArray[np.float32],
-    score: NDArray[np.float32],
-    class_id: NDArray[np.int64],
-    iou: float,
-) -> NDArray[np.intp]:
+def nms(candidates: Detections, iou: float) -> Detections:
     """Greedy, class-aware non-maximum suppression.
 
     Args:
-        xyxy: (K, 4) float32 boxes, any unit.
-        score: (K,) float32.
-        class_id: (K,) int64; boxes of different classes never suppress one another.
-        iou: A box is dropped if its IoU with a kept one of its class is greater than this.
+        candidates: Boxes in any unit; those of different classes never suppress one another.
+        iou: A box is dropped if its IoU with a kept box of its class is greater than this.
 
     Returns:
-        Indices of the kept boxes, most confident first. Boxes without area, or with a
-        coordinate or score that is no finite number, are not among them.
+        The kept boxes, the most confident first; of equal scores the first. Boxes without area,
+        or with a coordinate or a score that is not finite, are dropped first.
     """
+    xyxy, score = candidates.xyxy, candidates.score
     finite = np.isfinite(xyxy).all(axis=1) & np.isfinite(score)
     sound = np.flatnonzero(finite & (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1))
     if len(sound) == 0:
-        return sound
+        return Detections.empty()
     corners = xyxy[sound].astype(np.float64)
-    # OpenCV keeps classes apart by shifting each beyond the largest coordinate of the one before,
-    # which takes coordinates from 0 on.
+    # OpenCV separates classes: it shifts each beyond the largest coordinate of the one before,
+    # which is right for coordinates from 0 on.
     corners -= corners.min()
     # OpenCV takes arrays where its stubs say sequences.
     xywh: Any = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-    # The score threshold was applied before; -1 passes them all.
     scores: Any = score[sound]
-    classes: Any = class_id[sound].astype(np.int32)
-    kept = cv2.dnn.NMSBoxesBatched(xywh, scores, classes, -1.0, iou)
-    indices = sound[np.asarray(kept, np.intp).reshape(-1)]
-    return indices[np.argsort(-score[indices], kind="stable")]
+    classes: Any = candidates.class_id[sound].astype(np.int32)
+    # The score threshold was applied before; -1 lets all scores pass.
+    kept = np.asarray(cv2.dnn.NMSBoxesBatched(xywh, scores, classes, -1.0, iou), np.intp)
+    indices = sound[kept.reshape(-1)]
+    return candidates[indices[np.argsort(-score[indices], kind="stable")]]
 
 
-def finish(
-    xyxy: NDArray[np.float32],
-    score: NDArray[np.float32],
-    class_id: NDArray[np.int64],
-    canvas: Letterbox,
-    limit: int,
-) -> Detections:
-    """Cut to the limit and map to source pixels.
+def finish(detections: Detections, letterbox: Letterbox, limit: int) -> Detections:
+    """The first detections, in source pixels.
 
     Args:
-        xyxy: (K, 4) float32, canvas pixels, most confident first.
-        score: (K,) float32.
-        class_id: (K,) int64.
-        canvas: Maps to source pixels.
-        limit: Most detections returned.
+        detections: Boxes in canvas pixels, the most confident first.
+        letterbox: Maps them to source pixels.
+        limit: Largest number of detections.
     """
-    return Detections(
-        canvas.to_source(xyxy[:limit].astype(np.float32, copy=False)),
-        score[:limit].astype(np.float32),
-        class_id[:limit].astype(np.int64),
-    )
+    kept = detections[:limit]
+    return replace(kept, xyxy=letterbox.to_source(kept.xyxy))

@@ -1,4 +1,4 @@
-"""Fitting a picture into the model's canvas, and mapping boxes back."""
+"""Images fitted into the model's canvas, and boxes mapped back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seatrial.errors import InvalidImage
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """Where a source picture lies on the model's canvas.
+    """Where a source image lies on the model's canvas.
 
     Attributes:
         source_hw: Source (height, width), pixels.
@@ -32,12 +32,12 @@ class Letterbox:
 
     @property
     def inner_hw(self) -> tuple[int, int]:
-        """Height and width of the picture on the canvas, pixels; the rest is padding."""
+        """Height and width of the image on the canvas, pixels; the rest is padding."""
         (height, width), (scale_x, scale_y) = self.source_hw, self.scale_xy
         return max(1, round(height * scale_y)), max(1, round(width * scale_x))
 
     def to_source(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map boxes from canvas to source pixels and clip them to the picture.
+        """Map boxes from canvas to source pixels and clip them to the image.
 
         Args:
             xyxy: (N, 4) float32, canvas pixels.
@@ -50,7 +50,7 @@ class Letterbox:
         return self.clip((xyxy - shift) / scale)
 
     def clip(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Cut boxes off at the border of the picture.
+        """Cut boxes off at the border of the image.
 
         Args:
             xyxy: (N, 4) float32, source pixels.
@@ -67,14 +67,14 @@ class Letterbox:
 def fit(
     image: NDArray[np.uint8], preprocessing: Preprocessing
 ) -> tuple[NDArray[np.uint8], Letterbox]:
-    """Fit a picture into the canvas that an artifact asks for.
+    """Fit an image into the canvas that an artifact asks for.
 
     Args:
         image: (H, W, 3) uint8 RGB, 0-255.
-        preprocessing: From the manifest.
+        preprocessing: Canvas and resizing, from the manifest.
 
     Returns:
-        (1, size_h, size_w, 3) uint8 RGB, C-contiguous, and where the picture lies on it.
+        (1, size_h, size_w, 3) uint8 RGB, C-contiguous, and where the image lies on it.
 
     Raises:
         InvalidImage: `image` is not (H, W, 3) uint8 with at least one pixel.
@@ -98,10 +98,10 @@ def fit(
 def letterbox(
     image: NDArray[np.uint8], size_hw: tuple[int, int], pad_value: int = 114
 ) -> tuple[NDArray[np.uint8], Letterbox]:
-    """Fit a picture into the canvas, keeping its aspect ratio; centred, padded with grey.
+    """Fit an image into the canvas, keeping its aspect ratio; centred, padded with grey.
 
     Rounds as Ultralytics' ``LetterBox`` (``auto=False``) and ``scale_boxes`` (from 8.4 on) do:
-    boxes are mapped back by what each side really became, not by what it became before rounding.
+    boxes are mapped back by the rounded length of each side, not by the exact one.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -109,7 +109,7 @@ def letterbox(
         pad_value: Grey level of the padding.
 
     Returns:
-        (size_h, size_w, 3) uint8 RGB and where the picture lies on it.
+        (size_h, size_w, 3) uint8 RGB and where the image lies on it.
     """
     (source_h, source_w), (size_h, size_w) = image.shape[:2], size_hw
     gain = min(size_h / source_h, size_w / source_w)
@@ -139,7 +139,7 @@ def stretch(
     half_pixel_centers: bool = True,
     antialias: bool = False,
 ) -> tuple[NDArray[np.uint8], Letterbox]:
-    """Resize a picture to the canvas, each axis by its own factor.
+    """Resize an image to the canvas, each axis by its own factor.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -149,7 +149,7 @@ def stretch(
         antialias: See `resize`; goes with half-pixel centres.
 
     Returns:
-        (size_h, size_w, 3) uint8 RGB and where the picture lies on it (everywhere).
+        (size_h, size_w, 3) uint8 RGB and where the image lies on it (everywhere).
     """
     (source_h, source_w), (size_h, size_w) = image.shape[:2], size_hw
     scale_x, scale_y = size_w / source_w, size_h / source_h
@@ -173,15 +173,15 @@ def shortest_edge(
 ) -> tuple[NDArray[np.uint8], Letterbox]:
     """Resize by the length of the shorter side, and pad right and below to the canvas.
 
-    The size is rounded as transformers' ``get_size_with_aspect_ratio`` rounds it. A picture that
-    would be larger than the canvas (an upright one on a flat canvas) is made to fit.
+    The size is rounded as transformers' ``get_size_with_aspect_ratio`` rounds it. An image that
+    would be larger than the canvas (a portrait on a landscape canvas) is made to fit.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         preprocessing: Canvas, ``edges_px``, ``pad_value`` and ``antialias``.
 
     Returns:
-        (size_h, size_w, 3) uint8 RGB and where the picture lies on it (top left).
+        (size_h, size_w, 3) uint8 RGB and where the image lies on it (top left).
     """
     (source_h, source_w), (size_h, size_w) = image.shape[:2], preprocessing.size_hw
     shortest, longest = preprocessing.edges_px or (min(size_h, size_w), max(size_h, size_w))
@@ -200,7 +200,10 @@ def shortest_edge(
 
 
 def _by_edges(source_hw: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
-    """Source: transformers ``image_transforms.get_size_with_aspect_ratio``."""
+    """(height, width) of the resized image, pixels.
+
+    Source: transformers ``image_transforms.get_size_with_aspect_ratio``.
+    """
     low, high = min(source_hw), max(source_hw)
     exact = float(shortest)
     if high / low * shortest > longest:
@@ -216,13 +219,13 @@ def _by_edges(source_hw: tuple[int, int], shortest: int, longest: int) -> tuple[
 def resize(
     image: NDArray[np.uint8], size_hw: tuple[int, int], *, antialias: bool = False
 ) -> NDArray[np.uint8]:
-    """Bilinear, sampled at pixel centres.
+    """Resize bilinearly, sampled at pixel centres.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         size_hw: (height, width), pixels.
-        antialias: Where a side is made shorter, a filter as wide as the step, as PIL's
-            ``BILINEAR`` and torchvision's ``antialias=True`` have it. Where none is, both give
+        antialias: Where a side is made shorter, filter over the width of a step, as PIL's
+            ``BILINEAR`` and torchvision's ``antialias=True`` do. Where no side is, both ways give
             the same to one grey level, and OpenCV takes a quarter of the time.
 
     Returns:

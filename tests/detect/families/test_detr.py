@@ -64,7 +64,7 @@ def manifest(variant: str, preprocessing: Preprocessing = STRETCHED, **changes: 
     return Manifest(**{**fields, **changes})
 
 
-def canvas(
+def letterbox(
     height: int = 200, width: int = 300, preprocessing: Preprocessing = STRETCHED
 ) -> Letterbox:
     return fit(np.zeros((height, width, 3), np.uint8), preprocessing)[1]
@@ -87,7 +87,7 @@ def test_softmax_leaves_out_no_object_and_boxes_are_in_source_pixels() -> None:
     boxes = np.full((1, QUERIES, 4), 0.5, np.float32)
     boxes[0, 2] = [0.5, 0.25, 0.2, 0.5]
     outputs = {"logits": logits, "pred_boxes": boxes}
-    found = Detr(manifest("detr")).detections(outputs, canvas(), Thresholds())
+    found = Detr(manifest("detr")).detections(outputs, letterbox(), Thresholds())
     assert found.class_id.tolist() == [1]
     np.testing.assert_allclose(found.score, [8 / 12], rtol=1e-6)
     np.testing.assert_allclose(found.xyxy, [[120, 0, 180, 100]], atol=1e-4)
@@ -99,7 +99,7 @@ def test_sigmoid_gives_a_query_as_many_classes_as_are_among_the_best() -> None:
     logits[0, 5] = [-20, 3.0, -20]
     boxes = np.full((1, QUERIES, 4), 0.5, np.float32)
     found = Detr(manifest("sigmoid")).detections(
-        {"logits": logits, "pred_boxes": boxes}, canvas(), Thresholds(confidence=0.5)
+        {"logits": logits, "pred_boxes": boxes}, letterbox(), Thresholds(confidence=0.5)
     )
     assert found.class_id.tolist() == [1, 0, 2]
     np.testing.assert_allclose(found.score, 1 / (1 + np.exp([-3.0, -2.0, -1.0])), rtol=1e-6)
@@ -111,7 +111,7 @@ def test_native_rows_are_taken_as_they_are() -> None:
         "boxes": np.tile(np.array([10, 20, 900, 40], np.float32), (1, QUERIES, 1)),
         "scores": np.array([[0.3, 0.1, 0.8, 0, 0, 0, 0]], np.float32),
     }
-    found = Detr(manifest("native")).detections(outputs, canvas(), Thresholds())
+    found = Detr(manifest("native")).detections(outputs, letterbox(), Thresholds())
     assert found.class_id.tolist() == [1, 2]
     assert found.xyxy.tolist() == [[10, 20, 300, 40]] * 2  # clipped to the picture
 
@@ -124,7 +124,7 @@ def test_extreme_thresholds_and_values_that_are_no_numbers(variant: str, confide
     outputs["logits"][0, 1] = np.nan
     with np.errstate(all="ignore"):
         found = Detr(manifest(variant)).detections(
-            outputs, canvas(), Thresholds(confidence=confidence)
+            outputs, letterbox(), Thresholds(confidence=confidence)
         )
     assert np.isfinite(found.xyxy).all()
     assert (found.score > confidence).all()
@@ -138,13 +138,13 @@ def test_feeds_say_where_the_picture_is_and_how_large_it_was() -> None:
         TensorSpec(TARGET_SIZES, "int64", (1, 2)),
     )
     family = Detr(manifest("native", PADDED, inputs=inputs))
-    feeds = family.feeds(canvas(200, 400, PADDED))
+    feeds = family.feeds(letterbox(200, 400, PADDED))
     assert {name: array.tolist() for name, array in feeds.items()} == {
         VALID_HW: [[80, 160]],
         TARGET_SIZES: [[400, 200]],  # width first, as the repositories have it
     }
     assert {array.dtype for array in feeds.values()} == {np.dtype(np.int64)}
-    assert Detr(manifest("sigmoid")).feeds(canvas()) == {}
+    assert Detr(manifest("sigmoid")).feeds(letterbox()) == {}
 
 
 @pytest.mark.parametrize(("variant", "columns"), [("detr", 3), ("detr", 5), ("sigmoid", 4)])
@@ -252,7 +252,7 @@ def test_configurations_that_are_refused(changes: dict[str, Any], message: str) 
     ("settings", "message"),
     [
         ({"resample": 3}, "resamples by 3"),
-        ({"do_resize": False}, "at their own sizes"),
+        ({"do_resize": False}, "does not resize"),
         ({"size": {"longest_edge": 500}}, "has the size"),
         ({"size": {"height": 4, "width": 640}}, "a side of 4 pixels"),
         ({"image_std": [1, 0, 1]}, "image_std"),
@@ -301,7 +301,7 @@ def test_boxes_are_those_of_post_process_object_detection(
         answer, threshold=0.2, target_sizes=torch.tensor([[211, 307]])
     )
     found = Detr(manifest(variant)).detections(
-        outputs, canvas(211, 307), Thresholds(confidence=0.2, multi_label=True)
+        outputs, letterbox(211, 307), Thresholds(confidence=0.2, multi_label=True)
     )
     order = np.argsort(-wanted["scores"].numpy(), kind="stable")
     limit = np.array([307, 211, 307, 211])

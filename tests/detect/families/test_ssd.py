@@ -47,59 +47,59 @@ def manifest(**changes):
 
 
 @pytest.fixture
-def canvas():
+def letterbox():
     """Of a picture 400 pixels wide and 150 high."""
     return fit(np.zeros((150, 400, 3), np.uint8), PREPROCESSING)[1]
 
 
-def detect(boxes, scores, canvas, **options):
+def detect(boxes, scores, letterbox, **options):
     outputs = {
         "boxes": np.array([boxes], np.float32),
         "scores": np.array([scores], np.float32),
     }
-    return family_of(manifest()).detections(outputs, canvas, Thresholds(**options))
+    return family_of(manifest()).detections(outputs, letterbox, Thresholds(**options))
 
 
-def test_boxes_are_in_pixels_of_the_source_picture(canvas):
-    found = detect([[0.25, 0.5, 0.75, 1.0]], [[0.1, 0.9, 0.2]], canvas)
+def test_boxes_are_in_pixels_of_the_source_picture(letterbox):
+    found = detect([[0.25, 0.5, 0.75, 1.0]], [[0.1, 0.9, 0.2]], letterbox)
 
     np.testing.assert_allclose(found.xyxy, [[100, 75, 300, 150]], rtol=1e-6)
     np.testing.assert_allclose(found.score, [0.9])
     assert found.class_id.tolist() == [1]
 
 
-def test_the_most_confident_comes_first_and_the_weak_are_dropped(canvas):
+def test_the_most_confident_comes_first_and_the_weak_are_dropped(letterbox):
     apart = [[0.0, 0.0, 0.1, 0.1], [0.2, 0.2, 0.3, 0.3], [0.4, 0.4, 0.5, 0.5]]
-    found = detect(apart, [[0.3, 0, 0], [0, 0.2, 0], [0, 0, 0.8]], canvas, confidence=0.25)
+    found = detect(apart, [[0.3, 0, 0], [0, 0.2, 0], [0, 0, 0.8]], letterbox, confidence=0.25)
 
     assert found.class_id.tolist() == [2, 0]
 
 
-def test_overlapping_boxes_of_one_class_are_one_object(canvas):
+def test_overlapping_boxes_of_one_class_are_one_object(letterbox):
     twice = [[0.1, 0.1, 0.5, 0.5], [0.1, 0.1, 0.5, 0.48]]  # IoU 0.95
-    same = detect(twice, [[0.9, 0, 0], [0.8, 0, 0]], canvas, iou=0.6)
-    different = detect(twice, [[0.9, 0, 0], [0, 0.8, 0]], canvas, iou=0.6)
-    tolerated = detect(twice, [[0.9, 0, 0], [0.8, 0, 0]], canvas, iou=0.96)
+    same = detect(twice, [[0.9, 0, 0], [0.8, 0, 0]], letterbox, iou=0.6)
+    different = detect(twice, [[0.9, 0, 0], [0, 0.8, 0]], letterbox, iou=0.6)
+    tolerated = detect(twice, [[0.9, 0, 0], [0.8, 0, 0]], letterbox, iou=0.96)
 
     assert [len(same), len(different), len(tolerated)] == [1, 2, 2]
     np.testing.assert_allclose(same.score, [0.9])
 
 
-def test_an_anchor_gives_one_box_unless_asked_for_each_class(canvas):
+def test_an_anchor_gives_one_box_unless_asked_for_each_class(letterbox):
     one = [[0.1, 0.1, 0.5, 0.5]]
-    assert detect(one, [[0.9, 0.8, 0.1]], canvas).class_id.tolist() == [0]
-    assert detect(one, [[0.9, 0.8, 0.1]], canvas, multi_label=True).class_id.tolist() == [0, 1]
+    assert detect(one, [[0.9, 0.8, 0.1]], letterbox).class_id.tolist() == [0]
+    assert detect(one, [[0.9, 0.8, 0.1]], letterbox, multi_label=True).class_id.tolist() == [0, 1]
 
 
-def test_the_limit_keeps_the_most_confident(canvas):
+def test_the_limit_keeps_the_most_confident(letterbox):
     apart = [[0.0, 0.0, 0.1, 0.1], [0.2, 0.2, 0.3, 0.3], [0.4, 0.4, 0.5, 0.5]]
-    found = detect(apart, [[0.5, 0, 0], [0.7, 0, 0], [0.6, 0, 0]], canvas, max_detections=2)
+    found = detect(apart, [[0.5, 0, 0], [0.7, 0, 0], [0.6, 0, 0]], letterbox, max_detections=2)
 
     np.testing.assert_allclose(found.score, [0.7, 0.6])
 
 
-def test_nothing_found_is_an_empty_result(canvas):
-    assert len(detect([[0, 0, 1, 1]], [[0.1, 0.1, 0.1]], canvas)) == 0
+def test_nothing_found_is_an_empty_result(letterbox):
+    assert len(detect([[0, 0, 1, 1]], [[0.1, 0.1, 0.1]], letterbox)) == 0
 
 
 def test_labels_must_fit_the_scores():

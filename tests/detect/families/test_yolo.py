@@ -18,7 +18,7 @@ from seatrial.errors import InvalidArtifact
 from seatrial.graphs.onnx_file import signature
 from seatrial.graphs.signature import GraphSignature
 
-CANVAS = Letterbox((640, 640), (640, 640), (1.0, 1.0), (0, 0))
+LETTERBOX = Letterbox((640, 640), (640, 640), (1.0, 1.0), (0, 0))
 
 
 def graph_of(
@@ -181,7 +181,7 @@ def test_anchors_become_boxes(yolo: Callable[[str], Yolo]) -> None:
         (300, 300, 10, 10, 0.0, 0.0, 0.2),
         (400, 300, 60, 10, 0.5, 0.4, 0.3),
     )
-    found = yolo("anchors").detections(output, CANVAS, Thresholds())
+    found = yolo("anchors").detections(output, LETTERBOX, Thresholds())
     assert found.xyxy.tolist() == [[80, 190, 120, 210], [370, 295, 430, 305]]
     assert found.class_id.tolist() == [1, 0]
     assert found.score.tolist() == pytest.approx([0.9, 0.5])
@@ -189,9 +189,9 @@ def test_anchors_become_boxes(yolo: Callable[[str], Yolo]) -> None:
 
 def test_an_anchor_counts_once_or_once_for_each_class(yolo: Callable[[str], Yolo]) -> None:
     output = anchors((100, 100, 40, 40, 0.6, 0.5, 0.4))
-    one = yolo("anchors").detections(output, CANVAS, Thresholds(confidence=0.3))
+    one = yolo("anchors").detections(output, LETTERBOX, Thresholds(confidence=0.3))
     all_of_them = yolo("anchors").detections(
-        output, CANVAS, Thresholds(confidence=0.3, multi_label=True)
+        output, LETTERBOX, Thresholds(confidence=0.3, multi_label=True)
     )
     assert one.class_id.tolist() == [0]
     assert all_of_them.class_id.tolist() == [0, 1, 2]
@@ -201,10 +201,10 @@ def test_overlaps_of_one_class_are_suppressed(yolo: Callable[[str], Yolo]) -> No
     output = anchors(
         (100, 100, 40, 40, 0.6, 0, 0), (101, 100, 40, 40, 0.9, 0, 0), (102, 100, 40, 40, 0, 0.5, 0)
     )
-    found = yolo("anchors").detections(output, CANVAS, Thresholds())
+    found = yolo("anchors").detections(output, LETTERBOX, Thresholds())
     assert found.score.tolist() == pytest.approx([0.9, 0.5])
     assert found.class_id.tolist() == [0, 1]
-    cut = yolo("anchors").detections(output, CANVAS, Thresholds(max_detections=1))
+    cut = yolo("anchors").detections(output, LETTERBOX, Thresholds(max_detections=1))
     assert len(cut) == 1
 
 
@@ -213,10 +213,10 @@ def test_final_rows_are_taken_as_they_are(yolo: Callable[[str], Yolo]) -> None:
     rows[0, 0] = [10, 10, 50, 50, 0.4, 2]
     rows[0, 1] = [10, 10, 50, 50, 0.8, 2]  # the graph has suppressed already: both stay
     rows[0, 2] = [10, 10, 50, 50, 0.2, 1]
-    found = yolo("end_to_end").detections({"output0": rows}, CANVAS, Thresholds())
+    found = yolo("end_to_end").detections({"output0": rows}, LETTERBOX, Thresholds())
     assert found.score.tolist() == pytest.approx([0.8, 0.4])
     assert found.class_id.tolist() == [2, 2]
-    cut = yolo("end_to_end").detections({"output0": rows}, CANVAS, Thresholds(max_detections=1))
+    cut = yolo("end_to_end").detections({"output0": rows}, LETTERBOX, Thresholds(max_detections=1))
     assert cut.score.tolist() == pytest.approx([0.8])
 
 
@@ -229,11 +229,11 @@ def test_numbers_that_are_none_give_no_detection(
     rows[0, 0] = [10, 10, 50, 50, 0.9, 1]
     rows[0, 1] = [60, 60, 90, 90, 0.8, 1]
     rows[0, 0, where] = bad
-    found = yolo("end_to_end").detections({"output0": rows}, CANVAS, Thresholds())
+    found = yolo("end_to_end").detections({"output0": rows}, LETTERBOX, Thresholds())
     assert found.xyxy.tolist() == [[60, 60, 90, 90]]
     columns = anchors((30, 30, 40, 40, 0.9, 0, 0), (75, 75, 30, 30, 0.8, 0, 0))
     columns["output0"][0, where, 0] = bad
-    found = yolo("anchors").detections(columns, CANVAS, Thresholds())
+    found = yolo("anchors").detections(columns, LETTERBOX, Thresholds())
     assert [60, 60, 90, 90] in found.xyxy.tolist()
     assert np.isfinite(found.xyxy).all()
     assert np.isfinite(found.score).all()
@@ -242,6 +242,6 @@ def test_numbers_that_are_none_give_no_detection(
 def test_nothing_found(yolo: Callable[[str], Yolo]) -> None:
     for variant, shape in (("anchors", (1, 7, 64)), ("end_to_end", (1, 300, 6))):
         found = yolo(variant).detections(
-            {"output0": np.zeros(shape, np.float32)}, CANVAS, Thresholds(confidence=0)
+            {"output0": np.zeros(shape, np.float32)}, LETTERBOX, Thresholds(confidence=0)
         )
         assert len(found) == 0

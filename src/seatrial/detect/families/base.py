@@ -1,8 +1,7 @@
-"""What a model family is: how its files are recognised and how its outputs become boxes."""
+"""Model families: how their files are recognised and how their outputs become boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -15,24 +14,24 @@ from seatrial.engines.base import Arrays
 from seatrial.graphs.signature import GraphSignature
 
 NO_FEEDS: Arrays = {}
-"""What `Family.feeds` answers where a graph takes the picture alone."""
+"""The answer of `Family.feeds` where a graph takes the image alone."""
 
 
-class Recognition(msgspec.Struct, frozen=True):
-    """What a family reads off a model file that it knows.
+class Recognition(msgspec.Struct, frozen=True, kw_only=True):
+    """What a family reads from a model file that it knows.
 
     Attributes:
         variant: Output layout within the family.
-        preprocessing: How pictures are fitted; the size comes from the file.
-        scale: A pixel value, 0-255, is divided by this for the graph as it comes.
-        mean_std: Red, green and blue means and deviations of the scaled value, where the graph
-            as it comes wants it normalised: ``(value / scale - mean) / std``.
-        mask_input: An input of the graph as it comes, ``[N, rows, columns]``, that is 1 where the
-            picture is and 0 where padding is; the graph is made to compute it from
-            `seatrial.graphs.signature.VALID_HW`.
+        preprocessing: How images are fitted; the size comes from the file.
+        scale: Divisor of a pixel value, 0-255, for the graph in the file.
         labels: Class names.
-        licence: As the file states it; ``"unknown"`` where it does not.
+        licence: Licence as the file states it; ``"unknown"`` where it does not.
         facts: Further facts from the file, for example the stride; kept in the manifest's step.
+        mean_std: Means and deviations of red, green and blue where the graph in the file takes
+            normalised values: ``(value / scale - mean) / std``.
+        mask_input: Name of an input ``[N, rows, columns]`` of the graph in the file that is 1
+            where the image is and 0 where padding is; the imported graph computes it from
+            `seatrial.graphs.signature.VALID_HW`.
     """
 
     variant: str
@@ -52,43 +51,45 @@ class Family(Protocol):
         """Bind to an artifact.
 
         Raises:
-            InvalidArtifact: Labels and outputs do not fit together.
+            InvalidArtifact: The labels do not fit the outputs, or the variant is unknown.
         """
 
-    def feeds(self, canvas: Letterbox) -> Arrays:
-        """What the graph takes besides the picture, of batch size 1; most take nothing.
+    def feeds(self, letterbox: Letterbox) -> Arrays:
+        """Inputs of the graph besides the image, of batch size 1; most graphs have none.
 
         Args:
-            canvas: How the source image was fitted.
+            letterbox: Where the source image lies on the canvas.
         """
 
-    def detections(self, outputs: Arrays, canvas: Letterbox, options: Thresholds) -> Detections:
-        """Decode one image's outputs.
+    def detections(
+        self, outputs: Arrays, letterbox: Letterbox, thresholds: Thresholds
+    ) -> Detections:
+        """Decode the outputs of one image.
 
         Args:
             outputs: Output name -> array of batch size 1.
-            canvas: How the source image was fitted; maps boxes back to source pixels.
-            options: Thresholds.
+            letterbox: Where the source image lies on the canvas; maps boxes to source pixels.
+            thresholds: What is reported.
         """
 
 
 class FamilyClass(Protocol):
-    """What the family table points to."""
+    """A class in the table of families.
 
-    accepts: str  # one line for the error of a file that no family knows
-    unordered: tuple[str, ...]  # variants whose rows (queries, boxes) come in no fixed order
+    Attributes:
+        accepts: One line about accepted files, for the error of a file that no family knows.
+        unordered: Variants whose rows (queries, boxes) have no fixed order.
+    """
+
+    accepts: str
+    unordered: tuple[str, ...]
 
     def __call__(self, manifest: Manifest) -> Family:
         """See `Family.__init__`."""
 
     def recognise(self, graph: GraphSignature) -> Recognition | None:
-        """Read a model file's layout; None where it is not of this family.
+        """Read the layout of a model file; None where the file is not of this family.
 
         Raises:
-            InvalidArtifact: It is of this family and cannot be served, with the reason.
+            InvalidArtifact: The file is of this family and cannot be served; with the reason.
         """
-
-
-def label_of(class_id: int, labels: Sequence[str]) -> str:
-    """A class's name; its number where an end-to-end graph knows more classes than names."""
-    return labels[class_id] if 0 <= class_id < len(labels) else str(class_id)

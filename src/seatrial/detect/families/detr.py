@@ -1,4 +1,4 @@
-"""DETR and its descendants: a fixed number of queries, each at most a box a class, no NMS.
+"""DETR and its descendants: a fixed number of queries, at most one box a class each, no NMS.
 
 Layouts (the artifact's variant):
 
@@ -54,13 +54,13 @@ SIZE_PX = 640  # what the repositories of RT-DETR and D-FINE export at
 
 
 class DetrMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a graph file that Seatrial wrote carries about itself, as JSON under `METADATA_KEY`.
+    """What a graph file that Seatrial wrote says of itself, as JSON under `METADATA_KEY`.
 
     Attributes:
-        variant: Layout.
+        variant: Output layout.
         labels: Class names.
         licence: Licence of the weights.
-        preprocessing: How pictures are fitted.
+        preprocessing: How images are fitted.
     """
 
     variant: str
@@ -70,7 +70,7 @@ class DetrMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Detr:
-    """Decodes the outputs of one artifact."""
+    """Decodes the outputs of one DETR artifact."""
 
     accepts: ClassVar[str] = (
         "an ONNX export of a transformers model with its config.json beside it (outputs logits "
@@ -86,35 +86,42 @@ class Detr:
         self._inputs = {spec.name for spec in manifest.inputs}
         check_outputs(manifest.outputs, manifest.variant, len(manifest.labels))
 
-    def feeds(self, canvas: Letterbox) -> Arrays:
+    def feeds(self, letterbox: Letterbox) -> Arrays:
         """See `seatrial.detect.families.base.Family.feeds`."""
         given: dict[str, NDArray[np.int64]] = {}
         if VALID_HW in self._inputs:
-            given[VALID_HW] = np.array([canvas.inner_hw], np.int64)
+            given[VALID_HW] = np.array([letterbox.inner_hw], np.int64)
         if TARGET_SIZES in self._inputs:
-            given[TARGET_SIZES] = np.array([canvas.source_hw[::-1]], np.int64)
+            given[TARGET_SIZES] = np.array([letterbox.source_hw[::-1]], np.int64)
         return given
 
-    def detections(self, outputs: Arrays, canvas: Letterbox, options: Thresholds) -> Detections:
+    def detections(
+        self, outputs: Arrays, letterbox: Letterbox, thresholds: Thresholds
+    ) -> Detections:
         """See `seatrial.detect.families.base.Family.detections`.
 
         ``iou`` and ``multi_label`` do not apply: there is no NMS, and the layout says whether a
         query may give several classes.
         """
         if self._variant == "native":
-            return _native(
-                outputs[BOXES][0], outputs[SCORES][0], outputs[LABELS][0], canvas, options
-            )
-        logits, boxes = outputs[LOGITS][0], outputs[PRED_BOXES][0]
-        if self._variant == "detr":
-            queries, class_id, score = _softmax(logits, options.confidence)
+            scores = outputs[SCORES][0]
+            rows = np.flatnonzero(scores > thresholds.confidence)
+            rows = rows[np.argsort(-scores[rows], kind="stable")]
+            xyxy, score, class_id = outputs[BOXES][0][rows], scores[rows], outputs[LABELS][0][rows]
         else:
-            queries, class_id, score = _sigmoid(logits, options.confidence)
-        centre, half = boxes[queries, :2], boxes[queries, 2:] / 2
-        height, width = canvas.source_hw
-        size = np.array([width, height] * 2, np.float32)
-        xyxy = np.concatenate([centre - half, centre + half], axis=1) * size
-        return _finish(xyxy, score, class_id, canvas, options)
+            pick = _softmax if self._variant == "detr" else _sigmoid
+            queries, class_id, score = pick(outputs[LOGITS][0], thresholds.confidence)
+            boxes = outputs[PRED_BOXES][0][queries]
+            centre, half = boxes[:, :2], boxes[:, 2:] / 2
+            height, width = letterbox.source_hw
+            size = np.array([width, height] * 2, np.float32)
+            xyxy = np.concatenate([centre - half, centre + half], axis=1) * size
+        sound = np.flatnonzero(np.isfinite(xyxy).all(axis=1))[: thresholds.max_detections]
+        return Detections(
+            letterbox.clip(xyxy[sound].astype(np.float32, copy=False)),
+            score[sound].astype(np.float32, copy=False),
+            class_id[sound].astype(np.int64, copy=False),
+        )
 
     @staticmethod
     def recognise(graph: GraphSignature) -> Recognition | None:
@@ -165,39 +172,12 @@ def _sigmoid(
     flat = logits.reshape(-1)
     with np.errstate(divide="ignore"):  # 0 and 1 are -inf and inf
         floor = np.log(confidence) - np.log1p(-confidence)
-    # Nearly all lie under the threshold: they are found before a sigmoid is computed.
+    # Nearly all are under the threshold: they are left out before a sigmoid is computed.
     over = np.flatnonzero(flat >= np.float32(floor))
     best = over[np.argsort(-flat[over], kind="stable")[:count]]
     score = (1 / (1 + np.exp(-flat[best]))).astype(np.float32)
     best, score = best[score > confidence], score[score > confidence]
     return best // classes, best % classes, score
-
-
-def _native(
-    boxes: NDArray[np.float32],
-    scores: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    canvas: Letterbox,
-    options: Thresholds,
-) -> Detections:
-    rows = np.flatnonzero(scores > options.confidence)
-    rows = rows[np.argsort(-scores[rows], kind="stable")]
-    return _finish(boxes[rows], scores[rows], labels[rows], canvas, options)
-
-
-def _finish(
-    xyxy: NDArray[np.float32],
-    score: NDArray[np.float32],
-    class_id: NDArray[np.int64],
-    canvas: Letterbox,
-    options: Thresholds,
-) -> Detections:
-    sound = np.flatnonzero(np.isfinite(xyxy).all(axis=1))[: options.max_detections]
-    return Detections(
-        canvas.clip(xyxy[sound].astype(np.float32, copy=False)),
-        score[sound].astype(np.float32, copy=False),
-        class_id[sound].astype(np.int64, copy=False),
-    )
 
 
 def _own(graph: GraphSignature) -> Recognition:
@@ -228,12 +208,12 @@ def _transformers(graph: GraphSignature) -> Recognition:
     masks = [i.name for i in graph.inputs if i.name == PIXEL_MASK]
     fixed = _fixed_size(graph)
     if fixed and not masks and found.architecture.masked:
-        # Without a mask, padding would be looked at as if it were picture.
+        # Without a mask the graph would take padding for a part of the image.
         preprocessing = Preprocessing(fixed, "stretch", 0, antialias=True)
     elif not masks and found.preprocessing.resize == "shortest_edge":
         raise InvalidArtifact(
-            "a DETR without the input pixel_mask, for pictures of any size: it cannot be told "
-            "what is padding",
+            "a DETR for pictures of any size without the input pixel_mask: it would take padding "
+            "for a part of the picture",
             hint="import the checkpoint and let `seatrial export` write the graph",
         )
     else:
@@ -278,10 +258,10 @@ def _fixed_size(graph: GraphSignature) -> tuple[int, int] | None:
 
 
 def check_outputs(outputs: tuple[TensorSpec, ...], variant: str, classes: int) -> None:
-    """See that the outputs are those of a layout, and of so many classes.
+    """Check that the outputs have the layout of a variant and the number of classes.
 
     Raises:
-        InvalidArtifact: They are not.
+        InvalidArtifact: They have not.
     """
     shapes = {output.name: output.shape for output in outputs}
     wanted = {BOXES, SCORES, LABELS} if variant == "native" else {LOGITS, PRED_BOXES}

@@ -1,7 +1,6 @@
-"""What a Hugging Face detector's ``config.json`` and ``preprocessor_config.json`` say.
+"""The facts in ``config.json`` and ``preprocessor_config.json`` of a Hugging Face detector.
 
-Read without transformers or torch: a checkpoint is understood where it arrives, and run where
-those are installed.
+They are read without transformers or torch, which only a machine that runs the checkpoint needs.
 
 Source: transformers ``models/*/configuration_*.py`` and ``image_processing_pil_*.py``.
 """
@@ -21,17 +20,18 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SIZES_PX = range(32, 4097)
 
 
-class Architecture(msgspec.Struct, frozen=True):
-    """A kind of checkpoint that is known.
+class Architecture(msgspec.Struct, frozen=True, kw_only=True):
+    """A known kind of checkpoint.
 
     Attributes:
-        variant: Of the family ``detr``: how its logits are read.
-        masked: It takes a ``pixel_mask``, so its pictures may be padded.
+        variant: Variant of the family ``detr``: how its logits are read.
+        masked: Whether it takes a ``pixel_mask``, so that its images may be padded.
         head: Name of the classification weight in the checkpoint, ``(classes, width)``; one of
-            several where the decoder's layers have one each.
+            several where each decoder layer has one.
         queries: Default number of queries.
-        size: Default of its image processor.
-        normalised: The same: by ImageNet's mean and deviation.
+        size: Default size of its image processor.
+        normalised: Whether its image processor normalises by ImageNet's mean and deviation by
+            default.
     """
 
     variant: Literal["detr", "sigmoid"]
@@ -43,15 +43,22 @@ class Architecture(msgspec.Struct, frozen=True):
 
 
 _STRETCHED = {"height": 640, "width": 640}
-_RT_DETR = Architecture("sigmoid", False, "decoder.class_embed.0.weight", 300, _STRETCHED, False)
+_RT_DETR = Architecture(
+    variant="sigmoid",
+    masked=False,
+    head="decoder.class_embed.0.weight",
+    queries=300,
+    size=_STRETCHED,
+    normalised=False,
+)
 ARCHITECTURES = {
     "detr": Architecture(
-        "detr",
-        True,
-        "class_labels_classifier.weight",
-        100,
-        {"shortest_edge": 800, "longest_edge": 1333},
-        True,
+        variant="detr",
+        masked=True,
+        head="class_labels_classifier.weight",
+        queries=100,
+        size={"shortest_edge": 800, "longest_edge": 1333},
+        normalised=True,
     ),
     "rt_detr": _RT_DETR,
     "rt_detr_v2": _RT_DETR,
@@ -59,16 +66,16 @@ ARCHITECTURES = {
 }
 
 
-class Facts(msgspec.Struct, frozen=True):
-    """What the two files say together.
+class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts in the two files.
 
     Attributes:
         model_type: Key of `ARCHITECTURES`.
         labels: Class names; the index is ``class_id``.
-        queries: Boxes a picture.
-        preprocessing: How pictures are fitted.
-        scale: Pixel values, 0-255, are divided by this.
-        mean_std: Means and deviations of the scaled values, None where it wants them as they are.
+        queries: Number of boxes for one image.
+        preprocessing: How images are fitted.
+        scale: Divisor of pixel values, 0-255.
+        mean_std: Means and deviations of the scaled values; None where they are not normalised.
     """
 
     model_type: str
@@ -84,7 +91,7 @@ class Facts(msgspec.Struct, frozen=True):
         return ARCHITECTURES[self.model_type]
 
 
-def read(config: bytes, preprocessor: bytes | None) -> Facts:
+def read(config: bytes, preprocessor: bytes | None) -> CheckpointFacts:
     """Read the two files.
 
     Args:
@@ -93,15 +100,15 @@ def read(config: bytes, preprocessor: bytes | None) -> Facts:
             architecture's image processor.
 
     Raises:
-        InvalidArtifact: Not JSON, not a detector that is known, or a setting that is not
-            reproduced here.
+        InvalidArtifact: A file is not JSON, the detector is not a known one, or a setting cannot
+            be reproduced.
     """
     plain = _json(config, CONFIG)
     model_type = str(plain.get("model_type"))
     if model_type not in ARCHITECTURES:
         raise InvalidArtifact(
             f"{CONFIG} describes a model of type {model_type!r}",
-            hint=f"detectors that are known: {', '.join(ARCHITECTURES)}",
+            hint=f"known detectors: {', '.join(ARCHITECTURES)}",
         )
     heads = [str(name) for name in plain.get("architectures") or []]
     if heads and not any(name.endswith("ForObjectDetection") for name in heads):
@@ -110,13 +117,14 @@ def read(config: bytes, preprocessor: bytes | None) -> Facts:
         raise InvalidArtifact(f"{CONFIG} has use_focal_loss false: its logits are no sigmoids")
     architecture = ARCHITECTURES[model_type]
     settings = _json(preprocessor, PREPROCESSOR) if preprocessor is not None else {}
-    return Facts(
-        model_type,
-        _labels(plain),
-        int(plain.get("num_queries", architecture.queries)),
-        _preprocessing(settings, architecture),
-        1.0 / settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0,
-        _mean_std(settings, architecture),
+    rescaled = settings.get("do_rescale", True)
+    return CheckpointFacts(
+        model_type=model_type,
+        labels=_labels(plain),
+        queries=int(plain.get("num_queries", architecture.queries)),
+        preprocessing=_preprocessing(settings, architecture),
+        scale=1.0 / settings.get("rescale_factor", 1 / 255) if rescaled else 1.0,
+        mean_std=_mean_std(settings, architecture),
     )
 
 
@@ -146,7 +154,7 @@ def _preprocessing(settings: dict[str, Any], architecture: Architecture) -> Prep
     if settings.get("resample", BILINEAR) != BILINEAR:
         raise InvalidArtifact(f"{PREPROCESSOR} resamples by {settings['resample']}, not bilinearly")
     if not settings.get("do_resize", True):
-        raise InvalidArtifact(f"{PREPROCESSOR} leaves pictures at their own sizes")
+        raise InvalidArtifact(f"{PREPROCESSOR} does not resize pictures")
     size = settings.get("size", architecture.size)
     if isinstance(size, int):  # until transformers 4.27: 800, with max_size beside it
         size = {"shortest_edge": size, "longest_edge": settings.get("max_size", 1333)}

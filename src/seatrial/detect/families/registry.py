@@ -28,8 +28,8 @@ ENTRY_POINTS = "seatrial.families"  # a promise to installed packages: not the m
 def families() -> dict[str, str]:
     """Name of a family -> ``"module:Class"``: the table, then those of installed packages.
 
-    A package cannot take the name of a family in the table: an artifact must not change its
-    meaning by what is installed.
+    A package cannot replace a family of the table: what an artifact means must not depend on
+    what is installed.
     """
     found = importlib.metadata.entry_points(group=ENTRY_POINTS)
     return FAMILIES | {p.name: p.value for p in found if p.name not in FAMILIES}
@@ -39,7 +39,7 @@ def family_class(name: str) -> FamilyClass:
     """Import a family by its name.
 
     Raises:
-        InvalidArtifact: No such family, or it is of a package whose code does not import.
+        InvalidArtifact: There is no such family, or the code of its package does not import.
     """
     table = families()
     if name not in table:
@@ -56,7 +56,7 @@ def family_class(name: str) -> FamilyClass:
         raise InvalidArtifact(
             f"the family {name!r} of an installed package does not import ({table[name]}): "
             f"{type(error).__name__}: {error}",
-            hint="mend or uninstall that package",
+            hint="repair or uninstall that package",
         ) from error
 
 
@@ -66,18 +66,18 @@ def family_of(manifest: Manifest) -> Family:
 
 
 def recognise(graph: GraphSignature, *, origin: str) -> tuple[str, Recognition]:
-    """Tell the family of a model file.
+    """Find the family of a model file.
 
     Args:
-        graph: What the file shows.
+        graph: Signature of the file.
         origin: The file's name, for the error.
 
     Returns:
-        Name of the family and what it read off the file.
+        Name of the family and what it read from the file.
 
     Raises:
-        UnknownFamily: None of the families knows the layout.
-        InvalidArtifact: A family knows it, and it cannot be served.
+        UnknownFamily: No family knows the layout.
+        InvalidArtifact: A family knows the layout and the file cannot be served.
     """
     for name in families():
         family = family_class(name)
@@ -89,6 +89,6 @@ def recognise(graph: GraphSignature, *, origin: str) -> tuple[str, Recognition]:
             return name, found
     accepted = "; ".join(f"{name}: {family_class(name).accepts}" for name in families())
     raise UnknownFamily(
-        f"{origin} is not a detector that is known here; it has {graph.describe()}",
+        f"{origin} is not a detector of a known family; it has {graph.describe()}",
         hint=f"accepted are {accepted}",
     )

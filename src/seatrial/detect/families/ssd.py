@@ -5,7 +5,7 @@ One layout, ``decoded``, which `seatrial.models.sources.sample_ssd` writes:
 - ``boxes``: ``[N, A, 4]`` float32: left, top, right, bottom, as fractions of the canvas, 0-1.
 - ``scores``: ``[N, A, classes]`` float32 after the sigmoid, without a background class.
 
-The input is uint8 RGB ``[N, H, W, 3]``: normalisation is in the graph. NMS is ours.
+The input is uint8 RGB ``[N, H, W, 3]``: normalisation is in the graph. NMS is done here.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ METADATA_KEY = "seatrial.ssd"
 
 
 class SsdMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a graph file carries about itself, as JSON under `METADATA_KEY`.
+    """What a graph file says of itself, as JSON under `METADATA_KEY`.
 
     Attributes:
         labels: Class names, in the order of the last dimension of ``scores``.
         licence: Licence of the weights.
-        preprocessing: How pictures are fitted.
+        preprocessing: How images are fitted.
     """
 
     labels: tuple[str, ...]
@@ -59,18 +59,20 @@ class Ssd:
             raise InvalidArtifact(f"unknown SSD output layout {manifest.variant!r}")
         _check_outputs(manifest.outputs, len(manifest.labels))
 
-    def feeds(self, canvas: Letterbox) -> Arrays:
+    def feeds(self, letterbox: Letterbox) -> Arrays:
         """See `seatrial.detect.families.base.Family.feeds`."""
         return NO_FEEDS
 
-    def detections(self, outputs: Arrays, canvas: Letterbox, options: Thresholds) -> Detections:
+    def detections(
+        self, outputs: Arrays, letterbox: Letterbox, thresholds: Thresholds
+    ) -> Detections:
         """See `seatrial.detect.families.base.Family.detections`."""
         boxes, scores = outputs[BOXES][0], outputs[SCORES][0]  # (A, 4), (A, classes)
-        anchors, class_id, score = select(scores.T, options)
-        height, width = canvas.size_hw
+        anchors, class_id, score = select(scores.T, thresholds)
+        height, width = letterbox.size_hw
         xyxy = boxes[anchors] * np.array([width, height, width, height], np.float32)
-        kept = nms(xyxy, score, class_id, options.iou)
-        return finish(xyxy[kept], score[kept], class_id[kept], canvas, options.max_detections)
+        kept = nms(Detections(xyxy, score, class_id), thresholds.iou)
+        return finish(kept, letterbox, thresholds.max_detections)
 
     @staticmethod
     def recognise(graph: GraphSignature) -> Recognition | None:

@@ -1,9 +1,9 @@
-"""YOLO as Ultralytics exports it: v8, 11 and their kin, and the end-to-end layouts.
+"""YOLO as Ultralytics exports it: v8, 11 and their relatives, and the end-to-end layouts.
 
 Layouts, by their ONNX metadata and output shape:
 
 - ``anchors``: ``[N, 4 + classes, A]``: centre x, centre y, width, height in canvas pixels, then
-  class scores after the sigmoid. YOLOv8, YOLO11. NMS is ours.
+  class scores after the sigmoid. YOLOv8, YOLO11. NMS is done here.
 - ``end_to_end``: ``[N, K, 6]``: left, top, right, bottom in canvas pixels, confidence, class.
   YOLO26, and any export with ``nms=True``.
 
@@ -48,16 +48,20 @@ class Yolo:
         self._output = manifest.outputs[0].name
         self._end_to_end = manifest.variant == "end_to_end"
 
-    def feeds(self, canvas: Letterbox) -> Arrays:
+    def feeds(self, letterbox: Letterbox) -> Arrays:
         """See `seatrial.detect.families.base.Family.feeds`."""
         return NO_FEEDS
 
-    def detections(self, outputs: Arrays, canvas: Letterbox, options: Thresholds) -> Detections:
+    def detections(
+        self, outputs: Arrays, letterbox: Letterbox, thresholds: Thresholds
+    ) -> Detections:
         """See `seatrial.detect.families.base.Family.detections`."""
         output = outputs[self._output][0]
         if self._end_to_end:
-            return _from_final(output, canvas, options)
-        return _from_anchors(output, canvas, options)
+            boxes = _from_final(output, thresholds)
+        else:
+            boxes = _from_anchors(output, thresholds)
+        return finish(boxes, letterbox, thresholds.max_detections)
 
     @staticmethod
     def recognise(graph: GraphSignature) -> Recognition | None:
@@ -87,24 +91,19 @@ class Yolo:
         )
 
 
-def _from_anchors(
-    output: NDArray[np.float32], canvas: Letterbox, options: Thresholds
-) -> Detections:
-    """Decode ``(4 + classes, A)`` float32."""
-    anchors, class_id, score = select(output[4:], options)
+def _from_anchors(output: NDArray[np.float32], thresholds: Thresholds) -> Detections:
+    """Decode ``(4 + classes, A)`` float32; boxes in canvas pixels."""
+    anchors, class_id, score = select(output[4:], thresholds)
     centre, half = output[:2, anchors], output[2:4, anchors] / 2
     xyxy = np.concatenate([centre - half, centre + half]).T
-    kept = nms(xyxy, score, class_id, options.iou)
-    return finish(xyxy[kept], score[kept], class_id[kept], canvas, options.max_detections)
+    return nms(Detections(xyxy, score, class_id), thresholds.iou)
 
 
-def _from_final(output: NDArray[np.float32], canvas: Letterbox, options: Thresholds) -> Detections:
-    """Decode ``(K, 6)`` float32; rows of confidence 0 are filling."""
-    rows = output[(output[:, 4] > options.confidence) & np.isfinite(output).all(axis=1)]
+def _from_final(output: NDArray[np.float32], thresholds: Thresholds) -> Detections:
+    """Decode ``(K, 6)`` float32, rows of confidence 0 are filling; boxes in canvas pixels."""
+    rows = output[(output[:, 4] > thresholds.confidence) & np.isfinite(output).all(axis=1)]
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
-    return finish(
-        rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64), canvas, options.max_detections
-    )
+    return Detections(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))
 
 
 def _labels(names: str) -> tuple[str, ...]:
@@ -135,10 +134,10 @@ def _variant(graph: GraphSignature, classes: int) -> str:
 
 
 def _size_hw(graph: GraphSignature) -> tuple[int, int]:
-    """Canvas size: the graph's own where it is fixed, else what the metadata says."""
+    """Canvas size: of the graph where it is fixed, else of the metadata."""
     shape = graph.inputs[0].shape
     if graph.inputs[0].dtype == "uint8" and len(shape) == 4 and shape[3] == 3:
-        shape = (shape[0], 3, *shape[1:3])  # a graph that Seatrial gave its picture input
+        shape = (shape[0], 3, *shape[1:3])  # a graph with Seatrial's image input
     if len(shape) != 4 or shape[1] not in (3, -1):
         raise InvalidArtifact(f"the input is {list(shape)}, not [N, 3, H, W]")
     if shape[2] > 0 and shape[3] > 0:
