@@ -106,7 +106,7 @@ def import_transformers(
         return store.commit(staged, _credited(manifest, made), replace=replace)
 
 
-def transformers_manifest(facts: huggingface.Facts, *, name: str) -> Manifest:
+def transformers_manifest(facts: huggingface.CheckpointFacts, *, name: str) -> Manifest:
     """What a Hugging Face model is, as far as its configuration tells."""
     return Manifest(
         name=name,
@@ -279,7 +279,7 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / WEIGHTS] if folder / WEIGHTS in files else files
 
 
-def _check_head(facts: huggingface.Facts, tensors: dict[str, Tensor]) -> None:
+def _check_head(facts: huggingface.CheckpointFacts, tensors: dict[str, Tensor]) -> None:
     suffix = facts.architecture.head
     heads = {name: t.shape for name, t in tensors.items() if name.endswith(suffix)}
     if not heads:
@@ -303,7 +303,7 @@ def _precision(tensors: dict[str, Tensor]) -> str:
     return PRECISIONS.get(sizes.most_common(1)[0][0], "f32")
 
 
-def _outputs(facts: huggingface.Facts) -> tuple[TensorSpec, ...]:
+def _outputs(facts: huggingface.CheckpointFacts) -> tuple[TensorSpec, ...]:
     columns = len(facts.labels) + (facts.architecture.variant == "detr")
     return (
         TensorSpec(LOGITS, "float32", (-1, facts.queries, columns)),

@@ -162,7 +162,7 @@ def scratch_base(architecture: str, trainer: Trainer) -> Base:
     )
 
 
-def read_facts(folder: Path) -> huggingface.Facts:
+def read_facts(folder: Path) -> huggingface.CheckpointFacts:
     """What a folder's ``config.json`` and ``preprocessor_config.json`` say.
 
     Raises:
