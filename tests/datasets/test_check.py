@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from seatrial.datasets.check import Checked, check
+from seatrial.datasets.check import DatasetCheck, check
 from seatrial.datasets.convert import convert
-from seatrial.datasets.findings import KINDS
+from seatrial.datasets.issues import ISSUE_KINDS
 from seatrial.errors import InvalidDataset
 
 Sound = Callable[[str], Path]
@@ -25,8 +25,8 @@ FORMATS = ["coco", "yolo", "voc"]
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_sound_dataset_has_no_findings(sound: Sound, kind: str) -> None:
     found = check(sound(kind))
-    assert found.findings == ()
-    assert found.pictures == 6
+    assert found.issues == ()
+    assert found.decoded == 6
     assert [(s.format, s.split, s.images, s.classes) for s in found.splits] == [
         (kind, "train", 4, {"red": 4, "green": 4}),
         (kind, "val", 2, {"red": 2, "green": 2}),
@@ -93,7 +93,7 @@ def both(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
 ANNOTATION = r"instances_val\.json, annotation 3"
 LABEL = "labels/val/val0.txt"
 XML = "Annotations/val0.xml"
-# format, what is done to it, kind of finding, where, message
+# format, what is done to it, kind of issue, where, message
 BROKEN = {
     "JSON that ends early": (
         "coco", write("annotations/instances_val.json", b'{"images": [],\n "annotations": [{'),
@@ -140,7 +140,7 @@ BROKEN = {
         "coco",
         both(coco("images", 1, width=48, height=64), coco("annotations", 3, bbox=[1, 1, 5, 5])),
         "size-differs", r"instances_val\.json, image 2",
-        r"val1\.jpg is 64 x 48, labelled as 48 x 64: lying on its side",
+        r"val1\.jpg is 64 x 48, labelled as 48 x 64: turned by its EXIF orientation",
     ),
     "classes in another order": (
         "coco", both(coco("categories", 0, name="green"), coco("categories", 1, name="red")),
@@ -188,7 +188,7 @@ BROKEN = {
     ),
     "picture in a format that is not read": (
         "yolo", write("images/val/more.tiff", b"II*\0"),
-        "foreign-image", r"images/val/more\.tiff", "format that is not read",
+        "foreign-image", r"images/val/more\.tiff", "unsupported format",
     ),
     "the same picture in two splits": (
         "yolo", copy("images/train/train2.jpg", "images/val/val1.jpg"),
@@ -204,7 +204,7 @@ BROKEN = {
     ),
     "corners the wrong way round": (
         "voc", edit(XML, "<xmin>5</xmin>", "<xmin>50</xmin>"),
-        "box-empty", r"val0\.xml, line 5", "inside out",
+        "box-empty", r"val0\.xml, line 5", "has its corners swapped",
     ),
     "object without a box": (
         "voc", edit(XML, "<ymax>16</ymax>", ""),
@@ -233,8 +233,8 @@ def test_an_error_is_told_with_its_place_and_nothing_is_written(
     change(folder)
     before = tree(tmp_path)
     found = check(folder)
-    errors = [finding for finding in found.findings if finding.severity == "error"]
-    assert {finding.kind for finding in errors} == {name}, errors
+    errors = [issue for issue in found.issues if issue.severity == "error"]
+    assert {issue.kind for issue in errors} == {name}, errors
     assert re.search(where, errors[0].where), errors
     assert re.search(message, errors[0].message), errors
     assert found.count("error") == len(errors) <= 2
@@ -294,7 +294,7 @@ def test_what_may_be_meant_so_is_a_warning(sound: Sound, what: str) -> None:
     kind, change, name, where, message = WARNINGS[what]
     folder = sound(kind)
     change(folder)
-    own = [finding for finding in check(folder).findings if finding.kind == name]
+    own = [issue for issue in check(folder).issues if issue.kind == name]
     assert own
     assert own[0].severity == "warning"
     assert re.search(where, own[0].where), own
@@ -307,7 +307,7 @@ def test_every_finding_is_told_not_only_the_first(sound: Sound) -> None:
         folder
     )
     cut("images/train/train0.jpg")(folder)
-    kinds = [finding.kind for finding in check(folder).findings]
+    kinds = [issue.kind for issue in check(folder).issues]
     assert kinds[:5] == [
         *("labels-unreadable", "unknown-class", "broken-image", "box-empty", "box-outside")
     ]
@@ -318,8 +318,8 @@ def test_a_split_that_cannot_be_read_does_not_hide_the_others(sound: Sound) -> N
     write("annotations/instances_train.json", b"no JSON")(folder)
     coco("annotations", 2, category_id=7)(folder)
     found = check(folder)
-    assert [f.kind for f in found.findings] == ["labels-unreadable", "unknown-class"]
-    assert [facts.split for facts in found.splits] == ["val"]
+    assert [i.kind for i in found.issues] == ["labels-unreadable", "unknown-class"]
+    assert [one.split for one in found.splits] == ["val"]
 
 
 def test_a_file_of_labels_that_is_named_tells_the_format(sound: Sound) -> None:
@@ -327,7 +327,7 @@ def test_a_file_of_labels_that_is_named_tells_the_format(sound: Sound) -> None:
     (folder / "annotations").rename(folder / "other")
     found = check(folder, annotations=folder / "other" / "instances_val.json")
     assert [(s.format, s.split, s.images) for s in found.splits] == [("coco", "", 2)]
-    assert [f.kind for f in found.findings] == []
+    assert [i.kind for i in found.issues] == []
 
 
 def test_labels_in_two_formats_are_both_checked(sound: Sound) -> None:
@@ -338,11 +338,11 @@ def test_labels_in_two_formats_are_both_checked(sound: Sound) -> None:
     coco("annotations", 2, category_id=7)(folder)
     found = check(folder)
     assert {s.format for s in found.splits} == {"coco", "yolo"}
-    assert found.pictures == 6
-    errors = [finding.kind for finding in found.findings if finding.severity == "error"]
+    assert found.decoded == 6
+    errors = [issue.kind for issue in found.issues if issue.severity == "error"]
     assert errors == ["labels-unreadable", "unknown-class"]
-    only: Checked = check(folder, "coco")
-    assert [f.kind for f in only.findings if f.severity == "error"] == ["unknown-class"]
+    only: DatasetCheck = check(folder, "coco")
+    assert [i.kind for i in only.issues if i.severity == "error"] == ["unknown-class"]
 
 
 def test_frames_of_a_fixed_camera_are_no_near_duplicates_of_other_scenes(
@@ -360,7 +360,7 @@ def test_frames_of_a_fixed_camera_are_no_near_duplicates_of_other_scenes(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: None, "holds no dataset that is known"),
+        (lambda folder: None, "holds no dataset of a known format"),
         (lambda folder: (folder / "notes.json").write_text("{}"), "holds no dataset"),
         (lambda folder: folder.rmdir(), "does not exist"),
     ],
@@ -376,6 +376,6 @@ def test_a_folder_that_is_no_dataset(
 
 
 def test_every_kind_of_finding_says_what_to_do() -> None:
-    assert all(kind.title and kind.remedy for kind in KINDS.values())
+    assert all(kind.title and kind.remedy for kind in ISSUE_KINDS.values())
     told = {case[2] for case in (*BROKEN.values(), *WARNINGS.values())}
-    assert told | {"no-labels"} == set(KINDS)
+    assert told | {"no-labels"} == set(ISSUE_KINDS)

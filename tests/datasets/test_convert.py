@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seatrial.datasets.convert import convert
+from seatrial.datasets.convert import RewriteOptions, convert
 from seatrial.datasets.labels import LabelledSet, read_labelled
-from seatrial.errors import InvalidDataset, NotWritable
+from seatrial.errors import InvalidDataset, InvalidInput, NotWritable
 
 Sound = Callable[[str], Path]
 Tree = Callable[[Path], dict[str, str]]
@@ -38,7 +38,7 @@ def test_boxes_classes_and_splits_come_through(
     sound: Sound, sets: dict[str, LabelledSet], tmp_path: Path, source: str, target: str
 ) -> None:
     written = convert(sound(source), tmp_path / "out", target)
-    assert [(part.split, part.images, part.objects) for part in written.parts] == [
+    assert [(one.split, one.images, one.objects) for one in written.splits] == [
         ("train", 4, 8),
         ("val", 2, 4),
     ]
@@ -140,7 +140,7 @@ def test_mending_clips_and_leaves_out(
 ) -> None:
     source = sound("yolo")
     (source / "labels" / "val" / "val0.txt").write_text(label)
-    written = convert(source, tmp_path / "out", "coco", mend=True)
+    written = convert(source, tmp_path / "out", "coco", RewriteOptions(mend=True))
     assert written.notes == (f"mended, {note}",)
     found = read_labelled(f"coco:{tmp_path / 'out'}")
     own = found.truth.xywh[found.truth.image == 0]
@@ -150,15 +150,15 @@ def test_mending_clips_and_leaves_out(
 def test_mending_leaves_out_a_picture_that_is_not_there(tmp_path: Path, sound: Sound) -> None:
     source = sound("coco")
     (source / "images" / "val" / "val0.jpg").unlink()
-    written = convert(source, tmp_path / "out", "yolo", mend=True)
-    assert written.notes == ("mended, pictures that are not there: 1",)
-    assert [part.images for part in written.parts] == [4, 1]
+    written = convert(source, tmp_path / "out", "yolo", RewriteOptions(mend=True))
+    assert written.notes == ("mended, missing pictures: 1",)
+    assert [one.images for one in written.splits] == [4, 1]
     assert len(read_labelled(f"yolo:{tmp_path / 'out'}").truth) == 2
 
 
 def test_links_share_the_bytes(tmp_path: Path, sound: Sound) -> None:
     source = sound("coco")
-    convert(source, tmp_path / "out", "yolo", link=True)
+    convert(source, tmp_path / "out", "yolo", RewriteOptions(link=True))
     one = (source / "images" / "val" / "val0.jpg").stat()
     other = (tmp_path / "out" / "images" / "val" / "val0.jpg").stat()
     assert one.st_ino == other.st_ino
@@ -211,7 +211,7 @@ def test_a_folder_with_files_is_left_alone(tmp_path: Path, sound: Sound, tree: T
     target.mkdir()
     (target / "mine.txt").write_text("mine")
     before = tree(tmp_path)
-    with pytest.raises(InvalidDataset, match="holds files already"):
+    with pytest.raises(InvalidInput, match="holds files already"):
         convert(source, target, "yolo")
     (tmp_path / "file").write_text("")
     with pytest.raises(NotWritable, match="cannot be written"):
@@ -229,7 +229,7 @@ def test_a_set_without_splits_stays_one(tmp_path: Path, sound: Sound) -> None:
         picture.rename(only / "images" / picture.name)
     for kind in ("voc", "yolo", "coco"):
         written = convert(only, tmp_path / f"one-{kind}", kind)
-        assert [part.split for part in written.parts] == [""]
+        assert [one.split for one in written.splits] == [""]
         assert any("no val set" in note for note in written.notes) == (kind == "yolo")
         split = "train" if kind == "yolo" else "val"
         found = read_labelled(f"{kind}:{tmp_path / f'one-{kind}'}", split=split)

@@ -20,7 +20,7 @@ from seatrial.datasets.digits import (
 )
 from seatrial.datasets.digits_folder import write_digits
 from seatrial.datasets.labels import read_labelled
-from seatrial.errors import InvalidConfig, InvalidDataset
+from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: seatrial[data]")
 SMALL = DigitsRecipe(count=20, size_px=96, digits=(1, 4), seed=3)
@@ -165,7 +165,7 @@ def test_a_folder_of_something_else_is_left_alone(write: Write, tmp_path: Path) 
         write(recipe=DigitsRecipe(count=20, size_px=64))
     (folder / "images" / "train" / "000000.jpg").write_bytes(b"damaged")
     before = files(folder)
-    with pytest.raises(InvalidDataset, match="holds files already"):
+    with pytest.raises(InvalidInput, match="holds files already"):
         write()
     assert files(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]

@@ -182,7 +182,9 @@ def test_label_that_the_dataset_does_not_know_is_an_error_with_a_guess(
     write: Callable[..., Path],
 ) -> None:
     found = read_labelled(f"coco:{write()}")
-    with pytest.raises(InvalidDataset, match="does not know labels of the model: 'gren'") as caught:
+    with pytest.raises(
+        InvalidDataset, match="does not have classes of the model: 'gren'"
+    ) as caught:
         match_labels(["red", "gren", "blue"], found)
     assert "'gren' and 'green'" in caught.value.hint
     assert match_labels(["red", "gren", "blue"], found, unmatched="ignore").tolist() == [0, -1, 2]
@@ -190,7 +192,9 @@ def test_label_that_the_dataset_does_not_know_is_an_error_with_a_guess(
 
 def test_objects_that_the_model_does_not_know_are_an_error(write: Callable[..., Path]) -> None:
     found = read_labelled(f"coco:{write()}")
-    with pytest.raises(InvalidDataset, match="objects that the model does not know: 'blue'"):
+    with pytest.raises(
+        InvalidDataset, match="objects of classes that the model does not have: 'blue'"
+    ):
         match_labels(["red", "green"], found)
     matched = match_labels(["red", "green"], found, unmatched="ignore")
     assert known_categories(matched, found).truth.category.tolist() == [0]
@@ -336,7 +340,7 @@ def test_yolo_picture_that_is_not_read_here_is_never_left_out_silently(
     folder = yolo()
     Image.new("RGB", (40, 20)).save(folder / "images" / "val" / "three.bmp")
     with pytest.raises(
-        InvalidDataset, match=r"three.bmp: a picture of .* in a format that is not read"
+        InvalidDataset, match=r"three.bmp: a picture of .* in an unsupported format"
     ):
         read_labelled(f"yolo:{folder}")
 

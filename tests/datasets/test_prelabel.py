@@ -1,4 +1,4 @@
-"""Draft labels: gaps filled, flickers dropped, both files for review right."""
+"""Labels by a model: gaps are filled, flickers dropped, and both files for review are right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from seatrial.datasets.check import check
 from seatrial.datasets.labels import read_labelled
-from seatrial.datasets.prelabel import Rules, Teacher, draft
+from seatrial.datasets.prelabel import PrelabelOptions, Teacher, prelabel
 from seatrial.deployment import Thresholds
 from seatrial.detect.decode import decode
 from seatrial.detect.detections import Detections
@@ -61,12 +61,12 @@ def clip(tmp_path: Path) -> Path:
 
 
 def test_tracks_fill_gaps_and_drop_flickers(clip: Path, tmp_path: Path) -> None:
-    made = draft(clip, tmp_path / "out", TEACHER, Rules(every=5))
+    made = prelabel(clip, tmp_path / "out", TEACHER, PrelabelOptions(every=5))
     assert (made.looked_at, made.images, made.tracks) == (20, 4, 2)
     assert made.origins == {"detected": 6, "weak": 1, "interpolated": 1}
     assert made.classes == {"small": 4, "large": 4}
     document = json.loads((tmp_path / "out" / "instances.json").read_text())
-    assert document["info"]["description"] == "drafts by squares, not checked by anybody"
+    assert document["info"]["description"] == "labels by squares, not checked by anybody"
     names = {row["id"]: row["file_name"] for row in document["images"]}
     assert list(names.values()) == [f"clip-{n:06d}.jpg" for n in (0, 5, 10, 15)]
     small = [row for row in document["annotations"] if row["category_id"] == 1]
@@ -78,7 +78,7 @@ def test_tracks_fill_gaps_and_drop_flickers(clip: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_a_sound_dataset(clip: Path, tmp_path: Path) -> None:
-    draft(clip, tmp_path / "out", TEACHER, Rules(every=10))
+    prelabel(clip, tmp_path / "out", TEACHER, PrelabelOptions(every=10))
     found = check(tmp_path / "out")
     assert found.count("error") == 0
     assert [(facts.format, facts.images) for facts in found.splits] == [("coco", 2)]
@@ -89,7 +89,7 @@ def test_what_is_written_is_a_sound_dataset(clip: Path, tmp_path: Path) -> None:
 
 
 def test_label_studio_gets_tasks_with_predictions(clip: Path, tmp_path: Path) -> None:
-    draft(clip, tmp_path / "out", TEACHER, Rules(every=10))
+    prelabel(clip, tmp_path / "out", TEACHER, PrelabelOptions(every=10))
     tasks = json.loads((tmp_path / "out" / "label_studio.json").read_text())
     assert [task["data"]["image"] for task in tasks] == [
         "/data/local-files/?d=out/images/clip-000000.jpg",
@@ -117,21 +117,21 @@ def test_label_studio_gets_tasks_with_predictions(clip: Path, tmp_path: Path) ->
 
 
 def test_without_tracks_only_what_is_sure_counts(clip: Path, tmp_path: Path) -> None:
-    made = draft(clip, tmp_path / "out", TEACHER, Rules(every=5, track=False))
+    made = prelabel(clip, tmp_path / "out", TEACHER, PrelabelOptions(every=5, track=False))
     assert made.tracks is None
     assert made.origins == {"detected": 7}  # with the flicker, without the weak one and the gap
 
 
 def test_frames_between_may_be_left_out(clip: Path, tmp_path: Path) -> None:
-    made = draft(clip, tmp_path / "out", TEACHER, Rules(every=4, detect_every=2))
+    made = prelabel(clip, tmp_path / "out", TEACHER, PrelabelOptions(every=4, detect_every=2))
     assert (made.looked_at, made.images) == (10, 5)
 
 
 def test_only_the_classes_that_are_wanted(clip: Path, tmp_path: Path) -> None:
-    made = draft(clip, tmp_path / "out", TEACHER, Rules(classes=("Large",)))
+    made = prelabel(clip, tmp_path / "out", TEACHER, PrelabelOptions(classes=("Large",)))
     assert made.classes == {"large": 2}
     with pytest.raises(InvalidConfig, match="has no class 'cat'") as caught:
-        draft(clip, tmp_path / "other", TEACHER, Rules(classes=("cat",)))
+        prelabel(clip, tmp_path / "other", TEACHER, PrelabelOptions(classes=("cat",)))
     assert "small, large, never" in caught.value.hint
     assert not (tmp_path / "other").exists()
 
@@ -142,7 +142,7 @@ def test_a_folder_of_pictures_each_for_itself(tmp_path: Path) -> None:
     Image.fromarray(paint([(8, 10, 20, 230)])).save(source / "a.png")
     Image.fromarray(paint([])).save(source / "more" / "b.png")
     (source / "c.jpg").write_bytes(b"broken")
-    made = draft(source, tmp_path / "out", TEACHER, Rules())
+    made = prelabel(source, tmp_path / "out", TEACHER, PrelabelOptions())
     assert (made.images, made.tracks, made.classes) == (2, None, {"small": 1})
     assert [name.split(":")[0] for name in made.skipped] == ["c.jpg"]
     found = read_labelled(f"coco:{tmp_path / 'out'}")
@@ -163,7 +163,7 @@ def test_a_source_without_pictures_leaves_nothing_behind(
 ) -> None:
     make(tmp_path / "source")
     with pytest.raises(error, match=message):
-        draft(tmp_path / "source", tmp_path / "out", TEACHER, Rules())
+        prelabel(tmp_path / "source", tmp_path / "out", TEACHER, PrelabelOptions())
     assert {path.name for path in tmp_path.iterdir()} <= {"source"}
 
 
@@ -173,4 +173,4 @@ def test_a_source_without_pictures_leaves_nothing_behind(
 )
 def test_rules_that_make_no_sense(options: dict[str, object]) -> None:
     with pytest.raises(InvalidConfig):
-        Rules(**options)
+        PrelabelOptions(**options)

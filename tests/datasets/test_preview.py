@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seatrial.datasets.preview import CAPTION_PX, GAP_PX, preview
+from seatrial.datasets.preview import CAPTION_PX, GAP_PX, PreviewOptions, preview
 from seatrial.errors import InvalidConfig, InvalidDataset
 
 Sound = Callable[[str], Path]
@@ -18,7 +18,7 @@ TILE = 128  # twice the width of the pictures
 
 
 def sheet_of(folder: Path, path: Path, **options: object) -> np.ndarray:
-    preview(folder, path, tile_px=TILE, **options)
+    preview(folder, path, PreviewOptions(tile=TILE, **options))
     return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
 
 
@@ -47,12 +47,12 @@ def test_a_seeded_draw_of_one_class(sound: Sound, tmp_path: Path) -> None:
     for number in range(3):
         (folder / "labels" / "train" / f"train{number}.txt").write_text("1 .5 .5 .2 .2\n")
     path = tmp_path / "sheet.png"
-    assert preview(folder, path, only="RED") == 3
-    assert preview(folder, path, count=2, seed=1) == 2
+    assert preview(folder, path, PreviewOptions(only="RED")) == 3
+    assert preview(folder, path, PreviewOptions(count=2, seed=1)) == 2
     first = path.read_bytes()
-    preview(folder, path, count=2, seed=1)
+    preview(folder, path, PreviewOptions(count=2, seed=1))
     assert path.read_bytes() == first
-    preview(folder, path, count=2, seed=2)
+    preview(folder, path, PreviewOptions(count=2, seed=2))
     assert path.read_bytes() != first
     assert sorted(p.name for p in tmp_path.iterdir()) == ["sheet.png", "yolo"]
 
@@ -67,7 +67,7 @@ def test_broken_pictures_and_labels_do_not_stop_it(sound: Sound, tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
-        ("sheet.txt", {}, InvalidConfig, "is no .jpg or .png"),
+        ("sheet.txt", {}, InvalidConfig, "is not a .jpg or .png"),
         ("sheet.jpg", {"columns": 0}, InvalidConfig, "needs a column"),
         ("sheet.jpg", {"split": "test"}, InvalidDataset, "has no split test"),
         ("sheet.jpg", {"only": "blue"}, InvalidDataset, "has no class 'blue'"),
@@ -78,5 +78,5 @@ def test_what_cannot_be_drawn(
     error: type[Exception], message: str,
 ) -> None:  # fmt: skip
     with pytest.raises(error, match=message):
-        preview(sound("coco"), tmp_path / name, **options)
+        preview(sound("coco"), tmp_path / name, PreviewOptions(**options))
     assert not (tmp_path / name).exists()

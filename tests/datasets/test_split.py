@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seatrial.datasets.convert import Plan, split
+from seatrial.datasets.convert import SplitOptions, split
 from seatrial.datasets.labels import (
     Category,
     LabelledImage,
@@ -60,9 +60,9 @@ def test_other_rules_for_groups() -> None:
     assert group_names(found, "folder") == ["site1", "site2"]
     assert group_names(found, r"^site(\d)") == ["1", "2"]
     assert group_names(found, "b") == ["b", "b"]
-    with pytest.raises(InvalidConfig, match=r"is not in the name 'site1/b-2\.jpg'"):
+    with pytest.raises(InvalidConfig, match=r"does not match the name 'site1/b-2\.jpg'"):
         group_names(found, "camera")
-    with pytest.raises(InvalidConfig, match="no regular expression"):
+    with pytest.raises(InvalidConfig, match="not a regular expression"):
         group_names(found, "(")
 
 
@@ -138,27 +138,27 @@ def test_one_clip_cannot_be_split() -> None:
         ({"seed": -1}, "negative"),
     ],
 )
-def test_plans_that_cannot_be_carried_out(options: dict[str, object], message: str) -> None:
+def test_options_that_cannot_be_carried_out(options: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidConfig, match=message):
-        Plan(**options)
+        SplitOptions(**options)
 
 
 @pytest.mark.parametrize("kind", ["coco", "yolo", "voc"])
 def test_a_dataset_is_split_anew_in_its_own_format(
     sound: Sound, sets: dict[str, LabelledSet], tmp_path: Path, tree: Tree, kind: str
 ) -> None:
-    plan = Plan((0.5, 0.5, 0), group="none", seed=2)
-    written = split(sound(kind), tmp_path / "out", plan)
-    assert [(part.split, part.images, part.groups) for part in written.parts] == [
+    options = SplitOptions(fractions=(0.5, 0.5, 0), group="none", seed=2)
+    written = split(sound(kind), tmp_path / "out", options)
+    assert [(one.split, one.images, one.groups) for one in written.splits] == [
         ("train", 3, 3),
         ("val", 3, 3),
     ]
-    assert [part.classes for part in written.parts] == [{"red": 3, "green": 3}] * 2
+    assert [one.classes for one in written.splits] == [{"red": 3, "green": 3}] * 2
     found = [read_labelled(f"{kind}:{tmp_path / 'out'}", split=s) for s in ("train", "val")]
     names = {Path(image.name).name for part in found for image in part.images}
     assert names == {image.name for part in sets.values() for image in part.images}
     assert sum(len(part.truth) for part in found) == 12
-    split(tmp_path / kind, tmp_path / "again", plan)
+    split(tmp_path / kind, tmp_path / "again", options)
     assert tree(tmp_path / "again") == tree(tmp_path / "out")
 
 
@@ -168,8 +168,10 @@ def test_the_same_picture_under_two_names_goes_to_one_split(sound: Sound, tmp_pa
     for number in range(4):
         shutil.copyfile(home / "val0.jpg", home / f"copy{number}.jpg")
     (tmp_path / "labels").mkdir()
-    written = split(folder, tmp_path / "out", Plan((0.5, 0.5, 0), group="none"), to="coco")
-    assert sum(part.groups or 0 for part in written.parts) == 6
+    written = split(
+        folder, tmp_path / "out", SplitOptions(fractions=(0.5, 0.5, 0), group="none"), to="coco"
+    )
+    assert sum(one.groups or 0 for one in written.splits) == 6
     found = [read_labelled(f"coco:{tmp_path / 'out'}", split=s) for s in ("train", "val")]
     homes = [
         {index for index, part in enumerate(found) for i in part.images if "copy" in i.name
@@ -184,7 +186,9 @@ def test_a_class_that_a_split_lacks_is_told(sound: Sound, tmp_path: Path) -> Non
         own = "1" if path.stem in ("train0", "train1") else "0"
         path.write_text(f"{own} .5 .5 .2 .2\n")
     rule = "(train[01]|train|val)"
-    written = split(folder, tmp_path / "out", Plan((0.5, 0.5, 0), group=f"^{rule}"), to="coco")
-    assert sum(part.images for part in written.parts) == 6
-    lacking = [part.split for part in written.parts if not part.classes["green"]]
+    written = split(
+        folder, tmp_path / "out", SplitOptions(fractions=(0.5, 0.5, 0), group=f"^{rule}"), to="coco"
+    )
+    assert sum(one.images for one in written.splits) == 6
+    lacking = [one.split for one in written.splits if not one.classes["green"]]
     assert [note.split(" ")[0] for note in written.notes] == lacking

@@ -48,7 +48,7 @@ def test_a_set_with_a_box_at_zero_counts_from_zero(tmp_path: Path) -> None:
     write(tmp_path, "b", xmin=0)
     found = read_labelled(f"voc:{tmp_path}")
     assert found.truth.xywh.tolist() == [[1, 1, 39, 29.5], [0, 1, 40, 29.5]]
-    assert found.notes == ("boxes begin at 0 here: pixels were counted from 0",)
+    assert found.notes == ("a box begins at 0: pixels were counted from 0",)
 
 
 def test_difficult_objects_count_neither_way(tmp_path: Path) -> None:

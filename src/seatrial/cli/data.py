@@ -1,4 +1,4 @@
-"""``seatrial data``: pictures to work on."""
+"""``seatrial data``: pictures and datasets."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from cyclopts import App
 app = App(name="data", help="Pictures and datasets.")
 # Named, not imported, as in main.py.
 COMMANDS = {
-    "sample": ("data_sample:app", "Lay out sample pictures and labels."),
+    "sample": ("data_sample:app", "Write sample pictures and labels."),
     "check": ("data_check:check", "Find what is wrong with a dataset."),
     "convert": ("data_write:convert", "Write a dataset in another format."),
-    "split": ("data_write:split", "Split a dataset, by group and evenly."),
-    "label": ("data_label:label", "Draft labels with a bigger model."),
+    "split": ("data_write:split", "Split a dataset by groups, evenly in every class."),
+    "label": ("data_label:label", "Draw labels with a bigger model, for review."),
     "preview": ("data_write:preview", "Draw a contact sheet with boxes."),
 }
 for name, (target, summary) in COMMANDS.items():

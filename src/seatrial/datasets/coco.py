@@ -1,9 +1,9 @@
-"""Labels as COCO's ``instances_*.json`` has them.
+"""Labels in COCO's ``instances_*.json``.
 
 Format: https://cocodataset.org/#format-data, "Object Detection".
 
-A folder holds either one such file, or one for each split. Those are looked for where COCO itself
-(``annotations/instances_val2017.json``) and Roboflow (``valid/_annotations.coco.json``) put them.
+A folder holds either one such file, or one for each split, at the places of COCO itself
+(``annotations/instances_val2017.json``) or of Roboflow (``valid/_annotations.coco.json``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from seatrial.datasets.findings import LabelIssue, Report, refuse
+from seatrial.datasets.issues import LabelIssue, OnIssue, refuse
 from seatrial.datasets.labels import (
     SPLITS,
     Category,
@@ -28,7 +28,7 @@ from seatrial.datasets.labels import (
 )
 from seatrial.errors import InvalidDataset
 
-# Where the JSON lies when it is not named: this project's, FiftyOne's and Roboflow's habits.
+# Names of the JSON file that this project, FiftyOne, others and Roboflow write.
 USUAL_NAMES = ("instances.json", "labels.json", "annotations.json", "_annotations.coco.json")
 PREFIX = "instances_"
 SPLIT_NAMES = (
@@ -51,7 +51,7 @@ class _Image(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Annotation(msgspec.Struct, frozen=True, gc=False):
-    # The outline, the bulk of the file, is not named here and so never built.
+    # Without the outline, which is the bulk of the file and is not decoded so.
     image_id: int
     category_id: int
     bbox: tuple[float, float, float, float]
@@ -66,7 +66,7 @@ class _Category(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Document(msgspec.Struct, frozen=True):
-    """The file with its rows undecoded, so that one bad row is told from the others."""
+    """The file with its rows undecoded, so that a bad row does not spoil the others."""
 
     images: list[msgspec.Raw]
     annotations: list[msgspec.Raw]
@@ -97,19 +97,19 @@ def read(
     annotations: Path | None,
     split: str,
     *,
-    report: Report = refuse,
+    on_issue: OnIssue = refuse,
     details: bool = False,
 ) -> LabelledSet:
     """See `seatrial.datasets.labels.Format.read`.
 
-    Pictures are looked for in the folder, in its folder ``images``, and in the folders of the
-    split in both; beside the annotation file too.
+    Images are looked for in the folder, in its folder ``images``, in the folders of the split in
+    both, and beside the annotation file.
     """
     path = annotations or _usual(folder, split)
     document = _document(path)
-    categories = sorted(_rows(document.categories, _Category, "category", path, report), key=_id)
-    images = sorted(_rows(document.images, _Image, "image", path, report), key=_id)
-    rows, kept = _annotations(document, images, categories, path, report)
+    categories = sorted(_rows(document.categories, _Category, "category", path, on_issue), key=_id)
+    images = sorted(_rows(document.images, _Image, "image", path, on_issue), key=_id)
+    rows, kept = _annotations(document, images, categories, path, on_issue)
     homes = _homes(folder, path)
     return LabelledSet(
         source=f"coco:{folder} {path.name}",
@@ -119,7 +119,7 @@ def read(
         ),
         categories=tuple(Category(c.id, c.name) for c in categories),
         truth=_truth(rows, kept, images, categories),
-        details=_details(path, document, images, kept) if details else None,
+        details=_details(path, images, kept) if details else None,
     )
 
 
@@ -129,17 +129,16 @@ def _of_split(folder: Path, split: str) -> Path | None:
 
 
 def _single(folder: Path) -> list[Path]:
-    """The one file of a folder: of a usual name, or else whichever looks like it."""
+    """The file with a usual name; without one, every file that has COCO's sections."""
     usual = [folder / name for name in USUAL_NAMES if (folder / name).is_file()]
     if usual:
         return usual[:1]
     found = [*folder.glob("*.json"), *(folder / "annotations").glob("*.json")]
-    return [path for path in sorted(found) if path.is_file() and _looks_like_coco(path)]
-
-
-def _looks_like_coco(path: Path) -> bool:
-    data = path.read_bytes()
-    return all(section in data for section in SECTIONS)
+    return [
+        path
+        for path in sorted(found)
+        if path.is_file() and all(section in path.read_bytes() for section in SECTIONS)
+    ]
 
 
 def _usual(folder: Path, split: str) -> Path:
@@ -161,7 +160,7 @@ def _usual(folder: Path, split: str) -> Path:
 
 
 def _homes(folder: Path, annotations: Path) -> list[Path]:
-    """Folders that pictures may be named from, the likeliest first."""
+    """Folders that image names can be relative to, the likeliest first."""
     split = annotations.stem.removeprefix(PREFIX)
     inside = [folder, folder / "images", folder / "images" / split, folder / split]
     return [home for home in dict.fromkeys([*inside, annotations.parent]) if home.is_dir()]
@@ -183,9 +182,9 @@ def _document(path: Path) -> _Document:
     try:
         return msgspec.json.decode(data, type=_Document)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        place = _BYTE.search(str(error))  # without one, the file ends early
+        place = _BYTE.search(str(error))  # without a place, the file is cut off
         line = f", line {data[: int(place[1]) if place else len(data)].count(10) + 1}"
-        if isinstance(error, msgspec.ValidationError):  # JSON, and of something else
+        if isinstance(error, msgspec.ValidationError):  # valid JSON of something else
             line = ""
         raise InvalidDataset(
             f"{path}{line}: not a COCO annotation file for boxes: {error}",
@@ -198,20 +197,20 @@ def _id(row: _Image | _Category) -> int:
 
 
 def _rows(
-    raw: Sequence[msgspec.Raw], kind: type[Row], what: str, path: Path, report: Report
+    raw: Sequence[msgspec.Raw], kind: type[Row], what: str, path: Path, on_issue: OnIssue
 ) -> list[Row]:
-    """Rows of one section that can be used, each id once."""
+    """The usable rows of a section, one for each id."""
     decoder = msgspec.json.Decoder(kind)
     found: dict[int, Row] = {}
     for number, item in enumerate(raw, 1):
         try:
             row = decoder.decode(item)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            report(LabelIssue("labels-unreadable", _place(path, what, item, number), str(error)))
+            on_issue(LabelIssue("labels-unreadable", _place(path, what, item, number), str(error)))
             continue
         own = number if row.id is None else row.id
         if own in found:
-            report(LabelIssue("id-twice", f"{path}, {what} {own}", f"the id {own} is used twice"))
+            on_issue(LabelIssue("id-twice", f"{path}, {what} {own}", f"the id {own} is used twice"))
         found.setdefault(own, row)
     return list(found.values())
 
@@ -228,16 +227,15 @@ def _annotations(
     images: Sequence[_Image],
     categories: Sequence[_Category],
     path: Path,
-    report: Report,
+    on_issue: OnIssue,
 ) -> tuple[list[_Annotation], list[int]]:
-    """Annotations that refer to something and have boxes; and their numbers in the file."""
+    """The usable annotations, and their indices in the file."""
     if not document.annotations:
-        report(
+        on_issue(
             LabelIssue(
                 "no-labels",
                 str(path),
-                "has no annotations: nothing to measure against (COCO's image_info_test files "
-                "come without labels)",
+                "has no annotations (COCO's image_info_test files come without labels)",
             )
         )
     known = {image.id: image.file_name for image in images}
@@ -250,16 +248,16 @@ def _annotations(
             row = decoder.decode(item)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             place = _place(path, "annotation", item, number + 1)
-            report(LabelIssue("labels-unreadable", place, str(error)))
+            on_issue(LabelIssue("labels-unreadable", place, str(error)))
             continue
         fault = _fault(row, known, classes)
         if fault is not None:
             where = f"{path}, annotation {number + 1 if row.id is None else row.id}"
-            report(LabelIssue(fault[0], where, fault[1]))
+            on_issue(LabelIssue(fault[0], where, fault[1]))
             continue
         if row.id is not None and row.id in ids:
             where = f"{path}, annotation {row.id}"
-            report(LabelIssue("id-twice", where, "two annotations have this id"))
+            on_issue(LabelIssue("id-twice", where, "two annotations have this id"))
         ids.add(-1 if row.id is None else row.id)
         rows.append(row)
         kept.append(number)
@@ -269,7 +267,7 @@ def _annotations(
 def _fault(
     row: _Annotation, images: Mapping[int, str], classes: set[int]
 ) -> tuple[str, str] | None:
-    """Kind of finding and message, if the annotation cannot be used."""
+    """Kind of issue and message, if the annotation cannot be used."""
     if row.image_id not in images:
         return "orphaned-labels", f"refers to image {row.image_id}, which the file does not list"
     name = images[row.image_id]
@@ -307,9 +305,7 @@ def _truth(
     )
 
 
-def _details(
-    path: Path, document: _Document, images: Sequence[_Image], kept: Sequence[int]
-) -> Details:
+def _details(path: Path, images: Sequence[_Image], kept: Sequence[int]) -> Details:
     """All keys of the file, so that it can be written as it was."""
     whole = msgspec.json.decode(path.read_bytes())
     by_id: dict[Any, dict[str, Any]] = {}
@@ -324,7 +320,7 @@ def _details(
 
 
 def write(folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
-    """See `seatrial.datasets.writing.Writer`."""
+    """See `seatrial.datasets.labels.Format.write`."""
     for split, labelled in sets.items():
         file = (
             folder / "annotations" / f"{PREFIX}{split}.json" if split else folder / USUAL_NAMES[0]
@@ -335,11 +331,11 @@ def write(folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
 
 
 def encode(labelled: LabelledSet, info: Mapping[str, Any] | None = None) -> bytes:
-    """The annotation file of a set, with all that its details say.
+    """The annotation file of a set, with all keys of its details.
 
     Args:
-        labelled: Its pictures have sizes.
-        info: What the file says of itself.
+        labelled: The set; its images have sizes.
+        info: COCO's section ``info``.
     """
     truth, details = labelled.truth, labelled.details
     of_images = details.images if details else ({},) * len(labelled.images)
@@ -355,7 +351,7 @@ def encode(labelled: LabelledSet, info: Mapping[str, Any] | None = None) -> byte
         ],
         "annotations": [
             {
-                "id": number,  # pycocotools takes an annotation with the id 0 for none
+                "id": number,  # not 0: pycocotools takes an annotation with the id 0 for none
                 **extra,
                 "iscrowd": int(crowd),
                 "area": area,

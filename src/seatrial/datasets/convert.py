@@ -1,35 +1,56 @@
-"""Datasets written anew: in another format, or split another way."""
+"""Datasets written again: in another format, or with another split."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from seatrial.datasets.label_rules import read_sound
 from seatrial.datasets.labels import Details, LabelledSet, Truth
 from seatrial.datasets.near_duplicates import Fingerprint, fingerprints
-from seatrial.datasets.split import Groups, assign, group_names, grouped
+from seatrial.datasets.split import assign, group_names, grouped
 from seatrial.datasets.splits import Dataset
 from seatrial.datasets.writing import one_numbering, write_dataset
 from seatrial.errors import InvalidConfig
 from seatrial.progress import Progress, silent
 
+FormatName = Literal["coco", "yolo", "voc"]
 
-class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a dataset is to be split.
+
+@dataclass(frozen=True, kw_only=True)
+class RewriteOptions:
+    """How a dataset is read and written.
 
     Attributes:
-        fractions: Of train, val and test; a split of 0 is not made.
-        group: See `seatrial.datasets.split.group_names`.
-        block: See there.
-        alike: Keep pictures together that are the same or nearly so.
-        seed: Of the draw.
+        format: Format of the labels [default: found by the files].
+        annotations: COCO's JSON file, another data.yaml, or VOC's list of classes.
+        mend: Clip boxes to their picture; leave out labels and pictures that cannot be used.
+        link: Make hard links to the pictures in place of copies.
+    """
+
+    format: FormatName | None = None
+    annotations: Path | None = None
+    mend: bool = False
+    link: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """How a dataset is split.
+
+    Attributes:
+        fractions: Fractions of train, val and test; a split of 0 is not made.
+        group: Pictures that belong together: frames (names that differ in the number at the end
+            only), folder, none, or a regular expression whose first group in the name counts.
+        block: Cut each group into runs of so many pictures: for a single long video.
+        alike: Keep pictures together that are the same or nearly the same.
+        seed: Seed of the random draw.
     """
 
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
@@ -40,25 +61,28 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
-            told = ", ".join(f"{fraction:g}" for fraction in self.fractions)
-            raise InvalidConfig(f"the fractions {told} do not make 1")
+            given = ", ".join(f"{fraction:g}" for fraction in self.fractions)
+            raise InvalidConfig(f"the fractions {given} do not make 1")
         if sum(fraction > 0 for fraction in self.fractions) < 2:
             raise InvalidConfig("there is nothing to split: one set takes all")
         if self.block < 0 or self.seed < 0:
             raise InvalidConfig("neither the block nor the seed can be negative")
 
     def splits(self) -> dict[str, float]:
-        """Those that are made."""
+        """The splits that are made, and their fractions."""
         names = ("train", "val", "test")
         return {n: f for n, f in zip(names, self.fractions, strict=True) if f > 0}
 
 
-class Part(msgspec.Struct, frozen=True):
-    """What was written of a split.
+class WrittenSplit(msgspec.Struct, frozen=True):
+    """A split that was written, in numbers.
 
     Attributes:
-        groups: Numbers of groups; None where there were none to keep together.
-        classes: Name and number of objects.
+        split: Name of the split; empty for a set without splits.
+        images: Number of images.
+        objects: Number of objects.
+        groups: Number of groups of images; None where nothing was split.
+        classes: Class name -> number of objects.
     """
 
     split: str
@@ -68,129 +92,122 @@ class Part(msgspec.Struct, frozen=True):
     classes: dict[str, int]
 
 
-class Written(msgspec.Struct, frozen=True):
+class WrittenDataset(msgspec.Struct, frozen=True):
     """A dataset that was written.
 
     Attributes:
+        folder: The new folder.
+        format: Format of the labels.
+        splits: The splits that were written.
         notes: What was mended or lost, one sentence each.
     """
 
     folder: str
     format: str
-    parts: tuple[Part, ...]
+    splits: tuple[WrittenSplit, ...] = msgspec.field(name="parts")
     notes: tuple[str, ...]
 
 
 def convert(
     source: Path,
     target: Path,
-    to: str,
-    *,
-    kind: str | None = None,
-    annotations: Path | None = None,
-    mend: bool = False,
-    link: bool = False,
+    to: FormatName,
+    options: RewriteOptions = RewriteOptions(),
     on_progress: Progress = silent,
-) -> Written:
+) -> WrittenDataset:
     """Write a dataset in another format.
 
     Args:
         source: Folder of the dataset.
-        target: Folder to make.
+        target: New folder.
         to: Format to write.
-        kind: Format of the source; told by looking if None.
-        annotations: See `seatrial.datasets.labels.Format.read`.
-        mend: See `read_sound`.
-        link: See `write_dataset`.
-        on_progress: Told after each picture.
+        options: How to read and write it.
+        on_progress: Called after each image.
 
     Raises:
-        InvalidDataset: Something is wrong with the source; nothing was written.
+        InvalidInput: The target holds files.
+        InvalidDataset: The source has an error; nothing was written.
         NotWritable: The target cannot be written.
     """
-    dataset, notes = read_sound(source, kind, annotations, mend=mend)
-    notes += write_dataset(target, dataset.sets, to, link=link, on_progress=on_progress)
-    parts = [_part(split, labelled, None) for split, labelled in dataset.sets.items()]
-    return Written(str(target), to, tuple(parts), tuple(notes))
+    dataset, notes = read_sound(source, options.format, options.annotations, mend=options.mend)
+    notes += write_dataset(target, dataset.sets, to, link=options.link, on_progress=on_progress)
+    written = [_written(split, labelled, None) for split, labelled in dataset.sets.items()]
+    return WrittenDataset(folder=str(target), format=to, splits=tuple(written), notes=tuple(notes))
 
 
 def split(
     source: Path,
     target: Path,
-    plan: Plan,
+    options: SplitOptions,
+    rewrite: RewriteOptions = RewriteOptions(),
     *,
-    to: str | None = None,
-    kind: str | None = None,
-    annotations: Path | None = None,
-    mend: bool = False,
-    link: bool = False,
+    to: FormatName | None = None,
     on_progress: Progress = silent,
-) -> Written:
-    """Split a dataset, whatever splits it has, and write it.
+) -> WrittenDataset:
+    """Split a dataset again, whatever splits it has, and write it.
 
     Args:
         source: Folder of the dataset.
-        target: Folder to make.
-        plan: How to split.
-        to: Format to write; the source's if None.
-        kind: See `convert`; so are the others.
-        annotations: The file to read.
-        mend: Leave out what is wrong.
-        link: Hard links to the pictures.
-        on_progress: Told after each picture that was compared or written.
+        target: New folder.
+        options: How to split.
+        rewrite: How to read and write it.
+        to: Format to write; None for the source's.
+        on_progress: Called after each image that was compared or written.
 
     Raises:
-        InvalidDataset: Something is wrong with the source, or it has too few groups; nothing was
-            written.
+        InvalidInput: The target holds files.
+        InvalidDataset: The source has an error, or too few groups; nothing was written.
         NotWritable: The target cannot be written.
     """
-    dataset, notes = read_sound(source, kind, annotations, mend=mend)
+    dataset, notes = read_sound(source, rewrite.format, rewrite.annotations, mend=rewrite.mend)
     whole = _joined(dataset)
-    seen: Mapping[Path, Fingerprint] = {}
-    if plan.alike:
-        seen = fingerprints([image.path for image in whole.images], on_progress)
-    names = group_names(whole, plan.group, plan.block)
-    pictures = [seen.get(image.path) for image in whole.images]
+    prints: Mapping[Path, Fingerprint] = {}
+    if options.alike:
+        prints = fingerprints([image.path for image in whole.images], on_progress)
+    own = [prints.get(image.path) for image in whole.images]
     groups = grouped(
-        names,
-        [p if p is None or not p.error else None for p in pictures],
-        group_names(whole, plan.group) if plan.block else None,
+        group_names(whole, options.group, options.block),
+        [one if one is None or not one.error else None for one in own],
+        group_names(whole, options.group) if options.block else None,
     )
-    chosen = assign(whole, groups, plan.splits(), plan.seed)
+    chosen = assign(whole, groups, options.splits(), options.seed)
     everything = np.ones(len(whole.truth), np.bool_)
     sets = {
         name: whole.select(chosen == number, everything)
-        for number, name in enumerate(plan.splits())
+        for number, name in enumerate(options.splits())
     }
-    written = to or dataset.kind
-    notes += write_dataset(target, sets, written, link=link, on_progress=on_progress)
-    parts = [_part(n, s, _groups_in(groups, chosen == i)) for i, (n, s) in enumerate(sets.items())]
-    return Written(str(target), written, tuple(parts), (*notes, *_uneven(parts)))
-
-
-def _groups_in(groups: Groups, images: NDArray[np.bool_]) -> int:
-    return len(np.unique(groups.of[images]))
-
-
-def _uneven(parts: Sequence[Part]) -> list[str]:
-    """Classes that a split lacks and the others have, one sentence each."""
-    totals = Counter({name: 0 for part in parts for name in part.classes})
-    for part in parts:
-        totals.update(part.classes)
-    return [
-        f"{part.split} has no object of class {name!r}: its groups are elsewhere"
-        for part in parts
-        for name, number in part.classes.items()
-        if not number and totals[name] >= len(parts)
+    kind = to or dataset.kind
+    notes += write_dataset(target, sets, kind, link=rewrite.link, on_progress=on_progress)
+    written = [
+        _written(name, labelled, len(np.unique(groups.of[chosen == number])))
+        for number, (name, labelled) in enumerate(sets.items())
     ]
+    totals: Counter[str] = Counter()
+    for one in written:
+        totals.update(one.classes)
+    notes += [
+        f"{one.split} has no object of class {name!r}: its groups are in the other splits"
+        for one in written
+        for name, number in one.classes.items()
+        if not number and totals[name] >= len(written)
+    ]
+    return WrittenDataset(
+        folder=str(target), format=kind, splits=tuple(written), notes=tuple(notes)
+    )
 
 
-def _part(name: str, labelled: LabelledSet, groups: int | None) -> Part:
-    return Part(name, len(labelled.images), len(labelled.truth), groups, labelled.counts())
+def _written(name: str, labelled: LabelledSet, groups: int | None) -> WrittenSplit:
+    return WrittenSplit(
+        split=name,
+        images=len(labelled.images),
+        objects=len(labelled.truth),
+        groups=groups,
+        classes=labelled.counts(),
+    )
 
 
 def _joined(dataset: Dataset) -> LabelledSet:
-    """All splits as one set, with new numbers for pictures and annotations that share one."""
+    """All splits as one set; images are numbered anew, annotations lose their ids."""
     sets = one_numbering(dataset.sets)
     if len(sets) == 1:
         return next(iter(sets.values()))
@@ -213,12 +230,12 @@ def _joined(dataset: Dataset) -> LabelledSet:
             for number, (split, image) in enumerate(images, 1)
         ),
         truth=Truth(
-            np.concatenate([t.image + o for t, o in zip(truths, offsets, strict=False)]),
-            np.concatenate([t.category for t in truths]),
-            np.concatenate([t.xywh for t in truths]),
-            np.concatenate([t.area for t in truths]),
-            np.concatenate([t.crowd for t in truths]),
-            np.concatenate([t.mark for t in truths]),
+            image=np.concatenate([t.image + o for t, o in zip(truths, offsets, strict=False)]),
+            category=np.concatenate([t.category for t in truths]),
+            xywh=np.concatenate([t.xywh for t in truths]),
+            area=np.concatenate([t.area for t in truths]),
+            crowd=np.concatenate([t.crowd for t in truths]),
+            mark=np.concatenate([t.mark for t in truths]),
         ),
         details=Details(
             tuple(row for own in details for row in own.images),

@@ -2,7 +2,7 @@
 
 The digits are scikit-learn's copy of the test set of "Optical Recognition of Handwritten Digits"
 (E. Alpaydin, C. Kaynak, 1998; UCI Machine Learning Repository, CC BY 4.0): 1,797 of 8 x 8 pixels,
-by 13 writers. Boxes are exact: the smallest rectangle around the pixels that were painted.
+by 13 writers. Boxes are exact: the smallest rectangle around the painted pixels.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.datasets.labels import SPLITS, Category, LabelledImage, LabelledSet, Truth
+from seatrial.datasets.labels import SPLITS, Category, Details, LabelledImage, LabelledSet, Truth
 from seatrial.datasets.samples import photo_origins
 from seatrial.errors import InvalidConfig, InvalidDataset
 from seatrial.system.extras import require
 
 CATEGORIES = tuple(Category(digit, str(digit)) for digit in range(10))
-# Of the digits, and of the pictures; the digits of one split are in no other.
+# Shares of the digits and of the images; the digits of one split are in no other.
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
-SIDE_RANGE = (0.10, 0.30)  # of a digit's square, as a fraction of the picture's side
+SIDE_RANGE = (0.10, 0.30)  # side of a digit's square, as a fraction of the image's side
 MIN_SIDE_PX = 64
 MAX_DIGITS = 20
 GRID = 8  # pixels a side of scikit-learn's digits
 INK_MAX = 16
-FAINTEST = 64  # of 255: thinner ink is left out, so that every pixel in a box's border shows
+FAINTEST = 64  # of 255: fainter ink is left out, so that the border of a box is visible ink
 GAP_PX = 2
 TRIES = 100
 
@@ -40,15 +40,15 @@ Layout = Literal["both", "coco", "yolo"]
 
 
 class DigitsRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that the pictures are made from; equal recipes give equal bytes.
+    """Everything that determines the images; equal recipes give equal bytes.
 
     Attributes:
-        count: Pictures of the three splits together.
-        size_px: Side of the pictures.
-        digits: Fewest and most digits of a picture.
-        seed: Of everything that is drawn.
-        hold_out_backgrounds: No photo, and no frame of the same clip, is behind pictures of two
-            splits.
+        count: Number of images in the three splits together.
+        size_px: Side of the images, pixels.
+        digits: Fewest and most digits of an image.
+        seed: Seed of all random draws.
+        hold_out_backgrounds: Whether a photo, and all frames of its clip, are behind images of one
+            split only.
     """
 
     count: int = 1200
@@ -65,13 +65,13 @@ class DigitsRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidConfig(f"the side of {self.size_px} px is not {MIN_SIDE_PX} to 4096")
         if not 0 <= low <= high <= MAX_DIGITS or high == 0:
             raise InvalidConfig(
-                f"{low} to {high} digits a picture is no range", hint=f"at most {MAX_DIGITS}"
+                f"{low} to {high} digits a picture is not a range", hint=f"at most {MAX_DIGITS}"
             )
         if self.seed < 0:
             raise InvalidConfig(f"the seed {self.seed} is negative")
 
     def counts(self) -> dict[str, int]:
-        """Pictures of each split."""
+        """Number of images of each split."""
         held = {split: max(1, round(self.count * SHARES[split])) for split in ("val", "test")}
         return {"train": self.count - sum(held.values()), **held}
 
@@ -81,10 +81,10 @@ class Background:
     """A photo to paste on.
 
     Attributes:
-        name: Of the photo.
-        group: What it was taken from: all frames of a clip share one.
+        name: File name of the photo.
+        group: Name of the photo or clip it was taken from; all frames of a clip have the same.
         image: (H, W, 3) uint8 BGR.
-        licence: As its publisher states it; empty for the user's own.
+        licence: Licence that the publisher states; empty for a user's own photo.
     """
 
     name: str
@@ -94,14 +94,14 @@ class Background:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture of the set.
+class DigitsImage:
+    """One image of the set.
 
     Attributes:
         image: (size, size, 3) uint8 BGR.
         xywh: (N, 4) int64: left, top, width, height, pixels.
         digit: (N,) int64, 0-9.
-        background: What it was pasted on.
+        background: The photo behind the digits.
     """
 
     image: NDArray[np.uint8]
@@ -111,7 +111,7 @@ class Picture:
 
 
 def bundled_backgrounds() -> list[Background]:
-    """The two photos that come with scikit-learn: for machines without a package registry."""
+    """The two photos of scikit-learn, for machines without a package registry."""
     datasets = require("sklearn.datasets", extra="data", purpose="handwritten digits")
     found = datasets.load_sample_images()
     return [
@@ -125,7 +125,7 @@ def folder_backgrounds(folder: Path) -> list[Background]:
     """The photos of a folder; frames of one clip of the sample photos are one group.
 
     Raises:
-        InvalidDataset: There are none, or one cannot be decoded.
+        InvalidDataset: The folder has no photos, or one cannot be decoded.
     """
     origins = photo_origins(folder)
     found = []
@@ -134,7 +134,7 @@ def folder_backgrounds(folder: Path) -> list[Background]:
     ):
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
-            raise InvalidDataset(f"{path} cannot be decoded", hint="take it out of the folder")
+            raise InvalidDataset(f"{path} cannot be decoded", hint="remove it from the folder")
         group, licence = origins.get(path.name, (path.stem, ""))
         found.append(Background(path.name, group, np.asarray(image, np.uint8), licence))
     if not found:
@@ -144,21 +144,21 @@ def folder_backgrounds(folder: Path) -> list[Background]:
 
 def render(
     recipe: DigitsRecipe, backgrounds: Sequence[Background]
-) -> Iterator[tuple[str, int, Picture]]:
-    """Make the pictures, one at a time.
+) -> Iterator[tuple[str, int, DigitsImage]]:
+    """The images, one at a time.
 
-    A picture depends on the seed, its split and its number alone, so a larger set begins with the
-    smaller one's pictures.
+    An image depends on the seed, its split and its number only, so that a larger set begins with
+    the images of a smaller one.
 
     Args:
         recipe: What to make.
         backgrounds: Photos to paste on.
 
     Yields:
-        Split, number from 0, and the picture.
+        Split, number from 0, and the image.
 
     Raises:
-        InvalidConfig: Photos are to be held out and there are fewer than three groups of them.
+        InvalidConfig: Photos are to be held out, and there are fewer than three groups of them.
         MissingExtra: scikit-learn is not installed.
     """
     photos = _share_backgrounds(recipe, backgrounds)
@@ -166,30 +166,43 @@ def render(
     for number_of_split, (split, count) in enumerate(recipe.counts().items()):
         for number in range(count):
             draw = np.random.default_rng([recipe.seed, number_of_split, number])
-            yield split, number, _picture(recipe, photos[split], glyphs[split], draw)
+            yield split, number, _image(recipe, photos[split], glyphs[split], draw)
 
 
-def labelled_set(folder: Path, split: str, pictures: Sequence[tuple[str, Picture]]) -> LabelledSet:
+def labelled_set(
+    folder: Path, split: str, licence: str, made: Sequence[tuple[str, DigitsImage]]
+) -> LabelledSet:
     """The labels of one split.
 
     Args:
-        folder: Where its pictures lie.
-        split: Its name.
-        pictures: File name and picture.
+        folder: Folder of the images.
+        split: Name of the split.
+        licence: Licence of the digits.
+        made: File name and image.
     """
     images = [
-        LabelledImage(number, name, folder / name, *reversed(picture.image.shape[:2]))
-        for number, (name, picture) in enumerate(pictures, 1)
+        LabelledImage(number, name, folder / name, *reversed(one.image.shape[:2]))
+        for number, (name, one) in enumerate(made, 1)
     ]
-    counts = [len(picture.digit) for _, picture in pictures]
+    counts = [len(one.digit) for _, one in made]
     return LabelledSet(
         source=f"digits {split}",
         images=tuple(images),
         categories=CATEGORIES,
         truth=Truth.of(
             np.repeat(np.arange(len(images)), counts),
-            np.concatenate([picture.digit for _, picture in pictures]),
-            np.concatenate([picture.xywh for _, picture in pictures]),
+            np.concatenate([one.digit for _, one in made]),
+            np.concatenate([one.xywh for _, one in made]),
+        ),
+        details=Details(
+            images=tuple({} for _ in images),
+            objects=({},) * sum(counts),
+            file={
+                "info": {
+                    "description": f"handwritten digits on photos, {split}",
+                    "contributor": licence,
+                }
+            },
         ),
     )
 
@@ -202,7 +215,7 @@ def _share_backgrounds(
     groups = sorted({background.group for background in backgrounds})
     if len(groups) < len(SPLITS):
         raise InvalidConfig(
-            f"{len(groups)} photos cannot be held out of one another in three splits",
+            f"{len(groups)} photos cannot be held out of each other in three splits",
             hint="give at least three photos that are not frames of one clip",
         )
     drawn = np.random.default_rng([recipe.seed, len(SPLITS)]).permutation(groups).tolist()
@@ -220,7 +233,7 @@ Glyphs = Mapping[int, NDArray[np.uint8]]
 
 @functools.cache
 def _share_digits(seed: int) -> dict[str, Glyphs]:
-    """Handwritten digits of each split, by class; none is in two splits."""
+    """Split -> class -> handwritten digits; no digit is in two splits."""
     datasets = require("sklearn.datasets", extra="data", purpose="handwritten digits")
     found = datasets.load_digits()
     ink = np.rint(found.images * (255 / INK_MAX)).astype(np.uint8)
@@ -234,12 +247,12 @@ def _share_digits(seed: int) -> dict[str, Glyphs]:
     return dict(shares)
 
 
-def _picture(
+def _image(
     recipe: DigitsRecipe,
     backgrounds: Sequence[Background],
     glyphs: Glyphs,
     draw: np.random.Generator,
-) -> Picture:
+) -> DigitsImage:
     background = backgrounds[int(draw.integers(len(backgrounds)))]
     canvas = _crop(background.image, recipe.size_px, draw)
     low, high = recipe.digits
@@ -251,11 +264,11 @@ def _picture(
     ):
         boxes.append(_paste(canvas, mask, left, top, side, draw))
     xywh = np.array(boxes, np.int64).reshape(-1, 4)
-    return Picture(canvas, xywh, digits.astype(np.int64), background)
+    return DigitsImage(canvas, xywh, digits.astype(np.int64), background)
 
 
 def _crop(photo: NDArray[np.uint8], size_px: int, draw: np.random.Generator) -> NDArray[np.uint8]:
-    """A square of the photo, half to all of its shorter side, at the size of the picture."""
+    """A square of the photo, half to all of its shorter side, resized to the size of the image."""
     height, width = photo.shape[:2]
     shorter = min(height, width)
     side = int(draw.integers(max(1, shorter // 2), shorter + 1))
@@ -266,19 +279,19 @@ def _crop(photo: NDArray[np.uint8], size_px: int, draw: np.random.Generator) -> 
 
 
 def _places(count: int, size_px: int, draw: np.random.Generator) -> list[tuple[int, int, int]]:
-    """(left, top, side) of squares in the picture that do not touch, pixels."""
+    """(left, top, side) of squares in the image that do not touch, pixels."""
     smallest, largest = (round(share * size_px) for share in SIDE_RANGE)
-    # Of squares strewn at random, about half of the area can be covered.
+    # Squares at random places can cover about half of the area.
     largest = max(smallest, min(largest, int(0.9 * size_px / (count + 1) ** 0.5)))
     sides = draw.integers(smallest, largest + 1, count)
     while True:
-        found = _strewn(sides.tolist(), size_px, draw)
+        found = _random_places(sides.tolist(), size_px, draw)
         if found is not None:
             return found
         sides = np.maximum(smallest, sides * 9 // 10)
 
 
-def _strewn(
+def _random_places(
     sides: Sequence[int], size_px: int, draw: np.random.Generator
 ) -> list[tuple[int, int, int]] | None:
     placed: list[tuple[int, int, int]] = []
@@ -305,12 +318,12 @@ def _paste(
     side: int,
     draw: np.random.Generator,
 ) -> tuple[int, int, int, int]:
-    """Paint a digit into a square of the canvas, in light or dark ink, whichever shows better.
+    """Paint a digit into a square of the canvas: light ink on a dark background, or dark on light.
 
     Returns:
-        Left, top, width, height of the pixels that were painted.
+        Left, top, width, height of the painted pixels.
     """
-    # A margin of one pixel, so that strokes at the border end round instead of cut.
+    # A margin of one pixel, so that strokes at the border are not cut.
     padded = np.pad(glyph, 1)
     alpha = cv2.resize(padded, (side, side), interpolation=cv2.INTER_CUBIC)
     alpha = np.where(alpha < FAINTEST, 0, alpha).astype(np.uint32)

@@ -1,4 +1,4 @@
-"""What is wrong with labels, seen without decoding a picture; and what is left after mending."""
+"""Rules that labels must follow, checked without decoding images; and labels after mending."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from seatrial.datasets.findings import KINDS, LabelIssue, Report, refuse
+from seatrial.datasets.issues import ISSUE_KINDS, LabelIssue, OnIssue, refuse
 from seatrial.datasets.labels import LabelledImage, LabelledSet
 from seatrial.datasets.splits import Dataset, read_dataset
 from seatrial.errors import InvalidDataset
 from seatrial.system.images import upright_size
 
-TOLERANCE_PX = 1.0  # rounding of a label may take it so far over the border
+TOLERANCE_PX = 1.0  # a box may reach this far over the border: labels are rounded
 
 
 def read_sound(
@@ -26,74 +25,76 @@ def read_sound(
     """Read a dataset that is to be written again.
 
     Args:
-        folder: See `read_dataset`; so are the next two.
-        kind: Its format.
-        annotations: The file to read in place of the usual one.
-        mend: Clip boxes to their picture, and leave out labels and pictures that cannot be used.
+        folder: Folder of the dataset.
+        kind: Name of the format; None finds it by the files.
+        annotations: See `seatrial.datasets.labels.Format.read`.
+        mend: Whether to clip boxes to their image, and to leave out labels and images that cannot
+            be used, in place of an error.
 
     Returns:
-        The dataset, all pictures there and with sizes; and what was mended, one sentence each.
+        The dataset, in which every image is there and has a size; and what was mended, one
+        sentence each.
 
     Raises:
-        InvalidDataset: Something is wrong, and is not to be mended.
+        InvalidDataset: There is an error that was not to be mended, or no image is left.
     """
     counts: Counter[str] = Counter()
     broken: set[str] = set()
 
-    def count(finding: LabelIssue) -> None:
-        if finding.kind == "broken-image":  # told again by whoever opens it next
-            if finding.where in broken:
+    def count(issue: LabelIssue) -> None:
+        if issue.kind == "broken-image":  # reported each time that the file is opened
+            if issue.where in broken:
                 return
-            broken.add(finding.where)
-        counts[finding.kind] += finding.severity == "error"
+            broken.add(issue.where)
+        counts[issue.kind] += issue.severity == "error"
 
-    report = count if mend else refuse
-    dataset = read_dataset(folder, kind, annotations, report=report, details=True)
-    sets = {split: sized(labelled, report) for split, labelled in dataset.sets.items()}
+    on_issue = count if mend else refuse
+    dataset = read_dataset(folder, kind, annotations, on_issue=on_issue, details=True)
+    sets = {split: with_sizes(labelled, on_issue) for split, labelled in dataset.sets.items()}
     for labelled in sets.values():
-        for finding in (*missing_pictures(labelled), *box_findings(labelled)):
-            report(finding)
+        for issue in (*missing_images(labelled), *box_issues(labelled)):
+            on_issue(issue)
     if mend:
         sets = {split: _mended(labelled) for split, labelled in sets.items()}
     if not any(labelled.images for labelled in sets.values()):
         raise InvalidDataset(f"{folder} has no picture that can be used")
-    notes = [f"mended, {KINDS[name].title}: {number}" for name, number in counts.items() if number]
+    notes = [f"mended, {ISSUE_KINDS[k].title}: {number}" for k, number in counts.items() if number]
     notes += [note for labelled in sets.values() for note in labelled.notes]
     return replace(dataset, sets=sets), notes
 
 
-def sized(labelled: LabelledSet, report: Report) -> LabelledSet:
-    """The set with the sizes of all pictures that have one."""
+def with_sizes(labelled: LabelledSet, on_issue: OnIssue) -> LabelledSet:
+    """The set with the sizes of all images whose file can be read."""
 
-    def of(image: LabelledImage) -> LabelledImage:
+    def measured(image: LabelledImage) -> LabelledImage:
         if (image.width and image.height) or not image.path.is_file():
             return image
         try:
             width, height = upright_size(image.path)
         except InvalidDataset as error:
-            report(LabelIssue("broken-image", str(image.path), error.message))
+            on_issue(LabelIssue("broken-image", str(image.path), error.message))
             return image
         return msgspec.structs.replace(image, width=width, height=height)
 
-    return replace(labelled, images=tuple(of(image) for image in labelled.images))
+    return replace(labelled, images=tuple(measured(image) for image in labelled.images))
 
 
-def place_of(image: LabelledImage) -> str:
-    """Where a picture is named, for a message."""
+def image_place(image: LabelledImage) -> str:
+    """Where the labels name an image, for a message."""
     if image.labels is not None and image.labels.suffix == ".json":
         return f"{image.labels}, image {image.id}"
     return str(image.labels)
 
 
-def missing_pictures(labelled: LabelledSet) -> Iterator[LabelIssue]:
-    """Pictures that are named and not there."""
+def missing_images(labelled: LabelledSet) -> Iterator[LabelIssue]:
+    """Issues of images that the labels name and that are not there."""
     for image in labelled.images:
         if not image.path.is_file():
-            yield LabelIssue("missing-image", place_of(image), f"{image.path} is not there")
+            yield LabelIssue("missing-image", image_place(image), f"{image.path} is not there")
 
 
-def box_findings(labelled: LabelledSet) -> Iterator[LabelIssue]:
-    """Boxes without an area, outside their picture, or there twice."""
+def box_issues(labelled: LabelledSet) -> Iterator[LabelIssue]:
+    """Issues of boxes: without an area, outside their image, or there twice."""
     truth = labelled.truth
     known: set[tuple[float, ...]] = set()
     rows = zip(truth.image.tolist(), truth.category.tolist(), truth.xywh.tolist(), strict=True)
@@ -116,8 +117,8 @@ def box_findings(labelled: LabelledSet) -> Iterator[LabelIssue]:
             yield LabelIssue("box-outside", labelled.where(index), message)
 
 
-def numbering_findings(sets: Mapping[str, LabelledSet]) -> Iterator[LabelIssue]:
-    """Classes that have one number and two names."""
+def numbering_issues(sets: Mapping[str, LabelledSet]) -> Iterator[LabelIssue]:
+    """Issues of class numbers that have two names in two splits."""
     names: dict[int, tuple[str, str]] = {}
     for labelled in sets.values():
         for category in labelled.categories:
@@ -128,24 +129,19 @@ def numbering_findings(sets: Mapping[str, LabelledSet]) -> Iterator[LabelIssue]:
 
 
 def _mended(labelled: LabelledSet) -> LabelledSet:
-    images = np.array(
+    """The set with clipped boxes; empty boxes and images that cannot be used are left out."""
+    truth = labelled.truth
+    usable = np.array(
         [bool(i.width and i.height) and i.path.is_file() for i in labelled.images], np.bool_
     )
-    truth = labelled.truth
-    clipped = _clipped(labelled)
-    # A box that was no wider than the tolerance outside stays as it was labelled.
+    sizes = np.array([(i.width or 1, i.height or 1) for i in labelled.images], np.float64)
+    limit = sizes.reshape(-1, 2)[truth.image]  # (G, 2)
+    low = np.clip(truth.xywh[:, :2], 0, limit)
+    high = np.clip(truth.xywh[:, :2] + truth.xywh[:, 2:], 0, limit)
+    clipped = np.column_stack([low, high - low])
+    # A box within the tolerance stays as it was labelled.
     moved = np.abs(clipped - truth.xywh).max(1, initial=0) > TOLERANCE_PX
     xywh = np.where(moved[:, None], clipped, truth.xywh)
     area = np.where(moved, np.minimum(truth.area, xywh[:, 2] * xywh[:, 3]), truth.area)
     whole = replace(labelled, truth=replace(truth, xywh=xywh, area=area))
-    return whole.select(images, np.asarray((xywh[:, 2:] > 0).all(1), np.bool_))
-
-
-def _clipped(labelled: LabelledSet) -> NDArray[np.float64]:
-    """(G, 4): boxes cut at the border of their picture."""
-    xywh = labelled.truth.xywh
-    sizes = np.array([(i.width or 1, i.height or 1) for i in labelled.images], np.float64)
-    limit = sizes.reshape(-1, 2)[labelled.truth.image]
-    low = np.clip(xywh[:, :2], 0, limit)
-    high = np.clip(xywh[:, :2] + xywh[:, 2:], 0, limit)
-    return np.column_stack([low, high - low])
+    return whole.select(usable, np.asarray((xywh[:, 2:] > 0).all(1), np.bool_))

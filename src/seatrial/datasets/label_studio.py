@@ -1,7 +1,7 @@
-"""Drafts as Label Studio imports them: tasks with predictions, and the labelling interface.
+"""Labels for Label Studio: tasks with predictions to import, and the labelling interface.
 
-Format: https://labelstud.io/guide/predictions, "Import pre-annotated data". Places and sizes are
-percent of the picture.
+Format: https://labelstud.io/guide/predictions, "Import pre-annotated data". Positions and sizes
+are percent of the image.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import msgspec
 from seatrial.datasets.labels import LabelledSet
 
 TASKS, INTERFACE = "label_studio.json", "label_studio.xml"
-# Served by Label Studio from LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, the folder above.
+# Label Studio serves it from LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, the folder above.
 ADDRESS = "/data/local-files/?d={folder}/images/{name}"
-FROM, TO = "label", "image"  # names in the interface that results refer to
+FROM, TO = "label", "image"  # names of controls in the interface, to which results refer
 
 
 def write(folder: Path, labelled: LabelledSet, model: str, name: str) -> None:
-    """Write both files.
+    """Write the tasks and the interface.
 
     Args:
-        folder: To write into.
-        labelled: Drafts, with sizes; ``score``, ``origin`` and ``track_id`` are in its details.
-        model: That drew them.
-        name: Of the folder where Label Studio will find it.
+        folder: Folder to write into.
+        labelled: The labels, with sizes; ``score``, ``origin`` and ``track_id`` are in its details.
+        model: Name of the model that drew them.
+        name: Name of the folder, as Label Studio finds it.
     """
     tasks = msgspec.json.format(msgspec.json.encode(_tasks(labelled, model, name)), indent=1)
     (folder / TASKS).write_bytes(tasks + b"\n")
@@ -45,7 +45,7 @@ def _tasks(labelled: LabelledSet, model: str, folder: str) -> list[dict[str, Any
             "predictions": [
                 {
                     "model_version": model,
-                    # Tasks can be put in this order: the least sure first.
+                    # Label Studio can sort tasks by it: the least confident first.
                     "score": min((region["score"] for region in regions[number]), default=0.0),
                     "result": regions[number],
                 }

@@ -1,4 +1,4 @@
-"""Labelled pictures, whatever the format of their labels."""
+"""Labelled images: the arrays that every format is read into, and class names compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import importlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seatrial.datasets.findings import Report, refuse
+from seatrial.datasets.issues import OnIssue, refuse
 from seatrial.errors import InvalidDataset, InvalidInput
 
 FORMATS = {
@@ -24,29 +24,34 @@ FORMATS = {
     "voc": "seatrial.datasets.voc",
 }
 SPLITS = ("train", "val", "test")
-# Models with gaps in their class numbers fill them with these; they are never detected.
+# Names with which models fill gaps in their class numbers; they are never detected.
 PLACEHOLDERS = frozenset({"", "n/a", "background"})
 
 Unmatched = Literal["error", "ignore"]
 
 
 class Category(msgspec.Struct, frozen=True):
-    """A class of objects: the dataset's own number for it, and its name."""
+    """A class of objects.
+
+    Attributes:
+        id: Number in the dataset.
+        name: Name of the class.
+    """
 
     id: int
     name: str
 
 
 class LabelledImage(msgspec.Struct, frozen=True):
-    """One picture.
+    """One image.
 
     Attributes:
-        id: The dataset's own number for it.
-        name: As the dataset names it.
+        id: Number in the dataset.
+        name: Name in the dataset.
         path: The file.
-        width: Upright, pixels; None where the labels do not say.
-        height: The same.
-        labels: The file with its labels; COCO's is that of all pictures. None where there is no
+        width: Upright width, pixels; None where the labels do not say it.
+        height: Upright height, pixels; None where the labels do not say it.
+        labels: File with the labels, which is that of all images for COCO. None where there is no
             file.
     """
 
@@ -66,10 +71,10 @@ class Truth:
         image: (G,) int64, index into the set's images.
         category: (G,) int64, index into the set's categories.
         xywh: (G, 4) float64: left, top, width, height, pixels of the upright source image.
-        area: (G,) float64, pixels; in COCO's files the area of the outline, not of the box.
-        crowd: (G,) bool: a region of many objects, or one that is too hard to tell (VOC). What
-            is found in it counts neither way.
-        mark: (G,) int64: where the label stands: the annotation's id (COCO), the line (YOLO, VOC).
+        area: (G,) float64, square pixels; in COCO's files the area of the outline, not of the box.
+        crowd: (G,) bool: a region of many objects, or an object that is difficult to see (VOC). A
+            detection there counts neither as right nor as wrong.
+        mark: (G,) int64, place of the label: the annotation's id (COCO), the line (YOLO, VOC).
     """
 
     image: NDArray[np.int64]
@@ -93,42 +98,42 @@ class Truth:
         crowd: ArrayLike | None = None,
         mark: ArrayLike | None = None,
     ) -> Truth:
-        """Arrays of the right types.
+        """Objects from any sequences of numbers.
 
-        What is not given: the area is the box's, nothing is a crowd, and marks count from 1.
+        By default the area is that of the box, no object is a crowd, and marks count from 1.
         """
         boxes = np.asarray(xywh, np.float64).reshape(-1, 4)
         count = len(boxes)
         return cls(
-            np.asarray(image, np.int64),
-            np.asarray(category, np.int64),
-            boxes,
-            boxes[:, 2] * boxes[:, 3] if area is None else np.asarray(area, np.float64),
-            np.zeros(count, np.bool_) if crowd is None else np.asarray(crowd, np.bool_),
-            np.arange(1, count + 1) if mark is None else np.asarray(mark, np.int64),
+            image=np.asarray(image, np.int64),
+            category=np.asarray(category, np.int64),
+            xywh=boxes,
+            area=boxes[:, 2] * boxes[:, 3] if area is None else np.asarray(area, np.float64),
+            crowd=np.zeros(count, np.bool_) if crowd is None else np.asarray(crowd, np.bool_),
+            mark=np.arange(1, count + 1) if mark is None else np.asarray(mark, np.int64),
         )
 
     def take(self, kept: NDArray[np.intp]) -> Truth:
-        """The objects of these indices."""
+        """The objects of some indices."""
         return Truth(
-            self.image[kept],
-            self.category[kept],
-            self.xywh[kept],
-            self.area[kept],
-            self.crowd[kept],
-            self.mark[kept],
+            image=self.image[kept],
+            category=self.category[kept],
+            xywh=self.xywh[kept],
+            area=self.area[kept],
+            crowd=self.crowd[kept],
+            mark=self.mark[kept],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What labels say beyond boxes, by the names of COCO's keys; for those who write them again.
+    """What labels say beyond boxes, by COCO's keys; kept so that it can be written again.
 
     Attributes:
-        images: One for each image.
-        objects: One for each object; ``segmentation`` is an outline: a list of polygons
+        images: Keys of each image.
+        objects: Keys of each object; ``segmentation`` is an outline: a list of polygons
             ``[x1, y1, x2, y2, ...]`` in pixels, or COCO's run lengths.
-        file: Of the file, for example ``licenses``.
+        file: Keys of the file, for example ``licenses``.
     """
 
     images: tuple[dict[str, Any], ...]
@@ -138,16 +143,16 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class LabelledSet:
-    """Pictures and the objects in them.
+    """Images and the objects in them.
 
     Attributes:
-        source: What was read, as it was named.
-        images: By ascending id; those without an object count too.
-        categories: By ascending id.
+        source: Name of what was read, for messages.
+        images: All images by ascending id, also those without an object.
+        categories: The classes by ascending id.
         truth: The objects.
-        skipped: Names of pictures that the labels name and that are not there.
+        skipped: Names of images that the labels name and that are not there.
         notes: What was mended while reading, one sentence each.
-        details: Only if they were asked for.
+        details: What labels say beyond boxes; None unless it was asked for.
     """
 
     source: str
@@ -159,11 +164,11 @@ class LabelledSet:
     details: Details | None = None
 
     def select(self, images: NDArray[np.bool_], objects: NDArray[np.bool_]) -> LabelledSet:
-        """The set with fewer pictures and objects.
+        """The set with fewer images and objects.
 
         Args:
-            images: (len(self.images),) bool, those that stay.
-            objects: (len(self.truth),) bool, those that stay if their picture does.
+            images: (len(self.images),) bool, the images that stay.
+            objects: (len(self.truth),) bool, the objects that stay if their image does.
         """
         objects = objects & images[self.truth.image]
         kept = self.truth.take(np.flatnonzero(objects))
@@ -183,19 +188,19 @@ class LabelledSet:
         )
 
     def counts(self) -> dict[str, int]:
-        """Objects of each class, by its name."""
+        """Class name -> number of objects."""
         numbers = np.bincount(self.truth.category, minlength=len(self.categories))
         return {c.name: n for c, n in zip(self.categories, numbers.tolist(), strict=True)}
 
     def where(self, index: int) -> str:
-        """The file and the place in it of an object's label, for a message."""
+        """File and place of an object's label, for a message."""
         image, mark = self.images[self.truth.image[index]], self.truth.mark[index]
         if image.labels is None or image.labels.suffix == ".json":
             return f"{image.labels or self.source}, annotation {mark} of {image.name}"
         return f"{image.labels}, line {mark}"
 
     def digest(self) -> str:
-        """sha256 over names and labels: two figures with equal digests had equal labels."""
+        """sha256 over names and labels: equal digests mean equal labels."""
         digest = hashlib.sha256()
         for image in self.images:
             digest.update(f"{image.id} {image.name}\0".encode("utf-8", "surrogateescape"))
@@ -207,13 +212,13 @@ class LabelledSet:
 
 
 class Format(Protocol):
-    """What the modules in the table of formats have."""
+    """Functions of each module in `FORMATS`."""
 
     def holds(self, folder: Path) -> bool:
-        """Whether a folder looks like one of this format."""
+        """Whether a folder has the files of this format."""
 
     def splits(self, folder: Path, annotations: Path | None) -> tuple[str, ...]:
-        """Which of `SPLITS` a folder has; none if it is one set."""
+        """The `SPLITS` that a folder has; none if it is one set."""
 
     def read(
         self,
@@ -221,20 +226,32 @@ class Format(Protocol):
         annotations: Path | None,
         split: str,
         *,
-        report: Report = refuse,
+        on_issue: OnIssue = refuse,
         details: bool = False,
     ) -> LabelledSet:
-        """Read labels; pictures that are not there are left for the caller to judge.
+        """Read labels; images that are not there are for the caller to judge.
 
         Args:
-            folder: Of the dataset.
-            annotations: The file to read in place of the usual one.
-            split: Which set, where there are several.
-            report: Told of every label that cannot be used; the label is left out.
-            details: Keep what labels say beyond boxes.
+            folder: Folder of the dataset.
+            annotations: File to read in place of the usual one: COCO's JSON file, YOLO's YAML
+                file, or VOC's list of classes.
+            split: Name of the set, where there are several.
+            on_issue: Called with every label that cannot be used; the label is left out.
+            details: Whether to keep what labels say beyond boxes.
 
         Raises:
             InvalidDataset: The labels are missing, damaged or contradict themselves.
+        """
+
+    def write(self, folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
+        """Write the labels of images that lie in the folder already, under their names.
+
+        Args:
+            folder: New; it holds nothing but the images.
+            sets: Split, or ``""``, -> its set; all have the same categories, and sizes.
+
+        Returns:
+            What the format cannot hold and was lost, one sentence each.
         """
 
 
@@ -242,7 +259,7 @@ def format_of(kind: str) -> Format:
     """The module of a format.
 
     Raises:
-        InvalidInput: There is no such format.
+        InvalidInput: The format is not in `FORMATS`.
     """
     if kind not in FORMATS:
         raise InvalidInput(f"unknown format {kind!r}", hint=f"known: {', '.join(FORMATS)}")
@@ -260,13 +277,14 @@ def read_labelled(
 
     Args:
         spec: ``coco:FOLDER``, ``yolo:FOLDER`` or ``voc:FOLDER``.
-        annotations: COCO: the JSON file. YOLO: the YAML file, ``FOLDER/data.yaml`` by default.
-        split: Which set, where the folder has several.
-        skip_missing: Leave out pictures that are not there, and name them in ``skipped``.
+        annotations: See `Format.read`.
+        split: Name of the set, where the folder has several.
+        skip_missing: Whether to leave out images that are not there, and to name them in
+            ``skipped``.
 
     Raises:
-        InvalidInput: The spec names no format that is known.
-        InvalidDataset: No such folder, labels that cannot be used, or pictures missing.
+        InvalidInput: The spec does not begin with a known format.
+        InvalidDataset: There is no such folder, labels cannot be used, or images are missing.
     """
     kind, _, where = spec.partition(":")
     if kind not in FORMATS or not where:
@@ -300,7 +318,7 @@ def _without_missing(found: LabelledSet, folder: Path, *, skip_missing: bool) ->
         raise InvalidDataset(
             f"{len(missing)} of {len(found.images)} pictures that the labels name are not in "
             f"{folder}: {some(missing)}",
-            hint="complete the folder, or leave them out of the figure with --skip-missing",
+            hint="add them to the folder, or leave them out of the figure with --skip-missing",
         )
     kept = found.select(present, np.ones(len(found.truth), np.bool_))
     return replace(kept, skipped=tuple(missing))
@@ -309,21 +327,22 @@ def _without_missing(found: LabelledSet, folder: Path, *, skip_missing: bool) ->
 def match_labels(
     labels: Sequence[str], dataset: LabelledSet, *, unmatched: Unmatched = "error"
 ) -> NDArray[np.int64]:
-    """Which category each class of a model is, told by name; case does not count.
+    """The category of each class of a model, by name; case does not count.
 
-    Numbers would mislead: COCO's 80 classes carry ids from 1 to 90.
+    Numbers would mislead: COCO's 80 classes have ids from 1 to 90.
 
     Args:
-        labels: Of the model; the index is ``class_id``.
-        dataset: Its categories are looked up.
-        unmatched: ``ignore`` measures on what both know; see `known_categories`.
+        labels: Class names of the model; the index is ``class_id``.
+        dataset: The set with the categories.
+        unmatched: What to do with classes that only one side has; ``ignore`` measures on the
+            classes that both have, see `known_categories`.
 
     Returns:
         (len(labels),) int64 index into the dataset's categories, -1 for none.
 
     Raises:
-        InvalidDataset: Nothing matches, two classes or categories share a name, or (unless
-            ignored) one side has a class that the other does not know.
+        InvalidDataset: No name matches, two classes or categories have the same name, or (unless
+            ignored) one side has a class that the other one has not.
     """
     index = _by_name([category.name for category in dataset.categories], "categories")
     own = _by_name([x for x in labels if plain(x) not in PLACEHOLDERS], "labels of the model")
@@ -336,20 +355,22 @@ def match_labels(
         what = "no label of the model is a category of the dataset"
         raise _mismatch(what, strangers, index, shared=False)
     if unmatched == "error" and unknown:
-        raise _mismatch("the dataset labels objects that the model does not know", unknown, own)
+        raise _mismatch(
+            "the dataset has objects of classes that the model does not have", unknown, own
+        )
     if unmatched == "error" and strangers:
-        raise _mismatch("the dataset does not know labels of the model", strangers, index)
+        raise _mismatch("the dataset does not have classes of the model", strangers, index)
     return matched
 
 
 def known_categories(matched: NDArray[np.int64], dataset: LabelledSet) -> LabelledSet:
-    """The set without the objects that a model has no class for."""
+    """The set without objects of the classes that a model does not have."""
     kept = np.flatnonzero(np.isin(dataset.truth.category, matched))
     return replace(dataset, truth=dataset.truth.take(kept))
 
 
 def plain(name: str) -> str:
-    """A name without what does not count: case, underscores, repeated spaces."""
+    """A name for comparison: without case, underscores and repeated spaces."""
     return " ".join(name.casefold().replace("_", " ").split())
 
 
@@ -357,7 +378,7 @@ def _by_name(names: Sequence[str], what: str) -> dict[str, int]:
     index: dict[str, int] = {}
     for number, name in enumerate(names):
         if plain(name) in index:
-            raise InvalidDataset(f"two {what} are named {name!r}: they cannot be told apart")
+            raise InvalidDataset(f"two {what} are named {name!r}: they cannot be distinguished")
         index[plain(name)] = number
     return index
 
@@ -369,13 +390,13 @@ def _mismatch(
     for name in names:
         close = difflib.get_close_matches(plain(name), others, n=1, cutoff=0.6)
         near += [f"{name!r} and {close[0]!r}"] if close else []
-    hint = "name the classes alike"
+    hint = "give the classes the same names"
     hint += f" (perhaps the same: {some(near)})" if near else ""
-    hint += ", or measure on what both know with --unmatched ignore" if shared else ""
+    hint += ", or measure on the classes that both have with --unmatched ignore" if shared else ""
     return InvalidDataset(f"{what}: {some([repr(name) for name in names])}", hint=hint)
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
-    """The first few of a list, and how many more there are."""
+    """The first few names of a list, and the number of the others."""
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + rest

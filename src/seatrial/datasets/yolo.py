@@ -1,8 +1,8 @@
-"""Labels as Ultralytics' YOLO folders have them: ``data.yaml``, ``images/``, ``labels/``.
+"""Labels in a YOLO folder of Ultralytics: ``data.yaml``, ``images/``, ``labels/``.
 
 Format: https://docs.ultralytics.com/datasets/detect, "Ultralytics YOLO format". A label file has
-a row an object: ``class x y width height``, centre and size as fractions of the picture; rows of
-outlines (``class x1 y1 x2 y2 x3 y3 ...``) become their boxes, as Ultralytics does it.
+a row for each object: ``class x y width height``, centre and size as fractions of the image. Rows
+of outlines (``class x1 y1 x2 y2 x3 y3 ...``) are read as their boxes, as Ultralytics does it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.datasets.findings import LabelIssue, Report, refuse
+from seatrial.datasets.issues import LabelIssue, OnIssue, refuse
 from seatrial.datasets.labels import (
     SPLITS,
     Category,
@@ -32,11 +32,11 @@ from seatrial.system.images import image_files, is_foreign, only_images, upright
 
 CONFIG = "data.yaml"
 LABELLING_TOOLS_FILES = frozenset({"classes.txt", "notes.txt"})
-SLACK = 0.01  # how far over the border of the picture a label may reach, as a fraction of it
+SLACK = 0.01  # a label may reach this far over the border, as a fraction of the image
 
 
 class _Misread(ValueError):
-    """A row that cannot be used, and the kind of finding that it is."""
+    """A row that cannot be used, and its kind of issue."""
 
     def __init__(self, message: str, kind: str = "labels-unreadable") -> None:
         super().__init__(message)
@@ -59,7 +59,7 @@ def read(
     annotations: Path | None,
     split: str,
     *,
-    report: Report = refuse,
+    on_issue: OnIssue = refuse,
     details: bool = False,
 ) -> LabelledSet:
     """See `seatrial.datasets.labels.Format.read`.
@@ -70,27 +70,27 @@ def read(
     path = annotations or folder / CONFIG
     config = _config(path)
     names = _names(config, path)
-    files = list(_pictures(_split_entries(config, split, path), path, report))
-    _check_label_files([file for file, _ in files], report)
+    files = list(_images(_split_entries(config, split, path), path, on_issue))
+    _check_label_files([file for file, _ in files], on_issue)
     images: list[LabelledImage] = []
     rows: list[tuple[int, int, list[float], dict[str, Any]]] = []  # image, line, values, details
     duplicates = 0
     for number, (file, name) in enumerate(files):
-        width, height = _size(file, report)
+        width, height = _size(file, on_issue)
         label_file = _label_file(file)
         images.append(LabelledImage(number + 1, name, file, width, height, label_file))
         seen: set[tuple[float, ...]] = set()
-        for line, values in _labels(label_file, len(names), report):
+        for line, values in _labels(label_file, len(names), on_issue):
             box, extra = _box(values, width or 1, height or 1)
             if tuple(box) in seen:
                 duplicates += 1
                 where = f"{label_file}, line {line}"
-                report(LabelIssue("duplicate-box", where, "the same label is there twice"))
+                on_issue(LabelIssue("duplicate-box", where, "the same label is there twice"))
                 continue
             seen.add(tuple(box))
             rows.append((number, line, box, extra))
     if not rows:
-        report(LabelIssue("no-labels", str(path), f"no picture of {split} in {path} has a label"))
+        on_issue(LabelIssue("no-labels", str(path), f"no picture of {split} in {path} has a label"))
     table = np.array([box for _, _, box, _ in rows], np.float64).reshape(-1, 5)
     return LabelledSet(
         source=f"yolo:{folder} {split}",
@@ -137,7 +137,7 @@ def _names(config: dict[str, Any], path: Path) -> list[str]:
 
 
 def _split_entries(config: dict[str, Any], split: str, path: Path) -> list[Path]:
-    """Folders and lists of the split; relative ones are looked for as exporters mean them."""
+    """Folders and lists of the split; relative paths are tried as the exporters mean them."""
     entries = config.get(split)
     if not entries:
         raise InvalidDataset(
@@ -156,8 +156,8 @@ def _split_entries(config: dict[str, Any], split: str, path: Path) -> list[Path]
     return found
 
 
-def _pictures(entries: Sequence[Path], path: Path, report: Report) -> Iterator[tuple[Path, str]]:
-    """The pictures of a split, sorted, and their names: from the folder or list that has them."""
+def _images(entries: Sequence[Path], path: Path, on_issue: OnIssue) -> Iterator[tuple[Path, str]]:
+    """The image files of a split, sorted, and their names in the folder or list they are in."""
     named: dict[Path, str] = {}
     for entry in entries:
         if entry.is_dir():
@@ -167,54 +167,49 @@ def _pictures(entries: Sequence[Path], path: Path, report: Report) -> Iterator[t
             lines = (line.strip() for line in entry.read_text().splitlines())
             listed = (Path(os.path.normpath(entry.parent / line)) for line in lines if line)
             named |= {p: p.name for p in only_images(listed)}
-    for picture in sorted(named):
-        if is_foreign(picture):
-            report(
-                LabelIssue(
-                    "foreign-image",
-                    str(picture),
-                    f"a picture of {path} in a format that is not read",
-                )
-            )
+    for image in sorted(named):
+        if is_foreign(image):
+            message = f"a picture of {path} in an unsupported format"
+            on_issue(LabelIssue("foreign-image", str(image), message))
         else:
-            yield picture, named[picture]
+            yield image, named[image]
 
 
-def _label_file(picture: Path) -> Path:
-    """The last folder ``images`` of the path becomes ``labels``; the suffix ``.txt``."""
-    parts = list(picture.parts)
+def _label_file(image: Path) -> Path:
+    """Path of the labels: with ``labels`` for the last folder ``images``, and suffix ``.txt``."""
+    parts = list(image.parts)
     if "images" in parts[:-1]:
         last = len(parts) - 2 - parts[-2::-1].index("images")
         parts[last] = "labels"
     return Path(*parts).with_suffix(".txt")
 
 
-def _check_label_files(pictures: Sequence[Path], report: Report) -> None:
-    """See that no label file is left over in the folders of the others."""
-    wanted = {_label_file(picture) for picture in pictures}
-    # A list picks from a folder, so what it leaves there is no mistake.
-    stems = {p.stem for folder in {p.parent for p in pictures} if folder.is_dir()
+def _check_label_files(images: Sequence[Path], on_issue: OnIssue) -> None:
+    """Find label files without an image, in the folders of the others."""
+    wanted = {_label_file(image) for image in images}
+    # A list can leave images of a folder out: their label files are no mistake.
+    stems = {p.stem for folder in {p.parent for p in images} if folder.is_dir()
              for p in folder.iterdir() if p.suffix != ".txt"}  # fmt: skip
     for folder in sorted({file.parent for file in wanted}):
         for file in sorted(folder.glob("*.txt")):
             known = file in wanted or file.name in LABELLING_TOOLS_FILES or file.stem in stems
             if not known:
-                report(LabelIssue("orphaned-labels", str(file), "belongs to no picture"))
+                on_issue(LabelIssue("orphaned-labels", str(file), "belongs to no picture"))
 
 
-def _size(file: Path, report: Report) -> tuple[int, int] | tuple[None, None]:
-    """Upright (width, height), unless the picture is not there or is broken."""
+def _size(file: Path, on_issue: OnIssue) -> tuple[int, int] | tuple[None, None]:
+    """Upright (width, height); None where the file is not there or damaged."""
     if not file.is_file():
         return None, None
     try:
         return upright_size(file)
     except InvalidDataset as error:
-        report(LabelIssue("broken-image", str(file), error.message.removeprefix(f"{file} is ")))
+        on_issue(LabelIssue("broken-image", str(file), error.message.removeprefix(f"{file} is ")))
         return None, None
 
 
-def _labels(file: Path, classes: int, report: Report) -> Iterator[tuple[int, list[float]]]:
-    """Line and values of each row; a picture without a file has none."""
+def _labels(file: Path, classes: int, on_issue: OnIssue) -> Iterator[tuple[int, list[float]]]:
+    """Line number and values of each row; an image without a file has none."""
     if not file.is_file():
         return
     lengths: set[bool] = set()
@@ -227,11 +222,11 @@ def _labels(file: Path, classes: int, report: Report) -> Iterator[tuple[int, lis
             lengths.add(len(values) > 5)
         except ValueError as error:
             kind = error.kind if isinstance(error, _Misread) else "labels-unreadable"
-            report(LabelIssue(kind, f"{file}, line {number}", str(error)))
+            on_issue(LabelIssue(kind, f"{file}, line {number}", str(error)))
             continue
         yield number, values
     if len(lengths) > 1:
-        report(
+        on_issue(
             LabelIssue(
                 "mixed-rows",
                 str(file),
@@ -249,7 +244,7 @@ def _check_row(values: Sequence[float], classes: int) -> None:
             f"class {number:g} is not one of the {classes} in data.yaml, from 0", "unknown-class"
         )
     if not all(-SLACK <= value <= 1 + SLACK for value in numbers):
-        # Pixels in place of fractions, or a box that is somewhere else.
+        # Values beyond 2 are pixels in place of fractions, others a box outside the image.
         kind = "box-outside" if all(-1 <= value <= 2 for value in numbers) else "labels-unreadable"
         if len(numbers) == 4 and min(numbers[2:]) < 0:
             kind = "box-empty"
@@ -257,7 +252,7 @@ def _check_row(values: Sequence[float], classes: int) -> None:
 
 
 def _box(values: Sequence[float], width: int, height: int) -> tuple[list[float], dict[str, Any]]:
-    """Class, centre x, centre y, width, height; and the outline in pixels, if there is one."""
+    """Class, centre x, centre y, width, height; and the outline in pixels, where there is one."""
     number, *numbers = values
     if len(numbers) == 4:
         return [number, *numbers], {}
@@ -279,7 +274,7 @@ def _pixels(
 
 
 def write(folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
-    """See `seatrial.datasets.writing.Writer`."""
+    """See `seatrial.datasets.labels.Format.write`."""
     lost = outlines = 0
     categories: tuple[Category, ...] = ()
     for split, labelled in sets.items():
@@ -302,10 +297,11 @@ def write(folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
 
 
 def label_texts(labelled: LabelledSet) -> list[str]:
-    """The label file of each picture of a set; empty for one without objects.
+    """The text of each image's label file; empty for an image without objects.
 
-    Boxes, not outlines: where one row of a file is an outline, Ultralytics reads all of them so.
-    Fractions have ten digits: pixels come back as they were. Crowds are left out.
+    Objects are written as boxes, never as outlines: with one outline in a file, Ultralytics reads
+    all rows as outlines. Fractions have ten digits, so that pixels come back as they were. Crowds
+    are left out.
     """
     lines: list[list[str]] = [[] for _ in labelled.images]
     truth = labelled.truth
@@ -328,8 +324,8 @@ def label_texts(labelled: LabelledSet) -> list[str]:
 
 
 def config_text(categories: Sequence[Category], splits: Sequence[str]) -> str:
-    """A ``data.yaml``; without ``path``, so that the folder can be moved."""
+    """The text of ``data.yaml``, without ``path``, so that the folder can be moved."""
     entries = [f"{split}: images/{split}" for split in splits]
-    # JSON's strings are YAML's too, whatever is in them.
+    # A JSON string is a YAML string, whatever characters it has.
     names = [f"  {number}: {json.dumps(c.name)}" for number, c in enumerate(categories)]
     return "\n".join([*entries, f"nc: {len(categories)}", "names:", *names]) + "\n"

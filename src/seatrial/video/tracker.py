@@ -1,16 +1,18 @@
-"""Objects followed from frame to frame, by where they are.
+"""Online tracking: which detection of a frame is which object of the frames before.
 
 ByteTrack: Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box",
-2022. Boxes of high confidence are matched first, those of low confidence then fill what is left of
-the tracks; a Kalman filter says where each is expected (Wojke, Bewley, Paulus, "Simple Online and
-Realtime Tracking with a Deep Association Metric", 2017, has the state and its noise). Classes are
-kept apart.
+2022. Detections of high confidence are matched with the tracks first; detections of low confidence
+are then matched with the tracks that are left. A Kalman filter predicts the box of each track; its
+state and noise are those of Wojke, Bewley, Paulus, "Simple Online and Realtime Tracking with a Deep
+Association Metric", 2017. Objects of different classes are never matched.
+
+The tracker keeps the live tracks and nothing else, so that it can run on a stream without an end.
+`seatrial.video.history` collects tracks of a recorded video.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,190 +20,190 @@ from numpy.typing import NDArray
 from seatrial.detect.detections import Detections, iou
 from seatrial.system.extras import require
 
-# Least IoU of a match, of the three rounds in ByteTrack's order.
+# Least IoU of a match, for the three rounds in ByteTrack's order.
 HIGH_IOU, LOW_IOU, NEW_IOU = 0.2, 0.5, 0.3
-# Standard deviations, as a fraction of the box's height.
+# Standard deviations of position and velocity, as a fraction of the box's height.
 _POSITION, _VELOCITY = 1 / 20, 1 / 160
 _STEP = np.eye(8) + np.eye(8, k=4)  # position += velocity
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """A track in one frame.
+class _LiveTracks:
+    """The tracks that can be matched, as arrays; T is their number.
 
     Attributes:
-        frame: Number in the row of frames.
-        xyxy: Left, top, right, bottom, source pixels.
-        score: 0-1; of an interpolated one the lower of its neighbours'.
-        seen: False if it lies between two detections.
+        track_id: (T,) int64.
+        class_id: (T,) int64.
+        missed: (T,) int64, frames since the last detection.
+        confirmed: (T,) bool, whether the track has two detections or more.
+        mean: (T, 8) float64: centre x, centre y, width / height, height in pixels, and the change
+            of each from frame to frame.
+        covariance: (T, 8, 8) float64.
     """
 
-    frame: int
-    xyxy: tuple[float, float, float, float]
-    score: float
-    seen: bool = True
+    track_id: NDArray[np.int64]
+    class_id: NDArray[np.int64]
+    missed: NDArray[np.int64]
+    confirmed: NDArray[np.bool_]
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.track_id)
+
+    def take(self, kept: NDArray[np.bool_]) -> _LiveTracks:
+        return _LiveTracks(
+            self.track_id[kept], self.class_id[kept], self.missed[kept], self.confirmed[kept],
+            self.mean[kept], self.covariance[kept],
+        )  # fmt: skip
+
+    def followed_by(self, others: _LiveTracks) -> _LiveTracks:
+        return _LiveTracks(
+            np.concatenate([self.track_id, others.track_id]),
+            np.concatenate([self.class_id, others.class_id]),
+            np.concatenate([self.missed, others.missed]),
+            np.concatenate([self.confirmed, others.confirmed]),
+            np.concatenate([self.mean, others.mean]),
+            np.concatenate([self.covariance, others.covariance]),
+        )
 
 
-class _Motion:
-    """A constant-velocity Kalman filter over centre x, centre y, width / height, height."""
+class ByteTracker:
+    """Follows objects through the frames of one camera, which are given in order.
 
-    def __init__(self, xyxy: NDArray[np.float64]) -> None:
-        measured = _centred(xyxy)
-        height = measured[3]
-        self.mean = np.concatenate([measured, np.zeros(4)])
-        position, velocity = 2 * _POSITION * height, 10 * _VELOCITY * height
-        deviation = [position, position, 1e-2, position, velocity, velocity, 1e-5, velocity]
-        self._covariance = np.diag(np.square(deviation))
-
-    def predict(self) -> None:
-        height = self.mean[3]
-        position, velocity = _POSITION * height, _VELOCITY * height
-        deviation = [position, position, 1e-2, position, velocity, velocity, 1e-5, velocity]
-        self.mean = _STEP @ self.mean
-        self._covariance = _STEP @ self._covariance @ _STEP.T + np.diag(np.square(deviation))
-
-    def correct(self, xyxy: NDArray[np.float64]) -> None:
-        position = _POSITION * self.mean[3]
-        noise = np.diag(np.square([position, position, 1e-1, position]))
-        inner = self._covariance[:4, :4] + noise
-        gain = np.linalg.solve(inner, self._covariance[:4]).T
-        self.mean = self.mean + gain @ (_centred(xyxy) - self.mean[:4])
-        self._covariance = self._covariance - gain @ inner @ gain.T
-
-    def box(self) -> NDArray[np.float64]:
-        """(4,) left, top, right, bottom."""
-        x, y, aspect, height = self.mean[:4]
-        half_width, half_height = aspect * height / 2, height / 2
-        return np.array([x - half_width, y - half_height, x + half_width, y + half_height])
-
-
-def _centred(xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
-    left, top, right, bottom = xyxy
-    height = max(bottom - top, 1e-3)
-    return np.array([(left + right) / 2, (top + bottom) / 2, (right - left) / height, height])
-
-
-@dataclass(slots=True)
-class Track:
-    """One object through the frames.
-
-    Attributes:
-        number: From 1.
-        class_id: Its class.
-        sightings: In the order of the frames.
-    """
-
-    number: int
-    class_id: int
-    sightings: list[Sighting] = field(default_factory=list)
-
-    def filled(self, longest_gap: int) -> list[Sighting]:
-        """The sightings, and one for each frame between two that are not too far apart.
-
-        Args:
-            longest_gap: Most frames without a detection that are bridged.
-        """
-        found = self.sightings[:1]
-        for before, after in zip(self.sightings, self.sightings[1:], strict=False):
-            gap = after.frame - before.frame
-            for frame in range(before.frame + 1, after.frame if gap <= longest_gap + 1 else 0):
-                share = (frame - before.frame) / gap
-                left, top, right, bottom = (
-                    (1 - share) * a + share * b
-                    for a, b in zip(before.xyxy, after.xyxy, strict=True)
-                )
-                score = min(before.score, after.score)
-                found.append(Sighting(frame, (left, top, right, bottom), score, seen=False))
-            found.append(after)
-        return found
-
-
-class Tracker:
-    """Follows objects through frames that are given in order.
+    The state is a row for each live track: its size does not grow with the number of frames.
 
     Args:
-        confidence: Detections from here on begin a track; weaker ones only go on with one.
-        patience: Frames that a track waits for its object to come back.
+        confidence: Least confidence of a detection that starts a track, 0-1. Detections below it
+            continue tracks only.
+        patience: Frames without a detection after which a track ends.
 
     Raises:
         MissingExtra: SciPy is not installed.
     """
 
     def __init__(self, *, confidence: float, patience: int) -> None:
-        self.tracks: list[Track] = []
         self._assign = require(
-            "scipy.optimize", extra="video", purpose="following objects"
+            "scipy.optimize", extra="video", purpose="tracking objects"
         ).linear_sum_assignment
         self._confidence = confidence
         self._patience = patience
-        self._live: list[tuple[Track, _Motion]] = []
+        self._started = 0  # tracks so far
+        self._live = _begin(Detections.empty(), first_id=1)
 
-    def update(self, frame: int, detections: Detections) -> NDArray[np.int64]:
-        """Take the detections of the next frame.
+    def update(self, detections: Detections) -> Detections:
+        """The detections of the next frame, with the track of each.
 
         Args:
-            frame: Its number; larger than that before.
-            detections: In source pixels.
+            detections: Boxes in pixels of the frame. A frame without any counts too.
 
         Returns:
-            (N,) int64 number of each detection's track; -1 for those that belong to none.
+            The same detections in the same order; ``track_id`` counts from 1 and is -1 for a
+            detection that belongs to no track.
         """
-        self._live = [
-            one for one in self._live if frame - one[0].sightings[-1].frame <= self._patience + 1
-        ]
-        for _, motion in self._live:
-            motion.predict()
-        owner = np.full(len(detections), -1, np.int64)
-        strong = np.flatnonzero(detections.score >= self._confidence)
-        weak = np.flatnonzero(detections.score < self._confidence)
-        known = [one for one in self._live if len(one[0].sightings) > 1]
-        fresh = [one for one in self._live if len(one[0].sightings) == 1]
-        latest = max((t.sightings[-1].frame for t, _ in self._live), default=-1)
-        left = self._round(frame, known, detections, strong, owner, HIGH_IOU)
-        near = [one for one in left if one[0].sightings[-1].frame == latest]
-        self._round(frame, near, detections, weak, owner, LOW_IOU)
-        lost = self._round(frame, fresh, detections, strong[owner[strong] < 0], owner, NEW_IOU)
-        # Seen once and not again at once: a flicker.
-        self._live = [one for one in self._live if all(one[0] is not other for other, _ in lost)]
-        for index in strong[owner[strong] < 0].tolist():
-            track = Track(len(self.tracks) + 1, int(detections.class_id[index]))
-            self.tracks.append(track)
-            self._live.append((track, _Motion(detections.xyxy[index].astype(np.float64))))
-            self._note(track, frame, detections, index, owner)
-        return owner
+        live = _predicted(self._live.take(self._live.missed <= self._patience))
+        match = np.full(len(live), -1, np.int64)  # index of each track's detection
+        track_id = np.full(len(detections), -1, np.int64)
 
-    def _round(
-        self,
-        frame: int,
-        live: Sequence[tuple[Track, _Motion]],
-        detections: Detections,
-        chosen: NDArray[np.intp],
-        owner: NDArray[np.int64],
-        least: float,
-    ) -> list[tuple[Track, _Motion]]:
-        """Match tracks with some detections; gives the tracks that found none."""
-        if not live or not len(chosen):
-            return list(live)
-        expected = np.stack([motion.box() for _, motion in live])
-        overlap = iou(expected, detections.xyxy[chosen])
-        classes = np.array([track.class_id for track, _ in live])
-        overlap[classes[:, None] != detections.class_id[chosen]] = 0
-        matched: set[int] = set()
-        for row, column in zip(*self._assign(overlap, maximize=True), strict=True):
-            if overlap[row, column] < least:
-                continue
-            track, motion = live[row]
-            index = int(chosen[column])
-            motion.correct(detections.xyxy[index].astype(np.float64))
-            self._note(track, frame, detections, index, owner)
-            matched.add(int(row))
-        return [one for row, one in enumerate(live) if row not in matched]
+        def assign(tracks: NDArray[np.bool_], boxes: NDArray[np.bool_], least_iou: float) -> None:
+            """Match some of the tracks and boxes that are free."""
+            rows = np.flatnonzero(tracks & (match < 0))
+            columns = np.flatnonzero(boxes & (track_id < 0))
+            if not len(rows) or not len(columns):
+                return
+            overlap = iou(_boxes(live)[rows], detections.xyxy[columns])
+            overlap[live.class_id[rows, None] != detections.class_id[columns]] = 0
+            for row, column in zip(*self._assign(overlap, maximize=True), strict=True):
+                if overlap[row, column] >= least_iou:
+                    match[rows[row]] = columns[column]
+                    track_id[columns[column]] = live.track_id[rows[row]]
 
-    @staticmethod
-    def _note(
-        track: Track, frame: int, detections: Detections, index: int, owner: NDArray[np.int64]
-    ) -> None:
-        left, top, right, bottom = detections.xyxy[index].tolist()
-        score = float(detections.score[index])
-        track.sightings.append(Sighting(frame, (left, top, right, bottom), score))
-        owner[index] = track.number
+        strong = detections.score >= self._confidence
+        # After frames without a match of any track, "the last frame" is the last one with a match.
+        recent = live.missed == live.missed.min(initial=self._patience + 1)
+        assign(live.confirmed, strong, HIGH_IOU)
+        assign(live.confirmed & recent, ~strong, LOW_IOU)
+        assign(~live.confirmed, strong, NEW_IOU)
+
+        found = match >= 0
+        if found.any():
+            live = _corrected(live, found, detections.xyxy[match[found]])
+        # A track with one detection and none in the next frame was a false detection.
+        self._live = live.take(live.confirmed)
+        fresh = np.flatnonzero(strong & (track_id < 0))
+        if len(fresh):
+            begun = _begin(detections[fresh], first_id=self._started + 1)
+            track_id[fresh] = begun.track_id
+            self._started += len(begun)
+            self._live = self._live.followed_by(begun)
+        return replace(detections, track_id=track_id)
+
+
+def _begin(detections: Detections, *, first_id: int) -> _LiveTracks:
+    """A track at each detection, which does not move yet."""
+    count = len(detections)
+    measured = _measured(detections.xyxy)
+    deviation = _deviations(measured[:, 3], position=2 * _POSITION, velocity=10 * _VELOCITY)
+    return _LiveTracks(
+        track_id=np.arange(first_id, first_id + count, dtype=np.int64),
+        class_id=detections.class_id,
+        missed=np.zeros(count, np.int64),
+        confirmed=np.zeros(count, np.bool_),
+        mean=np.concatenate([measured, np.zeros((count, 4))], axis=1),
+        covariance=np.square(deviation)[:, :, None] * np.eye(8),
+    )
+
+
+def _predicted(live: _LiveTracks) -> _LiveTracks:
+    """The tracks one frame later, before they are matched."""
+    if not len(live):
+        return live
+    deviation = _deviations(live.mean[:, 3], position=_POSITION, velocity=_VELOCITY)
+    noise = np.square(deviation)[:, :, None] * np.eye(8)
+    return replace(
+        live,
+        missed=live.missed + 1,
+        mean=live.mean @ _STEP.T,
+        covariance=_STEP @ live.covariance @ _STEP.T + noise,
+    )
+
+
+def _corrected(
+    live: _LiveTracks, found: NDArray[np.bool_], xyxy: NDArray[np.float32]
+) -> _LiveTracks:
+    """The tracks after the Kalman update of those that were found, with their boxes (N, 4)."""
+    mean, covariance = live.mean[found], live.covariance[found]
+    position = _POSITION * mean[:, 3]
+    deviation = np.stack([position, position, np.full_like(position, 1e-1), position], axis=1)
+    inner = covariance[:, :4, :4] + np.square(deviation)[:, :, None] * np.eye(4)
+    gain = np.linalg.solve(inner, covariance[:, :4]).transpose(0, 2, 1)  # (N, 8, 4)
+    shift = (_measured(xyxy) - mean[:, :4])[:, :, None]
+    corrected = replace(live, mean=live.mean.copy(), covariance=live.covariance.copy())
+    corrected.mean[found] = mean + (gain @ shift)[:, :, 0]
+    corrected.covariance[found] = covariance - gain @ inner @ gain.transpose(0, 2, 1)
+    return replace(
+        corrected, missed=np.where(found, 0, live.missed), confirmed=live.confirmed | found
+    )
+
+
+def _deviations(
+    height: NDArray[np.float64], *, position: float, velocity: float
+) -> NDArray[np.float64]:
+    """(N, 8): standard deviations of a track's state, for boxes of heights (N,)."""
+    at, by = position * height, velocity * height
+    aspect, change = np.full_like(height, 1e-2), np.full_like(height, 1e-5)
+    return np.stack([at, at, aspect, at, by, by, change, by], axis=1)
+
+
+def _measured(xyxy: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N, 4): centre x, centre y, width / height, height of boxes (N, 4)."""
+    low, high = xyxy[:, :2].astype(np.float64), xyxy[:, 2:].astype(np.float64)
+    width, height = (high - low)[:, 0], np.maximum((high - low)[:, 1], 1e-3)
+    return np.column_stack([(low + high) / 2, width / height, height])
+
+
+def _boxes(live: _LiveTracks) -> NDArray[np.float64]:
+    """(T, 4): left, top, right, bottom where each track is expected, pixels."""
+    centre, aspect, height = live.mean[:, :2], live.mean[:, 2], live.mean[:, 3]
+    half = np.column_stack([aspect * height, height]) / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
