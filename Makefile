@@ -9,7 +9,10 @@ export PYTHON
 export SEATRIAL_HOME ?= $(CURDIR)/$(RUN)/home
 SEATRIAL = $(VENV)/bin/seatrial
 
-.PHONY: run test lint format clean help
+# Two at least: tests wait for servers and processes that they start.
+WORKERS = $$(n=$$(nproc); echo $$((n > 2 ? n : 2)))
+
+.PHONY: run test quick lint format clean help
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -22,7 +25,11 @@ run: ## From nothing to the report: install, fetch a detector, serve it, measure
 
 test: ## Install what the tests need and run them all.
 	@scripts/environment $(VENV) all,test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+quick: ## The same without what takes long: for every day.
+	@scripts/environment $(VENV) all,test
+	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow"
 
 lint: ## Check format, lint and types.
 	@scripts/environment $(VENV) all,test,lint

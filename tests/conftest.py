@@ -38,6 +38,7 @@ pytest_plugins = (
     "checkpoints",
     "sample_detector",
     "small_detector",
+    "temporary_files",
     "training_sets",
 )
 SHARED = Path(__file__).resolve().parents[2] / "shared"
