@@ -13,7 +13,7 @@ from seatrial.demo.media import Media, open_media
 from seatrial.demo.models import Model, Models
 from seatrial.demo.workbench import FLOOR, KEPT, Choice, View, Workbench
 from seatrial.deployment import Thresholds
-from seatrial.detect.detector import STAGES
+from seatrial.detect.clock import STAGES
 from seatrial.errors import InvalidInput
 
 

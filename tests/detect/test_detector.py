@@ -14,7 +14,8 @@ from PIL import Image
 
 from seatrial.artifact import Artifact, Store
 from seatrial.deployment import Thresholds
-from seatrial.detect.detector import STAGES, Detector
+from seatrial.detect.clock import STAGES
+from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput

@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits
 from seatrial.detect.detector import Detector
+from seatrial.engines.lanes import Place
 from seatrial.serve.app import Service, create_app
 from seatrial.serve.process import free_port
 from seatrial.serve.startup import open_service
@@ -59,12 +60,8 @@ class Running:
         lanes = self.detector.lanes
         with contextlib.ExitStack() as held:
             for _ in self.detector.engine.narrow:
-                lanes.arrive()
-                held.callback(lanes.leave)
-            lanes.arrive()  # company, so that the narrow lanes are taken
-            for _ in self.detector.engine.narrow:
-                held.enter_context(lanes.lane())
-            lanes.leave()
+                place = held.enter_context(Place(lanes))
+                held.callback(lanes.release, lanes.acquire(place))
             yield
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from seatrial.detect.detector import STAGES
+from seatrial.detect.clock import STAGES
 
 Running = Any
 Encode = Callable[..., bytes]

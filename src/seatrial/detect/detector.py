@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -11,25 +11,44 @@ from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Thresholds
+from seatrial.detect.clock import Clock
 from seatrial.detect.decode import decode
 from seatrial.detect.detections import Detections
 from seatrial.detect.families.registry import family_of
 from seatrial.detect.preprocess import fit
 from seatrial.engines.base import Engine
-from seatrial.engines.lanes import Lanes
+from seatrial.engines.lanes import Lanes, Place
 
 MAX_PIXELS = 50_000_000
-STAGES = ("decode", "preprocess", "queue", "infer", "postprocess")
+
+
+class Ticket(Place):
+    """One request on its way through a detector: its place among the lanes, and its clock.
+
+    Args:
+        lanes: The detector's lanes.
+        deadline_s: Seconds from now until when the request has to be answered.
+
+    Attributes:
+        clock: The time of each stage so far.
+    """
+
+    __slots__ = ("clock",)
+
+    def __init__(self, lanes: Lanes, deadline_s: float = math.inf) -> None:
+        self.clock = Clock()
+        super().__init__(lanes, deadline_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """What one request gave.
+    """Result of one request.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, the source picture, upright.
+        image: (H, W, 3) uint8 RGB, the source image, upright.
         detections: Boxes in its pixels.
-        stages_ms: Stage name -> milliseconds; ``queue`` is the wait for a lane.
+        stages_ms: Stage name -> milliseconds, in the order in which the stages ended; ``queue``
+            is the wait for a lane.
         lane_threads: Threads that computed the inference.
     """
 
@@ -43,8 +62,8 @@ class Detector:
     """An artifact, an engine, and the family's pre- and postprocessing. Thread-safe.
 
     Args:
-        artifact: Says how pictures go in and boxes come out.
-        engine: Compiled from it; the detector owns it from here on.
+        artifact: Describes how images go in and boxes come out.
+        engine: Compiled from the artifact; the detector owns it from here on.
     """
 
     def __init__(self, artifact: Artifact, engine: Engine) -> None:
@@ -56,50 +75,47 @@ class Detector:
         self._input = artifact.manifest.inputs[0].name
 
     def detect(
-        self, data: bytes | memoryview, options: Thresholds, *, max_pixels: int = MAX_PIXELS
+        self,
+        data: bytes | memoryview,
+        options: Thresholds,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        ticket: Ticket | None = None,
     ) -> Detected:
-        """Find objects in an encoded picture.
+        """Find objects in an encoded image.
 
         Args:
             data: A JPEG, PNG or WebP file.
             options: Thresholds.
-            max_pixels: Larger pictures are refused before they are decoded.
+            max_pixels: Larger images are refused before they are decoded.
+            ticket: The request's ticket where it has one, held by the caller and ready.
 
         Raises:
             InvalidInput: See `seatrial.detect.decode.decode`.
+            DeadlineExceeded: The ticket's deadline passed before a lane was free.
+            Abandoned: The ticket was cancelled before a lane was free.
         """
-        self.lanes.arrive()
-        return self.detect_admitted(data, options, max_pixels=max_pixels)
-
-    def detect_admitted(
-        self, data: bytes | memoryview, options: Thresholds, *, max_pixels: int = MAX_PIXELS
-    ) -> Detected:
-        """`detect` for a request that `Lanes.arrive` has counted already."""
-        start = time.perf_counter()
+        if ticket is None:
+            with Ticket(self.lanes) as own:
+                own.ready()
+                return self.detect(data, options, max_pixels=max_pixels, ticket=own)
+        clock = ticket.clock
+        image = decode(data, max_pixels=max_pixels)
+        clock.lap("decode")
+        batch, canvas = fit(image, self._preprocessing)
+        feeds = self._family.feeds(canvas)
+        clock.lap("preprocess")
+        lane = self.lanes.acquire(ticket)
         try:
-            image = decode(data, max_pixels=max_pixels)
-            decoded = time.perf_counter()
-            batch, canvas = fit(image, self._preprocessing)
-            feeds = self._family.feeds(canvas)
-            fitted = time.perf_counter()
-            with self.lanes.lane() as lane:
-                begun = time.perf_counter()
-                outputs = lane.infer({self._input: batch, **feeds})
-                inferred = time.perf_counter()
-                # Inside the lane: the arrays are the lane's own and change with its next call.
-                detections = self._family.detections(outputs, canvas, options)
+            clock.lap("queue")
+            outputs = lane.infer({self._input: batch, **feeds})
+            clock.lap("infer")
+            # Before the lane is released: the arrays are its own and change with its next call.
+            detections = self._family.detections(outputs, canvas, options)
         finally:
-            self.lanes.leave()
-        done = time.perf_counter()
-        times = (
-            decoded - start,
-            fitted - decoded,
-            begun - fitted,
-            inferred - begun,
-            done - inferred,
-        )
-        stages_ms = {stage: 1e3 * t for stage, t in zip(STAGES, times, strict=True)}
-        return Detected(image, detections, stages_ms, lane.threads)
+            self.lanes.release(lane)
+        clock.lap("postprocess")
+        return Detected(image, detections, dict(clock.stages_ms), lane.threads)
 
     def warm_up(self) -> None:
         """Run every lane once: the first run allocates and compiles."""

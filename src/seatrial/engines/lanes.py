@@ -6,22 +6,30 @@ compiled; they share the cores, so only one of them runs at any time:
 
 - A request that is the only one in the service takes the wide lane.
 - As soon as there are others, requests take narrow lanes, as many as there are. A request that
-  finds itself alone just after others were here takes a narrow one too: callers that each wait
-  for their answer take turns, and would else be answered one at a time.
+  is alone just after others were here takes a narrow one too: callers that each wait for their
+  answer take turns, and would otherwise be answered one at a time.
 - Nothing starts while the wide lane runs: it ends sooner than a narrow lane that has to share
   its core would.
 
-Requests start in the order in which they asked.
+Requests start in the order in which they ask.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
 
 from seatrial.engines.base import Engine, Lane
+from seatrial.errors import DeadlineExceeded
+
+
+class Abandoned(Exception):
+    """The request was given up: no caller waits for its answer."""
 
 
 class Lanes:
@@ -36,84 +44,180 @@ class Lanes:
         self._idle = deque(engine.narrow)
         self._narrow_count = len(engine.narrow)
         self._wide_busy = False
-        self._waiting: deque[_Ticket] = deque()
-        self._present = 0
-        # A busy period lasts from the first arrival until nobody is present.
+        self._waiting: deque[Place] = deque()
+        self._places: set[Place] = set()
+        self._ready: set[Place] = set()
+        # A busy period lasts from the first request that is ready until none is left.
         self._company = self._company_before = False
         self._lock = threading.Lock()
 
-    def arrive(self) -> None:
-        """Be counted from admission on, so that others know that they are not alone."""
-        with self._lock:
-            self._company = self._present > 0
-            self._present += 1
-
-    def leave(self) -> None:
-        """Be counted no more: inference is over, or will not happen."""
-        with self._lock:
-            self._present -= 1
-            if self._present == 0:
-                self._company_before = self._company
-
     @property
     def present(self) -> int:
-        """Requests between `arrive` and `leave`."""
-        return self._present
+        """Number of requests that have a place."""
+        return len(self._places)
 
-    @contextlib.contextmanager
-    def lane(self) -> Iterator[Lane]:
-        """Wait for a lane in order of arrival, and hold it."""
-        lane = self._obtain()
-        try:
-            yield lane
-        finally:
-            self._give_back(lane)
+    def acquire(self, place: Place) -> Lane:
+        """Wait for a lane, in the order of the calls.
 
-    def _obtain(self) -> Lane:
+        The lane is the caller's until `release`.
+
+        Args:
+            place: The request's place, which is ready.
+
+        Raises:
+            DeadlineExceeded: The deadline passed before a lane was free.
+            Abandoned: The request was cancelled.
+        """
         with self._lock:
-            if self._free() and not self._waiting:
-                return self._take()
-            ticket = _Ticket()
-            self._waiting.append(ticket)
+            place.check()
+            if self._available() and not self._waiting:
+                return self._choose()
+            # Each has a lock of its own: only the one whose turn it is wakes.
+            place.turn = turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(place)
         try:
-            ticket.granted.acquire()
-        except BaseException:  # Ctrl-C in the main thread: pass on what was granted meanwhile
+            while not turn.acquire(timeout=place.patience_s()):
+                place.check()
+            place.check()
+        except BaseException:  # deadline, cancelled, Ctrl-C in the main thread
             with self._lock, contextlib.suppress(ValueError):
-                self._waiting.remove(ticket)
-            if ticket.lane is not None:
-                self._give_back(ticket.lane)
+                self._waiting.remove(place)
+            if place.lane is not None:  # granted meanwhile: pass it on
+                self.release(place.lane)
             raise
-        assert ticket.lane is not None  # noqa: S101 - granted only with a lane
-        return ticket.lane
+        assert place.lane is not None  # noqa: S101 - its turn comes only with a lane
+        return place.lane
 
-    def _give_back(self, lane: Lane) -> None:
+    def release(self, lane: Lane) -> None:
+        """Give a lane back; requests that wait get what is free now."""
         with self._lock:
             if lane is self._wide:
                 self._wide_busy = False
             else:
                 self._idle.append(lane)
-            while self._waiting and self._free():
-                ticket = self._waiting.popleft()
-                ticket.lane = self._take()
-                ticket.granted.release()
+            while self._waiting and self._available():
+                place = self._waiting.popleft()
+                place.lane = self._choose()
+                place.turn.release()
 
-    def _free(self) -> bool:
+    def _available(self) -> bool:
         return bool(self._idle) and not self._wide_busy
 
-    def _take(self) -> Lane:
-        alone = self._present <= 1 and not self._company and not self._company_before
+    def _choose(self) -> Lane:
+        alone = len(self._ready) <= 1 and not self._company and not self._company_before
         if self._wide is not None and alone and len(self._idle) == self._narrow_count:
             self._wide_busy = True
             return self._wide
         return self._idle.popleft()
 
 
-class _Ticket:
-    """A place in the queue. Each has a lock of its own: only the one whose turn it is wakes."""
+class Place:
+    """One request's place in the service: counted once from its arrival to its end.
 
-    __slots__ = ("granted", "lane")
+    Whoever works for the request holds the place (``with place:``), on any thread. When the last
+    of them lets go, the request is counted no more.
 
-    def __init__(self) -> None:
-        self.granted = threading.Lock()
-        self.granted.acquire()
-        self.lane: Lane | None = None
+    Args:
+        lanes: Lanes that the request will run on.
+        deadline_s: Seconds from now until when the request has to be answered.
+
+    Attributes:
+        deadline_s: Seconds from the start to the deadline.
+        cancelled: Whether the request was given up.
+        turn: Lock that is released when the place gets its lane or is cancelled.
+        lane: Lane that a wait ended with.
+    """
+
+    __slots__ = ("_deadline", "_holders", "_lanes", "cancelled", "deadline_s", "lane", "turn")
+
+    turn: threading.Lock
+    lane: Lane | None
+
+    def __init__(self, lanes: Lanes, deadline_s: float = math.inf) -> None:
+        self.deadline_s = deadline_s
+        self.cancelled = False
+        self.lane = None
+        self._deadline = time.monotonic() + deadline_s
+        self._lanes = lanes
+        self._holders = 0
+        with lanes._lock:
+            lanes._places.add(self)
+
+    def ready(self) -> None:
+        """Be company to others: all that the request needs is here.
+
+        A request that still arrives is counted, but it does not send others to narrow lanes.
+        """
+        lanes = self._lanes
+        with lanes._lock:
+            if self in lanes._places and self not in lanes._ready:
+                lanes._company = bool(lanes._ready)
+                lanes._ready.add(self)
+
+    def remaining_s(self) -> float:
+        """Seconds until the deadline; not below 0."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def patience_s(self) -> float:
+        """`remaining_s` as a lock takes it: -1 where there is no deadline."""
+        if self._deadline == math.inf:
+            return -1.0
+        return min(self.remaining_s(), threading.TIMEOUT_MAX)
+
+    def check(self) -> None:
+        """Stop work that is not wanted any more.
+
+        Raises:
+            Abandoned: The request was cancelled.
+            DeadlineExceeded: Its deadline has passed.
+        """
+        if self.cancelled:
+            raise Abandoned
+        if time.monotonic() >= self._deadline:
+            raise self.too_late()
+
+    def too_late(self) -> DeadlineExceeded:
+        """The error of a request whose deadline has passed."""
+        return DeadlineExceeded(
+            f"not answered within {self.deadline_s:g} s",
+            hint="send less at a time, or raise limits.deadline_s",
+        )
+
+    def cancel(self) -> None:
+        """Give the request up: if it has no lane yet, it never gets one."""
+        lanes = self._lanes
+        with lanes._lock:
+            self.cancelled = True
+            if self in lanes._waiting:
+                lanes._waiting.remove(self)
+                self.turn.release()
+
+    def __enter__(self) -> Self:
+        """Hold the place.
+
+        Raises:
+            Abandoned: All have let go of it before.
+        """
+        with self._lanes._lock:
+            if self not in self._lanes._places:
+                raise Abandoned
+            self._holders += 1
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        lanes = self._lanes
+        with lanes._lock:
+            self._holders -= 1
+            if self._holders:
+                return
+            lanes._places.discard(self)
+            if self in lanes._ready:
+                lanes._ready.remove(self)
+                if not lanes._ready:
+                    lanes._company_before = lanes._company

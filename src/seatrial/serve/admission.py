@@ -11,21 +11,18 @@ from typing import TypeVar
 from starlette.types import Receive
 
 from seatrial.deployment import Limits, Thresholds
-from seatrial.detect.detector import Detected, Detector
-from seatrial.errors import DeadlineExceeded, Overloaded
+from seatrial.detect.detector import Detected, Detector, Ticket
+from seatrial.engines.lanes import Abandoned
+from seatrial.errors import Overloaded
 
 T = TypeVar("T")
 
 
-class Disconnected(Exception):
-    """The client went away; there is nobody to answer."""
-
-
 class Dispatcher:
-    """Runs a detector's requests on threads of its own.
+    """Admits requests, and runs them on threads of its own.
 
-    Two threads for each lane: while one infers, the other has the next picture decoded and waits
-    to follow at once. With fewer the lanes stand idle between requests (1.1 ms of 47 here).
+    Two threads for each lane: while one infers, the other decodes the next image and waits to
+    follow at once. With fewer the lanes stand idle between requests (1.1 ms of 47 here).
 
     Args:
         detector: Does the work.
@@ -39,13 +36,28 @@ class Dispatcher:
             max_workers=2 * len(detector.engine.narrow), thread_name_prefix="request"
         )
 
-    @property
-    def present(self) -> int:
-        """Requests that wait or run."""
-        return self.detector.lanes.present
+    def admit(self) -> Ticket:
+        """A ticket for a request of which the headers are here and nothing else.
+
+        The decision needs no byte of the body. It is made here and nowhere else; only the event
+        loop calls this.
+
+        Returns:
+            The ticket, to be held until the request is answered: ``with dispatcher.admit()``.
+
+        Raises:
+            Overloaded: `Limits.queue` requests are here already.
+        """
+        present = self.detector.lanes.present
+        if present >= self.limits.queue:
+            raise Overloaded(
+                f"{present} requests wait or run already", hint="try again in a second"
+            )
+        return Ticket(self.detector.lanes, self.limits.deadline_s)
 
     async def run(
         self,
+        ticket: Ticket,
         data: bytes | bytearray,
         options: Thresholds,
         finish: Callable[[Detected], T],
@@ -54,55 +66,53 @@ class Dispatcher:
         """Detect, then ``finish``, off the event loop.
 
         Args:
-            data: The encoded picture.
+            ticket: From `admit`, held.
+            data: The encoded image.
             options: Thresholds.
             finish: Makes the answer; runs on the same thread.
-            receive: The request's ASGI channel, its body read: says when the client goes away.
+            receive: The request's ASGI channel, its body read: reports when the client goes away.
 
         Raises:
-            Overloaded: As many requests as may be are here already; nothing was done.
-            DeadlineExceeded: Not answered in time.
-            Disconnected: The client went away; if the work had not begun it never will.
+            DeadlineExceeded: The answer was not there in time.
+            Abandoned: The client went away.
             InvalidInput: See `Detector.detect`.
+
+        When this ends without an answer, work that has no lane yet never gets one.
         """
-        lanes = self.detector.lanes
-        if lanes.present >= self.limits.queue:
-            raise Overloaded(
-                f"{lanes.present} requests wait or run already", hint="try again in a second"
-            )
-        lanes.arrive()
-        work = self._threads.submit(self._work, data, options, finish)
-        # One that never began is counted out here; one that did counts itself out.
-        work.add_done_callback(lambda done: lanes.leave() if done.cancelled() else None)
+        ticket.ready()
+        work = self._threads.submit(self._work, ticket, data, options, finish)
         answer = asyncio.wrap_future(work)
         gone = asyncio.ensure_future(receive())
         try:
             done, _ = await asyncio.wait(
                 (answer, gone),
-                timeout=self.limits.deadline_s,
+                timeout=ticket.remaining_s(),
                 return_when=asyncio.FIRST_COMPLETED,
             )
+            if answer in done:
+                return answer.result()
+            raise Abandoned if gone in done else ticket.too_late()
         finally:
             gone.cancel()
             if not answer.done():
-                work.cancel()
-        if answer in done:
-            return answer.result()
-        answer.cancel()
-        if gone in done:
-            raise Disconnected
-        raise DeadlineExceeded(
-            f"not answered within {self.limits.deadline_s:g} s",
-            hint="send less at a time, or raise limits.deadline_s",
-        )
+                ticket.cancel()
+                work.cancel()  # the pool would keep the image until a thread is free
+                answer.cancel()
 
     def _work(
-        self, data: bytes | bytearray, options: Thresholds, finish: Callable[[Detected], T]
+        self,
+        ticket: Ticket,
+        data: bytes | bytearray,
+        options: Thresholds,
+        finish: Callable[[Detected], T],
     ) -> T:
-        result = self.detector.detect_admitted(
-            memoryview(data), options, max_pixels=self.limits.image_pixels
-        )
-        return finish(result)
+        with ticket:
+            ticket.check()
+            ticket.clock.lap("queue")  # the wait for this thread
+            result = self.detector.detect(
+                memoryview(data), options, max_pixels=self.limits.image_pixels, ticket=ticket
+            )
+            return finish(result)
 
     def close(self) -> None:
         """Let running requests end, then release the detector."""

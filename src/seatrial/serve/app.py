@@ -1,17 +1,17 @@
 """The HTTP interface, as an ASGI application that any server can run.
 
-POST /detect       a picture -> boxes as JSON
-POST /detect.jpg   a picture -> the picture with the boxes drawn
+POST /detect       an image -> boxes as JSON
+POST /detect.jpg   an image -> the image with the boxes drawn
 GET  /model        what is being served
-GET  /             this list
+GET  /             the list of routes
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
@@ -20,19 +20,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from seatrial.deployment import Thresholds
 from seatrial.detect.answer import answer
 from seatrial.detect.detector import Detected
 from seatrial.detect.draw import annotated_jpeg
+from seatrial.engines.lanes import Abandoned
 from seatrial.errors import SeatrialError
-from seatrial.serve.admission import Disconnected, Dispatcher
+from seatrial.serve.admission import Dispatcher
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.protocols.image_body import read_image
 from seatrial.serve.protocols.thresholds import query_options
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody reads the response, the log and metrics do
+# Makes the body of an answer from a result and the times until then.
+Encode = Callable[[Detected, Mapping[str, float]], bytes]
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -51,30 +53,50 @@ class Service(msgspec.Struct, frozen=True):
     metrics: RequestMetrics
 
 
-def create_app(open_service: Callable[[], Service]) -> Starlette:
+def create_app(
+    open_service: Callable[[], Service],
+    *,
+    probes: Sequence[Route] = (),
+    around: Callable[[], AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
+) -> Starlette:
     """The application.
 
     Args:
         open_service: Called at start-up, before the first request; compiles and warms up.
+        probes: Routes of the runtime beside our own, such as ``/readyz``.
+        around: Start-up and shutdown of the runtime; ours run inside.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.service = open_service()
-        # What start-up made stays until the end: no collection needs to walk it again.
-        gc.collect()
-        gc.freeze()
-        try:
-            yield
-        finally:
-            app.state.service.dispatcher.close()
+        async with around():
+            app.state.service = open_service()
+            # What start-up made stays until the end: no collection needs to walk it again.
+            gc.collect()
+            gc.freeze()
+            try:
+                yield
+            finally:
+                app.state.service.dispatcher.close()
+
+    routes = [
+        Route("/detect", _detect_json, methods=["POST"]),
+        Route("/detect.jpg", _detect_jpeg, methods=["POST"]),
+        Route("/model", _model, methods=["GET"]),
+        *probes,
+    ]
+    listed = "".join(
+        f"{'POST' if 'POST' in (route.methods or ()) else 'GET':<5}{route.path}\n"
+        for route in routes
+    )
+
+    async def index(request: Request) -> Response:
+        return Response(listed, media_type="text/plain")
 
     return Starlette(
-        routes=[
-            Route(path, handler, methods=[method]) for path, (method, handler) in ROUTES.items()
-        ],
+        routes=[*routes, Route("/", index, methods=["GET"])],
         lifespan=lifespan,
-        exception_handlers={HTTPException: _http_error},
+        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
 
 
@@ -82,56 +104,52 @@ async def _detect_json(request: Request) -> Response:
     service: Service = request.app.state.service
     labels = service.dispatcher.detector.artifact.manifest.labels
 
-    def finish(result: Detected, timing_ms: Mapping[str, float]) -> bytes:
+    def encode(result: Detected, timing_ms: Mapping[str, float]) -> bytes:
         return msgspec.json.encode(answer(result, labels, timing_ms))
 
-    return await _detect(request, service, finish, "application/json")
+    return await _detect(request, service, encode, "application/json")
 
 
 async def _detect_jpeg(request: Request) -> Response:
     service: Service = request.app.state.service
     labels = service.dispatcher.detector.artifact.manifest.labels
 
-    def finish(result: Detected, timing_ms: Mapping[str, float]) -> bytes:
+    def encode(result: Detected, timing_ms: Mapping[str, float]) -> bytes:
         return annotated_jpeg(result.image, result.detections, labels)
 
-    return await _detect(request, service, finish, "image/jpeg")
+    return await _detect(request, service, encode, "image/jpeg")
 
 
-async def _detect(
-    request: Request,
-    service: Service,
-    encode: Callable[[Detected, Mapping[str, float]], bytes],
-    media_type: str,
-) -> Response:
-    start = time.perf_counter()
-    route = request.url.path
+async def _detect(request: Request, service: Service, encode: Encode, media_type: str) -> Response:
+    """The way of one request: admission, body, detection, answer."""
+    dispatcher, metrics = service.dispatcher, service.metrics
+    route = request.scope["path"]
     try:
-        options = query_options(request.query_params.multi_items(), service.detection)
-        limits = service.dispatcher.limits
-        data = await read_image(request, limits.body_bytes, limits.deadline_s)
-        received = time.perf_counter()
+        # Before a byte of the body is asked for.
+        with dispatcher.admit() as ticket, metrics.present.track_inprogress():
+            clock = ticket.clock
+            options = query_options(request.query_params.multi_items(), service.detection)
+            data = await read_image(request, dispatcher.limits.body_bytes, ticket)
+            clock.lap("receive")
 
-        def finish(result: Detected) -> tuple[bytes, dict[str, float]]:
-            # The pool's own queue is waiting too: all that is not work or receiving.
-            work_ms = sum(result.stages_ms.values())
-            total_ms = 1e3 * (time.perf_counter() - start)
-            receive_ms = 1e3 * (received - start)
-            pool_ms = max(0.0, total_ms - receive_ms - work_ms)
-            stages = dict(result.stages_ms, queue=result.stages_ms["queue"] + pool_ms)
-            timing_ms = {"receive": receive_ms, **stages, "total": total_ms}
-            service.metrics.observe(timing_ms, len(result.detections), result.lane_threads)
-            return encode(result, timing_ms), timing_ms
+            def finish(result: Detected) -> tuple[bytes, dict[str, float]]:
+                body = encode(result, clock.timing_ms())
+                clock.lap("encode")
+                timing_ms = clock.timing_ms()
+                metrics.observe(timing_ms, len(result.detections), result.lane_threads)
+                return body, timing_ms
 
-        with service.metrics.present.track_inprogress():
-            body, timing_ms = await service.dispatcher.run(data, options, finish, request.receive)
+            body, timing_ms = await dispatcher.run(ticket, data, options, finish, request.receive)
     except SeatrialError as error:
-        service.metrics.requests.labels(route, error.http_status).inc()
+        metrics.requests.labels(route, error.http_status).inc()
         return error_response(error)
-    except (Disconnected, ClientDisconnect):
-        service.metrics.requests.labels(route, CLIENT_CLOSED_REQUEST).inc()
+    except (Abandoned, ClientDisconnect):
+        metrics.requests.labels(route, CLIENT_CLOSED_REQUEST).inc()
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    service.metrics.requests.labels(route, 200).inc()
+    except Exception:
+        metrics.requests.labels(route, 500).inc()
+        raise
+    metrics.requests.labels(route, 200).inc()
     return Response(
         body, media_type=media_type, headers={"Server-Timing": _server_timing(timing_ms)}
     )
@@ -142,57 +160,27 @@ async def _model(request: Request) -> Response:
     return Response(msgspec.json.encode(service.description), media_type="application/json")
 
 
-def error_response(error: SeatrialError) -> Response:
-    """An error as JSON, with the status of its kind."""
-    body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
-    headers = {"Retry-After": "1"} if error.http_status == 503 else {}
-    return Response(
-        msgspec.json.encode(body), error.http_status, headers, media_type="application/json"
-    )
-
-
-async def _http_error(request: Request, error: Any) -> Response:
-    body = {"error": {"code": f"Http{error.status_code}", "message": error.detail, "hint": ""}}
-    return Response(
-        msgspec.json.encode(body),
-        error.status_code,
-        dict(error.headers or {}),
-        media_type="application/json",
-    )
-
-
 def _server_timing(timing_ms: Mapping[str, float]) -> str:
-    """W3C Server Timing: what browsers' developer tools show."""
+    """The times in the form of W3C Server Timing, which browsers' developer tools show."""
     return ", ".join(f"{stage};dur={value:.3f}" for stage, value in timing_ms.items())
 
 
-class Endpoint:
-    """A handler as a bare ASGI application: runs below Starlette's router, or without it.
-
-    Args:
-        handler: Finds the service in ``request.app.state``.
-    """
-
-    def __init__(self, handler: Callable[[Request], Awaitable[Response]]) -> None:
-        self._handler = handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        response = await self._handler(Request(scope, receive, send))
-        await response(scope, receive, send)
+def error_response(error: SeatrialError) -> Response:
+    """An error as JSON, with the status of its kind."""
+    headers = {"Retry-After": "1"} if error.http_status == 503 else {}
+    return _error(error.http_status, error.code, error.message, error.hint, headers)
 
 
-async def _index(request: Request) -> Response:
-    # In the place of BentoML's page, whose script asks a host outside.
-    lines = "".join(f"{method:<5}{path}\n" for path, (method, _) in ROUTES.items())
-    probes = "GET  /livez\nGET  /readyz\nGET  /metrics\n"
-    return Response(lines + probes, media_type="text/plain")
+async def _http_error(request: Request, error: Any) -> Response:
+    return _error(
+        error.status_code, f"Http{error.status_code}", error.detail, "", error.headers or {}
+    )
 
 
-# In one place: the service around this application asks which paths are ours.
-ROUTES = {
-    "/detect": ("POST", Endpoint(_detect_json)),
-    "/detect.jpg": ("POST", Endpoint(_detect_jpeg)),
-    "/model": ("GET", Endpoint(_model)),
-    "/": ("GET", Endpoint(_index)),
-}
+async def _internal_error(request: Request, error: Exception) -> Response:
+    return _error(500, "InternalError", "the server failed", "see the server's log", {})
+
+
+def _error(status: int, code: str, message: str, hint: str, headers: Mapping[str, str]) -> Response:
+    body = {"error": {"code": code, "message": message, "hint": hint}}
+    return Response(msgspec.json.encode(body), status, dict(headers), media_type="application/json")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from seatrial.detect.detector import STAGES
+from seatrial.detect.clock import REQUEST_STAGES
 
 # Seconds. From half a millisecond (a decode) to the default deadline.
 BUCKETS = (
@@ -28,8 +28,6 @@ BUCKETS = (
     30.0,
 )
 
-REQUEST_STAGES = ("receive", *STAGES, "total")
-
 
 class RequestMetrics:
     """Counts and times of one process."""
@@ -41,8 +39,8 @@ class RequestMetrics:
         self.stages = Histogram(
             "seatrial_stage_seconds", "Time of a request by stage.", ["stage"], buckets=BUCKETS
         )
-        # labels() looks a child up under a lock; a request has seven stages.
-        self._stage = {stage: self.stages.labels(stage) for stage in REQUEST_STAGES}
+        # labels() looks a child up under a lock; a request has eight values.
+        self._stage = {stage: self.stages.labels(stage) for stage in (*REQUEST_STAGES, "total")}
         self.detections = Counter("seatrial_detections", "Objects reported.")
         self.lane_threads = Counter(
             "seatrial_lane_requests", "Requests by the width of their lane.", ["threads"]
@@ -54,7 +52,13 @@ class RequestMetrics:
         )
 
     def observe(self, timing_ms: Mapping[str, float], detections: int, threads: int) -> None:
-        """Record one answered request."""
+        """Record one answered request.
+
+        Args:
+            timing_ms: Stage, or ``total``, -> milliseconds.
+            detections: Number of objects in the answer.
+            threads: Threads of the lane that ran it.
+        """
         for stage, value in timing_ms.items():
             self._stage[stage].observe(value / 1e3)
         self.detections.inc(detections)

@@ -1,4 +1,4 @@
-"""Reading a request's picture: a raw body or a multipart field, never more than the limit."""
+"""Reading a request's image: a raw body or a multipart field, never more than the limit."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import asyncio
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
+from seatrial.detect.detector import Ticket
 from seatrial.errors import InputTooLarge, InputTooSlow, InvalidInput
 
 FIELD = "image"
-# Boundary lines and part headers around the picture.
+# Boundary lines and part headers around the image.
 MULTIPART_OVERHEAD_BYTES = 8 * 1024
-MAX_PARTS = 64  # a form of a million empty parts would hold up everybody else's requests
+MAX_PARTS = 64  # a form of a million empty parts would hold up all other requests
 
 
-async def read_image(request: Request, limit_bytes: int, within_s: float) -> bytes | bytearray:
-    """The encoded picture of a request.
+async def read_image(request: Request, limit_bytes: int, ticket: Ticket) -> bytes | bytearray:
+    """Read the encoded image of a request.
 
     Args:
         request: ``image/*`` (or no type, or octet-stream) with the file as its body, or
             ``multipart/form-data`` with the file in the field ``image``.
-        limit_bytes: Largest picture. A declared length over it is refused unread; an undeclared
+        limit_bytes: Largest image. A declared length over it is refused unread; an undeclared
             one as soon as it is passed.
-        within_s: How long the client may take to send it.
+        ticket: The request's; its deadline is the body's.
 
     Raises:
         InputTooLarge: Over the limit.
-        InputTooSlow: Not all of it was here in time.
+        InputTooSlow: The body was not complete at the deadline.
         InvalidInput: Empty, malformed, without the field, or of another content type.
         ClientDisconnect: The client went away while sending.
     """
@@ -40,15 +41,15 @@ async def read_image(request: Request, limit_bytes: int, within_s: float) -> byt
                 "multipart/form-data without a boundary",
                 hint="leave the content type to your HTTP client: it writes the boundary there",
             )
-        body = await _read(request, limit_bytes, within_s, MULTIPART_OVERHEAD_BYTES)
+        body = await _read(request, limit_bytes, ticket, MULTIPART_OVERHEAD_BYTES)
         image: bytes | bytearray = _field(body, boundary)
         if len(image) > limit_bytes:
             raise _too_large(limit_bytes)
     elif kind in (b"", b"application/octet-stream") or kind.startswith(b"image/"):
-        image = await _read(request, limit_bytes, within_s)
+        image = await _read(request, limit_bytes, ticket)
     else:
         raise InvalidInput(
-            f"content type {kind.decode('latin-1')!r} is not taken",
+            f"content type {kind.decode('latin-1')!r} is not accepted",
             hint=f"send the file as an image/* body, or as multipart/form-data field {FIELD!r}",
         )
     if not image:
@@ -57,7 +58,7 @@ async def read_image(request: Request, limit_bytes: int, within_s: float) -> byt
 
 
 async def _read(
-    request: Request, limit_bytes: int, within_s: float, overhead_bytes: int = 0
+    request: Request, limit_bytes: int, ticket: Ticket, overhead_bytes: int = 0
 ) -> bytearray:
     most_bytes = limit_bytes + overhead_bytes
     declared = request.headers.get("content-length", "0")
@@ -65,14 +66,14 @@ async def _read(
         raise _too_large(limit_bytes)
     body = bytearray()
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(ticket.remaining_s()):
             async for chunk in request.stream():
                 if len(body) + len(chunk) > most_bytes:
                     raise _too_large(limit_bytes)
                 body += chunk
     except TimeoutError as error:
         raise InputTooSlow(
-            f"{len(body)} bytes of the request were here after {within_s:g} s, and not the end",
+            f"only {len(body)} bytes of the body were here after {ticket.deadline_s:g} s",
             hint="send a smaller file, or raise limits.deadline_s",
         ) from error
     return body
@@ -86,7 +87,7 @@ def _too_large(limit_bytes: int) -> InputTooLarge:
 
 
 def _field(body: bytearray, boundary: bytes) -> bytes:
-    """Content of the form's field ``image``."""
+    """The content of the form's field ``image``."""
     parts: list[tuple[str, bytearray]] = []
     header = {"name": b"", "value": b""}
 
@@ -129,7 +130,8 @@ def _field(body: bytearray, boundary: bytes) -> bytes:
         raise InvalidInput(f"the multipart body is malformed: {error}") from error
     if not ended:
         raise InvalidInput(
-            "the multipart body is cut off: its last boundary is missing", hint="send all of it"
+            "the multipart body is cut off: its last boundary is missing",
+            hint="send the whole body",
         )
     names = [name for name, _ in parts]
     if FIELD not in names:
@@ -140,9 +142,6 @@ def _field(body: bytearray, boundary: bytes) -> bytes:
     if names.count(FIELD) > 1:
         raise InvalidInput(
             f"the form has {names.count(FIELD)} fields {FIELD!r}",
-            hint="send one picture in each request",
+            hint="send one image in each request",
         )
     return bytes(parts[names.index(FIELD)][1])
-
-
-__all__ = ["ClientDisconnect", "read_image"]

@@ -13,70 +13,60 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import bentoml
-from _bentoml_sdk import Service as _BentoService
 from bentoml._internal.configuration.containers import BentoMLContainer
-from starlette.routing import Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
-from seatrial.serve.app import ROUTES, Service, create_app
+from seatrial.serve.app import Service, create_app
 from seatrial.serve.process import PARENT
 from seatrial.serve.startup import layout, open_service
 
 NAME = "Seatrial"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-# BentoML's description of its own interface, which knows none of our routes.
-HIDDEN = frozenset({"/docs.json"})
+# What BentoML's application answers; every other path is ours.
+PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-class DirectService(_BentoService[Any]):
-    """A BentoML service that hands our routes to our application without detours.
+class DirectService(bentoml.Service[Any]):
+    """A BentoML service whose application is ours, with BentoML's probes in it.
 
     BentoML wraps every request of a mounted application in its own middleware: 0.3 ms, and a
     ``TimeoutMiddleware`` that starts a timer for each request and never cancels it, so that 5 KB
-    stay allocated until the time-out. Our deadline is in `seatrial.serve.admission`, our metrics in
-    `seatrial.serve.metrics`. BentoML's application answers its own routes; a path that nobody has
-    is ours to refuse, since BentoML's metrics would keep a series for each that is tried.
+    stay allocated until the time-out. Its metrics would keep a series for each path that anybody
+    tries. So BentoML's application is a part of ours, for the paths in `PROBES`, and not the other
+    way round; see docs/decisions/0002.
+
+    Attributes:
+        start: Opens what a worker serves.
     """
+
+    start: Callable[[], Service]
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that BentoML's worker runs."""
-        around: Any = super().to_asgi(is_main=is_main)
-        # Mounted as well: BentoML runs its start-up and shutdown with its own.
-        ours: ASGIApp = self.mount_apps[0][0]
-
-        def unknown(scope: Scope) -> bool:
-            return all(route.matches(scope)[0] is Match.NONE for route in around.routes)
-
-        async def direct(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http":
-                await around(scope, receive, send)
-                return
-            method, endpoint = ROUTES.get(scope["path"], ("", None))
-            if endpoint is not None and method == scope["method"]:
-                scope["app"] = ours  # where the endpoint finds the service
-                await endpoint(scope, receive, send)
-            elif endpoint is not None or scope["path"] in HIDDEN or unknown(scope):
-                await ours(scope, receive, send)
-            else:
-                await around(scope, receive, send)
-
-        return direct
+        probes: Any = super().to_asgi(is_main=is_main)
+        return create_app(
+            self.start,
+            probes=[Route(path, probes) for path in PROBES],
+            around=lambda: probes.router.lifespan_context(probes),
+        )
 
 
 def service(deployment_file: Path) -> DirectService:
-    """The service of a deployment file; what ``service.py`` of a generated folder calls.
+    """The BentoML service of a deployment file; ``service.py`` of a service folder calls this.
 
     Nothing is compiled here: BentoML's supervisor imports the service too.
 
     Args:
-        deployment_file: TOML; a relative model path in it starts at its folder.
+        deployment_file: TOML file; a relative model path in it starts at the file's folder.
 
     Raises:
         InvalidConfig: The deployment is not valid.
@@ -96,16 +86,13 @@ def service(deployment_file: Path) -> DirectService:
         return open_service(artifact, deployment, ((index or 1) - 1) % workers)
 
     inner = type(NAME, (), {"__doc__": f"Object detection: {deployment.model}"})
-    built = DirectService(
-        name=NAME,
-        inner=inner,
-        config={
-            "workers": workers,
-            "traffic": {"timeout": deployment.limits.deadline_s},
-            "logging": {"access": {"enabled": False}},
-        },
-    )
-    built.mount_asgi_app(create_app(start), name="detect")
+    built: DirectService = bentoml.service(
+        service_class=DirectService,
+        workers=workers,
+        traffic={"timeout": deployment.limits.deadline_s},
+        logging={"access": {"enabled": False}},
+    )(inner)
+    built.start = start
     return built
 
 
