@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from seatrial.artifact import Artifact
+from seatrial.deployment import CoreLayout, Deployment
+from seatrial.serve.process import environment, write_service
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted((SOURCE / "seatrial").rglob("*.py"))
@@ -212,6 +217,48 @@ def test_the_probe_sees_what_is_loaded() -> None:
 )  # fmt: skip
 def test_import_loads_nothing_heavy(module: str) -> None:
     assert loaded_after(f"import {module}") == []
+
+
+SERVING = """
+import sys
+from pathlib import Path
+from seatrial.deployment import Thresholds
+from seatrial.serve.runtimes.bento import service
+
+built = service(Path(sys.argv[1]) / "deployment.toml")
+built.to_asgi()
+opened = built.start()
+opened.dispatcher.detector.detect(Path(sys.argv[2]).read_bytes(), Thresholds())
+opened.dispatcher.close()
+print(*sorted(sys.modules))
+"""
+# What makes and judges models, and what it needs.
+WORKSHOP = ("onnx", "torch", "transformers", "nncf", "onnxscript", "ultralytics", "lightning")
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_a_served_process_loads_the_engine_and_nothing_that_makes_models(
+    engine: str, tiny_artifact: Artifact, photo: bytes, tmp_path: Path
+) -> None:
+    """As a worker does: the service of a folder, opened, with a request answered."""
+    deployment = Deployment("m", engine=engine, layout=CoreLayout(workers=1))
+    folder = write_service(tmp_path / "service", tiny_artifact, deployment)
+    (tmp_path / "photo.jpg").write_bytes(photo)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SERVING, folder, tmp_path / "photo.jpg"],
+        env=environment(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert engine in loaded
+    assert loaded & set(WORKSHOP) == set()
+    ours = {part(module) for module in loaded if module.startswith("seatrial.")}
+    later = ROOMS[ROOMS.index("serve") + 1 :]
+    assert ours & {*FORBIDDEN["serve"], *later} == set()
+    assert {"serve", "detect", "engines"} <= ours
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -51,9 +51,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         body_bytes: Largest request body (413).
         image_pixels: Largest picture, width x height, checked before it is decoded (413).
-        queue: Requests of one process that may wait or run; one more is refused (503).
-        deadline_s: A request whose body takes longer to arrive gets 408; one that is not answered
-            as long after its body was here gets 504.
+        queue: Requests of one process that may arrive, wait or run; one more is refused before
+            its body is read (503).
+        deadline_s: Time from a request's headers to its answer. If its body is not here by then
+            it gets 408, if its answer is not ready 504.
         drain_s: On SIGTERM, how long running requests may take to finish.
     """
 

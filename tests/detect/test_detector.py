@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +16,11 @@ from PIL import Image
 from seatrial.artifact import Artifact, Store
 from seatrial.deployment import Thresholds
 from seatrial.detect.clock import STAGES
-from seatrial.detect.detector import Detector
+from seatrial.detect.detector import Detector, Ticket
 from seatrial.engines.base import EngineConfig
+from seatrial.engines.lanes import Abandoned
 from seatrial.engines.registry import open_engine
-from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput
+from seatrial.errors import DeadlineExceeded, InputTooLarge, InvalidImage, InvalidInput
 from seatrial.models.import_onnx import import_onnx
 
 Picture = Callable[..., Image.Image]
@@ -84,7 +86,7 @@ def test_thresholds_of_the_request_count(
     assert len(detector.detect(dim, Thresholds(confidence=0.3)).detections) == 1
 
 
-def test_stages_are_told_and_a_lone_request_takes_the_wide_lane(
+def test_stages_are_timed_and_a_lone_request_takes_the_wide_lane(
     detector: Detector, photo: bytes
 ) -> None:
     result = detector.detect(photo, Thresholds())
@@ -152,6 +154,40 @@ def test_outputs_are_read_before_the_lane_goes_to_somebody_else(
         assert len(detector.detect(photo, Thresholds()).detections) == 1
         assert idle == [0]
         assert len(detector.lanes._idle) == 1
+
+
+@pytest.mark.parametrize("reason", ["deadline", "cancelled"])
+def test_a_ticket_that_is_not_wanted_any_more_never_reaches_the_engine(
+    tiny_artifact: Artifact, photo: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(tiny_artifact, "null", EngineConfig())
+    with Detector(tiny_artifact, engine) as detector:
+        ran: list[object] = []
+        monkeypatch.setattr(engine.narrow[0], "infer", ran.append)
+        ticket = Ticket(detector.lanes, 0.0 if reason == "deadline" else math.inf)
+        if reason == "cancelled":
+            ticket.cancel()
+        with ticket, pytest.raises(DeadlineExceeded if reason == "deadline" else Abandoned):
+            ticket.ready()
+            detector.detect(photo, Thresholds(), ticket=ticket)
+        assert ran == []
+        assert "infer" not in ticket.clock.stages_ms
+        assert detector.lanes.present == 0
+        assert len(detector.lanes._idle) == 1
+
+
+def test_the_callers_ticket_is_counted_once_and_timed(
+    tiny_artifact: Artifact, photo: bytes
+) -> None:
+    with Detector(tiny_artifact, open_engine(tiny_artifact, "null", EngineConfig())) as detector:
+        with Ticket(detector.lanes) as ticket:
+            ticket.ready()
+            ticket.clock.lap("receive")
+            result = detector.detect(photo, Thresholds(), ticket=ticket)
+            assert detector.lanes.present == 1
+        assert detector.lanes.present == 0
+    assert list(result.stages_ms) == ["receive", *STAGES]
+    assert result.stages_ms == ticket.clock.stages_ms
 
 
 def test_warm_up_runs_every_lane(tiny_artifact: Artifact) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from seatrial.artifact import Artifact
 from seatrial.engines.base import EngineConfig
-from seatrial.engines.lanes import Lanes
+from seatrial.engines.lanes import Abandoned, Lanes, Place
 from seatrial.engines.null import NullEngine
+from seatrial.errors import DeadlineExceeded
 
 WIDE = 4
 PATIENCE_S = 20.0
@@ -35,32 +37,51 @@ def make_lanes(tiny_artifact: Artifact) -> Callable[..., Lanes]:
 @contextlib.contextmanager
 def request(lanes: Lanes) -> Iterator[int]:
     """A request as the detector makes one; gives the threads of its lane."""
-    lanes.arrive()
-    try:
-        with lanes.lane() as lane:
+    with ready(lanes) as place:
+        lane = lanes.acquire(place)
+        try:
             yield lane.threads
-    finally:
-        lanes.leave()
+        finally:
+            lanes.release(lane)
+
+
+def ready(lanes: Lanes, deadline_s: float = math.inf) -> Place:
+    place = Place(lanes, deadline_s)
+    place.ready()
+    return place
 
 
 class Waiting(threading.Thread):
     """A request on a thread of its own, which holds its lane until it is let go."""
 
     def __init__(
-        self, lanes: Lanes, order: list[object] | None = None, name: object = None
+        self,
+        lanes: Lanes,
+        order: list[object] | None = None,
+        name: object = None,
+        deadline_s: float = math.inf,
     ) -> None:
         super().__init__(daemon=True)
         self.lanes, self.order, self.mark = lanes, order, name
         self.has, self.let_go = threading.Event(), threading.Event()
         self.width = 0
+        self.error: Exception | None = None
+        self.place = ready(lanes, deadline_s)
         self.start()
 
     def run(self) -> None:
-        with request(self.lanes) as self.width:
+        with self.place:
+            try:
+                lane = self.lanes.acquire(self.place)
+            except (Abandoned, DeadlineExceeded) as error:
+                self.error = error
+                return
+            self.width = lane.threads
             if self.order is not None:
                 self.order.append(self.mark)
             self.has.set()
             self.let_go.wait(PATIENCE_S)
+            self.lanes.release(lane)
 
     def started(self) -> bool:
         return self.has.wait(PATIENCE_S)
@@ -93,19 +114,16 @@ def test_without_a_wide_lane_alone_takes_a_narrow_one(make_lanes: Callable[..., 
 
 def test_in_company_narrow_lanes_run_side_by_side(make_lanes: Callable[..., Lanes]) -> None:
     lanes = make_lanes(3)
-    for _ in range(3):
-        lanes.arrive()
-    with lanes.lane() as a, lanes.lane() as b, lanes.lane() as c:
-        assert [a.threads, b.threads, c.threads] == [1, 1, 1]
-        assert len({id(a), id(b), id(c)}) == 3
+    places = [ready(lanes) for _ in range(3)]
+    taken = [lanes.acquire(place) for place in places]
+    assert [lane.threads for lane in taken] == [1, 1, 1]
+    assert len({id(lane) for lane in taken}) == 3
 
 
 def test_a_request_that_only_decodes_yet_is_company(make_lanes: Callable[..., Lanes]) -> None:
     lanes = make_lanes()
-    lanes.arrive()  # another one, still at its picture
-    with request(lanes) as width:
+    with ready(lanes), request(lanes) as width:  # another one, still at its image
         assert width == 1
-    lanes.leave()
     with request(lanes) as width:
         assert width == 1  # others were here just now, and may be back at once
     with request(lanes) as width:
@@ -140,16 +158,39 @@ def test_nothing_starts_while_the_wide_lane_runs(make_lanes: Callable[..., Lanes
         other.end()
 
 
+def test_a_request_that_still_arrives_is_counted_and_is_no_company(
+    make_lanes: Callable[..., Lanes],
+) -> None:
+    lanes = make_lanes()
+    with Place(lanes) as arriving:
+        assert lanes.present == 1
+        with request(lanes) as width:
+            assert (width, lanes.present) == (WIDE, 2)
+        arriving.ready()
+        with request(lanes) as width:
+            assert width == 1
+    assert lanes.present == 0
+
+
+def test_to_be_ready_twice_is_to_be_ready(make_lanes: Callable[..., Lanes]) -> None:
+    lanes = make_lanes()
+    with ready(lanes) as place:
+        place.ready()  # not company to itself
+        assert lanes.acquire(place).threads == WIDE
+
+
 def test_the_wide_lane_waits_for_the_last_narrow_one(make_lanes: Callable[..., Lanes]) -> None:
     lanes = make_lanes(2)
-    lanes.arrive()
-    lanes.arrive()
-    with lanes.lane() as running:
-        assert running.threads == 1
-        lanes.leave()  # alone by the count, and a narrow lane is still busy
-        with lanes.lane() as second:
-            assert second.threads == 1
-    lanes.leave()
+    first, second = ready(lanes), ready(lanes)
+    with second:
+        with first:
+            running = lanes.acquire(first)
+            assert running.threads == 1
+        # alone by the count, and a narrow lane is still busy
+        after = lanes.acquire(second)
+        assert after.threads == 1
+        lanes.release(running)
+        lanes.release(after)
     with request(lanes) as width:
         assert width == 1  # the busy period before had company
     with request(lanes) as width:
@@ -192,50 +233,135 @@ def test_an_exception_gives_the_lane_back(make_lanes: Callable[..., Lanes]) -> N
         with pytest.raises(RuntimeError), request(lanes):
             raise RuntimeError
     assert lanes.present == 0
-    lanes.arrive()
-    lanes.arrive()
-    for _ in range(5):
-        with pytest.raises(RuntimeError), lanes.lane():
-            raise RuntimeError
-    with lanes.lane(), lanes.lane():  # both narrow lanes are there still
+    assert len(lanes._idle) == 2
+    assert not lanes._wide_busy
+
+
+def test_a_place_is_counted_until_the_last_who_holds_it_lets_go(
+    make_lanes: Callable[..., Lanes],
+) -> None:
+    lanes = make_lanes()
+    place = Place(lanes)
+    with place:
+        with place:
+            assert lanes.present == 1
+        assert lanes.present == 1
+    assert lanes.present == 0
+    with pytest.raises(Abandoned), place:  # it cannot be taken up again
         pass
-    assert not lanes._waiting
+    place.ready()
+    assert (lanes.present, len(lanes._ready)) == (0, 0)
+
+
+def test_who_waits_for_a_lane_stops_at_the_deadline(make_lanes: Callable[..., Lanes]) -> None:
+    lanes = make_lanes(1, wide=False)
+    with request(lanes), ready(lanes, 0.02) as late:
+        with pytest.raises(DeadlineExceeded, match=r"not answered within 0\.02 s"):
+            lanes.acquire(late)
+        assert not lanes._waiting
+        assert late.lane is None
+    with request(lanes) as width:
+        assert width == 1
+
+
+def test_past_the_deadline_a_free_lane_is_not_taken(make_lanes: Callable[..., Lanes]) -> None:
+    lanes = make_lanes(1, wide=False)
+    with ready(lanes, 0.0) as late:
+        with pytest.raises(DeadlineExceeded):
+            lanes.acquire(late)
+        assert late.remaining_s() == 0
+    assert len(lanes._idle) == 1
+
+
+def test_a_lane_that_comes_after_the_deadline_goes_to_the_next(
+    make_lanes: Callable[..., Lanes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lane is granted before the waiting thread wakes; by then it is too late."""
+    lanes = make_lanes(1, wide=False)
+    order: list[object] = []
+    first = Waiting(lanes, order, 0)
+    assert first.started()
+    late = Waiting(lanes, order, "late", deadline_s=1000)
+    until(lambda: len(lanes._waiting) == 1)
+    second = Waiting(lanes, order, 1)
+    until(lambda: len(lanes._waiting) == 2)
+    late.place._deadline = 0.0
+    first.end()
+    assert second.started()
+    second.end()
+    late.join(PATIENCE_S)
+    assert isinstance(late.error, DeadlineExceeded)
+    assert order == [0, 1]
+    assert (lanes.present, len(lanes._idle)) == (0, 1)
+
+
+def test_cancelled_while_it_waits_wakes_at_once(make_lanes: Callable[..., Lanes]) -> None:
+    lanes = make_lanes(1, wide=False)
+    with request(lanes):
+        leaver = Waiting(lanes)
+        until(lambda: len(lanes._waiting) == 1)
+        leaver.place.cancel()
+        leaver.join(PATIENCE_S)  # while the lane is still taken
+        assert isinstance(leaver.error, Abandoned)
+        assert not lanes._waiting
+        assert lanes.present == 1
+    assert len(lanes._idle) == 1
+
+
+def test_cancelled_before_it_asks_gets_no_lane(make_lanes: Callable[..., Lanes]) -> None:
+    lanes = make_lanes()
+    with ready(lanes) as place:
+        place.cancel()
+        with pytest.raises(Abandoned):
+            lanes.acquire(place)
+    assert len(lanes._idle) == 2
+    assert not lanes._wide_busy
+
+
+def test_time_that_is_left(make_lanes: Callable[..., Lanes]) -> None:
+    lanes = make_lanes()
+    assert Place(lanes).remaining_s() == math.inf
+    assert Place(lanes).patience_s() == -1  # a lock waits for ever
+    assert 999 < Place(lanes, 1000).remaining_s() <= 1000
+    assert 999 < Place(lanes, 1000).patience_s() <= 1000
+    assert Place(lanes, 1e30).patience_s() == threading.TIMEOUT_MAX
+    Place(lanes).check()
+    Place(lanes, 1000).check()
 
 
 @pytest.mark.parametrize("granted", [False, True])
-def test_a_ticket_whose_wait_is_broken_off_blocks_nobody(
+def test_a_wait_that_is_broken_off_blocks_nobody(
     granted: bool, make_lanes: Callable[..., Lanes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lanes = make_lanes(1, wide=False)
-    held = lanes._obtain()
+    held = lanes.acquire(ready(lanes))
 
     class Interrupted(BaseException):
         pass
 
     class Broken:
-        """The ticket's lock; Ctrl-C comes before its turn or just as it is granted a lane."""
+        """The place's lock; Ctrl-C comes before its turn or just as it is granted a lane."""
 
-        def acquire(self) -> None:
-            if granted:
-                lanes._give_back(held)
-            raise Interrupted
+        def acquire(self, timeout: float = -1) -> None:
+            if timeout == 20:  # the wait itself
+                if granted:
+                    lanes.release(held)
+                raise Interrupted
 
         def release(self) -> None:
             pass
 
-    class Ticket:
-        lane = None
-        granted = Broken()
-
+    broken = ready(lanes)
     with monkeypatch.context() as patch:
-        patch.setattr("seatrial.engines.lanes._Ticket", Ticket)
-        with pytest.raises(Interrupted), lanes.lane():
-            pass
+        patch.setattr(Place, "patience_s", lambda self: 20)
+        patch.setattr("seatrial.engines.lanes.threading.Lock", Broken)
+        with pytest.raises(Interrupted):
+            lanes.acquire(broken)
     if not granted:
-        lanes._give_back(held)
+        lanes.release(held)
     assert not lanes._waiting
-    with lanes.lane() as lane:
-        assert lane.threads == 1
+    with request(lanes) as width:
+        assert width == 1
 
 
 class Floor:

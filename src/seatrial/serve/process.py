@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import Deployment
+from seatrial.deployment import Deployment, Server
 from seatrial.errors import PortInUse, ServiceFailed
 from seatrial.progress import Progress, silent
 from seatrial.system.extras import require
@@ -92,6 +92,14 @@ def command(folder: Path, deployment: Deployment) -> list[str]:
     ]  # fmt: skip
 
 
+def command_by_hand(folder: Path, deployment: Deployment) -> list[str]:
+    """The command that a person types to serve a folder from `write_service`."""
+    server = deployment.server
+    # BentoML takes a relative folder for the name of a service in its own store.
+    address = ["--host", server.host, "--port", str(server.port)]
+    return ["bentoml", "serve", str(folder.absolute()), *address]
+
+
 def environment(base: Mapping[str, str]) -> dict[str, str]:
     """Environment of a service process: the caller's, without BentoML's usage reports."""
     return {**base, "BENTOML_DO_NOT_TRACK": "True"}
@@ -123,6 +131,21 @@ def free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
+def with_port(deployment: Deployment) -> Deployment:
+    """The deployment on a port that is known: port 0 becomes a free one."""
+    server = deployment.server
+    if server.port:
+        return deployment
+    server = msgspec.structs.replace(server, port=free_port(server.host))
+    return msgspec.structs.replace(deployment, server=server)
+
+
+def url(server: Server) -> str:
+    """The address of a service, as clients write it."""
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"http://{host}:{server.port}"
+
+
 class ServiceProcess:
     """A service in a process group of its own.
 
@@ -152,8 +175,7 @@ class ServiceProcess:
     ) -> None:
         require("bentoml", extra="serve", purpose="serving")
         server = deployment.server
-        host = f"[{server.host}]" if ":" in server.host else server.host
-        self.url = f"http://{host}:{server.port}"
+        self.url = url(server)
         self._deployment = deployment
         self._log = log
         self._ready_within_s = ready_within_s
@@ -259,8 +281,8 @@ def scratch_service(
     from seatrial.serve.startup import check  # loads the application, which clients do not need
 
     require("bentoml", extra="serve", purpose="serving")
-    server = msgspec.structs.replace(deployment.server, port=free_port(deployment.server.host))
-    deployment = msgspec.structs.replace(deployment, server=server)
+    anywhere = msgspec.structs.replace(deployment.server, port=0)
+    deployment = with_port(msgspec.structs.replace(deployment, server=anywhere))
     # A worker that cannot start is started again and again: find out here that it can.
     engine = check(artifact, deployment)
     with writing(folder):

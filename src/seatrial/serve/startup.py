@@ -18,7 +18,7 @@ from seatrial.serve.metrics import request_metrics
 from seatrial.system.hardware import usable_cores
 from seatrial.system.versions import versions
 
-# Those that decide how a request is answered; absent ones are left out.
+# The packages that decide how a request is answered; absent ones are left out.
 PACKAGES = ("bentoml", "openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch", "numpy",
             "simplejpeg")  # fmt: skip
 
@@ -36,7 +36,7 @@ def open_detector(artifact: Artifact, deployment: Deployment) -> Detector:
 
 
 def check(artifact: Artifact, deployment: Deployment) -> str:
-    """Compile once, in the smallest layout, and see that it is what was asked for.
+    """Compile once, in the smallest layout, and check that the engine is what was asked for.
 
     Returns:
         Engine, device and precision in words.
@@ -62,12 +62,19 @@ def layout(deployment: Deployment, cores: int | None = None) -> tuple[int, Engin
     )
 
 
+def in_words(deployment: Deployment) -> str:
+    """The layout as a phrase: processes, lanes and threads."""
+    workers, config = layout(deployment)
+    wide = f", one wide lane of {config.wide_threads} threads" if config.wide_threads else ""
+    return f"{workers} process(es) x {config.instances} lane(s) x {config.threads} thread(s){wide}"
+
+
 def open_service(artifact: Artifact, deployment: Deployment, worker: int = 0) -> Service:
-    """All that one server process needs.
+    """Open all that one server process needs.
 
     Args:
-        artifact: What to serve.
-        deployment: How.
+        artifact: The model to serve.
+        deployment: How to serve it.
         worker: Index of this process, from 0: with several, each keeps to its own cores.
     """
     cores = usable_cores()
@@ -77,10 +84,10 @@ def open_service(artifact: Artifact, deployment: Deployment, worker: int = 0) ->
     detector = Detector(artifact, open_engine(artifact, deployment.engine, config))
     detector.warm_up()
     return Service(
-        Dispatcher(detector, deployment.limits),
-        deployment.detection,
-        describe(detector, deployment, workers, config, cores),
-        request_metrics(),
+        dispatcher=Dispatcher(detector, deployment.limits),
+        detection=deployment.detection,
+        description=describe(detector, deployment, workers, config, cores),
+        metrics=request_metrics(),
     )
 
 

@@ -134,7 +134,7 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(
         assert time.monotonic() - started >= 0.2
         error = json.loads(body)["error"]
         assert error["code"] == "InputTooSlow"
-        assert f"{len(sent)} bytes of the request were here after 0.2 s" in error["message"]
+        assert f"only {len(sent)} bytes of the body were here after 0.2 s" in error["message"]
 
 
 def test_a_client_that_hangs_up_while_sending_is_counted_as_such(
