@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import subprocess
@@ -18,10 +19,9 @@ from PIL import Image
 
 from bench_reports import STAGES, build_point, build_report, usage_of
 from seatrial.bench.measurement import Measurement
-from seatrial.bench.quotes import resolve
+from seatrial.bench.options import BenchOptions
 from seatrial.bench.report import to_json
 from seatrial.bench.report_data import BenchReport
-from seatrial.bench.scenarios import BenchOptions
 from seatrial.load.images import ImagesSummary, load_images
 from seatrial.load.usage import Usage
 
@@ -83,7 +83,7 @@ def quick(picture_folder: Path) -> Callable[..., BenchOptions]:
             warmup_s=0.1,
             timeout_s=5.0,
         )
-        return msgspec.structs.replace(plain, **changes)
+        return dataclasses.replace(plain, **changes)
 
     return build
 
@@ -128,6 +128,14 @@ def full_report(make_report: Callable[..., BenchReport]) -> BenchReport:
 # Names that hold a digit and are no figure.
 NAMES = re.compile(r"\bp(50|90|99)\b|\b(bf16|f32|f16)\b")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def resolve(document: Any, pointer: str) -> Any:
+    """The value at a JSON pointer (RFC 6901)."""
+    for part in pointer.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        document = document[int(key) if isinstance(document, list) else key]
+    return document
 
 
 def check_traceable(report):

@@ -10,11 +10,12 @@ from seatrial.bench.analysis import analyse
 from seatrial.bench.environment import Environment
 from seatrial.bench.findings import interpret
 from seatrial.bench.measurement import Measurement, summarise
+from seatrial.bench.options import BenchOptions
 from seatrial.bench.report_data import SCHEMA, BenchReport, Run
-from seatrial.bench.scenarios import BenchOptions
+from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.http_client import Sample
 from seatrial.load.images import ImagesSummary
-from seatrial.load.run import Recording
+from seatrial.load.run import Load, Recording
 from seatrial.load.target import Target
 from seatrial.load.usage import ClientUsage, MachineUsage, ServerUsage, Usage
 from seatrial.system.hardware import Cpu
@@ -72,7 +73,8 @@ def build_point(
         samples.append(Sample(start_ns, end_ns, status, kind, 100, None if bad else 2, timing))
     window_ns = count * step_ns
     recording = Recording(tuple(samples), (), 0, window_ns, 2, "time")
-    return summarise(sessions, recording, usage_of(window_s=window_ns / 1e9, **usage), None)
+    load = Load(arrivals=ClosedLoop(sessions), measure_s=window_ns / 1e9)
+    return summarise(load, recording, usage_of(window_s=window_ns / 1e9, **usage), None)
 
 
 def build_report(

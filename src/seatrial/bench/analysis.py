@@ -1,4 +1,4 @@
-"""Numbers that follow from the measured numbers, kept in the report so that words can cite them."""
+"""Numbers derived from the measured ones; the report keeps them so that its words can cite them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ QUEUE = ("queue", "queued", "wait")
 IMAGE_WORK = ("decode", "preprocess", "postprocess", "encode")
 
 
-class Thresholds(msgspec.Struct, frozen=True):
-    """From where on a share is called by a name. In the report, so that a reader can disagree.
+class Cutoffs(msgspec.Struct, frozen=True):
+    """The values from which findings are drawn. The report holds them: a reader may disagree.
 
     Attributes:
-        knee: The knee is the fewest sessions with this share of the best goodput.
+        knee: Share of the best goodput that the knee has, with the fewest sessions.
         saturated: Busy share of the cores from which they are the limit.
-        idle: Busy share of the cores under which some were idle.
+        idle: Busy share of the cores below which some were idle.
         dominant: Share of the work from which one stage dominates.
-        transport: Share of a lone request's latency from which transport is worth a look.
-        client: The client's share of client plus service CPU from which it holds the figure down.
-        noise: Share of the cores that others used from which the machine was not quiet.
-        steal: Share of the cores' time taken by the hypervisor, likewise.
-        balance: Sessions lost time if requests under way over sessions are less than this.
-        repeat: Difference of two measurements of the same load that is worth a warning.
-        answers: Requests that every point of a curve must have for its shape to be told.
-        disturbed: Share of the cores that others used from which a curve's shape is theirs.
+        transport: Share of a lone request's latency from which transport is reported.
+        client: Share of client plus service CPU from which the client holds the figures down.
+        noise: Share of the cores used by others above which the machine was not quiet.
+        steal: Share of the cores' time taken by the hypervisor above which it is reported.
+        balance: Requests under way over sessions below which the sessions lost time.
+        repeat: Difference of two measurements of one load above which it is reported.
+        answers: Fewest requests of each point of a curve whose shape is described.
+        disturbed: Share of the cores used by others from which a curve's shape is theirs.
     """
 
     knee: float = 0.95
@@ -47,12 +47,12 @@ class Thresholds(msgspec.Struct, frozen=True):
 
 
 class Knee(msgspec.Struct, frozen=True):
-    """Where the scaling curve flattens.
+    """The point at which the scaling curve flattens.
 
     Attributes:
-        index: Of the point at the knee, in the points of the scaling run.
-        best_index: Of the point with the highest goodput.
-        reached: Sessions beyond the knee were measured, so the curve is seen to flatten.
+        index: Index of the point at the knee, in the points of the scaling run.
+        best_index: Index of the point with the highest goodput.
+        reached: Whether sessions beyond the knee were measured: the curve is seen to flatten.
         gain: Best goodput over that of the fewest sessions.
     """
 
@@ -68,7 +68,7 @@ class Knee(msgspec.Struct, frozen=True):
 
 
 class Saturation(msgspec.Struct, frozen=True):
-    """Who kept the usable cores busy at the best point.
+    """The load on the usable cores at the best point.
 
     Attributes:
         used_share: Service and client over the usable cores.
@@ -85,15 +85,16 @@ class Saturation(msgspec.Struct, frozen=True):
 
 
 class Work(msgspec.Struct, frozen=True):
-    """Where the time of an answer went. Shares of work leave the waiting (`queue`) out.
+    """The time of an answer by stage. Shares of the work leave the waiting (`queue`) out.
 
     Attributes:
-        work_ms: The server's total less its queue.
-        infer_share: The engine's share of the work; None where no stage has its name.
-        image_share: Decoding, pre- and postprocessing, encoding.
-        largest: Stage with the largest share of the work.
-        queue_share: Waiting, as a share of the server's total.
-        transport_share: As a share of the client's latency.
+        work_ms: Total of the service less its queue.
+        infer_share: Share of inference in the work; None where no stage is called so.
+        image_share: Share of decoding, pre- and postprocessing, encoding in the work.
+        largest: Name of the stage with the largest share of the work.
+        largest_share: Share of that stage.
+        queue_share: Share of waiting in the service's total.
+        transport_share: Share of transport in the client's latency.
     """
 
     work_ms: float
@@ -106,10 +107,13 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class Queueing(msgspec.Struct, frozen=True):
-    """What the sessions beyond the knee bought.
+    """The effect of the sessions beyond the knee.
 
     Attributes:
+        knee_ms: Mean latency at the knee.
+        last_ms: Mean latency at the last point.
         expected_ms: Latency at the last point by Little's law: sessions over throughput.
+        latency_factor: `last_ms` over `knee_ms`.
         goodput_gain: Goodput at the last point over that at the knee, less 1.
     """
 
@@ -121,14 +125,19 @@ class Queueing(msgspec.Struct, frozen=True):
 
 
 class Noise(msgspec.Struct, frozen=True):
-    """The rest of the machine, at its worst over all points; None where it cannot be told."""
+    """The load by the rest of the machine: the worst of all points; None where it is not known."""
 
     other_share: float | None
     steal_share: float | None
 
 
 class Failures(msgspec.Struct, frozen=True):
-    """All points together. `share` is of all requests that were brought to an end."""
+    """The failures of all points.
+
+    Attributes:
+        share: Failed requests over all that came to an end.
+        commonest: Most frequent kind of failure.
+    """
 
     requests: int
     failed: int
@@ -137,20 +146,23 @@ class Failures(msgspec.Struct, frozen=True):
 
 
 class Analysis(msgspec.Struct, frozen=True):
-    """Everything that the words of a report are derived from, beside the points themselves.
+    """What findings are derived from, beside the measurements themselves.
 
     Attributes:
         alone: JSON pointer of the point with one request at a time.
         scaling: JSON pointer of the run with several sessions.
-        alone_busy_share: Busy share of the usable cores with one request at a time (service).
-        balance: Lowest in-flight over sessions of all points; 1 if no session lost time.
-        fewest_answers: Requests of the scaling point that has the fewest.
-        curve_told: The scaling points are many and quiet enough for the curve's shape to be told.
+        saturation: Load on the cores at the best point.
+        work_alone: Stages of a lone request.
+        work_best: Stages at the best point.
+        alone_busy_share: Share of the usable cores that the service uses for lone requests.
+        balance: Lowest ratio of requests under way to sessions; 1 if no session lost time.
+        fewest_answers: Fewest requests of a scaling point.
+        curve_told: Whether the scaling points have enough answers and quiet to show a shape.
         alone_again: JSON pointer of a second point with one request at a time.
-        repeat_share: Difference of the goodput of those two, of the larger one.
+        repeat_share: Difference of the goodput of those two, as a share of the larger one.
     """
 
-    thresholds: Thresholds
+    thresholds: Cutoffs
     failures: Failures
     noise: Noise
     alone: str | None = None
@@ -175,7 +187,7 @@ def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> An
         runs: Scenario name and its points, in the report's order.
         cores: Usable cores of the machine.
     """
-    limits = Thresholds()
+    limits = Cutoffs()
     everything = [point for _, points in runs for point in points]
     alone_path, alone, again_path, again = _alone(runs)
     scaling_path, points = next(

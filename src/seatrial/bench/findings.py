@@ -1,58 +1,374 @@
-"""What the measurements mean, in words that can be traced to numbers of the report."""
+"""What the measurements mean: one table of conditions and sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 
-from seatrial.bench import advice, caveats, explain
-from seatrial.bench.quotes import Facts
-from seatrial.bench.report_data import BenchReport, Evidence, Finding
-from seatrial.report.numbers import milliseconds, sessions, significant
+from seatrial.bench.analysis import QUEUE
+from seatrial.bench.conditions import (
+    above,
+    bf16_feature,
+    bf16_would_help,
+    cores_idle_at_best,
+    cores_idle_for_one,
+    engine_dominates,
+    infer_share,
+    knee_known,
+    limit,
+    unprinted,
+)  # fmt: skip
+from seatrial.bench.quotes import Quote, Row, Scope
+from seatrial.bench.report_data import BenchReport, Finding, Kind
+from seatrial.report.numbers import milliseconds, named_milliseconds
 
-Rule = Callable[[Facts], Finding | None]
+# With fewer images, a service that keeps its answers would look faster than it is.
+FEW_IMAGES = 16
+# From this size on an image has more pixels than a detector's usual 640 x 640 canvas.
+LARGE_MEGAPIXELS = 0.5
+# Sessions beyond the knee whose latency grows by less than this factor are not reported.
+WORSE = 1.3
+# From this share of all requests on, failures are more than a warning.
+MANY_FAILURES = 0.01
+# A stage below this share of the latency is not worth a word.
+SMALL_STAGE, MOST_STAGES = 0.01, 4
 
 
 def interpret(report: BenchReport) -> tuple[Finding, ...]:
-    """All findings that follow from a report: summary, caveats, explanations, advice.
+    """The findings of a report: summary, caveats, explanations, advice.
 
-    A rule that has too little data to judge says nothing.
+    Nothing is reported where there is too little data to judge.
     """
-    facts = Facts(report)
-    rules: tuple[Rule, ...] = (headline, *caveats.RULES, *explain.RULES, *advice.RULES)
-    return tuple(finding for finding in (rule(facts) for rule in rules) if finding is not None)
+    scope = Scope(report)
+    found: dict[str, Finding] = {}
+    for kind, rows in TABLE.items():
+        for row in rows:
+            group = row.group or row.code
+            if group not in found and row.when(scope):
+                found[group] = row.finding(kind, scope)
+    return tuple(found.values())
 
 
-def headline(facts: Facts) -> Finding:
+def subject(scope: Scope) -> str:
+    """Name of what was measured, with engine, precision and device where the service tells them."""
+    if not scope.model_text("name"):
+        return "The service at {target.url}"
+    known = [key for key in ("engine", "precision", "device") if scope.model_text(key)]
+    details = ", ".join(f"{{model.{key}}}" for key in known)
+    return "{model.name}" + (f" ({details})" if details else "")
+
+
+def headline(scope: Scope) -> Sequence[str]:
     """The one sentence that a reader takes away."""
-    analysis = facts.report.analysis
-    subject, quotes = _subject(facts)
-    if analysis.alone is None and analysis.knee is None:
-        quotes["failed"] = facts.quote("/analysis/failures/failed")
-        quotes["requests"] = facts.quote("/analysis/failures/requests")
-        text = subject + " gave no usable answer: {failed} of {requests} requests failed."
-        return facts.say("headline", "headline", "bad", text, **quotes)
     parts = []
-    if analysis.knee is not None:
-        parts.append("{best} good answers a second at best, with {sessions}")
-        quotes["best"] = facts.quote("/analysis/knee/best_goodput_per_s", significant)
-        quotes["sessions"] = facts.quote("/analysis/knee/best_sessions", sessions)
-    if analysis.alone is not None:
-        typical = analysis.alone + "/latency/percentiles/p50/value_ms"
-        measured = facts.point(analysis.alone).latency.percentiles["p50"].value_ms is not None
-        path = typical if measured else analysis.alone + "/latency/mean_ms"
-        parts.append(f"a lone request takes {{alone}} ({'p50' if measured else 'mean'})")
-        quotes["alone"] = facts.quote(path, milliseconds)
-    text = f"{subject}: {'; '.join(parts)}."
-    if analysis.failures.failed:
-        return facts.say("headline", "headline", "warn", text, **quotes)
-    return facts.say("headline", "headline", "good", text, **quotes)
+    if scope.analysis.knee is not None:
+        parts.append(
+            "{analysis.knee.best_goodput_per_s:significant} good answers a second at best, with "
+            "{analysis.knee.best_sessions:sessions}"
+        )
+    if scope.analysis.alone is not None:
+        known = "p50" not in unprinted(scope)
+        path = "latency.percentiles.p50.value_ms" if known else "latency.mean_ms"
+        which = "p50" if known else "mean"
+        parts.append(f"a lone request takes {{alone.{path}:milliseconds}} ({which})")
+    return [f"{subject(scope)}: {'; '.join(parts)}."]
 
 
-def _subject(facts: Facts) -> tuple[str, dict[str, Evidence]]:
-    if not facts.model_text("name"):
-        return "The service at {url}", {"url": facts.quote("/target/url")}
-    quotes = {"name": facts.quote("/model/name")}
-    details = [key for key in ("engine", "precision", "device") if facts.model_text(key)]
-    quotes.update({key: facts.quote(f"/model/{key}") for key in details})
-    words = ", ".join(f"{{{key}}}" for key in details)
-    return "{name}" + (f" ({words})" if words else ""), quotes
+def stages_text(scope: Scope) -> Sequence[str | Quote]:
+    """The largest stages of a lone request by name, largest first."""
+    alone = scope.point("alone")
+    stages = None if alone is None else alone.stages
+    assert stages is not None  # noqa: S101 - the condition of the row
+    ordered = sorted(stages.mean_ms, key=lambda name: -stages.mean_ms[name])
+    floor_ms = SMALL_STAGE * stages.latency_ms
+    largest = [name for name in ordered if stages.mean_ms[name] >= floor_ms][:MOST_STAGES]
+    pieces: list[str | Quote] = []
+    for name in largest:
+        written = partial(named_milliseconds, name)
+        pieces += [", " if pieces else "", Quote(("alone", "stages", "mean_ms", name), written)]
+    begin = "A lone request takes {alone.stages.latency_ms:milliseconds} on average: "
+    return [begin, *pieces, "; transport {alone.stages.transport_ms:milliseconds}."]
+
+
+def queueing_text(scope: Scope) -> Sequence[str | Quote]:
+    """What sessions beyond the knee cost, by the client's clock and by the service's."""
+    text = (
+        "Beyond the knee requests only wait: from {analysis.knee.sessions:sessions} to "
+        "{analysis.knee.last_sessions} mean latency went from "
+        "{analysis.queueing.knee_ms:milliseconds} to {analysis.queueing.last_ms:milliseconds} and "
+        "goodput changed by {analysis.queueing.goodput_gain:percent}. Little's law (sessions over "
+        "throughput) expects {analysis.queueing.expected_ms:milliseconds}."
+    )
+    last = scope.point("last")
+    stages = {} if last is None or last.stages is None else last.stages.mean_ms
+    waiting = next((name for name in QUEUE if stages.get(name)), None)
+    if waiting is None:
+        return [text]
+    quote = Quote(("last", "stages", "mean_ms", waiting), milliseconds)
+    return [text, " The service's own clock shows ", quote, " of queue."]
+
+
+FAILED = (
+    "{analysis.failures.failed} of {analysis.failures.requests} requests failed "
+    "({analysis.failures.share:percent}), most of them by {analysis.failures.commonest}. They "
+    "count against goodput and rank as infinitely late in the percentiles."
+)
+CLIENT = (
+    "Client and service share the {environment.cpu.cores} usable cores; at the best point the "
+    "client took {analysis.saturation.client_share:percent} of their CPU time."
+)
+UNTOLD = "Where the curve bends cannot be told: "
+BUSY = "{best.usage.server.busy_cores:cores}"
+CLIENT_BUSY = "{best.usage.client.busy_cores:cores}"
+
+HEADLINES = (
+    Row(
+        "headline", "bad",
+        lambda s: s.analysis.alone is None and s.analysis.knee is None,
+        lambda s: [
+            subject(s) + " gave no usable answer: {analysis.failures.failed} of "
+            "{analysis.failures.requests} requests failed."
+        ],
+    ),
+    Row("headline", "warn", lambda s: s.analysis.failures.failed > 0, headline),
+    Row("headline", "good", lambda s: True, headline),
+)  # fmt: skip
+
+# What a reader must know before the figures: how they were taken and what disturbed them.
+CAVEATS = (
+    Row(
+        "closed-loop", "info",
+        lambda s: s.report.runs[0].loop == "closed",
+        "Load: {runs.0.loop}-loop, never an SLO result. Each session sends its next image only "
+        "when the last one is answered, so a slow service is sent fewer requests. Figures for a "
+        "stream of arrivals (cameras, users) will be worse.",
+    ),
+    Row("failures", "bad", lambda s: s.analysis.failures.share >= MANY_FAILURES, FAILED),
+    Row("failures", "warn", lambda s: s.analysis.failures.failed > 0, FAILED),
+    Row(
+        "other-load", "warn",
+        lambda s: above(s.analysis.noise.other_share, s.cutoffs.noise),
+        "The machine was not quiet: other processes took up to "
+        "{analysis.noise.other_share:percent} of the {environment.cpu.cores} usable cores. Compare "
+        "ratios within this report, not its absolute figures with another one's.",
+    ),
+    Row(
+        "stolen-time", "warn",
+        lambda s: above(s.analysis.noise.steal_share, s.cutoffs.steal),
+        "The hypervisor gave up to {analysis.noise.steal_share:percent} of the cores' time to "
+        "other machines: slow answers may not be the service's fault.",
+    ),
+    Row(
+        "client-cost", "warn",
+        lambda s: s.report.environment.local and s.analysis.saturation is not None
+        and s.analysis.saturation.client_share >= s.cutoffs.client,
+        CLIENT + " That is a lot: read the throughput as a lower bound.",
+    ),
+    Row(
+        "client-cost", "info",
+        lambda s: s.report.environment.local and s.analysis.saturation is not None,
+        CLIENT,
+    ),
+    Row(
+        "lost-time", "warn",
+        lambda s: s.analysis.balance is not None and s.analysis.balance < s.cutoffs.balance,
+        "Only {emptiest.in_flight:.2f} requests were under way on average with "
+        "{emptiest.sessions:sessions}: the sessions waited for the client itself or between "
+        "retries. Throughput is a lower bound.",
+    ),
+    Row(
+        "repeatability", "warn",
+        lambda s: above(s.analysis.repeat_share, s.cutoffs.repeat),
+        "One request at a time was measured twice, with {alone.goodput_per_s:per_second} and "
+        "{again.goodput_per_s:per_second}: differences of up to {analysis.repeat_share:percent} "
+        "in this report mean nothing.",
+    ),
+    Row(
+        "unprinted-percentiles", "info",
+        lambda s: bool(unprinted(s)),
+        lambda s: [
+            "Not printed for lone requests: "
+            + "; ".join(f"{n} ({{alone.latency.percentiles.{n}.reason}})" for n in unprinted(s))
+            + "."
+        ],
+    ),
+    Row(
+        "skipped-images", "warn",
+        lambda s: bool(s.report.images.skipped),
+        "{images.skipped_count:files} that cannot be decoded were left out, the first being "
+        "{images.skipped.0.name} ({images.skipped.0.reason}); the whole list stands under Images.",
+    ),
+    Row(
+        "few-images", "info",
+        lambda s: s.report.images.used < FEW_IMAGES,
+        "Only {images.used:files} were sent, again and again: a service or proxy that keeps "
+        "answers would look faster than it is.",
+    ),
+    Row(
+        "unseen-server", "info",
+        lambda s: s.report.runs[0].points[0].usage.server is None,
+        "CPU and memory of the service are unknown ({runs.0.points.0.usage.server_unknown}), so "
+        "what limits it is told by the clock alone.",
+    ),
+)  # fmt: skip
+
+# What the curves show: the knee, the limit, where the time goes, what waiting costs.
+EXPLANATIONS = (
+    Row(
+        "curve-few-answers", "warn",
+        lambda s: s.analysis.knee is not None
+        and (s.analysis.fewest_answers or 0) < s.cutoffs.answers,
+        UNTOLD + "one of its points has {analysis.fewest_answers} answers, and "
+        "{analysis.thresholds.answers} are needed. Give each point more time (--point-s).",
+        group="curve",
+    ),
+    Row(
+        "curve-disturbed", "warn",
+        lambda s: s.analysis.knee is not None and not s.analysis.curve_told,
+        UNTOLD + "others took up to {analysis.noise.other_share:percent} of the cores.",
+        group="curve",
+    ),
+    Row(
+        "knee", "info", knee_known,
+        "The knee is at {analysis.knee.sessions:sessions} with "
+        "{analysis.knee.goodput_per_s:per_second}: the fewest that reach "
+        "{analysis.thresholds.knee:percent} of the best goodput "
+        "({analysis.knee.best_goodput_per_s:per_second}, {analysis.knee.gain:times} that of the "
+        "fewest sessions). More sessions buy next to nothing.",
+        group="curve",
+    ),
+    Row(
+        "no-knee", "info", lambda s: s.analysis.knee is not None,
+        "No knee was reached: goodput still grew up to {analysis.knee.sessions:sessions} "
+        "({analysis.knee.goodput_per_s:per_second}, {analysis.knee.gain:times} that of the fewest "
+        "sessions). The knee would be where {analysis.thresholds.knee:percent} of the best goodput "
+        "is reached first.",
+        group="curve",
+    ),
+    Row(
+        "limit-client", "warn", lambda s: limit(s) == "client",
+        "The client is the limit: with {best.sessions:sessions} it kept "
+        f"{CLIENT_BUSY} cores busy and can use one; the service used {BUSY} of "
+        "{environment.cpu.cores}. The service may be faster than this report says.",
+    ),
+    Row(
+        "limit-cores", "info", lambda s: limit(s) == "cores",
+        "The cores are the limit: with {best.sessions:sessions} the service kept "
+        f"{BUSY} and the client {CLIENT_BUSY} of "
+        "{environment.cpu.cores} busy. An answer costs the service "
+        "{analysis.saturation.server_cpu_s:core_milliseconds} of one core's time, so these cores "
+        "could give {analysis.saturation.ceiling_per_s:per_second} at most if it had them to "
+        "itself.",
+    ),
+    Row(
+        "limit-others", "warn", lambda s: limit(s) == "others",
+        "The machine was full, but not with this service: with {best.sessions:sessions} it kept "
+        f"{BUSY} cores busy, the client {CLIENT_BUSY}, and others "
+        "{best.usage.machine.other_cores:cores} of {environment.cpu.cores}. What the service "
+        "itself could reach cannot be told from this.",
+    ),
+    Row(
+        "limit-lanes", "warn", lambda s: limit(s) == "lanes",
+        "The cores are not the limit: at the best point ({best.sessions:sessions}) the service "
+        f"kept {BUSY} and the client {CLIENT_BUSY} of "
+        "{environment.cpu.cores} busy. The service works on too few requests at a time, or waits "
+        "for something other than a core.",
+    ),
+    Row("time-by-stage", "info", lambda s: s.analysis.work_alone is not None, stages_text),
+    Row(
+        "work-engine", "info", engine_dominates,
+        "The engine dominates: {analysis.work_alone.infer_share:percent} of the service's work on "
+        "a lone request is inference, {analysis.work_alone.image_share:percent} is decoding, pre- "
+        "and postprocessing.",
+        group="work",
+    ),
+    Row(
+        "work-image", "warn", lambda s: infer_share(s) is not None,
+        "The model is not the main cost: {analysis.work_alone.infer_share:percent} of the "
+        "service's work on a lone request is inference, against "
+        "{analysis.work_alone.image_share:percent} for decoding, pre- and postprocessing.",
+        group="work",
+    ),
+    Row(
+        "transport", "warn",
+        lambda s: s.analysis.work_alone is not None
+        and s.analysis.work_alone.transport_share >= s.cutoffs.transport,
+        "{analysis.work_alone.transport_share:percent} of a lone request's latency "
+        "({alone.stages.transport_ms:milliseconds}) passes outside the service's own clock: "
+        "network, HTTP on both sides and waiting for a core.",
+    ),
+    Row(
+        "queueing", "info",
+        lambda s: s.analysis.queueing is not None and s.analysis.curve_told,
+        queueing_text,
+    ),
+)  # fmt: skip
+
+# What to change next; failures come before speed.
+ADVICE = (
+    Row(
+        "next-errors", "bad",
+        lambda s: s.analysis.failures.failed > 0,
+        "First find out why requests fail ({analysis.failures.commonest}, "
+        "{analysis.failures.failed} of {analysis.failures.requests}): the service's log says more "
+        "than the client sees. Other advice holds for a service that answers.",
+    ),
+    Row(
+        "next-quiet-machine", "warn",
+        lambda s: above(s.analysis.noise.other_share, s.cutoffs.noise),
+        "Repeat on a quiet machine before the figures are published: others took up to "
+        "{analysis.noise.other_share:percent} of the cores.",
+    ),
+    Row(
+        "next-precision", "info", bf16_would_help,
+        lambda s: [
+            "Inference is {analysis.work_alone.infer_share:percent} of the work and runs in "
+            "{model.precision}, and this CPU has "
+            f"{{environment.cpu.features.{bf16_feature(s)}}}: try --precision bf16 where the "
+            "engine offers it, and check accuracy on the same artifact."
+        ],
+    ),
+    Row(
+        "next-smaller-pictures", "info",
+        lambda s: s.analysis.work_alone is not None
+        and s.analysis.work_alone.largest == "decode"
+        and s.report.images.megapixels_mean >= LARGE_MEGAPIXELS,
+        "Decoding is the largest part of the work ({analysis.work_alone.largest_share:percent}) "
+        "and the pictures have {images.megapixels_mean:megapixels} on average "
+        "({images.bytes_mean:kibibytes}): send them smaller, closer to the size of the model's "
+        "input.",
+    ),
+    Row(
+        "next-more-instances", "info", cores_idle_at_best,
+        "Only {analysis.saturation.used_share:percent} of the {environment.cpu.cores} cores' time "
+        "was used at the plateau: let the service work on more requests at a time (more instances "
+        "or workers, or more threads in each).",
+    ),
+    Row(
+        "next-wider-single", "info", cores_idle_for_one,
+        "A lone request keeps {alone.usage.server.busy_cores:cores} of {environment.cpu.cores} "
+        "cores busy and is {analysis.work_alone.infer_share:percent} inference: if single requests "
+        "must be faster, give each one more threads.",
+    ),
+    Row(
+        "next-limit-concurrency", "info",
+        lambda s: s.analysis.queueing is not None and s.analysis.curve_told
+        and s.analysis.queueing.latency_factor >= WORSE,
+        "Let no more than about {analysis.knee.sessions:sessions} in at a time (a limit in the "
+        "service or in the callers): {analysis.knee.last_sessions:sessions} made mean latency "
+        "{analysis.queueing.latency_factor:times} as long for "
+        "{analysis.queueing.goodput_gain:percent} of goodput.",
+    ),
+    Row(
+        "next-more-sessions", "info", lambda s: knee_known(s, reached=False),
+        "Measure with more than {analysis.knee.last_sessions:sessions}: the best point was the "
+        "last one, so this report does not know where the service stops scaling.",
+    ),
+)  # fmt: skip
+
+TABLE: dict[Kind, tuple[Row, ...]] = {
+    "headline": HEADLINES,
+    "caveat": CAVEATS,
+    "explanation": EXPLANATIONS,
+    "advice": ADVICE,
+}

@@ -1,4 +1,4 @@
-"""From what was recorded to what is reported: one point per load."""
+"""From a recording to a measurement: one load and its figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from seatrial.load.http_client import Sample
-from seatrial.load.run import Recording
+from seatrial.load.run import Load, Recording
 from seatrial.load.statistics import Histogram, Latency, histogram, latency, rate_per_s
 from seatrial.load.usage import Usage
 
@@ -20,11 +20,11 @@ class Stages(msgspec.Struct, frozen=True):
     """Where the time of good answers went, means in milliseconds.
 
     Attributes:
-        samples: Good answers that carried stage times.
-        mean_ms: Every stage that the service names, in its order, without its total.
-        other_ms: The service's total less its stages.
-        total_ms: The service's own total.
-        latency_ms: The client's latency of the same requests.
+        samples: Number of good answers that carried stage times.
+        mean_ms: Mean time of every stage that the service names, in its order, without the total.
+        other_ms: Total less the stages.
+        total_ms: Total by the service's own clock.
+        latency_ms: Time from the send to the last byte of the same requests, by the client's clock.
         transport_ms: `latency_ms` less `total_ms`: network, HTTP on both sides, waiting for a
             core on either.
     """
@@ -38,25 +38,28 @@ class Stages(msgspec.Struct, frozen=True):
 
 
 class Measurement(msgspec.Struct, frozen=True):
-    """One load and what came of it.
+    """One load and its figures.
 
     Attributes:
+        sessions: Most requests under way at a time; 0 in an open loop.
         window_s: Length of the measured window.
-        ended: What closed it: `time` or `requests`.
-        warmup_requests: Sent before it, not counted anywhere.
-        finished: Requests that ended within the window, good or not.
-        answered: Of these, the ones with an HTTP answer of any status.
-        good: Of these, the ones with a 2xx status.
-        in_time: Good ones within the latency limit; equals `good` without a limit.
-        failed: All others, and requests under way at the window's end that never got an answer:
-            a service that hangs would have no failures otherwise.
-        unfinished: Requests under way at the window's end that were answered; they count
-            nowhere, as the ones under way at its begin count in full.
-        errors: Kind of failure -> how often.
+        ended: What closed the window: `time` or `requests`.
+        warmup_requests: Number of requests before the window; they count nowhere.
+        finished: Number of requests that ended within the window, good or not.
+        answered: Number of finished requests with an HTTP answer of any status.
+        good: Number of answered requests with a 2xx status.
+        in_time: Number of good requests within the latency limit; `good` without a limit.
+        failed: Number of finished requests that are not good, and of requests under way at the
+            window's end that never got an answer: a service that hangs would have no failures
+            otherwise.
+        unfinished: Number of requests under way at the window's end that were answered; they
+            count nowhere, as the ones under way at its begin count in full.
+        errors: Number of failures by kind.
         throughput_per_s: `answered` over `window_s`.
         goodput_per_s: `in_time` over `window_s`.
         in_flight: Mean number of requests under way over the window. Equals `sessions` if the
             sessions lost no time between their requests.
+        latency: Latencies, from the due time where there is one, else from the send.
     """
 
     sessions: int
@@ -82,9 +85,9 @@ class Measurement(msgspec.Struct, frozen=True):
 
 
 def summarise(
-    sessions: int, recording: Recording, usage: Usage, latency_limit_ms: float | None
+    load: Load, recording: Recording, usage: Usage, latency_limit_ms: float | None
 ) -> Measurement:
-    """Turn a recording into a point; see `Measurement` for what counts where."""
+    """The figures of a recording; see `Measurement` for what counts where."""
     window_s = (recording.close_ns - recording.open_ns) / 1e9
     finished = recording.samples
     good = [sample for sample in finished if not sample.error]
@@ -95,7 +98,7 @@ def summarise(
     limit = float("inf") if latency_limit_ms is None else latency_limit_ms
     in_time = sum(1 for value in good_ms if value <= limit)
     return Measurement(
-        sessions=sessions,
+        sessions=load.sessions,
         window_s=window_s,
         ended=recording.ended,
         warmup_requests=recording.warmup_requests,
@@ -134,7 +137,7 @@ def _mean(values: Iterable[int]) -> float | None:
 
 
 def _stages(good: Sequence[Sample]) -> Stages | None:
-    timed = [(s.latency_ms, s.timing_ms) for s in good if s.timing_ms and TOTAL in s.timing_ms]
+    timed = [(s.service_ms, s.timing_ms) for s in good if s.timing_ms and TOTAL in s.timing_ms]
     if not timed:
         return None
     names = list(dict.fromkeys(name for _, timing in timed for name in timing if name != TOTAL))
@@ -144,7 +147,7 @@ def _stages(good: Sequence[Sample]) -> Stages | None:
     return Stages(
         samples=len(timed),
         mean_ms=mean_ms,
-        # Clocks are rounded on the wire: a sum a little over the total is no negative time.
+        # Clocks are rounded on the wire: a sum slightly over the total is not a negative time.
         other_ms=max(0.0, total_ms - sum(mean_ms.values())),
         total_ms=total_ms,
         latency_ms=latency_ms,

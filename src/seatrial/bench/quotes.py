@@ -1,95 +1,146 @@
-"""Sentences whose every number is quoted from the report, by construction."""
+"""Sentences that quote a report: every number in them is looked up in it, by construction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+import string
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
 
 import msgspec
 
+from seatrial.bench.analysis import Analysis, Cutoffs
 from seatrial.bench.measurement import Measurement
-from seatrial.bench.report_data import BenchReport, Evidence, Finding
+from seatrial.bench.report_data import BenchReport, Evidence, Finding, Kind, Severity
+from seatrial.report import numbers
 
 
-def resolve(document: Any, pointer: str) -> Any:
-    """The value at a JSON pointer (RFC 6901).
-
-    Raises:
-        LookupError: Nothing lies there.
-    """
-    value = document
-    for part in pointer.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
-        try:
-            value = value[int(key)] if isinstance(value, list) else value[key]
-        except (ValueError, TypeError) as error:
-            raise LookupError(pointer) from error
-    return value
-
-
-class Facts:
-    """A report to quote from. Templates hold words alone; numbers come in as quotes."""
+class Scope:
+    """A report, and short names for the measurements that its findings speak of."""
 
     def __init__(self, report: BenchReport) -> None:
         self.report = report
-        self._document = msgspec.json.decode(msgspec.json.encode(report))
+        self.analysis: Analysis = report.analysis
+        self.cutoffs: Cutoffs = report.analysis.thresholds
+        self.cores = report.environment.cpu.cores
 
-    def quote(self, path: str, form: Callable[[Any], str] = str) -> Evidence:
-        """A value of the report and how it is written."""
-        value = resolve(self._document, path)
-        return Evidence(path=path, value=value, shown=form(value))
+    @cached_property
+    def pointers(self) -> dict[str, str]:
+        """Name of a measurement -> its JSON pointer; a measurement that was not made is missing.
 
-    def say(
-        self,
-        name: str,
-        kind: Literal["headline", "caveat", "explanation", "advice"],
-        severity: Literal["good", "info", "warn", "bad"],
-        template: str,
-        /,
-        **quotes: Evidence,
-    ) -> Finding:
-        """Fill a template; every quote becomes evidence of the finding."""
-        text = template.format(**{key: quote.shown for key, quote in quotes.items()})
-        return Finding(name, kind, severity, text, tuple(quotes.values()))
+        ``alone``, ``again``: one request at a time; ``best``: highest goodput; ``last``: most
+        sessions; ``emptiest``: fewest requests under way for its sessions; ``first``: the first.
+        """
+        runs, found = self.report.runs, self.analysis
+        everywhere = {
+            f"/runs/{n}/points/{m}": point.in_flight / point.sessions
+            for n, run in enumerate(runs)
+            for m, point in enumerate(run.points)
+            if point.finished and point.sessions
+        }
+        names: dict[str, str | None] = {
+            "alone": found.alone,
+            "again": found.alone_again,
+            "best": found.alone,
+            "emptiest": min(everywhere, key=lambda path: everywhere[path], default=None),
+            "first": "/runs/0/points/0",
+        }
+        if found.scaling is not None:
+            run = runs[int(found.scaling.rpartition("/")[2])]
+            names["last"] = f"{found.scaling}/points/{len(run.points) - 1}"
+            if found.knee is not None:
+                names["best"] = f"{found.scaling}/points/{found.knee.best_index}"
+        return {name: path for name, path in names.items() if path is not None}
 
-    def point(self, path: str) -> Measurement:
-        """The point at a pointer such as ``/runs/1/points/0``."""
-        _, _, run, _, index = path.split("/")
-        return self.report.runs[int(run)].points[int(index)]
-
-    @property
-    def best_path(self) -> str | None:
-        """Pointer of the point that the limits are read from: best goodput, else alone."""
-        analysis = self.report.analysis
-        if analysis.knee and analysis.scaling:
-            return f"{analysis.scaling}/points/{analysis.knee.best_index}"
-        return analysis.alone
-
-    @property
-    def knee_path(self) -> str | None:
-        """Pointer of the point at the knee."""
-        analysis = self.report.analysis
-        if analysis.knee is None or analysis.scaling is None:
-            return None
-        return f"{analysis.scaling}/points/{analysis.knee.index}"
-
-    @property
-    def last_path(self) -> str | None:
-        """Pointer of the scaling point with the most sessions."""
-        analysis = self.report.analysis
-        if analysis.scaling is None:
-            return None
-        run = self.report.runs[int(analysis.scaling.rpartition("/")[2])]
-        return f"{analysis.scaling}/points/{len(run.points) - 1}"
-
-    @property
-    def lone_threads(self) -> int:
-        """Threads that the service says it gives to a lone request; 0 where it does not say."""
-        layout = (self.report.model or {}).get("layout")
-        threads = layout.get("wide_threads") if isinstance(layout, dict) else None
-        return threads if isinstance(threads, int) else 0
+    def point(self, name: str) -> Measurement | None:
+        """The measurement of a name, see `pointers`; None where it was not made."""
+        path = self.pointers.get(name)
+        return None if path is None else self.report.point(path)
 
     def model_text(self, key: str) -> str:
         """A plain value of the service's answer about itself; empty where it gives none."""
         value = (self.report.model or {}).get(key)
         return str(value) if isinstance(value, str | int | float) else ""
+
+    def quote(self, quote: Quote) -> Evidence:
+        """Look a value up.
+
+        Raises:
+            LookupError: The report has no such attribute.
+        """
+        named = quote.keys[0] in self.pointers
+        path = self.pointers.get(quote.keys[0], "")
+        value: Any = self.point(quote.keys[0]) if named else self.report
+        for key in quote.keys[named:]:
+            path += "/" + key.replace("~", "~0").replace("/", "~1")
+            try:
+                value = _inner(value, key)
+            except (LookupError, ValueError, AttributeError) as error:
+                raise LookupError(f"nothing lies at {path}") from error
+        return Evidence(path=path, value=value, shown=quote.form(value))
+
+
+def _inner(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        return value[key]
+    return value[int(key)] if isinstance(value, tuple) else getattr(value, key)
+
+
+class Quote(msgspec.Struct, frozen=True):
+    """A value to look up.
+
+    Attributes:
+        keys: Attributes, keys and indices from the report or from a named measurement inwards.
+        form: Writes the value.
+    """
+
+    keys: tuple[str, ...]
+    form: Callable[[Any], str] = str
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the table of findings.
+
+    Attributes:
+        code: Identifier of the finding.
+        when: Condition under which the finding is reported.
+        text: Sentences with ``{attribute.path:form}``, where the form is a function of
+            `report.numbers` or a format specification; or a function that gives pieces of them.
+        group: Rows of one group exclude each other: the first whose condition holds is reported.
+            Default: the code.
+    """
+
+    code: str
+    severity: Severity
+    when: Callable[[Scope], bool]
+    text: str | Callable[[Scope], Sequence[str | Quote]]
+    group: str = ""
+
+    def finding(self, kind: Kind, scope: Scope) -> Finding:
+        """The finding, with all that its text quotes as evidence."""
+        pieces = [self.text] if isinstance(self.text, str) else self.text(scope)
+        words, evidence = "", []
+        for part in (part for piece in pieces for part in parse(piece)):
+            if isinstance(part, Quote):
+                evidence.append(scope.quote(part))
+                words += evidence[-1].shown
+            else:
+                words += part
+        return Finding(self.code, kind, self.severity, words, tuple(evidence))
+
+
+def parse(piece: str | Quote) -> list[str | Quote]:
+    """Split a text into words and quotes."""
+    if isinstance(piece, Quote):
+        return [piece]
+    parts: list[str | Quote] = []
+    for words, path, form, _ in string.Formatter().parse(piece):
+        parts.append(words)
+        if path is not None:
+            parts.append(Quote(tuple(path.split(".")), _form(form or "")))
+    return parts
+
+
+def _form(name: str) -> Callable[[Any], str]:
+    written: Callable[[Any], str] | None = getattr(numbers, name, None) if name else str
+    return written if written is not None else lambda value: format(value, name)

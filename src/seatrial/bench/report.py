@@ -1,4 +1,4 @@
-"""A report as JSON and as one HTML file that opens offline and asks nobody for anything."""
+"""A report as JSON and as one HTML file that opens offline and sends no request."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from seatrial.bench.report_data import BenchReport
 from seatrial.errors import InvalidConfig
 from seatrial.report import numbers
 from seatrial.report.style import css
+from seatrial.system.files import write_atomically, writing
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -50,22 +51,20 @@ def write_report(report: BenchReport, html: Path) -> tuple[Path, Path]:
         Paths of the HTML and of the JSON file.
 
     Raises:
-        InvalidConfig: The place cannot be written to.
+        NotWritable: The place cannot be written to.
     """
     data = html.with_suffix(".json")
-    try:
+    with writing(html):
         html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(to_html(report), encoding="utf-8")
-        data.write_bytes(to_json(report))
-    except OSError as error:
-        raise InvalidConfig(f"{html} cannot be written: {error.strerror}") from error
+        write_atomically(html, to_html(report).encode())
+        write_atomically(data, to_json(report))
     return html, data
 
 
 def to_html(report: BenchReport) -> str:
     """One self-contained page: no script, no outside request, light and dark, wide and narrow."""
     points = [(run, point) for run in report.runs for point in run.points]
-    alone = _at(report, report.analysis.alone)
+    alone = None if report.analysis.alone is None else report.point(report.analysis.alone)
     scaling = next((run.points for run in report.runs if run.scenario == "scaling"), ())
     found = report.analysis.knee if report.analysis.curve_told else None
     knee = found.index if found else None
@@ -85,21 +84,10 @@ def to_html(report: BenchReport) -> str:
         latency_names=report_charts.latency_names(scaling),
         distribution=report_charts.distribution(alone) if alone else None,
         stages=report_charts.stages(bars),
-        legend=_legend(bars),
+        legend={segment.name: segment.colour for bar in bars for segment in bar.segments},
         model=_model_rows(report.model),
         css=css(),
     )
-
-
-def _at(report: BenchReport, path: str | None) -> Any:
-    if path is None:
-        return None
-    _, _, run, _, point = path.split("/")
-    return report.runs[int(run)].points[int(point)]
-
-
-def _legend(bars: list[report_charts.StageBar]) -> dict[str, str]:
-    return {segment.name: segment.colour for bar in bars for segment in bar.segments}
 
 
 def _model_rows(model: dict[str, Any] | None) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The report: everything that was measured, derived and said, as one JSON document."""
+"""The report: measurements, what is derived from them, and findings, as one JSON document."""
 
 from __future__ import annotations
 
@@ -9,28 +9,36 @@ import msgspec
 from seatrial.bench.analysis import Analysis
 from seatrial.bench.environment import Environment
 from seatrial.bench.measurement import Measurement
-from seatrial.bench.scenarios import BenchOptions
+from seatrial.bench.options import BenchOptions
 from seatrial.load.images import ImagesSummary
+from seatrial.load.run import Loop
 from seatrial.load.target import Target
 
 SCHEMA = "seatrial.bench/1"
 
+Kind = Literal["headline", "caveat", "explanation", "advice"]
+Severity = Literal["good", "info", "warn", "bad"]
+
 
 class Run(msgspec.Struct, frozen=True):
-    """One scenario and its points. `loop` says what kind of load it was."""
+    """One scenario and its measurements.
+
+    Attributes:
+        loop: Whether the answers paced the requests (closed) or a schedule did (open).
+    """
 
     scenario: str
     points: tuple[Measurement, ...]
-    loop: Literal["closed"] = "closed"
+    loop: Loop = "closed"
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """A number or word of a sentence and where the report holds it.
+    """A number or word of a sentence, and its place in the report.
 
     Attributes:
         path: JSON pointer into the report (RFC 6901).
-        value: What lies there.
-        shown: How the sentence writes it.
+        value: Value at that place.
+        shown: Value as the sentence writes it.
     """
 
     path: str
@@ -39,18 +47,18 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that follows from the measurements, and from what exactly.
+    """One conclusion from the measurements, with its evidence.
 
     Attributes:
         id: Stable name, for example `limit-cores`.
-        kind: What a reader does with it: the summary, a warning about the figures, an
-            explanation of them, a thing to change next.
+        kind: Summary, warning about the figures, explanation of them, or thing to change next.
         severity: `bad` where figures or service are not to be used as they are.
+        evidence: Every number and name of `text`, in its order.
     """
 
     id: str
-    kind: Literal["headline", "caveat", "explanation", "advice"]
-    severity: Literal["good", "info", "warn", "bad"]
+    kind: Kind
+    severity: Severity
     text: str
     evidence: tuple[Evidence, ...]
 
@@ -59,10 +67,10 @@ class BenchReport(msgspec.Struct, frozen=True):
     """One benchmark of one service.
 
     Attributes:
-        created_at: UTC, ISO 8601.
-        command: The command that made it.
-        elapsed_s: From the first look at the service to the last answer.
-        model: The service's answer about itself; None where it gives none.
+        created_at: Begin of the benchmark, UTC, ISO 8601.
+        command: Command that made the report.
+        elapsed_s: Time from the first question to the last answer.
+        model: Answer of the service about itself; None where it gives none.
     """
 
     schema: str
@@ -81,3 +89,8 @@ class BenchReport(msgspec.Struct, frozen=True):
     def of_kind(self, *kinds: str) -> list[Finding]:
         """The findings of these kinds, in order."""
         return [finding for finding in self.findings if finding.kind in kinds]
+
+    def point(self, pointer: str) -> Measurement:
+        """The measurement at a JSON pointer, ``/runs/1/points/0``."""
+        _, _, run, _, index = pointer.split("/")
+        return self.runs[int(run)].points[int(index)]

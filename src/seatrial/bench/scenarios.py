@@ -8,81 +8,42 @@ from collections.abc import Callable
 
 import msgspec
 
+from seatrial.bench.options import BenchOptions
 from seatrial.errors import InvalidConfig
+from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.run import Load
-from seatrial.load.statistics import PERCENTILES, samples_needed
 
-# The smallest sample that every percentile of the report can be printed for: 662.
-ENOUGH_REQUESTS = max(samples_needed(fraction) for fraction in PERCENTILES.values())
 # Per session: the first request opens the connection, the second one is like the rest.
 WARMUP_PER_SESSION = 2
 
 
-class BenchOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is measured and for how long.
-
-    Attributes:
-        images: Folder of pictures.
-        image_limit: Most pictures used of it.
-        scenarios: Names in `SCENARIOS`, in the order they run.
-        sessions: Requests in flight of the scenario `scaling`, one point each.
-        single_stream_requests: `single-stream` ends after as many requests ...
-        single_stream_s: ... or after this time, whichever is first.
-        point_s: Measured window of one point of `scaling`.
-        warmup_s: Warm-up before each window; counted nowhere.
-        timeout_s: A request that takes longer failed.
-        latency_limit_ms: Answers slower than this do not count as goodput; None: no limit.
-        ready_s: How long a service that says "not ready" is waited for.
-        seed: Of the sample of pictures and of each session's order.
-    """
-
-    images: str
-    image_limit: int = 256
-    scenarios: tuple[str, ...] = ("single-stream", "scaling")
-    sessions: tuple[int, ...] = (1, 2, 4, 8)
-    single_stream_requests: int = ENOUGH_REQUESTS
-    single_stream_s: float = 30.0
-    point_s: float = 7.0
-    warmup_s: float = 1.0
-    timeout_s: float = 30.0
-    latency_limit_ms: float | None = None
-    ready_s: float = 30.0
-    seed: int = 0
-
-
 class Scenario(msgspec.Struct, frozen=True):
-    """A name and its loads, one point of the report each."""
+    """A name and its loads; each gives one measurement of the report."""
 
     name: str
     loads: tuple[Load, ...]
 
 
-def _single_stream(options: BenchOptions) -> tuple[Load, ...]:
-    load = Load(
-        sessions=1,
-        seconds=options.single_stream_s,
-        requests=options.single_stream_requests,
+def _load(options: BenchOptions, sessions: int, measure_s: float, seed: int) -> Load:
+    return Load(
+        arrivals=ClosedLoop(sessions),
+        measure_s=measure_s,
         warmup_s=options.warmup_s,
-        warmup_requests=WARMUP_PER_SESSION,
+        warmup_requests=WARMUP_PER_SESSION * sessions,
         timeout_s=options.timeout_s,
-        seed=options.seed,
+        image_seed=seed,
+        schedule_seed=seed,
     )
-    return (load,)
+
+
+def _single_stream(options: BenchOptions) -> tuple[Load, ...]:
+    load = _load(options, 1, options.single_stream_s, options.seed)
+    return (msgspec.structs.replace(load, requests=options.single_stream_requests),)
 
 
 def _scaling(options: BenchOptions) -> tuple[Load, ...]:
-    return tuple(
-        Load(
-            sessions=sessions,
-            seconds=options.point_s,
-            warmup_s=options.warmup_s,
-            warmup_requests=WARMUP_PER_SESSION * sessions,
-            timeout_s=options.timeout_s,
-            # Another order at each point: a service that caches answers gains less.
-            seed=options.seed + sessions,
-        )
-        for sessions in options.sessions
-    )
+    # Another order at each point: a service that caches answers gains less.
+    return tuple(_load(options, n, options.point_s, options.seed + n) for n in options.sessions)
 
 
 SCENARIOS: dict[str, Callable[[BenchOptions], tuple[Load, ...]]] = {
@@ -102,8 +63,8 @@ def plan(options: BenchOptions) -> tuple[Scenario, ...]:
 
 
 def longest_s(scenarios: tuple[Scenario, ...]) -> float:
-    """Time that the scenarios take at most on a service that answers, seconds."""
-    return sum(load.warmup_s + load.seconds for scenario in scenarios for load in scenario.loads)
+    """Longest time that the scenarios take on a service that answers, seconds."""
+    return sum(load.warmup_s + load.measure_s for scenario in scenarios for load in scenario.loads)
 
 
 def _check(options: BenchOptions) -> None:
@@ -118,12 +79,12 @@ def _check(options: BenchOptions) -> None:
     if not options.sessions or options.sessions[0] < 1 or not rising:
         message = f"sessions must be rising whole numbers from 1, not {list(options.sessions)}"
         raise InvalidConfig(message, hint="for example 1, 2, 4, 8")
-    positive = ["image_limit", "single_stream_requests", "single_stream_s", "point_s", "timeout_s"]
-    if options.latency_limit_ms is not None:
-        positive.append("latency_limit_ms")
-    for key in positive:
+    above_0 = ("image_limit", "single_stream_requests", "single_stream_s", "point_s", "timeout_s")
+    for key in (*above_0, "latency_limit_ms"):
         value = getattr(options, key)
-        if not (value > 0 and math.isfinite(value)):
+        if value is not None and not (value > 0 and math.isfinite(value)):
             raise InvalidConfig(f"{key} must be a number of more than 0, not {value}")
-    if not (options.warmup_s >= 0 and math.isfinite(options.warmup_s)):
-        raise InvalidConfig(f"warmup_s must not be negative, and is {options.warmup_s}")
+    for key in ("warmup_s", "ready_s"):
+        value = getattr(options, key)
+        if not (value >= 0 and math.isfinite(value)):
+            raise InvalidConfig(f"{key} must be 0 or more, not {value}")

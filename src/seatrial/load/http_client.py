@@ -1,4 +1,4 @@
-"""One request over the wire and what is kept of it."""
+"""One request over the wire, and the record of it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ CONNECT, DISCONNECT, TIMEOUT, PROTOCOL = "connect", "disconnect", "timeout", "pr
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
-    """What one request gave.
+    """One request and its answer.
 
     Attributes:
         start_ns: `perf_counter_ns` before the send.
-        end_ns: After the last byte of the answer, or at the failure.
+        end_ns: The same clock after the last byte of the answer, or at the failure.
         status: HTTP status; 0 where there was no whole answer.
-        error: Empty for a good answer, else a kind: `connect`, `timeout`, `http-503`, ...
-        detections: How many the answer holds; None where it does not say.
-        timing_ms: The server's own stage times; None where it gives none.
+        error: Kind of failure: `connect`, `timeout`, `http-503`, ...; empty for a good answer.
+        received_bytes: Size of the answer's body.
+        detections: Number of detections in the answer; None where it does not say.
+        timing_ms: Stage times of the service itself; None where it gives none.
+        due_ns: The same clock when the request was due; None in a closed loop, where a request
+            is due when it is sent.
     """
 
     start_ns: int
@@ -34,11 +37,31 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     received_bytes: int = 0
     detections: int | None = None
     timing_ms: dict[str, float] | None = None
+    due_ns: int | None = None
 
     @property
     def latency_ms(self) -> float:
-        """From before the send to after the last byte."""
+        """Time from the due time to the last byte; from the send where there is no due time."""
+        return (self.end_ns - (self.start_ns if self.due_ns is None else self.due_ns)) / 1e6
+
+    @property
+    def service_ms(self) -> float:
+        """Time from the send to the last byte."""
         return (self.end_ns - self.start_ns) / 1e6
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The answer to a small question.
+
+    Attributes:
+        status: HTTP status; 0 where no answer came.
+        payload: Body of the answer.
+        error: Why no answer came; empty where one came.
+    """
+
+    status: int
+    payload: bytes = b""
+    error: str = ""
 
 
 class _Answer(msgspec.Struct):
@@ -50,10 +73,15 @@ class _Answer(msgspec.Struct):
 _ANSWER = msgspec.json.Decoder(_Answer)
 
 
-def http_session(sessions: int, timeout_s: float) -> aiohttp.ClientSession:
-    """A client with one keep-alive connection per session and nothing that costs time."""
+def http_session(connections: int, timeout_s: float) -> aiohttp.ClientSession:
+    """A client that keeps its connections alive and does nothing else that costs time.
+
+    Args:
+        connections: Most connections at a time; 0: no limit.
+        timeout_s: Longest time of one request.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=sessions, ttl_dns_cache=None),
+        connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=None),
         timeout=aiohttp.ClientTimeout(total=timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         # Compressed answers would measure zlib on both sides.
@@ -61,8 +89,11 @@ def http_session(sessions: int, timeout_s: float) -> aiohttp.ClientSession:
     )
 
 
-async def exchange(http: aiohttp.ClientSession, url: URL, body: Body) -> Sample:
+async def exchange(
+    http: aiohttp.ClientSession, url: URL, body: Body, due_ns: int | None = None
+) -> Sample:
     """Send one image and time the answer to its last byte."""
+    end_ns, status, error, payload = 0, 0, "", b""
     start_ns = perf_counter_ns()
     try:
         async with http.post(
@@ -71,25 +102,34 @@ async def exchange(http: aiohttp.ClientSession, url: URL, body: Body) -> Sample:
             payload = await response.read()
             end_ns, status = perf_counter_ns(), response.status
     except TimeoutError:
-        return Sample(start_ns, perf_counter_ns(), 0, TIMEOUT)
+        error = TIMEOUT
     except aiohttp.ClientConnectorError:
-        return Sample(start_ns, perf_counter_ns(), 0, CONNECT)
+        error = CONNECT
     except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError):
-        return Sample(start_ns, perf_counter_ns(), 0, DISCONNECT)
+        error = DISCONNECT
     except aiohttp.ClientError:
-        return Sample(start_ns, perf_counter_ns(), 0, PROTOCOL)
-    if not 200 <= status < 300:
-        return Sample(start_ns, end_ns, status, f"http-{status}", len(payload))
-    count, timing = read_answer(payload)
-    return Sample(start_ns, end_ns, status, "", len(payload), count, timing)
+        error = PROTOCOL
+    if not error and not 200 <= status < 300:
+        error = f"http-{status}"
+    detections, timing_ms = (None, None) if error else read_answer(payload)
+    return Sample(
+        start_ns=start_ns,
+        end_ns=end_ns or perf_counter_ns(),
+        status=status,
+        error=error,
+        received_bytes=len(payload),
+        detections=detections,
+        timing_ms=timing_ms,
+        due_ns=due_ns,
+    )
 
 
 def read_answer(payload: bytes) -> tuple[int | None, dict[str, float] | None]:
-    """Number of detections and stage times (milliseconds) of an answer, where it tells them."""
+    """Number of detections and stage times (milliseconds) of an answer, where it has them."""
     try:
         answer = _ANSWER.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return None, None  # another service's shape of answer: timed all the same
+        return None, None  # another service's shape of answer: it is timed all the same
     count = None if answer.detections is None else len(answer.detections)
     if answer.timing_ms is None:
         return count, None
@@ -101,14 +141,23 @@ def read_answer(payload: bytes) -> tuple[int | None, dict[str, float] | None]:
     return count, timing or None
 
 
-async def read_error(http: aiohttp.ClientSession, url: URL, body: Body) -> str:
-    """What the service says about a refused request: its own message, or the answer's start."""
+async def ask(http: aiohttp.ClientSession, url: URL, body: Body | None = None) -> Reply:
+    """Ask a service a question that is not timed: GET, or POST where a body is given."""
+    method, sent = ("GET", {}) if body is None else ("POST", msgspec.structs.asdict(body))
     try:
-        async with http.post(url, data=body.data, headers=body.headers) as response:
-            payload = await response.read()
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return str(error) or type(error).__name__
+        async with http.request(method, url, **sent) as response:
+            return Reply(response.status, await response.read())
+    except TimeoutError:
+        return Reply(0, error="no answer in time")
+    except (aiohttp.ClientError, OSError) as error:
+        return Reply(0, error=str(error) or type(error).__name__)
+
+
+def refusal(reply: Reply) -> str:
+    """Reason that a service gives for a refused request: its own message, or the body's start."""
+    if reply.error:
+        return reply.error
     try:
-        return str(msgspec.json.decode(payload)["error"]["message"])
+        return str(msgspec.json.decode(reply.payload)["error"]["message"])
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
-        return payload[:200].decode("utf-8", "replace").strip()
+        return reply.payload[:200].decode("utf-8", "replace").strip()

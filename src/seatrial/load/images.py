@@ -1,8 +1,9 @@
-"""The pictures that are sent: any folder, sampled by a seed, each one really decoded first."""
+"""The images that are sent: a seeded sample of a folder; each is decoded once beforehand."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 import warnings
 from collections import Counter
@@ -10,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from PIL import Image, UnidentifiedImageError
 
 from seatrial.errors import InvalidDataset
+from seatrial.system.images import DAMAGE, SUFFIXES, is_foreign, only_images
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-# What PIL calls the format -> what goes over the wire. MPO is a JPEG with further pictures in it.
+# PIL's name of the format -> content type. MPO is a JPEG with further images in it.
 CONTENT_TYPES = {
     "JPEG": "image/jpeg",
     "MPO": "image/jpeg",
@@ -28,8 +30,10 @@ class EncodedImage(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         name: Path relative to the folder.
-        data: The encoded bytes, sent as they are.
-        content_type: From the bytes, not from the suffix.
+        data: Encoded bytes, sent as they are.
+        content_type: Type of the bytes, whatever the suffix says.
+        width: Width as stored, pixels.
+        height: Height as stored, pixels.
     """
 
     name: str
@@ -40,22 +44,22 @@ class EncodedImage(msgspec.Struct, frozen=True, gc=False):
 
 
 class SkippedFile(msgspec.Struct, frozen=True):
-    """A file with an image suffix that cannot be sent, and why."""
+    """A file with an image suffix that cannot be sent, and the reason."""
 
     name: str
     reason: str
 
 
 class ImagesSummary(msgspec.Struct, frozen=True):
-    """What a report says about the pictures.
+    """What a report says about the images.
 
     Attributes:
-        found: Files with an image suffix.
-        used: Files that were sent.
-        other_files: Files without an image suffix.
+        found: Number of files with an image suffix.
+        used: Number of files that were sent.
+        other_files: Number of files without an image suffix.
         limit: Most files that a run keeps in memory.
         digest: sha256 over names and bytes of the used files, in order: equal digests mean that
-            two reports measured the same pictures.
+            two reports measured the same images.
     """
 
     folder: str
@@ -79,7 +83,7 @@ class ImagesSummary(msgspec.Struct, frozen=True):
 
 
 class ImageSet(msgspec.Struct, frozen=True):
-    """The pictures of one run, in the order that the seed gave."""
+    """The images of one benchmark, in the order that the seed gave."""
 
     images: tuple[EncodedImage, ...]
     summary: ImagesSummary
@@ -91,12 +95,17 @@ def load_images(folder: Path, *, limit: int = 256, seed: int = 0) -> ImageSet:
     Args:
         folder: Any folder with JPEG, PNG or WebP files, COCO's ``val2017`` for example.
         limit: Most images kept; they stay in memory while the load runs.
-        seed: Of the sample and its order.
+        seed: Seed of the sample and of its order.
 
     Raises:
         InvalidDataset: No such folder, no image in it, or none that can be decoded.
     """
-    candidates, others = _find(folder)
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise InvalidDataset(f"{folder} {what}", hint="give a folder of JPEG, PNG or WebP files")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    candidates = [path for path in only_images(files) if not is_foreign(path)]
+    others = len(files) - len(candidates)
     order = random.Random(seed).sample(candidates, len(candidates))  # noqa: S311 - no secret
     images: list[EncodedImage] = []
     skipped: list[SkippedFile] = []
@@ -110,24 +119,12 @@ def load_images(folder: Path, *, limit: int = 256, seed: int = 0) -> ImageSet:
             images.append(loaded)
     if not images:
         raise _nothing_to_send(folder, others, skipped)
-    summary = _summarise(images, tuple(skipped), str(folder), len(candidates), others, limit, seed)
+    summary = _summarise(images, skipped, folder, len(candidates), others, limit, seed)
     return ImageSet(tuple(images), summary)
 
 
-def _find(folder: Path) -> tuple[list[Path], int]:
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise InvalidDataset(f"{folder} {what}", hint="give a folder of JPEG, PNG or WebP files")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    candidates = [path for path in files if path.suffix.lower() in SUFFIXES]
-    return candidates, len(files) - len(candidates)
-
-
 def _read(path: Path, name: str) -> EncodedImage | SkippedFile:
-    import io
-
-    from PIL import Image, UnidentifiedImageError
-
+    data = b""
     try:
         data = path.read_bytes()
         # A broken header can ask for gigabytes: PIL's warning about it is an error here.
@@ -137,11 +134,10 @@ def _read(path: Path, name: str) -> EncodedImage | SkippedFile:
                 image.load()
                 size, kind = image.size, image.format or "unknown"
     except UnidentifiedImageError:
-        return SkippedFile(name, "empty file" if not data else "not an image")
+        return SkippedFile(name, "not an image" if data else "empty file")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return SkippedFile(name, "more pixels than is safe to decode")
-    # PIL's decoders raise these, and only these, for damaged data.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError) as error:
+    except DAMAGE as error:
         return SkippedFile(name, str(error) or type(error).__name__)
     if kind not in CONTENT_TYPES:
         return SkippedFile(name, f"a {kind} file, not JPEG, PNG or WebP")
@@ -159,8 +155,8 @@ def _nothing_to_send(folder: Path, others: int, skipped: Sequence[SkippedFile]) 
 
 def _summarise(
     images: Sequence[EncodedImage],
-    skipped: tuple[SkippedFile, ...],
-    folder: str,
+    skipped: Sequence[SkippedFile],
+    folder: Path,
     found: int,
     others: int,
     limit: int,
@@ -171,7 +167,7 @@ def _summarise(
     for image in images:
         digest.update(image.name.encode("utf-8", "surrogateescape") + b"\0" + image.data)
     return ImagesSummary(
-        folder=_printable(folder),
+        folder=_printable(str(folder)),
         found=found,
         used=len(images),
         other_files=others,
@@ -193,5 +189,5 @@ def _summarise(
 
 
 def _printable(name: str) -> str:
-    # A file name may hold bytes that are no text; JSON cannot carry them as they are.
+    # A file name may hold bytes that are not text; JSON cannot carry them as they are.
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,21 +1,18 @@
-"""Closed-loop load: each session sends its next image when the last one is answered.
-
-The figures of such a load say how a service scales. They are never an SLO result: a slow service
-slows its own load down, so the requests that would have waited are not there to be measured.
-"""
+"""Puts a load on a service and records every request."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from time import perf_counter_ns
 from typing import Literal, Protocol
 
-import aiohttp
 import msgspec
 from yarl import URL
 
+from seatrial.load.arrivals import Arrivals, ClosedLoop
 from seatrial.load.http_client import CONNECT, DISCONNECT, Sample, exchange, http_session
 from seatrial.load.target import Body
 
@@ -27,37 +24,53 @@ GIVE_UP_S = 2.0
 # A warm-up that waits for a number of answers gives up waiting this long after its time.
 WARMUP_PATIENCE_S = 10.0
 
+Ended = Literal["time", "requests", "unreachable"]
+Loop = Literal["closed", "open"]
 
-class Load(msgspec.Struct, frozen=True):
-    """What is sent.
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What is sent, and when.
 
     Attributes:
-        sessions: Requests in flight at a time, each on its own keep-alive connection.
-        seconds: Longest measured window.
-        requests: The window ends earlier when this many requests are finished; None: never.
+        arrivals: Law by which requests become due.
+        measure_s: Longest measured window.
+        requests: Finished requests that end the window earlier; None: time alone ends it.
         warmup_s: Shortest warm-up.
         warmup_requests: Fewest requests of the warm-up, over all sessions.
-        timeout_s: A request that takes longer failed.
-        seed: Of the order in which each session sends the images.
+        timeout_s: Time after which a request has failed.
+        image_seed: Seed of the order in which the images are sent.
+        schedule_seed: Seed of the arrival law.
     """
 
-    sessions: int
-    seconds: float
+    arrivals: Arrivals
+    measure_s: float
     requests: int | None = None
     warmup_s: float = 1.0
     warmup_requests: int = 1
     timeout_s: float = 30.0
-    seed: int = 0
+    image_seed: int = 0
+    schedule_seed: int = 0
+
+    @property
+    def loop(self) -> Loop:
+        """Whether the answers pace the requests (closed) or a schedule does (open)."""
+        return "closed" if isinstance(self.arrivals, ClosedLoop) else "open"
+
+    @property
+    def sessions(self) -> int:
+        """Most requests under way at a time; 0 in an open loop, where there is no such limit."""
+        return self.arrivals.sessions if isinstance(self.arrivals, ClosedLoop) else 0
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """What was seen, whole.
+    """Every request of a load.
 
     Attributes:
-        samples: Finished within the measured window, in order of their end.
-        stragglers: Sent before the window's end and finished after it.
+        samples: Requests that finished within the measured window, in order of their end.
+        stragglers: Requests sent before the window's end that finished after it.
         open_ns: Begin of the window, `perf_counter_ns`.
-        close_ns: Its end.
+        close_ns: End of the window.
+        warmup_requests: Number of requests that finished before the window.
         ended: What closed the window. `unreachable`: the service was gone.
     """
 
@@ -66,17 +79,17 @@ class Recording(msgspec.Struct, frozen=True):
     open_ns: int
     close_ns: int
     warmup_requests: int
-    ended: Literal["time", "requests", "unreachable"]
+    ended: Ended
 
 
 class Observer(Protocol):
-    """Looks at the machine while the load runs. Called from the loop: must be quick."""
+    """Watches the machine while the load runs; called from the event loop, so it must be quick."""
 
     def opened(self) -> None:
         """The measured window begins."""
 
     def tick(self) -> None:
-        """About twice a second."""
+        """Called about twice a second."""
 
     def closed(self) -> None:
         """The measured window ended."""
@@ -89,7 +102,7 @@ class Window:
         self.samples: list[Sample] = []
         self.stragglers: list[Sample] = []
         self.closed = asyncio.Event()
-        self.ended: Literal["time", "requests", "unreachable"] = "time"
+        self.ended: Ended = "time"
         self.open_ns = self.close_ns = 0
         self.warmed = self.failed = 0
         self._load, self._observer = load, observer
@@ -112,7 +125,7 @@ class Window:
         else:
             self._warm(sample)
 
-    def close(self, ended: Literal["time", "requests", "unreachable"]) -> None:
+    def close(self, ended: Ended) -> None:
         """End the window now; requests under way become stragglers."""
         if self.closed.is_set():
             return
@@ -135,7 +148,7 @@ class Window:
         self._timer.cancel()
         self._observer.opened()
         self.open_ns = perf_counter_ns()
-        self._timer = self._loop.call_later(self._load.seconds, self.close, "time")
+        self._timer = self._loop.call_later(self._load.measure_s, self.close, "time")
 
     def _watch(self, sample: Sample) -> None:
         if sample.error not in (CONNECT, DISCONNECT):
@@ -161,21 +174,35 @@ async def run_load(
     bodies: Sequence[Body],
     load: Load,
     observer: Observer,
-    on_tick: Callable[[Window], None],
+    on_tick: Callable[[Window], object],
 ) -> Recording:
     """Put a service under load and record every request.
 
     Args:
         url: Where the bodies are posted.
         bodies: One prepared request per image.
-        load: Sessions, times, seed.
+        load: Arrival law, times, seeds.
         observer: Sees the window's begin and end, and a tick.
         on_tick: Called with the state of the window about twice a second, and at its end.
     """
-    window = Window(load, observer)
+    window, arrivals = Window(load, observer), load.arrivals
     async with http_session(load.sessions, load.timeout_s) as http:
-        work = [_session(http, url, bodies, load, window, n) for n in range(load.sessions)]
-        tasks = [asyncio.create_task(job) for job in (*work, _ticker(window, observer, on_tick))]
+
+        async def send(index: int, due_ns: int | None = None) -> Sample:
+            sample = await exchange(http, url, bodies[index], due_ns)
+            window.add(sample)
+            return sample
+
+        def order(session: int) -> Iterator[int]:
+            return image_order(len(bodies), load.image_seed, session)
+
+        jobs = [_ticker(window, observer, on_tick)]
+        if isinstance(arrivals, ClosedLoop):
+            think_s, count = arrivals.think_time_s, arrivals.sessions
+            jobs += [_session(send, order(n), think_s, window) for n in range(count)]
+        else:
+            jobs += [_scheduled(send, order(0), arrivals.due_s(load.schedule_seed), window)]
+        tasks = [asyncio.create_task(job) for job in jobs]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -194,23 +221,41 @@ async def run_load(
 
 
 async def _session(
-    http: aiohttp.ClientSession,
-    url: URL,
-    bodies: Sequence[Body],
-    load: Load,
+    send: Callable[[int], Awaitable[Sample]],
+    order: Iterator[int],
+    think_time_s: float,
     window: Window,
-    number: int,
 ) -> None:
-    for index in image_order(len(bodies), load.seed, number):
+    for index in order:
         if window.closed.is_set():
             return
-        sample = await exchange(http, url, bodies[index])
-        window.add(sample)
+        sample = await send(index)
         if sample.error in (CONNECT, DISCONNECT):
             await asyncio.sleep(RETRY_S)
+        elif think_time_s:
+            await asyncio.sleep(think_time_s)
 
 
-async def _ticker(window: Window, observer: Observer, on_tick: Callable[[Window], None]) -> None:
+async def _scheduled(
+    send: Callable[[int, int], Coroutine[object, object, Sample]],
+    order: Iterator[int],
+    due_s: Iterator[float],
+    window: Window,
+) -> None:
+    begin_ns = perf_counter_ns()
+    async with asyncio.TaskGroup() as requests:
+        for index, due in zip(order, due_s, strict=False):
+            due_ns = begin_ns + round(due * 1e9)
+            with contextlib.suppress(TimeoutError):
+                # A schedule that is late gives way to the requests under way all the same.
+                async with asyncio.timeout(max(0.0, (due_ns - perf_counter_ns()) / 1e9)):
+                    await window.closed.wait()
+            if window.closed.is_set():
+                return
+            requests.create_task(send(index, due_ns))
+
+
+async def _ticker(window: Window, observer: Observer, on_tick: Callable[[Window], object]) -> None:
     while not window.closed.is_set():
         observer.tick()
         on_tick(window)

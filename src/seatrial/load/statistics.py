@@ -1,4 +1,4 @@
-"""Percentiles that are printed only where the sample can carry them, rates, histograms."""
+"""Percentiles, printed only where the sample is large enough; rates; histograms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Percentile(msgspec.Struct, frozen=True):
         upper_ms: The percentile of the whole population is at most this, with a confidence of
             `CONFIDENCE`; None where failed requests reach that rank: no bound can be given.
         needed: Smallest sample that this percentile is printed for.
-        reason: Why there is no value; empty where there is one.
+        reason: Reason for a missing value; empty where there is one.
     """
 
     value_ms: float | None
@@ -50,7 +50,11 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Histogram(msgspec.Struct, frozen=True):
-    """Counts over equal bins; `over` is what lies to the right of the last edge."""
+    """Counts over equal bins.
+
+    Attributes:
+        over: Number of values to the right of the last edge.
+    """
 
     edges_ms: tuple[float, ...]
     counts: tuple[int, ...]
@@ -59,7 +63,7 @@ class Histogram(msgspec.Struct, frozen=True):
 
 @functools.cache
 def tail_allowance(count: int, fraction: float, confidence: float = CONFIDENCE) -> int:
-    """How many samples may lie above a bound on a percentile, at most; -1 if none can.
+    """Most samples that may lie above a bound on a percentile; -1 if there is no bound.
 
     With q the true percentile, the number of samples above q is binomial with `count` trials
     and success probability ``1 - fraction``. The (t + 1)-th largest sample lies below q only if
@@ -81,7 +85,7 @@ def tail_allowance(count: int, fraction: float, confidence: float = CONFIDENCE) 
 
 @functools.cache
 def samples_needed(fraction: float, confidence: float = CONFIDENCE) -> int:
-    """Smallest sample that a percentile is printed for: 11 at p50, 64 at p90, 662 at p99.
+    """Smallest sample that a percentile is printed for: 11 for p50, 64 for p90, 662 for p99.
 
     One sample must be allowed above the bound (t = 1), as in MLPerf LoadGen: with none, the
     bound would be the slowest answer of all, whatever happened to it.
@@ -126,7 +130,7 @@ def latency(good_ms: Sequence[float], failed: int = 0) -> Latency:
 
 
 def rate_per_s(count: int, window_s: float) -> float:
-    """Events per second of wall time; never divided by a sum of latencies."""
+    """Events per second of wall time; a sum of latencies is never the divisor."""
     return count / window_s if window_s > 0 else 0.0
 
 

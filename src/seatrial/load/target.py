@@ -1,4 +1,4 @@
-"""Where the requests go and how an image is put into one; ours or anybody's service."""
+"""The address of a service, and the requests that it is sent."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         url: Scheme, host and port, ``http://127.0.0.1:3000``.
-        path: Where images are posted.
-        field: Name of the multipart field; None sends the image as the raw body.
+        path: Path that images are posted to.
+        field: Name of the multipart field; None: the image is the raw body.
         params: Query parameters of every request, ``{"confidence": "0.4"}``.
-        model_path: Where the service describes itself; may be absent there.
-        ready_path: Where the service says that it is ready; may be absent there.
+        model_path: Path at which the service describes itself; need not exist.
+        ready_path: Path at which the service says that it is ready; need not exist.
     """
 
     url: str
@@ -35,7 +35,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
-    """One prepared request: building it inside the loop would cost the service its cores."""
+    """One request, built before the load starts: building it would cost the service its cores."""
 
     data: bytes
     headers: dict[str, str]
@@ -61,7 +61,7 @@ def base_url(target: Target) -> URL:
 
 
 def endpoint(target: Target) -> URL:
-    """Where images are posted, with the query parameters."""
+    """The address that images are posted to, with the query parameters."""
     return base_url(target).join(URL(target.path)).update_query(target.params)
 
 
@@ -73,7 +73,7 @@ def bodies(target: Target, images: Sequence[EncodedImage]) -> list[Body]:
 
 
 def _multipart(field: str, image: EncodedImage) -> Body:
-    # From the bytes themselves: the same picture always makes the same request.
+    # From the bytes themselves: the same image always makes the same request.
     boundary = f"seatrial-{hashlib.sha256(image.data).hexdigest()[:32]}"
     suffix = image.content_type.rpartition("/")[2]
     head = (
@@ -91,7 +91,7 @@ def _quoted(field: str) -> str:
 
 
 def is_local(target: Target) -> bool:
-    """Whether the service runs on this machine, as far as its address tells."""
+    """Whether the service runs on this machine, judged by its address."""
     host = base_url(target).host or ""
     try:
         found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}

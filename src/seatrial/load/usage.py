@@ -19,15 +19,15 @@ class ServerUsage(msgspec.Struct, frozen=True):
     """The service's whole process tree over the measured window.
 
     Attributes:
-        cpu_s: User and system time spent, core-seconds.
+        cpu_s: User and system time, core-seconds.
         busy_cores: `cpu_s` over the length of the window.
         utilisation: `busy_cores` over the usable cores of the machine, 0-1.
-        rss_peak_bytes: Largest sum of resident sets; counts shared pages once per process.
-        pss_bytes: Proportional set size at the end: shared pages counted once. None where it
+        rss_peak_bytes: Largest sum of resident sets; shared pages count once per process.
+        pss_bytes: Proportional set size at the end: shared pages count once. None where it
             may not be read.
-        uss_bytes: Unshared part of it.
-        processes: Living members of the tree at the end.
-        ended: Members that ended within the window; their time since its begin is lost.
+        uss_bytes: Unshared part of `pss_bytes`.
+        processes: Number of living members of the tree at the end.
+        ended: Number of members that ended within the window; their time in it is not counted.
     """
 
     cpu_s: float
@@ -51,11 +51,11 @@ class MachineUsage(msgspec.Struct, frozen=True):
     """The machine over the window, from ``/proc/stat`` (proc(5)).
 
     Attributes:
-        busy_cores: All work: user, nice, system, interrupts.
-        steal_share: Share of the cores' time that the hypervisor gave to somebody else, 0-1.
-        other_cores: Busy cores that are neither service nor client; None where the service's
-            own share is unknown.
-        load_1min: Load average at the end.
+        busy_cores: Cores busy with any work: user, nice, system, interrupts.
+        steal_share: Share of the cores' time that the hypervisor gave to other machines, 0-1.
+        other_cores: Cores busy with neither service nor client; None where the service's part is
+            not known.
+        load_1min: Load average at the end of the window.
     """
 
     busy_cores: float
@@ -65,7 +65,11 @@ class MachineUsage(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Cost of one measured window."""
+    """Cost of one measured window.
+
+    Attributes:
+        server_unknown: Why `server` is None; empty where it is known.
+    """
 
     server: ServerUsage | None
     server_unknown: str
@@ -73,7 +77,7 @@ class Usage(msgspec.Struct, frozen=True):
     machine: MachineUsage | None
 
 
-class _Look(msgspec.Struct, frozen=True):
+class _Snapshot(msgspec.Struct, frozen=True):
     at_s: float
     client_cpu_s: float
     server_cpu_s: dict[int, float]
@@ -81,20 +85,20 @@ class _Look(msgspec.Struct, frozen=True):
 
 
 class UsageMeter:
-    """Observer of a load (`load.Observer`): looks at begin and end, samples memory between."""
+    """Observer of a load (`load.run.Observer`): reads CPU at begin and end, memory in between."""
 
     def __init__(self, service: ServiceProcesses, usable_cores: int) -> None:
         self._service = service
         self._cores = usable_cores
         self._members = with_descendants(service.members)
-        self._begin = self._end = _look(self._members)
+        self._begin = self._end = _snapshot(self._members)
         self._rss_peak = 0
         self._measuring = False
 
     def opened(self) -> None:
         """The measured window begins."""
         self._rss_peak = _rss_bytes(self._members)
-        self._begin = _look(self._members)
+        self._begin = _snapshot(self._members)
         self._measuring = True
 
     def tick(self) -> None:
@@ -104,12 +108,12 @@ class UsageMeter:
 
     def closed(self) -> None:
         """The measured window ended."""
-        self._end = _look(self._members)
+        self._end = _snapshot(self._members)
         self.tick()
         self._measuring = False
 
     def usage(self) -> Usage:
-        """What the window cost; reads the proportional set size, so not while measuring."""
+        """Cost of the window; slow, as it reads the proportional set size: not while measuring."""
         window_s = max(self._end.at_s - self._begin.at_s, 1e-9)
         client_s = self._end.client_cpu_s - self._begin.client_cpu_s
         server = self._server(window_s) if self._service.members else None
@@ -139,7 +143,7 @@ class UsageMeter:
         user, nice, system, idle, iowait, irq, softirq, steal = passed[:8]
         busy = user + nice + system + irq + softirq
         total = busy + idle + iowait + steal
-        # Not over clock ticks per second: a core that was taken away has no ticks at all.
+        # Ticks are not divided by the clock rate: a core that was taken away has no ticks at all.
         busy_cores = busy / total * (os.cpu_count() or 1)
         other = None if server is None else busy_cores - server.busy_cores - client.busy_cores
         return MachineUsage(
@@ -150,8 +154,8 @@ class UsageMeter:
         )
 
 
-def _look(members: Iterable[psutil.Process]) -> _Look:
-    return _Look(
+def _snapshot(members: Iterable[psutil.Process]) -> _Snapshot:
+    return _Snapshot(
         at_s=time.perf_counter(),
         client_cpu_s=time.process_time(),
         server_cpu_s=_cpu_seconds(members),

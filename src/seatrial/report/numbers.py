@@ -19,6 +19,11 @@ def milliseconds(value: float) -> str:
     return f"{significant(value)} ms"
 
 
+def named_milliseconds(name: str, value: float) -> str:
+    """``infer 21.5 ms``."""
+    return f"{name} {milliseconds(value)}"
+
+
 def seconds(value: float) -> str:
     """``25.0 s``."""
     return f"{significant(value)} s"
