@@ -47,8 +47,8 @@ def run_benchmark(
     Args:
         target: The service; it must be running.
         options: Images, scenarios, times.
-        on_progress: Called about twice a second from this thread, as drawing costs the cores that
-            are measured; the parts are seconds of the whole benchmark (``unit="s"``).
+        on_progress: Called once a second from this thread, as drawing costs the cores that are
+            measured; the parts are seconds of the whole benchmark (``unit="s"``).
         command: The command that a reader repeats this with; it goes into the report.
         images: The images that the options name, if they have been read already.
 
@@ -66,6 +66,7 @@ def run_benchmark(
     local = is_local(target)
     started, begun = datetime.now(UTC), perf_counter()
     with _quiet_collector(), asyncio.Runner(loop_factory=_event_loop) as runner:
+        on_progress("asking the service", 0, math.ceil(longest_s(scenarios)), unit="s")
         service = runner.run(probe(target, prepared, options.ready_s, options.timeout_s))
         processes = find_service(base_url(target).port or 80, local=local)
         environment = describe_environment(processes, local=local)
@@ -101,6 +102,7 @@ class _Campaign:
     step: int = 0
     past_s: float = 0.0
     failing: bool = False
+    told: tuple[str, int] = ("", 0)
 
     async def run(self, scenario: Scenario) -> Run:
         """Put every load of a scenario on the service."""
@@ -120,7 +122,9 @@ class _Campaign:
                 kind = next(sample.error for sample in window.samples if sample.error)
                 self.on_progress(f"{what}: requests fail ({kind})")
             done_s = self.past_s + min(perf_counter() - begun, longest_load_s)
-            self.on_progress(what, round(done_s), math.ceil(whole_s), unit="s")
+            if (what, round(done_s)) != self.told:
+                self.told = what, round(done_s)
+                self.on_progress(what, round(done_s), math.ceil(whole_s), unit="s")
 
         recording = await run_load(self.url, self.bodies, load, meter, on_tick)
         self.past_s += longest_load_s

@@ -10,38 +10,34 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import Parameter, default_name_transform
 
-from seatrial.cli.console import err, home, out, print_json, progress, store
+from seatrial.bench.options import BenchOptions
+from seatrial.cli.console import err, home, out, print_json, progress, progress_display, store
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.verdict import leave, show_verdict
 from seatrial.contract import Contract
 from seatrial.errors import InvalidConfig
 
-if TYPE_CHECKING:
-    from seatrial.bench.run import OnProgress
-
-
 SCRATCH = ".bench-"
+
+
+def _option_name(field: str) -> str:
+    return "scenario" if field == "scenarios" else default_name_transform(field)
 
 
 def bench(
     *,
-    images: Path,
+    options: Annotated[
+        BenchOptions,
+        Parameter(name="*", name_transform=_option_name, consume_multiple=True, negative=()),
+    ],
     url: str | None = None,
-    options: DeploymentOptions | None = None,
+    service: DeploymentOptions | None = None,
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("."),
-    scenario: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
-    sessions: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = None,
-    point_s: float | None = None,
-    single_stream_s: float | None = None,
-    image_limit: int | None = None,
-    timeout_s: float | None = None,
-    latency_limit_ms: float | None = None,
-    seed: int | None = None,
     path: str = "/detect",
     field: str | None = None,
     contract: Path | None = None,
@@ -53,19 +49,11 @@ def bench(
     sessions at a time. Writes report.html and report.json.
 
     Args:
-        images: Folder of pictures; COCO's val2017 as it comes, or your own.
+        options: What to measure.
         url: Address of a running service.
-        options: What to start, where no --url is given.
+        service: What to start, where no --url is given.
         output: Folder for report.html and report.json.
-        scenario: single-stream, scaling [default: both].
-        sessions: Concurrent sessions of the scaling scenario [default: 1 2 4 8].
-        point_s: Seconds measured at each number of sessions [default: 7].
-        single_stream_s: Longest time of the single-stream scenario, seconds [default: 30].
-        image_limit: Most pictures used of the folder; drawn with the seed [default: 256].
-        timeout_s: A request that takes longer failed, seconds [default: 30].
-        latency_limit_ms: Slower answers do not count as goodput [default: no limit].
-        seed: Of the draw and the order of the pictures [default: 0].
-        path: Where a foreign service takes pictures.
+        path: Path at which a foreign service takes pictures.
         field: Multipart field of a foreign service [default: the raw body].
         contract: TOML file; its latency and load clauses are judged. Exit code 8: they do not
             hold; 9: it cannot be decided.
@@ -77,52 +65,40 @@ def bench(
         require(module, extra="bench", purpose="measuring a service")
     from seatrial.bench.report import write_report
     from seatrial.bench.run import run_benchmark
-    from seatrial.bench.scenarios import BenchOptions, plan
+    from seatrial.bench.scenarios import plan
     from seatrial.bench.terminal import render_terminal
     from seatrial.load.images import load_images
     from seatrial.load.target import Target
+    from seatrial.system.files import check_writable
     from seatrial.trial.verdict import judge_service
 
+    # What is wrong is reported before a service is started, not after a minute of load.
+    plan(options)
     wanted = None if contract is None else Contract.read(contract)
-    given: dict[str, Any] = {
-        "scenarios": tuple(scenario) if scenario else None,
-        "sessions": tuple(sessions) if sessions else None,
-        "point_s": point_s,
-        "single_stream_s": single_stream_s,
-        "image_limit": image_limit,
-        "timeout_s": timeout_s,
-        "latency_limit_ms": latency_limit_ms,
-        "seed": seed,
-    }
-    chosen = BenchOptions(
-        str(images), **{name: value for name, value in given.items() if value is not None}
-    )
-    plan(chosen)  # what is wrong is said before a service is started, not after a minute of load
-    _check_writable(output)
-    options = options or DeploymentOptions()
-    if url is not None and options != DeploymentOptions():
+    check_writable(output)
+    service = service or DeploymentOptions()
+    if url is not None and service != DeploymentOptions():
         raise InvalidConfig(
             "--url measures a running service; it cannot be given another model or layout",
             hint="leave --url out to start a service with these options",
         )
-    pictures = load_images(Path(chosen.images), limit=chosen.image_limit, seed=chosen.seed)
+    images = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
     try:
-        with _service(url, options) as address, _bar() as on_progress:
+        with _service(url, service) as address, progress_display() as on_progress:
             target = Target(address, path=path, field=field)
-            report = run_benchmark(
-                target, chosen, on_progress, command=_command(), pictures=pictures
-            )
+            command = shlex.join(["seatrial", *sys.argv[1:]])
+            report = run_benchmark(target, options, on_progress, command=command, images=images)
     except KeyboardInterrupt:
         err.print("no report was written")
         raise
     html, data = write_report(report, output / "report.html")
     verdict = None if wanted is None else judge_service(wanted, report)
-    if json:
-        print_json(
-            report if verdict is None else {**msgspec.to_builtins(report), "verdict": verdict}
-        )
-    else:
+    if not json:
         out.print(render_terminal(report))
+    elif verdict is None:
+        print_json(report)
+    else:
+        print_json({**msgspec.to_builtins(report), "verdict": verdict})
     err.print(f"wrote {html} and {data}", highlight=False, soft_wrap=True)
     if verdict is not None:
         show_verdict(verdict, json=json)
@@ -167,43 +143,3 @@ def _sweep(folder: Path) -> None:
         pid = left.name.removeprefix(SCRATCH).partition("-")[0]
         if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
             shutil.rmtree(left, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator[OnProgress]:
-    """A progress bar that is drawn when there is news, not by a thread: the cores are measured."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from seatrial.bench.run import Progress as Step
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, auto_refresh=False, transient=True) as bar:
-        task = bar.add_task("looking at the service", total=1.0)
-
-        def show(step: Step) -> None:
-            failed = f", {step.failed} failed" if step.failed else ""
-            text = (
-                f"{step.scenario} {step.step}/{step.steps}, {step.sessions} session(s): "
-                f"{step.finished} done{failed}"
-            )
-            bar.update(task, completed=step.fraction, description=text, refresh=True)
-
-        yield show
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InvalidConfig(f"{folder} cannot be written to: {error.strerror}") from error
-
-
-def _command() -> str:
-    return shlex.join(["seatrial", *sys.argv[1:]])

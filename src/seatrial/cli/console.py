@@ -62,6 +62,7 @@ def progress_display() -> Iterator[Progress]:
         DownloadColumn,
         MofNCompleteColumn,
         TaskID,
+        TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
@@ -72,6 +73,9 @@ def progress_display() -> Iterator[Progress]:
     counts = Bars(words, BarColumn(), MofNCompleteColumn(), left, console=err, transient=True)
     sizes = (DownloadColumn(binary_units=False), TransferSpeedColumn())
     transfers = Bars(words, BarColumn(), *sizes, left, console=err, transient=True)
+    # Drawn when there is news, not by a thread: the cores are being measured.
+    columns = (words, BarColumn(), TaskProgressColumn(), left)
+    clocks = Bars(*columns, console=err, transient=True, auto_refresh=False)
     tasks: dict[tuple[str, str], TaskID] = {}
     running: list[Bars] = []
 
@@ -84,19 +88,27 @@ def progress_display() -> Iterator[Progress]:
                 tasks[what, unit] = TaskID(0)
                 progress(what)
             return
-        bars = transfers if unit == "B" else counts
+        bars = {"B": transfers, "s": clocks}.get(unit, counts)
         if bars not in running:
             for other in running:
                 other.stop()
             running[:] = [bars]
             tasks.clear()
             bars.start()
-        if (what, unit) not in tasks:
+        if unit == "s" and bars.task_ids:  # one clock for all steps: it knows the time that is left
+            tasks[what, unit] = bars.task_ids[0]
+        elif (what, unit) not in tasks:
             if unit != "B":  # steps follow each other; files are fetched side by side
                 for task in bars.task_ids:
                     bars.remove_task(task)
             tasks[what, unit] = bars.add_task(what)
-        bars.update(tasks[what, unit], completed=done, total=total or None)
+        bars.update(
+            tasks[what, unit],
+            description=what,
+            completed=done,
+            total=total or None,
+            refresh=bars is clocks,
+        )
 
     try:
         yield show

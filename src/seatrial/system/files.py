@@ -68,6 +68,18 @@ def check_free(folder: Path, *, replace: bool = False) -> None:
         raise InvalidInput(f"{folder} holds files already", hint="name a new or an empty folder")
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder, and check that files can be written to it.
+
+    Raises:
+        NotWritable: The folder cannot be made or written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
 @contextlib.contextmanager
 def staged_file(path: Path) -> Iterator[Path]:
     """A path beside the wanted one to write to, renamed to it when the block ends well.
