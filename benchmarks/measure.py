@@ -31,6 +31,7 @@ from seatrial.deployment import Deployment, Server, Thresholds
 from seatrial.detect.decode import decode
 from seatrial.detect.families.registry import family_of
 from seatrial.detect.preprocess import fit
+from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.images import load_images
 from seatrial.load.run import Load, Recording, run_load
 from seatrial.load.target import Body, Target, bodies, endpoint
@@ -96,7 +97,12 @@ def jpeg_bodies(url: str, pictures: Sequence[bytes], **target: Any) -> tuple[Tar
 
 def load(to: Target, requests: Sequence[Body], sessions: int, seconds: float) -> Recording:
     """Closed-loop load; ends the benchmark if any request fails."""
-    plan = Load(sessions=sessions, seconds=seconds, warmup_s=1.0, warmup_requests=2 * sessions)
+    plan = Load(
+        arrivals=ClosedLoop(sessions),
+        measure_s=seconds,
+        warmup_s=1.0,
+        warmup_requests=2 * sessions,
+    )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         recording = runner.run(run_load(endpoint(to), requests, plan, _Nobody(), lambda _: None))
     failed = [s for s in recording.samples if s.error]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from seatrial.bench.quotes import Facts, resolve
+from seatrial.bench.findings import TABLE
 from seatrial.load.images import SkippedFile, load_images
 
 STAGES = {"decode": 1.5, "preprocess": 0.2, "queue": 0.2, "infer": 35.0}
@@ -100,6 +100,14 @@ def test_degenerate_measurements_are_traceable_too(make_report, point, case, ass
     assert report.findings[0].kind == "headline"
 
 
+def test_codes_say_what_they_are_once():
+    """A code stands in one kind; two rows with one code differ in severity."""
+    kinds = [(row.code, kind) for kind, rows in TABLE.items() for row in rows]
+    assert len({code for code, _ in kinds}) == len(set(kinds))
+    rows = [(row.code, row.severity) for rows in TABLE.values() for row in rows]
+    assert len(rows) == len(set(rows))
+
+
 def test_nothing_good_is_said_in_the_headline(make_report, point):
     report = degenerate(make_report, point)["everything failed"]
     assert report.findings[0].severity == "bad"
@@ -178,10 +186,10 @@ def test_bf16_is_advised_only_where_it_would_work(make_report, point, change, to
 
 
 def test_smaller_pictures_are_advised_for_large_ones_that_dominate(
-    make_report, point, picture_folder, assert_traceable
+    make_report, point, image_folder, assert_traceable
 ):
     stages = {"decode": 30.0, "infer": 5.0}
-    small = load_images(picture_folder).summary
+    small = load_images(image_folder).summary
     large = msgspec.structs.replace(small, megapixels_mean=8.3)
     single = [point(1, 40.0, stages=stages)]
     report = make_report(single=single, images=large)
@@ -248,10 +256,10 @@ def test_more_threads_are_not_advised_to_a_request_that_has_all_cores(make_repor
 
 
 def test_small_sample_steal_and_skipped_files_are_caveats(
-    make_report, point, picture_folder, assert_traceable
+    make_report, point, image_folder, assert_traceable
 ):
     summary = msgspec.structs.replace(
-        load_images(picture_folder, limit=3).summary,
+        load_images(image_folder, limit=3).summary,
         skipped_count=1,
         skipped=(SkippedFile("bad {x} 42.jpg", "truncated (7 bytes)"),),
     )
@@ -262,22 +270,3 @@ def test_small_sample_steal_and_skipped_files_are_caveats(
     smaller = make_report(single=[point(1, count=21)])
     words = text_of(smaller, "unprinted-percentiles")
     assert "p90 (21 requests; 64 are needed); p99 (21 requests; 662 are needed)" in words
-
-
-@pytest.mark.parametrize(
-    ("pointer", "value"),
-    [("", {"a": [{"b/c": 5}], "~": 1}), ("/a/0/b~1c", 5), ("/~0", 1)],
-)
-def test_pointers_follow_rfc_6901(pointer, value):
-    assert resolve({"a": [{"b/c": 5}], "~": 1}, pointer) == value
-
-
-@pytest.mark.parametrize("pointer", ["/a/1", "/x", "/a/b", "/a/0/b~1c/d"])
-def test_a_pointer_into_nothing_is_an_error(pointer):
-    with pytest.raises(LookupError):
-        resolve({"a": [{"b/c": 5}]}, pointer)
-
-
-def test_a_quote_of_what_is_not_there_is_an_error(full_report):
-    with pytest.raises(LookupError):
-        Facts(full_report).quote("/runs/9/points/0")

@@ -5,10 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seatrial.bench.measurement import summarise
+from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.http_client import Sample
-from seatrial.load.run import Recording
+from seatrial.load.run import Load, Recording
 
 MS = 1_000_000
+
+
+def closed(sessions):
+    return Load(arrivals=ClosedLoop(sessions), measure_s=1.0)
 
 
 def recording(samples, stragglers=(), window_ms=1000):
@@ -28,7 +33,9 @@ def test_what_counts_where(build_usage):
     samples.append(failure(300, 900, "timeout"))
     refused_late = failure(950, 1300, "http-503", 503)
     late = [answer(900, 1200), refused_late, failure(950, 3000, "timeout")]
-    point = summarise(2, recording(samples, late, 2000), build_usage(), latency_limit_ms=100.0)
+    point = summarise(
+        closed(2), recording(samples, late, 2000), build_usage(), latency_limit_ms=100.0
+    )
     assert (point.finished, point.answered, point.good, point.in_time) == (4, 3, 2, 1)
     assert (point.failed, point.unfinished) == (3, 2)
     assert point.errors == {"http-503": 1, "timeout": 2}
@@ -48,9 +55,8 @@ def test_littles_law_holds_for_sessions_without_a_gap(build_usage, sessions, lat
     for latency_ms in latencies:
         samples += [answer(end_ms, end_ms + latency_ms)] * sessions
         end_ms += latency_ms
-    closed = recording(samples)
-    closed = Recording(closed.samples, (), 0, int(end_ms * MS), 0, "time")
-    point = summarise(sessions, closed, build_usage(), None)
+    whole = Recording(tuple(samples), (), 0, int(end_ms * MS), 0, "time")
+    point = summarise(closed(sessions), whole, build_usage(), None)
     assert point.in_flight == pytest.approx(sessions, rel=1e-3)
     by_law_ms = point.in_flight / point.throughput_per_s * 1e3
     assert by_law_ms == pytest.approx(point.latency.mean_ms, rel=1e-3)
@@ -66,7 +72,9 @@ def test_requests_cut_by_the_window_do_not_look_like_lost_time(build_usage):
     answers = [Sample(a, b, 200, "", 100, 1, None) for a, b in spans]
     inside = tuple(sample for sample in answers if begin <= sample.end_ns < end)
     late = tuple(sample for sample in answers if sample.start_ns < end <= sample.end_ns)
-    point = summarise(2, Recording(inside, late, begin, end, 0, "time"), build_usage(), None)
+    point = summarise(
+        closed(2), Recording(inside, late, begin, end, 0, "time"), build_usage(), None
+    )
     assert point.in_flight == pytest.approx(2.0)
     assert point.finished == len(inside)
 
@@ -74,7 +82,7 @@ def test_requests_cut_by_the_window_do_not_look_like_lost_time(build_usage):
 def test_stages_add_up_to_the_latency(build_usage):
     timing = {"decode": 2.0, "queue": 5.0, "infer": 30.0, "total": 40.0}
     samples = [answer(0, 44, timing_ms=timing), answer(50, 96, timing_ms=timing), answer(96, 99)]
-    stages = summarise(1, recording(samples), build_usage(), None).stages
+    stages = summarise(closed(1), recording(samples), build_usage(), None).stages
     assert stages.samples == 2
     assert stages.mean_ms == {"decode": 2.0, "queue": 5.0, "infer": 30.0}
     assert (stages.other_ms, stages.total_ms) == (3.0, 40.0)
@@ -84,13 +92,29 @@ def test_stages_add_up_to_the_latency(build_usage):
 def test_rounded_clocks_give_no_negative_time(build_usage):
     timing = {"infer": 30.01, "total": 30.0}
     stages = summarise(
-        1, recording([answer(0, 29.9, timing_ms=timing)]), build_usage(), None
+        closed(1), recording([answer(0, 29.9, timing_ms=timing)]), build_usage(), None
     ).stages
     assert (stages.other_ms, stages.transport_ms) == (0.0, 0.0)
 
 
+def test_latency_counts_from_the_due_time_and_transport_from_the_send(build_usage):
+    timing = {"infer": 30.0, "total": 40.0}
+    late = answer(100, 145, timing_ms=timing, due_ns=40 * MS)
+    point = summarise(closed(1), recording([late]), build_usage(), latency_limit_ms=100.0)
+    assert point.latency.mean_ms == 105.0
+    assert (point.good, point.in_time) == (1, 0)
+    assert (point.stages.latency_ms, point.stages.transport_ms) == (45.0, 5.0)
+    assert point.in_flight == pytest.approx(0.045)
+
+
+@pytest.mark.parametrize(("limit_ms", "in_time"), [(50.0, 1), (49.9, 0), (None, 1)])
+def test_an_answer_at_the_latency_limit_is_in_time(build_usage, limit_ms, in_time):
+    point = summarise(closed(1), recording([answer(0, 50)]), build_usage(), limit_ms)
+    assert point.in_time == in_time
+
+
 def test_no_stage_times_and_no_answers(build_usage):
-    assert summarise(1, recording([answer(0, 5)]), build_usage(), None).stages is None
-    empty = summarise(1, recording([]), build_usage(), None)
+    assert summarise(closed(1), recording([answer(0, 5)]), build_usage(), None).stages is None
+    empty = summarise(closed(1), recording([]), build_usage(), None)
     assert (empty.throughput_per_s, empty.latency.mean_ms, empty.histogram) == (0.0, None, None)
     assert (empty.detections_mean, empty.received_bytes_mean) == (None, None)

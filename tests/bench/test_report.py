@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from seatrial.bench.report import read_report, to_html, to_json, write_report
-from seatrial.errors import InvalidConfig
+from seatrial.errors import InvalidConfig, NotWritable
 from seatrial.load.images import SkippedFile, load_images
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -83,10 +83,10 @@ def test_page_declares_light_and_dark_narrow_and_forbids_requests(full_report):
     assert "default-src 'none'" in page
 
 
-def test_names_from_outside_are_never_markup(make_report, point, picture_folder):
+def test_names_from_outside_are_never_markup(make_report, point, image_folder):
     bad = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
     images = msgspec.structs.replace(
-        load_images(picture_folder).summary,
+        load_images(image_folder).summary,
         folder=bad,
         skipped_count=1,
         skipped=(SkippedFile(bad, bad),),
@@ -142,6 +142,7 @@ def test_json_gives_the_same_report_back(full_report, tmp_path):
     assert read_report(data) == full_report
     assert html.read_text(encoding="utf-8") == to_html(full_report)
     assert to_json(read_report(data)) == data.read_bytes()
+    assert sorted(file.name for file in html.parent.iterdir()) == ["report.html", "report.json"]
 
 
 @pytest.mark.parametrize("content", [b"{}", b"not json", b"\xff\xfe", b"[]"])
@@ -159,5 +160,5 @@ def test_a_report_that_is_not_there(tmp_path):
 
 def test_a_place_that_cannot_be_written(full_report, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidConfig, match="cannot be written"):
+    with pytest.raises(NotWritable, match="cannot be written"):
         write_report(full_report, tmp_path / "file" / "report.html")

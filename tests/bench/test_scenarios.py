@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from seatrial.bench.scenarios import ENOUGH_REQUESTS, BenchOptions, longest_s, plan
+from seatrial.bench.options import ENOUGH_REQUESTS, BenchOptions
+from seatrial.bench.scenarios import longest_s, plan
 from seatrial.errors import InvalidConfig
 
 
@@ -16,7 +17,34 @@ def test_default_plan_takes_about_a_minute_and_can_print_p99():
     )
     assert [load.sessions for load in scaling.loads] == [1, 2, 4, 8]
     assert all(load.requests is None for load in scaling.loads)
-    assert 50 <= longest_s((single, scaling)) <= 65
+    assert longest_s((single, scaling)) == 31 + 4 * 8
+
+
+def test_options_reach_the_loads():
+    options = BenchOptions(
+        images="photos",
+        sessions=(2, 6),
+        single_stream_requests=9,
+        single_stream_s=11.0,
+        point_s=3.0,
+        warmup_s=0.5,
+        timeout_s=4.0,
+        seed=20,
+    )
+    single, scaling = plan(options)
+    (alone,) = single.loads
+    assert (alone.measure_s, alone.requests, alone.image_seed) == (11.0, 9, 20)
+    assert [load.measure_s for load in scaling.loads] == [3.0, 3.0]
+    # Each point sends the images in an order of its own.
+    assert [load.image_seed for load in scaling.loads] == [22, 26]
+    assert [load.warmup_requests for load in (alone, *scaling.loads)] == [2, 4, 12]
+    for load in (alone, *scaling.loads):
+        assert (load.warmup_s, load.timeout_s, load.loop) == (0.5, 4.0, "closed")
+
+
+def test_scenarios_run_in_the_order_asked_for():
+    names = ("scaling", "single-stream")
+    assert tuple(s.name for s in plan(BenchOptions(images="photos", scenarios=names))) == names
 
 
 def test_each_session_warms_its_connection():
@@ -38,7 +66,9 @@ def test_each_session_warms_its_connection():
         ({"single_stream_s": float("inf")}, "single_stream_s must be a number of more than 0"),
         ({"timeout_s": -1.0}, "timeout_s must be a number of more than 0"),
         ({"latency_limit_ms": 0.0}, "latency_limit_ms must be a number of more than 0"),
-        ({"warmup_s": -1.0}, "warmup_s must not be negative"),
+        ({"warmup_s": -1.0}, "warmup_s must be 0 or more"),
+        ({"ready_s": float("nan")}, "ready_s must be 0 or more"),
+        ({"single_stream_requests": 0}, "single_stream_requests must be a number of more than 0"),
         ({"image_limit": 0}, "image_limit must be a number of more than 0"),
     ],
 )

@@ -79,10 +79,10 @@ def test_broken_file_is_named_with_its_reason(folder, name, data, reason):
     assert found.summary.used == 4
 
 
-def test_sample_is_seeded_and_limited(picture_folder):
-    first = load_images(picture_folder, limit=7, seed=3)
-    again = load_images(picture_folder, limit=7, seed=3)
-    other = load_images(picture_folder, limit=7, seed=4)
+def test_sample_is_seeded_and_limited(image_folder):
+    first = load_images(image_folder, limit=7, seed=3)
+    again = load_images(image_folder, limit=7, seed=3)
+    other = load_images(image_folder, limit=7, seed=4)
     names = [image.name for image in first.images]
     assert len(names) == 7
     assert names == [image.name for image in again.images]

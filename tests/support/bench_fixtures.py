@@ -60,7 +60,7 @@ def detector() -> Iterator[Callable[..., LocalService]]:
 
 
 @pytest.fixture
-def picture_folder(tmp_path: Path) -> Path:
+def image_folder(tmp_path: Path) -> Path:
     """Twenty different small JPEG files."""
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -70,12 +70,12 @@ def picture_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def quick(picture_folder: Path) -> Callable[..., BenchOptions]:
+def quick(image_folder: Path) -> Callable[..., BenchOptions]:
     """Options of a benchmark that takes a moment."""
 
     def build(**changes: Any) -> BenchOptions:
         plain = BenchOptions(
-            images=str(picture_folder),
+            images=str(image_folder),
             scenarios=("scaling",),
             sessions=(1, 4),
             single_stream_s=1.0,
@@ -101,11 +101,11 @@ def point() -> Callable[..., Measurement]:
 
 
 @pytest.fixture
-def make_report(picture_folder: Path) -> Callable[..., BenchReport]:
+def make_report(image_folder: Path) -> Callable[..., BenchReport]:
     """Makes a report around points: ``make_report(single=[...], scaling=[...])``."""
 
     def make(*points: Any, images: ImagesSummary | None = None, **options: Any) -> BenchReport:
-        return build_report(images or load_images(picture_folder).summary, *points, **options)
+        return build_report(images or load_images(image_folder).summary, *points, **options)
 
     return make
 

@@ -13,6 +13,9 @@ GET /seen with what it saw. `behaviour`:
   die      the process ends at picture number `after`
   field    wants the multipart field `file` at /v1/predict
   loading  not ready for ever
+  uneven   as good, and a second more for every second picture
+  limited  429 to every picture
+  moved    307 to every picture
 `workers` forks as many children that share the socket; the parent only waits.
 `burn` keeps a core busy while a lane is held instead of sleeping.
 """
@@ -101,6 +104,12 @@ async def answer(request: Request, begun: float) -> Response:
         await asyncio.Event().wait()
     if BEHAVIOUR == "die" and Seen.pictures >= OPTIONS["after"]:
         os._exit(1)
+    if BEHAVIOUR == "limited":
+        return JSONResponse({"error": {"message": "not so fast"}}, 429)
+    if BEHAVIOUR == "moved":
+        return Response(status_code=307, headers={"location": "/seen"})
+    if BEHAVIOUR == "uneven" and Seen.pictures % 2 == 0:
+        await asyncio.sleep(1)
     waited = time.perf_counter()
     async with LANES:
         queue_ms = (time.perf_counter() - waited) * 1e3
@@ -124,6 +133,14 @@ async def seen(_: Request) -> Response:
     )
 
 
+async def some_list(_: Request) -> Response:
+    return JSONResponse([1, 2])
+
+
+async def text(_: Request) -> Response:
+    return PlainTextResponse("none of your business")
+
+
 async def ready(_: Request) -> Response:
     return PlainTextResponse("", 503 if BEHAVIOUR == "loading" else 200)
 
@@ -133,7 +150,7 @@ async def model(_: Request) -> Response:
 
 
 LANES = asyncio.Semaphore(OPTIONS["lanes"])
-ROUTES = [Route("/seen", seen)]
+ROUTES = [Route("/seen", seen), Route("/list", some_list), Route("/text", text)]
 ROUTES += [Route("/v1/predict" if BEHAVIOUR == "field" else "/detect", detect, methods=["POST"])]
 if BEHAVIOUR != "plain":
     ROUTES += [Route("/model", model), Route("/readyz", ready)]

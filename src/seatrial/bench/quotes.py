@@ -29,7 +29,7 @@ class Scope:
         """Name of a measurement -> its JSON pointer; a measurement that was not made is missing.
 
         ``alone``, ``again``: one request at a time; ``best``: highest goodput; ``last``: most
-        sessions; ``emptiest``: fewest requests under way for its sessions; ``first``: the first.
+        sessions; ``emptiest``: fewest requests under way for its sessions.
         """
         runs, found = self.report.runs, self.analysis
         everywhere = {
@@ -43,7 +43,6 @@ class Scope:
             "again": found.alone_again,
             "best": found.alone,
             "emptiest": min(everywhere, key=lambda path: everywhere[path], default=None),
-            "first": "/runs/0/points/0",
         }
         if found.scaling is not None:
             run = runs[int(found.scaling.rpartition("/")[2])]

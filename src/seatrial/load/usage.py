@@ -112,22 +112,26 @@ class UsageMeter:
         self.tick()
         self._measuring = False
 
+    @property
+    def window_s(self) -> float:
+        """Length of the window."""
+        return max(self._end.at_s - self._begin.at_s, 1e-9)
+
     def usage(self) -> Usage:
         """Cost of the window; slow, as it reads the proportional set size: not while measuring."""
-        window_s = max(self._end.at_s - self._begin.at_s, 1e-9)
         client_s = self._end.client_cpu_s - self._begin.client_cpu_s
-        server = self._server(window_s) if self._service.members else None
-        client = ClientUsage(client_s, client_s / window_s)
+        server = self._server() if self._service.members else None
+        client = ClientUsage(client_s, client_s / self.window_s)
         return Usage(server, self._service.unknown, client, self._machine(server, client))
 
-    def _server(self, window_s: float) -> ServerUsage:
+    def _server(self) -> ServerUsage:
         begin, end = self._begin.server_cpu_s, self._end.server_cpu_s
         cpu_s = sum(end[pid] - begin.get(pid, 0.0) for pid in end)
         full = _full_memory(self._members)
         return ServerUsage(
             cpu_s=cpu_s,
-            busy_cores=cpu_s / window_s,
-            utilisation=cpu_s / window_s / self._cores,
+            busy_cores=cpu_s / self.window_s,
+            utilisation=cpu_s / self.window_s / self._cores,
             rss_peak_bytes=self._rss_peak,
             pss_bytes=None if full is None else full[0],
             uss_bytes=None if full is None else full[1],

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+
+import pytest
+import uvloop
+
+from seatrial.bench.preflight import probe
+from seatrial.errors import ServiceFailed
+from seatrial.load.images import load_images
+from seatrial.load.target import Target, bodies
+
+
+@pytest.fixture
+def ask(image_folder):
+    """Probes a target and gives what the service says about itself."""
+
+    def run(target, *, ready_s=60.0, timeout_s=60.0):
+        prepared = bodies(target, load_images(image_folder).images)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(probe(target, prepared, ready_s, timeout_s)).model
+
+    return run
+
+
+def test_a_service_says_what_it_is_and_takes_one_image(detector, ask):
+    service = detector(hold_ms=1)
+    assert ask(Target(service.url))["engine"] == "openvino"
+    assert service.seen()["pictures"] == 1
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/text", "/list"])
+def test_a_service_that_does_not_say_what_it_is(detector, ask, path):
+    assert ask(Target(detector(hold_ms=1).url, model_path=path)) is None
+
+
+def test_a_missing_ready_path_is_no_hindrance(detector, ask):
+    assert ask(Target(detector(hold_ms=1).url, ready_path="/nothing"))
+
+
+def test_wrong_field_name_is_told_with_the_service_own_words(detector, ask):
+    target = Target(detector(behaviour="field").url, path="/v1/predict", field="image")
+    with pytest.raises(ServiceFailed, match="422: field 'file' is missing") as caught:
+        ask(target)
+    assert "multipart field 'image'" in caught.value.hint
+
+
+def test_wrong_path(detector, ask):
+    with pytest.raises(ServiceFailed, match="POST /predict is refused with 404") as caught:
+        ask(Target(detector().url, path="/predict"))
+    assert "raw body to /predict" in caught.value.hint
+
+
+def test_a_redirect_is_refused_at_once(detector, ask):
+    service = detector(behaviour="moved")
+    with pytest.raises(ServiceFailed, match="is refused with 307"):
+        ask(Target(service.url))
+
+
+def test_a_service_that_refuses_every_image_is_asked_three_times(detector, ask):
+    service = detector(behaviour="refuse")
+    with pytest.raises(ServiceFailed, match="refused with 422: not to my taste"):
+        ask(Target(service.url))
+    # And once more for its reason.
+    assert service.seen()["pictures"] == 4
+
+
+def test_a_refusal_that_passes_is_no_refusal(detector, ask):
+    service = detector(behaviour="limited")
+    assert ask(Target(service.url))
+    assert service.seen()["pictures"] == 1
+
+
+def test_nobody_answers(ask):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(ServiceFailed, match=re.escape(f"nothing answers at {url}")) as caught:
+            ask(Target(url))
+    assert "start it first" in caught.value.hint
+
+
+def test_a_service_that_does_not_answer_in_time(detector, ask):
+    target = Target(detector(behaviour="hang").url)
+    ask(target)
+    with pytest.raises(ServiceFailed, match=r"did not answer an image within 0\.5 s"):
+        ask(target, timeout_s=0.5)
+
+
+def test_a_service_that_breaks_the_connection(detector, ask):
+    target = Target(detector(behaviour="die", after=1).url)
+    with pytest.raises(ServiceFailed, match="the connection broke at the first image"):
+        ask(target)
+
+
+def test_a_service_that_never_gets_ready(detector, ask):
+    with pytest.raises(ServiceFailed, match="is not ready after 0 s"):
+        ask(Target(detector(behaviour="loading").url), ready_s=0.3)
