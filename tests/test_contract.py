@@ -1,95 +1,89 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from seatrial.config import decode_toml
-from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Thresholds
+from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause
 from seatrial.errors import InvalidConfig
 
-positive = st.integers(1, 10**9)
-few = st.none() | st.integers(1, 1024)
-fraction = st.floats(0, 1)
-deployments = st.builds(
-    Deployment,
-    model=st.text(),
-    engine=st.text(),
-    device=st.sampled_from(["cpu", "cuda"]),
-    precision=st.sampled_from(["f32", "bf16", "f16"]),
-    layout=st.builds(CoreLayout, few, few, few, st.booleans()),
-    detection=st.builds(Thresholds, fraction, fraction, positive, st.booleans()),
-    limits=st.builds(
-        Limits, positive, positive, positive, st.floats(1e-9, 1e9, exclude_min=True), positive
-    ),
-    server=st.builds(Server, st.text(), st.integers(0, 65535)),
-)
+WHOLE = """
+name = "gate camera"
+[accuracy]
+ap = 0.42
+ap50 = 0.6
+ar100 = 0.55
+[latency]
+percentile = "p99"
+at_most_ms = 60
+[load]
+goodput_per_s = 20
+error_rate = 0.01
+memory_mib = 800
+"""
 
 
-@given(deployments)
-def test_toml_and_back(deployment: Deployment) -> None:
-    text = deployment.to_toml()
-    assert decode_toml(text.encode(), Deployment, origin="") == deployment
+def read(tmp_path: Path, text: str) -> Contract:
+    (tmp_path / "contract.toml").write_text(text)
+    return Contract.read(tmp_path / "contract.toml")
 
 
-def test_a_file_needs_no_more_than_the_model(tmp_path: Path) -> None:
-    (tmp_path / "d.toml").write_text('model = "yolo11n"\n')
-    assert Deployment.read(tmp_path / "d.toml") == Deployment("yolo11n")
+def test_every_key_is_read(tmp_path: Path) -> None:
+    assert read(tmp_path, WHOLE) == Contract(
+        name="gate camera",
+        accuracy=AccuracyClause(ap=0.42, ap50=0.6, ar100=0.55),
+        latency=LatencyClause(at_most_ms=60.0, percentile="p99"),
+        load=LoadClause(goodput_per_s=20.0, error_rate=0.01, memory_mib=800.0),
+    )
+
+
+def test_what_is_left_out_asks_for_nothing(tmp_path: Path) -> None:
+    assert read(tmp_path, "") == Contract("contract", None, None, None)
+    found = read(tmp_path, "[latency]\nat_most_ms = 60\n[load]\n[accuracy]\n")
+    assert found.latency == LatencyClause(60.0, "p90")
+    assert found.load == LoadClause(goodput_per_s=None, error_rate=0.0, memory_mib=None)
+    assert found.accuracy == AccuracyClause(ap=None, ap50=None, ar100=None)
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "hint"),
+    ("text", "key", "nearest"),
     [
-        ("[layout]\nthread = 2", "unknown key 'layout.thread'", "threads"),
-        ("[detection]\nconfidance = 0.5", "unknown key 'detection.confidance'", "confidence"),
-        ("[limits]\ndeadline = 3", "unknown key 'limits.deadline'", "deadline_s"),
-        ("[server]\nprot = 3000", "unknown key 'server.prot'", "port"),
-        ("presicion = 'f32'", "unknown key 'presicion'", "precision"),
+        ("nam = 'x'", "nam", "name"),
+        ("[latencies]\nat_most_ms = 60", "latencies", "latency"),
+        ("[latency]\nat_most_ms = 60\nat_most = 60", "latency.at_most", "at_most_ms"),
+        ("[load]\ngoodput = 20", "load.goodput", "goodput_per_s"),
+        ("[load]\nerrors_rate = 0.1", "load.errors_rate", "error_rate"),
+        ("[accuracy]\nap5 = 0.5", "accuracy.ap5", "ap50"),
+        ("[accuracy]\nar = 0.5", "accuracy.ar", "ar100"),
     ],
 )
-def test_a_typo_is_an_error_with_the_nearest_key(
-    tmp_path: Path, text: str, said: str, hint: str
+def test_an_unknown_key_is_an_error_that_names_the_nearest(
+    tmp_path: Path, text: str, key: str, nearest: str
 ) -> None:
-    (tmp_path / "d.toml").write_text(f'model = "m"\n{text}\n')
-    with pytest.raises(InvalidConfig, match=said) as refusal:
-        Deployment.read(tmp_path / "d.toml")
-    assert refusal.value.hint == f"did you mean {hint!r}?"
+    with pytest.raises(InvalidConfig, match=f"unknown key '{key}'") as caught:
+        read(tmp_path, text)
+    assert caught.value.hint == f"did you mean {nearest!r}?"
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "precision = 'int8'",
-        "[layout]\nworkers = 0",
-        "[layout]\nthreads = -1",
-        "[layout]\nthreads = 1.5",
-        "[layout]\nwide = 'yes'",
-        "[detection]\nconfidence = 1.5",
-        "[detection]\niou = -0.1",
-        "[detection]\nconfidence = nan",
-        "[detection]\nmax_detections = 0",
-        "[limits]\nqueue = 0",
-        "[limits]\ndeadline_s = 0",
-        "[limits]\nbody_bytes = '16 MB'",
-        "[server]\nport = 70000",
-        "model = 3",
+        "[accuracy]\nap = 1.1",
+        "[accuracy]\nap50 = -0.1",
+        "[latency]\nat_most_ms = 0",
+        "[latency]\npercentile = 'p99'",
+        "[latency]\nat_most_ms = 60\npercentile = 'p95'",
+        "[load]\ngoodput_per_s = -1",
+        "[load]\nerror_rate = 1.5",
+        "[load]\nmemory_mib = 0",
+        "load = 3",
     ],
 )
-def test_values_out_of_range_or_of_another_type(text: str) -> None:
-    prefix = "" if text.startswith("model") else "model = 'm'\n"
+def test_a_value_out_of_its_range_is_an_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidConfig):
-        decode_toml((prefix + text).encode(), Deployment, origin="d.toml")
+        read(tmp_path, text)
 
 
-def test_deployments_do_not_change() -> None:
-    fields: dict[Any, str] = {
-        Deployment("m"): "model", CoreLayout(): "wide", Limits(): "queue", Thresholds(): "iou"
-    }  # fmt: skip
-    for struct, field in fields.items():
-        with pytest.raises(AttributeError):
-            setattr(struct, field, 1)
-    assert msgspec.structs.replace(Deployment("m"), model="n").model == "n"
+def test_a_contract_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="cannot be read"):
+        Contract.read(tmp_path / "none.toml")

@@ -101,10 +101,10 @@ def test_degenerate_measurements_are_traceable_too(make_report, point, case, ass
 
 
 def test_codes_say_what_they_are_once():
-    """A code stands in one kind; two rows with one code differ in severity."""
-    kinds = [(row.code, kind) for kind, rows in TABLE.items() for row in rows]
+    """A code stands in one kind; two rules with one code differ in severity."""
+    kinds = [(rule.code, kind) for kind, rules in TABLE.items() for rule in rules]
     assert len({code for code, _ in kinds}) == len(set(kinds))
-    rows = [(row.code, row.severity) for rows in TABLE.values() for row in rows]
+    rows = [(rule.code, rule.severity) for rules in TABLE.values() for rule in rules]
     assert len(rows) == len(set(rows))
 
 

@@ -9,7 +9,7 @@ import pytest
 from bench_fixtures import resolve
 from seatrial.bench.findings import TABLE
 from seatrial.bench.measurement import Measurement
-from seatrial.bench.quotes import Quote, Row, Scope, parse
+from seatrial.bench.quotes import Quote, Rule, Scope, parse
 from seatrial.bench.report import to_json
 from seatrial.bench.report_data import BenchReport, Evidence
 
@@ -31,7 +31,7 @@ def test_a_format_that_is_no_function_is_a_specification():
 
 
 def test_words_and_quotes_keep_their_order(full_report):
-    row = Row("x", "info", lambda _: True, "{images.used} of {images.found}: {target.url}.")
+    row = Rule("x", "info", lambda _: True, "{images.used} of {images.found}: {target.url}.")
     finding = row.finding("advice", Scope(full_report))
     assert finding.text == "20 of 20: http://127.0.0.1:3000."
     assert [proof.path for proof in finding.evidence] == [
@@ -116,10 +116,10 @@ def test_every_path_of_the_table_names_an_attribute_of_the_report():
     assert not exists(("analysis", "knee", "gian"))
     paths = [
         part.keys
-        for rows in TABLE.values()
-        for row in rows
-        if isinstance(row.text, str)
-        for part in parse(row.text)
+        for rules in TABLE.values()
+        for rule in rules
+        if isinstance(rule.text, str)
+        for part in parse(rule.text)
         if isinstance(part, Quote)
     ]
     assert len(paths) > 50

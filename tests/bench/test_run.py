@@ -101,7 +101,9 @@ def test_only_errors_make_a_report_that_says_so(detector, quick, assert_traceabl
 def test_goodput_counts_only_answers_in_time(detector, quick):
     # Every second image is held for a second: one lane, and the odd ones are late.
     service = detector(behaviour="uneven", hold_ms=1)
-    report = run_benchmark(Target(service.url), quick(sessions=(1,), point_s=3.0, latency_limit_ms=900.0))
+    report = run_benchmark(
+        Target(service.url), quick(sessions=(1,), point_s=3.0, latency_limit_ms=900.0)
+    )
     (point,) = report.runs[0].points
     assert point.good == point.answered
     assert 0 <= point.in_time < point.good

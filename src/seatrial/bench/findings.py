@@ -18,7 +18,7 @@ from seatrial.bench.conditions import (
     limit,
     unprinted,
 )  # fmt: skip
-from seatrial.bench.quotes import Quote, Row, Scope
+from seatrial.bench.quotes import Quote, Rule, Scope
 from seatrial.bench.report_data import BenchReport, Finding, Kind
 from seatrial.report.numbers import milliseconds, named_milliseconds
 
@@ -41,11 +41,11 @@ def interpret(report: BenchReport) -> tuple[Finding, ...]:
     """
     scope = Scope(report)
     found: dict[str, Finding] = {}
-    for kind, rows in TABLE.items():
-        for row in rows:
-            group = row.group or row.code
-            if group not in found and row.when(scope):
-                found[group] = row.finding(kind, scope)
+    for kind, rules in TABLE.items():
+        for rule in rules:
+            group = rule.group or rule.code
+            if group not in found and rule.when(scope):
+                found[group] = rule.finding(kind, scope)
     return tuple(found.values())
 
 
@@ -78,7 +78,7 @@ def stages_text(scope: Scope) -> Sequence[str | Quote]:
     """The largest stages of a lone request by name, largest first."""
     alone = scope.point("alone")
     stages = None if alone is None else alone.stages
-    assert stages is not None  # noqa: S101 - the condition of the row
+    assert stages is not None  # noqa: S101 - the condition of the rule
     ordered = sorted(stages.mean_ms, key=lambda name: -stages.mean_ms[name])
     floor_ms = SMALL_STAGE * stages.latency_ms
     largest = [name for name in ordered if stages.mean_ms[name] >= floor_ms][:MOST_STAGES]
@@ -122,7 +122,7 @@ BUSY = "{best.usage.server.busy_cores:cores}"
 CLIENT_BUSY = "{best.usage.client.busy_cores:cores}"
 
 HEADLINES = (
-    Row(
+    Rule(
         "headline", "bad",
         lambda s: s.analysis.alone is None and s.analysis.knee is None,
         lambda s: [
@@ -130,60 +130,60 @@ HEADLINES = (
             "{analysis.failures.requests} requests failed."
         ],
     ),
-    Row("headline", "warn", lambda s: s.analysis.failures.failed > 0, headline),
-    Row("headline", "good", lambda s: True, headline),
+    Rule("headline", "warn", lambda s: s.analysis.failures.failed > 0, headline),
+    Rule("headline", "good", lambda s: True, headline),
 )  # fmt: skip
 
 # What a reader must know before the figures: how they were taken and what disturbed them.
 CAVEATS = (
-    Row(
+    Rule(
         "closed-loop", "info",
         lambda s: s.report.runs[0].loop == "closed",
         "Load: {runs.0.loop}-loop, never an SLO result. Each session sends its next image only "
         "when the last one is answered, so a slow service is sent fewer requests. Figures for a "
         "stream of arrivals (cameras, users) will be worse.",
     ),
-    Row("failures", "bad", lambda s: s.analysis.failures.share >= MANY_FAILURES, FAILED),
-    Row("failures", "warn", lambda s: s.analysis.failures.failed > 0, FAILED),
-    Row(
+    Rule("failures", "bad", lambda s: s.analysis.failures.share >= MANY_FAILURES, FAILED),
+    Rule("failures", "warn", lambda s: s.analysis.failures.failed > 0, FAILED),
+    Rule(
         "other-load", "warn",
         lambda s: above(s.analysis.noise.other_share, s.cutoffs.noise),
         "The machine was not quiet: other processes took up to "
         "{analysis.noise.other_share:percent} of the {environment.cpu.cores} usable cores. Compare "
         "ratios within this report, not its absolute figures with another one's.",
     ),
-    Row(
+    Rule(
         "stolen-time", "warn",
         lambda s: above(s.analysis.noise.steal_share, s.cutoffs.steal),
         "The hypervisor gave up to {analysis.noise.steal_share:percent} of the cores' time to "
         "other machines: slow answers may not be the service's fault.",
     ),
-    Row(
+    Rule(
         "client-cost", "warn",
         lambda s: s.report.environment.local and s.analysis.saturation is not None
         and s.analysis.saturation.client_share >= s.cutoffs.client,
         CLIENT + " That is a lot: read the throughput as a lower bound.",
     ),
-    Row(
+    Rule(
         "client-cost", "info",
         lambda s: s.report.environment.local and s.analysis.saturation is not None,
         CLIENT,
     ),
-    Row(
+    Rule(
         "lost-time", "warn",
         lambda s: s.analysis.balance is not None and s.analysis.balance < s.cutoffs.balance,
         "Only {emptiest.in_flight:.2f} requests were under way on average with "
         "{emptiest.sessions:sessions}: the sessions waited for the client itself or between "
         "retries. Throughput is a lower bound.",
     ),
-    Row(
+    Rule(
         "repeatability", "warn",
         lambda s: above(s.analysis.repeat_share, s.cutoffs.repeat),
         "One request at a time was measured twice, with {alone.goodput_per_s:per_second} and "
         "{again.goodput_per_s:per_second}: differences of up to {analysis.repeat_share:percent} "
         "in this report mean nothing.",
     ),
-    Row(
+    Rule(
         "unprinted-percentiles", "info",
         lambda s: bool(unprinted(s)),
         lambda s: [
@@ -192,19 +192,19 @@ CAVEATS = (
             + "."
         ],
     ),
-    Row(
+    Rule(
         "skipped-images", "warn",
         lambda s: bool(s.report.images.skipped),
         "{images.skipped_count:files} that cannot be decoded were left out, the first being "
         "{images.skipped.0.name} ({images.skipped.0.reason}); the whole list stands under Images.",
     ),
-    Row(
+    Rule(
         "few-images", "info",
         lambda s: s.report.images.used < FEW_IMAGES,
         "Only {images.used:files} were sent, again and again: a service or proxy that keeps "
         "answers would look faster than it is.",
     ),
-    Row(
+    Rule(
         "unseen-server", "info",
         lambda s: s.report.runs[0].points[0].usage.server is None,
         "CPU and memory of the service are unknown ({runs.0.points.0.usage.server_unknown}), so "
@@ -214,7 +214,7 @@ CAVEATS = (
 
 # What the curves show: the knee, the limit, where the time goes, what waiting costs.
 EXPLANATIONS = (
-    Row(
+    Rule(
         "curve-few-answers", "warn",
         lambda s: s.analysis.knee is not None
         and (s.analysis.fewest_answers or 0) < s.cutoffs.answers,
@@ -222,13 +222,13 @@ EXPLANATIONS = (
         "{analysis.thresholds.answers} are needed. Give each point more time (--point-s).",
         group="curve",
     ),
-    Row(
+    Rule(
         "curve-disturbed", "warn",
         lambda s: s.analysis.knee is not None and not s.analysis.curve_told,
         UNTOLD + "others took up to {analysis.noise.other_share:percent} of the cores.",
         group="curve",
     ),
-    Row(
+    Rule(
         "knee", "info", knee_known,
         "The knee is at {analysis.knee.sessions:sessions} with "
         "{analysis.knee.goodput_per_s:per_second}: the fewest that reach "
@@ -237,7 +237,7 @@ EXPLANATIONS = (
         "fewest sessions). More sessions buy next to nothing.",
         group="curve",
     ),
-    Row(
+    Rule(
         "no-knee", "info", lambda s: s.analysis.knee is not None,
         "No knee was reached: goodput still grew up to {analysis.knee.sessions:sessions} "
         "({analysis.knee.goodput_per_s:per_second}, {analysis.knee.gain:times} that of the fewest "
@@ -245,13 +245,13 @@ EXPLANATIONS = (
         "is reached first.",
         group="curve",
     ),
-    Row(
+    Rule(
         "limit-client", "warn", lambda s: limit(s) == "client",
         "The client is the limit: with {best.sessions:sessions} it kept "
         f"{CLIENT_BUSY} cores busy and can use one; the service used {BUSY} of "
         "{environment.cpu.cores}. The service may be faster than this report says.",
     ),
-    Row(
+    Rule(
         "limit-cores", "info", lambda s: limit(s) == "cores",
         "The cores are the limit: with {best.sessions:sessions} the service kept "
         f"{BUSY} and the client {CLIENT_BUSY} of "
@@ -260,36 +260,36 @@ EXPLANATIONS = (
         "could give {analysis.saturation.ceiling_per_s:per_second} at most if it had them to "
         "itself.",
     ),
-    Row(
+    Rule(
         "limit-others", "warn", lambda s: limit(s) == "others",
         "The machine was full, but not with this service: with {best.sessions:sessions} it kept "
         f"{BUSY} cores busy, the client {CLIENT_BUSY}, and others "
         "{best.usage.machine.other_cores:cores} of {environment.cpu.cores}. What the service "
         "itself could reach cannot be told from this.",
     ),
-    Row(
+    Rule(
         "limit-lanes", "warn", lambda s: limit(s) == "lanes",
         "The cores are not the limit: at the best point ({best.sessions:sessions}) the service "
         f"kept {BUSY} and the client {CLIENT_BUSY} of "
         "{environment.cpu.cores} busy. The service works on too few requests at a time, or waits "
         "for something other than a core.",
     ),
-    Row("time-by-stage", "info", lambda s: s.analysis.work_alone is not None, stages_text),
-    Row(
+    Rule("time-by-stage", "info", lambda s: s.analysis.work_alone is not None, stages_text),
+    Rule(
         "work-engine", "info", engine_dominates,
         "The engine dominates: {analysis.work_alone.infer_share:percent} of the service's work on "
         "a lone request is inference, {analysis.work_alone.image_share:percent} is decoding, pre- "
         "and postprocessing.",
         group="work",
     ),
-    Row(
+    Rule(
         "work-image", "warn", lambda s: infer_share(s) is not None,
         "The model is not the main cost: {analysis.work_alone.infer_share:percent} of the "
         "service's work on a lone request is inference, against "
         "{analysis.work_alone.image_share:percent} for decoding, pre- and postprocessing.",
         group="work",
     ),
-    Row(
+    Rule(
         "transport", "warn",
         lambda s: s.analysis.work_alone is not None
         and s.analysis.work_alone.transport_share >= s.cutoffs.transport,
@@ -297,7 +297,7 @@ EXPLANATIONS = (
         "({alone.stages.transport_ms:milliseconds}) passes outside the service's own clock: "
         "network, HTTP on both sides and waiting for a core.",
     ),
-    Row(
+    Rule(
         "queueing", "info",
         lambda s: s.analysis.queueing is not None and s.analysis.curve_told,
         queueing_text,
@@ -306,20 +306,20 @@ EXPLANATIONS = (
 
 # What to change next; failures come before speed.
 ADVICE = (
-    Row(
+    Rule(
         "next-errors", "bad",
         lambda s: s.analysis.failures.failed > 0,
         "First find out why requests fail ({analysis.failures.commonest}, "
         "{analysis.failures.failed} of {analysis.failures.requests}): the service's log says more "
         "than the client sees. Other advice holds for a service that answers.",
     ),
-    Row(
+    Rule(
         "next-quiet-machine", "warn",
         lambda s: above(s.analysis.noise.other_share, s.cutoffs.noise),
         "Repeat on a quiet machine before the figures are published: others took up to "
         "{analysis.noise.other_share:percent} of the cores.",
     ),
-    Row(
+    Rule(
         "next-precision", "info", bf16_would_help,
         lambda s: [
             "Inference is {analysis.work_alone.infer_share:percent} of the work and runs in "
@@ -328,7 +328,7 @@ ADVICE = (
             "engine offers it, and check accuracy on the same artifact."
         ],
     ),
-    Row(
+    Rule(
         "next-smaller-pictures", "info",
         lambda s: s.analysis.work_alone is not None
         and s.analysis.work_alone.largest == "decode"
@@ -338,19 +338,19 @@ ADVICE = (
         "({images.bytes_mean:kibibytes}): send them smaller, closer to the size of the model's "
         "input.",
     ),
-    Row(
+    Rule(
         "next-more-instances", "info", cores_idle_at_best,
         "Only {analysis.saturation.used_share:percent} of the {environment.cpu.cores} cores' time "
         "was used at the plateau: let the service work on more requests at a time (more instances "
         "or workers, or more threads in each).",
     ),
-    Row(
+    Rule(
         "next-wider-single", "info", cores_idle_for_one,
         "A lone request keeps {alone.usage.server.busy_cores:cores} of {environment.cpu.cores} "
         "cores busy and is {analysis.work_alone.infer_share:percent} inference: if single requests "
         "must be faster, give each one more threads.",
     ),
-    Row(
+    Rule(
         "next-limit-concurrency", "info",
         lambda s: s.analysis.queueing is not None and s.analysis.curve_told
         and s.analysis.queueing.latency_factor >= WORSE,
@@ -359,14 +359,14 @@ ADVICE = (
         "{analysis.queueing.latency_factor:times} as long for "
         "{analysis.queueing.goodput_gain:percent} of goodput.",
     ),
-    Row(
+    Rule(
         "next-more-sessions", "info", lambda s: knee_known(s, reached=False),
         "Measure with more than {analysis.knee.last_sessions:sessions}: the best point was the "
         "last one, so this report does not know where the service stops scaling.",
     ),
 )  # fmt: skip
 
-TABLE: dict[Kind, tuple[Row, ...]] = {
+TABLE: dict[Kind, tuple[Rule, ...]] = {
     "headline": HEADLINES,
     "caveat": CAVEATS,
     "explanation": EXPLANATIONS,

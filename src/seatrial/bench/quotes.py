@@ -97,7 +97,7 @@ class Quote(msgspec.Struct, frozen=True):
     form: Callable[[Any], str] = str
 
 
-class Row(msgspec.Struct, frozen=True):
+class Rule(msgspec.Struct, frozen=True):
     """One line of the table of findings.
 
     Attributes:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -18,11 +16,9 @@ from cyclopts import Parameter, default_name_transform
 from seatrial.bench.options import BenchOptions
 from seatrial.cli.console import err, home, out, print_json, progress, progress_display, store
 from seatrial.cli.deployment import DeploymentOptions
-from seatrial.cli.verdict import leave, show_verdict
+from seatrial.cli.verdict import leave, show_verdict, verdict_json
 from seatrial.contract import Contract
 from seatrial.errors import InvalidConfig
-
-SCRATCH = ".bench-"
 
 
 def _option_name(field: str) -> str:
@@ -98,7 +94,7 @@ def bench(
     elif verdict is None:
         print_json(report)
     else:
-        print_json({**msgspec.to_builtins(report), "verdict": verdict})
+        print_json({**msgspec.to_builtins(report), "verdict": verdict_json(verdict)})
     err.print(f"wrote {html} and {data}", highlight=False, soft_wrap=True)
     if verdict is not None:
         show_verdict(verdict, json=json)
@@ -107,39 +103,17 @@ def bench(
 
 @contextlib.contextmanager
 def _service(url: str | None, options: DeploymentOptions) -> Iterator[str]:
-    """The address of a running service: the one given, or one for as long as this lasts."""
+    """The address of a running service: the one given, or one for as long as the block lasts."""
     if url is not None:
         yield url
         return
     from seatrial.models.resolve import resolve
-    from seatrial.serve import process
-    from seatrial.serve.startup import check
-    from seatrial.system.extras import require
+    from seatrial.serve.process import environment, scratch_service
 
-    require("bentoml", extra="serve", purpose="serving")
     deployment = options.resolve()
-    server = msgspec.structs.replace(
-        deployment.server, port=process.free_port(deployment.server.host)
-    )
-    deployment = msgspec.structs.replace(deployment, server=server)
     artifact = resolve(store(), deployment.model)
-    engine = check(artifact, deployment)
-    (home() / "services").mkdir(parents=True, exist_ok=True)
-    _sweep(home() / "services")
-    prefix = f"{SCRATCH}{os.getpid()}-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=home() / "services") as scratch:
-        folder = process.write_service(Path(scratch) / "service", artifact, deployment)
-        progress(f"starting {artifact.manifest.name} on {engine}")
-        log = Path(scratch) / "service.log"
-        environment = process.environment(os.environ)
-        with process.ServiceProcess(folder, deployment, environment, log) as service:
-            yield service.url
-            progress("stopping the service")
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what benchmarks left behind that were killed."""
-    for left in folder.glob(f"{SCRATCH}*"):
-        pid = left.name.removeprefix(SCRATCH).partition("-")[0]
-        if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
-            shutil.rmtree(left, ignore_errors=True)
+    folder = home() / "services"
+    with scratch_service(
+        deployment, artifact, folder, environment(os.environ), progress
+    ) as service:
+        yield service.url

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from seatrial.cli.console import err, out, print_json, progress_display, store
 from seatrial.cli.deployment import DeploymentOptions
-from seatrial.cli.verdict import leave, show_verdict
+from seatrial.cli.verdict import leave, show_verdict, verdict_json
 from seatrial.contract import Contract
 from seatrial.deployment import Precision
 from seatrial.errors import InvalidConfig, InvalidInput
@@ -113,7 +113,8 @@ def evaluate(
     if wanted is not None:
         verdict = judge_accuracy(wanted, measured.report.scores.figures)
     if json:
-        more = {"parent": compared, "verdict": verdict}
+        judged = None if verdict is None else verdict_json(verdict)
+        more = {"parent": compared, "verdict": judged}
         given = {name: value for name, value in more.items() if value is not None}
         print_json({**msgspec.to_builtins(measured.report), **given})
     else:

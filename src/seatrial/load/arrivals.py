@@ -24,8 +24,8 @@ class ClosedLoop(msgspec.Struct, frozen=True, tag="closed"):
     think_time_s: float = 0.0
 
 
-class Schedule(Protocol):
-    """An open loop: requests are sent when they are due, whether earlier ones are answered or not.
+class OpenLoop(Protocol):
+    """Requests are sent when they are due, whether earlier ones are answered or not.
 
     Latency counts from the due time, so a request that the client sends late, because the machine
     is full, counts in full. A further law (Poisson, a replayed log) is a struct with this method.
@@ -53,4 +53,4 @@ class ConstantRate(msgspec.Struct, frozen=True, tag="constant"):
         return (number / self.rate_hz for number in itertools.count())
 
 
-Arrivals = ClosedLoop | Schedule
+Arrivals = ClosedLoop | OpenLoop

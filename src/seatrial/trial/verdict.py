@@ -1,123 +1,80 @@
-"""From measurements to a verdict: each clause of a contract holds, fails, or cannot be decided."""
+"""Measurements against a contract: each clause holds, fails, or cannot be decided."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from seatrial.accuracy.evaluate import Figures
+from seatrial.accuracy.gate import Clause, Interval, Row, Verdict, judge, rule
 from seatrial.bench.report_data import BenchReport
 from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause
+from seatrial.load.statistics import CONFIDENCE
 
-Outcome = Literal["holds", "fails", "undecided"]
+if TYPE_CHECKING:
+    from seatrial.accuracy.evaluate import Figures
+
 MIB = 2**20
 
 
-class Ruling(msgspec.Struct, frozen=True):
-    """One clause and what was found.
-
-    Attributes:
-        clause: Its key in the contract.
-        wanted: In words, with unit.
-        found: The same.
-        outcome: ``undecided`` where the sample is too small to tell.
-    """
-
-    clause: str
-    wanted: str
-    found: str
-    outcome: Outcome
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """All rulings of one measurement.
-
-    Attributes:
-        contract: Its name.
-        outcome: ``fails`` if any clause does; else ``undecided`` if any is.
-    """
-
-    contract: str
-    outcome: Outcome
-    rulings: tuple[Ruling, ...]
-
-
 def judge_accuracy(contract: Contract, figures: Figures) -> Verdict:
-    """Hold measured accuracy against the contract's accuracy clauses."""
-    return _verdict(contract, _accuracy(contract.accuracy or AccuracyClause(), figures))
+    """Compare measured accuracy with the contract's accuracy clauses."""
+    clause = contract.accuracy or AccuracyClause()
+    return judge(_accuracy(clause, figures), name=contract.name)
 
 
 def judge_service(contract: Contract, report: BenchReport) -> Verdict:
-    """Hold a benchmark against the contract's latency and load clauses."""
-    rulings: list[Ruling] = []
+    """Compare a benchmark with the contract's latency and load clauses."""
+    rows: list[Row] = []
     if contract.latency is not None:
-        rulings.append(_latency(contract.latency, report))
+        rows.append(_latency(contract.latency, report))
     if contract.load is not None:
-        rulings += _load(contract.load, report)
-    return _verdict(contract, rulings)
+        rows += _load(contract.load, report)
+    return judge(rows, name=contract.name)
 
 
-def _verdict(contract: Contract, rulings: Iterable[Ruling]) -> Verdict:
-    rulings = tuple(rulings)
-    outcomes = {ruling.outcome for ruling in rulings}
-    order: Sequence[Outcome] = ("fails", "undecided", "holds")
-    worst: Outcome = next((outcome for outcome in order if outcome in outcomes), "holds")
-    return Verdict(contract.name, worst, rulings)
-
-
-def _accuracy(clause: AccuracyClause, figures: Figures) -> Iterable[Ruling]:
+def _accuracy(clause: AccuracyClause, figures: Figures) -> Iterator[Row]:
     for name, least in msgspec.structs.asdict(clause).items():
-        if least is None:
-            continue
-        found: float | None = getattr(figures, name)
-        outcome: Outcome = "undecided"
-        if found is not None:
-            outcome = "holds" if found >= least else "fails"
-        shown = "no objects to measure on" if found is None else f"{found:.4f}"
-        yield Ruling(f"accuracy.{name}", f"at least {least:g}", shown, outcome)
+        if least is not None:
+            found: float | None = getattr(figures, name)
+            text = "no objects to measure on" if found is None else f"{found:.4f}"
+            yield rule(Clause(f"accuracy.{name}", least, "at_least"), found, text=text)
 
 
-def _latency(clause: LatencyClause, report: BenchReport) -> Ruling:
-    name, wanted = "latency.at_most_ms", f"{clause.percentile} at most {clause.at_most_ms:g} ms"
+def _latency(clause: LatencyClause, report: BenchReport) -> Row:
+    limit = Clause("latency.at_most_ms", clause.at_most_ms, label=clause.percentile, unit=" ms")
     point = next((r.points[0] for r in report.runs if r.scenario == "single-stream"), None)
     if point is None:
-        return Ruling(name, wanted, "single-stream was not measured", "undecided")
+        return rule(limit, None, text="single-stream was not measured")
     found = point.latency.percentiles[clause.percentile]
     if found.value_ms is None:
         # Failed requests rank above all latencies: enough of them decide the percentile.
-        failed = point.failed and point.latency.count + point.failed >= found.needed
-        return Ruling(name, wanted, found.reason, "fails" if failed else "undecided")
-    if found.value_ms > clause.at_most_ms:
-        outcome: Outcome = "fails"
-    elif found.upper_ms is None or found.upper_ms > clause.at_most_ms:
-        outcome = "undecided"
-    else:
-        outcome = "holds"
+        failed = point.failed > 0 and point.latency.count + point.failed >= found.needed
+        return rule(limit, math.inf if failed else None, text=found.reason)
     bound = "no bound" if found.upper_ms is None else f"at most {found.upper_ms:.1f} ms"
-    return Ruling(name, wanted, f"{found.value_ms:.1f} ms, {bound} at 99 % confidence", outcome)
+    return rule(
+        limit,
+        found.value_ms,
+        # The bound is one-sided: a percentile over the limit fails, whatever its bound.
+        Interval(low=found.value_ms, high=found.upper_ms, level=CONFIDENCE),
+        text=f"{found.value_ms:.1f} ms, {bound} at {CONFIDENCE:.0%} confidence",
+    )
 
 
-def _load(clause: LoadClause, report: BenchReport) -> Iterable[Ruling]:
+def _load(clause: LoadClause, report: BenchReport) -> Iterator[Row]:
     points = [point for run in report.runs for point in run.points]
     if clause.goodput_per_s is not None:
         best = max(point.goodput_per_s for point in points)
-        yield _limit("goodput_per_s", best, clause.goodput_per_s, "/s", least=True)
+        limit = Clause("load.goodput_per_s", clause.goodput_per_s, "at_least", unit="/s")
+        yield rule(limit, best, text=f"{best:.4g}/s")
+    # A window in which nothing came to an end has no failures.
     rate = max(point.failed / max(1, point.good + point.failed) for point in points)
-    yield _limit("error_rate", rate, clause.error_rate, "")
+    yield rule(Clause("load.error_rate", clause.error_rate), rate, text=f"{rate:.4g}")
     if clause.memory_mib is not None:
+        limit = Clause("load.memory_mib", clause.memory_mib, unit=" MiB")
         seen = [p.usage.server.rss_peak_bytes for p in points if p.usage.server is not None]
-        if seen:
-            yield _limit("memory_mib", max(seen) / MIB, clause.memory_mib, " MiB")
-        else:
-            wanted = f"at most {clause.memory_mib:g} MiB"
-            yield Ruling(
-                "load.memory_mib", wanted, "the service's processes are not seen", "undecided"
-            )
-
-
-def _limit(key: str, found: float, wanted: float, unit: str, *, least: bool = False) -> Ruling:
-    holds = found >= wanted if least else found <= wanted
-    text = f"at {'least' if least else 'most'} {wanted:g}{unit}"
-    return Ruling(f"load.{key}", text, f"{found:.4g}{unit}", "holds" if holds else "fails")
+        peak = max(seen) / MIB if seen else None
+        text = "the service's processes are not visible" if peak is None else f"{peak:.4g} MiB"
+        yield rule(limit, peak, text=text)

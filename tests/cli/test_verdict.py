@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+
+from seatrial.accuracy.gate import Clause, Interval, judge, rule
+from seatrial.cli.verdict import leave, show_verdict, verdict_json
+
+LATENCY = Clause("latency.at_most_ms", 60.0, label="p90", unit=" ms")
+ROWS = {
+    "holds": rule(LATENCY, 40.0, Interval(40.0, 50.0, 0.99), text="40.0 ms"),
+    "undecided": rule(LATENCY, 50.0, Interval(50.0, 70.0, 0.99), text="50.0 ms"),
+    "fails": rule(Clause("load.goodput_per_s", 20.0, "at_least", unit="/s"), 10.0, text="10/s"),
+}
+
+
+def verdict_of(*names):
+    return judge([ROWS[name] for name in names], name="gate camera")
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [(("fails",), 8), (("undecided",), 9), (("undecided", "fails", "holds"), 8)],
+)
+def test_the_exit_code_is_the_verdict(names, code):
+    with pytest.raises(SystemExit) as left:
+        leave(verdict_of(*names))
+    assert left.value.code == code
+
+
+def test_a_contract_that_holds_or_is_not_there_ends_nothing():
+    leave(verdict_of("holds"))
+    leave(None)
+
+
+def test_json_keeps_its_keys():
+    document = verdict_json(verdict_of("holds", "fails"))
+    assert (document["contract"], document["outcome"]) == ("gate camera", "fails")
+    assert document["rulings"] == [
+        {
+            "clause": "latency.at_most_ms",
+            "wanted": "p90 at most 60 ms",
+            "found": "40.0 ms",
+            "outcome": "holds",
+            "limit": 60.0,
+            "measured": 40.0,
+            "low": 40.0,
+            "high": 50.0,
+        },
+        {
+            "clause": "load.goodput_per_s",
+            "wanted": "at least 20/s",
+            "found": "10/s",
+            "outcome": "fails",
+            "limit": 20.0,
+            "measured": 10.0,
+            "low": None,
+            "high": None,
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("holds", "gate camera holds"),
+        ("fails", "gate camera does not hold"),
+        ("undecided", "gate camera cannot be decided"),
+    ],
+)
+def test_people_get_a_table_on_standard_output_and_the_outcome_on_standard_error(
+    capsys, name, words
+):
+    show_verdict(verdict_of(name), json=False)
+    told = capsys.readouterr()
+    assert ROWS[name].text in told.out
+    assert told.err.strip() == words
+    show_verdict(verdict_of(name), json=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_contract_that_asks_for_nothing_says_so(capsys):
+    show_verdict(judge([], name="gate camera"), json=False)
+    told = capsys.readouterr()
+    assert (told.out, told.err.strip()) == (
+        "",
+        "gate camera asks for nothing that was measured",
+    )

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seatrial.config import decode_toml
+from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Thresholds
+from seatrial.errors import InvalidConfig
+
+positive = st.integers(1, 10**9)
+few = st.none() | st.integers(1, 1024)
+fraction = st.floats(0, 1)
+deployments = st.builds(
+    Deployment,
+    model=st.text(),
+    engine=st.text(),
+    device=st.sampled_from(["cpu", "cuda"]),
+    precision=st.sampled_from(["f32", "bf16", "f16"]),
+    layout=st.builds(CoreLayout, few, few, few, st.booleans()),
+    detection=st.builds(Thresholds, fraction, fraction, positive, st.booleans()),
+    limits=st.builds(
+        Limits, positive, positive, positive, st.floats(1e-9, 1e9, exclude_min=True), positive
+    ),
+    server=st.builds(Server, st.text(), st.integers(0, 65535)),
+)
+
+
+@given(deployments)
+def test_toml_and_back(deployment: Deployment) -> None:
+    text = deployment.to_toml()
+    assert decode_toml(text.encode(), Deployment, origin="") == deployment
+
+
+def test_a_file_needs_no_more_than_the_model(tmp_path: Path) -> None:
+    (tmp_path / "d.toml").write_text('model = "yolo11n"\n')
+    assert Deployment.read(tmp_path / "d.toml") == Deployment("yolo11n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "hint"),
+    [
+        ("[layout]\nthread = 2", "unknown key 'layout.thread'", "threads"),
+        ("[detection]\nconfidance = 0.5", "unknown key 'detection.confidance'", "confidence"),
+        ("[limits]\ndeadline = 3", "unknown key 'limits.deadline'", "deadline_s"),
+        ("[server]\nprot = 3000", "unknown key 'server.prot'", "port"),
+        ("presicion = 'f32'", "unknown key 'presicion'", "precision"),
+    ],
+)
+def test_a_typo_is_an_error_with_the_nearest_key(
+    tmp_path: Path, text: str, said: str, hint: str
+) -> None:
+    (tmp_path / "d.toml").write_text(f'model = "m"\n{text}\n')
+    with pytest.raises(InvalidConfig, match=said) as refusal:
+        Deployment.read(tmp_path / "d.toml")
+    assert refusal.value.hint == f"did you mean {hint!r}?"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "precision = 'int8'",
+        "[layout]\nworkers = 0",
+        "[layout]\nthreads = -1",
+        "[layout]\nthreads = 1.5",
+        "[layout]\nwide = 'yes'",
+        "[detection]\nconfidence = 1.5",
+        "[detection]\niou = -0.1",
+        "[detection]\nconfidence = nan",
+        "[detection]\nmax_detections = 0",
+        "[limits]\nqueue = 0",
+        "[limits]\ndeadline_s = 0",
+        "[limits]\nbody_bytes = '16 MB'",
+        "[server]\nport = 70000",
+        "model = 3",
+    ],
+)
+def test_values_out_of_range_or_of_another_type(text: str) -> None:
+    prefix = "" if text.startswith("model") else "model = 'm'\n"
+    with pytest.raises(InvalidConfig):
+        decode_toml((prefix + text).encode(), Deployment, origin="d.toml")
+
+
+def test_deployments_do_not_change() -> None:
+    fields: dict[Any, str] = {
+        Deployment("m"): "model", CoreLayout(): "wide", Limits(): "queue", Thresholds(): "iou"
+    }  # fmt: skip
+    for struct, field in fields.items():
+        with pytest.raises(AttributeError):
+            setattr(struct, field, 1)
+    assert msgspec.structs.replace(Deployment("m"), model="n").model == "n"
