@@ -35,11 +35,15 @@ PLAIN = ("errors", "progress")
 FORBIDDEN = {
     "system": ("*",),
     "report": ("*",),  # draws what others measured
-    "load": ("artifact", "deployment", "engines", "detect", "models", "serve"),
-    "bench": ("engines", "detect", "models", "serve"),
+    "load": (
+        "artifact", "contract", "deployment", "engines", "detect", "models", "datasets",
+        "accuracy", "serve",
+    ),
+    "bench": ("artifact", "engines", "detect", "models", "datasets", "accuracy", "serve"),
+    "trial": ("engines", "detect", "models", "serve"),
     "serve": ("models", "datasets", "accuracy", "export", "quantise", "train"),
     "demo": ("bench", "load", "api"),
-}
+}  # fmt: skip
 HEAVY = ("torch", "onnxruntime", "openvino", "bentoml", "ray", "onnx", "transformers", "tensorrt")
 MAX_LINES = 500
 # "seatrial.engines.null:NullEngine" in a table, "seatrial.x.y" given to importlib or to require().

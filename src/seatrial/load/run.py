@@ -246,10 +246,11 @@ async def _scheduled(
     async with asyncio.TaskGroup() as requests:
         for index, due in zip(order, due_s, strict=False):
             due_ns = begin_ns + round(due * 1e9)
-            with contextlib.suppress(TimeoutError):
-                # A schedule that is late gives way to the requests under way all the same.
-                async with asyncio.timeout(max(0.0, (due_ns - perf_counter_ns()) / 1e9)):
-                    await window.closed.wait()
+            await asyncio.sleep(0)  # a schedule that is late gives way to the requests under way
+            # Timers of the event loop may be early by a millisecond.
+            while not window.closed.is_set() and (left_ns := due_ns - perf_counter_ns()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(window.closed.wait(), left_ns / 1e9)
             if window.closed.is_set():
                 return
             requests.create_task(send(index, due_ns))
