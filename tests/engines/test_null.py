@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from seatrial.artifact import Artifact
 from seatrial.engines.base import EngineConfig
+from seatrial.engines.null import NullEngine
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable
 
@@ -31,6 +33,18 @@ def test_takes_no_other_device(tiny_artifact: Artifact) -> None:
 
 
 def test_reads_no_model_file(tiny_artifact: Artifact) -> None:
-    from seatrial.engines.null import NullEngine
-
     NullEngine(Path("/nowhere"), tiny_artifact.manifest, EngineConfig())
+
+
+def test_an_open_batch_is_answered_for_one_image(tiny_artifact: Artifact) -> None:
+    manifest = tiny_artifact.manifest
+    (output,) = manifest.outputs
+    open_batch = msgspec.structs.replace(output, shape=(-1, *output.shape[1:]))
+    engine = NullEngine(
+        Path("/nowhere"),
+        msgspec.structs.replace(manifest, outputs=(open_batch,)),
+        EngineConfig(),
+    )
+    (answer,) = engine.narrow[0].infer({}).values()
+    assert answer.shape == (1, *output.shape[1:])
+    assert answer.dtype == np.dtype(output.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from seatrial.engines.onnxruntime import (
     OnnxRuntimeEngine,
     OnnxRuntimeTensorRtEngine,
 )
-from seatrial.engines.onnxruntime_placement import check_placement, placement
 from seatrial.engines.registry import open_engine, resolve_layout
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
 from seatrial.models.import_onnx import import_onnx
@@ -59,43 +57,6 @@ def test_the_tensorrt_provider_has_no_cpu_behind_it(tiny_artifact: Artifact) -> 
         open_engine(tiny_artifact, "onnxruntime-tensorrt", EngineConfig())
     assert refusal.value.hint == "use --device cuda"
     assert OnnxRuntimeTensorRtEngine.providers["cuda"] == (TENSORRT, CUDA)
-
-
-def test_a_graph_that_lands_on_the_cpu_is_an_error_that_names_the_nodes(
-    tiny_artifact: Artifact,
-) -> None:
-    placed = placement(cpu_session(tiny_artifact))
-    assert placed[CPU]["Conv"] == 1
-    check_placement(placed, (CPU,))
-    with pytest.raises(DeviceUnavailable, match=rf"asked for {CUDA} and put .* on the CPU: .*Conv"):
-        check_placement(placed, (CUDA,))
-
-
-@pytest.mark.parametrize(
-    ("placed", "said"),
-    [
-        ({CUDA: {"Conv": 80}}, None),
-        ({CUDA: {"Conv": 80}, CPU: {"Shape": 3, "Gather": 3, "Concat": 1}}, None),
-        ({CUDA: {"Conv": 80}, CPU: {"Shape": 3, "NonMaxSuppression": 1}}, "1 x NonMaxSuppression"),
-        ({CPU: {"Shape": 3}}, "took no node"),
-        ({}, "took no node"),
-    ],
-)
-def test_arithmetic_on_shapes_may_stay_on_the_cpu_and_nothing_else(
-    placed: dict[str, dict[str, int]], said: str | None
-) -> None:
-    counted = {provider: Counter(nodes) for provider, nodes in placed.items()}
-    if said is None:
-        check_placement(counted, (CUDA,))
-        return
-    with pytest.raises(DeviceUnavailable, match=said):
-        check_placement(counted, (CUDA,))
-
-
-def test_tensorrt_may_leave_nodes_to_cuda_but_not_all() -> None:
-    check_placement({TENSORRT: Counter(Conv=80), CUDA: Counter(TopK=1)}, (TENSORRT, CUDA))
-    with pytest.raises(DeviceUnavailable, match=f"{TENSORRT}, which took no node"):
-        check_placement({CUDA: Counter(Conv=80)}, (TENSORRT, CUDA))
 
 
 @pytest.mark.parametrize("batch", [1, "batch"])
@@ -155,7 +116,7 @@ def test_what_is_not_quantised_in_an_int8_graph_is_float32(tiny_artifact: Artifa
 
 def test_a_gpu_gets_two_requests_at_a_time_and_no_wide_lane() -> None:
     workers, config = resolve_layout(CoreLayout(), device="cuda", precision="f16", cores=8)
-    assert (workers, config) == (1, EngineConfig("cuda", "f16", instances=2))
+    assert (workers, config) == (1, EngineConfig(device="cuda", precision="f16", instances=2))
     _, config = resolve_layout(CoreLayout(instances=4), device="cuda", precision="f16", cores=8)
     assert (config.instances, config.threads, config.wide_threads) == (4, 1, 0)
 

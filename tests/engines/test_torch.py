@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -18,15 +17,15 @@ from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import open_engine
-from seatrial.errors import DeviceUnavailable, InvalidArtifact, InvalidInput, MissingExtra
+from seatrial.errors import DeviceUnavailable, InvalidArtifact, MissingExtra
 from seatrial.system.extras import require
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
+from tests.support.tiny_module import Tiny  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from seatrial.engines.torch import TorchLane, move, save  # noqa: E402
-from seatrial.engines.torch_cuda import TorchCudaLane  # noqa: E402
 
 ENGINES = ["torch", "torch-compile"]
 BATCH = np.random.default_rng(2).integers(0, 256, (1, 64, 64, 3), np.uint8)
@@ -41,23 +40,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
 ]
-
-
-class Tiny(torch.nn.Module):
-    """The tiny detector of tests/conftest.py, with pictures as they come."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.saturation = torch.nn.Conv2d(3, 3, 8, stride=8, bias=False)
-        mix = 1.5 * torch.eye(3) - 0.5
-        self.saturation.weight.data = mix[:, :, None, None].expand(3, 3, 8, 8).clone() / 64
-        y, x = torch.meshgrid(torch.arange(8) * 8 + 4.0, torch.arange(8) * 8 + 4.0, indexing="ij")
-        boxes = torch.stack([x, y, torch.full_like(x, 16), torch.full_like(x, 16)])
-        self.register_buffer("boxes", boxes.reshape(1, 4, 64))
-
-    def forward(self, image: Any) -> Any:
-        scores = self.saturation(image.permute(0, 3, 1, 2).to(torch.float32) / 255)
-        return torch.cat([self.boxes, scores.clamp(0, 1).flatten(2)], dim=1)
 
 
 def store_graph(artifact: Artifact, root: Path, module: Any = None, **changes: Any) -> Artifact:
@@ -374,70 +356,3 @@ def test_on_a_gpu_the_numbers_are_the_cpus(artifact: Artifact, name: str, precis
     assert engine.device == "cuda"
     assert engine.properties()["cuda_graph"] == ("yes" if name == "torch-compile" else "no")
     engine.close()
-
-
-class OnTheCpu:
-    """PyTorch with its CUDA calls noted and done on the CPU: what a lane does, in which order."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-        self.cuda = self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-    def zeros(self, size: Any, **options: Any) -> Any:
-        return torch.zeros(size, dtype=options["dtype"])
-
-    empty = zeros
-
-    def synchronize(self) -> None:
-        self.done.append("synchronize")
-
-    def Stream(self) -> OnTheCpu:  # noqa: N802
-        return self
-
-    @contextlib.contextmanager
-    def stream(self, stream: Any) -> Iterator[None]:
-        yield
-
-    def CUDAGraph(self) -> OnTheCpu:  # noqa: N802
-        return self
-
-    @contextlib.contextmanager
-    def graph(self, graph: Any, **options: Any) -> Iterator[None]:
-        assert options["capture_error_mode"] == "thread_local"
-        self.done.append("capture")
-        yield
-
-    def replay(self) -> None:
-        self.done.append("replay")
-        self.again()
-
-
-@pytest.mark.parametrize("capture", [False, True])
-def test_what_a_lane_on_a_gpu_does(tiny_artifact: Artifact, capture: bool) -> None:
-    """Simulated: no CUDA call is made."""
-    simulated, manifest, runs = OnTheCpu(), tiny_artifact.manifest, []
-    graph = Tiny().eval()
-
-    def forward(image: Any) -> tuple[Any, ...]:
-        runs.append(image)
-        with torch.no_grad():
-            return (graph(image),)
-
-    lane = TorchCudaLane(simulated, forward, manifest.inputs, manifest.outputs, capture)
-    warmed = len(runs)
-    assert simulated.done[-1] == ("capture" if capture else "synchronize")
-    # A replay computes from and to the very memory that it was captured with.
-    simulated.again = lambda: lane._captured[0].copy_(graph(runs[-1]).detach())
-    for picture in (BATCH, 255 - BATCH):
-        answer = lane.infer({"image": picture})["output0"]
-        expected = graph(torch.from_numpy(picture)).detach().numpy()
-        np.testing.assert_allclose(answer, expected, atol=1e-6)
-        assert simulated.done[-1] == "synchronize"
-    assert len(runs) - warmed == (0 if capture else 2)
-    assert len({image.data_ptr() for image in runs}) == 1
-    with pytest.raises(InvalidInput, match="got"):
-        lane.infer({"image": BATCH[:, :32]})
-    lane.close()

@@ -1,4 +1,4 @@
-"""What an engine is. Engines know nothing of images, boxes or HTTP."""
+"""The contract of engines. They know nothing of images, boxes or HTTP."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from seatrial.deployment import Precision
 Arrays = Mapping[str, NDArray[Any]]
 
 
-class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an engine is opened with.
+class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The options that an engine is opened with.
 
     Attributes:
         device: ``cpu`` or ``cuda``; an engine that cannot run there raises.
         precision: Numeric type to compute in.
-        instances: Narrow lanes.
-        threads: Threads of each narrow lane.
-        wide_threads: Threads of the wide lane; 0 for none.
+        instances: Number of narrow lanes.
+        threads: Number of threads of each narrow lane.
+        wide_threads: Number of threads of the wide lane; 0 for no wide lane.
     """
 
     device: str = "cpu"
@@ -34,11 +34,11 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lane(Protocol):
-    """One request at a time through a compiled graph; not thread-safe."""
+    """Runs a compiled graph for one request at a time; not thread-safe."""
 
     @property
     def threads(self) -> int:
-        """Threads that compute one request."""
+        """Number of threads that compute one request."""
 
     def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """Run the graph.
@@ -47,30 +47,30 @@ class Lane(Protocol):
             feeds: Input name -> array, C-contiguous, of the dtype and shape in `Engine.inputs`.
 
         Returns:
-            Output name -> array. Valid until the lane's next call: copy what must outlive it.
+            Output name -> array, valid until the lane's next call: copy what must outlive it.
         """
 
 
 class Engine(Protocol):
-    """One compiled graph, as a set of lanes.
+    """One compiled graph as a set of lanes.
 
-    Narrow lanes run side by side, each on its own threads: the layout with the most throughput.
-    The wide lane takes all threads for one request: the layout with the least latency. They
-    share the cores, so the wide lane and a narrow lane must not run at the same time; see
+    Narrow lanes run side by side, each on its own threads: the layout with the highest throughput.
+    The wide lane uses all threads for one request: the layout with the lowest latency. They share
+    the cores, so the wide lane and a narrow lane must not run at the same time; see
     `seatrial.engines.lanes`.
     """
 
     @property
     def name(self) -> str:
-        """Name in the engine table."""
+        """Name in the table of engines."""
 
     @property
     def device(self) -> str:
-        """Where it runs, as the runtime reports it; not what was asked for."""
+        """Device as the runtime reports it, not as it was asked for."""
 
     @property
     def precision(self) -> str:
-        """What it computes in, as the runtime reports it; not what was asked for."""
+        """Numeric type as the runtime reports it, not as it was asked for."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -82,39 +82,43 @@ class Engine(Protocol):
 
     @property
     def narrow(self) -> tuple[Lane, ...]:
-        """The narrow lanes, at least one."""
+        """The narrow lanes, at least one; none after `close`."""
 
     @property
     def wide(self) -> Lane | None:
-        """The wide lane, where one was asked for."""
+        """The wide lane; None where none was asked for."""
 
     def properties(self) -> dict[str, str]:
-        """What the runtime says of itself: version, threads, streams; for reports."""
+        """Facts that the runtime reports: version, threads, streams; for reports."""
 
     def close(self) -> None:
         """Release the graph."""
 
 
 def batch_of_one(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A graph's shape for one picture: a batch size that is open (-1) is 1."""
+    """Shape of a tensor for one image: an open batch size (-1) becomes 1."""
     return (1, *shape[1:]) if shape[:1] == (-1,) else shape
 
 
 class EngineFactory(Protocol):
-    """What the engine table points to."""
+    """A class in the table of engines.
 
-    formats: tuple[str, ...]  # keys of Manifest.formats that it reads, the best first
+    Attributes:
+        formats: Keys of ``Manifest.formats`` that the engine reads, the preferred one first.
+    """
+
+    formats: tuple[str, ...]
 
     def __call__(self, model: Path, manifest: Manifest, config: EngineConfig) -> Engine:
         """Compile a model file.
 
         Args:
-            model: File of one of `formats`.
+            model: File in one of `formats`.
             manifest: Names, dtypes and shapes of the graph's inputs and outputs.
             config: Device, precision, lanes.
 
         Raises:
             MissingExtra: The runtime is not installed.
             DeviceUnavailable: It cannot run on the device or in the precision asked for.
-            InvalidArtifact: The runtime does not read the file.
+            InvalidArtifact: The runtime does not read the file, or the manifest does not fit it.
         """

@@ -1,4 +1,4 @@
-"""The few calls of the CUDA runtime that an engine needs: the GPU, a stream, memory."""
+"""Calls of the CUDA runtime that an engine needs: the GPU, a stream, memory."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Gpu(msgspec.Struct, frozen=True):
     """An NVIDIA GPU.
 
     Attributes:
-        name: As the driver gives it, for example ``"NVIDIA L4"``.
-        compute_capability: For example ``"8.9"``.
+        name: Name that the driver reports, for example ``"NVIDIA L4"``.
+        compute_capability: Compute capability, for example ``"8.9"``.
     """
 
     name: str
@@ -30,10 +30,10 @@ class Gpu(msgspec.Struct, frozen=True):
 
 
 def check_driver() -> None:
-    """See that there is NVIDIA's driver: without it no package that is installed can help.
+    """Check that NVIDIA's driver is there: no package can replace it.
 
     Raises:
-        DeviceUnavailable: There is none.
+        DeviceUnavailable: The driver is missing.
     """
     try:
         ctypes.CDLL(DRIVER)
@@ -54,10 +54,10 @@ def runtime() -> ModuleType:
 
 
 def call(cudart: Any, function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
-    """Call a function of the runtime; its answer is its error and its result.
+    """Call a function of the runtime and return its result.
 
     Raises:
-        DeviceUnavailable: It reports an error.
+        DeviceUnavailable: The function reports an error.
     """
     error, *results = function(*arguments)
     if error != cudart.cudaError_t.cudaSuccess:
@@ -91,16 +91,16 @@ class Stream:
         self.handle = call(cudart, cudart.cudaStreamCreateWithFlags, cudart.cudaStreamNonBlocking)
 
     def synchronize(self) -> None:
-        """Wait until everything that was put into it is done."""
+        """Wait until all work in the stream is done."""
         call(self._cudart, self._cudart.cudaStreamSynchronize, self.handle)
 
     def close(self) -> None:
-        """Give it back."""
+        """Release the stream."""
         call(self._cudart, self._cudart.cudaStreamDestroy, self.handle)
 
 
 class Tensor:
-    """An input or output, on the GPU and in page-locked memory, which copies without a detour.
+    """An input or output, on the GPU and in page-locked memory, which is copied directly.
 
     Attributes:
         host: (shape) array in page-locked memory.
@@ -124,7 +124,7 @@ class Tensor:
         """Copy values to the GPU, in the stream's order.
 
         Raises:
-            InvalidInput: They are not of the tensor's shape and dtype.
+            InvalidInput: They have another shape or dtype than the tensor.
         """
         if values.shape != self.host.shape or values.dtype != self.host.dtype:
             raise InvalidInput(
@@ -141,7 +141,7 @@ class Tensor:
         self._copy(self._address, self.device, kind, stream)
 
     def close(self) -> None:
-        """Give the memory back: `host` must not be used any more."""
+        """Release the memory: `host` must not be used any more."""
         self.host = np.empty(0, self.host.dtype)
         call(self._cudart, self._cudart.cudaFree, self.device)
         call(self._cudart, self._cudart.cudaFreeHost, self._address)

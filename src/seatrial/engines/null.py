@@ -1,4 +1,4 @@
-"""An engine that does no work: for measuring everything but the model."""
+"""An engine that computes nothing: it measures everything but the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class NullLane:
 
 
 class NullEngine:
-    """Takes the inputs and outputs of an artifact and computes nothing."""
+    """Has the inputs and outputs of an artifact and computes nothing."""
 
     formats: ClassVar[tuple[str, ...]] = ("onnx", "openvino", "torch", "tensorrt")
     name = "null"

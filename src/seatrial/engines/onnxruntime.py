@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from seatrial.artifact import Manifest, TensorSpec
 from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
 from seatrial.engines.onnxruntime_placement import check_placement, placement
-from seatrial.errors import DeviceUnavailable, InvalidArtifact
+from seatrial.errors import DeviceUnavailable, InvalidArtifact, first_line
 from seatrial.system.extras import require
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 
-# What is asked of a provider; ONNX Runtime's defaults for the rest.
+# Options of a provider that differ from ONNX Runtime's defaults.
 PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
     # By default float32 convolutions and products are rounded to TF32, with 10 bits of mantissa.
     CUDA: {"use_tf32": "0"},
@@ -28,7 +28,7 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
 
 
 class OnnxRuntimeLane:
-    """Runs of one session; sessions with one thread are shared between lanes."""
+    """Runs a session; sessions with one thread are shared between lanes."""
 
     def __init__(self, session: Any, threads: int, outputs: list[str]) -> None:
         self.threads = threads
@@ -41,14 +41,14 @@ class OnnxRuntimeLane:
 
 
 class BoundLane:
-    """Runs of a session with memory of the lane's own: none is allocated for a request.
+    """Runs a session with memory of its own: a request allocates none.
 
     Args:
         ort: The onnxruntime module.
         session: Shared between lanes.
-        memory: Where the inputs lie, as ONNX Runtime names it: ``cuda`` or ``cpu``.
-        inputs: With sizes, for a batch of one.
-        outputs: With sizes, for a batch of one.
+        memory: Memory of the inputs as ONNX Runtime names it: ``cuda`` or ``cpu``.
+        inputs: Inputs of fixed sizes, but for the batch.
+        outputs: Outputs of fixed sizes, but for the batch.
     """
 
     threads = 1
@@ -86,7 +86,7 @@ class BoundLane:
 
 
 class OnnxRuntimeEngine:
-    """A graph in ONNX Runtime sessions; the provider asked for, or an error."""
+    """A graph in ONNX Runtime sessions, on the provider asked for or not at all."""
 
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
     name = "onnxruntime"
@@ -166,10 +166,10 @@ class OnnxRuntimeEngine:
 
 
 class OnnxRuntimeTensorRtEngine(OnnxRuntimeEngine):
-    """The subgraphs that TensorRT takes run there, the rest by the CUDA provider.
+    """Runs subgraphs in TensorRT where it takes them, and the rest in the CUDA provider.
 
-    TensorRT builds its engines anew each time that the graph is opened, which may take minutes;
-    the ``tensorrt`` engine opens one that was built beforehand.
+    TensorRT builds its engines each time that a graph is opened, which may take minutes; the
+    ``tensorrt`` engine opens one that was built before.
     """
 
     name = "onnxruntime-tensorrt"
@@ -193,7 +193,7 @@ def _check_device(
                 "'seatrial[onnxruntime-gpu]' in place of the onnxruntime package",
             )
     if device == "cuda":
-        # CUDA's and cuDNN's libraries may be Python packages, where the loader does not look.
+        # The libraries of CUDA and cuDNN may be Python packages, which the loader does not search.
         with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
             ort.preload_dlls()
     return table[device]
@@ -234,12 +234,12 @@ def _session(ort: Any, model: Path, providers: tuple[str, ...], threads: int) ->
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     asked = [(name, PROVIDER_OPTIONS.get(name, {})) for name in providers]
     try:
-        # With its fallback, a provider that fails is replaced by the CPU, with a line on stdout.
+        # With its fallback it would replace a failing provider by the CPU, and print a line.
         session = ort.InferenceSession(model, options, providers=asked, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
-        raise InvalidArtifact(f"ONNX Runtime does not load {model}: {error}") from error
+        raise InvalidArtifact(f"ONNX Runtime does not load {model}: {first_line(error)}") from error
     if session.get_providers()[0] != providers[0]:
-        # A provider whose libraries do not load is left out with no more than a log line.
+        # ONNX Runtime leaves out a provider whose libraries do not load, and only logs it.
         raise DeviceUnavailable(
             f"ONNX Runtime was asked for {providers[0]} and runs {session.get_providers()[0]}",
             hint="see `seatrial doctor`; most often CUDA or cuDNN libraries are missing",

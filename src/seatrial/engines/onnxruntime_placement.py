@@ -1,4 +1,4 @@
-"""Where ONNX Runtime put the nodes of a graph: a GPU that is asked for and not used is an error."""
+"""Where ONNX Runtime placed the nodes of a graph: a requested GPU that is not used is an error."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 from seatrial.errors import DeviceUnavailable
 
-# Computations on shapes, a few integers each, that ONNX Runtime keeps on the CPU on purpose:
-# they tell the GPU's kernels what to launch.
+# Computations on shapes, a few integers each, that ONNX Runtime keeps on the CPU on purpose.
 SHAPE_OPERATORS = frozenset(
     {
         "Cast",
@@ -27,11 +26,11 @@ SHAPE_OPERATORS = frozenset(
 
 
 def check_placement(placed: Mapping[str, Counter[str]], providers: tuple[str, ...]) -> None:
-    """Refuse a graph that was asked for on a GPU and computes on the CPU.
+    """Refuse a graph that was requested on a GPU and computes on the CPU.
 
     Args:
         placed: Provider -> operator -> nodes, as the session assigned them.
-        providers: Those asked for, the wanted one first.
+        providers: Requested providers, the wanted one first.
 
     Raises:
         DeviceUnavailable: The wanted provider got no node, or the CPU got one that is more than
@@ -61,7 +60,7 @@ def check_placement(placed: Mapping[str, Counter[str]], providers: tuple[str, ..
 
 
 def placement(session: Any) -> dict[str, Counter[str]]:
-    """Provider -> operator -> nodes of a session that was opened with their recording on."""
+    """Provider -> operator -> number of nodes, of a session that recorded its assignment."""
     placed: dict[str, Counter[str]] = {}
     for part in session.get_provider_graph_assignment_info():
         operators = Counter(node.op_type for node in part.get_nodes())

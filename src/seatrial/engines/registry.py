@@ -28,7 +28,7 @@ def engine_class(name: str) -> EngineFactory:
     """Import an engine by its name in the table; loads no runtime.
 
     Raises:
-        InvalidConfig: No such engine.
+        InvalidConfig: There is no such engine.
     """
     if name not in ENGINES:
         raise InvalidConfig(f"unknown engine {name!r}", hint=f"known engines: {', '.join(ENGINES)}")
@@ -39,12 +39,13 @@ def engine_class(name: str) -> EngineFactory:
 def open_engine(artifact: Artifact, name: str, config: EngineConfig) -> Engine:
     """Compile an artifact's graph.
 
-    The first of the engine's formats that the artifact has is taken.
+    Opens the first of the engine's formats that the artifact has.
 
     Raises:
-        InvalidConfig: No such engine.
-        InvalidArtifact: The artifact has no graph that this engine reads.
-        MissingExtra, DeviceUnavailable, InvalidArtifact: See `EngineFactory.__call__`.
+        InvalidConfig: There is no such engine.
+        InvalidArtifact: The artifact has no graph that the engine reads; see also
+            `EngineFactory.__call__`.
+        MissingExtra, DeviceUnavailable: See `EngineFactory.__call__`.
     """
     factory = engine_class(name)
     have = artifact.manifest.formats
@@ -72,22 +73,22 @@ def _unreadable(artifact: Artifact, name: str, factory: EngineFactory) -> Invali
 def resolve_layout(
     layout: CoreLayout, *, device: str, precision: Precision, cores: int
 ) -> tuple[int, EngineConfig]:
-    """Fill in what a deployment left open, from the cores that may be used.
+    """Complete the layout of a deployment from the usable cores.
 
-    One thread per narrow lane has the most throughput on a CPU: there is no barrier between
-    threads to wait at. One lane more than there are cores fills the gaps in which a lane passes
-    from one request to the next: cores stood idle 2 % of the time, and throughput rose by 3 %
-    (benchmarks/lanes.py). One process feeds up to eight cores; beyond, Python's lock on the
-    request path would become the limit, so the cores are shared out to more processes.
+    One thread per narrow lane gives the highest throughput on a CPU: no thread waits for another
+    at a barrier. One lane more than there are cores fills the gaps between two requests of a
+    lane: cores were idle 2 % of the time, and throughput rose by 3 % (benchmarks/lanes.py). One
+    process feeds up to eight cores; beyond that, Python's lock on the request path would become
+    the limit, so the cores are divided among more processes.
 
     On a GPU a lane is one request in flight: with two, one is copied while the other computes.
     Each has the whole GPU, so there is no wide lane.
 
     Args:
-        layout: From the deployment.
-        device: For the engine.
-        precision: For the engine.
-        cores: See `seatrial.system.hardware.usable_cores`.
+        layout: Layout of the deployment.
+        device: Device of the engine.
+        precision: Numeric type of the engine.
+        cores: Number of cores, see `seatrial.system.hardware.usable_cores`.
 
     Returns:
         Number of server processes, and the configuration of the engine in each.
@@ -96,10 +97,18 @@ def resolve_layout(
     share = max(1, cores // workers)
     if device != "cpu":
         lanes = layout.instances or GPU_LANES
-        return workers, EngineConfig(device, precision, lanes, layout.threads or 1)
+        return workers, EngineConfig(
+            device=device, precision=precision, instances=lanes, threads=layout.threads or 1
+        )
     threads = layout.threads or (max(1, share // layout.instances) if layout.instances else 1)
     spare = SPARE_LANES if threads == 1 else 0
     instances = layout.instances or max(1, share // threads) + spare
-    # A wide lane that is no wider than the narrow ones would be a second copy for nothing.
+    # A wide lane that is no wider than a narrow one would be a second copy without a use.
     wide_threads = share if layout.wide and share > threads else 0
-    return workers, EngineConfig(device, precision, instances, threads, wide_threads)
+    return workers, EngineConfig(
+        device=device,
+        precision=precision,
+        instances=instances,
+        threads=threads,
+        wide_threads=wide_threads,
+    )

@@ -1,7 +1,8 @@
-"""TensorRT on NVIDIA GPUs: engines that were built for the very GPU and version they run on.
+"""TensorRT on NVIDIA GPUs: engines that were built for the GPU and version they run on.
 
-TensorRT is strongly typed here: what a layer computes in is what the ONNX graph says, INT8 by
-its QuantizeLinear and DequantizeLinear nodes. `seatrial.export.tensorrt_build` builds engines.
+TensorRT is strongly typed here: a layer computes in the type that the ONNX graph names, in INT8
+where it has QuantizeLinear and DequantizeLinear nodes. `seatrial.export.tensorrt_build` builds
+engines.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ REBUILD = "build it on this machine: seatrial export ARTIFACT --to tensorrt"
 
 
 class EngineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an engine file was built from, with and for; lies beside it as ``<file>.json``.
+    """Record of how an engine file was built; lies beside it as ``<file>.json``.
 
     Attributes:
-        gpu: Name of the GPU that its kernels were chosen on.
-        compute_capability: Of that GPU.
-        tensorrt: Version that built it; another one does not read it.
-        onnx_sha256: Of the graph.
-        precision: Of the graph's weights: ``f32``, ``f16``, ``bf16`` or ``int8``.
+        gpu: Name of the GPU on which the kernels were chosen.
+        compute_capability: Compute capability of that GPU.
+        tensorrt: Version of TensorRT; another version does not read the file.
+        onnx_sha256: sha256 of the ONNX graph, in hex.
+        precision: Type of the graph's weights: ``f32``, ``f16``, ``bf16`` or ``int8``.
         tf32: Whether float32 layers may round to TF32.
-        timing_cache: File beside the engine with the kernels' timings: with it the next build
-            on such a GPU takes seconds and chooses the same kernels.
-        build_s: How long the build took.
+        timing_cache: Name of the file beside the engine with the kernels' timings: with it the
+            next build on such a GPU takes seconds and chooses the same kernels.
+        build_s: Duration of the build, seconds.
     """
 
     gpu: str
@@ -50,7 +51,7 @@ class EngineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 def record_path(engine: Path) -> Path:
-    """Where an engine file's record lies."""
+    """Path of the record of an engine file."""
     return engine.with_name(engine.name + ".json")
 
 
@@ -58,7 +59,7 @@ def read_record(engine: Path) -> EngineRecord:
     """The record of an engine file.
 
     Raises:
-        InvalidArtifact: There is none, or it is damaged.
+        InvalidArtifact: There is no record, or it is damaged.
     """
     path = record_path(engine)
     try:
@@ -76,10 +77,10 @@ def check_built_for(record: EngineRecord, gpu: cuda.Gpu, version: str) -> None:
     """Refuse an engine that was built for another GPU or by another version.
 
     TensorRT itself only warns of another GPU of the same compute capability, and then runs
-    kernels that were chosen for a different number of cores and memory bandwidth.
+    kernels that were chosen for another number of cores and another memory bandwidth.
 
     Raises:
-        DeviceUnavailable: It was.
+        DeviceUnavailable: The GPU or the version is another one.
     """
     if record.tensorrt != version:
         raise DeviceUnavailable(
@@ -103,7 +104,7 @@ def open_gpu(purpose: str) -> tuple[Any, Any, cuda.Gpu]:
         DeviceUnavailable: There is no GPU, or no driver.
         MissingExtra: A package is not installed.
     """
-    cuda.check_driver()  # before packages of gigabytes are asked for in vain
+    cuda.check_driver()  # first: without it, packages of gigabytes would be installed in vain
     trt = require("tensorrt", extra="tensorrt", purpose=purpose)
     cudart = cuda.runtime()
     return trt, cudart, cuda.gpu(cudart)
@@ -171,14 +172,14 @@ class TensorRtLane:
         for name, tensor in self._inputs.items():
             tensor.fill(feeds[name], self._stream)
         if not self._context.execute_async_v3(int(self._stream.handle)):
-            raise DeviceUnavailable("TensorRT did not take the request; its log says why")
+            raise DeviceUnavailable("TensorRT refused the request; its log says why")
         for tensor in self._outputs.values():
             tensor.fetch(self._stream)
         self._stream.synchronize()
         return {name: tensor.host for name, tensor in self._outputs.items()}
 
     def close(self) -> None:
-        """Give stream and memory back."""
+        """Release the stream and the memory."""
         self._context = None
         for tensor in (*self._inputs.values(), *self._outputs.values()):
             tensor.close()
@@ -186,7 +187,7 @@ class TensorRtLane:
 
 
 class TensorRtEngine:
-    """An engine file with one execution context for each lane; the weights are there once."""
+    """An engine file with one execution context for each lane; all share the weights."""
 
     formats: ClassVar[tuple[str, ...]] = ("tensorrt",)
     name = "tensorrt"

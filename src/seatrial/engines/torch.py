@@ -1,14 +1,13 @@
 """PyTorch: exported graphs (``.pt2``), as they are or compiled, on the CPU and on NVIDIA GPUs.
 
-PyTorch's number of threads is a setting of the thread that calls, taken over from the process
-when that thread first computes. A lane on the CPU therefore owns the thread that it computes on
-(`TorchLane`): so each lane has the threads that it says, whoever calls it.
+PyTorch keeps the number of threads for each calling thread; a thread takes it over from the
+process when it first computes. A lane on the CPU therefore owns the thread that it computes on
+(`TorchLane`): each lane then has its own number of threads, from whatever thread it is called.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +20,9 @@ from numpy.typing import NDArray
 from seatrial.artifact import Manifest, TensorSpec
 from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
 from seatrial.engines.torch_cuda import TorchCudaLane
-from seatrial.errors import DeviceUnavailable, InvalidArtifact
+from seatrial.errors import DeviceUnavailable, InvalidArtifact, first_line
 from seatrial.system.extras import require
+from seatrial.system.files import staged_file
 
 # (input tensors, in the manifest's order) -> output tensors, in the manifest's order and dtypes
 Forward = Callable[..., tuple[Any, ...]]
@@ -30,14 +30,14 @@ DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 
 class TorchLane:
-    """A thread, with the threads that it shares its operators out to, if any.
+    """A thread that runs the graph, with the threads that share in its operators.
 
     Args:
         torch: The torch module.
         forward: Runs the graph.
-        threads: Threads that compute one request.
-        inputs: In the order in which `forward` takes them.
-        outputs: In the order in which it gives them.
+        threads: Number of threads that compute one request.
+        inputs: Inputs in the order in which `forward` takes them.
+        outputs: Outputs in the order in which it gives them.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TorchLane:
         return self._worker.submit(self._infer, feeds).result()
 
     def threads_set(self) -> int:
-        """Threads that PyTorch would use for the lane's next request, as it says itself."""
+        """Number of threads of the lane's next request, as PyTorch reports it."""
         return int(self._worker.submit(self._torch.get_num_threads).result())
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class TorchEngine:
             self.close()
             raise
         finally:
-            torch.set_num_threads(before)  # a lane's number is not the process's
+            torch.set_num_threads(before)  # the process keeps its own number
         self._properties = _properties(torch, self.compiles, config)
 
     def _open(self, torch: Any, forward: Forward, config: EngineConfig) -> None:
@@ -133,7 +133,7 @@ class TorchEngine:
             answers = lane.infer(blank)
         except RuntimeError as error:
             raise DeviceUnavailable(
-                f"PyTorch does not run the graph: {_first_line(error)}", hint=hint
+                f"PyTorch does not run the graph: {first_line(error)}", hint=hint
             ) from error
         if lane.threads_set() != threads:
             raise DeviceUnavailable(
@@ -171,11 +171,11 @@ def save(
         module: ``torch.nn.Module`` in evaluation mode; takes the inputs in their order, and
             gives a tensor or a tuple of tensors.
         inputs: Input name -> an example of batch size 1; its shape and dtype are the graph's.
-        path: The file to write, ``.pt2``; there in full or not at all.
+        path: The file to write, ``.pt2``; written whole or not at all.
         dynamic_batch: Leave the batch size open.
 
     Raises:
-        InvalidArtifact: The module's code cannot be traced, or takes one batch size for a constant.
+        InvalidArtifact: The module's code cannot be traced, or it takes a batch size as constant.
     """
     torch = require("torch", extra="torch", purpose="exporting torch graphs")
     # A batch size of 1 would be taken for a constant.
@@ -184,27 +184,22 @@ def save(
     sizes = tuple({0: torch.export.Dim.DYNAMIC} for _ in examples) if dynamic_batch else None
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            # Of anchors that YOLO's head keeps for the canvas that it saw: here there is one.
+            # YOLO's head keeps the anchors of the last canvas; here there is only one canvas.
             warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
             program = torch.export.export(module, examples, dynamic_shapes=sizes)
     except Exception as error:  # tracing runs the module's own code
         raise InvalidArtifact(
-            f"PyTorch does not trace the module: {_first_line(error)}",
+            f"PyTorch does not trace the module: {first_line(error)}",
             hint="leave out --dynamic-batch" if dynamic_batch else "",
         ) from error
-    part = path.with_name(f".{path.stem}-part.pt2")
-    try:
-        with warnings.catch_warnings():
-            # Of weights that are parts of one tensor: it writes that tensor, which is right.
-            warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
-            torch.export.save(program, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with staged_file(path) as part, warnings.catch_warnings():
+        # Weights that are parts of one tensor are written as that tensor, which is right.
+        warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
+        torch.export.save(program, part)
 
 
 def move(program: Any, device: str) -> Any:
-    """An exported program with its weights, and the tensors that it makes itself, on a device."""
+    """An exported program with its weights and the tensors that it creates on a device."""
     passes = require("torch.export.passes", extra="torch", purpose="running graphs on GPUs")
     return passes.move_to_device_pass(program, device)
 
@@ -213,17 +208,17 @@ def read(model: Path) -> Any:
     """The exported program in a ``.pt2`` file.
 
     Raises:
-        InvalidArtifact: It is not one, or is cut off.
+        InvalidArtifact: The file is of another kind, or cut off.
     """
     torch = require("torch", extra="torch", purpose="reading torch graphs")
     log = logging.getLogger("torch._export.serde.serialize")
     level = log.level
-    log.setLevel(logging.ERROR)  # it warns of sizes that tracing named and then found the value of
+    log.setLevel(logging.ERROR)  # it warns of symbolic sizes whose values tracing found later
     try:
         return torch.export.load(model)
     except Exception as error:  # a broken archive raises BadZipFile, KeyError, RuntimeError, ...
         raise InvalidArtifact(
-            f"PyTorch does not read {model}: {_first_line(error)}",
+            f"PyTorch does not read {model}: {first_line(error)}",
             hint="it must be a file of torch.export.save (.pt2), of this or an older version",
         ) from error
     finally:
@@ -250,7 +245,7 @@ def _sizes(shape: Any) -> tuple[int, ...]:
 
 
 def _forward(torch: Any, module: Any, config: EngineConfig, manifest: Manifest) -> Forward:
-    """The graph under the precision asked for, its answers in the manifest's dtypes."""
+    """The graph in the precision asked for, with answers in the dtypes of the manifest."""
     dtypes = [getattr(torch, spec.dtype) for spec in manifest.outputs]
     settings: dict[str, Any] = {
         "device_type": config.device,
@@ -332,7 +327,3 @@ def _properties(torch: Any, compiles: bool, config: EngineConfig) -> dict[str, s
 def _writable(array: NDArray[Any]) -> NDArray[Any]:
     # PyTorch has no read-only tensors and warns of arrays that are.
     return array if array.flags.writeable else array.copy()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,4 +1,4 @@
-"""A lane of the torch engines on an NVIDIA GPU: a stream, fixed memory, maybe a CUDA graph."""
+"""A lane of the torch engines on an NVIDIA GPU: a stream, fixed memory, a CUDA graph on request."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ WARM_UP_RUNS = 3  # cuDNN and Inductor choose kernels in the first runs
 
 
 class TorchCudaLane:
-    """Runs of a graph on the GPU, from any thread.
+    """Runs a graph on the GPU, from any thread.
 
     Args:
         torch: The torch module.
         forward: Runs the graph: tensors on the GPU in, tensors on the GPU out.
-        inputs: In the order in which `forward` takes them.
-        outputs: In the order in which it gives them.
+        inputs: Inputs in the order in which `forward` takes them.
+        outputs: Outputs in the order in which it gives them.
         capture: Record one run as a CUDA graph and replay it for each request: one launch in
             place of hundreds.
     """
@@ -57,7 +57,7 @@ class TorchCudaLane:
 
     def _capture(self) -> Any:
         graph = self._torch.cuda.CUDAGraph()
-        # "thread_local": what other lanes do at the same time is none of this capture's business.
+        # "thread_local": other lanes may use the GPU at the same time.
         with self._torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             self._captured = self._forward(*self._inputs.values())
         return graph
@@ -82,7 +82,7 @@ class TorchCudaLane:
         return {n: t.numpy() for n, t in zip(self._names, self._answers, strict=True)}
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._graph = None
         self._captured = ()
         self._pinned, self._inputs, self._answers = {}, {}, []

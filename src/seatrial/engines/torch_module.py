@@ -1,4 +1,4 @@
-"""A torch module as an engine: the reference that exports are compared with."""
+"""Torch modules as engines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seatrial.system.extras import require
 
 
 class ModuleLane:
-    """Runs a module as it is, on PyTorch's own threads."""
+    """Runs a module unchanged, on PyTorch's own threads."""
 
     def __init__(self, torch: Any, module: Any, manifest: Manifest, device: str) -> None:
         self.threads = int(torch.get_num_threads())
@@ -34,9 +34,9 @@ class ModuleEngine:
     """A checkpoint's module as an engine: the reference that exports are compared with.
 
     Args:
-        module: From `module_of` or `picture_module`; on the device already.
+        module: ``torch.nn.Module`` in evaluation mode, on the device.
         manifest: Names of the inputs and outputs.
-        device: As PyTorch names it.
+        device: Name of the device in PyTorch.
     """
 
     name, precision = "torch (eager)", "f32"

@@ -44,7 +44,7 @@ def check(artifact: Artifact, deployment: Deployment) -> str:
     Raises:
         SeatrialError: See `seatrial.engines.registry.open_engine`.
     """
-    config = EngineConfig(deployment.device, deployment.precision)
+    config = EngineConfig(device=deployment.device, precision=deployment.precision)
     engine = open_engine(artifact, deployment.engine, config)
     try:
         return f"{engine.name}, {engine.device}, {engine.precision}"

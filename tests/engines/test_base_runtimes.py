@@ -1,4 +1,4 @@
-"""OpenVINO and ONNX Runtime: the same numbers, the device and precision asked for, or an error."""
+"""The contract of engines on OpenVINO and ONNX Runtime: the same numbers, or an error."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from tests.support.tiny_by_hand import BATCH, by_hand, run
 
 from seatrial.artifact import Artifact, Store
-from seatrial.engines.base import Engine, EngineConfig
+from seatrial.engines.base import EngineConfig, batch_of_one
 from seatrial.engines.onnxruntime import OnnxRuntimeEngine
 from seatrial.engines.openvino import OpenVinoEngine
 from seatrial.engines.registry import open_engine
@@ -21,22 +22,6 @@ from seatrial.errors import DeviceUnavailable, InvalidArtifact
 from seatrial.models.import_onnx import import_onnx
 
 RUNTIMES = ["openvino", "onnxruntime"]
-# Of this seed no cell is of two colours alike, between which runtimes may choose.
-BATCH = np.random.default_rng(7).integers(0, 256, (1, 64, 64, 3), np.uint8)
-
-
-def run(engine: Engine, batch: np.ndarray = BATCH) -> np.ndarray:
-    (output,) = engine.narrow[0].infer({"image": batch}).values()
-    return np.array(output)
-
-
-def by_hand(batch: np.ndarray) -> np.ndarray:
-    """The tiny detector in numpy: (1, 4 + 3, 64)."""
-    cells = batch[0].reshape(8, 8, 8, 8, 3).mean(axis=(1, 3)) / 255  # rows, columns, channels
-    scores = np.clip(1.5 * cells - 0.5 * cells.sum(-1, keepdims=True), 0, 1)
-    y, x = np.mgrid[:8, :8] * 8 + 4
-    boxes = np.stack([x, y, np.full_like(x, 16), np.full_like(x, 16)])
-    return np.concatenate([boxes, scores.transpose(2, 0, 1)]).reshape(1, 7, 64)
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
@@ -94,24 +79,6 @@ def test_lanes_are_as_many_and_as_wide_as_asked(tiny_artifact: Artifact, name: s
     assert open_engine(tiny_artifact, name, EngineConfig()).wide is None
 
 
-def test_openvino_got_the_streams_and_threads(tiny_artifact: Artifact) -> None:
-    engine = open_engine(tiny_artifact, "openvino", EngineConfig(instances=2, threads=1))
-    properties = engine.properties()
-    assert properties["num_streams"] == "2"
-    assert properties["inference_num_threads"] == "2"
-    assert properties["enable_cpu_pinning"] == "False"
-    assert properties["version"]
-
-
-def test_onnxruntime_lanes_of_one_thread_share_the_weights(tiny_artifact: Artifact) -> None:
-    def sessions(**config: int) -> int:
-        engine = open_engine(tiny_artifact, "onnxruntime", EngineConfig(**config))  # type: ignore[arg-type]
-        return len({id(lane._session) for lane in engine.narrow})  # type: ignore[attr-defined]
-
-    assert sessions(instances=3, threads=1) == 1
-    assert sessions(instances=3, threads=2) == 3
-
-
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_lanes_run_side_by_side_without_mixing(tiny_artifact: Artifact, name: str) -> None:
     engine = open_engine(tiny_artifact, name, EngineConfig(instances=3))
@@ -133,32 +100,10 @@ def test_lanes_run_side_by_side_without_mixing(tiny_artifact: Artifact, name: st
     assert wrong == []
 
 
-@pytest.fixture
-def no_cuda() -> None:
-    import onnxruntime
-
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this ONNX Runtime has CUDA")
-
-
-def test_cuda_request_that_would_land_on_cpu_is_an_error(
-    tiny_artifact: Artifact, no_cuda: None
-) -> None:
-    with pytest.raises(DeviceUnavailable, match="CUDAExecutionProvider") as refusal:
-        open_engine(tiny_artifact, "onnxruntime", EngineConfig(device="cuda"))
-    assert "CPUExecutionProvider" in refusal.value.message
-    assert refusal.value.exit_code == 4
-
-
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_a_device_that_nobody_knows(tiny_artifact: Artifact, name: str) -> None:
     with pytest.raises(DeviceUnavailable, match="tpu"):
         open_engine(tiny_artifact, name, EngineConfig(device="tpu"))
-
-
-def test_openvino_has_no_cuda_and_says_what_it_sees(tiny_artifact: Artifact) -> None:
-    with pytest.raises(DeviceUnavailable, match=r"'cuda'; OpenVINO sees: .*CPU"):
-        open_engine(tiny_artifact, "openvino", EngineConfig(device="cuda"))
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
@@ -167,53 +112,6 @@ def test_the_device_is_what_the_runtime_reports(tiny_artifact: Artifact, name: s
     assert engine.device == "cpu"
     if name == "onnxruntime":
         assert engine.properties()["providers"] == "CPUExecutionProvider"
-
-
-def openvino_capabilities() -> list[str]:
-    import openvino
-
-    return list(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-
-
-@pytest.mark.parametrize(("precision", "capability"), [("bf16", "BF16"), ("f16", "FP16")])
-def test_openvino_computes_in_the_precision_asked_for_or_not_at_all(
-    tiny_artifact: Artifact, precision: Any, capability: str
-) -> None:
-    config = EngineConfig(precision=precision)
-    if capability not in openvino_capabilities():
-        with pytest.raises(DeviceUnavailable, match=f"no {precision} arithmetic"):
-            open_engine(tiny_artifact, "openvino", config)
-        return
-    engine = open_engine(tiny_artifact, "openvino", config)
-    assert engine.precision == precision
-    # It is seen in the numbers: 8 or 11 bits of mantissa are not 24.
-    difference = np.abs(run(engine)[:, 4:] - by_hand(BATCH)[:, 4:]).max()
-    assert 1e-6 < difference < 2e-2
-
-
-def test_f32_is_f32_also_where_the_cpu_has_bf16(tiny_artifact: Artifact) -> None:
-    engine = open_engine(tiny_artifact, "openvino", EngineConfig(precision="f32"))
-    assert engine.precision == "f32"
-    np.testing.assert_allclose(run(engine), by_hand(BATCH), atol=1e-5)
-
-
-@pytest.mark.parametrize("precision", ["bf16", "f16"])
-def test_onnxruntime_has_no_switch_of_precision(tiny_artifact: Artifact, precision: Any) -> None:
-    with pytest.raises(DeviceUnavailable, match=f"no switch to {precision}") as refusal:
-        open_engine(tiny_artifact, "onnxruntime", EngineConfig(precision=precision))
-    assert "--precision f32" in refusal.value.hint
-
-
-def test_a_half_precision_graph_runs_as_such_in_onnxruntime(
-    store: Store, model_file: Callable[..., Path]
-) -> None:
-    artifact = import_onnx(store, model_file(half=True))
-    with pytest.raises(DeviceUnavailable, match="which is f16"):
-        open_engine(artifact, "onnxruntime", EngineConfig(precision="f32"))
-    engine = open_engine(artifact, "onnxruntime", EngineConfig(precision="f16"))
-    assert engine.precision == "f16"
-    assert run(engine).dtype == np.float32
-    np.testing.assert_allclose(run(engine), by_hand(BATCH), atol=2e-2)
 
 
 def broken_files(model: Path, folder: Path) -> dict[str, Path]:
@@ -269,3 +167,10 @@ def test_a_graph_with_an_operator_that_nobody_has(
     factory = {"openvino": OpenVinoEngine, "onnxruntime": OnnxRuntimeEngine}[name]
     with pytest.raises(InvalidArtifact, match="NoSuchOperator"):
         factory(tmp_path / "odd.onnx", tiny_artifact.manifest, EngineConfig())
+
+
+@pytest.mark.parametrize(
+    ("shape", "one"), [((-1, 64, 64, 3), (1, 64, 64, 3)), ((4, -1), (4, -1)), ((), ())]
+)
+def test_an_open_batch_size_is_one(shape: tuple[int, ...], one: tuple[int, ...]) -> None:
+    assert batch_of_one(shape) == one
