@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from coco_labels import coco
 from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
 from seatrial.datasets.writing import write_dataset
 
 SIZE = (64, 48)  # width, height of every picture
-PICTURES = {"train": 4, "val": 2}
+COUNTS = {"train": 4, "val": 2}
 CATEGORIES = (Category(1, "red"), Category(2, "green"))
 # Objects of each picture: category index and box.
 OBJECTS = [(0, [4, 6, 20, 10]), (1, [30.5, 20, 24, 25.25])]
@@ -49,8 +52,8 @@ def labelled(folder: Path, split: str, count: int) -> LabelledSet:
 @pytest.fixture(scope="session")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LabelledSet]:
     """Two splits, four pictures and two."""
-    home = tmp_path_factory.mktemp("pictures")
-    return {split: labelled(home / split, split, count) for split, count in PICTURES.items()}
+    home = tmp_path_factory.mktemp("images")
+    return {split: labelled(home / split, split, count) for split, count in COUNTS.items()}
 
 
 @pytest.fixture
@@ -77,3 +80,19 @@ def tree() -> Callable[[Path], dict[str, str]]:
         }
 
     return read
+
+
+@pytest.fixture
+def write_coco(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a COCO folder with its pictures; gives the folder."""
+
+    def write(labels: Any = None, *, pictures: str = "images", names: str = "ab") -> Path:
+        folder = tmp_path / "set"
+        (folder / pictures).mkdir(parents=True)
+        text = labels if isinstance(labels, str) else json.dumps(labels or coco())
+        (folder / "instances.json").write_text(text)
+        for name in names:
+            Image.new("RGB", (40, 30)).save(folder / pictures / f"{name}.png")
+        return folder
+
+    return write

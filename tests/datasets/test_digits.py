@@ -19,11 +19,13 @@ from seatrial.datasets.digits import (
     render,
 )
 from seatrial.datasets.digits_folder import write_digits
-from seatrial.datasets.labels import read_labelled
-from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
+from seatrial.errors import InvalidConfig, InvalidDataset
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: seatrial[data]")
+
 SMALL = DigitsRecipe(count=20, size_px=96, digits=(1, 4), seed=3)
+
+
 Write = Callable[..., Path]
 
 
@@ -122,53 +124,6 @@ def test_backgrounds_are_held_out_by_group() -> None:
 def test_two_photos_cannot_be_held_out() -> None:
     with pytest.raises(InvalidConfig, match="2 photos cannot be held out"):
         next(render(DigitsRecipe(hold_out_backgrounds=True), greys(4)))
-
-
-@pytest.mark.parametrize("kind", ["coco", "yolo"])
-@pytest.mark.parametrize("split", SPLITS)
-def test_both_layouts_say_the_same(write: Write, kind: str, split: str) -> None:
-    folder = write()
-    found = read_labelled(f"{kind}:{folder}", split=split)
-    made = [p for s, _, p in render(SMALL, greys()) if s == split]
-    assert [image.path for image in found.images] == [
-        folder / "images" / split / f"{number:06d}.jpg" for number in range(len(made))
-    ]
-    assert [category.name for category in found.categories] == list("0123456789")
-    assert found.truth.category.tolist() == [d for p in made for d in p.digit.tolist()]
-    np.testing.assert_allclose(
-        found.truth.xywh, np.concatenate([p.xywh for p in made]), rtol=0, atol=1e-6
-    )
-    first = cv2.imread(str(found.images[0].path))
-    assert np.abs(first.astype(int) - made[0].image).mean() < 8  # JPEG
-
-
-@pytest.mark.parametrize(("layout", "other"), [("coco", "yolo"), ("yolo", "coco")])
-def test_one_layout_has_no_files_of_the_other(write: Write, layout: str, other: str) -> None:
-    folder = write(layout=layout)
-    assert len(read_labelled(f"{layout}:{folder}", split="train").images) == 16
-    with pytest.raises(InvalidDataset):
-        read_labelled(f"{other}:{folder}", split="train")
-
-
-def test_equal_recipes_give_equal_bytes_and_are_not_written_twice(write: Write) -> None:
-    first, second = write("a"), write("b")
-    assert files(first) == files(second)
-    before = (first / "data.yaml").stat().st_mtime_ns
-    (first / "labels" / "train.cache").write_bytes(b"Ultralytics leaves this behind")
-    assert not write_digits(first, SMALL, greys())
-    assert (first / "data.yaml").stat().st_mtime_ns == before
-
-
-def test_a_folder_of_something_else_is_left_alone(write: Write, tmp_path: Path) -> None:
-    folder = write()
-    with pytest.raises(InvalidDataset, match="digits of another recipe"):
-        write(recipe=DigitsRecipe(count=20, size_px=64))
-    (folder / "images" / "train" / "000000.jpg").write_bytes(b"damaged")
-    before = files(folder)
-    with pytest.raises(InvalidInput, match="holds files already"):
-        write()
-    assert files(folder) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["digits"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,32 +87,62 @@ def test_what_is_written_is_a_sound_dataset(clip: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_label_studio_gets_tasks_with_predictions(clip: Path, tmp_path: Path) -> None:
-    prelabel(clip, tmp_path / "out", TEACHER, PrelabelOptions(every=10))
+def test_label_studio_gets_the_same_boxes(clip: Path, tmp_path: Path) -> None:
+    prelabel(clip, tmp_path / "out", TEACHER, PrelabelOptions(every=5))
     tasks = json.loads((tmp_path / "out" / "label_studio.json").read_text())
-    assert [task["data"]["image"] for task in tasks] == [
-        "/data/local-files/?d=out/images/clip-000000.jpg",
-        "/data/local-files/?d=out/images/clip-000010.jpg",
+    regions = [region for task in tasks for region in task["predictions"][0]["result"]]
+    document = json.loads((tmp_path / "out" / "instances.json").read_text())
+    assert len(tasks) == len(document["images"])
+    assert [region["score"] for region in regions] == [
+        row["score"] for row in document["annotations"]
     ]
-    (prediction,) = tasks[0]["predictions"]
-    assert prediction["model_version"] == "squares"
-    regions = prediction["result"]
-    assert prediction["score"] == min(region["score"] for region in regions)
-    small = next(r for r in regions if r["value"]["rectanglelabels"] == ["small"])
-    assert (small["type"], small["original_width"], small["original_height"]) == (
-        "rectanglelabels", 160, 96,
-    )  # fmt: skip
-    place = [small["value"][key] for key in ("x", "y", "width", "height")]
-    np.testing.assert_allclose(place, [5, 10.4, 12.5, 20.8], atol=1.5)  # percent
-    assert small["meta"]["text"] == ["detected", "track 1"]
-    ids = [r["id"] for task in tasks for p in task["predictions"] for r in p["result"]]
-    assert len(set(ids)) == len(ids)
-    # The interface has the controls that the regions name.
-    view = ET.parse(tmp_path / "out" / "label_studio.xml").getroot()
-    control = view.find("RectangleLabels")
-    assert control is not None
-    assert (control.get("name"), control.get("toName")) == (small["from_name"], small["to_name"])
-    assert [label.get("value") for label in control] == ["small", "large"]
+    assert tasks[0]["data"]["image"].endswith("?d=out/images/clip-000000.jpg")
+    assert tasks[0]["predictions"][0]["model_version"] == "squares"
+
+
+def test_boxes_are_in_the_order_of_their_confidence_and_clipped(tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    source.mkdir()
+    squares = [(-6, 10, 20, 180), (150, 60, 20, 230), (60, 20, 20, 200)]
+    image = np.full((96, 160, 3), 60, np.uint8)
+    for left, top, side, level in squares:
+        image[top : top + side, max(0, left) : left + side] = level
+    Image.fromarray(image).save(source / "a.png")
+
+    def over_the_border(data: bytes, thresholds: Thresholds) -> Detected:
+        """Boxes that reach beyond the image, and one that is nearly outside."""
+        found = Detections(
+            np.array([[-6, 10, 14, 30], [150, 60, 170, 80], [60, 20, 80, 40], [158.5, 0, 190, 9]],
+                     np.float32),
+            np.array([0.5, 0.9, 0.7, 0.8], np.float32),
+            np.array([2, 0, 0, 1], np.int64),
+        )  # fmt: skip
+        return Detected(image, found, {}, 1)
+
+    teacher = Teacher("border", ("small", "large", "odd"), over_the_border, 1)
+    made = prelabel(source, tmp_path / "out", teacher, PrelabelOptions())
+    document = json.loads((tmp_path / "out" / "instances.json").read_text())
+    rows = document["annotations"]
+    assert [row["bbox"] for row in rows] == [[150, 60, 10, 20], [60, 20, 20, 20], [0, 10, 14, 20]]
+    assert [row["score"] for row in rows] == [0.9, 0.7, 0.5]
+    # Only classes that occur, numbered from 1.
+    assert document["categories"] == [{"id": 1, "name": "small"}, {"id": 2, "name": "odd"}]
+    assert [row["category_id"] for row in rows] == [1, 1, 2]
+    assert made.classes == {"small": 2, "odd": 1}
+
+
+def test_short_tracks_are_left_out(clip: Path, tmp_path: Path) -> None:
+    made = prelabel(clip, tmp_path / "out", TEACHER, PrelabelOptions(every=5, shortest=17))
+    assert (made.tracks, made.classes) == (1, {"large": 4})
+    made = prelabel(clip, tmp_path / "all", TEACHER, PrelabelOptions(every=5, shortest=1))
+    assert made.tracks == 3
+
+
+def test_a_gap_that_is_too_long_is_not_filled(clip: Path, tmp_path: Path) -> None:
+    options = PrelabelOptions(every=5, longest_gap_s=0.3)  # three frames; the gap has four
+    made = prelabel(clip, tmp_path / "out", TEACHER, options)
+    assert "interpolated" not in made.origins
+    assert made.tracks == 3
 
 
 def test_without_tracks_only_what_is_sure_counts(clip: Path, tmp_path: Path) -> None:
@@ -169,8 +198,17 @@ def test_a_source_without_pictures_leaves_nothing_behind(
 
 @pytest.mark.parametrize(
     "options",
-    [{"every": 10, "detect_every": 4}, {"confidence": 0.2, "weakest": 0.3}, {"shortest": 0}],
+    [
+        {"every": 10, "detect_every": 4},
+        {"every": 0},
+        {"every": 0, "detect_every": 0},
+        {"confidence": 0.2, "weakest": 0.3},
+        {"weakest": 0.0},
+        {"confidence": 1.1},
+        {"shortest": 0},
+        {"longest_gap_s": -0.1},
+    ],
 )
-def test_rules_that_make_no_sense(options: dict[str, object]) -> None:
+def test_options_that_make_no_sense(options: dict[str, object]) -> None:
     with pytest.raises(InvalidConfig):
         PrelabelOptions(**options)

@@ -1,0 +1,250 @@
+"""YOLO folders: what is read, and every way in which they cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from seatrial.datasets.issues import LabelIssue
+from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth, read_labelled
+from seatrial.datasets.yolo import config_text, label_texts, read, splits
+from seatrial.errors import InvalidDataset
+
+
+@pytest.fixture
+def yolo(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a YOLO folder of one 40 x 20 picture, and one without a label file."""
+
+    def write(label: str = "1 0.5 0.5 0.25 0.5\n", config: str | None = None) -> Path:
+        folder = tmp_path / "yolo"
+        (folder / "images" / "val").mkdir(parents=True)
+        (folder / "labels" / "val").mkdir(parents=True)
+        for name in ("one", "two"):
+            Image.new("RGB", (40, 20)).save(folder / "images" / "val" / f"{name}.png")
+        (folder / "labels" / "val" / "one.txt").write_text(label)
+        (folder / "data.yaml").write_text(config or "val: images/val\nnames: [red, green]\n")
+        return folder
+
+    return write
+
+
+def test_yolo_labels_become_pixels(yolo: Callable[..., Path]) -> None:
+    found = read_labelled(f"yolo:{yolo()}")
+    assert [(i.name, i.width, i.height) for i in found.images] == [
+        ("one.png", 40, 20),
+        ("two.png", 40, 20),
+    ]
+    assert found.truth.image.tolist() == [0]
+    assert found.truth.category.tolist() == [1]
+    assert found.truth.xywh.tolist() == [[15, 5, 10, 10]]
+    assert found.truth.area.tolist() == [100]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "path: .\nval: images/val\nnames: {0: red, 1: green}\nnc: 2",
+        "val: [images/val]\nnames: [red, green]",
+        "val: ../images/val\nnames: [red, green]",  # Roboflow's habit
+        "val: list.txt\nnames: [red, green]",
+    ],
+)
+def test_yolo_configurations_as_exporters_write_them(
+    yolo: Callable[..., Path], config: str
+) -> None:
+    folder = yolo(config=config)
+    (folder / "list.txt").write_text("./images/val/one.png\nimages/val/two.png\n")
+    found = read_labelled(f"yolo:{folder}")
+    assert len(found.images) == 2
+    assert [c.name for c in found.categories] == ["red", "green"]
+
+
+def test_yolo_outlines_become_boxes_and_duplicates_count_once(yolo: Callable[..., Path]) -> None:
+    folder = yolo("0 0.1 0.2 0.5 0.2 0.3 0.8\n1 .5 .5 .2 .2\n1 .5 .5 .2 .2\n")
+    found = read_labelled(f"yolo:{folder}")
+    assert found.truth.category.tolist() == [0, 1]
+    np.testing.assert_allclose(found.truth.xywh[0], [4, 4, 16, 12])
+    assert found.notes == ("1 labels that were there twice count once",)
+
+
+def test_yolo_labels_are_drawn_on_the_upright_picture(yolo: Callable[..., Path]) -> None:
+    folder = yolo()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (folder / "images" / "val" / "one.png").unlink()
+    Image.new("RGB", (40, 20)).save(folder / "images" / "val" / "one.jpg", exif=exif)
+    found = read_labelled(f"yolo:{folder}")
+    assert (found.images[0].width, found.images[0].height) == (20, 40)
+    assert found.truth.xywh.tolist() == [[7.5, 10, 5, 20]]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("1 0.5 0.5 0.2", "one.txt, line 1: 4 values"),
+        ("1 .5 .5 .2 .2\n2 .5 .5 .2 .2", "line 2: class 2 is not one of the 2"),
+        ("0.5 .5 .5 .2 .2", "class 0.5 is not"),
+        ("1 320 240 20 20", "not fractions"),
+        ("1 .5 .5 .2 nan", "not fractions"),
+        ("red .5 .5 .2 .2", "line 1: could not convert"),
+        ("", "no picture of val .* has a label"),
+    ],
+)
+def test_yolo_label_that_cannot_be_read_is_named_with_its_line(
+    yolo: Callable[..., Path], label: str, message: str
+) -> None:
+    with pytest.raises(InvalidDataset, match=message):
+        read_labelled(f"yolo:{yolo(label)}")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("val: images/val\nnames: [red", "is not YAML"),
+        ("just text", "has no keys"),
+        ("val: images/val", "no usable 'names'"),
+        ("val: images/val\nnames: {1: red, 2: green}", "no usable 'names'"),
+        ("val: images/val\nnames: [red, green]\nnc: 3", "nc: 3 and names 2"),
+        ("train: images/val\nnames: [red, green]", "has no 'val' set"),
+        ("val: images/test\nnames: [red, green]", "'images/test' is not at"),
+    ],
+)
+def test_yolo_configuration_that_cannot_be_used_says_why(
+    yolo: Callable[..., Path], config: str, message: str
+) -> None:
+    with pytest.raises(InvalidDataset, match=message):
+        read_labelled(f"yolo:{yolo(config=config)}")
+
+
+def test_yolo_folder_without_a_configuration(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataset, match=r"data.yaml cannot be read: No such file"):
+        read_labelled(f"yolo:{tmp_path}")
+
+
+def test_yolo_labels_without_a_picture_are_an_error(yolo: Callable[..., Path]) -> None:
+    folder = yolo()
+    (folder / "labels" / "val" / "classes.txt").write_text("red\ngreen\n")
+    (folder / "labels" / "val" / "three.txt").write_text("1 .5 .5 .2 .2\n")
+    with pytest.raises(InvalidDataset, match=r"three.txt: belongs to no picture"):
+        read_labelled(f"yolo:{folder}")
+
+
+def test_yolo_picture_that_is_not_read_here_is_never_left_out_silently(
+    yolo: Callable[..., Path],
+) -> None:
+    folder = yolo()
+    Image.new("RGB", (40, 20)).save(folder / "images" / "val" / "three.bmp")
+    with pytest.raises(
+        InvalidDataset, match=r"three.bmp: a picture of .* in an unsupported format"
+    ):
+        read_labelled(f"yolo:{folder}")
+
+
+def test_yolo_picture_that_is_broken_is_named(yolo: Callable[..., Path]) -> None:
+    folder = yolo()
+    (folder / "images" / "val" / "two.png").write_bytes(b"nothing")
+    with pytest.raises(InvalidDataset, match=r"two.png: damaged or not a picture"):
+        read_labelled(f"yolo:{folder}")
+
+
+def test_the_last_folder_named_images_holds_the_images(tmp_path: Path) -> None:
+    """A dataset can lie below a folder ``images``, and an image can be called so."""
+    folder = tmp_path / "images" / "set"
+    for part in ("images", "labels"):
+        (folder / part / "val").mkdir(parents=True)
+    Image.new("RGB", (40, 20)).save(folder / "images" / "val" / "images.png")
+    (folder / "labels" / "val" / "images.txt").write_text("1 .5 .5 .25 .5\n")
+    (folder / "data.yaml").write_text("val: images/val\nnames: [red, green]")
+    found = read_labelled(f"yolo:{folder}")
+    assert found.images[0].labels == folder / "labels" / "val" / "images.txt"
+    assert found.truth.xywh.tolist() == [[15, 5, 10, 10]]
+
+
+def test_without_a_folder_named_images_labels_lie_beside_the_images(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    Image.new("RGB", (40, 20)).save(tmp_path / "val" / "a.png")
+    (tmp_path / "val" / "a.txt").write_text("1 .5 .5 .25 .5\n")
+    (tmp_path / "data.yaml").write_text("val: val\nnames: [red, green]")
+    assert len(read_labelled(f"yolo:{tmp_path}").truth) == 1
+
+
+@pytest.mark.parametrize("empty", ["", "''", "[]", "null"])
+def test_a_split_without_a_path_is_no_split(yolo: Callable[..., Path], empty: str) -> None:
+    folder = yolo(config=f"train: {empty}\nval: images/val\nnames: [red, green]")
+    assert splits(folder, None) == ("val",)
+    with pytest.raises(InvalidDataset, match="has no 'train' set"):
+        read_labelled(f"yolo:{folder}", split="train")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("-0.01", None), ("1.01", None),
+        ("-0.02", "box-outside"), ("1.02", "box-outside"),
+        ("-1", "box-outside"), ("2", "box-outside"),
+        ("-1.01", "labels-unreadable"), ("2.01", "labels-unreadable"),
+    ],
+)  # fmt: skip
+def test_values_may_be_a_hundredth_over_the_border(
+    yolo: Callable[..., Path], value: str, kind: str | None
+) -> None:
+    issues: list[LabelIssue] = []
+    found = read(yolo(f"1 {value} .5 .2 .2\n0 .5 .5 .2 .2"), None, "val", on_issue=issues.append)
+    assert [issue.kind for issue in issues] == ([kind] if kind else [])
+    assert len(found.truth) == (1 if kind else 2)
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ("1 .5 .5 -.2 .2", "box-empty"), ("1 .5 .5 .2 -.2", "box-empty"),
+        ("-1 .5 .5 .2 .2", "unknown-class"), ("2 .5 .5 .2 .2", "unknown-class"),
+        ("1 .5 .5 .2", "labels-unreadable"), ("1 .5 .5 .2 .2 .2", "labels-unreadable"),
+        ("1 .1 .1 .2 .2 .3 .3 .4", "labels-unreadable"),
+        ("1", "labels-unreadable"),
+    ],
+)  # fmt: skip
+def test_rows_that_cannot_be_used_have_a_kind(
+    yolo: Callable[..., Path], row: str, kind: str
+) -> None:
+    issues: list[LabelIssue] = []
+    read(yolo(f"{row}\n0 .5 .5 .2 .2"), None, "val", on_issue=issues.append)
+    assert [(issue.kind, issue.where.rsplit(" ", 1)[1]) for issue in issues] == [(kind, "1")]
+
+
+def test_a_crowd_has_no_row() -> None:
+    labelled = LabelledSet(
+        "test",
+        (LabelledImage(1, "a.jpg", Path("a.jpg"), 40, 20), LabelledImage(2, "b", Path("b"), 8, 8)),
+        (Category(0, "red"), Category(1, "green")),
+        Truth.of([0, 0], [0, 1], [[0, 0, 4, 4], [10, 5, 20, 10]], crowd=[True, False]),
+    )
+    assert label_texts(labelled) == ["1 0.5 0.5 0.5 0.5\n", ""]
+
+
+def test_an_image_without_a_size_cannot_be_written() -> None:
+    labelled = LabelledSet(
+        "test",
+        (LabelledImage(1, "a.jpg", Path("a.jpg"), 40, None),),
+        (Category(0, "red"),),
+        Truth.of([0], [0], [[0, 0, 4, 4]]),
+    )
+    with pytest.raises(ValueError, match="has no size"):
+        label_texts(labelled)
+
+
+def test_names_of_classes_are_quoted() -> None:
+    names = ['say "hi"', "a: b", "é\n"]
+    text = config_text([Category(n, name) for n, name in enumerate(names)], ["train", "val"])
+    found = yaml.safe_load(text)
+    assert found == {
+        "train": "images/train",
+        "val": "images/val",
+        "nc": 3,
+        "names": dict(enumerate(names)),
+    }
