@@ -29,9 +29,7 @@ NOT_YET = """
     bench/quotes.py bench/report_charts.py bench/report_data.py cli/bench.py cli/compress.py
     cli/console.py cli/data_check.py cli/data_label.py cli/data_sample.py cli/data_write.py
     cli/deployment.py cli/detect.py cli/evaluate.py cli/export.py cli/hubs.py cli/serve.py
-    datasets/coco.py datasets/digits_folder.py datasets/findings.py datasets/label_rules.py
-    datasets/label_studio.py datasets/near_duplicates.py datasets/splits.py datasets/voc_xml.py
-    datasets/writing.py datasets/yolo.py demo/gradio_app.py demo/models.py demo/opening.py
+    demo/gradio_app.py demo/models.py demo/opening.py
     demo/render.py demo/server.py demo/streamlit_app.py demo/tables.py deployment.py
     detect/draw.py detect/families/base.py detect/families/coco.py
     detect/families/huggingface.py engines/base.py engines/cuda.py
