@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import os
+import platform
+
+import psutil
+
+from seatrial.bench.environment import describe_environment
+from seatrial.system.processes import ServiceProcesses, find_service
+
+
+def test_the_processes_of_a_service_are_described(detector):
+    service = detector(workers=1)
+    found = describe_environment(find_service(service.port, local=True), local=True)
+    assert found.local
+    process = psutil.Process(service.process.pid)
+    assert len(found.processes) == 2
+    assert {row.name for row in found.processes} == {process.name()}
+    assert all(row.threads >= 1 for row in found.processes)
+    assert found.processes[0].affinity == tuple(process.cpu_affinity())
+
+
+def test_a_process_that_has_ended_is_left_out(detector):
+    service = detector()
+    members = find_service(service.port, local=True)
+    service.process.kill()
+    service.process.wait()
+    assert describe_environment(members, local=True).processes == ()
+
+
+def test_the_machine_and_the_client_are_described():
+    found = describe_environment(ServiceProcesses((), "elsewhere"), local=False)
+    assert not found.local
+    assert found.affinity == tuple(sorted(os.sched_getaffinity(0)))
+    assert found.memory_bytes == psutil.virtual_memory().total
+    assert found.versions["python"] == platform.python_version()
+    assert found.versions.keys() >= {"seatrial", "aiohttp", "uvloop"}
+    assert found.load_1min >= 0

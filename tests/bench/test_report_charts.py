@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from seatrial.bench import report_charts as charts
+
+STAGES = {"decode": 2.0, "queue": 10.0, "infer": 6.0, "odd": 1.0, "odder": 1.0}
+
+
+def circles(drawing):
+    """(x, y, text under the pointer) of every point of a drawing."""
+    found = re.findall(r'<circle cx="(\S+)" cy="(\S+)"[^>]*><title>([^<]*)</title>', drawing)
+    return [(float(x), float(y), tip) for x, y, tip in found]
+
+
+@pytest.fixture
+def curve(point):
+    return [point(1, 40.0), point(2, 42.0), point(4, 83.0), point(8, 166.0)]
+
+
+def test_throughput_shows_every_point_higher_up_where_goodput_is_higher(curve):
+    drawn = circles(charts.throughput(curve, None))
+    assert [tip for *_, tip in drawn] == [
+        f"{p.sessions} session{'s' if p.sessions > 1 else ''}: {p.goodput_per_s:.1f}/s"
+        for p in curve
+    ]
+    assert [x for x, *_ in drawn] == sorted(x for x, *_ in drawn)
+    assert drawn[0][1] > drawn[1][1] > drawn[2][1]
+
+
+def test_throughput_shows_ideal_scaling_and_the_knee_where_it_is_known(curve):
+    drawing = charts.throughput(curve, 1)
+    knee = re.search(r'<line x1="(\S+)" y1="\S+" x2="(\S+)" y2="\S+" class="knee">', drawing)
+    assert knee[1] == knee[2] == f"{circles(drawing)[1][0]:g}"
+    assert 'class="ideal"' in drawing
+    assert 'class="knee"' not in charts.throughput(curve, None)
+    assert charts.throughput(curve[:1], None) is None
+    assert charts.throughput(curve[:2], None) is not None
+
+
+def test_no_ideal_line_without_a_good_answer_to_begin_with(point):
+    failing = [point(n, 40.0, count=20, failed=20) for n in (1, 2)]
+    assert 'class="ideal"' not in charts.throughput(failing, None)
+
+
+def test_latency_shows_percentiles_that_the_sample_carries(point):
+    points = [point(1, 40.0, count=100), point(2, 42.0, count=100)]
+    drawing = charts.latency(points, None)
+    names = [tip.partition(",")[0] for *_, tip in circles(drawing)]
+    assert names == ["p50", "p50", "p90", "p90"]
+    assert charts.latency_names(points) == {"p50": "s0", "p90": "s1"}
+    found = points[0].latency.percentiles["p50"]
+    assert f"p50, 1 session: {found.value_ms:.1f} ms, at most {found.upper_ms:.1f} ms" in drawing
+    # Each with a whisker: a line up and one across.
+    assert drawing.count('class="whisker s0"') == 4
+
+
+def test_a_percentile_without_a_bound_has_no_whisker(point):
+    points = [point(n, 40.0, count=100, failed=8) for n in (1, 2)]
+    drawing = charts.latency(points, None)
+    assert 'class="mark s1"' in drawing
+    assert 'class="whisker s1"' not in drawing
+
+
+def test_no_latency_chart_of_a_single_point_or_of_small_samples(point):
+    assert charts.latency([point(1)], None) is None
+    assert charts.latency([point(n, count=5) for n in (1, 2)], None) is None
+
+
+def test_distribution_counts_every_request(point):
+    measured = point(1, 40.0, count=100)
+    drawing = charts.distribution(measured)
+    counts = [int(n) for n in re.findall(r": (\d+) requests</title>", drawing)]
+    assert sum(counts) + measured.histogram.over == 100
+    for name in ("p50", "p90"):
+        assert f"{name} {measured.latency.percentiles[name].value_ms:.1f} ms" in drawing
+    assert "p99" not in drawing
+    assert charts.distribution(point(1, count=1)) is None
+    assert charts.distribution(point(1, count=4, failed=4)) is None
+
+
+def test_stages_are_drawn_in_proportion_and_end_with_transport(point):
+    measured = point(1, 25.0, stages=STAGES)
+    (bar,) = charts.stage_bars([("alone", measured.stages)])
+    assert [segment.name for segment in bar.segments] == [*STAGES, "transport"]
+    assert [s.colour for s in bar.segments][:5] == ["decode", "queue", "infer", "spare1", "spare2"]
+    assert bar.total_ms == pytest.approx(measured.stages.latency_ms)
+    widths = [float(w) for w in re.findall(r'<rect [^>]*width="(\S+)"', charts.stages([bar]))]
+    assert sum(widths) == pytest.approx(416.0, abs=0.5)
+    assert widths[1] / widths[0] == pytest.approx(5.0, abs=0.05)
+    assert charts.stages([]) is None
+
+
+def test_a_stage_has_one_colour_in_all_bars(point):
+    one = point(1, 25.0, stages={"odd": 1.0, "odder": 2.0})
+    other = point(2, 25.0, stages={"odder": 2.0, "odd": 1.0})
+    bars = charts.stage_bars([("one", one.stages), ("other", other.stages)])
+    colours = [{s.name: s.colour for s in bar.segments} for bar in bars]
+    assert colours[0] == colours[1]
+    assert colours[0]["odd"] != colours[0]["odder"]
+
+
+@pytest.mark.parametrize(("last", "log"), [(16, False), (17, True)])
+def test_many_sessions_stand_on_a_logarithmic_axis(point, last, log):
+    drawn = circles(charts.throughput([point(1), point(4, 160.0), point(last, 640.0)], None))
+    left, middle, right = (x for x, *_ in drawn)
+    linear = (middle - left) / (right - left) == pytest.approx(3 / (last - 1), abs=0.01)
+    assert linear is not log
