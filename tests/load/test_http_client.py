@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import asyncio
+import socket
+import time
+
 import msgspec
 import pytest
+import uvloop
+from yarl import URL
 
-from seatrial.load.http_client import read_answer
+from seatrial.load.http_client import Reply, ask, exchange, http_session, read_answer, refusal
+from seatrial.load.target import Body
 
 
 def test_detections_are_counted_and_stage_times_read():
@@ -35,3 +42,103 @@ def test_only_times_are_taken_for_stages():
         {"timing_ms": {"infer": 3, "note": "warm", "cached": True, "skew": -1.0, "none": None}}
     )
     assert read_answer(payload) == (None, {"infer": 3.0})
+
+
+@pytest.fixture
+def talk():
+    """Runs a conversation with a client: ``talk(lambda http: ask(http, url))``."""
+
+    def run(job, *, timeout_s=60.0):
+        async def conversation():
+            async with http_session(2, timeout_s) as http:
+                return await job(http)
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(conversation())
+
+    return run
+
+
+BODY = Body(b"\xff\xd8", {"Content-Type": "image/jpeg"})
+
+
+def nobody():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_a_good_exchange_holds_what_was_answered_and_when(detector, talk):
+    url = URL(detector(hold_ms=5).url) / "detect"
+    before = time.perf_counter_ns()
+    sample = talk(lambda http: exchange(http, url, BODY, due_ns=before))
+    after = time.perf_counter_ns()
+    assert (sample.status, sample.error, sample.detections) == (200, "", 2)
+    assert sample.timing_ms.keys() == {"decode", "queue", "infer", "total"}
+    assert sample.received_bytes > 100
+    assert before == sample.due_ns <= sample.start_ns < sample.end_ns <= after
+    assert sample.service_ms == (sample.end_ns - sample.start_ns) / 1e6 >= 4
+    assert sample.latency_ms == (sample.end_ns - before) / 1e6 >= sample.service_ms
+
+
+def test_a_refusal_is_a_failure_of_its_status(detector, talk):
+    url = URL(detector(behaviour="refuse").url) / "detect"
+    sample = talk(lambda http: exchange(http, url, BODY))
+    assert (sample.status, sample.error) == (422, "http-422")
+    assert (sample.detections, sample.timing_ms, sample.due_ns) == (None, None, None)
+    assert sample.received_bytes > 0
+
+
+def test_a_redirect_is_not_followed(detector, talk):
+    url = URL(detector(behaviour="moved").url) / "detect"
+    assert talk(lambda http: exchange(http, url, BODY)).error == "http-307"
+
+
+def test_failures_without_an_answer_have_a_kind_and_an_end(detector, talk):
+    broken = URL(detector(behaviour="die", after=1).url) / "detect"
+    hanging = URL(detector(behaviour="hang").url) / "detect"
+    talk(lambda http: exchange(http, hanging, BODY))
+    for url, error, timeout_s in (
+        (URL(nobody()), "connect", 60.0),
+        (broken, "disconnect", 60.0),
+        (hanging, "timeout", 0.3),
+    ):
+        sample = talk(lambda http, url=url: exchange(http, url, BODY), timeout_s=timeout_s)
+        assert (sample.status, sample.error, sample.received_bytes) == (0, error, 0)
+        assert sample.end_ns > sample.start_ns
+    assert sample.service_ms >= 290
+
+
+def test_a_question_gives_status_and_body_or_the_reason(detector, talk):
+    base = URL(detector(behaviour="loading").url)
+    assert talk(lambda http: ask(http, base / "text")) == Reply(200, b"none of your business")
+    assert talk(lambda http: ask(http, base / "readyz")).status == 503
+    assert talk(lambda http: ask(http, base / "detect")).status == 405
+    assert talk(lambda http: ask(http, base / "detect", BODY)).status == 200
+    gone = talk(lambda http: ask(http, URL(nobody())))
+    assert gone.status == 0
+    assert gone.error
+
+
+def test_a_question_that_is_not_answered_in_time(detector, talk):
+    url = URL(detector(behaviour="hang").url) / "detect"
+    talk(lambda http: ask(http, url, BODY))
+    assert talk(lambda http: ask(http, url, BODY), timeout_s=0.3) == Reply(
+        0, error="no answer in time"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Reply(422, b'{"error": {"message": "not to my taste"}}'), "not to my taste"),
+        (Reply(500, b"<html>  oops \n"), "<html>  oops"),
+        (Reply(500, b"x" * 300), "x" * 200),
+        (Reply(500, b'{"error": "flat"}'), '{"error": "flat"}'),
+        (Reply(500, b"\xff"), "\N{REPLACEMENT CHARACTER}"),
+        (Reply(500, b""), ""),
+        (Reply(0, b"", "connection refused"), "connection refused"),
+    ],
+)
+def test_the_reason_of_a_refusal(reply, reason):
+    assert refusal(reply) == reason

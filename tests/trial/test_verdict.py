@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from bench_reports import build_point, build_report
@@ -94,7 +95,12 @@ def test_a_sample_too_small_decides_nothing():
 
 def test_failed_requests_break_the_latency_clause():
     contract = Contract(latency=LatencyClause(1000.0, "p90"))
-    assert judge_service(contract, report(failed=200)).outcome == "fails"
+    verdict = judge_service(contract, report(failed=200))
+    assert verdict.outcome == "fails"
+    assert verdict.rows[0].text == "200 of 700 requests failed"
+    # 63 requests are too few for p90, however many of them failed.
+    for count, outcome in ((63, "undecided"), (64, "fails")):
+        assert judge_service(contract, report(count=count, failed=20)).outcome == outcome
 
 
 def test_lone_requests_that_were_not_measured_leave_latency_open():
@@ -137,7 +143,10 @@ def test_the_error_rate_is_the_worst_of_all_points_and_counts_all_requests():
 
 def test_a_window_in_which_nothing_ended_has_no_error_rate_to_divide_by():
     measured = build_report(IMAGES, [build_point(1, 40.0, count=1, failed=1)])
-    assert judge_service(Contract(load=LoadClause(error_rate=1.0)), measured).outcome == "holds"
+    assert judge_service(Contract(load=LoadClause()), measured).rows[0].measured == 1.0
+    idle = msgspec.structs.replace(measured.runs[0].points[0], good=0, failed=0)
+    nothing = build_report(IMAGES, [idle])
+    assert judge_service(Contract(load=LoadClause()), nothing).rows[0].measured == 0.0
 
 
 def test_the_worst_clause_decides():

@@ -117,7 +117,7 @@ CLIENT = (
     "Client and service share the {environment.cpu.cores} usable cores; at the best point the "
     "client took {analysis.saturation.client_share:percent} of their CPU time."
 )
-UNTOLD = "Where the curve bends cannot be told: "
+UNKNOWN = "The knee cannot be determined: "
 BUSY = "{best.usage.server.busy_cores:cores}"
 CLIENT_BUSY = "{best.usage.client.busy_cores:cores}"
 
@@ -162,7 +162,7 @@ CAVEATS = (
         "client-cost", "warn",
         lambda s: s.report.environment.local and s.analysis.saturation is not None
         and s.analysis.saturation.client_share >= s.cutoffs.client,
-        CLIENT + " That is a lot: read the throughput as a lower bound.",
+        CLIENT + " That is a large share: read the throughput as a lower bound.",
     ),
     Rule(
         "client-cost", "info",
@@ -196,7 +196,7 @@ CAVEATS = (
         "skipped-images", "warn",
         lambda s: bool(s.report.images.skipped),
         "{images.skipped_count:files} that cannot be decoded were left out, the first being "
-        "{images.skipped.0.name} ({images.skipped.0.reason}); the whole list stands under Images.",
+        "{images.skipped.0.name} ({images.skipped.0.reason}); the whole list is under Images.",
     ),
     Rule(
         "few-images", "info",
@@ -208,7 +208,7 @@ CAVEATS = (
         "unseen-server", "info",
         lambda s: s.report.runs[0].points[0].usage.server is None,
         "CPU and memory of the service are unknown ({runs.0.points.0.usage.server_unknown}), so "
-        "what limits it is told by the clock alone.",
+        "its limit is judged by time alone.",
     ),
 )  # fmt: skip
 
@@ -218,14 +218,14 @@ EXPLANATIONS = (
         "curve-few-answers", "warn",
         lambda s: s.analysis.knee is not None
         and (s.analysis.fewest_answers or 0) < s.cutoffs.answers,
-        UNTOLD + "one of its points has {analysis.fewest_answers} answers, and "
+        UNKNOWN + "a point has {analysis.fewest_answers} answers, and "
         "{analysis.thresholds.answers} are needed. Give each point more time (--point-s).",
         group="curve",
     ),
     Rule(
         "curve-disturbed", "warn",
         lambda s: s.analysis.knee is not None and not s.analysis.curve_told,
-        UNTOLD + "others took up to {analysis.noise.other_share:percent} of the cores.",
+        UNKNOWN + "others took up to {analysis.noise.other_share:percent} of the cores.",
         group="curve",
     ),
     Rule(
@@ -234,7 +234,7 @@ EXPLANATIONS = (
         "{analysis.knee.goodput_per_s:per_second}: the fewest that reach "
         "{analysis.thresholds.knee:percent} of the best goodput "
         "({analysis.knee.best_goodput_per_s:per_second}, {analysis.knee.gain:times} that of the "
-        "fewest sessions). More sessions buy next to nothing.",
+        "fewest sessions). More sessions add almost nothing.",
         group="curve",
     ),
     Rule(
@@ -264,8 +264,8 @@ EXPLANATIONS = (
         "limit-others", "warn", lambda s: limit(s) == "others",
         "The machine was full, but not with this service: with {best.sessions:sessions} it kept "
         f"{BUSY} cores busy, the client {CLIENT_BUSY}, and others "
-        "{best.usage.machine.other_cores:cores} of {environment.cpu.cores}. What the service "
-        "itself could reach cannot be told from this.",
+        "{best.usage.machine.other_cores:cores} of {environment.cpu.cores}. This report "
+        "does not show what the service could reach alone.",
     ),
     Rule(
         "limit-lanes", "warn", lambda s: limit(s) == "lanes",
@@ -310,8 +310,8 @@ ADVICE = (
         "next-errors", "bad",
         lambda s: s.analysis.failures.failed > 0,
         "First find out why requests fail ({analysis.failures.commonest}, "
-        "{analysis.failures.failed} of {analysis.failures.requests}): the service's log says more "
-        "than the client sees. Other advice holds for a service that answers.",
+        "{analysis.failures.failed} of {analysis.failures.requests}): the service's log has more "
+        "detail than the client. Other advice applies to a service that answers.",
     ),
     Rule(
         "next-quiet-machine", "warn",
@@ -354,15 +354,15 @@ ADVICE = (
         "next-limit-concurrency", "info",
         lambda s: s.analysis.queueing is not None and s.analysis.curve_told
         and s.analysis.queueing.latency_factor >= WORSE,
-        "Let no more than about {analysis.knee.sessions:sessions} in at a time (a limit in the "
-        "service or in the callers): {analysis.knee.last_sessions:sessions} made mean latency "
+        "Limit concurrency to about {analysis.knee.sessions:sessions} (in the service or in the "
+        "callers): {analysis.knee.last_sessions:sessions} made mean latency "
         "{analysis.queueing.latency_factor:times} as long for "
         "{analysis.queueing.goodput_gain:percent} of goodput.",
     ),
     Rule(
         "next-more-sessions", "info", lambda s: knee_known(s, reached=False),
         "Measure with more than {analysis.knee.last_sessions:sessions}: the best point was the "
-        "last one, so this report does not know where the service stops scaling.",
+        "last one, so this report does not show where the service stops scaling.",
     ),
 )  # fmt: skip
 

@@ -50,9 +50,9 @@ def _latency(clause: LatencyClause, report: BenchReport) -> Row:
         return rule(limit, None, text="single-stream was not measured")
     found = point.latency.percentiles[clause.percentile]
     if found.value_ms is None:
-        # Failed requests rank above all latencies: enough of them decide the percentile.
-        failed = point.failed > 0 and point.latency.count + point.failed >= found.needed
-        return rule(limit, math.inf if failed else None, text=found.reason)
+        # Failed requests rank above all latencies: in a sample that is large enough they decide.
+        enough = point.latency.count + point.latency.failed >= found.needed
+        return rule(limit, math.inf if enough else None, text=found.reason)
     bound = "no bound" if found.upper_ms is None else f"at most {found.upper_ms:.1f} ms"
     return rule(
         limit,

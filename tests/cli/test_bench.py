@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cyclopts import App
+
+from seatrial.bench.options import BenchOptions
+from seatrial.bench.report import read_report
+from seatrial.cli.bench import bench
+from seatrial.errors import InvalidConfig, NotWritable
+
+CONTRACT = 'name = "gate"\n[load]\ngoodput_per_s = {least}\nerror_rate = 0.0\n'
+QUICK = ["--scenario", "scaling", "--sessions", "1", "2", "--point-s", "0.5", "--warmup-s", "0"]
+
+
+GIVEN = """
+--images photos --scenario scaling single-stream --sessions 1 16 --point-s 3 --single-stream-s 4
+--image-limit 5 --timeout-s 6 --latency-limit-ms 7 --seed 8
+"""
+
+
+def parse(line: str) -> BenchOptions:
+    """The options that the command makes of its arguments."""
+    app = App()
+    app.default(bench)
+    _, bound, _ = app.parse_args(line.split(), exit_on_error=False)
+    return bound.arguments["options"]
+
+
+def run(*arguments):
+        app.default(bench)
+        command, bound, _ = app.parse_args(list(arguments), exit_on_error=False)
+        assert command is bench
+        return bound.arguments
+
+    return run
+
+
+def run(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "seatrial.cli.main", "bench", *map(str, arguments)]
+    environment = os.environ | {"SEATRIAL_HOME": str(home)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_the_library_gets_the_options_as_they_are_given():
+    assert parse("--images photos") == BenchOptions(images="photos")
+    assert parse(GIVEN) == BenchOptions(
+        images="photos",
+        scenarios=("scaling", "single-stream"),
+        sessions=(1, 16),
+        point_s=3.0,
+        single_stream_s=4.0,
+        image_limit=5,
+        timeout_s=6.0,
+        latency_limit_ms=7.0,
+        seed=8,
+    )
+
+
+def test_what_is_wrong_is_an_error_before_a_service_starts(image_folder, tmp_path):
+    def refused(error, match, **changes):
+        options = {"options": BenchOptions(images=str(image_folder)), "output": tmp_path}
+        with pytest.raises(error, match=match):
+            bench(**options | changes)
+
+    wrong = BenchOptions(images=str(image_folder), sessions=(2, 1))
+    refused(InvalidConfig, "sessions must be rising", options=wrong)
+    refused(InvalidConfig, "cannot be read", contract=tmp_path / "none.toml")
+    refused(InvalidConfig, "no model given")
+    (tmp_path / "file").write_text("")
+    refused(NotWritable, "cannot be written", output=tmp_path / "file" / "deep")
+
+
+def test_a_running_service_cannot_be_given_another_model(image_folder, tmp_path):
+    done = run(
+        *("--images", image_folder, "--url", "http://127.0.0.1:9", "--model", "m", "-o", tmp_path),
+        home=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "--url measures a running service" in done.stderr
+
+
+@pytest.mark.parametrize(("least", "code", "words"), [(1, 0, "holds"), (1e6, 8, "does not hold")])
+def test_a_running_service_is_measured_and_judged(
+    detector, image_folder, tmp_path, least, code, words
+):
+    service, contract = detector(hold_ms=1), tmp_path / "contract.toml"
+    contract.write_text(CONTRACT.format(least=least))
+    done = run(
+        *("--url", service.url, "--images", image_folder, "-o", tmp_path / "out", *QUICK),
+        *("--contract", contract, "--json"),
+        home=tmp_path,
+    )
+    assert done.returncode == code, done.stderr
+    document = json.loads(done.stdout)
+    report = read_report(tmp_path / "out" / "report.json")
+    assert document["findings"][0]["text"] == report.findings[0].text
+    assert [row["clause"] for row in document["verdict"]["rulings"]] == [
+        "load.goodput_per_s",
+        "load.error_rate",
+    ]
+    assert report.command.startswith("seatrial bench --url")
+    assert [point.sessions for point in report.runs[0].points] == [1, 2]
+    # A log gets a line a step.
+    lines = done.stderr.splitlines()
+    for line in ("asking the service", "scaling 1/2, 1 session", "scaling 2/2, 2 sessions"):
+        assert lines.count(line) == 1
+    assert lines[-1] == f"gate {words}"
+
+
+def test_a_model_is_served_for_the_measurement(tiny_artifact, image_folder, tmp_path):
+    done = run(
+        *("--model", tiny_artifact.path, "--engine", "null", "--workers", "1"),
+        *("--images", image_folder, "-o", tmp_path / "out", *QUICK),
+        home=tmp_path / "home",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "good answers a second at best" in done.stdout
+    assert read_report(tmp_path / "out" / "report.json").model["name"] == "tiny"
+    assert list((tmp_path / "home" / "services").iterdir()) == []
