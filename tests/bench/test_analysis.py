@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from seatrial.bench.analysis import analyse, find_knee
@@ -83,3 +84,141 @@ def test_noise_is_the_worst_of_all_points(point):
     points = [point(1), point(2, other_cores=0.5, steal_share=0.03)]
     found = analyse([("scaling", points)], cores=2).noise
     assert (found.other_share, found.steal_share) == (0.25, 0.03)
+
+
+def test_the_report_holds_the_cutoffs_that_findings_are_drawn_from(point):
+    assert msgspec.to_builtins(analyse([("single-stream", [point(1)])], cores=2).thresholds) == {
+        "knee": 0.95,
+        "saturated": 0.9,
+        "idle": 0.75,
+        "dominant": 0.5,
+        "transport": 0.25,
+        "client": 0.15,
+        "noise": 0.05,
+        "steal": 0.01,
+        "balance": 0.95,
+        "repeat": 0.05,
+        "answers": 30,
+        "disturbed": 0.25,
+    }
+
+
+def test_a_point_with_just_the_share_is_the_knee(point):
+    # 25, 50 and 100 answers a second.
+    points = [point(1, 40.0), point(2, 40.0), point(4, 40.0), point(8, 80.0)]
+    assert find_knee(points, 0.5).sessions == 2
+    assert find_knee(points, 0.5000001).sessions == 4
+    assert find_knee(points, 0.25).sessions == 1
+
+
+def test_points_without_a_good_answer_are_no_part_of_the_curve(point):
+    failed = point(1, 40.0, count=50, failed=50)
+    knee = find_knee([failed, point(2, 80.0), point(4, 80.0), failed], 0.95)
+    assert (knee.index, knee.best_index) == (2, 2)
+    assert knee.gain == pytest.approx(2.0)
+    # What was measured beyond it gave nothing: the curve is not seen to flatten.
+    assert not knee.reached
+    assert knee.last_sessions == 1
+
+
+@pytest.mark.parametrize(("single", "scaling"), [(700, 100), (100, 700)])
+def test_the_larger_sample_of_lone_requests_is_the_first(point, single, scaling):
+    runs = [("single-stream", [point(1, 40.0, count=single)])]
+    runs.append(("scaling", [point(2), point(1, 50.0, count=scaling)]))
+    found = analyse(runs, cores=2)
+    paths = {single: "/runs/0/points/0", scaling: "/runs/1/points/1"}
+    assert (found.alone, found.alone_again) == (paths[700], paths[100])
+    assert found.repeat_share == pytest.approx(0.2)
+    assert found.scaling == "/runs/1"
+
+
+def test_lone_requests_measured_once_are_not_compared(point):
+    found = analyse([("single-stream", [point(1)])], cores=2)
+    assert (found.alone_again, found.repeat_share, found.scaling) == (None, None, None)
+    assert found.alone_busy_share == 0.5
+    slow = [msgspec.structs.replace(point(1), goodput_per_s=0.0) for _ in range(2)]
+    assert analyse([("scaling", slow)], cores=2).repeat_share == 0.0
+
+
+@pytest.mark.parametrize(
+    ("load", "told"),
+    [
+        ({"count": 30}, True),
+        ({"count": 29}, False),
+        ({"other_cores": 0.49}, True),
+        ({"other_cores": 0.5}, False),
+        ({"server_cores": None}, True),
+    ],
+)
+def test_the_shape_of_a_curve_needs_answers_and_quiet(point, load, told):
+    found = analyse([("scaling", [point(1), point(2, **load)])], cores=2)
+    assert found.curve_told is told
+    assert found.fewest_answers == load.get("count", 700)
+
+
+def test_without_a_curve_there_is_no_shape(point):
+    found = analyse([("single-stream", [point(1)])], cores=2)
+    assert (found.curve_told, found.fewest_answers) == (False, None)
+
+
+def test_balance_is_the_lowest_share_of_sessions_under_way(point):
+    points = [point(1), msgspec.structs.replace(point(4), in_flight=3.0), point(8)]
+    assert analyse([("scaling", points)], cores=2).balance == 0.75
+    nothing = msgspec.structs.replace(point(4), in_flight=0.0, finished=0)
+    assert analyse([("scaling", [nothing])], cores=2).balance is None
+
+
+def test_no_saturation_where_no_cpu_time_was_seen(point):
+    assert analyse([("single-stream", [point(1, server_cores=0.0)])], cores=2).saturation is None
+
+
+def test_queueing_says_what_more_sessions_gain(point):
+    points = [point(1, 40.0), point(2, 42.0), point(8, 160.0)]
+    found = analyse([("scaling", points)], cores=2).queueing
+    assert (found.knee_ms, found.last_ms) == pytest.approx((42.0, 160.0), rel=0.01)
+    assert found.goodput_gain == pytest.approx(50 / (2 / 0.042) - 1, rel=0.01)
+
+
+def test_no_queueing_where_the_last_point_gave_no_answer(point):
+    points = [point(1, 40.0), point(2, 42.0), point(4, 84.0), point(8, count=50, failed=50)]
+    found = analyse([("scaling", points)], cores=2)
+    assert found.knee.reached
+    assert found.queueing is None
+
+
+def test_the_most_frequent_failure_is_named(point):
+    points = [
+        point(1, count=100, failed=3, error="timeout"),
+        point(2, count=100, failed=5, error="http-503"),
+        point(4, count=100, failed=3, error="timeout"),
+    ]
+    found = analyse([("scaling", points)], cores=2).failures
+    assert (found.requests, found.failed, found.commonest) == (300, 11, "timeout")
+    assert found.share == pytest.approx(11 / 300)
+    assert analyse([("scaling", [point(1)])], cores=2).failures.share == 0.0
+
+
+@pytest.mark.parametrize(
+    ("stages", "infer", "image"),
+    [
+        ({"model": 6.0, "wait": 3.0, "encode": 4.0}, 0.6, 0.4),
+        ({"inference": 5.0, "preprocess": 5.0, "queued": 9.0}, 0.5, 0.5),
+        ({"decode": 5.0, "other thing": 5.0}, None, 0.5),
+    ],
+)
+def test_stages_go_by_several_names(point, stages, infer, image):
+    work = analyse([("single-stream", [point(1, 40.0, stages=stages)])], cores=2).work_alone
+    assert (work.infer_share, work.image_share) == (infer, pytest.approx(image))
+    assert work.work_ms == pytest.approx(10.0)
+
+
+def test_a_service_that_names_only_its_queue_tells_no_work(point):
+    found = analyse([("single-stream", [point(1, 40.0, stages={"queue": 5.0})])], cores=2)
+    assert found.work_alone is None
+
+
+def test_work_is_told_of_lone_requests_and_of_the_best_point(point):
+    single = [point(1, 40.0, stages={"infer": 10.0})]
+    scaling = [point(2, 40.0, stages={"infer": 20.0}), point(4, 40.0, stages={"infer": 30.0})]
+    found = analyse([("single-stream", single), ("scaling", scaling)], cores=2)
+    assert (found.work_alone.work_ms, found.work_best.work_ms) == (10.0, 30.0)

@@ -32,15 +32,6 @@ def parse(line: str) -> BenchOptions:
     return bound.arguments["options"]
 
 
-def run(*arguments):
-        app.default(bench)
-        command, bound, _ = app.parse_args(list(arguments), exit_on_error=False)
-        assert command is bench
-        return bound.arguments
-
-    return run
-
-
 def run(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "seatrial.cli.main", "bench", *map(str, arguments)]
     environment = os.environ | {"SEATRIAL_HOME": str(home)}
