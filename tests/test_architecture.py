@@ -265,6 +265,15 @@ def test_a_served_process_loads_the_engine_and_nothing_that_makes_models(
     assert {"serve", "detect", "engines"} <= ours
 
 
+def test_import_seatrial_loads_next_to_nothing() -> None:
+    code = (
+        "import sys; before = {*sys.modules}; import seatrial, seatrial as s; dir(s)\n"
+        "print(*sorted({m.partition('.')[0] for m in {*sys.modules} - before}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {*done.stdout.split()} - {*sys.stdlib_module_names} == {"seatrial"}
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import contextlib, sys\n"
@@ -296,11 +305,11 @@ def test_no_file_is_called_after_nothing_in_particular() -> None:
 
 
 def test_the_environment_is_read_at_the_edges_only() -> None:
-    """In the command line and at service start-up; elsewhere it is an argument."""
+    """In commands, for programs, and at service start-up; elsewhere it is an argument."""
     readers = [
         f"{module}:{node.lineno}"
         for module, path in MODULES.items()
-        if part(module) not in ("cli", "serve")
+        if part(module) not in ("api", "cli", "serve")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     ]

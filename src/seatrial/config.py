@@ -53,6 +53,14 @@ def decode_json(data: bytes, kind: type[T], *, origin: str) -> T:
         raise _explain(error, kind, origin) from error
 
 
+def from_builtins(plain: Mapping[str, Any], kind: type[T], *, origin: str) -> T:
+    """Convert plain values into a struct; same rules and errors as `decode_toml`."""
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        raise _explain(error, kind, origin) from error
+
+
 def read_toml(path: Path, kind: type[T]) -> T:
     """Read a TOML file into a struct; see `decode_toml`."""
     try:

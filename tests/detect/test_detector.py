@@ -48,6 +48,19 @@ def test_boxes_are_where_the_colours_are(
     assert result.detections.score.tolist() == pytest.approx([1, 1, 1], abs=1e-5)
 
 
+def test_pixels_give_what_their_file_gives(
+    detector: Detector, picture: Picture, encode: Encode
+) -> None:
+    image = picture({(2, 3): "red", (5, 1): "green"})
+    pixels = np.asarray(image)
+    found, wanted = (detector.detect(data, Thresholds()) for data in (pixels, encode(image, "PNG")))
+    assert found.image is pixels
+    assert len(found.detections) == 2
+    assert np.array_equal(found.detections.xyxy, wanted.detections.xyxy)
+    assert np.array_equal(found.detections.score, wanted.detections.score)
+    assert list(found.stages_ms) == list(wanted.stages_ms)
+
+
 def test_boxes_are_clipped_to_the_picture(
     detector: Detector, picture: Picture, encode: Encode
 ) -> None:

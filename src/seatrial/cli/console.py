@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
 
-from seatrial.artifact import Store
+from seatrial.api.home import home as home
+from seatrial.api.home import store as store
 
 if TYPE_CHECKING:
     from seatrial.progress import Progress
@@ -30,19 +29,6 @@ class _Console(Console):
 
 out = _Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = _Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
-
-
-def home() -> Path:
-    """Where artifacts and services are kept: ``$SEATRIAL_HOME``, else the user's data folder."""
-    if "SEATRIAL_HOME" in os.environ:
-        return Path(os.environ["SEATRIAL_HOME"]).expanduser().absolute()
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser().absolute() / "seatrial"
-
-
-def store() -> Store:
-    """The artifact store."""
-    return Store(home() / "artifacts")
 
 
 def progress(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:

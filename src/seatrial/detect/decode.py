@@ -54,7 +54,7 @@ def _decode_jpeg(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise InvalidImage(f"the JPEG header is damaged: {error}") from error
-    _check_size(width, height, max_pixels)
+    check_size(width, height, max_pixels)
     if colour not in ("YCbCr", "Gray", "RGB"):  # libjpeg-turbo turns CMYK into CMYK alone
         return _decode_any(data, max_pixels)
     try:
@@ -69,12 +69,12 @@ def _decode_jpeg(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]
 def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
     size = _declared_size(bytes(data[:30]))
     if size is not None:  # before Pillow: its WebP plugin reserves the canvas when it opens
-        _check_size(*size, max_pixels)
+        check_size(*size, max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            _check_size(*picture.size, max_pixels)
+            check_size(*picture.size, max_pixels)
             picture.load()
-            image = _to_rgb(picture)
+            image = pil_to_rgb(picture)
             exif = picture.info.get("exif", b"")
     except UnidentifiedImageError as error:
         if size is not None or data[:8] == PNG_MAGIC or _is_webp(data):
@@ -90,7 +90,8 @@ def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
     return _upright(image, _exif_orientation(exif.removeprefix(EXIF_MAGIC)))
 
 
-def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+def pil_to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of a PIL image of any mode: (H, W, 3) uint8 RGB, see `decode`."""
     if picture.mode.startswith("I;16"):
         grey = (np.asarray(picture, np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
@@ -126,7 +127,13 @@ def _declared_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image without pixels, or with more than are worked on.
+
+    Raises:
+        InvalidImage: It has no pixels.
+        InputTooLarge: A side is over `MAX_SIDE_PX`, or there are more pixels than allowed.
+    """
     if width < 1 or height < 1:
         raise InvalidImage(f"the image has no pixels ({width} x {height})")
     if max(width, height) > MAX_SIDE_PX:

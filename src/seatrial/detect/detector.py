@@ -76,16 +76,16 @@ class Detector:
 
     def detect(
         self,
-        data: bytes | memoryview,
+        data: bytes | memoryview | NDArray[np.uint8],
         options: Thresholds,
         *,
         max_pixels: int = MAX_PIXELS,
         ticket: Ticket | None = None,
     ) -> Detected:
-        """Find objects in an encoded image.
+        """Find objects in an image, encoded or decoded.
 
         Args:
-            data: A JPEG, PNG or WebP file.
+            data: A JPEG, PNG or WebP file; or its pixels, (H, W, 3) uint8 RGB.
             options: Thresholds.
             max_pixels: Larger images are refused before they are decoded.
             ticket: The request's ticket where it has one, held by the caller and ready.
@@ -100,7 +100,7 @@ class Detector:
                 own.ready()
                 return self.detect(data, options, max_pixels=max_pixels, ticket=own)
         clock = ticket.clock
-        image = decode(data, max_pixels=max_pixels)
+        image = data if isinstance(data, np.ndarray) else decode(data, max_pixels=max_pixels)
         clock.lap("decode")
         batch, canvas = fit(image, self._preprocessing)
         feeds = self._family.feeds(canvas)

@@ -1,0 +1,1 @@
+"""What ``import seatrial`` offers to programs: see `seatrial.load` and docs/reference/python.md."""

@@ -1,0 +1,64 @@
+"""Images as programs hold them: paths, encoded bytes, PIL images and arrays."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from seatrial.detect.decode import check_size, decode, pil_to_rgb
+from seatrial.errors import InvalidImage, InvalidInput
+from seatrial.system.images import DAMAGE
+
+ImageLike: TypeAlias = str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+
+
+def pixels(image: ImageLike, *, max_pixels: int) -> NDArray[np.uint8]:
+    """An image as an array; a path and bytes are decoded, upright.
+
+    Args:
+        image: Path or bytes of a JPEG, PNG or WebP file; a PIL image; or (H, W, 3) uint8 RGB.
+        max_pixels: Largest width x height.
+
+    Returns:
+        (H, W, 3) uint8 RGB. An array is given back as it is, not copied.
+
+    Raises:
+        InvalidInput: The file cannot be read, or `image` is none of these.
+        UnsupportedImage: The file is in another format.
+        InvalidImage: The file is damaged, or the array is not (H, W, 3) uint8.
+        InputTooLarge: The image has more pixels than allowed.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode(image, max_pixels=max_pixels)
+    if isinstance(image, str | PathLike):
+        return decode(_read(Path(image)), max_pixels=max_pixels)
+    if isinstance(image, Image.Image):
+        check_size(*image.size, max_pixels)
+        try:
+            return pil_to_rgb(ImageOps.exif_transpose(image))
+        except DAMAGE as error:  # read only now: Pillow opens files without their pixels
+            raise InvalidImage(f"the image is damaged or cut off: {error}") from error
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise InvalidImage(
+                f"an array must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}",
+                hint="OpenCV reads BGR: give image[:, :, ::-1]",
+            )
+        check_size(image.shape[1], image.shape[0], max_pixels)
+        return image
+    raise InvalidInput(
+        f"{type(image).__name__} is not an image",
+        hint="give a path, bytes, a PIL image or an (H, W, 3) uint8 RGB array",
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
