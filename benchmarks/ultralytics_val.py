@@ -29,7 +29,7 @@ from seatrial.accuracy.predict import InProcess
 from seatrial.datasets.coco import encode
 from seatrial.datasets.labels import LabelledSet, match_labels, read_labelled
 from seatrial.deployment import Deployment
-from seatrial.models.sources.ultralytics_package import import_ultralytics_package
+from seatrial.models.sources.ultralytics import import_ultralytics_package
 from seatrial.serve.startup import open_detector
 
 sys.path.append(str(measure.ROOT / "tests" / "support"))

@@ -29,7 +29,7 @@ from seatrial.artifact import Artifact, Store
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.errors import MissingExtra
 from seatrial.models.import_onnx import import_onnx
-from seatrial.models.sources.ultralytics_package import import_ultralytics_package
+from seatrial.models.sources.ultralytics import import_ultralytics_package
 from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
 
 # Fixtures that several packages use.

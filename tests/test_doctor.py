@@ -69,7 +69,7 @@ def test_a_package_that_is_absent_is_missing(
     [
         ("training", "lightning", "lightning", "train"),
         ("compress", "nncf", "nncf", "compress"),
-        ("hub pickles", "safetensors", "safetensors", "hub"),
+        ("model hubs", "modelscope_hub", "modelscope-hub", "hub"),
         ("demo", "streamlit", "streamlit", "demo"),
         ("video", "scipy", "scipy", "video"),
         ("sample digits", "sklearn", "scikit-learn", "data"),

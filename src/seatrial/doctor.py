@@ -59,7 +59,7 @@ class Examination(msgspec.Struct, frozen=True):
 LOOKED_UP = {
     "checkpoints": ("transformers", ("transformers", "torch", "timm", "onnx")),
     "YOLO checkpoints": ("yolo", ("ultralytics",)),
-    "hub pickles": ("hub", ("safetensors", "torch")),
+    "model hubs": ("hub", ("huggingface_hub", "modelscope_hub", "safetensors")),
     "training": ("train", ("lightning", "accelerate", "transformers", "torch", "timm", "onnx")),
     "curves elsewhere": ("track", ("tensorboard", "mlflow", "sqlalchemy", "alembic")),
     "compress": ("compress", ("nncf", "onnx", "onnxruntime", "openvino")),
@@ -68,7 +68,12 @@ LOOKED_UP = {
     "demo": ("demo", ("gradio", "streamlit", "av")),
 }
 # Where a package goes by another name than its module.
-PACKAGES = {"sklearn": "scikit-learn", "yaml": "pyyaml", "mlflow": "mlflow-skinny"}
+PACKAGES = {
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "mlflow": "mlflow-skinny",
+    "modelscope_hub": "modelscope-hub",
+}
 # Providers that are in every build and run nothing here: they pass requests on to a paid service.
 ELSEWHERE = frozenset({"AzureExecutionProvider"})
 

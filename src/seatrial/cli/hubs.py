@@ -1,65 +1,24 @@
-"""What the environment says of the model hubs, and a bar for bytes on their way."""
+"""What the environment says about the model hubs."""
 
 from __future__ import annotations
 
 import os
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
-from seatrial.cli.console import err
-from seatrial.models.hubs.access import (
-    HUGGINGFACE,
-    MODELSCOPE,
-    Access,
-    ByteProgress,
-    Hub,
-    endpoint,
-)
+from seatrial.models.hubs.access import HUGGINGFACE, MODELSCOPE, Access, Hub, endpoint
 
 _TRUE = ("1", "on", "true", "yes")
 
 
 def access() -> Access:
-    """Endpoints, tokens and proxies, from the settings that the hubs' own clients read.
+    """Endpoints and tokens, from the settings that the hubs' own clients read.
 
     Raises:
         InvalidConfig: An endpoint is not an address.
     """
-    return Access(_huggingface(), _modelscope(), proxies=urllib.request.getproxies())
-
-
-@contextmanager
-def byte_bar() -> Iterator[ByteProgress]:
-    """A bar on stderr for each file; nothing where stderr is no terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=False),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
-
-        def tell(file: str, done: int, total: int) -> None:
-            if file not in tasks:
-                tasks[file] = bar.add_task(file, total=total)
-            bar.update(tasks[file], completed=done)
-
-        yield tell
+    return Access(huggingface=_huggingface(), modelscope=_modelscope())
 
 
 def _huggingface() -> Hub:
@@ -74,7 +33,7 @@ def _huggingface() -> Hub:
 
 
 def _saved_token() -> str:
-    """What ``hf auth login`` left."""
+    """The token that ``hf auth login`` saved; empty where there is none."""
     if _is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN"):
         return ""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

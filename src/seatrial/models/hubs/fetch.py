@@ -10,32 +10,28 @@ import msgspec
 
 from seatrial.errors import NotWritable, SourceUnavailable
 from seatrial.models.hubs import selection
-from seatrial.models.hubs.access import ByteProgress, Hub
-from seatrial.models.hubs.download import RemoteFile, download, not_writable
-from seatrial.models.hubs.listing import Snapshot
+from seatrial.models.hubs.download import FOLDER_HINT, download
+from seatrial.models.hubs.listing import HubClient, RemoteFile, Snapshot
 from seatrial.models.hubs.pickles import to_safetensors
 from seatrial.models.hubs.reference import Reference
-from seatrial.models.hubs.transport import Client, mirror
+from seatrial.models.hubs.refusals import mirror
 from seatrial.progress import Progress
+from seatrial.system.files import writing
 
 
 class Fetch(msgspec.Struct, frozen=True):
-    """One model under way.
+    """One model on its way.
 
     Attributes:
-        client: Sends the requests.
-        hub: That has the model.
-        snapshot: The files that there are.
-        folder: For the files, one folder in it for each commit.
-        on_bytes: Told of every MiB.
-        on_progress: Told in words what is going on.
+        client: The hub.
+        snapshot: Commit and files of the model.
+        folder: Folder for the files; each commit has a folder in it.
+        on_progress: Called with messages, and with bytes about once a MiB.
     """
 
-    client: Client
-    hub: Hub
+    client: HubClient
     snapshot: Snapshot
     folder: Path
-    on_bytes: ByteProgress
     on_progress: Progress
 
 
@@ -78,25 +74,23 @@ def single_file(job: Fetch, reference: Reference) -> Path:
 
 
 def _fetch(job: Fetch, files: list[RemoteFile], *, hashed: bool = False) -> list[Path]:
-    # The commit is the hub's word, and no path.
+    # The hub tells the commit: it may not be used as a path.
     folder = job.folder / re.sub(r"[^A-Za-z0-9_-]", "-", job.snapshot.commit)
-    try:
+    with writing(folder, hint=FOLDER_HINT):
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise not_writable(folder, error) from error
     needed = sum(file.size_bytes for file in files)
     if needed > free:
         raise NotWritable(
             f"{folder} has room for {free:,} bytes, and {job.snapshot.repo} needs {needed:,}",
-            hint="free some space, or name another folder (SEATRIAL_HOME)",
+            hint=FOLDER_HINT,
         )
     paths = [folder / PurePosixPath(file.path).name for file in files]
     for file, path in zip(files, paths, strict=True):
         if hashed and not file.checkable:
             raise SourceUnavailable(
-                f"{job.hub.title} gives no hash for {file.path}: it could not be checked",
-                hint=mirror(job.hub),
+                f"{job.client.hub.title} lists no hash for {file.path}: it could not be checked",
+                hint=mirror(job.client.hub),
             )
-        download(job.client, job.hub, file, path, job.on_bytes)
+        download(job.client, job.snapshot, file, path, job.on_progress)
     return paths

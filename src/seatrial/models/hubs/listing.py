@@ -1,21 +1,26 @@
-"""What the hubs say of their models, in one form for both."""
+"""What the hubs tell about their models and files, in one form for both."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import Literal
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal, Protocol
 
 import msgspec
 
 from seatrial.errors import InvalidInput
-from seatrial.models.hubs.access import Source
+from seatrial.models.hubs.access import Access, Hub, Source
 from seatrial.models.hubs.compatible import Compatibility
-from seatrial.models.hubs.download import RemoteFile
+from seatrial.models.hubs.reference import Reference
 
 Sort = Literal["downloads", "trending", "likes"]
 MOST = 1000
 UNKNOWN_LICENCE = "unknown"
+_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<total>\d+|\*)")
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -23,8 +28,8 @@ class Query(msgspec.Struct, frozen=True):
 
     Attributes:
         text: Words in a model's name; empty for all.
-        task: As Hugging Face calls it, for example ``object-detection``; empty for all.
-        sort: Highest first.
+        task: Task in Hugging Face's words, for example ``object-detection``; empty for all.
+        sort: Figure to sort by, highest first.
         limit: Most models to return.
     """
 
@@ -44,14 +49,14 @@ class Listing(msgspec.Struct, frozen=True):
     Attributes:
         reference: What ``seatrial models pull`` takes.
         name: ``owner/name``.
-        downloads: As the hub counts them: the last 30 days on Hugging Face, all on ModelScope.
-        likes: As the hub counts them.
+        downloads: Downloads in the last 30 days on Hugging Face, in all on ModelScope.
+        likes: Likes on the hub.
         licence: Identifier, or ``"unknown"``.
-        size_bytes: None where the hub does not say.
+        size_bytes: Size of the weights or of the repository; None where the hub does not say.
         size_of: What ``size_bytes`` counts: the weights, or all files of the repository.
-        updated: ISO 8601, UTC; empty where the hub does not say.
-        gated: Only for those who accepted its terms.
-        tags: As the hub has them, the library's name among them.
+        updated: Time of the last change, ISO 8601, UTC; empty where the hub does not say.
+        gated: Whether it is given only to those who accepted its terms.
+        tags: The hub's tags, the library's name among them.
         verdict: Whether a family here can run it.
     """
 
@@ -68,13 +73,48 @@ class Listing(msgspec.Struct, frozen=True):
     verdict: Compatibility
 
 
+class RemoteFile(msgspec.Struct, frozen=True):
+    """A file as the hub lists it.
+
+    Attributes:
+        path: Path in the repository.
+        size_bytes: Size of the content.
+        sha256: Hash in hex; empty where the hub lists none. Large files have one.
+        git_sha1: Hash as a git blob, in hex; small files on Hugging Face have one.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str = ""
+    git_sha1: str = ""
+
+    @property
+    def checkable(self) -> bool:
+        """Whether the hub lists a hash."""
+        return bool(self.sha256 or self.git_sha1)
+
+    def matches(self, path: Path) -> bool:
+        """Whether a local file has the size and the hash that the hub lists."""
+        if path.stat().st_size != self.size_bytes:
+            return False
+        digest = hashlib.sha256()
+        if not self.sha256:
+            header = f"blob {self.size_bytes}\0".encode()
+            digest = hashlib.sha1(header, usedforsecurity=False)
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, lambda: digest).hexdigest()
+        return found == (self.sha256 or self.git_sha1 or found)
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """The content of a repository at one commit.
 
     Attributes:
-        commit: That the revision stood for when it was asked.
+        source: The hub.
+        repo: ``owner/name``.
+        commit: Commit that the revision stood for when the hub was asked.
         licence: Identifier, or ``"unknown"``.
-        files: All of them.
+        files: All files.
     """
 
     source: Source
@@ -88,8 +128,64 @@ class Snapshot(msgspec.Struct, frozen=True):
         return next((file for file in self.files if file.path == path), None)
 
     def paths(self, suffix: str) -> list[str]:
-        """Paths that end so."""
+        """Paths with that ending."""
         return [file.path for file in self.files if file.path.endswith(suffix)]
+
+
+class Body(msgspec.Struct, frozen=True):
+    """Content of a file on its way.
+
+    Attributes:
+        start: Offset of the first byte; 0 where the server ignored the offset that was asked for.
+        size_bytes: Size of the file as this answer announces it; None where it does not.
+        chunks: The bytes from `start` on.
+    """
+
+    start: int
+    size_bytes: int | None
+    chunks: Iterable[bytes]
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str], chunks: Iterable[bytes]) -> Body:
+        """The body of an answer. ModelScope sends a range with status 200: only headers count."""
+        found = _RANGE.match(headers.get("Content-Range", ""))
+        start = int(found["start"]) if found else 0
+        length = headers.get("Content-Length")
+        return cls(start, None if length is None else start + int(length), chunks)
+
+
+class HubClient(Protocol):
+    """One hub, asked through its own library."""
+
+    hub: Hub
+    access: Access
+
+    def search(self, query: Query) -> list[Listing]:
+        """Models that fit, best first.
+
+        Raises:
+            SourceUnavailable: The hub cannot be asked.
+            MissingExtra: Its library is not installed.
+        """
+
+    def snapshot(self, reference: Reference) -> Snapshot:
+        """Files of a model at the commit that its revision stands for.
+
+        Raises:
+            InvalidInput: There is no such model or revision; the hint names the nearest.
+            SourceUnavailable: The hub cannot be asked, or keeps the model to some.
+            MissingExtra: Its library is not installed.
+        """
+
+    def open(
+        self, snapshot: Snapshot, file: RemoteFile, start: int
+    ) -> AbstractContextManager[Body]:
+        """Begin to read a file at an offset.
+
+        Raises:
+            SeatrialError: The hub refuses.
+            Passing: It fails for a passing reason, in the block too.
+        """
 
 
 def nearest(source: str, repo: str, known: Sequence[str]) -> str:

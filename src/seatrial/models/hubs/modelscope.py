@@ -1,58 +1,56 @@
-"""ModelScope's routes, as modelscope-hub 0.5 speaks them: OpenAPI to search, /api/v1 for files."""
+"""The ModelScope hub, asked through `modelscope_hub`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import islice
-from urllib.parse import urlencode
+from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
+import seatrial
 from seatrial.errors import InvalidInput, SeatrialError, SourceUnavailable
-from seatrial.models.hubs.access import Hub
+from seatrial.models.hubs.access import Access
 from seatrial.models.hubs.compatible import judge
-from seatrial.models.hubs.download import RemoteFile
-from seatrial.models.hubs.listing import UNKNOWN_LICENCE, Listing, Query, Snapshot, nearest
+from seatrial.models.hubs.listing import (
+    UNKNOWN_LICENCE,
+    Body,
+    Listing,
+    Query,
+    RemoteFile,
+    Snapshot,
+    nearest,
+)
 from seatrial.models.hubs.reference import Reference
-from seatrial.models.hubs.transport import Client
+from seatrial.models.hubs.refusals import (
+    Passing,
+    check_online,
+    circular,
+    mirror,
+    no_api,
+    refusal,
+    retried,
+    unencrypted,
+    unreachable,
+)
+from seatrial.system.extras import require
 
+T = TypeVar("T")
 PAGE = 50  # the most that the hub gives
 LAST = 3000  # page number x page size
 LOOKED_AT = 50  # models of a search whose files are looked at, some at a time
 THREADS = 8
+CHUNK = 2**16
 SORTS = {"downloads": "downloads", "likes": "likes", "trending": "default"}
 TASKS = {"object-detection": "image-object-detection"}
 DEFAULT_REVISION = "master"
-
-
-class _Model(msgspec.Struct, frozen=True):
-    id: str = ""
-    downloads: int = 0
-    likes: int = 0
-    license: str | None = ""
-    file_size: int | None = None
-    last_modified: str | int | None = ""
-    gated: bool | None = False
-    tags: list[str] | None = None
-
-
-class _Page(msgspec.Struct, frozen=True):
-    models: list[_Model] | None = None
-    total_count: int = 0
-
-
-class _Found(msgspec.Struct, frozen=True):
-    success: bool = True
-    message: str = ""
-    data: _Page = _Page()
-
-
-class _Described(msgspec.Struct, frozen=True):
-    success: bool = True
-    data: _Model = _Model()
+PURPOSE = "models on ModelScope"
 
 
 class _File(msgspec.Struct, frozen=True, rename="pascal"):
@@ -71,120 +69,195 @@ class _Tree(msgspec.Struct, frozen=True, rename="pascal"):
     latest_committer: _Commit | None = None
 
 
-class _Files(msgspec.Struct, frozen=True, rename="pascal"):
-    code: int = 200
-    message: str = ""
-    data: _Tree | None = None
-
-
 class _Config(msgspec.Struct, frozen=True):
     model_type: str = ""
 
 
 class ModelScope:
-    """Search and listing of the ModelScope hub.
+    """Search, listing and files of the ModelScope hub.
 
     Args:
-        client: Sends the requests.
-        hub: To ask.
+        access: Address, credentials and patience.
     """
 
-    def __init__(self, client: Client, hub: Hub) -> None:
-        self.client = client
-        self.hub = hub
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.hub = access.modelscope
 
     def search(self, query: Query) -> list[Listing]:
-        """Models that fit, best first; ``trending`` is the hub's own default ranking.
-
-        Raises:
-            SourceUnavailable: The hub cannot be asked.
-        """
+        """See `HubClient.search`; ``trending`` is the hub's own default ranking."""
         found = [_listing(model) for model in islice(self._models(query), query.limit)]
         looked_at, rest = found[:LOOKED_AT], found[LOOKED_AT:]
         with ThreadPoolExecutor(THREADS) as pool:
             return [*pool.map(self._look, looked_at), *rest]
 
     def snapshot(self, reference: Reference) -> Snapshot:
-        """Files of a model at the commit that its revision stands for.
-
-        Raises:
-            InvalidInput: There is no such model or revision; the hint names the nearest.
-            SourceUnavailable: The hub cannot be asked, or keeps the model to some.
-        """
-        revision = reference.revision or DEFAULT_REVISION
-        params = [("Revision", revision), ("Recursive", "True")]
+        """See `HubClient.snapshot`."""
+        repo, revision = reference.repo, reference.revision or DEFAULT_REVISION
         try:
-            path = f"/openapi/v1/models/{reference.repo}"
-            described, _ = self.client.get_json(self.hub, path, _Described)
-            path = f"/api/v1/models/{reference.repo}/repo/files"
-            answer, _ = self.client.get_json(self.hub, path, _Files, params)
+            described = self._ask(self.access, lambda: self._api.get_repo(repo, "model"))
+            tree = self._tree(self.access, repo, revision)
         except InvalidInput as error:
             raise self._missing(reference) from error
-        if answer.code != 200 or answer.data is None:
+        if tree.files is None:
             raise SourceUnavailable(
-                f"{self.hub.title} does not list {reference.repo}: {answer.message}",
-                hint=f"try again later; another address is set by {self.hub.mirror_setting}",
+                f"{self.hub.title} does not list the files of {repo}",
+                hint=f"try again later; {mirror(self.hub)}",
             )
-        tree = answer.data
         # Without a commit in the answer the branch is all that can be recorded.
         latest = tree.latest_committer.id if tree.latest_committer else ""
-        commit = reference.revision if reference.pinned else latest or revision
         return Snapshot(
-            "modelscope",
-            reference.repo,
-            commit,
-            described.data.license or UNKNOWN_LICENCE,
-            tuple(
-                self._file(reference.repo, commit, file)
-                for file in tree.files or []
+            source="modelscope",
+            repo=repo,
+            commit=reference.revision if reference.pinned else latest or revision,
+            licence=described.license or UNKNOWN_LICENCE,
+            files=tuple(
+                RemoteFile(file.path, file.size, sha256=(file.sha256 or "").lower())
+                for file in tree.files
                 if file.type == "blob"
+            ),
+        )
+
+    @contextlib.contextmanager
+    def open(self, snapshot: Snapshot, file: RemoteFile, start: int) -> Iterator[Body]:
+        """See `HubClient.open`.
+
+        The library's own downloads print bars and ask a third address, see decision 0007.
+        """
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+        with self._asking():
+            try:
+                response = self._api.legacy.download_stream(
+                    snapshot.repo, "model", file.path, snapshot.commit, headers
+                )
+            except self._package.errors.APIError as error:
+                if error.status_code != 416:
+                    raise
+                yield Body(0, 0, ())  # shorter than what the hub lists
+                return
+            with response:
+                if self.hub.endpoint.lower().startswith("https:") and not response.url.startswith(
+                    "https:"
+                ):
+                    raise unencrypted(self.hub, response.url)
+                yield Body.of(response.headers, response.iter_content(CHUNK))
+
+    @cached_property
+    def _package(self) -> Any:
+        return require("modelscope_hub", extra="hub", purpose=PURPOSE)
+
+    @cached_property
+    def _api(self) -> Any:
+        nowhere = Path(os.devnull)  # nothing is kept: no cache, no credentials, no session number
+        config = self._package.HubConfig(
+            endpoint=self.hub.endpoint,
+            token=self.hub.token,
+            config_dir=nowhere,
+            cache_dir=nowhere,
+        )
+        api = self._package.HubApi(config, user_agent={"seatrial": seatrial.__version__})
+        # Its own attempts wait for as long as the hub asks, without a word; `retried` has a limit.
+        api.openapi._max_retries = 1
+        return api
+
+    def _ask(self, access: Access, call: Callable[[], T]) -> T:
+        def ask() -> T:
+            with self._asking():
+                try:
+                    return call()
+                except self._package.HubError:  # some are ValueErrors too
+                    raise
+                except (AttributeError, KeyError, TypeError, ValueError) as error:
+                    raise no_api(self.hub, error) from error
+
+        return retried(access, ask)
+
+    def _tree(self, access: Access, repo: str, revision: str) -> _Tree:
+        """Files of a repository, and the commit, which ``HubApi.list_repo_files`` leaves out."""
+        return self._ask(
+            access,
+            lambda: msgspec.convert(
+                self._api.openapi.request(
+                    "GET",
+                    url=f"{self.hub.endpoint}/api/v1/models/{repo}/repo/files",
+                    params={"Revision": revision, "Recursive": "True"},
+                    require_token=False,
+                    timeout=access.timeout_s,
+                ),
+                _Tree,
             ),
         )
 
     def _look(self, listing: Listing) -> Listing:
         """Judge a model by its files, which the search does not tell; as it was if that fails."""
-        hasty = Client(msgspec.structs.replace(self.client.access, attempts=1))
-        base = f"/api/v1/models/{listing.name}/repo"
-        params = [("Revision", DEFAULT_REVISION)]
-        with suppress(SeatrialError):
-            answer, _ = hasty.get_json(
-                self.hub, f"{base}/files", _Files, [*params, ("Recursive", "True")]
-            )
-            files = [file.path for file in (answer.data and answer.data.files) or []]
+        hasty = msgspec.structs.replace(self.access, attempts=1)
+        with contextlib.suppress(SeatrialError, Passing, msgspec.DecodeError):
+            tree = self._tree(hasty, listing.name, DEFAULT_REVISION)
+            files = [file.path for file in tree.files or []]
             config = _Config()
             if "config.json" in files:
-                asked = [*params, ("FilePath", "config.json")]
-                config, _ = hasty.get_json(self.hub, base, _Config, asked)
+                snapshot = Snapshot("modelscope", listing.name, DEFAULT_REVISION, "", ())
+                with self.open(snapshot, RemoteFile("config.json", 0), 0) as body:
+                    config = msgspec.json.decode(b"".join(body.chunks), type=_Config)
             verdict = judge(config.model_type, listing.tags, files)
             reference = Reference("modelscope", listing.name, verdict.file).place
             return msgspec.structs.replace(listing, verdict=verdict, reference=reference)
         return listing
 
-    def _models(self, query: Query) -> Iterator[_Model]:
+    def _models(self, query: Query) -> Iterator[Any]:
         size = min(query.limit, PAGE)
-        params = [("sort", SORTS[query.sort]), ("page_size", str(size))]
-        params += [("search", query.text)] if query.text else []
-        params += [("filter.task", TASKS.get(query.task, query.task))] if query.task else []
         for number in range(1, LAST // size + 1):
-            asked = [*params, ("page_number", str(number))]
-            answer, _ = self.client.get_json(self.hub, "/openapi/v1/models", _Found, asked)
-            if not answer.success:
-                raise SourceUnavailable(f"{self.hub.title} does not search: {answer.message}")
-            yield from answer.data.models or []
-            if not answer.data.models or number * size >= answer.data.total_count:
+            page = self._ask(
+                self.access,
+                lambda number=number: self._api.list_repos(  # type: ignore[misc]
+                    "model",
+                    search=query.text or None,
+                    sort=SORTS[query.sort],
+                    page_number=number,
+                    page_size=size,
+                    task=TASKS.get(query.task, query.task) or None,
+                ),
+            )
+            yield from page.items
+            if not page.items or number * size >= page.total_count:
                 return
 
-    def _file(self, repo: str, commit: str, file: _File) -> RemoteFile:
-        query = urlencode({"Revision": commit, "FilePath": file.path})
-        url = f"{self.hub.endpoint}/api/v1/models/{repo}/repo?{query}"
-        return RemoteFile(file.path, url, file.size, sha256=(file.sha256 or "").lower())
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Map what the library and its HTTP client raise.
+
+        Raises:
+            SeatrialError: The hub refuses, or a setting forbids to ask it.
+            Passing: It does not answer, or fails for a passing reason.
+        """
+        check_online(self.hub)
+        hub, errors = self.hub, self._package.errors
+        http = require("requests", extra="hub", purpose=PURPOSE)  # the library's HTTP client
+        try:
+            yield
+        except errors.APIError as error:
+            if error.status_code is None:
+                raise unreachable(hub, error) from error
+            after = getattr(error, "retry_after", None)
+            raise refusal(
+                hub,
+                error.status_code,
+                error.message,
+                retry_after="" if after is None else str(int(after)),
+            ) from error
+        except http.TooManyRedirects as error:
+            raise circular(hub) from error
+        except (errors.HubError, http.RequestException) as error:
+            if "redirects" in str(error):
+                raise circular(hub) from error
+            raise unreachable(hub, error) from error
 
     def _missing(self, reference: Reference) -> InvalidInput:
         """The error for a 404, with the nearest name that there is."""
         known: list[str] = []
-        with suppress(SeatrialError):  # a better hint is not worth another error
+        with contextlib.suppress(SeatrialError):  # a better hint is not worth another error
             words = reference.repo.rpartition("/")[2]
-            known = [m.id for m in islice(self._models(Query(words, "", limit=50)), 50)]
+            known = [m.repo_id for m in islice(self._models(Query(words, "", limit=50)), 50)]
             if reference.repo in known:
                 return InvalidInput(
                     f"{reference.repo} has no revision {reference.revision!r}",
@@ -196,12 +269,12 @@ class ModelScope:
         )
 
 
-def _listing(model: _Model) -> Listing:
+def _listing(model: Any) -> Listing:
     return Listing(
-        reference=f"modelscope:{model.id}",
-        name=model.id,
-        downloads=model.downloads,
-        likes=model.likes,
+        reference=f"modelscope:{model.repo_id}",
+        name=model.repo_id,
+        downloads=model.downloads or 0,
+        likes=model.likes or 0,
         licence=model.license or UNKNOWN_LICENCE,
         size_bytes=model.file_size or None,
         size_of="repository",
@@ -212,8 +285,8 @@ def _listing(model: _Model) -> Listing:
     )
 
 
-def _iso(moment: str | int | None) -> str:
+def _iso(moment: datetime | str | int | None) -> str:
     """The hub writes times as text or as seconds."""
     if isinstance(moment, int):
-        return datetime.fromtimestamp(moment, UTC).isoformat()
-    return moment or ""
+        moment = datetime.fromtimestamp(moment, UTC)
+    return moment.isoformat() if isinstance(moment, datetime) else moment or ""

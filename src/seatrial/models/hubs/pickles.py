@@ -25,7 +25,7 @@ def to_safetensors(files: list[Path], folder: Path) -> None:
         InvalidArtifact: A file holds more than tensors, or is damaged.
         MissingExtra: torch or safetensors is not installed.
     """
-    torch = require("torch", extra="hub", purpose="reading pickled weights")
+    torch = require("torch", extra="torch", purpose="reading pickled weights")
     safetensors = require("safetensors.torch", extra="hub", purpose="rewriting pickled weights")
     tensors: dict[str, Any] = {}
     for file in files:

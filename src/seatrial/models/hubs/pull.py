@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from seatrial.artifact import Artifact, Store
+from seatrial.artifact import Artifact, Store, check_name
 from seatrial.errors import InvalidInput
-from seatrial.models.hubs.access import Access, ByteProgress, Source
-from seatrial.models.hubs.download import not_writable
+from seatrial.models.hubs.access import Access, Source
+from seatrial.models.hubs.download import FOLDER_HINT
 from seatrial.models.hubs.fetch import Fetch, checkpoint, single_file
 from seatrial.models.hubs.huggingface import HuggingFace
-from seatrial.models.hubs.listing import Listing, Query, Snapshot
+from seatrial.models.hubs.listing import HubClient, Listing, Query, Snapshot
 from seatrial.models.hubs.modelscope import ModelScope
 from seatrial.models.hubs.reference import Reference, parse
-from seatrial.models.hubs.transport import Client
+from seatrial.models.import_checkpoint import import_transformers
+from seatrial.models.import_onnx import import_onnx
 from seatrial.progress import Progress
+from seatrial.system.files import locked, writing
 
 
 class PullOptions(msgspec.Struct, frozen=True):
     """How a model is pulled.
 
     Attributes:
-        access: To the hubs.
-        downloads: Folder for files on their way; on the disk of the store, best.
-        name: Of the artifact; made of the reference by default.
-        allow_pickle: Take weights that come as a pickle only.
-        on_bytes: Told of every MiB.
+        access: Addresses and credentials of the hubs.
+        downloads: Folder for files on their way; best on the disk of the store.
+        name: Name of the artifact; default: made of the reference.
+        allow_pickle: Whether weights that come as a pickle only are taken.
     """
 
     access: Access
     downloads: Path
     name: str = ""
     allow_pickle: bool = False
-    on_bytes: ByteProgress = lambda file, done, total: None
 
 
 def search(source: Source, query: Query, access: Access) -> list[Listing]:
@@ -47,7 +46,7 @@ def search(source: Source, query: Query, access: Access) -> list[Listing]:
     Raises:
         SourceUnavailable: The hub cannot be asked.
     """
-    return _asked(source, access).search(query)
+    return _client(source, access).search(query)
 
 
 def pull(
@@ -59,10 +58,10 @@ def pull(
     earlier pull is as good as any, and the hub is not even asked.
 
     Args:
-        store: Where it goes.
-        text: The reference, for example ``huggingface:facebook/detr-resnet-50@main``.
-        options: See `PullOptions`.
-        on_progress: Told in words what is going on.
+        store: Store that the artifact goes to.
+        text: Reference, for example ``huggingface:facebook/detr-resnet-50@main``.
+        options: Access, folder, name and permission.
+        on_progress: Called with messages and with bytes.
         replace: Fetch again, and replace an artifact of that name with other content.
 
     Raises:
@@ -71,8 +70,6 @@ def pull(
         InvalidArtifact: The model is not one that can be run here, or comes as a pickle.
         NotWritable: No room for the files.
     """
-    from seatrial.artifact import check_name
-
     reference = parse(text)
     name = check_name(options.name or reference.artifact_name())
     with _only_one(options.downloads / reference.source, reference, on_progress) as folder:
@@ -80,48 +77,32 @@ def pull(
         if present is not None and _answers(present, reference, commit=""):
             on_progress(f"{name} is in the store already: {present.manifest.source.uri}")
             return present
-        hub = options.access.hub(reference.source)
-        on_progress(f"asking {hub.title} for {reference.repo}")
-        snapshot = _asked(reference.source, options.access).snapshot(reference)
+        client = _client(reference.source, options.access)
+        on_progress(f"asking {client.hub.title} for {reference.repo}")
+        snapshot = client.snapshot(reference)
         if present is not None:
             if not _answers(present, reference, snapshot.commit):
                 raise _moved(present, snapshot)
             on_progress(f"{name} is in the store already: {present.manifest.source.uri}")
             return present
-        job = Fetch(Client(options.access), hub, snapshot, folder, options.on_bytes, on_progress)
-        artifact = _import(store, name, reference, job, options, replace=replace)
+        job = Fetch(client, snapshot, folder, on_progress)
+        uri = reference.at(snapshot.commit)
+        if reference.file:
+            path = single_file(job, reference)
+            artifact = import_onnx(
+                store, path, name=name, replace=replace, uri=uri, licence=snapshot.licence
+            )
+        else:
+            files = checkpoint(job, allow_pickle=options.allow_pickle)
+            artifact = import_transformers(
+                store, files, name=name, replace=replace, uri=uri, licence=snapshot.licence
+            )
         shutil.rmtree(folder, ignore_errors=True)  # the artifact has its own copy
         return artifact
 
 
-def _import(
-    store: Store,
-    name: str,
-    reference: Reference,
-    job: Fetch,
-    options: PullOptions,
-    *,
-    replace: bool,
-) -> Artifact:
-    from seatrial.models.import_onnx import import_onnx
-
-    uri, licence = reference.at(job.snapshot.commit), job.snapshot.licence
-    if reference.file:
-        path = single_file(job, reference)
-        return import_onnx(store, path, name=name, replace=replace, uri=uri, licence=licence)
-    from seatrial.models import import_checkpoint
-
-    folder = checkpoint(job, allow_pickle=options.allow_pickle)
-    return import_checkpoint.import_transformers(
-        store, folder, name=name, uri=uri, licence=licence, replace=replace
-    )
-
-
-def _asked(source: Source, access: Access) -> HuggingFace | ModelScope:
-    client = Client(access)
-    if source == "huggingface":
-        return HuggingFace(client, access.huggingface)
-    return ModelScope(client, access.modelscope)
+def _client(source: Source, access: Access) -> HubClient:
+    return HuggingFace(access) if source == "huggingface" else ModelScope(access)
 
 
 def _present(store: Store, name: str, reference: Reference) -> Artifact | None:
@@ -155,15 +136,10 @@ def _moved(artifact: Artifact, snapshot: Snapshot) -> InvalidInput:
 def _only_one(root: Path, reference: Reference, on_progress: Progress) -> Iterator[Path]:
     """The folder for a model's files, held by one process at a time."""
     folder = root / reference.repo.replace("/", "--")
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = folder.with_name(folder.name + ".lock").open("w")
-    except OSError as error:
-        raise not_writable(root, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_progress(f"another process is pulling {reference.repo}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as held:
+        with writing(root, hint=FOLDER_HINT):
+            root.mkdir(parents=True, exist_ok=True)
+            waiting = f"another process is pulling {reference.repo}; waiting for it"
+            lock = folder.with_name(folder.name + ".lock")
+            held.enter_context(locked(lock, on_wait=lambda: on_progress(waiting)))
         yield folder

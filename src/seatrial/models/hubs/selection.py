@@ -11,8 +11,7 @@ from seatrial.detect.families.detr import LABELS_FILE
 from seatrial.detect.families.huggingface import CONFIG, PREPROCESSOR
 from seatrial.errors import InvalidArtifact, InvalidInput, UnknownFamily
 from seatrial.models.hubs.compatible import MODEL_TYPES, PICKLES
-from seatrial.models.hubs.download import RemoteFile
-from seatrial.models.hubs.listing import Snapshot
+from seatrial.models.hubs.listing import RemoteFile, Snapshot
 from seatrial.models.hubs.reference import Reference
 
 CARD = "README.md"

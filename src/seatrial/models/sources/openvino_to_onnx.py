@@ -35,7 +35,7 @@ def convert(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
     """
     onnx = require("onnx", extra="openvino", purpose="writing ONNX files")
     graph = _Graph(onnx)
-    # Sorted by what depends on what; that says nothing of inputs and outputs among themselves.
+    # Sorted by dependence, which leaves the order of inputs and of outputs open.
     inner = [n for n in model.get_ordered_ops() if n.get_type_name() not in ("Parameter", "Result")]
     for node in (*model.get_parameters(), *inner, *model.get_results()):
         kind = node.get_type_name()
@@ -117,7 +117,7 @@ class _Graph:
 
 
 def _same(operator: str) -> Converter:
-    """An operator with the same operands in both and no attributes."""
+    """A converter for an operator that has the same operands in both and no attributes."""
 
     def convert_node(graph: _Graph, node: Any) -> None:
         operands = [graph.operand(node, index) for index in range(node.get_input_size())]

@@ -1,8 +1,8 @@
-"""SSD MobileNet v2 from TensorFlow's object detection API, as graphs that engines like.
+"""SSD MobileNet v2 from TensorFlow's object detection API, as graphs that engines run fast.
 
-The frozen graph does much beside the network: a loop that resizes each picture, anchors computed
-anew in each call, a loop of NMS. OpenVINO reads it; what is kept is the network, from resized
-pixels to raw predictions, and the rest is replaced:
+The frozen graph holds more than the network: a loop that resizes each image, anchors computed
+anew in each call, a loop of NMS. OpenVINO reads it; the network is kept, from resized pixels to
+raw predictions, and the rest is replaced (decision 0010 says why this import exists):
 
     image uint8 [1, 300, 300, 3] -> normalise -> MobileNet v2 -> box and class predictors
         -> decode against constant anchors -> boxes [1, 1917, 4]
@@ -59,23 +59,23 @@ _CLASS_PREDICTOR = "BoxPredictor_{}/ClassPredictor/BiasAdd"
 
 _ENCODING_ORDER = (1, 0, 3, 2)  # (y, x, height, width) as TensorFlow has it -> (x, y, w, h)
 _CENTRE_SCALE, _SIZE_SCALE = 10.0, 5.0  # what the box coder divides encodings by
-_CATEGORIES = 91  # scores an anchor in the frozen graph: background is 0, then COCO's ids
+_CATEGORIES = 91  # scores per anchor in the frozen graph: background is 0, then COCO's ids
 
 
-def pull(store: Store, name: str, on_progress: Progress, replace: bool) -> Artifact:
+def pull(store: Store, name: str, on_progress: Progress, *, replace: bool) -> Artifact:
     """Fetch the frozen graph and make an artifact of it.
 
     Args:
-        store: Where it goes.
-        name: Of the artifact.
-        on_progress: Told in words what is going on.
+        store: Store that the artifact goes to.
+        name: Name of the artifact.
+        on_progress: Called with messages.
         replace: Replace an artifact of that name with other content.
 
     Raises:
         SourceUnavailable: The registry cannot be reached, or serves another file.
         MissingExtra: OpenVINO or ONNX is not installed.
     """
-    # Before the download: it is long, and would be in vain.
+    # Before the download, which is long.
     require("openvino", extra="openvino", purpose="reading TensorFlow graphs")
     require("onnx", extra="openvino", purpose="writing ONNX files")
     with store.staging() as scratch, store.staging() as folder:
@@ -92,10 +92,10 @@ def build(frozen_graph: Path, folder: Path, name: str = "ssd-mobilenet-v2") -> M
     Args:
         frozen_graph: `SOURCE`, unpacked.
         folder: Existing folder to write into.
-        name: Of the artifact.
+        name: Name of the artifact.
 
     Returns:
-        The manifest, but for ``files``.
+        The manifest without ``files``.
 
     Raises:
         InvalidArtifact: The file is not this SSD.
@@ -131,8 +131,8 @@ class _Cut(msgspec.Struct, frozen=True):
 
     Attributes:
         pixels: Parameter, float32 (1, 300, 300, 3), 0-255.
-        box_predictors: One node a level, (1, h, w, anchors * 4).
-        class_predictors: One node a level, (1, h, w, anchors * 91).
+        box_predictors: One node per level, (1, h, w, anchors * 4).
+        class_predictors: One node per level, (1, h, w, anchors * 91).
         anchors: (A, 4) float32: top, left, bottom, right, fractions of the canvas.
     """
 
@@ -211,9 +211,9 @@ def _predictions(op: Any, predictors: list[Any], width: int, keep: tuple[int, ..
 
     Args:
         op: OpenVINO's operators.
-        predictors: One node a level, (1, h, w, anchors * width): convolution, bias, transpose.
-        width: Values an anchor.
-        keep: Which of them are kept, in the order wanted.
+        predictors: One node per level, (1, h, w, anchors * width): convolution, bias, transpose.
+        width: Values per anchor.
+        keep: Indices of the values to keep, in the wanted order.
     """
     levels = []
     for transpose in predictors:
@@ -228,7 +228,7 @@ def _predictions(op: Any, predictors: list[Any], width: int, keep: tuple[int, ..
 
 
 def _keep_channels(op: Any, node: Any, axis: int, width: int, keep: tuple[int, ...]) -> None:
-    """Reorder the output channels of a node's constant operand, ``width`` of them an anchor."""
+    """Reorder the output channels of a node's constant operand, ``width`` of them per anchor."""
     value = node.input_value(1).get_node().get_data()
     starts = np.arange(0, value.shape[axis], width)
     channels = (starts[:, np.newaxis] + np.array(keep)).reshape(-1)

@@ -1,21 +1,35 @@
-"""The table of sources: model name to what fetches it."""
+"""The table of sources: a model's name to the function that fetches it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import importlib
+from typing import Protocol, cast
 
-from seatrial.artifact import (
-    Artifact,
-    Store,
-)
+from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidInput
+from seatrial.models.hubs import pull as hubs
 from seatrial.models.hubs.access import Access
-from seatrial.models.import_onnx import import_onnx
 from seatrial.progress import Progress
 
-if TYPE_CHECKING:
-    from seatrial.models.hubs.pull import PullOptions
+# Name -> "module:function", imported on use.
+SOURCES = {
+    "ssd-mobilenet-v2": "seatrial.models.sources.sample_ssd:pull",
+    **{f"yolo11{size}": "seatrial.models.sources.ultralytics:pull" for size in "nsmlx"},
+}
+
+
+class Source(Protocol):
+    """Fetches a model and makes an artifact of it."""
+
+    def __call__(
+        self, store: Store, name: str, on_progress: Progress, *, replace: bool
+    ) -> Artifact:
+        """Fetch the model of that name.
+
+        Raises:
+            SourceUnavailable: The source cannot be reached, or gave something else.
+            MissingExtra: The source needs packages that are not installed.
+        """
 
 
 def pull(
@@ -24,16 +38,16 @@ def pull(
     *,
     on_progress: Progress,
     replace: bool = False,
-    hub: PullOptions | None = None,
+    hub: hubs.PullOptions | None = None,
 ) -> Artifact:
     """Fetch a model by name.
 
     Args:
-        store: Where it goes; an artifact of that name that is there already is returned.
+        store: Store that the artifact goes to; one of that name that is there is returned.
         name: One of `SOURCES`, or a model on a hub: ``huggingface:facebook/detr-resnet-50@main``.
-        on_progress: Told in words what is going on.
+        on_progress: Called with messages, and with bytes of models on hubs.
         replace: Fetch again.
-        hub: How a model on a hub is pulled; from the public hubs by default.
+        hub: How a model on a hub is pulled; default: from the public hubs.
 
     Raises:
         InvalidInput: No such name.
@@ -41,8 +55,6 @@ def pull(
         MissingExtra: The source needs packages that are not installed.
     """
     if ":" in name:
-        from seatrial.models.hubs import pull as hubs
-
         options = hub or hubs.PullOptions(Access(), store.root.parent / "downloads")
         return hubs.pull(store, name, options, on_progress=on_progress, replace=replace)
     if name not in SOURCES:
@@ -54,26 +66,6 @@ def pull(
     if name in store.names() and not replace:
         on_progress(f"{name} is in the store already")
         return store.open(name)
-    return SOURCES[name](store, name, on_progress, replace)
-
-
-def _pull_ssd(store: Store, name: str, on_progress: Progress, replace: bool) -> Artifact:
-    from seatrial.models.sources import sample_ssd
-
-    return sample_ssd.pull(store, name, on_progress, replace)
-
-
-def _pull_yolo(store: Store, name: str, on_progress: Progress, replace: bool) -> Artifact:
-    from seatrial.models.sources import ultralytics
-
-    with store.staging() as folder:
-        exported = ultralytics.export(name, folder, on_progress)
-        return import_onnx(
-            store, exported, name=name, replace=replace, uri=f"ultralytics:{name}.pt"
-        )
-
-
-SOURCES: dict[str, Callable[[Store, str, Progress, bool], Artifact]] = {
-    "ssd-mobilenet-v2": _pull_ssd,
-    **{f"yolo11{size}": _pull_yolo for size in "nsmlx"},
-}
+    module, _, function = SOURCES[name].partition(":")
+    source = cast(Source, getattr(importlib.import_module(module), function))
+    return source(store, name, on_progress, replace=replace)

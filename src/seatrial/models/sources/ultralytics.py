@@ -3,15 +3,63 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
+from PIL import Image
+
+from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidArtifact, MissingExtra, SourceUnavailable
-from seatrial.models.sources.ultralytics_package import import_ultralytics_package
+from seatrial.models.import_onnx import import_onnx
 from seatrial.progress import Progress
+from seatrial.system.extras import require
 
 OPSET = 17
+
+
+def import_ultralytics_package(module: str = "ultralytics", *, purpose: str) -> ModuleType:
+    """Import Ultralytics or a module of it, and put back what it replaces elsewhere.
+
+    It replaces ``PIL.Image.open`` by a function of its own that installs a package when a file is
+    no image: a damaged image then ends in an ``ImportError`` instead of the error that says so. It
+    also changes how numpy prints.
+
+    Args:
+        module: Dotted name.
+        purpose: What needs it; completes "... is needed for <purpose>".
+
+    Raises:
+        MissingExtra: It is not installed.
+        BrokenExtra: It is installed, and importing it fails.
+    """
+    kept, printing = Image.open, np.get_printoptions()
+    try:
+        return require(module, extra="yolo", purpose=purpose)
+    finally:
+        Image.open = kept
+        np.set_printoptions(**printing)
+
+
+def pull(store: Store, name: str, on_progress: Progress, *, replace: bool) -> Artifact:
+    """Fetch a checkpoint, export it to ONNX and make an artifact of it.
+
+    Args:
+        store: Store that the artifact goes to.
+        name: ``yolo11n``, ``yolo11s``, ...; name of the artifact too.
+        on_progress: Called with messages.
+        replace: Replace an artifact of that name with other content.
+
+    Raises:
+        MissingExtra: Ultralytics is not installed.
+        SourceUnavailable: The weights cannot be reached.
+        InvalidArtifact: They do not load or do not export.
+    """
+    with store.staging() as folder:
+        exported = export(name, folder, on_progress)
+        uri = f"ultralytics:{name}.pt"
+        return import_onnx(store, exported, name=name, replace=replace, uri=uri)
 
 
 def export(name: str, folder: Path, on_progress: Progress) -> Path:
@@ -20,8 +68,8 @@ def export(name: str, folder: Path, on_progress: Progress) -> Path:
     Args:
         name: ``yolo11n``, ``yolo11s``, ...: ``NAME.pt`` of the working folder if there is one,
             else Ultralytics' own download.
-        folder: Where the export is written.
-        on_progress: Told in words what is going on.
+        folder: Folder that the export is written to.
+        on_progress: Called with messages.
 
     Returns:
         The ONNX file.
@@ -54,7 +102,7 @@ def export(name: str, folder: Path, on_progress: Progress) -> Path:
             exported = model.export(format="onnx", opset=OPSET, simplify=False)
     except Exception as error:  # torch's and Ultralytics' errors share no base but Exception
         raise InvalidArtifact(f"{name}.pt does not load or export: {error}") from error
-    os.unlink(checkpoint)
+    checkpoint.unlink()
     return Path(exported)
 
 

@@ -15,12 +15,12 @@ from seatrial.detect.decode import decode
 from seatrial.errors import UnsupportedImage
 
 
-def test_what_is_no_picture_is_told_as_without_it(ultralytics: Any) -> None:
+def test_what_is_no_image_is_told_as_without_it(ultralytics: Any) -> None:
     assert Image.open.__module__ == "PIL.Image"
     with pytest.raises(UnidentifiedImageError):
-        Image.open(io.BytesIO(b"no picture"))
+        Image.open(io.BytesIO(b"no image"))
     with pytest.raises(UnsupportedImage):
-        decode(b"no picture", max_pixels=100)
+        decode(b"no image", max_pixels=100)
 
 
 def test_numbers_are_printed_as_before(ultralytics: Any) -> None:
@@ -28,7 +28,7 @@ def test_numbers_are_printed_as_before(ultralytics: Any) -> None:
 
 
 def test_by_itself_it_does_replace_them(ultralytics: Any) -> None:
-    """Once this fails, `seatrial.models.sources.ultralytics_package` is not needed any more."""
+    """Once this fails, `import_ultralytics_package` is not needed any more."""
     code = "import PIL.Image, ultralytics; print(PIL.Image.open.__module__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "ultralytics.utils.patches", done.stderr

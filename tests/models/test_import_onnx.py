@@ -1,9 +1,8 @@
-"""From a model's source to an artifact in the store."""
+"""From an ONNX file to an artifact in the store."""
 
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,13 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from seatrial.artifact import Artifact, Store, check_name
+from seatrial.artifact import Store, check_name
 from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
-from seatrial.errors import InvalidArtifact, InvalidInput, MissingExtra, UnknownFamily
+from seatrial.errors import InvalidArtifact, InvalidInput, UnknownFamily
 from seatrial.models.import_onnx import import_onnx
-from seatrial.models.resolve import resolve
-from seatrial.models.sources.table import SOURCES, pull
-from seatrial.system.versions import versions
 
 ModelFile = Callable[..., Path]
 
@@ -107,7 +103,7 @@ def test_imported_twice_is_one_artifact(store: Store, model_file: ModelFile) -> 
     assert len(list(store.root.iterdir())) == 1
 
 
-def test_a_graph_that_takes_pictures_already_gets_no_second_prologue(
+def test_a_graph_that_takes_images_already_gets_no_second_prologue(
     store: Store, model_file: ModelFile
 ) -> None:
     for index, variant in enumerate([{}, {"batch": "batch"}, {"size_hw": (64, 96)}]):
@@ -215,81 +211,3 @@ def test_a_file_whose_own_name_does_not_do_asks_for_one(
     with pytest.raises(InvalidInput, match="cannot name an artifact"):
         import_onnx(store, path)
     assert import_onnx(store, path, name="mine").manifest.name == "mine"
-
-
-def test_pulling_a_name_that_nobody_knows(store: Store) -> None:
-    with pytest.raises(InvalidInput, match="unknown model 'yolo99x'") as refusal:
-        pull(store, "yolo99x", on_progress=lambda text: None)
-    assert all(name in refusal.value.hint for name in SOURCES)
-
-
-def test_pulling_what_is_there_already_opens_it(store: Store, model_file: ModelFile) -> None:
-    told: list[str] = []
-    there = import_onnx(store, model_file(), name="yolo11n")
-    assert pull(store, "yolo11n", on_progress=told.append).digest == there.digest
-    assert told == ["yolo11n is in the store already"]
-
-
-@pytest.mark.parametrize("name", ["yolo11n", "yolo11x"])
-def test_yolo_by_name_without_the_extra_names_it(
-    store: Store, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "ultralytics", None)  # as if it were not installed
-    with pytest.raises(MissingExtra, match=f"ultralytics .*pulling {name}") as refusal:
-        pull(store, name, on_progress=lambda text: None)
-    assert "seatrial[yolo]" in refusal.value.hint
-    assert store.names() == []
-    assert list(store.root.iterdir()) == []
-
-
-def test_resolving_a_name_a_folder_and_a_file(
-    store: Store, model_file: ModelFile, tiny_artifact: Artifact
-) -> None:
-    path = model_file("My Model.onnx")
-    named = import_onnx(store, path, name="named")
-    assert resolve(store, "named").digest == named.digest
-    assert resolve(store, str(tiny_artifact.path)).digest == tiny_artifact.digest
-    from_file = resolve(store, str(path))
-    assert from_file.manifest.name.startswith("my-model-")
-    assert resolve(store, str(path)).digest == from_file.digest
-    assert len(store.names()) == 2
-
-
-def test_a_folder_by_the_name_of_an_artifact_is_not_taken_for_it(
-    tiny_artifact: Artifact, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The pictures that a model was trained on often go by its name."""
-    model = tiny_artifact.path / "model.onnx"
-    stored = import_onnx(store, model, name="digits")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "digits").mkdir(exist_ok=True)
-    assert resolve(store, "digits").path == stored.path
-    with pytest.raises(InvalidArtifact, match="is not an artifact"):
-        resolve(store, "./digits")
-
-
-def test_resolving_what_is_not_there(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArtifact, match="no artifact named 'nothing'"):
-        resolve(store, "nothing")
-    with pytest.raises(InvalidArtifact, match="does not exist"):
-        resolve(store, str(tmp_path / "gone.onnx"))
-    with pytest.raises(InvalidArtifact, match="is not an artifact"):
-        resolve(store, str(tmp_path))
-    (tmp_path / "weights.pt").write_bytes(b"PK")
-    with pytest.raises(InvalidArtifact, match="not a model file that is read here") as refusal:
-        resolve(store, str(tmp_path / "weights.pt"))
-    assert ".onnx" in refusal.value.hint
-
-
-def test_a_changed_file_of_the_same_name_is_another_artifact(
-    store: Store, model_file: ModelFile
-) -> None:
-    first = resolve(store, str(model_file()))
-    second = resolve(store, str(model_file(names=("red", "green"))))
-    assert first.manifest.name != second.manifest.name
-
-
-def test_versions_leave_out_what_is_not_installed() -> None:
-    found = versions("numpy", "no-such-package-of-ours")
-    assert found["numpy"] == np.__version__
-    assert set(found) == {"seatrial", "numpy"}

@@ -1,0 +1,113 @@
+"""The Hugging Face hub through its own library: pages, mirrors, and what is not its API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from seatrial.errors import SourceUnavailable
+from seatrial.models.hubs.access import Access
+from seatrial.models.hubs.huggingface import HuggingFace, _licence, _weights_bytes
+from seatrial.models.hubs.listing import Query
+from seatrial.models.hubs.pull import search
+from seatrial.models.hubs.reference import Reference
+
+package = pytest.importorskip("huggingface_hub", reason="seatrial[hub] is not installed")
+
+
+def changed(access: Access, **changes: Any) -> Access:
+    """The access with changes to the hub."""
+    hub = msgspec.structs.replace(access.huggingface, **changes)
+    return msgspec.structs.replace(access, huggingface=hub)
+
+
+@pytest.mark.parametrize(("limit", "pages"), [(20, 1), (100, 1), (101, 2), (250, 3)])
+def test_pages_of_huggingface(
+    hub: Any, access: Access, many: list[str], limit: int, pages: int
+) -> None:
+    assert len(search("huggingface", Query("detr", limit=limit), access)) == limit
+    assert len(hub.seen) == pages
+    # The mirror hands on the hub's own addresses; it is the mirror that is asked again.
+    assert {seen.host for seen in hub.seen} == {hub.url}
+
+
+@pytest.mark.parametrize("body", [b"<html>sign in to the network</html>", b'{"a": 1}', b"\xff\xfe"])
+def test_something_else_answers(
+    hub: Any, access: Access, fault: Callable[..., Any], body: bytes
+) -> None:
+    hub.faults.append(fault("/api/models", body=body))
+    with pytest.raises(SourceUnavailable) as refusal:
+        search("huggingface", Query("", "", limit=5), access)
+    error = refusal.value
+    assert "answered something else than its API does" in error.message
+    assert "HF_ENDPOINT" in error.hint
+
+
+def test_a_search_that_is_redirected_out_of_the_encryption(access: Access) -> None:
+    client = HuggingFace(changed(access, endpoint="https://hub.invalid"))
+    httpx2 = pytest.importorskip("httpx2")
+    answer = httpx2.Response(200, request=httpx2.Request("GET", "http://hub.invalid/y"))
+    with pytest.raises(SourceUnavailable, match="without encryption"):
+        client._check(answer)
+
+
+def test_a_search_goes_on_where_it_began(hub: Any, access: Access) -> None:
+    """A mirror may hand on the hub's own address for the next page; it would get the token."""
+    for number in range(120):
+        hub.add(f"a/b{number}", {})
+    token = changed(access, token=hub.token)
+    assert len(search("huggingface", Query("", "", limit=110), token)) == 110
+    assert {seen.host for seen in hub.seen} == {hub.url}
+    assert len(hub.seen) == 2
+
+
+def test_hashes_of_large_and_of_small_files(hub: Any, access: Access) -> None:
+    hub.add("a/b", {"config.json": b"{}", "model.safetensors": b"abc"}, licence="mit")
+    snapshot = HuggingFace(access).snapshot(Reference("huggingface", "a/b"))
+    assert (snapshot.repo, snapshot.commit, snapshot.licence) == (
+        "a/b",
+        hub.repos["a/b"].head,
+        "mit",
+    )
+    small, large = snapshot.files
+    assert (small.size_bytes, small.sha256) == (2, "")
+    assert small.git_sha1 == "9e26dfeeb6e641a33dae4961196235bdb965b21b"  # git hash-object
+    assert (large.size_bytes, large.git_sha1) == (3, "")
+    assert large.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize(
+    ("card", "tags", "licence"),
+    [
+        ({"license": "mit"}, ["license:apache-2.0"], "mit"),
+        ({"license": ["mit", "apache-2.0"]}, [], "mit AND apache-2.0"),
+        ({"license": "other", "license_name": "deci"}, [], "deci"),
+        ({"license": "other"}, [], "other"),
+        ({}, ["detr", "license:bsd"], "bsd"),
+        (None, [], "unknown"),
+    ],
+)
+def test_licences(card: Any, tags: list[str], licence: str) -> None:
+    assert _licence(package.ModelInfo(id="a/b", cardData=card, tags=tags)) == licence
+
+
+@pytest.mark.parametrize(
+    ("parameters", "size"),
+    [({"F32": 10}, 40), ({"BF16": 3, "I64": 2}, 22), ({"F8_E4M3": 4}, 4), ({"BOOL": 7}, 7)],
+)
+def test_bytes_of_parameters(parameters: dict[str, int], size: int) -> None:
+    model = package.ModelInfo(id="a/b", safetensors={"parameters": parameters, "total": 1})
+    assert _weights_bytes(model.safetensors) == size
+
+
+def test_nothing_is_told_of_this_machine(hub: Any, access: Access) -> None:
+    """The library would name torch's version and who runs it."""
+    pytest.importorskip("torch")
+    search("huggingface", Query("", "", limit=1), access)
+    sent = hub.seen[0].headers["User-Agent"]
+    assert sent.startswith("seatrial/")
+    assert "torch" not in sent
+    assert "agent/" not in sent

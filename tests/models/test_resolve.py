@@ -1,0 +1,119 @@
+"""What a person names as a model is one artifact, whatever the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from seatrial.artifact import Artifact, Store
+from seatrial.errors import InvalidArtifact, InvalidInput
+from seatrial.models.import_onnx import import_onnx
+from seatrial.models.resolve import import_model, resolve
+
+ModelFile = Callable[..., Path]
+
+
+def test_resolving_a_name_a_folder_and_a_file(
+    store: Store, model_file: ModelFile, tiny_artifact: Artifact
+) -> None:
+    path = model_file("My Model.onnx")
+    named = import_onnx(store, path, name="named")
+    assert resolve(store, "named").digest == named.digest
+    assert resolve(store, str(tiny_artifact.path)).digest == tiny_artifact.digest
+    from_file = resolve(store, str(path))
+    assert from_file.manifest.name.startswith("my-model-")
+    assert resolve(store, str(path)).digest == from_file.digest
+    assert len(store.names()) == 2
+
+
+def test_a_folder_by_the_name_of_an_artifact_is_not_taken_for_it(
+    tiny_artifact: Artifact, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pictures that a model was trained on often go by its name."""
+    model = tiny_artifact.path / "model.onnx"
+    stored = import_onnx(store, model, name="digits")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir(exist_ok=True)
+    assert resolve(store, "digits").path == stored.path
+    with pytest.raises(InvalidArtifact, match="is not an artifact"):
+        resolve(store, "./digits")
+
+
+def test_resolving_what_is_not_there(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArtifact, match="no artifact named 'nothing'"):
+        resolve(store, "nothing")
+    with pytest.raises(InvalidArtifact, match="does not exist"):
+        resolve(store, str(tmp_path / "gone.onnx"))
+    with pytest.raises(InvalidArtifact, match="is not an artifact"):
+        resolve(store, str(tmp_path))
+    (tmp_path / "weights.bin").write_bytes(b"PK")
+    with pytest.raises(InvalidArtifact, match="not a model file that is read here") as refusal:
+        resolve(store, str(tmp_path / "weights.bin"))
+    assert ".onnx" in refusal.value.hint
+
+
+def test_a_changed_file_of_the_same_name_is_another_artifact(
+    store: Store, model_file: ModelFile
+) -> None:
+    first = resolve(store, str(model_file()))
+    second = resolve(store, str(model_file(names=("red", "green"))))
+    assert first.manifest.name != second.manifest.name
+
+
+def test_a_name_with_the_ending_of_a_file_is_a_name(store: Store, model_file: ModelFile) -> None:
+    named = import_onnx(store, model_file(), name="mine.onnx")
+    assert resolve(store, "mine.onnx").path == named.path
+
+
+def test_a_checkpoint_that_is_missing_is_told(store: Store, tmp_path: Path) -> None:
+    for ending in (".onnx", ".pt"):
+        with pytest.raises(InvalidArtifact, match=rf"gone\{ending} does not exist"):
+            resolve(store, str(tmp_path / f"gone{ending}"))
+
+
+def test_a_pickle_is_refused_with_a_command_that_takes_it(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"PK")
+    said = set()
+    for refuse in (lambda: resolve(store, str(path)), lambda: import_model(store, path)):
+        with pytest.raises(InvalidArtifact, match=r"weights\.pt is a pickle") as refusal:
+            refuse()
+        said.add(refusal.value.hint)
+    assert len(said) == 1
+    assert f"seatrial models import {path} --allow-pickle" in said.pop()
+    assert store.names() == []
+
+
+def test_importing_gives_the_stem_as_name_or_the_given_one(
+    store: Store, model_file: ModelFile
+) -> None:
+    path = model_file()
+    assert import_model(store, path).manifest.name == "tiny"
+    assert import_model(store, path, name="mine").manifest.name == "mine"
+    other = model_file(names=("red", "green"))
+    with pytest.raises(InvalidInput, match="already has another artifact"):
+        import_model(store, other)
+    assert import_model(store, other, replace=True).manifest.labels == ("red", "green")
+
+
+def test_importing_what_is_no_model(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(InvalidArtifact, match="not a model file that is read here"):
+        import_model(store, tmp_path / "notes.txt")
+    with pytest.raises(InvalidArtifact, match="does not exist"):
+        import_model(store, tmp_path / "gone")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InvalidArtifact, match="not a model file that is read here"):
+        import_model(store, tmp_path / "folder")
+
+
+def test_a_folder_that_is_a_checkpoint_is_imported(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "run-3"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    for open_it in (lambda: resolve(store, str(folder)), lambda: import_model(store, folder)):
+        with pytest.raises(InvalidArtifact, match=r"gpt2|safetensors"):
+            open_it()
