@@ -51,7 +51,9 @@ def hub(tiny_model: Callable[..., Any]) -> Iterator[Any]:
 @pytest.fixture
 def environment(hub: Any, tmp_path: Path) -> dict[str, str]:
     """Of a command: nothing of this machine's settings, both hubs on this machine."""
-    kept = {key: os.environ[key] for key in ("PATH", "PYTHONPATH", "HOME", "LANG") if key in os.environ}
+    kept = {
+        key: os.environ[key] for key in ("PATH", "PYTHONPATH", "HOME", "LANG") if key in os.environ
+    }
     return kept | {
         "SEATRIAL_HOME": str(tmp_path / "home"),
         "HF_ENDPOINT": hub.url,

@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from hub_repositories import Repo
 from hub_server import FakeHub, Fault
 from seatrial.models.hubs.access import HUGGINGFACE, MODELSCOPE, Access
+from seatrial.models.hubs.client import HubClient
 from seatrial.models.hubs.huggingface import HuggingFace
-from seatrial.models.hubs.listing import HubClient
 from seatrial.models.hubs.modelscope import ModelScope
 from seatrial.models.hubs.pull import PullOptions
 

@@ -15,8 +15,9 @@ import pytest
 
 from seatrial.errors import InvalidInput, NotWritable, SourceUnavailable
 from seatrial.models.hubs import download as module
+from seatrial.models.hubs.client import HubClient
 from seatrial.models.hubs.download import download
-from seatrial.models.hubs.listing import HubClient, RemoteFile, Snapshot
+from seatrial.models.hubs.listing import RemoteFile, Snapshot
 from seatrial.models.hubs.reference import Reference
 
 PATH = "onnx/model.onnx"

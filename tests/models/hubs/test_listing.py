@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from seatrial.errors import InvalidInput
-from seatrial.models.hubs.listing import Body, Query, RemoteFile, Snapshot, nearest
+from seatrial.models.hubs.client import Body
+from seatrial.models.hubs.listing import Query, RemoteFile, Snapshot, nearest
 
 DATA = b"content"
 SHA256 = hashlib.sha256(DATA).hexdigest()

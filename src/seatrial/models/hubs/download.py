@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from seatrial.errors import SourceUnavailable
-from seatrial.models.hubs.listing import HubClient, RemoteFile, Snapshot
+from seatrial.models.hubs.client import HubClient
+from seatrial.models.hubs.listing import RemoteFile, Snapshot
 from seatrial.models.hubs.refusals import Passing, mirror, wait
 from seatrial.progress import Progress
 from seatrial.system.files import writing

@@ -10,8 +10,9 @@ import msgspec
 
 from seatrial.errors import NotWritable, SourceUnavailable
 from seatrial.models.hubs import selection
+from seatrial.models.hubs.client import HubClient
 from seatrial.models.hubs.download import FOLDER_HINT, download
-from seatrial.models.hubs.listing import HubClient, RemoteFile, Snapshot
+from seatrial.models.hubs.listing import RemoteFile, Snapshot
 from seatrial.models.hubs.pickles import to_safetensors
 from seatrial.models.hubs.reference import Reference
 from seatrial.models.hubs.refusals import mirror

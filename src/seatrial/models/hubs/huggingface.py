@@ -12,10 +12,10 @@ from typing import Any
 import seatrial
 from seatrial.errors import InvalidInput, SeatrialError, SourceUnavailable
 from seatrial.models.hubs.access import Access
+from seatrial.models.hubs.client import Body, HubClient
 from seatrial.models.hubs.compatible import judge
 from seatrial.models.hubs.listing import (
     UNKNOWN_LICENCE,
-    Body,
     Listing,
     Query,
     RemoteFile,
@@ -23,45 +23,26 @@ from seatrial.models.hubs.listing import (
     nearest,
 )
 from seatrial.models.hubs.reference import Reference
-from seatrial.models.hubs.refusals import (
-    check_online,
-    circular,
-    forbidden,
-    no_api,
-    refusal,
-    retried,
-    unencrypted,
-    unreachable,
-)
+from seatrial.models.hubs.refusals import forbidden, refusal, unreachable
 from seatrial.system.extras import require
 
 PAGE = 100
 SORTS = {"downloads": "downloads", "trending": "trendingScore", "likes": "likes"}
-EXPAND = (
-    "config",
-    "downloads",
-    "gated",
-    "lastModified",
-    "library_name",
-    "likes",
-    "safetensors",
-    "siblings",
-    "tags",
-)
+EXPAND = ["config", "downloads", "gated", "lastModified", "library_name", "likes", "safetensors",
+          "siblings", "tags"]  # fmt: skip
 PURPOSE = "models on Hugging Face"
 _BITS = re.compile(r"\d+")
 
 
-class HuggingFace:
-    """Search, listing and files of the Hugging Face hub or a mirror of it.
+class HuggingFace(HubClient):
+    """The Hugging Face hub or a mirror of it.
 
     Args:
         access: Address, credentials and patience.
     """
 
     def __init__(self, access: Access) -> None:
-        self.access = access
-        self.hub = access.huggingface
+        super().__init__(access, access.huggingface)
 
     def search(self, query: Query) -> list[Listing]:
         """See `HubClient.search`."""
@@ -69,18 +50,13 @@ class HuggingFace:
 
     def snapshot(self, reference: Reference) -> Snapshot:
         """See `HubClient.snapshot`."""
-
-        def ask() -> Any:
-            with self._asking(), self._reading():
-                return self._api.model_info(
-                    reference.repo,
-                    revision=reference.revision or "main",
-                    files_metadata=True,
-                    timeout=self.access.timeout_s,
-                )
-
+        repo, revision = reference.repo, reference.revision or "main"
         try:
-            model = retried(self.access, ask)
+            model = self.ask(
+                lambda: self._api.model_info(
+                    repo, revision=revision, files_metadata=True, timeout=self.access.timeout_s
+                )
+            )
         except InvalidInput as error:
             raise self._missing(reference) from error
         files = tuple(
@@ -89,8 +65,7 @@ class HuggingFace:
             else RemoteFile(file.rfilename, file.size or 0, git_sha1=file.blob_id or "")
             for file in model.siblings or []
         )
-        commit = model.sha or reference.revision or "main"
-        return Snapshot("huggingface", reference.repo, commit, _licence(model), files)
+        return Snapshot("huggingface", repo, model.sha or revision, _licence(model), files)
 
     @contextlib.contextmanager
     def open(self, snapshot: Snapshot, file: RemoteFile, start: int) -> Iterator[Body]:
@@ -98,18 +73,17 @@ class HuggingFace:
 
         The library's own downloads begin anew in each process, see decision 0007.
         """
-        package = self._package
+        self.check_online()
+        package, timeout_s = self._package, self.access.timeout_s
         url = package.hf_hub_url(
             snapshot.repo, file.path, revision=snapshot.commit, endpoint=self.hub.endpoint
         )
         headers = self._headers | {"Accept-Encoding": "identity"}
-        if start:
-            headers["Range"] = f"bytes={start}-"
+        headers |= {"Range": f"bytes={start}-"} if start else {}
+        session = package.utils.get_session()
         with (
-            self._asking(),
-            package.utils.get_session().stream(
-                "GET", url, headers=headers, timeout=self.access.timeout_s
-            ) as response,
+            self.asking(),
+            session.stream("GET", url, headers=headers, timeout=timeout_s) as response,
         ):
             if response.status_code == 416:  # shorter than what the hub lists
                 yield Body(0, 0, ())
@@ -129,21 +103,18 @@ class HuggingFace:
 
     @cached_property
     def _api(self) -> Any:
-        return self._package.HfApi(
-            endpoint=self.hub.endpoint,
-            token=self.hub.token or False,  # False: nor what is saved in the home folder
-            library_name="seatrial",
-            library_version=seatrial.__version__,
-        )
+        return self._package.HfApi(endpoint=self.hub.endpoint, **self._identity)
 
     @cached_property
     def _headers(self) -> dict[str, str]:
-        headers: dict[str, str] = self._package.utils.build_hf_headers(
-            token=self.hub.token or False,
-            library_name="seatrial",
-            library_version=seatrial.__version__,
-        )
+        headers: dict[str, str] = self._package.utils.build_hf_headers(**self._identity)
         return headers
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        # False: also not the token that is saved in the home folder
+        token, version = self.hub.token or False, seatrial.__version__
+        return {"token": token, "library_name": "seatrial", "library_version": version}
 
     def _models(self, query: Query) -> Iterator[Any]:
         """The pages of a search.
@@ -153,7 +124,7 @@ class HuggingFace:
         """
         package = self._package
         params: dict[str, Any] | None = {
-            "expand": list(EXPAND),
+            "expand": EXPAND,
             "sort": SORTS[query.sort],
             "limit": min(query.limit, PAGE),
             **({"search": query.text} if query.text else {}),
@@ -161,32 +132,24 @@ class HuggingFace:
         }
         url = f"{self.hub.endpoint}/api/models"
 
-        def ask() -> tuple[list[Any], str]:
-            with self._asking():
-                response = package.utils.get_session().get(
-                    url, params=params, headers=self._headers, timeout=self.access.timeout_s
-                )
-                self._check(response)
-                with self._reading():
-                    page = [package.ModelInfo(**model) for model in response.json()]
-                return page, response.links.get("next", {}).get("url", "")
+        def page() -> tuple[list[Any], str]:
+            response = package.utils.get_session().get(
+                url, params=params, headers=self._headers, timeout=self.access.timeout_s
+            )
+            self._check(response)
+            models = [package.ModelInfo(**model) for model in response.json()]
+            return models, response.links.get("next", {}).get("url", "")
 
         while url:
-            page, following = retried(self.access, ask)
-            yield from page
+            models, following = self.ask(page)
+            yield from models
             following = package.utils.fix_hf_endpoint_in_url(following, self.hub.endpoint)
-            url = following if page and following.startswith(f"{self.hub.endpoint}/") else ""
+            url = following if models and following.startswith(f"{self.hub.endpoint}/") else ""
             params = None  # they are in the address of the next page
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Map what the library and its HTTP client raise.
-
-        Raises:
-            SeatrialError: The hub refuses, or a setting forbids to ask it.
-            Passing: It does not answer, or fails for a passing reason.
-        """
-        check_online(self.hub)
+    def asking(self) -> Iterator[None]:
+        """See `HubClient.asking`."""
         hub, errors = self.hub, self._package.errors
         http = require("httpx2", extra="hub", purpose=PURPOSE)  # the library's HTTP client
         try:
@@ -212,26 +175,13 @@ class HuggingFace:
                 hint="unset HF_HUB_OFFLINE to go online",
             ) from error
         except http.TooManyRedirects as error:
-            raise circular(hub) from error
+            raise self.circular() from error
         except (http.HTTPError, http.InvalidURL, http.StreamError) as error:
             raise unreachable(hub, error) from error
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Map what the library raises where an answer is not the API's."""
-        try:
-            yield
-        except (AttributeError, KeyError, TypeError) as error:
-            raise no_api(self.hub, error) from error
-        except ValueError as error:
-            if isinstance(error, self._package.errors.HFValidationError):
-                raise
-            raise no_api(self.hub, error) from error
-
     def _check(self, response: Any) -> None:
         """Raise for an answer that is a refusal, and for one that came without encryption."""
-        if self.hub.endpoint.lower().startswith("https:") and response.url.scheme != "https":
-            raise unencrypted(self.hub, str(response.url))
+        self.check_encrypted(str(response.url))
         self._package.utils.hf_raise_for_status(response)
 
     def _missing(self, reference: Reference) -> InvalidInput:
@@ -239,12 +189,7 @@ class HuggingFace:
         known: list[str] = []
         with contextlib.suppress(SeatrialError):  # a better hint is not worth another error
             if reference.revision:
-
-                def ask() -> Any:
-                    with self._asking(), self._reading():
-                        return self._api.list_repo_refs(reference.repo)
-
-                refs = retried(self.access, ask)
+                refs = self.ask(lambda: self._api.list_repo_refs(reference.repo))
                 names = [ref.name for ref in (*refs.branches, *refs.tags)]
                 return InvalidInput(
                     f"{reference.repo} has no revision {reference.revision!r}",

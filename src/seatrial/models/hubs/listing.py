@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
 from seatrial.errors import InvalidInput
-from seatrial.models.hubs.access import Access, Hub, Source
+from seatrial.models.hubs.access import Source
 from seatrial.models.hubs.compatible import Compatibility
-from seatrial.models.hubs.reference import Reference
 
 Sort = Literal["downloads", "trending", "likes"]
 MOST = 1000
 UNKNOWN_LICENCE = "unknown"
-_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<total>\d+|\*)")
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -130,62 +126,6 @@ class Snapshot(msgspec.Struct, frozen=True):
     def paths(self, suffix: str) -> list[str]:
         """Paths with that ending."""
         return [file.path for file in self.files if file.path.endswith(suffix)]
-
-
-class Body(msgspec.Struct, frozen=True):
-    """Content of a file on its way.
-
-    Attributes:
-        start: Offset of the first byte; 0 where the server ignored the offset that was asked for.
-        size_bytes: Size of the file as this answer announces it; None where it does not.
-        chunks: The bytes from `start` on.
-    """
-
-    start: int
-    size_bytes: int | None
-    chunks: Iterable[bytes]
-
-    @classmethod
-    def of(cls, headers: Mapping[str, str], chunks: Iterable[bytes]) -> Body:
-        """The body of an answer. ModelScope sends a range with status 200: only headers count."""
-        found = _RANGE.match(headers.get("Content-Range", ""))
-        start = int(found["start"]) if found else 0
-        length = headers.get("Content-Length")
-        return cls(start, None if length is None else start + int(length), chunks)
-
-
-class HubClient(Protocol):
-    """One hub, asked through its own library."""
-
-    hub: Hub
-    access: Access
-
-    def search(self, query: Query) -> list[Listing]:
-        """Models that fit, best first.
-
-        Raises:
-            SourceUnavailable: The hub cannot be asked.
-            MissingExtra: Its library is not installed.
-        """
-
-    def snapshot(self, reference: Reference) -> Snapshot:
-        """Files of a model at the commit that its revision stands for.
-
-        Raises:
-            InvalidInput: There is no such model or revision; the hint names the nearest.
-            SourceUnavailable: The hub cannot be asked, or keeps the model to some.
-            MissingExtra: Its library is not installed.
-        """
-
-    def open(
-        self, snapshot: Snapshot, file: RemoteFile, start: int
-    ) -> AbstractContextManager[Body]:
-        """Begin to read a file at an offset.
-
-        Raises:
-            SeatrialError: The hub refuses.
-            Passing: It fails for a passing reason, in the block too.
-        """
 
 
 def nearest(source: str, repo: str, known: Sequence[str]) -> str:

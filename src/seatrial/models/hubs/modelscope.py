@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 import seatrial
 from seatrial.errors import InvalidInput, SeatrialError, SourceUnavailable
 from seatrial.models.hubs.access import Access
+from seatrial.models.hubs.client import Body, HubClient
 from seatrial.models.hubs.compatible import judge
 from seatrial.models.hubs.listing import (
     UNKNOWN_LICENCE,
-    Body,
     Listing,
     Query,
     RemoteFile,
@@ -28,20 +28,9 @@ from seatrial.models.hubs.listing import (
     nearest,
 )
 from seatrial.models.hubs.reference import Reference
-from seatrial.models.hubs.refusals import (
-    Passing,
-    check_online,
-    circular,
-    mirror,
-    no_api,
-    refusal,
-    retried,
-    unencrypted,
-    unreachable,
-)
+from seatrial.models.hubs.refusals import Passing, mirror, refusal, unreachable
 from seatrial.system.extras import require
 
-T = TypeVar("T")
 PAGE = 50  # the most that the hub gives
 LAST = 3000  # page number x page size
 LOOKED_AT = 50  # models of a search whose files are looked at, some at a time
@@ -73,16 +62,15 @@ class _Config(msgspec.Struct, frozen=True):
     model_type: str = ""
 
 
-class ModelScope:
-    """Search, listing and files of the ModelScope hub.
+class ModelScope(HubClient):
+    """The ModelScope hub or its sister site.
 
     Args:
         access: Address, credentials and patience.
     """
 
     def __init__(self, access: Access) -> None:
-        self.access = access
-        self.hub = access.modelscope
+        super().__init__(access, access.modelscope)
 
     def search(self, query: Query) -> list[Listing]:
         """See `HubClient.search`; ``trending`` is the hub's own default ranking."""
@@ -95,8 +83,8 @@ class ModelScope:
         """See `HubClient.snapshot`."""
         repo, revision = reference.repo, reference.revision or DEFAULT_REVISION
         try:
-            described = self._ask(self.access, lambda: self._api.get_repo(repo, "model"))
-            tree = self._tree(self.access, repo, revision)
+            described = self.ask(lambda: self._api.get_repo(repo, "model"))
+            tree = self._tree(repo, revision)
         except InvalidInput as error:
             raise self._missing(reference) from error
         if tree.files is None:
@@ -125,7 +113,8 @@ class ModelScope:
         The library's own downloads print bars and ask a third address, see decision 0007.
         """
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-        with self._asking():
+        self.check_online()
+        with self.asking():
             try:
                 response = self._api.legacy.download_stream(
                     snapshot.repo, "model", file.path, snapshot.commit, headers
@@ -136,10 +125,7 @@ class ModelScope:
                 yield Body(0, 0, ())  # shorter than what the hub lists
                 return
             with response:
-                if self.hub.endpoint.lower().startswith("https:") and not response.url.startswith(
-                    "https:"
-                ):
-                    raise unencrypted(self.hub, response.url)
+                self.check_encrypted(response.url)
                 yield Body.of(response.headers, response.iter_content(CHUNK))
 
     @cached_property
@@ -160,39 +146,25 @@ class ModelScope:
         api.openapi._max_retries = 1
         return api
 
-    def _ask(self, access: Access, call: Callable[[], T]) -> T:
-        def ask() -> T:
-            with self._asking():
-                try:
-                    return call()
-                except self._package.HubError:  # some are ValueErrors too
-                    raise
-                except (AttributeError, KeyError, TypeError, ValueError) as error:
-                    raise no_api(self.hub, error) from error
-
-        return retried(access, ask)
-
-    def _tree(self, access: Access, repo: str, revision: str) -> _Tree:
+    def _tree(self, repo: str, revision: str, *, attempts: int | None = None) -> _Tree:
         """Files of a repository, and the commit, which ``HubApi.list_repo_files`` leaves out."""
-        return self._ask(
-            access,
-            lambda: msgspec.convert(
-                self._api.openapi.request(
-                    "GET",
-                    url=f"{self.hub.endpoint}/api/v1/models/{repo}/repo/files",
-                    params={"Revision": revision, "Recursive": "True"},
-                    require_token=False,
-                    timeout=access.timeout_s,
-                ),
-                _Tree,
-            ),
-        )
+
+        def listed() -> _Tree:
+            answer = self._api.openapi.request(
+                "GET",
+                url=f"{self.hub.endpoint}/api/v1/models/{repo}/repo/files",
+                params={"Revision": revision, "Recursive": "True"},
+                require_token=False,
+                timeout=self.access.timeout_s,
+            )
+            return msgspec.convert(answer, _Tree)
+
+        return self.ask(listed, attempts=attempts)
 
     def _look(self, listing: Listing) -> Listing:
         """Judge a model by its files, which the search does not tell; as it was if that fails."""
-        hasty = msgspec.structs.replace(self.access, attempts=1)
         with contextlib.suppress(SeatrialError, Passing, msgspec.DecodeError):
-            tree = self._tree(hasty, listing.name, DEFAULT_REVISION)
+            tree = self._tree(listing.name, DEFAULT_REVISION, attempts=1)
             files = [file.path for file in tree.files or []]
             config = _Config()
             if "config.json" in files:
@@ -206,31 +178,26 @@ class ModelScope:
 
     def _models(self, query: Query) -> Iterator[Any]:
         size = min(query.limit, PAGE)
+        task = TASKS.get(query.task, query.task) or None
         for number in range(1, LAST // size + 1):
-            page = self._ask(
-                self.access,
-                lambda number=number: self._api.list_repos(  # type: ignore[misc]
+            page = self.ask(
+                partial(
+                    self._api.list_repos,
                     "model",
                     search=query.text or None,
                     sort=SORTS[query.sort],
                     page_number=number,
                     page_size=size,
-                    task=TASKS.get(query.task, query.task) or None,
-                ),
+                    task=task,
+                )
             )
             yield from page.items
             if not page.items or number * size >= page.total_count:
                 return
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Map what the library and its HTTP client raise.
-
-        Raises:
-            SeatrialError: The hub refuses, or a setting forbids to ask it.
-            Passing: It does not answer, or fails for a passing reason.
-        """
-        check_online(self.hub)
+    def asking(self) -> Iterator[None]:
+        """See `HubClient.asking`."""
         hub, errors = self.hub, self._package.errors
         http = require("requests", extra="hub", purpose=PURPOSE)  # the library's HTTP client
         try:
@@ -238,18 +205,12 @@ class ModelScope:
         except errors.APIError as error:
             if error.status_code is None:
                 raise unreachable(hub, error) from error
-            after = getattr(error, "retry_after", None)
-            raise refusal(
-                hub,
-                error.status_code,
-                error.message,
-                retry_after="" if after is None else str(int(after)),
-            ) from error
-        except http.TooManyRedirects as error:
-            raise circular(hub) from error
+            asked_s = getattr(error, "retry_after", None)
+            after = "" if asked_s is None else str(int(asked_s))
+            raise refusal(hub, error.status_code, error.message, retry_after=after) from error
         except (errors.HubError, http.RequestException) as error:
             if "redirects" in str(error):
-                raise circular(hub) from error
+                raise self.circular() from error
             raise unreachable(hub, error) from error
 
     def _missing(self, reference: Reference) -> InvalidInput:

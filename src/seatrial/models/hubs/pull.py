@@ -12,10 +12,11 @@ import msgspec
 from seatrial.artifact import Artifact, Store, check_name
 from seatrial.errors import InvalidInput
 from seatrial.models.hubs.access import Access, Source
+from seatrial.models.hubs.client import HubClient
 from seatrial.models.hubs.download import FOLDER_HINT
 from seatrial.models.hubs.fetch import Fetch, checkpoint, single_file
 from seatrial.models.hubs.huggingface import HuggingFace
-from seatrial.models.hubs.listing import HubClient, Listing, Query, Snapshot
+from seatrial.models.hubs.listing import Listing, Query, Snapshot
 from seatrial.models.hubs.modelscope import ModelScope
 from seatrial.models.hubs.reference import Reference, parse
 from seatrial.models.import_checkpoint import import_transformers

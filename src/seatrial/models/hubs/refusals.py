@@ -39,19 +39,25 @@ class Passing(Exception):
         self.error, self.wait_s, self.answered = error, wait_s, answered
 
 
-def retried(access: Access, ask: Callable[[], T]) -> T:
+def retried(access: Access, ask: Callable[[], T], attempts: int | None = None) -> T:
     """Ask a hub again while it fails for a passing reason.
 
     A hub that does not answer at all is asked once: a wrong address should not take seconds.
 
+    Args:
+        access: Patience and, by default, the number of attempts.
+        ask: The request.
+        attempts: Another number of attempts.
+
     Raises:
         SeatrialError: As `ask` raises it; the error of a `Passing` after the last attempt.
     """
-    for failures in range(1, access.attempts + 1):
+    attempts = attempts or access.attempts
+    for failures in range(1, attempts + 1):
         try:
             return ask()
         except Passing as passing:
-            last = failures == access.attempts or not passing.answered
+            last = failures == attempts or not passing.answered
             if last or not wait(access, failures, passing.wait_s):
                 raise passing.error from passing
     raise AssertionError("the last attempt returns or raises")
@@ -69,19 +75,6 @@ def wait(access: Access, failures: int, asked_s: float | None = None) -> bool:
 def mirror(hub: Hub) -> str:
     """How to reach another address of the hub."""
     return f"another address (a mirror) is set by {hub.mirror_setting}=https://..."
-
-
-def check_online(hub: Hub) -> None:
-    """Refuse to ask a hub where a setting forbids the network.
-
-    Raises:
-        SourceUnavailable: A setting does.
-    """
-    if hub.offline_setting:
-        raise SourceUnavailable(
-            f"{hub.title} is not asked: {hub.offline_setting} is set",
-            hint=f"unset {hub.offline_setting} to go online",
-        )
 
 
 def unreachable(hub: Hub, error: BaseException) -> Passing:
@@ -149,28 +142,4 @@ def forbidden(hub: Hub, status: int, said: str, *, gated: bool = False) -> Sourc
     return SourceUnavailable(
         f"{hub.title} does not give this model to anonymous users ({status}: {said})",
         hint=f"the model may be private or gated: set {hub.token_setting}; {mirror(hub)}",
-    )
-
-
-def circular(hub: Hub) -> SourceUnavailable:
-    """The error of redirects without an end."""
-    return SourceUnavailable(
-        f"{hub.title} at {hub.endpoint} redirects in circles", hint=mirror(hub)
-    )
-
-
-def no_api(hub: Hub, error: object) -> SourceUnavailable:
-    """The error of an answer that is not one of the hub's API."""
-    return SourceUnavailable(
-        f"{hub.title} at {hub.endpoint} answered something else than its API does: "
-        f"{first_line(error)}",
-        hint=f"the network may show a login page, or {hub.mirror_setting} names no mirror",
-    )
-
-
-def unencrypted(hub: Hub, url: str) -> SourceUnavailable:
-    """The error of a redirect from https to http."""
-    return SourceUnavailable(
-        f"{hub.title} at {hub.endpoint} redirects to {url}, without encryption",
-        hint="a proxy may be in between; do not use what it serves",
     )
