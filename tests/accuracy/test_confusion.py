@@ -10,7 +10,7 @@ import pytest
 from seatrial.accuracy.confusion import confusion, shift
 from seatrial.accuracy.matching import Predictions
 from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
-from seatrial.train.error_gallery import worst
+from seatrial.train.error_gallery import error_gallery
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_shift_is_not_told_from_a_few(dataset: LabelledSet) -> None:
 
 def test_worst_pictures_come_first_and_say_what_is_wrong(dataset: LabelledSet) -> None:
     seen = found((0, 0, 50, 50, 0.8), (1, 0, 0, 0, 0.9))
-    (picture,) = worst(dataset, seen, 5)  # the second one is right but for its crowd
+    (picture,) = error_gallery(dataset, seen, 5)  # the second one is right but for its crowd
     assert (picture.name, picture.found, picture.missed, picture.wrong) == ("1.png", 0, 1, 1)
     assert {box.label for box in picture.boxes} == {"cat, is dog", "cat"}
     assert {box.judged for box in picture.boxes} == {"wrong", "missed"}

@@ -12,7 +12,11 @@ import msgspec
 import pytest
 
 from seatrial.artifact import Artifact, Store
+from seatrial.cli.finetune import finetune
+from seatrial.config import decode_toml
 from seatrial.errors import InvalidInput, TrainingFailed
+from seatrial.train.options import FinetuneOptions
+from seatrial.train.recipe import Recipe
 from seatrial.train.report import REPORT_FILE, REPORT_PAGE, TrainingReport
 from seatrial.train.run import TRAINED
 
@@ -60,19 +64,19 @@ def place(transformers: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(place: Path) -> Iterator[tuple[Store, Path]]:
     """The store and the home after one finetuning."""
-    from seatrial.cli.finetune import finetune
-
     home, build = place / "home", helpers()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEATRIAL_HOME", str(home))
         for name, value in build.support_environment().items():
             patch.setenv(name, value)
         finetune(
-            trainer="transformers",
-            data=f"yolo:{place / 'set'}",
+            FinetuneOptions(
+                trainer="transformers",
+                data=f"yolo:{place / 'set'}",
+                recipe=place / "recipe.toml",
+            ),
             base=str(place / "networks" / "detr"),
             output="colours",
-            recipe=place / "recipe.toml",
         )
         yield Store(home / "artifacts"), home
 
@@ -108,29 +112,27 @@ def test_the_report_compares_with_the_base_on_the_same_pictures(artifact: Artifa
     assert report.new_head
     assert [row.epoch for row in report.epochs] == [1, 2]
     assert report.after.figures.ap == pytest.approx(artifact.manifest.metrics["coco_ap"])
-    assert "What was taken for what" in (artifact.path / REPORT_PAGE).read_text()
+    assert "Confusion matrix" in (artifact.path / REPORT_PAGE).read_text()
 
 
 def test_a_name_that_is_taken_is_refused_before_hours_are_spent(
     made: tuple[Store, Path], place: Path
 ) -> None:
-    from seatrial.cli.finetune import finetune
-
     with pytest.raises(InvalidInput, match="already has an artifact named 'colours'"):
         finetune(
-            trainer="transformers",
-            data=f"yolo:{place / 'set'}",
+            FinetuneOptions(
+                trainer="transformers",
+                data=f"yolo:{place / 'set'}",
+                recipe=place / "recipe.toml",
+            ),
             base="scratch:" + str(place / "networks" / "detr"),
             output="colours",
-            recipe=place / "recipe.toml",
         )
 
 
 def test_labels_in_another_format_end_it_before_the_first_step(
     made: tuple[Store, Path], place: Path, tmp_path: Path
 ) -> None:
-    from seatrial.cli.finetune import finetune
-
     source, wrong = place / "set", tmp_path / "wrong"
     wrong.mkdir()
     boxes = [[70, 70, 90, 90], [60, 50, 95, 80], [20, 60, 90, 95], [5, 80, 40, 94]]
@@ -152,8 +154,7 @@ def test_labels_in_another_format_end_it_before_the_first_step(
         (wrong / split).symlink_to(source / "images" / split)
     with pytest.raises(TrainingFailed, match=r"\[left, top, right, bottom\]"):
         finetune(
-            trainer="transformers",
-            data=f"coco:{wrong}",
+            FinetuneOptions(trainer="transformers", data=f"coco:{wrong}"),
             base="scratch:" + str(place / "networks" / "detr"),
             output="wrong",
         )
@@ -164,16 +165,10 @@ def test_labels_in_another_format_end_it_before_the_first_step(
 def test_the_whole_recipe_is_shown_with_its_sources(
     made: tuple[Store, Path], place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from seatrial.cli.finetune import finetune
-    from seatrial.config import decode_toml
-    from seatrial.train.recipe import Recipe
-
     finetune(
-        trainer="lightning",
-        data="yolo:nowhere",
+        FinetuneOptions(trainer="lightning", data="yolo:nowhere", epochs=7),
         base="scratch:" + str(place / "networks" / "d_fine"),
         output="shown",
-        epochs=7,
         show_recipe=True,
     )
     text = capsys.readouterr().out

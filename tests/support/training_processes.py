@@ -114,7 +114,7 @@ def _at_step(alive: int) -> None:
 
 def _while_saving(alive: int) -> None:
     """After the trainer has written most of a checkpoint, before it is whole."""
-    from seatrial.train.optimise import WeightAverage
+    from seatrial.train.weight_average import WeightAverage
 
     _die_after(WeightAverage, "state", alive)
 

@@ -18,8 +18,8 @@ from PIL import Image
 import torchvision_operators
 from seatrial.train.plan import (
     Data,
-    Plan,
     Trainer,
+    TrainingPlan,
     read_sets,
     scratch_base,
     settle,
@@ -152,10 +152,10 @@ def networks(transformers: Any, tmp_path_factory: pytest.TempPathFactory) -> dic
 @pytest.fixture(scope="session")
 def settle_plan(
     cells: str, networks: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Plan]:
+) -> Callable[..., TrainingPlan]:
     """Settles a plan: ``settle_plan("lightning", "rt_detr", "epochs = 3")``."""
 
-    def make(trainer: Trainer, kind: str, recipe: str, data: str = cells) -> Plan:
+    def make(trainer: Trainer, kind: str, recipe: str, data: str = cells) -> TrainingPlan:
         file = tmp_path_factory.mktemp("recipe") / "recipe.toml"
         file.write_text(recipe)
         base = scratch_base(str(networks[kind]), trainer)
@@ -166,10 +166,10 @@ def settle_plan(
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Plan], Path]:
+def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TrainingPlan], Path]:
     """Makes a run's folder with a plan in it."""
 
-    def make(plan: Plan) -> Path:
+    def make(plan: TrainingPlan) -> Path:
         run = tmp_path_factory.mktemp("run")
         write_plan(plan, run)
         return run

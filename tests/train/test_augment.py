@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from seatrial.train.augment import Example, augment
+from seatrial.train.augment import TrainingImage, augment
 from seatrial.train.recipe import Augmentation
 
 NOTHING = Augmentation(flip=0.0)
@@ -13,22 +13,22 @@ SIZE_HW = (60, 90)
 
 
 @pytest.fixture
-def example() -> Example:
+def example() -> TrainingImage:
     """Two rectangles, each of a colour of its own, on black."""
     image = np.zeros((*SIZE_HW, 3), np.uint8)
     xyxy = np.array([[5, 10, 25, 22], [50, 30, 85, 55]], np.float64)
     for (left, top, right, bottom), colour in zip(xyxy.astype(int), (80, 200), strict=True):
         image[top:bottom, left:right] = colour
-    return Example(image, xyxy, np.array([0, 1]))
+    return TrainingImage(image, xyxy, np.array([0, 1]))
 
 
-def painted(example: Example, colour: int) -> list[float]:
+def painted(example: TrainingImage, colour: int) -> list[float]:
     """Where a colour is."""
     rows, columns = np.nonzero((example.image == colour).all(axis=2))
     return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
-def check_boxes(example: Example) -> None:
+def check_boxes(example: TrainingImage) -> None:
     for box, kind in zip(example.xyxy.tolist(), example.classes.tolist(), strict=True):
         assert box == painted(example, (80, 200)[kind])
 
@@ -43,7 +43,9 @@ def check_boxes(example: Example) -> None:
         Augmentation(flip=0.5, vertical_flip=0.5, zoom_out=0.5, crop=0.8),
     ],
 )
-def test_boxes_stay_around_what_they_were_around(example: Example, settings: Augmentation) -> None:
+def test_boxes_stay_around_what_they_were_around(
+    example: TrainingImage, settings: Augmentation
+) -> None:
     check_boxes(example)
     changed = 0
     for seed in range(40):
@@ -55,7 +57,7 @@ def test_boxes_stay_around_what_they_were_around(example: Example, settings: Aug
     assert changed > 10
 
 
-def test_crops_cut_boxes_and_drop_those_whose_middle_is_gone(example: Example) -> None:
+def test_crops_cut_boxes_and_drop_those_whose_middle_is_gone(example: TrainingImage) -> None:
     crops = [
         augment(example, Augmentation(flip=0.0, crop=1.0), np.random.default_rng(seed))
         for seed in range(60)
@@ -65,9 +67,9 @@ def test_crops_cut_boxes_and_drop_those_whose_middle_is_gone(example: Example) -
     assert len(areas) > 5
 
 
-def test_colours_change_within_their_ranges_and_boxes_do_not(example: Example) -> None:
+def test_colours_change_within_their_ranges_and_boxes_do_not(example: TrainingImage) -> None:
     settings = Augmentation(flip=0.0, colour=1.0, brightness=0.1)
-    grey = Example(np.full((8, 8, 3), 100, np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
+    grey = TrainingImage(np.full((8, 8, 3), 100, np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
     found = {
         int(augment(grey, settings, np.random.default_rng(seed)).image[0, 0, 0])
         for seed in range(50)
@@ -83,14 +85,14 @@ def test_hue_turns_colours_round() -> None:
     red[..., 0] = 200
     settings = Augmentation(flip=0.0, colour=1.0, hue=0.5)
     turned = [
-        augment(Example(red, np.zeros((0, 4)), np.zeros(0, np.int64)), settings,
+        augment(TrainingImage(red, np.zeros((0, 4)), np.zeros(0, np.int64)), settings,
                 np.random.default_rng(seed)).image[0, 0].argmax()
         for seed in range(30)
     ]  # fmt: skip
     assert set(turned) == {0, 1, 2}
 
 
-def test_a_plain_picture_is_only_flipped(example: Example) -> None:
+def test_a_plain_picture_is_only_flipped(example: TrainingImage) -> None:
     everything = Augmentation(
         flip=0.0, colour=1.0, brightness=0.5, zoom_out=1.0, crop=1.0, contrast=0.5
     )
@@ -98,13 +100,13 @@ def test_a_plain_picture_is_only_flipped(example: Example) -> None:
     assert np.array_equal(varied.image, example.image)
 
 
-def test_pictures_without_objects_are_left_whole(example: Example) -> None:
-    empty = Example(example.image, np.zeros((0, 4)), np.zeros(0, np.int64))
+def test_pictures_without_objects_are_left_whole(example: TrainingImage) -> None:
+    empty = TrainingImage(example.image, np.zeros((0, 4)), np.zeros(0, np.int64))
     settings = Augmentation(flip=1.0, zoom_out=1.0, crop=1.0)
     assert augment(empty, settings, np.random.default_rng(1)).xyxy.shape == (0, 4)
 
 
-def test_the_same_draw_gives_the_same_picture(example: Example) -> None:
+def test_the_same_draw_gives_the_same_picture(example: TrainingImage) -> None:
     settings = Augmentation(colour=0.5, hue=0.1, saturation=0.5, zoom_out=0.5, crop=0.5)
     first, again = (augment(example, settings, np.random.default_rng(3)) for _ in range(2))
     assert np.array_equal(first.image, again.image)

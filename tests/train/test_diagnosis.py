@@ -100,20 +100,20 @@ def test_boxes_in_another_format_are_named(
     assert finding.code == "box-format"
     assert finding.fatal
     assert f"numbers are {named}" in finding.cause
-    assert "leave their pictures" in finding.seen
+    assert "leave their images" in finding.seen
 
 
 def test_fractions_where_pixels_are_meant_are_named(corners: list[list[float]]) -> None:
     scale = np.array([*SIZE, *SIZE])
     wrong = labelled([(np.array(as_size(row)) / scale).tolist() for row in corners])
     (finding,) = diagnosis.of_labels(wrong, which="validation")
-    assert "fractions of the picture" in finding.cause
+    assert "fractions of the image" in finding.cause
 
 
 def test_boxes_of_other_pictures_are_named_without_a_format(corners: list[list[float]]) -> None:
     wrong = labelled([[3 * value for value in as_size(row)] for row in corners])
     (finding,) = diagnosis.of_labels(wrong, which="training")
-    assert "pictures of other sizes" in finding.cause
+    assert "images of other sizes" in finding.cause
 
 
 def test_numbers_that_start_at_one_are_named(corners: list[list[float]]) -> None:
@@ -121,7 +121,7 @@ def test_numbers_that_start_at_one_are_named(corners: list[list[float]]) -> None
     shifted = labelled(boxes, [1 + i % 3 for i in range(len(boxes))])
     (finding,) = diagnosis.of_labels(shifted, which="training")
     assert finding.code == "labels-off-by-one"
-    assert "numbers start at 1" in finding.cause
+    assert "numbers that start at 1" in finding.cause
     assert not finding.fatal  # a class without objects may be meant
 
 
@@ -179,7 +179,7 @@ def test_a_new_head_that_is_frozen_is_named() -> None:
     [
         (with_rate(0.01), (3.0, 9.0, math.nan), "100 times the published 0.0001"),
         (with_rate(1e-4, precision="f16"), (3.0, math.inf), "half precision overflows"),
-        (RECIPE, (math.nan,), "weights that it began with"),
+        (RECIPE, (math.nan,), "the base's weights"),
         (RECIPE, (3.0, 2.9, math.nan), "a step was too large"),
     ],
 )
@@ -223,7 +223,13 @@ def blind(
     step: int = 500,
 ) -> diagnosis.Symptom | None:
     return diagnosis.of_validation(
-        recipe, "rt_detr", dataset, found, [0.0] * len(losses), losses, step
+        recipe,
+        "rt_detr",
+        dataset,
+        found,
+        epochs_ap50=[0.0] * len(losses),
+        losses=losses,
+        step=step,
     )
 
 
@@ -254,7 +260,13 @@ def test_sets_that_are_numbered_differently_are_named(corners: list[list[float]]
     real = [i % 3 for i in range(len(corners))]
     dataset = labelled([as_size(row) for row in corners], real)
     finding = diagnosis.of_validation(
-        RECIPE, "rt_detr", dataset, seen(dataset, [kind + 1 for kind in real]), [0.0], [2.0], 100
+        RECIPE,
+        "rt_detr",
+        dataset,
+        seen(dataset, [kind + 1 for kind in real]),
+        epochs_ap50=[0.0],
+        losses=[2.0],
+        step=100,
     )
     assert finding is not None
     assert finding.code == "labels-off-by-one"

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from seatrial.train.after_step import read_findings
+from seatrial.train.after_step import read_symptoms
 from seatrial.train.diagnosis import Symptom
 from seatrial.train.journal import read_epochs, read_steps
-from seatrial.train.plan import Plan
+from seatrial.train.plan import TrainingPlan
 from seatrial.train.worker import read_failure
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -52,7 +52,7 @@ def recipe(**changes: Any) -> str:
 
 @pytest.fixture
 def ending(
-    trainings: Any, settle_plan: Callable[..., Plan], start: Callable[..., Path]
+    trainings: Any, settle_plan: Callable[..., TrainingPlan], start: Callable[..., Path]
 ) -> Callable[..., tuple[Path, Symptom, str]]:
     """Trains until it ends: the run's folder, what was found in it, and what is said."""
 
@@ -62,7 +62,7 @@ def ending(
         failure = read_failure(run)
         assert failure is not None
         assert failure.kind == "TrainingFailed", failure.message
-        return run, read_findings(run)[-1], f"{failure.message}; {failure.hint}"
+        return run, read_symptoms(run)[-1], f"{failure.message}; {failure.hint}"
 
     return train
 

@@ -11,11 +11,11 @@ import pytest
 
 from seatrial.artifact import Artifact, Preprocessing
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
-from seatrial.train.freeze import prefixes
+from seatrial.train.network import frozen_prefixes
 from seatrial.train.plan import (
     Base,
     Data,
-    Plan,
+    TrainingPlan,
     base_of,
     canvas,
     read_plan,
@@ -25,7 +25,7 @@ from seatrial.train.plan import (
     write_plan,
 )
 from seatrial.train.read_recipe import read_recipe
-from seatrial.train.run import _begin, _difference
+from seatrial.train.run import first_difference, resumes
 
 STRETCHED = Preprocessing((96, 96), "stretch", 0)
 EDGES = Preprocessing((160, 160), "shortest_edge", 0, edges_px=(96, 160))
@@ -36,7 +36,7 @@ def base(labels: tuple[str, ...] = (), **changes: object) -> Base:
     return msgspec.structs.replace(plain, **changes)
 
 
-def settled(cells: str, given: Base, **recipe: object) -> Plan:
+def settled(cells: str, given: Base, **recipe: object) -> TrainingPlan:
     asked = msgspec.structs.replace(read_recipe(None, given.family), **recipe)
     return settle("transformers", given, Data(cells), asked, read_sets(cells, None))
 
@@ -79,7 +79,7 @@ def test_pictures_in_both_sets_are_an_error(cells: str, tmp_path: Path) -> None:
     images = Path(cells.removeprefix("yolo:")) / "images" / "train"
     names = json.dumps(["red", "green", "blue"])
     (tmp_path / "data.yaml").write_text(f"train: {images}\nval: {images}\nnames: {names}\n")
-    with pytest.raises(InvalidDataset, match="24 pictures are in the training and in"):
+    with pytest.raises(InvalidDataset, match="24 images are in the training and in"):
         read_sets(f"yolo:{tmp_path}", None)
 
 
@@ -99,7 +99,7 @@ def test_an_artifact_without_weights_cannot_be_trained(tiny_artifact: Artifact) 
 
 def test_an_architecture_is_a_folder_or_one_of_ultralytics(tmp_path: Path) -> None:
     assert scratch_base("yolo11n.yaml", "ultralytics").path == "yolo11n"
-    with pytest.raises(InvalidInput, match=r"no folder with a config\.json"):
+    with pytest.raises(InvalidInput, match=r"not a folder with a config\.json"):
         scratch_base(str(tmp_path), "transformers")
 
 
@@ -108,14 +108,14 @@ NAMES = ["model.backbone.a.weight", "model.backbone.b.weight", "model.decoder.a.
 
 def test_parts_and_modules_are_frozen_by_name() -> None:
     parts = {"backbone": ("model.backbone.",)}
-    assert prefixes(NAMES, ["backbone"], parts) == ("model.backbone.",)
-    assert prefixes(NAMES, ["model.decoder"], parts) == ("model.decoder.",)
-    assert prefixes(NAMES, [], parts) == ()
+    assert frozen_prefixes(NAMES, ["backbone"], parts) == ("model.backbone.",)
+    assert frozen_prefixes(NAMES, ["model.decoder"], parts) == ("model.decoder.",)
+    assert frozen_prefixes(NAMES, [], parts) == ()
 
 
 def test_a_part_that_there_is_not_is_named_with_the_nearest() -> None:
     with pytest.raises(InvalidConfig, match="'bakbone'") as caught:
-        prefixes(NAMES, ["bakbone"], {"backbone": ("model.backbone.",)})
+        frozen_prefixes(NAMES, ["bakbone"], {"backbone": ("model.backbone.",)})
     assert caught.value.hint == "did you mean 'backbone'?"
 
 
@@ -123,13 +123,13 @@ def test_a_run_of_another_plan_is_not_gone_on_with(
     cells: str, tmp_path: Path, epoch_row: Callable[[Path], None]
 ) -> None:
     first, second = settled(cells, base()), settled(cells, base(), epochs=3)
-    assert not _begin(first, tmp_path)
-    assert not _begin(second, tmp_path)  # nothing was trained yet
+    assert not resumes(first, tmp_path)
+    assert not resumes(second, tmp_path)  # nothing was trained yet
     epoch_row(tmp_path)
-    assert _begin(second, tmp_path)
+    assert resumes(second, tmp_path)
     with pytest.raises(InvalidInput, match=r"recipe\.epochs was 3 and is 72"):
-        _begin(first, tmp_path)
-    assert _difference(first, second) == "recipe.epochs was 72 and is 3"
+        resumes(first, tmp_path)
+    assert first_difference(first, second) == "recipe.epochs was 72 and is 3"
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_options_overrule_the_file(read: Any) -> None:
     [
         ("batch = 6\n[compute]\nprocesses = 4", "detr", "cannot be shared by 4 processes"),
         ("batch = 8\naccumulate = 3", "detr", "in 3 parts"),
-        ('precision = "f16"', "detr", "takes a GPU"),
+        ('precision = "f16"', "detr", "needs a GPU"),
         ("image_size = 16", "detr", "image_size 16"),
         ("[augmentation]\nmosaic = 1.0", "detr", "augmentation.mosaic is not for detr"),
         ("[augmentation]\ncrop = 1.0", "yolo", "augmentation.crop is not for yolo"),

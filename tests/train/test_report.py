@@ -15,7 +15,7 @@ from seatrial.accuracy.evaluate import score
 from seatrial.accuracy.matching import Predictions
 from seatrial.datasets.labels import LabelledSet
 from seatrial.train.diagnosis import Symptom
-from seatrial.train.error_gallery import worst
+from seatrial.train.error_gallery import error_gallery
 from seatrial.train.journal import Epoch, Journal, StepRecord
 from seatrial.train.plan import read_sets
 from seatrial.train.published import sources
@@ -57,7 +57,7 @@ def report(validation: LabelledSet, found: Predictions) -> TrainingReport:
         after=side, difference=paired_bootstrap(matches, matches, samples=20),
         categories=tuple(category.name for category in validation.categories),
         confusion=tuple(tuple(row) for row in confusion(validation, found).counts.tolist()),
-        worst=tuple(worst(validation, found, 4)), versions={"torch": "2"},
+        error_gallery=tuple(error_gallery(validation, found, 4)), versions={"torch": "2"},
     )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def page(
     journal = Journal(tmp_path)
     for number in range(1, 7):
         journal.step(StepRecord(number, 1 + (number > 3), 3.0 / number, 1e-4))
-    return to_html(report, tmp_path, validation, found)
+    return to_html(report, tmp_path, validation)
 
 
 def test_a_page_asks_nobody_for_anything(page: str) -> None:
@@ -80,11 +80,11 @@ def test_a_page_asks_nobody_for_anything(page: str) -> None:
 
 
 def test_a_page_tells_all_parts(page: str, report: TrainingReport) -> None:
-    for text in ("Loss over steps", "mAP over epochs", "What was taken for what",
-                 "Worst pictures", "Against the base model", "it knows none of the classes",
+    for text in ("Loss over steps", "mAP over epochs", "Confusion matrix",
+                 "Images with most errors", "Against the base model", "it knows none of the classes",
                  "github.com/lyuwenyu/RT-DETR", "new head"):  # fmt: skip
         assert text in page
-    assert page.count("<img ") == len(report.worst) == 4
+    assert page.count("<img ") == len(report.error_gallery) == 4
     assert "a &lt;cause&gt; &amp; more" in page
 
 
@@ -106,12 +106,12 @@ def test_a_report_from_scratch_has_no_base(
     tmp_path: Path,
     without_base: Callable[[TrainingReport], TrainingReport],
 ) -> None:
-    page = to_html(without_base(report), tmp_path, validation, found)
+    page = to_html(without_base(report), tmp_path, validation)
     assert "Against the base model" not in page
 
 
 @pytest.fixture
 def without_base() -> Callable[[TrainingReport], TrainingReport]:
     return lambda report: msgspec.structs.replace(
-        report, before=None, difference=None, findings=(), worst=()
+        report, before=None, difference=None, findings=(), error_gallery=()
     )

@@ -12,7 +12,7 @@ from seatrial.train.recipe import Augmentation, Compute, Recipe
 from seatrial.train.sampler import (
     Draw,
     Sampler,
-    picture_generator,
+    image_generator,
     plain,
     seed_everything,
 )
@@ -25,12 +25,12 @@ def recipe(processes: int = 1, accumulate: int = 1, **changes: object) -> Recipe
     return msgspec.structs.replace(plain_one, compute=Compute(processes=processes), **changes)
 
 
-def steps(pictures: int, epoch: int, processes: int = 1, accumulate: int = 1) -> list[set[Draw]]:
+def steps(images: int, epoch: int, processes: int = 1, accumulate: int = 1) -> list[set[Draw]]:
     """What each step of an epoch sees, over all processes and parts."""
     settings = recipe(processes, accumulate)
     seen: list[set[Draw]] = []
     for rank in range(processes):
-        order = Sampler(pictures, settings, rank=rank)
+        order = Sampler(images, settings, rank=rank)
         order.set_epoch(epoch)
         share = batched(list(order), 8 // processes)
         for number, part in enumerate(share):
@@ -53,7 +53,7 @@ def test_a_step_sees_the_same_pictures_however_it_is_shared(
 
 
 def test_an_epoch_sees_every_picture_and_is_filled_up() -> None:
-    seen = [draw.picture for step in steps(30, 0) for draw in step]
+    seen = [draw.image for step in steps(30, 0) for draw in step]
     assert len(seen) == 32
     assert set(seen) == set(range(30))
 
@@ -63,17 +63,17 @@ def test_epochs_differ_and_each_can_be_had_without_those_before() -> None:
     epochs = []
     for epoch in (0, 1, 2):
         order.set_epoch(epoch)
-        epochs.append([draw.picture for draw in order])
+        epochs.append([draw.image for draw in order])
     assert epochs[0] != epochs[1] != epochs[2]
     fresh = Sampler(30, recipe())
     fresh.set_epoch(2)
-    assert [draw.picture for draw in fresh] == epochs[2]
+    assert [draw.image for draw in fresh] == epochs[2]
 
 
 def test_fewer_pictures_than_a_batch_are_taken_more_than_once() -> None:
     order = Sampler(3, recipe())
     assert order.steps == 1
-    assert sorted({draw.picture for draw in order}) == [0, 1, 2]
+    assert sorted({draw.image for draw in order}) == [0, 1, 2]
 
 
 def test_a_step_has_one_canvas_and_the_last_epochs_the_usual_one() -> None:
@@ -86,7 +86,7 @@ def test_a_step_has_one_canvas_and_the_last_epochs_the_usual_one() -> None:
 
 def test_a_picture_draws_the_same_in_an_epoch_and_anew_in_the_next() -> None:
     def drawn(draw: Draw, seed: int = 0) -> list[float]:
-        return picture_generator(recipe(seed=seed), draw).random(4).tolist()
+        return image_generator(recipe(seed=seed), draw).random(4).tolist()
 
     assert drawn(Draw(1, 7, 1.0)) == drawn(Draw(1, 7, 0.5))
     different = [drawn(Draw(1, 7, 1)), drawn(Draw(2, 7, 1)), drawn(Draw(1, 8, 1))]

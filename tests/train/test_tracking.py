@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seatrial.errors import InvalidConfig
-from seatrial.train.plan import Base, Data, Plan
+from seatrial.train.plan import Base, Data, TrainingPlan
 from seatrial.train.read_recipe import read_recipe
 from seatrial.train.tracking import open_tracker
 
@@ -16,20 +16,20 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture
-def plan() -> Plan:
+def plan() -> TrainingPlan:
     base = Base("base", "rt_detr", "nowhere")
     recipe = read_recipe(None, "rt_detr")
-    return Plan("transformers", base, Data("coco:here"), recipe, ("a",), (0,), True)
+    return TrainingPlan("transformers", base, Data("coco:here"), recipe, ("a",), (0,), True)
 
 
-def track(name: str, run: Path, plan: Plan, steps: range) -> None:
+def track(name: str, run: Path, plan: TrainingPlan, steps: range) -> None:
     tracker = open_tracker(name, run, plan)
     for step in steps:
         tracker.log(step, {"loss": 1.0 / step})
     tracker.close()
 
 
-def test_tensorboard_has_every_step(tmp_path: Path, plan: Plan) -> None:
+def test_tensorboard_has_every_step(tmp_path: Path, plan: TrainingPlan) -> None:
     reader = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator",
         reason="TensorBoard is not installed: seatrial[track]",
@@ -42,7 +42,7 @@ def test_tensorboard_has_every_step(tmp_path: Path, plan: Plan) -> None:
 
 
 def test_a_run_that_goes_on_is_the_same_run_in_mlflow(
-    tmp_path: Path, plan: Plan, local: Callable[[], None]
+    tmp_path: Path, plan: TrainingPlan, local: Callable[[], None]
 ) -> None:
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: seatrial[track]")
     pytest.importorskip("sqlalchemy", reason="MLflow's database is not installed")
@@ -60,6 +60,6 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def test_an_unknown_tracker_is_an_error(tmp_path: Path, plan: Plan) -> None:
+def test_an_unknown_tracker_is_an_error(tmp_path: Path, plan: TrainingPlan) -> None:
     with pytest.raises(InvalidConfig, match="unknown tracker 'wandb'"):
         open_tracker("wandb", tmp_path, plan)

@@ -12,7 +12,7 @@ import pytest
 
 from seatrial.train.after_step import best_folder
 from seatrial.train.journal import read_epochs, read_steps
-from seatrial.train.plan import Data, Plan, read_sets, scratch_base, settle
+from seatrial.train.plan import Data, TrainingPlan, read_sets, scratch_base, settle
 from seatrial.train.read_recipe import read_recipe
 from seatrial.train.recipe import Compute, Optimiser, Recipe
 
@@ -33,10 +33,10 @@ action = "warn"
 
 
 @pytest.fixture
-def yolo_plan(ultralytics: Any, cells: str, tmp_path: Path) -> Callable[..., Plan]:
+def yolo_plan(ultralytics: Any, cells: str, tmp_path: Path) -> Callable[..., TrainingPlan]:
     """Settles a plan for YOLO11n with random weights."""
 
-    def make(recipe: str = BRIEF) -> Plan:
+    def make(recipe: str = BRIEF) -> TrainingPlan:
         file = tmp_path / "recipe.toml"
         file.write_text(recipe)
         base = scratch_base("yolo11n", "ultralytics")
@@ -56,8 +56,8 @@ def offline(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def arguments(plan: Plan, **changes: object) -> dict[str, Any]:
-    from seatrial.train.ultralytics_trainer import arguments as of
+def arguments(plan: TrainingPlan, **changes: object) -> dict[str, Any]:
+    from seatrial.train.ultralytics_inputs import arguments as of
 
     recipe: Recipe = msgspec.structs.replace(plan.recipe, **changes)
     return of(msgspec.structs.replace(plan, recipe=recipe), Path("run"))
@@ -65,7 +65,7 @@ def arguments(plan: Plan, **changes: object) -> dict[str, Any]:
 
 def test_a_killed_run_goes_on_to_the_same_result(
     trainings: Any,
-    yolo_plan: Callable[..., Plan],
+    yolo_plan: Callable[..., TrainingPlan],
     start: Callable[..., Path],
     offline: dict[str, str],
 ) -> None:
@@ -90,7 +90,7 @@ def weights(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_recipe_is_said_in_its_words(yolo_plan: Callable[..., Plan]) -> None:
+def test_the_recipe_is_said_in_its_words(yolo_plan: Callable[..., TrainingPlan]) -> None:
     plan = yolo_plan()
     said = arguments(plan)
     assert (said["batch"], said["nbs"]) == (8, 8)  # a step after each batch
@@ -100,17 +100,17 @@ def test_the_recipe_is_said_in_its_words(yolo_plan: Callable[..., Plan]) -> None
 
 
 def test_threads_and_loaders_are_those_of_the_recipe(
-    yolo_plan: Callable[..., Plan], cells: str, tmp_path: Path
+    yolo_plan: Callable[..., TrainingPlan], cells: str, tmp_path: Path
 ) -> None:
     import torch
 
-    from seatrial.train.ultralytics_trainer import Context, Trainer
+    from seatrial.train.ultralytics_trainer import RunContext, UltralyticsTrainer
 
     before = torch.get_num_threads()
     plan = yolo_plan(BRIEF.replace("threads = 1", "threads = 3\nworkers = 2"))
     torch.set_num_threads(3)  # as a process that trains does before
     try:
-        trainer = Trainer(Context(plan, tmp_path, read_sets(cells, None)))
+        trainer = UltralyticsTrainer(RunContext(plan, tmp_path, read_sets(cells, None)))
         assert torch.get_num_threads() == 3
         assert trainer.args.workers == 2
     finally:
@@ -118,38 +118,38 @@ def test_threads_and_loaders_are_those_of_the_recipe(
 
 
 def test_a_batch_that_does_not_fit_is_not_halved_without_a_word(
-    yolo_plan: Callable[..., Plan], cells: str, tmp_path: Path
+    yolo_plan: Callable[..., TrainingPlan], cells: str, tmp_path: Path
 ) -> None:
     from seatrial.errors import OutOfMemory
-    from seatrial.train.ultralytics_trainer import Context, Trainer
+    from seatrial.train.ultralytics_trainer import RunContext, UltralyticsTrainer
 
-    trainer = Trainer(Context(yolo_plan(), tmp_path, read_sets(cells, None)))
+    trainer = UltralyticsTrainer(RunContext(yolo_plan(), tmp_path, read_sets(cells, None)))
     trainer._setup_train()
     with pytest.raises(OutOfMemory, match="a batch of 8"):
         trainer._build_train_pipeline()  # what Ultralytics calls once more with half the batch
 
 
-def test_a_batch_in_parts_is_still_one_step(yolo_plan: Callable[..., Plan]) -> None:
+def test_a_batch_in_parts_is_still_one_step(yolo_plan: Callable[..., TrainingPlan]) -> None:
     said = arguments(yolo_plan(), accumulate=4)
     assert (said["batch"], said["nbs"]) == (2, 8)
 
 
 @pytest.mark.parametrize(("kind", "bias"), [("adamw", 0.0), ("sgd", 0.1)])
 def test_biases_warm_up_from_high_with_sgd_alone(
-    yolo_plan: Callable[..., Plan], kind: str, bias: float
+    yolo_plan: Callable[..., TrainingPlan], kind: str, bias: float
 ) -> None:
     said = arguments(yolo_plan(), optimiser=Optimiser(kind=kind))  # type: ignore[arg-type]
     assert said["warmup_bias_lr"] == bias
 
 
-def test_several_gpus_share_a_batch(yolo_plan: Callable[..., Plan]) -> None:
+def test_several_gpus_share_a_batch(yolo_plan: Callable[..., TrainingPlan]) -> None:
     said = arguments(yolo_plan(), compute=Compute(device="cuda", processes=2))
     assert (said["device"], said["batch"]) == ("0,1", 8)  # it divides the batch by itself
 
 
 def test_everything_frozen_ends_it(
     trainings: Any,
-    yolo_plan: Callable[..., Plan],
+    yolo_plan: Callable[..., TrainingPlan],
     start: Callable[..., Path],
     offline: dict[str, str],
 ) -> None:
@@ -167,7 +167,7 @@ def test_everything_frozen_ends_it(
 
 def test_half_precision_trains_and_nobody_is_told(
     trainings: Any,
-    yolo_plan: Callable[..., Plan],
+    yolo_plan: Callable[..., TrainingPlan],
     start: Callable[..., Path],
     offline: dict[str, str],
 ) -> None:

@@ -10,15 +10,15 @@ import pytest
 
 from seatrial.errors import OutOfMemory
 from seatrial.train import worker
-from seatrial.train.plan import Base, Data, Plan
+from seatrial.train.plan import Base, Data, TrainingPlan
 from seatrial.train.read_recipe import read_recipe
 
 
 @pytest.fixture
-def plan() -> Plan:
+def plan() -> TrainingPlan:
     recipe = msgspec.structs.replace(read_recipe(None, "rt_detr"), batch=24, accumulate=3)
     base = Base("nothing", "rt_detr", "nowhere", scratch=True)
-    return Plan("transformers", base, Data("coco:nowhere"), recipe, ("a",), (0,), True)
+    return TrainingPlan("transformers", base, Data("coco:nowhere"), recipe, ("a",), (0,), True)
 
 
 def on_a_gpu(torch: Any) -> Exception:
@@ -44,16 +44,16 @@ def in_python(torch: Any) -> Exception:
 
 @pytest.mark.parametrize("error", [on_a_gpu, on_a_cpu, in_onednn, in_python])
 def test_memory_that_has_run_out_is_told_by_whoever_says_so(
-    plan: Plan, error: Callable[[Any], Exception]
+    plan: TrainingPlan, error: Callable[[Any], Exception]
 ) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: seatrial[train]")
     with (
-        pytest.raises(OutOfMemory, match="a batch of 24 pictures, 8 at a time, does not fit"),
-        worker._in_words(plan),
+        pytest.raises(OutOfMemory, match="a batch of 24 images, 8 at a time, does not fit"),
+        worker.memory_errors(plan),
     ):
         raise error(torch)
 
 
-def test_other_errors_are_left_as_they_are(plan: Plan) -> None:
-    with pytest.raises(RuntimeError, match="shape mismatch"), worker._in_words(plan):
+def test_other_errors_are_left_as_they_are(plan: TrainingPlan) -> None:
+    with pytest.raises(RuntimeError, match="shape mismatch"), worker.memory_errors(plan):
         raise RuntimeError("shape mismatch")

@@ -1,4 +1,4 @@
-"""Augmentation of DETR's kin: colours, zoom out, crop, mirror images.
+"""Augmentation for DETR and its relatives: colours, zoom out, crop, mirror images.
 
 Source: torchvision's RandomPhotometricDistort, RandomZoomOut and RandomIoUCrop with their default
 ranges, as RT-DETR and D-FINE chain them; the crop is SSD's (Liu et al., 2016).
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from seatrial.train.recipe import Augmentation
 
-ZOOM = 4.0  # times the sides, at most
+ZOOM = 4.0  # largest factor on the sides
 CROP_SCALE = (0.3, 1.0)
 CROP_ASPECT = (0.5, 2.0)
-CROP_OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, None)  # None leaves the picture whole
+CROP_OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, None)  # None keeps the whole image
 CROP_TRIES = 40
-SMALLEST_PX = 1.0  # boxes that a crop leaves less of are gone
-HUES = 180  # of OpenCV
+SMALLEST_PX = 1.0  # smallest side of a box after a crop
+HUES = 180  # OpenCV's number of hues
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """A picture with its objects.
+class TrainingImage:
+    """An image with its objects.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
@@ -39,36 +39,40 @@ class Example:
 
 
 def augment(
-    example: Example, settings: Augmentation, draw: np.random.Generator, *, plain: bool = False
-) -> Example:
-    """Vary a picture.
+    labelled: TrainingImage,
+    settings: Augmentation,
+    draw: np.random.Generator,
+    *,
+    plain: bool = False,
+) -> TrainingImage:
+    """The image with random changes.
 
     Args:
-        example: Stays as it is.
+        labelled: Image with its objects; not changed in place.
         settings: Probabilities and ranges.
-        draw: What is drawn from.
-        plain: Only mirror it.
+        draw: Source of random numbers.
+        plain: Only mirror the image.
     """
     if not plain:
         if settings.colour:
-            example = Example(
-                _colours(example.image, settings, draw), example.xyxy, example.classes
+            labelled = TrainingImage(
+                _colours(labelled.image, settings, draw), labelled.xyxy, labelled.classes
             )
         if draw.random() < settings.zoom_out:
-            example = _zoom_out(example, draw)
+            labelled = _zoom_out(labelled, draw)
         if draw.random() < settings.crop:
-            example = _crop(example, draw)
+            labelled = _crop(labelled, draw)
     if draw.random() < settings.flip:
-        example = _mirror(example, axis=1)
+        labelled = _mirror(labelled, axis=1)
     if draw.random() < settings.vertical_flip:
-        example = _mirror(example, axis=0)
-    return example
+        labelled = _mirror(labelled, axis=0)
+    return labelled
 
 
 def _colours(
     image: NDArray[np.uint8], settings: Augmentation, draw: np.random.Generator
 ) -> NDArray[np.uint8]:
-    # Contrast comes before or after the change of colours: it does not commute with it.
+    # Contrast changes before or after the colours: the order matters.
     early = bool(draw.random() < 0.5)
     pixels = image.astype(np.float32)
     if draw.random() < settings.colour:
@@ -108,34 +112,34 @@ def _hue_saturation(
     return np.asarray(back, np.float32)
 
 
-def _zoom_out(example: Example, draw: np.random.Generator) -> Example:
-    height, width = example.image.shape[:2]
+def _zoom_out(labelled: TrainingImage, draw: np.random.Generator) -> TrainingImage:
+    height, width = labelled.image.shape[:2]
     ratio = draw.uniform(1.0, ZOOM)
     canvas = np.zeros((int(height * ratio), int(width * ratio), 3), np.uint8)
     left = int(draw.integers(0, canvas.shape[1] - width + 1))
     top = int(draw.integers(0, canvas.shape[0] - height + 1))
-    canvas[top : top + height, left : left + width] = example.image
+    canvas[top : top + height, left : left + width] = labelled.image
     shift = np.array([left, top, left, top])
-    return Example(canvas, example.xyxy + shift, example.classes)
+    return TrainingImage(canvas, labelled.xyxy + shift, labelled.classes)
 
 
-def _crop(example: Example, draw: np.random.Generator) -> Example:
-    if not len(example.classes):
-        return example
-    height, width = example.image.shape[:2]
+def _crop(labelled: TrainingImage, draw: np.random.Generator) -> TrainingImage:
+    if not len(labelled.classes):
+        return labelled
+    height, width = labelled.image.shape[:2]
     while True:
         least = CROP_OVERLAPS[int(draw.integers(len(CROP_OVERLAPS)))]
         if least is None:
-            return example
+            return labelled
         for _ in range(CROP_TRIES):
             new_w, new_h = (int(side * draw.uniform(*CROP_SCALE)) for side in (width, height))
             if not new_h or not CROP_ASPECT[0] <= new_w / new_h <= CROP_ASPECT[1]:
                 continue
             left, top = int((width - new_w) * draw.random()), int((height - new_h) * draw.random())
             window = np.array([left, top, left + new_w, top + new_h], np.float64)
-            kept = _centred(example.xyxy, window)
-            if kept.any() and _overlaps(example.xyxy[kept], window).max() >= least:
-                return _cut(example, window.astype(int), kept)
+            kept = _centred(labelled.xyxy, window)
+            if kept.any() and _overlaps(labelled.xyxy[kept], window).max() >= least:
+                return _cut(labelled, window.astype(int), kept)
 
 
 def _centred(xyxy: NDArray[np.float64], window: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -154,19 +158,26 @@ def _overlaps(xyxy: NDArray[np.float64], window: NDArray[np.float64]) -> NDArray
     return result
 
 
-def _cut(example: Example, window: NDArray[np.int64], kept: NDArray[np.bool_]) -> Example:
+def _cut(
+    labelled: TrainingImage, window: NDArray[np.int64], kept: NDArray[np.bool_]
+) -> TrainingImage:
     left, top, right, bottom = window.tolist()
-    xyxy = example.xyxy[kept] - np.array([left, top, left, top])
+    xyxy = labelled.xyxy[kept] - np.array([left, top, left, top])
     xyxy[:, 0::2] = np.clip(xyxy[:, 0::2], 0, right - left)
     xyxy[:, 1::2] = np.clip(xyxy[:, 1::2], 0, bottom - top)
     whole = (xyxy[:, 2:] - xyxy[:, :2] >= SMALLEST_PX).all(axis=1)
-    image = np.ascontiguousarray(example.image[top:bottom, left:right])
-    return Example(image, xyxy[whole], example.classes[kept][whole])
+    image = np.ascontiguousarray(labelled.image[top:bottom, left:right])
+    return TrainingImage(image, xyxy[whole], labelled.classes[kept][whole])
 
 
-def _mirror(example: Example, *, axis: int) -> Example:
-    side = example.image.shape[axis]
+def _mirror(labelled: TrainingImage, *, axis: int) -> TrainingImage:
+    side = labelled.image.shape[axis]
     first, second = (0, 2) if axis == 1 else (1, 3)
-    xyxy = example.xyxy.copy()
-    xyxy[:, first], xyxy[:, second] = side - example.xyxy[:, second], side - example.xyxy[:, first]
-    return Example(np.ascontiguousarray(np.flip(example.image, axis)), xyxy, example.classes)
+    xyxy = labelled.xyxy.copy()
+    xyxy[:, first], xyxy[:, second] = (
+        side - labelled.xyxy[:, second],
+        side - labelled.xyxy[:, first],
+    )
+    return TrainingImage(
+        np.ascontiguousarray(np.flip(labelled.image, axis)), xyxy, labelled.classes
+    )

@@ -1,6 +1,6 @@
-"""What goes wrong before hours are lost: signs in the labels and in the course of a training.
+"""Symptoms of a training that is in vain, in the labels and in the course of the training.
 
-Every finding says what was seen, its likely cause, and what to do.
+Every symptom has what was seen, its likely cause, and what to do.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from seatrial.train.published import PUBLISHED
 from seatrial.train.recipe import Recipe
 from seatrial.train.validation import Validation
 
-OUTSIDE = 0.02  # share of boxes that leave their pictures from which on something is wrong
-SLACK = 0.01  # of the picture's side: labels are rounded
-FITS = 0.99  # share of boxes that another reading must put inside
-FEW = 3
+OUTSIDE = 0.02  # largest share of boxes outside their images that is no symptom
+SLACK = 0.01  # tolerance for rounded labels, as a fraction of the image's side
+FITS = 0.99  # least share of boxes that another reading puts inside
+FEW = 3  # boxes that are too few to judge
 TINY_PX = 2.0
-TOO_HIGH = 3.0  # times the published learning rate
-EXPLODED = 20.0  # times the loss of the first steps
-BLIND = 1e-3  # an mAP at IoU 0.5 below this is none
+TOO_HIGH = 3.0  # factor over the published learning rate
+EXPLODED = 20.0  # factor over the loss of the first steps
+BLIND = 1e-3  # mAP at IoU 0.5 that counts as 0
 
 
 class Symptom(msgspec.Struct, frozen=True):
-    """Something that is wrong, or seems so.
+    """Something that is wrong, or probably wrong.
 
     Attributes:
         code: Stable name of the kind.
-        seen: What was seen, with numbers.
-        cause: The likely cause.
+        seen: Observation, with numbers.
+        cause: Likely cause.
         hint: What to do.
-        fatal: Going on would be in vain.
-        step: Optimiser steps taken by then.
+        fatal: True where to continue would be in vain.
+        step: Optimiser steps taken so far.
     """
 
     code: str
@@ -51,12 +51,12 @@ class Symptom(msgspec.Struct, frozen=True):
 
     @property
     def message(self) -> str:
-        """In one sentence."""
+        """Observation and cause in one sentence."""
         return f"{self.seen}: {self.cause}"
 
 
 def of_labels(dataset: LabelledSet, *, which: str) -> list[Symptom]:
-    """Look at the labels of one set.
+    """Symptoms in the labels of one set.
 
     Args:
         dataset: The set.
@@ -67,7 +67,7 @@ def of_labels(dataset: LabelledSet, *, which: str) -> list[Symptom]:
 
 
 Reading = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
-"""Numbers as the file has them (N, 4) and sizes (N, 2), pixels -> left, top, right, bottom."""
+"""(N, 4) numbers of the file and (N, 2) sizes -> (N, 4) left, top, right, bottom, pixels."""
 
 
 def _centre_size(numbers: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -85,7 +85,7 @@ def _corners(numbers: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray
 CENTRE, CORNER, CORNERS = "[centre x, centre y, width, height]", "[left, top, width, height]", (
     "[left, top, right, bottom]"
 )  # fmt: skip
-# Format -> how it is meant, and how else its numbers might be meant.
+# Format -> meaning of its numbers, and other meanings that they may have.
 READINGS: dict[str, tuple[str, dict[str, Reading]]] = {
     "coco": (CORNER, {CORNERS: _corners, CENTRE: _centre_size}),
     "yolo": (CENTRE, {CORNERS: _corners, CORNER: _corner_size}),
@@ -104,8 +104,8 @@ def _box_format(dataset: LabelledSet, which: str) -> Symptom | None:
         return Symptom(
             "box-format",
             f"the boxes of the {which} set are {np.median(xywh[:, 2:]):.2f} pixels large",
-            "they are fractions of the picture, where pixels are meant",
-            "multiply them by the pictures' sizes, or write YOLO labels",
+            "they are fractions of the image, where pixels are expected",
+            "multiply them by the images' sizes, or write YOLO labels",
             fatal=True,
         )
     corners = _corner_size(xywh, size)
@@ -113,7 +113,7 @@ def _box_format(dataset: LabelledSet, which: str) -> Symptom | None:
     if outside.sum() < FEW or outside.mean() <= OUTSIDE:
         return None
     seen = (
-        f"{outside.sum()} of {len(rows)} boxes of the {which} set leave their pictures, "
+        f"{outside.sum()} of {len(rows)} boxes of the {which} set leave their images, "
         f"the first in {dataset.images[int(dataset.truth.image[rows[outside]][0])].name}"
     )
     meant, readings = READINGS.get(kind, READINGS["coco"])
@@ -123,12 +123,12 @@ def _box_format(dataset: LabelledSet, which: str) -> Symptom | None:
         ordered = (other[:, 2:] >= other[:, :2]).all(axis=1)
         if (_inside(other, size) & ordered).mean() >= FITS:
             return Symptom(
-                "box-format", seen, f"their numbers are {name}, where {meant} are meant",
+                "box-format", seen, f"their numbers are {name}, where {meant} is expected",
                 f"write them as {meant}", fatal=True,
             )  # fmt: skip
     return Symptom(
-        "box-format", seen, "they were drawn on pictures of other sizes, or in another format",
-        "look at a few: seatrial data preview", fatal=True,
+        "box-format", seen, "they were drawn on images of other sizes, or in another format",
+        "preview the labels: seatrial data preview", fatal=True,
     )  # fmt: skip
 
 
@@ -147,18 +147,18 @@ def _unused_first(dataset: LabelledSet, which: str) -> Symptom | None:
         "labels-off-by-one",
         f"in the {which} set the first class, {dataset.categories[0].name!r}, has no object, and "
         "every other class has some",
-        "labels whose numbers start at 1 look like this, where 0 is the first class",
+        "class numbers that start at 1 give this pattern, where 0 is the first class",
         "subtract 1 from the numbers, or take the first name off the list if it is a placeholder",
         fatal=False,
     )
 
 
 def of_known_classes(dataset: LabelledSet, seen: Validation) -> Symptom | None:
-    """What a model that knows the classes makes of the labels.
+    """The symptom of class numbers that are off by one, against a model that knows the classes.
 
     Args:
-        dataset: Some of the training set.
-        seen: What the base model found on it.
+        dataset: Part of the training set.
+        seen: Detections of the base model on it.
     """
     counts = confusion(dataset, seen.predictions).paired
     off = shift(counts)
@@ -179,12 +179,12 @@ def of_known_classes(dataset: LabelledSet, seen: Validation) -> Symptom | None:
 def of_parameters(
     parameters: Iterable[tuple[str, int, bool]], head: Sequence[str], *, new_head: bool
 ) -> Symptom | None:
-    """See that there is something to train.
+    """The symptom of a network, or a new head, without weights to train.
 
     Args:
         parameters: Name, number of values, and whether it is trained.
-        head: Beginnings of the names of the classification head's.
-        new_head: The head begins anew.
+        head: Parts of the names of the classification head's weights.
+        new_head: The head starts from random weights.
     """
     rows = list(parameters)
     total, trained = sum(n for _, n, _ in rows), sum(n for _, n, on in rows if on)
@@ -205,11 +205,11 @@ def of_parameters(
 
 
 def of_loss(recipe: Recipe, family: str, steps: Sequence[StepRecord]) -> Symptom | None:
-    """Look at the loss after a step.
+    """The symptom of a loss that explodes, rises or is not a number.
 
     Args:
-        recipe: Of the run.
-        family: Of the model.
+        recipe: Recipe of the run.
+        family: Family of the model.
         steps: All steps so far.
     """
     last = steps[-1]
@@ -272,7 +272,7 @@ def _not_a_number(recipe: Recipe, family: str, steps: Sequence[StepRecord]) -> S
     elif recipe.precision == "f16":
         cause, hint = "half precision overflows", 'precision = "bf16", or "f32"'
     elif not before:
-        cause = "the weights that it began with, or the pictures, hold values that are no numbers"
+        cause = "the base's weights, or the images, hold values that are not numbers"
         hint = "evaluate the base model on the training set"
     else:
         cause = "a step was too large: the learning rate is too high for these data"
@@ -287,27 +287,28 @@ def of_validation(
     family: str,
     dataset: LabelledSet,
     found: Validation,
+    *,
     epochs_ap50: Sequence[float],
     losses: Sequence[float],
     step: int,
 ) -> Symptom | None:
-    """Look at what was found on the validation set after an epoch.
+    """The symptom of a validation without detections, or with classes that are off by one.
 
     Args:
-        recipe: Of the run.
-        family: Of the model.
+        recipe: Recipe of the run.
+        family: Family of the model.
         dataset: The validation set.
-        found: On it.
+        found: Detections on it.
         epochs_ap50: mAP at IoU 0.5 of all epochs so far.
         losses: Mean loss of all epochs so far.
-        step: Steps taken.
+        step: Optimiser steps taken so far.
     """
     off = shift(confusion(dataset, found.predictions).paired)
     if off:
         names = [category.name for category in dataset.categories]
         return Symptom(
             "labels-off-by-one",
-            f"the model says class k{off:+d} of validation objects that are labelled k "
+            f"the model detects class k{off:+d} where validation objects are labelled k "
             f"(the {len(names)} classes in their order)",
             "the class numbers of the training and of the validation set are off by one "
             "against each other",
@@ -336,19 +337,19 @@ def _why_blind(
         return (
             f"{placed:.0%} of the objects are found under wrong names: the classes of the two "
             "sets are numbered differently",
-            "compare the lists of names, and look at both sets: seatrial data preview",
+            "compare the lists of names, and preview both sets: seatrial data preview",
         )
     warmup = recipe.schedule.warmup_steps
     if warmup > step:
         return (
-            f"the learning rate still rises: schedule.warmup_steps is {warmup}",
+            f"the learning rate is still rising: schedule.warmup_steps is {warmup}",
             f"schedule.warmup_steps = {max(1, step // 10)} for a set of this size",
         )
     if len(losses) > 1 and losses[-1] < 0.5 * losses[0]:
         return (
             f"the loss fell from {losses[0]:.3g} to {losses[-1]:.3g}, so the training set is "
-            "learned: the validation set has other pictures, or boxes in another format",
-            "look at both sets: seatrial data preview",
+            "learned: the validation set has other images, or boxes in another format",
+            "preview both sets: seatrial data preview",
         )
     ratio = _rate_ratio(recipe, family)
     if ratio > TOO_HIGH:
@@ -360,11 +361,11 @@ def _why_blind(
     if ratio < 0.2:
         return (
             f"the learning rate is too low ({_rate_in_words(recipe, family)})",
-            "leave out optimiser.learning_rate",
+            "remove optimiser.learning_rate",
         )
     return (
-        "it has not learned yet: a detector from random weights takes thousands of steps, a DETR "
+        "the detector has not learned yet: from random weights it takes thousands of steps, a DETR "
         "tens of thousands",
-        "begin with pretrained weights, or allow more: diagnosis.blind_epochs = "
+        "start from pretrained weights, or allow more: diagnosis.blind_epochs = "
         f"{4 * recipe.diagnosis.blind_epochs}",
     )

@@ -1,17 +1,18 @@
-"""What happened in a run, line by line: every step, every epoch.
+"""The journal of a run: one JSON line for each step and each epoch.
 
-Two files of JSON lines. A run that goes on after a kill drops what came after its checkpoint, so
-that the lines are those of one uninterrupted run.
+A run that resumes after a kill drops the lines after its checkpoint, so that the lines are those of
+one uninterrupted run.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+
+from seatrial.system.files import write_atomically
 
 T = TypeVar("T", bound="StepRecord | Epoch")
 
@@ -20,11 +21,11 @@ class StepRecord(msgspec.Struct, frozen=True):
     """One optimiser step.
 
     Attributes:
-        step: From 1.
-        epoch: From 1.
-        loss: Mean over all processes and parts of the batch.
-        learning_rate: That it was taken with, outside the backbone.
-        parts: Of the loss, by name.
+        step: Optimiser step, counted from 1.
+        epoch: Epoch, counted from 1.
+        loss: Mean loss over all processes and parts of the batch.
+        learning_rate: Learning rate of the step, outside the backbone.
+        parts: Parts of the loss by name.
     """
 
     step: int
@@ -35,17 +36,17 @@ class StepRecord(msgspec.Struct, frozen=True):
 
 
 class Epoch(msgspec.Struct, frozen=True):
-    """One epoch, validated.
+    """One epoch and its validation.
 
     Attributes:
-        epoch: From 1.
-        step: Steps taken by its end.
-        loss: Mean of its steps.
-        ap: Mean over IoU 0.50 to 0.95 and classes, on validation.
-        ap50: At IoU 0.50.
-        ap75: At IoU 0.75.
-        train_s: Seconds of its steps.
-        val_s: Seconds of its validation.
+        epoch: Epoch, counted from 1.
+        step: Optimiser steps taken by its end.
+        loss: Mean loss of its steps.
+        ap: mAP on validation: mean over IoU 0.50 to 0.95 and classes.
+        ap50: mAP at IoU 0.50.
+        ap75: mAP at IoU 0.75.
+        train_s: Duration of its steps, seconds.
+        val_s: Duration of its validation, seconds.
     """
 
     epoch: int
@@ -75,17 +76,16 @@ class Journal:
         self.epochs = read_epochs(run)
 
     def begin(self, step: int) -> None:
-        """Drop what came after a step: it is done again."""
+        """Drop the lines after a step: those steps are taken again."""
         self.steps = [row for row in self.steps if row.step <= step]
         self.epochs = [row for row in self.epochs if row.step <= step]
         if self._write:
             for name, rows in ((self.STEPS, self.steps), (self.EPOCHS, self.epochs)):
-                part = self._run / f".{name}"
-                part.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
-                os.replace(part, self._run / name)
+                lines = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+                write_atomically(self._run / name, lines)
 
     def step(self, row: StepRecord) -> None:
-        """Add a step; JSON has no numbers for a loss that is none."""
+        """Add a step; a loss that is not a number stays in memory, since JSON cannot hold it."""
         self.steps.append(row)
         if math.isfinite(row.loss):
             self._append(self.STEPS, row)
@@ -97,7 +97,7 @@ class Journal:
 
     @property
     def best(self) -> Epoch | None:
-        """The epoch of the highest mAP, the first of equals."""
+        """The epoch of the highest mAP, the first of equals; None before the first one."""
         return max(self.epochs, key=lambda row: row.ap, default=None)
 
     def _append(self, name: str, row: StepRecord | Epoch) -> None:
@@ -107,12 +107,12 @@ class Journal:
 
 
 def read_steps(run: Path) -> list[StepRecord]:
-    """The steps of a run, as far as they were written."""
+    """The steps that a run has written."""
     return _read(run / Journal.STEPS, StepRecord)
 
 
 def read_epochs(run: Path) -> list[Epoch]:
-    """The epochs of a run, as far as they were written."""
+    """The epochs that a run has written."""
     return _read(run / Journal.EPOCHS, Epoch)
 
 

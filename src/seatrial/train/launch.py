@@ -1,4 +1,4 @@
-"""Starts the processes that train, and finds the batch that fits where one did not."""
+"""Starts the processes that train; where a batch does not fit into memory, finds one that does."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ import msgspec
 from seatrial.errors import OutOfMemory, TrainingFailed
 from seatrial.progress import Progress
 from seatrial.system.hardware import usable_cores
-from seatrial.train.plan import Plan, write_plan
+from seatrial.train.plan import TrainingPlan, write_plan
 from seatrial.train.worker import FAILURE, TRACK, TRIAL, end_with_parent, read_failure
 
 WORKER = "seatrial.train.worker"
 OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 REFINEMENTS = 3  # trials between a batch that fits and one that does not
-END_S = 20.0
+END_S = 20.0  # between SIGTERM and SIGKILL
 
 
 def launch(
-    plan: Plan,
+    plan: TrainingPlan,
     run: Path,
     environment: Mapping[str, str],
-    tell: Progress,
+    on_progress: Progress,
     *,
     track: str | None = None,
 ) -> None:
-    """Train in processes of their own, by the trainer's launcher, until they end.
+    """Train in separate processes, by the trainer's launcher, until they end.
 
     Args:
-        plan: Of the run; written in its folder already.
-        run: Its folder.
-        environment: For the processes.
-        tell: Told in words what is going on.
-        track: Where figures are shown while it runs.
+        plan: TrainingPlan of the run; its folder holds it already.
+        run: Folder of the run.
+        environment: Environment of the processes.
+        on_progress: Takes messages.
+        track: Name of a tracker.
 
     Raises:
-        SeatrialError: What ended the training.
-        OutOfMemory: With the batch that fits.
+        SeatrialError: The error that ended the training.
+        OutOfMemory: The batch does not fit; the message names one that does.
     """
     (run / FAILURE).unlink(missing_ok=True)
     before = _killed_for_memory()
@@ -54,21 +54,21 @@ def launch(
         return
     failure = read_failure(run)
     if failure is None and _killed_for_memory() > before:
-        raise _advised(plan, run, environment, tell)
+        raise _with_advice(plan, run, environment, on_progress)
     if failure is None:
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         raise TrainingFailed(
-            f"the training ended {how} without a word",
-            hint="start the same command again: it goes on from the last checkpoint",
+            f"the training ended {how} and gave no reason",
+            hint="start the same command again: it resumes from the last checkpoint",
         )
     error = failure.error()
     if isinstance(error, OutOfMemory):
-        raise _advised(plan, run, environment, tell) from error
+        raise _with_advice(plan, run, environment, on_progress) from error
     raise error
 
 
-def _run(plan: Plan, run: Path, environment: Mapping[str, str], *options: str) -> int:
-    """Start the processes and wait for their end; none is left behind."""
+def _run(plan: TrainingPlan, run: Path, environment: Mapping[str, str], *options: str) -> int:
+    """Start the processes and wait until all of them have ended; the exit code of the first."""
     process = subprocess.Popen(
         [sys.executable, *_command(plan), str(run), *options],
         env=_environment(plan, environment),
@@ -89,9 +89,9 @@ def _run(plan: Plan, run: Path, environment: Mapping[str, str], *options: str) -
             process.wait()
 
 
-def _command(plan: Plan) -> list[str]:
+def _command(plan: TrainingPlan) -> list[str]:
     processes = plan.recipe.compute.processes
-    if processes == 1 or plan.trainer == "lightning":  # which starts the others by itself
+    if processes == 1 or plan.trainer == "lightning":  # it starts the others by itself
         return ["-m", WORKER]
     return [
         "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
@@ -99,16 +99,16 @@ def _command(plan: Plan) -> list[str]:
     ]  # fmt: skip
 
 
-def _environment(plan: Plan, given: Mapping[str, str]) -> dict[str, str]:
+def _environment(plan: TrainingPlan, given: Mapping[str, str]) -> dict[str, str]:
     compute = plan.recipe.compute
     threads = compute.threads or max(1, usable_cores() // compute.processes)
-    # Of several processes, PyTorch's C++ part tells each what it might do faster.
+    # PyTorch's C++ part logs advice from each of several processes.
     own = {"OMP_NUM_THREADS": str(threads), "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    own["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it reports its use to its makers
+    own["MLFLOW_DISABLE_TELEMETRY"] = "true"  # MLflow reports its use to its makers
     if compute.processes > 1 and compute.device == "cpu":
         own["GLOO_SOCKET_IFNAME"] = "lo"
     if plan.trainer == "ultralytics":
-        # It asks hosts for updates, weights and fonts, and installs packages, unless told not to.
+        # Without these, Ultralytics fetches updates, weights and fonts, and installs packages.
         own |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
     return {**given, **own}
 
@@ -121,7 +121,7 @@ def _free_port() -> int:
 
 
 def _killed_for_memory() -> int:
-    """Processes that the kernel has ended so far because memory had run out."""
+    """Number of processes that the kernel has ended so far because memory had run out."""
     for file in OOM_COUNTERS:
         with contextlib.suppress(OSError):
             for line in file.read_text().splitlines():
@@ -131,20 +131,23 @@ def _killed_for_memory() -> int:
     return 0
 
 
-def _advised(plan: Plan, run: Path, environment: Mapping[str, str], tell: Progress) -> OutOfMemory:
+def _with_advice(
+    plan: TrainingPlan, run: Path, environment: Mapping[str, str], on_progress: Progress
+) -> OutOfMemory:
+    """The error of a batch that does not fit, with one that does."""
     recipe = plan.recipe
     at_a_time = f", {recipe.micro_batch} at a time," if recipe.micro_batch != recipe.batch else ""
     what = f"out of memory: a batch of {recipe.batch}{at_a_time} does not fit"
 
     def fits(micro: int) -> bool:
-        tell(f"trying a batch of {micro}")
+        on_progress(f"trying a batch of {micro}")
         return _try(plan, run, environment, micro)
 
-    best, tried = largest(recipe.micro_batch, fits)
+    best, tried = largest_fitting(recipe.micro_batch, fits)
     trials = ", ".join(f"{batch} {'fits' if ok else 'does not'}" for batch, ok in tried)
     if best is None:
         return OutOfMemory(
-            f"{what}, nor does one picture at a time ({trials})",
+            f"{what}, nor does one image at a time ({trials})",
             hint="a smaller image_size, a smaller model, or more memory",
         )
     processes = recipe.compute.processes
@@ -154,21 +157,23 @@ def _advised(plan: Plan, run: Path, environment: Mapping[str, str], tell: Progre
         if recipe.batch % (parts * processes) == 0 and recipe.batch // (parts * processes) <= best
     )
     return OutOfMemory(
-        f"{what}; {best} pictures at a time do ({trials})",
+        f"{what}; {best} images at a time do ({trials})",
         hint=f"accumulate = {parts} keeps the batch of {recipe.batch} and takes it "
         f"{recipe.batch // (parts * processes)} at a time; or batch = {best * processes}",
     )
 
 
-def largest(most: int, fits: Callable[[int], bool]) -> tuple[int | None, list[tuple[int, bool]]]:
-    """Find a batch that fits, nearly the largest.
+def largest_fitting(
+    most: int, fits: Callable[[int], bool]
+) -> tuple[int | None, list[tuple[int, bool]]]:
+    """Find a batch that fits, close to the largest.
 
     Args:
-        most: One that does not.
-        fits: Tries one.
+        most: A batch that does not fit.
+        fits: Tries a batch.
 
     Returns:
-        The batch, None where not even 1 fits, and what was tried.
+        The batch, None where not even 1 fits; and each trial with its outcome.
     """
     tried: list[tuple[int, bool]] = []
     low, high = most // 2, most
@@ -188,7 +193,7 @@ def largest(most: int, fits: Callable[[int], bool]) -> tuple[int | None, list[tu
     return low, tried
 
 
-def _try(plan: Plan, run: Path, environment: Mapping[str, str], micro: int) -> bool:
+def _try(plan: TrainingPlan, run: Path, environment: Mapping[str, str], micro: int) -> bool:
     folder = run / "trial"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

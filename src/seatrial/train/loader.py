@@ -1,4 +1,4 @@
-"""Pictures and labels as transformers' detectors take them."""
+"""Images and labels as transformers' detectors take them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch.utils.data import DataLoader, Dataset
 from seatrial.artifact import Preprocessing
 from seatrial.datasets.labels import LabelledSet
 from seatrial.detect.preprocess import fit
-from seatrial.train.augment import Example, augment
-from seatrial.train.plan import Plan, canvas
+from seatrial.train.augment import TrainingImage, augment
+from seatrial.train.plan import TrainingPlan, canvas
 from seatrial.train.sampler import (
     MULTIPLE_PX,
     Draw,
     Sampler,
-    picture_generator,
+    image_generator,
     plain,
 )
-from seatrial.train.training_labels import read_picture, targets
+from seatrial.train.training_labels import read_image, training_labels
 from seatrial.train.validation import Normalisation
 
 
 class Item(TypedDict):
-    """One picture: (H, W, 3) uint8, classes (N,) int64, boxes (N, 4) float32 cx, cy, w, h, 0-1."""
+    """One image: (H, W, 3) uint8, classes (N,) int64, boxes (N, 4) float32 cx, cy, w, h, 0-1."""
 
     pixels: Any
     class_labels: Any
@@ -35,13 +35,13 @@ class Item(TypedDict):
 
 
 class Batch(TypedDict, total=False):
-    """What a network takes, and how many objects are in the whole step of this process.
+    """Inputs of a network, and the number of objects in the whole step of this process.
 
     Attributes:
         pixel_values: (B, 3, H, W) float32.
-        pixel_mask: (B, H, W) int64, 1 where the picture is; of networks that know padding.
-        labels: For each picture ``class_labels`` and ``boxes``.
-        objects: In all parts of this process' share of the step.
+        pixel_mask: (B, H, W) int64, 1 inside the image; only for networks that know padding.
+        labels: ``class_labels`` and ``boxes`` of each image.
+        objects: Objects in all parts of this process' share of the step.
     """
 
     pixel_values: Any
@@ -51,44 +51,44 @@ class Batch(TypedDict, total=False):
 
 
 class TrainingImages(Dataset[Item]):
-    """The training set, augmented; every draw gives the same picture each time."""
+    """The training set, augmented; equal draws give equal images."""
 
-    def __init__(self, labelled: LabelledSet, plan: Plan) -> None:
-        self._targets = targets(labelled, plan.classes)
+    def __init__(self, labelled: LabelledSet, plan: TrainingPlan) -> None:
+        self._labels = training_labels(labelled, plan.classes)
         self._recipe = plan.recipe
         self._canvas = canvas(plan)
 
     def __len__(self) -> int:
-        return len(self._targets)
+        return len(self._labels)
 
     def __getitem__(self, draw: Draw) -> Item:
-        classes, cxcywh = self._targets.of(draw.picture)
-        image = read_picture(self._targets.paths[draw.picture])
+        classes, cxcywh = self._labels.of(draw.image)
+        image = read_image(self._labels.paths[draw.image])
         size = np.tile(image.shape[1::-1], 2)
         corners = np.hstack([cxcywh[:, :2] - cxcywh[:, 2:] / 2, cxcywh[:, :2] + cxcywh[:, 2:] / 2])
-        example = augment(
-            Example(image, corners * size, classes),
+        varied = augment(
+            TrainingImage(image, corners * size, classes),
             self._recipe.augmentation,
-            picture_generator(self._recipe, draw),
+            image_generator(self._recipe, draw),
             plain=plain(self._recipe, draw.epoch),
         )
-        height, width = example.image.shape[:2]
-        fitted, where = fit(example.image, scaled(self._canvas, draw.factor))
+        height, width = varied.image.shape[:2]
+        fitted, where = fit(varied.image, scaled(self._canvas, draw.factor))
         pixels = fitted[0]
-        if self._canvas.resize == "shortest_edge":  # batches are padded to their largest picture
+        if self._canvas.resize == "shortest_edge":  # batches are padded to their largest image
             scale_x, scale_y = where.scale_xy
             pixels = pixels[: round(height * scale_y), : round(width * scale_x)]
-        xyxy = example.xyxy / [width, height, width, height]
+        xyxy = varied.xyxy / [width, height, width, height]
         boxes = np.hstack([(xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]])
         return Item(
             pixels=torch.from_numpy(np.ascontiguousarray(pixels)),
-            class_labels=torch.from_numpy(example.classes.copy()),
+            class_labels=torch.from_numpy(varied.classes.copy()),
             boxes=torch.from_numpy(boxes.astype(np.float32)),
         )
 
 
 def scaled(size: Preprocessing, factor: float) -> Preprocessing:
-    """A canvas of another size; sides are multiples of 32 where they are not the usual ones."""
+    """A canvas enlarged by a factor; sides that change become multiples of 32."""
     if factor == 1.0:
         return size
     if size.edges_px is not None:
@@ -101,7 +101,12 @@ def scaled(size: Preprocessing, factor: float) -> Preprocessing:
 
 
 class Collate:
-    """Makes a batch of items: normalised, padded to the largest where the network knows padding."""
+    """Makes a batch of items: normalised and padded to the largest image.
+
+    Args:
+        normalisation: Normalisation of pixel values.
+        masked: The network takes a mask of the padding.
+    """
 
     def __init__(self, normalisation: Normalisation, *, masked: bool) -> None:
         self._masked = masked
@@ -111,7 +116,7 @@ class Collate:
         self._std = torch.tensor(std).reshape(3, 1, 1)
 
     def __call__(self, items: Sequence[Item]) -> Batch:
-        """See `Batch`."""
+        """The batch of some items."""
         height, width = (max(item["pixels"].shape[side] for item in items) for side in (0, 1))
         values = torch.zeros(len(items), 3, height, width)
         mask = torch.zeros(len(items), height, width, dtype=torch.int64)
@@ -121,26 +126,22 @@ class Collate:
             values[number, :, :rows, :columns] = (pixels - self._mean) / self._std
             mask[number, :rows, :columns] = 1
         labels = [{"class_labels": i["class_labels"], "boxes": i["boxes"]} for i in items]
-        batch = Batch(pixel_values=values, labels=labels, objects=count(labels))
+        objects = sum(len(one["class_labels"]) for one in labels)
+        batch = Batch(pixel_values=values, labels=labels, objects=objects)
         if self._masked:
             batch["pixel_mask"] = mask
         return batch
 
 
-def count(labels: Sequence[dict[str, Any]]) -> int:
-    """Objects in some pictures."""
-    return sum(len(one["class_labels"]) for one in labels)
-
-
-class Loader(DataLoader[Any]):
-    """Batches; those of one step know how many objects they have together.
+class TrainingBatches(DataLoader[Any]):
+    """Batches of one process; each holds the number of objects of its whole step.
 
     Attributes:
-        order: Its sampler.
+        sampler: Order of the images.
         parts: Batches of a step.
     """
 
-    order: Sampler
+    sampler: Sampler
     parts: int
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
@@ -155,20 +156,24 @@ class Loader(DataLoader[Any]):
                 waiting.clear()
 
 
-def loader(
-    labelled: LabelledSet, plan: Plan, normalisation: Normalisation, *, masked: bool, rank: int
-) -> Loader:
+def training_batches(
+    labelled: LabelledSet,
+    plan: TrainingPlan,
+    normalisation: Normalisation,
+    *,
+    masked: bool,
+    rank: int,
+) -> TrainingBatches:
     """The training batches of one process."""
-    pictures, recipe = TrainingImages(labelled, plan), plan.recipe
-    order = Sampler(len(pictures), recipe, rank=rank)
-    made = Loader(
-        pictures,
+    images, recipe = TrainingImages(labelled, plan), plan.recipe
+    batches = TrainingBatches(
+        images,
         batch_size=recipe.micro_batch,
-        sampler=order,
+        sampler=Sampler(len(images), recipe, rank=rank),
         num_workers=recipe.compute.workers,
         collate_fn=Collate(normalisation, masked=masked),
         drop_last=True,
         pin_memory=recipe.compute.device == "cuda",
     )
-    made.order, made.parts = order, recipe.accumulate
-    return made
+    batches.parts = recipe.accumulate
+    return batches

@@ -1,4 +1,4 @@
-"""The curves of a run: loss over steps, mAP over epochs."""
+"""Charts of a run: loss over steps, mAP over epochs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from markupsafe import Markup
 from seatrial.report import svg
 from seatrial.train.journal import Epoch, StepRecord
 
-POINTS = 160  # of a curve, at most: steps are averaged in groups
+POINTS = 160  # most points of a curve: steps are averaged in groups
 X_TICKS = 6
 
 
-def curve_of_loss(steps: Sequence[StepRecord], epochs: Sequence[Epoch]) -> Markup | None:
-    """Loss over steps, and its mean over each epoch; None for less than two steps."""
+def loss_curve(steps: Sequence[StepRecord], epochs: Sequence[Epoch]) -> Markup | None:
+    """Chart of the loss of each step and its mean over each epoch; None below two steps."""
     if len(steps) < 2:
         return None
     size = -(-len(steps) // POINTS)
@@ -24,7 +24,7 @@ def curve_of_loss(steps: Sequence[StepRecord], epochs: Sequence[Epoch]) -> Marku
         (statistics.fmean(row.step for row in group), statistics.fmean(row.loss for row in group))
         for group in groups
     ]
-    # A few first losses may tower over all others.
+    # The first losses may be many times the others: the axis ends at the 98th percentile.
     highest = max(statistics.quantiles([loss for _, loss in points], n=50)[-1], points[-1][1])
     frame = svg.Frame((steps[0].step, steps[-1].step), svg.ceiling(highest * 1.05))
     parts = frame.axes(_ticks(steps[-1].step), "step")
@@ -37,8 +37,8 @@ def curve_of_loss(steps: Sequence[StepRecord], epochs: Sequence[Epoch]) -> Marku
     return svg.picture(frame.width, frame.height, "Loss over steps", parts)
 
 
-def curve_of_map(epochs: Sequence[Epoch], best: int) -> Markup | None:
-    """MAP and mAP50 on validation over epochs, the best marked; None without epochs."""
+def map_curve(epochs: Sequence[Epoch], best: int) -> Markup | None:
+    """Chart of mAP and mAP50 on validation, the kept epoch marked; None without epochs."""
     if not epochs:
         return None
     first, last = epochs[0].epoch, epochs[-1].epoch

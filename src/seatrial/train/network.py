@@ -1,28 +1,27 @@
-"""Networks of transformers, ready to be trained: weights, head, canvas, what is frozen."""
+"""Networks of transformers, ready to be trained: weights, head, canvas, frozen parts."""
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
-from seatrial.artifact import Preprocessing
 from seatrial.detect.families import huggingface
-from seatrial.errors import InvalidArtifact
+from seatrial.errors import InvalidArtifact, InvalidConfig
 from seatrial.models.torch_modules import quiet
-from seatrial.system.extras import inner_failure
+from seatrial.system.extras import inner_failure, require
 from seatrial.train import diagnosis
 from seatrial.train.diagnosis import Symptom
-from seatrial.train.freeze import prefixes
-from seatrial.train.plan import Plan, canvas, read_facts
+from seatrial.train.plan import TrainingPlan, canvas, read_facts
 from seatrial.train.sampler import seed_everything
 from seatrial.train.validation import Normalisation
 
 BACKBONE = "model.backbone."
-# Architecture -> what its classification head's weights are called, in part.
+# Architecture -> parts of the names of its classification head's weights.
 HEADS = {
     "detr": ("class_labels_classifier",),
     "rt_detr": ("class_embed", "enc_score_head"),
@@ -34,15 +33,16 @@ SIZES = ("anchor_image_size", "eval_size")
 NORMS = (torch.nn.modules.batchnorm._NormBase, torch.nn.LayerNorm, torch.nn.GroupNorm)
 
 
-def build(plan: Plan) -> tuple[Any, list[str]]:
-    """Make the network: of the base's weights as many as fit, the rest drawn from the seed.
+def build(plan: TrainingPlan) -> tuple[Any, list[str]]:
+    """Build the network: weights of the base where they fit, random ones elsewhere.
 
     Returns:
-        The module, in training mode, and the names of the weights that begin anew.
+        The module, in training mode, and the names of the weights that start from random values.
 
     Raises:
         InvalidArtifact: The base does not load.
     """
+    transformers = _transformers()
     folder = Path(plan.base.path)
     seed_everything(plan.recipe, -1, 0, torch)
     labels = dict(enumerate(plan.labels))
@@ -83,17 +83,29 @@ def build(plan: Plan) -> tuple[Any, list[str]]:
     return network.train(), fresh
 
 
-def freeze(network: Any, plan: Plan) -> Symptom | None:
-    """Keep parts of a network as they are; batch norms in them keep their statistics too.
+def new_head_message(plan: TrainingPlan, fresh: Sequence[str]) -> str:
+    """What a new set of labels does to the network, in words.
+
+    Args:
+        plan: TrainingPlan of the run.
+        fresh: Names of the weights that start from random values.
+    """
+    text = f"new head: {plan.base.name} detects {len(plan.base.labels)} classes, the training set "
+    text += f"has {len(plan.labels)} others"
+    return f"{text}; {len(fresh)} tensors start anew, {fresh[0]} first" if fresh else text
+
+
+def freeze(network: Any, plan: TrainingPlan) -> Symptom | None:
+    """Exclude the recipe's frozen parts from training.
 
     Returns:
         What is wrong with that, if anything.
 
     Raises:
-        InvalidConfig: The recipe names a part that there is not.
+        InvalidConfig: The recipe names a part that the network does not have.
     """
     names = [name for name, _ in network.named_parameters()]
-    frozen = prefixes(names, plan.recipe.freeze, {"backbone": (BACKBONE,)})
+    frozen = frozen_prefixes(names, plan.recipe.freeze, {"backbone": (BACKBONE,)})
     rows = []
     for name, weight in network.named_parameters():
         if name.startswith(frozen):
@@ -102,8 +114,38 @@ def freeze(network: Any, plan: Plan) -> Symptom | None:
     return diagnosis.of_parameters(rows, HEADS[plan.base.family], new_head=plan.new_head)
 
 
-def rest_frozen(network: Any) -> None:
-    """Put the norms whose weights are frozen into evaluation mode; call it after ``train()``."""
+def frozen_prefixes(
+    names: Sequence[str], freeze: Sequence[str], parts: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """Beginnings of the names of frozen weights.
+
+    Args:
+        names: Names of all weights, as ``named_parameters`` gives them.
+        freeze: Frozen parts: keys of `parts`, or names of modules.
+        parts: Part -> beginnings of its weights' names, each with its last dot.
+
+    Raises:
+        InvalidConfig: A name is neither a part nor a module; the hint has the nearest.
+    """
+    found: list[str] = []
+    for one in freeze:
+        begins = parts.get(one, (f"{one.removesuffix('.')}.",))
+        if not any(name.startswith(tuple(begins)) for name in names):
+            modules = {name.rsplit(".", depth)[0] for name in names for depth in (1, 2, 3)}
+            near = difflib.get_close_matches(one, [*parts, *sorted(modules)], n=1, cutoff=0.3)
+            raise InvalidConfig(
+                f"freeze names {one!r}, which the model does not have",
+                hint=f"did you mean {near[0]!r}?" if near else f"parts: {', '.join(parts)}",
+            )
+        found += begins
+    return tuple(found)
+
+
+def keep_frozen_norms(network: Any) -> None:
+    """Put norms with frozen weights into evaluation mode, so that their statistics stay.
+
+    Call it after every ``train()``.
+    """
     for module in network.modules():
         if isinstance(module, NORMS):
             own = list(module.parameters(recurse=False))
@@ -111,7 +153,21 @@ def rest_frozen(network: Any) -> None:
                 module.eval()
 
 
-def preprocessor(plan: Plan) -> dict[str, Any]:
+def normalisation(plan: TrainingPlan) -> Normalisation:
+    """Normalisation of the pixel values."""
+    facts = read_facts(Path(plan.base.path))
+    return Normalisation(facts.scale, facts.mean_std)
+
+
+def save(network: Any, plan: TrainingPlan, folder: Path) -> None:
+    """Write a network and its preprocessing, in the files that a hub has."""
+    with quiet(_transformers()):
+        network.save_pretrained(folder)
+    text = json.dumps(preprocessor(plan), indent=2)
+    (folder / huggingface.PREPROCESSOR).write_text(text)
+
+
+def preprocessor(plan: TrainingPlan) -> dict[str, Any]:
     """The ``preprocessor_config.json`` of the result: the base's, on the recipe's canvas."""
     file = Path(plan.base.path) / huggingface.PREPROCESSOR
     settings: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
@@ -121,37 +177,15 @@ def preprocessor(plan: Plan) -> dict[str, Any]:
     settings.pop("max_size", None)
     settings.pop("pad_size", None)
     size = canvas(plan)
-    return {**settings, "size": _size(size), **_pad(size)}
-
-
-def _size(size: Preprocessing) -> dict[str, int]:
     if size.edges_px is None:
-        return {"height": size.size_hw[0], "width": size.size_hw[1]}
-    return {"shortest_edge": size.edges_px[0], "longest_edge": size.edges_px[1]}
+        return {**settings, "size": {"height": size.size_hw[0], "width": size.size_hw[1]}}
+    shortest, longest = size.edges_px
+    settings["size"] = {"shortest_edge": shortest, "longest_edge": longest}
+    if size.size_hw != (longest, longest):
+        settings["pad_size"] = {"height": size.size_hw[0], "width": size.size_hw[1]}
+    return settings
 
 
-def _pad(size: Preprocessing) -> dict[str, Any]:
-    if size.edges_px is None or size.size_hw == (size.edges_px[1], size.edges_px[1]):
-        return {}
-    return {"pad_size": {"height": size.size_hw[0], "width": size.size_hw[1]}}
-
-
-def save(network: Any, plan: Plan, folder: Path) -> None:
-    """Write a network as a hub has it."""
-    with quiet(transformers):
-        network.save_pretrained(folder)
-    text = json.dumps(preprocessor(plan), indent=2)
-    (folder / huggingface.PREPROCESSOR).write_text(text)
-
-
-def normalisation(plan: Plan) -> Normalisation:
-    """Of the pixel values."""
-    facts = read_facts(Path(plan.base.path))
-    return Normalisation(facts.scale, facts.mean_std)
-
-
-def head_in_words(fresh: list[str], plan: Plan) -> str:
-    """What a new set of labels does to the network."""
-    text = f"new head: {plan.base.name} detects {len(plan.base.labels)} classes, the training set "
-    text += f"has {len(plan.labels)} others"
-    return f"{text}; {len(fresh)} tensors begin anew, {fresh[0]} first" if fresh else text
+def _transformers() -> Any:
+    """The package; imported late, since Ultralytics' trainer takes names from this module too."""
+    return require("transformers", extra="train", purpose="finetuning")

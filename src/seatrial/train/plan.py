@@ -1,8 +1,7 @@
-"""A finetuning, settled: what the processes that train are told, and what a run is known by."""
+"""The plan of a finetuning: everything that decides its result, for the training processes."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,11 +12,12 @@ from seatrial.config import decode_json
 from seatrial.datasets.labels import LabelledSet, read_labelled
 from seatrial.detect.families import huggingface, yolo
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
+from seatrial.system.files import write_atomically
 from seatrial.train.recipe import Recipe
 
 PLAN = "plan.json"
 SCRATCH = "scratch:"
-DEFAULT_PX = 640  # of an architecture of Ultralytics that has seen no picture yet
+DEFAULT_PX = 640  # of an architecture of Ultralytics without weights
 Trainer = Literal["transformers", "lightning", "ultralytics"]
 TRAINERS: tuple[str, ...] = get_args(Trainer)
 LIBRARY = {
@@ -25,22 +25,22 @@ LIBRARY = {
     "lightning": "transformers",
     "ultralytics": "ultralytics",
 }
-"""Trainer -> format of the checkpoints that it begins with."""
+"""Trainer -> format of the checkpoints that it starts from."""
 
 
 class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a training begins with.
+    """The model that a training starts from.
 
     Attributes:
-        name: In words.
+        name: Name for messages and reports.
         family: Key of `PUBLISHED`.
-        path: Folder of a transformers checkpoint, an Ultralytics ``.pt``; from scratch, a folder
-            with ``config.json`` or the name of one of Ultralytics' architectures.
-        scratch: Random weights: the architecture alone is taken.
-        digest: Of the artifact; None from scratch.
-        labels: What it detects; none from scratch.
-        preprocessing: Of its pictures; None for an architecture of Ultralytics.
-        licence: As the manifest states it.
+        path: Folder of a transformers checkpoint, or an Ultralytics ``.pt``; from scratch, a folder
+            with ``config.json``, or the name of one of Ultralytics' architectures.
+        scratch: True for random weights: only the architecture is taken.
+        digest: Digest of the artifact; None from scratch.
+        labels: Classes that it detects; none from scratch.
+        preprocessing: Preprocessing of its images; None for an architecture of Ultralytics.
+        licence: Licence, as the manifest states it.
     """
 
     name: str
@@ -54,21 +54,32 @@ class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the pictures are: specs as `read_labelled` takes them, and digests of the labels."""
+    """The labelled sets of a training.
+
+    Attributes:
+        train: Spec of the training set, as `read_labelled` takes it.
+        val: Spec of the validation set; None for the split ``val`` of `train`.
+        train_digest: Digest of the training labels.
+        val_digest: Digest of the validation labels.
+    """
 
     train: str
-    val: str | None = None  # None: of `train`, its split val
+    val: str | None = None
     train_digest: str = ""
     val_digest: str = ""
 
 
-class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that decides the result of a run.
+class TrainingPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that decides the result of a run.
 
     Attributes:
-        labels: Of the result; the index is the class.
-        classes: For each category of the training set, its class.
-        new_head: The base detects other things: its classification head begins anew.
+        trainer: Library that trains.
+        base: Model that the training starts from.
+        data: Training and validation set.
+        recipe: Complete recipe.
+        labels: Classes of the result, by index.
+        classes: Class of each category of the training set.
+        new_head: True where the base detects other classes: its classification head starts anew.
     """
 
     trainer: Trainer
@@ -80,28 +91,34 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     new_head: bool
 
 
-def write_plan(plan: Plan, run: Path) -> None:
-    """Write the plan into a run's folder, whole or not at all."""
-    part = run / f".{PLAN}"
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=1))
-    os.replace(part, run / PLAN)
+def write_plan(plan: TrainingPlan, run: Path) -> None:
+    """Write the plan into a run's folder, atomically."""
+    write_atomically(run / PLAN, msgspec.json.format(msgspec.json.encode(plan), indent=1))
 
 
-def read_plan(run: Path) -> Plan | None:
+def read_plan(run: Path) -> TrainingPlan | None:
     """The plan of a run's folder; None where there is none.
 
     Raises:
-        InvalidConfig: It is of another version.
+        InvalidConfig: The plan is of another version.
     """
     file = run / PLAN
-    return decode_json(file.read_bytes(), Plan, origin=str(file)) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        return decode_json(file.read_bytes(), TrainingPlan, origin=str(file))
+    except InvalidConfig as error:
+        raise InvalidConfig(
+            f"the run was begun by another version: {error.message}",
+            hint="begin anew with --restart, or finish it with the version that began it",
+        ) from error
 
 
 def base_of(artifact: Artifact, trainer: Trainer) -> Base:
-    """A checkpoint to begin with.
+    """The checkpoint of an artifact, as the base of a training.
 
     Raises:
-        InvalidInput: It has no checkpoint, or one of another library.
+        InvalidInput: The artifact has no checkpoint, or one of another library.
     """
     manifest, library = artifact.manifest, LIBRARY[trainer]
     if library not in manifest.formats:
@@ -111,7 +128,7 @@ def base_of(artifact: Artifact, trainer: Trainer) -> Base:
             f"{manifest.name} has no weights that --trainer {trainer} can train; it has: {have}",
             hint=f"--trainer {others[0]}"
             if others
-            else "begin with the checkpoint that the graph was exported from",
+            else "start from the checkpoint that the graph was exported from",
         )
     family = "yolo"
     path = artifact.file(library)
@@ -130,27 +147,30 @@ def base_of(artifact: Artifact, trainer: Trainer) -> Base:
 
 
 def scratch_base(architecture: str, trainer: Trainer) -> Base:
-    """An architecture to begin with, its weights drawn at random.
+    """An architecture with random weights, as the base of a training.
 
     Args:
-        architecture: A folder with ``config.json``, or one of Ultralytics' (``yolo11n``).
-        trainer: Which trains it.
+        architecture: Folder with ``config.json``, or one of Ultralytics' names (``yolo11n``).
+        trainer: Library that trains.
 
     Raises:
         InvalidInput: There is no such folder.
-        InvalidArtifact: It describes no detector that is known.
+        InvalidArtifact: The folder describes no known detector.
     """
     if LIBRARY[trainer] == "ultralytics":
         return Base(
-            name=architecture, family="yolo", path=architecture.removesuffix(".yaml"), scratch=True,
+            name=architecture,
+            family="yolo",
+            path=architecture.removesuffix(".yaml"),
+            scratch=True,
             licence="AGPL-3.0 License (https://ultralytics.com/license)",
-        )  # fmt: skip
+        )
     folder = Path(architecture).expanduser()
     if not (folder / huggingface.CONFIG).is_file():
         raise InvalidInput(
-            f"{folder} is no folder with a {huggingface.CONFIG}",
-            hint=f"--trainer {trainer} takes the architecture from a folder like a hub's, "
-            "weights or not",
+            f"{folder} is not a folder with a {huggingface.CONFIG}",
+            hint=f"--trainer {trainer} takes the architecture from a folder like a hub's, with "
+            "or without weights",
         )
     facts = read_facts(folder)
     return Base(
@@ -163,7 +183,7 @@ def scratch_base(architecture: str, trainer: Trainer) -> Base:
 
 
 def read_facts(folder: Path) -> huggingface.CheckpointFacts:
-    """What a folder's ``config.json`` and ``preprocessor_config.json`` say.
+    """The facts in a folder's ``config.json`` and ``preprocessor_config.json``.
 
     Raises:
         InvalidArtifact: See `seatrial.detect.families.huggingface.read`.
@@ -176,14 +196,14 @@ def read_facts(folder: Path) -> huggingface.CheckpointFacts:
 
 
 def read_sets(train: str, val: str | None) -> tuple[LabelledSet, LabelledSet]:
-    """Read the two sets, and see that they can be told one from the other.
+    """Read the training and the validation set.
 
     Args:
         train: Spec of the training set, its split ``train``.
         val: Spec of the validation set, its split ``val``; None for that of `train`.
 
     Raises:
-        InvalidDataset: A set cannot be read, or the two share pictures.
+        InvalidDataset: A set cannot be read or has no images, or both have images in common.
     """
     training = read_labelled(train, split="train")
     try:
@@ -198,7 +218,7 @@ def read_sets(train: str, val: str | None) -> tuple[LabelledSet, LabelledSet]:
     }
     if both:
         raise InvalidDataset(
-            f"{len(both)} pictures are in the training and in the validation set, "
+            f"{len(both)} images are in the training and in the validation set, "
             f"{min(both).name} first",
             hint="split them: seatrial data split",
         )
@@ -207,27 +227,33 @@ def read_sets(train: str, val: str | None) -> tuple[LabelledSet, LabelledSet]:
 
 def settle(
     trainer: Trainer, base: Base, data: Data, recipe: Recipe, sets: tuple[LabelledSet, LabelledSet]
-) -> Plan:
+) -> TrainingPlan:
     """Decide on classes and canvas.
 
     Args:
-        trainer: Which trains.
-        base: What it begins with.
-        data: Where the sets are.
-        recipe: Complete, but for the size of the canvas.
-        sets: Training and validation.
+        trainer: Library that trains.
+        base: Model that the training starts from.
+        data: Specs of the sets.
+        recipe: Complete but for the size of the canvas.
+        sets: Training and validation set.
 
     Raises:
         InvalidConfig: The canvas does not suit the family.
     """
     names = tuple(category.name for category in sets[0].categories)
-    order = {_plain(label): number for number, label in enumerate(base.labels)}
+    index = {_plain(label): number for number, label in enumerate(base.labels)}
     known = sorted(map(_plain, names)) == sorted(map(_plain, base.labels))
-    labels = base.labels if known else names
-    classes = tuple(order[_plain(name)] for name in names) if known else tuple(range(len(names)))
-    data = msgspec.structs.replace(data, train_digest=sets[0].digest(), val_digest=sets[1].digest())
-    recipe = msgspec.structs.replace(recipe, image_size=_image_size(recipe, base))
-    return Plan(trainer, base, data, recipe, labels, classes, new_head=not known)
+    return TrainingPlan(
+        trainer=trainer,
+        base=base,
+        data=msgspec.structs.replace(
+            data, train_digest=sets[0].digest(), val_digest=sets[1].digest()
+        ),
+        recipe=msgspec.structs.replace(recipe, image_size=_image_size(recipe, base)),
+        labels=base.labels if known else names,
+        classes=tuple(index[_plain(name)] if known else i for i, name in enumerate(names)),
+        new_head=not known,
+    )
 
 
 def _plain(name: str) -> str:
@@ -249,8 +275,8 @@ def _image_size(recipe: Recipe, base: Base) -> int | tuple[int, int]:
     return size
 
 
-def canvas(plan: Plan) -> Preprocessing:
-    """How pictures go into the model that is trained."""
+def canvas(plan: TrainingPlan) -> Preprocessing:
+    """Preprocessing of the model that is trained."""
     own, size = plan.base.preprocessing, plan.recipe.image_size
     side_hw = (size, size) if isinstance(size, int) else size
     if own is None:

@@ -1,4 +1,4 @@
-"""What is looked at before the first step, in the process that starts the others."""
+"""Checks before the first step, in the process that starts the others."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ from seatrial.system.extras import require
 from seatrial.system.hardware import usable_cores
 from seatrial.train import diagnosis
 from seatrial.train.diagnosis import Symptom
-from seatrial.train.plan import Plan
+from seatrial.train.plan import TrainingPlan
 from seatrial.train.validation import Validation
 
-LOOK_AT = 48  # training pictures that a base model which knows the classes is shown
+PROBED = 48  # training images that the base model detects on, where it knows the classes
 KNOWN = 3  # classes that it must know for that
 
 
-def look(plan: Plan, sets: tuple[LabelledSet, LabelledSet], base: Artifact | None) -> list[Symptom]:
-    """Look at the labels of both sets, alone and with the eyes of the base model.
+def preflight(
+    plan: TrainingPlan, sets: tuple[LabelledSet, LabelledSet], base: Artifact | None
+) -> list[Symptom]:
+    """Symptoms in the labels of both sets, on their own and against the base model's detections.
 
     Args:
-        plan: Of the run.
-        sets: Training and validation.
-        base: What the training begins with; None from scratch.
+        plan: TrainingPlan of the run.
+        sets: Training and validation set.
+        base: Artifact that the training starts from; None from scratch.
     """
     found = [
         finding
@@ -41,17 +43,17 @@ def look(plan: Plan, sets: tuple[LabelledSet, LabelledSet], base: Artifact | Non
     ]
     if base is None or any(finding.fatal for finding in found):
         return found
-    seen = _by_base(base, sets[0], Path(plan.base.path))
+    seen = _base_detections(base, sets[0], Path(plan.base.path))
     if seen is not None:
         finding = diagnosis.of_known_classes(*seen)
         found += [finding] if finding is not None else []
     return found
 
 
-def _by_base(
+def _base_detections(
     base: Artifact, training: LabelledSet, path: Path
 ) -> tuple[LabelledSet, Validation] | None:
-    """What the base model finds on some of the training pictures, if it knows their classes."""
+    """Detections of the base model on some training images; None where it knows few classes."""
     try:
         matched = match_labels(base.manifest.labels, training, unmatched="ignore")
     except InvalidDataset:
@@ -60,18 +62,18 @@ def _by_base(
         return None
     torch = require("torch", extra="train", purpose="finetuning")
     torch.set_num_threads(usable_cores())
-    chosen = np.unique(np.linspace(0, len(training.images) - 1, LOOK_AT).astype(int))
-    some = _subset(known_categories(matched, training), chosen)
+    chosen = np.unique(np.linspace(0, len(training.images) - 1, PROBED).astype(int))
+    probed = _subset(known_categories(matched, training), chosen)
     module = torch_modules.module_of(base, base.manifest)
     engine = ModuleEngine(module, base.manifest)
     with Detector(base, engine) as detector:
-        predictions = predict(InProcess(detector), some, matched)
-    matches, scores = score(some, predictions)
-    return some, Validation(scores, matches, predictions)
+        predictions = predict(InProcess(detector), probed, matched)
+    matches, scores = score(probed, predictions)
+    return probed, Validation(scores, matches, predictions)
 
 
 def _subset(dataset: LabelledSet, chosen: np.typing.NDArray[np.intp]) -> LabelledSet:
-    """Some pictures and their objects."""
+    """The set of some images and their objects."""
     place = np.full(len(dataset.images), -1)
     place[chosen] = np.arange(len(chosen))
     truth = dataset.truth.take(np.flatnonzero(place[dataset.truth.image] >= 0))

@@ -1,4 +1,4 @@
-"""What each family was published with: the defaults of a recipe, and where they stand."""
+"""The training that each family was published with: a recipe's defaults, and their sources."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Published(msgspec.Struct, frozen=True):
     """The training that a family's published weights come from.
 
     Attributes:
-        source: Where most of it stands.
-        values: As a recipe has them.
-        notes: Key (``table.key`` in a table) -> where this value stands, or what is different.
+        source: Source of most values.
+        values: Values, in the tables of a recipe.
+        notes: Key (``table.key`` in a table) -> source of this value, or how it differs.
     """
 
     source: str
@@ -169,11 +169,11 @@ PUBLISHED = {
 
 
 def sources(family: str, recipe: dict[str, Any]) -> dict[str, str]:
-    """Where a recipe's values stand, by key as `Recipe.to_toml` takes comments.
+    """Sources of a recipe's values, by key as `Recipe.to_toml` takes comments.
 
     Args:
         family: Key of `PUBLISHED`.
-        recipe: Complete, as builtins; values that are not the published ones have no source.
+        recipe: Complete recipe, as builtins; a value that is not the published one has no source.
     """
     published = PUBLISHED[family]
     found = {}

@@ -1,4 +1,4 @@
-"""Reads a recipe, fills in the defaults of the family and checks what goes together."""
+"""Reads a recipe, fills in the defaults of the family and checks that its values go together."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ import msgspec
 
 from seatrial.config import decode_toml, readable
 from seatrial.errors import InvalidConfig
+from seatrial.train.published import PUBLISHED
 from seatrial.train.recipe import USED_BY, Recipe
 
 
 def read_recipe(
     path: Path | None, family: str, overrules: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """Read a recipe and fill in what the family was published with.
+    """Read a recipe and fill in the published values of the family.
 
     Args:
         path: TOML file; None for the published values alone.
         family: Key of `PUBLISHED`.
-        overrules: Values that go before those of the file, in tables as it has them.
+        overrules: Values that replace those of the file, in its tables.
 
     Raises:
         InvalidConfig: The file cannot be read; a key is unknown or not for this family; values
             are out of range or do not go together.
     """
-    from seatrial.train.published import PUBLISHED
-
     given: dict[str, Any] = {}
     if path is not None:
         try:
@@ -58,7 +57,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def _rates_by_hand(given: dict[str, Any], published: dict[str, Any]) -> dict[str, Any]:
-    """What follows from a learning rate that was given: it is meant, and the backbone's follows."""
+    """Values that follow from a learning rate in the recipe: optimiser and backbone's rate."""
     usual = published["optimiser"]
     follows: dict[str, Any] = {}
     if "kind" not in given and usual["kind"] == "auto":
@@ -70,15 +69,15 @@ def _rates_by_hand(given: dict[str, Any], published: dict[str, Any]) -> dict[str
 
 
 def check(recipe: Recipe, family: str, varied: frozenset[str] = frozenset()) -> None:
-    """See that values go together.
+    """Check that values go together.
 
     Args:
-        recipe: Complete.
-        family: Of the model.
-        varied: Keys of ``augmentation`` that were given by hand.
+        recipe: Complete recipe.
+        family: Family of the model.
+        varied: Keys of ``augmentation`` in the file.
 
     Raises:
-        InvalidConfig: They do not, with what would.
+        InvalidConfig: They do not; the hint has values that do.
     """
     for key in sorted(varied):
         if family not in USED_BY.get(key, {family}):
@@ -91,10 +90,10 @@ def check(recipe: Recipe, family: str, varied: frozenset[str] = frozenset()) -> 
         raise InvalidConfig(
             f"a batch of {recipe.batch} cannot be shared by {recipe.compute.processes} processes "
             f"in {recipe.accumulate} parts",
-            hint=f"use a multiple of {shares}: batch counts the pictures of all processes",
+            hint=f"use a multiple of {shares}: batch counts the images of all processes",
         )
     if recipe.precision == "f16" and recipe.compute.device == "cpu":
-        raise InvalidConfig("training in f16 takes a GPU", hint='precision = "bf16", or "f32"')
+        raise InvalidConfig("training in f16 needs a GPU", hint='precision = "bf16", or "f32"')
     sides = (recipe.image_size,) if isinstance(recipe.image_size, int) else recipe.image_size
     if recipe.image_size != 0 and not all(32 <= side <= 4096 for side in sides):
         raise InvalidConfig(f"image_size {recipe.image_size}", hint="use 32 to 4096 pixels")

@@ -1,6 +1,6 @@
-"""The recipe: what a finetuning is done with, as a TOML file that all trainers read.
+"""The recipe: the settings of a finetuning, as a TOML file that all trainers read.
 
-A key that is left out has the value that the model's family was published with, see `published`.
+A missing key has the value that the model's family was published with, see `published`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Factor = Annotated[float, msgspec.Meta(gt=0, le=8)]
 
 
 class Optimiser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How weights are changed.
+    """The optimiser.
 
     Attributes:
         kind: ``adamw`` or ``sgd``; Ultralytics also knows ``musgd``, and ``auto``, which chooses
             kind and learning rate by the number of steps and classes.
-        learning_rate: After warm-up; whatever the number of processes.
-        backbone_learning_rate: Of the backbone.
-        weight_decay: Of weights; not of biases and norms, except in DETR.
-        momentum: Of SGD; of AdamW its first beta.
-        clip_norm: Longest gradient; 0 for any.
+        learning_rate: Learning rate after warm-up, for any number of processes.
+        backbone_learning_rate: Learning rate of the backbone.
+        weight_decay: Decay of weights; biases and norms have none, except in DETR.
+        momentum: Momentum of SGD; first beta of AdamW.
+        clip_norm: Largest norm of the gradient; 0 for no limit.
     """
 
     kind: Literal["adamw", "sgd", "musgd", "auto"] = "adamw"
@@ -39,15 +39,15 @@ class Optimiser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the learning rate changes.
+    """The learning rate over the training.
 
     Attributes:
-        kind: After warm-up: ``constant``; ``linear`` or ``cosine`` down to ``final``; ``step``:
-            a tenth from ``step_at`` on.
-        warmup_steps: It rises from 0 over so many optimiser steps ...
-        warmup_epochs: ... and over so many epochs; the longer one counts.
+        kind: Course after warm-up: ``constant``; ``linear`` or ``cosine`` down to ``final``;
+            ``step``: a tenth from ``step_at`` on.
+        warmup_steps: Optimiser steps of the warm-up, over which the rate rises from 0.
+        warmup_epochs: Epochs of the warm-up; the longer of both counts.
         final: Last learning rate, as a fraction of the first.
-        step_at: As a fraction of the training.
+        step_at: Place of the step, as a fraction of the training.
     """
 
     kind: Literal["constant", "linear", "cosine", "step"] = "constant"
@@ -61,8 +61,9 @@ class Ema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Exponential moving average of the weights: what is validated and kept.
 
     Attributes:
-        decay: In the long run; 0 keeps the weights as they are.
-        warmup_steps: ``decay * (1 - exp(-step / warmup_steps))``, so that it follows at first.
+        decay: Decay of the average in the long run; 0 for no average.
+        warmup_steps: Steps over which the decay rises: ``decay * (1 - exp(-step /
+            warmup_steps))``.
     """
 
     decay: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.9999
@@ -70,23 +71,23 @@ class Ema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How pictures are varied. `USED_BY` tells which families know which key.
+    """The augmentation of training images. `USED_BY` has the families that know a key.
 
     Attributes:
         flip: Probability of a mirror image, left to right.
-        vertical_flip: The same, upside down.
-        colour: Probability that the colours of a picture are changed.
-        hue: Largest shift, as a fraction of the circle.
-        saturation: Largest change, as a fraction.
-        brightness: The same.
-        contrast: The same.
-        zoom_out: Probability that a picture is put on a larger, empty canvas (up to four times).
-        crop: Probability of a crop that keeps objects whole or cuts them (SSD's by IoU).
+        vertical_flip: Probability of a mirror image, upside down.
+        colour: Probability of each change of an image's colours.
+        hue: Largest shift of the hue, as a fraction of the circle.
+        saturation: Largest change of the saturation, as a fraction.
+        brightness: Largest change of the brightness, as a fraction.
+        contrast: Largest change of the contrast, as a fraction.
+        zoom_out: Probability of a larger, empty canvas around an image (up to four times).
+        crop: Probability of a crop (SSD's, by IoU), which may cut objects.
         multi_scale: Smallest and largest side, as a factor of ``image_size``.
-        translate: Largest shift, as a fraction of the picture.
+        translate: Largest shift, as a fraction of the image.
         scale: Largest change of size, as a fraction.
-        mosaic: Probability that four pictures are put together.
-        plain_epochs: In so many last epochs, pictures are only flipped.
+        mosaic: Probability of a mosaic of four images.
+        plain_epochs: Number of last epochs in which images are only flipped.
     """
 
     flip: Fraction = 0.5
@@ -119,14 +120,15 @@ USED_BY = {
 
 
 class Compute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What it runs on.
+    """The device and the processes of a training.
 
     Attributes:
-        device: ``cpu`` or ``cuda``; never another one silently.
-        processes: They share each batch (DDP: gloo on CPUs, NCCL on GPUs, one process each).
-        threads: Of each process; 0 for its share of the usable cores.
-        workers: Processes that load pictures, for each; 0 loads in the training process.
-        memory_gib: Most memory that each process may take; 0 for what there is. CPUs only.
+        device: ``cpu`` or ``cuda``; another device is an error.
+        processes: Processes that share each batch (DDP: gloo on CPUs, NCCL on GPUs, one process
+            each).
+        threads: Threads of each process; 0 for its share of the usable cores.
+        workers: Processes that load images for each process; 0 loads in the training process.
+        memory_gib: Largest memory of each process; 0 for no limit. CPUs only.
     """
 
     device: Literal["cpu", "cuda"] = "cpu"
@@ -137,12 +139,12 @@ class Compute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to do about a training that goes wrong.
+    """The watch over a training.
 
     Attributes:
-        action: ``stop`` ends it where a cause was found; ``warn`` goes on.
-        blind_epochs: After so many epochs an mAP of 0 is a finding.
-        rising_steps: A loss that has risen for so many steps is a finding.
+        action: ``stop`` ends a training that is in vain; ``warn`` continues it.
+        blind_epochs: Epochs after which an mAP of 0 is a finding.
+        rising_steps: Steps after which a rising loss is a finding.
     """
 
     action: Literal["stop", "warn"] = "stop"
@@ -150,26 +152,32 @@ class Diagnosis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rising_steps: Positive = 50
 
 
-class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the result becomes: see ``seatrial export``."""
+class ExportSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The export of the result, see ``seatrial export``.
+
+    Attributes:
+        to: Format of the artifact: ``onnx``, ``openvino`` or ``torch``.
+        precision: Precision of the artifact.
+    """
 
     to: Literal["onnx", "openvino", "torch"] = "onnx"
     precision: Literal["f32", "f16", "bf16"] = "f32"
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that a finetuning is done with.
+    """The settings of a finetuning.
 
     Attributes:
-        epochs: Times that each picture is seen.
-        batch: Pictures of one optimiser step, over all processes.
-        accumulate: A step's batch is taken in so many parts, one after the other.
-        image_size: Side of the canvas, pixels, or (height, width); of DETR the shorter edge. 0
+        epochs: Number of times that each image is seen.
+        batch: Images of one optimiser step, over all processes.
+        accumulate: Number of parts that a step's batch is taken in, one after the other.
+        image_size: Side of the canvas, pixels, or (height, width); for DETR the shorter edge. 0
             keeps the base model's.
-        patience: Epochs without a better mAP on validation after which training ends; 0 for none.
-        seed: Of everything that is drawn.
-        precision: ``f32``; ``bf16``; ``f16``, which takes a GPU.
-        freeze: Parts that stay as they are: ``backbone``, or names of modules.
+        patience: Epochs without a better mAP on validation after which training ends; 0 for no
+            limit.
+        seed: Seed of all random numbers.
+        precision: ``f32``; ``bf16``; ``f16``, which needs a GPU.
+        freeze: Parts that are not trained: ``backbone``, or names of modules.
     """
 
     epochs: Positive = 50
@@ -187,17 +195,17 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     augmentation: Augmentation = Augmentation()
     compute: Compute = Compute()
     diagnosis: Diagnosis = Diagnosis()
-    export: Export = Export()
+    export: ExportSettings = ExportSettings()
 
     @property
     def micro_batch(self) -> int:
-        """Pictures that one process takes at a time."""
+        """Number of images that one process takes at a time."""
         return self.batch // (self.compute.processes * self.accumulate)
 
     def to_toml(self, comments: dict[str, str] | None = None) -> str:
         """The TOML text that gives this recipe back.
 
         Args:
-            comments: Key, ``table.key`` for those of tables -> text to put behind it.
+            comments: Key (``table.key`` in a table) -> comment behind its value.
         """
         return encode_toml(self, comments)

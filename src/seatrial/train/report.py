@@ -16,32 +16,31 @@ from markupsafe import Markup
 from seatrial.accuracy.bootstrap import Difference
 from seatrial.accuracy.confusion import CONFIDENCE, confusion
 from seatrial.accuracy.evaluate import ClassFigures, Figures
-from seatrial.accuracy.matching import Predictions
 from seatrial.accuracy.operating_point import OperatingPoint
 from seatrial.accuracy.pairs import IOU
 from seatrial.datasets.labels import LabelledSet
 from seatrial.report.style import css
 from seatrial.system.versions import versions
-from seatrial.train.after_step import read_findings
+from seatrial.train.after_step import read_symptoms
 from seatrial.train.diagnosis import Symptom
-from seatrial.train.error_gallery import Judged, Picture, worst
+from seatrial.train.error_gallery import Judged, JudgedImage, error_gallery
 from seatrial.train.journal import Epoch, read_epochs, read_steps
-from seatrial.train.loss_curves import curve_of_loss, curve_of_map
-from seatrial.train.plan import Plan
+from seatrial.train.loss_curves import loss_curve, map_curve
+from seatrial.train.plan import TrainingPlan
 from seatrial.train.published import sources
-from seatrial.train.result import TOOLS, TrainingResult
-from seatrial.train.training_labels import read_picture
+from seatrial.train.result import TOOLS, MeasuredModel, TrainingResult
+from seatrial.train.training_labels import read_image
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 REPORT_FILE, REPORT_PAGE = "finetune.json", "finetune.html"
-WORST = 12
+GALLERY = 12  # most images with errors
 THUMBNAIL_PX = 480
 JPEG_QUALITY = 78
 LINE_PX = 18  # height of a label
 LETTERS = (cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
-# Judged -> colour in RGB; the words stand in the page.
+# Judged -> RGB colour of the boxes; the page has a legend.
 COLOURS: dict[Judged, tuple[int, int, int]] = {
     "found": (60, 190, 110),
     "missed": (240, 190, 40),
@@ -53,12 +52,12 @@ class Side(msgspec.Struct, frozen=True):
     """A model on the validation set.
 
     Attributes:
-        name: Of the artifact.
-        engine: That it was measured on.
-        figures: COCO's.
-        at_threshold: At confidence 0.25.
-        classes: By class.
-        note: What else to know.
+        name: Name of the artifact.
+        engine: Engine, device and precision of the measurement.
+        figures: COCO's figures.
+        at_threshold: Operating point at confidence 0.25.
+        classes: Figures of each class.
+        note: Remark for the report.
     """
 
     name: str
@@ -73,26 +72,26 @@ class TrainingReport(msgspec.Struct, frozen=True):
     """A finetuning from start to end.
 
     Attributes:
-        name: Of the artifact.
-        trainer: Which trained.
-        base: Name of what it began with.
-        new_head: The classification head began anew.
-        labels: Classes.
-        recipe: Complete.
-        sources: Where the published ones of its values stand.
-        training: Pictures, objects and digest of the training set.
-        validation: The same of the validation set.
+        name: Name of the artifact.
+        trainer: Library that trained.
+        base: Name of the base model.
+        new_head: True where the classification head started anew.
+        labels: Classes by index.
+        recipe: Complete recipe.
+        sources: Sources of the published values in the recipe.
+        training: Images, objects and digest of the training set.
+        validation: Images, objects and digest of the validation set.
         steps: Optimiser steps.
-        epochs: What every epoch came to.
-        best_epoch: The one that was kept.
-        findings: What was wrong, or seemed so.
+        epochs: Losses and mAP of every epoch.
+        best_epoch: Epoch that was kept.
+        findings: Symptoms of a training that goes wrong.
         before: The base model on validation; None from scratch.
-        after: The artifact.
-        difference: In AP, after less before, with its interval.
+        after: The artifact on validation.
+        difference: AP of the artifact minus AP of the base, with its interval.
         categories: Classes in the order of the validation set.
         confusion: (K + 1, K + 1) by class of the object and class of the detection; last: none.
-        worst: The validation pictures with most errors.
-        versions: Of the tools.
+        error_gallery: The validation images with most errors; ``worst`` in JSON.
+        versions: Versions of the tools.
     """
 
     name: str
@@ -113,20 +112,20 @@ class TrainingReport(msgspec.Struct, frozen=True):
     difference: Difference | None
     categories: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
-    worst: tuple[Picture, ...]
+    error_gallery: tuple[JudgedImage, ...] = msgspec.field(name="worst")
     versions: dict[str, str]
 
 
 def describe(
-    plan: Plan, run: Path, sets: tuple[LabelledSet, LabelledSet], result: TrainingResult
+    plan: TrainingPlan, run: Path, sets: tuple[LabelledSet, LabelledSet], result: TrainingResult
 ) -> TrainingReport:
-    """Put the report together.
+    """The report of a run.
 
     Args:
-        plan: Of the run.
-        run: Its folder.
-        sets: Training and validation.
-        result: What it came to.
+        plan: Plan of the run.
+        run: Folder of the run.
+        sets: Training and validation set.
+        result: Outcome of the run.
     """
     epochs = tuple(read_epochs(run))
     recipe: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(plan.recipe))
@@ -144,13 +143,13 @@ def describe(
         steps=epochs[-1].step,
         epochs=epochs,
         best_epoch=max(epochs, key=lambda row: row.ap).epoch,
-        findings=tuple(read_findings(run)),
+        findings=tuple(read_symptoms(run)),
         before=None if result.base is None else _side(result.base),
         after=_side(result.child),
         difference=result.difference,
         categories=tuple(category.name for category in sets[1].categories),
         confusion=tuple(tuple(row) for row in counts.tolist()),
-        worst=tuple(worst(sets[1], result.child.predictions, WORST)),
+        error_gallery=tuple(error_gallery(sets[1], result.child.predictions, GALLERY)),
         versions=versions(*TOOLS),
     )
 
@@ -164,35 +163,34 @@ def _set(labelled: LabelledSet) -> dict[str, Any]:
     }
 
 
-def _side(measured: Any) -> Side:
+def _side(measured: MeasuredModel) -> Side:
     scores = measured.scores
     return Side(
-        measured.name,
-        measured.engine,
-        scores.figures,
-        scores.at_threshold,
-        scores.classes,
-        measured.note,
+        name=measured.name,
+        engine=measured.engine,
+        figures=scores.figures,
+        at_threshold=scores.at_threshold,
+        classes=scores.classes,
+        note=measured.note,
     )
 
 
-def to_html(report: TrainingReport, run: Path, validation: LabelledSet, found: Predictions) -> str:
-    """One self-contained page: no script, no outside request.
+def to_html(report: TrainingReport, run: Path, validation: LabelledSet) -> str:
+    """The report as one self-contained HTML page: no script, no outside request.
 
     Args:
-        report: What it tells.
-        run: Folder of the run, for its steps.
-        validation: The validation set, for its worst pictures.
-        found: The artifact's detections on it.
+        report: The report.
+        run: Folder of the run, which has the steps.
+        validation: The validation set, which has the images of the error gallery.
     """
     names = {image.name: index for index, image in enumerate(validation.images)}
-    pictures = [(one, _drawn(one, validation, names[one.name])) for one in report.worst]
+    gallery = [(one, _drawn(one, validation, names[one.name])) for one in report.error_gallery]
     largest = max((max(row) for row in report.confusion), default=0)
     return _template().render(
         report=report,
-        loss=curve_of_loss(read_steps(run), report.epochs),
-        map=curve_of_map(report.epochs, report.best_epoch),
-        pictures=pictures,
+        loss=loss_curve(read_steps(run), report.epochs),
+        map=map_curve(report.epochs, report.best_epoch),
+        gallery=gallery,
         colours={name: f"rgb{rgb}" for name, rgb in COLOURS.items()},
         largest=max(1, largest),
         confidence=CONFIDENCE,
@@ -212,16 +210,16 @@ def _rows(report: TrainingReport) -> list[tuple[str, Any, str]]:
     return rows
 
 
-def _drawn(picture: Picture, validation: LabelledSet, index: int) -> Markup:
-    """The picture with its boxes, as the address of an inline image."""
-    image = read_picture(validation.images[index].path)
+def _drawn(judged: JudgedImage, validation: LabelledSet, index: int) -> Markup:
+    """The image with its boxes, as the address of an inline image."""
+    image = read_image(validation.images[index].path)
     height, width = image.shape[:2]
     factor = THUMBNAIL_PX / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     canvas = np.ascontiguousarray(cv2.resize(image, size, interpolation=smooth))
     taken: list[tuple[int, int]] = []
-    for box in picture.boxes:
+    for box in judged.boxes:
         left, top, wide, high = (round(value * factor) for value in box.xywh)
         cv2.rectangle(canvas, (left, top), (left + wide, top + high), COLOURS[box.judged], 2)
         place = (max(2, left), top - 5 if top > LINE_PX else top + high + LINE_PX)
@@ -239,7 +237,7 @@ def _drawn(picture: Picture, validation: LabelledSet, index: int) -> Markup:
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     _, data = cv2.imencode(".jpg", canvas[:, :, ::-1], quality)
     text = base64.b64encode(data.tobytes()).decode()
-    return Markup(f"data:image/jpeg;base64,{text}")  # noqa: S704  made here
+    return Markup(f"data:image/jpeg;base64,{text}")  # noqa: S704  base64 has no markup
 
 
 @functools.cache

@@ -1,15 +1,15 @@
-"""From the best weights of a run to an artifact: exported, proven, measured against its base."""
+"""From the best weights of a run to an artifact: exported, verified, measured against its base."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from seatrial.accuracy.bootstrap import Difference, paired_bootstrap
 from seatrial.accuracy.evaluate import Scores, score
@@ -32,26 +32,26 @@ from seatrial.system.hardware import usable_cores
 from seatrial.system.versions import versions
 from seatrial.train.after_step import best_folder
 from seatrial.train.journal import Journal
-from seatrial.train.plan import Plan
-from seatrial.train.training_labels import targets
+from seatrial.train.plan import TrainingPlan
+from seatrial.train.training_labels import image_sizes
 
 TOOLS = ("torch", "transformers", "accelerate", "lightning", "ultralytics")
-CHECKPOINT = "-checkpoint"  # behind the name of the artifact that was exported from it
+CHECKPOINT = "-checkpoint"  # suffix of the artifact with the weights
 PROOF = "proof"
 NOTHING_IN_COMMON = "it knows none of the classes"
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredModel:
     """A model on the validation set.
 
     Attributes:
-        name: Of the artifact.
-        engine: That it was measured on.
+        name: Name of the artifact.
+        engine: Engine, device and precision of the measurement.
         scores: COCO's figures and operating points.
-        matches: What they were made from.
-        predictions: What they were made from.
-        note: What else to know.
+        matches: Matches that the scores were computed from.
+        predictions: Detections that the scores were computed from.
+        note: Remark for the report.
     """
 
     name: str
@@ -64,44 +64,50 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
-        checkpoint: The weights, in a store of the run's own.
-        artifact: The export, in that store.
-        child: Measured on validation.
-        base: The same of what it began with; None from scratch.
-        difference: In AP, child less base, with its interval.
+        checkpoint: Artifact of the weights, in a store inside the run's folder.
+        artifact: Exported artifact, in the same store.
+        child: Measurement of the exported artifact.
+        base: Measurement of the base model; None from scratch.
+        difference: AP of the child minus AP of the base, with its interval.
     """
 
     checkpoint: Artifact
     artifact: Artifact
-    child: Measured
-    base: Measured | None
+    child: MeasuredModel
+    base: MeasuredModel | None
     difference: Difference | None
 
 
 def conclude(
-    plan: Plan, run: Path, validation: LabelledSet, base: Artifact | None, name: str, tell: Progress
+    plan: TrainingPlan,
+    run: Path,
+    validation: LabelledSet,
+    base: Artifact | None,
+    name: str,
+    on_progress: Progress,
 ) -> TrainingResult:
-    """Import the best weights, export and prove them, and measure them against the base.
+    """Import the best weights, export and verify them, and measure them against the base.
 
     Args:
-        plan: Of the run.
-        run: Its folder.
+        plan: Plan of the run.
+        run: Folder of the run.
         validation: The validation set.
-        base: What the training began with; None from scratch.
-        name: Of the artifact.
-        tell: Told in words what is going on.
+        base: Artifact of the base model; None from scratch.
+        name: Name of the artifact.
+        on_progress: Takes messages.
 
     Raises:
-        Diverged: The export does not answer as the weights do.
-        TrainingFailed: There are no weights.
+        Diverged: The export gives other detections than the weights.
+        TrainingFailed: The run has no weights.
     """
     folder = best_folder(run)
     if folder is None:
         raise TrainingFailed(
-            f"{run} holds no weights: nothing was validated", hint="start it anew with --restart"
+            f"{run} does not hold weights: no epoch was validated",
+            hint="begin anew with --restart",
         )
     shutil.rmtree(run / "artifacts", ignore_errors=True)
     store = Store(run / "artifacts")
@@ -109,17 +115,24 @@ def conclude(
     proof = _proof(validation, run)
     options = ExportOptions(plan.recipe.export.to, plan.recipe.export.precision)
     artifact = export(
-        store, checkpoint, options, images=proof, annotations=proof / "instances.json", name=name,
-        on_progress=tell,
-    )  # fmt: skip
-    tell(f"measuring {name} on {len(validation.images)} validation pictures")
+        store,
+        checkpoint,
+        options,
+        images=proof,
+        annotations=proof / "instances.json",
+        name=name,
+        on_progress=on_progress,
+    )
+    on_progress(f"measuring {name} on {len(validation.images)} validation images")
     child = _measure(artifact, _engine(artifact), validation)
-    before = None if base is None else _measure_base(base, validation, tell)
+    before = None if base is None else _measure_base(base, validation, on_progress)
     difference = None if before is None else paired_bootstrap(before.matches, child.matches)
-    return TrainingResult(checkpoint, artifact, child, before, difference)
+    return TrainingResult(
+        checkpoint=checkpoint, artifact=artifact, child=child, base=before, difference=difference
+    )
 
 
-def _checkpoint(plan: Plan, run: Path, store: Store, folder: Path, name: str) -> Artifact:
+def _checkpoint(plan: TrainingPlan, run: Path, store: Store, folder: Path, name: str) -> Artifact:
     best = Journal(run, write=False).best
     recipe: dict[str, Any] = msgspec.to_builtins(plan.recipe)
     config = {
@@ -150,15 +163,15 @@ def _checkpoint(plan: Plan, run: Path, store: Store, folder: Path, name: str) ->
 
 
 def _proof(validation: LabelledSet, run: Path) -> Path:
-    """A folder of the validation pictures alone, with their labels, for the export's checks."""
+    """A folder with the validation images and their labels, for the export's checks."""
     folder = run / PROOF
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    sizes = targets(validation, [0] * len(validation.categories)).sizes
+    sizes = image_sizes(validation)
     images = []
     for image, (width, height) in zip(validation.images, sizes, strict=True):
         name = f"{image.id:09}{image.path.suffix.lower()}"
-        os.symlink(image.path.resolve(), folder / name)
+        (folder / name).symlink_to(image.path.resolve())
         images.append(
             msgspec.structs.replace(
                 image, name=name, path=folder / name, width=width, height=height
@@ -180,8 +193,8 @@ def _engine(artifact: Artifact) -> Engine:
     return open_engine(artifact, name, EngineConfig(threads=usable_cores()))
 
 
-def _measure_base(base: Artifact, validation: LabelledSet, tell: Progress) -> Measured:
-    tell(f"measuring the base model {base.manifest.name} on the same pictures")
+def _measure_base(base: Artifact, validation: LabelledSet, on_progress: Progress) -> MeasuredModel:
+    on_progress(f"measuring the base model {base.manifest.name} on the same images")
     if not torch_modules.is_checkpoint(base):
         return _measure(base, _engine(base), validation)
     manifest = base.manifest
@@ -189,8 +202,8 @@ def _measure_base(base: Artifact, validation: LabelledSet, tell: Progress) -> Me
     return _measure(base, engine, validation)
 
 
-def _measure(artifact: Artifact, engine: Engine, validation: LabelledSet) -> Measured:
-    """A model on the whole set: what it has no class for counts as not found."""
+def _measure(artifact: Artifact, engine: Engine, validation: LabelledSet) -> MeasuredModel:
+    """Measure a model on the whole set; objects of classes that it lacks count as missed."""
     note = ""
     with Detector(artifact, engine) as detector:
         subject = InProcess(detector)
@@ -202,28 +215,30 @@ def _measure(artifact: Artifact, engine: Engine, validation: LabelledSet) -> Mea
                 category.name.casefold() for category in validation.categories
             }:
                 raise
-            note, found = NOTHING_IN_COMMON, _nothing()
+            none = np.zeros(0, np.int64)
+            note = NOTHING_IN_COMMON
+            found = Predictions(image=none, category=none, xywh=np.zeros((0, 4)), score=np.zeros(0))
     matches, scores = score(validation, found)
     words = f"{engine.name}, {engine.device}, {engine.precision}"
-    return Measured(artifact.manifest.name, words, scores, matches, found, note)
-
-
-def _nothing() -> Predictions:
-    import numpy as np
-
-    none = np.zeros(0, np.int64)
-    return Predictions(none, none, np.zeros((0, 4)), np.zeros(0))
+    return MeasuredModel(
+        name=artifact.manifest.name,
+        engine=words,
+        scores=scores,
+        matches=matches,
+        predictions=found,
+        note=note,
+    )
 
 
 def publish(
     result: TrainingResult, store: Store, files: dict[str, bytes], *, replace_old: bool
 ) -> tuple[Artifact, Artifact]:
-    """Put the weights and the export into the store, the figures into their manifests.
+    """Put the weights and the export into the store, with the figures in the manifest.
 
     Args:
-        result: Of the run.
-        store: Where they go.
-        files: Name -> content, to lie beside the export's own.
+        result: Outcome of the run.
+        store: Store that takes them.
+        files: Name -> content of further files in the exported artifact.
         replace_old: Replace artifacts of the same names.
 
     Returns:

@@ -1,9 +1,8 @@
-"""The whole of a finetuning: settle, look, train, conclude, report, keep."""
+"""The whole of a finetuning: settle the plan, check the labels, train, conclude, report, keep."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,81 +11,83 @@ import msgspec
 
 from seatrial.artifact import Artifact, Store, check_name
 from seatrial.datasets.labels import LabelledSet
-from seatrial.errors import InvalidInput, NotWritable, TrainingFailed
+from seatrial.errors import InvalidInput, TrainingFailed
 from seatrial.progress import Progress, silent
-from seatrial.train import preflight
-from seatrial.train.after_step import note_finding
+from seatrial.system.files import locked, write_atomically, writing
+from seatrial.train.after_step import record_symptom
 from seatrial.train.journal import read_epochs
 from seatrial.train.launch import launch
-from seatrial.train.plan import Plan, read_plan, read_sets, write_plan
+from seatrial.train.options import FinetuneOptions
+from seatrial.train.plan import Base, TrainingPlan, read_plan, read_sets, settle, write_plan
+from seatrial.train.preflight import preflight
+from seatrial.train.read_recipe import read_recipe
 from seatrial.train.report import REPORT_FILE, REPORT_PAGE, TrainingReport, describe, to_html
 from seatrial.train.result import CHECKPOINT, conclude, publish
 
-TRAINED = "trained"  # a file that says that the training is through
+TRAINED = "trained"  # file that says that the training is complete
 LOCK = ".lock"
 
 
 def finetune(
     store: Store,
-    plan: Plan,
-    base: Artifact | None,
     run: Path,
+    options: FinetuneOptions,
+    base: Base,
+    artifact: Artifact | None,
     *,
     name: str,
     environment: Mapping[str, str],
-    track: str | None = None,
-    restart: bool = False,
-    replace: bool = False,
-    tell: Progress = silent,
+    on_progress: Progress = silent,
 ) -> tuple[Artifact, TrainingReport]:
     """Train, and make an artifact of the best weights.
 
-    A run that was killed goes on where it was when it is started again with the same arguments.
+    A run that was killed resumes when it is started again with the same arguments.
 
     Args:
-        store: Where the result goes.
-        plan: Of the run.
-        base: What the training begins with; None from scratch.
-        run: Its folder: checkpoints, journal, report.
-        name: Of the artifact; its checkpoint is named after it.
-        environment: For the processes that train.
-        track: Where figures are shown while it runs: ``tensorboard`` or ``mlflow``.
-        restart: Begin anew, whatever the folder holds.
-        replace: Replace artifacts of the same names.
-        tell: Told in words what is going on.
+        store: Store that takes the result.
+        run: Folder of the run: checkpoints, journal, report.
+        options: Trainer, sets, recipe, tracker, and what may be replaced.
+        base: Model that the training starts from.
+        artifact: Artifact of the base; None from scratch.
+        name: Name of the artifact; its checkpoint is named after it.
+        environment: Environment of the processes that train.
+        on_progress: Takes messages.
 
     Returns:
         The artifact (``finetune.html`` in it is the report), and the report.
 
     Raises:
-        TrainingFailed: What went wrong, with its likely cause.
-        OutOfMemory: With the batch that fits.
+        TrainingFailed: The training went wrong; the message names the likely cause.
+        OutOfMemory: The batch does not fit; the message names one that does.
         InvalidInput: The folder holds another run, or a name is taken.
+        InvalidConfig: See `read_recipe`.
         SeatrialError: See `seatrial.export.run.export`.
     """
-    _check_names(store, check_name(name), replace=replace)
-    sets = read_sets(plan.data.train, plan.data.val)
-    with _alone(run, restart=restart):
-        begun = _begin(plan, run)
-        if not begun:
-            _look(plan, sets, base, run, tell)
+    _check_names(store, check_name(name), replace=options.replace)
+    recipe = read_recipe(options.recipe, base.family, options.overrules())
+    data = options.sets()
+    sets = read_sets(data.train, data.val)
+    plan = settle(options.trainer, base, data, recipe, sets)
+    with alone(run, restart=options.restart):
+        if not resumes(plan, run):
+            _check_labels(plan, sets, artifact, run, on_progress)
         if not (run / TRAINED).is_file():
-            launch(plan, run, environment, tell, track=track)
+            launch(plan, run, environment, on_progress, track=options.track)
             (run / TRAINED).touch()
-        result = conclude(plan, run, sets[1], base, name, tell)
+        result = conclude(plan, run, sets[1], artifact, name, on_progress)
         report = describe(plan, run, sets, result)
-        page = to_html(report, run, sets[1], result.child.predictions)
-        data = msgspec.json.format(msgspec.json.encode(report), indent=1)
-        files = {REPORT_FILE: data, REPORT_PAGE: page.encode()}
+        page = to_html(report, run, sets[1])
+        data_file = msgspec.json.format(msgspec.json.encode(report), indent=1)
+        files = {REPORT_FILE: data_file, REPORT_PAGE: page.encode()}
         for file, content in files.items():
-            (run / file).write_bytes(content)
-        _, artifact = publish(result, store, files, replace_old=replace)
+            write_atomically(run / file, content)
+        _, made = publish(result, store, files, replace_old=options.replace)
         shutil.rmtree(run / "artifacts", ignore_errors=True)
-        return artifact, report
+        return made, report
 
 
 def _check_names(store: Store, name: str, *, replace: bool) -> None:
-    """Hours of training should not end at a name that is taken."""
+    """Refuse names that are taken, before hours of training."""
     taken = [n for n in (name, f"{name}{CHECKPOINT}") if n in store.names()]
     if taken and not replace:
         raise InvalidInput(
@@ -96,41 +97,47 @@ def _check_names(store: Store, name: str, *, replace: bool) -> None:
 
 
 @contextlib.contextmanager
-def _alone(run: Path, *, restart: bool) -> Iterator[None]:
-    """Hold a run's folder; its processes inherit the lock and keep it until they end."""
-    try:
+def alone(run: Path, *, restart: bool) -> Iterator[None]:
+    """Hold a run's folder, so that no other process trains in it.
+
+    Raises:
+        InvalidInput: Another process holds it.
+        NotWritable: The folder cannot be written.
+    """
+    with writing(run, within=run):
         run.mkdir(parents=True, exist_ok=True)
-        with (run / LOCK).open("wb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+        with locked(run / LOCK) as held:
+            if not held:
                 raise InvalidInput(
                     f"another process trains in {run}", hint="wait for it, or name another -o"
-                ) from error
+                )
             if restart:
                 _empty(run)
             yield
-    except PermissionError as error:
-        raise NotWritable(f"{run} cannot be written: {error.strerror}") from error
 
 
-def _begin(plan: Plan, run: Path) -> bool:
-    """Write the plan down, or see that it is the one of the run that goes on.
+def resumes(plan: TrainingPlan, run: Path) -> bool:
+    """Write the plan into the folder, or check that it is the plan of the run in the folder.
 
     Returns:
-        Whether a run goes on.
+        True where a run resumes.
 
     Raises:
         InvalidInput: The folder holds a run of another plan.
+        InvalidConfig: The folder holds a run that another version began.
     """
-    before = read_plan(run)
-    if before is None or not read_epochs(run):  # nothing was trained that could be lost
+    if not read_epochs(run):  # nothing was trained that could be lost
         _empty(run)
         write_plan(plan, run)
         return False
+    before = read_plan(run)
+    if before is None:
+        raise InvalidInput(
+            f"{run} holds epochs of a run without a plan", hint="begin anew with --restart"
+        )
     if before != plan:
         raise InvalidInput(
-            f"{run} holds a run of another plan: {_difference(before, plan)}",
+            f"{run} holds a run of another plan: {first_difference(before, plan)}",
             hint="begin anew with --restart, or name another -o",
         )
     return True
@@ -144,8 +151,8 @@ def _empty(run: Path) -> None:
             entry.unlink()
 
 
-def _difference(before: Plan, now: Plan) -> str:
-    """The first difference, in words."""
+def first_difference(before: TrainingPlan, now: TrainingPlan) -> str:
+    """The first key in which two plans differ, in words."""
     old, new = msgspec.to_builtins(before), msgspec.to_builtins(now)
     path: list[str] = []
     while isinstance(old, dict) and isinstance(new, dict):
@@ -155,15 +162,15 @@ def _difference(before: Plan, now: Plan) -> str:
     return f"{'.'.join(path)} was {str(old)[:60]} and is {str(new)[:60]}"
 
 
-def _look(
-    plan: Plan,
+def _check_labels(
+    plan: TrainingPlan,
     sets: tuple[LabelledSet, LabelledSet],
-    base: Artifact | None,
+    artifact: Artifact | None,
     run: Path,
-    tell: Progress,
+    on_progress: Progress,
 ) -> None:
-    for finding in preflight.look(plan, sets, base):
-        note_finding(run, finding)
-        if finding.fatal and plan.recipe.diagnosis.action == "stop":
-            raise TrainingFailed(finding.message, hint=finding.hint)
-        tell(f"warning: {finding.message}")
+    for symptom in preflight(plan, sets, artifact):
+        record_symptom(run, symptom)
+        if symptom.fatal and plan.recipe.diagnosis.action == "stop":
+            raise TrainingFailed(symptom.message, hint=symptom.hint)
+        on_progress(f"warning: {symptom.message}")

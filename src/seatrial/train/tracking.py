@@ -10,31 +10,31 @@ import msgspec
 
 from seatrial.errors import InvalidConfig
 from seatrial.system.extras import require
-from seatrial.train.plan import Plan
+from seatrial.train.plan import TrainingPlan
 
 EXPERIMENT = "seatrial"
 
 
-class Tracker(Protocol):
-    """Where figures are shown while a run goes on."""
+class FigureTracker(Protocol):
+    """Shows the figures of a run while it trains."""
 
     def log(self, step: int, figures: dict[str, float]) -> None:
-        """Show figures of a step."""
+        """Show the figures of a step."""
 
     def close(self) -> None:
-        """Write out what is left."""
+        """Write pending figures and end."""
 
 
-def open_tracker(name: str, run: Path, plan: Plan) -> Tracker:
+def open_tracker(name: str, run: Path, plan: TrainingPlan) -> FigureTracker:
     """Open a tracker by name.
 
     Args:
         name: Key of `TRACKERS`.
-        run: Folder of the run: files lie in it.
-        plan: Of the run; its recipe is shown too.
+        run: Folder of the run; the tracker's files go into it.
+        plan: TrainingPlan of the run; the tracker shows its recipe.
 
     Raises:
-        InvalidConfig: No such name.
+        InvalidConfig: The name is unknown.
         MissingExtra: Its package is not installed.
     """
     if name not in TRACKERS:
@@ -45,32 +45,32 @@ def open_tracker(name: str, run: Path, plan: Plan) -> Tracker:
 class TensorBoard:
     """Event files in ``RUN/tensorboard``."""
 
-    def __init__(self, run: Path, plan: Plan) -> None:
+    def __init__(self, run: Path, plan: TrainingPlan) -> None:
         require("tensorboard", extra="track", purpose="--track tensorboard")
         writer = require("torch.utils.tensorboard", extra="track", purpose="--track tensorboard")
         self._writer = writer.SummaryWriter(str(run / "tensorboard"))
         self._writer.add_text("recipe", f"```\n{plan.recipe.to_toml()}\n```")
 
     def log(self, step: int, figures: dict[str, float]) -> None:
-        """See `Tracker.log`."""
+        """See `FigureTracker.log`."""
         for name, value in figures.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """See `Tracker.close`."""
+        """See `FigureTracker.close`."""
         self._writer.close()
 
 
 class MLflow:
-    """A run of MLflow: where MLFLOW_TRACKING_URI says, else in ``RUN/mlflow.db``.
+    """A run of MLflow: on the server that MLFLOW_TRACKING_URI names, else in ``RUN/mlflow.db``.
 
-    A run that goes on after a kill is the same run there.
+    A run that resumes after a kill stays the same run in MLflow.
     """
 
-    def __init__(self, run: Path, plan: Plan) -> None:
+    def __init__(self, run: Path, plan: TrainingPlan) -> None:
         self._mlflow: Any = require("mlflow", extra="track", purpose="--track mlflow")
         if not self._mlflow.environment_variables.MLFLOW_TRACKING_URI.get():
-            # What MLflow would put into plain files otherwise it refuses to, since version 3.
+            # Without a database, MLflow would write plain files, which it refuses since version 3.
             self._mlflow.set_tracking_uri(f"sqlite:///{(run / 'mlflow.db').absolute()}")
         self._mlflow.set_experiment(EXPERIMENT)
         note = run / "mlflow-run"
@@ -81,15 +81,15 @@ class MLflow:
             self._mlflow.log_params(_flat(msgspec.to_builtins(plan.recipe)))
 
     def log(self, step: int, figures: dict[str, float]) -> None:
-        """See `Tracker.log`."""
+        """See `FigureTracker.log`."""
         self._mlflow.log_metrics(figures, step=step)
 
     def close(self) -> None:
-        """See `Tracker.close`."""
+        """See `FigureTracker.close`."""
         self._mlflow.end_run()
 
 
-TRACKERS: dict[str, Callable[[Path, Plan], Tracker]] = {
+TRACKERS: dict[str, Callable[[Path, TrainingPlan], FigureTracker]] = {
     "tensorboard": TensorBoard,
     "mlflow": MLflow,
 }

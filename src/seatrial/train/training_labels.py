@@ -1,4 +1,4 @@
-"""Labels as networks are trained on: classes, and boxes as fractions of their pictures."""
+"""Labels as networks are trained on: classes, and boxes as fractions of their images."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from seatrial.datasets.labels import LabelledSet
 from seatrial.detect.decode import decode
 from seatrial.detect.detector import MAX_PIXELS
 from seatrial.errors import InvalidDataset, InvalidInput
+from seatrial.system.images import upright_size
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingLabels:
-    """A labelled set, picture by picture.
+    """A labelled set, image by image.
 
     Attributes:
-        paths: Of the pictures.
-        sizes: (width, height) of each, upright, pixels.
+        paths: Paths of the N images.
+        sizes: Upright (width, height) of each image, pixels.
         classes: (G,) int64.
-        cxcywh: (G, 4) float64: centre and size as fractions of the picture, inside of it.
-        begin: (N + 1,) where each picture's objects begin.
+        cxcywh: (G, 4) float64: centre and size as fractions of the image, inside the image.
+        begin: (N + 1,) first row of each image's objects.
     """
 
     paths: tuple[Path, ...]
@@ -36,28 +37,23 @@ class TrainingLabels:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def of(self, picture: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Classes (N,) and boxes (N, 4) of one picture."""
-        rows = slice(self.begin[picture], self.begin[picture + 1])
+    def of(self, image: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Classes (N,) and boxes (N, 4) of one image."""
+        rows = slice(self.begin[image], self.begin[image + 1])
         return self.classes[rows], self.cxcywh[rows]
 
 
-def targets(dataset: LabelledSet, classes: Sequence[int]) -> TrainingLabels:
-    """Turn labels into targets; crowds, and what has no area in its picture, are left out.
+def training_labels(dataset: LabelledSet, classes: Sequence[int]) -> TrainingLabels:
+    """Labels to train on: without crowds and without boxes that have no area in their image.
 
     Args:
-        dataset: The labels.
-        classes: For each of its categories, the class.
+        dataset: The labelled set.
+        classes: Class of each of its categories.
 
     Raises:
-        InvalidDataset: A picture whose size the labels do not tell cannot be read.
+        InvalidDataset: An image whose size the labels do not state cannot be read.
     """
-    sizes = tuple(
-        (image.width, image.height)
-        if image.width is not None and image.height is not None
-        else _size(image.path)
-        for image in dataset.images
-    )
+    sizes = image_sizes(dataset)
     truth = dataset.truth
     size = np.array(sizes, np.float64).reshape(-1, 2)[truth.image]
     low = np.clip(truth.xywh[:, :2] / size, 0, 1)
@@ -75,13 +71,22 @@ def targets(dataset: LabelledSet, classes: Sequence[int]) -> TrainingLabels:
     )
 
 
-def _size(path: Path) -> tuple[int, int]:
-    height, width = read_picture(path).shape[:2]
-    return width, height
+def image_sizes(dataset: LabelledSet) -> tuple[tuple[int, int], ...]:
+    """Upright (width, height) of each image, pixels: as the labels state, else from the file.
+
+    Raises:
+        InvalidDataset: See `seatrial.system.images.upright_size`.
+    """
+    return tuple(
+        (image.width, image.height)
+        if image.width is not None and image.height is not None
+        else upright_size(image.path)
+        for image in dataset.images
+    )
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture, (H, W, 3) uint8 RGB, upright, as the service decodes it.
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image, (H, W, 3) uint8 RGB, upright, as the service decodes it.
 
     Raises:
         InvalidDataset: It cannot be read or decoded.

@@ -1,6 +1,6 @@
 """Training through the `Trainer` of transformers: its loop, precision, processes, checkpoints.
 
-Ours are the batches, the optimiser's groups and schedule, the average of the weights, and mAP.
+What happens in a step is in `seatrial.train.step`; this file hands it to the trainer.
 """
 
 from __future__ import annotations
@@ -15,11 +15,8 @@ import transformers
 from transformers import TrainerCallback, TrainingArguments
 
 from seatrial.datasets.labels import LabelledSet
-from seatrial.train.network import rest_frozen
-from seatrial.train.optimise import factor, optimiser
-from seatrial.train.plan import Plan
-from seatrial.train.sampler import seed_everything
-from seatrial.train.session import Session, open_session
+from seatrial.train.plan import TrainingPlan
+from seatrial.train.step import TrainingStep, open_step
 
 STATES = "states"
 SEAL = "sealed"  # a checkpoint without it was being written when the run was killed
@@ -27,39 +24,39 @@ NETWORK, AVERAGE = "network.pt", "average.pt"
 
 
 def train(
-    plan: Plan,
+    plan: TrainingPlan,
     run: Path,
     sets: tuple[LabelledSet, LabelledSet],
     **options: Any,
 ) -> None:
-    """Train to the end, or on from the last checkpoint.
+    """Train to the end, from the start or from the last checkpoint.
 
     Args:
-        plan: Of the run.
-        run: Its folder.
-        sets: Training and validation.
-        options: For `Progress`.
+        plan: TrainingPlan of the run.
+        run: Folder of the run.
+        sets: Training and validation set.
+        options: Options of `AfterStep`.
 
     Raises:
-        TrainingFailed: See `Progress`.
+        TrainingFailed: See `AfterStep`.
     """
     transformers.utils.logging.disable_progress_bar()
-    arguments = settings(plan, run)  # also starts the group of processes
-    session = open_session(
+    arguments = training_arguments(plan, run)  # also starts the group of processes
+    step = open_step(
         plan, run, sets, rank=arguments.process_index, device=str(arguments.device), **options
     )
     checkpoint = last_checkpoint(run)
-    trainer = Trainer(session, arguments)
+    trainer = StepTrainer(step, arguments)
     if checkpoint is not None:
         state = torch.load(checkpoint / AVERAGE, map_location=arguments.device, weights_only=True)
-        session.average.restore(state)
-    session.progress.begin(_step(checkpoint) if checkpoint is not None else 0)
+        step.average.restore(state)
+    step.after.begin(_number(checkpoint) if checkpoint is not None else 0)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-    session.progress.close()
+    step.after.close()
 
 
-def settings(plan: Plan, run: Path) -> TrainingArguments:
-    """The recipe in transformers' words."""
+def training_arguments(plan: TrainingPlan, run: Path) -> TrainingArguments:
+    """The recipe as arguments of transformers' trainer."""
     recipe = plan.recipe
     several = recipe.compute.processes > 1
     return TrainingArguments(
@@ -76,7 +73,7 @@ def settings(plan: Plan, run: Path) -> TrainingArguments:
         ddp_find_unused_parameters=True if several else None,
         eval_strategy="epoch",
         save_strategy="epoch",
-        save_total_limit=None,  # `Callback` keeps the last one, once it is sealed
+        save_total_limit=None,  # `StepCallback` keeps the last one, once it is sealed
         logging_strategy="no",
         logging_nan_inf_filter=False,
         report_to=[],
@@ -88,55 +85,49 @@ def settings(plan: Plan, run: Path) -> TrainingArguments:
 
 
 def last_checkpoint(run: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; those that were not are removed."""
-    found = sorted((run / STATES).glob("checkpoint-*"), key=_step)
-    whole = [folder for folder in found if (folder / SEAL).is_file()]
-    return whole[-1] if whole else None
+    """The newest checkpoint that is complete; None where there is none."""
+    found = sorted((run / STATES).glob("checkpoint-*"), key=_number)
+    complete = [folder for folder in found if (folder / SEAL).is_file()]
+    return complete[-1] if complete else None
 
 
-def _step(checkpoint: Path) -> int:
+def _number(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-class Trainer(transformers.Trainer):
-    """transformers' trainer, with what is ours in its places."""
+class StepTrainer(transformers.Trainer):
+    """transformers' trainer, with the parts of `TrainingStep` in their places."""
 
     optimizer: Any
     lr_scheduler: Any
 
-    def __init__(self, session: Session, arguments: TrainingArguments) -> None:
-        self.session = session
+    def __init__(self, step: TrainingStep, arguments: TrainingArguments) -> None:
+        self.step = step
         super().__init__(
-            model=session.network,
+            model=step.network,
             args=arguments,
-            eval_dataset=session.loader.dataset,  # it asks for one; `evaluate` has its own
-            callbacks=[Callback(session, self)],
+            eval_dataset=step.batches.dataset,  # it asks for one; `evaluate` has its own
+            callbacks=[StepCallback(step, self)],
         )
         self.remove_callback(transformers.PrinterCallback)
-        # Every loss is the mean of its part; `step_loss` weighs the parts.
+        # Every loss is the mean of its part; `weighed_loss` weighs the parts.
         self.loss_is_scaled_for_ga = False
         self.model_accepts_loss_kwargs = False
 
     def get_train_dataloader(self) -> Any:
-        """Batches in our order."""
-        return self.session.loader
+        """Batches in the sampler's order."""
+        return self.step.batches
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """Our groups."""
+        """See `TrainingStep.optimiser`."""
         if self.optimizer is None:
-            self.optimizer = optimiser(self.session.network, self.session.plan)
+            self.optimizer = self.step.optimiser()
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Our schedule."""
+        """See `TrainingStep.schedule`."""
         if self.lr_scheduler is None:
-            recipe = self.session.plan.recipe
-            of = factor(
-                recipe.schedule,
-                steps=num_training_steps,
-                per_epoch=num_training_steps // recipe.epochs,
-            )
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, of)
+            self.lr_scheduler = self.step.schedule(optimizer or self.optimizer)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -147,63 +138,59 @@ class Trainer(transformers.Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Our weighing of parts and processes."""
-        rest_frozen(model)
-        return self.session.loss(model, inputs)
+        """See `TrainingStep.loss`."""
+        return self.step.loss(model, inputs)
+
+    def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
+        """See `TrainingStep.end_epoch`."""
+        if self.step.end_epoch(round(self.state.epoch or 0), self.state.global_step):
+            self.control.should_training_stop = True
+        return {"eval_ap": self.step.after.journal.epochs[-1].ap}
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """The weights under the names that they have here.
+        """Save the weights under the names that they have in the network.
 
-        `save_pretrained` writes the names of the hub's files, and the trainer would look for those
-        in vain, without a word, when it goes on (transformers 5.23).
+        `save_pretrained` writes the names of the hub's files. When it resumes, the trainer would
+        not find those names and say nothing (transformers 5.23).
         """
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(self.session.network.state_dict(), folder / NETWORK)
+        torch.save(self.step.network.state_dict(), folder / NETWORK)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         file = Path(resume_from_checkpoint) / NETWORK
         state = torch.load(file, map_location="cpu", weights_only=True)
-        self.session.network.load_state_dict(state)
-
-    def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
-        """Our mAP of the averaged weights, and whether to end."""
-        epoch = round(self.state.epoch or 0)
-        if self.session.epoch(epoch, self.state.global_step):
-            self.control.should_training_stop = True
-        return {"eval_ap": self.session.progress.journal.epochs[-1].ap}
+        self.step.network.load_state_dict(state)
 
 
-class Callback(TrainerCallback):
-    """Seeds epochs, notes steps, seals checkpoints."""
+class StepCallback(TrainerCallback):
+    """Begins epochs, finishes steps, seals checkpoints."""
 
-    def __init__(self, session: Session, trainer: Trainer) -> None:
-        self._session = session
+    def __init__(self, step: TrainingStep, trainer: StepTrainer) -> None:
+        self._step = step
         self._trainer = trainer
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
-        """The order of the pictures, and what the network draws."""
-        epoch = round(state.epoch or 0)
-        self._session.loader.order.set_epoch(epoch)
-        seed_everything(self._session.plan.recipe, epoch, self._session.rank, torch)
+        """See `TrainingStep.begin_epoch`."""
+        self._step.begin_epoch(round(state.epoch or 0))
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **named: Any) -> None:
-        """The learning rate that the step is taken with."""
+        """Remember the learning rate of the step."""
         self._rate = float(self._trainer.optimizer.param_groups[0]["lr"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
-        """Note it."""
-        epoch = -(-state.global_step // self._session.loader.order.steps)
-        self._session.step(state.global_step, epoch, self._rate)
+        """See `TrainingStep.finish`."""
+        epoch = -(-state.global_step // self._step.steps_per_epoch)
+        self._step.finish(state.global_step, epoch, self._rate)
 
     def on_save(self, args: Any, state: Any, control: Any, **named: Any) -> None:
-        """Everything is written but the average: add it, seal, and drop what came before."""
+        """Add the average to a checkpoint, seal it and remove the older ones."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if torch.distributed.is_initialized():
-            torch.distributed.barrier()  # the others' random states are in it too
-        if self._session.rank:
+            torch.distributed.barrier()  # the other processes' random states are in it too
+        if self._step.rank:
             return
-        torch.save(self._session.average.state(), folder / AVERAGE)
+        torch.save(self._step.average.state(), folder / AVERAGE)
         for file in folder.iterdir():
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
@@ -211,4 +198,4 @@ class Callback(TrainerCallback):
         for other in Path(args.output_dir).glob("checkpoint-*"):
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
-        self._session.progress.sealed()
+        self._step.after.sealed()

@@ -1,9 +1,8 @@
 """Training through Ultralytics (an optional extra: AGPL-3.0).
 
-Its trainer, losses, augmentation and optimisers are used as they are. Ours are: the labels, so
-that nothing is written beside the pictures; the order of the pictures and the draws of their
-augmentation; mAP on validation; and checkpoints, since its own halve the weights and go on from
-their average.
+Its trainer, losses, augmentation and optimisers are used as they are. Replaced are: the labels
+(nothing is written beside the images), the order of the images and the random numbers of their
+augmentation, mAP on validation, and checkpoints (its own hold the average in half precision only).
 """
 
 from __future__ import annotations
@@ -11,226 +10,103 @@ from __future__ import annotations
 import copy
 import math
 import os
-import random
 import shutil
 import types
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader
-from ultralytics.data.augment import Mosaic
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.engine import trainer as engine
 from ultralytics.models.yolo.detect.train import DetectionTrainer
-from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import autocast
 
 from seatrial.datasets.labels import LabelledSet
 from seatrial.errors import OutOfMemory
 from seatrial.models.import_checkpoint import load_ultralytics, ultralytics_manifest
+from seatrial.system.files import staged_file
 from seatrial.train import diagnosis
-from seatrial.train.after_step import AfterStep, tell
-from seatrial.train.freeze import prefixes
+from seatrial.train.after_step import AfterStep
 from seatrial.train.journal import StepRecord
-from seatrial.train.plan import Plan
-from seatrial.train.recipe import Recipe
-from seatrial.train.sampler import Draw, Sampler, picture_generator, seed_everything
-from seatrial.train.training_labels import TrainingLabels, targets
+from seatrial.train.network import frozen_prefixes, new_head_message
+from seatrial.train.plan import TrainingPlan
+from seatrial.train.sampler import Sampler, seed_everything
+from seatrial.train.ultralytics_inputs import UltralyticsBatches, UltralyticsImages, arguments
 from seatrial.train.validation import Normalisation, Validator
 
 STATE = "state.pt"
 WEIGHTS = "model.pt"
-NAMES = {"adamw": "AdamW", "sgd": "SGD", "musgd": "MuSGD", "auto": "auto"}
 
 
-class Context:
-    """What the trainer is given beside its own arguments; Ultralytics makes it by itself.
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What the trainer needs beside Ultralytics' own arguments.
 
-    Args:
-        plan: Of the run.
-        run: Its folder.
-        sets: Training and validation.
-        options: For `AfterStep`.
+    Attributes:
+        plan: Plan of the run.
+        run: Folder of the run.
+        sets: Training and validation set.
+        options: Options of `AfterStep`.
     """
 
-    def __init__(
-        self, plan: Plan, run: Path, sets: tuple[LabelledSet, LabelledSet], **options: Any
-    ) -> None:
-        self.plan = plan
-        self.run = run
-        self.sets = sets
-        self.options = options
+    plan: TrainingPlan
+    run: Path
+    sets: tuple[LabelledSet, LabelledSet]
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def train(
-    plan: Plan,
+    plan: TrainingPlan,
     run: Path,
     sets: tuple[LabelledSet, LabelledSet],
     **options: Any,
 ) -> None:
-    """Train to the end, or on from the last checkpoint.
+    """Train to the end, from the start or from the last checkpoint.
 
     Args:
-        plan: Of the run.
-        run: Its folder.
-        sets: Training and validation.
-        options: For `AfterStep`.
+        plan: Plan of the run.
+        run: Folder of the run.
+        sets: Training and validation set.
+        options: Options of `AfterStep`.
 
     Raises:
         TrainingFailed: See `AfterStep`.
-        OutOfMemory: On a GPU.
+        OutOfMemory: A GPU's memory has run out.
     """
     LOGGER.setLevel("ERROR")
-    # It would look up a model on the network; the recipe has asked for half precision.
+    # Its check fetches a model; the recipe decides on half precision.
     engine.check_amp = lambda model: True
     engine.autocast = _autocast
-    # MLflow, Weights & Biases and others would be told of every run as soon as they are installed.
+    # Its integrations report every run to MLflow, Weights & Biases and others once installed.
     engine.callbacks.add_integration_callbacks = lambda trainer: None
-    trainer = Trainer(Context(plan, run, sets, **options))
-    trainer.train()
+    UltralyticsTrainer(RunContext(plan, run, sets, options)).train()
 
 
 def _autocast(enabled: bool | torch.dtype, device: str = "cuda") -> Any:
-    """Its own, which knows bfloat16 on GPUs only."""
+    """Ultralytics' autocast, which knows bfloat16 on GPUs only, and bfloat16 on CPUs."""
     if device == "cpu":
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled is torch.bfloat16)
     return autocast(enabled, device)
 
 
-def arguments(plan: Plan, run: Path) -> dict[str, Any]:
-    """The recipe in Ultralytics' words."""
-    recipe = plan.recipe
-    optimiser, schedule, varied = recipe.optimiser, recipe.schedule, recipe.augmentation
-    steps = Sampler(1, recipe).steps
-    return {
-        "task": "detect",
-        "mode": "train",
-        "model": "unused.yaml",
-        "data": "unused.yaml",
-        "project": str(run),
-        "name": "ultralytics",
-        "exist_ok": True,
-        "epochs": recipe.epochs,
-        "batch": recipe.batch // recipe.accumulate,
-        "nbs": recipe.batch,
-        "imgsz": recipe.image_size,
-        "device": _device(plan),
-        "workers": recipe.compute.workers,
-        "seed": recipe.seed,
-        "deterministic": True,
-        "optimizer": NAMES[optimiser.kind],
-        "lr0": optimiser.learning_rate,
-        "lrf": schedule.final,
-        "cos_lr": schedule.kind == "cosine",
-        "momentum": optimiser.momentum,
-        "weight_decay": optimiser.weight_decay,
-        "warmup_epochs": max(schedule.warmup_epochs, schedule.warmup_steps / steps),
-        # A bias that starts at 0.1 is meant for SGD.
-        "warmup_bias_lr": 0.1 if optimiser.kind in ("sgd", "musgd") else 0.0,
-        "patience": 0,
-        "amp": {"f32": False, "bf16": "bf16", "f16": True}[recipe.precision],
-        "hsv_h": varied.hue,
-        "hsv_s": varied.saturation,
-        "hsv_v": varied.brightness,
-        "fliplr": varied.flip,
-        "flipud": varied.vertical_flip,
-        "translate": varied.translate,
-        "scale": varied.scale,
-        "mosaic": varied.mosaic,
-        "close_mosaic": min(varied.plain_epochs, recipe.epochs),
-        "multi_scale": varied.multi_scale[1] - 1.0,
-        "plots": False,
-        "verbose": False,
-        "cache": False,
-    }
-
-
-def _device(plan: Plan) -> str:
-    compute = plan.recipe.compute
-    if compute.device == "cpu":
-        return "cpu"
-    return ",".join(str(index) for index in range(compute.processes))
-
-
-class UltralyticsImages(YOLODataset):
-    """A labelled set as Ultralytics takes it."""
-
-    def __init__(
-        self, labelled: LabelledSet, classes: Sequence[int], recipe: Recipe, **settings: Any
-    ) -> None:
-        self._recipe = recipe
-        self._targets: TrainingLabels = targets(labelled, classes)
-        super().__init__(img_path="", task="detect", **settings)
-
-    def get_img_files(self, img_path: Any) -> list[str]:
-        """Paths of the pictures, in the set's order."""
-        return [str(path) for path in self._targets.paths]
-
-    def get_labels(self) -> list[dict[str, Any]]:
-        """Labels as it reads them from files."""
-        rows: list[dict[str, Any]] = []
-        for number, path in enumerate(self._targets.paths):
-            classes, boxes = self._targets.of(number)
-            width, height = self._targets.sizes[number]
-            rows.append(
-                {
-                    "im_file": str(path),
-                    "shape": (height, width),
-                    "cls": classes[:, None].astype(np.float32),
-                    "bboxes": boxes.astype(np.float32),
-                    "segments": [],
-                    "keypoints": None,
-                    "normalized": True,
-                    "bbox_format": "xywh",
-                }
-            )
-        return rows
-
-    def build_transforms(self, hyp: Any) -> Any:
-        """Its augmentation; the mosaic draws from the whole set, not from what was read last."""
-        transforms = super().build_transforms(hyp)
-        waiting = [transforms]
-        while waiting:
-            one = waiting.pop()
-            if isinstance(one, Mosaic):
-                one.buffer_enabled = False
-            waiting += getattr(one, "transforms", None) or []
-        return transforms
-
-    def __getitem__(self, draw: Any) -> Any:
-        """One picture, augmented by draws of its own: see `seatrial.train.sampler`."""
-        if not isinstance(draw, Draw):
-            return super().__getitem__(draw)
-        seed = int(picture_generator(self._recipe, draw).integers(2**31))
-        random.seed(seed)
-        np.random.seed(seed)
-        return super().__getitem__(draw.picture)
-
-
-class Loader(DataLoader[Any]):
-    """A loader that the trainer may ask for an iterator and drop it."""
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
-
-    def reset(self) -> None:
-        """Nothing is read ahead over the end of an epoch."""
-
-
 class NoValidator:
-    """Stands where Ultralytics' own validator would: it has no figures."""
+    """Takes the place of Ultralytics' validator, without figures."""
 
     metrics = types.SimpleNamespace(keys=[])
 
 
-class Trainer(DetectionTrainer):
-    """Ultralytics' trainer, with what is ours in its places."""
+class UltralyticsTrainer(DetectionTrainer):
+    """Ultralytics' trainer, with our labels, order, validation and checkpoints in their places.
 
-    def __init__(self, context: Context) -> None:
+    Attributes:
+        context: Plan, folder and sets of the run.
+        plan: Plan of the run.
+        steps_taken: Optimiser steps taken so far.
+    """
+
+    def __init__(self, context: RunContext) -> None:
         self.context = context
         self.plan = context.plan
         self.steps_taken = 0
@@ -238,19 +114,19 @@ class Trainer(DetectionTrainer):
         self._stepped = self._built = False
         threads = torch.get_num_threads()
         super().__init__(overrides=arguments(context.plan, context.run))
-        # On a CPU it takes one thread less than there are cores, and no process that loads.
+        # On a CPU it sets one thread less than there are cores, and no process that loads.
         torch.set_num_threads(threads)
         self.args.workers = self.plan.recipe.compute.workers
         self.add_callback("on_train_epoch_start", _begin_epoch)
         self.add_callback("on_train_batch_end", _end_batch)
 
     def get_dataset(self) -> dict[str, Any]:
-        """Names of the classes; the sets are in the context."""
+        """Names of the classes; the context holds the sets."""
         names = dict(enumerate(self.plan.labels))
         return {"train": "train", "val": "val", "nc": len(names), "names": names, "channels": 3}
 
     def setup_model(self) -> None:
-        """Make the network: of the base's weights as many as fit, or of random ones."""
+        """Build the network: weights of the base where they fit, random ones elsewhere."""
         seed_everything(self.plan.recipe, -1, 0, torch)
         weights = None
         if not self.plan.base.scratch:
@@ -258,9 +134,10 @@ class Trainer(DetectionTrainer):
         config = f"{self.plan.base.path}.yaml" if weights is None else weights.yaml
         self.model = self.get_model(cfg=config, weights=weights, verbose=False)
         self.set_model_attributes()
-        self._begin(weights)
+        self._open(weights)
 
-    def _begin(self, weights: Any) -> None:
+    def _open(self, weights: Any) -> None:
+        """Build `AfterStep` and freeze the recipe's parts."""
         manifest = ultralytics_manifest(
             self.model, name=self.plan.base.name, size_px=self.args.imgsz
         )
@@ -274,11 +151,11 @@ class Trainer(DetectionTrainer):
             world=max(1, self.world_size),
         )
         rank = max(0, engine.RANK)
-        self.progress = AfterStep(self.plan, context.run, validator, rank=rank, **context.options)
+        self.after = AfterStep(self.plan, context.run, validator, rank=rank, **context.options)
         names = [name for name, _ in self.model.named_parameters()]
         backbone = tuple(f"model.{i}." for i in range(len(self.model.yaml["backbone"])))
-        frozen = prefixes(names, self.plan.recipe.freeze, {"backbone": backbone})
-        # It puts "model." before and "." behind.
+        frozen = frozen_prefixes(names, self.plan.recipe.freeze, {"backbone": backbone})
+        # Ultralytics adds "model." before and "." behind.
         self.args.freeze = [name.removeprefix("model.").removesuffix(".") for name in frozen]
         self.backbone_names = backbone
         head = f"model.{len(self.model.model) - 1}."
@@ -289,14 +166,20 @@ class Trainer(DetectionTrainer):
             for name, weight in self.model.named_parameters()
         ]
         last = [c for c in classes if any(name.startswith(c) for name in names)]
-        self.progress.finding(diagnosis.of_parameters(rows, last, new_head=self.plan.new_head))
+        self.after.symptom(diagnosis.of_parameters(rows, last, new_head=self.plan.new_head))
         if self.plan.new_head and weights is not None:
-            tell(_head_in_words(self.model, weights, self.plan))
+            before = weights.state_dict()
+            fresh = [
+                name
+                for name, weight in self.model.state_dict().items()
+                if name not in before or before[name].shape != weight.shape
+            ]
+            self.after.tell(new_head_message(self.plan, fresh))
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """One of the two sets."""
         labelled = self.context.sets[0 if mode == "train" else 1]
-        # Validation pictures are only counted here.
+        # Validation images are only counted here.
         none = (0,) * len(labelled.categories)
         return UltralyticsImages(
             labelled,
@@ -314,10 +197,10 @@ class Trainer(DetectionTrainer):
     def get_dataloader(
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
     ) -> Any:
-        """Pictures in our order."""
+        """Batches in the sampler's order."""
         dataset = self.build_dataset(dataset_path, mode, batch_size)
         order = Sampler(len(dataset), self.plan.recipe, rank=max(0, rank))
-        return Loader(
+        return UltralyticsBatches(
             dataset,
             batch_size=batch_size,
             sampler=order if mode == "train" else None,
@@ -328,11 +211,11 @@ class Trainer(DetectionTrainer):
         )
 
     def get_validator(self) -> Any:
-        """None of its own."""
+        """A validator that does nothing: `validate` measures."""
         return NoValidator()
 
     def build_optimizer(self, model: Any, **settings: Any) -> Any:
-        """Its optimiser, the backbone in groups with a learning rate of their own."""
+        """Ultralytics' optimiser, with separate groups for the backbone's learning rate."""
         optimiser = super().build_optimizer(model, **settings)
         rates = self.plan.recipe.optimiser
         ratio = rates.backbone_learning_rate / rates.learning_rate
@@ -354,14 +237,14 @@ class Trainer(DetectionTrainer):
         return optimiser
 
     def _build_train_pipeline(self) -> None:
-        # The trainer comes here again only to halve a batch that did not fit.
+        # The trainer calls this again only to halve a batch that did not fit.
         if self._built:
             raise OutOfMemory(f"a batch of {self.plan.recipe.batch} does not fit into memory")
         self._built = True
         super()._build_train_pipeline()
 
     def optimizer_step(self) -> None:
-        """Take a step, and note it."""
+        """Take a step and record it."""
         rate = float(self.optimizer.param_groups[0]["lr"])
         self._parts.append(self._losses())
         parts = {k: math.fsum(p[k] for p in self._parts) / len(self._parts) for k in self._parts[0]}
@@ -370,10 +253,10 @@ class Trainer(DetectionTrainer):
         super().optimizer_step()
         self.steps_taken += 1
         loss = math.fsum(parts.values())
-        self.progress.step(StepRecord(self.steps_taken, self.epoch + 1, loss, rate, parts))
+        self.after.step(StepRecord(self.steps_taken, self.epoch + 1, loss, rate, parts))
 
-    def note_part(self) -> None:
-        """Keep the loss of a part of a batch until the step is taken."""
+    def end_batch(self) -> None:
+        """Keep the losses of a part of a step until the step is taken."""
         if not self._stepped:
             self._parts.append(self._losses())
         self._stepped = False
@@ -386,15 +269,15 @@ class Trainer(DetectionTrainer):
         return {name: float(value) for name, value in found.items()}
 
     def validate(self) -> tuple[dict[str, float], float]:
-        """Our mAP of the averaged weights, and whether to end."""
-        self.stop |= self.progress.epoch(
+        """Validate the average, see `AfterStep.epoch`."""
+        self.stop |= self.after.epoch(
             self.epoch + 1, self.steps_taken, self.ema.ema, self._write_weights
         )
-        row = self.progress.journal.epochs[-1]
+        row = self.after.journal.epochs[-1]
         return {"val/ap": row.ap, "val/ap50": row.ap50}, row.ap
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        return False  # a loss that is no number has ended the run
+        return False  # a loss that is not a number has ended the run
 
     def _write_weights(self, folder: Path) -> None:
         network = copy.deepcopy(self.ema.ema)
@@ -411,10 +294,10 @@ class Trainer(DetectionTrainer):
         )
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
-        """The journal has them."""
+        """Do nothing: the journal has them."""
 
     def save_model(self) -> bool:
-        """Write all that going on needs, whole or not at all."""
+        """Write a checkpoint, atomically."""
         criterion = engine.unwrap_model(self.model).criterion
         state = {
             "epoch": self.epoch,
@@ -426,17 +309,15 @@ class Trainer(DetectionTrainer):
             "scaler": self.scaler.state_dict(),
             "criterion": getattr(criterion, "updates", None),
         }
-        part = self.context.run / f".{STATE}"
-        with part.open("wb") as file:
+        with staged_file(self.context.run / STATE) as part, part.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, self.context.run / STATE)
-        self.progress.sealed()
+        self.after.sealed()
         return True
 
     def resume_training(self, ckpt: Any) -> None:
-        """Go on from our checkpoint, if there is one; the last thing before the first epoch."""
+        """Load the checkpoint, if there is one; called just before the first epoch."""
         ema = self.plan.recipe.ema
         self.ema.decay = lambda x: ema.decay * (1 - math.exp(-x / max(1, ema.warmup_steps)))
         file = self.context.run / STATE
@@ -454,33 +335,18 @@ class Trainer(DetectionTrainer):
                 network.criterion.update()
             self.start_epoch = state["epoch"] + 1
             self.steps_taken = state["steps"]
-        self.progress.begin(self.steps_taken)
+        self.after.begin(self.steps_taken)
 
     def final_eval(self) -> None:
-        """The best was validated when it was kept."""
-        self.progress.close()
+        """Close; the best weights were validated when they were kept."""
+        self.after.close()
         shutil.rmtree(self.save_dir, ignore_errors=True)
 
 
-def _begin_epoch(trainer: Trainer) -> None:
+def _begin_epoch(trainer: UltralyticsTrainer) -> None:
     seed_everything(trainer.plan.recipe, trainer.epoch, max(0, engine.RANK), torch)
     trainer.train_loader.sampler.set_epoch(trainer.epoch)
 
 
-def _end_batch(trainer: Trainer) -> None:
-    trainer.note_part()
-
-
-def _head_in_words(network: DetectionModel, weights: Any, plan: Plan) -> str:
-    before = weights.state_dict()
-    fresh = [
-        name
-        for name, weight in network.state_dict().items()
-        if name not in before or before[name].shape != weight.shape
-    ]
-    return (
-        f"new head: {plan.base.name} detects {len(plan.base.labels)} classes, the training set "
-        f"has {len(plan.labels)} others; {len(fresh)} tensors begin anew ({fresh[0]} first)"
-        if fresh
-        else f"new head: the classes of {plan.base.name} are replaced by {len(plan.labels)} others"
-    )
+def _end_batch(trainer: UltralyticsTrainer) -> None:
+    trainer.end_batch()

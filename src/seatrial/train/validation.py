@@ -19,13 +19,12 @@ from seatrial.artifact import Artifact, Manifest
 from seatrial.datasets.labels import LabelledSet, match_labels
 from seatrial.detect.detector import Detector
 from seatrial.engines.torch_module import ModuleEngine
-from seatrial.errors import InvalidDataset
 from seatrial.models.torch_modules import picture_module
 
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """What pixel values become: divided by `scale`, then by mean and deviation if there are any."""
+    """Normalisation of pixel values: division by `scale`, then mean and deviation if given."""
 
     scale: float = 255.0
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
@@ -33,7 +32,7 @@ class Normalisation:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What a network found on the validation set."""
+    """Detections of a network on the validation set, and their scores."""
 
     scores: Scores
     matches: Matches
@@ -44,15 +43,15 @@ class Validator:
     """Measures networks on one set.
 
     Args:
-        manifest: Of the networks: canvas, inputs, outputs, labels.
-        normalisation: Of pixel values.
+        manifest: Canvas, inputs, outputs and labels of the networks.
+        normalisation: Normalisation of pixel values.
         dataset: The validation set.
-        device: Where the networks are.
-        rank: Of this process.
-        world: Processes; they share the pictures.
+        device: Device of the networks.
+        rank: Rank of this process.
+        world: Number of processes; they share the images.
 
     Raises:
-        InvalidDataset: It labels nothing that the networks know.
+        InvalidDataset: The set labels nothing that the networks know.
     """
 
     def __init__(
@@ -74,10 +73,10 @@ class Validator:
         self._own = np.arange(rank, len(dataset.images), world)
 
     def measure(self, network: Any) -> Validation:
-        """Measure a network; of several processes, each gets the whole result.
+        """Measure a network; each of several processes gets the whole result.
 
         Args:
-            network: ``torch.nn.Module``; is in evaluation mode afterwards.
+            network: ``torch.nn.Module``; in evaluation mode afterwards.
         """
         found = self._gather(self._predict(network))
         matches, scores = score(self.dataset, found)
@@ -104,26 +103,9 @@ class Validator:
 
         parts: list[Any] = [None] * self._world
         torch.distributed.all_gather_object(parts, own)
-        # As one process would have it: picture after picture.
+        fields = ("image", "category", "xywh", "score")
         joined = Predictions(
-            *(np.concatenate([getattr(p, name) for p in parts]) for name in _FIELDS)
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
         )
+        # image after image, as one process finds them
         return joined.take(np.argsort(joined.image, kind="stable"))
-
-
-_FIELDS = ("image", "category", "xywh", "score")
-
-
-def check_labels(labels: tuple[str, ...], dataset: LabelledSet) -> None:
-    """See that the validation set has the classes of the training set.
-
-    Raises:
-        InvalidDataset: It has others, or lacks some.
-    """
-    try:
-        match_labels(labels, dataset)
-    except InvalidDataset as error:
-        raise InvalidDataset(
-            f"the validation set does not go with the training set: {error.message}",
-            hint="both need the same classes, told by name",
-        ) from error

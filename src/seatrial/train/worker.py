@@ -1,7 +1,7 @@
 """A process that trains: ``python -m seatrial.train.worker RUN``.
 
-The trainers' launchers start it, once for each process. What goes wrong is written into the run's
-folder for whoever started it.
+The trainers' launchers start it once for each process. It writes an error into the run's folder,
+where the process that started it reads it.
 """
 
 from __future__ import annotations
@@ -19,67 +19,83 @@ import msgspec
 
 from seatrial import errors
 from seatrial.errors import OutOfMemory, SeatrialError
+from seatrial.progress import Progress, silent
 from seatrial.system.extras import require
 from seatrial.system.hardware import usable_cores
-from seatrial.train.after_step import Enough
-from seatrial.train.plan import Plan, read_plan, read_sets
+from seatrial.train.after_step import EnoughSteps
+from seatrial.train.plan import TrainingPlan, read_plan, read_sets
 from seatrial.train.recipe import Recipe
 
 FAILURE = "failure.json"
-TRIAL = "--trial"  # take two steps and end
+TRIAL = "--trial"  # two steps, to see whether a batch fits
 TRIAL_STEPS = 2
-TRACK = "--track"  # followed by where figures are shown
+TRACK = "--track"  # followed by the name of a tracker
 PR_SET_PDEATHSIG = 1
 TRAINED = {
     "transformers": "seatrial.train.transformers_trainer",
     "lightning": "seatrial.train.lightning_trainer",
     "ultralytics": "seatrial.train.ultralytics_trainer",
 }
-# PyTorch's CPU allocator, oneDNN and the C++ library say it each in their own words.
+# Messages of PyTorch's CPU allocator, oneDNN and the C++ library.
 NO_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "could not create a memory")
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a run ended: the error's class, its message and hint."""
+    """The error that ended a run.
+
+    Attributes:
+        kind: Name of its class.
+        message: Its message.
+        hint: Its hint.
+    """
 
     kind: str
     message: str
     hint: str = ""
 
     def error(self) -> SeatrialError:
-        """As it was raised."""
+        """The error, to be raised again."""
         kind = getattr(errors, self.kind, errors.TrainingFailed)
         found: SeatrialError = kind(self.message, hint=self.hint)
         return found
 
 
 def train(
-    plan: Plan, run: Path, *, most_steps: int | None = None, track: str | None = None
+    plan: TrainingPlan,
+    run: Path,
+    *,
+    most_steps: int | None = None,
+    track: str | None = None,
+    on_progress: Progress = silent,
 ) -> None:
-    """Train in this process, to the end or on from the last checkpoint.
+    """Train in this process to the end, from the start or from the last checkpoint.
 
     Args:
-        plan: Of the run.
-        run: Its folder.
-        most_steps: Take so many steps and end.
-        track: Where figures are shown: see `seatrial.train.tracking`.
+        plan: TrainingPlan of the run.
+        run: Folder of the run.
+        most_steps: Number of steps to end after; None for all.
+        track: Name of a tracker, see `seatrial.train.tracking`.
+        on_progress: Takes messages.
 
     Raises:
-        SeatrialError: Whatever ends a training; memory that does not suffice among it.
+        SeatrialError: Any error that ends a training; `OutOfMemory` among them.
     """
-    with _in_words(plan):
+    with memory_errors(plan):
         sets = read_sets(plan.data.train, plan.data.val)
         torch = require("torch", extra="train", purpose="finetuning")
         processes = plan.recipe.compute.processes
         torch.set_num_threads(plan.recipe.compute.threads or max(1, usable_cores() // processes))
-        _limit_memory(plan.recipe)
+        limit_memory(plan.recipe)
         module = importlib.import_module(TRAINED[plan.trainer])
-        with contextlib.suppress(Enough):
-            module.train(plan, run, sets, most_steps=most_steps, track=track)
+        with contextlib.suppress(EnoughSteps):
+            module.train(
+                plan, run, sets, most_steps=most_steps, track=track, on_progress=on_progress
+            )
 
 
 @contextlib.contextmanager
-def _in_words(plan: Plan) -> Iterator[None]:
+def memory_errors(plan: TrainingPlan) -> Iterator[None]:
+    """Raise `OutOfMemory` for the errors that libraries raise when memory has run out."""
     try:
         yield
     except SeatrialError:
@@ -87,58 +103,71 @@ def _in_words(plan: Plan) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         text = str(error).lower()
         if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
-            raise _no_memory(plan) from error
+            recipe = plan.recipe
+            each = (
+                f", {recipe.micro_batch} at a time," if recipe.micro_batch != recipe.batch else ""
+            )
+            raise OutOfMemory(
+                f"a batch of {recipe.batch} images{each} does not fit into memory"
+            ) from error
         raise
 
 
-def _no_memory(plan: Plan) -> OutOfMemory:
-    recipe = plan.recipe
-    each = f", {recipe.micro_batch} at a time," if recipe.micro_batch != recipe.batch else ""
-    return OutOfMemory(f"a batch of {recipe.batch} pictures{each} does not fit into memory")
-
-
-def _limit_memory(recipe: Recipe) -> None:
+def limit_memory(recipe: Recipe) -> None:
+    """Limit the data of this process to the recipe's `memory_gib`, on a CPU."""
     if recipe.compute.memory_gib and recipe.compute.device == "cpu":
         most = int(recipe.compute.memory_gib * 2**30)
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this process when whoever started it is gone; see prctl(2)."""
+    """Have the kernel end this process when its parent ends; see prctl(2)."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def write_failure(run: Path, error: BaseException) -> None:
-    """Write down why a run ended; the first process that fails is the one that counts."""
+    """Write the error that ended a run; the first process that fails writes it."""
     known = isinstance(error, SeatrialError)
     failure = Failure(
-        type(error).__name__ if known else errors.TrainingFailed.__name__,
-        str(error) if known else f"training failed: {type(error).__name__}: {error}",
-        error.hint if isinstance(error, SeatrialError) else "",
+        kind=type(error).__name__ if known else errors.TrainingFailed.__name__,
+        message=str(error) if known else f"training failed: {type(error).__name__}: {error}",
+        hint=error.hint if isinstance(error, SeatrialError) else "",
     )
     with contextlib.suppress(FileExistsError), (run / FAILURE).open("xb") as file:
         file.write(msgspec.json.encode(failure))
 
 
 def read_failure(run: Path) -> Failure | None:
-    """Why a run ended; None where it did not say."""
+    """The error that ended a run; None where none was written."""
     file = run / FAILURE
     return msgspec.json.decode(file.read_bytes(), type=Failure) if file.is_file() else None
 
 
+def print_message(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
+    """Print a message on standard error, at once."""
+    sys.stderr.write(f"{what}\n")
+    sys.stderr.flush()
+
+
 def main(arguments: list[str]) -> int:
-    """Train what the run's folder says."""
+    """Train by the plan in the run's folder; the exit code."""
     run, trial = Path(arguments[0]), TRIAL in arguments
     track = arguments[arguments.index(TRACK) + 1] if TRACK in arguments else None
     plan = read_plan(run)
     if plan is None:
-        sys.stderr.write(f"{run} holds no plan\n")
+        sys.stderr.write(f"{run} does not hold a plan\n")
         return 2
     end_with_parent()
-    # Libraries talk on standard output, which is for data.
+    # Libraries print on standard output, which is for data.
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            train(plan, run, most_steps=TRIAL_STEPS if trial else None, track=track)
+            train(
+                plan,
+                run,
+                most_steps=TRIAL_STEPS if trial else None,
+                track=track,
+                on_progress=print_message,
+            )
         except SeatrialError as error:
             write_failure(run, error)
             return error.exit_code

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seatrial.progress import silent
 from seatrial.train.after_step import best_folder
 from seatrial.train.journal import read_epochs, read_steps
 from seatrial.train.launch import launch
-from seatrial.train.plan import Plan
+from seatrial.train.plan import TrainingPlan
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -67,7 +68,9 @@ def weights(run: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def whole(trainings: Any, settle_plan: Callable[..., Plan], start: Callable[..., Path]) -> Any:
+def whole(
+    trainings: Any, settle_plan: Callable[..., TrainingPlan], start: Callable[..., Path]
+) -> Any:
     """(Trainer, epochs) -> folder of a run that nobody interrupted, 3 steps an epoch."""
     found: dict[tuple[str, int], Path] = {}
 
@@ -83,7 +86,7 @@ def whole(trainings: Any, settle_plan: Callable[..., Plan], start: Callable[...,
 
 @pytest.mark.parametrize("kind", ["detr", "d_fine"])
 def test_both_trainers_have_the_same_losses(
-    kind: str, trainings: Any, settle_plan: Callable[..., Plan], start: Callable[..., Path]
+    kind: str, trainings: Any, settle_plan: Callable[..., TrainingPlan], start: Callable[..., Path]
 ) -> None:
     runs = [start(settle_plan(trainer, kind, brief(2))) for trainer in TRAINERS]
     assert [trainings.train(run) for run in runs] == [0, 0]
@@ -105,12 +108,12 @@ def test_two_processes_have_the_losses_of_one_for_twenty_steps(
     trainer: str,
     whole: Any,
     support_path: dict[str, str],
-    settle_plan: Callable[..., Plan],
+    settle_plan: Callable[..., TrainingPlan],
     start: Callable[..., Path],
 ) -> None:
     plan = settle_plan(trainer, "rt_detr", brief(7, processes=2))
     run, alone = start(plan), whole(trainer, 7)
-    launch(plan, run, {**os.environ, **support_path}, lambda text: None)
+    launch(plan, run, {**os.environ, **support_path}, silent)
     assert len(losses(run)) == 21
     assert losses(run) == pytest.approx(losses(alone), abs=1e-3)
     assert rates(run) == rates(alone)
@@ -132,7 +135,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
     die: tuple[str, int],
     trainings: Any,
     whole: Any,
-    settle_plan: Callable[..., Plan],
+    settle_plan: Callable[..., TrainingPlan],
     start: Callable[..., Path],
 ) -> None:
     run, untouched = start(settle_plan(trainer, "rt_detr", brief(3))), whole(trainer, 3)
@@ -185,7 +188,7 @@ def test_sixteen_pictures_are_learned_by_heart(
     trainer: str,
     trainings: Any,
     few: str,
-    settle_plan: Callable[..., Plan],
+    settle_plan: Callable[..., TrainingPlan],
     start: Callable[..., Path],
 ) -> None:
     run = start(settle_plan(trainer, "rt_detr", OVERFIT, data=few))
@@ -194,7 +197,7 @@ def test_sixteen_pictures_are_learned_by_heart(
 
 
 def test_patience_ends_a_training(
-    trainings: Any, settle_plan: Callable[..., Plan], start: Callable[..., Path]
+    trainings: Any, settle_plan: Callable[..., TrainingPlan], start: Callable[..., Path]
 ) -> None:
     stuck = brief(9).replace("learning_rate = 1e-3", "learning_rate = 1e-12")
     run = start(settle_plan("transformers", "rt_detr", f"patience = 2\n{stuck}"))
@@ -203,7 +206,7 @@ def test_patience_ends_a_training(
 
 
 def test_memory_that_does_not_suffice_is_said_so(
-    trainings: Any, settle_plan: Callable[..., Plan], start: Callable[..., Path]
+    trainings: Any, settle_plan: Callable[..., TrainingPlan], start: Callable[..., Path]
 ) -> None:
     from seatrial.errors import OutOfMemory
     from seatrial.train.worker import read_failure
@@ -215,4 +218,4 @@ def test_memory_that_does_not_suffice_is_said_so(
     failure = read_failure(run)
     assert failure is not None
     assert isinstance(failure.error(), OutOfMemory)
-    assert "24 pictures" in failure.message
+    assert "24 images" in failure.message

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from seatrial.train.plan import Plan
+from seatrial.train.plan import TrainingPlan
 from seatrial.train.recipe import Ema, Schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -18,16 +18,16 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(scope="module")
 def optimise(transformers: Any) -> Any:
-    from seatrial.train import optimise
+    from seatrial.train import step
 
-    return optimise
+    return step
 
 
 @pytest.fixture(scope="module")
-def network(settle_plan: Callable[..., Plan], transformers: Any) -> Callable[..., Any]:
+def network(settle_plan: Callable[..., TrainingPlan], transformers: Any) -> Callable[..., Any]:
     from seatrial.train import network as networks
 
-    def build(kind: str, recipe: str = "") -> tuple[Any, Plan]:
+    def build(kind: str, recipe: str = "") -> tuple[Any, TrainingPlan]:
         plan = settle_plan("transformers", kind, recipe)
         return networks.build(plan)[0], plan
 
@@ -58,14 +58,14 @@ def test_the_backbone_and_what_does_not_decay_have_groups_of_their_own(
 def test_frozen_weights_are_not_trained_and_their_norms_keep_still(
     network: Callable[..., Any], optimise: Any
 ) -> None:
-    from seatrial.train.network import NORMS, freeze, rest_frozen
+    from seatrial.train.network import NORMS, freeze, keep_frozen_norms
 
     model, plan = network("rt_detr", 'freeze = ["backbone"]')
     assert freeze(model, plan) is None
     rates = {group["lr"] for group in optimise.optimiser(model, plan).param_groups}
     assert rates == {plan.recipe.optimiser.learning_rate}
     model.train()
-    rest_frozen(model)
+    keep_frozen_norms(model)
     norms = [(n, m) for n, m in model.named_modules() if isinstance(m, NORMS)]
     assert {m.training for n, m in norms if n.startswith("model.backbone.")} == {False}
     assert {m.training for n, m in norms if not n.startswith("model.backbone.")} == {True}
@@ -92,33 +92,35 @@ def test_everything_frozen_is_found(network: Callable[..., Any]) -> None:
     ],
 )
 def test_schedules(optimise: Any, schedule: Schedule, wanted: list[float]) -> None:
-    of = optimise.factor(schedule, steps=100, per_epoch=10)
+    of = optimise.rate_factor(schedule, steps=100, per_epoch=10)
     assert [of(step) for step in (0, 50, 99)] == pytest.approx(wanted, abs=1e-3)
 
 
 def test_the_average_follows_and_is_gone_on_with(optimise: Any) -> None:
     import torch
 
+    from seatrial.train.weight_average import WeightAverage
+
     layer = torch.nn.Linear(1, 1, bias=False)
     layer.weight.data.fill_(0.0)
-    average = optimise.Average(layer, Ema(decay=0.9, warmup_steps=10))
+    average = WeightAverage(layer, Ema(decay=0.9, warmup_steps=10))
     layer.weight.data.fill_(1.0)
     average.update(layer)
     keep = 0.9 * (1 - math.exp(-0.1))
     assert average.network.weight.item() == pytest.approx(1 - keep)
-    other = optimise.Average(layer, Ema(decay=0.9, warmup_steps=10))
+    other = WeightAverage(layer, Ema(decay=0.9, warmup_steps=10))
     other.restore(average.state())
     for one in (average, other):
         one.update(layer)
     assert other.network.weight.item() == average.network.weight.item()
-    plain = optimise.Average(layer, Ema(decay=0.0, warmup_steps=0))
+    plain = WeightAverage(layer, Ema(decay=0.0, warmup_steps=0))
     layer.weight.data.fill_(7.0)
     plain.update(layer)
     assert plain.network.weight.item() == 7.0
 
 
 def test_a_new_set_of_labels_replaces_the_head_and_says_so(
-    network: Callable[..., Any], settle_plan: Callable[..., Plan], tmp_path: Path
+    network: Callable[..., Any], settle_plan: Callable[..., TrainingPlan], tmp_path: Path
 ) -> None:
     from seatrial.train import network as networks
 
@@ -134,6 +136,6 @@ def test_a_new_set_of_labels_replaces_the_head_and_says_so(
     assert changed.config.num_labels == 4
     assert fresh
     assert all("class_embed" in name or "enc_score_head" in name for name in fresh)
-    text = networks.head_in_words(fresh, other)
+    text = networks.new_head_message(other, fresh)
     assert "colours detects 3 classes, the training set has 4 others" in text
-    assert f"{len(fresh)} tensors begin anew" in text
+    assert f"{len(fresh)} tensors start anew" in text
