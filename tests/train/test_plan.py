@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,7 +10,6 @@ import pytest
 
 from seatrial.artifact import Artifact, Preprocessing
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
-from seatrial.train.network import frozen_prefixes
 from seatrial.train.plan import (
     Base,
     Data,
@@ -25,7 +23,6 @@ from seatrial.train.plan import (
     write_plan,
 )
 from seatrial.train.read_recipe import read_recipe
-from seatrial.train.run import first_difference, resumes
 
 STRETCHED = Preprocessing((96, 96), "stretch", 0)
 EDGES = Preprocessing((160, 160), "shortest_edge", 0, edges_px=(96, 160))
@@ -103,41 +100,19 @@ def test_an_architecture_is_a_folder_or_one_of_ultralytics(tmp_path: Path) -> No
         scratch_base(str(tmp_path), "transformers")
 
 
-NAMES = ["model.backbone.a.weight", "model.backbone.b.weight", "model.decoder.a.weight"]
+def test_a_plan_of_another_version_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"trainer": "lightning", "colour": 1}')
+    with pytest.raises(InvalidConfig, match="begun by another version") as caught:
+        read_plan(tmp_path)
+    assert "--restart" in caught.value.hint
 
 
-def test_parts_and_modules_are_frozen_by_name() -> None:
-    parts = {"backbone": ("model.backbone.",)}
-    assert frozen_prefixes(NAMES, ["backbone"], parts) == ("model.backbone.",)
-    assert frozen_prefixes(NAMES, ["model.decoder"], parts) == ("model.decoder.",)
-    assert frozen_prefixes(NAMES, [], parts) == ()
-
-
-def test_a_part_that_there_is_not_is_named_with_the_nearest() -> None:
-    with pytest.raises(InvalidConfig, match="'bakbone'") as caught:
-        frozen_prefixes(NAMES, ["bakbone"], {"backbone": ("model.backbone.",)})
-    assert caught.value.hint == "did you mean 'backbone'?"
-
-
-def test_a_run_of_another_plan_is_not_gone_on_with(
-    cells: str, tmp_path: Path, epoch_row: Callable[[Path], None]
-) -> None:
-    first, second = settled(cells, base()), settled(cells, base(), epochs=3)
-    assert not resumes(first, tmp_path)
-    assert not resumes(second, tmp_path)  # nothing was trained yet
-    epoch_row(tmp_path)
-    assert resumes(second, tmp_path)
-    with pytest.raises(InvalidInput, match=r"recipe\.epochs was 3 and is 72"):
-        resumes(first, tmp_path)
-    assert first_difference(first, second) == "recipe.epochs was 72 and is 3"
-
-
-@pytest.fixture
-def epoch_row() -> Callable[[Path], None]:
-    """Notes an epoch in a run's folder."""
-    from seatrial.train.journal import Epoch, Journal
-
-    def write(run: Path) -> None:
-        Journal(run).epoch(Epoch(1, 3, 1.0, 0.1, 0.2, 0.1, 1.0, 1.0))
-
-    return write
+def test_a_set_without_images_is_an_error(cells: str, tmp_path: Path) -> None:
+    images = Path(cells.removeprefix("yolo:")) / "images" / "train"
+    (tmp_path / "none").mkdir()
+    for empty in ("train", "val"):
+        lines = {"train": images, "val": images, empty: tmp_path / "none"}
+        text = "".join(f"{split}: {folder}\n" for split, folder in lines.items())
+        (tmp_path / "data.yaml").write_text(f"{text}names: [red, green, blue]\n")
+        with pytest.raises(InvalidDataset, match=r"none|no images|no pictures|image"):
+            read_sets(f"yolo:{tmp_path}", None)

@@ -21,6 +21,7 @@ from seatrial.train.plan import read_sets
 from seatrial.train.published import sources
 from seatrial.train.read_recipe import read_recipe
 from seatrial.train.report import Side, TrainingReport, to_html
+from seatrial.train.result import gain_verdict
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,8 @@ def report(validation: LabelledSet, found: Predictions) -> TrainingReport:
         epochs=tuple(Epoch(n, 3 * n, 2.0 / n, n / 10, n / 5, n / 9, 1.0, 1.0) for n in (1, 2)),
         best_epoch=2, findings=(finding,),
         before=msgspec.structs.replace(side, name="theirs", note="it knows none of the classes"),
-        after=side, difference=paired_bootstrap(matches, matches, samples=20),
+        after=side, difference=(difference := paired_bootstrap(matches, matches, samples=20)),
+        verdict=gain_verdict(difference),
         categories=tuple(category.name for category in validation.categories),
         confusion=tuple(tuple(row) for row in confusion(validation, found).counts.tolist()),
         error_gallery=tuple(error_gallery(validation, found, 4)), versions={"torch": "2"},
@@ -81,8 +83,10 @@ def test_a_page_asks_nobody_for_anything(page: str) -> None:
 
 def test_a_page_tells_all_parts(page: str, report: TrainingReport) -> None:
     for text in ("Loss over steps", "mAP over epochs", "Confusion matrix",
-                 "Images with most errors", "Against the base model", "it knows none of the classes",
-                 "github.com/lyuwenyu/RT-DETR", "new head"):  # fmt: skip
+                 "Images with most errors", "Against the base model",
+                 "it knows none of the classes",
+                 "github.com/lyuwenyu/RT-DETR", "new head",
+                 "The finetuning holds", "gain in mAP over the base", "at least 0"):  # fmt: skip
         assert text in page
     assert page.count("<img ") == len(report.error_gallery) == 4
     assert "a &lt;cause&gt; &amp; more" in page
@@ -113,5 +117,5 @@ def test_a_report_from_scratch_has_no_base(
 @pytest.fixture
 def without_base() -> Callable[[TrainingReport], TrainingReport]:
     return lambda report: msgspec.structs.replace(
-        report, before=None, difference=None, findings=(), error_gallery=()
+        report, before=None, difference=None, verdict=None, findings=(), error_gallery=()
     )

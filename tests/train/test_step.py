@@ -1,23 +1,20 @@
-"""Groups, schedule, average: what steps are taken with."""
+"""Groups of the optimiser, learning rates, and the loss of a step that is taken in parts."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from seatrial.train.plan import TrainingPlan
-from seatrial.train.recipe import Ema, Schedule
+from seatrial.train.recipe import Schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
-def optimise(transformers: Any) -> Any:
+def step(transformers: Any) -> Any:
     from seatrial.train import step
 
     return step
@@ -36,10 +33,10 @@ def network(settle_plan: Callable[..., TrainingPlan], transformers: Any) -> Call
 
 @pytest.mark.parametrize("kind", ["detr", "rt_detr", "d_fine"])
 def test_the_backbone_and_what_does_not_decay_have_groups_of_their_own(
-    kind: str, network: Callable[..., Any], optimise: Any
+    kind: str, network: Callable[..., Any], step: Any
 ) -> None:
     model, plan = network(kind)
-    groups = optimise.optimiser(model, plan).param_groups
+    groups = step.optimiser(model, plan).param_groups
     settings = plan.recipe.optimiser
     names = {id(weight): name for name, weight in model.named_parameters()}
     assert groups[0]["lr"] == settings.learning_rate
@@ -55,31 +52,6 @@ def test_the_backbone_and_what_does_not_decay_have_groups_of_their_own(
             assert group["weight_decay"] == (settings.weight_decay if decays else 0.0), name
 
 
-def test_frozen_weights_are_not_trained_and_their_norms_keep_still(
-    network: Callable[..., Any], optimise: Any
-) -> None:
-    from seatrial.train.network import NORMS, freeze, keep_frozen_norms
-
-    model, plan = network("rt_detr", 'freeze = ["backbone"]')
-    assert freeze(model, plan) is None
-    rates = {group["lr"] for group in optimise.optimiser(model, plan).param_groups}
-    assert rates == {plan.recipe.optimiser.learning_rate}
-    model.train()
-    keep_frozen_norms(model)
-    norms = [(n, m) for n, m in model.named_modules() if isinstance(m, NORMS)]
-    assert {m.training for n, m in norms if n.startswith("model.backbone.")} == {False}
-    assert {m.training for n, m in norms if not n.startswith("model.backbone.")} == {True}
-
-
-def test_everything_frozen_is_found(network: Callable[..., Any]) -> None:
-    from seatrial.train.network import freeze
-
-    model, plan = network("rt_detr", 'freeze = ["model"]')
-    finding = freeze(model, plan)
-    assert finding is not None
-    assert finding.code == "everything-frozen"
-
-
 @pytest.mark.parametrize(
     ("schedule", "wanted"),
     [
@@ -88,54 +60,103 @@ def test_everything_frozen_is_found(network: Callable[..., Any]) -> None:
         (Schedule("constant", warmup_epochs=0.8), [1 / 8, 1, 1]),
         (Schedule("linear", final=0.1), [1, 0.55, 0.109]),
         (Schedule("cosine", final=0.0), [1, 0.5, 0.00025]),
+        (Schedule("cosine", final=0.2), [1, 0.6, 0.2002]),
+        (Schedule("cosine", final=0.2, warmup_steps=20), [0.05, 0.6 + 0.4 * 0.1951, 0.2003]),
         (Schedule("step", step_at=0.5), [1, 0.1, 0.1]),
+        (Schedule("step", step_at=0.51), [1, 1, 0.1]),
+        (Schedule("linear", final=0.1, warmup_steps=10), [0.1, 1 - 0.9 * 4 / 9, 0.11]),
     ],
 )
-def test_schedules(optimise: Any, schedule: Schedule, wanted: list[float]) -> None:
-    of = optimise.rate_factor(schedule, steps=100, per_epoch=10)
-    assert [of(step) for step in (0, 50, 99)] == pytest.approx(wanted, abs=1e-3)
+def test_schedules(step: Any, schedule: Schedule, wanted: list[float]) -> None:
+    of = step.rate_factor(schedule, steps=100, per_epoch=10)
+    assert [of(number) for number in (0, 50, 99)] == pytest.approx(wanted, abs=1e-3)
 
 
-def test_the_average_follows_and_is_gone_on_with(optimise: Any) -> None:
-    import torch
-
-    from seatrial.train.weight_average import WeightAverage
-
-    layer = torch.nn.Linear(1, 1, bias=False)
-    layer.weight.data.fill_(0.0)
-    average = WeightAverage(layer, Ema(decay=0.9, warmup_steps=10))
-    layer.weight.data.fill_(1.0)
-    average.update(layer)
-    keep = 0.9 * (1 - math.exp(-0.1))
-    assert average.network.weight.item() == pytest.approx(1 - keep)
-    other = WeightAverage(layer, Ema(decay=0.9, warmup_steps=10))
-    other.restore(average.state())
-    for one in (average, other):
-        one.update(layer)
-    assert other.network.weight.item() == average.network.weight.item()
-    plain = WeightAverage(layer, Ema(decay=0.0, warmup_steps=0))
-    layer.weight.data.fill_(7.0)
-    plain.update(layer)
-    assert plain.network.weight.item() == 7.0
-
-
-def test_a_new_set_of_labels_replaces_the_head_and_says_so(
-    network: Callable[..., Any], settle_plan: Callable[..., TrainingPlan], tmp_path: Path
-) -> None:
-    from seatrial.train import network as networks
-
-    model, plan = network("rt_detr")
-    networks.save(model, plan, tmp_path)
-    began = msgspec.structs.replace(
-        plan.base, path=str(tmp_path), scratch=False, labels=plan.labels, name="colours"
+def test_the_longer_warm_up_counts(step: Any) -> None:
+    of = step.rate_factor(
+        Schedule("constant", warmup_steps=5, warmup_epochs=2.0), steps=100, per_epoch=10
     )
-    same = msgspec.structs.replace(plan, base=began, new_head=False)
-    assert networks.build(same)[1] == []
-    other = msgspec.structs.replace(plan, base=began, labels=("a", "b", "c", "d"))
-    changed, fresh = networks.build(other)
-    assert changed.config.num_labels == 4
-    assert fresh
-    assert all("class_embed" in name or "enc_score_head" in name for name in fresh)
-    text = networks.new_head_message(other, fresh)
-    assert "colours detects 3 classes, the training set has 4 others" in text
-    assert f"{len(fresh)} tensors start anew" in text
+    assert [of(number) for number in (0, 9, 19, 20)] == pytest.approx([0.05, 0.5, 1.0, 1.0])
+
+
+@pytest.mark.parametrize(("kind", "name"), [("sgd", "SGD"), ("adamw", "AdamW")])
+def test_the_optimiser_is_the_recipes(
+    network: Callable[..., Any], step: Any, kind: str, name: str
+) -> None:
+    text = f'[optimiser]\nkind = "{kind}"\nmomentum = 0.8'
+    chosen = step.optimiser(*network("rt_detr", text))
+    assert type(chosen).__name__ == name
+    group = chosen.param_groups[0]
+    momentum = group["momentum"] if kind == "sgd" else group["betas"][0]
+    assert momentum == 0.8
+    assert group.get("nesterov", True)
+
+
+def test_frozen_weights_are_in_no_group(network: Callable[..., Any], step: Any) -> None:
+    from seatrial.train.network import freeze
+
+    model, plan = network("rt_detr", 'freeze = ["backbone"]')
+    freeze(model, plan)
+    rates = {group["lr"] for group in step.optimiser(model, plan).param_groups}
+    assert rates == {plan.recipe.optimiser.learning_rate}
+
+
+def batch_of(torch: Any, objects: list[int]) -> dict[str, Any]:
+    """A batch of images with so many objects each."""
+    draw = torch.Generator().manual_seed(0)
+    return {
+        "pixel_values": torch.rand(len(objects), 3, 96, 96, generator=draw),
+        "labels": [
+            {
+                "class_labels": torch.randint(3, (count,), generator=draw),
+                "boxes": torch.rand(count, 4, generator=draw) * 0.3 + 0.2,
+            }
+            for count in objects
+        ],
+        "objects": sum(objects),
+    }
+
+
+def part_of(batch: dict[str, Any], first: int, last: int) -> dict[str, Any]:
+    return {
+        "pixel_values": batch["pixel_values"][first:last],
+        "labels": batch["labels"][first:last],
+        "objects": batch["objects"],
+    }
+
+
+@pytest.mark.parametrize("kind", ["detr", "rt_detr", "d_fine"])
+def test_parts_of_a_step_have_the_loss_of_the_whole_step(
+    torch: Any, network: Callable[..., Any], step: Any, kind: str
+) -> None:
+    """Parts with 0, 4 and 8 objects; norms in evaluation mode, which see no batch."""
+    whole = batch_of(torch, [0, 0, 3, 1, 5, 3])
+    model, plan = network(kind, "batch = 6")
+    expected, names = step.weighed_loss(model.eval(), whole, plan)
+    plan = network(kind, "batch = 6\naccumulate = 3")[1]
+    parts = [
+        step.weighed_loss(model, part_of(whole, first, first + 2), plan) for first in (0, 2, 4)
+    ]
+    mean = sum(float(loss.detach()) for loss, _ in parts) / 3
+    assert mean == pytest.approx(float(expected.detach()), rel=1e-4)
+    assert {"loss_bbox", "loss_giou"} <= set(names)
+    for name in ("loss_bbox", "loss_giou"):
+        mean = sum(float(found[name]) for _, found in parts) / 3
+        assert mean == pytest.approx(float(names[name]), rel=1e-4)
+
+
+def test_the_gradient_of_parts_is_that_of_the_whole_step(
+    torch: Any, network: Callable[..., Any], step: Any
+) -> None:
+    whole = batch_of(torch, [1, 0, 3, 4])
+    model, plan = network("rt_detr", "batch = 4")
+    model.eval()
+    step.weighed_loss(model, whole, plan)[0].backward()
+    expected = {n: w.grad.clone() for n, w in model.named_parameters() if w.grad is not None}
+    model.zero_grad()
+    plan = network("rt_detr", "batch = 4\naccumulate = 2")[1]
+    for first in (0, 2):
+        (step.weighed_loss(model, part_of(whole, first, first + 2), plan)[0] / 2).backward()
+    for name, weight in model.named_parameters():
+        if weight.grad is not None:
+            torch.testing.assert_close(weight.grad, expected[name], rtol=1e-3, atol=1e-5)

@@ -117,10 +117,5 @@ def _show(report: TrainingReport) -> None:
     out.print(table)
     if report.before is not None and report.before.note:
         err.print(f"{report.before.name}: {report.before.note}", highlight=False)
-    if report.difference is not None:
-        found = report.difference
-        err.print(
-            f"mAP {found.difference:+.4f} ({found.level:.0%} interval {found.low:+.4f} to "
-            f"{found.high:+.4f}, {found.images} images)",
-            highlight=False,
-        )
+    if report.verdict is not None:
+        err.print(report.verdict.statement, highlight=False)

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from seatrial.accuracy.bootstrap import Difference
 from seatrial.accuracy.confusion import CONFIDENCE, confusion
 from seatrial.accuracy.evaluate import ClassFigures, Figures
+from seatrial.accuracy.gate import Verdict
 from seatrial.accuracy.operating_point import OperatingPoint
 from seatrial.accuracy.pairs import IOU
 from seatrial.datasets.labels import LabelledSet
@@ -88,6 +89,8 @@ class TrainingReport(msgspec.Struct, frozen=True):
         before: The base model on validation; None from scratch.
         after: The artifact on validation.
         difference: AP of the artifact minus AP of the base, with its interval.
+        verdict: Whether the artifact is at least as good as the base; None from scratch, and in
+            reports of versions without it.
         categories: Classes in the order of the validation set.
         confusion: (K + 1, K + 1) by class of the object and class of the detection; last: none.
         error_gallery: The validation images with most errors; ``worst`` in JSON.
@@ -114,6 +117,7 @@ class TrainingReport(msgspec.Struct, frozen=True):
     confusion: tuple[tuple[int, ...], ...]
     error_gallery: tuple[JudgedImage, ...] = msgspec.field(name="worst")
     versions: dict[str, str]
+    verdict: Verdict | None = None
 
 
 def describe(
@@ -151,6 +155,7 @@ def describe(
         confusion=tuple(tuple(row) for row in counts.tolist()),
         error_gallery=tuple(error_gallery(sets[1], result.child.predictions, GALLERY)),
         versions=versions(*TOOLS),
+        verdict=result.verdict,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from seatrial.accuracy.bootstrap import Difference, paired_bootstrap
 from seatrial.accuracy.evaluate import Scores, score
+from seatrial.accuracy.gate import Clause, Interval, Verdict, judge, rule
 from seatrial.accuracy.matching import Matches, Predictions
 from seatrial.accuracy.predict import InProcess, predict
 from seatrial.artifact import Artifact, Step, Store
@@ -72,6 +73,7 @@ class TrainingResult:
         child: Measurement of the exported artifact.
         base: Measurement of the base model; None from scratch.
         difference: AP of the child minus AP of the base, with its interval.
+        verdict: Whether the child is at least as good as the base; None from scratch.
     """
 
     checkpoint: Artifact
@@ -79,6 +81,7 @@ class TrainingResult:
     child: MeasuredModel
     base: MeasuredModel | None
     difference: Difference | None
+    verdict: Verdict | None
 
 
 def conclude(
@@ -128,8 +131,31 @@ def conclude(
     before = None if base is None else _measure_base(base, validation, on_progress)
     difference = None if before is None else paired_bootstrap(before.matches, child.matches)
     return TrainingResult(
-        checkpoint=checkpoint, artifact=artifact, child=child, base=before, difference=difference
+        checkpoint=checkpoint,
+        artifact=artifact,
+        child=child,
+        base=before,
+        difference=difference,
+        verdict=None if difference is None else gain_verdict(difference),
     )
+
+
+def gain_verdict(difference: Difference) -> Verdict:
+    """Whether a finetuned model is at least as good as its base: the gate on the gain in mAP.
+
+    Args:
+        difference: AP of the child minus AP of the base, on the same images.
+    """
+    interval = Interval(
+        difference.low, difference.high, level=difference.level, images=difference.images
+    )
+    gain = Clause("coco_ap.gain", 0.0, direction="at_least", label="gain in mAP over the base")
+    text = (
+        f"mAP {difference.difference:+.4f} against the base ({difference.level:.0%} interval "
+        f"{difference.low:+.4f} to {difference.high:+.4f}, {difference.images} images; a loss is "
+        "not allowed)"
+    )
+    return judge([rule(gain, difference.difference, interval, text=text)], name="the finetuning")
 
 
 def _checkpoint(plan: TrainingPlan, run: Path, store: Store, folder: Path, name: str) -> Artifact:
