@@ -41,18 +41,14 @@ NOT_YET = """
     models/torch_modules.py quantise/backend.py quantise/job.py quantise/measure.py
     quantise/onnx_prepare.py quantise/onnx_qdq.py quantise/openvino_nncf.py quantise/report.py
     quantise/restore.py quantise/tensor_values.py report/numbers.py serve/metrics.py
-    system/files.py system/processes.py train/after_step.py train/error_gallery.py
-    train/lightning_trainer.py train/loader.py train/loss.py train/loss_curves.py
-    train/network.py train/preflight.py train/published.py train/read_recipe.py train/result.py
-    train/run.py train/session.py train/training_labels.py train/transformers_trainer.py
-    train/validation.py
+    system/files.py system/processes.py
 """
 NOT_YET_NAMED = """
     detect/families/test_plugin.py engines/test_runtimes.py export/test_broken.py
     export/test_repositories.py export/test_transformers.py export/test_ultralytics.py
     models/hubs/test_routes.py models/hubs/test_search.py models/test_acquire.py
     models/test_broken_inputs.py quantise/test_backends.py quantise/test_broken.py
-    quantise/test_cli.py quantise/test_yolo11n.py train/test_trainers.py
+    quantise/test_cli.py quantise/test_yolo11n.py
 """
 
 

@@ -1,4 +1,4 @@
-"""Which class was taken for which, and the pictures with most errors."""
+"""Which class was taken for which."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from seatrial.accuracy.confusion import confusion, shift
 from seatrial.accuracy.matching import Predictions
 from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
-from seatrial.train.error_gallery import error_gallery
 
 
 @pytest.fixture
@@ -66,11 +65,3 @@ def test_a_shift_of_class_numbers_is_told(offset: int, wanted: int) -> None:
 
 def test_a_shift_is_not_told_from_a_few(dataset: LabelledSet) -> None:
     assert shift(np.eye(5, k=1, dtype=np.int64)) == 0
-
-
-def test_worst_pictures_come_first_and_say_what_is_wrong(dataset: LabelledSet) -> None:
-    seen = found((0, 0, 50, 50, 0.8), (1, 0, 0, 0, 0.9))
-    (picture,) = error_gallery(dataset, seen, 5)  # the second one is right but for its crowd
-    assert (picture.name, picture.found, picture.missed, picture.wrong) == ("1.png", 0, 1, 1)
-    assert {box.label for box in picture.boxes} == {"cat, is dog", "cat"}
-    assert {box.judged for box in picture.boxes} == {"wrong", "missed"}

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 RECIPE = """
 epochs = {epochs}
 batch = {batch}
+image_size = 64
 precision = "f32"
 freeze = {freeze}
 [optimiser]

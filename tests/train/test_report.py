@@ -103,6 +103,19 @@ def test_a_report_is_read_back(report: TrainingReport) -> None:
     assert msgspec.json.decode(msgspec.json.encode(report), type=TrainingReport) == report
 
 
+def test_a_report_of_a_version_without_a_verdict_is_read_and_shown(
+    report: TrainingReport, validation: LabelledSet, tmp_path: Path
+) -> None:
+    old = msgspec.to_builtins(report)
+    del old["verdict"]
+    assert {"worst", "findings", "before", "after"} <= old.keys()  # keys of its JSON
+    again = msgspec.json.decode(msgspec.json.encode(old), type=TrainingReport)
+    assert again == msgspec.structs.replace(report, verdict=None)
+    page = to_html(again, tmp_path, validation)
+    assert "Difference in mAP +0.0000" in page
+    assert "The finetuning holds" not in page
+
+
 def test_a_report_from_scratch_has_no_base(
     report: TrainingReport,
     validation: LabelledSet,

@@ -46,7 +46,7 @@ def test_boxes_are_centres_and_sizes_as_fractions_of_their_image() -> None:
     labels = training_labels(labelled([(0, 1, [20, 10, 40, 30])]), classes=(5, 7))
     classes, boxes = labels.of(0)
     assert classes.tolist() == [7]
-    assert boxes.tolist() == [[0.2, 0.25, 0.2, 0.3]]
+    assert boxes == pytest.approx(np.array([[0.2, 0.25, 0.2, 0.3]]))
 
 
 def test_crowds_are_not_trained_on() -> None:
@@ -60,7 +60,7 @@ def test_crowds_are_not_trained_on() -> None:
 def test_boxes_are_cut_at_the_border_and_dropped_outside() -> None:
     rows = [(0, 0, [-20, 50, 40, 100]), (0, 0, [200, 0, 10, 10]), (0, 0, [10, 10, 0, 10])]
     labels = training_labels(labelled(rows), classes=(0, 1))
-    assert labels.of(0)[1].tolist() == [[0.05, 0.75, 0.1, 0.5]]
+    assert labels.of(0)[1] == pytest.approx(np.array([[0.05, 0.75, 0.1, 0.5]]))
 
 
 def test_objects_are_sorted_by_image_and_an_image_may_have_none() -> None:

@@ -7,44 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from seatrial.train.after_step import best_folder
 from seatrial.train.journal import read_epochs, read_steps
-from seatrial.train.plan import Data, TrainingPlan, read_sets, scratch_base, settle
-from seatrial.train.read_recipe import read_recipe
-from seatrial.train.recipe import Compute, Optimiser, Recipe
+from seatrial.train.plan import TrainingPlan, read_sets
+from training_runs import YOLO
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-BRIEF = """
-epochs = 3
-batch = 8
-image_size = 64
-[augmentation]
-mosaic = 0.5
-plain_epochs = 1
-[compute]
-threads = 1
-[diagnosis]
-action = "warn"
-"""
-
-
-@pytest.fixture
-def yolo_plan(ultralytics: Any, cells: str, tmp_path: Path) -> Callable[..., TrainingPlan]:
-    """Settles a plan for YOLO11n with random weights."""
-
-    def make(recipe: str = BRIEF) -> TrainingPlan:
-        file = tmp_path / "recipe.toml"
-        file.write_text(recipe)
-        base = scratch_base("yolo11n", "ultralytics")
-        return settle(
-            "ultralytics", base, Data(cells), read_recipe(file, "yolo"), read_sets(cells, None)
-        )
-
-    return make
 
 
 @pytest.fixture
@@ -56,13 +26,7 @@ def offline(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def arguments(plan: TrainingPlan, **changes: object) -> dict[str, Any]:
-    from seatrial.train.ultralytics_inputs import arguments as of
-
-    recipe: Recipe = msgspec.structs.replace(plan.recipe, **changes)
-    return of(msgspec.structs.replace(plan, recipe=recipe), Path("run"))
-
-
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_result(
     trainings: Any,
     yolo_plan: Callable[..., TrainingPlan],
@@ -90,15 +54,6 @@ def weights(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_recipe_is_said_in_its_words(yolo_plan: Callable[..., TrainingPlan]) -> None:
-    plan = yolo_plan()
-    said = arguments(plan)
-    assert (said["batch"], said["nbs"]) == (8, 8)  # a step after each batch
-    assert (said["mosaic"], said["close_mosaic"], said["fliplr"]) == (0.5, 1, 0.5)
-    assert (said["optimizer"], said["patience"], said["amp"]) == ("auto", 0, False)
-    assert said["device"] == "cpu"
-
-
 def test_threads_and_loaders_are_those_of_the_recipe(
     yolo_plan: Callable[..., TrainingPlan], cells: str, tmp_path: Path
 ) -> None:
@@ -107,7 +62,7 @@ def test_threads_and_loaders_are_those_of_the_recipe(
     from seatrial.train.ultralytics_trainer import RunContext, UltralyticsTrainer
 
     before = torch.get_num_threads()
-    plan = yolo_plan(BRIEF.replace("threads = 1", "threads = 3\nworkers = 2"))
+    plan = yolo_plan(YOLO.replace("threads = 1", "threads = 3\nworkers = 2"))
     torch.set_num_threads(3)  # as a process that trains does before
     try:
         trainer = UltralyticsTrainer(RunContext(plan, tmp_path, read_sets(cells, None)))
@@ -129,24 +84,6 @@ def test_a_batch_that_does_not_fit_is_not_halved_without_a_word(
         trainer._build_train_pipeline()  # what Ultralytics calls once more with half the batch
 
 
-def test_a_batch_in_parts_is_still_one_step(yolo_plan: Callable[..., TrainingPlan]) -> None:
-    said = arguments(yolo_plan(), accumulate=4)
-    assert (said["batch"], said["nbs"]) == (2, 8)
-
-
-@pytest.mark.parametrize(("kind", "bias"), [("adamw", 0.0), ("sgd", 0.1)])
-def test_biases_warm_up_from_high_with_sgd_alone(
-    yolo_plan: Callable[..., TrainingPlan], kind: str, bias: float
-) -> None:
-    said = arguments(yolo_plan(), optimiser=Optimiser(kind=kind))  # type: ignore[arg-type]
-    assert said["warmup_bias_lr"] == bias
-
-
-def test_several_gpus_share_a_batch(yolo_plan: Callable[..., TrainingPlan]) -> None:
-    said = arguments(yolo_plan(), compute=Compute(device="cuda", processes=2))
-    assert (said["device"], said["batch"]) == ("0,1", 8)  # it divides the batch by itself
-
-
 def test_everything_frozen_ends_it(
     trainings: Any,
     yolo_plan: Callable[..., TrainingPlan],
@@ -156,7 +93,7 @@ def test_everything_frozen_ends_it(
     from seatrial.errors import TrainingFailed
     from seatrial.train.worker import read_failure
 
-    frozen = BRIEF.replace("epochs = 3", 'epochs = 3\nfreeze = ["model"]')
+    frozen = YOLO.replace("epochs = 2", 'epochs = 2\nfreeze = ["model"]')
     run = start(yolo_plan(frozen.replace('"warn"', '"stop"')))
     assert trainings.train(run, environment=offline) == 1
     failure = read_failure(run)
@@ -165,6 +102,7 @@ def test_everything_frozen_ends_it(
     assert "weights are trained" in failure.message
 
 
+@pytest.mark.slow
 def test_half_precision_trains_and_nobody_is_told(
     trainings: Any,
     yolo_plan: Callable[..., TrainingPlan],
@@ -172,7 +110,7 @@ def test_half_precision_trains_and_nobody_is_told(
     offline: dict[str, str],
 ) -> None:
     """bfloat16 on a CPU, pictures from a process of their own; MLflow is there, and not used."""
-    half = BRIEF.replace("epochs = 3", 'epochs = 1\nprecision = "bf16"')
+    half = YOLO.replace("epochs = 2", 'epochs = 1\nprecision = "bf16"')
     run = start(yolo_plan(half.replace("threads = 1", "threads = 1\nworkers = 1")))
     told = {"MLFLOW_TRACKING_URI": f"sqlite:///{run / 'told.db'}"}
     assert trainings.train(run, environment={**offline, **told}) == 0
