@@ -16,8 +16,8 @@ from typing import Any, Literal
 import msgspec
 
 from seatrial.config import decode_json
-from seatrial.errors import InvalidArtifact, InvalidInput, NotWritable
-from seatrial.system.files import NO_SPACE, sha256_file
+from seatrial.errors import InvalidArtifact, InvalidInput
+from seatrial.system.files import sha256_file, writing
 
 MANIFEST = "manifest.json"
 SCHEMA: Literal[1] = 1
@@ -30,8 +30,8 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         name: Tensor name in the graph.
         dtype: numpy name, for example ``"uint8"``.
-        shape: Sizes; -1 where the graph takes any.
-        layout: One letter a dimension, for example ``"NHWC"``; empty where that says nothing.
+        shape: Sizes; -1 where the graph takes any size.
+        layout: One letter for each dimension, for example ``"NHWC"``; empty where not known.
     """
 
     name: str
@@ -41,7 +41,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a picture becomes the graph's input. Normalisation is in the graph.
+    """How an image becomes the input of the graph; normalisation is in the graph.
 
     Attributes:
         size_hw: Canvas (height, width), pixels.
@@ -51,9 +51,10 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         pad_value: Grey level of the padding, 0-255.
         half_pixel_centers: Where a resized pixel is sampled: at its centre (OpenCV, PIL,
             PyTorch) or at its corner (TensorFlow 1's ``resize_bilinear``).
-        antialias: Where a picture is made smaller, average over all the pixels that fall together
-            (PIL, torchvision) instead of sampling between two (OpenCV).
-        edges_px: Of ``shortest_edge``: length of the shorter side, and the most of the longer.
+        antialias: Whether an image that is made smaller is averaged over the pixels that fall
+            together (PIL, torchvision) instead of sampled between two (OpenCV).
+        edges_px: For ``shortest_edge``: length of the shorter side, and largest length of the
+            longer side.
     """
 
     size_hw: tuple[int, int]
@@ -73,7 +74,7 @@ class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the model came from: a URI a person can follow, and the hash of what was taken."""
+    """Where the model came from: a URI that a person can follow, and the sha256 of the content."""
 
     uri: str
     sha256: str
@@ -88,14 +89,20 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an artifact is; see DESIGN for the nouns.
+    """Description of an artifact.
 
     Attributes:
+        name: Name of the artifact, unique in a store.
+        family: Name in the table of families, for example ``"yolo"``.
+        variant: Output layout within the family.
         formats: Format name (``onnx``, ``openvino``) -> file in the folder that an engine opens.
         precision: Numeric type of the weights in the files, for example ``"f32"``.
         labels: Class names; ``class_id`` is the index.
-        parent: Digest of the manifest that this artifact was made from, None for an acquired one.
-        metrics: Measured on this very artifact, for example ``{"coco_ap": 0.44}``.
+        licence: Licence of the weights.
+        parent: Digest of the manifest that this artifact was made from; None for an acquired one.
+        step: Step that made this artifact.
+        metrics: Figures measured on this artifact, for example ``{"coco_ap": 0.44}``.
+        files: All files in the folder but the manifest.
     """
 
     schema: Literal[1] = SCHEMA
@@ -123,8 +130,8 @@ class Artifact:
     Attributes:
         path: The folder.
         manifest: Its decoded manifest.
-        digest: sha256 of ``manifest.json``: names the artifact with all its files, since the
-            manifest holds their hashes.
+        digest: sha256 of ``manifest.json``. It identifies the artifact with all its files, since
+            the manifest holds their hashes.
     """
 
     def __init__(self, path: Path, manifest: Manifest, digest: str) -> None:
@@ -141,8 +148,8 @@ class Artifact:
             verify: Check every file's size and sha256.
 
         Raises:
-            InvalidArtifact: No manifest, a manifest of another schema, a file that is missing
-                or not the one that was written.
+            InvalidArtifact: The manifest is missing or of another schema, or a file is missing
+                or changed.
         """
         manifest_path = path / MANIFEST
         try:
@@ -162,7 +169,7 @@ class Artifact:
         return artifact
 
     def file(self, format_name: str) -> Path:
-        """Path of the file that an engine opens for a format.
+        """Path of the file in a format, which an engine opens.
 
         Raises:
             InvalidArtifact: The artifact has no graph in that format.
@@ -209,7 +216,7 @@ class Store:
         """Open an artifact by name.
 
         Raises:
-            InvalidArtifact: There is none of that name, or it is damaged.
+            InvalidArtifact: There is no artifact of that name, or it is damaged.
         """
         if not (self.root / name / MANIFEST).is_file():
             have = ", ".join(self.names()) or "nothing yet"
@@ -221,42 +228,36 @@ class Store:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """A scratch folder on the store's file system, removed unless `commit` took it.
+        """A scratch folder on the store's file system, removed unless `commit` moved it.
 
-        A step that fails or is killed leaves the store as it was.
+        A step that fails or is killed leaves the store unchanged.
 
         Raises:
             NotWritable: The store's folder cannot be made or written, or is full.
         """
-        try:
+        place = f"the store {self.root}"
+        hint = "free some space, or name another folder (SEATRIAL_HOME)"
+        with writing(place, hint=hint):
             self.root.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.root))
-        except OSError as error:
-            raise self._not_writable(error) from error
         try:
-            yield folder
-        except OSError as error:
-            inside = error.filename and Path(error.filename).is_relative_to(self.root)
-            if inside or error.errno in NO_SPACE:
-                raise self._not_writable(error) from error
-            raise
+            with writing(place, within=self.root, hint=hint):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def commit(self, folder: Path, manifest: Manifest, *, replace: bool = False) -> Artifact:
         """Seal a staged folder: hash its files, write the manifest, move it into place.
 
-        Of several processes that commit one name, one succeeds; the others are as if they had
-        come later.
+        Where several processes commit one name, one succeeds and the others follow it.
 
         Args:
             folder: From `staging`; every file in it becomes part of the artifact.
-            manifest: Everything but ``files``, which is filled in here.
-            replace: Put it in the place of an artifact of the same name with other content.
+            manifest: The manifest without ``files``, which are filled in here.
+            replace: Whether it may replace an artifact of the same name with other content.
 
         Returns:
-            The artifact. One of the same content that is there already stays, unless it is
-            damaged.
+            The artifact. An existing one with the same content stays, unless it is damaged.
 
         Raises:
             InvalidInput: The name is taken by an artifact with other content.
@@ -285,7 +286,7 @@ class Store:
         return Artifact.open(target)
 
     def check_free(self, name: str) -> None:
-        """See that a name can be given away, before work that takes minutes.
+        """Check that a name is free, before work that takes minutes.
 
         Raises:
             InvalidInput: There is an artifact of that name.
@@ -299,15 +300,9 @@ class Store:
             os.rename(target, retired / target.name)
         shutil.rmtree(retired, ignore_errors=True)
 
-    def _not_writable(self, error: OSError) -> NotWritable:
-        return NotWritable(
-            f"the store {self.root} cannot be written: {error.strerror}",
-            hint="free some space, or name another folder (SEATRIAL_HOME)",
-        )
-
 
 def _move(folder: Path, target: Path) -> bool:
-    """Rename, unless there is something at the target."""
+    """Rename a folder; False where there is something at the target."""
     try:
         os.rename(folder, target)
     except OSError as error:
@@ -335,10 +330,10 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
 def check_name(name: str) -> str:
-    """An artifact's name: also a folder's name and part of a URL.
+    """Check the name of an artifact, which is also the name of a folder and a part of a URL.
 
     Raises:
-        InvalidInput: It has characters or a length that do not fit.
+        InvalidInput: Its characters or its length do not fit.
     """
     if not NAME.fullmatch(name):
         raise InvalidInput(

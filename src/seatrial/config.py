@@ -1,4 +1,4 @@
-"""Decoding of configuration into frozen structs, with errors a person can act on."""
+"""Configuration decoded into frozen structs, with errors that say what to change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seatrial.errors import InvalidConfig
 
 T = TypeVar("T")
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-# Above that it is a slip of the keyboard, which the machine would be brought down by.
+# A larger number is a typing error that would exhaust the machine.
 Few = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 _WRONG = re.compile(
@@ -37,7 +37,8 @@ def decode_toml(data: bytes, kind: type[T], *, origin: str) -> T:
         origin: The file's name, for the error.
 
     Raises:
-        InvalidConfig: Not TOML, an unknown key, or a value of the wrong type or range.
+        InvalidConfig: The document is not TOML, a key is unknown, or a value is out of range or
+            of the wrong type.
     """
     try:
         return msgspec.toml.decode(data, type=kind)
@@ -46,7 +47,7 @@ def decode_toml(data: bytes, kind: type[T], *, origin: str) -> T:
 
 
 def decode_json(data: bytes, kind: type[T], *, origin: str) -> T:
-    """Decode JSON into a struct; same rules and errors as `decode_toml`."""
+    """Decode JSON into a struct; with the rules and errors of `decode_toml`."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -74,8 +75,8 @@ def encode_toml(struct: msgspec.Struct, comments: Mapping[str, str] | None = Non
     """Write a struct as TOML that `decode_toml` reads back.
 
     Args:
-        struct: Plain values and, for tables, structs of them; None is left out.
-        comments: Key, ``table.key`` in a table -> text to put behind it.
+        struct: Struct of plain values and, for tables, of structs; None is left out.
+        comments: Key, or ``table.key`` in a table -> comment behind the value.
     """
     plain: dict[str, Any] = msgspec.to_builtins(struct)
     notes = comments or {}
@@ -98,7 +99,7 @@ def _pairs(table: dict[str, Any], prefix: str, comments: Mapping[str, str]) -> s
 
 
 def readable(error: Exception) -> str:
-    """What msgspec says of a wrong value, as a sentence that begins with the key's name."""
+    """An error of msgspec about a value, as a sentence that begins with the key."""
     wrong = _WRONG.match(str(error))
     if wrong is None:
         return str(error)

@@ -1,4 +1,4 @@
-"""What a service is: one TOML file that every runtime is started from."""
+"""Deployments: one TOML file that every runtime is started from."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Precision = Literal["f32", "bf16", "f16"]
 
 
 class CoreLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the cores are shared out. What is left out is chosen from the usable cores.
+    """How the cores are divided; values that are left out follow from the usable cores.
 
     Attributes:
-        workers: Server processes.
-        instances: Narrow lanes in each process: requests inferred at the same time.
-        threads: Threads of each narrow lane.
-        wide: Keep one more compiled graph that spreads a lone request over all cores.
+        workers: Number of server processes.
+        instances: Number of narrow lanes in each process: requests inferred at the same time.
+        threads: Number of threads of each narrow lane.
+        wide: Whether one more compiled graph gives a lone request all cores.
     """
 
     workers: Few | None = None
@@ -29,14 +29,14 @@ class CoreLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Defaults of the detector; a request may override them.
+    """What a detector reports; a request may override the values of a deployment.
 
     Attributes:
         confidence: Lowest confidence reported.
         iou: Boxes of one class that overlap more than this are one object (NMS).
-        max_detections: Most detections reported for one image.
-        multi_label: An anchor may give a box for every class over the threshold (evaluation
-            rules of Ultralytics) instead of its best class alone.
+        max_detections: Largest number of detections reported for one image.
+        multi_label: Whether an anchor may give a box for every class over the threshold
+            (evaluation rules of Ultralytics) instead of its best class alone.
     """
 
     confidence: Fraction = 0.25
@@ -66,21 +66,25 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the service listens."""
+    """Address that the service listens on."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 3000
 
 
 class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One concrete choice of artifact, engine, cores and limits.
+    """A choice of artifact, engine, cores and limits.
 
     Attributes:
         model: Name in the store, or path of an artifact folder or of a model file.
         engine: Name in the engine table (``seatrial doctor`` lists them).
-        device: ``cpu`` or ``cuda``; strict: never another one silently.
-        precision: Numeric type that the engine computes in; explicit, since engines differ in
-            their defaults (OpenVINO takes bf16 where the CPU has it).
+        device: ``cpu`` or ``cuda``; another device is never used in its place.
+        precision: Numeric type that the engine computes in. It is explicit, since engines differ
+            in their defaults: OpenVINO takes bf16 where the CPU has it.
+        layout: Division of the cores.
+        detection: Default thresholds of a request.
+        limits: Limits above which a request is refused.
+        server: Address.
     """
 
     model: str
@@ -102,5 +106,5 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return read_toml(path, cls)
 
     def to_toml(self) -> str:
-        """The TOML text that `read` gives this deployment back from."""
+        """The deployment as TOML text, which `read` reads back."""
         return encode_toml(self)

@@ -1,7 +1,7 @@
-"""A look at this machine: hardware, engines, extras.
+"""What this machine has and what works on it: hardware, engines, extras.
 
-Engines and what serving needs are tried, not only looked up. Packages that take seconds to import
-(training, pages, INT8) are looked up: they are ``installed``, which is less than ``works``.
+Engines and the packages for serving are tried. Packages that take seconds to import (training,
+pages, INT8) are only looked up: they are ``installed``, which is less than ``works``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 
 from seatrial.artifact import Store
 from seatrial.engines.tensorrt import open_gpu
-from seatrial.errors import BrokenExtra, DeviceUnavailable, MissingExtra
+from seatrial.errors import BrokenExtra, DeviceUnavailable, MissingExtra, first_line
 from seatrial.system import hardware
 from seatrial.system.extras import require
 from seatrial.system.versions import versions
@@ -28,11 +28,11 @@ class Part(msgspec.Struct, frozen=True):
     """One optional part.
 
     Attributes:
-        name: What it is.
-        state: Tried and works; there, and not tried; not there (package or device); there, and
-            failing.
-        version: As installed; of several packages it is in the detail.
-        detail: What it can do here.
+        name: Name of the part.
+        state: ``works``: it was tried; ``installed``: it was not tried; ``missing``: a package or
+            a device is not there; ``broken``: it is there and fails.
+        version: Installed version; the detail has those of several packages.
+        detail: What the part can do on this machine.
         remedy: What to do where it does not work.
     """
 
@@ -44,7 +44,17 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Examination(msgspec.Struct, frozen=True):
-    """What `examine` found."""
+    """The findings of `examine`.
+
+    Attributes:
+        cpu: The processor.
+        memory_total_gib: Memory of the machine, GiB.
+        gpu: NVIDIA GPUs as the driver names them, or why there are none.
+        python: Version of Python and of the system.
+        store: Folder of the store.
+        artifacts: Number of artifacts in it.
+        parts: Optional parts.
+    """
 
     cpu: hardware.Cpu
     memory_total_gib: float
@@ -55,7 +65,7 @@ class Examination(msgspec.Struct, frozen=True):
     parts: list[Part]
 
 
-# Part -> the extra that installs it, and the modules of its packages, the telling one first.
+# Part -> the extra that installs it, and the modules of its packages.
 LOOKED_UP = {
     "checkpoints": ("transformers", ("transformers", "torch", "timm", "onnx")),
     "YOLO checkpoints": ("yolo", ("ultralytics",)),
@@ -67,14 +77,14 @@ LOOKED_UP = {
     "video": ("video", ("av", "scipy")),
     "demo": ("demo", ("gradio", "streamlit", "av")),
 }
-# Where a package goes by another name than its module.
+# Module -> package, where their names differ.
 PACKAGES = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
     "mlflow": "mlflow-skinny",
     "modelscope_hub": "modelscope-hub",
 }
-# Providers that are in every build and run nothing here: they pass requests on to a paid service.
+# Providers in every build that compute nothing here: they send requests to a paid service.
 ELSEWHERE = frozenset({"AzureExecutionProvider"})
 
 
@@ -82,7 +92,7 @@ def examine(home: Path) -> Examination:
     """Try every part.
 
     Args:
-        home: Folder of the store.
+        home: Folder of artifacts and services.
     """
     store = Store(home / "artifacts")
     return Examination(
@@ -121,12 +131,10 @@ def _try(name: str, module: str, extra: str, purpose: str, works: Callable[[], s
         return Part(name, "works", version, works())
     except BrokenExtra as error:
         return Part(name, "broken", version, error.message, error.hint)
-    except MissingExtra as error:
+    except (MissingExtra, DeviceUnavailable) as error:
         return Part(name, "missing", version, error.message, error.hint)
-    except DeviceUnavailable as error:
-        return Part(name, "missing", version, error.message, error.hint)
-    except RuntimeError as error:  # the runtime imports, and fails when asked what it can do
-        return Part(name, "broken", version, _first_line(str(error), repr(error)), "reinstall it")
+    except RuntimeError as error:  # it imports, and fails when it is used
+        return Part(name, "broken", version, first_line(error), "reinstall it")
 
 
 def _look_up(name: str, extra: str, modules: tuple[str, ...]) -> Part:
@@ -145,7 +153,7 @@ def _package(module: str) -> str:
 
 
 def _version(module: str) -> str:
-    """As installed; empty where it is not, or does not say."""
+    """Installed version of a module's package; empty where it is not known."""
     return versions(_package(module)).get(_package(module), "")
 
 
@@ -202,10 +210,7 @@ def _gpu() -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"nvidia-smi does not answer: {error}"
     if answer.returncode != 0:
-        silent = f"nvidia-smi ended with {answer.returncode}"
-        return f"none seen ({_first_line(answer.stdout + answer.stderr, silent)})"
+        said = (answer.stdout + answer.stderr).strip()
+        why = first_line(said) if said else f"nvidia-smi ended with {answer.returncode}"
+        return f"none seen ({why})"
     return "; ".join(answer.stdout.strip().splitlines())
-
-
-def _first_line(text: str, otherwise: str) -> str:
-    return (text.strip().splitlines() or [otherwise])[0]

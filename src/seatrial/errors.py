@@ -1,29 +1,29 @@
-"""The one tree of errors.
+"""The tree of errors.
 
-    SeatrialError
-    |-- InvalidInput              the caller's fault                     400   exit 2
-    |   |-- UnsupportedImage      not a JPEG, PNG or WebP                415
-    |   |-- InvalidImage          an image that cannot be decoded        422
-    |   |-- InputTooSlow          a body that does not arrive            408
-    |   |-- InputTooLarge         body or picture over the limit         413
-    |   |-- InvalidConfig         a TOML file or an option is wrong      400
-    |   `-- InvalidDataset        a folder that cannot be measured on    400
-    |-- InvalidArtifact           a model file or a folder is not usable  500  exit 3
-    |   |-- UnknownFamily         the file is sound, the layout unknown
-    |   `-- Diverged              it does not answer as its parent does
-    |-- MissingExtra              a package is not installed              500  exit 4
-    |   `-- BrokenExtra           it is installed and does not import
-    |-- DeviceUnavailable         the device asked for is not there       500  exit 4
-    |-- SourceUnavailable         a registry or hub cannot be reached     502  exit 5
-    |-- ServiceFailed             the service did not start or answer     502  exit 6
-    |   `-- PortInUse             somebody else listens there
-    |-- NotWritable               a folder to write to is full or shut     500  exit 7
-    |-- TrainingFailed            a finetuning went wrong             500  exit 10
-    |   `-- OutOfMemory           it needs more memory than there is
-    |-- Overloaded                the queue is full; try again later      503
-    `-- DeadlineExceeded          not answered within the limit           504
+    SeatrialError                                                        HTTP  exit code
+    |-- InvalidInput              the caller sent or wrote something wrong  400   2
+    |   |-- UnsupportedImage      the file is not a JPEG, PNG or WebP       415   2
+    |   |-- InvalidImage          the image cannot be decoded               422   2
+    |   |-- InputTooSlow          the body does not arrive in time          408   2
+    |   |-- InputTooLarge         the body or image is over the limit       413   2
+    |   |-- InvalidConfig         a TOML file or an option is wrong         400   2
+    |   `-- InvalidDataset        a folder of images or labels is unusable  400   2
+    |-- InvalidArtifact           a model file or folder is unusable        500   3
+    |   |-- UnknownFamily         the file is sound, its layout unknown     500   3
+    |   `-- Diverged              a model differs from its parent           500   3
+    |-- MissingExtra              a package is not installed                500   4
+    |   `-- BrokenExtra           a package is installed, import fails      500   4
+    |-- DeviceUnavailable         the requested device is not available     500   4
+    |-- SourceUnavailable         a registry or hub cannot be reached       502   5
+    |-- ServiceFailed             a service did not start or answer         502   6
+    |   `-- PortInUse             another process listens on the address    502   6
+    |-- NotWritable               a folder or disk cannot be written        500   7
+    |-- TrainingFailed            a finetuning failed                       500   10
+    |   `-- OutOfMemory           a training step needs more memory         500   10
+    |-- Overloaded                the queue is full; try again later        503   1
+    `-- DeadlineExceeded          a request was not answered in time        504   1
 
-Every error says what was wrong, with which input, and (``hint``) what to do next.
+Every error says what was wrong and with which input; its ``hint`` says what to do next.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from typing import ClassVar
 
 
 class SeatrialError(Exception):
-    """Base of all errors that Seatrial raises on purpose.
+    """Base of all errors that Seatrial raises.
 
     Args:
-        message: What was wrong and with which input; one sentence.
-        hint: What to do next; shown on a line of its own.
+        message: One sentence: what was wrong, and with which input.
+        hint: What to do next; printed on its own line.
     """
 
     http_status: ClassVar[int] = 500
@@ -49,25 +49,25 @@ class SeatrialError(Exception):
 
     @property
     def code(self) -> str:
-        """Name of the kind of error, stable across releases: the class name."""
+        """Name of the class; it stays the same across releases."""
         return type(self).__name__
 
 
 class InvalidInput(SeatrialError):
-    """The caller sent something that cannot be worked on."""
+    """The caller sent something that cannot be processed."""
 
     http_status = 400
     exit_code = 2
 
 
 class UnsupportedImage(InvalidInput):
-    """The bytes are not one of the image formats that are decoded."""
+    """The bytes are not in a known image format."""
 
     http_status = 415
 
 
 class InvalidImage(InvalidInput):
-    """The bytes start like an image and cannot be decoded as one."""
+    """The bytes begin like an image and cannot be decoded."""
 
     http_status = 422
 
@@ -79,7 +79,7 @@ class InputTooSlow(InvalidInput):
 
 
 class InputTooLarge(InvalidInput):
-    """A body or a picture is over the limit."""
+    """A request body or an image is over the limit."""
 
     http_status = 413
 
@@ -103,12 +103,12 @@ class UnknownFamily(InvalidArtifact):
 
 
 class Diverged(InvalidArtifact):
-    """A model that was made of another does not answer as that one does; it was not kept.
+    """A model differs from its parent by more than is allowed; it was not kept.
 
     Args:
         message: What is out of tolerance.
         hint: What to do next.
-        report: The comparison, where there is one: a struct that msgspec encodes.
+        report: The comparison as a struct that msgspec encodes; None where there is none.
     """
 
     def __init__(self, message: str, *, hint: str = "", report: object = None) -> None:
@@ -127,7 +127,7 @@ class BrokenExtra(MissingExtra):
 
 
 class DeviceUnavailable(SeatrialError):
-    """The device or precision that was asked for cannot be had; nothing ran elsewhere."""
+    """The requested device or precision is not available; nothing ran elsewhere."""
 
     exit_code = 4
 
@@ -140,7 +140,7 @@ class SourceUnavailable(SeatrialError):
 
 
 class ServiceFailed(SeatrialError):
-    """A service did not start, or did not answer as one of ours."""
+    """A service did not start, or did not answer as a Seatrial service does."""
 
     http_status = 502
     exit_code = 6
@@ -151,19 +151,19 @@ class PortInUse(ServiceFailed):
 
 
 class NotWritable(SeatrialError):
-    """A folder cannot be written: no permission, no space left, not a folder."""
+    """A file or folder cannot be written: no permission, no space left, not a folder."""
 
     exit_code = 7
 
 
 class TrainingFailed(SeatrialError):
-    """A finetuning went wrong; the message names the likely cause."""
+    """A finetuning failed; the message names the likely cause."""
 
     exit_code = 10
 
 
 class OutOfMemory(TrainingFailed):
-    """A training step needs more memory than there is."""
+    """A training step needs more memory than the machine has."""
 
 
 class Overloaded(SeatrialError):

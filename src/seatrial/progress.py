@@ -1,4 +1,4 @@
-"""How long work says how far it is: one protocol for words, counts and bytes."""
+"""The protocol by which long work reports its progress: messages, counts and bytes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Progress(Protocol):
     """
 
     def __call__(self, what: str, done: int = 0, total: int = 0, *, unit: str = "") -> object:
-        """Take note.
+        """Show or record the progress.
 
         Args:
-            what: The step in words; equal words belong to one step.
-            done: Parts that are done.
-            total: Parts in all; 0 where that is not known.
+            what: The step in words; calls with equal words belong to one step.
+            done: Number of parts that are done.
+            total: Number of all parts; 0 where it is not known.
             unit: ``"B"`` for bytes, ``"s"`` for seconds; empty for anything that is counted.
         """
 
 
 def silent(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
-    """Progress that nobody reads."""
+    """Ignore the progress."""

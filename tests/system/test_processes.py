@@ -1,34 +1,149 @@
+"""Processes: found by the port that they listen on, and ended."""
+
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
+import pytest
 
-from seatrial.system.processes import find_service
+from seatrial.system import processes
+from seatrial.system.processes import end, find_service, with_descendants
+
+# Listens; its child inherits the socket, as the workers of a pre-fork server do. Prints the ids.
+SERVER = """
+import os, socket, subprocess, sys
+listener = socket.create_server(("127.0.0.1", 0))
+listener.set_inheritable(True)
+wait = "import sys; sys.stdin.readline()"
+child = subprocess.Popen([sys.executable, "-c", wait], pass_fds=[listener.fileno()])
+print(listener.getsockname()[1], os.getpid(), child.pid, flush=True)
+sys.stdin.readline()
+"""
+# Says that it is ready and ignores SIGTERM, or not; with a child in its group.
+STUBBORN = """
+import signal, subprocess, sys
+if sys.argv[1] == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"])
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
 
 
-def test_service_is_found_by_its_port(detector):
-    service = detector()
-    found = find_service(service.port, local=True)
-    assert [process.pid for process in found.members] == [service.process.pid]
-    assert found.unknown == ""
+@contextmanager
+def running(code: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A process with what it prints first: numbers. It and its children are gone afterwards."""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        numbers = [int(number) for number in process.stdout.readline().split()]
+        try:
+            yield process, numbers
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_pre_fork_service_is_its_arbiter_with_all_workers(detector):
-    service = detector(workers=2)
-    arbiter = psutil.Process(service.process.pid)
-    children = {child.pid for child in arbiter.children()}
-    found = {process.pid for process in find_service(service.port, local=True).members}
-    assert len(children) == 2
-    # This process is a parent of the arbiter and does not hold the socket.
-    assert found == {arbiter.pid} | children
+def gone(pid: int) -> bool:
+    """Whether a process has ended, once it has had the time to: zombies have."""
+    try:
+        process = psutil.Process(pid)
+        psutil.wait_procs([process], timeout=60)
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
-def test_why_a_service_is_not_found():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+def test_a_service_is_the_topmost_holder_of_its_port_and_all_below() -> None:
+    with running(SERVER) as (_, (port, parent, child)):
+        found = find_service(port, local=True)
+        assert found.unknown == ""
+        assert [process.pid for process in found.members] == sorted([parent, child])
+
+
+def test_a_service_on_another_machine_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "process_iter", lambda: pytest.fail("looked"))
+    found = find_service(80, local=False)
+    assert (found.members, found.unknown) == ((), "the service runs on another machine")
+
+
+def test_a_port_that_nobody_listens_on_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert "process of the client" in find_service(port, local=True).unknown
-    assert f"port {port}" in find_service(port, local=True).unknown
-    assert "another machine" in find_service(port, local=False).unknown
+    found = find_service(port, local=True)
+    assert found.members == ()
+    assert f"listens on port {port}" in found.unknown
+
+
+def test_a_connection_to_a_port_is_no_listener() -> None:
+    with (
+        running(SERVER) as (_, (port, parent, child)),
+        socket.create_connection(("127.0.0.1", port)),
+    ):
+        pids = [process.pid for process in find_service(port, local=True).members]
+        assert pids == sorted([parent, child])
+
+
+def test_a_service_in_this_process_is_not_measured_apart() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        found = find_service(listener.getsockname()[1], local=True)
+    assert (found.members, found.unknown) == ((), "the service runs in the process of the client")
+
+
+def test_a_proxy_is_not_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_name", lambda process: "docker-proxy")
+    with running(SERVER) as (_, (port, *_)):
+        found = find_service(port, local=True)
+    assert found.members == ()
+    assert found.unknown == f"docker-proxy holds port {port}; the service is behind it"
+
+
+def test_descendants_are_counted_once_and_the_dead_left_out() -> None:
+    with running(SERVER) as (process, (_, parent, child)):
+        roots = [psutil.Process(child), psutil.Process(parent)]
+        assert [p.pid for p in with_descendants(roots)] == sorted([parent, child])
+        end(process, grace_s=60, group=True)
+        assert gone(child)
+        assert with_descendants([psutil.Process(os.getpid()), *roots])[0].pid is not None
+        assert parent not in [p.pid for p in with_descendants(roots)]
+
+
+def test_a_process_that_obeys_ends_by_sigterm() -> None:
+    with running(STUBBORN, "obeys") as (process, (child,)):
+        end(process, grace_s=60)
+        assert process.returncode == -signal.SIGTERM
+        assert psutil.pid_exists(child)  # only a group is ended whole
+
+
+def test_a_process_that_ignores_sigterm_is_killed() -> None:
+    with running(STUBBORN, "stubborn") as (process, _):
+        end(process, grace_s=0.1)
+        assert process.returncode == -signal.SIGKILL
+
+
+def test_a_group_is_ended_whole_even_where_its_leader_has_ended() -> None:
+    with running(STUBBORN, "obeys") as (process, (child,)):
+        process.kill()
+        process.wait()
+        end(process, grace_s=60, group=True)
+        assert gone(child)
+
+
+def test_a_process_that_has_ended_is_left_as_it_is() -> None:
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as process:
+        process.wait()
+        end(process, grace_s=0)
+        end(process, grace_s=0, group=True)
+        assert process.returncode == 3

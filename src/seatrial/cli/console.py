@@ -1,4 +1,4 @@
-"""What all commands share: where things are kept, and where output goes."""
+"""What all commands share: the folder of the store, standard output and error, progress."""
 
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ PIPE_WIDTH = 120
 
 
 class _Console(Console):
+    """Prints text as it is: names of files and classes may contain brackets and colons."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, emoji=False, **options)
+
     def on_broken_pipe(self) -> None:
-        """Leave it to ``main``: rich would end the command with exit code 1."""
+        """Raise the error for ``main``: rich would end the command with exit code 1."""
         raise BrokenPipeError
 
 
@@ -34,7 +39,7 @@ err = _Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 def progress(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
     """Print a message of progress on standard error; counts are left to `progress_display`."""
     if done == 0:
-        err.print(what, style="dim", highlight=False, markup=False)
+        err.print(what, style="dim")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from seatrial.cli.console import err, out, print_json, progress_display
 from seatrial.cli.verdict import BROKEN
@@ -69,7 +70,12 @@ def _show(found: DatasetCheck, examples: int) -> None:
         lines.append(f"[dim]-> {kind.remedy}[/dim]")
         colour = "red" if kind.severity == "error" else "yellow"
         severity = f"[{colour}]{kind.severity}[/{colour}]"
-        table.add_row(severity, kind.title, str(len(own)), "\n".join(lines))
+        table.add_row(
+            Text.from_markup(severity),
+            kind.title,
+            str(len(own)),
+            Text.from_markup("\n".join(lines)),
+        )
     if found.issues:
         out.print(table)
     for split in found.splits:

@@ -1,4 +1,4 @@
-"""The options by which commands name a deployment."""
+"""The options with which commands describe a deployment."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from seatrial.errors import InvalidConfig
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class DeploymentOptions:
-    """A deployment file, options, or both: an option overrules the file.
+    """A deployment file, options, or both; an option overrides the file.
 
     Attributes:
         model: Name in the store, an artifact folder or a model file.
         deployment: TOML file, see docs/reference/deployment.md.
         engine: openvino, onnxruntime, onnxruntime-tensorrt, tensorrt, torch, torch-compile or null
             [default: openvino].
-        device: cpu or cuda; never another one silently [default: cpu].
+        device: cpu or cuda; another one is never used in its place [default: cpu].
         precision: Numeric type to compute in: f32, bf16, f16 [default: f32].
-        workers: Server processes [default: from the usable cores].
-        instances: Requests of one process inferred side by side [default: from the usable cores].
-        threads: Threads of each of them [default: 1].
+        workers: Number of server processes [default: from the usable cores].
+        instances: Number of requests that a process infers at the same time [default: from the
+            usable cores].
+        threads: Number of threads of each of them [default: 1].
         wide: Keep a second compiled graph that gives a lone request all cores [default: yes].
     """
 
@@ -46,7 +47,7 @@ class DeploymentOptions:
         """The deployment that the options describe.
 
         Raises:
-            InvalidConfig: Neither a model nor a file, a wrong file, or a value out of range.
+            InvalidConfig: There is neither a model nor a file, or a value is wrong.
         """
         if self.deployment is not None:
             base = Deployment.read(self.deployment)

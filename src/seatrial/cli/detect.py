@@ -1,4 +1,4 @@
-"""``seatrial detect``: one picture through the request path, in this process."""
+"""``seatrial detect``: one image through the request path, in this process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.table import Table
 from seatrial.cli.console import err, out, print_json, store
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.errors import InvalidInput
+from seatrial.system.files import write_atomically, writing
 
 
 def detect(
@@ -24,7 +25,7 @@ def detect(
 
     Args:
         image: A JPEG, PNG or WebP file.
-        options: What to detect with.
+        options: The detector.
         confidence: Lowest confidence reported, 0-1 [default: 0.25].
         iou: Boxes of one class that overlap more are one object, 0-1 [default: 0.7].
         save: Write the picture with the boxes drawn to this JPEG file.
@@ -53,7 +54,9 @@ def detect(
     labels = artifact.manifest.labels
     shown = answer(result, labels, result.stages_ms)
     if save is not None:
-        _write(save, annotated_jpeg(result.image, result.detections, labels))
+        with writing(save):
+            write_atomically(save, annotated_jpeg(result.image, result.detections, labels))
+        err.print(f"wrote {save}")
     if json:
         print_json(msgspec.to_builtins(shown))
         return
@@ -65,8 +68,7 @@ def detect(
     err.print(
         f"{len(shown.detections)} objects in {image.name} "
         f"({shown.image.width}x{shown.image.height}); {engine.name} on {engine.device}, "
-        f"{engine.precision}, inference {result.stages_ms['infer']:.1f} ms",
-        highlight=False,
+        f"{engine.precision}, inference {result.stages_ms['infer']:.1f} ms"
     )
 
 
@@ -75,11 +77,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
-    err.print(f"wrote {path}", highlight=False)

@@ -1,4 +1,4 @@
-"""``seatrial doctor``: what this machine has, what works, what is missing."""
+"""``seatrial doctor``: what this machine has, what works and what is missing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def doctor(*, json: bool = False) -> None:
     quota = f", cgroup quota {cpu.quota_cores:g}" if cpu.quota_cores is not None else ""
     facts = Table(show_header=False, box=None, padding=(0, 2))
     facts.add_row("processor", f"{cpu.model}: {cpu.cores} of {cpu.cores_online} cores{quota}")
-    facts.add_row("instructions", ", ".join(cpu.features) or "none that matter here")
+    facts.add_row("instructions", ", ".join(cpu.features) or "none of those that engines use")
     facts.add_row("memory", f"{report.memory_total_gib:.1f} GiB")
     facts.add_row("NVIDIA GPU", report.gpu)
     facts.add_row("python", report.python)
@@ -37,14 +37,14 @@ def doctor(*, json: bool = False) -> None:
     facts.add_row("store", f"{report.store} ({held})")
     out.print(facts)
     table = Table(
-        "part", "state", "version", "what it is here", box=box.SIMPLE_HEAD, pad_edge=False
+        "part", "state", "version", "what it can do here", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for part in report.parts:
         state = Text(part.state, COLOURS[part.state])
-        table.add_row(part.name, state, part.version, Text(part.detail))
+        table.add_row(part.name, state, part.version, part.detail)
     out.print(table)
     remedies = [(part.name, part.remedy) for part in report.parts if part.remedy]
     if remedies:
-        out.print(Text("what to do", "bold"))
-    for name, remedy in remedies:  # each in one line, to be copied
-        out.print(Text(f"  {name}: {remedy}"), soft_wrap=True)
+        out.print("what to do", style="bold")
+    for name, remedy in remedies:  # one line each, to be copied
+        out.print(f"  {name}: {remedy}", soft_wrap=True)

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 INPUT_OUTPUT = 74  # EX_IOERR, sysexits.h
-# Named, not imported: a command loads what it needs when it is run.
+# Names, not imports: a command loads what it needs when it runs.
 COMMANDS = {
     "init": ("init:init", "Write a project of your own: recipe, contract, deployment, Makefile."),
     "doctor": ("doctor:doctor", "Show hardware, engines, what works and what is missing."),
     "models": ("models:app", "Fetch, import and list models."),
     "data": ("data:app", "Lay out pictures and datasets."),
     "finetune": ("finetune:finetune", "Train a detector on your own pictures, and prove it."),
-    "export": ("export:export", "Make another format or precision of a model, and prove it."),
+    "export": ("export:export", "Write another format or precision of a model, and prove it."),
     "detect": ("detect:detect", "Find objects in a picture."),
     "demo": ("demo:demo", "Show a detector at work in a web page."),
     "serve": ("serve:serve", "Serve a detector over HTTP."),
@@ -51,7 +51,7 @@ def build() -> App:
 
 def main() -> None:
     """Run the command line; errors become one message, a hint and an exit code."""
-    # As Ctrl-C does: a benchmark that is ended takes the service with it that it started.
+    # Ended like by Ctrl-C: a benchmark then ends the service that it started.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     interrupt = _Interrupt()
     signal.signal(signal.SIGINT, interrupt)
@@ -71,7 +71,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
+    except BrokenPipeError:  # the reader of a pipe has closed it
         _drop_output()
         sys.exit(0)
     except OSError as error:
@@ -86,10 +86,7 @@ def main() -> None:
 
 
 class _Interrupt:
-    """Raises KeyboardInterrupt, and remembers it.
-
-    Libraries that are being imported turn it into errors of their own.
-    """
+    """Raises KeyboardInterrupt and remembers it, since imports may turn it into another error."""
 
     seen = False
 
@@ -99,7 +96,7 @@ class _Interrupt:
 
 
 def _drop_output() -> None:
-    # Else the interpreter flushes at its end what cannot be written, and complains.
+    # Otherwise the interpreter would try to write the rest at its end, and report an error.
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -102,8 +102,8 @@ class Detector:
         clock = ticket.clock
         image = data if isinstance(data, np.ndarray) else decode(data, max_pixels=max_pixels)
         clock.lap("decode")
-        batch, canvas = fit(image, self._preprocessing)
-        feeds = self._family.feeds(canvas)
+        batch, letterbox = fit(image, self._preprocessing)
+        feeds = self._family.feeds(letterbox)
         clock.lap("preprocess")
         lane = self.lanes.acquire(ticket)
         try:
@@ -111,7 +111,7 @@ class Detector:
             outputs = lane.infer({self._input: batch, **feeds})
             clock.lap("infer")
             # Before the lane is released: the arrays are its own and change with its next call.
-            detections = self._family.detections(outputs, canvas, options)
+            detections = self._family.detections(outputs, letterbox, options)
         finally:
             self.lanes.release(lane)
         clock.lap("postprocess")
@@ -120,8 +120,8 @@ class Detector:
     def warm_up(self) -> None:
         """Run every lane once: the first run allocates and compiles."""
         blank = np.zeros((*self._preprocessing.size_hw, 3), np.uint8)
-        batch, canvas = fit(blank, self._preprocessing)
-        feeds = {self._input: batch, **self._family.feeds(canvas)}
+        batch, letterbox = fit(blank, self._preprocessing)
+        feeds = {self._input: batch, **self._family.feeds(letterbox)}
         for lane in (*self.engine.narrow, *([self.engine.wide] if self.engine.wide else [])):
             lane.infer(feeds)
 

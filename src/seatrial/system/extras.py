@@ -1,4 +1,4 @@
-"""Import of optional packages: tells "absent" from "installed but broken"."""
+"""Import of optional packages; a missing package and a broken one are different errors."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from types import ModuleType
 
 from seatrial.errors import BrokenExtra, MissingExtra
 
-# What packages report their use with, to Google (OpenVINO and NNCF, their import included) and to
-# Microsoft (ONNX Runtime from 1.29 on). Without the module, and with the variable, they do not.
+# With these, packages report their use (even their import) to Google (OpenVINO, NNCF) and to
+# Microsoft (ONNX Runtime from 1.29 on). The module is blocked and the variable set: no reports.
 REPORTERS = ("openvino_telemetry",)
 OPT_OUTS = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import an optional module. Nobody is told of it, see `REPORTERS`.
+    """Import an optional module, without the usage reports of `REPORTERS`.
 
     Args:
         module: Dotted name, for example ``"openvino"``.
-        extra: The extra of this package that installs it, for example ``"openvino"``.
+        extra: Name of the extra that installs it, for example ``"openvino"``.
         purpose: What needs it; completes "... is needed for <purpose>".
 
     Raises:
@@ -37,10 +37,10 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     for reporter in REPORTERS:
         sys.modules.setdefault(reporter, None)  # type: ignore[arg-type]  # importing it fails
     for name, value in OPT_OUTS.items():
-        os.putenv(name, value)  # read by native code, once, as it is loaded
+        os.putenv(name, value)  # native code reads it once, when it is loaded
     try:
         return importlib.import_module(module)
-    except Exception as error:  # a broken install raises anything: OSError, AttributeError, ...
+    except Exception as error:  # a broken install raises any error: OSError, AttributeError, ...
         raise BrokenExtra(
             f"{top} is installed but does not import: {type(error).__name__}: {error}",
             hint=f"pip install --force-reinstall 'seatrial[{extra}]'",
@@ -48,15 +48,15 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
 
 
 def inner_failure(error: BaseException, *, package: str, extra: str) -> BrokenExtra | None:
-    """What an import inside of a package failed of, where that is what an error is about.
+    """Find the failed import behind an error of a package.
 
-    Packages that import their parts on use wrap what happened then in an error of their own, which
-    hides it: torch and torchvision of different releases, in most cases.
+    Packages that import their parts on use hide the failure in an error of their own; most often
+    torch and torchvision are of different releases.
 
     Args:
-        error: As the package raised it.
-        package: Its name.
-        extra: The extra that installs it.
+        error: Error that the package raised.
+        package: Name of the package.
+        extra: Name of the extra that installs it.
 
     Returns:
         The error to raise instead; None where no import failed.

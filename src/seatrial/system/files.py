@@ -30,13 +30,12 @@ def staged_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     A block that raises, or is killed, leaves what was there before.
 
     Args:
-        folder: Not there, or empty; its parents are made.
-        replace: Put the new folder in the place of one with files. What may be replaced is for
-            the caller to judge.
+        folder: The wanted folder: missing or empty; its parents are made.
+        replace: Whether the new folder may replace one with files; the caller decides that.
 
     Raises:
-        InvalidInput: The name is a file's, or the folder holds files that are not to be
-            replaced.
+        InvalidInput: There is a file of that name, or the folder holds files and `replace` is
+            false.
         NotWritable: The folder cannot be made or written, or the disk is full.
     """
     folder = folder.expanduser().absolute()
@@ -57,10 +56,10 @@ def staged_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def check_free(folder: Path, *, replace: bool = False) -> None:
-    """Check that a folder can be written where a person named it.
+    """Check that a folder may be written.
 
     Raises:
-        InvalidInput: It is a file; or it holds files, and those are not to be replaced.
+        InvalidInput: It is a file, or it holds files and `replace` is false.
     """
     if folder.exists() and not folder.is_dir():
         raise InvalidInput(f"{folder} is a file", hint="name a folder")
@@ -84,11 +83,11 @@ def check_writable(folder: Path) -> None:
 def staged_file(path: Path) -> Iterator[Path]:
     """A path beside the wanted one to write to, renamed to it when the block ends well.
 
-    A block that raises leaves the file that was there before; one that is killed leaves a file
-    ``.part-NAME`` beside it.
+    A block that raises leaves the file that was there before; a block that is killed also leaves
+    a file ``.part-NAME`` beside it.
 
     Raises:
-        OSError: As the block or the file system raises it: `writing` maps it.
+        OSError: The file cannot be written; `writing` maps the error.
     """
     part = path.with_name(f".part-{path.name}")
     try:
@@ -100,7 +99,7 @@ def staged_file(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that readers see whole, old or new.
+    """Write a file so that readers see the old or the new content, never a part.
 
     Raises:
         OSError: See `staged_file`.
@@ -111,20 +110,21 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def writing(
-    target: Path,
+    target: Path | str,
     *,
     within: Path | None = None,
     hint: str = "free some space, or name another folder",
 ) -> Iterator[None]:
-    """Map what the file system says against writing to one error.
+    """Turn errors of the file system into `NotWritable`.
 
     Args:
-        target: What a person knows the place by.
-        within: Where given, errors of files elsewhere stay what they are, unless the disk is full.
+        target: The place that the message names.
+        within: Folder whose errors are mapped; errors of files elsewhere pass unchanged, unless
+            the disk is full. None: all are mapped.
         hint: What to do next.
 
     Raises:
-        NotWritable: No permission, no space, not a folder.
+        NotWritable: No permission, no space, or a folder is missing.
     """
     try:
         yield
@@ -138,22 +138,22 @@ def writing(
 
 
 def not_writable(
-    target: Path, error: OSError, *, hint: str = "free some space, or name another folder"
+    target: Path | str, error: OSError, *, hint: str = "free some space, or name another folder"
 ) -> NotWritable:
-    """The error of a place that cannot be written."""
+    """The error for a place that cannot be written."""
     return NotWritable(f"{target} cannot be written: {error.strerror}", hint=hint)
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, on_wait: Callable[[], object] | None = None) -> Iterator[bool]:
-    """Hold a lock between processes (``flock``); it ends with the process that holds it.
+    """Hold a lock between processes (``flock``); it ends with the process at the latest.
 
     Args:
-        path: The lock file; made where it is not there, and left.
-        on_wait: Called before waiting for another process. None: do not wait.
+        path: The lock file; made where it is missing, and kept.
+        on_wait: Called before waiting for another process; None: do not wait.
 
     Yields:
-        Whether the lock is held: always, where waiting is allowed.
+        Whether the lock is held; always true where `on_wait` is given.
 
     Raises:
         OSError: The file cannot be opened.

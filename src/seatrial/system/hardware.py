@@ -1,4 +1,4 @@
-"""What this machine is, as far as this process may use it."""
+"""The hardware of this machine, and the part that this process may use."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 class Cpu(msgspec.Struct, frozen=True):
-    """The processor and the part of it that this process may use.
+    """The processor, and the part of it that this process may use.
 
     Attributes:
-        model: Name as the kernel gives it.
-        cores: Cores that may be used: affinity and cgroup quota, whichever is less.
-        cores_online: Cores of the machine.
-        quota_cores: The cgroup's CPU quota in cores, None where there is none.
+        model: Name that the kernel reports.
+        cores: Number of usable cores: by affinity or by cgroup quota, whichever is less.
+        cores_online: Number of cores of the machine.
+        quota_cores: CPU quota of the cgroup, in cores; None where there is none.
         features: Instruction sets that matter to inference engines.
     """
 
@@ -77,16 +77,16 @@ def _read_cfs(folder: Path) -> list[float]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may keep busy: affinity and cgroup quota, at least 1."""
+    """Number of cores that this process may keep busy, by affinity and cgroup quota; at least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = cgroup_quota_cores()
     cores = affinity or 1
-    # A quota of 1.5 cores keeps one thread busy; a second one would be throttled half the time.
+    # A quota of 1.5 cores keeps one thread busy; a second would be throttled half of the time.
     return max(1, min(cores, int(quota))) if quota is not None else cores
 
 
 def cpu() -> Cpu:
-    """Describe the processor."""
+    """The processor of this machine."""
     model, flags = platform.processor() or platform.machine(), set[str]()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -108,5 +108,5 @@ def cpu() -> Cpu:
 
 
 def memory_total_bytes() -> int:
-    """Memory of the machine; a cgroup may allow less."""
+    """Memory of the machine in bytes; a cgroup may allow less."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

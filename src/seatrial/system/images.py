@@ -1,4 +1,4 @@
-"""Image files on disk: which files are images, which of them are read, and how large they are."""
+"""Image files on disk: found, told from other formats, measured."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from PIL import Image
 from seatrial.errors import InvalidDataset
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-# Images to other programs and not to this one: leaving them out would change the figures unseen.
+# Formats that Seatrial does not read: they are named, since a silent omission changes figures.
 FOREIGN_SUFFIXES = frozenset({".bmp", ".dng", ".heic", ".jp2", ".mpo", ".pfm", ".tif", ".tiff"})
 EXIF_ORIENTATION = 0x0112
-# What Pillow's plugins raise on damaged files.
+# Errors that Pillow's plugins raise on damaged files.
 DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, RuntimeError, LookupError, TypeError,
     ArithmeticError, MemoryError, struct.error, zlib.error,
@@ -23,31 +23,31 @@ DAMAGE = (
 
 
 def image_files(folder: Path, *, foreign: bool = True) -> list[Path]:
-    """All image files of a folder and of the folders in it, sorted.
+    """All image files in a folder and its subfolders, sorted.
 
     Args:
-        folder: Is walked; other files in it are passed over.
-        foreign: Formats that are not read are among them, see `is_foreign`.
+        folder: Folder to search; other files in it are skipped.
+        foreign: Whether formats that Seatrial does not read are included, see `is_foreign`.
     """
     found = only_images(path for path in folder.rglob("*") if path.is_file())
     return found if foreign else [path for path in found if not is_foreign(path)]
 
 
 def only_images(paths: Iterable[Path]) -> list[Path]:
-    """Those of some paths that name images, sorted, each once."""
+    """The paths that name images, sorted, each once."""
     return sorted({p for p in paths if p.suffix.lower() in SUFFIXES | FOREIGN_SUFFIXES})
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether an image is in a format that is not read."""
+    """Whether an image is in a format that Seatrial does not read."""
     return path.suffix.lower() in FOREIGN_SUFFIXES
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Upright (width, height), pixels, from the header.
+    """(width, height) of the upright image, pixels, from the header of the file.
 
     Raises:
-        InvalidDataset: The file has no such header.
+        InvalidDataset: The file is damaged, or not an image.
     """
     try:
         with Image.open(path) as image:

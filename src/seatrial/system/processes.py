@@ -1,23 +1,27 @@
-"""Finds the processes of a service by the port that it listens on."""
+"""Processes: found by the port that they listen on, and ended."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import subprocess
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import psutil
 
-# Docker's user-space proxy holds the port; the service itself is elsewhere.
+# Programs that hold a port for a service that runs elsewhere.
 PROXIES = ("docker-proxy", "rootlessport", "slirp4netns", "ssh")
 
 
 class ServiceProcesses(msgspec.Struct, frozen=True):
-    """The process tree of a service, or why it cannot be told.
+    """The process tree of a service, or the reason why it is not known.
 
     Attributes:
-        members: Root-most holders of the listening socket and all that descends from them.
-        unknown: Why there are none; empty where there are some.
+        members: The topmost holders of the listening socket and all their descendants.
+        unknown: Reason why there are no members; empty where there are some.
     """
 
     members: tuple[psutil.Process, ...]
@@ -25,16 +29,16 @@ class ServiceProcesses(msgspec.Struct, frozen=True):
 
 
 def find_service(port: int, *, local: bool) -> ServiceProcesses:
-    """Find the tree behind a local TCP port.
+    """Find the process tree behind a local TCP port.
 
-    A pre-fork server opens the socket in its arbiter and the workers inherit it, so several
-    processes hold it: the root-most ones are the service, with everything below them.
+    In a pre-fork server the workers inherit the socket of the parent, so several processes hold
+    it: the topmost ones are the service, with all their descendants.
     """
     if not local:
         return ServiceProcesses((), "the service runs on another machine")
     holders = {process.pid: process for process in psutil.process_iter() if _holds(process, port)}
     if not holders:
-        return ServiceProcesses((), f"no process that may be looked at listens on port {port}")
+        return ServiceProcesses((), f"no visible process listens on port {port}")
     roots = [process for process in holders.values() if not _has_ancestor(process, holders)]
     if any(process.pid == os.getpid() for process in roots):
         return ServiceProcesses((), "the service runs in the process of the client")
@@ -45,22 +49,47 @@ def find_service(port: int, *, local: bool) -> ServiceProcesses:
 
 
 def with_descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """The living roots and everything below them, each once, in order of their ids."""
+    """The living roots and all their descendants, each once, in order of their ids."""
     tree: dict[int, psutil.Process] = {}
     for root in roots:
         try:
             members = [root, *root.children(recursive=True)]
         except psutil.Error:
-            continue  # gone between two looks
+            continue  # it ended meanwhile
         tree.update({process.pid: process for process in members})
     return [tree[pid] for pid in sorted(tree)]
+
+
+def end(process: subprocess.Popen[Any], *, grace_s: float, group: bool = False) -> None:
+    """End a child process: SIGTERM, and SIGKILL where it is still alive after a while.
+
+    Args:
+        process: The child; one that has ended already is left as it is.
+        grace_s: Seconds between the two signals.
+        group: Send the signals to the child's process group, which it leads
+            (``start_new_session``); its members get them also where the child has ended.
+    """
+
+    def send(number: signal.Signals) -> None:
+        if group:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        elif process.poll() is None:
+            process.send_signal(number)
+
+    send(signal.SIGTERM)
+    try:
+        process.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        send(signal.SIGKILL)
+        process.wait()
 
 
 def _holds(process: psutil.Process, port: int) -> bool:
     try:
         rows = process.net_connections(kind="tcp")
     except (psutil.Error, OSError):
-        return False  # another user's process, or gone
+        return False  # another user's process, or ended
     return any(
         row.status == psutil.CONN_LISTEN and row.laddr and row.laddr.port == port for row in rows
     )

@@ -6,7 +6,7 @@ import importlib.metadata
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Installed versions, for manifests and reports; packages that are absent are left out."""
+    """Versions of Seatrial and of some packages; those that are not installed are left out."""
     found = {}
     for package in ("seatrial", *packages):
         try:
