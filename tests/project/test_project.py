@@ -14,12 +14,12 @@ from seatrial.cli.init import init
 from seatrial.contract import Contract
 from seatrial.deployment import Deployment
 from seatrial.errors import InvalidInput, NotWritable
-from seatrial.project.project import BASES, FILES, Choices, create
+from seatrial.project.project import BASES, FILES, ProjectOptions, create
 
 
 @pytest.fixture(params=BASES)
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    create(tmp_path / "my-app", Choices("my-app", request.param))
+    create(tmp_path / "my-app", ProjectOptions(name="my-app", trainer=request.param))
     return tmp_path / "my-app"
 
 
@@ -88,7 +88,7 @@ def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
     init(folder, name="gate", json=True)
     assert "Makefile" in capsys.readouterr().out
     before = (folder / "Makefile").read_bytes()
-    with pytest.raises(InvalidInput, match="is there already"):
+    with pytest.raises(InvalidInput, match="holds files already"):
         init(folder, name="gate")
     assert (folder / "Makefile").read_bytes() == before
     (tmp_path / "file").write_text("")

@@ -14,13 +14,13 @@ from seatrial.cli.deployment import DeploymentOptions
 from seatrial.errors import InvalidConfig
 
 if TYPE_CHECKING:
-    from seatrial.demo.examples import Example
+    from seatrial.demo.examples import DemoExample
     from seatrial.demo.workbench import Workbench
     from seatrial.deployment import Deployment
 
 FrontEnd = Literal["gradio", "streamlit"]
-# Read by Gradio and what it is made of, at import.
-AT_HOME = {
+# Gradio and its dependencies read these at import.
+OFFLINE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -39,18 +39,18 @@ def demo(
 ) -> None:
     """Show a detector at work in a web page; Ctrl-C ends it.
 
-    Takes pictures, short videos and the webcam; draws and lists the boxes, tells the time of each
-    stage, compares two models on one picture, and gives what it found as JSON, COCO and YOLO.
-    Nothing leaves this machine.
+    The page takes pictures, short videos and the webcam. It draws and lists the boxes, shows the
+    time of each stage, compares two models on one picture, and gives the boxes as JSON, COCO and
+    YOLO files. Nothing is sent to another machine.
 
     Args:
-        front_end: gradio or streamlit; both show the same.
+        front_end: gradio or streamlit; both pages have the same content.
         options: The model to show, and how to run it.
-        url: A service that runs, in place of a model: http://127.0.0.1:3000.
-        compare: A model or a service to put beside it. The models of the store can be chosen in
-            the page in any case.
+        url: Address of a running service to show in place of a model: http://127.0.0.1:3000.
+        compare: A model or the address of a service to compare with. Without it, a model of the
+            store can be chosen in the page.
         examples: Folder of pictures and videos to click
-            [default: the folder examples of $SEATRIAL_HOME, if it is there].
+            [default: the folder examples in $SEATRIAL_HOME, if it exists].
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
     """
@@ -71,15 +71,17 @@ def demo(
     elif given.model is None and given.deployment is None:
         model = opening.service(url)
     else:
-        raise InvalidConfig("a model and a service are given", hint="--model or --url, not both")
+        raise InvalidConfig(
+            "a model and a service were given", hint="give --model or --url, not both"
+        )
     rival = None if compare is None else opening.opener(compare, store(), deployment_of)
     shown = _examples(examples)
     with tempfile.TemporaryDirectory(prefix="seatrial-demo-") as scratch:
-        os.environ.update(AT_HOME, GRADIO_TEMP_DIR=f"{scratch}/gradio")
+        os.environ.update(OFFLINE, GRADIO_TEMP_DIR=f"{scratch}/gradio")
         with ThreadPoolExecutor(1) as beside:
             opened = beside.submit(opening.open_models, model, rival, store(), deployment_of)
             try:
-                # Takes seconds, as compiling a model does: so both at a time.
+                # The import takes seconds, and so does compiling a model: they run side by side.
                 require(front_end, extra="demo", purpose=f"the {front_end} page")
             except BaseException:
                 beside.submit(lambda: opened.result().close())
@@ -87,10 +89,12 @@ def demo(
         with opened.result() as models:
             app = _app(front_end, Workbench(models), shown, Path(scratch))
             progress(models.shown.title)
-            server.run(app, host, port, lambda: _tell(host, port))
+            server.run(app, host, port, lambda: _print_address(host, port))
 
 
-def _app(front_end: FrontEnd, workbench: Workbench, examples: list[Example], scratch: Path) -> Any:
+def _app(
+    front_end: FrontEnd, workbench: Workbench, examples: list[DemoExample], scratch: Path
+) -> Any:
     if front_end == "gradio":
         from seatrial.demo import gradio_app
 
@@ -100,16 +104,16 @@ def _app(front_end: FrontEnd, workbench: Workbench, examples: list[Example], scr
     return streamlit_app.create_app(workbench, examples)
 
 
-def _examples(folder: Path | None) -> list[Example]:
+def _examples(folder: Path | None) -> list[DemoExample]:
     from seatrial.demo.examples import find_examples
 
     usual = home() / "examples"
     if folder is not None or usual.is_dir():
         return find_examples(folder or usual)
-    progress(f"no examples to click; seatrial data sample photos -o {usual} makes some")
+    progress(f"no example pictures; to get some: seatrial data sample photos -o {usual}")
     return []
 
 
-def _tell(host: str, port: int) -> None:
+def _print_address(host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
     err.print(f"http://{shown}:{port}  (Ctrl-C ends)", highlight=False)

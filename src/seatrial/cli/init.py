@@ -1,4 +1,4 @@
-"""``seatrial init``: a project of one's own."""
+"""``seatrial init``: the files of a new project."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ def init(
     name: str = "",
     json: bool = False,
 ) -> None:
-    """Write a project: recipe, contract, deployment, Makefile, CI, README.
+    """Write a new project: recipe, contract, deployment, Makefile, CI, README.
 
-    Its Makefile goes the whole way: data, check, finetune, accelerate, judge, serve, measure.
+    Its Makefile has a target for each step: data, check, finetune, accelerate, judge, serve,
+    measure.
 
     Args:
-        folder: Made; must be new or empty.
-        trainer: What it trains with; ultralytics is licensed under AGPL-3.0.
-        base: What is finetuned: a model on a hub, an artifact's name, a file
+        folder: New or empty folder.
+        trainer: Trainer of the project; ultralytics is licensed under AGPL-3.0.
+        base: Model to finetune: a model on a hub, an artifact's name, or a file
             [default: D-FINE nano; YOLO11n with ultralytics].
-        name: Of the artifacts it makes [default: the folder's].
-        json: Print the files as JSON.
+        name: Name of the artifacts that the project makes [default: the folder's name].
+        json: Print the paths of the files as JSON.
     """
-    from seatrial.project.project import Choices, create
+    from seatrial.project.project import ProjectOptions, create
 
-    written = create(folder, Choices(name or folder.absolute().name.lower(), trainer, base))
+    name = name or folder.absolute().name.lower()
+    written = create(folder, ProjectOptions(name=name, trainer=trainer, base=base))
     if json:
         print_json([str(path) for path in written])
         return

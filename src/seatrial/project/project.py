@@ -9,10 +9,10 @@ from typing import Literal
 import msgspec
 
 from seatrial.artifact import check_name
-from seatrial.errors import InvalidInput, NotWritable
+from seatrial.system.files import staged_folder
 
 TEMPLATES = Path(__file__).parent / "templates"
-# Template -> file of the project. A dot file among the templates would be left out of a wheel.
+# Template -> file of the project. A wheel would leave out a dot file among the templates.
 FILES = {
     "README.md": "README.md",
     "Makefile": "Makefile",
@@ -23,30 +23,30 @@ FILES = {
     "check.yml": ".github/workflows/check.yml",
 }
 PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
-# Trainer -> what it begins with, and the extra that it comes with.
+# Trainer -> its base model, and the extra that installs it.
 BASES = {
     "transformers": ("huggingface:ustc-community/dfine-nano-coco", "train"),
     "lightning": ("huggingface:ustc-community/dfine-nano-coco", "train"),
     "ultralytics": ("yolo11n.pt", "train,yolo"),
 }
-# Base that no hub of ours has -> how to come by it.
+# Base model that is on no hub -> where to get it.
 TO_FETCH = {
     "yolo11n.pt": (
         "`yolo11n.pt` is a checkpoint of Ultralytics: download it from the assets of their releases"
-        "\nand put it beside the Makefile. Commit it (5 MB), or CI has none to begin with.\n"
+        "\nand put it beside the Makefile. Commit it (5 MB), because CI needs it too.\n"
     )
 }
 
 Trainer = Literal["transformers", "lightning", "ultralytics"]
 
 
-class Choices(msgspec.Struct, frozen=True):
-    """What a project begins with.
+class ProjectOptions(msgspec.Struct, frozen=True):
+    """What goes into the files of a project.
 
     Attributes:
-        name: Of the artifacts it makes.
-        trainer: As ``seatrial finetune`` has it.
-        base: What is finetuned; of the trainer's family by default.
+        name: Name of the artifacts that the project makes.
+        trainer: Trainer, by its name in ``seatrial finetune``.
+        base: Model to finetune; default: the one in `BASES`.
     """
 
     name: str
@@ -54,49 +54,41 @@ class Choices(msgspec.Struct, frozen=True):
     base: str = ""
 
 
-def create(folder: Path, choices: Choices) -> list[Path]:
+def create(folder: Path, options: ProjectOptions) -> list[Path]:
     """Write a project.
 
     Args:
-        folder: Made if it is not there; must be empty otherwise.
-        choices: What goes into the files.
+        folder: New or empty folder. It appears whole or not at all.
+        options: What goes into the files.
 
     Returns:
-        The files, in the order of `FILES`.
+        Paths of the files, in the order of `FILES`.
 
     Raises:
-        InvalidInput: The folder holds something, or the name cannot name an artifact.
-        NotWritable: It cannot be written.
+        InvalidInput: The folder holds files, or the name is not valid for an artifact.
+        NotWritable: The folder cannot be written.
     """
-    texts = render(choices)
-    written = []
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InvalidInput(f"{folder} is there already", hint="name a new folder")
+    texts = render(options)
+    with staged_folder(folder) as staged:
         for name, text in texts.items():
-            path = folder / name
+            path = staged / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-            written.append(path)
-    except OSError as error:
-        raise NotWritable(
-            f"the project {folder} cannot be written: {error.strerror}", hint="name another folder"
-        ) from error
-    return written
+    return [folder / name for name in texts]
 
 
-def render(choices: Choices) -> dict[str, str]:
-    """Name of each file -> its text."""
-    usual, extras = BASES[choices.trainer]
-    base = choices.base or usual
+def render(options: ProjectOptions) -> dict[str, str]:
+    """File name -> text of the file."""
+    usual, extras = BASES[options.trainer]
+    base = options.base or usual
     values = {
-        "name": check_name(choices.name),
-        "trainer": choices.trainer,
+        "name": check_name(options.name),
+        "trainer": options.trainer,
         "base": base,
         "fetch": f"\n{TO_FETCH[base]}" if base in TO_FETCH else "",
         "extras": extras,
         # Ultralytics' checkpoints are pickles.
-        "flags": "--allow-pickle " if choices.trainer == "ultralytics" else "",
+        "flags": "--allow-pickle " if options.trainer == "ultralytics" else "",
     }
     return {
         target: PLACEHOLDER.sub(
