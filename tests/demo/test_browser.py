@@ -18,7 +18,7 @@ from seatrial.artifact import Artifact
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 120_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     # No name is found: what a page asks another host for fails, and is seen to be asked for.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from seatrial.demo import media as demo_media
-from seatrial.demo.media import MAX_CLIP_S, MAX_FRAMES, open_media, preview
+from seatrial.demo.media import MAX_FRAMES, MAX_VIDEO_S, open_media, preview
 from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput, UnsupportedImage
 
 
@@ -56,15 +56,15 @@ def test_a_long_video_is_thinned_evenly_and_says_so(
     assert set(np.diff(numbers)) == {3}
     assert len(numbers) <= MAX_FRAMES
     assert media.rate_hz == pytest.approx(10, rel=0.01)  # as fast as it was
-    assert media.note == f"One of every 3 of {MAX_FRAMES * 2 + 10} frames was looked at."
+    assert media.note == f"One of every 3 of {MAX_FRAMES * 2 + 10} frames was used."
 
 
 def test_a_video_is_read_for_a_while_and_says_so(
     clip: Callable[..., bytes], counting: Callable[..., Any]
 ) -> None:
     media = open_media("slow.mp4", clip(counting(40), rate_hz=1))
-    assert len(media.frames) == MAX_CLIP_S
-    assert media.note == f"Only the first {MAX_CLIP_S:.0f} seconds were read."
+    assert len(media.frames) == MAX_VIDEO_S
+    assert media.note == f"Only the first {MAX_VIDEO_S:.0f} seconds were read."
 
 
 def test_a_video_that_was_cut_off_is_shown_as_far_as_it_goes(

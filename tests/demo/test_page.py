@@ -32,7 +32,7 @@ def pale_media(pale: Callable[..., Any], encode: Callable[..., bytes]) -> Any:
 def test_a_picture_in_words_and_tables(workbench: Workbench, pale_media: Any) -> None:
     page = show(workbench, pale_media, Choice(0.5))
     assert page.rival is None
-    assert page.said == (
+    assert page.summary == (
         "2 objects in pale.png (128 x 128); 1 more over 0.05 are hidden by the settings."
     )
     head, *rows = cells(boxes_table(page.view))
@@ -50,7 +50,7 @@ def test_nothing_found(
     workbench: Workbench, picture: Callable[..., Any], encode: Callable[..., bytes]
 ) -> None:
     page = show(workbench, open_media("grey.jpg", encode(picture({}))), Choice())
-    assert page.said == "No objects in grey.jpg (128 x 128)."
+    assert page.summary == "No objects in grey.jpg (128 x 128)."
     assert cells(boxes_table(page.view))[1:] == [["nothing"]]
 
 
@@ -62,7 +62,7 @@ def test_a_video_in_words_and_tables(
     ]  # fmt: skip
     media = open_media("v.mp4", clip([picture(patches) for patches in shown]))
     page = show(workbench, media, Choice(0.4), rival="again")
-    assert page.said == (
+    assert page.summary == (
         "4 objects in 4 frames of v.mp4 (128 x 128). Videos are not compared: give a picture."
     )
     rows = [row[:3] for row in cells(boxes_table(page.view))[1:]]
@@ -73,7 +73,7 @@ def test_a_model_and_itself_agree(workbench: Workbench, pale_media: Any) -> None
     page = show(workbench, pale_media, Choice(), rival="again")
     assert page.rival is not None
     assert page.rival.model.name == "again"
-    assert page.said.endswith(
+    assert page.summary.endswith(
         "Both see 3 objects, with a mean IoU of 1.00; 0 only tiny, 0 only again."
     )
     assert show(workbench, pale_media, Choice(), rival=NO_RIVAL).rival is None
@@ -85,7 +85,7 @@ def test_classes_are_compared_by_name(
     with Models(open_tiny(), {"other": lambda: open_tiny("other", other_artifact)}) as models:
         page = show(Workbench(models), pale_media, Choice(), rival="other")
     # The blue box is one object; what one calls red is crimson to the other.
-    assert page.said.endswith(
+    assert page.summary.endswith(
         "Both see 1 object, with a mean IoU of 1.00; 2 only tiny, 2 only other."
     )
 

@@ -15,10 +15,10 @@ from typing import Any
 import fastapi
 import gradio as gr
 
-from seatrial.demo.examples import Example
+from seatrial.demo.examples import DemoExample
 from seatrial.demo.exports import EXPORTS
 from seatrial.demo.media import MAX_BYTES, Media, open_media
-from seatrial.demo.page import NO_RIVAL, PICTURE, WELCOME, show
+from seatrial.demo.page import IMAGE_BUTTON, NO_RIVAL, WELCOME, show
 from seatrial.demo.render import annotated, annotated_name
 from seatrial.demo.tables import boxes_table, refusal, stages_table
 from seatrial.demo.workbench import FLOOR, Choice, View, Workbench
@@ -27,37 +27,37 @@ from seatrial.progress import Progress, silent
 
 KEPT_RESULTS = 64
 FORGET_AFTER_S = 3600
-# On a phone what was seen comes right below what was given, and the settings below that.
+# On a phone, the result is right below the input, and the settings are below the result.
 CSS = """
 .gradio-container { max-width: 1400px !important; }
-#board { display: grid; grid-template: "sources" "seen" "settings" / minmax(0, 1fr); gap: 16px; }
-#sources { grid-area: sources; } #seen { grid-area: seen; } #settings { grid-area: settings; }
+#board { display: grid; grid-template: "sources" "result" "settings" / minmax(0, 1fr); gap: 16px; }
+#sources { grid-area: sources; } #result { grid-area: result; } #settings { grid-area: settings; }
 @media (min-width: 768px) {
-  #board { grid-template: "sources seen" auto "settings seen" 1fr / minmax(0, 1fr) minmax(0, 2fr); }
+  #board { grid-template: "sources result" auto "settings result" 1fr / minmax(0, 1fr) minmax(0, 2fr); }
 }
 #examples .grid-wrap { max-height: none; min-height: 0; height: auto; }
 #examples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); }
 .model:not(:has(img)):not(:has(video)) { display: none; }
-.picture:not(:has(img)), .clip:not(:has(video)) { display: none; }
-.gradio-container :is(h1, strong) { font-weight: 600; }  /* the boldest that comes with it */
+.boxes-image:not(:has(img)), .boxes-video:not(:has(video)) { display: none; }
+.gradio-container :is(h1, strong) { font-weight: 600; }  /* the boldest weight of its font */
 """
 
-PROGRESS = gr.Progress()  # as a default value, Gradio's way to ask for it
+PROGRESS = gr.Progress()  # Gradio fills an argument with this default value
 
 Updates = dict[Any, Any]
 
 
-def create_app(workbench: Workbench, examples: Sequence[Example], folder: Path) -> Any:
+def create_app(workbench: Workbench, examples: Sequence[DemoExample], folder: Path) -> Any:
     """The page as an ASGI application.
 
     Args:
-        workbench: What is shown.
-        examples: Ready to click.
-        folder: For the files that browsers fetch; the caller removes it.
+        workbench: The models.
+        examples: Files to click.
+        folder: Folder for the files that browsers fetch; the caller removes it.
     """
-    gr.set_static_paths(folder)  # else each file is hashed and copied on its way
-    page = _GradioPage(workbench, examples, _Files(folder))
-    # Without FastAPI's own pages of documentation: they load scripts from elsewhere.
+    gr.set_static_paths(folder)  # otherwise Gradio hashes and copies each file
+    page = _GradioPage(workbench, examples, _BrowserFiles(folder))
+    # Without FastAPI's documentation pages, which load scripts from other hosts.
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     return gr.mount_gradio_app(
         app,
@@ -73,8 +73,8 @@ def create_app(workbench: Workbench, examples: Sequence[Example], folder: Path) 
     )
 
 
-class _Files:
-    """Files for the browser: Gradio hands out paths, not bytes."""
+class _BrowserFiles:
+    """Files for the browser: Gradio serves paths, not bytes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -82,21 +82,21 @@ class _Files:
         self._lock = threading.Lock()
 
     def keep(self, name: str, data: bytes) -> str:
-        """A file that stays."""
+        """Write a file that stays, and return its path."""
         path = self._folder / name
         path.write_bytes(data)
         return str(path)
 
     def results_of(self, view: View) -> dict[str, str]:
-        """Button -> path of its file; those of the last views are kept."""
+        """Button -> path of its file; files of the last `KEPT_RESULTS` views are kept."""
         home = Path(tempfile.mkdtemp(dir=self._folder))
         with self._lock:
             self._results.append(home)
             old = self._results.popleft() if len(self._results) > KEPT_RESULTS else None
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
-        paths = {PICTURE: home / annotated_name(view)}
-        paths[PICTURE].write_bytes(annotated(view))
+        paths = {IMAGE_BUTTON: home / annotated_name(view)}
+        paths[IMAGE_BUTTON].write_bytes(annotated(view))
         for kind, export in EXPORTS.items():
             paths[kind] = home / export.name(view)
             paths[kind].write_bytes(export.make(view))
@@ -104,64 +104,66 @@ class _Files:
 
 
 class _Column:
-    """Where one model's view is shown. In sight while it holds a picture or a video: see `CSS`.
+    """The components for one model. It is visible while it has an image or a video, see `CSS`.
 
-    Hiding it by an update of a component's properties would cost 3 ms for each of them; so does
-    leaving one out. Plain values for all cost nothing.
+    To hide it by an update of its components' properties would take 3 ms for each of them, and so
+    would an update that leaves some out; plain values for all take no time.
     """
 
     def __init__(self) -> None:
         self.title = gr.Markdown()
-        self.picture = gr.Image(
+        self.image = gr.Image(
             label="Boxes",
             show_label=False,
             type="filepath",
             interactive=False,
             buttons=["fullscreen"],
-            elem_classes="picture",
+            elem_classes="boxes-image",
         )
-        self.clip = gr.Video(
+        self.video = gr.Video(
             label="Boxes",
             show_label=False,
             interactive=False,
             autoplay=True,
             loop=True,
             buttons=[],
-            elem_classes="clip",
+            elem_classes="boxes-video",
         )
         with gr.Row():
             self.downloads = {
                 name: gr.DownloadButton(f"↓ {name}", size="sm", min_width=50)
-                for name in (PICTURE, *EXPORTS)
+                for name in (IMAGE_BUTTON, *EXPORTS)
             }
         self.boxes = gr.HTML(apply_default_css=False)
         self.stages = gr.HTML(apply_default_css=False)
 
     def components(self) -> list[Any]:
         buttons = self.downloads.values()
-        return [self.title, self.picture, self.clip, self.boxes, self.stages, *buttons]
+        return [self.title, self.image, self.video, self.boxes, self.stages, *buttons]
 
     def filled(self, view: View, paths: dict[str, str]) -> Updates:
-        clip = view.media.rate_hz is not None
+        video = view.media.rate_hz is not None
         return {
             self.title: f"**{view.model.title}**",
-            self.picture: None if clip else paths[PICTURE],
-            self.clip: paths[PICTURE] if clip else None,
+            self.image: None if video else paths[IMAGE_BUTTON],
+            self.video: paths[IMAGE_BUTTON] if video else None,
             self.boxes: boxes_table(view),
             self.stages: stages_table(view),
             **{button: paths[name] for name, button in self.downloads.items()},
         }
 
     def emptied(self) -> Updates:
-        values = {self.title: "", self.picture: None, self.clip: None}
+        values = {self.title: "", self.image: None, self.video: None}
         buttons = dict.fromkeys(self.downloads.values())
         return {**values, self.boxes: "", self.stages: "", **buttons}
 
 
 class _GradioPage:
-    """The components, and what happens between them."""
+    """The components of the page, and their events."""
 
-    def __init__(self, workbench: Workbench, examples: Sequence[Example], files: _Files) -> None:
+    def __init__(
+        self, workbench: Workbench, examples: Sequence[DemoExample], files: _BrowserFiles
+    ) -> None:
         self._workbench = workbench
         self._examples = examples
         self._files = files
@@ -172,14 +174,14 @@ class _GradioPage:
             delete_cache=(FORGET_AFTER_S, FORGET_AFTER_S),
         ) as self.blocks:
             self._media = gr.State(time_to_live=FORGET_AFTER_S)
-            # Changes when there is a video to look at.
+            # Its change starts the detection in a video.
             self._video = gr.Textbox(visible="hidden", label="Video", container=False)
             gr.Markdown(f"# {name}")
             with gr.Row(elem_id="board"):
                 with gr.Column(elem_id="sources"):
                     self._draw_sources()
-                with gr.Column(elem_id="seen"):
-                    self._said = gr.Markdown(WELCOME, elem_id="said")
+                with gr.Column(elem_id="result"):
+                    self._summary = gr.Markdown(WELCOME, elem_id="summary")
                     with gr.Row():
                         with gr.Column(min_width=300, elem_classes="model"):
                             self._first = _Column()
@@ -238,12 +240,12 @@ class _GradioPage:
     def _connect(self) -> None:
         settings: list[Any] = [self._confidence, self._iou, self._classes, self._rival]
         outputs = [
-            self._media, self._video, self._file, self._said,
+            self._media, self._video, self._file, self._summary,
             *self._first.components(), *self._second.components(),
         ]  # fmt: skip
-        shown_on = {"show_progress": "minimal", "show_progress_on": [self._said]}
-        # A picture does not go through Gradio's queue, which costs more than drawing it; a video
-        # does, since only the queue tells how far it is.
+        shown_on = {"show_progress": "minimal", "show_progress_on": [self._summary]}
+        # An image does not go through Gradio's queue, which takes longer than drawing it; a video
+        # does, because only the queue shows progress.
         for event, inputs, handler in (
             (self._file.upload, [self._file, *settings], self._given),
             (self._webcam.input, [self._webcam, *settings], self._given),
@@ -307,40 +309,48 @@ class _GradioPage:
         rival: str,
         progress: Any = PROGRESS,
     ) -> Updates:
-        def told(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
-            progress((done, total), desc="looking at the frames", unit="frames")
+        def show_progress(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
+            progress((done, total), desc="detecting", unit="frames")
 
-        if media is None or media.rate_hz is None:  # a picture was given after a video
+        if media is None or media.rate_hz is None:  # an image was given after the video
             return {self._video: ""}
         choice = partial(Choice, confidence, iou, tuple(classes))
-        return self._shown(lambda: media, choice, rival, told)
+        return self._shown(lambda: media, choice, rival, show_progress)
 
     def _shown(
         self,
         read: Callable[[], Media | None],
         choose: Callable[[], Choice],
         rival: str,
-        told: Progress | None = None,
+        on_progress: Progress | None = None,
     ) -> Updates:
-        """What a person asked to see; a video where it can be told how far it is."""
-        # What was given is named beside the result; here the next can be dropped.
+        """Values of the components after an event.
+
+        Args:
+            read: Gives the image or video; None where there is none.
+            choose: Gives the settings.
+            rival: Name of the model to compare with.
+            on_progress: Shows progress; None where the event cannot show it. Then a video only
+                starts the event that can.
+        """
+        # The empty file widget takes the next file.
         nothing = {self._file: None, **self._first.emptied(), **self._second.emptied()}
-        if told is None:
+        if on_progress is None:
             nothing[self._video] = ""
         try:
             media = read()
             if media is None:
-                return {**nothing, self._media: None, self._said: WELCOME}
-            if media.rate_hz is not None and told is None:
-                looking = f"Looking at {media.name} ..."
-                return {self._media: media, self._video: secrets.token_hex(), self._said: looking}
-            page = show(self._workbench, media, choose(), rival, told or silent)
+                return {**nothing, self._media: None, self._summary: WELCOME}
+            if media.rate_hz is not None and on_progress is None:
+                text = f"Detecting in {media.name} ..."
+                return {self._media: media, self._video: secrets.token_hex(), self._summary: text}
+            page = show(self._workbench, media, choose(), rival, on_progress or silent)
             updates = self._first.filled(page.view, self._files.results_of(page.view))
             if page.rival is not None:
                 updates |= self._second.filled(page.rival, self._files.results_of(page.rival))
-            return {**nothing, self._media: media, self._said: page.said, **updates}
+            return {**nothing, self._media: media, self._summary: page.summary, **updates}
         except SeatrialError as error:
-            return {**nothing, self._media: None, self._said: f"⚠ {refusal(error)}"}
+            return {**nothing, self._media: None, self._summary: f"⚠ {refusal(error)}"}
 
 
 def _read(path: str | None) -> Media | None:

@@ -1,4 +1,4 @@
-"""What a person gives: one picture, or a short video as a row of pictures."""
+"""The input of a page: an image, or a short video as a row of images."""
 
 from __future__ import annotations
 
@@ -21,20 +21,18 @@ from seatrial.video.sources import VideoFrame, video_frames
 
 MAX_BYTES = 200 * 2**20
 MAX_FRAMES = 150
-MAX_CLIP_S = 30.0
+MAX_VIDEO_S = 30.0
 DEFAULT_RATE_HZ = 10.0
-CLIP_JPEG_QUALITY = 95
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
-CLIPS = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi")
+FRAME_JPEG_QUALITY = 95
 EBML_MAGIC = b"\x1a\x45\xdf\xa3"
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """One picture as a file.
+class EncodedImage:
+    """An image, or a frame of a video, as a file.
 
     Attributes:
-        name: Of the file; frames of a video are numbered as in the video, from 0.
+        name: File name; a frame has its number in the video, from 0.
         data: JPEG, PNG or WebP.
     """
 
@@ -48,30 +46,30 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A picture or a video.
+    """An image or a video.
 
     Attributes:
-        name: As the person's file is called.
+        name: Name of the file that was given.
         digest: sha256 of the file, in hex.
-        frames: One for a picture.
-        rate_hz: Frames in a second; None for a picture.
-        note: What was left out of it; empty where nothing was.
+        frames: The frames of a video; the image itself for an image.
+        rate_hz: Frames in a second; None for an image.
+        note: What was left out of the video; empty where nothing was.
     """
 
     name: str
     digest: str
-    frames: tuple[Frame, ...]
+    frames: tuple[EncodedImage, ...]
     rate_hz: float | None = None
     note: str = ""
 
     @property
     def stem(self) -> str:
-        """The name without its suffix, for the names of files made from it."""
+        """The name without its suffix, for the names of files that are made from it."""
         return PurePath(self.name).stem or "picture"
 
 
 class _Kept(NamedTuple):
-    """A frame that is looked at: its number in the video, when it is shown, its JPEG file."""
+    """A frame that is kept: its number in the video, its time, its JPEG file."""
 
     number: int
     time_s: float
@@ -79,17 +77,17 @@ class _Kept(NamedTuple):
 
 
 def open_media(name: str, data: bytes) -> Media:
-    """Read a file that a person gave.
+    """Read a file that was given to a page.
 
     Args:
-        name: Of the file; a folder in front of it is dropped.
+        name: File name; folders in front of it are dropped.
         data: The whole file.
 
     Raises:
-        UnsupportedImage: Neither a picture nor a video that is read here.
-        InputTooLarge: More bytes or pixels than a demonstration takes.
-        InvalidInput: A damaged file; one without any bytes or frames.
-        MissingExtra: A video, and PyAV is not installed.
+        UnsupportedImage: The file is neither an image nor a video in a supported format.
+        InputTooLarge: The file has too many bytes or pixels for a demonstration.
+        InvalidInput: The file is damaged, or has no frames.
+        MissingExtra: PyAV, for a video, is not installed.
     """
     name = PurePath(name).name or "picture"
     if len(data) > MAX_BYTES:
@@ -98,81 +96,81 @@ def open_media(name: str, data: bytes) -> Media:
             hint="give a smaller picture or a shorter video",
         )
     digest = hashlib.sha256(data).hexdigest()
-    if _is_clip(data[:16]):
-        frames, rate_hz, note = _read_clip(PurePath(name).stem, data)
+    if _is_video(data[:16]):
+        frames, rate_hz, note = _read_video(PurePath(name).stem, data)
         return Media(name, digest, frames, rate_hz, note)
-    frame = Frame(name, data)
+    image = EncodedImage(name, data)
     try:
-        frame.pixels()  # a damaged picture is refused here, not when it is drawn
+        image.pixels()  # a damaged image is refused here and not when it is drawn
     except UnsupportedImage as error:
         raise UnsupportedImage(
-            f"{name} is neither a picture nor a video that is read here",
+            f"{name} is neither a picture nor a video in a supported format",
             hint="give a JPEG, PNG or WebP picture, or an MP4, MOV, WebM, MKV or AVI video",
         ) from error
-    return Media(name, digest, (frame,))
+    return Media(name, digest, (image,))
 
 
 def preview(name: str, data: bytes) -> NDArray[np.uint8]:
-    """The picture, or the first frame of the video.
+    """The image, or the first frame of the video.
 
     Args:
-        name: Of the file.
+        name: File name.
         data: The whole file.
 
     Returns:
         (H, W, 3) uint8 RGB, upright.
 
     Raises:
-        SeatrialError: As `open_media`.
+        SeatrialError: See `open_media`.
     """
-    if not _is_clip(data[:16]):
-        return Frame(name, data).pixels()
+    if not _is_video(data[:16]):
+        return EncodedImage(name, data).pixels()
     return next(video_frames(io.BytesIO(data), PurePath(name).stem)).rgb()
 
 
-def _is_clip(head: bytes) -> bool:
-    """By the first bytes: ISO base media (MP4, MOV), Matroska (WebM), AVI."""
+def _is_video(head: bytes) -> bool:
+    """Whether a file begins as ISO base media (MP4, MOV), Matroska (WebM) or AVI."""
     quicktime = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
     return quicktime or head[:4] == EBML_MAGIC or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
 
 
-def _read_clip(stem: str, data: bytes) -> tuple[tuple[Frame, ...], float, str]:
-    """Frames evenly over the video, at most `MAX_FRAMES`, of its first `MAX_CLIP_S` seconds."""
+def _read_video(stem: str, data: bytes) -> tuple[tuple[EncodedImage, ...], float, str]:
+    """At most `MAX_FRAMES` of the first `MAX_VIDEO_S` seconds, evenly; their rate; a note."""
     kept: list[_Kept] = []
     stride, seen, cut = 1, 0, False
     for frame in video_frames(io.BytesIO(data), stem):
         index, time_s = frame.number, frame.time_s
-        if time_s >= MAX_CLIP_S:
+        if time_s >= MAX_VIDEO_S:
             cut = True
             break
-        if index == 1:  # the rate is known from the second on
-            expected = min(frame.announced, MAX_CLIP_S / time_s if time_s > 0 else MAX_FRAMES)
+        if index == 1:  # from the second frame on, the rate is known
+            expected = min(frame.announced, MAX_VIDEO_S / time_s if time_s > 0 else MAX_FRAMES)
             stride = max(1, math.ceil(expected / MAX_FRAMES))
         seen = index + 1
         if index % stride:
             continue
         kept.append(_Kept(index, time_s, _jpeg(frame)))
-        if len(kept) > MAX_FRAMES:  # it was longer than it said
+        if len(kept) > MAX_FRAMES:  # the video is longer than its header says
             kept, stride = kept[::2], stride * 2
-    frames = tuple(Frame(f"{stem}-{one.number:06d}.jpg", one.data) for one in kept)
+    frames = tuple(EncodedImage(f"{stem}-{one.number:06d}.jpg", one.data) for one in kept)
     return frames, _rate_hz(kept), _left_out(seen, stride, cut)
 
 
 def _jpeg(frame: VideoFrame) -> bytes:
-    # Colour at half the resolution, as nearly every video has it already.
+    # Colour at half the resolution, as in nearly every video.
     return bytes(
-        simplejpeg.encode_jpeg(frame.rgb(), quality=CLIP_JPEG_QUALITY, colorsubsampling="420")
+        simplejpeg.encode_jpeg(frame.rgb(), quality=FRAME_JPEG_QUALITY, colorsubsampling="420")
     )
 
 
 def _rate_hz(kept: Sequence[_Kept]) -> float:
-    """By the frames' own times: what a recording's header says is often a guess."""
+    """The rate by the times of the frames: that in the header is often a guess."""
     length_s = kept[-1].time_s - kept[0].time_s
     rate_hz = (len(kept) - 1) / length_s if length_s > 0 else DEFAULT_RATE_HZ
     return min(max(rate_hz, 0.1), 60.0)
 
 
 def _left_out(seen: int, stride: int, cut: bool) -> str:
-    parts = [f"One of every {stride} of {seen} frames was looked at."] if stride > 1 else []
-    parts += [f"Only the first {MAX_CLIP_S:.0f} seconds were read."] if cut else []
+    parts = [f"One of every {stride} of {seen} frames was used."] if stride > 1 else []
+    parts += [f"Only the first {MAX_VIDEO_S:.0f} seconds were read."] if cut else []
     return " ".join(parts)

@@ -1,4 +1,4 @@
-"""From the names that a person gives to models."""
+"""Opens models by the names that are given on the command line."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ from seatrial.deployment import Deployment
 from seatrial.models.resolve import resolve
 
 DeploymentOf = Callable[[str], Deployment]
-"""Gives the deployment of a model that is named: the same engine and layout for all."""
+"""The deployment for a model's name: engine and layout are the same for all models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opener:
-    """A model that is there, and what opens it."""
+    """An existing model, and the function that opens it."""
 
     name: str
     open: Callable[[], Model]
 
 
 def opener(name: str, store: Store, deployment_of: DeploymentOf) -> Opener:
-    """Find a model. One that is not there is an error now, before anything is loaded.
+    """Find a model. A model that does not exist is an error here, before anything is loaded.
 
     Args:
-        name: Address of a service; or, as everywhere, a name in the store, an artifact folder or
-            a model file.
-        store: Where names are looked up, and where model files are imported.
+        name: Address of a service, a name in the store, an artifact folder or a model file.
+        store: Store of the names, into which model files are imported.
         deployment_of: How to run it.
 
     Raises:
-        InvalidArtifact: There is nothing of that name.
-        ServiceFailed: Nobody answers at the address.
+        InvalidArtifact: There is no model of that name.
+        ServiceFailed: No service answers at the address.
     """
     if name.startswith(("http://", "https://")):
         return service(name)
@@ -43,33 +42,33 @@ def opener(name: str, store: Store, deployment_of: DeploymentOf) -> Opener:
 
 
 def service(url: str) -> Opener:
-    """Find a service that runs.
+    """Find a running service.
 
     Raises:
-        InvalidConfig: Not an http(s) address.
-        ServiceFailed: Nobody answers there, or no detector.
+        InvalidConfig: The address is not an http(s) one.
+        ServiceFailed: No service, or one that is no detector, answers there.
     """
-    model = open_service(url)  # a matter of milliseconds
+    model = open_service(url)  # takes milliseconds
     return Opener(url, lambda: model)
 
 
 def open_models(
     shown: Opener, rival: Opener | None, store: Store, deployment_of: DeploymentOf
 ) -> Models:
-    """Open what is shown and what it is first compared with.
+    """Open the model of the page, and the one to compare it with at the start.
 
     Args:
         shown: The model that the page is about.
-        rival: To begin with; None for none.
-        store: Its other models can be compared with, too.
+        rival: The model to compare it with at the start; None for none.
+        store: Store whose models can be chosen in the page.
         deployment_of: How to run those.
 
     Raises:
-        SeatrialError: One of the two cannot be opened; nothing stays open.
+        SeatrialError: One of the two models cannot be opened; nothing stays open.
     """
     model = shown.open()
     rivals = {} if rival is None else {rival.name: rival.open}
-    # The same model by another name is no rival; a service of it is.
+    # The same model under another name is left out; a service of it is not.
     own = {shown.name, *([] if "url" in model.facts else [model.facts["name"]])}
     for name in store.names():
         if name not in own:
@@ -77,7 +76,7 @@ def open_models(
     models = Models(model, rivals, first_rival=rival.name if rival else None)
     if rival is not None:
         try:
-            models.rival(rival.name)  # what cannot be opened is told now, not in the page
+            models.rival(rival.name)  # an error is raised here and not in the page
         except BaseException:
             models.close()
             raise

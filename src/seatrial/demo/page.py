@@ -1,4 +1,4 @@
-"""What a page shows for one picture or video, whichever front end draws it."""
+"""What a page shows for an image or video, in both front ends."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from seatrial.demo.workbench import Choice, View, Workbench
 from seatrial.progress import Progress, silent
 
 NO_RIVAL = "nothing"
-PICTURE = "Picture"  # what is drawn, beside the kinds of `seatrial.demo.exports`
+IMAGE_BUTTON = "Picture"  # downloads the drawn boxes; the others are in `EXPORTS`
 WELCOME = "Give a picture or a short video, take one with the webcam, or click an example."
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One model's view, and another's beside it.
+    """The content of a page.
 
     Attributes:
-        view: Of the model that the page is about.
-        rival: Of the model beside it; None where there is none.
-        said: What is seen, in plain text.
+        view: Detections of the model that the page is about.
+        rival: Detections of the model it is compared with; None without one.
+        summary: The result in plain text.
     """
 
     view: View
     rival: View | None
-    said: str
+    summary: str
 
 
 def show(
@@ -36,23 +36,23 @@ def show(
     rival: str = NO_RIVAL,
     on_progress: Progress = silent,
 ) -> Page:
-    """Look at a picture or video.
+    """The content of the page for an image or video.
 
     Args:
-        workbench: Asks the models.
-        media: What to look at.
-        choice: What to show of it.
-        rival: Name of a model to compare with, or `NO_RIVAL`. Pictures are compared, videos not.
-        on_progress: Told after each frame.
+        workbench: The models.
+        media: The image or video.
+        choice: The settings.
+        rival: Name of a model to compare with, or `NO_RIVAL`. Videos are not compared.
+        on_progress: Called after each frame.
 
     Raises:
-        SeatrialError: A picture is refused, a model cannot be opened or does not answer.
+        SeatrialError: An image is refused, a model cannot be opened or does not answer.
     """
     view = workbench.view(media, choice, on_progress=on_progress)
-    said = summary(view)
+    text = summary(view)
     if rival == NO_RIVAL:
-        return Page(view, None, said)
+        return Page(view, None, text)
     if media.rate_hz is not None:
-        return Page(view, None, f"{said} Videos are not compared: give a picture.")
+        return Page(view, None, f"{text} Videos are not compared: give a picture.")
     other = workbench.view(media, choice, workbench.models.rival(rival))
-    return Page(view, other, f"{said} {comparison(view, other)}")
+    return Page(view, other, f"{text} {comparison(view, other)}")

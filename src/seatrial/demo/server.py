@@ -1,4 +1,4 @@
-"""Serves a front end, and keeps its page at home."""
+"""Serves a front end, with a policy that keeps its page from other hosts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-# Both front ends are built with tools that eval and inline; nothing is loaded from elsewhere,
-# and nothing is sent there, whatever the page's scripts have in mind.
+# Both front ends use eval and inline scripts. Nothing is loaded from another host, and nothing is
+# sent to one.
 POLICY = "; ".join(
     (
         "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'",
@@ -18,11 +18,11 @@ POLICY = "; ".join(
         "frame-ancestors 'self'",
     )
 )
-GRACE_S = 1  # pages hold a connection open for as long as they are looked at
+GRACE_S = 1  # an open page holds a connection
 
 
-class StaysHome:
-    """ASGI application around another one: browsers load its pages' parts from itself alone.
+class OwnHostOnly:
+    """ASGI application around another one: browsers may load from its own host only.
 
     Source: W3C Content Security Policy Level 3.
     """
@@ -51,8 +51,8 @@ def run(app: Any, host: str, port: int, on_ready: Callable[[], None]) -> None:
     Args:
         app: ASGI application.
         host: Address to listen on.
-        port: Free.
-        on_ready: Called once, when pages are answered.
+        port: A free port.
+        on_ready: Called once, when the page can be opened.
     """
     import uvicorn
 
@@ -63,19 +63,19 @@ def run(app: Any, host: str, port: int, on_ready: Callable[[], None]) -> None:
                 on_ready()
 
         async def shutdown(self, sockets: Any = None) -> None:
-            # Pages that are open are cut off, which uvicorn reports as an error for each.
+            # uvicorn reports an error for each open page, which is disconnected.
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             await super().shutdown(sockets)
 
     config = uvicorn.Config(
-        StaysHome(app),
+        OwnHostOnly(app),
         host=host,
         port=port,
         log_level=logging.ERROR,
         access_log=False,
         timeout_graceful_shutdown=GRACE_S,
-        # What is big on Streamlit's socket are JPEGs: 7 ms of work for each, and no smaller.
+        # The large messages of Streamlit are JPEGs: compression takes 7 ms and saves nothing.
         ws_per_message_deflate=False,
     )
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after the shutdown
         Server(config).run()

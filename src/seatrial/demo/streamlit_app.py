@@ -1,4 +1,8 @@
-"""The demonstration as a Streamlit page."""
+"""The demonstration as a Streamlit page.
+
+Streamlit runs a script file from the top for each click, as the module ``__main__``. That script is
+this file; its last lines call the module that the application was created in.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,27 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import streamlit as st
 from streamlit.starlette import App
 from streamlit.web.bootstrap import load_config_options
 
-from seatrial.demo.examples import Example
+from seatrial.demo.examples import DemoExample
 from seatrial.demo.exports import EXPORTS
 from seatrial.demo.media import MAX_BYTES, Media, open_media
-from seatrial.demo.page import NO_RIVAL, PICTURE, WELCOME, show
+from seatrial.demo.page import IMAGE_BUTTON, NO_RIVAL, WELCOME, show
 from seatrial.demo.render import annotated, annotated_name
 from seatrial.demo.tables import boxes_table, refusal, stages_table
 from seatrial.demo.workbench import FLOOR, Choice, View, Workbench
 from seatrial.errors import SeatrialError
+from seatrial.progress import Progress, silent
 
 EXAMPLE_PX = 76
-# Without it, photos have the width of the widget, some 250 pixels.
+# By default, photos have the width of the widget, about 250 pixels.
 WEBCAM = "720p"
-# Stronger than a person's own config.toml. Environment variables would count for the command
-# ``streamlit run`` alone.
+# These override the user's config.toml. Environment variables would be read by the command
+# ``streamlit run`` only.
 OPTIONS = {
     "browser.gatherUsageStats": False,
     "client.toolbarMode": "minimal",
@@ -40,30 +45,30 @@ STYLE = "<style>.stMainBlockContainer { padding-top: 3rem; }</style>"
 
 class _Served(NamedTuple):
     workbench: Workbench
-    examples: Sequence[Example]
-    # Streamlit begins a thread for each click, and OpenCV 5 unpacks its font anew in each thread
-    # that writes: 20 ms.
+    examples: Sequence[DemoExample]
+    # Streamlit starts a thread for each click, and OpenCV 5 unpacks its font in each thread that
+    # draws text, which takes 20 ms: these threads stay.
     drawing: ThreadPoolExecutor
 
 
-# Streamlit runs a script and hands it nothing; and it serves one application a process.
+# Streamlit gives no arguments to a script, and serves one application in a process.
 _served: list[_Served] = []
 
 
-def create_app(workbench: Workbench, examples: Sequence[Example]) -> App:
+def create_app(workbench: Workbench, examples: Sequence[DemoExample]) -> App:
     """The page as an ASGI application.
 
     Args:
-        workbench: What is shown.
-        examples: Ready to click.
+        workbench: The models.
+        examples: Files to click.
     """
     load_config_options(OPTIONS)
     _served[:] = [_Served(workbench, examples, ThreadPoolExecutor(2, "seatrial-drawing"))]
-    return App(Path(__file__).with_name("streamlit_page.py"))
+    return App(Path(__file__))
 
 
 def draw_page() -> None:
-    """The whole page, from top to bottom."""
+    """Draw the page from top to bottom."""
     workbench, examples, _ = _served[0]
     name = workbench.models.shown.facts["name"]
     st.set_page_config(page_title=f"Seatrial: {name}", layout="wide")
@@ -78,8 +83,8 @@ def draw_page() -> None:
         _draw_result(workbench, choice, rival)
 
 
-def _draw_sources(examples: Sequence[Example]) -> None:
-    # A new key for each file: it is named beside the result, and here the next can be dropped.
+def _draw_sources(examples: Sequence[DemoExample]) -> None:
+    # A new key for each file empties the widget, so that the next file can be dropped.
     key = f"file {st.session_state.setdefault('files', 0)}"
     st.file_uploader("Picture or short video", key=key, on_change=partial(_take_file, key))
     if st.toggle("Webcam"):
@@ -119,12 +124,12 @@ def _take_file(key: str) -> None:
 
 
 def _take(key: str) -> None:
-    """A file was given by one of the widgets, or taken back."""
+    """Take the file of a widget, or forget it."""
     file = st.session_state[key]
     _keep(file.name, file.getvalue()) if file is not None else _keep_nothing()
 
 
-def _click(example: Example) -> None:
+def _click(example: DemoExample) -> None:
     _keep(example.path.name, example.path.read_bytes())
 
 
@@ -153,7 +158,7 @@ def _draw_result(workbench: Workbench, choice: Choice, rival: str) -> None:
         page = show(workbench, media, choice, rival, _progress(media))
         views = [page.view] if page.rival is None else [page.view, page.rival]
         files = [_annotated(view) for view in views]
-        st.markdown(page.said)
+        st.markdown(page.summary)
         columns = st.columns(len(views))
         for number, (view, file) in enumerate(zip(views, files, strict=True)):
             with columns[number]:
@@ -162,17 +167,17 @@ def _draw_result(workbench: Workbench, choice: Choice, rival: str) -> None:
         st.error(refusal(error))
 
 
-def _progress(media: Media) -> Any:
+def _progress(media: Media) -> Progress:
     if len(media.frames) == 1:
-        return None
-    bar = st.progress(0.0, "looking at the frames")
+        return silent
+    bar = st.progress(0.0, "detecting")
 
-    def told(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
-        bar.progress(done / total, f"looking at the frames: {done} of {total}")
+    def show_progress(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
+        bar.progress(done / total, f"detecting in frame {done} of {total}")
         if done == total:
             bar.empty()
 
-    return told
+    return show_progress
 
 
 def _draw_view(view: View, file: bytes, number: int) -> None:
@@ -182,7 +187,7 @@ def _draw_view(view: View, file: bytes, number: int) -> None:
     else:
         st.video(file, autoplay=True, loop=True, muted=True)
     with st.container(horizontal=True):
-        _draw_download(PICTURE, annotated_name(view), lambda: file, number)
+        _draw_download(IMAGE_BUTTON, annotated_name(view), lambda: file, number)
         for kind, export in EXPORTS.items():
             _draw_download(kind, export.name(view), partial(export.make, view), number)
     st.html(boxes_table(view))
@@ -190,21 +195,28 @@ def _draw_view(view: View, file: bytes, number: int) -> None:
 
 
 def _inline(jpeg: bytes) -> str:
-    """A picture inside the page: a file of its own comes 30 ms later."""
+    """The image as a data address: as a file of its own it would come 30 ms later."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def _draw_download(kind: str, name: str, make: Callable[[], bytes], number: int) -> None:
-    # Made when it is asked for: browsers fetch finished files ahead, each one of them.
-    key = f"{kind} of {number}"  # not by name: a model can be compared with itself
+    # The file is made at the click: browsers would fetch finished files ahead.
+    key = f"{kind} of {number}"  # not by the model's name: a model can be compared with itself
     st.download_button(f"↓ {kind}", make, name, key=key, on_click="ignore")
 
 
 def _annotated(view: View) -> bytes:
-    """The picture of a view, drawn once: Streamlit runs the page for every click."""
+    """The drawn boxes of a view, kept: Streamlit runs the page for each click."""
     drawn = st.session_state.setdefault("drawn", {})
     key = (view.media.digest, view.choice)
     if drawn.get(view.model.name, (None,))[0] != key:
         drawn[view.model.name] = (key, _served[0].drawing.submit(annotated, view).result())
     result: bytes = drawn[view.model.name][1]
     return result
+
+
+if __name__ == "__main__":
+    # Not `draw_page` of this run: the application is in the module that was imported.
+    from seatrial.demo import streamlit_app
+
+    streamlit_app.draw_page()
