@@ -111,9 +111,9 @@ def test_a_video_is_looked_at_frame_by_frame(
     workbench: Workbench, clip: Callable[..., bytes], picture: Callable[..., Any]
 ) -> None:
     media = open_media("v.mp4", clip([picture({(2, n): "red"}) for n in range(4)]))
-    told: list[tuple[int, int]] = []
-    view = workbench.view(media, Choice(), on_progress=lambda *step: told.append(step))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    steps: list[tuple[object, ...]] = []
+    view = workbench.view(media, Choice(), on_progress=lambda *step: steps.append(step))
+    assert steps == [("detecting", number, 4) for number in (1, 2, 3, 4)]
     centres = [sum(seen.detections[0].box[::2]) / 2 for seen in view.seen]
     assert centres == pytest.approx([8, 24, 40, 56], abs=9)  # at the border boxes are cut
     assert centres == sorted(centres)

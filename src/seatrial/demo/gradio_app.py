@@ -33,7 +33,9 @@ CSS = """
 #board { display: grid; grid-template: "sources" "result" "settings" / minmax(0, 1fr); gap: 16px; }
 #sources { grid-area: sources; } #result { grid-area: result; } #settings { grid-area: settings; }
 @media (min-width: 768px) {
-  #board { grid-template: "sources result" auto "settings result" 1fr / minmax(0, 1fr) minmax(0, 2fr); }
+  #board {
+    grid-template: "sources result" auto "settings result" 1fr / minmax(0, 1fr) minmax(0, 2fr);
+  }
 }
 #examples .grid-wrap { max-height: none; min-height: 0; height: auto; }
 #examples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); }
