@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +15,7 @@ from numpy.typing import NDArray
 from seatrial.api.images import ImageLike, pixels
 from seatrial.detect.detections import Detections, label_of
 from seatrial.detect.detector import MAX_PIXELS
-from seatrial.errors import InvalidInput
-from seatrial.system.extras import require
+from seatrial.errors import InvalidInput, MissingExtra
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,9 +112,12 @@ class LabelledDetections:
         Raises:
             MissingExtra: The package supervision is not installed.
         """
-        supervision = require(
-            "supervision", extra="supervision", purpose="detections as supervision has them"
-        )
+        if importlib.util.find_spec("supervision") is None:
+            raise MissingExtra(
+                "supervision is not installed; detections in its form need it",
+                hint="pip install supervision",  # no extra: it brings another OpenCV
+            )
+        supervision = importlib.import_module("supervision")
         return supervision.Detections(
             xyxy=self.xyxy,
             confidence=self.confidence,
