@@ -20,6 +20,7 @@ OF_MANY = {
     "test_tutorial.py": "a page of docs",
     "test_glossary.py": "a page of docs, and the names in all of the source",
     "scripts/test_mutate.py": "a script",
+    "scripts/test_rooms.py": "a script, and the page that it writes",
     "scripts/test_reference.py": "a script, and the page that it writes",
     "demo/test_browser.py": "the pages of both applications in a real browser",
 }
