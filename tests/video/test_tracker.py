@@ -117,6 +117,7 @@ def state_bytes(tracker: ByteTracker) -> int:
     return sum(getattr(live, name).nbytes for name in live.__slots__)
 
 
+@pytest.mark.slow
 def test_the_state_does_not_grow_over_100_000_frames() -> None:
     """Every fifty frames, an object walks through the picture for five."""
     tracker = ByteTracker(confidence=0.5, patience=5)
