@@ -21,7 +21,7 @@ from seatrial.train.report import REPORT_FILE, REPORT_PAGE, TrainingReport
 from seatrial.train.run import TRAINED
 
 HELPERS = Path(__file__).parents[1] / "support" / "training_sets.py"
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 RECIPE = """
 epochs = 2
@@ -51,7 +51,7 @@ def place(transformers: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("accelerate", reason="accelerate is not installed: seatrial[train]")
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     folder, build = tmp_path_factory.mktemp("finetune"), helpers()
-    build.build_pictures(folder / "set", {"train": 24, "val": 8})
+    build.build_images(folder / "set", {"train": 24, "val": 8})
     network = build.build_networks(transformers, folder / "networks")["detr"]
     config = transformers.AutoConfig.from_pretrained(network)
     config.id2label, config.label2id = {0: "cat", 1: "dog"}, {"cat": 0, "dog": 1}

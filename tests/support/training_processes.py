@@ -1,7 +1,7 @@
-"""Trainings in processes of their own, that start at once: a server has imported what they need.
+"""Trainings in separate processes that start at once, forked off a server that has the imports.
 
-Importing PyTorch, transformers' trainer and Lightning takes seconds; a process that is forked off
-a server which has done so takes none, and can be killed as any other.
+Importing PyTorch, transformers' trainer and Lightning takes ten seconds; a forked process takes
+none of them, and can be killed like any other.
 """
 
 from __future__ import annotations

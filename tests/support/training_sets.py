@@ -1,4 +1,4 @@
-"""Small labelled pictures, and small networks of the real architectures to train on them."""
+"""Small labelled sets, and small networks of the real architectures to train on them."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ SIDE_PX = 96
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 70, 230)}
 
 
-def build_pictures(
+def build_images(
     folder: Path, counts: dict[str, int], *, sides_px: tuple[int, int] = (18, 34), seed: int = 0
 ) -> Path:
     """Squares of three colours on noise, as a YOLO folder.
 
     Args:
-        folder: Made.
-        counts: Split -> pictures.
+        folder: New folder of the set.
+        counts: Split -> number of images.
         sides_px: Shortest and longest side of a square, at most 48.
-        seed: Of everything.
+        seed: Seed of all random numbers.
     """
     for number, (split, count) in enumerate(counts.items()):
         images, labels = folder / "images" / split, folder / "labels" / split
@@ -68,7 +68,7 @@ def build_pictures(
 
 
 def build_networks(library: Any, folder: Path) -> dict[str, Path]:
-    """Kind -> folder with a ``config.json`` of a small network, and no weights."""
+    """Kind -> folder with the ``config.json`` of a small network, without weights."""
     residual = {"embedding_size": 16, "hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 1, 1]}
     labels = {
         "id2label": dict(enumerate(COLOURS)),
@@ -128,7 +128,7 @@ def build_networks(library: Any, folder: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def trainings() -> Trainings:
-    """Starts trainings in processes of their own."""
+    """Starts trainings in separate processes."""
     for name in ("torch", "transformers", "accelerate", "lightning"):
         if importlib.util.find_spec(name) is None:  # not imported: they are in the children only
             pytest.skip(f"{name} is not installed: seatrial[train]")
@@ -137,10 +137,8 @@ def trainings() -> Trainings:
 
 @pytest.fixture(scope="session")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """24 training and 8 validation pictures, as `--data` takes them."""
-    return (
-        f"yolo:{build_pictures(tmp_path_factory.mktemp('cells') / 'set', {'train': 24, 'val': 8})}"
-    )
+    """24 training and 8 validation images, as `--data` takes them."""
+    return f"yolo:{build_images(tmp_path_factory.mktemp('cells') / 'set', {'train': 24, 'val': 8})}"
 
 
 @pytest.fixture(scope="session")
@@ -179,10 +177,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TrainingPlan], 
 
 @pytest.fixture(scope="session")
 def few(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """16 training pictures, and the same ones to validate on: copies of them."""
-    folder = build_pictures(
-        tmp_path_factory.mktemp("few") / "set", {"train": 16}, sides_px=(38, 46)
-    )
+    """16 training images, and copies of them to validate on."""
+    folder = build_images(tmp_path_factory.mktemp("few") / "set", {"train": 16}, sides_px=(38, 46))
     for kind in ("images", "labels"):
         shutil.copytree(folder / kind / "train", folder / kind / "val")
     text = (folder / "data.yaml").read_text()
@@ -191,7 +187,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def support_environment() -> dict[str, str]:
-    """Environment in which other Pythons find torchvision's operators, see tests/support."""
+    """Environment in which other Pythons find torchvision's operators."""
     paths = [*torchvision_operators.for_children(), *(p for p in sys.path if p)]
     return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
