@@ -1,4 +1,4 @@
-"""What a service is (Deployment) and what it must hold (Contract), each as a TOML file."""
+"""What a service must hold, as a TOML file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from seatrial.config import Fraction, read_toml
 
 
 class AccuracyClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Least accuracy on labelled pictures, by COCO's rules.
+    """Least accuracy on labelled images, by COCO's rules.
 
     Attributes:
-        ap: Mean over IoU 0.50 to 0.95 and categories, 0-1.
-        ap50: At IoU 0.50.
-        ar100: Recall with 100 detections a picture.
+        ap: Least average precision, mean over IoU 0.50 to 0.95 and categories, 0-1.
+        ap50: Least average precision at IoU 0.50.
+        ar100: Least recall with 100 detections an image, mean over IoU 0.50 to 0.95.
     """
 
     ap: Fraction | None = None
@@ -28,8 +28,8 @@ class LatencyClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Longest latency of a lone request: MLPerf's single stream, one request at a time.
 
     Attributes:
-        at_most_ms: The percentile's upper bound at 99 % confidence must not be above.
-        percentile: Which one.
+        at_most_ms: Largest upper bound of the percentile at 99 % confidence.
+        percentile: Percentile of latency that is judged.
     """
 
     at_most_ms: Annotated[float, msgspec.Meta(gt=0)]
@@ -37,7 +37,7 @@ class LatencyClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LoadClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the service must hold while sessions press on it (closed loop).
+    """What the service must hold under several sessions (closed loop).
 
     Attributes:
         goodput_per_s: Least goodput at the best number of sessions.
@@ -54,7 +54,7 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a service must hold. A table that is left out asks for nothing.
 
     Attributes:
-        name: What the verdict is headed with.
+        name: Name of the contract, in the verdict.
     """
 
     name: str = "contract"

@@ -1,1 +1,1 @@
-"""Measuring a service over the wire."""
+"""Benchmarks of a service: scenarios, measurements, findings, report."""

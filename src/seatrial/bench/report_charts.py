@@ -1,4 +1,4 @@
-"""The pictures of a report. Each takes points and gives an SVG, or None where there is no data."""
+"""The charts of a report: functions from measurements to SVG, or to None without data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seatrial.load.statistics import PERCENTILES
 from seatrial.report import svg
 from seatrial.report.numbers import milliseconds, per_second, sessions, significant
 
-# One colour per kind of stage; others take the spare ones in turn.
+# One colour for each kind of stage; others take the spare ones in turn.
 STAGE_COLOURS = {
     "receive": "receive",
     "decode": "decode",
@@ -74,7 +74,7 @@ def throughput(points: Sequence[Measurement], knee: int | None) -> Markup | None
         # The ideal line rises from the first point: its label goes below where there is room.
         level = y + 18 if point is first and y + 22 < frame.floor else y - 9
         parts.append(svg.text(significant(point.goodput_per_s), x, level, "value", "middle"))
-    return svg.picture(frame.width, frame.height, "Goodput over sessions", parts)
+    return svg.drawing(frame.width, frame.height, "Goodput over sessions", parts)
 
 
 def latency(points: Sequence[Measurement], knee: int | None) -> Markup | None:
@@ -100,7 +100,7 @@ def latency(points: Sequence[Measurement], knee: int | None) -> Markup | None:
                 )
             tip = f"{name}, {sessions(int(count))}: {milliseconds(value)}{bound}"
             parts.append(svg.dot(x, y, f"mark s{n}", tip))
-    return svg.picture(frame.width, frame.height, "Latency over sessions", parts)
+    return svg.drawing(frame.width, frame.height, "Latency over sessions", parts)
 
 
 def latency_names(points: Sequence[Measurement]) -> dict[str, str]:
@@ -132,7 +132,7 @@ def distribution(point: Measurement) -> Markup | None:
     if bins.over:
         note = f"{bins.over} slower \N{RIGHTWARDS ARROW}"
         parts.append(svg.text(note, frame.width - frame.right, frame.floor - 8, "axis", "end"))
-    return svg.picture(frame.width, frame.height, "Distribution of latency", parts)
+    return svg.drawing(frame.width, frame.height, "Distribution of latency", parts)
 
 
 def stage_bars(rows: Sequence[tuple[str, Stages]]) -> list[StageBar]:
@@ -165,7 +165,7 @@ def stages(bars: Sequence[StageBar]) -> Markup | None:
             tip = f"{part.name}: {milliseconds(part.ms)}"
             parts.append(svg.bar(x, y + 18, part.ms * scale, 14.0, f"stage c-{part.colour}", tip))
             x += part.ms * scale
-    return svg.picture(width, row * len(bars), "Mean time by stage", parts)
+    return svg.drawing(width, row * len(bars), "Mean time by stage", parts)
 
 
 def _stage_colour(name: str, spare: dict[str, str]) -> str:

@@ -19,7 +19,7 @@ COLOURS = {"good": "green", "info": "cyan", "warn": "yellow", "bad": "red"}
 
 
 def render_terminal(report: BenchReport) -> RenderableType:
-    """The report in short: summary, caveats, every point, meaning, what to change next.
+    """The report in short: summary, caveats, every point, explanations, advice.
 
     Names that come from outside (files, models, error kinds) are never read as markup.
     """

@@ -1,1 +1,1 @@
-"""Puts load on a service and measures what it answers."""
+"""Load on any service: when requests are sent, and what was answered."""

@@ -129,7 +129,7 @@ def chart(report: QuantiseReport, shown: list[Row]) -> Markup:
     axis = f"drop of {_metric(report)}: left is better"
     parts.append(svg.text(axis, LEFT_PX + PLOT_PX / 2, height - 4, "axis", "middle"))
     width = LEFT_PX + PLOT_PX + RIGHT_PX
-    return svg.picture(width, height, "Drop of each graph with its interval", parts)
+    return svg.drawing(width, height, "Drop of each graph with its interval", parts)
 
 
 def _caption(report: QuantiseReport) -> Markup:

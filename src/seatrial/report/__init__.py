@@ -1,1 +1,1 @@
-"""Pages that open offline: drawing and style that all reports share."""
+"""The drawing kit of all reports: charts, numbers and style of pages that open offline."""

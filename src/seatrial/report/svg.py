@@ -12,7 +12,7 @@ Pairs = Sequence[tuple[float, float]]
 
 
 def element(name: str, *children: str, **attributes: object) -> Markup:
-    """One element; text children and attribute values are escaped, Markup is taken as it is.
+    """An element; text children and attribute values are escaped, Markup is taken as it is.
 
     Attribute names: ``class_`` is ``class``, other underscores are hyphens. None is left out.
     """
@@ -32,8 +32,8 @@ def text(content: str, x: float, y: float, class_: str = "", anchor: str = "star
     return element("text", content, x=x, y=y, text_anchor=anchor, class_=class_ or None)
 
 
-def picture(width: float, height: float, title: str, parts: Iterable[Markup]) -> Markup:
-    """The whole drawing, as wide as its place on the page; `title` is read to those who listen."""
+def drawing(width: float, height: float, title: str, parts: Iterable[Markup]) -> Markup:
+    """The whole drawing, as wide as its place on the page; screen readers read the title."""
     return element(
         "svg", *parts, viewBox=f"0 0 {_number(width)} {_number(height)}", role="img",
         aria_label=title,

@@ -34,7 +34,7 @@ def loss_curve(steps: Sequence[StepRecord], epochs: Sequence[Epoch]) -> Markup |
     parts.append(svg.polyline(marks, "series s1"))
     for row, (x, y) in zip(epochs, marks, strict=True):
         parts.append(svg.dot(x, y, "mark s1", f"epoch {row.epoch}: loss {row.loss:.4g}"))
-    return svg.picture(frame.width, frame.height, "Loss over steps", parts)
+    return svg.drawing(frame.width, frame.height, "Loss over steps", parts)
 
 
 def map_curve(epochs: Sequence[Epoch], best: int) -> Markup | None:
@@ -54,7 +54,7 @@ def map_curve(epochs: Sequence[Epoch], best: int) -> Markup | None:
         for row, (x, y) in zip(epochs, places, strict=True):
             tip = f"epoch {row.epoch}: {name} {getattr(row, of):.4f}"
             parts.append(svg.dot(x, y, f"mark s{number}", tip, 2.5))
-    return svg.picture(frame.width, frame.height, "mAP over epochs", parts)
+    return svg.drawing(frame.width, frame.height, "mAP over epochs", parts)
 
 
 def _ticks(last: int) -> list[float]:

@@ -1,1 +1,1 @@
-"""Whether a service holds its contract."""
+"""Measurements of a service against its contract."""
