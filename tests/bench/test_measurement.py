@@ -113,6 +113,33 @@ def test_an_answer_at_the_latency_limit_is_in_time(build_usage, limit_ms, in_tim
     assert point.in_time == in_time
 
 
+def test_means_are_of_good_answers_that_say(build_usage):
+    samples = [
+        answer(0, 10, detections=2, received_bytes=100),
+        answer(10, 20, detections=None, received_bytes=300),
+        answer(20, 30, detections=5, received_bytes=500),
+        failure(30, 40, "http-503", 503),
+    ]
+    point = summarise(closed(1), recording(samples), build_usage(), None)
+    assert (point.detections_mean, point.received_bytes_mean) == (3.5, 300.0)
+
+
+def test_a_stage_that_some_answers_lack_counts_as_no_time_there(build_usage):
+    samples = [
+        answer(0, 44, timing_ms={"infer": 30.0, "total": 40.0}),
+        answer(50, 94, timing_ms={"queue": 6.0, "infer": 30.0, "total": 40.0}),
+        answer(94, 99, timing_ms={"infer": 3.0}),
+    ]
+    stages = summarise(closed(1), recording(samples), build_usage(), None).stages
+    assert stages.samples == 2
+    assert stages.mean_ms == {"infer": 30.0, "queue": 3.0}
+
+
+def test_a_window_of_no_length_has_no_rates(build_usage):
+    point = summarise(closed(1), recording([answer(0, 5)], window_ms=0), build_usage(), None)
+    assert (point.in_flight, point.throughput_per_s, point.goodput_per_s) == (0.0, 0.0, 0.0)
+
+
 def test_no_stage_times_and_no_answers(build_usage):
     assert summarise(closed(1), recording([answer(0, 5)]), build_usage(), None).stages is None
     empty = summarise(closed(1), recording([]), build_usage(), None)
