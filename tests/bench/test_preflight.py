@@ -28,7 +28,7 @@ def ask(image_folder):
 def test_a_service_says_what_it_is_and_takes_one_image(detector, ask):
     service = detector(hold_ms=1)
     assert ask(Target(service.url))["engine"] == "openvino"
-    assert service.seen()["pictures"] == 1
+    assert service.seen()["images"] == 1
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/text", "/list"])
@@ -64,13 +64,13 @@ def test_a_service_that_refuses_every_image_is_asked_three_times(detector, ask):
     with pytest.raises(ServiceFailed, match="refused with 422: not to my taste"):
         ask(Target(service.url))
     # And once more for its reason.
-    assert service.seen()["pictures"] == 4
+    assert service.seen()["images"] == 4
 
 
 def test_a_refusal_that_passes_is_no_refusal(detector, ask):
     service = detector(behaviour="limited")
     assert ask(Target(service.url))
-    assert service.seen()["pictures"] == 1
+    assert service.seen()["images"] == 1
 
 
 def test_nobody_answers(ask):

@@ -89,7 +89,7 @@ def test_each_session_keeps_its_connection_and_one_request_under_way(detector, d
     assert seen["most_at_once"] == 4
     assert seen["different"] == 20
     requests = len(recording.samples) + len(recording.stragglers) + recording.warmup_requests
-    assert requests == seen["pictures"]
+    assert requests == seen["images"]
 
 
 def test_a_closed_loop_has_no_due_times(detector, drive):
@@ -223,7 +223,7 @@ def test_ctrl_c_in_the_middle_ends_at_once_and_quietly(detector, image_folder):
     command = [sys.executable, "-c", SCRIPT, service.url, str(image_folder)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     client = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    while service.seen()["pictures"] < 2:
+    while service.seen()["images"] < 2:
         assert client.poll() is None
         time.sleep(0.05)
     client.send_signal(signal.SIGINT)

@@ -124,3 +124,19 @@ def test_histogram_loses_no_request(values):
     assert sum(bins.counts) + bins.over == len(values)
     assert len(bins.edges_ms) == len(bins.counts) + 1
     assert bins.over == sum(value > bins.edges_ms[-1] * (1 + 1e-9) for value in values)
+
+
+def test_histogram_reaches_to_the_slowest_answer_or_two_and_a_half_medians():
+    near = histogram([float(n) for n in range(10, 21)], bins=10)
+    assert (near.edges_ms[0], near.edges_ms[-1], near.over) == (10.0, 20.0, 0)
+    assert near.counts == (1,) * 9 + (2,)
+    far = histogram([10.0] * 9 + [20.0, 24.9, 25.1, 300.0], bins=10)
+    assert far.edges_ms[-1] == 25.0
+    assert far.over == 2
+    assert len(histogram([1.0, 2.0]).counts) == 48
+
+
+def test_equal_latencies_are_one_bin():
+    bins = histogram([5.0, 5.0, 5.0])
+    assert (sum(bins.counts), bins.over) == (3, 0)
+    assert bins.edges_ms[0] == 5.0

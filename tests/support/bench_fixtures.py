@@ -1,4 +1,4 @@
-"""Real services on the loopback address, folders of pictures, and points made by hand."""
+"""Real services on the loopback address, folders of images, and points made by hand."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def detector() -> Iterator[Callable[..., LocalService]]:
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Path:
     """Twenty different small JPEG files."""
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for n in range(20):
         Image.new("RGB", (40 + n, 30), (10 * n, 90, 200)).save(folder / f"{n:02}.jpg")

@@ -6,16 +6,16 @@ Prints its port. Answers POST /detect after holding one of `lanes` for `hold_ms`
 GET /seen with what it saw. `behaviour`:
   good     as above, with stage times
   plain    the same without stage times, /model and /readyz, another shape of answer
-  busy     503 to every second picture
-  broken   503 to every picture after the first
-  refuse   422 to every picture
-  hang     never answers after the first picture
-  die      the process ends at picture number `after`
+  busy     503 to every second image
+  broken   503 to every image after the first
+  refuse   422 to every image
+  hang     never answers after the first image
+  die      the process ends at image number `after`
   field    wants the multipart field `file` at /v1/predict
   loading  not ready for ever
-  uneven   as good, and a second more for every second picture
-  limited  429 to every picture
-  moved    307 to every picture
+  uneven   as good, and a second more for every second image
+  limited  429 to every image
+  moved    307 to every image
 `workers` forks as many children that share the socket; the parent only waits.
 `burn` keeps a core busy while a lane is held instead of sleeping.
 """
@@ -52,7 +52,7 @@ MODEL = {
 
 
 class Seen:
-    pictures = 0
+    images = 0
     peers: ClassVar[set[tuple[str, int]]] = set()
     bodies: ClassVar[set[int]] = set()
     most_at_once = at_once = 0
@@ -85,7 +85,7 @@ async def detect(request: Request) -> Response:
 
 async def answer(request: Request, begun: float) -> Response:
     body = await request.body()
-    Seen.pictures += 1
+    Seen.images += 1
     Seen.peers.add((request.client.host, request.client.port))
     Seen.bodies.add(hash(body))
     if BEHAVIOUR == "field":
@@ -94,21 +94,21 @@ async def answer(request: Request, begun: float) -> Response:
             return JSONResponse({"error": {"message": "field 'file' is missing"}}, 422)
     if BEHAVIOUR == "refuse":
         return JSONResponse({"error": {"code": "InvalidImage", "message": "not to my taste"}}, 422)
-    if BEHAVIOUR == "busy" and Seen.pictures % 2 == 0:
+    if BEHAVIOUR == "busy" and Seen.images % 2 == 0:
         await asyncio.sleep(OPTIONS["hold_ms"] / 1e3)
         return JSONResponse({"error": {"code": "Overloaded", "message": "full"}}, 503)
-    if BEHAVIOUR == "broken" and Seen.pictures > 1:
+    if BEHAVIOUR == "broken" and Seen.images > 1:
         await asyncio.sleep(0.01)
         return JSONResponse({"error": {"code": "Overloaded", "message": "full"}}, 503)
-    if BEHAVIOUR == "hang" and Seen.pictures > 1:
+    if BEHAVIOUR == "hang" and Seen.images > 1:
         await asyncio.Event().wait()
-    if BEHAVIOUR == "die" and Seen.pictures >= OPTIONS["after"]:
+    if BEHAVIOUR == "die" and Seen.images >= OPTIONS["after"]:
         os._exit(1)
     if BEHAVIOUR == "limited":
         return JSONResponse({"error": {"message": "not so fast"}}, 429)
     if BEHAVIOUR == "moved":
         return Response(status_code=307, headers={"location": "/seen"})
-    if BEHAVIOUR == "uneven" and Seen.pictures % 2 == 0:
+    if BEHAVIOUR == "uneven" and Seen.images % 2 == 0:
         await asyncio.sleep(1)
     waited = time.perf_counter()
     async with LANES:
@@ -125,7 +125,7 @@ async def answer(request: Request, begun: float) -> Response:
 async def seen(_: Request) -> Response:
     return JSONResponse(
         {
-            "pictures": Seen.pictures,
+            "images": Seen.images,
             "connections": len(Seen.peers),
             "different": len(Seen.bodies),
             "most_at_once": Seen.most_at_once,

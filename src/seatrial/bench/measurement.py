@@ -10,7 +10,7 @@ import msgspec
 
 from seatrial.load.http_client import Sample
 from seatrial.load.run import Load, Recording
-from seatrial.load.statistics import Histogram, Latency, histogram, latency, rate_per_s
+from seatrial.load.statistics import Latency, LatencyHistogram, histogram, latency, rate_per_s
 from seatrial.load.usage import Usage
 
 TOTAL = "total"
@@ -79,7 +79,7 @@ class Measurement(msgspec.Struct, frozen=True):
     detections_mean: float | None
     received_bytes_mean: float | None
     latency: Latency
-    histogram: Histogram | None
+    histogram: LatencyHistogram | None
     stages: Stages | None
     usage: Usage
 

@@ -110,7 +110,7 @@ def latency_names(points: Sequence[Measurement]) -> dict[str, str]:
 
 
 def distribution(point: Measurement) -> Markup | None:
-    """Histogram of the latencies of one point, with its percentiles."""
+    """LatencyHistogram of the latencies of one point, with its percentiles."""
     bins = point.histogram
     if bins is None or point.good < 2:
         return None

@@ -49,7 +49,7 @@ class Latency(msgspec.Struct, frozen=True):
     percentiles: dict[str, Percentile]
 
 
-class Histogram(msgspec.Struct, frozen=True):
+class LatencyHistogram(msgspec.Struct, frozen=True):
     """Counts over equal bins.
 
     Attributes:
@@ -134,7 +134,7 @@ def rate_per_s(count: int, window_s: float) -> float:
     return count / window_s if window_s > 0 else 0.0
 
 
-def histogram(values_ms: Sequence[float], bins: int = HISTOGRAM_BINS) -> Histogram | None:
+def histogram(values_ms: Sequence[float], bins: int = HISTOGRAM_BINS) -> LatencyHistogram | None:
     """Equal bins from the smallest value to the largest, or to `HISTOGRAM_REACH` x the median."""
     if not values_ms:
         return None
@@ -148,4 +148,4 @@ def histogram(values_ms: Sequence[float], bins: int = HISTOGRAM_BINS) -> Histogr
         else:
             counts[min(int((value - low) / width), bins - 1)] += 1
     edges = tuple(low + width * i for i in range(bins + 1))
-    return Histogram(edges_ms=edges, counts=tuple(counts), over=over)
+    return LatencyHistogram(edges_ms=edges, counts=tuple(counts), over=over)
