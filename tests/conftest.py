@@ -30,7 +30,7 @@ from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.errors import MissingExtra
 from seatrial.models.import_onnx import import_onnx
 from seatrial.models.sources.ultralytics import import_ultralytics_package
-from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
+from seatrial.serve.process import ServiceProcess, free_port, write_service
 
 # Fixtures that several packages use.
 pytest_plugins = (
@@ -299,9 +299,10 @@ def start_service(
             server=Server(port=free_port("127.0.0.1")),
         )
         service = write_service(folder / "bento", artifact, deployment)
-        return ServiceProcess(
-            service, deployment, environment(os.environ), folder / "service.log", ready_within_s=60
-        )
+        # A supervisor that is killed leaves its temporary files.
+        env = {**os.environ, "TMPDIR": str(folder)}
+        log = folder / "service.log"
+        return ServiceProcess(service, deployment, env, log, ready_within_s=60)
 
     return start
 

@@ -269,7 +269,8 @@ with ServiceProcess(Path({str(folder)!r}), deployment, environment(os.environ), 
     signal.pause()
 """
     command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as owner:
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path, env=env) as owner:
         supervisor = psutil.Process(int(owner.stdout.readline()))
         owner.kill()
     until(lambda: not supervisor.is_running() or supervisor.status() == "zombie")

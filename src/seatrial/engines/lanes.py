@@ -47,7 +47,8 @@ class Lanes:
         self._waiting: deque[Place] = deque()
         self._places: set[Place] = set()
         self._ready: set[Place] = set()
-        # A busy period lasts from the first request that is ready until none is left.
+        # Whether the last request that became ready found others, and the same of the busy period
+        # before. A busy period lasts from the first request that is ready until none is left.
         self._company = self._company_before = False
         self._lock = threading.Lock()
 
@@ -105,7 +106,7 @@ class Lanes:
         return bool(self._idle) and not self._wide_busy
 
     def _choose(self) -> Lane:
-        alone = len(self._ready) <= 1 and not self._company and not self._company_before
+        alone = not self._company and not self._company_before
         if self._wide is not None and alone and len(self._idle) == self._narrow_count:
             self._wide_busy = True
             return self._wide

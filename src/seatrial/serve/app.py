@@ -141,15 +141,15 @@ async def _detect(request: Request, service: Service, encode: Encode, media_type
 
             body, timing_ms = await dispatcher.run(ticket, data, options, finish, request.receive)
     except SeatrialError as error:
-        metrics.requests.labels(route, error.http_status).inc()
+        metrics.count(route, error.http_status)
         return error_response(error)
     except (Abandoned, ClientDisconnect):
-        metrics.requests.labels(route, CLIENT_CLOSED_REQUEST).inc()
+        metrics.count(route, CLIENT_CLOSED_REQUEST)
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     except Exception:
-        metrics.requests.labels(route, 500).inc()
+        metrics.count(route, 500)
         raise
-    metrics.requests.labels(route, 200).inc()
+    metrics.count(route, 200)
     return Response(
         body, media_type=media_type, headers={"Server-Timing": _server_timing(timing_ms)}
     )

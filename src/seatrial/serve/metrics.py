@@ -10,46 +10,37 @@ from prometheus_client import Counter, Gauge, Histogram
 from seatrial.detect.clock import REQUEST_STAGES
 
 # Seconds. From half a millisecond (a decode) to the default deadline.
-BUCKETS = (
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-)
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+           30.0)  # fmt: skip
 
 
 class RequestMetrics:
     """Counts and times of one process."""
 
     def __init__(self) -> None:
-        self.requests = Counter(
-            "seatrial_requests", "Requests by route and outcome.", ["route", "code"]
-        )
-        self.stages = Histogram(
+        requests = Counter("seatrial_requests", "Requests by route and outcome.", ["route", "code"])
+        stages = Histogram(
             "seatrial_stage_seconds", "Time of a request by stage.", ["stage"], buckets=BUCKETS
         )
-        # labels() looks a child up under a lock; a request has eight values.
-        self._stage = {stage: self.stages.labels(stage) for stage in (*REQUEST_STAGES, "total")}
-        self.detections = Counter("seatrial_detections", "Objects reported.")
-        self.lane_threads = Counter(
+        lanes = Counter(
             "seatrial_lane_requests", "Requests by the width of their lane.", ["threads"]
         )
+        # labels() makes strings and looks a child up under a lock: once is enough.
+        self._requests = functools.cache(requests.labels)
+        self._stages = functools.cache(stages.labels)
+        self._lanes = functools.cache(lanes.labels)
+        for stage in (*REQUEST_STAGES, "total"):
+            self._stages(stage)  # there from the start, with 0 requests
+        self._detections = Counter("seatrial_detections", "Objects reported.")
         self.present = Gauge(
             "seatrial_requests_present",
-            "Requests that wait or run.",
+            "Requests that arrive, wait or run.",
             multiprocess_mode="livesum",
         )
+
+    def count(self, route: str, status: int) -> None:
+        """Count one request that has ended."""
+        self._requests(route, status).inc()
 
     def observe(self, timing_ms: Mapping[str, float], detections: int, threads: int) -> None:
         """Record one answered request.
@@ -60,9 +51,9 @@ class RequestMetrics:
             threads: Threads of the lane that ran it.
         """
         for stage, value in timing_ms.items():
-            self._stage[stage].observe(value / 1e3)
-        self.detections.inc(detections)
-        self.lane_threads.labels(threads).inc()
+            self._stages(stage).observe(value / 1e3)
+        self._detections.inc(detections)
+        self._lanes(threads).inc()
 
 
 @functools.cache

@@ -1,9 +1,9 @@
-"""Thresholds of one request."""
+"""The thresholds of one request: the deployment's, overridden by the query."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -13,11 +13,11 @@ from seatrial.errors import InvalidInput
 
 
 def detection_options(given: Mapping[str, str], default: Thresholds) -> Thresholds:
-    """The deployment's thresholds, with what a request names.
+    """The deployment's thresholds, replaced where a request names others.
 
     Args:
         given: Field of `Thresholds` -> text, for example a parsed query.
-        default: From the deployment.
+        default: Thresholds of the deployment.
 
     Raises:
         InvalidInput: An unknown parameter or a value out of range.
@@ -35,16 +35,17 @@ def detection_options(given: Mapping[str, str], default: Thresholds) -> Threshol
         ) from error
 
 
-def query_options(query: Iterable[tuple[str, str]], default: Thresholds) -> Thresholds:
-    """`detection_options` of a query, where each parameter stands once.
+def query_options(query: Sequence[tuple[str, str]], default: Thresholds) -> Thresholds:
+    """`detection_options` of a query, in which each parameter stands once.
 
     Raises:
-        InvalidInput: One is there twice, too.
+        InvalidInput: See `detection_options`; or a parameter is given twice.
     """
-    pairs = list(query)
-    name, times = next(iter(Counter(key for key, _ in pairs).most_common(1)), ("", 0))
+    if not query:
+        return default
+    name, times = Counter(key for key, _ in query).most_common(1)[0]
     if times > 1:
         raise InvalidInput(
             f"parameters: {name!r} is given {times} times", hint="give each parameter once"
         )
-    return detection_options(dict(pairs), default)
+    return detection_options(dict(query), default)

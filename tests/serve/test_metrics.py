@@ -1,0 +1,69 @@
+"""What is counted of a request, and in which unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import REGISTRY
+
+from seatrial.detect.clock import REQUEST_STAGES
+from seatrial.serve.metrics import BUCKETS, request_metrics
+
+Metric = Callable[..., float]
+
+
+def test_milliseconds_become_seconds(metric: Metric) -> None:
+    metrics = request_metrics()
+    timing_ms = {stage: 200.0 * (i + 1) for i, stage in enumerate((*REQUEST_STAGES, "total"))}
+
+    def sums() -> dict[str, float]:
+        return {stage: metric("seatrial_stage_seconds_sum", stage=stage) for stage in timing_ms}
+
+    def in_bucket(bound: str) -> float:
+        return metric("seatrial_stage_seconds_bucket", stage="receive", le=bound)
+
+    before, quick, slow = sums(), in_bucket("0.1"), in_bucket("0.25")
+    metrics.observe(timing_ms, 0, 1)
+    after = sums()
+    assert {stage: after[stage] - before[stage] for stage in timing_ms} == pytest.approx(
+        {stage: value / 1000 for stage, value in timing_ms.items()}
+    )
+    assert (in_bucket("0.1") - quick, in_bucket("0.25") - slow) == (0, 1)
+
+
+def test_objects_lanes_and_outcomes(metric: Metric) -> None:
+    metrics = request_metrics()
+
+    def counts() -> list[float]:
+        return [
+            metric("seatrial_detections_total"),
+            metric("seatrial_lane_requests_total", threads="7"),
+            metric("seatrial_lane_requests_total", threads="1"),
+            metric("seatrial_requests_total", route="/x", code="503"),
+            metric("seatrial_requests_total", route="/y", code="503"),
+        ]
+
+    before = counts()
+    metrics.observe({}, 3, 7)
+    metrics.count("/x", 503)
+    metrics.count("/x", 503)
+    assert [b - a for a, b in zip(before, counts(), strict=True)] == [3, 1, 0, 2, 0]
+
+
+def test_one_set_for_the_process() -> None:
+    assert request_metrics() is request_metrics()
+
+
+def test_every_stage_is_there_from_the_start() -> None:
+    request_metrics()
+
+    for stage in (*REQUEST_STAGES, "total"):
+        assert (
+            REGISTRY.get_sample_value("seatrial_stage_seconds_count", {"stage": stage}) is not None
+        )
+
+
+def test_buckets_reach_from_a_decode_to_the_default_deadline() -> None:
+    assert (BUCKETS[0], BUCKETS[-1]) == (0.0005, 30.0)
+    assert list(BUCKETS) == sorted(set(BUCKETS))
