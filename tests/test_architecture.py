@@ -44,7 +44,18 @@ FORBIDDEN = {
     "serve": ("models", "datasets", "accuracy", "export", "quantise", "train"),
     "demo": ("bench", "load", "api"),
 }  # fmt: skip
-HEAVY = ("torch", "onnxruntime", "openvino", "bentoml", "ray", "onnx", "transformers", "tensorrt")
+HEAVY = (
+    "torch",
+    "onnxruntime",
+    "openvino",
+    "bentoml",
+    "ray",
+    "onnx",
+    "transformers",
+    "tensorrt",
+    "huggingface_hub",
+    "modelscope_hub",
+)
 MAX_LINES = 500
 # "seatrial.engines.null:NullEngine" in a table, "seatrial.x.y" given to importlib or to require().
 NAMED = re.compile(r"seatrial(\.[a-z_][a-z0-9_]*)+(?=$|:)")

@@ -1,4 +1,4 @@
-"""What the environment says about the model hubs."""
+"""The environment's settings of the model hubs."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def test_weights_are_not_fetched_for_a_model_that_cannot_run(
     hub: Any, fetch: Callable[..., Path], source: str
 ) -> None:
     hub.add("acme/bert", WHOLE | {"config.json": b'{"model_type": "bert"}'})
-    with pytest.raises(UnknownFamily, match="of type 'bert'") as refusal:
+    with pytest.raises(UnknownFamily, match="has the type 'bert'") as refusal:
         fetch(f"{source}:acme/bert")
     assert "rt_detr_v2" in refusal.value.hint
     assert "model.safetensors" not in fetched(hub)

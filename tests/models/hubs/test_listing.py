@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from seatrial.errors import InvalidInput
-from seatrial.models.hubs.client import Body
 from seatrial.models.hubs.listing import Query, RemoteFile, Snapshot, nearest
 
 DATA = b"content"
@@ -39,21 +38,6 @@ def path(tmp_path: Path) -> Path:
 def test_a_file_is_the_listed_one(path: Path, file: RemoteFile, same: bool) -> None:
     assert file.matches(path) is same
     assert file.checkable == bool(file.sha256 or file.git_sha1)
-
-
-@pytest.mark.parametrize(
-    ("headers", "start", "size"),
-    [
-        ({}, 0, None),
-        ({"Content-Length": "7"}, 0, 7),
-        ({"Content-Range": "bytes 3-6/7", "Content-Length": "4"}, 3, 7),
-        ({"Content-Range": "bytes 3-6/*", "Content-Length": "4"}, 3, 7),
-        ({"Content-Range": "bytes */7"}, 0, None),
-    ],
-)
-def test_where_a_body_begins(headers: dict[str, str], start: int, size: int | None) -> None:
-    body = Body.of(headers, ())
-    assert (body.start, body.size_bytes) == (start, size)
 
 
 def test_files_of_a_snapshot() -> None:

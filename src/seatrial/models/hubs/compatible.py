@@ -1,4 +1,4 @@
-"""Whether a family here can run a model of a hub, told from what the hub says of it."""
+"""Whether a family here can run a model, judged by what the hub tells about it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Compatibility(msgspec.Struct, frozen=True):
     """Whether a model runs here.
 
     Attributes:
-        runs: ``unknown`` where the hub does not say what the model is.
+        runs: Verdict; ``unknown`` where the hub does not tell what the model is.
         family: Name in the family table; empty unless it runs.
-        note: What to add to the pull, or why not; empty if there is nothing to say.
-        file: The one file to pull; empty for the model as transformers keeps it.
+        note: Option that the pull needs, or the reason why it does not run; may be empty.
+        file: The one file to pull; empty for all that transformers loads.
     """
 
     runs: Literal["yes", "no", "unknown"]
@@ -30,7 +30,7 @@ class Compatibility(msgspec.Struct, frozen=True):
     file: str = ""
 
     def describe(self) -> str:
-        """For a table."""
+        """Text for a table."""
         text = {"yes": self.family, "no": "no", "unknown": "?"}[self.runs]
         note = self.note or self.file
         return f"{text} ({note})" if note else text
@@ -40,8 +40,8 @@ def judge(model_type: str, tags: Iterable[str], files: list[str] | None) -> Comp
     """Tell whether a family here can run a model.
 
     Args:
-        model_type: Of its config.json; empty if the hub does not tell.
-        tags: Of the model, the library's name among them.
+        model_type: Type in its config.json; empty if the hub does not tell.
+        tags: Tags of the model, the library's name among them.
         files: Paths in the repository; None if the hub does not tell.
     """
     words = {tag.lower().removeprefix("library:").removeprefix("model_type:") for tag in tags}

@@ -46,7 +46,7 @@ def checkpoint(job: Fetch, *, allow_pickle: bool) -> Path:
         UnknownFamily: No family here can run the model; the weights were not fetched.
         InvalidArtifact: The repository is no checkpoint, or has pickles only.
         SourceUnavailable: The hub is gone, or serves something else than it lists.
-        NotWritable: No room.
+        NotWritable: No space left.
     """
     snapshot = job.snapshot
     described = _fetch(job, selection.descriptions(snapshot))

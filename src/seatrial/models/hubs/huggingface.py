@@ -187,7 +187,7 @@ class HuggingFace(HubClient):
     def _missing(self, reference: Reference) -> InvalidInput:
         """The error for a 404, with the nearest name that there is."""
         known: list[str] = []
-        with contextlib.suppress(SeatrialError):  # a better hint is not worth another error
+        with contextlib.suppress(SeatrialError):  # without a better hint then
             if reference.revision:
                 refs = self.ask(lambda: self._api.list_repo_refs(reference.repo))
                 names = [ref.name for ref in (*refs.branches, *refs.tags)]

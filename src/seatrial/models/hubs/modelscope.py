@@ -33,7 +33,7 @@ from seatrial.system.extras import require
 
 PAGE = 50  # the most that the hub gives
 LAST = 3000  # page number x page size
-LOOKED_AT = 50  # models of a search whose files are looked at, some at a time
+LOOKED_AT = 50  # models of a search whose files are listed, THREADS at a time
 THREADS = 8
 CHUNK = 2**16
 SORTS = {"downloads": "downloads", "likes": "likes", "trending": "default"}
@@ -216,7 +216,7 @@ class ModelScope(HubClient):
     def _missing(self, reference: Reference) -> InvalidInput:
         """The error for a 404, with the nearest name that there is."""
         known: list[str] = []
-        with contextlib.suppress(SeatrialError):  # a better hint is not worth another error
+        with contextlib.suppress(SeatrialError):  # without a better hint then
             words = reference.repo.rpartition("/")[2]
             known = [m.repo_id for m in islice(self._models(Query(words, "", limit=50)), 50)]
             if reference.repo in known:

@@ -1,4 +1,4 @@
-"""Pickled weights to safetensors, without running what a pickle may hold besides."""
+"""Pickled weights to safetensors, without running code that the pickle may hold."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from seatrial.system.extras import require
 
 
 def to_safetensors(files: list[Path], folder: Path) -> None:
-    """Rewrite pickled weights, in place; the pickles are removed.
+    """Rewrite pickled weights as safetensors and remove the pickles.
 
     Reading is by ``torch.load(weights_only=True)``, which takes tensors and plain containers and
     refuses anything that would call code.
 
     Args:
         files: All shards of one model.
-        folder: That gets the safetensors file.
+        folder: Folder for the safetensors file.
 
     Raises:
         InvalidArtifact: A file holds more than tensors, or is damaged.
@@ -33,7 +33,7 @@ def to_safetensors(files: list[Path], folder: Path) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the pickle's protocol: it loads or it does not
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # pickles fail in as many ways as there are
+        except Exception as error:  # pickles raise errors of any kind
             raise InvalidArtifact(
                 f"{file.name} holds more than tensors, or is damaged: {type(error).__name__}",
                 hint="it is not read in any other way: convert it to safetensors where it may "

@@ -56,7 +56,7 @@ def pull(
     """Fetch a model from a hub and make an artifact of it.
 
     What is in the store already is not fetched again. Without a revision the artifact of an
-    earlier pull is as good as any, and the hub is not even asked.
+    earlier pull is returned, and the hub is not asked.
 
     Args:
         store: Store that the artifact goes to.

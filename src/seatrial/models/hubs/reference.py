@@ -24,7 +24,7 @@ class Reference(msgspec.Struct, frozen=True):
     Attributes:
         source: The hub.
         repo: ``owner/name``; old models of Hugging Face have no owner.
-        file: Path of one file in the repository; empty for the model as transformers keeps it.
+        file: Path of one file in the repository; empty for all that transformers loads.
         revision: Branch, tag or commit; empty for the hub's default branch.
     """
 
@@ -40,7 +40,7 @@ class Reference(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> str:
-        """Without the revision; what the URI of an artifact begins with."""
+        """The reference without its revision; the URI of an artifact begins with it."""
         return f"{self.source}:{self.repo}" + (f"/{self.file}" if self.file else "")
 
     def at(self, commit: str) -> str:
@@ -48,7 +48,7 @@ class Reference(msgspec.Struct, frozen=True):
         return f"{self.place}@{commit}"
 
     def artifact_name(self) -> str:
-        """Name of the artifact made of it: the repository's, and the file's if there is one."""
+        """Name of its artifact: the repository's, and the file's if there is one."""
         name = self.repo.rpartition("/")[2]
         if self.file:
             stem = PurePosixPath(self.file).stem

@@ -1,4 +1,4 @@
-"""Which files of a repository are fetched: what loads the model, and no more."""
+"""The choice of a repository's files: those that load the model, and no more."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def descriptions(snapshot: Snapshot) -> list[RemoteFile]:
     """The small files that say what the model is.
 
     Raises:
-        InvalidArtifact: It is not kept as transformers keeps models.
+        InvalidArtifact: It does not have the files of a transformers model.
     """
     found = [file for name in DESCRIPTIONS if (file := snapshot.file(name)) is not None]
     if snapshot.file(CONFIG) is None:
@@ -48,7 +48,7 @@ def descriptions(snapshot: Snapshot) -> list[RemoteFile]:
 
 
 def check_config(path: Path, snapshot: Snapshot) -> None:
-    """See, before the weights are fetched, that a family here can run the model.
+    """Check, before the weights are fetched, that a family here can run the model.
 
     Raises:
         UnknownFamily: None can.
@@ -58,12 +58,11 @@ def check_config(path: Path, snapshot: Snapshot) -> None:
         config = msgspec.json.decode(path.read_bytes(), type=_Config)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidArtifact(
-            f"{CONFIG} of {snapshot.repo} is not what it should be: {error}"
+            f"{CONFIG} of {snapshot.repo} is not the configuration of a model: {error}"
         ) from error
     if config.model_type not in MODEL_TYPES:
         raise UnknownFamily(
-            f"{snapshot.repo} is of type {config.model_type or 'nothing in particular'!r}, "
-            "which no family here runs",
+            f"{snapshot.repo} has the type {config.model_type!r}, which no family here runs",
             hint=f"types that run: {', '.join(MODEL_TYPES)}. {_other_way(snapshot)}",
         )
 
@@ -95,8 +94,8 @@ def weights(snapshot: Snapshot, index: Path | None) -> list[RemoteFile]:
     """The files that hold the weights.
 
     Args:
-        snapshot: Of the repository.
-        index: Here, once it is fetched; None if the weights are one file.
+        snapshot: Files of the repository.
+        index: The fetched list of shards; None if the weights are one file.
 
     Raises:
         InvalidArtifact: The index names files that are not there, or not in the folder.
@@ -143,7 +142,7 @@ def single(snapshot: Snapshot, reference: Reference) -> RemoteFile:
 
 
 def beside(snapshot: Snapshot, file: RemoteFile) -> list[RemoteFile]:
-    """What an ONNX export may leave to files beside it: labels and preprocessing.
+    """The files that hold an ONNX export's labels and preprocessing, where they are not in it.
 
     Exporters put them into the file's own folder or at the top of the repository.
     """
