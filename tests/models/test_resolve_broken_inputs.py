@@ -38,10 +38,10 @@ class Bench:
         self.store = Store(root / "store")
         onnx.save(build(), self.folder / "sound.onnx")
         self.sound: Artifact = import_onnx(self.store, self.folder / "sound.onnx")
-        pictures = self.folder / "pictures"
-        pictures.mkdir()
+        images = self.folder / "images"
+        images.mkdir()
         for name in ("1.jpg", "2.jpg"):
-            (pictures / name).write_bytes(photo)
+            (images / name).write_bytes(photo)
         self.labels()
 
     def model(self, change: Callable[[Any], None] | None = None, **variant: Any) -> Artifact:
@@ -58,7 +58,7 @@ class Bench:
         return import_onnx(self.store, self.folder / "broken.onnx")
 
     def labels(self, **changes: Any) -> Path:
-        """COCO's file for the two pictures; a change replaces a key of it."""
+        """COCO's file for the two images; a change replaces a key of it."""
         box = {"category_id": 1, "bbox": [8, 8, 16, 16], "area": 256, "iscrowd": 0}
         document = {
             "images": [
@@ -68,13 +68,13 @@ class Bench:
             "categories": [{"id": 1, "name": "red"}],
             **changes,
         }
-        path = self.folder / "pictures" / "instances.json"
+        path = self.folder / "images" / "instances.json"
         path.write_text(json.dumps(document))
         return path
 
     def read(self, **changes: Any) -> Any:
         self.labels(**changes)
-        return read_labelled(f"coco:{self.folder / 'pictures'}")
+        return read_labelled(f"coco:{self.folder / 'images'}")
 
     def snapshot(self, **files: bytes) -> Artifact:
         """Import a checkpoint of transformers; every file is as given."""
@@ -92,9 +92,9 @@ class Bench:
         (self.folder / "broken.pt").write_bytes(b"PK")
         return import_ultralytics(self.store, self.folder / "broken.pt", name="broken")
 
-    def unclear_picture(self) -> object:
-        (self.folder / "pictures" / "2.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
-        return read_pictures(self.folder / "pictures")
+    def unclear_image(self) -> object:
+        (self.folder / "images" / "2.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
+        return read_pictures(self.folder / "images")
 
     def full_disk(self) -> Artifact:
         with largest_file(50):
@@ -162,7 +162,7 @@ BROKEN: list[tuple[str, Work, str]] = [
         ]), "gone.jpg"),
     ("classes that the model has not", lambda b: match_labels(
         b.sound.manifest.labels, b.read(categories=[{"id": 1, "name": "zebra"}])), "'red'"),
-    ("one broken picture among the good", Bench.unclear_picture, "2.jpg"),
+    ("one broken picture among the good", Bench.unclear_image, "2.jpg"),
     ("a disk that is full", Bench.full_disk, "store"),
 ]  # fmt: skip
 
@@ -196,6 +196,6 @@ def test_the_sound_ones_are_taken(bench: Bench) -> None:
     """Else every row above could fail for a reason of the table's own."""
     assert import_onnx(bench.store, bench.folder / "sound.onnx", name="b").manifest.name == "b"
     assert len(bench.read().truth) == 2
-    assert len(read_pictures(bench.folder / "pictures")) == 2
+    assert len(read_pictures(bench.folder / "images")) == 2
     copy = shutil.copytree(bench.sound.path, bench.folder / "copy")
     assert resolve(bench.store, str(copy)).digest == bench.sound.digest

@@ -26,8 +26,8 @@ def names(files: list[RemoteFile]) -> list[str]:
 
 def test_descriptions_begin_with_the_configuration() -> None:
     found = selection.descriptions(repository("x.h5", *WHOLE, "processor_config.json"))
-    assert names(found) == [
-        "config.json", "preprocessor_config.json", "processor_config.json", "README.md"]  # fmt: skip
+    first, second, card = WHOLE[:3]
+    assert names(found) == [first, second, "processor_config.json", card]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_clamps_with_different_bounds_stay_apart(tmp_path, random):
     assert_same(model_of([x], y=y, z=z), tmp_path / "m.onnx", feeds)
 
 
-def test_uint8_pictures_in_nhwc(tmp_path, random):
+def test_uint8_images_in_nhwc(tmp_path, random):
     x = parameter([1, 4, 6, 3], np.uint8)
     y = op.multiply(op.transpose(op.convert(x, "f32"), [0, 3, 1, 2]), np.float32(1 / 255))
     feeds = {"x": random.integers(0, 256, (1, 4, 6, 3), np.uint8)}

@@ -51,7 +51,7 @@ def onnx_outputs(ssd):
 
 @pytest.fixture(scope="module")
 def frozen_detections(frozen_graph):
-    """RGB picture -> (xyxy pixels, score, class_id) of the frozen graph, most confident first."""
+    """RGB image -> (xyxy pixels, score, class_id) of the frozen graph, most confident first."""
     compiled = ov.Core().compile_model(frozen_graph, "CPU", F32_ONE_THREAD)
 
     def detect(image):
@@ -131,7 +131,7 @@ def test_detections_at_native_size_are_the_frozen_graphs_within_rounding(
         np.testing.assert_allclose(ours.xyxy, xyxy, atol=1.5, err_msg=name)
 
 
-def test_the_graph_takes_uint8_pictures_and_starts_with_their_conversion(ssd):
+def test_the_graph_takes_uint8_images_and_starts_with_their_conversion(ssd):
     graph = onnx.load(ssd.file("onnx")).graph
     (image,) = graph.input
     shape = [dim.dim_value for dim in image.type.tensor_type.shape.dim]
