@@ -117,3 +117,9 @@ def test_what_came_without_encryption(endpoint: str, url: str, fine: bool) -> No
 def test_where_a_body_begins(headers: dict[str, str], start: int, size: int | None) -> None:
     body = Body.of(headers, ())
     assert (body.start, body.size_bytes) == (start, size)
+
+
+def test_redirects_without_an_end() -> None:
+    error = stub(endpoint="https://mirror").circular()
+    assert error.message == "Hugging Face at https://mirror redirects in circles"
+    assert "HF_ENDPOINT=https://" in error.hint

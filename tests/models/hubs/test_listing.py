@@ -58,3 +58,7 @@ def test_the_nearest_names_or_a_search() -> None:
 def test_limits(limit: int) -> None:
     with pytest.raises(InvalidInput, match="1 to 1000"):
         Query(limit=limit)
+
+
+def test_limits_that_are_fine() -> None:
+    assert (Query(limit=1).limit, Query(limit=1000).limit, Query().limit) == (1, 1000, 20)
