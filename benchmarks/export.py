@@ -14,14 +14,13 @@ import sys
 from typing import Any
 
 import measure
-import msgspec
 
 from seatrial.artifact import Artifact, Store
 from seatrial.errors import DeviceUnavailable, Diverged, MissingExtra, SourceUnavailable
 from seatrial.export.options import ExportOptions
-from seatrial.export.report import REPORT_FILE, ExportReport
+from seatrial.export.report import REPORT_FILE, ExportReport, read_report
 from seatrial.export.run import default_name, export
-from seatrial.export.verify import Answers
+from seatrial.export.verify import ParentAnswers
 from seatrial.models.resolve import resolve
 from seatrial.models.sources.table import pull
 
@@ -60,11 +59,11 @@ def main() -> None:
         except (MissingExtra, SourceUnavailable) as error:
             print(f"{model} skipped: {error.message}", file=sys.stderr)
             continue
-        answers = Answers()  # the parent answers once for all of its exports
+        known = ParentAnswers()  # the parent answers once for all of its exports
         for options in EXPORTS[model]:
             name = default_name(parent, options).removeprefix(f"{parent.manifest.name}-")
             try:
-                figures[f"{model}: {name}"] = row(report_of(parent, options, answers))
+                figures[f"{model}: {name}"] = row(report_of(parent, options, known))
             except (MissingExtra, DeviceUnavailable) as error:
                 print(f"{model} to {name} skipped: {error.message}", file=sys.stderr)
     measure.save("export", figures)
@@ -77,7 +76,7 @@ def parent_of(model: str) -> Artifact:
     return resolve(STORE, str(measure.SHARED / "models" / model), allow_pickle=True)
 
 
-def report_of(parent: Artifact, options: ExportOptions, answers: Answers) -> ExportReport:
+def report_of(parent: Artifact, options: ExportOptions, known: ParentAnswers) -> ExportReport:
     """What an export was judged by, whether it holds or not."""
     try:
         made = export(
@@ -87,14 +86,14 @@ def report_of(parent: Artifact, options: ExportOptions, answers: Answers) -> Exp
             images=measure.IMAGES,
             annotations=LABELS,
             replace=True,
-            answers=answers,
+            known=known,
             on_progress=tell,
         )
     except Diverged as error:
         if not isinstance(error.report, ExportReport):
             raise
         return error.report
-    return msgspec.json.decode((made.path / REPORT_FILE).read_bytes(), type=ExportReport)
+    return read_report(made.path / REPORT_FILE)
 
 
 def row(report: ExportReport) -> dict[str, Any]:
@@ -104,19 +103,19 @@ def row(report: ExportReport) -> dict[str, Any]:
         "parent": f"{report.parent.engine} {report.parent.precision}",
         "export": f"{report.child.engine} {report.child.precision}",
         "worst output error": max((one.worst for one in report.outputs), default=""),
-        "matched": f"{boxes.matched} of {boxes.parent}",
+        "matched": f"{boxes.matched} of {boxes.parent_boxes}",
         "mean IoU": boxes.iou_mean,
-        "mean shift": boxes.shift_mean_abs,
+        "mean shift": boxes.mean_abs_shift,
     }
     if ap is not None:
         found |= {
-            "AP parent": ap.parent,
-            "AP": ap.child,
+            "AP parent": ap.a,
+            "AP": ap.b,
             "difference": f"{ap.difference:+.4f} [{ap.low:+.4f}, {ap.high:+.4f}]",
         }
     ready = report.tensorrt
     found["TensorRT"] = "" if ready is None else "no" if ready.problems else "ready"
-    return {**found, "holds": "no" if report.failures else "yes"}
+    return {**found, "holds": "no" if report.verdict.outcome == "fails" else "yes"}
 
 
 def tell(what: str) -> None:

@@ -27,7 +27,7 @@ from seatrial.engines.base import Engine, EngineConfig, Lane
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable, Diverged, SourceUnavailable
 from seatrial.models.sources.table import pull
-from seatrial.quantise.job import QuantiseOptions
+from seatrial.quantise.options import QuantiseOptions
 from seatrial.quantise.report import QuantiseReport
 from seatrial.quantise.run import compress_int8
 from seatrial.system.hardware import usable_cores

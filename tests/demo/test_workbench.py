@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from seatrial.accuracy.predict import Seen
 from seatrial.demo.media import Media, open_media
-from seatrial.demo.models import Model, Models
+from seatrial.demo.models import Model, Models, Seen
 from seatrial.demo.workbench import FLOOR, KEPT, Choice, View, Workbench
 from seatrial.deployment import Thresholds
 from seatrial.detect.clock import STAGES

@@ -24,7 +24,7 @@ from seatrial.engines.tensorrt import read_record
 from seatrial.errors import Diverged, InvalidArtifact, InvalidInput
 from seatrial.export import formats, verify
 from seatrial.export.options import ExportOptions
-from seatrial.export.parent import open_origin
+from seatrial.export.parent import open_parent
 from seatrial.export.run import export
 from seatrial.graphs import first_difference
 from seatrial.graphs.tensorrt_ready import validate_for_tensorrt
@@ -75,11 +75,13 @@ def test_the_layers_of_a_torch_graph_are_seen_by_the_names_of_the_traced_one(
     checkpoints: dict[str, Artifact], pictures: Path, tmp_path: Path
 ) -> None:
     asked = ExportOptions("torch")
-    origin = open_origin(checkpoints["rt_detr_v2"], asked, threads=1)
+    origin = open_parent(checkpoints["rt_detr_v2"], asked, threads=1)
     written = formats.write(tmp_path, origin, origin.graph, origin.manifest, asked)
     probe = written.probe()
     assert probe is not None
-    seen = verify.look(origin.manifest, origin.engine, verify.read_pictures(pictures, 1))
+    seen = verify.answer(
+        origin.manifest, origin.engine, verify.read_images(pictures, 1), multi_label=False
+    )
     found = first_difference.find(origin.probe(), probe, seen.feeds[0], limit=1e-3)
     assert found.first is None
     assert found.compared > 30
@@ -259,6 +261,6 @@ def test_simulated_an_engine_that_answers_otherwise_is_not_kept(
         lane.infer = lambda feeds: {n: v * np.float32(0.5) for n, v in answer(feeds).items()}
 
     monkeypatch.setattr(OnTheCpu, "_open_on_cpu", half)
-    with pytest.raises(Diverged, match="boxes have no partner"):
+    with pytest.raises(Diverged, match="boxes of the parent have no partner"):
         export(store, tiny, ExportOptions("tensorrt"), images=pictures)
     assert [path.name for path in store.root.iterdir()] == ["tiny"]

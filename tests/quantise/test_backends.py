@@ -17,7 +17,7 @@ from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.progress import silent
 from seatrial.quantise import kernels
 from seatrial.quantise.backend import BACKENDS, open_backend
-from seatrial.quantise.calibration_images import CalibrationImages, find_pictures
+from seatrial.quantise.calibration_images import CalibrationImages, find_images
 from seatrial.quantise.workspace import Workspace
 from seatrial.system.files import sha256_file
 
@@ -45,7 +45,7 @@ def quantised(
     def make(to: str, recipe: str | None = None, **variant: Any) -> tuple[Any, Path]:
         artifact, backend = small(**variant), open_backend(to)
         backend.prepare(artifact, work)
-        pictures = CalibrationImages(find_pictures(scene)[:6], artifact.manifest)
+        pictures = CalibrationImages(find_images(scene)[:6], artifact.manifest)
         return backend, backend.quantise(recipe or backend.recipes[0], pictures, work, silent)
 
     return make
@@ -204,7 +204,7 @@ def test_with_all_layers_restored_the_graph_is_the_float_one_again(
     backend, folder = quantised(to, "fast-bias-correction" if to == "openvino" else None)
     (tmp_path / "all").mkdir()
     backend.restore(folder, backend.layers(folder, work), tmp_path / "all", work)
-    (feeds,) = CalibrationImages(find_pictures(scene)[8:9], small("again").manifest).feeds()
+    (feeds,) = CalibrationImages(find_images(scene)[8:9], small("again").manifest).feeds()
     wanted = backend.probe(None, work)(feeds)
     rounded = backend.probe(folder, work)(feeds)
     restored = backend.probe(tmp_path / "all", work)(feeds)
@@ -225,7 +225,7 @@ def test_the_same_input_gives_the_same_bytes(
         (tmp_path / str(number)).mkdir()
         work, backend = Workspace(tmp_path / str(number)), open_backend(to)
         backend.prepare(artifact, work)
-        pictures = CalibrationImages(find_pictures(scene)[:4], artifact.manifest)
+        pictures = CalibrationImages(find_images(scene)[:4], artifact.manifest)
         folder = backend.quantise(backend.recipes[1], pictures, work, silent)
         digests.add(tuple(sha256_file(file) for file in sorted(folder.iterdir())))
     assert len(digests) == 1
@@ -260,7 +260,7 @@ def test_an_old_opset_is_raised_to_one_with_a_scale_for_each_channel(
 ) -> None:
     artifact, backend = small(opset=11), open_backend("onnxruntime")
     backend.prepare(artifact, work)
-    pictures = CalibrationImages(find_pictures(scene)[:4], artifact.manifest)
+    pictures = CalibrationImages(find_images(scene)[:4], artifact.manifest)
     folder = backend.quantise("minmax", pictures, work, silent)
     assert {plain(name) for name in backend.layers(folder, work)} == LAYERS
     model = onnx_model(folder)

@@ -13,7 +13,7 @@ from seatrial.detect.decode import decode
 from seatrial.detect.preprocess import fit
 from seatrial.errors import InvalidDataset
 from seatrial.progress import silent
-from seatrial.quantise.calibration_images import CalibrationImages, check, choose, find_pictures
+from seatrial.quantise.calibration_images import CalibrationImages, check, choose, find_images
 
 
 def test_the_choice_is_seeded_and_keeps_the_order() -> None:
@@ -26,7 +26,7 @@ def test_the_choice_is_seeded_and_keeps_the_order() -> None:
 
 
 def test_pictures_go_the_way_of_requests(tiny_artifact: Artifact, scene: Path) -> None:
-    files = find_pictures(scene)
+    files = find_images(scene)
     assert len(files) == 16
     (feeds,) = CalibrationImages(files[:1], tiny_artifact.manifest).feeds()
     image = decode(files[0].read_bytes(), max_pixels=10**6)
@@ -39,7 +39,7 @@ def test_broken_pictures_are_told_apart_and_named(scene: Path, tmp_path: Path) -
     broken = tmp_path / "broken" / "07.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
     told: list[tuple[int, int]] = []
-    files = find_pictures(tmp_path / "broken")
+    files = find_images(tmp_path / "broken")
     found = check(files, "calibration", lambda what, *steps: told.append(steps))
     assert [one.file for one in found.skipped] == ["07.jpg"]
     assert found.files == tuple(file for file in files if file != broken)
@@ -49,7 +49,7 @@ def test_broken_pictures_are_told_apart_and_named(scene: Path, tmp_path: Path) -
 
 def test_the_digest_is_of_the_contents(scene: Path, tmp_path: Path) -> None:
     shutil.copytree(scene, tmp_path / "copy")
-    here, there = find_pictures(scene), find_pictures(tmp_path / "copy")
+    here, there = find_images(scene), find_images(tmp_path / "copy")
     digests = [check(files, "", silent).digest for files in (here, there, here[::-1])]
     assert digests[0] == digests[1] != digests[2]
 
@@ -59,4 +59,4 @@ def test_a_folder_that_cannot_calibrate(tmp_path: Path, what: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     with pytest.raises(InvalidDataset, match=what):
-        find_pictures(tmp_path / what)
+        find_images(tmp_path / what)

@@ -10,15 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from seatrial.accuracy.gate import LossLimits
+from seatrial.accuracy.loss import Loss, judge_loss
 from seatrial.errors import NotWritable
 from seatrial.quantise.calibration_images import Skipped
 from seatrial.quantise.html_report import chart, page, rows, write_page
-from seatrial.quantise.judge import Finding, Gate, judge
 from seatrial.quantise.report import Candidate, QuantiseReport, Restored, Speed
 
 
-def finding(drop: float) -> Finding:
-    return Finding("ap", 0.44, 0.44 - drop, drop, drop - 0.008, drop + 0.009, 0.95, 53, -0.01,
+def finding(drop: float) -> Loss:
+    return Loss("ap", 0.44, 0.44 - drop, drop, drop - 0.008, drop + 0.009, 0.95, 53, -0.01,
                    0.03, 300, 2, 1)  # fmt: skip
 
 
@@ -28,7 +29,7 @@ def report(**changes: Any) -> QuantiseReport:
         to="openvino",
         parent={"name": "small", "digest": "0" * 64},
         engine={"engine": "openvino", "device": "cpu", "precision": "int8"},
-        gate=Gate(0.005),
+        gate=LossLimits(0.005),
         judged_on="coco:val, 53 pictures",
         calibration={"folder": "train", "pictures": 40, "seed": 0},
         head=("a", "b"),
@@ -41,7 +42,7 @@ def report(**changes: Any) -> QuantiseReport:
         quantised=85,
         convolutions=87,
         finding=last,
-        verdict=judge(last, Gate(0.005)),
+        verdict=judge_loss(last, LossLimits(0.005)),
         speed=Speed(10, 18, 1.8, 2, 9),
         skipped=(Skipped("03.jpg", "not a picture"),),
     )

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from seatrial.accuracy.gate import LossLimits
 from seatrial.artifact import Artifact, Store
 from seatrial.datasets.labels import LabelledSet
 from seatrial.deployment import CoreLayout, Deployment, Thresholds
@@ -22,8 +23,7 @@ from seatrial.errors import (
 )
 from seatrial.quantise import measure
 from seatrial.quantise.backend import BACKENDS
-from seatrial.quantise.job import QuantiseOptions
-from seatrial.quantise.judge import Gate
+from seatrial.quantise.options import QuantiseOptions
 from seatrial.quantise.report import REPORT_FILE, QuantiseReport, Speed
 from seatrial.quantise.run import compress_int8
 from seatrial.serve.startup import open_detector
@@ -150,7 +150,7 @@ def test_a_run_that_is_killed_at_every_step_ends_as_one_that_is_not(
     told: list[str] = []
 
     def kill_at(moment: str) -> Callable[..., None]:
-        def watch(what: str, done: int, total: int) -> None:
+        def watch(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
             told.append(what)
             if what.startswith(moment):
                 raise Killed
@@ -186,13 +186,13 @@ def test_unknown_recipes_and_targets_are_named(
         compress_int8(Store(Path()), small("other"), QuantiseOptions(to="npu"), calibration=Path())
 
 
-def test_two_recipes_are_compared_and_the_report_says_that_this_flatters(
+def test_two_recipes_are_compared_and_the_report_says_that_this_biases(
     small: Callable[..., Artifact],
     compress: Callable[..., tuple[Artifact, QuantiseReport]],
     labelled: LabelledSet,
 ) -> None:
     _, report = compress(small(), "onnxruntime", recipes=("minmax", "percentile"),
-                         labelled=labelled, gate=Gate(0.05))  # fmt: skip
+                         labelled=labelled, gate=LossLimits(0.05))  # fmt: skip
     assert [one.recipe for one in report.candidates] == ["minmax", "percentile"]
     assert report.recipe in ("minmax", "percentile")
-    assert any("flattered" in note for note in report.notes)
+    assert any("biased low" in note for note in report.notes)

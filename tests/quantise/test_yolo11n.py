@@ -11,8 +11,8 @@ from seatrial.artifact import Artifact, Store
 from seatrial.datasets.labels import read_labelled
 from seatrial.progress import silent
 from seatrial.quantise.backend import open_backend
-from seatrial.quantise.calibration_images import CalibrationImages, find_pictures
-from seatrial.quantise.job import QuantiseOptions
+from seatrial.quantise.calibration_images import CalibrationImages, find_images
+from seatrial.quantise.options import QuantiseOptions
 from seatrial.quantise.report import QuantiseReport
 from seatrial.quantise.run import compress_int8
 from seatrial.quantise.workspace import Workspace
@@ -77,7 +77,7 @@ def test_tensorrt_parses_and_builds_yolo11n(
 
     work, backend = Workspace(tmp_path), open_backend("tensorrt")
     backend.prepare(yolo, work)
-    files = find_pictures(shared_data / "coco-train" / "images")[:4]
+    files = find_images(shared_data / "coco-train" / "images")[:4]
     pictures = CalibrationImages(files, yolo.manifest)
     folder = backend.quantise("minmax", pictures, work, silent)
     assert validate_for_tensorrt(folder / "model.onnx") == []

@@ -1,4 +1,4 @@
-"""Accuracy of a detector on labelled pictures, by COCO's rules; in process or as it is served."""
+"""Accuracy of a detector on labelled images, by COCO's rules; in process or as it is served."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import msgspec
 import numpy as np
 
 from seatrial.accuracy.average_precision import average_precision, curves, mean, recall
-from seatrial.accuracy.bootstrap import Difference, paired_bootstrap
-from seatrial.accuracy.calibration import Calibration, calibrate
+from seatrial.accuracy.compare import BoxSet
 from seatrial.accuracy.matching import AREAS, Matches, Predictions, match
 from seatrial.accuracy.operating_point import OperatingPoint, operating_points
 from seatrial.accuracy.predict import EVALUATION, Subject, predict
@@ -60,14 +59,14 @@ class ClassFigures(msgspec.Struct, frozen=True):
     """One category that has objects.
 
     Attributes:
-        name: Of the category.
+        name: Name of the category.
         category_id: The dataset's number for it.
-        objects: How many, crowds left out.
+        objects: Number of its objects, crowds left out.
         ap: See `Figures`.
-        ap50: The same.
-        ap75: The same.
-        ar100: The same.
-        at_threshold: Operating point at the threshold that was asked for.
+        ap50: See `Figures`.
+        ap75: See `Figures`.
+        ar100: See `Figures`.
+        at_threshold: Operating point at the given threshold.
         best_f1: Operating point of the best F1.
     """
 
@@ -83,12 +82,12 @@ class ClassFigures(msgspec.Struct, frozen=True):
 
 
 class Scores(msgspec.Struct, frozen=True):
-    """What detections are worth against labels.
+    """Accuracy of detections against labels.
 
     Attributes:
-        figures: COCO's.
-        at_threshold: Operating point over all categories, at the threshold asked for.
-        best_f1: The same, of the best F1.
+        figures: COCO's twelve figures.
+        at_threshold: Operating point over all categories, at the given threshold.
+        best_f1: Operating point over all categories, of the best F1.
         classes: Categories with objects, in the dataset's order.
     """
 
@@ -102,19 +101,19 @@ class Evaluation(msgspec.Struct, frozen=True):
     """A measurement, for reports.
 
     Attributes:
-        dataset: What was read.
-        labels_digest: Equal for equal labels.
-        images: Pictures measured on, those without objects included.
-        objects: Labelled objects, crowds left out.
-        crowds: Labelled crowds.
-        skipped: Pictures that the labels name and that are not there.
-        notes: What else to know of the set.
+        dataset: Name of the set, with its format.
+        labels_digest: Digest of the labels.
+        images: Number of images, those without objects included.
+        objects: Number of labelled objects, crowds left out.
+        crowds: Number of labelled crowds.
+        skipped: Names of images that the labels have and the folder has not.
+        notes: Remarks on the set.
         subject: Artifact, engine, device, precision; and the address of a service.
         rules: Thresholds of the detector.
-        detections: Boxes measured.
-        detect_s: Seconds for decoding and inference, of all pictures.
+        detections: Number of boxes.
+        detect_s: Seconds for decoding and inference of all images.
         score_s: Seconds for matching and figures.
-        scores: The result.
+        scores: The figures.
     """
 
     dataset: str
@@ -134,24 +133,22 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A report, and what it was made from: comparisons need it image by image."""
+    """A report, and the boxes that it was made from."""
 
     report: Evaluation
     dataset: LabelledSet
     predictions: Predictions
     matches: Matches
 
-
-class Comparison(msgspec.Struct, frozen=True):
-    """A child against its parent, on the same pictures.
-
-    Attributes:
-        ap: Child less parent, with its interval.
-        calibration: How confidences moved.
-    """
-
-    ap: Difference
-    calibration: Calibration
+    @property
+    def box_set(self) -> BoxSet:
+        """The boxes with their matches, for `seatrial.accuracy.compare.compare`."""
+        return BoxSet(
+            self.predictions,
+            images=len(self.dataset.images),
+            categories=len(self.dataset.categories),
+            matches=self.matches,
+        )
 
 
 def evaluate(
@@ -166,15 +163,15 @@ def evaluate(
     """Measure a detector on a labelled set.
 
     Args:
-        subject: `InProcess(detector)` or `Service(url)`.
+        subject: `InProcess(detector)` or `RemoteDetector(url)`.
         dataset: From `read_labelled`.
         rules: Thresholds of the detector; the default gives figures as they are published.
         threshold: Confidence for the operating point.
         unmatched: ``ignore`` measures on the categories that model and dataset share.
-        on_progress: Told after each picture.
+        on_progress: Called after each image.
 
     Raises:
-        InvalidDataset: Labels of model and dataset do not match, or a picture is unusable.
+        InvalidDataset: Labels of model and dataset do not match, or an image is unusable.
         ServiceFailed: The service does not answer.
     """
     matched = match_labels(subject.labels, dataset, unmatched=unmatched)
@@ -185,7 +182,7 @@ def evaluate(
     matches, scores = score(known, predictions, threshold=threshold)
     done = time.perf_counter()
     dropped = len(dataset.truth) - len(known.truth)
-    notes = (f"{dropped} objects of categories that the model has not were left out",)
+    notes = (f"{dropped} objects of categories that the model does not know were left out",)
     report = Evaluation(
         dataset=dataset.source,
         labels_digest=dataset.digest(),
@@ -255,27 +252,6 @@ def score(
         )
     overall = operating_points(matches, threshold)
     return matches, Scores(figures, *overall, tuple(classes))
-
-
-def compare(
-    child: Scored,
-    parent: Scored,
-    *,
-    samples: int = 1000,
-    seed: int = 0,
-    on_progress: Progress = silent,
-) -> Comparison:
-    """Difference in AP with its interval, and how confidences moved.
-
-    Raises:
-        InvalidInput: The two were not measured on the same labels.
-    """
-    return Comparison(
-        paired_bootstrap(
-            parent.matches, child.matches, samples=samples, seed=seed, on_progress=on_progress
-        ),
-        calibrate(child.predictions, parent.predictions, categories=len(child.dataset.categories)),
-    )
 
 
 def coco_results(dataset: LabelledSet, predictions: Predictions) -> Sequence[dict[str, Any]]:

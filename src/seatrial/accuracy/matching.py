@@ -8,13 +8,15 @@ thresholds and boxes; here each step takes the next detection of every image and
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.datasets.labels import Truth
+from seatrial.detect.detections import BOX_DECIMALS, SCORE_DECIMALS, Detections
+from seatrial.errors import ServiceFailed
 
 # (10,) float64. Not 0.5 + 0.05 k: the sums differ in the last bit, and comparisons see that.
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
@@ -56,6 +58,44 @@ class Predictions:
     def take(self, kept: NDArray[np.intp]) -> Predictions:
         """The detections of these indices."""
         return Predictions(self.image[kept], self.category[kept], self.xywh[kept], self.score[kept])
+
+    @classmethod
+    def of(
+        cls, detections: Sequence[Detections], category_of: NDArray[np.int64] | None = None
+    ) -> Predictions:
+        """Detections of all images in one table, rounded as a service answers.
+
+        Args:
+            detections: Boxes of each image, in the set's order.
+            category_of: (labels,) int64, from `match_labels`: category of each class of the
+                model, -1 where the set has none: those boxes are left out. Default: classes are
+                the categories.
+
+        Raises:
+            ServiceFailed: A class number is not one of the labels.
+        """
+        some = [*detections, Detections.empty()]
+        class_id = np.concatenate([one.class_id for one in some])  # (D,)
+        # Rounded in float64: float32 has no 0.1, and figures would depend on it.
+        xyxy = np.concatenate([one.xyxy for one in some]).astype(np.float64).round(BOX_DECIMALS)
+        score = np.concatenate([one.score for one in some]).astype(np.float64)
+        category = class_id
+        if category_of is not None:
+            wrong = class_id[(class_id < 0) | (class_id >= len(category_of))]
+            if len(wrong):
+                raise ServiceFailed(
+                    f"a detection of class {wrong[0]}, of {len(category_of)} labels"
+                )
+            category = category_of[class_id]
+        everything = cls(
+            image=np.repeat(np.arange(len(detections)), [len(one) for one in detections]).astype(
+                np.int64
+            ),
+            category=category,
+            xywh=np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1),
+            score=score.round(SCORE_DECIMALS),
+        )
+        return everything.take(np.flatnonzero(category >= 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +191,14 @@ def match(truth: Truth, predictions: Predictions, *, images: int, categories: in
 
 
 def by_group(
-    predictions: Predictions, categories: int
+    predictions: Predictions, categories: int, *, most: int | None = MAX_DETECTIONS
 ) -> tuple[Predictions, NDArray[np.int64], NDArray[np.int64]]:
-    """Sort by image and category, most confident first, and cut to `MAX_DETECTIONS` each.
+    """Sort by image and category, most confident first.
+
+    Args:
+        predictions: The detections.
+        categories: Number of categories.
+        most: Number of detections of an image and category that are kept; None keeps all.
 
     Returns:
         The detections; (D,) number of the image and category; (D,) rank within it.
@@ -162,7 +207,7 @@ def by_group(
     order = np.lexsort((-predictions.score, group))
     group = group[order]
     rank = _rank(group)
-    keep = rank < MAX_DETECTIONS
+    keep = rank < (len(rank) if most is None else most)
     return predictions.take(order[keep]), group[keep], rank[keep]
 
 
@@ -203,38 +248,42 @@ def assign(
         (C,) detections that overlap an object enough at the lowest threshold, and (A, T, C) the
         object that each chose, -1 for none.
     """
-    lowest = np.minimum(thresholds, 1 - 1e-10)
-    pairs = _overlaps(truth_group, truth_xywh, crowd, group, xywh, lowest.min())
-    detection, truth, iou = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    # Of equal overlaps the last object wins in pycocotools: so it does by this rank.
-    order = np.lexsort((truth, iou, detection))
-    found, first = np.unique(detection, return_index=True)
-    turn = _rank(group[found])
+    lowest = np.minimum(thresholds, 1 - 1e-10)  # (T,); as pycocotools has it
+    parts = _overlaps(truth_group, truth_xywh, crowd, group, xywh, lowest.min())
+    # (P,) each: the pairs that overlap enough at the lowest threshold.
+    detection, truth, iou = (np.concatenate(part) for part in zip(*parts, strict=True))
+    # Of equal overlaps the last object wins in pycocotools: so it does by this order.
+    order = np.lexsort((truth, iou, detection))  # (P,)
+    found, first = np.unique(detection, return_index=True)  # (C,) detections with a pair
+    turn = _rank(group[found])  # (C,) place of the detection among those of its group
+    # Detections and their pairs turn by turn: first the most confident of every group.
     order = order[np.argsort(np.repeat(turn, _lengths(first, len(order))), kind="stable")]
     found = found[np.argsort(turn, kind="stable")]
     detection, truth, iou = detection[order], truth[order], iou[order]
-    first = np.flatnonzero(np.diff(detection, prepend=-1))
+    first = np.flatnonzero(np.diff(detection, prepend=-1))  # (C,) first pair of each detection
+    # (P,) place among the pairs of the detection, from 1; the greatest overlap is the last.
     preference = 1 + np.arange(len(order)) - np.repeat(first, _lengths(first, len(order)))
-    chosen = np.full((len(found), len(counts), len(thresholds)), -1, np.int64)
-    taken = np.zeros((len(truth_group), len(counts), len(thresholds)), np.bool_)
-    begins = np.searchsorted(np.sort(turn), np.arange(turn.max(initial=-1) + 2))
-    bounds = np.append(first, len(order))
-    for begin, end in itertools.pairwise(begins):
+    chosen = np.full((len(found), len(counts), len(thresholds)), -1, np.int64)  # (C, A, T)
+    taken = np.zeros((len(truth_group), len(counts), len(thresholds)), np.bool_)  # (G, A, T)
+    begins = np.searchsorted(np.sort(turn), np.arange(turn.max(initial=-1) + 2))  # (turns + 1,)
+    bounds = np.append(first, len(order))  # (C + 1,) pairs of detection c: bounds[c : c + 2]
+    for begin, end in itertools.pairwise(begins):  # one turn: N detections, R pairs
         rows = slice(bounds[begin], bounds[end])
-        them = truth[rows]
-        free = ~taken[them] | crowd[them, np.newaxis, np.newaxis]
+        them = truth[rows]  # (R,)
+        free = ~taken[them] | crowd[them, np.newaxis, np.newaxis]  # (R, A, T)
         free &= (iou[rows, np.newaxis] >= lowest)[:, np.newaxis]
-        wish = preference[rows, np.newaxis] + _COUNTS * counts[:, them].T
-        wish = np.where(free, wish[:, :, np.newaxis], 0)
-        best = np.maximum.reduceat(wish, first[begin:end] - bounds[begin], axis=0)
-        pair = first[begin:end, np.newaxis, np.newaxis] + best % _COUNTS - 1
+        wish = preference[rows, np.newaxis] + _COUNTS * counts[:, them].T  # (R, A)
+        wish = np.where(free, wish[:, :, np.newaxis], 0)  # (R, A, T)
+        best = np.maximum.reduceat(wish, first[begin:end] - bounds[begin], axis=0)  # (N, A, T)
+        pair = first[begin:end, np.newaxis, np.newaxis] + best % _COUNTS - 1  # (N, A, T)
         chosen[begin:end] = np.where(best > 0, truth[pair], -1)
         one, area, step = np.nonzero(best)
         taken[chosen[begin:end][one, area, step], area, step] = True
-    return found, np.ascontiguousarray(chosen.transpose(1, 2, 0))
+    return found, np.ascontiguousarray(chosen.transpose(1, 2, 0))  # (C,), (A, T, C)
 
 
 def _lengths(first: NDArray[np.intp], total: int) -> NDArray[np.intp]:
+    """Lengths of the runs that begin at `first`."""
     return np.diff(np.append(first, total))
 
 
@@ -265,19 +314,32 @@ def _overlaps(
             np.cumsum(count[part]) - count[part], count[part]
         )
         truth = by_group[begin[detection] + offset]
-        iou = _iou(xywh[detection], truth_xywh[truth], crowd[truth])
+        iou = pair_iou(xywh[detection], truth_xywh[truth], crowd[truth])
         near = np.flatnonzero(iou >= lowest)
         yield detection[near], truth[near], iou[near]
 
 
-def _iou(
-    found: NDArray[np.float64], truth: NDArray[np.float64], crowd: NDArray[np.bool_]
+def pair_iou(
+    found: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    crowd: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
-    """(P,) IoU of boxes (P, 4) left, top, width, height, in the order of ``bbIou``'s sums."""
+    """IoU of pairs, in the order of ``bbIou``'s sums.
+
+    Args:
+        found: (P, 4) left, top, width, height.
+        truth: (P, 4), the partner of each.
+        crowd: (P,) the partner is a crowd: the intersection over the area of `found`.
+
+    Returns:
+        (P,) float64.
+    """
     low = np.maximum(found[:, :2], truth[:, :2])
     high = np.minimum(found[:, 2:] + found[:, :2], truth[:, 2:] + truth[:, :2])
     width, height = (high - low).T
     shared = np.where((width > 0) & (height > 0), width * height, 0.0)
     own = found[:, 2] * found[:, 3]
-    union = np.where(crowd, own, own + truth[:, 2] * truth[:, 3] - shared)
+    union = own + truth[:, 2] * truth[:, 3] - shared
+    if crowd is not None:
+        union = np.where(crowd, own, union)
     return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.accuracy.matching import Predictions, assign, by_group
+from seatrial.accuracy.matching import assign
 
 IOU = 0.5
 
@@ -42,21 +42,3 @@ def pairs(
     )
     mate = chosen[0, 0]
     return found[mate >= 0], mate[mate >= 0]
-
-
-def detector_pairs(
-    child: Predictions, parent: Predictions, *, categories: int
-) -> tuple[Predictions, NDArray[np.int64], NDArray[np.int64]]:
-    """Pair the boxes of two detectors by image and class, the child's most confident first.
-
-    Args:
-        child: Detections down to a low confidence.
-        parent: The same, on the same images.
-        categories: Number of categories.
-
-    Returns:
-        The child's detections in another order; (P,) indices into them and (P,) into the parent's.
-    """
-    child, group, _ = by_group(child, categories)
-    theirs = parent.image * categories + parent.category
-    return child, *pairs(theirs, parent.xywh, group, child.xywh)

@@ -1,24 +1,29 @@
-"""A running service as the subject of an evaluation: what the callers of it get is measured."""
+"""A running service as the subject of an evaluation: what its clients get is measured."""
 
 from __future__ import annotations
 
-import http.client
-import threading
 import time
-import urllib.parse
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
-from seatrial.accuracy.predict import Seen
+from seatrial.accuracy.predict import SeenImage
 from seatrial.artifact import Artifact
 from seatrial.deployment import Thresholds
+from seatrial.detect.answer import Box, ImageSize
+from seatrial.detect.detections import Detections
 from seatrial.errors import InvalidConfig, InvalidInput, ServiceFailed
+from seatrial.system.extras import require
+
+if TYPE_CHECKING:
+    import httpx
 
 MOST_CONNECTIONS = 32
 TRIES_WHEN_BUSY = 20
-# The service refuses the picture itself with these: too large, no image, a damaged one.
-PICTURE_REFUSED = frozenset({413, 415, 422})
+# The service refuses the image itself with these: too large, no image, a damaged one.
+IMAGE_REFUSED = frozenset({413, 415, 422})
 
 
 class _Layout(msgspec.Struct):
@@ -36,6 +41,12 @@ class _Model(msgspec.Struct):
     layout: _Layout
 
 
+class _Reply(msgspec.Struct):
+    image: ImageSize
+    detections: list[Box]
+    timing_ms: dict[str, float] = {}
+
+
 class _Problem(msgspec.Struct):
     message: str
     code: str = ""
@@ -47,52 +58,63 @@ class _Failure(msgspec.Struct):
 
 
 class RemoteDetector:
-    """A running service, over a few keep-alive connections.
+    """A running service, over a few connections that stay open. Thread-safe.
 
     Args:
         url: Scheme, host and port, ``http://127.0.0.1:3000``.
-        timeout_s: A picture that takes longer failed.
+        timeout_s: Longest wait for one image.
 
     Raises:
         InvalidConfig: Not an http(s) address.
-        ServiceFailed: Nobody listens there, or it does not describe itself at ``/model``.
+        MissingExtra: httpx is not installed.
+        ServiceFailed: There is no service, or it does not describe itself at ``/model``.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 60.0) -> None:
-        self._parts = urllib.parse.urlsplit(url)
-        if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
+        library = require("httpx", extra="evaluate", purpose="measuring a running service")
+        self._library = library
+        self._url = url.rstrip("/")
+        try:
+            address = library.URL(self._url)
+        except library.InvalidURL:
+            address = library.URL("")
+        if address.scheme not in ("http", "https") or not address.host:
             raise InvalidConfig(
                 f"{url!r} is not an http address",
                 hint="give scheme, host and port, for example http://127.0.0.1:3000",
             )
-        self._url = url
-        self._timeout_s = timeout_s
-        self._local = threading.local()
-        self._open: list[http.client.HTTPConnection] = []
-        status, _, body = self._exchange("GET", "/model", b"")
+        # No proxies of the environment: services under test run on this machine or beside it.
+        self._client: httpx.Client = library.Client(
+            timeout=timeout_s,
+            limits=library.Limits(
+                max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS
+            ),
+            trust_env=False,
+        )
         try:
-            self._model = msgspec.json.decode(body, type=_Model)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ServiceFailed(
-                f"{url}/model does not describe a detector (status {status}): {error}",
-                hint="give the address of a service that seatrial serve started",
-            ) from error
+            answer = self._exchange("GET", "/model")
+            try:
+                self._model = msgspec.json.decode(answer.content, type=_Model)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise ServiceFailed(
+                    f"{url}/model does not describe a detector (status {answer.status_code}): "
+                    f"{error}",
+                    hint="give the address of a service that seatrial serve started",
+                ) from error
+        except BaseException:
+            self.close()
+            raise
         layout = self._model.layout
         self.labels = self._model.labels
         self.concurrency = min(MOST_CONNECTIONS, layout.workers * layout.instances + 1)
 
     def describe(self) -> dict[str, Any]:
         """See `Subject.describe`."""
-        return {
-            "url": self._url,
-            **{
-                key: getattr(self._model, key)
-                for key in ("name", "digest", "engine", "device", "precision")
-            },
-        }
+        keys = ("name", "digest", "engine", "device", "precision")
+        return {"url": self._url, **{key: getattr(self._model, key) for key in keys}}
 
     def check(self, artifact: Artifact) -> None:
-        """See that the service serves an artifact.
+        """Check that the service serves an artifact.
 
         Raises:
             InvalidInput: It serves another one.
@@ -104,70 +126,66 @@ class RemoteDetector:
                 hint="start the service with that artifact, or name none to measure what it serves",
             )
 
-    def detect(self, data: bytes, rules: Thresholds) -> Seen:
+    def detect(self, data: bytes, rules: Thresholds) -> SeenImage:
         """See `Subject.detect`."""
         if not data:
             raise InvalidInput("the image is empty (0 bytes)")
-        query = urllib.parse.urlencode(
-            {key: str(value).lower() for key, value in msgspec.structs.asdict(rules).items()}
-        )
+        query = {key: str(value).lower() for key, value in msgspec.structs.asdict(rules).items()}
         for _ in range(TRIES_WHEN_BUSY):
-            status, headers, body = self._exchange("POST", f"/detect?{query}", data)
-            if status != 503:
+            answer = self._exchange("POST", "/detect", query, data)
+            if answer.status_code != 503:
                 break
-            time.sleep(float(headers.get("Retry-After", "1")))
-        if status != 200:
-            raise self._refusal(status, body)
+            time.sleep(float(answer.headers.get("Retry-After", "1")))
+        if answer.status_code != 200:
+            raise self._refusal(answer.status_code, answer.content)
         try:
-            return msgspec.json.decode(body, type=Seen)
+            reply = msgspec.json.decode(answer.content, type=_Reply)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ServiceFailed(f"{self._url}/detect answers something else: {error}") from error
+        return SeenImage(reply.image, from_rows(reply.detections), reply.timing_ms)
 
     def close(self) -> None:
         """Close the connections."""
-        for connection in self._open:
-            connection.close()
+        self._client.close()
 
     def _refusal(self, status: int, body: bytes) -> InvalidInput | ServiceFailed:
         try:
             problem = msgspec.json.decode(body, type=_Failure).error
         except (msgspec.DecodeError, UnicodeDecodeError):
             problem = _Problem(body[:200].decode("utf-8", "replace").strip())
-        if status in PICTURE_REFUSED:
+        if status in IMAGE_REFUSED:
             return InvalidInput(problem.message, hint=problem.hint)
         return ServiceFailed(
             f"{self._url}/detect answers {status}: {problem.message}", hint=problem.hint
         )
 
     def _exchange(
-        self, method: str, target: str, body: bytes
-    ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        path = self._parts.path.rstrip("/") + target
+        self, method: str, path: str, query: dict[str, str] | None = None, body: bytes | None = None
+    ) -> httpx.Response:
+        library = self._library
+        # A connection that idled may have been closed by the service: that is no failure.
+        dropped = (library.ReadError, library.WriteError, library.RemoteProtocolError)
         headers = {"Content-Type": "application/octet-stream"} if body else {}
         for attempt in (1, 2):
-            connection = self._connection()
             try:
-                connection.request(method, path, body or None, headers)
-                response = connection.getresponse()
-                return response.status, response.headers, response.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()  # the next request opens it again
-                # A connection that idled may have been closed under us: that is no failure.
-                gone = isinstance(error, ConnectionError | http.client.RemoteDisconnected)
-                if attempt == 2 or not gone or isinstance(error, ConnectionRefusedError):
-                    what = str(error) or type(error).__name__
-                    raise ServiceFailed(
-                        f"{self._url} does not answer: {what}",
-                        hint="start one with: seatrial serve --model NAME",
-                    ) from error
+                answer: httpx.Response = self._client.request(
+                    method, f"{self._url}{path}", params=query, content=body, headers=headers
+                )
+                return answer
+            except (library.HTTPError, library.InvalidURL) as error:
+                if attempt == 1 and isinstance(error, dropped):
+                    continue
+                raise ServiceFailed(
+                    f"{self._url} does not answer: {str(error) or type(error).__name__}",
+                    hint="start one with: seatrial serve --model NAME",
+                ) from error
         raise AssertionError("unreachable")
 
-    def _connection(self) -> http.client.HTTPConnection:
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            secure = self._parts.scheme == "https"
-            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-            connection = kind(str(self._parts.hostname), self._parts.port, timeout=self._timeout_s)
-            self._local.connection = connection
-            self._open.append(connection)
-        return connection
+
+def from_rows(rows: Sequence[Box]) -> Detections:
+    """The rows of an answer as arrays, in their order."""
+    return Detections(
+        np.array([row.box for row in rows], np.float32).reshape(-1, 4),
+        np.array([row.confidence for row in rows], np.float32),
+        np.array([row.class_id for row in rows], np.int64),
+    )

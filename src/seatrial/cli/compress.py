@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.table import Table
 
+from seatrial.accuracy.loss import Loss
 from seatrial.cli.console import err, out, print_json, progress_display, store
 from seatrial.cli.verdict import UNDECIDED
-from seatrial.errors import Diverged, InvalidConfig
-
-if TYPE_CHECKING:
-    from seatrial.quantise.judge import Finding
-    from seatrial.quantise.report import QuantiseReport, Speed
+from seatrial.errors import Diverged
+from seatrial.quantise.options import QuantiseOptions
+from seatrial.quantise.report import QuantiseReport, Speed
 
 app = App(name="compress", help="Make a model faster, and prove that it stays right.")
 
@@ -26,66 +25,44 @@ def int8(
     /,
     *,
     calibration: Path,
-    gate: float = 0.005,
-    max_shift: float = 0.03,
-    to: Literal["openvino", "onnxruntime", "tensorrt"] = "openvino",
+    options: Annotated[QuantiseOptions, Parameter(name="*")] = QuantiseOptions(),  # noqa: B008  frozen
     dataset: str | None = None,
     annotations: Path | None = None,
     split: Literal["train", "val", "test"] = "val",
     skip_missing: bool = False,
-    pictures: int = 300,
-    seed: int = 0,
-    recipe: list[str] | None = None,
-    most_restored: int = 24,
     name: str | None = None,
     replace: bool = False,
     report: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Quantise a model to INT8; what turns out to cost too much accuracy stays float.
+    """Quantise a model to INT8; layers that cost too much accuracy stay float.
 
     Exit code 0: the gate holds. 9: written, but the set is too small to decide. 3: the gate
-    fails; nothing was written. A run that was ended goes on where it was when it is started again.
+    fails; nothing was written. A run that was ended continues when it is started again.
 
     Args:
         artifact: Name in the store, an artifact folder or a model file; float32.
         calibration: Folder of pictures like those that the service will see; no labels needed.
-        gate: Largest loss of AP on --dataset, 0-1; without labels, of agreement with the model.
-        max_shift: Largest mean shift of the confidence of matched boxes, either way.
-        to: What the result is for.
-        dataset: coco:FOLDER of pictures, or yolo:FOLDER with a data.yaml: what the gate is
-            measured on. Without it, pictures that calibration left over, else those it took.
+        options: How to quantise, and what may be lost.
+        dataset: coco:FOLDER of pictures, or yolo:FOLDER with a data.yaml: the gate is measured on
+            it. Without it, on pictures that calibration left over, else on those it took.
         annotations: COCO's JSON file [default: FOLDER/instances.json]; another data.yaml.
         split: Which set, where the folder has several.
         skip_missing: Leave out pictures that the labels name and that are not there.
-        pictures: Calibration pictures, at most.
-        seed: Of their choice.
-        recipe: Ways of quantising to try [default: all]; openvino: no-bias-correction,
-            fast-bias-correction, full-bias-correction; else: minmax, percentile, entropy.
-        most_restored: Layers given back to float, at most.
-        name: Of the artifact [default: the model's, with int8 and the target].
-        replace: Replace another artifact of that name.
+        name: Name of the artifact [default: the model's, with int8 and the target].
+        replace: Replace an artifact of that name.
         report: Write the report as an HTML page too, whatever the verdict.
         json: Print the report as JSON.
     """
     from seatrial.datasets.labels import read_labelled
     from seatrial.models.resolve import resolve
-    from seatrial.quantise.job import QuantiseOptions
-    from seatrial.quantise.judge import Gate
+    from seatrial.quantise.options import check
     from seatrial.quantise.run import compress_int8
 
-    _check(gate, max_shift, pictures, most_restored)
+    check(options)
     labelled = None
     if dataset is not None:
         labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
-    options = QuantiseOptions(
-        to=to,
-        gate=Gate(gate, max_shift),
-        calibration=pictures,
-        seed=seed,
-        recipes=tuple(recipe or ()),
-        most_restored=most_restored,
-    )
     parent = resolve(store(), artifact)
     try:
         with progress_display() as on_progress:
@@ -100,7 +77,8 @@ def int8(
                 on_progress=on_progress,
             )
     except Diverged as error:
-        _show(error.report, json=json, page=report)
+        if isinstance(error.report, QuantiseReport):
+            _show(error.report, json=json, page=report)
         raise
     _show(found, json=json, page=report)
     err.print(f"wrote {made.path}", highlight=False, soft_wrap=True)
@@ -108,28 +86,15 @@ def int8(
         sys.exit(UNDECIDED)
 
 
-def _check(gate: float, max_shift: float, pictures: int, most_restored: int) -> None:
-    for option, share in (("--gate", gate), ("--max-shift", max_shift)):
-        if not 0 <= share <= 1:
-            raise InvalidConfig(
-                f"{option} {share:g} is not between 0 and 1",
-                hint="half a point of AP is written 0.005",
-            )
-    for count, value, least in (
-        ("--pictures", pictures, 1),
-        ("--most-restored", most_restored, 0),
-    ):
-        if value < least:
-            raise InvalidConfig(f"{count} {value} is less than {least}")
-
-
-def _show(report: object, *, json: bool, page: Path | None) -> None:
-    from seatrial.quantise.report import QuantiseReport
-
-    if not isinstance(report, QuantiseReport):
-        return
+def _show(report: QuantiseReport, *, json: bool, page: Path | None) -> None:
     if page is not None:
-        _write_page(report, page)
+        from seatrial.system.extras import require
+
+        require("markupsafe", extra="bench", purpose="the report as a page")
+        from seatrial.quantise.html_report import write_page
+
+        write_page(report, page)
+        err.print(f"wrote {page}", highlight=False, soft_wrap=True)
     if json:
         print_json(report)
     else:
@@ -142,16 +107,6 @@ def _show(report: object, *, json: bool, page: Path | None) -> None:
     for note in report.notes:
         err.print(f"note: {note}", highlight=False)
     err.print(report.verdict.statement, highlight=False)
-
-
-def _write_page(report: QuantiseReport, page: Path) -> None:
-    from seatrial.system.extras import require
-
-    require("markupsafe", extra="bench", purpose="the report as a page")
-    from seatrial.quantise.html_report import write_page
-
-    write_page(report, page)
-    err.print(f"wrote {page}", highlight=False, soft_wrap=True)
 
 
 def _candidates(report: QuantiseReport) -> Table:
@@ -191,7 +146,7 @@ def _result(report: QuantiseReport) -> Table:
     return table
 
 
-def _figures(finding: Finding) -> tuple[str, str, str, str, str]:
+def _figures(finding: Loss) -> tuple[str, str, str, str, str]:
     return (
         f"{finding.child:.4f}",
         f"{finding.drop:+.4f}",
@@ -201,7 +156,7 @@ def _figures(finding: Finding) -> tuple[str, str, str, str, str]:
     )
 
 
-def _metric(finding: Finding) -> str:
+def _metric(finding: Loss) -> str:
     return "AP" if finding.metric == "ap" else "agreement"
 
 

@@ -16,17 +16,19 @@ from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.verdict import leave, show_verdict, verdict_json
 from seatrial.contract import Contract
 from seatrial.deployment import Precision
-from seatrial.errors import InvalidConfig, InvalidInput
+from seatrial.errors import InvalidConfig
+from seatrial.system.files import write_atomically, writing
 
 if TYPE_CHECKING:
+    from seatrial.accuracy.compare import Comparison
     from seatrial.accuracy.evaluate import (
         ClassFigures,
-        Comparison,
         Evaluation,
         Figures,
         Scored,
         Scores,
     )
+    from seatrial.accuracy.gate import Verdict
     from seatrial.accuracy.predict import Subject
 
     Measure = Callable[[Subject, str], Scored]
@@ -64,8 +66,8 @@ def evaluate(
         parent: Compare with this model, in this process: difference in AP, with its interval, and
             shift of confidences. The same model in another precision will do.
         parent_precision: Numeric type that the parent computes in.
-        options: What to detect with in this process.
-        threshold: Confidence at which precision and recall are told, 0-1.
+        options: Engine and layout of the detector in this process.
+        threshold: Confidence at which precision and recall are given, 0-1.
         skip_missing: Leave out pictures that the labels name and that are not there.
         unmatched: What to do with classes that only the model or only the dataset knows: error,
             or ignore and measure on what both know.
@@ -75,6 +77,9 @@ def evaluate(
         json: Print JSON.
     """
     from seatrial.accuracy import evaluate as library
+    from seatrial.accuracy.compare import compare
+    from seatrial.accuracy.gate import LossLimits
+    from seatrial.accuracy.loss import Loss, judge_loss
     from seatrial.datasets.labels import read_labelled
     from seatrial.trial.verdict import judge_accuracy
 
@@ -104,21 +109,22 @@ def evaluate(
     measured = _here(chosen, measure) if url is None else _through(url, chosen.model, measure)
     if save_detections is not None:
         _save(save_detections, measured)
-    compared = None
+    compared = kept = None
     if parent is not None:
         base = _here(replace(chosen, model=parent, precision=parent_precision), measure)
         with progress_display() as on_progress:
-            compared = library.compare(measured, base, on_progress=on_progress)
+            compared = compare(measured.box_set, base.box_set, on_progress=on_progress)
+        kept = judge_loss(Loss.of(compared), LossLimits())
     verdict = None
     if wanted is not None:
         verdict = judge_accuracy(wanted, measured.report.scores.figures)
     if json:
         judged = None if verdict is None else verdict_json(verdict)
-        more = {"parent": compared, "verdict": judged}
+        more = {"parent": compared, "parent_verdict": kept, "verdict": judged}
         given = {name: value for name, value in more.items() if value is not None}
         print_json({**msgspec.to_builtins(measured.report), **given})
     else:
-        _show(measured.report, compared)
+        _show(measured.report, compared, kept)
     if verdict is not None:
         show_verdict(verdict, json=json)
     leave(verdict)
@@ -149,14 +155,12 @@ def _save(path: Path, measured: Scored) -> None:
     from seatrial.accuracy.evaluate import coco_results
 
     data = msgspec.json.encode(coco_results(measured.dataset, measured.predictions))
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
+    with writing(path, hint="name another file (--save-detections)"):
+        write_atomically(path, data)
     err.print(f"wrote {path}", highlight=False)
 
 
-def _show(report: Evaluation, compared: Comparison | None) -> None:
+def _show(report: Evaluation, compared: Comparison | None, kept: Verdict | None) -> None:
     table = Table("figure", "value")
     for name, value in msgspec.structs.asdict(report.scores.figures).items():
         table.add_row(name, _number(value))
@@ -174,25 +178,31 @@ def _show(report: Evaluation, compared: Comparison | None) -> None:
     ]
     if report.skipped:
         notes.append(f"{len(report.skipped)} pictures that are not there were left out")
-    if compared is not None:
+    if compared is not None and kept is not None:
         _show_comparison(compared)
+        notes.append(f"INT8's gate on this: {kept.statement}")
     for note in notes:
         err.print(note, highlight=False)
 
 
-def _show_comparison(compared: Comparison) -> None:
-    ap, shift = compared.ap, compared.calibration
+def _show_comparison(found: Comparison) -> None:
     table = Table("against the parent", "value")
-    table.add_row("AP of the parent", _number(ap.a))
-    table.add_row("difference", f"{ap.difference:+.4f}")
-    table.add_row(f"{ap.level:.0%} interval", f"{ap.low:+.4f} to {ap.high:+.4f}")
-    table.add_row("matched boxes", str(shift.matched))
-    table.add_row("mean shift of confidence", _number(shift.mean_shift))
-    table.add_row("mean size of a shift", _number(shift.mean_abs_shift))
-    table.add_row(f"lost, gained from {shift.floor:g} on", f"{shift.lost}, {shift.gained}")
+    if found.ap is not None:
+        ap = found.ap
+        table.add_row("AP of the parent", _number(ap.a))
+        table.add_row("difference", f"{ap.difference:+.4f}")
+        table.add_row(f"{ap.level:.0%} interval", f"{ap.low:+.4f} to {ap.high:+.4f}")
+    table.add_row("matched boxes", str(found.matched))
+    table.add_row(f"lost, gained from {found.floor:.3g} on", f"{found.lost}, {found.gained}")
+    if found.agreement is not None:
+        both = found.agreement
+        table.add_row("agreement (F1)", f"{both.share:.4f} ({both.low:.4f} to {both.high:.4f})")
+    table.add_row("mean IoU of pairs", _number(found.iou_mean))
+    table.add_row("mean shift of confidence", _number(found.mean_shift))
+    table.add_row("mean size of a shift", _number(found.mean_abs_shift))
     out.print(table)
     bands = Table("confidence of the parent", "boxes", "mean of the parent", "mean here")
-    for band in shift.bands:
+    for band in found.bands:
         bands.add_row(
             f"{band.low:.1f} to {band.high:.1f}",
             str(band.boxes),

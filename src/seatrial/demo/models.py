@@ -8,13 +8,30 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
-from seatrial.accuracy.predict import InProcess, Seen, Subject
+import msgspec
+
+from seatrial.accuracy.predict import InProcess, SeenImage, Subject
 from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment, Thresholds
+from seatrial.detect.answer import Box, ImageSize, boxes
 from seatrial.errors import InvalidInput
 from seatrial.progress import Progress, silent
 from seatrial.serve.startup import open_detector
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a model sees in one picture.
+
+    Attributes:
+        image: Its upright size.
+        detections: The boxes as rows, for tables and files.
+        timing_ms: Stage -> milliseconds, where it was computed.
+    """
+
+    image: ImageSize
+    detections: list[Box]
+    timing_ms: dict[str, float] = {}
 
 
 class Model:
@@ -63,7 +80,8 @@ class Model:
         try:
             seen = []
             for future in waiting:
-                seen.append(future.result())
+                one: SeenImage = future.result()
+                seen.append(Seen(one.size, boxes(one.detections, self.labels), one.timing_ms))
                 on_progress("detecting", len(seen), len(pictures))
             return seen
         except BaseException:

@@ -84,8 +84,8 @@ def comparison(first: View, second: View) -> str:
     found = compare(first, second)
     overlap = f", with a mean IoU of {found.iou_mean:.2f}" if found.iou_mean is not None else ""
     return (
-        f"Both see {_count(found.matched, 'object')}{overlap}; {found.parent - found.matched} "
-        f"only {first.model.name}, {second.boxes - found.matched} only {second.model.name}."
+        f"Both see {_count(found.matched, 'object')}{overlap}; {found.lost} "
+        f"only {first.model.name}, {found.gained} only {second.model.name}."
     )
 
 

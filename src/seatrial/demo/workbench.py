@@ -9,11 +9,10 @@ from __future__ import annotations
 import statistics
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from seatrial.accuracy.predict import Seen
 from seatrial.demo.media import Media
-from seatrial.demo.models import Model, Models
+from seatrial.demo.models import Model, Models, Seen
 from seatrial.deployment import Thresholds
 from seatrial.detect.answer import Box
 from seatrial.errors import InvalidInput
@@ -59,6 +58,7 @@ class View:
         choice: What is shown of it.
         seen: For each frame, the boxes that are shown, most confident first.
         hidden: Boxes over `FLOOR` that are not shown.
+        everything: For each frame, the boxes over `FLOOR` of the classes that are shown.
     """
 
     media: Media
@@ -66,6 +66,7 @@ class View:
     choice: Choice
     seen: tuple[Seen, ...]
     hidden: int
+    everything: tuple[Seen, ...]
 
     @property
     def stages_ms(self) -> dict[str, float]:
@@ -115,7 +116,14 @@ class Workbench:
         shown = tuple(_shown(one, choice) for one in everything)
         hidden = sum(len(one.detections) for one in everything)
         hidden -= sum(len(one.detections) for one in shown)
-        return View(media, model, choice, shown, hidden)
+        return View(
+            media=media,
+            model=model,
+            choice=choice,
+            seen=shown,
+            hidden=hidden,
+            everything=tuple(_shown(one, replace(choice, confidence=FLOOR)) for one in everything),
+        )
 
     def _look(
         self, media: Media, iou: float, model: Model, on_progress: Progress

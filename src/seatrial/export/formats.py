@@ -100,14 +100,14 @@ def check_here(to: str) -> None:
 
 
 def write(
-    folder: Path, origin: Parent, graph: Any, manifest: Manifest, options: ExportOptions
+    folder: Path, parent: Parent, graph: Any, manifest: Manifest, options: ExportOptions
 ) -> Written:
     """Write an export.
 
     Args:
         folder: Staged, empty.
-        origin: What it starts from.
-        graph: ``onnx.ModelProto`` to be written: the origin's, or with its postprocessing fused.
+        parent: What it starts from.
+        graph: ``onnx.ModelProto`` to be written: the parent's, or with its postprocessing fused.
         manifest: Of that graph.
         options: See `ExportOptions`.
 
@@ -116,11 +116,11 @@ def write(
         DeviceUnavailable: It can only be written on another machine.
         MissingExtra: A library is not installed.
     """
-    return WRITERS[options.to](folder, origin, graph, manifest, options)
+    return WRITERS[options.to](folder, parent, graph, manifest, options)
 
 
 def _onnx(
-    folder: Path, origin: Parent, graph: Any, manifest: Manifest, options: ExportOptions
+    folder: Path, parent: Parent, graph: Any, manifest: Manifest, options: ExportOptions
 ) -> Written:
     onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
     if options.precision == "f16":
@@ -137,7 +137,7 @@ def _onnx(
 
 
 def _openvino(
-    folder: Path, origin: Parent, graph: Any, manifest: Manifest, options: ExportOptions
+    folder: Path, parent: Parent, graph: Any, manifest: Manifest, options: ExportOptions
 ) -> Written:
     ov = require("openvino", extra="openvino", purpose="writing OpenVINO graphs")
     file = folder / OPENVINO_FILE
@@ -160,18 +160,18 @@ def _openvino(
 
 
 def _torch(
-    folder: Path, origin: Parent, graph: Any, manifest: Manifest, options: ExportOptions
+    folder: Path, parent: Parent, graph: Any, manifest: Manifest, options: ExportOptions
 ) -> Written:
-    if origin.module is None:
+    if parent.module is None:
         raise InvalidInput(
-            f"{origin.manifest.name} is a graph: torch graphs are made of checkpoints",
+            f"{parent.manifest.name} is a graph: torch graphs are made of checkpoints",
             hint="export the checkpoint that it was made from",
         )
     if options.fuse_nms:
         raise InvalidInput(
             "postprocessing is not put into torch graphs", hint="leave out --fuse-nms"
         )
-    module = torch_modules.traceable(origin.module, manifest, dynamic_batch=options.dynamic_batch)
+    module = torch_modules.traceable(parent.module, manifest, dynamic_batch=options.dynamic_batch)
     inputs = torch_modules.examples(manifest)
     try:
         torch.save(module, inputs, folder / TORCH_FILE, dynamic_batch=options.dynamic_batch)
@@ -185,7 +185,7 @@ def _torch(
 
 
 def _tensorrt(
-    folder: Path, origin: Parent, graph: Any, manifest: Manifest, options: ExportOptions
+    folder: Path, parent: Parent, graph: Any, manifest: Manifest, options: ExportOptions
 ) -> Written:
     quantised = manifest.precision == "int8"
     if options.precision == "f16":

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
+from cyclopts import Parameter
 
 from seatrial.artifact import Manifest, Preprocessing
 from seatrial.deployment import Precision
-from seatrial.errors import InvalidInput
+from seatrial.errors import InvalidConfig, InvalidInput
 
-Target = Literal["onnx", "openvino", "tensorrt", "torch"]
-TARGETS: tuple[str, ...] = get_args(Target)
+Format = Literal["onnx", "openvino", "tensorrt", "torch"]
+FORMATS: tuple[str, ...] = get_args(Format)
 PRECISIONS = {
     "onnx": ("f32", "f16"),
     "openvino": ("f32", "f16", "bf16"),
@@ -23,42 +27,56 @@ HINTS = {
     "float32 artifact with --precision bf16",
     ("torch", "f16"): "export f32; a GPU serves it with --precision f16",
 }
-STRIDE_PX = 32  # of the coarsest feature map of all the detectors that are known
+STRIDE_PX = 32  # stride of the coarsest feature map of all known detectors
+SIZE = re.compile(r"(\d+)(?:x(\d+))?")
 
 
-class ExportOptions(msgspec.Struct, frozen=True):
+def _size_hw(kind: object, tokens: Sequence[Any]) -> tuple[int, int]:
+    """The canvas (height, width), pixels, of ``640`` or ``480x640`` on the command line."""
+    text = tokens[0].value
+    found = SIZE.fullmatch(text)
+    if found is None:
+        raise InvalidConfig(f"--imgsz {text!r} is not a size", hint="write 640, or 480x640")
+    return int(found[1]), int(found[2] or found[1])
+
+
+@dataclass(frozen=True)
+class ExportOptions:
     """What an export is asked for.
 
     Attributes:
         to: Format.
-        precision: ``f32``; ``f16``: weights in half precision (what is sensitive stays float32);
-            ``bf16``: float32 weights, proven as computed in bf16 (OpenVINO's hint, PyTorch's
-            autocast).
-        dynamic_batch: The graph takes any number of pictures; else one.
-        imgsz: Canvas (height, width), pixels; None keeps the parent's.
+        precision: f32; f16: weights in half precision, what is sensitive stays float32 (onnx,
+            openvino, tensorrt); bf16: float32 weights, proven as computed in bf16 (openvino,
+            torch).
+        dynamic_batch: Take any number of pictures at once; else one.
+        imgsz: Canvas in pixels, 640 or 480x640 (height x width) [default: the model's own].
         fuse_nms: Put the postprocessing into the graph.
     """
 
-    to: Target
+    to: Format
     precision: Precision = "f32"
     dynamic_batch: bool = False
-    imgsz: tuple[int, int] | None = None
+    imgsz: Annotated[
+        tuple[int, int] | None,
+        Parameter(converter=_size_hw, n_tokens=1, negative=()),
+    ] = None
     fuse_nms: bool = False
 
     def config(self) -> dict[str, Any]:
-        """For the manifest's step."""
+        """The options as plain values, for the manifest's step."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
 
 
 def check(options: ExportOptions) -> None:
-    """See that the options go together.
+    """Check that the options go together.
 
     Raises:
-        InvalidInput: They do not, with what does.
+        InvalidInput: They do not; the hint says which do.
     """
-    if options.to not in TARGETS:
-        raise InvalidInput(f"unknown target {options.to!r}", hint=f"known: {', '.join(TARGETS)}")
+    if options.to not in FORMATS:
+        raise InvalidInput(f"unknown format {options.to!r}", hint=f"known: {', '.join(FORMATS)}")
     if options.precision not in PRECISIONS[options.to]:
         known = ", ".join(PRECISIONS[options.to])
         raise InvalidInput(

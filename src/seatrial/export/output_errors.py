@@ -22,7 +22,7 @@ def output_errors(
         ordered: Rows have fixed places. Else the outputs are joined to rows ``(Q, columns)`` and
             each is compared with the nearest of the other's: queries that a model picks by their
             scores change places when two scores are equal but for the last bit.
-        limit: See `Tolerance.output`.
+        limit: Largest error, as a share of the output's largest value (at least 1).
 
     Returns:
         One entry an output; one in all where rows have no order.
@@ -42,11 +42,11 @@ def _ordered_error(
     ]
     allowed = limit * max(1.0, scale)
     return OutputError(
-        name,
-        max(float(error.max()) for error in errors),
-        float(np.mean([error.mean() for error in errors])),
-        scale,
-        float(np.mean([(error <= allowed).mean() for error in errors])),
+        name=name,
+        worst=max(float(error.max()) for error in errors),
+        mean=float(np.mean([error.mean() for error in errors])),
+        scale=scale,
+        within=float(np.mean([(error <= allowed).mean() for error in errors])),
         ordered=True,
     )
 
@@ -73,11 +73,11 @@ def _set_error(
         nearest.append(found)
         scale = max(scale, float(np.abs(rows).max()))
     return OutputError(
-        joined,
-        float(np.max(nearest)),
-        float(np.mean(nearest)),
-        scale,
-        float(np.mean(within)),
+        name=joined,
+        worst=float(np.max(nearest)),
+        mean=float(np.mean(nearest)),
+        scale=scale,
+        within=float(np.mean(within)),
         ordered=False,
     )
 

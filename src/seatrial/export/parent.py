@@ -50,7 +50,7 @@ class Parent:
         )
 
 
-def open_origin(artifact: Artifact, options: ExportOptions, *, threads: int) -> Parent:
+def open_parent(artifact: Artifact, options: ExportOptions, *, threads: int) -> Parent:
     """Make the graph, and open the parent.
 
     Args:

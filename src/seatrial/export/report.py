@@ -1,58 +1,32 @@
-"""What a comparison of a child with its parent found, and what it may find at most."""
+"""The report of an export, `export.json`: what was compared, and the verdict."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from seatrial.accuracy.compare import BoxAgreement
+from seatrial.accuracy.bootstrap import Difference
+from seatrial.accuracy.compare import Comparison
+from seatrial.accuracy.gate import Verdict
+from seatrial.errors import InvalidArtifact
 from seatrial.graphs.first_difference import FirstDifference
 
 REPORT_FILE = "export.json"
 
 
-class Tolerance(msgspec.Struct, frozen=True):
-    """How far a child may be from its parent.
+class OutputError(msgspec.Struct, frozen=True, kw_only=True):
+    """The error of one output of the graph, over all images.
 
     Attributes:
-        output: Largest error of an output, as a share of its largest value (at least 1); of
-            outputs whose rows have no order, of 99 % of the rows. None: told, not judged.
-        iou: Least mean IoU of matched boxes.
-        shift: Largest mean size of a shift of confidence.
-        unmatched: Largest share of the parent's boxes without a partner.
-        ap: Largest difference in AP, either way.
-    """
-
-    output: float | None
-    iou: float
-    shift: float
-    unmatched: float
-    ap: float
-
-
-TOLERANCES = {
-    "f32": Tolerance(output=1e-3, iou=0.995, shift=0.002, unmatched=0.005, ap=0.002),
-    "f16": Tolerance(output=None, iou=0.98, shift=0.01, unmatched=0.02, ap=0.005),
-    "bf16": Tolerance(output=None, iou=0.95, shift=0.03, unmatched=0.05, ap=0.005),
-    # Of one engine against another on the same quantised graph: steps that round the other way.
-    "int8": Tolerance(output=None, iou=0.95, shift=0.03, unmatched=0.05, ap=0.005),
-}
-ROWS_WITHIN = 0.99
-# What a restless parent can widen its tolerance to, see `ExportReport.restless`.
-WIDEST = TOLERANCES["bf16"]
-
-
-class OutputError(msgspec.Struct, frozen=True):
-    """One output of the graph, over all pictures.
-
-    Attributes:
-        name: Of the output; several joined by ``+`` are compared row by row together.
+        name: Name of the output; several joined by ``+`` are compared row by row together.
         worst: Largest absolute difference.
         mean: Mean absolute difference.
         scale: Largest absolute value in the parent.
-        within: Share of the rows (of values, where rows have a fixed order) inside the tolerance.
-        ordered: Rows were compared place by place; else each with the nearest of the other's.
+        within: Share of the rows (of values, where rows have a fixed order) inside the limit.
+        ordered: Whether rows were compared place by place; else each with the nearest one of the
+            other graph.
     """
 
     name: str
@@ -63,31 +37,11 @@ class OutputError(msgspec.Struct, frozen=True):
     ordered: bool
 
 
-class Accuracy(msgspec.Struct, frozen=True):
-    """COCO AP of both on labelled pictures.
-
-    Attributes:
-        images: Pictures.
-        parent: AP of the parent.
-        child: AP of the child.
-        difference: Child less parent.
-        low: Lower end of the interval of the difference: 95 %, paired bootstrap over pictures.
-        high: Upper end.
-    """
-
-    images: int
-    parent: float
-    child: float
-    difference: float
-    low: float
-    high: float
-
-
 class TensorRtTrial(msgspec.Struct, frozen=True):
     """Whether TensorRT takes the graph: parsed, and an engine built, without a GPU.
 
     Attributes:
-        tried_in: Whose parser and builder, with version.
+        tried_in: Name and version of the parser and builder.
         problems: What is refused; empty for a graph that is ready for TensorRT.
     """
 
@@ -95,8 +49,8 @@ class TensorRtTrial(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
 
 
-class Subject(msgspec.Struct, frozen=True):
-    """Who was compared: artifact, engine and the precision that it computed in."""
+class ComparedSide(msgspec.Struct, frozen=True):
+    """One side of the comparison: artifact, engine and the precision that it computed in."""
 
     artifact: str
     digest: str
@@ -105,51 +59,123 @@ class Subject(msgspec.Struct, frozen=True):
     version: str = ""
 
 
-class ExportReport(msgspec.Struct, frozen=True):
-    """An export, as it was judged.
+class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
+    """An export, its comparison with its parent, and the verdict.
 
     Attributes:
-        options: What was asked for.
+        options: What the export was asked for.
         parent: The reference.
         child: The export.
-        tolerance: What was allowed.
-        images: Pictures that both were run on.
-        outputs: Raw outputs; empty where postprocessing was put into the graph.
-        batch: Outputs of several pictures at once against the same one by one.
-        boxes: Detections.
-        accuracy: Where labels were given.
-        restless: The parent against itself, every pixel moved by two grey levels at most: what is
-            no more than this is no fault of a child that computes in less than float32. Looked at
-            where boxes were out of tolerance, which was then widened, to `WIDEST` at most.
-        failures: Every tolerance that was missed, in words; empty for an export that holds.
-        blame: Where the graphs part, for one that does not.
-        tensorrt: Of an ONNX graph, where TensorRT-RTX is installed. Told, not judged.
+        images: Number of images that both were run on.
+        outputs: Errors of raw outputs; empty where postprocessing was put into the graph.
+        batch: Errors of several images at once against the same one by one.
+        boxes: Boxes on these images.
+        accuracy: Difference in AP on all labelled images; None without labels.
+        verdict: The tolerances as clauses, and what was measured.
+        first_difference: Where the graphs begin to differ; for an export that fails.
+        tensorrt: Trial of an ONNX graph where TensorRT-RTX is installed. Shown, not judged.
+        parent_noise: The parent against itself, every pixel moved by two grey levels at most. A
+            child that computes in less than float32 may differ by as much. Measured where boxes
+            were out of tolerance, which was then widened, see `seatrial.export.tolerances`.
+        notes: Remarks, for example why layers could not be compared.
     """
 
     options: dict[str, Any]
-    parent: Subject
-    child: Subject
-    tolerance: Tolerance
+    parent: ComparedSide
+    child: ComparedSide
     images: int
     outputs: tuple[OutputError, ...]
     batch: tuple[OutputError, ...]
-    boxes: BoxAgreement
-    accuracy: Accuracy | None
-    failures: tuple[str, ...]
-    blame: FirstDifference | None = None
+    boxes: Comparison
+    accuracy: Difference | None
+    verdict: Verdict
+    first_difference: FirstDifference | None = None
     tensorrt: TensorRtTrial | None = None
-    restless: BoxAgreement | None = None
+    parent_noise: Comparison | None = None
+    notes: tuple[str, ...] = ()
 
     def metrics(self) -> dict[str, float]:
-        """For the manifest: what was measured on the artifact itself."""
-        found = {f"output_error.{one.name}": one.worst for one in self.outputs}
-        for name in ("iou_mean", "shift_mean", "shift_mean_abs", "shift_most"):
-            value = getattr(self.boxes, name)
-            if value is not None:
-                found[f"boxes.{name}"] = value
+        """Figures for the manifest, by the names that manifests have had from the start."""
+        found: dict[str, float | None] = {
+            f"output_error.{one.name}": one.worst for one in self.outputs
+        }
+        found["boxes.iou_mean"] = self.boxes.iou_mean
+        found["boxes.shift_mean"] = self.boxes.mean_shift
+        found["boxes.shift_mean_abs"] = self.boxes.mean_abs_shift
+        found["boxes.shift_most"] = self.boxes.most_shift
         found["boxes.matched"] = self.boxes.matched
-        found["boxes.parent"] = self.boxes.parent
+        found["boxes.parent"] = self.boxes.parent_boxes
         if self.accuracy is not None:
-            found["coco_ap"] = self.accuracy.child
-            found["coco_ap.parent"] = self.accuracy.parent
-        return {name: round(float(value), 6) for name, value in found.items()}
+            found["coco_ap"] = self.accuracy.b
+            found["coco_ap.parent"] = self.accuracy.a
+        return {name: round(float(v), 6) for name, v in found.items() if v is not None}
+
+
+def read_report(path: Path) -> ExportReport:
+    """Read an ``export.json``, also one that was written before the comparison was one for all.
+
+    Raises:
+        InvalidArtifact: The file cannot be read, or is no such report.
+    """
+    try:
+        plain = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return msgspec.convert(_upgraded(plain), ExportReport)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+        raise InvalidArtifact(
+            f"{path} is no report of an export: {error}", hint="export the model again"
+        ) from error
+
+
+def _upgraded(plain: dict[str, Any]) -> dict[str, Any]:
+    """A report with the keys ``tolerance``, ``failures``, ``blame`` and ``restless`` as a new one.
+
+    Its pairs had a partner of half the floor at least, as they have now.
+    """
+    if "verdict" in plain:
+        return plain
+    failures = plain["failures"]
+    words = f"The export fails: {'; '.join(failures)}." if failures else "The export holds."
+    accuracy = plain["accuracy"]
+    return {
+        **plain,
+        "boxes": _upgraded_boxes(plain["boxes"], plain["images"]),
+        "accuracy": accuracy
+        and {
+            "a": accuracy["parent"],
+            "b": accuracy["child"],
+            "difference": accuracy["difference"],
+            "low": accuracy["low"],
+            "high": accuracy["high"],
+            "level": 0.95,
+            "images": accuracy["images"],
+            "samples": 1000,
+            "seed": 0,
+        },
+        "verdict": {
+            "outcome": "fails" if failures else "holds",
+            "within": not failures,
+            "statement": words,
+            "name": "the export",
+        },
+        "first_difference": plain.get("blame"),
+        "parent_noise": plain.get("restless")
+        and _upgraded_boxes(plain["restless"], plain["images"]),
+    }
+
+
+def _upgraded_boxes(old: dict[str, Any], images: int) -> dict[str, Any]:
+    return {
+        "floor": old["floor"],
+        "images": images,
+        "parent_boxes": old["parent"],
+        "child_boxes": old["matched"] + old["gained"],
+        "matched": old["matched"],
+        "lost": old["parent"] - old["matched"],
+        "gained": old["gained"],
+        "agreement": None,
+        "iou_mean": old["iou_mean"],
+        "iou_least": old["iou_least"],
+        "mean_shift": old["shift_mean"],
+        "mean_abs_shift": old["shift_mean_abs"],
+        "most_shift": old["shift_most"],
+    }

@@ -1,9 +1,10 @@
-"""The same real pictures through parent and child."""
+"""The same real images through parent and child, and the verdict on what they answer."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,248 +12,311 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.accuracy.bootstrap import paired_bootstrap
-from seatrial.accuracy.compare import BoxAgreement, box_agreement, choose_floor
+from seatrial.accuracy.bootstrap import difference
+from seatrial.accuracy.compare import BoxSet, Comparison, compare
 from seatrial.accuracy.evaluate import evaluate
-from seatrial.accuracy.matching import Matches
+from seatrial.accuracy.gate import judge
+from seatrial.accuracy.matching import Predictions
 from seatrial.accuracy.predict import EVALUATION, InProcess
 from seatrial.artifact import Artifact, Manifest
 from seatrial.datasets.labels import LabelledSet
-from seatrial.deployment import Thresholds
 from seatrial.detect.decode import decode
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import MAX_PIXELS, Detector
-from seatrial.detect.families.base import Family
 from seatrial.detect.families.registry import family_class, family_of
-from seatrial.detect.preprocess import Letterbox, fit
+from seatrial.detect.preprocess import fit
 from seatrial.engines.base import Engine
-from seatrial.errors import InvalidArtifact, InvalidDataset, InvalidInput
+from seatrial.errors import InvalidArtifact, InvalidDataset, InvalidInput, first_line
+from seatrial.export.formats import Written
+from seatrial.export.options import ExportOptions
 from seatrial.export.output_errors import output_errors
-from seatrial.export.report import ROWS_WITHIN, WIDEST, Accuracy, OutputError, Tolerance
+from seatrial.export.parent import Parent
+from seatrial.export.report import ComparedSide, ExportReport, OutputError
+from seatrial.export.tolerances import OUTPUT_ERROR, TOLERANCES, rows
+from seatrial.graphs import first_difference
+from seatrial.graphs.first_difference import FirstDifference
 from seatrial.graphs.probes import Probe
+from seatrial.progress import Progress
+from seatrial.system.images import image_files
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-MOST_PICTURES = 16
-TOGETHER = 4  # pictures of one batch, of different sizes where there are any
-GREY_LEVELS = 2  # less than a JPEG file of a picture changes it by
-LOW = Thresholds(confidence=0.0, iou=0.7, max_detections=300)
+MOST_IMAGES = 16
+TOGETHER = 4  # images of one batch, of different sizes where there are any
+GREY_LEVELS = 2  # less than a JPEG file of an image changes it by
+SAMPLES, SEED = 1000, 0  # draws of the bootstrap
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One side's answers: raw outputs and boxes of every picture."""
+class Answers:
+    """The answers of one side: inputs, raw outputs and boxes of every image."""
 
     feeds: list[dict[str, NDArray[Any]]]
     outputs: list[dict[str, NDArray[Any]]]
     detections: list[Detections]
 
+    def boxes(self, manifest: Manifest) -> BoxSet:
+        """The boxes for a comparison."""
+        found = Predictions.of(self.detections)
+        return BoxSet(found, images=len(self.detections), categories=len(manifest.labels))
+
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """A parent's answers, kept for further exports that are proven on the same pictures.
+class ParentAnswers:
+    """A parent's answers, kept for further exports that are compared on the same images.
 
     Attributes:
-        seen: By digest and canvas of the parent.
-        matches: On the labelled pictures; by digest, canvas and whether a box may have several
-            labels.
+        images: By digest and canvas of the parent, and whether a box may have several labels.
+        labelled: The same, on the labelled images.
     """
 
-    seen: dict[Hashable, Seen] = field(default_factory=dict)
-    matches: dict[Hashable, Matches] = field(default_factory=dict)
+    images: dict[Hashable, Answers] = field(default_factory=dict)
+    labelled: dict[Hashable, BoxSet] = field(default_factory=dict)
 
 
-def read_pictures(folder: Path, limit: int = MOST_PICTURES) -> list[NDArray[np.uint8]]:
-    """Pictures to compare on, spread over the folder.
+def verify(
+    artifact: Artifact,
+    parent: Parent,
+    written: Written,
+    child: Engine,
+    images: Sequence[NDArray[np.uint8]],
+    labelled: LabelledSet | None,
+    options: ExportOptions,
+    *,
+    known: ParentAnswers,
+    on_progress: Progress,
+) -> ExportReport:
+    """Compare an export with its parent, and judge it.
+
+    Args:
+        artifact: The parent's artifact.
+        parent: Its graph and engine.
+        written: The export.
+        child: The engine that runs it.
+        images: From `read_images`.
+        labelled: Labelled images; AP is compared on them.
+        options: See `ExportOptions`.
+        known: Answers of parents to earlier exports; this parent's are added.
+        on_progress: Called with each step.
+
+    Raises:
+        InvalidArtifact: An output is not finite, or the graph does not take a batch.
+        InvalidDataset: The parent sees nothing at all, or the labels do not match.
+    """
+    precision = "int8" if artifact.manifest.precision == "int8" else options.precision
+    tolerance = TOLERANCES[precision]
+    # An anchor in a graph with NMS stands for one class; so it does in its parent, then.
+    several = not options.fuse_nms
+    key = (artifact.digest, options.imgsz, several)
+
+    # The same images through both.
+    on_progress(f"comparing {len(images)} pictures")
+    if key not in known.images:
+        known.images[key] = answer(parent.manifest, parent.engine, images, multi_label=several)
+    before = known.images[key]
+    after = answer(written.manifest, child, images, multi_label=several)
+    ordered = parent.manifest.variant not in family_class(parent.manifest.family).unordered
+    outputs: tuple[OutputError, ...] = ()  # a fused graph has other outputs than its parent
+    if not options.fuse_nms:
+        outputs = output_errors(before.outputs, after.outputs, ordered=ordered, limit=OUTPUT_ERROR)
+    batch: tuple[OutputError, ...] = ()
+    if options.dynamic_batch and (probe := written.probe()) is not None:
+        batch = batch_errors(written.manifest, probe, after, ordered=ordered)
+    parent_boxes = before.boxes(parent.manifest)
+    boxes = compare(after.boxes(written.manifest), parent_boxes)
+    if not boxes.parent_boxes:
+        raise InvalidDataset(
+            "the parent sees nothing on any of the pictures: there is nothing to compare",
+            hint="give pictures of what the model detects",
+        )
+    accuracy = None
+    if labelled is not None:
+        sides = "the child" if key in known.labelled else "parent and child"
+        on_progress(f"measuring the accuracy of {sides} on {len(labelled.images)} pictures")
+        if key not in known.labelled:
+            known.labelled[key] = _labelled_boxes(parent.manifest, parent.engine, labelled, several)
+        found = _labelled_boxes(written.manifest, child, labelled, several)
+        accuracy = difference(
+            known.labelled[key].resampled(SAMPLES, SEED), found.resampled(SAMPLES, SEED)
+        )
+
+    # The gate; where boxes are out of tolerance, as wide as the parent's own noise.
+    measured = partial(rows, outputs=outputs, batch=batch, boxes=boxes, accuracy=accuracy)
+    verdict = judge(measured(tolerance), name="the export")
+    parent_noise: Comparison | None = None
+    if verdict.outcome == "fails" and not tolerance.outputs:
+        on_progress("measuring the noise of the parent")
+        moved = answer(
+            parent.manifest, parent.engine, images, multi_label=several, grey_levels=GREY_LEVELS
+        )
+        parent_noise = compare(moved.boxes(parent.manifest), parent_boxes)
+        verdict = judge(measured(tolerance.widened(parent_noise)), name="the export")
+    first: FirstDifference | None = None
+    notes: tuple[str, ...] = ()
+    if verdict.outcome == "fails":
+        on_progress("searching for the first layer that differs")
+        first, notes = _first_difference(parent, written, after.feeds[0], precision)
+    return ExportReport(
+        options=options.config(),
+        parent=_side(artifact.manifest.name, artifact.digest, parent.engine),
+        child=_side(written.manifest.name, "", child),
+        images=len(images),
+        outputs=outputs,
+        batch=batch,
+        boxes=boxes,
+        accuracy=accuracy,
+        verdict=verdict,
+        first_difference=first,
+        tensorrt=written.trial(),
+        parent_noise=parent_noise,
+        notes=notes,
+    )
+
+
+def read_images(folder: Path, limit: int = MOST_IMAGES) -> list[NDArray[np.uint8]]:
+    """Images to compare on, spread over a folder.
 
     Args:
         folder: JPEG, PNG and WebP files, in it or below.
-        limit: Most of them.
+        limit: Largest number of images.
 
     Returns:
         (H, W, 3) uint8 RGB each.
 
     Raises:
-        InvalidDataset: No such folder, no pictures in it, or one that cannot be decoded.
+        InvalidDataset: No such folder, no images in it, or one that cannot be decoded.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise InvalidDataset(f"{folder} {what}", hint="give a folder of pictures: --images FOLDER")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = image_files(folder, foreign=False)
     if not files:
         raise InvalidDataset(
             f"{folder} holds no pictures", hint="give a folder of JPEG, PNG or WebP files"
         )
-    chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int)]
-    pictures = []
-    for file in chosen:
+    images = []
+    for place in np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int):
+        file = files[place]
         try:
-            pictures.append(decode(file.read_bytes(), max_pixels=MAX_PIXELS))
+            images.append(decode(file.read_bytes(), max_pixels=MAX_PIXELS))
         except InvalidInput as error:
             raise InvalidDataset(
                 f"{file}: {error.message}", hint="replace the picture, or take it out of the folder"
             ) from error
         except OSError as error:
             raise InvalidDataset(f"{file} cannot be read: {error.strerror}") from error
-    return pictures
+    return images
 
 
-def look(
+def answer(
     manifest: Manifest,
     engine: Engine,
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     *,
+    multi_label: bool,
     grey_levels: int = 0,
-) -> Seen:
-    """Run an engine on pictures one by one.
+) -> Answers:
+    """Run an engine on images one by one, by the rules of an evaluation.
 
     Args:
-        manifest: Of what the engine runs.
+        manifest: Manifest of the graph that the engine runs.
         engine: Answers by its first narrow lane.
-        pictures: (H, W, 3) uint8 RGB each.
-        grey_levels: Every value of a canvas is moved by this at most, up or down, by chance.
+        images: (H, W, 3) uint8 RGB each.
+        multi_label: Whether a box may have several labels.
+        grey_levels: Every value of a canvas is moved by this at most, up or down, at random.
 
     Raises:
-        InvalidArtifact: An output holds no numbers.
+        InvalidArtifact: An output is not finite.
     """
     family = family_of(manifest)
-    seen = Seen([], [], [])
+    rules = msgspec.structs.replace(EVALUATION, multi_label=multi_label)
+    found = Answers([], [], [])
     chance = np.random.default_rng(0)
-    for picture in pictures:
-        feeds, canvas = _feeds(manifest, family, picture)
-        image = feeds[manifest.inputs[0].name]
-        moved = image + chance.integers(-grey_levels, grey_levels + 1, image.shape)
-        feeds[manifest.inputs[0].name] = np.clip(moved, 0, 255).astype(np.uint8)
+    name = manifest.inputs[0].name
+    for image in images:
+        canvas, letterbox = fit(image, manifest.preprocessing)
+        if grey_levels:
+            moved = canvas + chance.integers(-grey_levels, grey_levels + 1, canvas.shape)
+            canvas = np.clip(moved, 0, 255).astype(np.uint8)
+        feeds = {name: canvas, **family.feeds(letterbox)}
         raw = engine.narrow[0].infer(feeds)
-        outputs = {name: np.array(raw[name]) for name in (s.name for s in manifest.outputs)}
-        for name, value in outputs.items():
+        outputs = {spec.name: np.array(raw[spec.name]) for spec in manifest.outputs}
+        for output, value in outputs.items():
             if not np.isfinite(value).all():
                 raise InvalidArtifact(
                     f"{manifest.name} on {engine.name} ({engine.precision}) gives values in "
-                    f"{name} that are no numbers",
+                    f"{output} that are no numbers",
                     hint="weights that are no numbers, or an overflow of half precision",
                 )
-        seen.feeds.append(feeds)
-        seen.outputs.append(outputs)
-        seen.detections.append(family.detections(outputs, canvas, LOW))
-    return seen
-
-
-def _feeds(
-    manifest: Manifest, family: Family, picture: NDArray[np.uint8]
-) -> tuple[dict[str, NDArray[Any]], Letterbox]:
-    batch, canvas = fit(picture, manifest.preprocessing)
-    return {manifest.inputs[0].name: batch, **family.feeds(canvas)}, canvas
-
-
-def is_ordered(manifest: Manifest) -> bool:
-    """Whether the rows of the outputs have fixed places."""
-    return manifest.variant not in family_class(manifest.family).unordered
+        found.feeds.append(feeds)
+        found.outputs.append(outputs)
+        found.detections.append(family.detections(outputs, letterbox, rules))
+    return found
 
 
 def batch_errors(
-    manifest: Manifest, probe: Probe, seen: Seen, limit: float
+    manifest: Manifest, probe: Probe, answers: Answers, *, ordered: bool
 ) -> tuple[OutputError, ...]:
-    """Several pictures at once against the same one by one.
+    """Errors of several images at once against the same one by one.
 
-    Graphs whose batch size was meant to be open, and was taken for a constant in some corner,
-    answer right for one picture and wrong for four.
+    A graph whose batch size was taken for a constant in some place answers right for one image
+    and wrong for four.
+
+    Args:
+        manifest: Manifest of the graph.
+        probe: Runs the graph on a batch.
+        answers: Answers of the same graph one by one.
+        ordered: See `output_errors`.
+
+    Raises:
+        InvalidArtifact: The graph does not take a batch.
     """
-    feeds = seen.feeds[:TOGETHER]
+    count = min(TOGETHER, len(answers.feeds))
+    feeds = answers.feeds[:count]
     together = {name: np.concatenate([one[name] for one in feeds]) for name in feeds[0]}
     names = [spec.name for spec in manifest.outputs]
     try:
         outputs = probe.values(names, together)
-        found = [{n: outputs[n][i : i + 1] for n in names} for i in range(len(feeds))]
-        if any(len(outputs[n]) != len(feeds) for n in names):
-            raise ValueError(f"{len(feeds)} pictures gave {[len(outputs[n]) for n in names]}")
+        sizes = [len(outputs[name]) for name in names]
+        if any(size != count for size in sizes):
+            raise ValueError(f"{count} pictures gave {sizes}")
     except Exception as error:  # runtimes refuse a batch with errors of their own
         raise InvalidArtifact(
-            f"the graph of {manifest.name} does not take {len(feeds)} pictures at once: "
+            f"the graph of {manifest.name} does not take {count} pictures at once: "
             f"{str(error)[:300]}",
             hint="leave out --dynamic-batch",
         ) from error
-    return output_errors(
-        seen.outputs[: len(feeds)], found, ordered=is_ordered(manifest), limit=limit
-    )
+    single = [{name: outputs[name][i : i + 1] for name in names} for i in range(count)]
+    return output_errors(answers.outputs[:count], single, ordered=ordered, limit=OUTPUT_ERROR)
 
 
-def boxes(parent: Seen, child: Seen) -> BoxAgreement:
-    """Match the boxes of both sides.
-
-    Raises:
-        InvalidDataset: The parent sees nothing at all.
-    """
-    floor = choose_floor(parent.detections)
-    found = box_agreement(parent.detections, child.detections, floor)
-    if not found.parent:
-        raise InvalidDataset(
-            "the parent sees nothing on any of the pictures: there is nothing to compare",
-            hint="give pictures of what the model detects",
-        )
-    return found
-
-
-def detect(
-    manifest: Manifest, engine: Engine, labelled: LabelledSet, *, multi_label: bool
-) -> Matches:
-    """Detections on labelled pictures against their labels, by the code that serves."""
+def _labelled_boxes(
+    manifest: Manifest, engine: Engine, labelled: LabelledSet, multi_label: bool
+) -> BoxSet:
+    """Boxes on the labelled images, by the code that serves."""
     detector = Detector(Artifact(Path(), manifest, ""), engine)
     rules = msgspec.structs.replace(EVALUATION, multi_label=multi_label)
-    return evaluate(InProcess(detector), labelled, rules=rules, unmatched="ignore").matches
+    return evaluate(InProcess(detector), labelled, rules=rules, unmatched="ignore").box_set
 
 
-def accuracy(parent: Matches, child: Matches) -> Accuracy:
-    """AP of both, and how sure their difference is."""
-    ap = paired_bootstrap(parent, child)
-    return Accuracy(ap.images, ap.a, ap.b, ap.difference, ap.low, ap.high)
-
-
-def widen(tolerance: Tolerance, restless: BoxAgreement) -> Tolerance:
-    """Allow boxes to be as far apart as the parent's own are when its pictures hardly change."""
-    return msgspec.structs.replace(
-        tolerance,
-        iou=max(WIDEST.iou, min(tolerance.iou, restless.iou_mean or 0.0)),
-        shift=min(WIDEST.shift, max(tolerance.shift, restless.shift_mean_abs or 0.0)),
-        unmatched=min(
-            WIDEST.unmatched, max(tolerance.unmatched, 1 - restless.matched / restless.parent)
-        ),
-    )
-
-
-def judge(
-    tolerance: Tolerance,
-    outputs: Sequence[OutputError],
-    batch: Sequence[OutputError],
-    found: BoxAgreement,
-    measured: Accuracy | None,
-) -> tuple[str, ...]:
-    """What is out of tolerance, in words."""
-    failures = []
-    for kind, errors in (("", outputs), (" of a batch", batch)):
-        if tolerance.output is None:
-            break
-        for one in errors:
-            wanted = 1.0 if one.ordered else ROWS_WITHIN
-            if one.within < wanted:
-                failures.append(
-                    f"output {one.name}{kind}: only {one.within:.2%} within {tolerance.output:g}, "
-                    f"worst {one.worst:.4g} where values reach {one.scale:.4g}"
-                )
-    lost = 1 - found.matched / found.parent
-    if lost > tolerance.unmatched:
-        failures.append(
-            f"{found.parent - found.matched} of {found.parent} boxes have no partner ({lost:.1%}, "
-            f"allowed {tolerance.unmatched:.1%})"
+def _first_difference(
+    parent: Parent, written: Written, feeds: dict[str, NDArray[Any]], precision: str
+) -> tuple[FirstDifference | None, tuple[str, ...]]:
+    """Where the graphs begin to differ; and a note where they cannot be compared."""
+    probe = written.probe()
+    if probe is None:
+        return None, ("the layers of this format cannot be compared",)
+    try:
+        first = first_difference.find(
+            parent.probe(),
+            probe,
+            feeds,
+            limit=first_difference.LIMITS[precision],
+            nodes={name: node for node in parent.graph.graph.node for name in node.output},
         )
-    if found.iou_mean is not None and found.iou_mean < tolerance.iou:
-        failures.append(f"mean IoU of boxes {found.iou_mean:.4f}, allowed {tolerance.iou:.4g}")
-    if found.shift_mean_abs is not None and found.shift_mean_abs > tolerance.shift:
-        failures.append(
-            f"mean shift of confidence {found.shift_mean_abs:.4f}, allowed {tolerance.shift:.4g}"
-        )
-    if measured is not None and abs(measured.difference) > tolerance.ap:
-        failures.append(
-            f"AP {measured.parent:.4f} became {measured.child:.4f} "
-            f"({measured.difference:+.4f}, allowed {tolerance.ap:g})"
-        )
-    return tuple(failures)
+    except Exception as error:  # noqa: BLE001  runtimes refuse inner tensors with any error
+        return None, (f"the layers could not be compared: {first_line(error)}",)
+    return first, ()
+
+
+def _side(name: str, digest: str, engine: Engine) -> ComparedSide:
+    version = engine.properties().get("version", "")
+    return ComparedSide(name, digest, engine.name, engine.precision, version)

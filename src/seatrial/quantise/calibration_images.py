@@ -1,4 +1,4 @@
-"""Calibration pictures: a seeded choice out of a folder, through the preprocessing that serves."""
+"""Calibration images: a seeded choice out of a folder, through the preprocessing that serves."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ from seatrial.detect.families.registry import family_of
 from seatrial.detect.preprocess import fit
 from seatrial.errors import InvalidDataset, InvalidInput
 from seatrial.progress import Progress
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+from seatrial.system.images import image_files
 
 Feeds = dict[str, NDArray[Any]]
-"""Called with what is going on, the steps done, and the steps in all (0: not known)."""
+"""What a graph takes for one image: name of the input -> array."""
 
 
 class CalibrationImages:
-    """Encoded pictures on disk; nothing is kept in memory but their paths.
+    """Encoded images on disk; only their paths are kept in memory.
 
     Args:
-        files: The pictures, in the order in which they are used.
-        manifest: Says how they are fitted.
+        files: The images, in the order in which they are used.
+        manifest: Manifest with the preprocessing that fits them.
     """
 
     def __init__(self, files: tuple[Path, ...], manifest: Manifest) -> None:
@@ -43,18 +42,18 @@ class CalibrationImages:
         return len(self.files)
 
     def feeds(self, limit: int | None = None) -> Iterator[Feeds]:
-        """What the graph takes, picture by picture, decoded and fitted as a request is.
+        """What the graph takes, image by image, decoded and fitted as a request is.
 
         Args:
-            limit: Stop after so many.
+            limit: Number of images after which to stop.
 
         Raises:
-            InvalidDataset: A picture cannot be read or decoded.
+            InvalidDataset: An image cannot be read or decoded.
         """
         yield from map(self.feed, self.files[:limit])
 
     def feed(self, file: Path) -> Feeds:
-        """What the graph takes for one picture; see `feeds`."""
+        """What the graph takes for one image; see `feeds`."""
         try:
             image = decode(file.read_bytes(), max_pixels=MAX_PIXELS)
         except InvalidInput as error:  # the folder changed since it was checked
@@ -65,16 +64,16 @@ class CalibrationImages:
         return {self._input: batch, **self._family.feeds(canvas)}
 
 
-def find_pictures(folder: Path) -> tuple[Path, ...]:
+def find_images(folder: Path) -> tuple[Path, ...]:
     """JPEG, PNG and WebP files in a folder and below it, sorted.
 
     Raises:
-        InvalidDataset: No such folder, or no pictures in it.
+        InvalidDataset: No such folder, or no images in it.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise InvalidDataset(f"{folder} {what}", hint="give a folder of pictures")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = image_files(folder, foreign=False)
     if not files:
         raise InvalidDataset(
             f"{folder} holds no pictures", hint="give a folder of JPEG, PNG or WebP files"
@@ -91,19 +90,19 @@ def choose(files: tuple[Path, ...], count: int, seed: int) -> tuple[Path, ...]:
 
 
 class Skipped(msgspec.Struct, frozen=True):
-    """A file that is no picture: its name, and why."""
+    """A file that cannot be used: its name, and why."""
 
     file: str
     reason: str
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """Pictures that decode.
+    """Images that decode.
 
     Attributes:
-        files: The pictures, in order.
+        files: The images, in order.
         digest: sha256 in hex over their contents, in order.
-        skipped: Those that do not decode.
+        skipped: Files that do not decode.
     """
 
     files: tuple[Path, ...]
@@ -112,15 +111,15 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 def check(files: tuple[Path, ...], what: str, on_progress: Progress) -> Checked:
-    """Decode every picture once, so that broken ones are found before the long work.
+    """Decode every image once, so that broken ones are found before the long work.
 
-    Ranges and agreement are taken over many pictures: one that is missing changes little, and is
-    told. (Figures of labelled sets never leave one out: see `predict`.)
+    Ranges and agreement are taken over many images: one that is missing changes little, and is
+    reported. (Figures of labelled sets never leave one out: see `predict`.)
 
     Args:
-        files: The pictures.
+        files: The images.
         what: Their name in progress, for example ``calibration``.
-        on_progress: Told after each picture.
+        on_progress: Called after each image.
     """
     digest = hashlib.sha256()
     kept: list[Path] = []

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 from markupsafe import Markup
 
+from seatrial.accuracy.loss import Loss
 from seatrial.errors import NotWritable
-from seatrial.quantise.judge import Finding
 from seatrial.quantise.report import QuantiseReport
 from seatrial.report import svg
 from seatrial.report.style import css
@@ -22,7 +22,7 @@ class Row(msgspec.Struct, frozen=True):
     """One graph that was measured: name, finding, speed as text, and whether it was kept."""
 
     name: str
-    finding: Finding
+    finding: Loss
     speed: str
     kept: bool
 

@@ -29,12 +29,12 @@ ROUND_S = 0.4
 
 
 class Graph(msgspec.Struct, frozen=True):
-    """A graph file and what to run it with.
+    """A graph file and the engine to run it with.
 
     Attributes:
-        name: For the workspace and for progress.
-        file: What the engine opens.
-        manifest: Of the artifact that it would be.
+        name: Name in the workspace and in progress.
+        file: File that the engine opens.
+        manifest: Manifest of the artifact that it would be.
         engine: Name in the engine table.
     """
 
@@ -60,10 +60,10 @@ def opened(graph: Graph) -> Iterator[Engine]:
 
 
 def predictions(graph: Graph, judge: Judge, work: Workspace, on_progress: Progress) -> Predictions:
-    """Detections of a graph in the judge's pictures, by the code that serves.
+    """Detections of a graph in the judge's images, by the code that serves.
 
     Raises:
-        InvalidDataset: A picture cannot be read or decoded.
+        InvalidDataset: An image cannot be read or decoded.
     """
 
     def named(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> object:
@@ -75,7 +75,7 @@ def predictions(graph: Graph, judge: Judge, work: Workspace, on_progress: Progre
             detector.warm_up()
             found = predict(
                 InProcess(detector),
-                judge.pictures,
+                judge.dataset,
                 judge.matched,
                 on_progress=named,
             )
@@ -87,7 +87,7 @@ def predictions(graph: Graph, judge: Judge, work: Workspace, on_progress: Progre
 def speed(
     parent: Graph, child: Graph, feeds: Feeds, work: Workspace, on_progress: Progress
 ) -> Speed:
-    """Throughput of both by turns, all cores busy: noise of the machine meets both alike."""
+    """Throughput of both by turns, all cores busy, so that noise of the machine meets both."""
 
     def measure() -> Speed:
         with opened(parent) as before, opened(child) as after:
@@ -124,7 +124,7 @@ def by_turns(
 
 
 def _rate(lane: Lane, feeds: Feeds) -> float:
-    """Pictures a second of one lane."""
+    """Images a second of one lane."""
     begun, count = time.perf_counter(), 0
     while time.perf_counter() - begun < ROUND_S or count < 2:
         lane.infer(feeds)

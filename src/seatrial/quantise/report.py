@@ -1,4 +1,4 @@
-"""What came out of a compression, and how."""
+"""The report of a compression, `int8.json`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import itertools
 
 import msgspec
 
-from seatrial.accuracy.gate import Verdict
+from seatrial.accuracy.gate import LossLimits, Verdict
+from seatrial.accuracy.loss import Loss
 from seatrial.quantise.calibration_images import Skipped
-from seatrial.quantise.judge import Finding, Gate
 
 REPORT_FILE = "int8.json"
 
 
 class Speed(msgspec.Struct, frozen=True):
-    """Parent and child by turns on the same cores: the ratio is what counts.
+    """Throughput of parent and child by turns on the same cores: the ratio is what counts.
 
     Attributes:
-        parent_hz: Pictures a second in float32, median of the rounds.
-        child_hz: The same in INT8.
+        parent_hz: Images a second in float32, median of the rounds.
+        child_hz: Images a second in INT8, median of the rounds.
         ratio: Median over the rounds of child / parent.
-        lanes: Pictures inferred side by side, one thread each.
-        rounds: Turns.
+        lanes: Number of images inferred side by side, one thread each.
+        rounds: Number of turns.
     """
 
     parent_hz: float
@@ -35,30 +35,30 @@ class Candidate(msgspec.Struct, frozen=True):
     """One way of quantising that was tried.
 
     Attributes:
-        recipe: Its name.
+        recipe: Name of the way.
         quantised: Number of convolutions in INT8.
-        finding: What it does to accuracy.
+        finding: What it loses.
     """
 
     recipe: str
     quantised: int
-    finding: Finding
+    finding: Loss
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """One layer given back to float, and what that bought.
+    """One layer given back to float, and what is lost then.
 
     Attributes:
         layer: Name of the convolution.
         error: Error at the head's inputs when this layer alone is in INT8, as a share of the
             error with all of them in INT8. Layers are taken by it, largest first.
-        finding: With this and all layers before it in float.
-        speed: The same.
+        finding: What is lost with this and all layers before it in float.
+        speed: Speed with this and all layers before it in float.
     """
 
     layer: str
     error: float
-    finding: Finding
+    finding: Loss
     speed: Speed
 
 
@@ -67,28 +67,28 @@ class QuantiseReport(msgspec.Struct, frozen=True):
 
     Attributes:
         to: ``openvino``, ``onnxruntime`` or ``tensorrt``.
-        parent: Name and digest of what was compressed.
+        parent: Name and digest of the artifact that was compressed.
         engine: Engine and precision in which parent and child were compared.
-        gate: The condition.
-        judged_on: The pictures that decided.
-        calibration: Pictures that the ranges were taken from: folder, count, seed, digest.
+        gate: What the result may lose.
+        judged_on: The images that decided.
+        calibration: Images that the ranges were taken from: folder, count, seed, digest.
         head: Operators that were kept float from the start.
-        candidates: What was tried, in order.
-        recipe: What was kept.
+        candidates: Ways of quantising that were tried, in order.
+        recipe: Name of the way that was kept.
         restored: Layers given back to float, in order.
-        quantised: Convolutions in INT8 in the end.
-        convolutions: Convolutions before the head.
-        finding: Of the result.
-        verdict: Of the result.
-        speed: Of the result; None where this machine cannot run what it is for.
-        notes: What else to know.
-        skipped: Pictures that could not be used.
+        quantised: Number of convolutions in INT8 in the end.
+        convolutions: Number of convolutions before the head.
+        finding: What the result loses.
+        verdict: Verdict on that loss.
+        speed: Speed of the result; None where this machine cannot run what it is for.
+        notes: Remarks on the figures.
+        skipped: Images that could not be used.
     """
 
     to: str
     parent: dict[str, str]
     engine: dict[str, str]
-    gate: Gate
+    gate: LossLimits
     judged_on: str
     calibration: dict[str, str | int]
     head: tuple[str, ...]
@@ -97,7 +97,7 @@ class QuantiseReport(msgspec.Struct, frozen=True):
     restored: tuple[Restored, ...]
     quantised: int
     convolutions: int
-    finding: Finding
+    finding: Loss
     verdict: Verdict
     speed: Speed | None
     notes: tuple[str, ...] = ()

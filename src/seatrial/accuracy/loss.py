@@ -1,0 +1,99 @@
+"""What a child lost against its parent, and the gate on it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from seatrial.accuracy.compare import Comparison
+from seatrial.accuracy.gate import Clause, Interval, LossLimits, Verdict, judge, rule
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """What a child lost, in one figure with its interval; see `Comparison` for all of them.
+
+    Attributes:
+        metric: ``ap``; or ``agreement``: boxes that both see, as a share of all (F1).
+        parent: AP of the parent; its agreement with itself, 1.
+        child: AP of the child; its agreement with the parent.
+        drop: Parent less child.
+        low: Lower end of the drop's interval.
+        high: Upper end.
+        level: Level of the interval.
+        images: Number of images.
+        mean_shift: Mean of child less parent confidence over matched boxes; None without any.
+        mean_abs_shift: Mean size of that shift.
+        matched: Boxes that both see, see `seatrial.accuracy.compare`.
+        lost: Boxes of the parent that the child has not.
+        gained: Boxes of the child that the parent has not.
+    """
+
+    metric: Literal["ap", "agreement"]
+    parent: float
+    child: float
+    drop: float
+    low: float
+    high: float
+    level: float
+    images: int
+    mean_shift: float | None
+    mean_abs_shift: float | None
+    matched: int
+    lost: int
+    gained: int
+
+    @classmethod
+    def of(cls, found: Comparison) -> Loss:
+        """The loss of AP where there are labels, else of agreement (all of it without boxes)."""
+        if found.ap is not None:
+            ap = found.ap
+            # 0.0 - x and not -x: there is no drop of -0.0.
+            figures = (ap.a, ap.b, 0.0 - ap.high, 0.0 - ap.low, ap.level)
+        elif found.agreement is not None:
+            share = found.agreement
+            figures = (1.0, share.share, 1 - share.high, 1 - share.low, share.level)
+        else:
+            figures = (1.0, 0.0, 1.0, 1.0, 0.95)
+        parent, child, low, high, level = figures
+        return cls(
+            metric="agreement" if found.ap is None else "ap",
+            parent=parent,
+            child=child,
+            drop=parent - child,
+            low=low,
+            high=high,
+            level=level,
+            images=found.images,
+            mean_shift=found.mean_shift,
+            mean_abs_shift=found.mean_abs_shift,
+            matched=found.matched,
+            lost=found.lost,
+            gained=found.gained,
+        )
+
+
+def judge_loss(loss: Loss, limits: LossLimits) -> Verdict:
+    """The verdict on a loss: of the drop by its interval, of the shift by its value."""
+    what = "AP" if loss.metric == "ap" else "agreement with the parent"
+    moves = "drops" if loss.drop >= 0 else "rises"
+    moved = "no box of the parent has a partner in the child"
+    if loss.mean_shift is not None:
+        moved = f"confidences move by {loss.mean_shift:+.4f} on average"
+    return judge(
+        [
+            rule(
+                Clause(f"{loss.metric}_drop", limits.drop, label=f"drop of {what}"),
+                loss.drop,
+                Interval(loss.low, loss.high, loss.level, loss.images),
+                text=f"{what} {moves} by {abs(loss.drop):.4f} ({loss.level:.0%} interval of the "
+                f"drop {loss.low:+.4f} to {loss.high:+.4f}, {loss.images} images; a drop of "
+                f"{limits.drop:g} is allowed)",
+            ),
+            rule(
+                Clause("confidence_shift", limits.shift, missing="fails"),
+                None if loss.mean_shift is None else abs(loss.mean_shift),
+                text=f"{moved} ({limits.shift:g} is allowed)",
+            ),
+        ]
+    )
