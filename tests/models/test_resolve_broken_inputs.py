@@ -21,7 +21,7 @@ from full_disk import largest_file
 from seatrial.artifact import MANIFEST, Artifact, Store
 from seatrial.datasets.labels import match_labels, read_labelled
 from seatrial.errors import SeatrialError
-from seatrial.export.verify import read_pictures
+from seatrial.export.verify import read_images
 from seatrial.models.import_checkpoint import import_transformers, import_ultralytics
 from seatrial.models.import_onnx import import_onnx
 from seatrial.models.resolve import resolve
@@ -94,7 +94,7 @@ class Bench:
 
     def unclear_image(self) -> object:
         (self.folder / "images" / "2.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
-        return read_pictures(self.folder / "images")
+        return read_images(self.folder / "images")
 
     def full_disk(self) -> Artifact:
         with largest_file(50):
@@ -196,6 +196,6 @@ def test_the_sound_ones_are_taken(bench: Bench) -> None:
     """Else every row above could fail for a reason of the table's own."""
     assert import_onnx(bench.store, bench.folder / "sound.onnx", name="b").manifest.name == "b"
     assert len(bench.read().truth) == 2
-    assert len(read_pictures(bench.folder / "images")) == 2
+    assert len(read_images(bench.folder / "images")) == 2
     copy = shutil.copytree(bench.sound.path, bench.folder / "copy")
     assert resolve(bench.store, str(copy)).digest == bench.sound.digest

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from seatrial.accuracy.bootstrap import Difference, paired_bootstrap
+from seatrial.accuracy.bootstrap import Difference
+from seatrial.accuracy.compare import BoxSet, Comparison, compare
 from seatrial.accuracy.evaluate import Scores, score
 from seatrial.accuracy.gate import Clause, Interval, Verdict, judge, rule
 from seatrial.accuracy.matching import Matches, Predictions
@@ -129,7 +130,7 @@ def conclude(
     on_progress(f"measuring {name} on {len(validation.images)} validation images")
     child = _measure(artifact, _engine(artifact), validation)
     before = None if base is None else _measure_base(base, validation, on_progress)
-    difference = None if before is None else paired_bootstrap(before.matches, child.matches)
+    difference = None if before is None else compare_with_base(child, before, validation).ap
     return TrainingResult(
         checkpoint=checkpoint,
         artifact=artifact,
@@ -137,6 +138,16 @@ def conclude(
         base=before,
         difference=difference,
         verdict=None if difference is None else gain_verdict(difference),
+    )
+
+
+def compare_with_base(
+    child: MeasuredModel, base: MeasuredModel, validation: LabelledSet
+) -> Comparison:
+    """The one comparison, of the finetuned model with its base on the validation images."""
+    images, categories = len(validation.images), len(validation.categories)
+    return compare(
+        *(BoxSet(one.predictions, images, categories, one.matches) for one in (child, base))
     )
 
 
