@@ -30,21 +30,17 @@ NOT_YET = """
     accuracy/operating_point.py accuracy/pairs.py accuracy/predict.py accuracy/service.py
     bench/advice.py bench/caveats.py bench/environment.py bench/explain.py bench/preflight.py
     bench/quotes.py bench/report_charts.py bench/report_data.py cli/bench.py cli/compress.py
-    cli/console.py cli/data_check.py cli/data_label.py cli/data_sample.py cli/data_write.py
-    cli/deployment.py cli/detect.py cli/evaluate.py cli/export.py cli/serve.py
+    cli/data_check.py cli/data_label.py cli/data_sample.py cli/data_write.py
+    cli/evaluate.py cli/export.py cli/serve.py
     demo/gradio_app.py demo/models.py demo/opening.py
-    demo/render.py demo/server.py demo/streamlit_app.py demo/tables.py deployment.py
-    detect/draw.py detect/families/base.py detect/families/coco.py
-    detect/families/huggingface.py engines/base.py engines/cuda.py
-    engines/onnxruntime_placement.py engines/openvino.py engines/torch_cuda.py export/options.py
-    export/parent.py export/report.py export/verify.py graphs/fuse_nms.py graphs/probes.py
+    demo/render.py demo/server.py demo/streamlit_app.py demo/tables.py
+    export/options.py export/parent.py export/report.py export/verify.py
     models/torch_modules.py quantise/backend.py quantise/job.py quantise/measure.py
     quantise/onnx_prepare.py quantise/onnx_qdq.py quantise/openvino_nncf.py quantise/report.py
     quantise/restore.py quantise/tensor_values.py report/numbers.py serve/metrics.py
-    system/files.py system/processes.py
 """
 NOT_YET_NAMED = """
-    detect/families/test_plugin.py engines/test_runtimes.py export/test_broken.py
+    export/test_broken.py
     export/test_repositories.py export/test_transformers.py export/test_ultralytics.py
     quantise/test_backends.py quantise/test_broken.py
     quantise/test_cli.py quantise/test_yolo11n.py

@@ -70,3 +70,42 @@ def test_an_output_that_is_full_is_told(home):
         )
     assert ended.returncode == 74
     assert ended.stderr == b"error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import seatrial", {"numpy", "PIL", "rich", "cyclopts", "msgspec"}),
+        (
+            "import contextlib\n"
+            "from seatrial.cli.main import main\n"
+            "sys.argv = ['seatrial', '--help']\n"
+            "with contextlib.suppress(SystemExit):\n"
+            "    main()",
+            {"numpy", "PIL", "msgspec", "rich.markdown", "seatrial.artifact"},
+        ),
+    ],
+    ids=["import seatrial", "seatrial --help"],
+)
+def test_the_start_loads_little(code, absent):
+    """By modules, not by the clock, which a busy machine holds up."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules, sep='\\n')"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "encodings" in done.stdout.splitlines()
+    assert absent & {*done.stdout.splitlines()} == set()
+
+
+def test_every_command_names_its_options():
+    from cyclopts import App
+
+    from seatrial.cli import main
+
+    app = main.build()
+    for name in main.COMMANDS:
+        command = app[name]
+        assert isinstance(command, App)
+        assert command.help_format == "markdown", name

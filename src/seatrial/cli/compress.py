@@ -16,7 +16,11 @@ from seatrial.errors import Diverged
 from seatrial.quantise.options import QuantiseOptions
 from seatrial.quantise.report import QuantiseReport, Speed
 
-app = App(name="compress", help="Make a model faster, and prove that it stays right.")
+app = App(
+    help_format="markdown",
+    name="compress",
+    help="Make a model faster, and prove that it stays right.",
+)
 
 
 @app.command

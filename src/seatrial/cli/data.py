@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-app = App(name="data", help="Pictures and datasets.")
+app = App(help_format="markdown", name="data", help="Pictures and datasets.")
 # Named, not imported, as in main.py.
 COMMANDS = {
     "sample": ("data_sample:app", "Write sample pictures and labels."),

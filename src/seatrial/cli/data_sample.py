@@ -12,7 +12,7 @@ from seatrial.errors import SourceUnavailable
 
 Folder = Annotated[Path, Parameter(name=["--output", "-o"])]
 
-app = App(name="sample", help="Write sample pictures and labels.")
+app = App(help_format="markdown", name="sample", help="Write sample pictures and labels.")
 
 
 @app.command

@@ -16,7 +16,7 @@ from seatrial.errors import InvalidInput
 if TYPE_CHECKING:
     from seatrial.models.hubs.listing import Listing
 
-app = App(name="models", help="Search, fetch, import and list models.")
+app = App(help_format="markdown", name="models", help="Search, fetch, import and list models.")
 
 
 @app.command

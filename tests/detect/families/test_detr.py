@@ -233,49 +233,6 @@ def test_a_graph_that_seatrial_wrote_carries_all_of_it() -> None:
         recognise(signature({METADATA_KEY: "{}"}), origin="model.onnx")
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"model_type": "bert"}, "type 'bert'"),
-        ({"architectures": ["DetrForSegmentation"]}, "detects no objects"),
-        ({"id2label": {}}, "names no classes"),
-        ({"id2label": {"0": "a", "2": "b"}}, "from 0 on"),
-        ({"model_type": "rt_detr", "use_focal_loss": False}, "use_focal_loss"),
-    ],
-)
-def test_configurations_that_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidArtifact, match=message):
-        huggingface.read(config(**changes), None)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"resample": 3}, "resamples by 3"),
-        ({"do_resize": False}, "does not resize"),
-        ({"size": {"longest_edge": 500}}, "has the size"),
-        ({"size": {"height": 4, "width": 640}}, "a side of 4 pixels"),
-        ({"image_std": [1, 0, 1]}, "image_std"),
-    ],
-)
-def test_preprocessors_that_are_not_reproduced(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidArtifact, match=message):
-        huggingface.read(config(), json.dumps(settings).encode())
-
-
-def test_files_that_are_not_json() -> None:
-    with pytest.raises(InvalidArtifact, match=r"config\.json cannot be read"):
-        huggingface.read(b"{", None)
-    with pytest.raises(InvalidArtifact, match=r"preprocessor_config\.json cannot be read"):
-        huggingface.read(config(), b"\xff")
-
-
-def test_sizes_as_they_were_written_until_2023() -> None:
-    old = {"size": 800, "max_size": 1333, "feature_extractor_type": "DetrFeatureExtractor"}
-    found = huggingface.read(config(), json.dumps(old).encode())
-    assert found == huggingface.read(config(), None)
-
-
 # Against transformers
 
 

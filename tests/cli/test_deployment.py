@@ -1,0 +1,73 @@
+"""Options and a file become one deployment: an option overrides the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seatrial.cli.deployment import DeploymentOptions
+from seatrial.deployment import CoreLayout, Deployment, Server
+from seatrial.errors import InvalidConfig
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "deployment.toml"
+    path.write_text(
+        'model = "ssd"\nengine = "onnxruntime"\n[layout]\ninstances = 3\n[server]\nport = 4000\n'
+    )
+    return path
+
+
+def test_without_a_model_there_is_no_deployment() -> None:
+    with pytest.raises(InvalidConfig, match="no model given") as refusal:
+        DeploymentOptions(engine="torch").resolve()
+    assert "--model NAME" in refusal.value.hint
+
+
+def test_a_model_alone_has_the_defaults() -> None:
+    assert DeploymentOptions(model="ssd").resolve() == Deployment("ssd")
+
+
+def test_a_file_is_taken_as_it_is(file: Path) -> None:
+    assert DeploymentOptions(deployment=file).resolve() == Deployment.read(file)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("model", "yolo"), ("engine", "torch"), ("device", "cuda"), ("precision", "bf16")],
+)
+def test_an_option_overrides_the_file(file: Path, option: str, value: Any) -> None:
+    found = DeploymentOptions(deployment=file, **{option: value}).resolve()
+    assert getattr(found, option) == value
+    assert found.layout.instances == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("workers", 2), ("instances", 5), ("threads", 4), ("wide", False)]
+)
+def test_the_layout_is_overridden_value_by_value(file: Path, option: str, value: Any) -> None:
+    found = DeploymentOptions(deployment=file, **{option: value}).resolve()
+    assert found.layout == CoreLayout(**{"instances": 3, option: value})
+    assert found.engine == "onnxruntime"
+
+
+def test_host_and_port_override_the_file(file: Path) -> None:
+    options = DeploymentOptions(deployment=file)
+    assert options.resolve(host="0.0.0.0").server == Server("0.0.0.0", 4000)
+    assert options.resolve(port=0).server == Server("127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"workers": 0}, "layout.workers must be a whole number >= 1"),
+        ({"threads": 5000}, "layout.threads must be a whole number <= 1024"),
+        ({"precision": "f64"}, "f64"),
+    ],
+)
+def test_a_value_out_of_range_is_named(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidConfig, match=f"options: .*{said}"):
+        DeploymentOptions(model="ssd", **options).resolve()

@@ -1,0 +1,88 @@
+"""``seatrial detect``: one image through the request path, told as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from seatrial.artifact import Artifact
+from seatrial.cli.deployment import DeploymentOptions
+from seatrial.cli.detect import detect
+from seatrial.errors import InvalidInput, NotWritable
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """Grey, with one red cell in the upper left corner."""
+    picture = Image.new("RGB", (64, 64), (90, 90, 90))
+    picture.paste((255, 0, 0), (0, 0, 8, 8))
+    picture.save(tmp_path / "[red].png")
+    return tmp_path / "[red].png"
+
+
+@pytest.fixture
+def run(tiny_artifact: Artifact, image: Path) -> Callable[..., None]:
+    def run(**given: Any) -> None:
+        model = DeploymentOptions(model=str(tiny_artifact.path), instances=1, wide=False)
+        detect(image, options=model, **given)
+
+    return run
+
+
+def test_the_table_names_what_was_found(
+    run: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run()
+    told = capfd.readouterr()
+    rows = [line.split() for line in told.out.splitlines() if "red" in line]
+    assert [row[1:-1:2] for row in rows] == [["red", "1.000", "0.0", "0.0", "12.0", "12.0"]]
+    assert "1 objects in [red].png (64x64); openvino on cpu, f32, inference" in told.err
+
+
+def test_the_json_is_the_services_answer(
+    run: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(json=True)
+    found = json.loads(capfd.readouterr().out)
+    assert set(found) == {"image", "detections", "timing_ms", "lane_threads"}
+    assert found["image"] == {"width": 64, "height": 64}
+    (row,) = found["detections"]
+    assert (row["label"], row["box"]) == ("red", [0, 0, 12, 12])
+
+
+def test_the_thresholds_are_those_given(
+    run: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(confidence=1.0, json=True)
+    assert json.loads(capfd.readouterr().out)["detections"] == []
+    with pytest.raises(InvalidInput, match="confidence must be"):
+        run(confidence=1.5)
+
+
+def test_the_drawing_is_saved(run: Callable[..., None], tmp_path: Path) -> None:
+    run(save=tmp_path / "drawn.jpg")
+    with Image.open(tmp_path / "drawn.jpg") as drawn:
+        assert (drawn.format, drawn.size) == ("JPEG", (64, 64))
+
+
+def test_a_drawing_is_a_jpeg_file(run: Callable[..., None], tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"--save writes a JPEG file, not drawn\.png"):
+        run(save=tmp_path / "drawn.png")
+
+
+def test_a_drawing_that_cannot_be_written_is_named(
+    run: Callable[..., None], tmp_path: Path
+) -> None:
+    with pytest.raises(NotWritable, match=r"drawn\.jpg cannot be written: No such file"):
+        run(save=tmp_path / "gone" / "drawn.jpg")
+
+
+def test_an_image_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=f"{os.sep}gone.jpg cannot be read: No such file"):
+        detect(tmp_path / "gone.jpg", options=DeploymentOptions(model="x"))

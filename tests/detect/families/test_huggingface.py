@@ -1,0 +1,122 @@
+"""The facts in config.json and preprocessor_config.json."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from seatrial.artifact import Preprocessing
+from seatrial.detect.families import huggingface
+from seatrial.errors import InvalidArtifact
+
+LABELS = ("cat", "dog", "bird")
+DETR = {"model_type": "detr", "architectures": ["DetrForObjectDetection"]}
+
+
+def config(**changes: Any) -> bytes:
+    names = {str(number): name for number, name in enumerate(LABELS)}
+    return json.dumps({**DETR, "id2label": names, **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "bert"}, "type 'bert'"),
+        ({"architectures": ["DetrForSegmentation"]}, "detects no objects"),
+        ({"id2label": {}}, "names no classes"),
+        ({"id2label": {"0": "a", "2": "b"}}, "from 0 on"),
+        ({"model_type": "rt_detr", "use_focal_loss": False}, "use_focal_loss"),
+    ],
+)
+def test_configurations_that_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArtifact, match=message):
+        huggingface.read(config(**changes), None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"resample": 3}, "resamples by 3"),
+        ({"do_resize": False}, "does not resize"),
+        ({"size": {"longest_edge": 500}}, "has the size"),
+        ({"size": {"height": 4, "width": 640}}, "a side of 4 pixels"),
+        ({"image_std": [1, 0, 1]}, "image_std"),
+    ],
+)
+def test_preprocessors_that_are_not_reproduced(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArtifact, match=message):
+        huggingface.read(config(), json.dumps(settings).encode())
+
+
+def test_files_that_are_not_json() -> None:
+    with pytest.raises(InvalidArtifact, match=r"config\.json cannot be read"):
+        huggingface.read(b"{", None)
+    with pytest.raises(InvalidArtifact, match=r"preprocessor_config\.json cannot be read"):
+        huggingface.read(config(), b"\xff")
+
+
+def test_sizes_as_they_were_written_until_2023() -> None:
+    old = {"size": 800, "max_size": 1333, "feature_extractor_type": "DetrFeatureExtractor"}
+    found = huggingface.read(config(), json.dumps(old).encode())
+    assert found == huggingface.read(config(), None)
+
+
+def test_the_defaults_are_those_of_the_architecture() -> None:
+    detr, rt_detr = (
+        huggingface.read(config(model_type=kind), None) for kind in ("detr", "rt_detr")
+    )
+    assert (detr.queries, rt_detr.queries) == (100, 300)
+    assert detr.preprocessing == Preprocessing(
+        (1333, 1333), "shortest_edge", 0, antialias=True, edges_px=(800, 1333)
+    )
+    assert rt_detr.preprocessing == Preprocessing((640, 640), "stretch", 0, antialias=True)
+    assert (detr.mean_std, rt_detr.mean_std) == (huggingface.IMAGENET, None)
+    assert (detr.scale, rt_detr.scale) == (255.0, 255.0)
+    assert detr.architecture.masked
+    assert not rt_detr.architecture.masked
+
+
+def test_the_files_override_the_defaults() -> None:
+    settings = {
+        "size": {"shortest_edge": 320, "longest_edge": 480},
+        "pad_size": {"height": 480, "width": 416},
+        "rescale_factor": 0.5,
+        "image_mean": [1, 2, 3],
+        "image_std": [4, 5, 6],
+    }
+    found = huggingface.read(config(num_queries=7), json.dumps(settings).encode())
+    assert found.queries == 7
+    assert found.preprocessing.size_hw == (480, 416)
+    assert found.preprocessing.edges_px == (320, 480)
+    assert found.scale == 2.0
+    assert found.mean_std == ((1, 2, 3), (4, 5, 6))
+
+
+def test_values_may_be_left_as_they_are() -> None:
+    settings = {"do_rescale": False, "do_normalize": False, "rescale_factor": 0.5}
+    found = huggingface.read(config(), json.dumps(settings).encode())
+    assert (found.scale, found.mean_std) == (1.0, None)
+
+
+def test_classes_are_in_the_order_of_their_numbers() -> None:
+    table = {str(number): f"class {number}" for number in reversed(range(12))}
+    found = huggingface.read(config(id2label=table), None)
+    assert found.labels == tuple(f"class {number}" for number in range(12))
+
+
+@pytest.mark.parametrize(("side", "fits"), [(31, False), (32, True), (4096, True), (4097, False)])
+def test_sides_are_within_bounds(side: int, fits: bool) -> None:
+    settings = json.dumps({"size": {"height": side, "width": 640}}).encode()
+    if fits:
+        assert huggingface.read(config(), settings).preprocessing.size_hw == (side, 640)
+        return
+    with pytest.raises(InvalidArtifact, match=f"a side of {side} pixels"):
+        huggingface.read(config(), settings)
+
+
+def test_an_edge_without_a_mask_is_refused() -> None:
+    settings = json.dumps({"size": {"shortest_edge": 800, "longest_edge": 1333}}).encode()
+    with pytest.raises(InvalidArtifact, match="has the size"):
+        huggingface.read(config(model_type="rt_detr"), settings)
