@@ -19,6 +19,7 @@ OF_MANY = {
     "test_suite.py": "this one",
     "test_tutorial.py": "a page of docs",
     "test_glossary.py": "a page of docs, and the names in all of the source",
+    "test_readme.py": "pages of docs",
     "scripts/test_mutate.py": "a script",
     "scripts/test_rooms.py": "a script, and the page that it writes",
     "scripts/test_reference.py": "a script, and the page that it writes",

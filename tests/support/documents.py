@@ -72,9 +72,9 @@ class Reader:
                 text = self._changed(block)
                 stays = STAYS.search(text)
                 now = text[: stays.start()] if stays else text
-                printed.append(self._run(now))
+                printed.append(self.run(now))
                 if stays and "--write" not in stays[0]:
-                    running.enter_context(self._staying(stays[0]))
+                    running.enter_context(self.staying(stays[0]))
         return printed
 
     def _changed(self, text: str) -> str:
@@ -84,7 +84,8 @@ class Reader:
                 self.left.pop(before, None)
         return text
 
-    def _run(self, text: str) -> str:
+    def run(self, text: str) -> str:
+        """Run a block, which must succeed; returns what it printed."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text],
             cwd=self.folder,
@@ -98,7 +99,8 @@ class Reader:
         return done.stdout
 
     @contextlib.contextmanager
-    def _staying(self, command: str) -> Iterator[None]:
+    def staying(self, command: str) -> Iterator[None]:
+        """Run a command that goes on for as long as the block lasts, from when it answers."""
         port = next(port for start, port in self.ports.items() if command.startswith(start))
         log = self.folder.parent / "staying.log"
         with log.open("wb") as output:
