@@ -68,6 +68,9 @@ def test_epochs_differ_and_each_can_be_had_without_those_before() -> None:
     fresh = Sampler(30, recipe())
     fresh.set_epoch(2)
     assert [draw.image for draw in fresh] == epochs[2]
+    first = Sampler(30, recipe())
+    assert [draw.image for draw in first] == epochs[0]  # before an epoch is set
+    assert {draw.epoch for draw in fresh} == {2}
 
 
 def test_fewer_pictures_than_a_batch_are_taken_more_than_once() -> None:
@@ -106,5 +109,38 @@ def test_weights_are_drawn_alike_in_all_processes_and_noise_is_not() -> None:
         assert drawn(-1, 0) == drawn(-1, 3)
         assert drawn(0, 0) != drawn(0, 1)
         assert drawn(0, 0) == drawn(0, 0)
+    finally:
+        torch.set_rng_state(state)
+
+
+def test_draws_come_from_places_that_no_version_changes() -> None:
+    """Else a run that an earlier version began would go on with other images."""
+    settings, epoch = recipe(seed=5), 2
+    sampler = Sampler(30, settings)
+    sampler.set_epoch(epoch)
+    draws = list(sampler)
+    order = np.resize(np.random.default_rng((5, 0, epoch)).permutation(30), 32)
+    assert [draw.image for draw in draws] == order.tolist()
+    for step in range(4):
+        factor = np.random.default_rng((5, 1, epoch, step)).uniform(0.5, 1.5)
+        assert {draw.factor for draw in draws[8 * step : 8 * step + 8]} == {factor}
+    ours = image_generator(settings, Draw(epoch, 7, 1.0)).random(3)
+    assert ours.tolist() == np.random.default_rng((5, 2, epoch, 7)).random(3).tolist()
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rank", "place"), [(-1, 3, (0, 0)), (0, 1, (1, 1)), (4, 0, (5, 0))]
+)
+def test_seeds_come_from_places_that_no_version_changes(
+    epoch: int, rank: int, place: tuple[int, int]
+) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    state = torch.get_rng_state()
+    try:
+        seed_everything(recipe(seed=5), epoch, rank, torch)
+        seed = int(np.random.default_rng((5, 3, *place)).integers(2**31))
+        assert torch.initial_seed() == seed
+        assert random.random() == random.Random(seed).random()
+        assert np.random.random() == np.random.RandomState(seed).random_sample()
     finally:
         torch.set_rng_state(state)

@@ -242,7 +242,7 @@ def _rate_ratio(recipe: Recipe, family: str) -> float:
     return 1.0 if recipe.optimiser.kind == "auto" else recipe.optimiser.learning_rate / usual
 
 
-def _rate_in_words(recipe: Recipe, family: str) -> str:
+def _rate_text(recipe: Recipe, family: str) -> str:
     usual = PUBLISHED[family].values["optimiser"]["learning_rate"]
     rate = recipe.optimiser.learning_rate
     return f"optimiser.learning_rate is {rate:g}, {rate / usual:.3g} times the published {usual:g}"
@@ -254,7 +254,7 @@ def _too_high(recipe: Recipe, family: str, seen: str, step: int) -> Symptom:
     lower = usual if ratio > 1.5 else recipe.optimiser.learning_rate / 5
     cause = "the learning rate is too high"
     if recipe.optimiser.kind != "auto":
-        cause += f" ({_rate_in_words(recipe, family)})"
+        cause += f" ({_rate_text(recipe, family)})"
     return Symptom(
         "learning-rate-too-high", seen, cause,
         f"optimiser.learning_rate = {lower:.2g}, or a longer warm-up", fatal=True, step=step,
@@ -267,7 +267,7 @@ def _not_a_number(recipe: Recipe, family: str, steps: Sequence[StepRecord]) -> S
     seen = f"the loss is {last.loss} at step {last.step}"
     seen += f", after {', '.join(f'{loss:.3g}' for loss in before)}" if before else ""
     if _rate_ratio(recipe, family) > TOO_HIGH:
-        cause = f"the learning rate is too high ({_rate_in_words(recipe, family)})"
+        cause = f"the learning rate is too high ({_rate_text(recipe, family)})"
         hint = f"optimiser.learning_rate = {PUBLISHED[family].values['optimiser']['learning_rate']}"
     elif recipe.precision == "f16":
         cause, hint = "half precision overflows", 'precision = "bf16", or "f32"'
@@ -355,12 +355,12 @@ def _why_blind(
     if ratio > TOO_HIGH:
         usual = PUBLISHED[family].values["optimiser"]["learning_rate"]
         return (
-            f"the learning rate is too high ({_rate_in_words(recipe, family)})",
+            f"the learning rate is too high ({_rate_text(recipe, family)})",
             f"optimiser.learning_rate = {usual}",
         )
     if ratio < 0.2:
         return (
-            f"the learning rate is too low ({_rate_in_words(recipe, family)})",
+            f"the learning rate is too low ({_rate_text(recipe, family)})",
             "remove optimiser.learning_rate",
         )
     return (

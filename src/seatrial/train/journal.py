@@ -60,11 +60,15 @@ class Epoch(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """The lines of a run.
+    """The steps and epochs of a run, in memory and in its folder.
 
     Args:
-        run: Its folder.
-        write: Only one process does.
+        run: Folder of the run.
+        write: True for the process that writes; one of several does.
+
+    Attributes:
+        steps: Steps so far.
+        epochs: Epochs so far.
     """
 
     STEPS, EPOCHS = "steps.jsonl", "epochs.jsonl"
