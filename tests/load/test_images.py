@@ -52,6 +52,37 @@ def test_any_folder_is_read_with_its_subfolders(folder):
     assert (by_name["deep/B.JPEG"].width, by_name["deep/B.JPEG"].height) == (64, 48)
 
 
+def test_images_in_other_formats_are_other_files(folder):
+    (folder / "scan.bmp").write_bytes(encoded("BMP"))
+    (folder / "scan.tiff").write_bytes(encoded("TIFF"))
+    summary = load_images(folder).summary
+    assert (summary.found, summary.used, summary.other_files) == (4, 4, 3)
+
+
+def test_the_summary_measures_what_is_sent(folder):
+    found = load_images(folder)
+    sizes = [len(image.data) for image in found.images]
+    summary = found.summary
+    assert summary.bytes_mean == pytest.approx(sum(sizes) / 4)
+    assert (summary.bytes_min, summary.bytes_max) == (min(sizes), max(sizes))
+    assert (summary.width_min, summary.width_max) == (32, 64)
+    assert (summary.height_min, summary.height_max) == (24, 48)
+    assert summary.megapixels_mean == pytest.approx((3 * 32 * 24 + 64 * 48) / 4 / 1e6)
+    assert summary.folder == str(folder)
+    assert (summary.seed, summary.limit) == (0, 256)
+
+
+def test_the_digest_is_of_names_bytes_and_order(folder):
+    (folder / "labels.json").unlink()
+    before = load_images(folder).summary.digest
+    assert load_images(folder).summary.digest == before
+    (folder / "a.jpg").rename(folder / "b.jpg")
+    assert load_images(folder).summary.digest != before
+    (folder / "b.jpg").rename(folder / "a.jpg")
+    (folder / "a.jpg").write_bytes(encoded("JPEG"))
+    assert load_images(folder).summary.digest != before
+
+
 def test_content_type_comes_from_the_bytes(folder):
     (folder / "a.jpg").write_bytes(encoded("PNG"))
     assert {i.name: i.content_type for i in load_images(folder).images}["a.jpg"] == "image/png"
