@@ -222,3 +222,21 @@ def test_work_is_told_of_lone_requests_and_of_the_best_point(point):
     scaling = [point(2, 40.0, stages={"infer": 20.0}), point(4, 40.0, stages={"infer": 30.0})]
     found = analyse([("single-stream", single), ("scaling", scaling)], cores=2)
     assert (found.work_alone.work_ms, found.work_best.work_ms) == (10.0, 30.0)
+
+
+def test_a_slow_service_has_a_knee_as_well(point):
+    # 0.5, 0.99 and 1 answers a second.
+    points = [point(1, 2000.0), point(2, 2020.0), point(4, 4000.0)]
+    assert find_knee(points, 0.95).sessions == 2
+
+
+def test_time_that_no_stage_names_is_work(point):
+    measured = point(1, 40.0, stages={"infer": 6.0, "queue": 4.0})
+    stages = msgspec.structs.replace(measured.stages, other_ms=2.0)
+    measured = msgspec.structs.replace(measured, stages=stages)
+    work = analyse([("single-stream", [measured])], cores=2).work_alone
+    assert (work.work_ms, work.infer_share) == (8.0, 0.75)
+    assert work.queue_share == pytest.approx(4 / 12)
+    idle = msgspec.structs.replace(stages, mean_ms={"infer": 0.0}, other_ms=0.0)
+    measured = msgspec.structs.replace(measured, stages=idle)
+    assert analyse([("single-stream", [measured])], cores=2).work_alone is None
