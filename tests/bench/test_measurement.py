@@ -38,7 +38,7 @@ def test_what_counts_where(build_usage):
     )
     assert (point.finished, point.answered, point.good, point.in_time) == (4, 3, 2, 1)
     assert (point.failed, point.unfinished) == (3, 2)
-    assert point.errors == {"http-503": 1, "timeout": 2}
+    assert list(point.errors.items()) == [("http-503", 1), ("timeout", 2)]
     assert (point.throughput_per_s, point.goodput_per_s) == (1.5, 0.5)
     assert point.latency.mean_ms == 125.0
     assert point.latency.failed == 3
