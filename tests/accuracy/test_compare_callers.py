@@ -1,0 +1,231 @@
+"""The same two models give the same answer to everybody who compares them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+
+from seatrial.accuracy.gate import LossLimits
+from seatrial.artifact import Artifact, Manifest, Store
+from seatrial.cli.evaluate import evaluate as evaluate_command
+from seatrial.datasets.labels import LabelledSet, read_labelled
+from seatrial.demo.compare import compare as compare_views
+from seatrial.demo.media import open_media
+from seatrial.demo.models import Model, Models, open_artifact
+from seatrial.demo.workbench import Choice, Workbench
+from seatrial.deployment import CoreLayout, Deployment
+from seatrial.engines.base import EngineConfig
+from seatrial.engines.registry import open_engine
+from seatrial.errors import Diverged
+from seatrial.export import formats
+from seatrial.export.options import ExportOptions
+from seatrial.export.report import ExportReport
+from seatrial.export.run import export
+from seatrial.models.import_onnx import import_onnx
+from seatrial.progress import silent
+from seatrial.quantise import measure
+from seatrial.quantise.judge import Judge
+from seatrial.quantise.measure import Graph
+from seatrial.quantise.workspace import Workspace
+from seatrial.train import result
+
+COLOURS = ("red", "green", "blue")
+# What the child makes of the parent's confidences, class by class.
+FACTORS = (0.5, 0.001, 3.0)
+# (row, column) -> colour and confidence in the parent; what becomes of it in the child.
+SCENES: list[dict[tuple[int, int], tuple[str, float]]] = [
+    # 0.26 -> 0.13: matched, though a service shows it no more.
+    {(1, 1): ("red", 0.26), (1, 5): ("red", 0.9)},
+    # Green things are seen no more: lost.
+    {(2, 2): ("green", 0.3), (2, 6): ("green", 0.8), (5, 5): ("red", 0.6)},
+    # 0.1 -> 0.3: gained.
+    {(4, 4): ("blue", 0.1), (6, 1): ("blue", 0.3)},
+]
+MATCHED, LOST, GAINED = 4, 2, 1
+
+
+def scaled(model: Any) -> Any:
+    """The graph with the scores of each class by its factor."""
+    changed = type(model)()
+    changed.CopyFrom(model)
+    tensor = next(t for t in changed.graph.initializer if t.name == "weights")
+    values = numpy_helper.to_array(tensor)
+    factors = np.array(FACTORS, values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+    tensor.CopyFrom(numpy_helper.from_array(values * factors, tensor.name))
+    return changed
+
+
+@pytest.fixture
+def parent(store: Store, model_file: Callable[..., Path]) -> Artifact:
+    return import_onnx(store, model_file("parent.onnx"), name="parent")
+
+
+@pytest.fixture
+def child(store: Store, parent: Artifact, tmp_path: Path) -> Artifact:
+    onnx.save(scaled(onnx.load(tmp_path / "parent.onnx")), tmp_path / "child.onnx")
+    return import_onnx(store, tmp_path / "child.onnx", name="child")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, picture: Callable[..., Any], box_of: Callable[..., list[float]]) -> Path:
+    """The scenes with their labels."""
+    made = tmp_path / "scenes"
+    made.mkdir()
+    images, rows = [], []
+    for number, scene in enumerate(SCENES):
+        full = picture({place: colour for place, (colour, _) in scene.items()})
+        pixels = np.asarray(full).astype(np.float64)
+        for (row, column), (colour, saturation) in scene.items():
+            cell = np.s_[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+            pixels[cell] = 114 + saturation * (pixels[cell] - 114)
+            left, top, right, bottom = box_of(row, column)
+            rows.append(
+                {
+                    "id": len(rows) + 1,
+                    "image_id": number,
+                    "category_id": COLOURS.index(colour),
+                    "bbox": [left, top, right - left, bottom - top],
+                }
+            )
+        Image.fromarray(pixels.round().astype(np.uint8)).save(made / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": 128, "height": 128})
+    labels = {
+        "images": images,
+        "annotations": rows,
+        "categories": [{"id": index, "name": name} for index, name in enumerate(COLOURS)],
+    }
+    (made / "instances.json").write_text(json.dumps(labels))
+    return made
+
+
+@pytest.fixture
+def labelled(folder: Path) -> LabelledSet:
+    return read_labelled(f"coco:{folder}")
+
+
+@pytest.fixture
+def reference(
+    parent: Artifact, child: Artifact, labelled: LabelledSet, folder: Path, capsysbinary: Any
+) -> dict[str, Any]:
+    """The answer of ``evaluate --parent``, which the others are held to."""
+    evaluate_command(str(child.path), dataset=f"coco:{folder}", parent=str(parent.path), json=True)
+    found: dict[str, Any] = json.loads(capsysbinary.readouterr().out)["parent"]
+    return found
+
+
+def test_evaluate(reference: dict[str, Any]) -> None:
+    assert (reference["matched"], reference["lost"], reference["gained"]) == (MATCHED, LOST, GAINED)
+    assert reference["floor"] == 0.25
+    assert reference["ap"]["difference"] < -0.3
+    assert reference["agreement"]["share"] == 2 * MATCHED / (2 * MATCHED + LOST + GAINED)
+
+
+def test_export(
+    store: Store,
+    parent: Artifact,
+    folder: Path,
+    reference: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = formats._onnx
+
+    def wrong(
+        staged: Path, origin: Any, graph: Any, manifest: Manifest, options: ExportOptions
+    ) -> Any:
+        return write(staged, origin, scaled(graph), manifest, options)
+
+    monkeypatch.setitem(formats.WRITERS, "onnx", wrong)
+    with pytest.raises(Diverged) as caught:
+        export(
+            store,
+            parent,
+            ExportOptions("onnx"),
+            images=folder,
+            annotations=folder / "instances.json",
+        )
+    report = caught.value.report
+    assert isinstance(report, ExportReport)
+    boxes, ap = report.boxes, report.accuracy
+    assert (boxes.matched, boxes.lost, boxes.gained) == (MATCHED, LOST, GAINED)
+    assert boxes.mean_shift == pytest.approx(reference["mean_shift"], abs=2e-5)
+    assert boxes.mean_abs_shift == pytest.approx(reference["mean_abs_shift"], abs=2e-5)
+    assert boxes.iou_mean == pytest.approx(reference["iou_mean"], abs=1e-4)
+    assert ap is not None
+    assert ap.difference == pytest.approx(reference["ap"]["difference"])
+    assert (ap.low, ap.high) == pytest.approx((reference["ap"]["low"], reference["ap"]["high"]))
+
+
+@pytest.mark.parametrize("with_labels", [True, False])
+def test_int8(
+    parent: Artifact,
+    child: Artifact,
+    labelled: LabelledSet,
+    reference: dict[str, Any],
+    tmp_path: Path,
+    with_labels: bool,
+) -> None:
+    if with_labels:
+        judge = Judge.by_labels(labelled, COLOURS, LossLimits())
+    else:
+        files = tuple(image.path for image in labelled.images)
+        judge = Judge.by_agreement(files, COLOURS, LossLimits(), key="")
+    (tmp_path / "work").mkdir()
+    work = Workspace(tmp_path / "work")
+    after, before = (
+        judge.boxes(
+            measure.predictions(
+                Graph(one.manifest.name, one.file("onnx"), one.manifest, "onnxruntime"),
+                judge,
+                work,
+                silent,
+            )
+        )
+        for one in (child, parent)
+    )
+    loss = judge.loss(after, before)
+    assert (loss.matched, loss.lost, loss.gained) == (MATCHED, LOST, GAINED)
+    assert loss.mean_shift == pytest.approx(reference["mean_shift"], abs=2e-5)
+    wanted = reference["ap"]["difference"] if with_labels else reference["agreement"]["share"] - 1
+    assert loss.drop == pytest.approx(-wanted)
+
+
+def test_finetune(
+    parent: Artifact, child: Artifact, labelled: LabelledSet, reference: dict[str, Any]
+) -> None:
+    measured = [
+        result._measure(one, open_engine(one, "onnxruntime", EngineConfig()), labelled)
+        for one in (child, parent)
+    ]
+    found = result.compare_with_base(*measured, labelled)
+    assert (found.matched, found.lost, found.gained) == (MATCHED, LOST, GAINED)
+    assert found.mean_shift == pytest.approx(reference["mean_shift"], abs=2e-5)
+    assert found.ap is not None
+    assert found.ap.difference == pytest.approx(reference["ap"]["difference"])
+
+
+def test_demo(parent: Artifact, child: Artifact, folder: Path, reference: dict[str, Any]) -> None:
+    layout = CoreLayout(1, 1, 1, wide=False)
+
+    def opened(artifact: Artifact) -> Model:
+        deployment = Deployment(str(artifact.path), layout=layout)
+        return open_artifact(artifact.manifest.name, artifact, deployment)
+
+    with Models(opened(parent), {"child": lambda: opened(child)}) as models:
+        bench, choice = Workbench(models), Choice(confidence=0.25)
+        found = []
+        for file in sorted(folder.glob("*.png")):
+            media = open_media(file.name, file.read_bytes())
+            views = [bench.view(media, choice, model) for model in (None, models.rival("child"))]
+            found.append(compare_views(*views))
+    sums = [sum(getattr(one, name) for one in found) for name in ("matched", "lost", "gained")]
+    assert sums == [MATCHED, LOST, GAINED]
+    shift = sum((one.mean_shift or 0) * one.matched for one in found) / MATCHED
+    assert shift == pytest.approx(reference["mean_shift"], abs=2e-5)
