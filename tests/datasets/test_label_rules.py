@@ -111,7 +111,18 @@ def test_sizes_are_measured_where_labels_do_not_say_them(sets: dict[str, Labelle
     assert {(image.width, image.height) for image in found.images} == {(WIDTH, HEIGHT)}
     assert issues == []
     lost = LabelledImage(1, "a", Path("a.jpg"), None, None)
-    assert with_sizes(LabelledSet("x", (lost,), (), bare.truth), issues.append).images == (lost,)
+    said = LabelledImage(2, "b", own.images[0].path, 7, 9)  # what labels say is not replaced
+    left = with_sizes(LabelledSet("x", (lost, said), (), bare.truth), issues.append)
+    assert left.images == (lost, said)
+    assert issues == []
+
+
+def test_a_format_and_a_file_can_be_named(sound: Sound) -> None:
+    folder = sound("coco")
+    file = folder / "annotations" / "instances_val.json"
+    dataset, _ = read_sound(folder, "coco", file)
+    assert {split: len(own.images) for split, own in dataset.sets.items()} == {"": 2}
+    assert dataset.sets[""].details is not None
 
 
 def test_mending_clips_what_is_over_the_tolerance_and_nothing_else(sound: Sound) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,15 @@ import yaml
 from PIL import Image
 
 from seatrial.datasets.issues import LabelIssue
-from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth, read_labelled
-from seatrial.datasets.yolo import config_text, label_texts, read, splits
+from seatrial.datasets.labels import (
+    Category,
+    Details,
+    LabelledImage,
+    LabelledSet,
+    Truth,
+    read_labelled,
+)
+from seatrial.datasets.yolo import config_text, label_texts, read, splits, write
 from seatrial.errors import InvalidDataset
 
 
@@ -248,3 +256,46 @@ def test_names_of_classes_are_quoted() -> None:
         "nc": 3,
         "names": dict(enumerate(names)),
     }
+
+
+def test_paths_are_relative_to_the_folder_that_the_configuration_names(
+    yolo: Callable[..., Path],
+) -> None:
+    folder = yolo(config="path: set\nval: images/val\nnames: [red, green]")
+    (folder / "set").mkdir()
+    for part in ("images", "labels"):
+        (folder / part).rename(folder / "set" / part)
+    assert len(read_labelled(f"yolo:{folder}").images) == 2
+
+
+def test_a_list_may_leave_images_of_a_folder_out(yolo: Callable[..., Path]) -> None:
+    folder = yolo("1 .5 .5 .25 .5", config="val: list.txt\nnames: [red, green]")
+    (folder / "labels" / "val" / "two.txt").write_text("1 .5 .5 .25 .5\n")
+    (folder / "list.txt").write_text("./images/val/one.png\n\n")
+    found = read_labelled(f"yolo:{folder}")
+    assert [image.name for image in found.images] == ["one.png"]
+
+
+def test_what_is_written_and_what_is_lost(tmp_path: Path) -> None:
+    labelled = LabelledSet(
+        "test",
+        (LabelledImage(1, "a/b.jpg", Path("b.jpg"), 40, 20),),
+        (Category(0, "red"), Category(1, "green")),
+        Truth.of([0] * 3, [0, 1, 1], [[0, 0, 4, 4]] * 3, crowd=[True, True, False]),
+        details=Details(({},), ({"segmentation": []}, {}, {"segmentation": []}), {}),
+    )
+    notes = write(tmp_path, {"": labelled})
+    assert notes == [
+        "2 crowds or difficult objects were left out: YOLO has none",
+        "2 outlines were left out; the boxes were kept",
+        "data.yaml has no val set; seatrial data split makes one",
+    ]
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == {
+        "data.yaml",
+        "labels/train/a/b.txt",
+    }
+    assert splits(tmp_path, None) == ("train",)
+    bare = replace(labelled, truth=labelled.truth.take(np.array([2])), details=None)
+    assert write(tmp_path, {"train": bare, "val": bare}) == []
+    assert splits(tmp_path, None) == ("train", "val")
+    assert (tmp_path / "labels" / "val" / "a" / "b.txt").read_text() == "1 0.05 0.1 0.1 0.2\n"
