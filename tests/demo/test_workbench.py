@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
+from seatrial.accuracy.predict import SeenImage
 from seatrial.demo.media import Media, open_media
-from seatrial.demo.models import Model, Models, Seen
+from seatrial.demo.models import Model
 from seatrial.demo.workbench import FLOOR, KEPT, Choice, View, Workbench
 from seatrial.deployment import Thresholds
-from seatrial.detect.clock import STAGES
+from seatrial.detect.answer import boxes
+from seatrial.detect.detector import STAGES
 from seatrial.errors import InvalidInput
 
 
@@ -24,20 +26,23 @@ def pale_media(pale: Callable[..., Any], encode: Callable[..., bytes]) -> Media:
 
 @pytest.fixture
 def asked(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> list[Thresholds]:
-    """The thresholds of each time that the model was really asked."""
-    rules_asked: list[Thresholds] = []
+    """The thresholds of each call of the model."""
+    given: list[Thresholds] = []
     detect = Model.detect
 
-    def noted(self: Model, pictures: Sequence[bytes], rules: Thresholds, *rest: Any) -> list[Seen]:
-        rules_asked.append(rules)
-        return detect(self, pictures, rules, *rest)
+    def noted(
+        self: Model, images: Sequence[bytes], thresholds: Thresholds, *rest: Any
+    ) -> list[SeenImage]:
+        given.append(thresholds)
+        return detect(self, images, thresholds, *rest)
 
     monkeypatch.setattr(Model, "detect", noted)
-    return rules_asked
+    return given
 
 
 def found(view: View) -> list[tuple[str, float]]:
-    return [(box.label, round(box.confidence, 1)) for box in view.seen[0].detections]
+    rows = boxes(view.shown[0], view.model.labels)
+    return [(box.label, round(box.confidence, 1)) for box in rows]
 
 
 def test_boxes_over_the_confidence_are_shown_most_confident_first(
@@ -66,9 +71,11 @@ def test_the_confidence_may_be_set_before_or_after(
     for iou in (0.2, 0.7):
         for confidence in (0.3, 0.5, 0.8):
             view = workbench.view(pale_media, Choice(confidence, iou))
-            rules = Thresholds(confidence=confidence, iou=iou)
-            (direct,) = model.detect([pale_media.frames[0].data], rules)
-            assert view.seen[0].detections == direct.detections
+            thresholds = Thresholds(confidence=confidence, iou=iou)
+            (direct,) = model.detect([pale_media.frames[0].data], thresholds)
+            for name in ("xyxy", "score", "class_id"):
+                shown, answered = (getattr(d, name) for d in (view.shown[0], direct.detections))
+                np.testing.assert_array_equal(shown, answered)
 
 
 def test_moving_the_iou_looks_again(
@@ -76,7 +83,7 @@ def test_moving_the_iou_looks_again(
 ) -> None:
     assert len(found(workbench.view(pale_media, Choice(iou=0.7)))) == 3
     assert found(workbench.view(pale_media, Choice(iou=0.2))) == [("red", 1.0), ("blue", 0.4)]
-    assert [rules.iou for rules in asked] == [0.7, 0.2]
+    assert [thresholds.iou for thresholds in asked] == [0.7, 0.2]
 
 
 def test_only_the_classes_that_are_chosen_are_shown(
@@ -113,7 +120,7 @@ def test_a_video_is_looked_at_frame_by_frame(
     steps: list[tuple[object, ...]] = []
     view = workbench.view(media, Choice(), on_progress=lambda *step: steps.append(step))
     assert steps == [("detecting", number, 4) for number in (1, 2, 3, 4)]
-    centres = [sum(seen.detections[0].box[::2]) / 2 for seen in view.seen]
+    centres = [float(shown.xyxy[0, ::2].mean()) for shown in view.shown]
     assert centres == pytest.approx([8, 24, 40, 56], abs=9)  # at the border boxes are cut
     assert centres == sorted(centres)
     assert view.boxes == 4
@@ -123,41 +130,3 @@ def test_a_video_is_looked_at_frame_by_frame(
 def test_settings_out_of_range_are_refused(wrong: tuple[float, float]) -> None:
     with pytest.raises(InvalidInput, match=f"from {FLOOR}"):
         Choice(*wrong)
-
-
-@pytest.fixture
-def counted(open_tiny: Callable[..., Model]) -> Iterator[tuple[Models, list[str]]]:
-    """Models, and the names that were opened."""
-    opened: list[str] = []
-
-    def opening(name: str) -> Callable[[], Model]:
-        def run() -> Model:
-            opened.append(name)
-            return open_tiny(name)
-
-        return run
-
-    with Models(open_tiny(), {"a": opening("a"), "b": opening("b")}) as models:
-        yield models, opened
-
-
-def test_rivals_are_opened_when_asked_for_and_once(counted: tuple[Models, list[str]]) -> None:
-    models, opened = counted
-    assert (models.rivals, opened) == (["a", "b"], [])
-    threads = [threading.Thread(target=models.rival, args=("b",)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert opened == ["b"]
-    with pytest.raises(InvalidInput, match="no model 'c'"):
-        models.rival("c")
-
-
-def test_a_refused_picture_is_an_error_and_the_next_is_answered(
-    workbench: Workbench, pale_media: Media
-) -> None:
-    model = workbench.models.shown
-    with pytest.raises(InvalidInput):
-        model.detect([pale_media.frames[0].data, b"no picture"], Thresholds())
-    assert len(model.detect([pale_media.frames[0].data], Thresholds())) == 1

@@ -1,25 +1,26 @@
-"""What two models see in one picture: which boxes both have, and which only one of them."""
+"""Detections of two models in one image: the boxes that both have, and those of one only."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from seatrial.accuracy.compare import BoxSet, Comparison
 from seatrial.accuracy.compare import compare as compare_boxes
 from seatrial.accuracy.matching import Predictions
-from seatrial.demo.render import as_detections
-from seatrial.demo.workbench import View
-from seatrial.detect.detections import Detections
+from seatrial.demo.workbench import FLOOR, View
+from seatrial.detect.detections import Detections, label_of
 
 
 def compare(first: View, second: View) -> Comparison:
-    """Compare the second model with the first, from the confidence that the page is set to.
+    """The second model against the first, at the confidence of the page.
 
-    Boxes that the page hides take part: one that fell just below the confidence is no loss.
+    Boxes below that confidence take part: one that fell to just below it is not lost.
 
     Args:
-        first: The parent; its labels number the classes, since each model has its own numbers.
-        second: The child; a class that the first does not know is one of its own.
+        first: The parent.
+        second: The child. Classes are compared by label, since each model has its own numbers.
     """
     numbers = {label: number for number, label in enumerate(first.model.labels)}
     parent, child = (Predictions.of([_numbered(view, numbers)]) for view in (first, second))
@@ -31,10 +32,14 @@ def compare(first: View, second: View) -> Comparison:
 
 
 def _numbered(view: View, numbers: dict[str, int]) -> Detections:
-    """The boxes with the class numbers of both models, `numbers`, which grows by new labels."""
-    boxes = view.everything[0].detections
-    found = as_detections(boxes)
-    for box in boxes:
-        numbers.setdefault(box.label, len(numbers))
-    class_id = np.array([numbers[box.label] for box in boxes], np.int64)
-    return Detections(found.xyxy, found.score, class_id)
+    """The detections of the chosen classes, with the class numbers that both models share.
+
+    Args:
+        view: A model's view.
+        numbers: Label -> shared number; it gets the labels that it has not.
+    """
+    found = view.answers[0].detections
+    found = found[replace(view.choice, confidence=FLOOR).mask(found, view.model.labels)]
+    labels = [label_of(class_id, view.model.labels) for class_id in found.class_id.tolist()]
+    shared = [numbers.setdefault(label, len(numbers)) for label in labels]
+    return replace(found, class_id=np.array(shared, np.int64))

@@ -1,4 +1,4 @@
-"""What a page shows, as files for programs: JSON, COCO, and a YOLO folder in a ZIP."""
+"""The detections of a page as files: JSON, COCO, and a YOLO folder in a ZIP."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import msgspec
 import numpy as np
 
 from seatrial.datasets import coco, yolo
-from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
+from seatrial.datasets.labels import Category, Details, LabelledImage, LabelledSet, Truth
 from seatrial.demo.workbench import View
+from seatrial.detect.answer import boxes
+from seatrial.detect.detections import BOX_DECIMALS, SCORE_DECIMALS
 
 YOLO_SPLIT = "train"
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the first that ZIP knows: equal detections make equal files
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest in a ZIP: equal detections make equal files
 
 
 def as_json(view: View) -> bytes:
-    """Boxes as the service's JSON has them, a row of pictures, with what they were made with."""
+    """The boxes as in the service's JSON, an entry for each frame, with model and settings."""
     document = {
         "file": view.media.name,
         "sha256": view.media.digest,
@@ -28,26 +30,28 @@ def as_json(view: View) -> bytes:
         "model": view.model.facts,
         "shown": view.choice,
         "pictures": [
-            {"name": frame.name, **msgspec.to_builtins(seen)}
-            for frame, seen in zip(view.media.frames, view.seen, strict=True)
+            {
+                "name": frame.name,
+                "image": answer.size,
+                "detections": boxes(detections, view.model.labels),
+                "timing_ms": answer.timing_ms,
+            }
+            for frame, answer, detections in zip(
+                view.media.frames, view.answers, view.shown, strict=True
+            )
         ],
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
 def as_coco(view: View) -> bytes:
-    """A COCO annotation file; each annotation has its ``score``, as COCO's results have it."""
+    """A COCO annotation file; each annotation has a ``score``, as in COCO's results."""
     facts = {key: view.model.facts[key] for key in ("name", "digest")}
-    labels = coco.encode(_labelled(view), {"description": "detections, not checked", **facts})
-    document = msgspec.json.decode(labels)
-    boxes = [box for seen in view.seen for box in seen.detections]
-    for annotation, box in zip(document["annotations"], boxes, strict=True):
-        annotation["score"] = box.confidence
-    return msgspec.json.encode(document) + b"\n"
+    return coco.encode(_labelled(view), {"description": "detections, not checked", **facts})
 
 
 def as_yolo(view: View) -> bytes:
-    """A YOLO folder with the pictures in it, to correct and to train with."""
+    """A ZIP of a YOLO folder with the frames in it, to correct and to train with."""
     labelled = _labelled(view)
     files: dict[str, bytes] = {
         "data.yaml": yolo.config_text(labelled.categories, [YOLO_SPLIT]).encode()
@@ -56,46 +60,53 @@ def as_yolo(view: View) -> bytes:
         files[f"images/{YOLO_SPLIT}/{frame.name}"] = frame.data
         files[f"labels/{YOLO_SPLIT}/{Path(frame.name).stem}.txt"] = text.encode()
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # pictures are dense already
+    # Stored, not deflated: images are compressed already.
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), data)
     return buffer.getvalue()
 
 
-class Export(NamedTuple):
-    """A kind of file: how its name ends, and what writes it."""
+class ExportedFile(NamedTuple):
+    """A kind of file: the end of its name, and the function that makes it."""
 
     suffix: str
     make: Callable[[View], bytes]
 
     def name(self, view: View) -> str:
-        """What the file is called."""
+        """Name of the file."""
         return f"{view.media.stem}{self.suffix}"
 
 
 EXPORTS = {
-    "JSON": Export(".json", as_json),
-    "COCO": Export("-coco.json", as_coco),
-    "YOLO": Export("-yolo.zip", as_yolo),
+    "JSON": ExportedFile(".json", as_json),
+    "COCO": ExportedFile("-coco.json", as_coco),
+    "YOLO": ExportedFile("-yolo.zip", as_yolo),
 }
 
 
 def _labelled(view: View) -> LabelledSet:
-    """Detections as if they were labels."""
-    rows = [(index, box) for index, seen in enumerate(view.seen) for box in seen.detections]
-    xyxy = np.array([box.box for _, box in rows], np.float64).reshape(-1, 4)
+    """The detections that are shown as a labelled set."""
+    counts = [len(detections) for detections in view.shown]
+    xyxy = np.concatenate([one.xyxy for one in view.shown]).astype(np.float64).round(BOX_DECIMALS)
+    score = np.concatenate([one.score for one in view.shown]).astype(np.float64)
     return LabelledSet(
         source=view.media.name,
         images=tuple(
-            LabelledImage(number, frame.name, Path(frame.name), seen.image.width, seen.image.height)
-            for number, (frame, seen) in enumerate(
-                zip(view.media.frames, view.seen, strict=True), 1
+            LabelledImage(number, frame.name, Path(frame.name), one.size.width, one.size.height)
+            for number, (frame, one) in enumerate(
+                zip(view.media.frames, view.answers, strict=True), 1
             )
         ),
         categories=tuple(Category(number, name) for number, name in enumerate(view.model.labels)),
         truth=Truth.of(
-            image=[index for index, _ in rows],
-            category=[box.class_id for _, box in rows],
+            image=np.repeat(np.arange(len(counts)), counts),
+            category=np.concatenate([one.class_id for one in view.shown]),
             xywh=np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1),
+        ),
+        details=Details(
+            images=tuple({} for _ in counts),
+            objects=tuple({"score": value} for value in score.round(SCORE_DECIMALS).tolist()),
+            file={},
         ),
     )

@@ -1,4 +1,4 @@
-"""The detectors that a demonstration can be asked to show: in this process, or running services."""
+"""The detectors that a page can show: in this process, or running services."""
 
 from __future__ import annotations
 
@@ -8,39 +8,22 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
-import msgspec
-
 from seatrial.accuracy.predict import InProcess, SeenImage, Subject
 from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment, Thresholds
-from seatrial.detect.answer import Box, ImageSize, boxes
 from seatrial.errors import InvalidInput
 from seatrial.progress import Progress, silent
 from seatrial.serve.startup import open_detector
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """What a model sees in one picture.
-
-    Attributes:
-        image: Its upright size.
-        detections: The boxes as rows, for tables and files.
-        timing_ms: Stage -> milliseconds, where it was computed.
-    """
-
-    image: ImageSize
-    detections: list[Box]
-    timing_ms: dict[str, float] = {}
-
-
 class Model:
-    """A detector that is open, and the threads that ask it.
+    """An open detector, and the threads that call it.
 
     Args:
-        name: As the person named it.
-        subject: What answers.
-        close: Releases it.
+        name: Name that was given on the command line or chosen in the page.
+        subject: The detector.
+        close: Closes the detector.
     """
 
     def __init__(self, name: str, subject: Subject, close: Callable[[], None]) -> None:
@@ -49,13 +32,13 @@ class Model:
         self.facts: dict[str, Any] = subject.describe()
         self._subject = subject
         self._close = close
-        # Front ends come with a thread a visitor or a click; a service is asked over a few
-        # connections that stay, one a thread.
+        # Front ends call from a new thread for each visitor or click; a service has a connection
+        # for each of these threads, which stays open.
         self._threads = ThreadPoolExecutor(subject.concurrency, "seatrial-demo")
 
     @property
     def title(self) -> str:
-        """Name, engine, device and precision in a line."""
+        """Name, engine, device and precision in one line."""
         facts = self.facts
         where = f" at {facts['url']}" if "url" in facts else ""
         return (
@@ -63,34 +46,33 @@ class Model:
         )
 
     def detect(
-        self, pictures: Sequence[bytes], rules: Thresholds, on_progress: Progress = silent
-    ) -> list[Seen]:
-        """Find objects in encoded pictures.
+        self, images: Sequence[bytes], thresholds: Thresholds, on_progress: Progress = silent
+    ) -> list[SeenImage]:
+        """Find objects in encoded images.
 
         Args:
-            pictures: JPEG, PNG or WebP files.
-            rules: Thresholds.
-            on_progress: Told after each picture, in order.
+            images: JPEG, PNG or WebP files.
+            thresholds: Thresholds of detections.
+            on_progress: Called after each image, in order.
 
         Raises:
-            InvalidInput: A picture is refused.
+            InvalidInput: An image is refused.
             ServiceFailed: The service does not answer.
         """
-        waiting = [self._threads.submit(self._subject.detect, data, rules) for data in pictures]
+        waiting = [self._threads.submit(self._subject.detect, data, thresholds) for data in images]
         try:
-            seen = []
+            found = []
             for future in waiting:
-                one: SeenImage = future.result()
-                seen.append(Seen(one.size, boxes(one.detections, self.labels), one.timing_ms))
-                on_progress("detecting", len(seen), len(pictures))
-            return seen
+                found.append(future.result())
+                on_progress("detecting", len(found), len(images))
+            return found
         except BaseException:
             for future in waiting:
                 future.cancel()
             raise
 
     def close(self) -> None:
-        """Let what runs end, and release the detector."""
+        """Wait for running calls, and close the detector."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._close()
 
@@ -99,7 +81,7 @@ def open_artifact(name: str, artifact: Artifact, deployment: Deployment) -> Mode
     """A detector in this process.
 
     Args:
-        name: As the person named it.
+        name: Name that was given on the command line or chosen in the page.
         artifact: The model.
         deployment: Engine, precision, layout.
 
@@ -111,11 +93,11 @@ def open_artifact(name: str, artifact: Artifact, deployment: Deployment) -> Mode
 
 
 def open_service(url: str) -> Model:
-    """A service that runs.
+    """A running service.
 
     Raises:
-        InvalidConfig: Not an http(s) address.
-        ServiceFailed: Nobody answers there, or no detector.
+        InvalidConfig: The address is not an http(s) one.
+        ServiceFailed: No service, or one that is no detector, answers there.
     """
     service = RemoteDetector(url)
     return Model(url, service, service.close)
@@ -125,9 +107,9 @@ class Models:
     """The model that is shown, and those that it can be compared with.
 
     Args:
-        shown: Open; closed with the rest.
-        rivals: Name -> opens it. Opened when it is asked for, and kept.
-        first_rival: The one to begin with; None for none.
+        shown: The model that the page is about, open; it is closed with the others.
+        rivals: Name -> function that opens the model. It is called once, at the first use.
+        first_rival: Name of the model to compare with at the start; None for none.
     """
 
     def __init__(
@@ -145,15 +127,15 @@ class Models:
 
     @property
     def rivals(self) -> list[str]:
-        """Names that `rival` takes."""
+        """Names of the models to compare with."""
         return list(self._rivals)
 
     def rival(self, name: str) -> Model:
-        """Open a model to compare with, or take it if it is open.
+        """A model to compare with; it is opened at the first use.
 
         Raises:
-            InvalidInput: No such name.
-            SeatrialError: It cannot be opened.
+            InvalidInput: There is no model of that name.
+            SeatrialError: The model cannot be opened.
         """
         with self._lock:
             if name not in self._open:
@@ -163,7 +145,7 @@ class Models:
             return self._open[name]
 
     def close(self) -> None:
-        """Close all that are open."""
+        """Close all open models."""
         with contextlib.ExitStack() as stack:
             for model in (self.shown, *self._open.values()):
                 stack.callback(model.close)

@@ -1,16 +1,20 @@
-"""What a page says in words and tables, as HTML that both front ends show alike."""
+"""Text and tables of a page, as HTML that looks the same in both front ends."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
+import numpy as np
+
 from seatrial.demo.compare import compare
 from seatrial.demo.workbench import FLOOR, View
+from seatrial.detect.answer import boxes
+from seatrial.detect.detections import label_of
 from seatrial.errors import SeatrialError
 
 MOST_ROWS = 100
-# Each front end has rules for tables of its own, some of them strong.
+# Each front end has style rules for tables, which these override.
 STYLE = """
 <style>
 .seatrial { overflow-x: auto; margin: 0.5rem 0; }
@@ -27,38 +31,35 @@ STYLE = """
 
 
 def boxes_table(view: View) -> str:
-    """The boxes of a picture; of a video, what was seen of each class."""
+    """A table of an image's boxes; for a video, of its classes."""
     if view.media.rate_hz is not None:
-        return _classes_of_clip(view)
+        return _classes_of_video(view)
     rows = [
         (box.label, f"{box.confidence:.2f}", *(f"{value:.0f}" for value in box.box))
-        for box in view.seen[0].detections
+        for box in boxes(view.shown[0], view.model.labels)
     ]
     more = f"<p>and {len(rows) - MOST_ROWS} more</p>" if len(rows) > MOST_ROWS else ""
     head = ("label", "confidence", "left", "top", "right", "bottom")
     return _table(head, rows[:MOST_ROWS], more)
 
 
-def _classes_of_clip(view: View) -> str:
-    frames: dict[str, int] = {}
-    most: dict[str, int] = {}
-    best: dict[str, float] = {}
-    for seen in view.seen:
-        labels = [box.label for box in seen.detections]
-        for label in set(labels):
-            frames[label] = frames.get(label, 0) + 1
-            most[label] = max(most.get(label, 0), labels.count(label))
-        for box in seen.detections:
-            best[box.label] = max(best.get(box.label, 0.0), box.confidence)
-    rows = [
-        (label, f"{count} of {len(view.seen)}", str(most[label]), f"{best[label]:.2f}")
-        for label, count in sorted(frames.items(), key=lambda row: -row[1])
-    ]
-    return _table(("label", "frames", "most at once", "best confidence"), rows)
+def _classes_of_video(view: View) -> str:
+    classes = np.unique(np.concatenate([one.class_id for one in view.shown]))
+    rows: list[tuple[int, tuple[str, ...]]] = []
+    for class_id in classes.tolist():
+        own = [one[one.class_id == class_id] for one in view.shown]
+        counts = [len(one) for one in own if len(one)]
+        best = max(float(one.score.max()) for one in own if len(one))
+        label = label_of(class_id, view.model.labels)
+        row = (label, f"{len(counts)} of {len(view.shown)}", str(max(counts)), f"{best:.2f}")
+        rows.append((len(counts), row))
+    rows.sort(key=lambda row: -row[0])
+    head = ("label", "frames", "most at once", "best confidence")
+    return _table(head, [row for _, row in rows])
 
 
 def stages_table(view: View) -> str:
-    """Stage times."""
+    """A table of the stage times."""
     stages = view.stages_ms
     title = "stage, median of the frames" if view.media.rate_hz is not None else "stage"
     rows = [(stage, f"{value:.1f}") for stage, value in stages.items()]
@@ -68,9 +69,9 @@ def stages_table(view: View) -> str:
 
 
 def summary(view: View) -> str:
-    """What is shown, in a sentence or two of plain text."""
-    size, clip = view.seen[0].image, view.media.rate_hz is not None
-    where = f"{len(view.seen)} frames of " if clip else ""
+    """The result in a sentence or two of plain text."""
+    size, video = view.answers[0].size, view.media.rate_hz is not None
+    where = f"{len(view.answers)} frames of " if video else ""
     hidden = f"; {view.hidden} more over {FLOOR} are hidden by the settings" if view.hidden else ""
     note = f" {view.media.note}" if view.media.note else ""
     return (
@@ -80,17 +81,17 @@ def summary(view: View) -> str:
 
 
 def comparison(first: View, second: View) -> str:
-    """Where two views of one picture agree, in a sentence of plain text."""
+    """Agreement of two models in one image, in a sentence of plain text."""
     found = compare(first, second)
     overlap = f", with a mean IoU of {found.iou_mean:.2f}" if found.iou_mean is not None else ""
     return (
-        f"Both see {_count(found.matched, 'object')}{overlap}; {found.lost} "
-        f"only {first.model.name}, {found.gained} only {second.model.name}."
+        f"Both see {_count(found.matched, 'object')}{overlap}; {found.lost} only "
+        f"{first.model.name}, {found.gained} only {second.model.name}."
     )
 
 
 def refusal(error: SeatrialError) -> str:
-    """An error as plain text: what was wrong, and what to do next."""
+    """The message and the hint of an error, as plain text."""
     message = f"{error.message}."
     return f"{message} {error.hint[:1].upper()}{error.hint[1:]}." if error.hint else message
 
@@ -100,7 +101,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], after: str = "") -> str:
-    # Labels come out of model files and from services: they are text, never HTML.
+    # Labels come from model files and services: they are escaped, since they could hold HTML.
     cells = "".join(
         f"<tr>{''.join(f'<td>{escape(value)}</td>' for value in row)}</tr>" for row in rows
     )

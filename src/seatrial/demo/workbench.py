@@ -1,7 +1,7 @@
-"""One detector and what was shown to it: each picture is inferred once for each IoU.
+"""A detector and what was shown to it: each image is inferred once for each IoU.
 
-Moving the confidence asks nobody again: greedy suppression drops a box only for a more confident
-one, so the boxes over a threshold are the same whether it was set before or is set after.
+A change of the confidence needs no new inference: greedy suppression removes a box only for a more
+confident one, so the boxes over a threshold are the same whether it was set before or after.
 """
 
 from __future__ import annotations
@@ -9,27 +9,31 @@ from __future__ import annotations
 import statistics
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.accuracy.predict import SeenImage
 from seatrial.demo.media import Media
-from seatrial.demo.models import Model, Models, Seen
+from seatrial.demo.models import Model, Models
 from seatrial.deployment import Thresholds
-from seatrial.detect.answer import Box
+from seatrial.detect.detections import Detections
 from seatrial.errors import InvalidInput
 from seatrial.progress import Progress, silent
 
 FLOOR = 0.05  # lowest confidence that a page offers
-KEPT = 32
+KEPT = 32  # answers of the models that are kept
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a page is set to.
+    """The settings of a page.
 
     Attributes:
-        confidence: Boxes above it are shown, `FLOOR` to 1.
-        iou: Boxes of one class that overlap more are one object, 0-1.
-        classes: Labels shown; all where there are none.
+        confidence: Confidence above which boxes are shown, `FLOOR` to 1.
+        iou: IoU above which two boxes of one class are one object, 0-1.
+        classes: Labels that are shown; empty for all.
     """
 
     confidence: float = Thresholds().confidence
@@ -43,53 +47,65 @@ class Choice:
                 "to 1, the second from 0 to 1"
             )
 
-    def shows(self, box: Box) -> bool:
-        """Whether a box is among those that are shown."""
-        return box.confidence > self.confidence and (not self.classes or box.label in self.classes)
+    def mask(self, detections: Detections, labels: tuple[str, ...]) -> NDArray[np.bool_]:
+        """(N,) bool: the detections that are shown.
+
+        Args:
+            detections: Detections of a model.
+            labels: Class names of the model.
+        """
+        shown = detections.score > self.confidence
+        if self.classes:
+            wanted = [n for n, label in enumerate(labels) if label in self.classes]
+            shown &= np.isin(detections.class_id, wanted)
+        return shown
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one model saw in a picture or video, as a page is set to show it.
+    """Detections of one model in an image or video, by the settings of a page.
 
     Attributes:
-        media: What was looked at.
-        model: Who looked.
-        choice: What is shown of it.
-        seen: For each frame, the boxes that are shown, most confident first.
-        hidden: Boxes over `FLOOR` that are not shown.
-        everything: For each frame, the boxes over `FLOOR` of the classes that are shown.
+        media: The image or video.
+        model: The model.
+        choice: The settings.
+        answers: The model's answer for each frame, down to `FLOOR`.
+        shown: The detections of each frame that are shown, most confident first.
     """
 
     media: Media
     model: Model
     choice: Choice
-    seen: tuple[Seen, ...]
-    hidden: int
-    everything: tuple[Seen, ...]
+    answers: tuple[SeenImage, ...]
+    shown: tuple[Detections, ...]
 
     @property
     def stages_ms(self) -> dict[str, float]:
-        """Stage -> milliseconds; of a video, the medians of its frames."""
-        stages = self.seen[0].timing_ms
-        return {s: statistics.median(one.timing_ms[s] for one in self.seen) for s in stages}
+        """Stage -> milliseconds; for a video, medians of its frames."""
+        stages = self.answers[0].timing_ms
+        return {s: statistics.median(one.timing_ms[s] for one in self.answers) for s in stages}
 
     @property
     def boxes(self) -> int:
-        """Boxes shown, in all frames."""
-        return sum(len(one.detections) for one in self.seen)
+        """Number of boxes that are shown, in all frames."""
+        return sum(len(detections) for detections in self.shown)
+
+    @property
+    def hidden(self) -> int:
+        """Number of boxes over `FLOOR` that are not shown, in all frames."""
+        return sum(len(one.detections) for one in self.answers) - self.boxes
 
 
 class Workbench:
-    """Shows pictures to models, and remembers the last answers.
+    """Shows images and videos to models, and keeps their last answers.
 
     Args:
-        models: Closed by the caller.
+        models: Open models; the caller closes them.
     """
 
     def __init__(self, models: Models) -> None:
         self.models = models
-        self._answers: OrderedDict[tuple[str, str, float], tuple[Seen, ...]] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, str, float], tuple[SeenImage, ...]] = OrderedDict()
         self._lock = threading.Lock()
 
     def view(
@@ -99,49 +115,37 @@ class Workbench:
         model: Model | None = None,
         on_progress: Progress = silent,
     ) -> View:
-        """What a model sees.
+        """The detections of a model.
 
         Args:
-            media: What to look at.
-            choice: What to show of it.
-            model: Who looks; the model that the page is about, where none is named.
-            on_progress: Told after each frame.
+            media: An image or video.
+            choice: The settings of the page.
+            model: The model; None for the one that the page is about.
+            on_progress: Called after each frame.
 
         Raises:
-            InvalidInput: The picture is refused.
+            InvalidInput: The image is refused.
             ServiceFailed: The service does not answer.
         """
         model = model or self.models.shown
-        everything = self._look(media, choice.iou, model, on_progress)
-        shown = tuple(_shown(one, choice) for one in everything)
-        hidden = sum(len(one.detections) for one in everything)
-        hidden -= sum(len(one.detections) for one in shown)
-        return View(
-            media=media,
-            model=model,
-            choice=choice,
-            seen=shown,
-            hidden=hidden,
-            everything=tuple(_shown(one, replace(choice, confidence=FLOOR)) for one in everything),
-        )
+        answers = self._detect(media, choice.iou, model, on_progress)
+        shown = tuple(one.detections[choice.mask(one.detections, model.labels)] for one in answers)
+        return View(media=media, model=model, choice=choice, answers=answers, shown=shown)
 
-    def _look(
+    def _detect(
         self, media: Media, iou: float, model: Model, on_progress: Progress
-    ) -> tuple[Seen, ...]:
+    ) -> tuple[SeenImage, ...]:
         key = (media.digest, model.name, iou)
         with self._lock:
             if key in self._answers:
                 self._answers.move_to_end(key)
                 return self._answers[key]
-        rules = Thresholds(confidence=FLOOR, iou=iou)
-        seen = tuple(model.detect([frame.data for frame in media.frames], rules, on_progress))
+        thresholds = Thresholds(confidence=FLOOR, iou=iou)
+        answers = tuple(
+            model.detect([frame.data for frame in media.frames], thresholds, on_progress)
+        )
         with self._lock:
-            self._answers[key] = seen
+            self._answers[key] = answers
             while len(self._answers) > KEPT:
                 self._answers.popitem(last=False)
-        return seen
-
-
-def _shown(seen: Seen, choice: Choice) -> Seen:
-    boxes = [box for box in seen.detections if choice.shows(box)]
-    return Seen(seen.image, boxes, seen.timing_ms)
+        return answers
