@@ -14,7 +14,7 @@ from seatrial.demo.models import Model
 from seatrial.demo.workbench import FLOOR, KEPT, Choice, View, Workbench
 from seatrial.deployment import Thresholds
 from seatrial.detect.answer import boxes
-from seatrial.detect.detector import STAGES
+from seatrial.detect.clock import STAGES
 from seatrial.errors import InvalidInput
 
 
