@@ -31,14 +31,11 @@ NOT_YET = """
     accuracy/operating_point.py accuracy/pairs.py accuracy/predict.py accuracy/service.py
     bench/advice.py bench/caveats.py bench/environment.py bench/explain.py bench/preflight.py
     bench/quotes.py bench/report_charts.py bench/report_data.py cli/bench.py cli/compress.py
-    cli/data_check.py cli/data_label.py cli/data_sample.py cli/data_write.py
-    cli/evaluate.py cli/export.py cli/serve.py
-    demo/gradio_app.py demo/models.py demo/opening.py
-    demo/render.py demo/server.py demo/streamlit_app.py demo/tables.py
-    export/options.py export/parent.py export/report.py export/verify.py
-    models/torch_modules.py quantise/backend.py quantise/job.py quantise/measure.py
-    quantise/onnx_prepare.py quantise/onnx_qdq.py quantise/openvino_nncf.py quantise/report.py
-    quantise/restore.py quantise/tensor_values.py report/numbers.py serve/metrics.py
+    cli/evaluate.py cli/export.py cli/serve.py demo/gradio_app.py export/options.py
+    export/parent.py export/report.py export/verify.py models/torch_modules.py
+    quantise/backend.py quantise/job.py quantise/measure.py quantise/onnx_prepare.py
+    quantise/onnx_qdq.py quantise/openvino_nncf.py quantise/report.py quantise/restore.py
+    quantise/tensor_values.py report/numbers.py serve/metrics.py
 """
 NOT_YET_NAMED = """
     export/test_broken.py
