@@ -203,6 +203,17 @@ def test_the_callers_ticket_is_counted_once_and_timed(
     assert result.stages_ms == ticket.clock.stages_ms
 
 
+def test_the_engine_is_closed_when_the_block_ends(tiny_artifact: Artifact) -> None:
+    engine = open_engine(tiny_artifact, "null", EngineConfig())
+    closed: list[bool] = []
+    engine.close = lambda: closed.append(True)  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError), Detector(tiny_artifact, engine) as detector:
+        assert closed == []
+        assert detector.engine is engine
+        raise ZeroDivisionError
+    assert closed == [True]
+
+
 def test_warm_up_runs_every_lane(tiny_artifact: Artifact) -> None:
     engine = open_engine(tiny_artifact, "null", EngineConfig(instances=3, wide_threads=2))
     ran: list[int] = []
