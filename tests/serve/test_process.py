@@ -25,9 +25,12 @@ from seatrial.serve.process import (
     ServiceProcess,
     check_port,
     command,
+    command_by_hand,
     environment,
     free_port,
     scratch_service,
+    url,
+    with_port,
     write_service,
 )
 
@@ -288,6 +291,28 @@ def test_the_command_serves_where_the_deployment_says() -> None:
         "--port": "3456",
         "--timeout-graceful-shutdown": "9",
     }
+
+
+def test_the_command_that_a_person_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = command_by_hand(Path("x"), Deployment("m", server=Server("127.0.0.2", 3456)))
+    assert words == [
+        "bentoml", "serve", str(tmp_path / "x"), "--host", "127.0.0.2", "--port", "3456",
+    ]  # fmt: skip
+
+
+def test_port_0_becomes_a_free_one() -> None:
+    given = Deployment("m", server=Server(port=4000), limits=Limits(queue=3))
+    assert with_port(given) is given
+    chosen = with_port(msgspec.structs.replace(given, server=Server("127.0.0.2", 0)))
+    assert chosen.server.port > 0
+    assert (chosen.server.host, chosen.limits) == ("127.0.0.2", given.limits)
+    check_port("127.0.0.2", chosen.server.port)
+
+
+def test_addresses() -> None:
+    assert url(Server("127.0.0.1", 80)) == "http://127.0.0.1:80"
+    assert url(Server("::1", 3000)) == "http://[::1]:3000"
 
 
 def test_the_manifest_travels_with_the_folder(tiny_artifact: Artifact, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.protocols.image_body import read_image
 from seatrial.serve.protocols.thresholds import query_options
 
-CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody reads the response, the log and metrics do
+CLIENT_CLOSED_REQUEST = 499  # nginx's code: no client reads it, the metrics show it
 # Makes the body of an answer from a result and the times until then.
 Encode = Callable[[Detected, Mapping[str, float]], bytes]
 

@@ -62,9 +62,9 @@ def layout(deployment: Deployment, cores: int | None = None) -> tuple[int, Engin
     )
 
 
-def in_words(deployment: Deployment) -> str:
+def in_words(deployment: Deployment, cores: int | None = None) -> str:
     """The layout as a phrase: processes, lanes and threads."""
-    workers, config = layout(deployment)
+    workers, config = layout(deployment, cores)
     wide = f", one wide lane of {config.wide_threads} threads" if config.wide_threads else ""
     return f"{workers} process(es) x {config.instances} lane(s) x {config.threads} thread(s){wide}"
 

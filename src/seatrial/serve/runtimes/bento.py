@@ -40,9 +40,9 @@ class DirectService(bentoml.Service[Any]):
 
     BentoML wraps every request of a mounted application in its own middleware: 0.3 ms, and a
     ``TimeoutMiddleware`` that starts a timer for each request and never cancels it, so that 5 KB
-    stay allocated until the time-out. Its metrics would keep a series for each path that anybody
-    tries. So BentoML's application is a part of ours, for the paths in `PROBES`, and not the other
-    way round; see docs/decisions/0002.
+    stay allocated until the time-out. Its metrics keep a series for each path that is tried.
+    So BentoML's application is a part of ours, for the paths in `PROBES`, and not the other way
+    round; see docs/decisions/0002.
 
     Attributes:
         start: Opens what a worker serves.
