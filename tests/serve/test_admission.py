@@ -407,6 +407,29 @@ def test_the_limit_is_exact(dispatcher: Dispatcher) -> None:
     dispatcher.admit()
 
 
+def test_two_threads_for_each_lane(tiny_artifact: Artifact, photo: bytes) -> None:
+    """While the lanes infer, the next images are decoded: six requests come as far as a thread."""
+    deployment = Deployment("tiny", engine="null", layout=CoreLayout(1, 3, 1, wide=False))
+    dispatcher = Dispatcher(open_detector(tiny_artifact, deployment), Limits())
+    lanes = dispatcher.detector.lanes
+
+    async def work() -> int:
+        with contextlib.ExitStack() as held:
+            for _ in range(3):
+                place = held.enter_context(Place(lanes))
+                held.callback(lanes.release, lanes.acquire(place))
+            running = [asyncio.ensure_future(request(dispatcher, photo)) for _ in range(7)]
+            while len(lanes._waiting) < 6:
+                await asyncio.sleep(0)
+            waiting = len(lanes._waiting)
+        await asyncio.gather(*running)
+        return waiting
+
+    assert asyncio.run(work()) == 6
+    assert dispatcher._threads._max_workers == 6
+    dispatcher.close()
+
+
 def test_closing_waits_for_what_runs(
     open_dispatcher: Callable[..., Dispatcher], photo: bytes
 ) -> None:
