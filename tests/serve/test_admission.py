@@ -195,7 +195,7 @@ def test_nothing_stays_behind_on_the_loop(run_app: Callable[..., Any], photo: by
 def test_a_client_that_leaves_while_its_work_waits_for_a_lane_frees_the_thread(
     run_app: Callable[..., Any], photo: bytes, until: Callable[..., Any]
 ) -> None:
-    with run_app() as running, running.lanes_held():
+    with run_app(Limits(deadline_s=3000)) as running, running.lanes_held():
         lanes = running.detector.lanes
         with running.connect() as leaver:
             leaver.sendall(head(len(photo)) + photo)
@@ -324,7 +324,10 @@ def test_errors_of_the_answer_come_through(dispatcher: Dispatcher, photo: bytes)
 
 @pytest.mark.parametrize(
     ("limits", "receive", "error"),
-    [({"deadline_s": 0.05}, never, DeadlineExceeded), ({}, gone, Abandoned)],
+    [
+        ({"deadline_s": 0.05}, never, DeadlineExceeded),
+        ({"deadline_s": 3000}, gone, Abandoned),  # not the deadline wakes it
+    ],
 )
 def test_without_an_answer_the_request_is_counted_no_more_and_never_infers(
     open_dispatcher: Callable[..., Dispatcher],
@@ -434,6 +437,8 @@ def test_closing_waits_for_what_runs(
     open_dispatcher: Callable[..., Dispatcher], photo: bytes
 ) -> None:
     dispatcher = open_dispatcher()
+    closed: list[int] = []
+    dispatcher.detector.engine.close = lambda: closed.append(present(dispatcher))  # type: ignore
 
     async def work() -> Any:
         answer = asyncio.ensure_future(request(dispatcher, photo, lambda result: "answered"))
@@ -442,3 +447,4 @@ def test_closing_waits_for_what_runs(
         return await answer
 
     assert asyncio.run(work()) == "answered"
+    assert closed == [0]  # once nothing runs any more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import struct
@@ -133,6 +134,34 @@ def test_an_answer_that_cannot_be_encoded_is_an_error_of_ours(
         # uvicorn hangs up after an error of the application.
         with httpx.Client(base_url=running.client.base_url) as fresh:
             assert fresh.post("/detect", content=photo).status_code == 200
+
+
+@pytest.mark.parametrize("sent", ["half of it", "all of it"])
+def test_a_client_that_hangs_up_is_counted_as_such(
+    run_app: Callable[..., Any],
+    photo: bytes,
+    sent: str,
+    metric: Callable[..., float],
+    until: Callable[..., Any],
+) -> None:
+    def gone() -> float:
+        return metric("seatrial_requests_total", route="/detect", code="499")
+
+    before = gone()
+    head = f"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: {len(photo)}\r\n\r\n".encode()
+    with run_app() as running, running.lanes_held():
+        with running.connect() as leaver:
+            leaver.sendall(head + (photo if sent == "all of it" else photo[:100]))
+            until(lambda: running.detector.lanes.present == 2)
+            assert metric("seatrial_requests_present") == 1
+        until(lambda: gone() == before + 1)
+        until(lambda: running.detector.lanes.present == 1)
+        until(lambda: metric("seatrial_requests_present") == 0)
+
+
+def test_what_start_up_made_is_kept_out_of_collections(running: Running) -> None:
+    assert running.client.get("/model").status_code == 200
+    assert gc.get_freeze_count() > 10_000
 
 
 def test_the_list_of_routes(running: Running) -> None:

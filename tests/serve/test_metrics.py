@@ -13,6 +13,15 @@ from seatrial.serve.metrics import BUCKETS, request_metrics
 Metric = Callable[..., float]
 
 
+def test_every_stage_is_there_from_the_start() -> None:
+    request_metrics()
+
+    for stage in (*REQUEST_STAGES, "total"):
+        assert (
+            REGISTRY.get_sample_value("seatrial_stage_seconds_count", {"stage": stage}) is not None
+        )
+
+
 def test_milliseconds_become_seconds(metric: Metric) -> None:
     metrics = request_metrics()
     timing_ms = {stage: 200.0 * (i + 1) for i, stage in enumerate((*REQUEST_STAGES, "total"))}
@@ -53,15 +62,6 @@ def test_objects_lanes_and_outcomes(metric: Metric) -> None:
 
 def test_one_set_for_the_process() -> None:
     assert request_metrics() is request_metrics()
-
-
-def test_every_stage_is_there_from_the_start() -> None:
-    request_metrics()
-
-    for stage in (*REQUEST_STAGES, "total"):
-        assert (
-            REGISTRY.get_sample_value("seatrial_stage_seconds_count", {"stage": stage}) is not None
-        )
 
 
 def test_buckets_reach_from_a_decode_to_the_default_deadline() -> None:
