@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from seatrial.deployment import Limits
+from seatrial.serve.protocols.image_body import MAX_PARTS
 
 Running = Any
 LIMIT = 2**18
@@ -111,6 +112,24 @@ def test_the_limit_is_on_the_picture_and_exact(running: Running, photo: bytes, s
     wanted = 200 if size <= LIMIT else 413
     assert running.client.post("/detect", content=picture).status_code == wanted
     assert running.client.post("/detect", files={"image": picture}).status_code == wanted
+
+
+def test_a_form_without_a_boundary_is_told_who_writes_it(running: Running, photo: bytes) -> None:
+    kind = {"Content-Type": "multipart/form-data"}
+    response = running.client.post("/detect", content=photo, headers=kind)
+    assert response.status_code == 400
+    assert "without a boundary" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("parts", "status"), [(MAX_PARTS, 200), (MAX_PARTS + 1, 400)])
+def test_a_form_has_so_many_parts_and_no_more(
+    running: Running, photo: bytes, parts: int, status: int
+) -> None:
+    others = [("note", (None, "x"))] * (parts - 1)
+    response = running.client.post("/detect", files=[*others, ("image", ("a.jpg", photo))])
+    assert response.status_code == status
+    if status == 400:
+        assert response.json()["error"]["message"] == f"the form has more than {MAX_PARTS} parts"
 
 
 @pytest.mark.parametrize("length", ["-1", "abc", "1e3", "²", ""])

@@ -11,6 +11,7 @@ DEFAULT = Thresholds(confidence=0.4, iou=0.6, max_detections=50, multi_label=Tru
 
 def test_nothing_given_is_the_deployments() -> None:
     assert detection_options({}, DEFAULT) is DEFAULT
+    assert query_options([], DEFAULT) is DEFAULT
 
 
 @pytest.mark.parametrize(
