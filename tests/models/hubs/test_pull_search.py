@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from typing import Any
 
 import pytest
 
+from seatrial.errors import MissingExtra
 from seatrial.models.hubs.access import Access
 from seatrial.models.hubs.compatible import Compatibility
 from seatrial.models.hubs.listing import Query
@@ -85,3 +87,15 @@ def test_a_pickle_is_told_before_it_is_pulled(hub: Any, access: Access, source: 
     hub.add("acme/detr", {"config.json": CONFIG, "pytorch_model.bin": b"x"}, tags=["detr"])
     (model,) = search(source, Query("detr"), access)
     assert model.verdict.describe() == "detr (--allow-pickle)"
+
+
+@pytest.mark.parametrize("absent", ["huggingface_hub", "modelscope_hub"])
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, absent: str) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == absent else find_spec(name)
+    )
+    source: Any = absent.removesuffix("_hub")
+    with pytest.raises(MissingExtra, match=f"{absent} is not installed.*models on") as refusal:
+        search(source, Query("detr"), Access())
+    assert refusal.value.hint == "pip install 'seatrial[hub]'"

@@ -20,6 +20,7 @@ FINE = {
         "v1.0",
     ),
     "huggingface:gpt2": ("gpt2", "", ""),
+    "huggingface:a/b/my model (1).onnx": ("a/b", "my model (1).onnx", ""),
 }
 
 

@@ -66,3 +66,21 @@ def test_yolo_by_name_without_the_extra_names_it(
     assert "seatrial[yolo]" in refusal.value.hint
     assert store.names() == []
     assert list(store.root.iterdir()) == []
+
+
+def test_a_reference_goes_to_the_hubs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seatrial.models.hubs import pull as hubs
+    from seatrial.models.hubs.access import Access
+
+    asked: list[tuple[object, ...]] = []
+
+    def stand_in(store: Store, text: str, options: object, *, on_progress: object, replace: bool):
+        asked.append((text, options, replace))
+        return "artifact"
+
+    monkeypatch.setattr(hubs, "pull", stand_in)
+    public = hubs.PullOptions(Access(), store.root.parent / "downloads")
+    given = hubs.PullOptions(Access(attempts=1), store.root)
+    assert pull(store, "huggingface:a/b", on_progress=silent) == "artifact"
+    pull(store, "modelscope:a/b", on_progress=silent, replace=True, hub=given)
+    assert asked == [("huggingface:a/b", public, False), ("modelscope:a/b", given, True)]
