@@ -186,8 +186,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if commit is None:
             self._fail(404, "RevisionNotFound")
             return
-        model = describe(repo, commit) | {"siblings": siblings(repo, commit)}
-        self._json(model | {"cardData": {"license": repo.licence}})
+        model = describe(repo, commit) | {"cardData": {"license": repo.licence}}
+        if "blobs" in query:  # sizes and hashes only on request, as the hub has it
+            model["siblings"] = siblings(repo, commit)
+        self._json(model)
 
     def _search(self, query: dict[str, list[str]]) -> None:
         def one(name: str, default: str) -> str:

@@ -242,12 +242,21 @@ def test_a_cdn_that_stumbles(
     assert (tmp_path / "file").is_file()
 
 
-def test_a_hub_that_is_gone_is_not_asked_again_and_again(
-    hub: Any, fetch: Callable[..., list[int]], remote: RemoteFile
-) -> None:
+def test_a_hub_that_is_gone(hub: Any, fetch: Callable[..., list[int]], client: HubClient) -> None:
     hub.close()
-    with pytest.raises(SourceUnavailable, match="cannot be reached"):
+    with pytest.raises(SourceUnavailable) as refusal:
         fetch()
+    assert refusal.value.message.startswith(f"{client.hub.title} cannot be reached")
+
+
+def test_a_cdn_that_refuses_for_good_is_quoted(
+    hub: Any, fetch: Callable[..., list[int]], fault: Callable[..., Any], tmp_path: Path
+) -> None:
+    hub.faults += [fault("/cdn/", cut=1_000_000), fault("/cdn/", status=503, times=99)]
+    with pytest.raises(SourceUnavailable, match="answered 503"):
+        fetch()
+    assert (tmp_path / "file.part").exists()
+    assert len(hub.asked("/cdn/")) == 5  # the part, and four attempts without progress
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
