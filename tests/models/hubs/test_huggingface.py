@@ -10,7 +10,7 @@ import pytest
 
 from seatrial.errors import SourceUnavailable
 from seatrial.models.hubs.access import Access
-from seatrial.models.hubs.huggingface import HuggingFace, _licence, _weights_bytes
+from seatrial.models.hubs.huggingface import HuggingFace, _licence, _listing, _weights_bytes
 from seatrial.models.hubs.listing import Query
 from seatrial.models.hubs.pull import search
 from seatrial.models.hubs.reference import Reference
@@ -96,7 +96,7 @@ def test_licences(card: Any, tags: list[str], licence: str) -> None:
 
 @pytest.mark.parametrize(
     ("parameters", "size"),
-    [({"F32": 10}, 40), ({"BF16": 3, "I64": 2}, 22), ({"F8_E4M3": 4}, 4), ({"BOOL": 7}, 7)],
+    [({"F32": 10}, 40), ({"BF16": 3, "I64": 2}, 22), ({"F8_E4M3": 4}, 4), ({"BOOL": 16}, 16)],
 )
 def test_bytes_of_parameters(parameters: dict[str, int], size: int) -> None:
     model = package.ModelInfo(id="a/b", safetensors={"parameters": parameters, "total": 1})
@@ -111,3 +111,27 @@ def test_nothing_is_told_of_this_machine(hub: Any, access: Access) -> None:
     assert sent.startswith("seatrial/")
     assert "torch" not in sent
     assert "agent/" not in sent
+
+
+def test_a_model_of_a_search(hub: Any, access: Access) -> None:
+    config = b'{"model_type": "detr"}'
+    hub.add("a/detr", {"config.json": config, "onnx/model.onnx": b"x"}, downloads=12, likes=3,
+            tags=["vision"], licence="mit", gated=True)  # fmt: skip
+    (model,) = HuggingFace(access).search(Query("detr", limit=1))
+    assert (model.name, model.downloads, model.likes, model.gated) == ("a/detr", 12, 3, True)
+    assert model.reference == "huggingface:a/detr/onnx/model.onnx"
+    assert (model.verdict.runs, model.verdict.family) == ("yes", "detr")
+    assert model.tags == ("vision", "license:mit", "transformers")
+    assert (model.licence, model.size_bytes) == ("mit", None)
+    assert model.updated == "2026-05-04T03:02:01+00:00"
+
+
+def test_a_search_that_is_refused(hub: Any, access: Access, fault: Callable[..., Any]) -> None:
+    hub.faults.append(fault("/api/models", status=418))
+    with pytest.raises(SourceUnavailable, match="answered 418"):
+        HuggingFace(access).search(Query())
+
+
+def test_a_model_of_which_no_files_are_told() -> None:
+    listing = _listing(package.ModelInfo(id="a/b", tags=["ultralytics"], siblings=None))
+    assert listing.verdict.describe() == "? (needs an .onnx file)"
