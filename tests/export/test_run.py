@@ -175,7 +175,7 @@ def test_what_a_finished_graph_cannot_become(
         (tiny, ExportOptions("onnx", imgsz=(100, 96)), "fixed to 64 x 64"),
         (tiny, ExportOptions("onnx", dynamic_batch=True), "fixed to 1 picture"),
         (half, ExportOptions("openvino"), "is f16: what was rounded off is gone"),
-        (final, ExportOptions("onnx", fuse_nms=True), "not one that can be put into the graph"),
+        (final, ExportOptions("onnx", fuse_nms=True), "cannot be put into the graph"),
     ):
         with pytest.raises(InvalidInput, match=message):
             export(store, parent, options, images=pictures)

@@ -1,15 +1,15 @@
-"""Half precision in an ONNX graph, where half precision is enough.
+"""Half precision in the parts of an ONNX graph where it is enough.
 
-`to_float16` computes in it; source of the conversion: ``onnxruntime.transformers.float16``.
-`narrow_weights` only stores weights in it. What stays float32 is decided here:
+`to_float16` converts the computation; it uses ``onnxruntime.transformers.float16``.
+`narrow_weights` converts stored weights only. These parts stay float32:
 
 - The tail: everything after the last layer with weights. It turns logits and distances into boxes
-  in pixels, where half precision has steps of half a pixel at 640.
+  in pixels; half precision has steps of half a pixel at 640.
 - Normalisation, softmax and sampling grids (`SENSITIVE`): sums of squares overflow at 65504, and
-  grid coordinates round to neighbouring pixels. LayerNorm in float32 is what DETR needs most.
+  grid coordinates round to neighbouring pixels. DETR needs LayerNorm in float32 most.
 - Arithmetic between the layers: SiLU then rounds once, as a fused kernel does, and the boxes that
-  a DETR's decoder refines from layer to layer keep their places: D-FINE's moved by a pixel without.
-  What it costs in AP: ``benchmarks/export.py``.
+  a DETR's decoder refines from layer to layer keep their places: without it those of D-FINE moved
+  by a pixel. ``benchmarks/export.py`` measures the loss of AP.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ SENSITIVE = (
     "Div",
     "Clip",
 )
-FLOAT, FLOAT16 = 1, 10  # of onnx.TensorProto.DataType
+FLOAT, FLOAT16 = 1, 10  # values of onnx.TensorProto.DataType
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# YOLO's distribution over 16 distances is summed by a convolution: no layer that was learned.
+# YOLO sums its distribution over 16 distances by a convolution, which is not a learned layer.
 FEWEST_WEIGHTS = 64
 
 
@@ -51,7 +51,7 @@ def to_float16(model: Any) -> Any:
     """Convert a float32 graph; inputs and outputs keep their types.
 
     Args:
-        model: ``onnx.ModelProto``; left as it is.
+        model: ``onnx.ModelProto``; not changed.
 
     Returns:
         A new ``onnx.ModelProto``.
@@ -75,7 +75,7 @@ def to_float16(model: Any) -> Any:
         )
         _drop_repeats(converted)
         _drop_round_trips(converted, set(names))
-        # Its casts are appended at the end, wherever their values are needed.
+        # The converter appends its casts at the end of the graph.
         order = require(
             "onnxruntime.transformers.onnx_model", extra="onnxruntime", purpose="sorting graphs"
         )
@@ -88,11 +88,11 @@ def to_float16(model: Any) -> Any:
 def narrow_weights(model: Any) -> Any:
     """Store the weights of layers in half precision; a cast before each layer widens them again.
 
-    OpenVINO's own compression rounds every constant, priors and anchors among them: boxes of an
-    SSD moved as far by that as by all its weights, and it lost 0.004 of AP.
+    OpenVINO's own compression rounds every constant, also priors and anchors: that moved boxes of
+    an SSD as far as all its weights did, and it lost 0.004 of AP.
 
     Args:
-        model: ``onnx.ModelProto`` in float32; left as it is.
+        model: ``onnx.ModelProto`` in float32; not changed.
 
     Returns:
         A new ``onnx.ModelProto``, which computes in float32.
@@ -123,7 +123,7 @@ def narrow_weights(model: Any) -> Any:
 def tail(model: Any) -> list[str]:
     """Names of the nodes after the last layers with weights, on every path to an output."""
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
-    before_weights: set[str] = set()  # tensors that a layer with weights comes after
+    before_weights: set[str] = set()  # tensors before a layer with weights
     late = []
     for node in reversed(model.graph.node):
         weighted = node.op_type in WEIGHTED and any(
@@ -137,7 +137,7 @@ def tail(model: Any) -> list[str]:
 
 
 def _drop_repeats(model: Any) -> None:
-    """Keep one of the casts of a tensor that the converter writes for each of its readers."""
+    """Keep one cast of each tensor: the converter writes one for each reader."""
     seen: set[str] = set()
     kept = []
     for node in model.graph.node:
@@ -149,11 +149,11 @@ def _drop_repeats(model: Any) -> None:
 
 
 def _drop_round_trips(model: Any, own: set[str]) -> None:
-    """Join nodes that stay float32: the converter casts to half precision and back between them.
+    """Drop casts to half precision and back between two nodes that stay float32.
 
     Args:
-        model: Converted.
-        own: Names of the nodes that it had before; the graph's own casts stay as they are.
+        model: The converted graph.
+        own: Names of the nodes before the conversion; casts among them stay.
     """
     casts = {
         node.output[0]: (node.input[0], node.attribute[0].i)
@@ -165,12 +165,14 @@ def _drop_round_trips(model: Any, own: set[str]) -> None:
             before, to = casts.get(name, ("", 0))
             if to == FLOAT and casts.get(before, ("", 0))[1] == FLOAT16:
                 node.input[place] = casts[before][0]
-    for node in model.graph.node:  # an output of the graph has no node that reads it
+    for node in model.graph.node:  # an output of the graph is read by no node
         before = node.input[0] if node.output and node.output[0] in casts else ""
         if casts.get(before, ("", 0))[1] == FLOAT16 and casts[node.output[0]][1] == FLOAT:
             node.input[0] = casts[before][0]
     count = -1
-    while count != len(model.graph.node):  # a cast that nobody reads may have been read by another
+    while count != len(
+        model.graph.node
+    ):  # a cast that goes may have been the only reader of another
         count = len(model.graph.node)
         used = {name for node in model.graph.node for name in node.input}
         used |= {output.name for output in model.graph.output}
@@ -180,6 +182,6 @@ def _drop_round_trips(model: Any, own: set[str]) -> None:
 
 
 def _name_nodes(model: Any) -> None:
-    """The converter knows nodes by their names, which ONNX leaves free."""
+    """Give every node a name: the converter needs names, which ONNX leaves optional."""
     for index, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{index}"

@@ -1,6 +1,6 @@
-"""Postprocessing put into an ONNX graph (``--fuse-nms``), for servers that only run graphs.
+"""Postprocessing appended to an ONNX graph (``--fuse-nms``), for servers that only run graphs.
 
-DETRs get the layout ``native``: ``labels``, ``boxes``, ``scores`` in pixels of the source picture,
+DETRs get the layout ``native``: ``labels``, ``boxes`` and ``scores`` in pixels of the source image,
 whose size becomes an input. YOLO gets NMS and the layout ``end_to_end``.
 """
 
@@ -17,45 +17,45 @@ from seatrial.errors import InvalidInput
 from seatrial.graphs.signature import BOXES, LABELS, LOGITS, PRED_BOXES, SCORES, TARGET_SIZES
 from seatrial.system.extras import require
 
-# Low enough for evaluation; the service's own threshold comes after it.
+# Low enough for evaluation; the service applies its own threshold afterwards.
 SCORE_FLOOR = 0.001
 IOU = 0.7
 MOST_BOXES = 300
 
 
 def fuse(model: Any, manifest: Manifest) -> Manifest:
-    """Append the postprocessing of the manifest's family.
+    """Append the postprocessing of an artifact's family to its graph.
 
     Args:
         model: ``onnx.ModelProto``; changed in place.
-        manifest: What the graph is without it.
+        manifest: Manifest of the graph without it.
 
     Returns:
-        What the graph is now.
+        Manifest of the changed graph.
 
     Raises:
-        InvalidInput: The family's postprocessing has no form as a graph, or is in it already.
+        InvalidInput: The postprocessing cannot be expressed as a graph, or the graph has it.
     """
     layout = (manifest.family, manifest.variant)
     if layout not in FUSIONS:
         known = ", ".join(f"{family} {variant}" for family, variant in FUSIONS)
         raise InvalidInput(
-            f"the postprocessing of {manifest.family} {manifest.variant} is not one that can be "
-            f"put into the graph; it is for: {known}",
+            f"the postprocessing of {manifest.family} {manifest.variant} cannot be put into the "
+            f"graph; it can for: {known}",
             hint="leave out --fuse-nms",
         )
     return FUSIONS[layout](model, manifest)
 
 
 class _Tail:
-    """Nodes appended to a graph, with names that nothing else has."""
+    """Appends nodes to a graph, under names that are not in use."""
 
     def __init__(self, model: Any) -> None:
         self.onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
         self.graph = model.graph
 
     def constant(self, value: Any) -> str:
-        """Name of a new constant."""
+        """Append a constant and return its name."""
         name = f"seatrial_fused_c{len(self.graph.initializer)}"
         array = np.asarray(value)
         self.graph.initializer.append(self.onnx.numpy_helper.from_array(array, name))
@@ -78,7 +78,7 @@ class _Tail:
         return first if count == 1 else names
 
     def part(self, tensor: str, axis: int, begin: int, end: int) -> str:
-        """A slice along one axis."""
+        """Append a slice along one axis and return its name."""
         places = [self.constant(np.array([x], np.int64)) for x in (begin, end, axis)]
         return str(self.node("Slice", [tensor, *places]))
 
@@ -90,7 +90,7 @@ class _Tail:
         return str(self.node("Concat", [low, high], axis=axis))
 
     def outputs(self, specs: Sequence[TensorSpec], batch: Any) -> None:
-        """Make these the graph's outputs."""
+        """Replace the outputs of the graph."""
         helper = self.onnx.helper
         del self.graph.output[:]
         for spec in specs:
@@ -162,7 +162,7 @@ def _best_softmax(tail: _Tail, queries: int, classes: int) -> str:
 def _fuse_yolo(model: Any, manifest: Manifest) -> Manifest:
     if manifest.inputs[0].shape[0] != 1:
         raise InvalidInput(
-            "NMS goes into a YOLO graph of one picture at a time",
+            "NMS goes only into a YOLO graph of one picture at a time",
             hint="leave out --dynamic-batch or --fuse-nms",
         )
     tail = _Tail(model)
@@ -170,7 +170,7 @@ def _fuse_yolo(model: Any, manifest: Manifest) -> Manifest:
     old, classes = manifest.outputs[0].name, len(manifest.labels)
     centred = tail.node("Transpose", [tail.part(old, 1, 0, 4)], perm=[0, 2, 1])
     scores = tail.part(old, 1, 4, 4 + classes)
-    # An anchor stands for its best class alone, as in seatrial.detect.postprocess.select.
+    # An anchor gives a box for its best class alone, as postprocessing outside the graph does.
     best = tail.node("ReduceMax", [scores], axes=[1], keepdims=1)
     is_best = tail.node("Equal", [scores, best])
     nothing = tail.constant(np.float32(0))

@@ -18,20 +18,20 @@ def add_image_input(
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     mask_input: str | None = None,
 ) -> None:
-    """Put a prologue before a ``[N, 3, H, W]`` input: uint8 NHWC in, normalised NCHW on.
+    """Put a prologue before a ``[N, 3, H, W]`` input, which turns uint8 NHWC into normalised NCHW.
 
-    The conversion runs inside the engine, where it is threaded and vectorised and costs a
-    quarter of the memory traffic of a float input. Half-precision inputs are cast; outputs of
+    The conversion runs inside the engine, which threads and vectorises it, with a quarter of the
+    memory traffic of a float input. Half-precision inputs are cast; outputs of
     half precision are cast to float32. The new input is called ``image``, or ``seatrial_image``
     where the graph has an ``image`` already.
 
     Args:
         model: ``onnx.ModelProto``; changed in place.
-        scale: Pixel values are divided by this.
+        scale: Divisor of pixel values.
         size_hw: Canvas (height, width), fixed in the new input; the batch size stays as it is.
-        mean_std: Means and deviations of red, green and blue, of the divided values.
+        mean_std: Means and deviations of the divided values of red, green and blue.
         mask_input: An input ``[N, rows, columns]`` that is computed from a new one, ``valid_hw``;
-            where it is 0, the normalised picture is 0 too, as transformers pads it.
+            where it is 0, the normalised image is 0 too, as transformers pads it.
     """
     onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
     helper, types = onnx.helper, onnx.TensorProto
@@ -69,11 +69,11 @@ def _normalise(
     scale: float,
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None,
 ) -> list[Any]:
-    """Nodes that turn the picture's bytes into normalised values, channels last.
+    """Nodes that turn the bytes of the image into normalised values, channels last.
 
     The cast comes first, since TensorRT takes bytes into no other operator. Channels stay last,
-    since a division next to the convolution would be folded into its weights, which then are
-    rounded anew under bf16: YOLO11n lost 0.0022 AP in OpenVINO so, and loses 0.0005 like this.
+    since an engine would fold a division next to the convolution into its weights and round them
+    again under bf16: YOLO11n lost 0.0022 AP in OpenVINO that way, and loses 0.0005 this way.
     """
     onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
     helper = onnx.helper
@@ -94,14 +94,14 @@ def add_mask(model: Any, mask: Any, size_hw: tuple[int, int], kind: int) -> list
     """Nodes that compute a pixel mask from ``valid_hw``.
 
     Args:
-        model: Gets the constants they need.
-        mask: ``onnx.ValueInfoProto`` of the input ``[N, rows, columns]``, which they replace; it
-            may be coarser than the picture.
+        model: ``onnx.ModelProto``; the constants of the nodes are added to it.
+        mask: ``onnx.ValueInfoProto`` of the input ``[N, rows, columns]`` that the nodes replace;
+            it may be coarser than the image.
         size_hw: Canvas (height, width).
-        kind: Numeric type of the picture.
+        kind: Numeric type of the image.
 
     Returns:
-        The nodes; they also give ``seatrial_inside``, ``[N, 1, H, W]`` of type `kind`.
+        The nodes, which also compute ``seatrial_inside``, ``[N, 1, H, W]`` of type `kind`.
     """
     onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
     helper = onnx.helper

@@ -20,8 +20,8 @@ def load(path: Path) -> Any:
         ``onnx.ModelProto``.
 
     Raises:
-        InvalidArtifact: The file is missing, cut off, not ONNX, not valid, or of an opset that is
-            newer than the onnx package.
+        InvalidArtifact: The file is missing, cut off, not ONNX, not valid, or its opset is newer
+            than the onnx package.
     """
     onnx = require("onnx", extra="onnxruntime", purpose="reading ONNX files")
     if not path.is_file():
@@ -71,10 +71,10 @@ def weights_precision(model: Any) -> str:
 
 
 def check_weights(model: Any, name: str) -> None:
-    """See that a model's weights are numbers.
+    """Check that the weights of a model are numbers.
 
     Raises:
-        InvalidArtifact: Naming the first that is not.
+        InvalidArtifact: A weight is NaN; the message names the first such tensor.
     """
     onnx = require("onnx", extra="onnxruntime", purpose="reading ONNX files")
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -88,7 +88,7 @@ def check_weights(model: Any, name: str) -> None:
         if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
             continue
         values = onnx.numpy_helper.to_array(tensor)
-        # An infinite constant may be meant, for example as a mask; no number never is.
+        # An infinite constant may be intended, for example as a mask; NaN never is.
         if (values != values).any():
             raise InvalidArtifact(
                 f"{name} holds weights that are no numbers (NaN), in {place}",

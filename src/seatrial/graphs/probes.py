@@ -1,8 +1,8 @@
-"""Looking into a graph: the values of inner tensors, by name, for any batch size.
+"""Probes: the values of inner tensors of a graph, by name, for any batch size.
 
-A probe's names are those of an ONNX graph's tensors. OpenVINO keeps them when it reads ONNX; of a
-torch module they are the outputs of its submodules, found by the scopes that tracing writes into
-the names of nodes.
+The names are those of the tensors in the ONNX graph. OpenVINO keeps them when it reads ONNX. In a
+torch module they stand for outputs of submodules, which are found by the scopes that tracing
+writes into the names of nodes.
 """
 
 from __future__ import annotations
@@ -20,24 +20,28 @@ from seatrial.system.extras import require
 
 
 class Probe(Protocol):
-    """A graph whose inner tensors can be read."""
+    """A graph whose inner tensors can be read.
 
-    names: tuple[str, ...]  # of tensors, in the order in which they are computed
+    Attributes:
+        names: Names of the tensors, in the order in which they are computed.
+    """
+
+    names: tuple[str, ...]
 
     def values(self, names: Sequence[str], feeds: Arrays) -> dict[str, NDArray[Any]]:
         """Run the graph.
 
         Args:
-            names: Of `names`, or of outputs.
+            names: Some of `names`, or of the outputs.
             feeds: Input name -> array.
 
         Returns:
-            Name -> value, float32 where the graph computes in less.
+            Name -> value, float32 where the graph computes in half precision.
         """
 
 
 class OnnxProbe:
-    """An ONNX model in ONNX Runtime, with no optimisation that would merge tensors away."""
+    """An ONNX model in ONNX Runtime, without the optimisations that would remove tensors."""
 
     def __init__(self, model: Any) -> None:
         self._onnx = require("onnx", extra="onnxruntime", purpose="comparing graphs")
@@ -67,7 +71,7 @@ class OnnxProbe:
 
 
 class OpenVinoProbe:
-    """An OpenVINO model, compiled anew for each set of names."""
+    """An OpenVINO model, compiled for each set of names."""
 
     def __init__(self, path: Path, precision: str) -> None:
         self._ov = require("openvino", extra="openvino", purpose="comparing graphs")
@@ -97,10 +101,10 @@ class OpenVinoProbe:
 
 
 class ModuleProbe:
-    """A torch module, seen through the tensors of the ONNX graph that was traced from it.
+    """A torch module, read through the tensors of the ONNX graph that was traced from it.
 
-    A submodule stands for the last tensor that tracing wrote in its scope. Convolutions are left
-    out: tracing merges the normalisation after them into them.
+    A submodule stands for the last tensor in its scope. Convolutions are left out: tracing merges
+    the normalisation that follows into them.
     """
 
     def __init__(
@@ -117,7 +121,7 @@ class ModuleProbe:
         self.names = tuple(sorted(self._modules, key=order.__getitem__))
 
     def values(self, names: Sequence[str], feeds: Arrays) -> dict[str, NDArray[Any]]:
-        """See `Probe.values`; a submodule that gives no tensor is left out."""
+        """See `Probe.values`; a submodule whose output is no tensor is left out."""
         seen: dict[str, NDArray[Any]] = {}
 
         def keep(name: str) -> Any:
@@ -144,10 +148,10 @@ class ModuleProbe:
 
 
 class ProgramProbe:
-    """A ``.pt2`` file, seen through the tensors of the ONNX graph of the same module.
+    """A ``.pt2`` file, read through the tensors of the ONNX graph of the same module.
 
-    Tracing wrote into each node which submodules it came from; the last node of one stands for
-    its output. What `ModuleProbe` leaves out is left out here too, since its names are compared.
+    Each node names the submodules that it came from; the last node of a submodule stands for its
+    output. It leaves out what `ModuleProbe` leaves out, since the names are compared.
     """
 
     def __init__(self, path: Path, manifest: Manifest, traced: Any, precision: str) -> None:
@@ -191,9 +195,10 @@ class ProgramProbe:
 
 
 def _scopes(model: Any) -> dict[str, str]:
-    """Submodule -> the last tensor of its scope: ``/a/b.0/fc/Gemm`` lies in a, a.b.0, a.b.0.fc.
+    """Submodule -> the last tensor of its scope: ``/a/b.0/fc/Gemm`` is in a, a.b.0, a.b.0.fc.
 
-    What was called again has scopes ``fc``, ``fc_1``, ...: it stands for no one tensor.
+    A submodule that is called again has the scopes ``fc``, ``fc_1``, ...; it is left out, since it
+    stands for several tensors.
     """
     found: dict[str, str] = {}
     for node in model.graph.node:

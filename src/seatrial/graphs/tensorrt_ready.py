@@ -1,8 +1,8 @@
-"""ONNX graphs for TensorRT: made ready, and tried in its own parser and builder without a GPU.
+"""ONNX graphs for TensorRT: adapted, and tried in its parser and builder without a GPU.
 
-The trial runs in TensorRT-RTX, NVIDIA's variant for consumer GPUs: the same parser and the same
-typing rules, and it builds without a GPU. It knows fewer operators than TensorRT, so what it
-refuses may yet work there; what it takes is what Seatrial calls ready.
+The trial runs in TensorRT-RTX, NVIDIA's variant for consumer GPUs: it has the same parser and the
+same typing rules, and builds without a GPU. It knows fewer operators than TensorRT, so a graph
+that it refuses may still work there. Seatrial calls a graph that it accepts ready.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from seatrial.system.extras import require
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What TensorRT refuses.
+    """A part of a graph that TensorRT refuses.
 
     Attributes:
-        message: Why, in the parser's words where it is the parser that refuses.
-        node: Name of the node, or its number in the graph where it has none.
-        operator: Of the node.
+        message: The reason, as the parser or the builder gives it.
+        node: Name of the node, or its number in the graph where it has no name.
+        operator: Operator of the node.
     """
 
     message: str
@@ -38,7 +38,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def cast_pictures_first(model: Any) -> int:
-    """Move the cast of a uint8 input before its transpose: the same values in another order.
+    """Move the cast of a uint8 input before its transpose; the values stay the same.
 
     TensorRT takes uint8 only at the border of a network: the first operator must be the cast.
 
@@ -46,10 +46,10 @@ def cast_pictures_first(model: Any) -> int:
         model: ``onnx.ModelProto``; changed in place.
 
     Returns:
-        Number of casts that were moved.
+        Number of moved casts.
     """
     onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
-    pictures = {
+    images = {
         value.name
         for value in model.graph.input
         if value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -58,16 +58,16 @@ def cast_pictures_first(model: Any) -> int:
     for first in model.graph.node:
         readers = [node for node in model.graph.node if first.output[0] in node.input]
         chain = [first.op_type, *(node.op_type for node in readers)]
-        if chain != ["Transpose", "Cast"] or first.input[0] not in pictures:
+        if chain != ["Transpose", "Cast"] or first.input[0] not in images:
             continue
         second = readers[0]
-        # The nodes swap what they do and keep their names and their places in the graph.
+        # The nodes swap operator and attributes; names and places in the graph stay.
         does = [(node.op_type, list(node.attribute)) for node in (first, second)]
         for node, (operator, attributes) in zip((second, first), does, strict=True):
             node.op_type = operator
             del node.attribute[:]
             node.attribute.extend(attributes)
-        # Recorded types of the tensor between them are no longer true.
+        # The recorded type of the tensor between them no longer holds.
         kept = [value for value in model.graph.value_info if value.name != first.output[0]]
         del model.graph.value_info[:]
         model.graph.value_info.extend(kept)
@@ -82,7 +82,7 @@ def validate_for_tensorrt(path: Path) -> list[Problem]:
         path: The ONNX file, with or without QuantizeLinear and DequantizeLinear nodes.
 
     Returns:
-        What is refused; empty for a graph that is ready.
+        The refused parts; empty for a graph that is ready.
 
     Raises:
         InvalidArtifact: The file is not ONNX.
@@ -105,18 +105,18 @@ def parse(trt: Any, builder: Any, log: Any, path: Path) -> tuple[Any, list[Probl
 
     Args:
         trt: The module ``tensorrt`` or ``tensorrt_rtx``.
-        builder: Of that module; must outlive the network.
-        log: From `message_log`.
+        builder: Builder of that module; must outlive the network.
+        log: Logger from `message_log`.
         path: The file; weights may lie beside it.
 
     Returns:
-        The network, and what is refused.
+        The network, and the refused parts.
 
     Raises:
         InvalidArtifact: The file is not ONNX.
     """
     problems = [*_unsigned_quantisation(onnx_file.load(path))]
-    # Strong typing is a choice in TensorRT 10; from 11 on there is nothing else.
+    # Strong typing is optional in TensorRT 10; later versions have no other typing.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(path)):
@@ -128,7 +128,7 @@ def parse(trt: Any, builder: Any, log: Any, path: Path) -> tuple[Any, list[Probl
 
 
 def add_profile(builder: Any, network: Any, config: Any) -> None:
-    """Fix an open batch size at one picture, which is what a lane runs.
+    """Fix an open batch size at one image, as lanes run it.
 
     Raises:
         InvalidArtifact: Another size is open.
@@ -152,12 +152,12 @@ def add_profile(builder: Any, network: Any, config: Any) -> None:
 
 
 def errors(lines: list[str]) -> list[str]:
-    """Messages without the complaints about the missing GPU that come with each of them."""
+    """Messages without the lines about the missing GPU."""
     return [line.strip() for line in lines if line.strip() and "CUDA driver" not in line]
 
 
 def _unsigned_quantisation(model: Any) -> Iterator[Problem]:
-    """The parser lets uint8 pass where the zero point is 0; GPUs have int8 only, DLA has both."""
+    """Problems of uint8 quantisation: the parser accepts it with zero point 0, GPUs do not."""
     onnx = require("onnx", extra="onnxruntime", purpose="reading ONNX files")
     unsigned = {
         tensor.name
