@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from seatrial.detect.detections import iou
 from seatrial.train.augment import TrainingImage, augment
 from seatrial.train.recipe import Augmentation
 
@@ -112,3 +115,51 @@ def test_the_same_draw_gives_the_same_picture(example: TrainingImage) -> None:
     assert np.array_equal(first.image, again.image)
     assert np.array_equal(first.xyxy, again.xyxy)
     assert np.array_equal(augment(example, NOTHING, np.random.default_rng(0)).image, example.image)
+
+
+class FixedOverlap:
+    """Random numbers, but the index of the least overlap is chosen."""
+
+    def __init__(self, seed: int, index: int) -> None:
+        self._draw = np.random.default_rng(seed)
+        self._index = index
+
+    def integers(self, high: int) -> int:
+        return self._index
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._draw, name)
+
+
+@pytest.mark.parametrize(("index", "least"), [(0, 0.0), (2, 0.3), (4, 0.7)])
+def test_a_crop_keeps_its_shape_its_overlap_and_the_objects_whose_middle_it_has(
+    index: int, least: float
+) -> None:
+    """SSD's rule, window by window: each pixel of the image holds its own place."""
+    rows, columns = np.mgrid[:200, :200].astype(np.uint8)
+    image = np.dstack([columns, rows, np.zeros_like(rows)])
+    xyxy = np.array([[10, 10, 190, 190], [20, 30, 60, 70], [120, 100, 180, 190]], np.float64)
+    example = TrainingImage(image, xyxy, np.arange(3))
+    kept_counts = set()
+    for seed in range(60):
+        draw: Any = FixedOverlap(seed, index)
+        crop = augment(example, Augmentation(flip=0.0, crop=1.0), draw)
+        height, width = crop.image.shape[:2]
+        left, top = crop.image[0, 0, :2].astype(int).tolist()
+        assert 0.5 <= width / height <= 2.0
+        assert 60 <= min(width, height) <= max(width, height) <= 200
+        window = np.array([left, top, left + width, top + height], np.float64)
+        middle = (xyxy[:, :2] + xyxy[:, 2:]) / 2
+        inside = ((middle > window[:2]) & (middle < window[2:])).all(axis=1)
+        assert crop.classes.tolist() == np.flatnonzero(inside).tolist()
+        assert iou(xyxy[inside], window[None]).max() >= least
+        cut = np.clip(xyxy[inside], np.tile(window[:2], 2), np.tile(window[2:], 2))
+        assert crop.xyxy.tolist() == (cut - np.tile(window[:2], 2)).tolist()
+        kept_counts.add(len(crop.classes))
+    assert len(kept_counts) > 1 or least > 0.5
+
+
+def test_the_last_choice_of_a_crop_is_the_whole_image(example: TrainingImage) -> None:
+    draw: Any = FixedOverlap(0, 6)
+    crop = augment(example, Augmentation(flip=0.0, crop=1.0), draw)
+    assert np.array_equal(crop.image, example.image)

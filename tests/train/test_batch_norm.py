@@ -76,3 +76,12 @@ def test_a_batch_norm_without_weights_only_normalises(torch: Any, group: None) -
     ours = copy.deepcopy(theirs)
     share_batch_norms(ours, "cpu")
     torch.testing.assert_close(ours(images(torch)), theirs(images(torch)), atol=1e-5, rtol=1e-5)
+
+
+def test_on_gpus_pytorchs_own_takes_their_place(torch: Any) -> None:
+    from seatrial.train.batch_norm import share_batch_norms
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3))
+    share_batch_norms(network, "cuda")
+    assert type(network[1]) is torch.nn.SyncBatchNorm
+    assert type(network[0]) is torch.nn.Conv2d
