@@ -177,3 +177,8 @@ def test_no_page_names_a_folder_that_is_gone() -> None:
             continue
         found = [name for name in gone.findall(page.read_text()) if not os.path.isabs(name)]
         assert found == [], page.name
+
+
+def test_every_decision_has_a_number_of_its_own() -> None:
+    numbers = [path.name[:4] for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    assert len({*numbers}) == len(numbers)

@@ -16,8 +16,8 @@ from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.progress import silent
 from seatrial.quantise import kernels
-from seatrial.quantise.backend import BACKENDS, open_backend
 from seatrial.quantise.calibration_images import CalibrationImages, find_images
+from seatrial.quantise.registry import BACKENDS, open_backend
 from seatrial.quantise.workspace import Workspace
 from seatrial.system.files import sha256_file
 

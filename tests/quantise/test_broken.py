@@ -25,7 +25,7 @@ from seatrial.errors import (
 )
 from seatrial.graphs import onnx_file
 from seatrial.models.import_onnx import import_onnx
-from seatrial.quantise.backend import BACKENDS
+from seatrial.quantise.registry import BACKENDS
 from seatrial.quantise.report import QuantiseReport
 from small_detector import OUTLIER, build_small, contents
 

@@ -22,8 +22,8 @@ from seatrial.errors import (
     InvalidConfig,
 )
 from seatrial.quantise import measure
-from seatrial.quantise.backend import BACKENDS
 from seatrial.quantise.options import QuantiseOptions
+from seatrial.quantise.registry import BACKENDS
 from seatrial.quantise.report import REPORT_FILE, QuantiseReport, Speed
 from seatrial.quantise.run import compress_int8
 from seatrial.serve.startup import open_detector

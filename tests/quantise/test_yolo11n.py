@@ -10,9 +10,9 @@ import pytest
 from seatrial.artifact import Artifact, Store
 from seatrial.datasets.labels import read_labelled
 from seatrial.progress import silent
-from seatrial.quantise.backend import open_backend
 from seatrial.quantise.calibration_images import CalibrationImages, find_images
 from seatrial.quantise.options import QuantiseOptions
+from seatrial.quantise.registry import open_backend
 from seatrial.quantise.report import QuantiseReport
 from seatrial.quantise.run import compress_int8
 from seatrial.quantise.workspace import Workspace

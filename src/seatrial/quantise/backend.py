@@ -1,26 +1,18 @@
-"""What a backend of quantisation is. A new one is a new file and a line in the table."""
+"""The protocol of a backend of quantisation."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact
-from seatrial.errors import InvalidConfig
 from seatrial.progress import Progress
 from seatrial.quantise.calibration_images import CalibrationImages, Feeds
 from seatrial.quantise.float_part import Head
 from seatrial.quantise.workspace import Workspace
-
-BACKENDS = {
-    "openvino": "seatrial.quantise.openvino_nncf:OpenVinoBackend",
-    "onnxruntime": "seatrial.quantise.onnx_qdq:OnnxRuntimeBackend",
-    "tensorrt": "seatrial.quantise.onnx_qdq:TensorRtBackend",
-}
 
 Probe = Callable[[Feeds], list[NDArray[Any]]]
 """Runs a graph on one picture and gives the tensors that its head reads, in a fixed order."""
@@ -72,15 +64,3 @@ class Backend(Protocol):
 
     def probe(self, folder: Path | None, work: Workspace) -> Probe:
         """Open a graph at the inputs of its head; None: the float graph."""
-
-
-def open_backend(name: str) -> Backend:
-    """A backend by its name in the table.
-
-    Raises:
-        InvalidConfig: No such backend.
-    """
-    if name not in BACKENDS:
-        raise InvalidConfig(f"unknown target {name!r}", hint=f"known: {', '.join(BACKENDS)}")
-    module, _, attribute = BACKENDS[name].partition(":")
-    return cast(Backend, getattr(importlib.import_module(module), attribute)())

@@ -19,7 +19,7 @@ from seatrial.datasets.labels import LabelledSet
 from seatrial.errors import Diverged, InvalidArtifact, InvalidConfig, InvalidDataset
 from seatrial.progress import Progress, silent
 from seatrial.quantise import measure
-from seatrial.quantise.backend import Backend, open_backend
+from seatrial.quantise.backend import Backend
 from seatrial.quantise.calibration_images import (
     CalibrationImages,
     Skipped,
@@ -30,6 +30,7 @@ from seatrial.quantise.calibration_images import (
 from seatrial.quantise.judge import Judge
 from seatrial.quantise.measure import Graph
 from seatrial.quantise.options import QuantiseOptions
+from seatrial.quantise.registry import open_backend
 from seatrial.quantise.report import REPORT_FILE, Candidate, QuantiseReport, Restored, Speed
 from seatrial.quantise.sensitivity import rank
 from seatrial.quantise.workspace import Workspace, workspace
