@@ -401,6 +401,14 @@ def test_the_deadline_counts_from_the_headers(
     assert present(dispatcher) == 0
 
 
+def test_what_is_too_late_is_not_even_decoded(dispatcher: Dispatcher) -> None:
+    with dispatcher.admit() as ticket:
+        ticket._deadline = 0.0  # it waited for a thread for too long
+        with pytest.raises(DeadlineExceeded):
+            dispatcher._work(ticket, b"no image", Thresholds(), lambda result: None)
+    assert ticket.clock.stages_ms == {}
+
+
 def test_the_limit_is_exact(dispatcher: Dispatcher) -> None:
     with dispatcher.admit() as first, dispatcher.admit() as second:
         assert isinstance(first, Ticket)
