@@ -93,3 +93,24 @@ def test_the_user_is_not_followed(hub: Any, access: Access) -> None:
     search("modelscope", Query("", "", limit=1), access)
     sent = hub.asked("openapi")[0].headers["User-Agent"]
     assert "seatrial/" in sent
+
+
+def test_a_search_asks_for_its_words_and_for_no_page_behind_the_last(
+    hub: Any, access: Access
+) -> None:
+    for name in ("detr-a", "detr-b", "yolo"):
+        hub.add(f"a/{name}", {})
+    found = search("modelscope", Query("detr", limit=5), access)
+    assert {model.name for model in found} == {"a/detr-a", "a/detr-b"}
+    assert len(hub.asked("/openapi/v1/models")) == 1
+
+
+def test_the_last_address_of_a_file_is_checked_for_encryption(
+    hub: Any, access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("a/b", {"model.onnx": b"graph"})
+    client, checked = ModelScope(access), list[str]()
+    monkeypatch.setattr(client, "check_encrypted", checked.append)
+    snapshot = client.snapshot(Reference("modelscope", "a/b"))
+    with client.open(snapshot, snapshot.files[0], 0):
+        assert [url.startswith(f"{hub.cdn_url}/cdn/") for url in checked] == [True]
