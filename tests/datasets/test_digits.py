@@ -157,7 +157,7 @@ def test_frames_of_a_sample_clip_are_one_group(photos: dict[str, Path]) -> None:
 
 
 def test_photos_of_ones_own_are_a_group_each(tmp_path: Path) -> None:
-    with pytest.raises(InvalidDataset, match="holds no JPEG or PNG"):
+    with pytest.raises(InvalidDataset, match="holds no JPEG, PNG or WebP"):
         folder_backgrounds(tmp_path)
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(tmp_path / name), np.zeros((20, 30, 3), np.uint8))

@@ -69,6 +69,15 @@ def test_an_image_saved_again_is_nearly_the_same_and_its_mirror_is_not(tmp_path:
     assert nearest([one], [mirrored, again, sideways]) == [(0, 1)]
 
 
+def test_the_hash_says_where_the_image_becomes_brighter(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 255, 90, dtype=np.uint8), (80, 1))
+    hashes = []
+    for name, pixels in (("up", ramp), ("down", ramp[:, ::-1]), ("flat", np.full_like(ramp, 90))):
+        Image.fromarray(np.stack([pixels] * 3, 2)).save(tmp_path / f"{name}.png")
+        hashes.append(fingerprint(tmp_path / f"{name}.png").hash.tolist())
+    assert hashes == [[0xFFFF] * 4, [0] * 4, [0] * 4]
+
+
 def turned() -> Any:
     exif = Image.Exif()
     exif[0x0112] = 6

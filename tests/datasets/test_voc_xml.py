@@ -29,6 +29,14 @@ def test_texts_of_the_file_and_of_its_objects() -> None:
     assert found.objects[0].text("nothing") == ""
 
 
+def test_text_around_an_element_is_not_its_text() -> None:
+    found = parse(
+        b"<annotation>before<size>12<width>40</width>34<height>30</height></size>"
+        b"after<filename>a.jpg</filename></annotation>"
+    )
+    assert (found.filename, found.size) == ("a.jpg", (40, 30))
+
+
 @pytest.mark.parametrize("text", [b"", b"?", b"-5", b"1.2.3", b"4e1"])
 def test_a_size_that_is_not_a_number_is_0(text: bytes) -> None:
     found = parse(b"<annotation><size><width>" + text + b"</width></size></annotation>")

@@ -66,9 +66,12 @@ def test_voc_has_one_folder_and_adds_the_split_only_where_names_meet(
     sets: Sets, tmp_path: Path
 ) -> None:
     one, other = renamed(sets["val"], "a/x.jpg", "y.jpg"), renamed(sets["val"], "a_x.jpg", "z.jpg")
-    write_dataset(tmp_path / "apart", {"train": one}, "voc")
+    another = renamed(sets["val"], "b/x.jpg", "z.jpg")
+    write_dataset(tmp_path / "apart", {"train": one, "val": another}, "voc")
     names = {path.name for path in (tmp_path / "apart" / "JPEGImages").iterdir()}
-    assert names == {"a_x.jpg", "y.jpg"}
+    assert names == {"a_x.jpg", "y.jpg", "b_x.jpg", "z.jpg"}
+    with pytest.raises(InvalidDataset, match="would both be labelled as a_x"):
+        write_dataset(tmp_path / "x", {"train": renamed(sets["val"], "a/x.jpg", "a_x.png")}, "voc")
     write_dataset(tmp_path / "both", {"train": one, "val": other}, "voc")
     names = {path.name for path in (tmp_path / "both" / "JPEGImages").iterdir()}
     assert names == {"train_a_x.jpg", "train_y.jpg", "val_a_x.jpg", "val_z.jpg"}

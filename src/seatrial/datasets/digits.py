@@ -22,6 +22,7 @@ from seatrial.datasets.labels import SPLITS, Category, Details, LabelledImage, L
 from seatrial.datasets.samples import photo_origins
 from seatrial.errors import InvalidConfig, InvalidDataset
 from seatrial.system.extras import require
+from seatrial.system.images import is_foreign, only_images
 
 CATEGORIES = tuple(Category(digit, str(digit)) for digit in range(10))
 # Shares of the digits and of the images; the digits of one split are in no other.
@@ -129,16 +130,16 @@ def folder_backgrounds(folder: Path) -> list[Background]:
     """
     origins = photo_origins(folder)
     found = []
-    for path in sorted(
-        p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")
-    ):
+    for path in only_images(folder.glob("*")):
+        if is_foreign(path):
+            continue
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise InvalidDataset(f"{path} cannot be decoded", hint="remove it from the folder")
         group, licence = origins.get(path.name, (path.stem, ""))
         found.append(Background(path.name, group, np.asarray(image, np.uint8), licence))
     if not found:
-        raise InvalidDataset(f"{folder} holds no JPEG or PNG", hint="name a folder of photos")
+        raise InvalidDataset(f"{folder} holds no JPEG, PNG or WebP", hint="name a folder of photos")
     return found
 
 
