@@ -81,3 +81,10 @@ def test_nearest_scenario_is_named():
     with pytest.raises(InvalidConfig) as caught:
         plan(BenchOptions(images="photos", scenarios=("scalling",)))
     assert caught.value.hint == "did you mean 'scaling'?"
+
+
+def test_short_times_and_small_limits_are_allowed():
+    options = BenchOptions(
+        images="photos", point_s=0.5, timeout_s=0.5, warmup_s=0.0, ready_s=0.0, image_limit=1
+    )
+    assert plan(options)[1].loads[0].measure_s == 0.5
