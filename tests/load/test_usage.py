@@ -113,7 +113,7 @@ def ticks(monkeypatch, tmp_path):
     file = tmp_path / "stat"
     monkeypatch.setattr("seatrial.load.usage.PROC_STAT", file)
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    return lambda *values: file.write_text(f"cpu  {' '.join(map(str, values))} 0 0\ncpu0 1 2\n")
+    return lambda *values: file.write_text(f"cpu  {' '.join(map(str, values))}\ncpu0 1 2\n")
 
 
 def test_busy_and_stolen_time_follow_from_the_ticks(ticks):
@@ -132,5 +132,26 @@ def test_without_ticks_the_machine_is_not_known(ticks):
     ticks(*[100] * 8)
     meter = UsageMeter(find_service(1, local=False), usable_cores=4)
     meter.opened()
+    meter.closed()
+    assert meter.usage().machine is None
+
+
+def test_others_are_what_neither_service_nor_client_used(ticks, detector):
+    ticks(*[100] * 8, 0, 0)
+    meter = UsageMeter(find_service(detector().port, local=True), usable_cores=4)
+    meter.opened()
+    ticks(200, *[100] * 7, 0, 0)  # all ticks are work: four busy cores
+    meter.closed()
+    usage = meter.usage()
+    assert usage.machine.busy_cores == 4.0
+    rest = 4.0 - usage.server.busy_cores - usage.client.busy_cores
+    assert usage.machine.other_cores == pytest.approx(max(0.0, rest))
+
+
+def test_fewer_columns_than_proc_5_names_are_not_read(ticks):
+    ticks(*[100] * 7)
+    meter = UsageMeter(find_service(1, local=False), usable_cores=4)
+    meter.opened()
+    ticks(*[200] * 7)
     meter.closed()
     assert meter.usage().machine is None
