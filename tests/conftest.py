@@ -31,6 +31,10 @@ from seatrial.errors import MissingExtra
 from seatrial.models.import_onnx import import_onnx
 from seatrial.models.sources.ultralytics import import_ultralytics_package
 from seatrial.serve.process import ServiceProcess, free_port, write_service
+from seatrial.system.extras import OPT_OUTS
+
+# Some tests import ONNX Runtime themselves, which otherwise leaves a file for its telemetry.
+os.environ.update(OPT_OUTS)
 
 # Fixtures that several packages use.
 pytest_plugins = (

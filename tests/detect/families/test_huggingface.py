@@ -120,3 +120,8 @@ def test_an_edge_without_a_mask_is_refused() -> None:
     settings = json.dumps({"size": {"shortest_edge": 800, "longest_edge": 1333}}).encode()
     with pytest.raises(InvalidArtifact, match="has the size"):
         huggingface.read(config(model_type="rt_detr"), settings)
+
+
+def test_an_old_size_without_a_limit_has_transformers_limit() -> None:
+    found = huggingface.read(config(), json.dumps({"size": 600}).encode())
+    assert found.preprocessing.edges_px == (600, 1333)
