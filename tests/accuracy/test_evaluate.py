@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,58 +13,17 @@ import pytest
 
 from seatrial.accuracy.compare import compare
 from seatrial.accuracy.evaluate import coco_results, evaluate
-from seatrial.accuracy.predict import EVALUATION, InProcess
+from seatrial.accuracy.predict import InProcess
 from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Artifact, Store
 from seatrial.cli.evaluate import evaluate as command
 from seatrial.datasets.labels import read_labelled
-from seatrial.deployment import CoreLayout, Deployment
+from seatrial.deployment import Deployment
 from seatrial.detect.detector import Detector
-from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput, ServiceFailed
+from seatrial.errors import InvalidConfig
 from seatrial.models.import_onnx import import_onnx
-from seatrial.serve.process import ServiceProcess, free_port
+from seatrial.serve.process import ServiceProcess
 from seatrial.serve.startup import open_detector
-
-COLOURS = ("red", "green", "blue")
-# Cells with an object, by picture: (row, column) -> colour.
-SCENES: list[dict[tuple[int, int], str]] = [
-    {(2, 3): "red", (5, 5): "green"},
-    {(4, 2): "red"},
-    {},
-    {(2, 2): "blue", (2, 5): "blue", (5, 2): "red"},
-]
-
-
-@pytest.fixture
-def scenes(tmp_path: Path, picture: Callable[..., Any], box_of: Callable[..., list[float]]) -> Path:
-    """A COCO folder whose labels are what the tiny detector sees."""
-    folder = tmp_path / "scenes"
-    folder.mkdir()
-    labels: dict[str, Any] = {
-        "images": [],
-        "annotations": [],
-        "categories": [{"id": 10 * n + 5, "name": name} for n, name in enumerate(COLOURS[::-1])],
-    }
-    ids = {row["name"]: row["id"] for row in labels["categories"]}
-    for number, scene in enumerate(SCENES):
-        name = f"{number}.png"
-        picture(scene).save(folder / name)
-        labels["images"].append({"id": number, "file_name": name, "width": 128, "height": 128})
-        for (row, column), colour in scene.items():
-            left, top, right, bottom = box_of(row, column)
-            box = [left, top, right - left, bottom - top]
-            labels["annotations"].append(
-                {"image_id": number, "category_id": ids[colour], "bbox": box}
-            )
-    (folder / "instances.json").write_text(json.dumps(labels))
-    return folder
-
-
-@pytest.fixture
-def detector(tiny_artifact: Artifact) -> Iterator[Detector]:
-    deployment = Deployment(str(tiny_artifact.path), layout=CoreLayout(1, 1, 1, wide=False))
-    with open_detector(tiny_artifact, deployment) as opened:
-        yield opened
 
 
 def test_detector_that_sees_all_as_labelled_is_perfect(detector: Detector, scenes: Path) -> None:
@@ -127,161 +83,6 @@ def test_comparison_with_itself_finds_nothing(detector: Detector, scenes: Path) 
     found = compare(measured.box_set, measured.box_set, samples=10)
     assert found.ap is not None
     assert (found.ap.difference, found.mean_shift, found.matched) == (0, 0, 6)
-
-
-# ------------------------------------------------------------------- pictures that cannot count
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        ("1.png", lambda data: data[:60], r"1\.png: the image is damaged"),
-        ("1.png", lambda data: b"", r"1\.png: the image is empty"),
-        ("2.png", lambda data: b"GIF89a no", r"2\.png: the file is not in a known image format"),
-    ],
-)
-@pytest.mark.parametrize("served", [False, True])
-def test_broken_picture_ends_the_measurement_with_its_name(
-    request: pytest.FixtureRequest,
-    scenes: Path,
-    name: str,
-    change: Callable[[bytes], bytes],
-    message: str,
-    *,
-    served: bool,
-) -> None:
-    (scenes / name).write_bytes(change((scenes / name).read_bytes()))
-    dataset = read_labelled(f"coco:{scenes}")
-    with contextlib.ExitStack() as stack:
-        if served:
-            url = request.getfixturevalue("service").url
-            subject: Any = stack.enter_context(contextlib.closing(RemoteDetector(url)))
-        else:
-            subject = InProcess(request.getfixturevalue("detector"))
-        with pytest.raises(InvalidDataset, match=message) as caught:
-            evaluate(subject, dataset)
-    assert "no picture is left out" in caught.value.hint
-
-
-def test_picture_of_another_size_than_its_labels_is_an_error(
-    detector: Detector, scenes: Path, picture: Callable[..., Any]
-) -> None:
-    picture(SCENES[1]).resize((64, 96)).save(scenes / "1.png")
-    with pytest.raises(InvalidDataset, match=r"1.png is 64 x 96, and its labels .* 128 x 128$"):
-        evaluate(InProcess(detector), read_labelled(f"coco:{scenes}"))
-
-
-def test_interruption_leaves_the_waiting_pictures_alone(detector: Detector, scenes: Path) -> None:
-    file = scenes / "instances.json"
-    labels = json.loads(file.read_text())
-    labels["images"] += [{"id": 100 + n, "file_name": "0.png"} for n in range(500)]
-    file.write_text(json.dumps(labels))
-    begun = []
-    subject = InProcess(detector)
-    detect = subject.detect
-    subject.detect = lambda *given: begun.append(1) or detect(*given)  # type: ignore[method-assign,func-returns-value]
-
-    def interrupt(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(subject, read_labelled(f"coco:{scenes}"), on_progress=interrupt)
-    assert len(begun) < 250
-
-
-# ------------------------------------------------------------------------------------- services
-
-
-def test_service_that_is_not_there() -> None:
-    with pytest.raises(ServiceFailed, match=r"does not answer: .*refused"):
-        RemoteDetector(f"http://127.0.0.1:{free_port('127.0.0.1')}")
-
-
-@pytest.mark.parametrize("url", ["127.0.0.1:3000", "ftp://127.0.0.1", "http://"])
-def test_address_that_is_none(url: str) -> None:
-    with pytest.raises(InvalidConfig, match="is not an http address"):
-        RemoteDetector(url)
-
-
-def test_service_of_another_artifact_is_refused(
-    service: ServiceProcess, store: Store, model_file: Callable[..., Path]
-) -> None:
-    other = import_onnx(store, model_file(names=("red", "green")))
-    with (
-        contextlib.closing(RemoteDetector(service.url)) as subject,
-        pytest.raises(InvalidInput, match=r"serves tiny \(.*\), not tiny \("),
-    ):
-        subject.check(other)
-
-
-@contextlib.contextmanager
-def scripted(answers: list[tuple[int, dict[str, str], bytes]]) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers /model, and posts by a script; gives its address and what came."""
-    asked: list[str] = []
-    model = {
-        "name": "m", "digest": "d", "labels": COLOURS, "engine": "e", "device": "cpu",
-        "precision": "f32", "layout": {"workers": 2, "instances": 3, "threads": 1},
-    }  # fmt: skip
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._send(200, {}, json.dumps(model).encode())
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            asked.append(self.path)
-            self._send(*answers.pop(0))
-
-        def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for key, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-ANSWER = json.dumps({"image": {"width": 4, "height": 3}, "detections": [], "more": 1}).encode()
-
-
-def test_service_is_asked_by_the_evaluation_rules_and_again_when_it_is_busy() -> None:
-    busy = (503, {"Retry-After": "0"}, b"{}")
-    with scripted([busy, busy, (200, {}, ANSWER)]) as (url, asked):
-        with contextlib.closing(RemoteDetector(url)) as subject:
-            assert subject.detect(b"picture", EVALUATION).size.width == 4
-            assert subject.concurrency == 7
-        assert asked == 3 * ["/detect?confidence=0.001&iou=0.7&max_detections=300&multi_label=true"]
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        ((504, {}, b'{"error": {"code": "X", "message": "too slow"}}'), "answers 504: too slow"),
-        ((404, {}, b"nothing here"), "answers 404: nothing here"),
-        ((200, {}, b"<html>"), "answers something else"),
-    ],
-)
-def test_service_that_answers_something_else(answer: Any, message: str) -> None:
-    with (
-        scripted([answer]) as (url, _),
-        contextlib.closing(RemoteDetector(url)) as subject,
-        pytest.raises(ServiceFailed, match=message),
-    ):
-        subject.detect(b"picture", EVALUATION)
 
 
 # --------------------------------------------------------------------------------- command line

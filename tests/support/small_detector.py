@@ -74,7 +74,7 @@ def build_small(*, blocks: int = 2, outlier: float = 0.0, opset: int = 17) -> An
     Args:
         blocks: How many times the picture passes unchanged.
         outlier: In the last block, a channel that stretches the range of all.
-        opset: Of the file.
+        opset: Opset of the file.
     """
     b = _Builder()
     x = "images"

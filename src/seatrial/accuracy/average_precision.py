@@ -27,11 +27,11 @@ RECALLS: NDArray[np.float64] = np.linspace(0.0, 1.0, 101)
 class Curves:
     """The precision-recall curves of all categories and thresholds, at their true positives.
 
-    Precision has its peaks at true positives, and recall rises only there, so the others need
-    not be looked at. A segment is one threshold and category: ``step * categories + category``.
+    Precision has its peaks at true positives, and recall rises only there, so the others are left
+    out. A segment is one threshold and category: ``step * categories + category``.
 
     Attributes:
-        matches: Where they come from.
+        matches: Matches that the curves are made of.
         area: Index into `AREAS`.
         found: (N,) true positives, as indices into the detections, segment after segment.
         segment: (N,) ascending.
@@ -55,7 +55,7 @@ def curves(matches: Matches, area: int = 0) -> Curves:
     """Lay out the curves of one area range.
 
     Args:
-        matches: Of the whole set.
+        matches: Matches of the whole set.
         area: Index into `AREAS`.
     """
     detections = len(matches.image)
@@ -129,7 +129,7 @@ def recall(matches: Matches, area: int, limit: int) -> NDArray[np.float64]:
     """Highest recall with so many detections of an image and category.
 
     Args:
-        matches: Of the whole set.
+        matches: Matches of the whole set.
         area: Index into `AREAS`.
         limit: Most detections, at most `MAX_DETECTIONS`.
 

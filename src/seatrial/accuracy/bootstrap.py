@@ -1,8 +1,8 @@
-"""How sure a difference of AP is: a paired bootstrap over images.
+"""Interval of a difference of AP: a paired bootstrap over images.
 
 A set is one draw of images out of many that could have been labelled. Drawing from it again,
 with replacement and the same images for both sides, shows how far the difference would have
-wandered. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13
+moved. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13
 (percentile interval).
 """
 
@@ -37,7 +37,7 @@ class Difference(msgspec.Struct, frozen=True):
         level: Probability that the interval is made for, for example 0.95.
         images: Images drawn from.
         samples: Draws.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
 
     a: float
@@ -56,10 +56,10 @@ class Resampled:
     """AP of one side, as it is and in every draw.
 
     Attributes:
-        matches: What was drawn from.
+        matches: Matches that were drawn from.
         ap: AP with each image once.
         drawn: (samples,) AP of each draw.
-        seed: Of the draws: sides that were drawn with one seed were given the same images.
+        seed: Seed of the draws: sides with one seed were drawn from the same images.
     """
 
     matches: Matches
@@ -80,12 +80,12 @@ def paired_bootstrap(
     """Interval of the difference in AP (IoU 0.50 to 0.95, all areas).
 
     Args:
-        a: For example the parent's.
-        b: For example the child's, on the same set.
+        a: Matches of the first, for example the parent.
+        b: Matches of the second, on the same set.
         samples: Draws of as many images as there are.
-        level: Of the interval.
-        seed: Of the draws.
-        on_progress: Told draws done and in all, of both sides together.
+        level: Level of the interval.
+        seed: Seed of the draws.
+        on_progress: Called with the draws of both sides together.
 
     Raises:
         InvalidInput: The two were not measured on the same objects, or there is nothing to draw.
@@ -109,13 +109,13 @@ def resample(
     seed: int = 0,
     on_progress: Progress = silent,
 ) -> Resampled:
-    """Draw the images of one side again and again; all cores work.
+    """Draw the images of one side again and again, on all cores.
 
     Args:
-        matches: Of the side.
+        matches: Matches of one side.
         samples: Draws of as many images as there are.
-        seed: Of the draws.
-        on_progress: Told draws done and in all.
+        seed: Seed of the draws.
+        on_progress: Called with the draws that are done.
 
     Raises:
         InvalidInput: There is nothing to draw.

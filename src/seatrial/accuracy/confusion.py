@@ -1,4 +1,4 @@
-"""Which class was taken for which: detections against objects, whatever their classes."""
+"""Which class was taken for which: detections against objects of all classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Confusion:
 
     Attributes:
         counts: (K + 1, K + 1) int64 by class of the object and class of the detection; the last
-            row is of detections that are no object, the last column of objects not found.
+            row counts detections that are no object, the last column objects not found.
         iou: Least overlap of a pair.
         confidence: Detections from here on.
     """
@@ -31,7 +31,7 @@ class Confusion:
 
     @property
     def paired(self) -> NDArray[np.int64]:
-        """(K, K): objects that were found, under some name."""
+        """(K, K): objects that were found, by true and by detected class."""
         return self.counts[:-1, :-1]
 
 
@@ -57,7 +57,7 @@ def pair(
     iou: float = IOU,
     confidence: float = CONFIDENCE,
 ) -> Pairs:
-    """Let detections choose objects of their picture, the most confident first.
+    """Let detections choose objects of their image, the most confident first.
 
     Args:
         dataset: The objects; crowds are left out.
@@ -108,11 +108,11 @@ def confusion(
 
 
 def shift(counts: NDArray[np.int64], *, least: int = 10) -> int:
-    """By how much class numbers are off, told by which class is taken for which.
+    """By how much class numbers are off, from which class is taken for which.
 
     Args:
         counts: (K, K) by class of the object and class of the detection.
-        least: Pairs that it takes to tell.
+        least: Number of pairs below which the answer is 0.
 
     Returns:
         1 or -1 where most objects of class k are seen as k + 1 or k - 1; else 0.

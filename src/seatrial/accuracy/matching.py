@@ -100,7 +100,7 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """What every detection turned out to be; all figures are made from this.
+    """The outcome of every detection; all figures are made from this.
 
     Detections are sorted by category, then from the most to the least confident.
 

@@ -13,7 +13,7 @@ from seatrial.accuracy.matching import IGNORED, TRUE_POSITIVE, Matches
 
 
 class OperatingPoint(msgspec.Struct, frozen=True):
-    """What a detector finds at a threshold, at IoU 0.5.
+    """Precision and recall of a detector at a threshold, at IoU 0.5.
 
     Attributes:
         threshold: Detections of a greater confidence count, as in the service.
@@ -43,7 +43,7 @@ def operating_points(
     (``multi_label = false``) has slightly fewer wrong ones.
 
     Args:
-        matches: Of the whole set.
+        matches: Matches of the whole set.
         threshold: Confidence, exclusive.
         category: One category; all together by default, each object and detection counting once.
     """

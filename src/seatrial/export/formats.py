@@ -34,10 +34,10 @@ class Written:
     """An export in a staged folder.
 
     Attributes:
-        manifest: Formats, precision, inputs and outputs; the rest is still the parent's.
-        engine: Name in the engine table that it is proven on.
+        manifest: Formats, precision, inputs and outputs; the rest is the parent's.
+        engine: Name, in the engine table, of the engine that it is proven on.
         computes: Numeric type that it is proven in.
-        traced: Where it is a torch graph: the ONNX graph whose names its inner tensors go by.
+        traced: ONNX graph that names the inner tensors of a torch graph; None for other formats.
     """
 
     folder: Path
@@ -65,7 +65,7 @@ class Written:
         return engine_class(self.engine)(self.file, self.manifest, config)
 
     def probe(self) -> Probe | None:
-        """Its inner tensors, where the format lets them be seen."""
+        """Its inner tensors; None for a format that hides them."""
         if self.engine == "onnxruntime":
             onnx = require("onnx", extra="onnxruntime", purpose="comparing graphs")
             return OnnxProbe(onnx.load(self.file))
@@ -76,7 +76,7 @@ class Written:
         return None
 
     def trial(self) -> TensorRtTrial | None:
-        """What TensorRT would say to an ONNX graph, where its parser and builder are installed."""
+        """Trial of an ONNX graph with TensorRT's parser and builder; None without them."""
         if self.engine != "onnxruntime" or importlib.util.find_spec("tensorrt_rtx") is None:
             return None
         try:
@@ -87,7 +87,7 @@ class Written:
 
 
 def check_here(to: str) -> None:
-    """See that this machine has what a target needs, before anything is loaded.
+    """Check that this machine has what a format needs, before anything is loaded.
 
     Raises:
         DeviceUnavailable: It has no GPU.
@@ -214,7 +214,7 @@ LIBRARIES = {
 
 
 def _raise_if_full(folder: Path, size: int) -> None:
-    """Write as much as OpenVINO could not: it tells of a full disk in words of its own.
+    """Write as much as OpenVINO could not: its message does not name a full disk.
 
     Raises:
         OSError: The reason why there is no room.

@@ -24,13 +24,13 @@ from seatrial.system.extras import require
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """What an export starts from.
+    """The parent of an export: graph and engine.
 
     Attributes:
-        manifest: Of the graph: canvas, inputs and outputs as they are to be, before any fusing.
+        manifest: Manifest of the graph: canvas, inputs and outputs of the export, before fusing.
         graph: ``onnx.ModelProto``, float32 (or float32 with Q/DQ nodes), uint8 pictures in.
         engine: The parent itself, on the same canvas.
-        module: Where the parent is a checkpoint: the torch module that it runs as.
+        module: The torch module that a checkpoint runs as; None for a finished graph.
     """
 
     manifest: Manifest
@@ -51,12 +51,12 @@ class Parent:
 
 
 def open_parent(artifact: Artifact, options: ExportOptions, *, threads: int) -> Parent:
-    """Make the graph, and open the parent.
+    """Make the graph of the export, and open the parent as an engine.
 
     Args:
         artifact: A checkpoint, or one that has an ONNX graph.
         options: See `ExportOptions`.
-        threads: For the parent's engine.
+        threads: Threads of the parent's engine.
 
     Raises:
         InvalidArtifact: It has neither, or does not load.

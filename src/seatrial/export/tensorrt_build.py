@@ -44,7 +44,7 @@ def build_engine(
     Args:
         onnx: A graph that `seatrial.graphs.tensorrt_ready.validate_for_tensorrt` takes.
         folder: There already.
-        precision: Of the graph's weights; for the record, since the graph decides.
+        precision: Precision of the graph's weights, for the record: the graph decides.
         earlier: Folder of folders with earlier builds, for example a store: the timings of one for
             the same GPU and version are used again.
         tf32: Let float32 layers round to TF32. Off, since float32 would not be what it says.

@@ -15,7 +15,7 @@ from seatrial.quantise.float_part import Head
 from seatrial.quantise.workspace import Workspace
 
 Probe = Callable[[Feeds], list[NDArray[Any]]]
-"""Runs a graph on one picture and gives the tensors that its head reads, in a fixed order."""
+"""Runs a graph on one image; returns the tensors that its head reads, in a fixed order."""
 
 
 class Backend(Protocol):
@@ -28,10 +28,10 @@ class Backend(Protocol):
     format: str  # key of Manifest.formats
     file: str
     recipes: tuple[str, ...]  # ways of quantising, the plainest first
-    deployed_here: bool  # whether `engine` is what the result is for
+    deployed_here: bool  # whether the result is for `engine`
 
     def config(self) -> dict[str, Any]:
-        """What else decides the result, for the manifest: presets, types, the CPU's kind."""
+        """Presets, types and the kind of CPU that decide the result, for the manifest."""
 
     def versions(self) -> tuple[str, ...]:
         """Names of the packages whose versions decide the result."""
@@ -47,7 +47,7 @@ class Backend(Protocol):
     def quantise(
         self, recipe: str, pictures: CalibrationImages, work: Workspace, on_progress: Progress
     ) -> Path:
-        """Quantise the float graph; gives the folder."""
+        """Quantise the float graph; returns its folder."""
 
     def layers(self, folder: Path, work: Workspace) -> tuple[str, ...]:
         """Names of the convolutions that compute in INT8, in the order of the graph."""
@@ -56,7 +56,7 @@ class Backend(Protocol):
         """Write a graph to the existing folder `target` with these layers in float again."""
 
     def accepted(self, folder: Path) -> str:
-        """Try a graph in what it is for, where that is not `engine`; gives a note, or nothing.
+        """Try a graph in the engine that it is for, where that is not `engine`; returns a note.
 
         Raises:
             InvalidArtifact: It is refused.

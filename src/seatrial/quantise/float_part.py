@@ -1,8 +1,7 @@
 """Which part of a detector stays float: everything after the last convolutions.
 
 There boxes (0 to 640 pixels), distances and scores (0 to 1) meet in one tensor; one scale for all
-of them rounds every score to 0. What is here knows neither ONNX nor OpenVINO: both are shown to
-it as nodes.
+of them rounds every score to 0. `find_head` knows neither ONNX nor OpenVINO: both become `Node`s.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def find_head(nodes: Mapping[str, Node], outputs: Sequence[str]) -> Head:
     """Walk back from the outputs to the last convolutions on feature maps.
 
     A convolution that reads what was reshaped after the convolutions before it belongs to the
-    head: it weighs the bins of a distribution (YOLO's DFL) and sees no picture. Products of
+    head: it weighs the bins of a distribution (YOLO's DFL) and reads no feature map. Products of
     matrices do not end the walk, so that the decoder of a transformer stays float as a whole.
 
     Args:

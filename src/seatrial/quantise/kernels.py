@@ -1,4 +1,4 @@
-"""What this CPU's INT8 arithmetic is like."""
+"""Properties of this CPU's INT8 arithmetic."""
 
 from __future__ import annotations
 

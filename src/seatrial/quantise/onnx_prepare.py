@@ -124,7 +124,7 @@ def put_back(model: Any, plain: Any, names: Sequence[str]) -> None:
     Args:
         model: Quantised ``onnx.ModelProto``; changed in place.
         plain: The float model that it was made from.
-        names: Of the convolutions.
+        names: Names of the convolutions.
     """
     groups = _with_activations(plain, names)
     replaced = {node.name for group in groups.values() for node in group}

@@ -58,7 +58,7 @@ def choose_range(histogram: Histogram, rule: Rule, *, feeds_silu: bool) -> Range
     """The range that INT8 spans; values outside are clipped to its ends.
 
     Args:
-        histogram: Of the tensor.
+        histogram: Histogram of the tensor.
         rule: ``minmax``: all values. ``percentile``: all but 1 in 100,000. ``entropy``: the share
             of the full range at which the quantised distribution tells most of the original.
         feeds_silu: What reads the tensor is x * sigmoid(x), which is next to nothing for all

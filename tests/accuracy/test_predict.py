@@ -1,0 +1,75 @@
+"""Detecting in every image of a set: one that cannot count ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seatrial.accuracy.evaluate import evaluate
+from seatrial.accuracy.predict import InProcess
+from seatrial.accuracy.service import RemoteDetector
+from seatrial.datasets.labels import read_labelled
+from seatrial.detect.detector import Detector
+from seatrial.errors import InvalidDataset
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("1.png", lambda data: data[:60], r"1\.png: the image is damaged"),
+        ("1.png", lambda data: b"", r"1\.png: the image is empty"),
+        ("2.png", lambda data: b"GIF89a no", r"2\.png: the file is not in a known image format"),
+    ],
+)
+@pytest.mark.parametrize("served", [False, True])
+def test_broken_picture_ends_the_measurement_with_its_name(
+    request: pytest.FixtureRequest,
+    scenes: Path,
+    name: str,
+    change: Callable[[bytes], bytes],
+    message: str,
+    *,
+    served: bool,
+) -> None:
+    (scenes / name).write_bytes(change((scenes / name).read_bytes()))
+    dataset = read_labelled(f"coco:{scenes}")
+    with contextlib.ExitStack() as stack:
+        if served:
+            url = request.getfixturevalue("service").url
+            subject: Any = stack.enter_context(contextlib.closing(RemoteDetector(url)))
+        else:
+            subject = InProcess(request.getfixturevalue("detector"))
+        with pytest.raises(InvalidDataset, match=message) as caught:
+            evaluate(subject, dataset)
+    assert "no picture is left out" in caught.value.hint
+
+
+def test_picture_of_another_size_than_its_labels_is_an_error(
+    detector: Detector, scenes: Path, picture: Callable[..., Any]
+) -> None:
+    picture({(4, 2): "red"}).resize((64, 96)).save(scenes / "1.png")
+    with pytest.raises(InvalidDataset, match=r"1.png is 64 x 96, and its labels .* 128 x 128$"):
+        evaluate(InProcess(detector), read_labelled(f"coco:{scenes}"))
+
+
+def test_interruption_leaves_the_waiting_pictures_alone(detector: Detector, scenes: Path) -> None:
+    file = scenes / "instances.json"
+    labels = json.loads(file.read_text())
+    labels["images"] += [{"id": 100 + n, "file_name": "0.png"} for n in range(500)]
+    file.write_text(json.dumps(labels))
+    begun = []
+    subject = InProcess(detector)
+    detect = subject.detect
+    subject.detect = lambda *given: begun.append(1) or detect(*given)  # type: ignore[method-assign,func-returns-value]
+
+    def interrupt(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(subject, read_labelled(f"coco:{scenes}"), on_progress=interrupt)
+    assert len(begun) < 250
