@@ -111,4 +111,10 @@ def test_the_loss_is_of_agreement_without_labels() -> None:
         pytest.approx(0.2), pytest.approx(0.05), pytest.approx(0.3)
     )  # fmt: skip
     nothing = Loss.of(msgspec.structs.replace(COMPARED, agreement=None))
-    assert (nothing.drop, nothing.low, nothing.high) == (1, 1, 1)
+    assert (nothing.drop, nothing.low, nothing.high, nothing.level) == (1, 1, 1, 0.95)
+
+
+def test_what_may_be_lost_unless_something_else_is_asked_for() -> None:
+    limits = LossLimits()
+    assert (limits.drop, limits.shift, limits.samples, limits.seed) == (0.005, 0.03, 1000, 0)
+    assert "AP drops by 0.0000" in judge_loss(loss(0.0, 0.0, 0.0), limits).statement
