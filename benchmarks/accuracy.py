@@ -13,7 +13,7 @@ import msgspec
 
 from seatrial.accuracy.evaluate import evaluate
 from seatrial.accuracy.service import RemoteDetector
-from seatrial.datasets.labels import read_labelled
+from seatrial.datasets.read import read_labelled
 from seatrial.deployment import Deployment
 
 

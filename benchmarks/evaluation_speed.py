@@ -27,7 +27,8 @@ from seatrial.accuracy.evaluate import coco_results, evaluate, score
 from seatrial.accuracy.matching import Predictions
 from seatrial.accuracy.predict import InProcess
 from seatrial.datasets.coco import encode
-from seatrial.datasets.labels import LabelledImage, LabelledSet, Truth, read_labelled
+from seatrial.datasets.labels import LabelledImage, LabelledSet, Truth
+from seatrial.datasets.read import read_labelled
 from seatrial.deployment import Deployment
 from seatrial.serve.startup import open_detector
 

@@ -22,7 +22,7 @@ import measure
 import msgspec
 
 from seatrial.artifact import Artifact, Store
-from seatrial.datasets.labels import read_labelled
+from seatrial.datasets.read import read_labelled
 from seatrial.engines.base import Engine, EngineConfig, Lane
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable, Diverged, SourceUnavailable

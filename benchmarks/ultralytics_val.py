@@ -27,7 +27,8 @@ from seatrial.accuracy.evaluate import Matches, coco_results, evaluate, score
 from seatrial.accuracy.matching import IGNORED, TRUE_POSITIVE, Predictions
 from seatrial.accuracy.predict import InProcess
 from seatrial.datasets.coco import encode
-from seatrial.datasets.labels import LabelledSet, match_labels, read_labelled
+from seatrial.datasets.labels import LabelledSet, match_labels
+from seatrial.datasets.read import read_labelled
 from seatrial.deployment import Deployment
 from seatrial.models.sources.ultralytics import import_ultralytics_package
 from seatrial.serve.startup import open_detector

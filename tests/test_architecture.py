@@ -182,17 +182,11 @@ def test_circles_are_found() -> None:
     assert circles(graph) == [["b", "c"], ["e", "f"]]
 
 
-# Files that import one another today; a group that is gone goes from here, none is added.
-KNOWN: tuple[list[str], ...] = (
-    ["coco", "labels", "voc", "yolo"],  # seatrial.datasets
-)
-
-
 def test_no_file_imports_itself_by_way_of_others() -> None:
     """Imports in functions count, and modules that a table names."""
     graph = {module: {name for name, _ in arrows(module)} for module in MODULES}
     found = [[module.rpartition(".")[2] for module in group] for group in circles(graph)]
-    assert [group for group in found if group not in KNOWN] == []
+    assert found == []
 
 
 def test_every_seatrial_module_that_is_named_exists() -> None:

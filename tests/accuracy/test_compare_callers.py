@@ -16,7 +16,8 @@ from PIL import Image
 from seatrial.accuracy.gate import LossLimits
 from seatrial.artifact import Artifact, Manifest, Store
 from seatrial.cli.evaluate import evaluate as evaluate_command
-from seatrial.datasets.labels import LabelledSet, read_labelled
+from seatrial.datasets.labels import LabelledSet
+from seatrial.datasets.read import read_labelled
 from seatrial.demo.compare import compare as compare_views
 from seatrial.demo.media import open_media
 from seatrial.demo.models import Model, Models, open_artifact

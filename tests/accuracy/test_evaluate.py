@@ -17,7 +17,7 @@ from seatrial.accuracy.predict import InProcess
 from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Artifact, Store
 from seatrial.cli.evaluate import evaluate as command
-from seatrial.datasets.labels import read_labelled
+from seatrial.datasets.read import read_labelled
 from seatrial.deployment import Deployment
 from seatrial.detect.detector import Detector
 from seatrial.errors import InvalidConfig

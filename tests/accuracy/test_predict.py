@@ -13,7 +13,7 @@ import pytest
 from seatrial.accuracy.evaluate import evaluate
 from seatrial.accuracy.predict import InProcess
 from seatrial.accuracy.service import RemoteDetector
-from seatrial.datasets.labels import read_labelled
+from seatrial.datasets.read import read_labelled
 from seatrial.detect.detector import Detector
 from seatrial.errors import InvalidDataset
 

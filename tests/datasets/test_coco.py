@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coco_labels import changed, coco
-from seatrial.datasets.labels import read_labelled
+from seatrial.datasets.read import read_labelled
 from seatrial.errors import InvalidDataset
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from seatrial.datasets.convert import RewriteOptions, convert
-from seatrial.datasets.labels import LabelledSet, read_labelled
+from seatrial.datasets.labels import LabelledSet
+from seatrial.datasets.read import read_labelled
 from seatrial.errors import InvalidDataset, InvalidInput, NotWritable
 
 Sound = Callable[[str], Path]

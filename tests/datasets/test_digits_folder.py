@@ -16,7 +16,7 @@ from seatrial.datasets.digits import (
     render,
 )
 from seatrial.datasets.digits_folder import write_digits
-from seatrial.datasets.labels import read_labelled
+from seatrial.datasets.read import read_labelled
 from seatrial.errors import InvalidDataset, InvalidInput
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: seatrial[data]")

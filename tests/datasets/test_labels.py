@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from coco_labels import changed, coco
-from seatrial.datasets.labels import known_categories, match_labels, read_labelled
-from seatrial.errors import InvalidDataset, InvalidInput
+from coco_labels import coco
+from seatrial.datasets.labels import known_categories, match_labels
+from seatrial.datasets.read import read_labelled
+from seatrial.errors import InvalidDataset
 
 
 def test_digest_tells_labels_apart(write_coco: Callable[..., Path]) -> None:
@@ -21,40 +22,6 @@ def test_digest_tells_labels_apart(write_coco: Callable[..., Path]) -> None:
     moved["annotations"][0]["bbox"][0] = 1.5
     (folder / "instances.json").write_text(json.dumps(moved))
     assert read_labelled(f"coco:{folder}").digest() != first
-
-
-def test_missing_picture_is_an_error_unless_it_is_left_out_by_name(
-    write_coco: Callable[..., Path],
-) -> None:
-    folder = write_coco(changed("annotations", 1, image_id=3), names="b")
-    with pytest.raises(InvalidDataset, match=r"1 of 2 pictures .* are not in .*: a.png") as caught:
-        read_labelled(f"coco:{folder}")
-    assert "--skip-missing" in caught.value.hint
-    found = read_labelled(f"coco:{folder}", skip_missing=True)
-    assert found.skipped == ("a.png",)
-    assert [image.id for image in found.images] == [7]
-    assert found.truth.image.tolist() == [0]  # the other object went with its picture
-    assert found.truth.category.tolist() == [2]
-
-
-def test_a_folder_with_none_of_the_pictures_is_an_error_even_so(
-    write_coco: Callable[..., Path],
-) -> None:
-    folder = write_coco(names="")
-    with pytest.raises(InvalidDataset, match="none of the 2 pictures"):
-        read_labelled(f"coco:{folder}", skip_missing=True)
-
-
-@pytest.mark.parametrize("spec", ["kitti:.", "coco", "coco:", "."])
-def test_unknown_format_is_refused(spec: str) -> None:
-    with pytest.raises(InvalidInput, match="does not name a labelled set") as caught:
-        read_labelled(spec)
-    assert "yolo:FOLDER" in caught.value.hint
-
-
-def test_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidDataset, match="nowhere does not exist"):
-        read_labelled(f"coco:{tmp_path}/nowhere")
 
 
 def test_classes_match_by_name_not_by_number(write_coco: Callable[..., Path]) -> None:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from seatrial.datasets.check import check
-from seatrial.datasets.labels import read_labelled
 from seatrial.datasets.prelabel import PrelabelOptions, Teacher, prelabel
+from seatrial.datasets.read import read_labelled
 from seatrial.deployment import Thresholds
 from seatrial.detect.decode import decode
 from seatrial.detect.detections import Detections

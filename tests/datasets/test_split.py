@@ -10,14 +10,9 @@ import numpy as np
 import pytest
 
 from seatrial.datasets.convert import SplitOptions, split
-from seatrial.datasets.labels import (
-    Category,
-    LabelledImage,
-    LabelledSet,
-    Truth,
-    read_labelled,
-)
+from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
 from seatrial.datasets.near_duplicates import fingerprints
+from seatrial.datasets.read import read_labelled
 from seatrial.datasets.split import assign, group_names, grouped
 from seatrial.errors import InvalidConfig, InvalidDataset
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from seatrial.datasets.labels import read_labelled
+from seatrial.datasets.read import read_labelled
 from seatrial.errors import InvalidDataset
 
 XML = """<annotation>

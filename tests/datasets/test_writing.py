@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from seatrial.datasets.labels import Category, Details, LabelledSet, format_of
+from seatrial.datasets.labels import Category, Details, LabelledSet
+from seatrial.datasets.read import format_of
 from seatrial.datasets.writing import image_home, one_numbering, write_dataset
 from seatrial.errors import InvalidDataset, InvalidInput
 

@@ -12,14 +12,8 @@ import yaml
 from PIL import Image
 
 from seatrial.datasets.issues import LabelIssue
-from seatrial.datasets.labels import (
-    Category,
-    Details,
-    LabelledImage,
-    LabelledSet,
-    Truth,
-    read_labelled,
-)
+from seatrial.datasets.labels import Category, Details, LabelledImage, LabelledSet, Truth
+from seatrial.datasets.read import read_labelled
 from seatrial.datasets.yolo import config_text, label_texts, read, splits, write
 from seatrial.errors import InvalidDataset
 

@@ -19,7 +19,8 @@ from onnx import numpy_helper
 
 from full_disk import largest_file
 from seatrial.artifact import MANIFEST, Artifact, Store
-from seatrial.datasets.labels import match_labels, read_labelled
+from seatrial.datasets.labels import match_labels
+from seatrial.datasets.read import read_labelled
 from seatrial.errors import SeatrialError
 from seatrial.export.verify import read_images
 from seatrial.models.import_checkpoint import import_transformers, import_ultralytics

@@ -14,7 +14,8 @@ from onnx import numpy_helper
 
 from full_disk import largest_file
 from seatrial.artifact import Artifact, Store
-from seatrial.datasets.labels import LabelledSet, read_labelled
+from seatrial.datasets.labels import LabelledSet
+from seatrial.datasets.read import read_labelled
 from seatrial.errors import (
     Diverged,
     InvalidArtifact,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seatrial.artifact import Artifact, Store
-from seatrial.datasets.labels import read_labelled
+from seatrial.datasets.read import read_labelled
 from seatrial.progress import silent
 from seatrial.quantise.calibration_images import CalibrationImages, find_images
 from seatrial.quantise.options import QuantiseOptions

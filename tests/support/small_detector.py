@@ -20,7 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from seatrial.accuracy.gate import LossLimits
 from seatrial.artifact import Artifact, Store
-from seatrial.datasets.labels import LabelledSet, read_labelled
+from seatrial.datasets.labels import LabelledSet
+from seatrial.datasets.read import read_labelled
 from seatrial.models.import_onnx import import_onnx
 from seatrial.quantise import measure
 from seatrial.quantise.options import QuantiseOptions

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from seatrial.accuracy.bootstrap import Difference
-from seatrial.datasets.labels import read_labelled
+from seatrial.datasets.read import read_labelled
 from seatrial.errors import TrainingFailed
 from seatrial.progress import silent
 from seatrial.train.plan import read_sets

@@ -60,7 +60,7 @@ def evaluate(
     """
     from seatrial.accuracy.evaluate import evaluate as measure
     from seatrial.accuracy.predict import InProcess
-    from seatrial.datasets.labels import read_labelled
+    from seatrial.datasets.read import read_labelled
 
     if not 0 <= threshold <= 1:
         raise InvalidConfig(f"threshold {threshold:g} is not between 0 and 1")

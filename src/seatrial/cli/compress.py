@@ -58,7 +58,7 @@ def int8(
         report: Write the report as an HTML page too, whatever the verdict.
         json: Print the report as JSON.
     """
-    from seatrial.datasets.labels import read_labelled
+    from seatrial.datasets.read import read_labelled
     from seatrial.models.resolve import resolve
     from seatrial.quantise.options import check
     from seatrial.quantise.run import compress_int8

@@ -80,7 +80,7 @@ def evaluate(
     from seatrial.accuracy.compare import compare
     from seatrial.accuracy.gate import LossLimits
     from seatrial.accuracy.loss import Loss, judge_loss
-    from seatrial.datasets.labels import read_labelled
+    from seatrial.datasets.read import read_labelled
     from seatrial.trial.verdict import judge_accuracy
 
     wanted = None if contract is None else Contract.read(contract)

@@ -72,7 +72,7 @@ def check(
     Args:
         folder: Folder of the dataset. Labels in several formats are all checked.
         kind: Name of the only format to check; None for all that are there.
-        annotations: See `seatrial.datasets.labels.Format.read`.
+        annotations: See `seatrial.datasets.read.Format.read`.
         on_progress: Called after each image.
 
     Raises:

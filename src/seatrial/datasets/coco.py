@@ -81,12 +81,12 @@ _KINDS: dict[str, type[Any]] = {"image": _Image, "annotation": _Annotation, "cat
 
 
 def holds(folder: Path) -> bool:
-    """See `seatrial.datasets.labels.Format.holds`."""
+    """See `seatrial.datasets.read.Format.holds`."""
     return bool(splits(folder, None)) or bool(_single(folder))
 
 
 def splits(folder: Path, annotations: Path | None) -> tuple[str, ...]:
-    """See `seatrial.datasets.labels.Format.splits`."""
+    """See `seatrial.datasets.read.Format.splits`."""
     if annotations is not None:
         return ()
     return tuple(split for split in SPLITS if _of_split(folder, split) is not None)
@@ -100,7 +100,7 @@ def read(
     on_issue: OnIssue = refuse,
     details: bool = False,
 ) -> LabelledSet:
-    """See `seatrial.datasets.labels.Format.read`.
+    """See `seatrial.datasets.read.Format.read`.
 
     Images are looked for in the folder, in its folder ``images``, in the folders of the split in
     both, and beside the annotation file.
@@ -320,7 +320,7 @@ def _details(path: Path, images: Sequence[_Image], kept: Sequence[int]) -> Detai
 
 
 def write(folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
-    """See `seatrial.datasets.labels.Format.write`."""
+    """See `seatrial.datasets.read.Format.write`."""
     for split, labelled in sets.items():
         file = (
             folder / "annotations" / f"{PREFIX}{split}.json" if split else folder / USUAL_NAMES[0]

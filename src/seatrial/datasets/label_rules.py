@@ -27,7 +27,7 @@ def read_sound(
     Args:
         folder: Folder of the dataset.
         kind: Name of the format; None finds it by the files.
-        annotations: See `seatrial.datasets.labels.Format.read`.
+        annotations: See `seatrial.datasets.read.Format.read`.
         mend: Whether to clip boxes to their image, and to leave out labels and images that cannot
             be used, in place of an error.
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seatrial.datasets.issues import LabelIssue, OnIssue, refuse
-from seatrial.datasets.labels import FORMATS, LabelledSet, format_of
+from seatrial.datasets.labels import LabelledSet
+from seatrial.datasets.read import FORMATS, format_of
 from seatrial.errors import InvalidDataset
 
 BY_SUFFIX = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".txt": "voc"}
@@ -69,7 +70,7 @@ def read_dataset(
         folder: Folder of the dataset.
         kind: Name of the format; None finds it by the files. Of several formats, the first in
             `FORMATS` is read.
-        annotations: See `seatrial.datasets.labels.Format.read`.
+        annotations: See `seatrial.datasets.read.Format.read`.
         on_issue: Called with every label that cannot be used. If it does not raise, it is also
             called for a split that cannot be read at all, and the split is left out.
         details: Whether to keep what labels say beyond boxes.

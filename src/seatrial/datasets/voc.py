@@ -59,12 +59,12 @@ class _SetLayout:
 
 
 def holds(folder: Path) -> bool:
-    """See `seatrial.datasets.labels.Format.holds`."""
+    """See `seatrial.datasets.read.Format.holds`."""
     return bool(splits(folder, None)) or _has_xml(_annotations(folder))
 
 
 def splits(folder: Path, annotations: Path | None) -> tuple[str, ...]:
-    """See `seatrial.datasets.labels.Format.splits`."""
+    """See `seatrial.datasets.read.Format.splits`."""
     lists = tuple(split for split in SPLITS if (folder / LISTS / f"{split}.txt").is_file())
     return lists or tuple(split for split in SPLITS if _split_folder(folder, split))
 
@@ -77,7 +77,7 @@ def read(
     on_issue: OnIssue = refuse,
     details: bool = False,
 ) -> LabelledSet:
-    """See `seatrial.datasets.labels.Format.read`.
+    """See `seatrial.datasets.read.Format.read`.
 
     Classes are numbered in the order of their names, over all splits, unless a ``labelmap.txt``,
     a ``classes.txt`` or ``annotations`` lists them.
@@ -264,7 +264,7 @@ def _attributes(element: Element) -> dict[str, Any]:
 
 
 def write(folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
-    """See `seatrial.datasets.labels.Format.write`."""
+    """See `seatrial.datasets.read.Format.write`."""
     outlines = 0
     home = folder / ANNOTATIONS[0]
     home.mkdir()

@@ -15,7 +15,8 @@ import numpy as np
 from seatrial.datasets import voc
 from seatrial.datasets.issues import refuse
 from seatrial.datasets.label_rules import numbering_issues
-from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, format_of
+from seatrial.datasets.labels import Category, LabelledImage, LabelledSet
+from seatrial.datasets.read import format_of
 from seatrial.errors import InvalidDataset
 from seatrial.progress import Progress, silent
 from seatrial.system.files import staged_folder

@@ -44,12 +44,12 @@ class _Misread(ValueError):
 
 
 def holds(folder: Path) -> bool:
-    """See `seatrial.datasets.labels.Format.holds`."""
+    """See `seatrial.datasets.read.Format.holds`."""
     return (folder / CONFIG).is_file()
 
 
 def splits(folder: Path, annotations: Path | None) -> tuple[str, ...]:
-    """See `seatrial.datasets.labels.Format.splits`."""
+    """See `seatrial.datasets.read.Format.splits`."""
     config = _config(annotations or folder / CONFIG)
     return tuple(split for split in SPLITS if config.get(split))
 
@@ -62,7 +62,7 @@ def read(
     on_issue: OnIssue = refuse,
     details: bool = False,
 ) -> LabelledSet:
-    """See `seatrial.datasets.labels.Format.read`.
+    """See `seatrial.datasets.read.Format.read`.
 
     Raises:
         MissingExtra: PyYAML is not installed.
@@ -274,7 +274,7 @@ def _pixels(
 
 
 def write(folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
-    """See `seatrial.datasets.labels.Format.write`."""
+    """See `seatrial.datasets.read.Format.write`."""
     lost = outlines = 0
     categories: tuple[Category, ...] = ()
     for split, labelled in sets.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from seatrial.artifact import Artifact, Step, Store, check_name
-from seatrial.datasets.labels import read_labelled
+from seatrial.datasets.read import read_labelled
 from seatrial.errors import Diverged
 from seatrial.export.formats import check_here, write
 from seatrial.export.options import ExportOptions, check

@@ -9,7 +9,8 @@ import msgspec
 
 from seatrial.artifact import Artifact, Preprocessing
 from seatrial.config import decode_json
-from seatrial.datasets.labels import LabelledSet, read_labelled
+from seatrial.datasets.labels import LabelledSet
+from seatrial.datasets.read import read_labelled
 from seatrial.detect.families import huggingface, yolo
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
 from seatrial.system.files import write_atomically

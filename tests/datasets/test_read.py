@@ -1,0 +1,46 @@
+"""Labelled images of any format, and images that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coco_labels import changed
+from seatrial.datasets.read import read_labelled
+from seatrial.errors import InvalidDataset, InvalidInput
+
+
+def test_missing_picture_is_an_error_unless_it_is_left_out_by_name(
+    write_coco: Callable[..., Path],
+) -> None:
+    folder = write_coco(changed("annotations", 1, image_id=3), names="b")
+    with pytest.raises(InvalidDataset, match=r"1 of 2 pictures .* are not in .*: a.png") as caught:
+        read_labelled(f"coco:{folder}")
+    assert "--skip-missing" in caught.value.hint
+    found = read_labelled(f"coco:{folder}", skip_missing=True)
+    assert found.skipped == ("a.png",)
+    assert [image.id for image in found.images] == [7]
+    assert found.truth.image.tolist() == [0]  # the other object went with its picture
+    assert found.truth.category.tolist() == [2]
+
+
+def test_a_folder_with_none_of_the_pictures_is_an_error_even_so(
+    write_coco: Callable[..., Path],
+) -> None:
+    folder = write_coco(names="")
+    with pytest.raises(InvalidDataset, match="none of the 2 pictures"):
+        read_labelled(f"coco:{folder}", skip_missing=True)
+
+
+@pytest.mark.parametrize("spec", ["kitti:.", "coco", "coco:", "."])
+def test_unknown_format_is_refused(spec: str) -> None:
+    with pytest.raises(InvalidInput, match="does not name a labelled set") as caught:
+        read_labelled(spec)
+    assert "yolo:FOLDER" in caught.value.hint
+
+
+def test_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataset, match="nowhere does not exist"):
+        read_labelled(f"coco:{tmp_path}/nowhere")
