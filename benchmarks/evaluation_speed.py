@@ -30,7 +30,7 @@ from seatrial.datasets.coco import encode
 from seatrial.datasets.labels import LabelledImage, LabelledSet, Truth
 from seatrial.datasets.read import read_labelled
 from seatrial.deployment import Deployment
-from seatrial.serve.startup import open_detector
+from seatrial.detect.opening import open_detector
 
 IMAGES = 5000
 PEERS = {"faster_coco_eval": "COCOeval_faster", "pycocotools": "COCOeval"}

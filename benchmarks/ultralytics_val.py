@@ -30,8 +30,8 @@ from seatrial.datasets.coco import encode
 from seatrial.datasets.labels import LabelledSet, match_labels
 from seatrial.datasets.read import read_labelled
 from seatrial.deployment import Deployment
+from seatrial.detect.opening import open_detector
 from seatrial.models.sources.ultralytics import import_ultralytics_package
-from seatrial.serve.startup import open_detector
 
 sys.path.append(str(measure.ROOT / "tests" / "support"))
 import torchvision_operators

@@ -12,7 +12,7 @@ import pytest
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment
 from seatrial.detect.detector import Detector
-from seatrial.serve.startup import open_detector
+from seatrial.detect.opening import open_detector
 
 COLOURS = ("red", "green", "blue")
 # Cells with an object, by picture: (row, column) -> colour.

@@ -20,10 +20,10 @@ from seatrial.cli.evaluate import evaluate as command
 from seatrial.datasets.read import read_labelled
 from seatrial.deployment import Deployment
 from seatrial.detect.detector import Detector
+from seatrial.detect.opening import open_detector
 from seatrial.errors import InvalidConfig
 from seatrial.models.import_onnx import import_onnx
 from seatrial.serve.process import ServiceProcess
-from seatrial.serve.startup import open_detector
 
 
 def test_detector_that_sees_all_as_labelled_is_perfect(detector: Detector, scenes: Path) -> None:

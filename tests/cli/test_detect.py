@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,3 +88,27 @@ def test_a_drawing_that_cannot_be_written_is_named(
 def test_an_image_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=f"{os.sep}gone.jpg cannot be read: No such file"):
         detect(tmp_path / "gone.jpg", options=DeploymentOptions(model="x"))
+
+
+WITHOUT_SERVE = """
+import sys
+for name in ("starlette", "bentoml", "uvicorn", "uvloop", "httptools", "prometheus_client",
+             "multipart", "python_multipart"):
+    sys.modules[name] = None
+import seatrial.cli.evaluate, seatrial.demo.models
+from seatrial.cli.main import main
+sys.argv = ["seatrial", "detect", *sys.argv[1:]]
+main()
+"""
+
+
+def test_it_needs_nothing_of_the_extra_for_serving(tiny_artifact: Artifact, image: Path) -> None:
+    given = [image, "--model", tiny_artifact.path, "--engine", "onnxruntime", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT_SERVE, *map(str, given)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["label"] for row in json.loads(done.stdout)["detections"]] == ["red"]

@@ -14,6 +14,7 @@ from seatrial.accuracy.gate import LossLimits
 from seatrial.artifact import Artifact, Store
 from seatrial.datasets.labels import LabelledSet
 from seatrial.deployment import CoreLayout, Deployment, Thresholds
+from seatrial.detect.opening import open_detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import (
@@ -26,7 +27,6 @@ from seatrial.quantise.options import QuantiseOptions
 from seatrial.quantise.registry import BACKENDS
 from seatrial.quantise.report import REPORT_FILE, QuantiseReport, Speed
 from seatrial.quantise.run import compress_int8
-from seatrial.serve.startup import open_detector
 from small_detector import OUTLIER, QUICK
 
 pytest.importorskip("nncf", reason="NNCF is not installed")

@@ -15,10 +15,10 @@ import pytest
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Thresholds
 from seatrial.detect.detector import Detected, Ticket
+from seatrial.detect.opening import open_detector
 from seatrial.engines.lanes import Abandoned, Place
 from seatrial.errors import DeadlineExceeded, InvalidImage, Overloaded
 from seatrial.serve.admission import Dispatcher
-from seatrial.serve.startup import open_detector
 
 Running = Any
 

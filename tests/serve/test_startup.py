@@ -12,7 +12,7 @@ import pytest
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment
 from seatrial.errors import DeviceUnavailable, InvalidConfig
-from seatrial.serve.startup import check, in_words, layout, open_detector, open_service
+from seatrial.serve.startup import check, in_words, open_service
 
 
 @pytest.fixture
@@ -23,14 +23,6 @@ def affinity() -> Iterator[set[int]]:
     os.sched_setaffinity(0, allowed)
 
 
-def test_layout_counts_the_cores_of_this_process() -> None:
-    deployment = Deployment("m", device="cpu", precision="bf16", layout=CoreLayout(instances=2))
-    workers, config = layout(deployment, cores=8)
-    assert (workers, config.instances, config.threads, config.wide_threads) == (1, 2, 4, 8)
-    assert (config.device, config.precision) == ("cpu", "bf16")
-    assert layout(Deployment("m")) == layout(Deployment("m"), len(os.sched_getaffinity(0)))
-
-
 def test_the_layout_in_words() -> None:
     both = Deployment("m", layout=CoreLayout(1, 2, 3))
     assert in_words(both, cores=8) == (
@@ -38,12 +30,6 @@ def test_the_layout_in_words() -> None:
     )
     narrow = Deployment("m", layout=CoreLayout(2, 2, 3, wide=False))
     assert in_words(narrow, cores=8) == "2 process(es) x 2 lane(s) x 3 thread(s)"
-
-
-def test_a_detector_is_warm_when_it_is_handed_out(tiny_artifact: Artifact, photo: bytes) -> None:
-    deployment = Deployment("tiny", engine="onnxruntime", layout=CoreLayout(1, 1, 1, wide=False))
-    with open_detector(tiny_artifact, deployment) as detector:
-        assert len(detector.detect(photo, deployment.detection).detections) == 1
 
 
 def test_check_tells_what_would_run(tiny_artifact: Artifact) -> None:

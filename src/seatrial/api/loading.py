@@ -20,8 +20,7 @@ from seatrial.artifact import Artifact
 from seatrial.config import from_builtins
 from seatrial.deployment import Deployment, Precision, Thresholds
 from seatrial.detect.detector import MAX_PIXELS, Detector
-from seatrial.engines.registry import open_engine, resolve_layout
-from seatrial.system.hardware import usable_cores
+from seatrial.detect.opening import open_detector
 
 
 class LoadOptions(TypedDict, total=False):
@@ -203,19 +202,7 @@ def load(
         threads=threads, wide=wide,
     )  # fmt: skip
     artifact = open_model(model, allow_pickle=allow_pickle)
-    _, config = resolve_layout(
-        deployment.layout,
-        device=deployment.device,
-        precision=deployment.precision,
-        cores=usable_cores(),
-    )
-    detector = Detector(artifact, open_engine(artifact, deployment.engine, config))
-    try:
-        detector.warm_up()
-    except BaseException:
-        detector.close()
-        raise
-    return LoadedDetector(detector)
+    return LoadedDetector(open_detector(artifact, deployment))
 
 
 def open_model(model: str | PathLike[str], *, allow_pickle: bool = False) -> Artifact:

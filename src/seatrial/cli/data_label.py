@@ -36,8 +36,8 @@ def label(
         json: Print what was written as JSON.
     """
     from seatrial.datasets.prelabel import Teacher, prelabel
+    from seatrial.detect.opening import open_detector
     from seatrial.models.resolve import resolve
-    from seatrial.serve.startup import open_detector
 
     deployment = (model or DeploymentOptions()).resolve()
     artifact = resolve(store(), deployment.model)

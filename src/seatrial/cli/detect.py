@@ -35,15 +35,15 @@ def detect(
 
     from seatrial.detect.answer import answer
     from seatrial.detect.draw import annotated_jpeg
+    from seatrial.detect.opening import open_detector
+    from seatrial.detect.thresholds import threshold_options
     from seatrial.models.resolve import resolve
-    from seatrial.serve.protocols.thresholds import detection_options
-    from seatrial.serve.startup import open_detector
 
     deployment = (options or DeploymentOptions()).resolve()
     if save is not None and save.suffix.lower() not in (".jpg", ".jpeg"):
         raise InvalidInput(f"--save writes a JPEG file, not {save.name}", hint="name it .jpg")
     given = {"confidence": confidence, "iou": iou}
-    thresholds = detection_options(
+    thresholds = threshold_options(
         {key: str(value) for key, value in given.items() if value is not None},
         deployment.detection,
     )

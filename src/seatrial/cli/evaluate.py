@@ -132,8 +132,8 @@ def evaluate(
 
 def _here(options: DeploymentOptions, measure: Measure) -> Scored:
     from seatrial.accuracy.predict import InProcess
+    from seatrial.detect.opening import open_detector
     from seatrial.models.resolve import resolve
-    from seatrial.serve.startup import open_detector
 
     deployment = options.resolve()
     artifact = resolve(store(), deployment.model)

@@ -12,9 +12,9 @@ from seatrial.accuracy.predict import InProcess, SeenImage, Subject
 from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment, Thresholds
+from seatrial.detect.opening import open_detector
 from seatrial.errors import InvalidInput
 from seatrial.progress import Progress, silent
-from seatrial.serve.startup import open_detector
 
 
 class Model:

@@ -1,4 +1,4 @@
-"""Start-up of one server process: deployment -> detector, warmed up."""
+"""Start-up of one server process: from a deployment to a service."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import msgspec
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.detect.detector import Detector
+from seatrial.detect.opening import layout, open_detector
 from seatrial.engines.base import EngineConfig
-from seatrial.engines.registry import open_engine, resolve_layout
+from seatrial.engines.registry import open_engine
 from seatrial.serve.admission import Dispatcher
 from seatrial.serve.app import Service
 from seatrial.serve.metrics import request_metrics
@@ -21,18 +22,6 @@ from seatrial.system.versions import versions
 # The packages that decide how a request is answered; absent ones are left out.
 PACKAGES = ("bentoml", "openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch", "numpy",
             "simplejpeg")  # fmt: skip
-
-
-def open_detector(artifact: Artifact, deployment: Deployment) -> Detector:
-    """Compile one process's share of a deployment, and warm it up.
-
-    Raises:
-        SeatrialError: See `seatrial.engines.registry.open_engine`.
-    """
-    _, config = layout(deployment)
-    detector = Detector(artifact, open_engine(artifact, deployment.engine, config))
-    detector.warm_up()
-    return detector
 
 
 def check(artifact: Artifact, deployment: Deployment) -> str:
@@ -50,16 +39,6 @@ def check(artifact: Artifact, deployment: Deployment) -> str:
         return f"{engine.name}, {engine.device}, {engine.precision}"
     finally:
         engine.close()
-
-
-def layout(deployment: Deployment, cores: int | None = None) -> tuple[int, EngineConfig]:
-    """Server processes, and the engine's configuration in each; see `resolve_layout`."""
-    return resolve_layout(
-        deployment.layout,
-        device=deployment.device,
-        precision=deployment.precision,
-        cores=cores or usable_cores(),
-    )
 
 
 def in_words(deployment: Deployment, cores: int | None = None) -> str:
@@ -81,8 +60,7 @@ def open_service(artifact: Artifact, deployment: Deployment, worker: int = 0) ->
     workers, config = layout(deployment, cores)
     if workers > 1:
         _keep_to_own_cores(worker, workers)
-    detector = Detector(artifact, open_engine(artifact, deployment.engine, config))
-    detector.warm_up()
+    detector = open_detector(artifact, deployment, config)
     return Service(
         dispatcher=Dispatcher(detector, deployment.limits),
         detection=deployment.detection,

@@ -24,9 +24,10 @@ from starlette.types import ASGIApp
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
+from seatrial.detect.opening import layout
 from seatrial.serve.app import Service, create_app
 from seatrial.serve.process import PARENT
-from seatrial.serve.startup import layout, open_service
+from seatrial.serve.startup import open_service
 
 NAME = "Seatrial"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"

@@ -1,0 +1,34 @@
+"""The thresholds of one call: the deployment's, overridden by options in text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from seatrial.config import readable
+from seatrial.deployment import Thresholds
+from seatrial.errors import InvalidInput
+
+
+def threshold_options(given: Mapping[str, str], default: Thresholds) -> Thresholds:
+    """The deployment's thresholds, replaced where a call names others.
+
+    Args:
+        given: Field of `Thresholds` -> text, for example a parsed query.
+        default: Thresholds of the deployment.
+
+    Raises:
+        InvalidInput: An unknown parameter or a value out of range.
+    """
+    if not given:
+        return default
+    try:
+        return msgspec.convert(
+            {**msgspec.structs.asdict(default), **given}, Thresholds, strict=False
+        )
+    except msgspec.ValidationError as error:
+        raise InvalidInput(
+            f"parameters: {readable(error)}",
+            hint=f"known parameters: {', '.join(Thresholds.__struct_fields__)}",
+        ) from error
