@@ -29,7 +29,7 @@ OF_MANY = {
 NOT_YET = """
     cli/evaluate.py cli/export.py demo/gradio_app.py export/options.py export/parent.py
     export/verify.py models/torch_modules.py quantise/measure.py quantise/onnx_prepare.py
-    quantise/onnx_qdq.py quantise/openvino_nncf.py quantise/report.py quantise/tensor_values.py
+    quantise/onnx_qdq.py quantise/openvino_nncf.py quantise/tensor_values.py
 """
 NOT_YET_NAMED = """
 """

@@ -45,10 +45,10 @@ def tiny(store: Store, model_file: Callable[..., Path]) -> Artifact:
 
 @pytest.mark.filterwarnings("ignore")  # of tracing, and of libraries about themselves
 def test_a_torch_graph_of_an_open_batch_size(
-    store: Store, checkpoints: dict[str, Artifact], pictures: Path
+    store: Store, checkpoints: dict[str, Artifact], cell_images: Path
 ) -> None:
     asked = ExportOptions("torch", dynamic_batch=True)
-    made = export(store, checkpoints["detr"], asked, images=pictures)
+    made = export(store, checkpoints["detr"], asked, images=cell_images)
     assert made.manifest.formats == {"torch": "model.pt2"}
     assert made.manifest.inputs[0].shape == (-1, 160, 160, 3)
     assert made.manifest.metrics["output_error.logits"] < 1e-4
@@ -61,45 +61,45 @@ def test_a_torch_graph_of_an_open_batch_size(
 
 @pytest.mark.filterwarnings("ignore")
 def test_code_that_takes_the_batch_size_for_a_constant_is_told(
-    store: Store, checkpoints: dict[str, Artifact], pictures: Path
+    store: Store, checkpoints: dict[str, Artifact], cell_images: Path
 ) -> None:
     asked = ExportOptions("torch", dynamic_batch=True)
     with pytest.raises(InvalidArtifact, match="does not trace") as refusal:
-        export(store, checkpoints["rt_detr"], asked, images=pictures)
+        export(store, checkpoints["rt_detr"], asked, images=cell_images)
     assert "leave out --dynamic-batch" in refusal.value.hint
     assert store.names() == []
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_layers_of_a_torch_graph_are_seen_by_the_names_of_the_traced_one(
-    checkpoints: dict[str, Artifact], pictures: Path, tmp_path: Path
+    checkpoints: dict[str, Artifact], cell_images: Path, tmp_path: Path
 ) -> None:
     asked = ExportOptions("torch")
-    origin = open_parent(checkpoints["rt_detr_v2"], asked, threads=1)
-    written = formats.write(tmp_path, origin, origin.graph, origin.manifest, asked)
+    parent = open_parent(checkpoints["rt_detr_v2"], asked, threads=1)
+    written = formats.write(tmp_path, parent, parent.graph, parent.manifest, asked)
     probe = written.probe()
     assert probe is not None
     seen = verify.answer(
-        origin.manifest, origin.engine, verify.read_images(pictures, 1), multi_label=False
+        parent.manifest, parent.engine, verify.read_images(cell_images, 1), multi_label=False
     )
-    found = first_difference.find(origin.probe(), probe, seen.feeds[0], limit=1e-3)
+    found = first_difference.find(parent.probe(), probe, seen.feeds[0], limit=1e-3)
     assert found.first is None
     assert found.compared > 30
 
     # One layer put out of tune is the one that is named.
     scale = "network.model.encoder_input_proj.0.1.weight"
-    module = origin.module
+    module = parent.module
     dict(module.named_parameters())[scale].mul_(1.5)
-    found = first_difference.find(origin.probe(), probe, seen.feeds[0], limit=1e-3)
+    found = first_difference.find(parent.probe(), probe, seen.feeds[0], limit=1e-3)
     assert found.first is not None
     assert "encoder_input_proj" in found.first.node
 
 
 def test_a_finished_graph_does_not_become_a_torch_graph(
-    torch: Any, store: Store, tiny: Artifact, pictures: Path
+    torch: Any, store: Store, tiny: Artifact, cell_images: Path
 ) -> None:
     with pytest.raises(InvalidInput, match="made of checkpoints"):
-        export(store, tiny, ExportOptions("torch"), images=pictures)
+        export(store, tiny, ExportOptions("torch"), images=cell_images)
     assert store.names() == ["tiny"]
 
 
@@ -108,10 +108,12 @@ def test_a_finished_graph_does_not_become_a_torch_graph(
 
 @RTX
 def test_the_report_says_whether_tensorrt_takes_the_graph(
-    store: Store, tiny: Artifact, pictures: Path
+    store: Store, tiny: Artifact, cell_images: Path
 ) -> None:
     plain, fused = (
-        json.loads((export(store, tiny, asked, images=pictures).path / "export.json").read_bytes())
+        json.loads(
+            (export(store, tiny, asked, images=cell_images).path / "export.json").read_bytes()
+        )
         for asked in (ExportOptions("onnx"), ExportOptions("onnx", fuse_nms=True))
     )
     assert plain["tensorrt"]["tried_in"].startswith("TensorRT-RTX 1.")
@@ -154,9 +156,9 @@ NO_TIMINGS = pytest.mark.filterwarnings(
 @pytest.mark.usefixtures("simulated_gpu")
 @pytest.mark.parametrize("precision", ["f32", "f16"])
 def test_simulated_an_engine_goes_with_its_graph_record_and_timings(
-    store: Store, tiny: Artifact, pictures: Path, precision: Any
+    store: Store, tiny: Artifact, cell_images: Path, precision: Any
 ) -> None:
-    made = export(store, tiny, ExportOptions("tensorrt", precision), images=pictures)
+    made = export(store, tiny, ExportOptions("tensorrt", precision), images=cell_images)
     manifest = made.manifest
     assert manifest.name == f"tiny-tensorrt-{precision}"
     assert manifest.formats == {"tensorrt": "model.engine", "onnx": "model.onnx"}
@@ -222,9 +224,9 @@ def quantised_tiny(tiny: Artifact, tmp_path: Path) -> Artifact:
 @NO_TIMINGS
 @pytest.mark.usefixtures("simulated_gpu")
 def test_simulated_int8_becomes_an_engine_as_it_is(
-    store: Store, quantised_tiny: Artifact, pictures: Path
+    store: Store, quantised_tiny: Artifact, cell_images: Path
 ) -> None:
-    made = export(store, quantised_tiny, ExportOptions("tensorrt"), images=pictures)
+    made = export(store, quantised_tiny, ExportOptions("tensorrt"), images=cell_images)
     assert (made.manifest.name, made.manifest.precision) == ("tiny-int8-tensorrt-int8", "int8")
     assert read_record(made.file("tensorrt")).precision == "int8"
     assert made.file("onnx").read_bytes() == quantised_tiny.file("onnx").read_bytes()
@@ -236,13 +238,13 @@ def test_simulated_int8_becomes_an_engine_as_it_is(
 @NO_TIMINGS
 @pytest.mark.usefixtures("simulated_gpu")
 def test_int8_is_not_converted_again(
-    store: Store, quantised_tiny: Artifact, pictures: Path
+    store: Store, quantised_tiny: Artifact, cell_images: Path
 ) -> None:
     for asked in (ExportOptions("tensorrt", "f16"), ExportOptions("tensorrt", fuse_nms=True)):
         with pytest.raises(InvalidInput, match="TensorRT takes it as it is"):
-            export(store, quantised_tiny, asked, images=pictures)
+            export(store, quantised_tiny, asked, images=cell_images)
     with pytest.raises(InvalidInput, match="what was rounded off is gone"):
-        export(store, quantised_tiny, ExportOptions("onnx"), images=pictures)
+        export(store, quantised_tiny, ExportOptions("onnx"), images=cell_images)
     assert store.names() == ["tiny"]
 
 
@@ -250,7 +252,7 @@ def test_int8_is_not_converted_again(
 @NO_TIMINGS
 @pytest.mark.usefixtures("simulated_gpu")
 def test_simulated_an_engine_that_answers_otherwise_is_not_kept(
-    store: Store, tiny: Artifact, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tiny: Artifact, cell_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     infer = OnTheCpu._open_on_cpu
 
@@ -262,5 +264,5 @@ def test_simulated_an_engine_that_answers_otherwise_is_not_kept(
 
     monkeypatch.setattr(OnTheCpu, "_open_on_cpu", half)
     with pytest.raises(Diverged, match="boxes of the parent have no partner"):
-        export(store, tiny, ExportOptions("tensorrt"), images=pictures)
+        export(store, tiny, ExportOptions("tensorrt"), images=cell_images)
     assert [path.name for path in store.root.iterdir()] == ["tiny"]

@@ -47,14 +47,14 @@ def boxes(artifact: Artifact, engine: str, data: bytes, precision: str = "f32") 
 
 
 def test_to_openvino(
-    store: Store, tiny: Artifact, pictures: Path, photo: bytes, box_of: BoxOf
+    store: Store, tiny: Artifact, cell_images: Path, photo: bytes, box_of: BoxOf
 ) -> None:
     told: list[str] = []
     made = export(
         store,
         tiny,
         ExportOptions("openvino"),
-        images=pictures,
+        images=cell_images,
         on_progress=lambda what, *_: told.append(what),
     )
     manifest = made.manifest
@@ -75,10 +75,10 @@ def test_to_openvino(
 
 
 def test_accuracy_is_measured_where_there_are_labels(
-    store: Store, tiny: Artifact, pictures: Path
+    store: Store, tiny: Artifact, cell_images: Path
 ) -> None:
-    labels = pictures / "instances.json"
-    made = export(store, tiny, ExportOptions("openvino"), images=pictures, annotations=labels)
+    labels = cell_images / "instances.json"
+    made = export(store, tiny, ExportOptions("openvino"), images=cell_images, annotations=labels)
     assert made.manifest.metrics["coco_ap"] == made.manifest.metrics["coco_ap.parent"] > 0.3
     report = read_report(made.path / "export.json")
     assert report.accuracy is not None
@@ -86,15 +86,17 @@ def test_accuracy_is_measured_where_there_are_labels(
     assert (report.accuracy.low, report.accuracy.high) == (0, 0)
 
 
-def test_exported_twice_it_is_one_artifact(store: Store, tiny: Artifact, pictures: Path) -> None:
-    first = export(store, tiny, ExportOptions("onnx", "f16"), images=pictures)
-    assert export(store, tiny, ExportOptions("onnx", "f16"), images=pictures).digest == first.digest
+def test_exported_twice_it_is_one_artifact(store: Store, tiny: Artifact, cell_images: Path) -> None:
+    first = export(store, tiny, ExportOptions("onnx", "f16"), images=cell_images)
+    assert (
+        export(store, tiny, ExportOptions("onnx", "f16"), images=cell_images).digest == first.digest
+    )
 
 
 def test_half_precision_keeps_what_comes_after_the_last_layer(
-    store: Store, tiny: Artifact, pictures: Path, photo: bytes, box_of: BoxOf
+    store: Store, tiny: Artifact, cell_images: Path, photo: bytes, box_of: BoxOf
 ) -> None:
-    made = export(store, tiny, ExportOptions("onnx", "f16"), images=pictures)
+    made = export(store, tiny, ExportOptions("onnx", "f16"), images=cell_images)
     assert made.manifest.precision == "f16"
     model = onnx.load(made.file("onnx"))
     kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -110,10 +112,10 @@ def test_half_precision_keeps_what_comes_after_the_last_layer(
 
 
 def test_bf16_is_proven_in_what_it_will_be_computed_in(
-    store: Store, tiny: Artifact, pictures: Path
+    store: Store, tiny: Artifact, cell_images: Path
 ) -> None:
     try:
-        made = export(store, tiny, ExportOptions("openvino", "bf16"), images=pictures)
+        made = export(store, tiny, ExportOptions("openvino", "bf16"), images=cell_images)
     except DeviceUnavailable as error:
         pytest.skip(error.message)
     assert made.manifest.precision == "f32"  # of the weights
@@ -126,22 +128,22 @@ def test_bf16_is_proven_in_what_it_will_be_computed_in(
 def test_fused_nms_gives_the_same_boxes(
     store: Store,
     tiny: Artifact,
-    pictures: Path,
+    cell_images: Path,
     to: str,
 ) -> None:
-    made = export(store, tiny, ExportOptions(to, fuse_nms=True), images=pictures)  # type: ignore[arg-type]
+    made = export(store, tiny, ExportOptions(to, fuse_nms=True), images=cell_images)  # type: ignore[arg-type]
     assert (made.manifest.name, made.manifest.variant) == (f"tiny-{to}-f32-fused", "end_to_end")
     assert made.manifest.outputs[0].shape == (1, 300, 6)
     engine = "onnxruntime" if to == "onnx" else "openvino"
-    for file in sorted(pictures.glob("*.png")):
+    for file in sorted(cell_images.glob("*.png")):
         fused, plain = (boxes(a, engine, file.read_bytes()) for a in (made, tiny))
         assert sorted(fused.xyxy.tolist()) == sorted(plain.xyxy.tolist())
         assert sorted(fused.class_id.tolist()) == sorted(plain.class_id.tolist())
 
 
-def test_several_pictures_at_once(store: Store, model_file: ModelFile, pictures: Path) -> None:
+def test_several_pictures_at_once(store: Store, model_file: ModelFile, cell_images: Path) -> None:
     parent = import_onnx(store, model_file(batch="batch"))
-    made = export(store, parent, ExportOptions("openvino", dynamic_batch=True), images=pictures)
+    made = export(store, parent, ExportOptions("openvino", dynamic_batch=True), images=cell_images)
     report = read_report(made.path / "export.json")
     assert [one.within for one in report.batch] == [1.0]
     assert made.manifest.inputs[0].shape == (-1, 64, 64, 3)
@@ -166,7 +168,7 @@ def test_options_that_do_not_go_together(options: ExportOptions, message: str) -
 
 
 def test_what_a_finished_graph_cannot_become(
-    store: Store, tiny: Artifact, model_file: ModelFile, pictures: Path
+    store: Store, tiny: Artifact, model_file: ModelFile, cell_images: Path
 ) -> None:
     half = import_onnx(store, model_file("half.onnx", half=True))
     final = import_onnx(store, model_file("final.onnx", layout="end_to_end"))
@@ -178,16 +180,16 @@ def test_what_a_finished_graph_cannot_become(
         (final, ExportOptions("onnx", fuse_nms=True), "cannot be put into the graph"),
     ):
         with pytest.raises(InvalidInput, match=message):
-            export(store, parent, options, images=pictures)
+            export(store, parent, options, images=cell_images)
     assert store.names() == ["final", "half", "tiny"]
 
 
 def test_an_artifact_without_a_graph_or_a_checkpoint(
-    store: Store, tiny: Artifact, pictures: Path
+    store: Store, tiny: Artifact, cell_images: Path
 ) -> None:
-    made = export(store, tiny, ExportOptions("openvino"), images=pictures)
+    made = export(store, tiny, ExportOptions("openvino"), images=cell_images)
     with pytest.raises(InvalidArtifact, match="no ONNX graph and no checkpoint"):
-        export(store, made, ExportOptions("onnx"), images=pictures)
+        export(store, made, ExportOptions("onnx"), images=cell_images)
 
 
 def test_a_canvas_of_a_detr_scales_its_edges(tiny: Artifact) -> None:
@@ -222,10 +224,10 @@ def seatrial(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command(tmp_path: Path, model_file: ModelFile, pictures: Path) -> None:
+def test_the_command(tmp_path: Path, model_file: ModelFile, cell_images: Path) -> None:
     path = str(model_file())
-    labels = ("--annotations", str(pictures / "instances.json"))
-    asked = ("export", path, "--to", "openvino", "--images", str(pictures), *labels)
+    labels = ("--annotations", str(cell_images / "instances.json"))
+    asked = ("export", path, "--to", "openvino", "--images", str(cell_images), *labels)
     done = seatrial(tmp_path / "home", *asked, "--name", "made", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

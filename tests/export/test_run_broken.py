@@ -85,7 +85,7 @@ SABOTAGE = [
 def test_an_export_that_went_wrong_is_not_written_and_its_layer_is_named(
     store: Store,
     tiny: Artifact,
-    pictures: Path,
+    cell_images: Path,
     refused: Refused,
     monkeypatch: pytest.MonkeyPatch,
     constant: str,
@@ -95,17 +95,17 @@ def test_an_export_that_went_wrong_is_not_written_and_its_layer_is_named(
 ) -> None:
     write = formats._onnx
 
-    def wrong(folder: Path, origin: Any, graph: Any, manifest: Any, options: ExportOptions) -> Any:
+    def wrong(folder: Path, parent: Any, graph: Any, manifest: Any, options: ExportOptions) -> Any:
         broken = type(graph)()
         broken.CopyFrom(graph)
         shifted(broken, constant, by)
-        return write(folder, origin, broken, manifest, options)
+        return write(folder, parent, broken, manifest, options)
 
     monkeypatch.setitem(formats.WRITERS, "onnx", wrong)
-    labels = pictures / "instances.json"
+    labels = cell_images / "instances.json"
     error = refused(
         Diverged,
-        lambda: export(store, tiny, ExportOptions("onnx"), images=pictures, annotations=labels),
+        lambda: export(store, tiny, ExportOptions("onnx"), images=cell_images, annotations=labels),
     )
     assert failure in error.message
     assert isinstance(error, Diverged)
@@ -121,7 +121,11 @@ def test_an_export_that_went_wrong_is_not_written_and_its_layer_is_named(
 
 
 def test_a_graph_that_overflows_in_half_precision(
-    store: Store, tiny_model: Callable[..., Any], tmp_path: Path, pictures: Path, refused: Refused
+    store: Store,
+    tiny_model: Callable[..., Any],
+    tmp_path: Path,
+    cell_images: Path,
+    refused: Refused,
 ) -> None:
     model = tiny_model()
     shifted(model, "weights", 3e7)  # clipped to 1 right after, in float32
@@ -129,12 +133,16 @@ def test_a_graph_that_overflows_in_half_precision(
     parent = import_onnx(store, tmp_path / "loud.onnx")
     refused(
         InvalidArtifact,
-        lambda: export(store, parent, ExportOptions("onnx", "f16"), images=pictures),
+        lambda: export(store, parent, ExportOptions("onnx", "f16"), images=cell_images),
     )
 
 
 def test_a_batch_size_that_is_open_in_name_only(
-    store: Store, tiny_model: Callable[..., Any], tmp_path: Path, pictures: Path, refused: Refused
+    store: Store,
+    tiny_model: Callable[..., Any],
+    tmp_path: Path,
+    cell_images: Path,
+    refused: Refused,
 ) -> None:
     model = tiny_model(batch="batch")
     flat = next(t for t in model.graph.initializer if t.name == "flat")
@@ -143,7 +151,7 @@ def test_a_batch_size_that_is_open_in_name_only(
     onnx.save(model, tmp_path / "baked.onnx")
     parent = import_onnx(store, tmp_path / "baked.onnx")
     asked = ExportOptions("openvino", dynamic_batch=True)
-    error = refused(InvalidArtifact, lambda: export(store, parent, asked, images=pictures))
+    error = refused(InvalidArtifact, lambda: export(store, parent, asked, images=cell_images))
     assert "pictures at once" in error.message
 
 
@@ -155,7 +163,7 @@ def test_weights_that_are_no_numbers(
     tiny: Artifact,
     tiny_model: Callable[..., Any],
     tmp_path: Path,
-    pictures: Path,
+    cell_images: Path,
     refused: Refused,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -166,7 +174,8 @@ def test_weights_that_are_no_numbers(
     assert "nan.onnx holds weights that are no numbers (NaN), in weights" in error.message
     parent = as_imported_before(store, tmp_path / "nan.onnx", monkeypatch, "check_weights")
     error = refused(
-        InvalidArtifact, lambda: export(store, parent, ExportOptions("openvino"), images=pictures)
+        InvalidArtifact,
+        lambda: export(store, parent, ExportOptions("openvino"), images=cell_images),
     )
     assert "no numbers (NaN), in weights" in error.message
 
@@ -203,7 +212,7 @@ def test_an_opset_that_the_engines_do_not_know(
     store: Store,
     tiny_model: Callable[..., Any],
     tmp_path: Path,
-    pictures: Path,
+    cell_images: Path,
     refused: Refused,
     to: Any,
 ) -> None:
@@ -214,7 +223,7 @@ def test_an_opset_that_the_engines_do_not_know(
     onnx.save(model, tmp_path / "foreign.onnx")
     parent = import_onnx(store, tmp_path / "foreign.onnx")
     error = refused(
-        InvalidArtifact, lambda: export(store, parent, ExportOptions(to), images=pictures)
+        InvalidArtifact, lambda: export(store, parent, ExportOptions(to), images=cell_images)
     )
     assert "MyConv" in error.message
 
@@ -230,12 +239,12 @@ def test_a_file_that_was_cut_off(
 
 
 def test_an_artifact_whose_file_was_damaged_later(
-    store: Store, tiny: Artifact, pictures: Path, refused: Refused
+    store: Store, tiny: Artifact, cell_images: Path, refused: Refused
 ) -> None:
     file = tiny.file("onnx")
     file.write_bytes(file.read_bytes()[:-100])
     error = refused(
-        InvalidArtifact, lambda: export(store, tiny, ExportOptions("openvino"), images=pictures)
+        InvalidArtifact, lambda: export(store, tiny, ExportOptions("openvino"), images=cell_images)
     )
     assert "tiny/model.onnx" in error.message
     refused(InvalidArtifact, lambda: store.open("tiny"))
@@ -253,7 +262,7 @@ def test_names_that_do_not_fit_the_outputs(
 
 
 def test_pictures_that_cannot_be_used(
-    store: Store, tiny: Artifact, pictures: Path, tmp_path: Path, refused: Refused
+    store: Store, tiny: Artifact, cell_images: Path, tmp_path: Path, refused: Refused
 ) -> None:
     folder, asked = tmp_path / "empty", ExportOptions("openvino")
     error = refused(InvalidDataset, lambda: export(store, tiny, asked, images=folder))
@@ -261,17 +270,17 @@ def test_pictures_that_cannot_be_used(
     folder.mkdir()
     error = refused(InvalidDataset, lambda: export(store, tiny, asked, images=folder))
     assert "holds no pictures" in error.message
-    (folder / "cut.png").write_bytes((pictures / "01.png").read_bytes()[:-50])
+    (folder / "cut.png").write_bytes((cell_images / "01.png").read_bytes()[:-50])
     error = refused(InvalidDataset, lambda: export(store, tiny, asked, images=folder))
     assert "cut.png" in error.message
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "other ids", "other classes"])
 def test_labels_that_cannot_be_used(
-    store: Store, tiny: Artifact, pictures: Path, tmp_path: Path, refused: Refused, damage: str
+    store: Store, tiny: Artifact, cell_images: Path, tmp_path: Path, refused: Refused, damage: str
 ) -> None:
     labels = tmp_path / "labels.json"
-    truth = json.loads((pictures / "instances.json").read_bytes())
+    truth = json.loads((cell_images / "instances.json").read_bytes())
     if damage == "cut":
         labels.write_text(json.dumps(truth)[:-40])
     elif damage == "other ids":
@@ -284,7 +293,7 @@ def test_labels_that_cannot_be_used(
         labels.write_text(json.dumps(truth))
     error = refused(
         SeatrialError,
-        lambda: export(store, tiny, ExportOptions("onnx"), images=pictures, annotations=labels),
+        lambda: export(store, tiny, ExportOptions("onnx"), images=cell_images, annotations=labels),
     )
     said = {"missing": "labels.json", "cut": "labels.json", "other ids": "100"}
     assert said.get(damage, "no label of the model") in error.message
@@ -314,7 +323,7 @@ def test_pictures_of_nothing_prove_nothing(
 def test_tensorrt_without_a_gpu(
     store: Store,
     tiny: Artifact,
-    pictures: Path,
+    cell_images: Path,
     refused: Refused,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -323,7 +332,7 @@ def test_tensorrt_without_a_gpu(
     error = refused(
         DeviceUnavailable,
         lambda: export(
-            store, tiny, ExportOptions("tensorrt"), images=pictures, on_progress=told.append
+            store, tiny, ExportOptions("tensorrt"), images=cell_images, on_progress=told.append
         ),
     )
     assert "no NVIDIA GPU here" in error.message
@@ -346,10 +355,10 @@ except NotWritable as error:
 """
 
 
-def on_a_full_disk(store: Store, pictures: Path, to: str, size: int) -> str:
+def on_a_full_disk(store: Store, cell_images: Path, to: str, size: int) -> str:
     """Exports where no file may grow beyond a size; gives what was said."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FULL, str(store.root), str(pictures), to],
+        [sys.executable, "-W", "ignore", "-c", FULL, str(store.root), str(cell_images), to],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
         capture_output=True,
         text=True,
@@ -362,7 +371,7 @@ def on_a_full_disk(store: Store, pictures: Path, to: str, size: int) -> str:
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
 def test_a_full_disk(
-    store: Store, tiny_model: Callable[..., Any], tmp_path: Path, pictures: Path, to: str
+    store: Store, tiny_model: Callable[..., Any], tmp_path: Path, cell_images: Path, to: str
 ) -> None:
     model = tiny_model()
     ballast = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
@@ -379,20 +388,20 @@ def test_a_full_disk(
     onnx.save(model, tmp_path / "heavy.onnx")
     import_onnx(store, tmp_path / "heavy.onnx")
     before = contents(store.root)
-    assert "cannot be written" in on_a_full_disk(store, pictures, to, 300_000)
+    assert "cannot be written" in on_a_full_disk(store, cell_images, to, 300_000)
     assert contents(store.root) == before
     assert [path.name for path in store.root.iterdir()] == ["heavy"]
 
 
 def test_the_command_says_it_in_one_line_and_a_hint(
-    tmp_path: Path, model_file: ModelFile, pictures: Path
+    tmp_path: Path, model_file: ModelFile, cell_images: Path
 ) -> None:
     path = model_file("cut.onnx")
     path.write_bytes(path.read_bytes()[:-100])
     home = tmp_path / "home"
     done = subprocess.run(
         [sys.executable, "-m", "seatrial.cli.main", "export", str(path), "--to", "onnx",
-         "--images", str(pictures)],
+         "--images", str(cell_images)],
         env={**os.environ, "SEATRIAL_HOME": str(home)},
         capture_output=True,
         text=True,

@@ -72,7 +72,7 @@ def test_boxes_are_those_of_transformers_on_the_same_weights(
     torch: Any,
     network: Callable[[str], Any],
     graph: Callable[[str], Path],
-    large_pictures: Path,
+    large_images: Path,
     store: Store,
     kind: str,
 ) -> None:
@@ -87,7 +87,7 @@ def test_boxes_are_those_of_transformers_on_the_same_weights(
     model = network(kind)
     for engine in ("onnxruntime", "openvino"):
         with Detector(artifact, open_engine(artifact, engine, EngineConfig())) as detector:
-            for picture in sorted(large_pictures.glob("*.png")):
+            for picture in sorted(large_images.glob("*.png")):
                 image = Image.open(picture)
                 with torch.no_grad():
                     answer = model(**processor(image, return_tensors="pt"))

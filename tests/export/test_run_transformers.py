@@ -49,7 +49,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def origins(checkpoints: dict[str, Artifact]) -> dict[str, Parent]:
+def parents(checkpoints: dict[str, Artifact]) -> dict[str, Parent]:
     """Kind -> traced graph of an open batch size, and the module itself."""
     asked = ExportOptions("onnx", dynamic_batch=True)
     return {kind: open_parent(checkpoints[kind], asked, threads=1) for kind in KINDS}
@@ -62,7 +62,7 @@ def answers(parent: Parent, folder: Path, limit: int = 16) -> verify.Answers:
 
 @pytest.fixture(scope="module")
 def exported(
-    checkpoints: dict[str, Artifact], pictures: Path, tmp_path_factory: pytest.TempPathFactory
+    checkpoints: dict[str, Artifact], cell_images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, str], Artifact]:
     """(Kind, format) -> artifact of an open batch size."""
     store = Store(tmp_path_factory.mktemp("exported"))
@@ -71,7 +71,7 @@ def exported(
             store,
             checkpoints[kind],
             ExportOptions(to, dynamic_batch=True),
-            images=pictures,
+            images=cell_images,
         )
         for kind in KINDS
         for to in ("onnx", "openvino")
@@ -81,23 +81,23 @@ def exported(
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_torch_onnx_runtime_and_openvino_agree_on_raw_outputs(
-    origins: dict[str, Parent],
+    parents: dict[str, Parent],
     exported: dict[tuple[str, str], Artifact],
-    pictures: Path,
+    cell_images: Path,
     kind: str,
     count: int,
 ) -> None:
-    origin = origins[kind]
+    parent = parents[kind]
     seen = verify.answer(
-        origin.manifest, origin.engine, verify.read_images(pictures), multi_label=False
+        parent.manifest, parent.engine, verify.read_images(cell_images), multi_label=False
     )
     feeds = {n: np.concatenate([one[n] for one in seen.feeds[:count]]) for n in seen.feeds[0]}
     if kind == "detr" and count > 1:
         assert len({tuple(row) for row in feeds["valid_hw"].tolist()}) > 1  # of different sizes
-    wanted = origin.engine.narrow[0].infer(feeds)
+    wanted = parent.engine.narrow[0].infer(feeds)
     ordered = kind == "detr"  # the others pick their queries by score
     for probe in (
-        OnnxProbe(origin.graph),
+        OnnxProbe(parent.graph),
         OpenVinoProbe(exported[kind, "openvino"].file("openvino"), "f32"),
     ):
         found = probe.values(list(wanted), feeds)
@@ -114,14 +114,14 @@ def test_torch_onnx_runtime_and_openvino_agree_on_raw_outputs(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_does_not_depend_on_the_neighbours_in_a_batch(
-    origins: dict[str, Parent], pictures: Path, kind: str
+    parents: dict[str, Parent], cell_images: Path, kind: str
 ) -> None:
-    origin = origins[kind]
+    parent = parents[kind]
     seen = verify.answer(
-        origin.manifest, origin.engine, verify.read_images(pictures), multi_label=False
+        parent.manifest, parent.engine, verify.read_images(cell_images), multi_label=False
     )
-    probe = OnnxProbe(origin.graph)
-    (error, *_) = verify.batch_errors(origin.manifest, probe, seen, ordered=kind == "detr")
+    probe = OnnxProbe(parent.graph)
+    (error, *_) = verify.batch_errors(parent.manifest, probe, seen, ordered=kind == "detr")
     assert error.within == 1.0
 
 
@@ -131,8 +131,8 @@ def test_boxes_are_those_of_transformers_from_the_file_on(
     transformers: Any,
     exported: dict[tuple[str, str], Artifact],
     snapshots: dict[str, Path],
-    pictures: Path,
-    large_pictures: Path,
+    cell_images: Path,
+    large_images: Path,
     kind: str,
     engine: str,
 ) -> None:
@@ -150,7 +150,7 @@ def test_boxes_are_those_of_transformers_from_the_file_on(
     artifact = exported[kind, "onnx" if engine == "onnxruntime" else "openvino"]
     config = EngineConfig()
     with Detector(artifact, open_engine(artifact, engine, config)) as detector:
-        for file in sorted((*pictures.glob("*.png"), *large_pictures.glob("*.png"))):
+        for file in sorted((*cell_images.glob("*.png"), *large_images.glob("*.png"))):
             picture = Image.open(file)
             with torch.no_grad():
                 answer = model(**processor(picture, return_tensors="pt", **extra))
@@ -163,7 +163,7 @@ def test_boxes_are_those_of_transformers_from_the_file_on(
             boxes = np.clip(wanted["boxes"].numpy()[order], 0, limit)
             assert len(found) == len(boxes)
             # Pixels may differ by one grey level where OpenCV resized and not PIL.
-            share, limit_off = (1.0, 1e-3) if file.parent == large_pictures else (0.95, 5e-3)
+            share, limit_off = (1.0, 1e-3) if file.parent == large_images else (0.95, 5e-3)
             np.testing.assert_allclose(found.score, wanted["scores"].numpy()[order], atol=2e-3)
             rows = np.column_stack([found.xyxy / limit, found.score, found.class_id])
             others = np.column_stack(
@@ -175,17 +175,20 @@ def test_boxes_are_those_of_transformers_from_the_file_on(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_inner_tensors_of_a_good_export_agree_so_that_blame_is_not_put_on_the_innocent(
-    origins: dict[str, Parent], exported: dict[tuple[str, str], Artifact], pictures: Path, kind: str
+    parents: dict[str, Parent],
+    exported: dict[tuple[str, str], Artifact],
+    cell_images: Path,
+    kind: str,
 ) -> None:
-    origin = origins[kind]
+    parent = parents[kind]
     seen = verify.answer(
-        origin.manifest, origin.engine, verify.read_images(pictures, 1), multi_label=False
+        parent.manifest, parent.engine, verify.read_images(cell_images, 1), multi_label=False
     )
-    children: list[Probe] = [OnnxProbe(origin.graph)]
+    children: list[Probe] = [OnnxProbe(parent.graph)]
     if kind == "detr":  # compiled anew for every look: one of them will do
         children.append(OpenVinoProbe(exported[kind, "openvino"].file("openvino"), "f32"))
     for child in children:
-        found = first_difference.find(origin.probe(), child, seen.feeds[0], limit=1e-3)
+        found = first_difference.find(parent.probe(), child, seen.feeds[0], limit=1e-3)
         assert found.first is None
         assert found.compared > 30
 
@@ -226,12 +229,12 @@ def test_fused_postprocessing_gives_the_same_boxes(
     store: Store,
     checkpoints: dict[str, Artifact],
     exported: dict[tuple[str, str], Artifact],
-    pictures: Path,
+    cell_images: Path,
     kind: str,
     to: str,
 ) -> None:
     asked = ExportOptions(to, fuse_nms=True)  # type: ignore[arg-type]
-    fused = export(store, checkpoints[kind], asked, images=pictures)
+    fused = export(store, checkpoints[kind], asked, images=cell_images)
     assert fused.manifest.variant == "native"
     assert [s.name for s in fused.manifest.outputs] == ["labels", "boxes", "scores"]
     assert fused.manifest.inputs[-1].name == "orig_target_sizes"
@@ -241,22 +244,22 @@ def test_fused_postprocessing_gives_the_same_boxes(
         with Detector(artifact, open_engine(artifact, engine, EngineConfig())) as detector:
             detector.warm_up()
             answers.append(
-                detector.detect((pictures / "02.png").read_bytes(), EVERYTHING).detections
+                detector.detect((cell_images / "02.png").read_bytes(), EVERYTHING).detections
             )
     np.testing.assert_allclose(answers[0].score, answers[1].score, atol=1e-4)
     np.testing.assert_array_equal(answers[0].class_id, answers[1].class_id)
     np.testing.assert_allclose(answers[0].xyxy, answers[1].xyxy, atol=0.05)
 
 
-def test_another_canvas(store: Store, checkpoints: dict[str, Artifact], pictures: Path) -> None:
+def test_another_canvas(store: Store, checkpoints: dict[str, Artifact], cell_images: Path) -> None:
     flat = export(
-        store, checkpoints["detr"], ExportOptions("onnx", imgsz=(96, 192)), images=pictures
+        store, checkpoints["detr"], ExportOptions("onnx", imgsz=(96, 192)), images=cell_images
     ).manifest
     assert flat.name == "detr-onnx-f32-96x192"
     assert flat.inputs[0].shape == (1, 96, 192, 3)
     assert flat.preprocessing.edges_px == (96, 192)
     small = export(
-        store, checkpoints["rt_detr"], ExportOptions("onnx", imgsz=(64, 96)), images=pictures
+        store, checkpoints["rt_detr"], ExportOptions("onnx", imgsz=(64, 96)), images=cell_images
     )
     assert small.manifest.preprocessing.size_hw == (64, 96)
 
@@ -266,32 +269,34 @@ def test_another_canvas(store: Store, checkpoints: dict[str, Artifact], pictures
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_their_graphs_are_ready_for_tensorrt(
-    origins: dict[str, Parent],
+    parents: dict[str, Parent],
     exported: dict[tuple[str, str], Artifact],
     tmp_path: Path,
     kind: str,
 ) -> None:
     report = json.loads((exported[kind, "onnx"].path / "export.json").read_bytes())
     assert report["tensorrt"]["problems"] == []
-    model, manifest = to_float16(origins[kind].graph), origins[kind].manifest
+    model, manifest = to_float16(parents[kind].graph), parents[kind].manifest
     fuse(model, manifest)
     (tmp_path / "half-fused.onnx").write_bytes(model.SerializeToString())
     assert validate_for_tensorrt(tmp_path / "half-fused.onnx") == []
 
 
 def test_half_precision_agrees(
-    store: Store, checkpoints: dict[str, Artifact], pictures: Path
+    store: Store, checkpoints: dict[str, Artifact], cell_images: Path
 ) -> None:
-    made = export(store, checkpoints["rt_detr_v2"], ExportOptions("onnx", "f16"), images=pictures)
+    made = export(
+        store, checkpoints["rt_detr_v2"], ExportOptions("onnx", "f16"), images=cell_images
+    )
     assert made.manifest.metrics["boxes.matched"] == made.manifest.metrics["boxes.parent"] == 120
     assert made.manifest.metrics["boxes.iou_mean"] > 0.99
     assert made.manifest.metrics["boxes.shift_mean_abs"] < 0.001
 
 
 def test_half_precision_holds_where_classes_nearly_tie(
-    store: Store, checkpoints: dict[str, Artifact], pictures: Path
+    store: Store, checkpoints: dict[str, Artifact], cell_images: Path
 ) -> None:
-    made = export(store, checkpoints["detr"], ExportOptions("onnx", "f16"), images=pictures)
+    made = export(store, checkpoints["detr"], ExportOptions("onnx", "f16"), images=cell_images)
     report = read_report(made.path / "export.json")
     tolerance = TOLERANCES["f16"]
     if report.parent_noise is not None:  # out of the usual tolerance, not more than the noise
@@ -304,11 +309,11 @@ def test_half_precision_holds_where_classes_nearly_tie(
 
 @pytest.mark.parametrize("kind", ["detr", "d_fine"])
 def test_half_precision_keeps_normalisation_in_float32(
-    origins: dict[str, Parent], kind: str
+    parents: dict[str, Parent], kind: str
 ) -> None:
     import onnx
 
-    model = to_float16(origins[kind].graph)
+    model = to_float16(parents[kind].graph)
     known = {v.name: v.type.tensor_type.elem_type for v in model.graph.value_info}
     kinds = {t.name: t.data_type for t in model.graph.initializer} | known
     half = onnx.TensorProto.FLOAT16
@@ -321,13 +326,13 @@ def test_half_precision_keeps_normalisation_in_float32(
     casts = {n.output[0]: n for n in model.graph.node if n.op_type == "Cast"}
     rounded = {name for name, node in casts.items() if node.attribute[0].i == half}
     wide = [n for n in casts.values() if n.attribute[0].i == onnx.TensorProto.FLOAT]
-    own = {node.name for node in origins[kind].graph.graph.node}
+    own = {node.name for node in parents[kind].graph.graph.node}
     pairs = [casts[name] for node in wide for name in rounded & {*node.input}]
     assert not [node.name for node in pairs if node.name not in own]
 
 
 def test_weights_that_lack_a_layer_are_not_filled_with_random_ones(
-    transformers: Any, snapshots: dict[str, Path], tmp_path: Path, pictures: Path
+    transformers: Any, snapshots: dict[str, Path], tmp_path: Path, cell_images: Path
 ) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -341,7 +346,7 @@ def test_weights_that_lack_a_layer_are_not_filled_with_random_ones(
     store = Store(tmp_path / "store")
     artifact = import_transformers(store, folder, name="lacking", uri="test", licence="mit")
     with pytest.raises(InvalidArtifact, match=r"lacks \d+ weights.*they would be random"):
-        export(store, artifact, ExportOptions("onnx"), images=pictures)
+        export(store, artifact, ExportOptions("onnx"), images=cell_images)
     assert store.names() == ["lacking"]
 
 
@@ -350,7 +355,7 @@ def test_a_graph_of_others_with_a_mask_becomes_one_that_takes_pictures(
     network: Callable[[str], Any],
     snapshots: dict[str, Path],
     tmp_path: Path,
-    pictures: Path,
+    cell_images: Path,
 ) -> None:
     """As optimum exports DETR: pixel_values and a mask of its own size, config.json beside."""
     import torch
@@ -380,11 +385,11 @@ def test_a_graph_of_others_with_a_mask_becomes_one_that_takes_pictures(
     store = Store(tmp_path / "store")
     artifact = import_onnx(store, folder / "model.onnx", name="optimum")
     assert [s.name for s in artifact.manifest.inputs] == ["image", "valid_hw"]
-    origin = open_parent(checkpoints["detr"], ExportOptions("onnx"), threads=1)
-    seen = verify.read_images(pictures)
+    parent = open_parent(checkpoints["detr"], ExportOptions("onnx"), threads=1)
+    seen = verify.read_images(cell_images)
     engine = open_engine(artifact, "onnxruntime", EngineConfig())
-    wanted = verify.answer(origin.manifest, origin.engine, seen, multi_label=False)
+    wanted = verify.answer(parent.manifest, parent.engine, seen, multi_label=False)
     found = verify.answer(artifact.manifest, engine, seen, multi_label=False)
     errors = output_errors(wanted.outputs, found.outputs, ordered=True, limit=1e-3)
     assert all(one.within == 1.0 for one in errors)
-    assert artifact.manifest.preprocessing == origin.manifest.preprocessing
+    assert artifact.manifest.preprocessing == parent.manifest.preprocessing

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidArtifact, MissingExtra
-from seatrial.graphs.tensorrt_ready import Problem, cast_pictures_first, validate_for_tensorrt
+from seatrial.graphs.tensorrt_ready import Problem, cast_images_first, validate_for_tensorrt
 from seatrial.models.import_onnx import import_onnx
 
 ModelFile = Callable[..., Path]
@@ -71,8 +71,8 @@ def test_the_cast_moves_first_and_nothing_else_changes(tmp_path: Path) -> None:
     path = transposed_first(tmp_path / "graph.onnx")
     before = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     model = onnx.shape_inference.infer_shapes(onnx.load(path))
-    assert cast_pictures_first(model) == 1
-    assert cast_pictures_first(model) == 0
+    assert cast_images_first(model) == 1
+    assert cast_images_first(model) == 0
     onnx.checker.check_model(model, full_check=True)
     assert [node.op_type for node in model.graph.node] == ["Cast", "Transpose", "Div", "Conv"]
     after = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -45,8 +45,8 @@ def quantised(
     def make(to: str, recipe: str | None = None, **variant: Any) -> tuple[Any, Path]:
         artifact, backend = small(**variant), open_backend(to)
         backend.prepare(artifact, work)
-        pictures = CalibrationImages(find_images(scene)[:6], artifact.manifest)
-        return backend, backend.quantise(recipe or backend.recipes[0], pictures, work, silent)
+        images = CalibrationImages(find_images(scene)[:6], artifact.manifest)
+        return backend, backend.quantise(recipe or backend.recipes[0], images, work, silent)
 
     return make
 
@@ -225,8 +225,8 @@ def test_the_same_input_gives_the_same_bytes(
         (tmp_path / str(number)).mkdir()
         work, backend = Workspace(tmp_path / str(number)), open_backend(to)
         backend.prepare(artifact, work)
-        pictures = CalibrationImages(find_images(scene)[:4], artifact.manifest)
-        folder = backend.quantise(backend.recipes[1], pictures, work, silent)
+        images = CalibrationImages(find_images(scene)[:4], artifact.manifest)
+        folder = backend.quantise(backend.recipes[1], images, work, silent)
         digests.add(tuple(sha256_file(file) for file in sorted(folder.iterdir())))
     assert len(digests) == 1
 
@@ -260,8 +260,8 @@ def test_an_old_opset_is_raised_to_one_with_a_scale_for_each_channel(
 ) -> None:
     artifact, backend = small(opset=11), open_backend("onnxruntime")
     backend.prepare(artifact, work)
-    pictures = CalibrationImages(find_images(scene)[:4], artifact.manifest)
-    folder = backend.quantise("minmax", pictures, work, silent)
+    images = CalibrationImages(find_images(scene)[:4], artifact.manifest)
+    folder = backend.quantise("minmax", images, work, silent)
     assert {plain(name) for name in backend.layers(folder, work)} == LAYERS
     model = onnx_model(folder)
     assert next(o.version for o in model.opset_import if not o.domain) == 13

@@ -78,6 +78,6 @@ def test_tensorrt_parses_and_builds_yolo11n(
     work, backend = Workspace(tmp_path), open_backend("tensorrt")
     backend.prepare(yolo, work)
     files = find_images(shared_data / "coco-train" / "images")[:4]
-    pictures = CalibrationImages(files, yolo.manifest)
-    folder = backend.quantise("minmax", pictures, work, silent)
+    images = CalibrationImages(files, yolo.manifest)
+    folder = backend.quantise("minmax", images, work, silent)
     assert validate_for_tensorrt(folder / "model.onnx") == []

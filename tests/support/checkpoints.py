@@ -1,4 +1,4 @@
-"""Pictures of different sizes, and small seeded checkpoints of the real architectures."""
+"""Images of different sizes, and small seeded checkpoints of the real architectures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KINDS = ("detr", "rt_detr", "rt_detr_v2", "d_fine")
 
 
 @pytest.fixture(scope="session")
-def pictures(
+def cell_images(
     tmp_path_factory: pytest.TempPathFactory,
     picture: Callable[..., Image.Image],
     encode: Callable[..., bytes],
 ) -> Path:
-    """Six pictures of coloured cells, no two of one shape, and their labels in COCO's format."""
+    """Folder of six images of coloured cells, each of another shape, with COCO labels."""
     folder = tmp_path_factory.mktemp("pictures")
     truth: dict[str, Any] = {
         "images": [],
@@ -56,8 +56,8 @@ def pictures(
 
 
 @pytest.fixture(scope="session")
-def large_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noise, larger than the canvas each way: made smaller, pixels are PIL's to the last bit."""
+def large_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of noise images larger than the canvas: when shrunk, pixels equal PIL's exactly."""
     folder = tmp_path_factory.mktemp("large")
     chance = np.random.default_rng(0)
     for height, width in ((240, 300), (310, 200), (200, 200)):
@@ -69,7 +69,7 @@ def large_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def network(transformers: Any) -> Callable[[str], Any]:
-    """Builds a small network of a kind; weights drawn with a seed, wide enough apart not to tie."""
+    """Builds a small network of a kind; random weights from a seed, without ties in its outputs."""
     return lambda kind, seed=0: build_network(transformers, kind, seed)
 
 
@@ -77,7 +77,7 @@ def network(transformers: Any) -> Callable[[str], Any]:
 def snapshots(
     network: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """Kind -> folder as a hub has it."""
+    """Kind -> checkpoint folder, as downloaded from a hub."""
     found = {}
     for kind in KINDS:
         folder = tmp_path_factory.mktemp(kind)
@@ -90,7 +90,7 @@ def snapshots(
 def checkpoints(
     snapshots: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Artifact]:
-    """Kind -> artifact, in a store of their own."""
+    """Kind -> imported artifact; all in one store."""
     store = Store(tmp_path_factory.mktemp("checkpoints"))
     return {
         kind: import_transformers(

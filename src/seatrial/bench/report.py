@@ -15,7 +15,7 @@ from seatrial.bench import report_charts
 from seatrial.bench.report_data import BenchReport
 from seatrial.errors import InvalidConfig
 from seatrial.report import numbers
-from seatrial.report.style import css
+from seatrial.report.page import head
 from seatrial.system.files import write_atomically, writing
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def to_html(report: BenchReport) -> str:
         stages=report_charts.stages(bars),
         legend={segment.name: segment.colour for bar in bars for segment in bar.segments},
         model=_model_rows(report.model),
-        css=css(),
+        head=head(f"Seatrial benchmark: {(report.model or {}).get('name', report.target.url)}"),
     )
 
 

@@ -12,7 +12,7 @@ from seatrial.system.extras import require
 
 
 class ModuleLane:
-    """Runs a module unchanged, on PyTorch's own threads."""
+    """Runs a module on PyTorch's own threads."""
 
     def __init__(self, torch: Any, module: Any, manifest: Manifest, device: str) -> None:
         self.threads = int(torch.get_num_threads())
@@ -31,7 +31,7 @@ class ModuleLane:
 
 
 class ModuleEngine:
-    """A checkpoint's module as an engine: the reference that exports are compared with.
+    """An engine that runs a checkpoint's module: the reference that exports are compared with.
 
     Args:
         module: ``torch.nn.Module`` in evaluation mode, on the device.

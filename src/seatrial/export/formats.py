@@ -22,7 +22,7 @@ from seatrial.export.report import TensorRtTrial
 from seatrial.export.tensorrt_build import ENGINE_FILE, PURPOSE, build_engine
 from seatrial.graphs.float16 import narrow_weights, to_float16
 from seatrial.graphs.probes import OnnxProbe, OpenVinoProbe, Probe, ProgramProbe
-from seatrial.graphs.tensorrt_ready import cast_pictures_first, validate_for_tensorrt
+from seatrial.graphs.tensorrt_ready import cast_images_first, validate_for_tensorrt
 from seatrial.models import torch_modules
 from seatrial.system.extras import require
 
@@ -108,7 +108,7 @@ def write(
         folder: Staged, empty.
         parent: What it starts from.
         graph: ``onnx.ModelProto`` to be written: the parent's, or with its postprocessing fused.
-        manifest: Of that graph.
+        manifest: Manifest of that graph.
         options: See `ExportOptions`.
 
     Raises:
@@ -190,7 +190,7 @@ def _tensorrt(
     quantised = manifest.precision == "int8"
     if options.precision == "f16":
         graph = to_float16(graph)
-    cast_pictures_first(graph)  # of graphs that were made elsewhere
+    cast_images_first(graph)  # of graphs that were made elsewhere
     # The graph stays in the artifact: an engine is of one GPU, and another builds from the graph.
     (folder / ONNX_FILE).write_bytes(graph.SerializeToString())
     precision = "int8" if quantised else options.precision

@@ -37,7 +37,7 @@ class Problem(msgspec.Struct, frozen=True):
         return place + self.message
 
 
-def cast_pictures_first(model: Any) -> int:
+def cast_images_first(model: Any) -> int:
     """Move the cast of a uint8 input before its transpose; the values stay the same.
 
     TensorRT takes uint8 only at the border of a network: the first operator must be the cast.

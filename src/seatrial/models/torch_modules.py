@@ -1,7 +1,7 @@
-"""Checkpoints as torch modules that take pictures, and as engines to compare exports with.
+"""Checkpoints as torch modules that take uint8 images.
 
-The module is what is exported: uint8 pictures in, normalisation and mask inside, so that every
-format has the graph that was checked here.
+An export traces this module. It holds the normalisation and the mask, so that every format has
+the same graph as the parent that the export is compared with.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from seatrial.graphs.signature import VALID_HW
 from seatrial.models.import_checkpoint import load_ultralytics
 from seatrial.system.extras import inner_failure, require
 
-OPSET = 17  # the newest that all the engines' importers are at home in
+OPSET = 17  # the newest that all engines import
 CHECKPOINTS = ("transformers", "ultralytics")
 
 
 def module_of(artifact: Artifact, manifest: Manifest) -> Any:
-    """A checkpoint as a ``torch.nn.Module`` that takes what the manifest's inputs say.
+    """A checkpoint as a ``torch.nn.Module`` with the manifest's inputs and outputs.
 
     Args:
-        artifact: Has one of `CHECKPOINTS`.
-        manifest: Its own, or the same with another canvas.
+        artifact: Artifact with one of `CHECKPOINTS`.
+        manifest: The artifact's manifest, or the same with another canvas.
 
     Raises:
-        InvalidArtifact: It does not load.
-        MissingExtra: Its library is not installed.
+        InvalidArtifact: The checkpoint does not load.
+        MissingExtra: The library of the checkpoint is not installed.
     """
     if "transformers" in artifact.manifest.formats:
         return _transformers(artifact, manifest)
     network = load_ultralytics(artifact.file("ultralytics")).model
-    return picture_module(network, manifest, scale=255.0, mean_std=None)
+    return image_module(network, manifest, scale=255.0, mean_std=None)
 
 
 def _transformers(artifact: Artifact, manifest: Manifest) -> Any:
@@ -54,7 +54,7 @@ def _transformers(artifact: Artifact, manifest: Manifest) -> Any:
         (folder / huggingface.CONFIG).read_bytes(),
         preprocessor.read_bytes() if preprocessor.is_file() else None,
     )
-    # Anchors and positions made for one size would be used for every other one.
+    # Anchors and positions stored for one size would be used for every other size.
     overrides = {
         name: None
         for name in ("anchor_image_size", "eval_size")
@@ -69,7 +69,7 @@ def _transformers(artifact: Artifact, manifest: Manifest) -> Any:
                 output_loading_info=True,
                 **overrides,
             )
-    except Exception as error:  # transformers, torch and backbones raise anything
+    except Exception as error:  # errors of transformers, torch and backbones share no other base
         broken = inner_failure(error, package="transformers", extra="transformers")
         if broken is not None:
             raise broken from error
@@ -84,20 +84,20 @@ def _transformers(artifact: Artifact, manifest: Manifest) -> Any:
             f"architecture, {missing[0]} first: they would be random",
             hint="fetch it again, or try another version of transformers",
         )
-    return picture_module(network, manifest, scale=facts.scale, mean_std=facts.mean_std)
+    return image_module(network, manifest, scale=facts.scale, mean_std=facts.mean_std)
 
 
-def picture_module(
+def image_module(
     network: Any,
     manifest: Manifest,
     *,
     scale: float,
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None,
 ) -> Any:
-    """Put a prologue before a network: pictures in, the manifest's outputs out.
+    """A network with preprocessing in front: takes images, returns the manifest's outputs.
 
     Args:
-        network: ``torch.nn.Module``; of transformers or Ultralytics.
+        network: ``torch.nn.Module`` of transformers or Ultralytics.
         manifest: Inputs and outputs of the module.
         scale: Pixel values, 0-255, are divided by this.
         mean_std: Means and deviations of the scaled values.
@@ -108,7 +108,7 @@ def picture_module(
     detr = manifest.family == "detr"
     height, width = manifest.preprocessing.size_hw
 
-    class PictureModule(torch.nn.Module):  # type: ignore[misc]
+    class ImageModule(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.network = network
@@ -137,14 +137,14 @@ def picture_module(
             answer = self.network(pixel_values=pixels, **given)
             return tuple(getattr(answer, name) for name in names)
 
-    return PictureModule().eval().requires_grad_(False)
+    return ImageModule().eval().requires_grad_(False)
 
 
 def to_onnx(module: Any, manifest: Manifest, *, dynamic_batch: bool) -> Any:
     """Trace a module from `module_of` into an ONNX graph.
 
     Args:
-        module: Stays as it is.
+        module: Not changed.
         manifest: Names of the inputs and outputs, canvas.
         dynamic_batch: Leave the batch size open.
 
@@ -160,8 +160,8 @@ def to_onnx(module: Any, manifest: Manifest, *, dynamic_batch: bool) -> Any:
     inputs, outputs = ([s.name for s in specs] for specs in (manifest.inputs, manifest.outputs))
     buffer = io.BytesIO()
     try:
-        # The tracer warns of every size that it takes for a constant; what it made is compared
-        # with the checkpoint afterwards, which tells whether it was one.
+        # The tracer warns about every size that it treats as a constant; the comparison with the
+        # checkpoint afterwards shows whether the graph is right.
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -174,13 +174,13 @@ def to_onnx(module: Any, manifest: Manifest, *, dynamic_batch: bool) -> Any:
                 dynamo=False,
                 dynamic_axes={n: {0: "batch"} for n in inputs + outputs} if dynamic_batch else None,
             )
-    except Exception as error:  # tracing runs the model's own code
+    except Exception as error:  # tracing runs the model's own code, which may raise anything
         raise InvalidArtifact(
             f"{manifest.name} cannot be traced: {type(error).__name__}: {error}"
         ) from error
     graph = onnx.load_from_string(buffer.getvalue())
     for value, spec in zip(graph.graph.output, manifest.outputs, strict=True):
-        # Behind a batch size that is open, the tracer leaves the other sizes open too.
+        # With an open batch size, the tracer leaves the other sizes open too.
         size: list[Any] = ["batch" if dynamic_batch else 1, *spec.shape[1:]]
         kind = value.type.tensor_type.elem_type
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, size))
@@ -188,7 +188,7 @@ def to_onnx(module: Any, manifest: Manifest, *, dynamic_batch: bool) -> Any:
 
 
 def traceable(module: Any, manifest: Manifest, *, dynamic_batch: bool) -> Any:
-    """The module as its library wants it for tracing; the one that is given stays as it is."""
+    """The module as its library needs it for tracing; the given module is not changed."""
     if manifest.family != "yolo":
         return module
     copied = copy.deepcopy(module)
@@ -198,7 +198,7 @@ def traceable(module: Any, manifest: Manifest, *, dynamic_batch: bool) -> Any:
 
 
 def examples(manifest: Manifest) -> dict[str, NDArray[Any]]:
-    """Inputs of batch size 1 to trace with: a grey picture that fills the canvas."""
+    """Inputs of batch size 1 to trace with: a grey image that fills the canvas."""
     found: dict[str, NDArray[Any]] = {}
     for spec in manifest.inputs:
         shape = batch_of_one(spec.shape)
@@ -211,7 +211,7 @@ def examples(manifest: Manifest) -> dict[str, NDArray[Any]]:
 
 @contextlib.contextmanager
 def quiet(library: Any) -> Iterator[None]:
-    """No progress bars, and no advice on standard error, while a checkpoint is read."""
+    """Silence the library's progress bars and messages while a checkpoint is read."""
     logging = library.utils.logging
     level = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -226,5 +226,5 @@ def quiet(library: Any) -> Iterator[None]:
 
 
 def is_checkpoint(artifact: Artifact) -> bool:
-    """Whether an artifact has weights and no graph yet."""
+    """Whether an artifact is a checkpoint: weights without a graph."""
     return any(name in artifact.manifest.formats for name in CHECKPOINTS)

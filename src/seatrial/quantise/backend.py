@@ -24,20 +24,20 @@ class Backend(Protocol):
     Graphs lie in folders, since some formats take several files; `file` is the one to open.
     """
 
-    engine: str  # in the engine table: what parent and child are compared in
+    engine: str  # name, in the engine table, of the engine that compares parent and child
     format: str  # key of Manifest.formats
     file: str
-    recipes: tuple[str, ...]  # ways of quantising, the plainest first
+    recipes: tuple[str, ...]  # ways of quantising, the simplest first
     deployed_here: bool  # whether the result is for `engine`
 
     def config(self) -> dict[str, Any]:
-        """Presets, types and the kind of CPU that decide the result, for the manifest."""
+        """Presets, types and kind of CPU that determine the result, for the manifest."""
 
     def versions(self) -> tuple[str, ...]:
-        """Names of the packages whose versions decide the result."""
+        """Names of the packages whose versions determine the result."""
 
     def prepare(self, parent: Artifact, work: Workspace) -> Head:
-        """Make the float graph that all else starts from.
+        """Write the float graph that quantisation and restoring start from; returns its head.
 
         Raises:
             InvalidArtifact: The parent has no graph that can be quantised.
@@ -45,7 +45,7 @@ class Backend(Protocol):
         """
 
     def quantise(
-        self, recipe: str, pictures: CalibrationImages, work: Workspace, on_progress: Progress
+        self, recipe: str, images: CalibrationImages, work: Workspace, on_progress: Progress
     ) -> Path:
         """Quantise the float graph; returns its folder."""
 
@@ -56,10 +56,10 @@ class Backend(Protocol):
         """Write a graph to the existing folder `target` with these layers in float again."""
 
     def accepted(self, folder: Path) -> str:
-        """Try a graph in the engine that it is for, where that is not `engine`; returns a note.
+        """Try a graph in the target engine, where that is not `engine`; returns a note.
 
         Raises:
-            InvalidArtifact: It is refused.
+            InvalidArtifact: The target engine refuses the graph.
         """
 
     def probe(self, folder: Path | None, work: Workspace) -> Probe:

@@ -8,14 +8,13 @@ import msgspec
 from markupsafe import Markup
 
 from seatrial.accuracy.loss import Loss
-from seatrial.errors import NotWritable
 from seatrial.quantise.report import QuantiseReport
 from seatrial.report import svg
-from seatrial.report.style import css
+from seatrial.report.page import page as html_page
+from seatrial.system.files import write_atomically, writing
 
 ROW_PX, TOP_PX, BOTTOM_PX = 26.0, 26.0, 40.0
 LEFT_PX, PLOT_PX, RIGHT_PX = 300.0, 420.0, 130.0
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -28,18 +27,14 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def write_page(report: QuantiseReport, path: Path) -> None:
-    """Write the page.
+    """Write the page whole; a file that was there before is replaced.
 
     Raises:
         NotWritable: The place cannot be written to.
     """
-    try:
+    with writing(path, hint="name another file (--report)"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(report), encoding="utf-8")
-    except OSError as error:
-        raise NotWritable(
-            f"{path} cannot be written: {error.strerror}", hint="name another file (--report)"
-        ) from error
+        write_atomically(path, page(report).encode())
 
 
 def page(report: QuantiseReport) -> str:
@@ -47,16 +42,8 @@ def page(report: QuantiseReport) -> str:
     shown = rows(report)
     verdict, _, figures = report.verdict.statement.partition(". ")
     title = f"INT8: {report.parent['name']} for {report.to}"
-    head = svg.element(
-        "head",
-        svg.element("meta", charset="utf-8"),
-        svg.element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
-        svg.element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        svg.element("title", title),
-        svg.element("style", css()),
-    )
-    body = svg.element(
-        "main",
+    return html_page(
+        title,
         svg.element(
             "header",
             svg.element("p", f"Seatrial, {title}", class_="eyebrow"),
@@ -71,12 +58,10 @@ def page(report: QuantiseReport) -> str:
         svg.element("div", _table(report, shown), class_="card scroll"),
         svg.element("footer", *(svg.element("p", note) for note in _notes(report))),
     )
-    html = svg.element("html", head, svg.element("body", body), lang="en")
-    return f"<!doctype html>\n{html}\n"
 
 
 def rows(report: QuantiseReport) -> list[Row]:
-    """The recipes, then the kept one's restored layers one after the other."""
+    """One row for each recipe, then one for each restored layer of the kept recipe."""
     restored = bool(report.restored)
     found = [
         Row(one.recipe, one.finding, "", one.recipe == report.recipe and not restored)
@@ -95,7 +80,7 @@ def rows(report: QuantiseReport) -> list[Row]:
 
 
 def chart(report: QuantiseReport, shown: list[Row]) -> Markup:
-    """Drop and its interval of each graph, and the gate."""
+    """Chart of the drop of each graph with its interval, and of the gate."""
     values = [0.0, report.gate.drop]
     values += [end for row in shown for end in (row.finding.low, row.finding.high)]
     low, high = min(values), max(values)
@@ -198,7 +183,7 @@ def _notes(report: QuantiseReport) -> list[str]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round values between two, 0 among them."""
+    """Round values from low to high; 0 is one of them."""
     upward = svg.ticks(max(high, -low))
     return [
         value for value in (*(-tick for tick in upward[:0:-1]), *upward) if low <= value <= high

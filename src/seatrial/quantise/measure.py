@@ -1,4 +1,4 @@
-"""A graph that is no artifact yet, run as if it were served: its boxes and its speed."""
+"""Boxes and speed of a graph that is not an artifact yet, measured as it would be served."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def predictions(graph: Graph, judge: Judge, work: Workspace, on_progress: Progre
 def speed(
     parent: Graph, child: Graph, feeds: Feeds, work: Workspace, on_progress: Progress
 ) -> Speed:
-    """Throughput of both by turns, all cores busy, so that noise of the machine meets both."""
+    """Throughput of both in turns on all cores, so that other load on the machine affects both."""
 
     def measure() -> Speed:
         with opened(parent) as before, opened(child) as after:
@@ -102,7 +102,7 @@ def by_turns(
     feeds: Feeds,
     on_progress: Progress = silent,
 ) -> Speed:
-    """Throughput of two engines by turns; see `Speed`."""
+    """Throughput of two engines, measured in turns; see `Speed`."""
     lanes = len(child.narrow)
     rounds: list[tuple[float, float]] = []
     with ThreadPoolExecutor(lanes, "seatrial-speed") as pool:
@@ -124,7 +124,7 @@ def by_turns(
 
 
 def _rate(lane: Lane, feeds: Feeds) -> float:
-    """Images a second of one lane."""
+    """Images per second of one lane."""
     begun, count = time.perf_counter(), 0
     while time.perf_counter() - begun < ROUND_S or count < 2:
         lane.infer(feeds)

@@ -1,4 +1,4 @@
-"""ONNX graphs before quantisation, and parts of them put back into quantised ones."""
+"""Preparation of ONNX graphs for quantisation, and float parts restored in quantised graphs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seatrial.system.extras import require
 PURPOSE = "quantising ONNX graphs"
 OLDEST_OPSET = 13
 NEWEST_OPSET = 20  # from 21 on, quantised types are written in ways that engines do not read yet
-# What engines compute together with the convolution before it.
+# Operators that engines fuse into the convolution before them.
 ACTIVATIONS = ("Sigmoid", "Mul", "Clip", "Relu", "LeakyRelu", "HardSigmoid", "HardSwish")
 
 
@@ -28,7 +28,7 @@ def write(source: Path, path: Path, adapt: Callable[[Any], None]) -> None:
 
     Raises:
         InvalidArtifact: The file is not ONNX, of an opset that is too new, or holds weights that
-            are no numbers.
+            are not finite.
     """
     original = onnx_file.load(source)
     onnx_file.check_weights(original, source.name)
@@ -47,11 +47,11 @@ def write(source: Path, path: Path, adapt: Callable[[Any], None]) -> None:
 
 
 def _newer(model: Any, name: str) -> Any:
-    """The model in the first opset that can say what INT8 needs: a scale for each channel."""
+    """The model in the first opset that has a scale for each channel, which INT8 needs."""
     converter = require("onnx.version_converter", extra="compress", purpose=PURPOSE)
     try:
         return converter.convert_version(model, OLDEST_OPSET)
-    except Exception as error:  # its errors share no base but Exception
+    except Exception as error:  # the converter's errors share no other base
         raise InvalidArtifact(
             f"{name} cannot be converted to opset {OLDEST_OPSET}: {str(error).strip()[:200]}",
             hint="export the model again with opset 17",
@@ -61,12 +61,12 @@ def _newer(model: Any, name: str) -> Any:
 def _folded(model: Any, folder: Path) -> Any:
     """The model with constants folded and normalisations merged into convolutions, by ONNX Runtime.
 
-    This is what ``quant_pre_process`` does, without its file in the system's temporary folder and
-    with its errors, which there are printed and forgotten.
+    ``quant_pre_process`` does the same, but it writes to the system's temporary folder, and it
+    prints errors instead of raising them.
 
     Args:
         model: ``onnx.ModelProto``.
-        folder: For a file that goes again: ONNX Runtime optimises from memory to disk.
+        folder: Folder for a temporary file: ONNX Runtime writes the optimised model to disk.
     """
     ort = require("onnxruntime", extra="compress", purpose=PURPOSE)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -79,9 +79,9 @@ def _folded(model: Any, folder: Path) -> Any:
             ort.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # ONNX Runtime's errors share no base but Exception
+        except Exception as error:  # ONNX Runtime's errors share no other base
             reason = str(error).strip().splitlines()[-1][:200]
-            if file.exists():  # it could open the graph, and not write what it made of it
+            if file.exists():  # the graph was read, and the result could not be written
                 raise NotWritable(
                     f"{folder} cannot be written: the disk may be full",
                     hint="free some space, or name another folder (SEATRIAL_HOME)",
@@ -102,7 +102,7 @@ def with_shapes(model: Any) -> Any:
 
 
 def float_tensors(model: Any, nodes: Iterable[Any]) -> list[str]:
-    """What nodes read and write that is float32 and computed, in the order of the graph."""
+    """Names of the computed float32 tensors that nodes read or write, in the order of the graph."""
     onnx = require("onnx", extra="compress", purpose=PURPOSE)
     graph = with_shapes(model).graph
     types = {
@@ -119,7 +119,7 @@ def float_tensors(model: Any, nodes: Iterable[Any]) -> list[str]:
 
 
 def put_back(model: Any, plain: Any, names: Sequence[str]) -> None:
-    """Replace quantised convolutions, and the activations behind them, by the float originals.
+    """Replace quantised convolutions, and the activations after them, by the float originals.
 
     Args:
         model: Quantised ``onnx.ModelProto``; changed in place.
@@ -141,7 +141,7 @@ def put_back(model: Any, plain: Any, names: Sequence[str]) -> None:
     fresh.node.extend(nodes)
     for node in fresh.node:
         if node.name in replaced:
-            # A rounded bias goes by the name of the float one.
+            # The quantised bias has the name of the float one.
             read |= {*node.input} & {*constants}
             node.input[:] = [_own(name) if name in constants else name for name in node.input]
     del model.graph.node[:]
@@ -171,7 +171,7 @@ def drop_unused(model: Any) -> None:
 
 
 def _with_activations(plain: Any, names: Sequence[str]) -> dict[str, list[Any]]:
-    """Each convolution with the activations that read nothing else, in the order of the graph."""
+    """Each convolution with the activations that read only its result, in graph order."""
     constant = {tensor.name for tensor in plain.graph.initializer}
     groups: dict[str, list[Any]] = {name: [] for name in names}
     owner: dict[str, str] = {}  # tensor -> the convolution of its group
@@ -187,7 +187,7 @@ def _with_activations(plain: Any, names: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _tidy(model: Any, original: Any) -> None:
-    """Name all nodes, and take out what the preparation left behind."""
+    """Name all nodes, and remove unused opsets and the metadata of the preparation."""
     for node in model.graph.node:
         node.name = node.name or node.output[0]
     used = {node.domain for node in model.graph.node} | {""}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from seatrial.artifact import Artifact
 from seatrial.errors import InvalidArtifact
 from seatrial.graphs import onnx_file
-from seatrial.graphs.tensorrt_ready import cast_pictures_first, validate_for_tensorrt
+from seatrial.graphs.tensorrt_ready import cast_images_first, validate_for_tensorrt
 from seatrial.progress import Progress
 from seatrial.quantise import onnx_prepare, tensor_values
 from seatrial.quantise.backend import Probe
@@ -35,19 +35,19 @@ FLOAT = "float"
 
 
 class OnnxRuntimeBackend:
-    """Recipes are rules for the ranges of activations."""
+    """INT8 for ONNX Runtime. A recipe is a rule for the ranges of activations."""
 
     engine = "onnxruntime"
     format = "onnx"
     file = "model.onnx"
     recipes: tuple[str, ...] = ("minmax", "percentile", "entropy")
     deployed_here = True
-    # With convolutions alone, YOLO11n's SiLUs run in float between them: 1.5 times the speed of
+    # With convolutions only, YOLO11n runs its SiLUs in float between them: 1.5 times the speed of
     # float32 instead of 2.0, at the same accuracy.
     operators: tuple[str, ...] = (
         "Conv", "Sigmoid", "Mul", "Add", "Concat", "MaxPool", "Resize", "Split", "Clip", "Relu",
     )  # fmt: skip
-    options: dict[str, Any] = {}  # noqa: RUF012  # of ONNX Runtime's quantiser; never changed
+    options: dict[str, Any] = {}  # noqa: RUF012  # options of ONNX Runtime's quantiser; constant
 
     def config(self) -> dict[str, Any]:
         """See `Backend.config`."""
@@ -72,10 +72,10 @@ class OnnxRuntimeBackend:
         return work.value("head", Head, lambda: find_head(*onnx_nodes(self._load(folder))))
 
     def quantise(
-        self, recipe: str, pictures: CalibrationImages, work: Workspace, on_progress: Progress
+        self, recipe: str, images: CalibrationImages, work: Workspace, on_progress: Progress
     ) -> Path:
         """See `Backend.quantise`."""
-        ranges = self._ranges(cast(Rule, recipe), pictures, work, on_progress)
+        ranges = self._ranges(cast(Rule, recipe), images, work, on_progress)
         return work.folder(
             f"graph-{recipe}", lambda target: self._quantise(ranges, work, target / self.file)
         )
@@ -98,7 +98,7 @@ class OnnxRuntimeBackend:
         onnx_prepare.save(model, target / self.file)
 
     def accepted(self, folder: Path) -> str:
-        """See `Backend.accepted`: `engine` is what it is for."""
+        """See `Backend.accepted`: `engine` runs the result itself."""
         return ""
 
     def probe(self, folder: Path | None, work: Workspace) -> Probe:
@@ -121,11 +121,11 @@ class OnnxRuntimeBackend:
         return run
 
     def _adapt(self, model: Any) -> None:
-        """Change the float graph for what will run it."""
+        """Change the float graph for the engine that will run it; nothing for ONNX Runtime."""
 
     def _unsigned(self) -> bool:
-        # x86 multiplies unsigned by signed: with int8 activations YOLO11n took 112 ms, with
-        # uint8 39, in float32 78.
+        # x86 multiplies unsigned by signed bytes: YOLO11n took 112 ms with int8 activations,
+        # 39 ms with uint8, 78 ms in float32.
         return is_x86()
 
     def _reduced(self) -> bool:
@@ -135,7 +135,7 @@ class OnnxRuntimeBackend:
         return onnx_file.load(folder / self.file)
 
     def _ranges(
-        self, rule: Rule, pictures: CalibrationImages, work: Workspace, on_progress: Progress
+        self, rule: Rule, images: CalibrationImages, work: Workspace, on_progress: Progress
     ) -> dict[str, Range]:
         model = self._load(work.path / FLOAT)
         head = {*work.value("head", Head, _unprepared).nodes}
@@ -148,7 +148,7 @@ class OnnxRuntimeBackend:
         silu = {
             node.input[0] for node in quantised if node.op_type == "Sigmoid"
         }  # outside the head a sigmoid is half a SiLU
-        histograms = tensor_values.histograms(model, names, pictures, work, on_progress)
+        histograms = tensor_values.histograms(model, names, images, work, on_progress)
         return {
             name: choose_range(histogram, rule, feeds_silu=name in silu)
             for name, histogram in histograms.items()
@@ -184,10 +184,10 @@ class OnnxRuntimeBackend:
 
 
 class TensorRtBackend(OnnxRuntimeBackend):
-    """Signed and symmetric, biases in float, and only what convolutions read.
+    """INT8 for TensorRT: inputs of convolutions are signed and symmetric, biases stay float.
 
-    TensorRT fuses what follows a convolution into it by itself; a pair behind the convolution
-    would only say where to round once more. Compared in ONNX Runtime, which rounds alike.
+    TensorRT fuses the operators after a convolution into it; a Q/DQ pair after the convolution
+    would only add a rounding. Results are compared in ONNX Runtime, which rounds the same way.
     """
 
     deployed_here = False
@@ -216,13 +216,13 @@ class TensorRtBackend(OnnxRuntimeBackend):
         return "TensorRT-RTX parses the graph and builds an engine of it"
 
     def _adapt(self, model: Any) -> None:
-        cast_pictures_first(model)
+        cast_images_first(model)
 
     def _unsigned(self) -> bool:
         return False
 
     def _reduced(self) -> bool:
-        return False  # the GPU that it is for does not overflow; ONNX Runtime here may
+        return False  # GPUs do not overflow; ONNX Runtime on this CPU may
 
 
 def _check(model: Any, path: Path) -> None:

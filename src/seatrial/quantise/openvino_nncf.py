@@ -1,8 +1,8 @@
 """INT8 for OpenVINO, by NNCF's post-training quantisation.
 
-Source of the choices: NNCF's documentation of post-training quantisation (MIXED preset:
-symmetric weights, asymmetric activations, for networks whose activations are not ReLU), and what
-was measured here (docs/guides/int8.md).
+Sources of the settings: NNCF's documentation of post-training quantisation (MIXED preset:
+symmetric weights, asymmetric activations, for networks whose activations are not ReLU), and the
+measurements in docs/guides/int8.md.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from seatrial.system.extras import require
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
 PURPOSE = "quantising for OpenVINO"
 FLOAT = "float"
-# Names that OpenVINO and NNCF make up differ from run to run.
-_MADE_UP = re.compile(r"[A-Za-z_]+_\d+")
+# Names that OpenVINO and NNCF generate, which differ from run to run.
+_GENERATED = re.compile(r"[A-Za-z_]+_\d+")
 
 
 class OpenVinoBackend:
-    """Recipes differ in the correction of biases for what rounding shifts on average."""
+    """INT8 for OpenVINO. A recipe is a way to correct biases for the mean error of rounding."""
 
     engine = "openvino"
     format = "openvino"
@@ -65,14 +65,12 @@ class OpenVinoBackend:
         return work.value("head", Head, lambda: find_head(*openvino_nodes(self._read(folder))))
 
     def quantise(
-        self, recipe: str, pictures: CalibrationImages, work: Workspace, on_progress: Progress
+        self, recipe: str, images: CalibrationImages, work: Workspace, on_progress: Progress
     ) -> Path:
         """See `Backend.quantise`."""
         return work.folder(
             f"graph-{recipe}",
-            lambda target: self._write(
-                self._quantised(recipe, pictures, work, on_progress), target
-            ),
+            lambda target: self._write(self._quantised(recipe, images, work, on_progress), target),
         )
 
     def layers(self, folder: Path, work: Workspace) -> tuple[str, ...]:
@@ -97,7 +95,7 @@ class OpenVinoBackend:
             layer.input(0).replace_source_output(source)
             layer.input(1).replace_source_output(op.constant(_constant(wanted, 1)).output(0))
             bias, original = _bias(layer), _bias(wanted)
-            if bias is not None:  # NNCF corrects it, or adds one to correct
+            if bias is not None:  # NNCF corrects a bias, or adds one where there is none
                 value = np.zeros((1,), np.float32) if original is None else _constant(*original)
                 bias[0].input(bias[1]).replace_source_output(op.constant(value).output(0))
         model.validate_nodes_and_infer_types()
@@ -105,7 +103,7 @@ class OpenVinoBackend:
         self._write(model, target)
 
     def accepted(self, folder: Path) -> str:
-        """See `Backend.accepted`: `engine` is what it is for."""
+        """See `Backend.accepted`: `engine` runs the result itself."""
         return ""
 
     def probe(self, folder: Path | None, work: Workspace) -> Probe:
@@ -125,7 +123,7 @@ class OpenVinoBackend:
         return run
 
     def _quantised(
-        self, recipe: str, pictures: CalibrationImages, work: Workspace, on_progress: Progress
+        self, recipe: str, images: CalibrationImages, work: Workspace, on_progress: Progress
     ) -> Any:
         nncf = require("nncf", extra="compress", purpose=PURPOSE)
         seen = 0
@@ -133,8 +131,8 @@ class OpenVinoBackend:
         def feed(file: Path) -> Feeds:
             nonlocal seen
             seen += 1
-            on_progress(f"quantising, {recipe}", seen % len(pictures), len(pictures))
-            return pictures.feed(file)
+            on_progress(f"quantising, {recipe}", seen % len(images), len(images))
+            return images.feed(file)
 
         plain = self._read(work.path / FLOAT)
         names = set(_by_name(plain))
@@ -142,9 +140,9 @@ class OpenVinoBackend:
         with _quiet(nncf):
             model = nncf.quantize(
                 plain,
-                nncf.Dataset(pictures.files, feed),
+                nncf.Dataset(images.files, feed),
                 preset=nncf.QuantizationPreset.MIXED,
-                subset_size=len(pictures),
+                subset_size=len(images),
                 fast_bias_correction=recipe != "full-bias-correction",
                 ignored_scope=nncf.IgnoredScope(names=list(stored_head(work).nodes)),
                 advanced_parameters=nncf.AdvancedQuantizationParameters(
@@ -181,17 +179,17 @@ def _unprepared() -> Head:
 
 @contextlib.contextmanager
 def _quiet(nncf: Any) -> Iterator[None]:
-    """Keep NNCF's bars and remarks off stdout, which is data here."""
+    """Keep NNCF's progress bars and messages off stdout, which holds the command's data."""
     nncf.set_log_level("ERROR")
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield
 
 
 def _float_model(source: Path) -> Any:
-    """Read a graph and merge what NNCF and the CPU plugin know as one operator.
+    """Read a graph, and fuse operators that NNCF and the CPU plugin treat as one.
 
-    Without it the two operators of a SiLU stay apart, get scales of their own, and no longer run
-    inside the convolution: YOLO11n took 37 ms instead of 29.
+    Without this the two operators of a SiLU get scales of their own, and are not fused into the
+    convolution: YOLO11n took 37 ms instead of 29.
     """
     ov = require("openvino", extra="compress", purpose=PURPOSE)
     transformations = require(
@@ -204,7 +202,7 @@ def _float_model(source: Path) -> Any:
             f"OpenVINO does not read {source}: {str(error).strip().splitlines()[-1]}"
         ) from error
     _check_weights(model, source.name)
-    # What openvino.convert_model does, but for its report of being used.
+    # As openvino.convert_model does, without its telemetry.
     transformations.apply_moc_transformations(model, cf=False)
     _number(model, set(), "")
     return model
@@ -222,11 +220,11 @@ def _check_weights(model: Any, name: str) -> None:
 
 
 def _number(model: Any, keep: set[str], prefix: str) -> None:
-    """Name nodes by their place where the name is made up: artifacts are hashed."""
+    """Replace generated names of nodes by their place: artifacts are hashed."""
     for index, node in enumerate(model.get_ordered_ops()):
         name, kind = node.get_friendly_name(), node.get_type_name()
-        made_up = name not in keep and _MADE_UP.fullmatch(name)
-        if made_up and kind not in ("Parameter", "Result"):
+        generated = name not in keep and _GENERATED.fullmatch(name)
+        if generated and kind not in ("Parameter", "Result"):
             node.set_friendly_name("_".join(filter(None, (prefix, kind, str(index)))))
 
 
@@ -247,7 +245,7 @@ def _has_int8_weights(node: Any) -> bool:
 
 
 def _constant(node: Any, index: int) -> NDArray[np.float32]:
-    """A node's constant operand, float32, from float16 where the file holds that."""
+    """A node's constant operand as float32; the file may hold it as float16."""
     found = node.input_value(index).get_node()
     if found.get_type_name() == "Convert":
         found = found.input_value(0).get_node()
@@ -258,7 +256,7 @@ def _constant(node: Any, index: int) -> NDArray[np.float32]:
 
 
 def _bias(layer: Any) -> tuple[Any, int] | None:
-    """The addition of a constant that follows a convolution, and which operand is the constant."""
+    """The addition of a constant after a convolution, and the index of the constant operand."""
     for target in layer.output(0).get_target_inputs():
         node = target.get_node()
         if node.get_type_name() != "Add":

@@ -14,11 +14,11 @@ REPORT_FILE = "int8.json"
 
 
 class Speed(msgspec.Struct, frozen=True):
-    """Throughput of parent and child by turns on the same cores: the ratio is what counts.
+    """Throughput of parent and child, measured in turns on the same cores.
 
     Attributes:
-        parent_hz: Images a second in float32, median of the rounds.
-        child_hz: Images a second in INT8, median of the rounds.
+        parent_hz: Images per second in float32, median of the rounds.
+        child_hz: Images per second in INT8, median of the rounds.
         ratio: Median over the rounds of child / parent.
         lanes: Number of images inferred side by side, one thread each.
         rounds: Number of turns.

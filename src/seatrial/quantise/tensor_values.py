@@ -1,4 +1,4 @@
-"""What values the tensors of an ONNX graph take on pictures."""
+"""Histograms of the values that tensors of an ONNX graph take on calibration images."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PURPOSE = "quantising ONNX graphs"
 
 
 def session(model: Any, names: Sequence[str]) -> Any:
-    """A session of a model that gives inner tensors too.
+    """An ONNX Runtime session whose outputs include inner tensors of the model.
 
     Args:
         model: ``onnx.ModelProto``; not changed.
-        names: Of tensors; they become outputs.
+        names: Names of tensors, which become outputs.
     """
     ort = require("onnxruntime", extra="compress", purpose=PURPOSE)
     onnx = require("onnx", extra="compress", purpose=PURPOSE)
@@ -45,12 +45,16 @@ def session(model: Any, names: Sequence[str]) -> Any:
 def histograms(
     model: Any,
     names: Sequence[str],
-    pictures: CalibrationImages,
+    images: CalibrationImages,
     work: Workspace,
     on_progress: Progress,
 ) -> dict[str, Histogram]:
-    """Values of tensors over all pictures, in two passes; memory holds one picture at a time."""
-    stored = work.arrays("histograms", lambda: _collect(model, names, pictures, on_progress))
+    """Histograms of tensors over all images, in two passes; one image is in memory at a time.
+
+    Raises:
+        InvalidArtifact: A tensor takes values that are NaN or infinite.
+    """
+    stored = work.arrays("histograms", lambda: _collect(model, names, images, on_progress))
     return {
         str(name): Histogram(float(low), float(high), counts)
         for name, low, high, counts in zip(
@@ -60,21 +64,21 @@ def histograms(
 
 
 def _collect(
-    model: Any, names: Sequence[str], pictures: CalibrationImages, on_progress: Progress
+    model: Any, names: Sequence[str], images: CalibrationImages, on_progress: Progress
 ) -> Arrays:
     opened = session(model, names)
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
-    for done, feeds in enumerate(pictures.feeds(), 1):
+    for done, feeds in enumerate(images.feeds(), 1):
         values = opened.run(list(names), feeds)
         low = np.minimum(low, [value.min() for value in values])
         high = np.maximum(high, [value.max() for value in values])
-        on_progress("finding the extremes of activations", done, len(pictures))
+        on_progress("finding the extremes of activations", done, len(images))
     _check_finite(names, low, high)
     found = [Histogram(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True)]
-    for done, feeds in enumerate(pictures.feeds(), 1):
+    for done, feeds in enumerate(images.feeds(), 1):
         for histogram, value in zip(found, opened.run(list(names), feeds), strict=True):
             histogram.add(value)
-        on_progress("counting the values of activations", done, len(pictures))
+        on_progress("counting the values of activations", done, len(images))
     return {
         "names": np.array(names),
         "low": low,

@@ -19,7 +19,7 @@ from seatrial.artifact import Artifact, Manifest
 from seatrial.datasets.labels import LabelledSet, match_labels
 from seatrial.detect.detector import Detector
 from seatrial.engines.torch_module import ModuleEngine
-from seatrial.models.torch_modules import picture_module
+from seatrial.models.torch_modules import image_module
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Validator:
         return Validation(scores, matches, found)
 
     def _predict(self, network: Any) -> Predictions:
-        module = picture_module(
+        module = image_module(
             network,
             self._manifest,
             scale=self._normalisation.scale,
