@@ -25,7 +25,7 @@ MODULES = {
 }
 # Rooms in the direction of reading: each imports only those before it.
 ROOMS = (
-    "errors", "progress", "config", "system", "artifact", "contract", "deployment",
+    "errors", "progress", "config", "system", "manifest", "artifact", "contract", "deployment",
     "engines", "graphs", "detect", "video", "models", "datasets", "accuracy", "report",
     "export", "quantise", "train", "serve", "load", "bench", "trial",
     "doctor", "project", "api", "demo", "cli",
@@ -35,11 +35,14 @@ PLAIN = ("errors", "progress")
 FORBIDDEN = {
     "system": ("*",),
     "report": ("*",),  # draws what others measured
+    "graphs": ("artifact",),
     "load": (
-        "artifact", "contract", "deployment", "engines", "detect", "models", "datasets",
+        "manifest", "artifact", "contract", "deployment", "engines", "detect", "models", "datasets",
         "accuracy", "serve",
     ),
-    "bench": ("artifact", "engines", "detect", "models", "datasets", "accuracy", "serve"),
+    "bench": (
+        "manifest", "artifact", "engines", "detect", "models", "datasets", "accuracy", "serve",
+    ),
     "trial": ("engines", "detect", "models", "serve"),
     "serve": ("models", "datasets", "accuracy", "export", "quantise", "train"),
     "demo": ("bench", "load", "api"),

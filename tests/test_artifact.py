@@ -16,8 +16,9 @@ import msgspec
 import pytest
 
 from full_disk import largest_file
-from seatrial.artifact import MANIFEST, Artifact, Manifest, Store
+from seatrial.artifact import MANIFEST, Artifact, Store
 from seatrial.errors import InvalidArtifact, InvalidInput, NotWritable
+from seatrial.manifest import Manifest
 from seatrial.models.import_onnx import import_onnx
 
 

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from seatrial.accuracy.gate import LossLimits
-from seatrial.artifact import Artifact, Manifest, Store
+from seatrial.artifact import Artifact, Store
 from seatrial.cli.evaluate import evaluate as evaluate_command
 from seatrial.datasets.labels import LabelledSet
 from seatrial.datasets.read import read_labelled
@@ -30,6 +30,7 @@ from seatrial.export import formats
 from seatrial.export.options import ExportOptions
 from seatrial.export.report import ExportReport
 from seatrial.export.run import export
+from seatrial.manifest import Manifest
 from seatrial.models.import_onnx import import_onnx
 from seatrial.progress import silent
 from seatrial.quantise import measure

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from seatrial.artifact import Preprocessing
 from seatrial.detect.preprocess import fit, letterbox, resize, shortest_edge, stretch
 from seatrial.errors import InvalidImage
+from seatrial.manifest import Preprocessing
 
 sides = st.integers(1, 1500)
 canvases = st.sampled_from([(64, 64), (320, 320), (640, 640), (384, 640), (640, 416), (1280, 736)])

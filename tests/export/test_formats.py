@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from seatrial.artifact import Artifact, Manifest, Store
+from seatrial.artifact import Artifact, Store
 from seatrial.engines import cuda
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.onnxruntime import OnnxRuntimeEngine
@@ -28,6 +28,7 @@ from seatrial.export.parent import open_parent
 from seatrial.export.run import export
 from seatrial.graphs import first_difference
 from seatrial.graphs.tensorrt_ready import validate_for_tensorrt
+from seatrial.manifest import Manifest
 from seatrial.models.import_onnx import import_onnx
 
 RTX = pytest.mark.skipif(

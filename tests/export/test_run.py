@@ -193,7 +193,7 @@ def test_an_artifact_without_a_graph_or_a_checkpoint(
 
 
 def test_a_canvas_of_a_detr_scales_its_edges(tiny: Artifact) -> None:
-    from seatrial.artifact import Preprocessing
+    from seatrial.manifest import Preprocessing
 
     padded = Preprocessing((1333, 1333), "shortest_edge", 0, True, True, (800, 1333))
     manifest = msgspec.structs.replace(tiny.manifest, family="detr", preprocessing=padded)

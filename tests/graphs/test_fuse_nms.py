@@ -13,13 +13,14 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from seatrial.artifact import Artifact, Manifest, Store, TensorSpec
+from seatrial.artifact import Artifact, Store
 from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.detect.families.registry import family_of
 from seatrial.detect.preprocess import Letterbox
 from seatrial.errors import InvalidInput
 from seatrial.graphs.fuse_nms import IOU, MOST_BOXES, SCORE_FLOOR, fuse
+from seatrial.manifest import Manifest, TensorSpec
 from seatrial.models.import_onnx import import_onnx
 
 QUERIES, LABELS = 40, ("cat", "dog", "bird")

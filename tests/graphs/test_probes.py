@@ -86,7 +86,7 @@ def test_a_module_is_seen_through_the_tensors_of_its_graph(tmp_path: Path) -> No
     module, graph = traced()
     import torch
 
-    from seatrial.artifact import TensorSpec
+    from seatrial.manifest import TensorSpec
 
     probe = ModuleProbe(module, ["x"], ["y"], graph)
     assert probe.names == ("f",)  # what is called twice stands for no one tensor

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seatrial.artifact import Preprocessing
+from seatrial.manifest import Preprocessing
 from seatrial.train.plan import TrainingPlan, read_sets
 from seatrial.train.sampler import Draw
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from seatrial.artifact import Artifact, Preprocessing
+from seatrial.artifact import Artifact
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
+from seatrial.manifest import Preprocessing
 from seatrial.train.plan import (
     Base,
     Data,

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from seatrial.artifact import Artifact, Preprocessing, Store
+from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidConfig, InvalidInput, NotWritable, TrainingFailed
+from seatrial.manifest import Preprocessing
 from seatrial.system.files import locked
 from seatrial.train import run as module
 from seatrial.train.after_step import read_symptoms

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from seatrial.artifact import Preprocessing
 from seatrial.errors import InvalidImage
+from seatrial.manifest import Preprocessing
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import msgspec
 from numpy.typing import NDArray
 
-from seatrial.artifact import Manifest, TensorSpec
 from seatrial.deployment import Precision
+from seatrial.manifest import Manifest, TensorSpec
 
 Arrays = Mapping[str, NDArray[Any]]
 

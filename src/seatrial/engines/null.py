@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.artifact import Manifest, TensorSpec
 from seatrial.engines.base import Arrays, EngineConfig, Lane
 from seatrial.errors import DeviceUnavailable
+from seatrial.manifest import Manifest, TensorSpec
 
 
 class NullLane:

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from seatrial.artifact import Manifest, TensorSpec
 from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
+from seatrial.manifest import Manifest, TensorSpec
 from seatrial.system.extras import require
 
 DEVICES = {"cpu": "CPU"}

@@ -14,12 +14,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.artifact import Manifest, TensorSpec
 from seatrial.config import decode_json
 from seatrial.deployment import Precision
 from seatrial.engines import cuda
 from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, InvalidInput
+from seatrial.manifest import Manifest, TensorSpec
 from seatrial.system.extras import require
 
 REBUILD = "build it on this machine: seatrial export ARTIFACT --to tensorrt"

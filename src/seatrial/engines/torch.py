@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.artifact import Manifest, TensorSpec
 from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
 from seatrial.engines.torch_cuda import TorchCudaLane
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, first_line
+from seatrial.manifest import Manifest, TensorSpec
 from seatrial.system.extras import require
 from seatrial.system.files import staged_file
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from seatrial.artifact import TensorSpec
 from seatrial.engines.base import Arrays, batch_of_one
 from seatrial.errors import InvalidInput
+from seatrial.manifest import TensorSpec
 
 WARM_UP_RUNS = 3  # cuDNN and Inductor choose kernels in the first runs
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from seatrial.artifact import Manifest
 from seatrial.engines.base import Arrays, Lane
+from seatrial.manifest import Manifest
 from seatrial.system.extras import require
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from seatrial.artifact import Manifest
 from seatrial.deployment import Precision
 from seatrial.engines import tensorrt, torch
 from seatrial.engines.base import Engine, EngineConfig
@@ -23,6 +22,7 @@ from seatrial.export.tensorrt_build import ENGINE_FILE, PURPOSE, build_engine
 from seatrial.graphs.float16 import narrow_weights, to_float16
 from seatrial.graphs.probes import OnnxProbe, OpenVinoProbe, Probe, ProgramProbe
 from seatrial.graphs.tensorrt_ready import cast_images_first, validate_for_tensorrt
+from seatrial.manifest import Manifest
 from seatrial.models import torch_modules
 from seatrial.system.extras import require
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from cyclopts import Parameter
 
-from seatrial.artifact import Manifest, Preprocessing
 from seatrial.deployment import Precision
 from seatrial.errors import InvalidConfig, InvalidInput
+from seatrial.manifest import Manifest, Preprocessing
 
 Format = Literal["onnx", "openvino", "tensorrt", "torch"]
 FORMATS: tuple[str, ...] = get_args(Format)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from seatrial.artifact import Artifact, Manifest
+from seatrial.artifact import Artifact
 from seatrial.detect.families import detr
 from seatrial.detect.families.registry import family_of
 from seatrial.engines.base import Engine, EngineConfig
@@ -18,6 +18,7 @@ from seatrial.errors import InvalidArtifact, InvalidInput
 from seatrial.export.options import ExportOptions, resized
 from seatrial.graphs import onnx_file
 from seatrial.graphs.probes import ModuleProbe, OnnxProbe, Probe
+from seatrial.manifest import Manifest
 from seatrial.models import torch_modules
 from seatrial.system.extras import require
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.artifact import Artifact, Step, Store, check_name
+from seatrial.artifact import Artifact, Store, check_name
 from seatrial.datasets.read import read_labelled
 from seatrial.errors import Diverged
 from seatrial.export.formats import check_here, write
@@ -15,6 +15,7 @@ from seatrial.export.parent import describe, open_parent
 from seatrial.export.report import REPORT_FILE
 from seatrial.export.verify import ParentAnswers, read_images, verify
 from seatrial.graphs.fuse_nms import fuse
+from seatrial.manifest import Step
 from seatrial.progress import Progress, silent
 from seatrial.system.hardware import usable_cores
 from seatrial.system.versions import versions

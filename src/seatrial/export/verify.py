@@ -18,7 +18,7 @@ from seatrial.accuracy.evaluate import evaluate
 from seatrial.accuracy.gate import judge
 from seatrial.accuracy.matching import Predictions
 from seatrial.accuracy.predict import EVALUATION, InProcess
-from seatrial.artifact import Artifact, Manifest
+from seatrial.artifact import Artifact
 from seatrial.datasets.labels import LabelledSet
 from seatrial.detect.decode import decode
 from seatrial.detect.detections import Detections
@@ -36,6 +36,7 @@ from seatrial.export.tolerances import OUTPUT_ERROR, TOLERANCES, rows
 from seatrial.graphs import first_difference
 from seatrial.graphs.first_difference import FirstDifference
 from seatrial.graphs.probes import Probe
+from seatrial.manifest import Manifest
 from seatrial.progress import Progress
 from seatrial.system.images import image_files
 

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from seatrial.artifact import Manifest, TensorSpec
 from seatrial.errors import InvalidInput
 from seatrial.graphs.signature import BOXES, LABELS, LOGITS, PRED_BOXES, SCORES, TARGET_SIZES
+from seatrial.manifest import Manifest, TensorSpec
 from seatrial.system.extras import require
 
 # Low enough for evaluation; the service applies its own threshold afterwards.

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from seatrial.artifact import TensorSpec
 from seatrial.errors import InvalidArtifact, first_line
 from seatrial.graphs.signature import GraphSignature
+from seatrial.manifest import TensorSpec
 from seatrial.system.extras import require
 
 

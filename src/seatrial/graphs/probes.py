@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from seatrial.artifact import Manifest
 from seatrial.engines.base import Arrays
 from seatrial.engines.torch import DTYPES, read
+from seatrial.manifest import Manifest
 from seatrial.system.extras import require
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from seatrial.artifact import TensorSpec
+from seatrial.manifest import TensorSpec
 
 IMAGE_INPUT = "image"
 """Graph input, uint8 ``[N, H, W, 3]``: RGB images on their canvas."""

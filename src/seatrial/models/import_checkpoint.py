@@ -16,19 +16,11 @@ from typing import Any
 
 import msgspec
 
-from seatrial.artifact import (
-    Artifact,
-    Manifest,
-    Preprocessing,
-    Source,
-    Step,
-    Store,
-    TensorSpec,
-    check_name,
-)
+from seatrial.artifact import Artifact, Store, check_name
 from seatrial.detect.families import huggingface, yolo
 from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.graphs.signature import IMAGE_INPUT, LOGITS, PRED_BOXES, VALID_HW
+from seatrial.manifest import Manifest, Preprocessing, Provenance, Step, TensorSpec
 from seatrial.models.safetensors_check import Tensor, check_finite, read_header
 from seatrial.models.sources.ultralytics import import_ultralytics_package
 from seatrial.system.files import sha256_file
@@ -101,7 +93,7 @@ def import_transformers(
             transformers_manifest(facts, name=name),
             precision=_precision(tensors),
             licence=licence,
-            source=Source(uri, sha256_file(files[0])),
+            source=Provenance(uri, sha256_file(files[0])),
         )
         return store.commit(staged, _credited(manifest, lineage), replace=replace)
 
@@ -119,7 +111,7 @@ def transformers_manifest(facts: huggingface.CheckpointFacts, *, name: str) -> M
         preprocessing=facts.preprocessing,
         labels=facts.labels,
         licence="unknown",
-        source=Source(name, ""),
+        source=Provenance(name, ""),
         step=Step("import", {"model_type": facts.model_type}, versions()),
     )
 
@@ -171,7 +163,7 @@ def import_ultralytics(
         manifest = msgspec.structs.replace(
             manifest,
             licence=licence or manifest.licence,
-            source=Source(uri or path.name, sha256_file(path)),
+            source=Provenance(uri or path.name, sha256_file(path)),
         )
         return store.commit(staged, _credited(manifest, lineage), replace=replace)
 
@@ -195,7 +187,7 @@ def ultralytics_manifest(network: Any, *, name: str, size_px: int) -> Manifest:
         preprocessing=preprocessing,
         labels=labels,
         licence="AGPL-3.0 License (https://ultralytics.com/license)",
-        source=Source(name, ""),
+        source=Provenance(name, ""),
         step=Step("import", {}, versions("ultralytics", "torch")),
     )
 

@@ -7,19 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.artifact import (
-    Artifact,
-    Manifest,
-    Source,
-    Step,
-    Store,
-    TensorSpec,
-    check_name,
-)
+from seatrial.artifact import Artifact, Store, check_name
 from seatrial.detect.families.detr import LABELS_FILE
 from seatrial.detect.families.huggingface import CONFIG, PREPROCESSOR
 from seatrial.detect.families.registry import recognise
 from seatrial.graphs import image_input, onnx_file
+from seatrial.manifest import Manifest, Provenance, Step, TensorSpec
 from seatrial.system.files import sha256_file
 from seatrial.system.versions import versions
 
@@ -80,7 +73,7 @@ def import_onnx(
             preprocessing=found.preprocessing,
             labels=found.labels,
             licence=licence if found.licence == "unknown" else found.licence,
-            source=Source(uri or path.name, sha256_file(path)),
+            source=Provenance(uri or path.name, sha256_file(path)),
             step=Step("import", {"scale": found.scale, **found.facts}, versions("onnx")),
         )
         return store.commit(folder, manifest, replace=replace)

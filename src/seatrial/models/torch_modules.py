@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.artifact import Artifact, Manifest
+from seatrial.artifact import Artifact
 from seatrial.detect.families import huggingface
 from seatrial.engines.base import batch_of_one
 from seatrial.errors import InvalidArtifact
 from seatrial.graphs.signature import VALID_HW
+from seatrial.manifest import Manifest
 from seatrial.models.import_checkpoint import load_ultralytics
 from seatrial.system.extras import inner_failure, require
 

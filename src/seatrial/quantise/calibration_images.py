@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.artifact import Manifest
 from seatrial.detect.decode import decode
 from seatrial.detect.detector import MAX_PIXELS
 from seatrial.detect.families.registry import family_of
 from seatrial.detect.preprocess import fit
 from seatrial.errors import InvalidDataset, InvalidInput
+from seatrial.manifest import Manifest
 from seatrial.progress import Progress
 from seatrial.system.images import image_files
 

@@ -13,10 +13,11 @@ import msgspec
 
 from seatrial.accuracy.matching import Predictions
 from seatrial.accuracy.predict import InProcess, predict
-from seatrial.artifact import Artifact, Manifest
+from seatrial.artifact import Artifact
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import Engine, EngineConfig, Lane
 from seatrial.engines.registry import engine_class
+from seatrial.manifest import Manifest
 from seatrial.progress import Progress, silent
 from seatrial.quantise.calibration_images import Feeds
 from seatrial.quantise.judge import Judge

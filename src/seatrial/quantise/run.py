@@ -14,9 +14,10 @@ import msgspec
 from seatrial.accuracy.compare import BoxSet
 from seatrial.accuracy.gate import LossLimits
 from seatrial.accuracy.loss import Loss, judge_loss
-from seatrial.artifact import Artifact, Manifest, Step, Store, check_name
+from seatrial.artifact import Artifact, Store, check_name
 from seatrial.datasets.labels import LabelledSet
 from seatrial.errors import Diverged, InvalidArtifact, InvalidConfig, InvalidDataset
+from seatrial.manifest import Manifest, Step
 from seatrial.progress import Progress, silent
 from seatrial.quantise import measure
 from seatrial.quantise.backend import Backend

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from seatrial.artifact import Preprocessing
 from seatrial.datasets.labels import LabelledSet
 from seatrial.detect.preprocess import fit
+from seatrial.manifest import Preprocessing
 from seatrial.train.augment import TrainingImage, augment
 from seatrial.train.plan import TrainingPlan, canvas
 from seatrial.train.sampler import (

@@ -7,12 +7,13 @@ from typing import Literal, get_args
 
 import msgspec
 
-from seatrial.artifact import Artifact, Preprocessing
+from seatrial.artifact import Artifact
 from seatrial.config import decode_json
 from seatrial.datasets.labels import LabelledSet
 from seatrial.datasets.read import read_labelled
 from seatrial.detect.families import huggingface, yolo
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
+from seatrial.manifest import Preprocessing
 from seatrial.system.files import write_atomically
 from seatrial.train.recipe import Recipe
 

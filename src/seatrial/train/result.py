@@ -17,7 +17,7 @@ from seatrial.accuracy.evaluate import Scores, score
 from seatrial.accuracy.gate import Clause, Interval, Verdict, judge, rule
 from seatrial.accuracy.matching import Matches, Predictions
 from seatrial.accuracy.predict import InProcess, predict
-from seatrial.artifact import Artifact, Step, Store
+from seatrial.artifact import Artifact, Store
 from seatrial.datasets import coco
 from seatrial.datasets.labels import LabelledSet, match_labels
 from seatrial.detect.detector import Detector
@@ -27,6 +27,7 @@ from seatrial.engines.torch_module import ModuleEngine
 from seatrial.errors import InvalidDataset, TrainingFailed
 from seatrial.export.options import ExportOptions
 from seatrial.export.run import export
+from seatrial.manifest import Step
 from seatrial.models import torch_modules
 from seatrial.models.import_checkpoint import Lineage, import_transformers, import_ultralytics
 from seatrial.progress import Progress

@@ -15,10 +15,11 @@ import numpy as np
 from seatrial.accuracy.evaluate import Scores, score
 from seatrial.accuracy.matching import Matches, Predictions
 from seatrial.accuracy.predict import InProcess, predict
-from seatrial.artifact import Artifact, Manifest
+from seatrial.artifact import Artifact
 from seatrial.datasets.labels import LabelledSet, match_labels
 from seatrial.detect.detector import Detector
 from seatrial.engines.torch_module import ModuleEngine
+from seatrial.manifest import Manifest
 from seatrial.models.torch_modules import image_module
 
 

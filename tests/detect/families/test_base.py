@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from seatrial.artifact import TensorSpec
 from seatrial.detect.families.registry import FAMILIES, family_class
 from seatrial.graphs.signature import GraphSignature
+from seatrial.manifest import TensorSpec
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from seatrial.artifact import Manifest, Preprocessing, Source, Step, TensorSpec
 from seatrial.deployment import Thresholds
 from seatrial.detect.families import huggingface
 from seatrial.detect.families.detr import LABELS_FILE, METADATA_KEY, Detr, DetrMetadata
@@ -21,6 +20,7 @@ from seatrial.detect.families.registry import recognise
 from seatrial.detect.preprocess import Letterbox, fit
 from seatrial.errors import InvalidArtifact, UnknownFamily
 from seatrial.graphs.signature import TARGET_SIZES, VALID_HW, GraphSignature
+from seatrial.manifest import Manifest, Preprocessing, Provenance, Step, TensorSpec
 
 LABELS = ("cat", "dog", "bird")
 QUERIES = 7
@@ -58,7 +58,7 @@ def manifest(variant: str, preprocessing: Preprocessing = STRETCHED, **changes: 
         "preprocessing": preprocessing,
         "labels": LABELS,
         "licence": "MIT",
-        "source": Source("somewhere", ""),
+        "source": Provenance("somewhere", ""),
         "step": Step("test"),
     }
     return Manifest(**{**fields, **changes})

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from seatrial.artifact import Preprocessing
 from seatrial.detect.families import huggingface
 from seatrial.errors import InvalidArtifact
+from seatrial.manifest import Preprocessing
 
 LABELS = ("cat", "dog", "bird")
 DETR = {"model_type": "detr", "architectures": ["DetrForObjectDetection"]}

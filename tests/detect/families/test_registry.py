@@ -3,11 +3,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from seatrial.artifact import Artifact, TensorSpec
+from seatrial.artifact import Artifact
 from seatrial.detect.families.registry import FAMILIES, family_class, family_of, recognise
 from seatrial.detect.families.yolo import Yolo
 from seatrial.errors import InvalidArtifact, UnknownFamily
 from seatrial.graphs.signature import GraphSignature
+from seatrial.manifest import TensorSpec
 
 
 def test_an_unknown_family_names_the_known_ones(tiny_artifact: Artifact) -> None:

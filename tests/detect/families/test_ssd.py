@@ -4,13 +4,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from seatrial.artifact import Manifest, Preprocessing, Source, Step, TensorSpec
 from seatrial.deployment import Thresholds
 from seatrial.detect.families.registry import family_of, recognise
 from seatrial.detect.families.ssd import METADATA_KEY, VARIANT, Ssd, SsdMetadata
 from seatrial.detect.preprocess import fit
 from seatrial.errors import InvalidArtifact, UnknownFamily
 from seatrial.graphs.signature import GraphSignature
+from seatrial.manifest import Manifest, Preprocessing, Provenance, Step, TensorSpec
 
 LABELS = ("cat", "dog", "bird")
 PREPROCESSING = Preprocessing((300, 200), "stretch", half_pixel_centers=False)
@@ -40,7 +40,7 @@ def manifest(**changes):
         "preprocessing": PREPROCESSING,
         "labels": LABELS,
         "licence": "MIT",
-        "source": Source("somewhere", ""),
+        "source": Provenance("somewhere", ""),
         "step": Step("test"),
     }
     return Manifest(**{**fields, **changes})

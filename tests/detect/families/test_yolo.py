@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from seatrial.artifact import Artifact, TensorSpec
+from seatrial.artifact import Artifact
 from seatrial.deployment import Thresholds
 from seatrial.detect.families.base import Recognition
 from seatrial.detect.families.yolo import Yolo
@@ -17,6 +17,7 @@ from seatrial.detect.preprocess import Letterbox
 from seatrial.errors import InvalidArtifact
 from seatrial.graphs.onnx_file import signature
 from seatrial.graphs.signature import GraphSignature
+from seatrial.manifest import TensorSpec
 
 LETTERBOX = Letterbox((640, 640), (640, 640), (1.0, 1.0), (0, 0))
 

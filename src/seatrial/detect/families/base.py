@@ -6,12 +6,12 @@ from typing import Protocol
 
 import msgspec
 
-from seatrial.artifact import Manifest, Preprocessing
 from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
 from seatrial.graphs.signature import GraphSignature
+from seatrial.manifest import Manifest, Preprocessing
 
 NO_FEEDS: Arrays = {}
 """The answer of `Family.feeds` where a graph takes the image alone."""

@@ -27,7 +27,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.artifact import Manifest, Preprocessing, TensorSpec
 from seatrial.config import decode_json
 from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
@@ -47,6 +46,7 @@ from seatrial.graphs.signature import (
     VALID_HW,
     GraphSignature,
 )
+from seatrial.manifest import Manifest, Preprocessing, TensorSpec
 
 METADATA_KEY = "seatrial.detr"
 LABELS_FILE = "labels.txt"

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from seatrial.artifact import Preprocessing
 from seatrial.errors import InvalidArtifact
+from seatrial.manifest import Preprocessing
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 BILINEAR = 2  # PIL.Image.Resampling.BILINEAR, as preprocessor_config.json writes it

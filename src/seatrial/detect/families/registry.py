@@ -11,10 +11,10 @@ import importlib
 import importlib.metadata
 from typing import cast
 
-from seatrial.artifact import Manifest
 from seatrial.detect.families.base import Family, FamilyClass, Recognition
 from seatrial.errors import InvalidArtifact, UnknownFamily
 from seatrial.graphs.signature import GraphSignature
+from seatrial.manifest import Manifest
 
 FAMILIES = {
     "yolo": "seatrial.detect.families.yolo:Yolo",

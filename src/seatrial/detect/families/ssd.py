@@ -15,7 +15,6 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-from seatrial.artifact import Manifest, Preprocessing, TensorSpec
 from seatrial.config import decode_json
 from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
@@ -25,6 +24,7 @@ from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
 from seatrial.errors import InvalidArtifact, InvalidInput
 from seatrial.graphs.signature import GraphSignature
+from seatrial.manifest import Manifest, Preprocessing, TensorSpec
 
 VARIANT = "decoded"
 BOXES, SCORES = "boxes", "scores"

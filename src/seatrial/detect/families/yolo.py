@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.artifact import Manifest, Preprocessing
 from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.detect.families.base import NO_FEEDS, Recognition
@@ -27,6 +26,7 @@ from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
 from seatrial.errors import InvalidArtifact
 from seatrial.graphs.signature import GraphSignature
+from seatrial.manifest import Manifest, Preprocessing
 
 PAD_VALUE = 114
 SIZES_PX = range(32, 4097)

@@ -21,18 +21,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.artifact import (
-    Artifact,
-    Manifest,
-    Preprocessing,
-    Source,
-    Step,
-    Store,
-    TensorSpec,
-)
+from seatrial.artifact import Artifact, Store
 from seatrial.detect.families.coco import COCO_CATEGORY_IDS, COCO_NAMES
 from seatrial.detect.families.ssd import BOXES, METADATA_KEY, SCORES, VARIANT, SsdMetadata
 from seatrial.errors import InvalidArtifact
+from seatrial.manifest import Manifest, Preprocessing, Provenance, Step, TensorSpec
 from seatrial.models.sources.openvino_to_onnx import convert
 from seatrial.progress import Progress
 from seatrial.system.extras import require
@@ -121,7 +114,7 @@ def build(frozen_graph: Path, folder: Path, name: str = "ssd-mobilenet-v2") -> M
         preprocessing=PREPROCESSING,
         labels=COCO_NAMES,
         licence=LICENCE,
-        source=Source(SOURCE.uri, SOURCE.sha256),
+        source=Provenance(SOURCE.uri, SOURCE.sha256),
         step=Step("convert", {"from": "tensorflow"}, versions("openvino", "onnx")),
     )
 

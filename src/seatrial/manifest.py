@@ -1,0 +1,110 @@
+"""Manifests: the description of an artifact, as it stands in its ``manifest.json``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA: Literal[1] = 1
+Resize = Literal["letterbox", "stretch", "shortest_edge"]
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One input or output of a graph.
+
+    Attributes:
+        name: Tensor name in the graph.
+        dtype: numpy name, for example ``"uint8"``.
+        shape: Sizes; -1 where the graph takes any size.
+        layout: One letter for each dimension, for example ``"NHWC"``; empty where not known.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    layout: str = ""
+
+
+class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an image becomes the input of the graph; normalisation is in the graph.
+
+    Attributes:
+        size_hw: Canvas (height, width), pixels.
+        resize: ``letterbox`` keeps the aspect ratio and pads on both sides; ``stretch`` fills the
+            canvas; ``shortest_edge`` keeps the aspect ratio, by the lengths in ``edges_px``, and
+            pads right and below.
+        pad_value: Grey level of the padding, 0-255.
+        half_pixel_centers: Where a resized pixel is sampled: at its centre (OpenCV, PIL,
+            PyTorch) or at its corner (TensorFlow 1's ``resize_bilinear``).
+        antialias: Whether an image that is made smaller is averaged over the pixels that fall
+            together (PIL, torchvision) instead of sampled between two (OpenCV).
+        edges_px: For ``shortest_edge``: length of the shorter side, and largest length of the
+            longer side.
+    """
+
+    size_hw: tuple[int, int]
+    resize: Resize
+    pad_value: int = 114
+    half_pixel_centers: bool = True
+    antialias: bool = False
+    edges_px: tuple[int, int] | None = None
+
+
+class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of an artifact: path in the folder, sha256 in hex, size in bytes."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the model came from: a URI that a person can follow, and the sha256 of the content."""
+
+    uri: str
+    sha256: str
+
+
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The step that made the artifact, its configuration, and the tools' versions."""
+
+    name: str
+    config: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Description of an artifact.
+
+    Attributes:
+        name: Name of the artifact, unique in a store.
+        family: Name in the table of families, for example ``"yolo"``.
+        variant: Output layout within the family.
+        formats: Format name (``onnx``, ``openvino``) -> file in the folder that an engine opens.
+        precision: Numeric type of the weights in the files, for example ``"f32"``.
+        labels: Class names; ``class_id`` is the index.
+        licence: Licence of the weights.
+        parent: Digest of the manifest that this artifact was made from; None for an acquired one.
+        step: Step that made this artifact.
+        metrics: Figures measured on this artifact, for example ``{"coco_ap": 0.44}``.
+        files: All files in the folder but the manifest.
+    """
+
+    schema: Literal[1] = SCHEMA
+    name: str
+    family: str
+    variant: str = ""
+    task: Literal["object-detection"] = "object-detection"
+    formats: dict[str, str]
+    precision: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    licence: str
+    source: Provenance
+    parent: str | None = None
+    step: Step
+    metrics: dict[str, float] = {}
+    files: tuple[ModelFile, ...] = ()
