@@ -14,7 +14,7 @@ import pytest
 
 from seatrial.errors import InvalidArtifact
 from seatrial.models import safetensors_check
-from seatrial.models.safetensors_check import Tensor, check_finite, read_header
+from seatrial.models.safetensors_check import StoredTensor, check_finite, read_header
 
 pytest.importorskip("safetensors", reason="seatrial[hub] is not installed")
 
@@ -55,11 +55,11 @@ def test_what_is_in_a_file(path: Path) -> None:
                  "tiny": ("F8_E4M3", np.ones(4, np.uint8))})  # fmt: skip
     found = read_header(path)
     start = path.stat().st_size - (12 + 8 + 0 + 5 + 4)
-    assert found["half"] == Tensor("F16", (2, 3), start, start + 12)
-    assert found["one"] == Tensor("F64", (), start + 12, start + 20)
-    assert found["none"] == Tensor("F32", (0, 4), start + 20, start + 20)
-    assert found["flag"] == Tensor("BOOL", (5,), start + 20, start + 25)
-    assert found["tiny"] == Tensor("F8_E4M3", (4,), start + 25, start + 29)
+    assert found["half"] == StoredTensor("F16", (2, 3), start, start + 12)
+    assert found["one"] == StoredTensor("F64", (), start + 12, start + 20)
+    assert found["none"] == StoredTensor("F32", (0, 4), start + 20, start + 20)
+    assert found["flag"] == StoredTensor("BOOL", (5,), start + 20, start + 25)
+    assert found["tiny"] == StoredTensor("F8_E4M3", (4,), start + 25, start + 29)
     check_finite(path, found)
 
 

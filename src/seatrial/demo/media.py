@@ -28,7 +28,7 @@ EBML_MAGIC = b"\x1a\x45\xdf\xa3"
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedImage:
+class MediaFrame:
     """An image, or a frame of a video, as a file.
 
     Attributes:
@@ -58,7 +58,7 @@ class Media:
 
     name: str
     digest: str
-    frames: tuple[EncodedImage, ...]
+    frames: tuple[MediaFrame, ...]
     rate_hz: float | None = None
     note: str = ""
 
@@ -99,7 +99,7 @@ def open_media(name: str, data: bytes) -> Media:
     if _is_video(data[:16]):
         frames, rate_hz, note = _read_video(PurePath(name).stem, data)
         return Media(name, digest, frames, rate_hz, note)
-    image = EncodedImage(name, data)
+    image = MediaFrame(name, data)
     try:
         image.pixels()  # a damaged image is refused here and not when it is drawn
     except UnsupportedImage as error:
@@ -124,7 +124,7 @@ def preview(name: str, data: bytes) -> NDArray[np.uint8]:
         SeatrialError: See `open_media`.
     """
     if not _is_video(data[:16]):
-        return EncodedImage(name, data).pixels()
+        return MediaFrame(name, data).pixels()
     return next(video_frames(io.BytesIO(data), PurePath(name).stem)).rgb()
 
 
@@ -134,7 +134,7 @@ def _is_video(head: bytes) -> bool:
     return quicktime or head[:4] == EBML_MAGIC or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
 
 
-def _read_video(stem: str, data: bytes) -> tuple[tuple[EncodedImage, ...], float, str]:
+def _read_video(stem: str, data: bytes) -> tuple[tuple[MediaFrame, ...], float, str]:
     """At most `MAX_FRAMES` of the first `MAX_VIDEO_S` seconds, evenly; their rate; a note."""
     kept: list[_Kept] = []
     stride, seen, cut = 1, 0, False
@@ -152,7 +152,7 @@ def _read_video(stem: str, data: bytes) -> tuple[tuple[EncodedImage, ...], float
         kept.append(_Kept(index, time_s, _jpeg(frame)))
         if len(kept) > MAX_FRAMES:  # the video is longer than its header says
             kept, stride = kept[::2], stride * 2
-    frames = tuple(EncodedImage(f"{stem}-{one.number:06d}.jpg", one.data) for one in kept)
+    frames = tuple(MediaFrame(f"{stem}-{one.number:06d}.jpg", one.data) for one in kept)
     return frames, _rate_hz(kept), _left_out(seen, stride, cut)
 
 

@@ -21,7 +21,7 @@ from seatrial.detect.families import huggingface, yolo
 from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.graphs.signature import IMAGE_INPUT, LOGITS, PRED_BOXES, VALID_HW
 from seatrial.manifest import Manifest, Preprocessing, Provenance, Step, TensorSpec
-from seatrial.models.safetensors_check import Tensor, check_finite, read_header
+from seatrial.models.safetensors_check import StoredTensor, check_finite, read_header
 from seatrial.models.sources.ultralytics import import_ultralytics_package
 from seatrial.system.files import sha256_file
 from seatrial.system.versions import versions
@@ -79,7 +79,7 @@ def import_transformers(
         _read(folder, huggingface.CONFIG) or b"", _read(folder, huggingface.PREPROCESSOR)
     )
     files = weight_files(folder)
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     for file in files:
         found = read_header(file)
         check_finite(file, found)
@@ -272,7 +272,7 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / WEIGHTS] if folder / WEIGHTS in files else files
 
 
-def _check_head(facts: huggingface.CheckpointFacts, tensors: dict[str, Tensor]) -> None:
+def _check_head(facts: huggingface.CheckpointFacts, tensors: dict[str, StoredTensor]) -> None:
     suffix = facts.architecture.head
     heads = {name: t.shape for name, t in tensors.items() if name.endswith(suffix)}
     if not heads:
@@ -289,7 +289,7 @@ def _check_head(facts: huggingface.CheckpointFacts, tensors: dict[str, Tensor]) 
         )
 
 
-def _precision(tensors: dict[str, Tensor]) -> str:
+def _precision(tensors: dict[str, StoredTensor]) -> str:
     sizes: Counter[str] = Counter()
     for tensor in tensors.values():
         sizes[tensor.dtype] += tensor.end - tensor.begin

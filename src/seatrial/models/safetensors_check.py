@@ -23,7 +23,7 @@ EXPONENTS = {
 CHUNK_BYTES = 1 << 24
 
 
-class Tensor(msgspec.Struct, frozen=True):
+class StoredTensor(msgspec.Struct, frozen=True):
     """One tensor of a file.
 
     Attributes:
@@ -39,7 +39,7 @@ class Tensor(msgspec.Struct, frozen=True):
     end: int
 
 
-def read_header(path: Path) -> dict[str, Tensor]:
+def read_header(path: Path) -> dict[str, StoredTensor]:
     """Names, types, shapes and places of a file's tensors.
 
     The library checks the header: its size, and that the tensors fill the file without gap or
@@ -50,7 +50,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
         MissingExtra: safetensors is not installed.
     """
     safetensors = require("safetensors", extra="hub", purpose="reading checkpoints")
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     try:
         with path.open("rb") as data:
             begin = 8 + int.from_bytes(data.read(8), "little")
@@ -60,7 +60,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
                 dtype, shape = part.get_dtype(), tuple(part.get_shape())
                 bits = int(found[0]) if (found := re.search(r"\d+", dtype)) else 8  # BOOL
                 end = begin + math.prod(shape) * bits // 8
-                tensors[name] = Tensor(dtype, shape, begin, end)
+                tensors[name] = StoredTensor(dtype, shape, begin, end)
                 begin = end
     except (OSError, safetensors.SafetensorError) as error:
         raise InvalidArtifact(
@@ -70,7 +70,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
+def check_finite(path: Path, tensors: dict[str, StoredTensor]) -> None:
     """Check that all weights are numbers.
 
     Args:

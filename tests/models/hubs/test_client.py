@@ -11,7 +11,7 @@ import pytest
 
 from seatrial.errors import SourceUnavailable
 from seatrial.models.hubs.access import HUGGINGFACE, Access
-from seatrial.models.hubs.client import Body, HubClient
+from seatrial.models.hubs.client import FileStream, HubClient
 from seatrial.models.hubs.refusals import Passing
 
 FAST = Access(patience_s=0.0, attempts=3)
@@ -115,7 +115,7 @@ def test_what_came_without_encryption(endpoint: str, url: str, fine: bool) -> No
     ],
 )
 def test_where_a_body_begins(headers: dict[str, str], start: int, size: int | None) -> None:
-    body = Body.of(headers, ())
+    body = FileStream.of(headers, ())
     assert (body.start, body.size_bytes) == (start, size)
 
 

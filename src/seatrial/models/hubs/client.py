@@ -20,7 +20,7 @@ T = TypeVar("T")
 _RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<total>\d+|\*)")
 
 
-class Body(msgspec.Struct, frozen=True):
+class FileStream(msgspec.Struct, frozen=True):
     """Content of a file on its way.
 
     Attributes:
@@ -34,7 +34,7 @@ class Body(msgspec.Struct, frozen=True):
     chunks: Iterable[bytes]
 
     @classmethod
-    def of(cls, headers: Mapping[str, str], chunks: Iterable[bytes]) -> Body:
+    def of(cls, headers: Mapping[str, str], chunks: Iterable[bytes]) -> FileStream:
         """The body of an answer. ModelScope sends a range with status 200: only headers count."""
         found = _RANGE.match(headers.get("Content-Range", ""))
         start = int(found["start"]) if found else 0
@@ -75,7 +75,7 @@ class HubClient(ABC):
     @abstractmethod
     def open(
         self, snapshot: Snapshot, file: RemoteFile, start: int
-    ) -> AbstractContextManager[Body]:
+    ) -> AbstractContextManager[FileStream]:
         """Begin to read a file at an offset.
 
         Raises:

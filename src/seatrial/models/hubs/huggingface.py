@@ -12,7 +12,7 @@ from typing import Any
 import seatrial
 from seatrial.errors import InvalidInput, SeatrialError, SourceUnavailable
 from seatrial.models.hubs.access import Access
-from seatrial.models.hubs.client import Body, HubClient
+from seatrial.models.hubs.client import FileStream, HubClient
 from seatrial.models.hubs.compatible import judge
 from seatrial.models.hubs.listing import (
     UNKNOWN_LICENCE,
@@ -68,7 +68,7 @@ class HuggingFace(HubClient):
         return Snapshot("huggingface", repo, model.sha or revision, _licence(model), files)
 
     @contextlib.contextmanager
-    def open(self, snapshot: Snapshot, file: RemoteFile, start: int) -> Iterator[Body]:
+    def open(self, snapshot: Snapshot, file: RemoteFile, start: int) -> Iterator[FileStream]:
         """See `HubClient.open`.
 
         The library's own downloads begin anew in each process, see decision 0007.
@@ -86,10 +86,10 @@ class HuggingFace(HubClient):
             session.stream("GET", url, headers=headers, timeout=timeout_s) as response,
         ):
             if response.status_code == 416:  # shorter than what the hub lists
-                yield Body(0, 0, ())
+                yield FileStream(0, 0, ())
                 return
             self._check(response)
-            yield Body.of(response.headers, response.iter_raw())
+            yield FileStream.of(response.headers, response.iter_raw())
 
     @cached_property
     def _package(self) -> Any:

@@ -17,7 +17,7 @@ import msgspec
 import seatrial
 from seatrial.errors import InvalidInput, SeatrialError, SourceUnavailable
 from seatrial.models.hubs.access import Access
-from seatrial.models.hubs.client import Body, HubClient
+from seatrial.models.hubs.client import FileStream, HubClient
 from seatrial.models.hubs.compatible import judge
 from seatrial.models.hubs.listing import (
     UNKNOWN_LICENCE,
@@ -107,7 +107,7 @@ class ModelScope(HubClient):
         )
 
     @contextlib.contextmanager
-    def open(self, snapshot: Snapshot, file: RemoteFile, start: int) -> Iterator[Body]:
+    def open(self, snapshot: Snapshot, file: RemoteFile, start: int) -> Iterator[FileStream]:
         """See `HubClient.open`.
 
         The library's own downloads print bars and ask a third address, see decision 0007.
@@ -122,11 +122,11 @@ class ModelScope(HubClient):
             except self._package.errors.APIError as error:
                 if error.status_code != 416:
                     raise
-                yield Body(0, 0, ())  # shorter than what the hub lists
+                yield FileStream(0, 0, ())  # shorter than what the hub lists
                 return
             with response:
                 self.check_encrypted(response.url)
-                yield Body.of(response.headers, response.iter_content(CHUNK))
+                yield FileStream.of(response.headers, response.iter_content(CHUNK))
 
     @cached_property
     def _package(self) -> Any:
