@@ -90,7 +90,7 @@ def check_finite(path: Path, tensors: dict[str, StoredTensor]) -> None:
         )
 
 
-def _finite(path: Path, tensor: Tensor) -> bool:
+def _finite(path: Path, tensor: StoredTensor) -> bool:
     if tensor.dtype not in EXPONENTS:
         return True
     kind, exponent = EXPONENTS[tensor.dtype]

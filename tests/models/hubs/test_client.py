@@ -11,7 +11,7 @@ import pytest
 
 from seatrial.errors import SourceUnavailable
 from seatrial.models.hubs.access import HUGGINGFACE, Access
-from seatrial.models.hubs.client import FileStream, HubClient
+from seatrial.models.hubs.client import FileStream, HubClient, check_redirect
 from seatrial.models.hubs.refusals import Passing
 
 FAST = Access(patience_s=0.0, attempts=3)
@@ -86,22 +86,22 @@ def test_a_setting_that_forbids_the_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "url", "fine"),
+    ("origin", "target", "fine"),
     [
-        ("https://hub", "https://cdn/x", True),
-        ("https://hub", "http://cdn/x", False),
-        ("HTTPS://hub", "http://cdn/x", False),
-        ("http://hub", "http://cdn/x", True),
-        ("http://hub", "https://cdn/x", True),
+        ("https://hub/a", "https://cdn/x", True),
+        ("https://hub/a", "http://cdn/x", False),
+        ("HTTPS://hub/a", "http://cdn/x", False),
+        ("https://hub/a", "file:///x", False),
+        ("http://hub/a", "http://cdn/x", True),
+        ("http://hub/a", "https://cdn/x", True),
     ],
 )
-def test_what_came_without_encryption(endpoint: str, url: str, fine: bool) -> None:
-    client = stub(endpoint=endpoint)
+def test_a_redirect_does_not_end_the_encryption(origin: str, target: str, fine: bool) -> None:
     if fine:
-        client.check_encrypted(url)
+        check_redirect(origin, target)
     else:
-        with pytest.raises(SourceUnavailable, match=r"redirects to http://cdn/x, without"):
-            client.check_encrypted(url)
+        with pytest.raises(SourceUnavailable, match=rf"^hub redirects to {target}, without"):
+            check_redirect(origin, target)
 
 
 @pytest.mark.parametrize(

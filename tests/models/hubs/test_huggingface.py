@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import pytest
 from seatrial.errors import SourceUnavailable
 from seatrial.models.hubs.access import Access
 from seatrial.models.hubs.huggingface import HuggingFace, _licence, _listing, _weights_bytes
-from seatrial.models.hubs.listing import Query
+from seatrial.models.hubs.listing import Query, RemoteFile, Snapshot
 from seatrial.models.hubs.pull import search
 from seatrial.models.hubs.reference import Reference
 
@@ -46,12 +46,38 @@ def test_something_else_answers(
     assert "HF_ENDPOINT" in error.hint
 
 
-def test_a_search_that_is_redirected_out_of_the_encryption(access: Access) -> None:
-    client = HuggingFace(changed(access, endpoint="https://hub.invalid"))
-    httpx2 = pytest.importorskip("httpx2")
-    answer = httpx2.Response(200, request=httpx2.Request("GET", "http://hub.invalid/y"))
-    with pytest.raises(SourceUnavailable, match="without encryption"):
-        client._check(answer)
+@pytest.fixture
+def unencrypted() -> Iterator[list[str]]:
+    """Addresses that were asked of an https hub that redirects to http."""
+    httpx2, http = pytest.importorskip("httpx2"), package.utils._http
+    asked: list[str] = []
+
+    def answer(request: Any) -> Any:
+        asked.append(str(request.url))
+        return httpx2.Response(302, headers={"Location": "http://other.invalid/x"})
+
+    transport = httpx2.MockTransport(answer)
+    http.set_client_factory(lambda: httpx2.Client(transport=transport, follow_redirects=True))
+    try:
+        yield asked
+    finally:
+        http.set_client_factory(http.default_client_factory)
+
+
+@pytest.mark.parametrize("call", ["search", "snapshot", "open"])
+def test_a_redirect_out_of_the_encryption_is_not_followed(
+    access: Access, unencrypted: list[str], call: str
+) -> None:
+    client = HuggingFace(changed(access, endpoint="https://hub.invalid", token="hf_secret"))
+    with pytest.raises(SourceUnavailable, match=r"hub\.invalid redirects to .*without encryption"):
+        if call == "search":
+            client.search(Query("detr"))
+        elif call == "snapshot":
+            client.snapshot(Reference("huggingface", "a/b"))
+        else:
+            with client.open(Snapshot("huggingface", "a/b", "c", "", ()), RemoteFile("f", 1), 0):
+                pass
+    assert [url.startswith("https://hub.invalid/") for url in unencrypted] == [True]
 
 
 def test_a_search_goes_on_where_it_began(hub: Any, access: Access) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 from seatrial.errors import SourceUnavailable
 from seatrial.models.hubs.access import Access
 from seatrial.models.hubs.compatible import Compatibility
-from seatrial.models.hubs.listing import Query
+from seatrial.models.hubs.listing import Query, RemoteFile, Snapshot
 from seatrial.models.hubs.modelscope import ModelScope, _iso
 from seatrial.models.hubs.pull import search
 from seatrial.models.hubs.reference import Reference
 
 pytest.importorskip("modelscope_hub", reason="seatrial[hub] is not installed")
+from requests import Response
+from requests.adapters import BaseAdapter
 
 
 @pytest.mark.parametrize(("limit", "pages"), [(20, 1), (50, 1), (51, 2), (250, 5)])
@@ -105,12 +108,38 @@ def test_a_search_asks_for_its_words_and_for_no_page_behind_the_last(
     assert len(hub.asked("/openapi/v1/models")) == 1
 
 
-def test_the_last_address_of_a_file_is_checked_for_encryption(
-    hub: Any, access: Access, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub.add("a/b", {"model.onnx": b"graph"})
-    client, checked = ModelScope(access), list[str]()
-    monkeypatch.setattr(client, "check_encrypted", checked.append)
-    snapshot = client.snapshot(Reference("modelscope", "a/b"))
-    with client.open(snapshot, snapshot.files[0], 0):
-        assert [url.startswith(f"{hub.cdn_url}/cdn/") for url in checked] == [True]
+class Redirecting(BaseAdapter):
+    """An https hub that redirects to http."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        self.asked.append(request.url)
+        answer = Response()
+        answer.status_code, answer.url, answer.request = 302, request.url, request
+        answer.headers["Location"], answer.raw = "http://other.invalid/x", io.BytesIO()
+        return answer
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("call", ["search", "snapshot", "tree", "open"])
+def test_a_redirect_out_of_the_encryption_is_not_followed(access: Access, call: str) -> None:
+    secure = msgspec.structs.replace(access.modelscope, endpoint="https://hub.invalid", token="ms")
+    client, hub = ModelScope(msgspec.structs.replace(access, modelscope=secure)), Redirecting()
+    for part in (client._api.openapi, client._api.legacy):
+        for session in (part._session, part._read_session):
+            session.adapters = {"http": hub}
+    with pytest.raises(SourceUnavailable, match=r"hub\.invalid redirects to .*without encryption"):
+        if call == "search":
+            client.search(Query("detr"))
+        elif call == "snapshot":
+            client.snapshot(Reference("modelscope", "a/b"))
+        elif call == "tree":
+            client._tree("a/b", "master")
+        else:
+            with client.open(Snapshot("modelscope", "a/b", "c", "", ()), RemoteFile("f", 1), 0):
+                pass
+    assert [url.startswith("https://hub.invalid/") for url in hub.asked] == [True]

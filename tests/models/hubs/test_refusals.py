@@ -230,6 +230,27 @@ def test_the_token_stays_with_its_host(hub: Any, access: Access, source: str) ->
     assert not {"Authorization", "Cookie"} & set(second.headers)
 
 
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ("huggingface", "/api/models/a/b/revision/main?blobs=true"),
+        ("modelscope", "/openapi/v1/models/a/b"),
+        ("modelscope", "/api/v1/models/a/b/repo/files?Revision=master&Recursive=True"),
+    ],
+)
+def test_an_api_that_redirects_to_another_host_gives_the_token_to_none(
+    hub: Any, access: Access, source: str, path: str, fault: Callable[..., Any]
+) -> None:
+    hub.add("a/b", {"model.onnx": b"graph"})
+    hub.faults.append(fault(path, location=f"{hub.cdn_url}{path}"))
+    client = client_for(changed(access, source, token=hub.token), source)
+    assert [file.path for file in client.snapshot(Reference(source, "a/b")).files] == ["model.onnx"]
+    (elsewhere,) = [seen for seen in hub.seen if seen.host == hub.cdn.url]
+    assert elsewhere.path == path
+    assert hub.token not in str(elsewhere.headers)
+    assert all(hub.token in str(seen.headers) for seen in hub.seen if seen.host == hub.url)
+
+
 def test_no_token_but_the_given_one(
     hub: Any, access: Access, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

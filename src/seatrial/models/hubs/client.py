@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -128,20 +129,25 @@ class HubClient(ABC):
                 hint=f"unset {self.hub.offline_setting} to go online",
             )
 
-    def check_encrypted(self, url: str) -> None:
-        """Refuse what an https hub redirected to an address without encryption.
-
-        Raises:
-            SourceUnavailable: It did.
-        """
-        if self.hub.endpoint.lower().startswith("https:") and not url.startswith("https:"):
-            raise SourceUnavailable(
-                f"{self.hub.title} at {self.hub.endpoint} redirects to {url}, without encryption",
-                hint="a proxy may be in between; do not use what it serves",
-            )
-
     def circular(self) -> SourceUnavailable:
         """The error of redirects without an end."""
         return SourceUnavailable(
             f"{self.hub.title} at {self.hub.endpoint} redirects in circles", hint=mirror(self.hub)
+        )
+
+
+def check_redirect(origin: str, target: str) -> None:
+    """Refuse a redirect from an encrypted address to one without encryption.
+
+    Args:
+        origin: Address that answered.
+        target: Address that it redirects to.
+
+    Raises:
+        SourceUnavailable: The encryption would end.
+    """
+    if origin.lower().startswith("https:") and not target.lower().startswith("https:"):
+        raise SourceUnavailable(
+            f"{urlsplit(origin).hostname} redirects to {target}, without encryption",
+            hint="a proxy may be in between; do not use what it serves",
         )

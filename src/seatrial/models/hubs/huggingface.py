@@ -12,7 +12,7 @@ from typing import Any
 import seatrial
 from seatrial.errors import InvalidInput, SeatrialError, SourceUnavailable
 from seatrial.models.hubs.access import Access
-from seatrial.models.hubs.client import FileStream, HubClient
+from seatrial.models.hubs.client import FileStream, HubClient, check_redirect
 from seatrial.models.hubs.compatible import judge
 from seatrial.models.hubs.listing import (
     UNKNOWN_LICENCE,
@@ -88,7 +88,7 @@ class HuggingFace(HubClient):
             if response.status_code == 416:  # shorter than what the hub lists
                 yield FileStream(0, 0, ())
                 return
-            self._check(response)
+            package.utils.hf_raise_for_status(response)
             yield FileStream.of(response.headers, response.iter_raw())
 
     @cached_property
@@ -136,7 +136,7 @@ class HuggingFace(HubClient):
             response = package.utils.get_session().get(
                 url, params=params, headers=self._headers, timeout=self.access.timeout_s
             )
-            self._check(response)
+            package.utils.hf_raise_for_status(response)
             models = [package.ModelInfo(**model) for model in response.json()]
             return models, response.links.get("next", {}).get("url", "")
 
@@ -152,6 +152,10 @@ class HuggingFace(HubClient):
         """See `HubClient.asking`."""
         hub, errors = self.hub, self._package.errors
         http = require("httpx2", extra="hub", purpose=PURPOSE)  # the library's HTTP client
+        # The library's one client follows redirects; it takes the token off before another host.
+        hooks = self._package.utils.get_session().event_hooks["response"]
+        if _on_response not in hooks:
+            hooks.append(_on_response)
         try:
             yield
         except errors.HFValidationError as error:
@@ -179,11 +183,6 @@ class HuggingFace(HubClient):
         except (http.HTTPError, http.InvalidURL, http.StreamError) as error:
             raise unreachable(hub, error) from error
 
-    def _check(self, response: Any) -> None:
-        """Raise for an answer that is a refusal, and for one that came without encryption."""
-        self.check_encrypted(str(response.url))
-        self._package.utils.hf_raise_for_status(response)
-
     def _missing(self, reference: Reference) -> InvalidInput:
         """The error for a 404, with the nearest name that there is."""
         known: list[str] = []
@@ -202,6 +201,12 @@ class HuggingFace(HubClient):
             f"{self.hub.title} has no model {reference.repo!r}, or keeps it private",
             hint=nearest("huggingface", reference.repo, known),
         )
+
+
+def _on_response(response: Any) -> None:
+    """Check where an answer redirects to, before the library follows."""
+    if response.has_redirect_location:
+        check_redirect(str(response.url), str(response.url.join(response.headers["Location"])))
 
 
 def _said(response: Any) -> str:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 import seatrial
 from seatrial.errors import InvalidInput, SeatrialError, SourceUnavailable
 from seatrial.models.hubs.access import Access
-from seatrial.models.hubs.client import FileStream, HubClient
+from seatrial.models.hubs.client import FileStream, HubClient, check_redirect
 from seatrial.models.hubs.compatible import judge
 from seatrial.models.hubs.listing import (
     UNKNOWN_LICENCE,
@@ -125,7 +126,6 @@ class ModelScope(HubClient):
                 yield FileStream(0, 0, ())  # shorter than what the hub lists
                 return
             with response:
-                self.check_encrypted(response.url)
                 yield FileStream.of(response.headers, response.iter_content(CHUNK))
 
     @cached_property
@@ -144,7 +144,28 @@ class ModelScope(HubClient):
         api = self._package.HubApi(config, user_agent={"seatrial": seatrial.__version__})
         # Its own attempts wait for as long as the hub asks, without a word; `retried` has a limit.
         api.openapi._max_retries = 1
+        for part in (api.openapi, api.legacy):
+            for session in (part._session, part._read_session):
+                session.rebuild_auth = partial(self._on_redirect, session.rebuild_auth)
         return api
+
+    def _on_redirect(
+        self, rebuild_auth: Callable[[Any, Any], None], request: Any, response: Any
+    ) -> None:
+        """Check where an answer redirects to, and keep the token from other hosts.
+
+        requests drops the header, and sends cookies, which hold the token too, to any host.
+
+        Args:
+            rebuild_auth: Method of the session that this one extends.
+            request: Request that follows the redirect.
+            response: The answer.
+        """
+        rebuild_auth(request, response)
+        check_redirect(response.url, request.url)
+        if urlsplit(request.url).hostname != urlsplit(self.hub.endpoint).hostname:
+            for header in ("Authorization", "Cookie"):
+                request.headers.pop(header, None)
 
     def _tree(self, repo: str, revision: str, *, attempts: int | None = None) -> _Tree:
         """Files of a repository, and the commit, which ``HubApi.list_repo_files`` leaves out."""
