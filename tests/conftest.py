@@ -40,6 +40,7 @@ os.environ.update(OPT_OUTS)
 pytest_plugins = (
     "bench_fixtures",
     "checkpoints",
+    "labelled_scenes",
     "sample_detector",
     "small_detector",
     "temporary_files",

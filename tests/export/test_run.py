@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -22,10 +17,8 @@ from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import (
     DeviceUnavailable,
-    InvalidArtifact,
-    InvalidInput,
 )
-from seatrial.export.options import ExportOptions, check, resized
+from seatrial.export.options import ExportOptions
 from seatrial.export.report import read_report
 from seatrial.export.run import export
 from seatrial.graphs.float16 import tail, to_float16
@@ -149,94 +142,8 @@ def test_several_pictures_at_once(store: Store, model_file: ModelFile, cell_imag
     assert made.manifest.inputs[0].shape == (-1, 64, 64, 3)
 
 
-# Options
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (ExportOptions("onnx", "bf16"), "no bf16 for onnx"),
-        (ExportOptions("torch", "f16"), "no f16 for torch"),
-        (ExportOptions("tensorrt", dynamic_batch=True), "one picture at a time"),
-        (ExportOptions("onnx", imgsz=(8, 640)), "a canvas of 8 pixels"),
-        (ExportOptions("coreml"), "unknown format"),  # type: ignore[arg-type]
-    ],
-)
-def test_options_that_do_not_go_together(options: ExportOptions, message: str) -> None:
-    with pytest.raises(InvalidInput, match=message):
-        check(options)
-
-
-def test_what_a_finished_graph_cannot_become(
-    store: Store, tiny: Artifact, model_file: ModelFile, cell_images: Path
-) -> None:
-    half = import_onnx(store, model_file("half.onnx", half=True))
-    final = import_onnx(store, model_file("final.onnx", layout="end_to_end"))
-    for parent, options, message in (
-        (tiny, ExportOptions("onnx", imgsz=(96, 96)), "fixed to 64 x 64"),
-        (tiny, ExportOptions("onnx", imgsz=(100, 96)), "fixed to 64 x 64"),
-        (tiny, ExportOptions("onnx", dynamic_batch=True), "fixed to 1 picture"),
-        (half, ExportOptions("openvino"), "is f16: what was rounded off is gone"),
-        (final, ExportOptions("onnx", fuse_nms=True), "cannot be put into the graph"),
-    ):
-        with pytest.raises(InvalidInput, match=message):
-            export(store, parent, options, images=cell_images)
-    assert store.names() == ["final", "half", "tiny"]
-
-
-def test_an_artifact_without_a_graph_or_a_checkpoint(
-    store: Store, tiny: Artifact, cell_images: Path
-) -> None:
-    made = export(store, tiny, ExportOptions("openvino"), images=cell_images)
-    with pytest.raises(InvalidArtifact, match="no ONNX graph and no checkpoint"):
-        export(store, made, ExportOptions("onnx"), images=cell_images)
-
-
-def test_a_canvas_of_a_detr_scales_its_edges(tiny: Artifact) -> None:
-    from seatrial.manifest import Preprocessing
-
-    padded = Preprocessing((1333, 1333), "shortest_edge", 0, True, True, (800, 1333))
-    manifest = msgspec.structs.replace(tiny.manifest, family="detr", preprocessing=padded)
-    assert resized(manifest, (640, 640)).edges_px == (384, 640)
-    assert resized(manifest, (800, 1333)).edges_px == (800, 1333)
-    assert resized(manifest, None) == padded
-    with pytest.raises(InvalidInput, match="a YOLO canvas of 100 x 100"):
-        resized(tiny.manifest, (100, 100))
-
-
 def test_conversion_leaves_the_graph_that_it_is_given_alone(tiny: Artifact) -> None:
     model = onnx.load(tiny.file("onnx"))
     before = model.SerializeToString()
     to_float16(model)
     assert model.SerializeToString() == before
-
-
-# Command line
-
-
-def seatrial(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "seatrial.cli.main", *arguments],
-        env={**os.environ, "SEATRIAL_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_the_command(tmp_path: Path, model_file: ModelFile, cell_images: Path) -> None:
-    path = str(model_file())
-    labels = ("--annotations", str(cell_images / "instances.json"))
-    asked = ("export", path, "--to", "openvino", "--images", str(cell_images), *labels)
-    done = seatrial(tmp_path / "home", *asked, "--name", "made", "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["child"]["artifact"] == "made"
-    assert report["accuracy"]["difference"] == 0
-    assert "writing openvino f32" in done.stderr
-    assert (tmp_path / "home" / "artifacts" / "made" / "model.xml").is_file()
-
-    done = seatrial(tmp_path / "home", *asked, "--replace")
-    assert "mean IoU of pairs" in done.stdout
-    done = seatrial(tmp_path / "home", *asked, "--imgsz", "large")
-    assert (done.returncode, "not a size" in done.stderr) == (2, True)

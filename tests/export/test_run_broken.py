@@ -391,25 +391,3 @@ def test_a_full_disk(
     assert "cannot be written" in on_a_full_disk(store, cell_images, to, 300_000)
     assert contents(store.root) == before
     assert [path.name for path in store.root.iterdir()] == ["heavy"]
-
-
-def test_the_command_says_it_in_one_line_and_a_hint(
-    tmp_path: Path, model_file: ModelFile, cell_images: Path
-) -> None:
-    path = model_file("cut.onnx")
-    path.write_bytes(path.read_bytes()[:-100])
-    home = tmp_path / "home"
-    done = subprocess.run(
-        [sys.executable, "-m", "seatrial.cli.main", "export", str(path), "--to", "onnx",
-         "--images", str(cell_images)],
-        env={**os.environ, "SEATRIAL_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (3, "")
-    error, hint = done.stderr.splitlines()
-    assert error.startswith("error: ")
-    assert "cut.onnx is not a readable ONNX model" in error
-    assert hint.startswith("hint: ")
-    assert not (home / "artifacts").exists()

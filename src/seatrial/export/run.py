@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ from seatrial.errors import Diverged
 from seatrial.export.formats import check_here, write
 from seatrial.export.options import ExportOptions, check
 from seatrial.export.parent import describe, open_parent
-from seatrial.export.report import REPORT_FILE
+from seatrial.export.report import REPORT_FILE, ExportReport
 from seatrial.export.verify import ParentAnswers, read_images, verify
 from seatrial.graphs.fuse_nms import fuse
 from seatrial.manifest import Step
@@ -70,63 +71,53 @@ def export(
     threads = usable_cores()
     on_progress(f"opening {artifact.manifest.name}")
     parent = open_parent(artifact, options, threads=threads)
-    try:
-        with store.staging() as folder:
-            graph, manifest = parent.graph, parent.manifest
-            if options.fuse_nms:
-                graph = type(parent.graph)()
-                graph.CopyFrom(parent.graph)
-                manifest = fuse(graph, parent.manifest)
-                describe(graph, manifest)
-            on_progress(f"writing {options.to} {options.precision}")
-            written = write(folder, parent, graph, manifest, options)
-            child = written.open(threads)
-            try:
-                report = verify(
-                    artifact,
-                    parent,
-                    written,
-                    child,
-                    shown,
-                    labelled,
-                    options,
-                    known=ParentAnswers() if known is None else known,
-                    on_progress=on_progress,
-                )
-            finally:
-                child.close()
-            report = msgspec.structs.replace(
-                report, child=msgspec.structs.replace(report.child, artifact=name)
-            )
-            if report.verdict.outcome == "fails":
-                where = ""
-                if report.first_difference is not None and report.first_difference.first:
-                    first = report.first_difference.first
-                    where = (
-                        f" The graphs differ from {first.operator} {first.node} on "
-                        f"(error {first.error:.3g})."
-                    )
-                raise Diverged(
-                    f"{name} does not answer as its parent {artifact.manifest.name} does. "
-                    f"{report.verdict.statement}{where}",
-                    hint="nothing was written; --json prints the report with the layers that "
-                    "differ",
-                    report=report,
-                )
-            text = msgspec.json.format(msgspec.json.encode(report), indent=2)
-            (folder / REPORT_FILE).write_bytes(text)
-            config = {**options.config(), "proven_in": written.computes}
-            manifest = msgspec.structs.replace(
-                written.manifest,
-                name=name,
-                parent=artifact.digest,
-                step=Step("export", config, versions(*TOOLS)),
-                metrics=report.metrics(),
-                files=(),
-            )
-            return store.commit(folder, manifest, replace=replace)
-    finally:
-        parent.engine.close()
+    known = ParentAnswers() if known is None else known
+    with contextlib.closing(parent.engine), store.staging() as folder:
+        graph, manifest = parent.graph, parent.manifest
+        if options.fuse_nms:
+            graph = type(parent.graph)()
+            graph.CopyFrom(parent.graph)
+            manifest = fuse(graph, parent.manifest)
+            describe(graph, manifest)
+        on_progress(f"writing {options.to} {options.precision}")
+        written = write(folder, parent, graph, manifest, options)
+        with contextlib.closing(written.open(threads)) as child:
+            report = verify(
+                artifact, parent, written, child, shown, labelled, options,
+                known=known, on_progress=on_progress,
+            )  # fmt: skip
+        side = msgspec.structs.replace(report.child, artifact=name)
+        report = msgspec.structs.replace(report, child=side)
+        if report.verdict.outcome == "fails":
+            raise _diverged(name, artifact, report)
+        text = msgspec.json.format(msgspec.json.encode(report), indent=2)
+        (folder / REPORT_FILE).write_bytes(text)
+        config = {**options.config(), "proven_in": written.computes}
+        manifest = msgspec.structs.replace(
+            written.manifest,
+            name=name,
+            parent=artifact.digest,
+            step=Step("export", config, versions(*TOOLS)),
+            metrics=report.metrics(),
+            files=(),
+        )
+        return store.commit(folder, manifest, replace=replace)
+
+
+def _diverged(name: str, parent: Artifact, report: ExportReport) -> Diverged:
+    """The error for an export that fails its gate, with the first layer that differs."""
+    where = ""
+    if report.first_difference is not None and report.first_difference.first:
+        first = report.first_difference.first
+        where = (
+            f" The graphs differ from {first.operator} {first.node} on (error {first.error:.3g})."
+        )
+    return Diverged(
+        f"{name} does not answer as its parent {parent.manifest.name} does. "
+        f"{report.verdict.statement}{where}",
+        hint="nothing was written; --json prints the report with the layers that differ",
+        report=report,
+    )
 
 
 def default_name(artifact: Artifact, options: ExportOptions) -> str:

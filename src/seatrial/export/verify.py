@@ -1,4 +1,4 @@
-"""The same real images through parent and child, and the verdict on what they answer."""
+"""Comparison of an export with its parent on the same real images, and the verdict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.accuracy.bootstrap import difference
+from seatrial.accuracy.bootstrap import Difference, difference
 from seatrial.accuracy.compare import BoxSet, Comparison, compare
 from seatrial.accuracy.evaluate import evaluate
 from seatrial.accuracy.gate import judge
@@ -65,8 +65,8 @@ class ParentAnswers:
     """A parent's answers, kept for further exports that are compared on the same images.
 
     Attributes:
-        images: By digest and canvas of the parent, and whether a box may have several labels.
-        labelled: The same, on the labelled images.
+        images: Answers by the parent's digest, its canvas, and whether boxes have several labels.
+        labelled: Boxes on the labelled images, by the same key.
     """
 
     images: dict[Hashable, Answers] = field(default_factory=dict)
@@ -85,26 +85,26 @@ def verify(
     known: ParentAnswers,
     on_progress: Progress,
 ) -> ExportReport:
-    """Compare an export with its parent, and judge it.
+    """The report of an export: it is compared with its parent, and judged.
 
     Args:
         artifact: The parent's artifact.
-        parent: Its graph and engine.
+        parent: Graph and engine of the parent.
         written: The export.
-        child: The engine that runs it.
+        child: Engine that runs the export.
         images: From `read_images`.
-        labelled: Labelled images; AP is compared on them.
+        labelled: Labelled images that AP is compared on.
         options: See `ExportOptions`.
         known: Answers of parents to earlier exports; this parent's are added.
         on_progress: Called with each step.
 
     Raises:
         InvalidArtifact: An output is not finite, or the graph does not take a batch.
-        InvalidDataset: The parent sees nothing at all, or the labels do not match.
+        InvalidDataset: The parent detects nothing at all, or the labels do not match.
     """
     precision = "int8" if artifact.manifest.precision == "int8" else options.precision
     tolerance = TOLERANCES[precision]
-    # An anchor in a graph with NMS stands for one class; so it does in its parent, then.
+    # With NMS in the graph a box has one class: its parent's boxes are decoded in the same way.
     several = not options.fuse_nms
     key = (artifact.digest, options.imgsz, several)
 
@@ -114,15 +114,8 @@ def verify(
         known.images[key] = answer(parent.manifest, parent.engine, images, multi_label=several)
     before = known.images[key]
     after = answer(written.manifest, child, images, multi_label=several)
-    ordered = parent.manifest.variant not in family_class(parent.manifest.family).unordered
-    outputs: tuple[OutputError, ...] = ()  # a fused graph has other outputs than its parent
-    if not options.fuse_nms:
-        outputs = output_errors(before.outputs, after.outputs, ordered=ordered, limit=OUTPUT_ERROR)
-    batch: tuple[OutputError, ...] = ()
-    if options.dynamic_batch and (probe := written.probe()) is not None:
-        batch = batch_errors(written.manifest, probe, after, ordered=ordered)
-    parent_boxes = before.boxes(parent.manifest)
-    boxes = compare(after.boxes(written.manifest), parent_boxes)
+    outputs, batch = _raw_errors(parent, written, before, after, options)
+    boxes = compare(after.boxes(written.manifest), before.boxes(parent.manifest))
     if not boxes.parent_boxes:
         raise InvalidDataset(
             "the parent sees nothing on any of the pictures: there is nothing to compare",
@@ -130,26 +123,15 @@ def verify(
         )
     accuracy = None
     if labelled is not None:
-        sides = "the child" if key in known.labelled else "parent and child"
-        on_progress(f"measuring the accuracy of {sides} on {len(labelled.images)} pictures")
-        if key not in known.labelled:
-            known.labelled[key] = _labelled_boxes(parent.manifest, parent.engine, labelled, several)
-        found = _labelled_boxes(written.manifest, child, labelled, several)
-        accuracy = difference(
-            known.labelled[key].resampled(SAMPLES, SEED), found.resampled(SAMPLES, SEED)
-        )
-
+        accuracy = _accuracy(parent, written, child, labelled, key, known, on_progress)
     # The gate; where boxes are out of tolerance, as wide as the parent's own noise.
     measured = partial(rows, outputs=outputs, batch=batch, boxes=boxes, accuracy=accuracy)
     verdict = judge(measured(tolerance), name="the export")
-    parent_noise: Comparison | None = None
+    noise: Comparison | None = None
     if verdict.outcome == "fails" and not tolerance.outputs:
         on_progress("measuring the noise of the parent")
-        moved = answer(
-            parent.manifest, parent.engine, images, multi_label=several, grey_levels=GREY_LEVELS
-        )
-        parent_noise = compare(moved.boxes(parent.manifest), parent_boxes)
-        verdict = judge(measured(tolerance.widened(parent_noise)), name="the export")
+        noise = _noise(parent, images, before, multi_label=several)
+        verdict = judge(measured(tolerance.widened(noise)), name="the export")
     first: FirstDifference | None = None
     notes: tuple[str, ...] = ()
     if verdict.outcome == "fails":
@@ -167,7 +149,7 @@ def verify(
         verdict=verdict,
         first_difference=first,
         tensorrt=written.trial(),
-        parent_noise=parent_noise,
+        parent_noise=noise,
         notes=notes,
     )
 
@@ -258,8 +240,8 @@ def batch_errors(
 ) -> tuple[OutputError, ...]:
     """Errors of several images at once against the same one by one.
 
-    A graph whose batch size was taken for a constant in some place answers right for one image
-    and wrong for four.
+    A graph that treats the batch size as a constant somewhere is right for one image and wrong for
+    four.
 
     Args:
         manifest: Manifest of the graph.
@@ -287,6 +269,50 @@ def batch_errors(
         ) from error
     single = [{name: outputs[name][i : i + 1] for name in names} for i in range(count)]
     return output_errors(answers.outputs[:count], single, ordered=ordered, limit=OUTPUT_ERROR)
+
+
+def _raw_errors(
+    parent: Parent, written: Written, before: Answers, after: Answers, options: ExportOptions
+) -> tuple[tuple[OutputError, ...], tuple[OutputError, ...]]:
+    """Errors of raw outputs image by image, and of a batch; empty where there is no comparison."""
+    manifest = parent.manifest
+    ordered = manifest.variant not in family_class(manifest.family).unordered
+    outputs: tuple[OutputError, ...] = ()
+    if not options.fuse_nms:  # a fused graph has other outputs than its parent
+        outputs = output_errors(before.outputs, after.outputs, ordered=ordered, limit=OUTPUT_ERROR)
+    batch: tuple[OutputError, ...] = ()
+    if options.dynamic_batch and (probe := written.probe()) is not None:
+        batch = batch_errors(written.manifest, probe, after, ordered=ordered)
+    return outputs, batch
+
+
+def _accuracy(
+    parent: Parent,
+    written: Written,
+    child: Engine,
+    labelled: LabelledSet,
+    key: tuple[str, tuple[int, int] | None, bool],
+    known: ParentAnswers,
+    on_progress: Progress,
+) -> Difference:
+    """The difference in AP on the labelled images, with its interval."""
+    several = key[-1]
+    sides = "the child" if key in known.labelled else "parent and child"
+    on_progress(f"measuring the accuracy of {sides} on {len(labelled.images)} pictures")
+    if key not in known.labelled:
+        known.labelled[key] = _labelled_boxes(parent.manifest, parent.engine, labelled, several)
+    before, after = known.labelled[key], _labelled_boxes(written.manifest, child, labelled, several)
+    return difference(before.resampled(SAMPLES, SEED), after.resampled(SAMPLES, SEED))
+
+
+def _noise(
+    parent: Parent, images: Sequence[NDArray[np.uint8]], before: Answers, *, multi_label: bool
+) -> Comparison:
+    """The parent's boxes against its own boxes on images moved by `GREY_LEVELS`."""
+    moved = answer(
+        parent.manifest, parent.engine, images, multi_label=multi_label, grey_levels=GREY_LEVELS
+    )
+    return compare(moved.boxes(parent.manifest), before.boxes(parent.manifest))
 
 
 def _labelled_boxes(

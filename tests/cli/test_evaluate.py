@@ -1,0 +1,108 @@
+"""``seatrial evaluate``: tables or JSON, the comparison with a parent, the verdict as exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seatrial.artifact import Artifact
+from seatrial.cli.evaluate import evaluate as command
+from seatrial.errors import InvalidConfig, NotWritable
+
+
+def test_it_compares_with_a_parent(
+    tiny_artifact: Artifact, scenes: Path, tmp_path: Path, capsysbinary: Any
+) -> None:
+    command(
+        str(tiny_artifact.path),
+        dataset=f"coco:{scenes}",
+        parent=str(tiny_artifact.path),
+        save_detections=tmp_path / "found.json",
+        json=True,
+    )
+    report = json.loads(capsysbinary.readouterr().out)
+    assert report["scores"]["figures"]["ap"] == pytest.approx(1)
+    assert report["parent"]["ap"]["difference"] == 0
+    rows = json.loads((tmp_path / "found.json").read_bytes())
+    assert {row["category_id"] for row in rows} == {5, 15, 25}
+    assert len(rows) == 6
+
+
+def test_it_prints_a_table_for_people(
+    tiny_artifact: Artifact, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(str(tiny_artifact.path), dataset=f"coco:{scenes}")
+    shown = capsys.readouterr().out
+    assert "ap_small" in shown
+    assert "green" in shown
+    assert {"precision", "recall", "best"} <= set(shown.split())  # the operating point
+    assert "against the parent" not in shown
+
+
+def test_it_shows_how_confidences_moved(
+    tiny_artifact: Artifact, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tiny_artifact.path)
+    command(path, dataset=f"coco:{scenes}", parent=path)
+    shown = capsys.readouterr().out
+    (mean,) = re.findall(r"mean shift of confidence\W+([\d.]+)", shown)
+    (top,) = re.findall(r"0\.9 to 1\.0\W+(\d+)\W+([\d.]+)\W+([\d.]+)", shown)
+    assert float(mean) == 0
+    assert int(top[0]) > 0
+    assert top[1] == top[2]
+
+
+def test_it_ends_with_the_verdict(
+    tiny_artifact: Artifact, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "contract.toml"
+    contract.write_text('name = "gate"\n[accuracy]\nap = 0.9\n')
+    command(str(tiny_artifact.path), dataset=f"coco:{scenes}", contract=contract)
+    assert "gate holds" in capsys.readouterr().err
+    half = scenes / "half.json"
+    labels = json.loads((scenes / "instances.json").read_text())
+    for row in labels["annotations"]:
+        row["bbox"][2] /= 2
+    half.write_text(json.dumps(labels))
+    with pytest.raises(SystemExit) as ended:
+        command(
+            str(tiny_artifact.path),
+            dataset=f"coco:{scenes}",
+            annotations=half,
+            contract=contract,
+            json=True,
+        )
+    printed = capsys.readouterr()
+    assert ended.value.code == 8
+    assert json.loads(printed.out)["verdict"]["outcome"] == "fails"
+    assert "gate does not hold" in printed.err
+
+
+def test_it_refuses_engine_options_for_a_running_service(scenes: Path) -> None:
+    from seatrial.cli.deployment import DeploymentOptions
+
+    with pytest.raises(InvalidConfig, match="--url measures a running service"):
+        command(
+            dataset=f"coco:{scenes}",
+            url="http://127.0.0.1:1",
+            options=DeploymentOptions(precision="bf16"),
+        )
+    with pytest.raises(InvalidConfig, match="--threshold 2"):
+        command("x", dataset=f"coco:{scenes}", threshold=2)
+
+
+def test_boxes_that_cannot_be_written_are_one_error(
+    tiny_artifact: Artifact, scenes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotWritable) as refusal:
+        command(
+            str(tiny_artifact.path),
+            dataset=f"coco:{scenes}",
+            save_detections=tmp_path / "file" / "found.json",
+        )
+    assert "--save-detections" in refusal.value.hint
