@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from seatrial.datasets import digits, digits_folder
 from seatrial.datasets.digits import (
     SPLITS,
     Background,
@@ -93,3 +96,22 @@ def test_a_folder_of_something_else_is_left_alone(write: Write, tmp_path: Path) 
         write()
     assert files(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]
+
+
+def test_the_pixels_of_an_image_are_gone_before_the_next_but_one_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the default count they would take hundreds of megabytes."""
+    drawn: list[weakref.ref[np.ndarray[Any, Any]]] = []
+    alive: list[int] = []
+
+    def watched(*given: Any) -> Iterator[tuple[str, int, Any]]:
+        for split, number, one in digits.render(*given):
+            drawn.append(weakref.ref(one.image))
+            alive.append(sum(image() is not None for image in drawn))
+            yield split, number, one
+
+    monkeypatch.setattr(digits_folder, "render", watched)
+    write_digits(tmp_path / "digits", SMALL, greys())
+    assert len(alive) == SMALL.count
+    assert max(alive) <= 2

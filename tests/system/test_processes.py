@@ -1,4 +1,4 @@
-"""Processes: found by the port that they listen on, and ended."""
+"""Processes of a service, found by the port that it listens on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from seatrial.system import processes
-from seatrial.system.processes import end, find_service, with_descendants
+from seatrial.system.children import end
+from seatrial.system.processes import find_service, with_descendants
 
 # Listens; its child inherits the socket, as the workers of a pre-fork server do. Prints the ids.
 SERVER = """
@@ -25,15 +26,6 @@ wait = "import sys; sys.stdin.readline()"
 child = subprocess.Popen([sys.executable, "-c", wait], pass_fds=[listener.fileno()])
 print(listener.getsockname()[1], os.getpid(), child.pid, flush=True)
 sys.stdin.readline()
-"""
-# Says that it is ready and ignores SIGTERM, or not; with a child in its group.
-STUBBORN = """
-import signal, subprocess, sys
-if sys.argv[1] == "stubborn":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"])
-print(child.pid, flush=True)
-sys.stdin.read()
 """
 
 
@@ -118,32 +110,3 @@ def test_descendants_are_counted_once_and_the_dead_left_out() -> None:
         assert gone(child)
         assert with_descendants([psutil.Process(os.getpid()), *roots])[0].pid is not None
         assert parent not in [p.pid for p in with_descendants(roots)]
-
-
-def test_a_process_that_obeys_ends_by_sigterm() -> None:
-    with running(STUBBORN, "obeys") as (process, (child,)):
-        end(process, grace_s=60)
-        assert process.returncode == -signal.SIGTERM
-        assert psutil.pid_exists(child)  # only a group is ended whole
-
-
-def test_a_process_that_ignores_sigterm_is_killed() -> None:
-    with running(STUBBORN, "stubborn") as (process, _):
-        end(process, grace_s=0.1)
-        assert process.returncode == -signal.SIGKILL
-
-
-def test_a_group_is_ended_whole_even_where_its_leader_has_ended() -> None:
-    with running(STUBBORN, "obeys") as (process, (child,)):
-        process.kill()
-        process.wait()
-        end(process, grace_s=60, group=True)
-        assert gone(child)
-
-
-def test_a_process_that_has_ended_is_left_as_it_is() -> None:
-    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as process:
-        process.wait()
-        end(process, grace_s=0)
-        end(process, grace_s=0, group=True)
-        assert process.returncode == 3

@@ -110,6 +110,28 @@ class DigitsImage:
     digit: NDArray[np.int64]
     background: Background
 
+    def labels(self) -> DigitsLabels:
+        """What remains of it once the pixels are in a file."""
+        height, width = self.image.shape[:2]
+        return DigitsLabels((height, width), self.xywh, self.digit, self.background.name)
+
+
+@dataclass(frozen=True, slots=True)
+class DigitsLabels:
+    """The labels of one image, without its pixels.
+
+    Attributes:
+        size_hw: Height and width of the image, pixels.
+        xywh: (N, 4) int64: left, top, width, height, pixels.
+        digit: (N,) int64, 0-9.
+        background: Name of the photo behind the digits.
+    """
+
+    size_hw: tuple[int, int]
+    xywh: NDArray[np.int64]
+    digit: NDArray[np.int64]
+    background: str
+
 
 def bundled_backgrounds() -> list[Background]:
     """The two photos of scikit-learn, for machines without a package registry."""
@@ -171,7 +193,7 @@ def render(
 
 
 def labelled_set(
-    folder: Path, split: str, licence: str, made: Sequence[tuple[str, DigitsImage]]
+    folder: Path, split: str, licence: str, made: Sequence[tuple[str, DigitsLabels]]
 ) -> LabelledSet:
     """The labels of one split.
 
@@ -179,10 +201,10 @@ def labelled_set(
         folder: Folder of the images.
         split: Name of the split.
         licence: Licence of the digits.
-        made: File name and image.
+        made: File name of each image, and its labels.
     """
     images = [
-        LabelledImage(number, name, folder / name, *reversed(one.image.shape[:2]))
+        LabelledImage(number, name, folder / name, one.size_hw[1], one.size_hw[0])
         for number, (name, one) in enumerate(made, 1)
     ]
     counts = [len(one.digit) for _, one in made]

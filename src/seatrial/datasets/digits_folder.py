@@ -20,7 +20,7 @@ from seatrial.config import decode_json
 from seatrial.datasets import coco, yolo
 from seatrial.datasets.digits import (
     Background,
-    DigitsImage,
+    DigitsLabels,
     DigitsRecipe,
     Layout,
     labelled_set,
@@ -153,14 +153,14 @@ def _fill(
     layout: Layout,
     on_progress: Progress,
 ) -> tuple[_PastedPhoto, ...]:
-    made: dict[str, list[tuple[str, DigitsImage]]] = {split: [] for split in SPLITS}
+    made: dict[str, list[tuple[str, DigitsLabels]]] = {split: [] for split in SPLITS}
     for split in SPLITS:
         (folder / "images" / split).mkdir(parents=True)
     for done, (split, number, one) in enumerate(render(recipe, backgrounds), 1):
         name = f"{number:06d}.jpg"
         _, data = cv2.imencode(".jpg", one.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         (folder / "images" / split / name).write_bytes(data.tobytes())
-        made[split].append((name, one))
+        made[split].append((name, one.labels()))  # the pixels are not kept
         on_progress("drawing images", done, recipe.count)
     sets = {
         split: labelled_set(folder / "images" / split, split, LICENCE, made[split])
@@ -170,16 +170,13 @@ def _fill(
         coco.write(folder, sets)
     if layout != "coco":
         yolo.write(folder, sets)
-    used = {one.background.name: one.background for own in made.values() for _, one in own}
+    used = {split: {one.background for _, one in made[split]} for split in SPLITS}
+    licences = {background.name: background.licence for background in backgrounds}
     return tuple(
         _PastedPhoto(
             name=name,
-            licence=used[name].licence,
-            splits=tuple(
-                split
-                for split in SPLITS
-                if any(one.background.name == name for _, one in made[split])
-            ),
+            licence=licences[name],
+            splits=tuple(split for split in SPLITS if name in used[split]),
         )
-        for name in sorted(used)
+        for name in sorted(set().union(*used.values()))
     )

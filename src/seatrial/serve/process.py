@@ -21,6 +21,7 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment, Server
 from seatrial.errors import PortInUse, ServiceFailed
 from seatrial.progress import Progress, silent
+from seatrial.system.children import end
 from seatrial.system.extras import require
 from seatrial.system.files import staged_folder, writing
 
@@ -238,13 +239,7 @@ class ServiceProcess:
 
     def stop(self) -> None:
         """Send SIGTERM, wait for the drain, kill what is left after it."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(self._deployment.limits.drain_s + 15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        end(self.process, grace_s=self._deployment.limits.drain_s + 15)
 
     def _end_of_log(self, until: str = "") -> str:
         """Last lines of the log, or of its part up to a text; empty where the text is not in it."""
@@ -270,7 +265,7 @@ def scratch_service(
         folder: Takes the service folder and the log, which are removed at the end. What killed
             processes left there is removed too.
         environment: Environment that the service starts with.
-        on_progress: Told when the service starts and when it stops.
+        on_progress: Called when the service starts and when it stops.
 
     Yields:
         The service, ready.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +14,7 @@ import msgspec
 
 from seatrial.errors import OutOfMemory, TrainingFailed
 from seatrial.progress import Progress
+from seatrial.system.children import end
 from seatrial.system.hardware import usable_cores
 from seatrial.train.plan import TrainingPlan, write_plan
 from seatrial.train.worker import FAILURE, TRACK, TRIAL, end_with_parent, read_failure
@@ -79,14 +78,7 @@ def _run(plan: TrainingPlan, run: Path, environment: Mapping[str, str], *options
     try:
         return process.wait()
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end(process, grace_s=END_S, group=True)
 
 
 def _command(plan: TrainingPlan) -> list[str]:
