@@ -51,7 +51,7 @@ class LoadClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a service must hold. A table that is left out asks for nothing.
+    """What a service must hold. A table that is left out sets no condition.
 
     Attributes:
         name: Name of the contract, in the verdict.

@@ -99,7 +99,7 @@ class InvalidArtifact(SeatrialError):
 
 
 class UnknownFamily(InvalidArtifact):
-    """The model file is sound, but no family knows its inputs and outputs."""
+    """The model file is sound, but no family supports its inputs and outputs."""
 
 
 class Diverged(InvalidArtifact):

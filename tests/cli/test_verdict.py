@@ -83,5 +83,5 @@ def test_a_contract_that_asks_for_nothing_says_so(capsys):
     told = capsys.readouterr()
     assert (told.out, told.err.strip()) == (
         "",
-        "gate camera asks for nothing that was measured",
+        "gate camera has no clause on what was measured",
     )

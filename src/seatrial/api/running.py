@@ -46,9 +46,9 @@ def evaluate(
         annotations: COCO's JSON file; default: ``FOLDER/instances.json``. Another data.yaml.
         split: Which set, where the folder has several.
         threshold: Confidence at which precision and recall are given, 0-1.
-        unmatched: What to do with classes that only the model or only the dataset knows.
+        unmatched: What to do with classes that only the model or only the dataset has.
         skip_missing: Leave out images that the labels name and that are not there.
-        on_progress: Told how far it is.
+        on_progress: Called with the progress.
         **options: As for `load`, where a model is named.
 
     Returns:
@@ -114,7 +114,7 @@ def export(
         name: Name of the artifact; default: the model's, with format and precision.
         replace: Replace another artifact of that name.
         allow_pickle: Read a ``.pt`` file, although reading it runs code that is in it.
-        on_progress: Told how far it is.
+        on_progress: Called with the progress.
 
     Returns:
         What ``seatrial export --json`` prints; the artifact is in the store under its name.
@@ -167,7 +167,7 @@ def bench(
             what is measured.
         model: As `load` takes it: a service of it is started, and ended afterwards.
         url: Address of a running service, in place of a model.
-        on_progress: Told how far it is.
+        on_progress: Called with the progress.
         **options: As for `load`, with a model.
 
     Returns:
@@ -197,7 +197,7 @@ def bench(
     if url is not None and options:
         raise InvalidConfig(f"a running service takes no other {', '.join(options)}")
     measured = images if isinstance(images, BenchOptions) else BenchOptions(images=str(images))
-    plan(measured)  # what is wrong is told before a service is started
+    plan(measured)  # what is wrong is reported before a service is started
     if model is None:
         return run_benchmark(Target(str(url)), measured, on_progress)
     from seatrial.serve.process import environment, scratch_service

@@ -50,7 +50,7 @@ def interpret(report: BenchReport) -> tuple[Finding, ...]:
 
 
 def subject(scope: Scope) -> str:
-    """Name of what was measured, with engine, precision and device where the service tells them."""
+    """Name of what was measured; engine, precision and device where the service reports them."""
     if not scope.model_text("name"):
         return "The service at {target.url}"
     known = [key for key in ("engine", "precision", "device") if scope.model_text(key)]

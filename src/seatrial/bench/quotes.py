@@ -16,7 +16,7 @@ from seatrial.report import numbers
 
 
 class Scope:
-    """A report, and short names for the measurements that its findings speak of."""
+    """A report, and short names for the measurements that its findings quote."""
 
     def __init__(self, report: BenchReport) -> None:
         self.report = report

@@ -102,7 +102,7 @@ class _Campaign:
     step: int = 0
     past_s: float = 0.0
     failing: bool = False
-    told: tuple[str, int] = ("", 0)
+    reported: tuple[str, int] = ("", 0)
 
     async def run(self, scenario: Scenario) -> Run:
         """Put every load of a scenario on the service."""
@@ -122,8 +122,8 @@ class _Campaign:
                 kind = next(sample.error for sample in window.samples if sample.error)
                 self.on_progress(f"{what}: requests fail ({kind})")
             done_s = self.past_s + min(perf_counter() - begun, longest_load_s)
-            if (what, round(done_s)) != self.told:
-                self.told = what, round(done_s)
+            if (what, round(done_s)) != self.reported:
+                self.reported = what, round(done_s)
                 self.on_progress(what, round(done_s), math.ceil(whole_s), unit="s")
 
         recording = await run_load(self.url, self.bodies, load, meter, on_tick)

@@ -86,7 +86,7 @@ def progress_display() -> Iterator[Progress]:
             running[:] = [bars]
             tasks.clear()
             bars.start()
-        if unit == "s" and bars.task_ids:  # one clock for all steps: it knows the time that is left
+        if unit == "s" and bars.task_ids:  # one clock for all steps: it has the time that is left
             tasks[what, unit] = bars.task_ids[0]
         elif (what, unit) not in tasks:
             if unit != "B":  # steps follow each other; files are fetched side by side

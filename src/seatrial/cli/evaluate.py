@@ -69,7 +69,7 @@ def evaluate(
         options: Engine and layout of the detector in this process.
         threshold: Confidence at which precision and recall are given, 0-1.
         skip_missing: Leave out pictures that the labels name and that are not there.
-        unmatched: What to do with classes that only the model or only the dataset knows: error,
+        unmatched: What to do with classes that only the model or only the dataset has: error,
             or ignore and measure on what both know.
         save_detections: Write the boxes to this file, in COCO's format for results.
         contract: TOML file; its accuracy clauses are judged. Exit code 8: they do not hold; 9: it

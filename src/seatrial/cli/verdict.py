@@ -39,7 +39,7 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
 def show_verdict(verdict: Verdict, *, json: bool) -> None:
     """Print the rows, unless they are in the JSON already, and the outcome."""
     if not verdict.rows:
-        err.print(f"{verdict.name} asks for nothing that was measured", highlight=False)
+        err.print(f"{verdict.name} has no clause on what was measured", highlight=False)
         return
     if not json:
         table = Table(verdict.name, "wanted", "found", "verdict")

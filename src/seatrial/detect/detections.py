@@ -81,7 +81,7 @@ def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dty
 
 
 def label_of(class_id: int, labels: Sequence[str]) -> str:
-    """Name of a class; its number where a graph knows more classes than there are names."""
+    """Name of a class; its number where a graph has more classes than there are names."""
     return labels[class_id] if 0 <= class_id < len(labels) else str(class_id)
 
 

@@ -67,7 +67,7 @@ class Letterbox:
 def fit(
     image: NDArray[np.uint8], preprocessing: Preprocessing
 ) -> tuple[NDArray[np.uint8], Letterbox]:
-    """Fit an image into the canvas that an artifact asks for.
+    """Fit an image into the canvas of an artifact.
 
     Args:
         image: (H, W, 3) uint8 RGB, 0-255.

@@ -1,1 +1,1 @@
-"""Surgery on ONNX and torch graphs; knows neither images nor the artifact store."""
+"""Surgery on ONNX and torch graphs; it uses neither images nor the artifact store."""

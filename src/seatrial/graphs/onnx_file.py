@@ -43,8 +43,8 @@ def load(path: Path) -> Any:
     for opset in model.opset_import:
         if opset.domain in ("", "ai.onnx") and opset.version > newest:
             raise InvalidArtifact(
-                f"{path} is of opset {opset.version}; onnx {onnx.__version__} knows opsets up to "
-                f"{newest}",
+                f"{path} is of opset {opset.version}; onnx {onnx.__version__} supports opsets up "
+                f"to {newest}",
                 hint="export the model again with an older opset, for example 17",
             )
     return model

@@ -46,5 +46,5 @@ class GraphSignature(msgspec.Struct, frozen=True):
         """One line that a person can compare with what a family accepts."""
         ins = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in self.inputs)
         outs = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in self.outputs)
-        told = ", ".join(f"{key} {value[:60]!r}" for key, value in sorted(self.metadata.items()))
-        return f"inputs: {ins or 'none'}; outputs: {outs or 'none'}; metadata: {told or 'none'}"
+        notes = ", ".join(f"{key} {value[:60]!r}" for key, value in sorted(self.metadata.items()))
+        return f"inputs: {ins or 'none'}; outputs: {outs or 'none'}; metadata: {notes or 'none'}"

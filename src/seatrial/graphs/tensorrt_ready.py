@@ -1,7 +1,7 @@
 """ONNX graphs for TensorRT: adapted, and tried in its parser and builder without a GPU.
 
 The trial runs in TensorRT-RTX, NVIDIA's variant for consumer GPUs: it has the same parser and the
-same typing rules, and builds without a GPU. It knows fewer operators than TensorRT, so a graph
+same typing rules, and builds without a GPU. It has fewer operators than TensorRT, so a graph
 that it refuses may still work there. Seatrial calls a graph that it accepts ready.
 """
 

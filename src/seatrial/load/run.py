@@ -182,7 +182,7 @@ async def run_load(
         url: Where the bodies are posted.
         bodies: One prepared request per image.
         load: Arrival law, times, seeds.
-        observer: Sees the window's begin and end, and a tick.
+        observer: Called at the window's begin and end, and at each tick.
         on_tick: Called with the state of the window about twice a second, and at its end.
     """
     window, arrivals = Window(load, observer), load.arrivals

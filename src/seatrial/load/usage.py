@@ -173,7 +173,7 @@ def _cpu_seconds(members: Iterable[psutil.Process]) -> dict[int, float]:
         try:
             times = process.cpu_times()
         except psutil.Error:
-            continue  # ended: the caller sees that it is missing
+            continue  # ended: it is missing in the result
         seconds[process.pid] = times.user + times.system
     return seconds
 

@@ -99,7 +99,7 @@ def import_transformers(
 
 
 def transformers_manifest(facts: huggingface.CheckpointFacts, *, name: str) -> Manifest:
-    """Manifest of a Hugging Face model, as far as its configuration tells."""
+    """Manifest of a Hugging Face model, as far as its configuration describes it."""
     return Manifest(
         name=name,
         family="detr",

@@ -40,7 +40,7 @@ def import_onnx(
 
     Raises:
         InvalidArtifact: The file is missing, cut off or not ONNX, or its weights are no numbers.
-        UnknownFamily: It is ONNX, but no family knows its inputs and outputs.
+        UnknownFamily: It is ONNX, but no family supports its inputs and outputs.
         InvalidInput: The name is not usable, or taken.
     """
     name = check_name(name or path.stem.lower())

@@ -17,7 +17,7 @@ ROW_PX, TOP_PX, BOTTOM_PX = 26.0, 26.0, 40.0
 LEFT_PX, PLOT_PX, RIGHT_PX = 300.0, 420.0, 130.0
 
 
-class Row(msgspec.Struct, frozen=True):
+class RecipeRow(msgspec.Struct, frozen=True):
     """One graph that was measured: name, finding, speed as text, and whether it was kept."""
 
     name: str
@@ -60,17 +60,17 @@ def page(report: QuantiseReport) -> str:
     )
 
 
-def rows(report: QuantiseReport) -> list[Row]:
+def rows(report: QuantiseReport) -> list[RecipeRow]:
     """One row for each recipe, then one for each restored layer of the kept recipe."""
     restored = bool(report.restored)
     found = [
-        Row(one.recipe, one.finding, "", one.recipe == report.recipe and not restored)
+        RecipeRow(one.recipe, one.finding, "", one.recipe == report.recipe and not restored)
         for one in report.candidates
     ]
     for number, one in enumerate(report.restored, 1):
         name = f"{'and' if number > 1 else 'float:'} {one.layer}"
         last = number == len(report.restored)
-        found.append(Row(name, one.finding, f"{one.speed.ratio:.2f}x", last))
+        found.append(RecipeRow(name, one.finding, f"{one.speed.ratio:.2f}x", last))
     if report.speed is not None:
         found = [
             msgspec.structs.replace(row, speed=f"{report.speed.ratio:.2f}x") if row.kept else row
@@ -79,7 +79,7 @@ def rows(report: QuantiseReport) -> list[Row]:
     return found
 
 
-def chart(report: QuantiseReport, shown: list[Row]) -> Markup:
+def chart(report: QuantiseReport, shown: list[RecipeRow]) -> Markup:
     """Chart of the drop of each graph with its interval, and of the gate."""
     values = [0.0, report.gate.drop]
     values += [end for row in shown for end in (row.finding.low, row.finding.high)]
@@ -149,7 +149,7 @@ def _tiles(report: QuantiseReport) -> Markup:
     return svg.element("dl", *made, class_="tiles card")
 
 
-def _table(report: QuantiseReport, shown: list[Row]) -> Markup:
+def _table(report: QuantiseReport, shown: list[RecipeRow]) -> Markup:
     names = ("graph", _metric(report), "drop", "interval", "bought", "shift", "its size", "speed")
     header = svg.element("tr", *(svg.element("th", name) for name in names))
     bought = ["" for _ in report.candidates] + [f"{value:+.4f}" for value in report.bought()]

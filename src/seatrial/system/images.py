@@ -1,4 +1,4 @@
-"""Image files on disk: found, told from other formats, measured."""
+"""Image files on disk: found, distinguished from other formats, measured."""
 
 from __future__ import annotations
 

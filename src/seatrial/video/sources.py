@@ -50,7 +50,7 @@ class VideoFrame:
                 f"{MAX_PIXELS} pixels"
             )
         image: NDArray[np.uint8] = self.raw.to_ndarray(format="rgb24")
-        # A phone that was held upright says so in the file and records sideways.
+        # A phone that was held upright records sideways, with the rotation in the file.
         return np.ascontiguousarray(np.rot90(image, round(self.raw.rotation / 90) % 4))
 
 

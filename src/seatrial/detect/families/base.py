@@ -18,7 +18,7 @@ NO_FEEDS: Arrays = {}
 
 
 class Recognition(msgspec.Struct, frozen=True, kw_only=True):
-    """What a family reads from a model file that it knows.
+    """What a family reads from a model file that it supports.
 
     Attributes:
         variant: Output layout within the family.
@@ -77,7 +77,7 @@ class FamilyClass(Protocol):
     """A class in the table of families.
 
     Attributes:
-        accepts: One line about accepted files, for the error of a file that no family knows.
+        accepts: One line about accepted files, for the error of a file that no family supports.
         unordered: Variants whose rows (queries, boxes) have no fixed order.
     """
 

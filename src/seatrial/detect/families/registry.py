@@ -76,8 +76,8 @@ def recognise(graph: GraphSignature, *, origin: str) -> tuple[str, Recognition]:
         Name of the family and what it read from the file.
 
     Raises:
-        UnknownFamily: No family knows the layout.
-        InvalidArtifact: A family knows the layout and the file cannot be served.
+        UnknownFamily: No family supports the layout.
+        InvalidArtifact: A family supports the layout and the file cannot be served.
     """
     for name in families():
         family = family_class(name)

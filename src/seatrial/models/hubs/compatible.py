@@ -1,4 +1,4 @@
-"""Whether a family here can run a model, judged by what the hub tells about it."""
+"""Whether a family here can run a model, judged by the hub's facts about it."""
 
 from __future__ import annotations
 

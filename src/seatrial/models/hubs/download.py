@@ -90,7 +90,7 @@ def _write(
     """Write the body at an offset, unbuffered: what has arrived stays when the process dies."""
     with writing(part.parent, hint=FOLDER_HINT):
         output = part.open("r+b" if start else "wb", buffering=0)
-    done, told = start, start
+    done, reported = start, start
     with output:
         output.seek(start)
         for chunk in chunks:
@@ -99,9 +99,9 @@ def _write(
                 while rest:
                     rest = rest[output.write(rest) :]
             done += len(chunk)
-            if done >= min(told + REPORTED_BYTES, file.size_bytes):
+            if done >= min(reported + REPORTED_BYTES, file.size_bytes):
                 on_progress(file.path, done, file.size_bytes, unit="B")
-                told = done
+                reported = done
             if done > file.size_bytes:
                 return
 

@@ -75,7 +75,7 @@ def single_file(job: Fetch, reference: Reference) -> Path:
 
 
 def _fetch(job: Fetch, files: list[RemoteFile], *, hashed: bool = False) -> list[Path]:
-    # The hub tells the commit: it may not be used as a path.
+    # The commit comes from the hub: it may not be used as a path.
     folder = job.folder / re.sub(r"[^A-Za-z0-9_-]", "-", job.snapshot.commit)
     with writing(folder, hint=FOLDER_HINT):
         folder.mkdir(parents=True, exist_ok=True)

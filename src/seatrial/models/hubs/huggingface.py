@@ -164,7 +164,7 @@ class HuggingFace(HubClient):
             status, said = error.response.status_code, _said(error.response)
             raise forbidden(hub, status, said, gated=True) from error
         except (
-            errors.RepositoryNotFoundError,  # 401 too: strangers are not told what is private
+            errors.RepositoryNotFoundError,  # 401 too: the hub hides what is private
             errors.RevisionNotFoundError,
             errors.EntryNotFoundError,
         ) as error:

@@ -34,7 +34,7 @@ from seatrial.system.extras import require
 
 PAGE = 50  # the most that the hub gives
 LAST = 3000  # page number x page size
-LOOKED_AT = 50  # models of a search whose files are listed, THREADS at a time
+LISTED = 50  # models of a search whose files are listed, THREADS at a time
 THREADS = 8
 CHUNK = 2**16
 SORTS = {"downloads": "downloads", "likes": "likes", "trending": "default"}
@@ -76,9 +76,9 @@ class ModelScope(HubClient):
     def search(self, query: Query) -> list[Listing]:
         """See `HubClient.search`; ``trending`` is the hub's own default ranking."""
         found = [_listing(model) for model in islice(self._models(query), query.limit)]
-        looked_at, rest = found[:LOOKED_AT], found[LOOKED_AT:]
+        listed, rest = found[:LISTED], found[LISTED:]
         with ThreadPoolExecutor(THREADS) as pool:
-            return [*pool.map(self._look, looked_at), *rest]
+            return [*pool.map(self._look, listed), *rest]
 
     def snapshot(self, reference: Reference) -> Snapshot:
         """See `HubClient.snapshot`."""
@@ -142,7 +142,7 @@ class ModelScope(HubClient):
             cache_dir=nowhere,
         )
         api = self._package.HubApi(config, user_agent={"seatrial": seatrial.__version__})
-        # Its own attempts wait for as long as the hub asks, without a word; `retried` has a limit.
+        # Its own attempts wait as long as the hub says, without a message; `retried` has a limit.
         api.openapi._max_retries = 1
         for part in (api.openapi, api.legacy):
             for session in (part._session, part._read_session):
@@ -183,7 +183,7 @@ class ModelScope(HubClient):
         return self.ask(listed, attempts=attempts)
 
     def _look(self, listing: Listing) -> Listing:
-        """Judge a model by its files, which the search does not tell; as it was if that fails."""
+        """Judge a model by its files, which the search does not list; as it was if that fails."""
         with contextlib.suppress(SeatrialError, Passing, msgspec.DecodeError):
             tree = self._tree(listing.name, DEFAULT_REVISION, attempts=1)
             files = [file.path for file in tree.files or []]
