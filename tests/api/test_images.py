@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,61 @@ def test_a_pil_image_is_turned_upright(array: Any) -> None:
     upright = np.rot90(array, -1)
     assert np.array_equal(pixels(opened, max_pixels=LIMIT), upright)
     assert np.array_equal(pixels(buffer.getvalue(), max_pixels=LIMIT), upright)
+
+
+def exif_of(kind: int, value: int) -> bytes:
+    """EXIF with the orientation alone, in a number of type 3 (SHORT) or 4 (LONG)."""
+    entry = struct.pack("<HHI", 0x0112, kind, 1) + struct.pack(
+        "<HH" if kind == 3 else "<I", *((value, 0) if kind == 3 else (value,))
+    )
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf='
+    b'"http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description xmlns:tiff='
+    b'"http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "options",
+    [*({"exif": exif_of(kind, n)} for kind in (3, 4) for n in range(1, 9)), {"xmp": XMP}],
+)
+def test_a_pil_image_and_its_file_agree_on_what_is_upright(file_format: str, options: Any) -> None:
+    corner = np.full((32, 48, 3), 20, np.uint8)
+    corner[:16, :8] = 230
+    buffer = io.BytesIO()
+    Image.fromarray(corner).save(buffer, file_format, **options)
+    of_file = pixels(buffer.getvalue(), max_pixels=LIMIT)
+    opened = Image.open(io.BytesIO(buffer.getvalue()))
+    assert np.array_equal(pixels(opened, max_pixels=LIMIT) > 128, of_file > 128)
+
+
+def test_a_pil_image_stays_as_it_is() -> None:
+    palette = Image.new("P", (4, 3))
+    palette.info["transparency"] = b"\0\1"
+    pixels(palette, max_pixels=LIMIT)
+    assert palette.info == {"transparency": b"\0\1"}
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_modes_without_a_range_are_refused(mode: str) -> None:
+    with pytest.raises(InvalidImage, match=f"mode {mode} has no fixed range") as refused:
+        pixels(Image.new(mode, (4, 3), 200), max_pixels=LIMIT)
+    assert "convert it to mode L or RGB" in refused.value.hint
+
+
+def test_a_16_bit_png_keeps_the_upper_8_bits_in_every_form() -> None:
+    values = np.arange(0, 65536, 5461, np.uint16).reshape(1, -1)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG")
+    for form in (buffer.getvalue(), Image.open(io.BytesIO(buffer.getvalue()))):
+        assert np.array_equal(pixels(form, max_pixels=LIMIT)[:, :, 1], values >> 8)
+    widened = Image.open(io.BytesIO(buffer.getvalue())).convert("I")
+    widened.format = "PNG"  # as Pillow before 11.3 opens the file
+    assert np.array_equal(pixels(widened, max_pixels=LIMIT)[:, :, 0], values >> 8)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16"])

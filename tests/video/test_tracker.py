@@ -108,6 +108,16 @@ def test_new_tracks_and_confirmed_ones_need_different_overlaps() -> None:
     assert track([*still, [(20, 50, 0.2, 0)]])[-1] == [1]
 
 
+def test_overlaps_below_the_least_do_not_displace_a_match() -> None:
+    """An IoU of 0.60 against two of 0.45, of which 0.5 is needed."""
+    tracker = ByteTracker(confidence=0.5, patience=5)
+    for _ in range(2):
+        tracker.update(boxes([(1000, 50, 0.9, 0), (1063, 50, 0.9, 0)], side=100))
+    found = tracker.update(boxes([(1025, 50, 0.2, 0), (962, 50, 0.2, 0)], side=100))
+    assert found.track_id is not None
+    assert found.track_id.tolist() == [1, -1]
+
+
 def test_frames_without_detections() -> None:
     assert track([[], [], []]) == [[], [], []]
 

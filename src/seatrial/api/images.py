@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from seatrial.detect.decode import check_size, decode, pil_to_rgb
 from seatrial.errors import InvalidImage, InvalidInput
@@ -18,7 +18,7 @@ ImageLike: TypeAlias = str | PathLike[str] | bytes | Image.Image | NDArray[np.ui
 
 
 def pixels(image: ImageLike, *, max_pixels: int) -> NDArray[np.uint8]:
-    """An image as an array; a path and bytes are decoded, upright.
+    """An image as an array; a path, bytes and a PIL image are made upright by their EXIF.
 
     Args:
         image: Path or bytes of a JPEG, PNG or WebP file; a PIL image; or (H, W, 3) uint8 RGB.
@@ -30,7 +30,8 @@ def pixels(image: ImageLike, *, max_pixels: int) -> NDArray[np.uint8]:
     Raises:
         InvalidInput: The file cannot be read, or `image` is none of these.
         UnsupportedImage: The file is in another format.
-        InvalidImage: The file is damaged, or the array is not (H, W, 3) uint8.
+        InvalidImage: The file is damaged, the array is not (H, W, 3) uint8, or the PIL image has
+            mode I or F.
         InputTooLarge: The image has more pixels than allowed.
     """
     if isinstance(image, bytes | bytearray | memoryview):
@@ -40,7 +41,7 @@ def pixels(image: ImageLike, *, max_pixels: int) -> NDArray[np.uint8]:
     if isinstance(image, Image.Image):
         check_size(*image.size, max_pixels)
         try:
-            return pil_to_rgb(ImageOps.exif_transpose(image))
+            return pil_to_rgb(image)
         except DAMAGE as error:  # read only now: Pillow opens files without their pixels
             raise InvalidImage(f"the image is damaged or cut off: {error}") from error
     if isinstance(image, np.ndarray):

@@ -73,9 +73,7 @@ def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             check_size(*picture.size, max_pixels)
-            picture.load()
-            image = pil_to_rgb(picture)
-            exif = picture.info.get("exif", b"")
+            return pil_to_rgb(picture)
     except UnidentifiedImageError as error:
         if size is not None or data[:8] == PNG_MAGIC or _is_webp(data):
             raise InvalidImage("the image header is damaged or cut off") from error
@@ -87,19 +85,36 @@ def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
         raise InputTooLarge(str(error)) from error
     except DAMAGE as error:
         raise InvalidImage(f"the image is damaged or cut off: {error}") from error
-    return _upright(image, _exif_orientation(exif.removeprefix(EXIF_MAGIC)))
 
 
 def pil_to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
-    """The pixels of a PIL image of any mode: (H, W, 3) uint8 RGB, see `decode`."""
+    """The pixels of a PIL image, upright: (H, W, 3) uint8 RGB, see `decode`.
+
+    Raises:
+        InvalidImage: The image has mode I or F: what is black and what is white in it is unknown.
+    """
+    picture.load()  # only now is EXIF known that a PNG has behind its pixels
+    exif = picture.info.get("exif", b"")
     if picture.mode.startswith("I;16"):
-        grey = (np.asarray(picture, np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
-    if picture.mode == "I":  # 16-bit grey as Pillow widens it
-        grey = (np.clip(np.asarray(picture), 0, 65535) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
-    picture.info.pop("transparency", None)  # a palette's alpha is dropped like any other
-    return np.array(picture.convert("RGB"), np.uint8)
+        image = _upper_8_bits(np.asarray(picture, np.uint16))
+    elif picture.mode == "I" and picture.format == "PNG":  # 16-bit grey as old Pillow widens it
+        image = _upper_8_bits(np.asarray(picture))
+    elif picture.mode in ("I", "F"):
+        raise InvalidImage(
+            f"a PIL image of mode {picture.mode} has no fixed range from black to white",
+            hint="scale its values to 0-255 and convert it to mode L or RGB",
+        )
+    else:
+        if "transparency" in picture.info:  # a palette's alpha is dropped like any other
+            picture = picture.copy()
+            del picture.info["transparency"]
+        image = np.array(picture.convert("RGB"), np.uint8)
+    return _upright(image, _exif_orientation(exif.removeprefix(EXIF_MAGIC)))
+
+
+def _upper_8_bits(grey: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """(H, W, 3) of 16-bit grey."""
+    return np.repeat((grey >> 8).astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
 
 
 def _is_webp(head: bytes | memoryview) -> bool:

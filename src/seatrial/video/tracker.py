@@ -113,6 +113,7 @@ class ByteTracker:
                 return
             overlap = iou(_boxes(live)[rows], detections.xyxy[columns])
             overlap[live.class_id[rows, None] != detections.class_id[columns]] = 0
+            overlap[overlap < least_iou] = 0  # two such pairs must not displace a valid one
             for row, column in zip(*self._assign(overlap, maximize=True), strict=True):
                 if overlap[row, column] >= least_iou:
                     match[rows[row]] = columns[column]
