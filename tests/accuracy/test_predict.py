@@ -57,7 +57,7 @@ def test_picture_of_another_size_than_its_labels_is_an_error(
         evaluate(InProcess(detector), read_labelled(f"coco:{scenes}"))
 
 
-def test_interruption_leaves_the_waiting_pictures_alone(detector: Detector, scenes: Path) -> None:
+def test_interruption_leaves_the_waiting_images_alone(detector: Detector, scenes: Path) -> None:
     file = scenes / "instances.json"
     labels = json.loads(file.read_text())
     labels["images"] += [{"id": 100 + n, "file_name": "0.png"} for n in range(500)]

@@ -69,7 +69,7 @@ def test_a_gate_that_holds_is_exit_code_0_and_stdout_is_json(
     assert "The gate holds" in done.stderr
 
 
-def test_too_few_pictures_to_decide_are_exit_code_9_and_the_artifact_is_there(
+def test_too_few_images_to_decide_are_exit_code_9_and_the_artifact_is_there(
     seatrial: Callable[..., subprocess.CompletedProcess[str]], scene: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(scene, tmp_path / "broken")

@@ -103,7 +103,7 @@ def test_the_artifact_went_through_export_and_names_its_forebears(
     assert not [*made[0].root.glob(".staging-*")]
 
 
-def test_the_report_compares_with_the_base_on_the_same_pictures(artifact: Artifact) -> None:
+def test_the_report_compares_with_the_base_on_the_same_images(artifact: Artifact) -> None:
     report = msgspec.json.decode((artifact.path / REPORT_FILE).read_bytes(), type=TrainingReport)
     assert report.before is not None
     assert report.before.note == "it knows none of the classes"

@@ -134,7 +134,7 @@ def test_fused_nms_gives_the_same_boxes(
         assert sorted(fused.class_id.tolist()) == sorted(plain.class_id.tolist())
 
 
-def test_several_pictures_at_once(store: Store, model_file: ModelFile, cell_images: Path) -> None:
+def test_several_images_at_once(store: Store, model_file: ModelFile, cell_images: Path) -> None:
     parent = import_onnx(store, model_file(batch="batch"))
     made = export(store, parent, ExportOptions("openvino", dynamic_batch=True), images=cell_images)
     report = read_report(made.path / "export.json")

@@ -261,7 +261,7 @@ def test_names_that_do_not_fit_the_outputs(
 # Broken pictures and labels
 
 
-def test_pictures_that_cannot_be_used(
+def test_images_that_cannot_be_used(
     store: Store, tiny: Artifact, cell_images: Path, tmp_path: Path, refused: Refused
 ) -> None:
     folder, asked = tmp_path / "empty", ExportOptions("openvino")
@@ -300,7 +300,7 @@ def test_labels_that_cannot_be_used(
     assert error.exit_code == 2
 
 
-def test_pictures_of_nothing_prove_nothing(
+def test_images_of_nothing_prove_nothing(
     store: Store,
     tiny: Artifact,
     tmp_path: Path,

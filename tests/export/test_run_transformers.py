@@ -350,7 +350,7 @@ def test_weights_that_lack_a_layer_are_not_filled_with_random_ones(
     assert store.names() == ["lacking"]
 
 
-def test_a_graph_of_others_with_a_mask_becomes_one_that_takes_pictures(
+def test_a_graph_of_others_with_a_mask_becomes_one_that_takes_images(
     checkpoints: dict[str, Artifact],
     network: Callable[[str], Any],
     snapshots: dict[str, Path],

@@ -51,7 +51,7 @@ def test_its_export_agrees_and_can_be_imported_by_itself(
 
 
 @pytest.mark.filterwarnings("error:The tensor attribute")
-def test_its_torch_graph_takes_several_pictures(
+def test_its_torch_graph_takes_several_images(
     store: Store, checkpoint: Artifact, shared_photos: list[Path], tmp_path: Path
 ) -> None:
     for photo in shared_photos[:4]:

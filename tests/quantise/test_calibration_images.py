@@ -25,7 +25,7 @@ def test_the_choice_is_seeded_and_keeps_the_order() -> None:
     assert choose(files, 300, seed=1) == files
 
 
-def test_pictures_go_the_way_of_requests(tiny_artifact: Artifact, scene: Path) -> None:
+def test_images_go_the_way_of_requests(tiny_artifact: Artifact, scene: Path) -> None:
     files = find_images(scene)
     assert len(files) == 16
     (feeds,) = CalibrationImages(files[:1], tiny_artifact.manifest).feeds()
@@ -34,7 +34,7 @@ def test_pictures_go_the_way_of_requests(tiny_artifact: Artifact, scene: Path) -
     np.testing.assert_array_equal(feeds["image"], batch)
 
 
-def test_broken_pictures_are_told_apart_and_named(scene: Path, tmp_path: Path) -> None:
+def test_broken_images_are_told_apart_and_named(scene: Path, tmp_path: Path) -> None:
     shutil.copytree(scene, tmp_path / "broken")
     broken = tmp_path / "broken" / "07.jpg"
     broken.write_bytes(broken.read_bytes()[:300])

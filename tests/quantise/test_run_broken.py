@@ -89,7 +89,7 @@ def test_without_labels_a_broken_picture_is_not_judged_on_either(
     assert report.finding.images + int(report.calibration["pictures"]) == 14
 
 
-def test_a_folder_of_broken_pictures(
+def test_a_folder_of_broken_images(
     small: Callable[..., Artifact], compress: Compress, folder: Path,
     refused: Callable[..., SeatrialError],
 ) -> None:  # fmt: skip
@@ -128,7 +128,7 @@ def test_labels_that_match_no_picture(
     assert "1000" in error.message
 
 
-def test_labels_of_pictures_that_are_not_there(
+def test_labels_of_images_that_are_not_there(
     small: Callable[..., Artifact], compress: Compress, folder: Path,
     refused: Callable[..., SeatrialError],
 ) -> None:  # fmt: skip
@@ -171,7 +171,7 @@ def test_weights_that_are_no_numbers(
     assert "no numbers (NaN)" in error.message
 
 
-def test_a_model_that_overflows_on_the_pictures(
+def test_a_model_that_overflows_on_the_images(
     small: Callable[..., Artifact], compress: Compress, refused: Callable[..., SeatrialError]
 ) -> None:
     parent = small(outlier=float("inf"))

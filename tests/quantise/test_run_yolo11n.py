@@ -53,7 +53,7 @@ def test_accuracy_and_confidences_are_kept_without_restoring(
     assert made.manifest.metrics["coco_ap"] > 0.43
 
 
-def test_53_pictures_cannot_certify_half_a_point(
+def test_53_images_cannot_certify_half_a_point(
     compressed: tuple[str, Artifact, QuantiseReport],
 ) -> None:
     _, _, report = compressed
