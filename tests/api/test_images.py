@@ -150,6 +150,9 @@ def test_the_limit_is_that_of_every_form(array: Any) -> None:
 def test_what_is_no_image_says_so(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read: No such file"):
         pixels(tmp_path / "none.jpg", max_pixels=LIMIT)
+    for name in ("a\0b.jpg", "a\udcff\ud800.jpg"):
+        with pytest.raises(InvalidInput, match="is not the path of a file"):
+            pixels(name, max_pixels=LIMIT)
     with pytest.raises(InvalidInput, match="int is not an image"):
         pixels(3, max_pixels=LIMIT)  # type: ignore[arg-type]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from types import ModuleType
 from typing import Any
@@ -65,6 +66,18 @@ def test_to_coco(found: LabelledDetections) -> None:
     assert found[:0].to_coco() == []
     with pytest.raises(InvalidInput, match="1 numbers for 2 classes"):
         found.to_coco(category_ids=[17])
+
+
+def test_a_comparison_of_the_labels_is_no_mask(found: LabelledDetections) -> None:
+    with pytest.raises(TypeError, match="labels is a list"):
+        found[found.labels == "cat"]  # type: ignore[comparison-overlap]
+    assert found[np.array(found.labels) == "cat"].class_id.tolist() == [0]
+
+
+def test_coco_rows_of_numpy_numbers_go_into_json(found: LabelledDetections) -> None:
+    rows = found[:2].to_coco(np.int64(3), category_ids=np.array([17, 18]))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(rows)) == rows
+    assert rows[0]["image_id"] == 3
 
 
 def test_coco_reads_the_rows(found: LabelledDetections, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import subprocess
 import sys
 import threading
@@ -78,6 +79,16 @@ def test_thresholds_are_options(
         detector(image, confidence=1.5)
 
 
+def test_thresholds_may_be_numpy_numbers(detector: LoadedDetector, photo: bytes) -> None:
+    found = detector(
+        photo,
+        confidence=np.float32(0.5),  # type: ignore[arg-type]
+        iou=np.float64(0.5),
+        max_detections=np.int64(1),  # type: ignore[arg-type]
+    )
+    assert found.labels == ["red"]
+
+
 def test_a_file_that_is_no_image_is_an_error_of_the_tree(
     detector: LoadedDetector, tmp_path: Path
 ) -> None:
@@ -132,9 +143,18 @@ def test_a_wrong_threshold_of_a_stream_is_told_before_the_first_frame(
     detector: LoadedDetector, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidConfig):
-        next(detector.stream(tmp_path / "none.mp4", iou=2))
+        detector.stream(tmp_path / "none.mp4", iou=2)
     with pytest.raises(InvalidInput, match=r"none\.mp4"):
         next(detector.stream(tmp_path / "none.mp4"))
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        next(detector.stream("a\0b.mp4"))
+
+
+@pytest.mark.parametrize("source", [b"a.mp4", 0, None, io.StringIO()], ids=repr)
+def test_what_is_no_video_is_refused_at_the_call(detector: LoadedDetector, source: Any) -> None:
+    with pytest.raises(InvalidInput, match="is not a video") as refused:
+        detector.stream(source)
+    assert "path of a video or a file opened in binary mode" in refused.value.hint
 
 
 def test_options_reach_the_engine(tiny_artifact: Artifact) -> None:

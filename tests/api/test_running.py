@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,10 +69,11 @@ def test_evaluate_by_name_and_by_a_loaded_detector(
     assert found.subject["precision"] == "f32"
     assert told
     with seatrial.load(tiny_artifact.path, engine="onnxruntime", wide=False) as loaded:
-        again = seatrial.evaluate(loaded, f"coco:{dataset}", threshold=0.9)
+        again = seatrial.evaluate(loaded, f"coco:{dataset}", threshold=np.float32(0.9))  # type: ignore[arg-type]
         assert again.scores.figures == found.scores.figures
         assert again.subject["engine"] == "onnxruntime"
         assert again.scores.at_threshold.threshold == pytest.approx(0.9)
+        assert msgspec.json.encode(again)
         assert len(loaded(dataset / "1.png")) == 1  # still open
         with pytest.raises(InvalidConfig, match="takes no other engine"):
             seatrial.evaluate(loaded, f"coco:{dataset}", engine="openvino")

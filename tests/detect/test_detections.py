@@ -64,6 +64,10 @@ def rows(detections: Detections) -> list[tuple[float, ...]]:
         (-1, [(8, 0, 9)]),
         (np.intp(0), [(0, 2, 7)]),
         (np.zeros(0, np.intp), []),
+        (np.array([]), []),
+        ([], []),
+        ([True, False, True], [(0, 2, 7), (8, 0, 9)]),
+        ([2, 0], [(8, 0, 9), (0, 2, 7)]),
     ],
     ids=str,
 )
@@ -71,6 +75,29 @@ def test_indexing_chooses_all_arrays_alike(index: object, left: list[tuple[int, 
     chosen = SEEN[index]  # type: ignore[index]
     assert rows(chosen) == left
     assert chosen.xyxy.shape == (len(left), 4)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        True, False, np.True_, None, ..., "person", 1.0, (0, 1), np.array(1), np.array(True),
+        np.array([0.0]), np.array([["a"]]), np.array(["person"]), np.zeros((3, 1), np.bool_),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_choice_is_refused(index: object) -> None:
+    with pytest.raises(TypeError, match="give a mask of length 3, indices, a slice or one index"):
+        SEEN[index]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("index", [3, [0, 3], np.array([True]), np.zeros(0, np.bool_)], ids=repr)
+def test_an_index_out_of_range_and_a_mask_of_another_length(index: object) -> None:
+    with pytest.raises(IndexError):
+        SEEN[index]  # type: ignore[index]
+
+
+def test_iterating_ends() -> None:
+    assert [len(one) for one in SEEN] == [1, 1, 1]  # type: ignore[attr-defined]
 
 
 def test_without_tracks_there_are_none_after_indexing() -> None:

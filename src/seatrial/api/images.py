@@ -63,3 +63,5 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL character, or a lone surrogate
+        raise InvalidInput(f"{str(path)!r} is not the path of a file: {error}") from error

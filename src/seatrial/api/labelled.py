@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,12 +89,13 @@ class LabelledDetections:
             raise InvalidInput(
                 f"category_ids has {len(category_ids)} numbers for {len(self.names)} classes"
             )
+        number_of_image = operator.index(image_id)  # a NumPy integer does not go into JSON
         rounded = self.detections.rounded()
         corners = rounded.xyxy.astype(np.float64).round(2)
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(2)
         return [
             {
-                "image_id": image_id,
+                "image_id": number_of_image,
                 "category_id": number if category_ids is None else int(category_ids[number]),
                 "bbox": box,
                 "score": score,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
@@ -21,6 +22,7 @@ from seatrial.config import from_builtins
 from seatrial.deployment import Deployment, Precision, Thresholds
 from seatrial.detect.detector import MAX_PIXELS, Detector
 from seatrial.detect.opening import open_detector
+from seatrial.errors import InvalidInput
 
 
 class LoadOptions(TypedDict, total=False):
@@ -108,8 +110,10 @@ class LoadedDetector:
     ) -> Iterator[tuple[NDArray[np.uint8], LabelledDetections]]:
         """Find objects in every frame of a video, one after the other.
 
+        The arguments are checked at the call; the video is opened for the first frame.
+
         Args:
-            source: Path of a video, or an open file.
+            source: Path of a video, or an open file in binary mode.
             confidence: As for a call.
             iou: The same.
             max_detections: The same.
@@ -119,16 +123,19 @@ class LoadedDetector:
 
         Raises:
             InvalidConfig: See `__call__`.
-            InvalidInput: The video cannot be read.
+            InvalidInput: `source` is neither of the two, or the video cannot be read.
             MissingExtra: PyAV is not installed (the extra ``video``).
         """
-        from seatrial.video.sources import video_frames
-
         rules = self._rules(confidence, iou, max_detections)
-        where = Path(source) if isinstance(source, str | PathLike) else source
-        for frame in video_frames(where):
-            image = frame.rgb()
-            yield image, self._detect(image, rules)
+        if isinstance(source, str | PathLike):
+            return self._stream(Path(source), rules)
+        if not hasattr(source, "read") or isinstance(source, io.TextIOBase):
+            raise InvalidInput(
+                f"{type(source).__name__} is not a video",
+                hint="give the path of a video or a file opened in binary mode; io.BytesIO(data) "
+                "makes one of bytes",
+            )
+        return self._stream(source, rules)
 
     def close(self) -> None:
         """Release the engine."""
@@ -150,6 +157,15 @@ class LoadedDetector:
         name = self.detector.artifact.manifest.name
         return f"<{name}: {engine.name} on {engine.device}, {engine.precision}>"
 
+    def _stream(
+        self, source: Path | BinaryIO, rules: Thresholds
+    ) -> Iterator[tuple[NDArray[np.uint8], LabelledDetections]]:
+        from seatrial.video.sources import video_frames
+
+        for frame in video_frames(source):
+            image = frame.rgb()
+            yield image, self._detect(image, rules)
+
     def _detect(self, image: ImageLike, rules: Thresholds) -> LabelledDetections:
         array = pixels(image, max_pixels=MAX_PIXELS)
         found = self.detector.detect(array, rules)
@@ -160,7 +176,11 @@ class LoadedDetector:
         self, confidence: float | None, iou: float | None, max_detections: int | None
     ) -> Thresholds:
         given = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
-        changes = {name: value for name, value in given.items() if value is not None}
+        changes = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in given.items()
+            if value is not None
+        }
         if not changes:
             return self.thresholds
         plain = {**msgspec.structs.asdict(self.thresholds), **changes}

@@ -79,7 +79,7 @@ def evaluate(
         return measure(
             InProcess(loaded.detector),
             labelled,
-            threshold=threshold,
+            threshold=float(threshold),  # a NumPy number does not go into JSON
             unmatched=unmatched,
             on_progress=on_progress,
         ).report

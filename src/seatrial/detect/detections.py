@@ -49,8 +49,13 @@ class Detections:
         return len(self.score)
 
     def __getitem__(self, index: int | slice | NDArray[np.bool_] | NDArray[np.intp]) -> Detections:
-        """The detections of a mask, of indices, of a slice or of one index."""
-        chosen: Any = [index] if isinstance(index, int | np.integer) else index
+        """The detections of a mask, of indices, of a slice or of one index.
+
+        Raises:
+            TypeError: `index` is none of these.
+            IndexError: An index is out of range, or a mask is of another length.
+        """
+        chosen = _chosen(index, len(self))
         return Detections(
             self.xyxy[chosen],
             self.score[chosen],
@@ -78,6 +83,26 @@ class Detections:
 def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(f"{name} must be {shape} {dtype}, got {array.shape} {array.dtype}")
+
+
+def _chosen(index: Any, count: int) -> Any:
+    """The index as NumPy takes it: a slice or an array with one dimension."""
+    if isinstance(index, slice):
+        return index
+    if isinstance(index, int | np.integer) and not isinstance(index, bool):
+        return [index]
+    array = np.asarray(None if isinstance(index, tuple) else index)
+    if array.shape == (0,) and array.dtype != np.bool_:
+        return array.astype(np.intp)  # NumPy makes an empty list an array of floats
+    if array.ndim != 1 or array.dtype.kind not in "biu":
+        raise TypeError(
+            f"{index!r} does not choose detections: give a mask of length {count}, indices, a "
+            "slice or one index (labels is a list: a mask of them is "
+            'np.array(detections.labels) == "person")'
+        )
+    if array.dtype == np.bool_ and len(array) != count:  # NumPy lets an empty one pass
+        raise IndexError(f"a mask of length {len(array)} for {count} detections")
+    return array
 
 
 def label_of(class_id: int, labels: Sequence[str]) -> str:

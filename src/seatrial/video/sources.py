@@ -78,7 +78,7 @@ def video_frames(source: Path | BinaryIO, name: str = "") -> Iterator[VideoFrame
             for number, raw in enumerate(container.decode(stream)):
                 time_s = number / rate_hz if raw.time is None else float(raw.time)
                 yield VideoFrame(number, time_s, rate_hz, stream.frames, raw)
-    except (av.error.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         if number < 0:
             raise InvalidInput(
                 f"the video {shown} cannot be read: {getattr(error, 'strerror', '') or error}",
