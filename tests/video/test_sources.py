@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from seatrial.errors import InvalidInput
 from seatrial.video.sources import video_frames
-from square_videos import write_video
+from square_videos import SIZE, write_video
 
 FRAMES = [[(8 * number, 16, 24, 230)] for number in range(12)]
 
@@ -29,6 +30,37 @@ def test_frames_come_in_order_with_their_times(tmp_path: Path) -> None:
 def test_a_file_in_memory_is_read_as_well(tmp_path: Path) -> None:
     data = io.BytesIO(write_video(tmp_path / "a.mp4", FRAMES).read_bytes())
     assert len(list(video_frames(data, "upload.mp4"))) == 12
+
+
+@pytest.mark.parametrize(
+    ("matrix", "corner"),
+    [
+        ((1, 0, 0, 1), (16, 8)),
+        ((0, 1, -1, 0), (SIZE[1] - 8 - 32, 16)),  # a quarter turn clockwise
+        ((-1, 0, 0, -1), (SIZE[0] - 16 - 32, SIZE[1] - 8 - 32)),
+        ((0, -1, 1, 0), (8, SIZE[0] - 16 - 32)),
+        ((-1, 0, 0, 1), (SIZE[0] - 16 - 32, 8)),  # mirrored: left is right
+        ((1, 0, 0, -1), (16, SIZE[1] - 8 - 32)),
+        ((0, 1, 1, 0), (8, 16)),
+        ((0, -1, -1, 0), (SIZE[1] - 8 - 32, SIZE[0] - 16 - 32)),
+    ],
+)
+def test_the_display_matrix_turns_and_mirrors(
+    tmp_path: Path, matrix: tuple[int, ...], corner: tuple[int, int]
+) -> None:
+    path = write_video(tmp_path / "a.mp4", [[(16, 8, 32, 230)]])
+    data = path.read_bytes()
+    start = data.index(b"tkhd") + 4 + 40  # ISO/IEC 14496-12, 8.3.2
+    a, b, c, d = (value << 16 for value in matrix)
+    path.write_bytes(
+        data[:start] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[start + 36 :]
+    )
+    image = next(video_frames(path)).rgb()
+    assert image.shape[:2] == (SIZE[::-1] if matrix[0] else SIZE)
+    assert image.flags.c_contiguous
+    rows, columns = np.nonzero(image[:, :, 1] > 150)
+    assert (columns.min(), rows.min()) == corner
+    assert (columns.max() - columns.min(), rows.max() - rows.min()) == (31, 31)
 
 
 def test_a_video_that_was_cut_off_ends_where_it_was_cut(tmp_path: Path) -> None:

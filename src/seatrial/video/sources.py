@@ -51,7 +51,10 @@ class VideoFrame:
             )
         image: NDArray[np.uint8] = self.raw.to_ndarray(format="rgb24")
         # A phone that was held upright records sideways, with the rotation in the file.
-        return np.ascontiguousarray(np.rot90(image, round(self.raw.rotation / 90) % 4))
+        matrix = self.raw.side_data.get("DISPLAYMATRIX")
+        if matrix is None:
+            return image
+        return _displayed(image, np.frombuffer(matrix, np.int32, 9).reshape(3, 3))
 
 
 def video_frames(source: Path | BinaryIO, name: str = "") -> Iterator[VideoFrame]:
@@ -86,6 +89,20 @@ def video_frames(source: Path | BinaryIO, name: str = "") -> Iterator[VideoFrame
             ) from error
     if number < 0:
         raise InvalidInput(f"the video {shown} has no frames")
+
+
+def _displayed(image: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """The image turned and mirrored by quarters, as its display matrix is nearest to.
+
+    Args:
+        image: (H, W, 3) uint8.
+        matrix: (3, 3), ISO/IEC 14496-12, 8.3.2: the row (x, y, 1) times it is where a pixel goes.
+    """
+    (x_to_x, x_to_y), (y_to_x, y_to_y) = matrix[:2, :2].tolist()
+    if abs(x_to_x) + abs(y_to_y) < abs(x_to_y) + abs(y_to_x):
+        image, x_to_x, y_to_y = image.transpose(1, 0, 2), y_to_x, x_to_y
+    image = image[:: -1 if y_to_y < 0 else 1, :: -1 if x_to_x < 0 else 1]
+    return np.ascontiguousarray(image)
 
 
 def _opened(source: Path | BinaryIO) -> str | BinaryIO:
