@@ -22,7 +22,14 @@ from seatrial.models.import_checkpoint import import_transformers, import_ultral
 from seatrial.models.resolve import resolve
 
 HEAD = "class_labels_classifier.weight"
-DTYPES = {"F32": np.float32, "F16": np.float16, "F64": np.float64, "I64": np.int64}
+DTYPES = {
+    "F32": np.float32,
+    "F16": np.float16,
+    "F64": np.float64,
+    "I8": np.int8,
+    "F8_E4M3": np.uint8,
+    "F8_E5M2": np.uint8,
+}
 
 
 def safetensors(tensors: dict[str, tuple[str, np.ndarray[Any, Any]]]) -> bytes:
@@ -43,6 +50,12 @@ def safetensors(tensors: dict[str, tuple[str, np.ndarray[Any, Any]]]) -> bytes:
 def weights(classes: int = 3, dtype: str = "F32", value: float = 1.0) -> bytes:
     rows = np.full((classes + 1, 8), value, DTYPES[dtype])
     return safetensors({HEAD: (dtype, rows), "count": ("I64", np.zeros(1, np.int64))})
+
+
+def beside_others(dtype: str, name: str, size: int = 1) -> bytes:
+    """A head in F32, and another tensor."""
+    head = np.ones((4, 8), np.float32)
+    return safetensors({HEAD: ("F32", head), name: (dtype, np.ones(size, DTYPES[dtype]))})
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -121,11 +134,77 @@ def test_weights_in_shards(store: Store, snapshot: Write) -> None:
     (folder / "model-00001-of-00002.safetensors").write_bytes(weights())
     other = safetensors({"other": ("F32", np.ones(3, np.float32))})
     (folder / "model-00002-of-00002.safetensors").write_bytes(other)
-    (folder / "model.safetensors.index.json").write_text("{}")
-    assert len(take(store, folder).manifest.files) == 4
+    (folder / "optimizer.safetensors").write_bytes(b"of no interest")
+    index = {HEAD: "model-00001-of-00002.safetensors", "other": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    assert {entry.path for entry in take(store, folder).manifest.files} == {
+        "config.json",
+        "model.safetensors.index.json",
+        *index.values(),
+    }
 
 
-@pytest.mark.parametrize(("dtype", "precision"), [("F16", "f16"), ("F32", "f32")])
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (None, r"has 1\.safetensors, and neither model\.safetensors nor model\.safetensors\.index"),
+        ({}, "is broken"),
+        ({"weight_map": {}}, "names no weights"),
+        ({"weight_map": {HEAD: "1.safetensors", "x": "2.safetensors"}}, r"names '2\.safetensors'"),
+        ({"weight_map": {HEAD: "../snapshot/1.safetensors"}}, "names '../snapshot/1"),
+        ({"weight_map": {HEAD: "config.json"}}, r"names 'config\.json'"),
+    ],
+)
+def test_shards_that_do_not_add_up(store: Store, snapshot: Write, index: Any, message: str) -> None:
+    folder = snapshot(weights=None)
+    (folder / "1.safetensors").write_bytes(weights())
+    if index is not None:
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    for take_it in (lambda: take(store, folder), lambda: resolve(store, str(folder))):
+        with pytest.raises(InvalidArtifact, match=message):
+            take_it()
+    assert store.names() == []
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_adapter_is_not_left_out_without_a_word(
+    store: Store, snapshot: Write, name: str, whole: bool
+) -> None:
+    folder = snapshot(**({} if whole else {"weights": None}))
+    (folder / name).write_bytes(weights())
+    with pytest.raises(InvalidArtifact, match=rf"{name}: its model is changed by an adapter"):
+        take(store, folder)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_the_image_processor_within_a_processor_goes_first(
+    store: Store, snapshot: Write, beside: bool
+) -> None:
+    other = {"size": {"height": 320, "width": 320}}
+    folder = snapshot(**({"preprocessor": other} if beside else {}))
+    size = {"height": 256, "width": 416}
+    nested = {"processor_class": "P", "image_processor": {"size": size, "do_normalize": False}}
+    (folder / "processor_config.json").write_text(json.dumps(nested))
+    artifact = take(store, folder)
+    assert artifact.manifest.preprocessing.size_hw == (256, 416)
+    kept = (artifact.path / "preprocessor_config.json").read_text()
+    assert json.loads(kept) == nested["image_processor"]
+
+
+def test_a_processor_without_an_image_processor_leaves_the_other_file(
+    store: Store, snapshot: Write
+) -> None:
+    folder = snapshot(preprocessor={"size": {"height": 320, "width": 352}})
+    (folder / "processor_config.json").write_text('{"processor_class": "P"}')
+    artifact = take(store, folder)
+    assert artifact.manifest.preprocessing.size_hw == (320, 352)
+    (folder / "processor_config.json").write_text('{"image_processor": 3}')
+    with pytest.raises(InvalidArtifact, match=r"processor_config\.json has the image_processor 3"):
+        take(store, folder, "other")
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("F16", "f16"), ("F32", "f32"), ("F64", "f32")])
 def test_precision_is_that_of_the_weight_files(
     store: Store, snapshot: Write, dtype: str, precision: str
 ) -> None:
@@ -147,6 +226,12 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"config": b"{"}, r"config\.json cannot be read"),
     ({"config": config(model_type="gpt2")}, "type 'gpt2'"),
     ({"preprocessor": {"resample": 3}}, "resamples by 3"),
+    ({"weights": weights(dtype="I8")}, f"stored as I8, {HEAD} for example"),
+    ({"weights": weights(dtype="F8_E4M3")}, "stored as F8_E4M3"),
+    ({"weights": weights(dtype="F8_E5M2")}, "stored as F8_E5M2"),
+    ({"weights": beside_others("I8", "conv.weight")}, "stored as I8, conv.weight"),
+    ({"weights": beside_others("F8_E5M2", "scale")}, "stored as F8_E5M2, scale"),
+    ({"weights": beside_others("I8", "conv.packed", size=9999)}, "stored as I8, conv.packed"),
 ]
 
 
@@ -217,6 +302,35 @@ def test_a_folder_is_resolved_under_its_own_name_and_hash(
     assert resolve(store, str(snapshot())).digest == first.digest
     assert resolve(store, first.manifest.name).digest == first.digest
     assert resolve(store, str(first.path)).digest == first.digest
+
+
+def test_every_file_of_a_folder_is_in_its_name(store: Store, snapshot: Write) -> None:
+    folder = snapshot(weights=None)
+    shards = {HEAD: "1.safetensors", "other": "2.safetensors", "another": "2.safetensors"}
+
+    def write(name: str, content: bytes | dict[str, Any]) -> str:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        (folder / name).write_bytes(data)
+        return name
+
+    other = safetensors({"other": ("F32", np.ones(3, np.float32))})
+    write("1.safetensors", weights())
+    write("2.safetensors", other)
+    write("model.safetensors.index.json", {"weight_map": shards})
+    found = [resolve(store, str(folder)).manifest.name]
+    for name, content in (
+        ("2.safetensors", other.replace(b"other", b"OTHER")),
+        ("config.json", config(num_queries=7)),
+        ("preprocessor_config.json", {"size": {"height": 320, "width": 352}}),
+        ("processor_config.json", {"image_processor": {"size": {"height": 64, "width": 64}}}),
+        ("model.safetensors.index.json", {"weight_map": shards, "metadata": {}}),
+    ):
+        write(name, content)
+        found.append(resolve(store, str(folder)).manifest.name)
+    assert len(set(found)) == 6
+    write("README.md", b"of no interest")
+    assert resolve(store, str(folder)).manifest.name == found[-1]
+    assert store.open(found[-1]).manifest.preprocessing.size_hw == (64, 64)
 
 
 def test_a_pickle_is_read_only_by_leave(store: Store, tmp_path: Path) -> None:

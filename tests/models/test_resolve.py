@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidArtifact, InvalidInput
-from seatrial.models.import_onnx import import_onnx
+from seatrial.models.import_onnx import import_onnx, onnx_files
 from seatrial.models.resolve import import_model, resolve
 
 ModelFile = Callable[..., Path]
@@ -61,6 +66,76 @@ def test_a_changed_file_of_the_same_name_is_another_artifact(
     first = resolve(store, str(model_file()))
     second = resolve(store, str(model_file(names=("red", "green"))))
     assert first.manifest.name != second.manifest.name
+
+
+def test_a_plain_file_is_named_by_its_own_hash(store: Store, model_file: ModelFile) -> None:
+    path = model_file()
+    name = f"tiny-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+    assert resolve(store, str(path)).manifest.name == name
+
+
+def within_a_branch(model: Any, tensor: Any) -> None:
+    """Move a tensor into a subgraph."""
+    body = helper.make_graph([], "body", [], [], initializer=[tensor])
+    model.graph.node.append(helper.make_node("If", ["c"], ["o"], then_branch=body))
+
+
+def within_a_constant(model: Any, tensor: Any) -> None:
+    """Move a tensor into a node."""
+    model.graph.node.append(helper.make_node("Constant", [], ["o"], value=tensor))
+
+
+def among_the_weights(model: Any, tensor: Any) -> None:
+    """Leave a tensor where weights are."""
+    model.graph.initializer.append(tensor)
+
+
+@pytest.mark.parametrize("put", [within_a_branch, within_a_constant, among_the_weights])
+def test_external_data_is_among_a_models_files(
+    tmp_path: Path, put: Callable[[Any, Any], None]
+) -> None:
+    tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[4])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="more.bin")
+    tensor.external_data.add(key="offset", value="0")
+    model = helper.make_model(helper.make_graph([], "g", [], []))
+    put(model, tensor)
+    path = tmp_path / "a.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert onnx_files(path) == [path]  # the other file is missing: the import says so
+    (tmp_path / "more.bin").write_bytes(bytes(16))
+    assert onnx_files(path) == [path, tmp_path / "more.bin"]
+
+
+def test_changed_external_data_is_another_artifact(store: Store, model_file: ModelFile) -> None:
+    path = model_file()
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="tiny.data", size_threshold=0)
+    data = path.with_name("tiny.data")
+    first = resolve(store, str(path))
+    assert resolve(store, str(path)).digest == first.digest
+    values = np.frombuffer(data.read_bytes(), np.uint8).copy()
+    values[0] ^= 1
+    data.write_bytes(values.tobytes())
+    second = resolve(store, str(path))
+    assert second.manifest.name != first.manifest.name
+    assert second.digest != first.digest
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "preprocessor_config.json", "processor_config.json", "labels.txt"]
+)
+def test_a_changed_description_beside_a_model_is_another_artifact(
+    store: Store, model_file: ModelFile, name: str
+) -> None:
+    path = model_file()
+    found = [resolve(store, str(path)).manifest.name]
+    for content in ("red", "green"):
+        (path.parent / name).write_text(content)
+        found.append(resolve(store, str(path)).manifest.name)
+    assert len(set(found)) == 3
+    (path.parent / "notes.txt").write_text("of no interest")
+    assert resolve(store, str(path)).manifest.name == found[-1]
 
 
 def test_a_name_with_the_ending_of_a_file_is_a_name(store: Store, model_file: ModelFile) -> None:

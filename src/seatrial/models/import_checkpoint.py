@@ -21,13 +21,19 @@ from seatrial.detect.families import huggingface, yolo
 from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.graphs.signature import IMAGE_INPUT, LOGITS, PRED_BOXES, VALID_HW
 from seatrial.manifest import Manifest, Preprocessing, Provenance, Step, TensorSpec
-from seatrial.models.safetensors_check import StoredTensor, check_finite, read_header
+from seatrial.models.safetensors_check import (
+    StoredTensor,
+    check_finite,
+    read_header,
+    read_index,
+)
 from seatrial.models.sources.ultralytics import import_ultralytics_package
 from seatrial.system.files import sha256_file
 from seatrial.system.versions import versions
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
-PRECISIONS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+PRECISIONS = {"F64": "f32", "F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 
 class Lineage(msgspec.Struct, frozen=True):
@@ -59,7 +65,8 @@ def import_transformers(
     Args:
         store: Store that the artifact goes to.
         folder: Folder with ``config.json``, ``model.safetensors`` (or its shards and their index)
-            and, where the model has one, ``preprocessor_config.json``.
+            and, where the model has one, ``preprocessor_config.json`` or
+            ``processor_config.json``; the artifact has the first in either case.
         name: Name of the artifact.
         uri: Where the checkpoint came from.
         licence: Licence that the source states.
@@ -71,13 +78,14 @@ def import_transformers(
 
     Raises:
         InvalidArtifact: Files missing or damaged, an architecture that is not known, weights that
-            are no numbers, or of another number of classes than the labels.
+            are no numbers, are quantised, or of another number of classes than the labels.
         InvalidInput: The name is not usable, or taken.
     """
     name = check_name(name)
-    facts = huggingface.read(
-        _read(folder, huggingface.CONFIG) or b"", _read(folder, huggingface.PREPROCESSOR)
+    preprocessor = huggingface.image_processor(
+        _read(folder, huggingface.PREPROCESSOR), _read(folder, huggingface.PROCESSOR)
     )
+    facts = huggingface.read(_read(folder, huggingface.CONFIG) or b"", preprocessor)
     files = weight_files(folder)
     tensors: dict[str, StoredTensor] = {}
     for file in files:
@@ -85,13 +93,16 @@ def import_transformers(
         check_finite(file, found)
         tensors |= found
     _check_head(facts, tensors)
-    texts = [folder / n for n in (huggingface.CONFIG, huggingface.PREPROCESSOR, WEIGHTS_INDEX)]
+    precision = _precision(tensors)
+    texts = [folder / name for name in (huggingface.CONFIG, WEIGHTS_INDEX)]
     with store.staging() as staged:
         for file in (*files, *(text for text in texts if text.is_file())):
             shutil.copyfile(file, staged / file.name)
+        if preprocessor is not None:
+            (staged / huggingface.PREPROCESSOR).write_bytes(preprocessor)
         manifest = msgspec.structs.replace(
             transformers_manifest(facts, name=name),
-            precision=_precision(tensors),
+            precision=precision,
             licence=licence,
             source=Provenance(uri, sha256_file(files[0])),
         )
@@ -260,8 +271,29 @@ def _read(folder: Path, name: str) -> bytes | None:
         return None
 
 
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The files that `import_transformers` reads.
+
+    Raises:
+        InvalidArtifact: See `weight_files`.
+    """
+    texts = (huggingface.CONFIG, huggingface.PREPROCESSOR, huggingface.PROCESSOR, WEIGHTS_INDEX)
+    return [*weight_files(folder), *(p for name in texts if (p := folder / name).is_file())]
+
+
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, the whole one before its shards."""
+    """The safetensors files of a checkpoint: the whole one, or the shards that the index names.
+
+    Raises:
+        InvalidArtifact: There are none, some are missing, it is not told which belong to the
+            model, or they are those of an adapter.
+    """
+    for name in ADAPTER:
+        if (folder / name).exists():
+            raise InvalidArtifact(
+                f"{folder} has {name}: its model is changed by an adapter, which is not read here",
+                hint="merge it: model.merge_and_unload() in PEFT, then save_pretrained(folder)",
+            )
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         pickles = sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt*")))
@@ -269,7 +301,16 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder} has no weights in safetensors" + (f", only {pickles[0]}" if pickles else ""),
             hint="convert them: model.save_pretrained(folder) in transformers writes safetensors",
         )
-    return [folder / WEIGHTS] if folder / WEIGHTS in files else files
+    if folder / WEIGHTS in files:
+        return [folder / WEIGHTS]
+    if not (folder / WEIGHTS_INDEX).is_file():
+        raise InvalidArtifact(
+            f"{folder} has {files[0].name}, and neither {WEIGHTS} nor {WEIGHTS_INDEX}, which says "
+            "what belongs to the model",
+            hint="copy the missing file too, or write all anew: model.save_pretrained(folder)",
+        )
+    present = [file.name for file in files]
+    return [folder / name for name in read_index(folder / WEIGHTS_INDEX, present)]
 
 
 def _check_head(facts: huggingface.CheckpointFacts, tensors: dict[str, StoredTensor]) -> None:
@@ -293,7 +334,21 @@ def _precision(tensors: dict[str, StoredTensor]) -> str:
     sizes: Counter[str] = Counter()
     for tensor in tensors.values():
         sizes[tensor.dtype] += tensor.end - tensor.begin
-    return PRECISIONS.get(sizes.most_common(1)[0][0], "f32")
+    most = sizes.most_common(1)[0][0]
+    odd = {
+        tensor.dtype: name
+        for name, tensor in tensors.items()
+        if tensor.dtype not in PRECISIONS
+        and (tensor.dtype == most or tensor.dtype.startswith("F") or name.endswith(".weight"))
+    }
+    if odd:
+        dtype, name = next(iter(odd.items()))
+        raise InvalidArtifact(
+            f"the weights are stored as {dtype}, {name} for example: they are quantised",
+            hint="import the checkpoint that they were made from: weights in "
+            f"{', '.join(PRECISIONS)} are read; seatrial compress int8 quantises here",
+        )
+    return PRECISIONS[most]
 
 
 def _outputs(facts: huggingface.CheckpointFacts) -> tuple[TensorSpec, ...]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from seatrial.artifact import Artifact, Store, check_name
 from seatrial.detect.families.detr import LABELS_FILE
-from seatrial.detect.families.huggingface import CONFIG, PREPROCESSOR
+from seatrial.detect.families.huggingface import CONFIG, PREPROCESSOR, PROCESSOR
 from seatrial.detect.families.registry import recognise
 from seatrial.graphs import image_input, onnx_file
 from seatrial.manifest import Manifest, Provenance, Step, TensorSpec
+from seatrial.system.extras import require
 from seatrial.system.files import sha256_file
 from seatrial.system.versions import versions
 
-SIDECARS = (CONFIG, PREPROCESSOR, LABELS_FILE)
+SIDECARS = (CONFIG, PREPROCESSOR, PROCESSOR, LABELS_FILE)
 
 
 def import_onnx(
@@ -77,6 +81,34 @@ def import_onnx(
             step=Step("import", {"scale": found.scale, **found.facts}, versions("onnx")),
         )
         return store.commit(folder, manifest, replace=replace)
+
+
+def onnx_files(path: Path) -> list[Path]:
+    """The files that `import_onnx` reads: the model, its external data, and its descriptions.
+
+    A model that does not parse is alone; `import_onnx` refuses it.
+    """
+    onnx = require("onnx", extra="onnxruntime", purpose="reading ONNX files")
+    locations: set[str] = set()
+    with contextlib.suppress(Exception):  # protobuf's and onnx's errors share no base
+        model = onnx.load(path, load_external_data=False)
+        for tensor in _tensors(model.graph, *model.functions):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                locations |= {e.value for e in tensor.external_data if e.key == "location"}
+    beside = [path.parent / name for name in (*sorted(locations), *SIDECARS)]
+    return [path, *(file for file in beside if file.is_file() and os.access(file, os.R_OK))]
+
+
+def _tensors(*graphs: Any) -> Iterator[Any]:
+    """Stored tensors of graphs and of functions, their subgraphs' among them."""
+    for graph in graphs:
+        yield from getattr(graph, "initializer", ())
+        for sparse in getattr(graph, "sparse_initializer", ()):
+            yield from (sparse.values, sparse.indices)
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from (attribute.t, *attribute.tensors)
+                yield from _tensors(attribute.g, *attribute.graphs)
 
 
 def _beside(path: Path) -> dict[str, str]:

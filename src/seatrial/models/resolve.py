@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from seatrial.artifact import MANIFEST, Artifact, Store
 from seatrial.detect.families import huggingface
 from seatrial.errors import InvalidArtifact
 from seatrial.models.import_checkpoint import (
+    checkpoint_files,
     import_transformers,
     import_ultralytics,
     plain_name,
-    weight_files,
 )
-from seatrial.models.import_onnx import import_onnx
+from seatrial.models.import_onnx import import_onnx, onnx_files
 from seatrial.system.files import sha256_file
 
 
 def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact:
     """Open what a person named; every command takes the same names.
 
-    A model file or a checkpoint outside the store is imported under its own name and hash, so
-    that naming it twice imports it once.
+    A model file or a checkpoint outside the store is imported under its own name and the hash of
+    all files that the import reads, so that naming it twice imports it once, and naming it after
+    a change imports it again.
 
     Args:
         store: Holds the named artifacts and takes the imported ones.
@@ -36,10 +38,8 @@ def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact
     if (path / MANIFEST).is_file():
         return Artifact.open(path)
     if path.is_file() or _is_checkpoint(path):
-        file, stem = path, path.stem
-        if path.is_dir():
-            file, stem = weight_files(path)[0], path.resolve().name
-        name = f"{plain_name(stem)}-{sha256_file(file)[:8]}"
+        stem = path.resolve().name if path.is_dir() else path.stem
+        name = f"{plain_name(stem)}-{_digest(_files(path))[:8]}"
         if name in store.names():
             return store.open(name)
         return import_model(store, path, name=name, allow_pickle=allow_pickle)
@@ -91,6 +91,22 @@ def import_model(
         f"{path} {what}",
         hint="give an .onnx or a .pt file, or a folder that transformers wrote",
     )
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that `import_model` reads."""
+    if path.is_dir():
+        return checkpoint_files(path)
+    return onnx_files(path) if path.suffix == ".onnx" else [path]
+
+
+def _digest(files: list[Path]) -> str:
+    """sha256 of one file, or of the names and hashes of several."""
+    hashes = [sha256_file(file) for file in files]
+    if len(files) == 1:
+        return hashes[0]
+    lines = "".join(f"{sha256} {file.name}\n" for file, sha256 in zip(files, hashes, strict=True))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _is_checkpoint(path: Path) -> bool:

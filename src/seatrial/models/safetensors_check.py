@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ EXPONENTS = {
     "BF16": (np.uint16, 0x7F80),
 }
 CHUNK_BYTES = 1 << 24
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class StoredTensor(msgspec.Struct, frozen=True):
@@ -37,6 +39,38 @@ class StoredTensor(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
     begin: int
     end: int
+
+
+class _Index(msgspec.Struct, frozen=True):
+    weight_map: dict[str, str]
+
+
+def read_index(path: Path, present: Collection[str]) -> list[str]:
+    """Names of the shards in a list such as ``model.safetensors.index.json``, in order.
+
+    Args:
+        path: The list.
+        present: Names of the files that may be shards.
+
+    Raises:
+        InvalidArtifact: It cannot be read, names no file, or one that is not there.
+    """
+    try:
+        shards = msgspec.json.decode(path.read_bytes(), type=_Index).weight_map.values()
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidArtifact(f"{path.name} is broken: {error}") from error
+    if not shards:
+        raise InvalidArtifact(
+            f"{path.name} names no weights (weight_map is empty)",
+            hint="model.save_pretrained(folder) in transformers writes a whole one",
+        )
+    for name in sorted(set(shards)):
+        if name not in present or not _FILE_NAME.fullmatch(name):
+            raise InvalidArtifact(
+                f"{path.name} names {name!r}, which is not a file beside it",
+                hint="fetch all shards again, or correct the list",
+            )
+    return sorted(set(shards))
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:

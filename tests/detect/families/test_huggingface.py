@@ -28,6 +28,12 @@ def config(**changes: Any) -> bytes:
         ({"id2label": {}}, "names no classes"),
         ({"id2label": {"0": "a", "2": "b"}}, "from 0 on"),
         ({"model_type": "rt_detr", "use_focal_loss": False}, "use_focal_loss"),
+        ({"architectures": 3}, "architectures 3"),
+        ({"num_queries": None}, "num_queries None"),
+        ({"num_queries": 0}, "num_queries 0"),
+        ({"num_queries": "many"}, "num_queries 'many'"),
+        ({"num_queries": 5.5}, "num_queries 5.5"),
+        ({"num_queries": True}, "num_queries True"),
     ],
 )
 def test_configurations_that_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -42,7 +48,18 @@ def test_configurations_that_are_refused(changes: dict[str, Any], message: str) 
         ({"do_resize": False}, "does not resize"),
         ({"size": {"longest_edge": 500}}, "has the size"),
         ({"size": {"height": 4, "width": 640}}, "a side of 4 pixels"),
-        ({"image_std": [1, 0, 1]}, "image_std"),
+        ({"image_std": [1, 0, 1]}, "0 for image_std"),
+        ({"image_std": [1, -1, 1]}, "-1 for image_std"),
+        ({"image_std": [1, 1]}, r"image_std \[1, 1\]"),
+        ({"image_mean": 0.5}, "image_mean 0.5"),
+        ({"image_mean": "abc"}, "image_mean 'abc'"),
+        ({"image_mean": ["a", 1, 1]}, "'a' for image_mean"),
+        ({"image_mean": [None, 1, 1]}, "None for image_mean"),
+        ({"rescale_factor": 0}, "0 for rescale_factor"),
+        ({"rescale_factor": "1/255"}, "'1/255' for rescale_factor"),
+        ({"rescale_factor": True}, "True for rescale_factor"),
+        ({"pad_size": {"height": 1333}}, "pad_size"),
+        ({"pad_size": 1333}, "pad_size 1333"),
     ],
 )
 def test_preprocessors_that_are_not_reproduced(settings: dict[str, Any], message: str) -> None:
@@ -98,6 +115,17 @@ def test_values_may_be_left_as_they_are() -> None:
     settings = {"do_rescale": False, "do_normalize": False, "rescale_factor": 0.5}
     found = huggingface.read(config(), json.dumps(settings).encode())
     assert (found.scale, found.mean_std) == (1.0, None)
+
+
+def test_null_is_the_default_as_in_transformers() -> None:
+    numbers = ("rescale_factor", "image_mean", "image_std", "size", "resample", "pad_size")
+    switches = ("do_resize", "do_rescale", "do_normalize")
+    settings = json.dumps(dict.fromkeys((*numbers, *switches))).encode()
+    assert huggingface.read(config(), settings) == huggingface.read(config(), None)
+    zero = json.dumps({"image_mean": [0, 0, 0]}).encode()
+    found = huggingface.read(config(), zero).mean_std
+    assert found is not None
+    assert found[0] == (0.0, 0.0, 0.0)
 
 
 def test_classes_are_in_the_order_of_their_numbers() -> None:

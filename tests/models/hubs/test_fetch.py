@@ -105,14 +105,16 @@ def test_a_checkpoint_in_shards(hub: Any, fetch: Callable[..., Path], source: st
     assert names(fetch(f"{source}:acme/big")) == {*files, *shards}
 
 
-@pytest.mark.parametrize("name", ["../../escape.safetensors", "gone.safetensors", "a/b.bin", ""])
+@pytest.mark.parametrize(
+    "name", ["../../escape.safetensors", "gone.safetensors", "a/b.bin", "b.bin", ""]
+)
 def test_an_index_that_names_other_files(
     hub: Any, fetch: Callable[..., Path], source: str, name: str
 ) -> None:
     index = json.dumps({"weight_map": {"a": name}}).encode()
     files = {"config.json": CONFIG, "model.safetensors.index.json": index}
-    hub.add("acme/bad", files | ({name: b"x"} if "/" in name else {}))
-    with pytest.raises(InvalidArtifact, match="which it lacks"):
+    hub.add("acme/bad", files | ({name: b"x"} if name.endswith(".bin") or "/" in name else {}))
+    with pytest.raises(InvalidArtifact, match="is not a file beside it"):
         fetch(f"{source}:acme/bad")
 
 
@@ -122,6 +124,13 @@ def test_an_index_that_is_broken(
 ) -> None:
     hub.add("acme/bad", {"config.json": CONFIG, "model.safetensors.index.json": index})
     with pytest.raises(InvalidArtifact, match="is broken"):
+        fetch(f"{source}:acme/bad")
+
+
+def test_an_index_without_weights(hub: Any, fetch: Callable[..., Path], source: str) -> None:
+    index = b'{"metadata": {}, "weight_map": {}}'
+    hub.add("acme/bad", {"config.json": CONFIG, "model.safetensors.index.json": index})
+    with pytest.raises(InvalidArtifact, match=r"model\.safetensors\.index\.json names no weights"):
         fetch(f"{source}:acme/bad")
 
 

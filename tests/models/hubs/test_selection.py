@@ -98,7 +98,7 @@ def test_shards_once_each_and_in_order(tmp_path: Path) -> None:
 def test_shards_that_are_not_there_or_elsewhere(tmp_path: Path, name: str) -> None:
     index = tmp_path / "i.json"
     index.write_text(json.dumps({"weight_map": {"a": name}}))
-    with pytest.raises(InvalidArtifact, match="which it lacks"):
+    with pytest.raises(InvalidArtifact, match="is not a file beside it"):
         selection.weights(repository("a/1.safetensors", ".safetensors", "1.py"), index)
 
 
@@ -121,3 +121,6 @@ def test_the_nearest_description_of_a_file() -> None:
     snapshot = repository("config.json", "onnx/config.json", "labels.txt", "sub/labels.txt")
     found = selection.beside(snapshot, RemoteFile("onnx/model.onnx", 1))
     assert names(found) == ["onnx/config.json", "labels.txt"]
+    snapshot = repository("processor_config.json", "onnx/preprocessor_config.json")
+    found = selection.beside(snapshot, RemoteFile("onnx/model.onnx", 1))
+    assert names(found) == ["onnx/preprocessor_config.json", "processor_config.json"]

@@ -198,11 +198,11 @@ def _own(graph: GraphSignature) -> Recognition:
 
 
 def _transformers(graph: GraphSignature) -> Recognition:
-    preprocessor = graph.metadata.get(huggingface.PREPROCESSOR)
-    found = huggingface.read(
-        graph.metadata[huggingface.CONFIG].encode(),
-        preprocessor.encode() if preprocessor is not None else None,
+    config, *processors = (
+        text.encode() if (text := graph.metadata.get(name)) is not None else None
+        for name in (huggingface.CONFIG, huggingface.PREPROCESSOR, huggingface.PROCESSOR)
     )
+    found = huggingface.read(config or b"", huggingface.image_processor(*processors))
     variant = found.architecture.variant
     check_outputs(graph.outputs, variant, len(found.labels))
     masks = [i.name for i in graph.inputs if i.name == PIXEL_MASK]

@@ -7,6 +7,7 @@ Source: transformers ``models/*/configuration_*.py`` and ``image_processing_pil_
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +16,7 @@ from seatrial.errors import InvalidArtifact
 from seatrial.manifest import Preprocessing
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+PROCESSOR = "processor_config.json"  # transformers 5 writes it where a processor has parts
 BILINEAR = 2  # PIL.Image.Resampling.BILINEAR, as preprocessor_config.json writes it
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SIZES_PX = range(32, 4097)
@@ -91,6 +93,27 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
         return ARCHITECTURES[self.model_type]
 
 
+def image_processor(preprocessor: bytes | None, processor: bytes | None) -> bytes | None:
+    """Settings of the image processor, as ``AutoImageProcessor`` chooses them.
+
+    Args:
+        preprocessor: Content of ``preprocessor_config.json``.
+        processor: Content of ``processor_config.json``: the image processor in it goes first.
+
+    Returns:
+        Content for ``preprocessor_config.json``; None if neither file has the settings.
+
+    Raises:
+        InvalidArtifact: ``processor_config.json`` is not JSON.
+    """
+    nested = None if processor is None else _json(processor, PROCESSOR).get("image_processor")
+    if nested is None:
+        return preprocessor
+    if not isinstance(nested, dict):
+        raise InvalidArtifact(f"{PROCESSOR} has the image_processor {nested!r}: it is no table")
+    return msgspec.json.format(msgspec.json.encode(nested))
+
+
 def read(config: bytes, preprocessor: bytes | None) -> CheckpointFacts:
     """Read the two files.
 
@@ -110,20 +133,30 @@ def read(config: bytes, preprocessor: bytes | None) -> CheckpointFacts:
             f"{CONFIG} describes a model of type {model_type!r}",
             hint=f"known detectors: {', '.join(ARCHITECTURES)}",
         )
-    heads = [str(name) for name in plain.get("architectures") or []]
+    heads = plain.get("architectures") or []
+    if not isinstance(heads, list):
+        raise InvalidArtifact(f"{CONFIG} has architectures {heads!r}: it is no list")
+    heads = [str(name) for name in heads]
     if heads and not any(name.endswith("ForObjectDetection") for name in heads):
         raise InvalidArtifact(f"{CONFIG} describes {', '.join(heads)}, which detects no objects")
     if plain.get("use_focal_loss") is False:
         raise InvalidArtifact(f"{CONFIG} has use_focal_loss false: its logits are no sigmoids")
     architecture = ARCHITECTURES[model_type]
     settings = _json(preprocessor, PREPROCESSOR) if preprocessor is not None else {}
-    rescaled = settings.get("do_rescale", True)
+    # transformers takes its default for null, too.
+    settings = {key: value for key, value in settings.items() if value is not None}
+    queries = plain.get("num_queries", architecture.queries)
+    if type(queries) is not int or queries < 1:
+        raise InvalidArtifact(f"{CONFIG} has num_queries {queries!r}: it is no number from 1 on")
+    scale = 1.0
+    if settings.get("do_rescale", True):
+        scale = 1.0 / _number(settings.get("rescale_factor", 1 / 255), "rescale_factor")
     return CheckpointFacts(
         model_type=model_type,
         labels=_labels(plain),
-        queries=int(plain.get("num_queries", architecture.queries)),
+        queries=queries,
         preprocessing=_preprocessing(settings, architecture),
-        scale=1.0 / settings.get("rescale_factor", 1 / 255) if rescaled else 1.0,
+        scale=scale,
         mean_std=_mean_std(settings, architecture),
     )
 
@@ -167,6 +200,8 @@ def _preprocessing(settings: dict[str, Any], architecture: Architecture) -> Prep
     if keys == {"shortest_edge", "longest_edge"} and architecture.masked:
         edges = (_side(size["shortest_edge"]), _side(size["longest_edge"]))
         pad = settings.get("pad_size") or {"height": edges[1], "width": edges[1]}
+        if not isinstance(pad, dict) or not {"height", "width"} <= set(pad):
+            raise InvalidArtifact(f"{PREPROCESSOR} has the pad_size {pad!r}: no height and width")
         canvas = (_side(pad["height"]), _side(pad["width"]))
         return Preprocessing(canvas, "shortest_edge", 0, antialias=True, edges_px=edges)
     raise _unknown_size(size)
@@ -190,8 +225,19 @@ def _mean_std(
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     if not settings.get("do_normalize", architecture.normalised):
         return None
-    mean = tuple(float(x) for x in settings.get("image_mean", IMAGENET[0]))
-    std = tuple(float(x) for x in settings.get("image_std", IMAGENET[1]))
-    if len(mean) != 3 or len(std) != 3 or not all(std):
-        raise InvalidArtifact(f"{PREPROCESSOR} has image_mean {mean} and image_std {std}")
-    return mean, std
+    found = []
+    for key, default in zip(("image_mean", "image_std"), IMAGENET, strict=True):
+        values = settings.get(key, default)
+        if not isinstance(values, list | tuple) or len(values) != 3:
+            raise InvalidArtifact(f"{PREPROCESSOR} has {key} {values!r}: three numbers are needed")
+        found.append(tuple(_number(x, key, zero=key == "image_mean") for x in values))
+    return found[0], found[1]
+
+
+def _number(value: Any, key: str, *, zero: bool = False) -> float:
+    """A setting as a number, above 0 unless it may be `zero` or less."""
+    sound = isinstance(value, int | float) and not isinstance(value, bool)
+    if not sound or not math.isfinite(value) or not (zero or value > 0):
+        what = "a number" if zero else "a number above 0"
+        raise InvalidArtifact(f"{PREPROCESSOR} has {value!r} for {key}: it is not {what}")
+    return float(value)

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from seatrial.detect.families.detr import LABELS_FILE
-from seatrial.detect.families.huggingface import CONFIG, PREPROCESSOR
+from seatrial.detect.families.huggingface import CONFIG, PREPROCESSOR, PROCESSOR
 from seatrial.errors import InvalidArtifact, InvalidInput, UnknownFamily
 from seatrial.models.hubs.compatible import MODEL_TYPES, PICKLES
 from seatrial.models.hubs.listing import RemoteFile, Snapshot
 from seatrial.models.hubs.reference import Reference
+from seatrial.models.safetensors_check import read_index
 
 CARD = "README.md"
-# transformers 5 writes processor_config.json where a processor has parts.
-DESCRIPTIONS = (CONFIG, PREPROCESSOR, "processor_config.json", CARD)
+DESCRIPTIONS = (CONFIG, PREPROCESSOR, PROCESSOR, CARD)
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = "pytorch_model.bin"
 PICKLED_INDEX = "pytorch_model.bin.index.json"
-_SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.(safetensors|bin)")
 
 
 class _Config(msgspec.Struct, frozen=True):
     model_type: str = ""
-
-
-class _Index(msgspec.Struct, frozen=True):
-    weight_map: dict[str, str]
 
 
 def descriptions(snapshot: Snapshot) -> list[RemoteFile]:
@@ -98,21 +92,16 @@ def weights(snapshot: Snapshot, index: Path | None) -> list[RemoteFile]:
         index: The fetched list of shards; None if the weights are one file.
 
     Raises:
-        InvalidArtifact: The index names files that are not there, or not in the folder.
+        InvalidArtifact: The index is broken, names no files, or others than weights of its form
+            at the top of the repository.
     """
     if index is None:
         return [file for name in (WEIGHTS, PICKLED) if (file := snapshot.file(name))][:1]
-    try:
-        shards = msgspec.json.decode(index.read_bytes(), type=_Index).weight_map.values()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidArtifact(f"{index.name} of {snapshot.repo} is broken: {error}") from error
-    found = []
-    for name in sorted(set(shards)):
-        file = snapshot.file(name)
-        if file is None or not _SHARD.fullmatch(name):
-            raise InvalidArtifact(f"{index.name} of {snapshot.repo} names {name!r}, which it lacks")
-        found.append(file)
-    return found
+    # A list of safetensors may name no pickles: those need leave.
+    shards = read_index(
+        index, snapshot.paths(".bin" if index.name == PICKLED_INDEX else ".safetensors")
+    )
+    return [file for name in shards if (file := snapshot.file(name)) is not None]
 
 
 def single(snapshot: Snapshot, reference: Reference) -> RemoteFile:
@@ -149,7 +138,7 @@ def beside(snapshot: Snapshot, file: RemoteFile) -> list[RemoteFile]:
     folder = PurePosixPath(file.path).parent
     found = (
         snapshot.file(str(folder / name)) or snapshot.file(name)
-        for name in (CONFIG, PREPROCESSOR, LABELS_FILE)
+        for name in (CONFIG, PREPROCESSOR, PROCESSOR, LABELS_FILE)
     )
     return [other for other in found if other is not None]
 
