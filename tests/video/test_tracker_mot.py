@@ -148,8 +148,10 @@ def test_an_object_that_passes_behind_another() -> None:
     assert hidden == 10
     got = run(frames)
     assert got["num_switches"] == 0
-    assert got["idf1"] == pytest.approx(2 * (80 - hidden) / (80 + 80 - hidden))
-    assert got["mota"] == pytest.approx(1 - hidden / 80)
+    # Its track is not of the last frame any more: two weak boxes do not continue it.
+    missed = hidden + 2
+    assert got["idf1"] == pytest.approx(2 * (80 - missed) / (80 + 80 - missed))
+    assert got["mota"] == pytest.approx(1 - missed / 80)
     # A tracker that does not wait starts a new track behind the other object.
     assert run(frames, patience=2)["num_switches"] == 1
 
