@@ -203,6 +203,17 @@ def test_a_graph_without_a_mask_is_not_padded() -> None:
         recognise(signature(texts, pixel_values=(-1, 3, -1, -1)), origin="model.onnx")
 
 
+def test_an_image_processor_within_a_processor_goes_first() -> None:
+    texts = {
+        huggingface.CONFIG: config().decode(),
+        huggingface.PREPROCESSOR: '{"rescale_factor": 0.25}',
+    }
+    shapes = {"pixel_values": (1, 3, 320, 480)}
+    assert recognise(signature(texts, **shapes), origin="a.onnx")[1].scale == 4.0
+    texts[huggingface.PROCESSOR] = '{"image_processor": {"rescale_factor": 0.5}}'
+    assert recognise(signature(texts, **shapes), origin="a.onnx")[1].scale == 2.0
+
+
 def test_a_graph_of_the_repositories_wants_its_labels() -> None:
     def graph(metadata: dict[str, str]) -> GraphSignature:
         return GraphSignature(
