@@ -7,7 +7,16 @@ import math
 import msgspec
 import pytest
 
-from seatrial.accuracy.gate import Clause, Interval, Outcome, Row, Verdict, judge, rule
+from seatrial.accuracy.gate import (
+    Clause,
+    Interval,
+    Outcome,
+    Row,
+    Verdict,
+    fewest_images,
+    judge,
+    rule,
+)
 
 MOST, LEAST = Clause("drop", 0.005), Clause("ap", 0.4, "at_least")
 
@@ -145,3 +154,21 @@ def test_texts_carry_value_interval_unit_and_limit() -> None:
 def test_a_verdict_survives_json() -> None:
     verdict = judge([rule(MOST, 0.001, Interval(0.0, None, 0.95, 5))])
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
+
+
+@pytest.mark.parametrize(("level", "fewest"), [(0.5, 2), (0.9, 5), (0.95, 6), (0.99, 8)])
+def test_an_interval_takes_so_many_images(level: float, fewest: int) -> None:
+    assert fewest_images(level) == fewest
+    assert 2 * 0.5**fewest <= 1 - level + 1e-9 < 2 * 0.5 ** (fewest - 1)
+
+
+@pytest.mark.parametrize("measured", [-0.2, 0.2])
+def test_too_few_images_decide_nothing(measured: float) -> None:
+    """A bootstrap of one image has an interval without width, on either side of the limit."""
+    clause = Clause("ap_drop", 0.01)
+    few, enough = (
+        rule(clause, measured, Interval(measured, measured, 0.95, images)) for images in (5, 6)
+    )
+    assert few.outcome == "undecided"
+    assert "5 images are too few for an interval at 95%, which takes 6" in few.text
+    assert enough.outcome == ("holds" if measured < 0 else "fails")

@@ -155,9 +155,16 @@ def rule(
             within=False,
             text=text or f"{clause.label or clause.metric} was not measured; {clause.wanted}",
         )
-    ends = Interval(measured, measured, 1.0) if interval is None else interval
-    if clause.decided_by == "value":
+    ends = interval
+    if interval is None or clause.decided_by == "value":
         ends = Interval(measured, measured, 1.0)
+    elif interval.images is not None and interval.images < fewest_images(interval.level):
+        fewest = fewest_images(interval.level)
+        text = (
+            f"{text or _text(clause, measured, interval)}; {interval.images} images are too few "
+            f"for an interval at {interval.level:.0%}, which takes {fewest}"
+        )
+        ends = Interval(None, None, interval.level)
     # As distances over the limit: what is positive is beyond it.
     sign = 1.0 if clause.direction == "at_most" else -1.0
     best, worst = (ends.low, ends.high) if sign > 0 else (ends.high, ends.low)
@@ -182,6 +189,17 @@ def rule(
         text=text or _text(clause, measured, interval),
         images_needed=needed,
     )
+
+
+def fewest_images(level: float) -> int:
+    """Fewest images on which an interval of a level can exist without assumptions.
+
+    All of n images lie on one side of the true middle with a probability of 2 * 0.5**n: below 6
+    images that is more than the 5 % that an interval at 95 % may miss, and what a bootstrap of
+    so few draws shows is too narrow (of one image it has no width at all).
+    Source: Conover, Practical Nonparametric Statistics, 1999, 3.2 (interval of a quantile).
+    """
+    return math.ceil(1 - math.log2(1 - level) - 1e-9)
 
 
 def judge(rows: Iterable[Row], *, name: str = "the gate") -> Verdict:
