@@ -114,6 +114,22 @@ def test_tampering_is_seen(
         store.open("one")
 
 
+@pytest.mark.parametrize("outside", ["../other/model.onnx", "/etc/hostname", "a/../../b"])
+@pytest.mark.parametrize("key", ["files", "formats"])
+def test_a_path_out_of_the_folder_is_refused(
+    store: Store, commit: Callable[..., Artifact], key: str, outside: str
+) -> None:
+    path = commit().path / MANIFEST
+    plain = json.loads(path.read_text())
+    if key == "files":
+        plain["files"][0]["path"] = outside
+    else:
+        plain["formats"]["onnx"] = outside
+    path.write_text(json.dumps(plain))
+    with pytest.raises(InvalidArtifact, match="outside of the artifact's folder"):
+        Artifact.open(path.parent, verify=False)
+
+
 def test_a_manifest_with_a_key_of_another_version_is_refused(
     store: Store, commit: Callable[..., Artifact]
 ) -> None:

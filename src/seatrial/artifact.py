@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -61,6 +61,7 @@ class Artifact:
             manifest = decode_json(data, Manifest, origin=str(manifest_path))
         except InvalidInput as error:
             raise InvalidArtifact(error.message, hint=error.hint) from error
+        _check_paths(manifest, manifest_path)
         artifact = cls(path, manifest, hashlib.sha256(data).hexdigest())
         if verify:
             artifact._verify()
@@ -93,6 +94,17 @@ class Artifact:
                     f"{file} is not the file that the manifest names (size or sha256 differs)",
                     hint="artifacts are immutable: pull or import the model again, with --replace",
                 )
+
+
+def _check_paths(manifest: Manifest, origin: Path) -> None:
+    """Refuse paths that lead out of the folder: the digest would not cover what they name."""
+    for text in (*(entry.path for entry in manifest.files), *manifest.formats.values()):
+        path = PurePosixPath(text)
+        if path.is_absolute() or ".." in path.parts:
+            raise InvalidArtifact(
+                f"{origin} names the file {text!r}, which is outside of the artifact's folder",
+                hint="pull or import the model again, with --replace",
+            )
 
 
 class Store:

@@ -227,3 +227,12 @@ def test_functions_are_there_whatever_was_imported(before: str) -> None:
         "InvalidArtifact",
         "module 'seatrial' has no attribute 'nothing'",
     ], done.stderr
+
+
+def test_a_closed_detector_refuses_to_be_called(tiny_artifact: Artifact, photo: bytes) -> None:
+    with seatrial.load(str(tiny_artifact.path), engine="openvino") as detector:
+        assert len(detector(photo)) == 1
+    with pytest.raises(InvalidInput, match="is closed"):
+        detector(photo)
+    with pytest.raises(InvalidInput, match="is closed"):
+        detector.stream("clip.mp4")

@@ -170,6 +170,13 @@ def test_the_list_of_routes(running: Running) -> None:
     assert response.headers["content-type"].startswith("text/plain")
 
 
+def test_no_redirect_goes_where_a_client_says(running: Running, photo: bytes) -> None:
+    headers = {"Host": "elsewhere.example"}
+    response = running.client.post("/detect/", content=photo, headers=headers)
+    assert response.status_code == 404
+    assert "location" not in response.headers
+
+
 def test_the_annotated_picture(running: Running, picture: Picture, encode: Encode) -> None:
     source = picture(cells_hw=(6, 8))
     response = running.client.post("/detect.jpg", content=encode(source, "PNG"))

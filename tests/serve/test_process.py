@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -62,6 +63,20 @@ def test_a_folder_stands_alone(tiny_artifact: Artifact, tmp_path: Path) -> None:
     assert Artifact.open(folder / "model").digest == tiny_artifact.digest
     assert folder.stat().st_mode & 0o777 == 0o755
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["service"]
+
+
+def test_a_link_beside_the_files_of_an_artifact_is_left_behind(
+    tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("not for the service")
+    copied = tmp_path / "artifact"
+    shutil.copytree(tiny_artifact.path, copied)
+    (copied / "extra.txt").symlink_to(secret)
+    folder = write_service(tmp_path / "service", Artifact.open(copied), Deployment("m"))
+    assert sorted(path.name for path in (folder / "model").iterdir()) == sorted(
+        path.name for path in tiny_artifact.path.iterdir()
+    )
 
 
 def test_an_older_service_is_replaced_and_anything_else_is_kept(

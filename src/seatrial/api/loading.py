@@ -49,6 +49,7 @@ class LoadedDetector:
         self.detector = detector
         self.thresholds = thresholds or Thresholds()
         self.names: tuple[str, ...] = detector.artifact.manifest.labels
+        self._closed = False
 
     @overload
     def __call__(
@@ -138,7 +139,8 @@ class LoadedDetector:
         return self._stream(source, rules)
 
     def close(self) -> None:
-        """Release the engine."""
+        """Release the engine; a call after this raises InvalidInput."""
+        self._closed = True
         self.detector.close()
 
     def __enter__(self) -> LoadedDetector:
@@ -175,6 +177,11 @@ class LoadedDetector:
     def _rules(
         self, confidence: float | None, iou: float | None, max_detections: int | None
     ) -> Thresholds:
+        if self._closed:
+            raise InvalidInput(
+                f"the detector {self.detector.artifact.manifest.name} is closed",
+                hint="call it before close(), or inside of its with block",
+            )
         given = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
         changes = {
             name: value.item() if isinstance(value, np.generic) else value

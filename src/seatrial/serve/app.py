@@ -93,11 +93,13 @@ def create_app(
     async def index(request: Request) -> Response:
         return Response(listed, media_type="text/plain")
 
-    return Starlette(
+    app = Starlette(
         routes=[*routes, Route("/", index, methods=["GET"])],
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
+    app.router.redirect_slashes = False  # it would redirect to whatever host the client names
+    return app
 
 
 async def _detect_json(request: Request) -> Response:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.artifact import Artifact
+from seatrial.artifact import MANIFEST, Artifact
 from seatrial.deployment import Deployment, Server
 from seatrial.errors import PortInUse, ServiceFailed
 from seatrial.progress import Progress, silent
@@ -67,11 +67,11 @@ def write_service(folder: Path, artifact: Artifact, deployment: Deployment) -> P
         (staged / "bentofile.yaml").write_text(BENTOFILE)
         written = msgspec.structs.replace(deployment, model="model")
         (staged / "deployment.toml").write_text(written.to_toml())
-        for source in artifact.path.rglob("*"):
-            if source.is_file():
-                target = staged / "model" / source.relative_to(artifact.path)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(source, target)
+        # The files of the manifest alone: a link that lies beside them may lead anywhere.
+        for name in (MANIFEST, *(file.path for file in artifact.manifest.files)):
+            target = staged / "model" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link_or_copy(artifact.path / name, target)
     return folder
 
 

@@ -121,6 +121,13 @@ def test_a_form_without_a_boundary_is_told_who_writes_it(running: Running, photo
     assert "without a boundary" in response.json()["error"]["message"]
 
 
+def test_a_boundary_that_is_too_long_is_the_callers_fault(running: Running, photo: bytes) -> None:
+    kind = {"Content-Type": "multipart/form-data; boundary=" + "b" * 300}
+    response = running.client.post("/detect", content=photo, headers=kind)
+    assert response.status_code == 400
+    assert "multipart body is malformed" in response.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(("parts", "status"), [(MAX_PARTS, 200), (MAX_PARTS + 1, 400)])
 def test_a_form_has_so_many_parts_and_no_more(
     running: Running, photo: bytes, parts: int, status: int

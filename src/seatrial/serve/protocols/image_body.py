@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
@@ -112,21 +112,21 @@ def _field(body: bytearray, boundary: bytes) -> bytes:
         parts[-1][1].extend(memoryview(data)[start:end])
 
     ended: list[bool] = []
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": on_part_begin,
-            "on_header_field": on_header_field,
-            "on_header_value": on_header_value,
-            "on_header_end": on_header_end,
-            "on_part_data": on_part_data,
-            "on_end": lambda: ended.append(True),
-        },
-    )
     try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": on_part_begin,
+                "on_header_field": on_header_field,
+                "on_header_value": on_header_value,
+                "on_header_end": on_header_end,
+                "on_part_data": on_part_data,
+                "on_end": lambda: ended.append(True),
+            },
+        )
         parser.write(bytes(body))
         parser.finalize()
-    except MultipartParseError as error:
+    except FormParserError as error:  # a boundary that is too long, a malformed body
         raise InvalidInput(f"the multipart body is malformed: {error}") from error
     if not ended:
         raise InvalidInput(
