@@ -155,16 +155,16 @@ def rule(
             within=False,
             text=text or f"{clause.label or clause.metric} was not measured; {clause.wanted}",
         )
-    ends = interval
-    if interval is None or clause.decided_by == "value":
-        ends = Interval(measured, measured, 1.0)
-    elif interval.images is not None and interval.images < fewest_images(interval.level):
+    ends = Interval(measured, measured, 1.0)
+    if interval is not None and clause.decided_by == "interval":
+        ends = interval
+    if ends.images is not None and ends.images < fewest_images(ends.level):
         fewest = fewest_images(interval.level)
         text = (
-            f"{text or _text(clause, measured, interval)}; {interval.images} images are too few "
-            f"for an interval at {interval.level:.0%}, which takes {fewest}"
+            f"{text or _text(clause, measured, interval)}; {ends.images} images are too few for "
+            f"an interval at {ends.level:.0%}, which takes {fewest}"
         )
-        ends = Interval(None, None, interval.level)
+        ends = Interval(None, None, ends.level)
     # As distances over the limit: what is positive is beyond it.
     sign = 1.0 if clause.direction == "at_most" else -1.0
     best, worst = (ends.low, ends.high) if sign > 0 else (ends.high, ends.low)
