@@ -159,7 +159,7 @@ def rule(
     if interval is not None and clause.decided_by == "interval":
         ends = interval
     if ends.images is not None and ends.images < fewest_images(ends.level):
-        fewest = fewest_images(interval.level)
+        fewest = fewest_images(ends.level)
         text = (
             f"{text or _text(clause, measured, interval)}; {ends.images} images are too few for "
             f"an interval at {ends.level:.0%}, which takes {fewest}"
