@@ -184,7 +184,7 @@ BROKEN = {
     ),
     "text with the name of a picture": (
         "yolo", write("images/val/val1.jpg", b"not a picture"),
-        "broken-image", r"images/val/val1\.jpg", "not an image that is read",
+        "broken-image", r"images/val/val1\.jpg", "not in a known image format",
     ),
     "picture in a format that is not read": (
         "yolo", write("images/val/more.tiff", b"II*\0"),
