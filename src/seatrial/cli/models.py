@@ -85,12 +85,12 @@ def pull(model: str, *, name: str = "", replace: bool = False, allow_pickle: boo
 
 @app.command(name="import")
 def import_(
-    model: Path, *, name: str | None = None, replace: bool = False, allow_pickle: bool = False
+    file: Path, *, name: str | None = None, replace: bool = False, allow_pickle: bool = False
 ) -> None:
     """Make an artifact of a model file or of a checkpoint.
 
     Args:
-        model: An ONNX export of a detector, an Ultralytics .pt file, or a folder that transformers
+        file: An ONNX export of a detector, an Ultralytics .pt file, or a folder that transformers
             wrote; family, labels and size are read from it.
         name: Name of the artifact; default: the file's stem.
         replace: Replace another artifact of that name.
@@ -98,7 +98,7 @@ def import_(
     """
     from seatrial.models.resolve import import_model
 
-    artifact = import_model(store(), model, name=name, replace=replace, allow_pickle=allow_pickle)
+    artifact = import_model(store(), file, name=name, replace=replace, allow_pickle=allow_pickle)
     _announce(artifact)
 
 
