@@ -150,7 +150,9 @@ def test_a_wrong_threshold_of_a_stream_is_told_before_the_first_frame(
         next(detector.stream("a\0b.mp4"))
 
 
-@pytest.mark.parametrize("source", [b"a.mp4", 0, None, io.StringIO()], ids=repr)
+@pytest.mark.parametrize(
+    "source", [b"a.mp4", 0, None, pytest.param(io.StringIO(), id="text")], ids=repr
+)
 def test_what_is_no_video_is_refused_at_the_call(detector: LoadedDetector, source: Any) -> None:
     with pytest.raises(InvalidInput, match="is not a video") as refused:
         detector.stream(source)
