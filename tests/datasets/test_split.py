@@ -187,3 +187,23 @@ def test_a_class_that_a_split_lacks_is_told(sound: Sound, tmp_path: Path) -> Non
     assert sum(one.images for one in written.splits) == 6
     lacking = [one.split for one in written.splits if not one.classes["green"]]
     assert [note.split(" ")[0] for note in written.notes] == lacking
+
+
+def test_a_split_keeps_its_last_group_however_small_its_fraction_is() -> None:
+    found = pictures([f"{number}.jpg" for number in range(12)])
+    groups = grouped(group_names(found, "none"), [None] * 12)
+    for seed in range(4):
+        chosen = assign(found, groups, {"train": 0.98, "val": 0.01, "test": 0.01}, seed)
+        assert np.bincount(chosen, minlength=3).tolist() == [10, 1, 1]
+
+
+def test_the_number_of_images_weighs_as_much_as_all_classes_together() -> None:
+    """Of eleven images five and six, although four and seven share the classes more evenly."""
+    objects = {"a": [[4], [4, 0], [3], []], "b": [[4], [0]],
+               "c": [[1, 2], [4], []], "d": [[2, 0], [4, 4]]}  # fmt: skip
+    names = [f"{clip}-{number}.jpg" for clip, own in objects.items() for number in range(len(own))]
+    found = pictures(names, [own for clip in objects.values() for own in clip])
+    groups = grouped(group_names(found, "frames"), [None] * 11)
+    for seed in range(4):
+        chosen = assign(found, groups, {"train": 0.5, "val": 0.5}, seed)
+        assert sorted(np.bincount(chosen).tolist()) == [5, 6]

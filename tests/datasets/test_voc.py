@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from seatrial.datasets import voc
+from seatrial.datasets.issues import LabelIssue
+from seatrial.datasets.labels import Category, Details, LabelledImage, LabelledSet, Truth
 from seatrial.datasets.read import read_labelled
 from seatrial.errors import InvalidDataset
 
@@ -106,3 +110,128 @@ def test_a_list_of_classes_gives_their_numbers(tmp_path: Path, name: str, text: 
 def test_a_folder_without_xml(tmp_path: Path) -> None:
     with pytest.raises(InvalidDataset, match="holds no XML files"):
         read_labelled(f"voc:{tmp_path}")
+
+
+def test_classes_are_numbered_by_name_over_all_splits(tmp_path: Path) -> None:
+    for split, name in (("train", "zebra"), ("valid", "ant &amp; bee")):
+        write(tmp_path / split, name[0], pictures="")
+        path = tmp_path / split / f"{name[0]}.xml"
+        path.write_text(path.read_text().replace(">dog<", f">{name}<"))
+    for split, category in (("train", 1), ("val", 0)):
+        found = read_labelled(f"voc:{tmp_path}", split=split)
+        assert [(c.id, c.name) for c in found.categories] == [(0, "ant & bee"), (1, "zebra")]
+        assert found.truth.category.tolist() == [category]
+
+
+def test_an_image_that_is_not_there_is_looked_for_under_its_own_name(tmp_path: Path) -> None:
+    write(tmp_path, "a", filename="other.jpg")
+    (tmp_path / "JPEGImages" / "a.png").unlink()
+    image = voc.read(tmp_path, None, "val").images[0]
+    assert image.path == tmp_path / "JPEGImages" / "other.jpg"
+    assert (image.width, image.height) == (40, 31)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        ("<xmax>40<", "<xmax>1<", None),  # one pixel wide
+        ("<ymax>30.5<", "<ymax>1<", None),
+        ("<xmax>40<", "<xmax>0.5<", "box-empty"),
+        ("<ymax>30.5<", "<ymax>0.5<", "box-empty"),
+        ("<xmax>40<", "<xmax>nan<", "labels-unreadable"),
+        ("<xmax>40<", "<xmax>wide<", "labels-unreadable"),
+        (">dog<", "><", "labels-unreadable"),
+        ("</annotation>", "", "labels-unreadable"),
+    ],
+)
+def test_objects_that_cannot_be_used_have_a_kind(
+    tmp_path: Path, old: str, new: str, kind: str | None
+) -> None:
+    write(tmp_path, "a")
+    write(tmp_path, "b")
+    path = tmp_path / "Annotations" / "b.xml"
+    path.write_text(path.read_text().replace(old, new))
+    issues: list[LabelIssue] = []
+    found = voc.read(tmp_path, None, "val", on_issue=issues.append)
+    assert [issue.kind for issue in issues] == ([kind] if kind else [])
+    assert len(found.truth) == (1 if kind else 2)
+
+
+def test_a_class_that_is_not_listed_is_an_issue(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    issues: list[LabelIssue] = []
+    voc.read(tmp_path, None, "val", on_issue=issues.append)
+    assert [issue.kind for issue in issues] == ["unknown-class", "no-labels"]
+
+
+def test_a_listed_annotation_that_is_not_there_is_named_with_its_line(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("a\n\ngone\n")
+    assert voc.splits(tmp_path, None) == ("val",)
+    issues: list[LabelIssue] = []
+    found = voc.read(tmp_path, None, "val", on_issue=issues.append)
+    assert [(issue.kind, issue.where) for issue in issues] == [
+        ("missing-annotation", f"{lists / 'val.txt'}, line 3")
+    ]
+    assert len(found.images) == 1
+    assert found.source == f"voc:{tmp_path} val"
+
+
+def test_xml_of_something_else_is_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text("<playlist/>")
+    assert not voc.holds(tmp_path)
+    write(tmp_path / "set", "a")
+    assert voc.holds(tmp_path / "set")
+
+
+def test_attributes_are_read_where_details_are_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    assert voc.read(tmp_path, None, "val").details is None
+    found = voc.read(tmp_path, None, "val", details=True).details
+    assert found == Details(({},), ({"pose": "Left", "truncated": 1},), {})
+
+
+LABELLED = LabelledSet(
+    "test",
+    (LabelledImage(1, "b.jpg", Path("b.jpg"), 40, 31), LabelledImage(2, "c.jpg", Path("c"), 8, 9)),
+    (Category(0, "cat & dog"), Category(1, "ant")),
+    Truth.of([0, 0], [1, 0], [[0, 0, 40, 31], [2.5, 3, 4, 5]], crowd=[False, True]),
+    details=Details(
+        ({"segmented": 1}, {}), ({"pose": "Left", "truncated": 1, "segmentation": []}, {}), {}
+    ),
+)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    assert voc.write(tmp_path, {"train": LABELLED, "val": LABELLED}) == [
+        "2 outlines were left out: VOC has boxes"
+    ]
+    assert (tmp_path / "ImageSets" / "Main" / "val.txt").read_text() == "b\nc\n"
+    text = (tmp_path / "Annotations" / "b.xml").read_text()
+    assert "<segmented>1</segmented>" in text
+    assert "<xmin>1</xmin><ymin>1</ymin><xmax>40</xmax><ymax>31</ymax>" in text
+    assert "<segmented>0</segmented>" in (tmp_path / "Annotations" / "c.xml").read_text()
+    found = voc.read(tmp_path, None, "val", details=True)
+    assert found.categories == LABELLED.categories
+    for name in ("image", "category", "xywh", "crowd"):
+        np.testing.assert_array_equal(
+            getattr(found.truth, name), getattr(LABELLED.truth, name), err_msg=name
+        )
+    assert [(i.name, i.width, i.height) for i in found.images] == [
+        ("b.jpg", 40, 31),
+        ("c.jpg", 8, 9),
+    ]
+    assert found.details == Details(
+        ({"segmented": 1}, {}), ({"pose": "Left", "truncated": 1}, {}), {}
+    )
+
+
+def test_without_splits_no_list_is_written(tmp_path: Path) -> None:
+    bare = LabelledSet("test", LABELLED.images, LABELLED.categories, LABELLED.truth)
+    assert voc.write(tmp_path, {"": bare}) == []
+    assert {p.name for p in tmp_path.iterdir()} == {"Annotations", "classes.txt"}
+    assert (tmp_path / "classes.txt").read_text() == "cat & dog\nant\n"
+    assert "<segmented>0</segmented>" in (tmp_path / "Annotations" / "b.xml").read_text()

@@ -293,3 +293,47 @@ def test_what_is_written_and_what_is_lost(tmp_path: Path) -> None:
     assert write(tmp_path, {"train": bare, "val": bare}) == []
     assert splits(tmp_path, None) == ("train", "val")
     assert (tmp_path / "labels" / "val" / "a" / "b.txt").read_text() == "1 0.05 0.1 0.1 0.2\n"
+
+
+def test_the_folder_that_the_configuration_names_goes_before_its_own(
+    yolo: Callable[..., Path],
+) -> None:
+    folder = yolo(config="path: set\nval: images/val\nnames: [red, green]")
+    (folder / "set" / "images" / "val").mkdir(parents=True)
+    (folder / "set" / "labels" / "val").mkdir(parents=True)
+    Image.new("RGB", (40, 20)).save(folder / "set" / "images" / "val" / "inner.png")
+    (folder / "set" / "labels" / "val" / "inner.txt").write_text("1 .5 .5 .2 .2\n")
+    found = read_labelled(f"yolo:{folder}")
+    assert [image.name for image in found.images] == ["inner.png"]
+
+
+def test_outlines_are_given_only_where_details_are_asked_for(yolo: Callable[..., Path]) -> None:
+    folder = yolo("0 0.1 0.2 0.5 0.2 0.3 0.8\n1 .5 .5 .2 .2\n")
+    assert read(folder, None, "val").details is None
+    details = read(folder, None, "val", details=True).details
+    assert details is not None
+    assert details.images == ({}, {})
+    outline, box = details.objects
+    assert outline["segmentation"] == [pytest.approx([4, 4, 20, 4, 12, 16])]
+    assert box == {}
+
+
+@pytest.mark.parametrize(
+    ("label", "kinds"),
+    [
+        ("0 .1 .2 .5 .2 .3 .8\n1 .5 .5 .2 .2\n", ["mixed-rows"]),
+        ("0 .1 .2 .5 .2 .3 .8\n1 .1 .2 .5 .2 .3 .8\n", []),
+        ("0 .5 .5 .2 .2\n1 .5 .5 .2 .2\n", []),
+    ],
+)
+def test_boxes_and_outlines_in_one_file_are_an_issue(
+    yolo: Callable[..., Path], label: str, kinds: list[str]
+) -> None:
+    issues: list[LabelIssue] = []
+    read(yolo(label), None, "val", on_issue=issues.append)
+    assert [issue.kind for issue in issues] == kinds
+
+
+def test_lines_are_counted_from_one_and_empty_ones_too(yolo: Callable[..., Path]) -> None:
+    found = read_labelled(f"yolo:{yolo('0 .5 .5 .2 .2' + chr(10) * 3 + '1 .5 .5 .2 .2')}")
+    assert found.truth.mark.tolist() == [1, 4]

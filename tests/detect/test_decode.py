@@ -196,6 +196,9 @@ def test_orientations_that_do_not_exist_change_nothing(
         b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff" + b"\xff" * 40,
         # The orientation as text, and one that lies behind the end.
         b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x02\x00\x04\x00\x00\x00abc\x00",
+        # A number from 1 to 8, but not one SHORT: a LONG, and two SHORTs.
+        b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x04\x00\x01\x00\x00\x00\x06\x00\x00\x00",
+        b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x02\x00\x00\x00\x06\x00\x00\x00",
         b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x09\x00\x00\x00\xff\xff\xff\x7f",
     ],
 )
@@ -348,3 +351,24 @@ def png_with_size(width: int, height: int) -> bytes:
 def jpeg_with_size(jpeg: bytes, width: int, height: int) -> bytes:
     at = jpeg.index(b"\xff\xc0") + 5  # SOF0: length, precision, then height and width
     return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]
+
+
+def test_an_orientation_behind_the_end_of_its_segment_does_not_count(
+    noise: Image.Image, encode: Encode
+) -> None:
+    data = encode(noise)
+    directory = struct.pack("<HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
+    exif = b"Exif\x00\x00II*\x00" + struct.pack("<I", 12)  # the directory is in the next segment
+    segments = b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+    segments += b"\xff\xfe" + struct.pack(">H", 2 + len(directory)) + directory
+    assert read(data[:2] + segments + data[2:]).shape == (23, 37, 3)
+
+
+@pytest.mark.parametrize("kind", [b"VP8X", b"VP8L", b"VP8 "])
+def test_only_a_whole_webp_header_says_a_size(kind: bytes) -> None:
+    size = b"\xff" * 6
+    header = kind + struct.pack("<I", 10) + b"\x2f\x00\x00\x00" + size
+    with pytest.raises(InvalidImage):  # cut off within the size
+        read(b"RIFF" + bytes(4) + b"WEBP" + header[:-3], max_pixels=100)
+    with pytest.raises(UnsupportedImage):  # another RIFF file
+        read(b"RIFF" + bytes(4) + b"WAVE" + header + size, max_pixels=100)

@@ -124,6 +124,13 @@ def test_a_box_that_is_none_is_dropped_and_disturbs_no_other(broken: tuple[float
     assert kept_by_nms(xyxy, score, class_id, 0.5) == [1, 3, 4]
 
 
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_a_box_whose_score_is_no_number_is_dropped_and_disturbs_no_other(broken: float) -> None:
+    xyxy = np.array([(0, 0, 10, 10)] * 3 + [(200, 200, 220, 220)], np.float32)
+    score = np.array([broken, 0.9, 0.8, broken], np.float32)
+    assert kept_by_nms(xyxy, score, np.zeros(4, np.int64), 0.5) == [1]
+
+
 def test_nms_of_no_candidates_is_empty() -> None:
     assert len(nms(Detections.empty(), 0.7)) == 0
 
@@ -153,6 +160,8 @@ def test_select_with_multi_label_takes_every_class_over_the_threshold() -> None:
     assert rows[:3] == [(0, 0), (0, 1), (1, 2)]
     assert sorted(rows) == [(0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (4, 0)]
     assert (np.diff(score) <= 0).all()
+    anchors, _, _ = select(SCORES, Thresholds(confidence=0.25, multi_label=True))
+    assert 4 not in anchors  # 0.25 itself is not over the threshold
 
 
 @pytest.mark.parametrize("multi_label", [False, True])

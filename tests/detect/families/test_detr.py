@@ -261,7 +261,7 @@ def processors(transformers: Any) -> Any:
 def test_boxes_are_those_of_post_process_object_detection(
     processors: Any, variant: str, seed: int
 ) -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     outputs = random_outputs(seed, 4 if variant == "detr" else 3)
     processor = processors.detr() if variant == "detr" else processors.rt_detr()
     answer = SimpleNamespace(**{n: torch.from_numpy(a) for n, a in outputs.items()})
