@@ -132,3 +132,9 @@ def test_iou_of_known_boxes() -> None:
     b = np.array([[5, 0, 15, 10], [0, 0, 10, 10], [20, 20, 30, 30], [3, 3, 3, 3]], np.float32)
     np.testing.assert_allclose(iou(a, b), [[1 / 3, 1, 0, 0], [0, 0, 0, 0]])
     assert iou(a, b[:0]).shape == (2, 0)
+
+
+def test_iou_of_boxes_of_different_sizes_goes_either_way() -> None:
+    a, b = np.array([[0, 0, 10, 10]], np.float32), np.array([[5, 0, 9, 20]], np.float32)
+    np.testing.assert_allclose(iou(a, b), [[40 / (100 + 80 - 40)]])
+    np.testing.assert_allclose(iou(b, a), iou(a, b))

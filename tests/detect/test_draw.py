@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -116,3 +117,35 @@ def test_the_most_confident_label_lies_on_top() -> None:
         draw(image, found(sure, unsure), LABELS)[corner],
         draw(image, found(sure), LABELS)[corner],
     )
+
+
+def test_the_first_colours() -> None:
+    """Hues a golden angle apart: reports and videos keep the colours of their classes."""
+    image = np.zeros((960, 960, 3), np.uint8)
+    edges = [
+        draw(image, found(((100, 300, 500, 600), 0.9, class_id)), "abcd")[600, 300].tolist()
+        for class_id in range(4)
+    ]
+    assert edges == [[235, 51, 51], [51, 235, 100], [155, 51, 235], [235, 210, 51]]
+
+
+@pytest.mark.parametrize(
+    ("side", "stroke", "scale", "thickness"),
+    [(200, 1, 0.4, 1), (960, 4, 1.0, 2), (1680, 7, 1.75, 3)],
+)
+@pytest.mark.parametrize(("class_id", "ink"), [(0, 255), (1, 0), (13, 255)])
+def test_strokes_and_letters_grow_with_the_image(
+    side: int, stroke: int, scale: float, thickness: int, class_id: int, ink: int
+) -> None:
+    """White letters on dark colours, black ones on bright ones; class 13 is on the edge."""
+    colour = {0: (235, 51, 51), 1: (51, 235, 100), 13: (235, 51, 94)}[class_id]
+    wanted = np.zeros((side, side + 40, 3), np.uint8)
+    box = (50, side // 2, side // 2, side - 30)
+    cv2.rectangle(wanted, box[:2], box[2:], colour, stroke, cv2.LINE_AA)
+    text, font = "a 0.90", cv2.FONT_HERSHEY_SIMPLEX
+    (width, height), below = cv2.getTextSize(text, font, scale, thickness)
+    cv2.rectangle(wanted, (50, box[1] - height - below), (50 + width, box[1]), colour, cv2.FILLED)
+    place = (50, box[1] - below // 2 - 1)
+    cv2.putText(wanted, text, place, font, scale, (ink,) * 3, thickness, cv2.LINE_AA)
+    image = np.zeros_like(wanted)
+    np.testing.assert_array_equal(draw(image, found((box, 0.9, class_id)), "a" * 20), wanted)

@@ -15,6 +15,7 @@ import pytest
 from seatrial.accuracy.evaluate import score
 from seatrial.accuracy.matching import Predictions
 from seatrial.errors import TrainingFailed
+from seatrial.train import after_step
 from seatrial.train.after_step import (
     AfterStep,
     EnoughSteps,
@@ -222,3 +223,40 @@ def test_symptoms_are_read_back(tmp_path: Path) -> None:
     for symptom in (FATAL, other, FATAL):
         record_symptom(tmp_path, symptom)
     assert read_symptoms(tmp_path) == [FATAL, other]
+
+
+def test_messages_within_an_epoch_are_ten_seconds_apart(
+    after: Callable[..., AfterStep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(after_step, "time", SimpleNamespace(monotonic=lambda: now))
+    told: list[str] = []
+    one = after(on_progress=lambda what, *_, **__: told.append(what))
+    for number, now in enumerate((109.0, 110.0, 110.5, 120.0, 120.5), 1):  # noqa: B007
+        one.step(StepRecord(number, 1, 3.0, 1e-4))
+    assert told == ["epoch 1, step 3: loss 3"]
+    now = 121.0
+    one.step(StepRecord(6, 1, 2.5, 1e-4))
+    assert told[1:] == ["epoch 1, step 6: loss 2.5"]
+
+
+def test_times_of_an_epoch(
+    after: Callable[..., AfterStep], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock = iter(float(second) for second in (0, 10, 20, 50, 57, 60, 100, 109, 110))
+    monkeypatch.setattr(after_step, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    one = after([0.1, 0.2])
+    one.begin(0)  # at 10
+    one.step(StepRecord(1, 1, 3.0, 1e-4))
+    for epoch in (1, 2):
+        one.epoch(epoch, epoch, object(), save_as("x"))
+    assert [(row.train_s, row.val_s) for row in read_epochs(tmp_path)] == [(40, 7), (40, 9)]
+
+
+def test_an_epoch_without_a_figure_or_a_step_counts_as_zero(
+    after: Callable[..., AfterStep], tmp_path: Path
+) -> None:
+    nothing: Any = None
+    after([nothing]).epoch(1, 0, object(), save_as("x"))
+    (row,) = read_epochs(tmp_path)
+    assert (row.loss, row.ap, row.ap50, row.ap75) == (0, 0, 0, 0)
