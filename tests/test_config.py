@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
-from seatrial.config import decode_json, decode_toml, read_toml
+from seatrial.config import decode_json, decode_toml, flag, from_options, read_toml
 from seatrial.errors import InvalidConfig
 
 
@@ -90,3 +91,36 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         read_toml(tmp_path / "gone.toml", Outer)
     with pytest.raises(InvalidConfig, match="cannot be read: Is a directory"):
         read_toml(tmp_path, Outer)
+
+
+class Choices(msgspec.Struct, frozen=True):
+    """Values out of a few: alone, or none, and in a list."""
+
+    precision: Literal["f32", "bf16", "f16"] = "f32"
+    device: Literal["cpu", "cuda"] | None = None
+    formats: tuple[Literal["onnx"], ...] = ()
+    layout: Inner = Inner()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"precision": "fp16"}, "precision must be f32, bf16 or f16, not 'fp16'"),
+        ({"device": "gpu"}, "device must be cpu or cuda, not 'gpu'"),
+        ({"formats": ["onnx", "pt"]}, "formats[1] must be onnx, not 'pt'"),
+        ({"layout": {"threads": "two"}}, "threads must be a whole number, not text"),
+    ],
+)
+def test_an_option_that_is_wrong_has_its_values_named(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidConfig) as refusal:
+        from_options(given, Choices)
+    assert refusal.value.message == said
+    with pytest.raises(InvalidConfig) as refusal:
+        from_options(given, Choices, flag)
+    assert refusal.value.message == f"--{said}"
+
+
+def test_an_option_that_is_unknown() -> None:
+    with pytest.raises(InvalidConfig, match="options: unknown key 'presicion'") as refusal:
+        from_options({"presicion": "f32"}, Outer)
+    assert refusal.value.hint == "known keys: engine, layout, maybe, many"

@@ -9,13 +9,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from seatrial.config import decode_json
-from seatrial.errors import InvalidArtifact, InvalidInput
+from seatrial.errors import InvalidArtifact, InvalidInput, did_you_mean
 from seatrial.manifest import Manifest, ModelFile
 from seatrial.system.files import sha256_file, writing
 
@@ -122,17 +122,26 @@ class Store:
         # pathlib's * matches the dot of a folder that is being staged.
         return sorted(p.parent.name for p in self.root.glob(f"[!.]*/{MANIFEST}"))
 
-    def open(self, name: str) -> Artifact:
+    def open(self, name: str, *, fetched: Iterable[str] = ()) -> Artifact:
         """Open an artifact by name.
+
+        Args:
+            name: Name of the artifact.
+            fetched: Names that could be fetched; the hint of the error may be one of them.
 
         Raises:
             InvalidArtifact: There is no artifact of that name, or it is damaged.
         """
         if not (self.root / name / MANIFEST).is_file():
-            have = ", ".join(self.names()) or "nothing yet"
+            have = self.names()
             raise InvalidArtifact(
-                f"no artifact named {name!r} in {self.root}; it holds: {have}",
-                hint="seatrial models pull NAME, or seatrial models import FILE",
+                f"no artifact named {name!r} in {self.root}; it holds: "
+                f"{', '.join(have) or 'nothing yet'}",
+                hint=did_you_mean(
+                    name,
+                    [*have, *fetched],
+                    otherwise="seatrial models pull NAME, or seatrial models import FILE",
+                ),
             )
         return Artifact.open(self.root / name)
 

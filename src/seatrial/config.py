@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
-from seatrial.errors import InvalidConfig
+from seatrial.errors import InvalidConfig, did_you_mean
 
 T = TypeVar("T")
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -25,6 +24,7 @@ _KINDS = {
     "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
     "array": "a list", "object": "a table",
 }  # fmt: skip
+_INVALID = re.compile(r"Invalid enum value (?P<got>.*) - at `\$\.(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$(?P<path>[^`]*)`)?")
 
 
@@ -54,12 +54,31 @@ def decode_json(data: bytes, kind: type[T], *, origin: str) -> T:
         raise _explain(error, kind, origin) from error
 
 
-def from_builtins(plain: Mapping[str, Any], kind: type[T], *, origin: str) -> T:
-    """Convert plain values into a struct; same rules and errors as `decode_toml`."""
+def from_options(
+    plain: Mapping[str, Any], kind: type[T], name: Callable[[str], str] = lambda key: key
+) -> T:
+    """Convert the options of a command or of a call into a struct.
+
+    Args:
+        plain: Values by key; tables are mappings.
+        kind: See `decode_toml`.
+        name: Takes a key without its table, gives the option's name for the error.
+
+    Raises:
+        InvalidConfig: An option is unknown, or its value is out of range or of the wrong type.
+    """
     try:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
-        raise _explain(error, kind, origin) from error
+        if _UNKNOWN.search(str(error)):
+            raise _explain(error, kind, "options") from error
+        message = readable(error, kind, lambda path: name(path.rpartition(".")[2]))
+        raise InvalidConfig(message) from error
+
+
+def flag(key: str) -> str:
+    """The option of a key on the command line: ``--point-s`` of ``point_s``."""
+    return f"--{key.replace('_', '-')}"
 
 
 def read_toml(path: Path, kind: type[T]) -> T:
@@ -98,38 +117,57 @@ def _pairs(table: dict[str, Any], prefix: str, comments: Mapping[str, str]) -> s
     return "".join(lines)
 
 
-def readable(error: Exception) -> str:
-    """An error of msgspec about a value, as a sentence that begins with the key."""
+def readable(error: Exception, kind: Any, name: Callable[[str], str] = lambda path: path) -> str:
+    """An error of msgspec about a value, as a sentence that begins with the key.
+
+    Args:
+        error: Error of decoding or converting to `kind`.
+        kind: A msgspec struct class.
+        name: Takes the path of the key, ``layout.threads``, gives what the sentence calls it.
+    """
+    if (invalid := _INVALID.match(str(error))) is not None:
+        *others, last = _values_at(kind, invalid["path"].split("."))
+        values = f"{', '.join(others)} or {last}" if others else last
+        return f"{name(invalid['path'])} must be {values}, not {invalid['got']}"
     wrong = _WRONG.match(str(error))
     if wrong is None:
         return str(error)
     kinds = [kind for kind in wrong["kind"].split(" | ") if kind != "null"]
     must = " or ".join(_KINDS.get(kind, kind) for kind in kinds) + (wrong["range"] or "")
     got = f", not {_KINDS.get(wrong['got'], wrong['got'])}" if wrong["got"] else ""
-    return f"{wrong['path']} must be {must}{got}"
+    return f"{name(wrong['path'])} must be {must}{got}"
 
 
 def _explain(error: Exception, kind: type[Any], origin: str) -> InvalidConfig:
     unknown = _UNKNOWN.search(str(error))
     if unknown is None:
-        return InvalidConfig(f"{origin}: {readable(error)}")
+        return InvalidConfig(f"{origin}: {readable(error, kind)}")
     path = [part for part in (unknown["path"] or "").split(".") if part]
-    known = _fields_at(kind, [part.partition("[")[0] for part in path])  # lists: of any item
-    nearest = difflib.get_close_matches(unknown["field"], known, n=1, cutoff=0.5)
+    known = _fields_at(kind, path)
     key = ".".join([*path, unknown["field"]])
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
+    hint = did_you_mean(unknown["field"], known, otherwise=f"known keys: {', '.join(known)}")
     return InvalidConfig(f"{origin}: unknown key {key!r}", hint=hint)
 
 
 def _fields_at(kind: Any, path: list[str]) -> list[str]:
+    structs = (t for t in _types_at(kind, path) if hasattr(t, "__struct_fields__"))
+    return [f.encode_name for t in structs for f in msgspec.structs.fields(t)]
+
+
+def _values_at(kind: Any, path: list[str]) -> list[str]:
+    literals = (t for t in _types_at(kind, path) if get_origin(t) is Literal)
+    return [str(value) for t in literals for value in get_args(t)]
+
+
+def _types_at(kind: Any, path: list[str]) -> tuple[Any, ...]:
+    """The type of a key, and the types that a union or a list of them has; none if unknown."""
+    types: tuple[Any, ...] = (kind,)
     for part in path:
-        field = next((f for f in msgspec.structs.fields(kind) if f.encode_name == part), None)
+        structs = (t for t in types if hasattr(t, "__struct_fields__"))
+        fields = (f for t in structs for f in msgspec.structs.fields(t))
+        key = part.partition("[")[0]  # lists: any item
+        field = next((f for f in fields if f.encode_name == key), None)
         if field is None:
-            return []
-        kind = next(
-            (t for t in (field.type, *get_args(field.type)) if hasattr(t, "__struct_fields__")),
-            None,
-        )
-        if kind is None:
-            return []
-    return [f.encode_name for f in msgspec.structs.fields(kind)]
+            return ()
+        types = (field.type, *get_args(field.type))
+    return types

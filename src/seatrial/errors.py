@@ -28,6 +28,7 @@ Every error says what was wrong and with which input; its ``hint`` says what to 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -182,3 +183,11 @@ def first_line(error: object) -> str:
     """First line of an error or a text, 300 characters at most; an empty error's type."""
     text = str(error).strip()
     return text.splitlines()[0].strip()[:300] if text else type(error).__name__
+
+
+def did_you_mean(word: str, known: Iterable[str], *, otherwise: str) -> str:
+    """The hint for an unknown name: the nearest of the known ones, or `otherwise`."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else otherwise

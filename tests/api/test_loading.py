@@ -193,6 +193,12 @@ def test_what_cannot_be_loaded_says_so(
         seatrial.load(tiny_artifact.path, engine="openvin")
     with pytest.raises(DeviceUnavailable):
         seatrial.load(tiny_artifact.path, device="cuda")
+    with pytest.raises(InvalidConfig, match=r"^precision must be f32, bf16 or f16, not 'fp16'$"):
+        seatrial.load(tiny_artifact.path, precision="fp16")  # type: ignore[arg-type]
+    for model, named in ((None, "NoneType is not a model"), ("", "name of the model is empty")):
+        with pytest.raises(InvalidInput, match=named) as refusal:
+            seatrial.load(model)  # type: ignore[arg-type]
+        assert "models list" in refusal.value.hint
 
 
 def test_options_by_name_are_those_of_load() -> None:

@@ -13,7 +13,7 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import ENGINES, engine_class, open_engine, resolve_layout
-from seatrial.errors import InvalidArtifact, InvalidConfig
+from seatrial.errors import DeviceUnavailable, InvalidArtifact, InvalidConfig
 
 
 def plan(cores: int, **layout: object) -> tuple[int, int, int, int]:
@@ -95,6 +95,13 @@ def test_an_unknown_engine_names_the_known_ones() -> None:
     with pytest.raises(InvalidConfig, match="unknown engine 'openvin'") as refusal:
         engine_class("openvin")
     assert all(name in refusal.value.hint for name in ENGINES)
+
+
+def test_a_device_in_capitals_has_the_right_spelling_in_the_hint(tiny_artifact: Artifact) -> None:
+    config = EngineConfig(device="CPU")
+    with pytest.raises(DeviceUnavailable, match="there is no device 'CPU'") as refusal:
+        open_engine(tiny_artifact, "openvino", config)
+    assert refusal.value.hint == "write cpu"
 
 
 @pytest.mark.parametrize("name", ENGINES)

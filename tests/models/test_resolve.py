@@ -192,3 +192,21 @@ def test_a_folder_that_is_a_checkpoint_is_imported(store: Store, tmp_path: Path)
     for open_it in (lambda: resolve(store, str(folder)), lambda: import_model(store, folder)):
         with pytest.raises(InvalidArtifact, match=r"gpt2|safetensors"):
             open_it()
+
+
+def test_the_hint_for_a_name_that_is_not_there(store: Store, tiny_artifact: Artifact) -> None:
+    import_onnx(store, tiny_artifact.path / "model.onnx", name="traffic-signs")
+    for name, hint in (
+        ("yolo11n", "fetch it first: seatrial models pull yolo11n"),
+        ("yolo11", "did you mean 'yolo11"),
+        ("trafic-sign", "did you mean 'traffic-signs'?"),
+        ("q", "seatrial models pull NAME"),
+    ):
+        with pytest.raises(InvalidArtifact) as refusal:
+            resolve(store, name)
+        assert refusal.value.hint.startswith(hint)
+
+
+def test_no_name_is_not_the_folder_of_the_moment(store: Store) -> None:
+    with pytest.raises(InvalidInput, match="the name of the model is empty"):
+        resolve(store, "")

@@ -18,7 +18,7 @@ from seatrial.api.home import store
 from seatrial.api.images import ImageLike, pixels
 from seatrial.api.labelled import LabelledDetections
 from seatrial.artifact import Artifact
-from seatrial.config import from_builtins
+from seatrial.config import from_options
 from seatrial.deployment import Deployment, Precision, Thresholds
 from seatrial.detect.detector import MAX_PIXELS, Detector
 from seatrial.detect.opening import open_detector
@@ -191,7 +191,7 @@ class LoadedDetector:
         if not changes:
             return self.thresholds
         plain = {**msgspec.structs.asdict(self.thresholds), **changes}
-        return from_builtins(plain, Thresholds, origin="thresholds")
+        return from_options(plain, Thresholds)
 
 
 def load(
@@ -236,6 +236,11 @@ def open_model(model: str | PathLike[str], *, allow_pickle: bool = False) -> Art
     """The artifact that a model's name, folder or file means."""
     from seatrial.models.resolve import resolve
 
+    if not isinstance(model, str | PathLike):
+        raise InvalidInput(
+            f"{type(model).__name__} is not a model",
+            hint="give a name in the store (seatrial models list), a folder or a model file",
+        )
     return resolve(store(), str(model), allow_pickle=allow_pickle)
 
 
@@ -250,4 +255,4 @@ def deployment_of(
     layout = {name: options.pop(name, None) for name in ("instances", "threads")}
     layout |= {"workers": 1, "wide": options.pop("wide", True)}
     plain = {"model": str(model), **options, "layout": layout}
-    return from_builtins(plain, Deployment, origin="options")
+    return from_options(plain, Deployment)

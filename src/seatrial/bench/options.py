@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from seatrial.load.statistics import PERCENTILES, samples_needed
 
@@ -30,7 +33,7 @@ class BenchOptions:
         seed: Seed of the sample of pictures and of each session's order.
     """
 
-    images: str
+    images: Annotated[str, Parameter(metavar="PATH")]
     image_limit: int = 256
     scenarios: tuple[str, ...] = ("single-stream", "scaling")
     sessions: tuple[int, ...] = (1, 2, 4, 8)

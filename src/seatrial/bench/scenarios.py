@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 
 import msgspec
 
 from seatrial.bench.options import BenchOptions
-from seatrial.errors import InvalidConfig
+from seatrial.config import flag
+from seatrial.errors import InvalidConfig, did_you_mean
 from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.run import Load
 
@@ -70,21 +70,20 @@ def longest_s(scenarios: tuple[Scenario, ...]) -> float:
 def _check(options: BenchOptions) -> None:
     for name in options.scenarios:
         if name not in SCENARIOS:
-            nearest = difflib.get_close_matches(name, SCENARIOS, n=1, cutoff=0.5)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(SCENARIOS)}"
+            hint = did_you_mean(name, SCENARIOS, otherwise=f"known: {', '.join(SCENARIOS)}")
             raise InvalidConfig(f"unknown scenario {name!r}", hint=hint)
     if not options.scenarios:
         raise InvalidConfig("no scenario to run", hint=f"known: {', '.join(SCENARIOS)}")
     rising = sorted(set(options.sessions)) == list(options.sessions)
     if not options.sessions or options.sessions[0] < 1 or not rising:
-        message = f"sessions must be rising whole numbers from 1, not {list(options.sessions)}"
+        message = f"--sessions must be rising whole numbers from 1, not {list(options.sessions)}"
         raise InvalidConfig(message, hint="for example 1, 2, 4, 8")
     above_0 = ("image_limit", "single_stream_requests", "single_stream_s", "point_s", "timeout_s")
     for key in (*above_0, "latency_limit_ms"):
         value = getattr(options, key)
         if value is not None and not (value > 0 and math.isfinite(value)):
-            raise InvalidConfig(f"{key} must be a number of more than 0, not {value}")
+            raise InvalidConfig(f"{flag(key)} must be a number of more than 0, not {value}")
     for key in ("warmup_s", "ready_s"):
         value = getattr(options, key)
         if not (value >= 0 and math.isfinite(value)):
-            raise InvalidConfig(f"{key} must be 0 or more, not {value}")
+            raise InvalidConfig(f"{flag(key)} must be 0 or more, not {value}")

@@ -29,7 +29,7 @@ def bench(
     *,
     options: Annotated[
         BenchOptions,
-        Parameter(name="*", name_transform=_option_name, consume_multiple=True, negative=()),
+        Parameter(name="*", name_transform=_option_name, consume_multiple=True),
     ],
     url: str | None = None,
     service: DeploymentOptions | None = None,

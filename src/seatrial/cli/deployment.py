@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from cyclopts import Parameter
 
-from seatrial.config import readable
+from seatrial.config import flag, from_options
 from seatrial.deployment import Deployment, Precision
 from seatrial.errors import InvalidConfig
 
@@ -62,10 +62,7 @@ class DeploymentOptions:
         plain.update(_given(self, ("model", "engine", "device", "precision")))
         plain["layout"].update(_given(self, ("workers", "instances", "threads", "wide")))
         plain["server"].update({k: v for k, v in (("host", host), ("port", port)) if v is not None})
-        try:
-            return msgspec.convert(plain, Deployment)
-        except msgspec.ValidationError as error:
-            raise InvalidConfig(f"options: {readable(error)}") from error
+        return from_options(plain, Deployment, flag)
 
 
 def _given(options: DeploymentOptions, names: tuple[str, ...]) -> dict[str, Any]:

@@ -33,9 +33,10 @@ COMMANDS = {
 
 def build() -> App:
     """The command line."""
-    from cyclopts import App
+    from cyclopts import App, Parameter
 
     import seatrial
+    from seatrial.cli.help import HelpFormatter, default_text
 
     app = App(
         name="seatrial",
@@ -46,6 +47,9 @@ def build() -> App:
         # The list of commands needs no Markdown, whose renderer takes a quarter of the time that
         # --help takes. The commands keep it: it fills the lines of wrapped docstrings.
         help_format="plaintext",
+        help_formatter=HelpFormatter(),
+        # An empty list is never what a command works on: no --empty-x.
+        default_parameter=Parameter(negative_iterable=(), show_default=default_text),
     )
     for name, (target, summary) in COMMANDS.items():
         # A group of commands (an App) says so itself.

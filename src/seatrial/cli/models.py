@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.filesize import decimal
 from rich.table import Table
 
@@ -128,7 +128,7 @@ def list_(*, json: bool = False) -> None:
 
 
 @app.command
-def show(name: str, *, json: bool = True) -> None:
+def show(name: str, *, json: Annotated[bool, Parameter(show_default=False)] = True) -> None:
     """Print an artifact's manifest as JSON, after checking every file's hash.
 
     Args:

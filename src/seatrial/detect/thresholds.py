@@ -29,6 +29,6 @@ def threshold_options(given: Mapping[str, str], default: Thresholds) -> Threshol
         )
     except msgspec.ValidationError as error:
         raise InvalidInput(
-            f"parameters: {readable(error)}",
+            f"parameters: {readable(error, Thresholds)}",
             hint=f"known parameters: {', '.join(Thresholds.__struct_fields__)}",
         ) from error

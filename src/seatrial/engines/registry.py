@@ -8,7 +8,7 @@ from typing import cast
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Precision
 from seatrial.engines.base import Engine, EngineConfig, EngineFactory
-from seatrial.errors import InvalidArtifact, InvalidConfig
+from seatrial.errors import DeviceUnavailable, InvalidArtifact, InvalidConfig
 
 ENGINES = {
     "openvino": "seatrial.engines.openvino:OpenVinoEngine",
@@ -48,6 +48,11 @@ def open_engine(artifact: Artifact, name: str, config: EngineConfig) -> Engine:
         MissingExtra, DeviceUnavailable: See `EngineFactory.__call__`.
     """
     factory = engine_class(name)
+    if config.device != config.device.lower():
+        raise DeviceUnavailable(
+            f"there is no device {config.device!r}: names of devices are lower case",
+            hint=f"write {config.device.lower()}",
+        )
     have = artifact.manifest.formats
     chosen = next((f for f in factory.formats if f in have), None)
     if chosen is None:

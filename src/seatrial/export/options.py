@@ -59,7 +59,7 @@ class ExportOptions:
     dynamic_batch: bool = False
     imgsz: Annotated[
         tuple[int, int] | None,
-        Parameter(converter=_size_hw, n_tokens=1, negative=()),
+        Parameter(converter=_size_hw, n_tokens=1, metavar="SIZE"),
     ] = None
     fuse_nms: bool = False
 

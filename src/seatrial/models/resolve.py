@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seatrial.artifact import MANIFEST, Artifact, Store
 from seatrial.detect.families import huggingface
-from seatrial.errors import InvalidArtifact
+from seatrial.errors import InvalidArtifact, InvalidInput
 from seatrial.models.import_checkpoint import (
     checkpoint_files,
     import_transformers,
@@ -33,7 +33,13 @@ def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact
 
     Raises:
         InvalidArtifact: There is nothing of that name or path, or it is not usable.
+        InvalidInput: The name is empty.
     """
+    if not model.strip():
+        raise InvalidInput(
+            "the name of the model is empty",
+            hint="give a name in the store (seatrial models list), a folder or a model file",
+        )
     path = Path(model).expanduser()
     if (path / MANIFEST).is_file():
         return Artifact.open(path)
@@ -49,7 +55,13 @@ def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact
         return Artifact.open(path)
     if path.suffix in (".onnx", ".pt"):
         raise InvalidArtifact(f"{path} does not exist", hint="give the path of a model file")
-    return store.open(model)
+    from seatrial.models.sources.table import SOURCES  # the hubs' clients take a while
+
+    if model in SOURCES:
+        raise InvalidArtifact(
+            f"{model} is not in the store", hint=f"fetch it first: seatrial models pull {model}"
+        )
+    return store.open(model, fetched=SOURCES)
 
 
 def import_model(

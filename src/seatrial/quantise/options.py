@@ -31,9 +31,7 @@ class QuantiseOptions:
     gate: Annotated[LossLimits, Parameter(name="*")] = LossLimits()  # noqa: RUF009  frozen
     calibration: Annotated[int, Parameter(name="--pictures")] = 300
     seed: int = 0
-    recipes: Annotated[
-        tuple[str, ...], Parameter(name="--recipe", negative=(), show_default=False)
-    ] = ()
+    recipes: Annotated[tuple[str, ...], Parameter(name="--recipe")] = ()
     most_restored: int = 24
 
 

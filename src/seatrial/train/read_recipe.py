@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from seatrial.config import decode_toml, readable
+from seatrial.config import decode_toml, flag, from_options
 from seatrial.errors import InvalidConfig
 from seatrial.train.published import PUBLISHED
 from seatrial.train.recipe import USED_BY, Recipe
@@ -41,10 +39,7 @@ def read_recipe(
     values = _merged(PUBLISHED[family].values, given)
     if "learning_rate" in given.get("optimiser", {}):
         values["optimiser"] |= _rates_by_hand(given["optimiser"], PUBLISHED[family].values)
-    try:
-        recipe = msgspec.convert(values, Recipe)
-    except msgspec.ValidationError as error:
-        raise InvalidConfig(f"options: {readable(error)}") from error
+    recipe = from_options(values, Recipe, flag)
     check(recipe, family, frozenset(given.get("augmentation", {})))
     return recipe
 

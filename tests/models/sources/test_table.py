@@ -44,8 +44,12 @@ def test_replacing_fetches_again(
 
 
 def test_pulling_a_name_that_nobody_knows(store: Store) -> None:
-    with pytest.raises(InvalidInput, match="unknown model 'yolo99x'") as refusal:
-        pull(store, "yolo99x", on_progress=lambda text: None)
+    with pytest.raises(InvalidInput, match="unknown model 'yolo11nn'") as refusal:
+        pull(store, "yolo11nn", on_progress=silent)
+    assert refusal.value.hint.startswith("did you mean 'yolo11n'? known: ssd-mobilenet-v2, ")
+    with pytest.raises(InvalidInput, match="unknown model 'else'") as refusal:
+        pull(store, "else", on_progress=silent)
+    assert refusal.value.hint.startswith("known: ")
     assert all(name in refusal.value.hint for name in SOURCES)
 
 

@@ -6,7 +6,7 @@ import importlib
 from typing import Protocol, cast
 
 from seatrial.artifact import Artifact, Store
-from seatrial.errors import InvalidInput
+from seatrial.errors import InvalidInput, did_you_mean
 from seatrial.models.hubs import pull as hubs
 from seatrial.models.hubs.access import Access
 from seatrial.progress import Progress
@@ -58,9 +58,10 @@ def pull(
         options = hub or hubs.PullOptions(Access(), store.root.parent / "downloads")
         return hubs.pull(store, name, options, on_progress=on_progress, replace=replace)
     if name not in SOURCES:
+        near = did_you_mean(name, SOURCES, otherwise="").replace("?", "? ")
         raise InvalidInput(
             f"unknown model {name!r}",
-            hint=f"known: {', '.join(SOURCES)}; a model on a hub: "
+            hint=f"{near}known: {', '.join(SOURCES)}; a model on a hub: "
             "huggingface:facebook/detr-resnet-50; or seatrial models import FILE",
         )
     if name in store.names() and not replace:

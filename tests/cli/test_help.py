@@ -1,0 +1,83 @@
+"""Help pages: how options and their defaults are shown."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cyclopts import App
+from rich.console import Console
+
+from seatrial.cli import main
+from seatrial.cli.help import default_text
+
+
+def page(*command: str) -> str:
+    """The help page of a command, 200 columns wide."""
+    text = io.StringIO()
+    main.build().help_print(list(command), console=Console(file=text, width=200))
+    return text.getvalue()
+
+
+def commands(app: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command."""
+    for name in app:
+        if not name.startswith("-"):
+            yield (*path, name)
+            yield from commands(app[name], (*path, name))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ((1, 2, 4, 8), "1 2 4 8"),
+        (("single-stream", "scaling"), "single-stream scaling"),
+        ((), ""),
+        (None, ""),
+        (False, ""),
+        (True, "yes"),
+        (30.0, "30"),
+        (0.005, "0.005"),
+        (0, "0"),
+    ],
+)
+def test_a_default_is_shown_as_it_is_typed(value: Any, text: str) -> None:
+    assert default_text(value) == text
+
+
+def test_no_page_shows_python() -> None:
+    names = list(commands(main.build()))
+    assert ("data", "sample", "digits") in names
+    for name in names:
+        found = re.findall(r"\[default: (?:[(\['\"].*?|False|True|)\]|--empty-\S+", page(*name))
+        assert found == [], name
+
+
+def test_only_what_can_be_on_is_shown_with_its_negative() -> None:
+    shown = {n for name in commands(main.build()) for n in re.findall(r"--no-[\w-]+", page(*name))}
+    assert shown == {"--no-wide", "--no-alike", "--no-track"}
+
+
+def test_a_negative_that_is_not_shown_is_accepted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path))
+    with contextlib.suppress(SystemExit):
+        main.build()(["models", "list", "--no-json"])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "row"),
+    [
+        ("bench", r"--images PATH "),
+        ("bench", r"--sessions INT\.\.\. .*\[default: 1 2 4 8\]"),
+        ("export", r"--imgsz SIZE "),
+    ],
+)
+def test_options_say_what_they_take(command: str, row: str) -> None:
+    assert re.search(row, page(command))
