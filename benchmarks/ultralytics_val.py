@@ -31,7 +31,7 @@ from seatrial.datasets.labels import LabelledSet, match_labels
 from seatrial.datasets.read import read_labelled
 from seatrial.deployment import Deployment
 from seatrial.detect.opening import open_detector
-from seatrial.models.sources.ultralytics import import_ultralytics_package
+from seatrial.system.extras import import_ultralytics_package
 
 sys.path.append(str(measure.ROOT / "tests" / "support"))
 import torchvision_operators

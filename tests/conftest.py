@@ -29,9 +29,8 @@ from seatrial.artifact import Artifact, Store
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.errors import MissingExtra
 from seatrial.models.import_onnx import import_onnx
-from seatrial.models.sources.ultralytics import import_ultralytics_package
 from seatrial.serve.process import ServiceProcess, free_port, write_service
-from seatrial.system.extras import OPT_OUTS
+from seatrial.system.extras import OPT_OUTS, import_ultralytics_package
 
 # Some tests import ONNX Runtime themselves, which otherwise leaves a file for its telemetry.
 os.environ.update(OPT_OUTS)

@@ -27,7 +27,7 @@ from seatrial.models.safetensors_check import (
     read_header,
     read_index,
 )
-from seatrial.models.sources.ultralytics import import_ultralytics_package
+from seatrial.system.extras import import_ultralytics_package
 from seatrial.system.files import sha256_file
 from seatrial.system.versions import versions
 

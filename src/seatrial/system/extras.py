@@ -8,6 +8,9 @@ import os
 import sys
 from types import ModuleType
 
+import numpy as np
+from PIL import Image
+
 from seatrial.errors import BrokenExtra, MissingExtra
 
 # With these, packages report their use (even their import) to Google (OpenVINO, NNCF) and to
@@ -45,6 +48,29 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"{top} is installed but does not import: {type(error).__name__}: {error}",
             hint=f"pip install --force-reinstall 'seatrial[{extra}]'",
         ) from error
+
+
+def import_ultralytics_package(module: str = "ultralytics", *, purpose: str) -> ModuleType:
+    """Import Ultralytics or a module of it, and put back what it replaces elsewhere.
+
+    It replaces ``PIL.Image.open`` by a function of its own that installs a package when a file is
+    no image: a damaged image then ends in an ``ImportError`` instead of the error that says so. It
+    also changes how numpy prints.
+
+    Args:
+        module: Dotted name.
+        purpose: What needs it; completes "... is needed for <purpose>".
+
+    Raises:
+        MissingExtra: It is not installed.
+        BrokenExtra: It is installed, and importing it fails.
+    """
+    kept, printing = Image.open, np.get_printoptions()
+    try:
+        return require(module, extra="yolo", purpose=purpose)
+    finally:
+        Image.open = kept
+        np.set_printoptions(**printing)
 
 
 def inner_failure(error: BaseException, *, package: str, extra: str) -> BrokenExtra | None:

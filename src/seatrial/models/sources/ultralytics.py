@@ -5,41 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 from pathlib import Path
-from types import ModuleType
-
-import numpy as np
-from PIL import Image
 
 from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidArtifact, MissingExtra, SourceUnavailable
 from seatrial.models.import_onnx import import_onnx
 from seatrial.progress import Progress
-from seatrial.system.extras import require
+from seatrial.system.extras import import_ultralytics_package
 
 OPSET = 17
-
-
-def import_ultralytics_package(module: str = "ultralytics", *, purpose: str) -> ModuleType:
-    """Import Ultralytics or a module of it, and put back what it replaces elsewhere.
-
-    It replaces ``PIL.Image.open`` by a function of its own that installs a package when a file is
-    no image: a damaged image then ends in an ``ImportError`` instead of the error that says so. It
-    also changes how numpy prints.
-
-    Args:
-        module: Dotted name.
-        purpose: What needs it; completes "... is needed for <purpose>".
-
-    Raises:
-        MissingExtra: It is not installed.
-        BrokenExtra: It is installed, and importing it fails.
-    """
-    kept, printing = Image.open, np.get_printoptions()
-    try:
-        return require(module, extra="yolo", purpose=purpose)
-    finally:
-        Image.open = kept
-        np.set_printoptions(**printing)
 
 
 def pull(store: Store, name: str, on_progress: Progress, *, replace: bool) -> Artifact:
