@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from seatrial.detect.decode import decode
 from seatrial.errors import InvalidDataset
 from seatrial.system.images import (
     EXIF_ORIENTATION,
@@ -71,6 +72,40 @@ def test_the_size_is_that_of_the_upright_image(
     Image.new("RGB", (30, 20)).save(file, exif=exif)
     sideways = orientation is not None and orientation >= 5
     assert upright_size(file) == ((20, 30) if sideways else (30, 20))
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf='
+    b'"http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description xmlns:tiff='
+    b'"http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+TAG = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01"
+LONG_6 = TAG + b"\x04\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # a number of type LONG, not SHORT
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("options", [{"xmp": XMP}, {"exif": LONG_6}], ids=["xmp", "long"])
+def test_the_size_is_that_of_the_decoded_image(
+    tmp_path: Path, suffix: str, options: dict[str, bytes]
+) -> None:
+    """Pillow's own orientation counts XMP and numbers of any type; the decoder does not."""
+    file = tmp_path / f"image.{suffix}"
+    Image.new("RGB", (30, 20)).save(file, **options)
+    height, width, _ = decode(file.read_bytes(), max_pixels=10_000).shape
+    assert upright_size(file) == (width, height) == (30, 20)
+
+
+def test_exif_behind_the_pixels_of_a_png_counts(tmp_path: Path) -> None:
+    file = tmp_path / "image.png"
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    Image.new("RGB", (30, 20)).save(file, exif=exif)
+    data = file.read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    tail = data.index(b"IEND") - 4
+    file.write_bytes(data[:start] + data[end:tail] + data[start:end] + data[tail:])
+    assert upright_size(file) == (20, 30)
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image", b"\xff\xd8\xff\xe0 cut"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 
 import numpy as np
 import simplejpeg
@@ -11,14 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput, UnsupportedImage
-from seatrial.system.images import DAMAGE
+from seatrial.system.images import DAMAGE, EXIF_MAGIC, exif_orientation
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_SIDE_PX = 32_766  # OpenCV 4 warps nothing longer (SHRT_MAX); a JPEG answer ends at 65,500
-EXIF_MAGIC = b"Exif\x00\x00"
-EXIF_ORIENTATION = 0x0112
-TIFF_ONE_SHORT = (3, 1)  # type SHORT, one value
 FORMATS = ("JPEG", "PNG", "WEBP")
 
 
@@ -94,7 +90,7 @@ def pil_to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
         InvalidImage: The image has mode I or F: what is black and what is white in it is unknown.
     """
     picture.load()  # only now is EXIF known that a PNG has behind its pixels
-    exif = picture.info.get("exif", b"")
+    orientation = exif_orientation(picture.info.get("exif", b""))
     if picture.mode.startswith("I;16"):
         image = _upper_8_bits(np.asarray(picture, np.uint16))
     elif picture.mode == "I" and picture.format == "PNG":  # 16-bit grey as old Pillow widens it
@@ -109,7 +105,7 @@ def pil_to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
             picture = picture.copy()
             del picture.info["transparency"]
         image = np.array(picture.convert("RGB"), np.uint8)
-    return _upright(image, _exif_orientation(exif.removeprefix(EXIF_MAGIC)))
+    return _upright(image, orientation)
 
 
 def _upper_8_bits(grey: NDArray[np.integer]) -> NDArray[np.uint8]:
@@ -177,28 +173,8 @@ def _jpeg_orientation(data: bytes | memoryview) -> int:
         length = int.from_bytes(view[position + 2 : position + 4], "big")
         segment = bytes(view[position + 4 : position + 2 + length])
         if marker == 0xE1 and segment.startswith(EXIF_MAGIC):
-            return _exif_orientation(segment.removeprefix(EXIF_MAGIC))
+            return exif_orientation(segment)
         position += 2 + length
-    return 1
-
-
-def _exif_orientation(tiff: bytes) -> int:
-    """Orientation, 1-8, in the first directory of an EXIF block (TIFF 6.0, section 2).
-
-    1 where it is missing or broken: viewers show such an image as it is stored.
-    """
-    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
-    if order is None:
-        return 1
-    try:
-        (start,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, start)
-        for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, values, value = struct.unpack_from(order + "HHIH", tiff, entry)
-            if tag == EXIF_ORIENTATION:
-                return value if (kind, values) == TIFF_ONE_SHORT and 1 <= value <= 8 else 1
-    except struct.error:  # an offset behind the end
-        pass
     return 1
 
 
