@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from cyclopts import Parameter
@@ -59,12 +58,8 @@ class DeploymentOptions:
                 hint="--model NAME (see seatrial models list) or --deployment FILE",
             )
         plain = msgspec.to_builtins(base)
-        plain.update(_given(self, ("model", "engine", "device", "precision")))
-        plain["layout"].update(_given(self, ("workers", "instances", "threads", "wide")))
-        plain["server"].update({k: v for k, v in (("host", host), ("port", port)) if v is not None})
+        tables = plain, plain["layout"], plain["server"]
+        for name, value in {**vars(self), "host": host, "port": port}.items():
+            if value is not None and name != "deployment":
+                next(table for table in tables if name in table)[name] = value
         return from_options(plain, Deployment, flag)
-
-
-def _given(options: DeploymentOptions, names: tuple[str, ...]) -> dict[str, Any]:
-    values = ((name, getattr(options, name)) for name in names)
-    return {name: value for name, value in values if value is not None}

@@ -33,99 +33,79 @@ _RT_DETR_AUGMENTATION = _PLAIN | {
     "flip": 0.5, "colour": 0.5, "hue": 0.05, "saturation": 0.5, "brightness": 0.125,
     "contrast": 0.5, "zoom_out": 0.5, "crop": 0.8, "multi_scale": [0.75, 1.25],
 }  # fmt: skip
-_NO_PATIENCE = "none published"
+# What the transformers share; the batch is over all devices.
+_TRANSFORMER: dict[str, Any] = {
+    "batch": 16,
+    "patience": 0,
+    "optimiser": {
+        "kind": "adamw", "learning_rate": 1e-4, "backbone_learning_rate": 1e-5,
+        "weight_decay": 1e-4, "momentum": 0.9, "clip_norm": 0.1,
+    },
+    "schedule": {
+        "kind": "constant", "warmup_steps": 0, "warmup_epochs": 0.0, "final": 1.0, "step_at": 1.0,
+    },
+    "ema": {"decay": 0.9999, "warmup_steps": 2000},
+    "augmentation": _RT_DETR_AUGMENTATION,
+}  # fmt: skip
+_NO_PATIENCE = {"patience": "none published"}
+
+
+def _transformer(**changes: Any) -> dict[str, Any]:
+    """The values that the transformers share, with a family's own; in a table, key by key."""
+    return _TRANSFORMER | {
+        key: _TRANSFORMER[key] | value if isinstance(value, dict) else value
+        for key, value in changes.items()
+    }
+
 
 PUBLISHED = {
     "detr": Published(
         "github.com/facebookresearch/detr, main.py",
-        {
-            "epochs": 300,
-            "batch": 16,
-            "patience": 0,
-            "optimiser": {
-                "kind": "adamw", "learning_rate": 1e-4, "backbone_learning_rate": 1e-5,
-                "weight_decay": 1e-4, "momentum": 0.9, "clip_norm": 0.1,
-            },
-            "schedule": {
-                "kind": "step", "warmup_steps": 0, "warmup_epochs": 0.0, "final": 0.1,
-                "step_at": 2 / 3,
-            },
-            "ema": {"decay": 0.0, "warmup_steps": 0},
-            "augmentation": _PLAIN | {"flip": 0.5, "crop": 0.5, "multi_scale": [0.6, 1.0]},
-        },
-        {
+        _transformer(
+            epochs=300,
+            schedule={"kind": "step", "final": 0.1, "step_at": 2 / 3},
+            ema={"decay": 0.0, "warmup_steps": 0},
+            augmentation=_PLAIN | {"flip": 0.5, "crop": 0.5, "multi_scale": [0.6, 1.0]},
+        ),
+        _NO_PATIENCE | {
             "batch": "README: 2 on each of 8 GPUs",
             "schedule.step_at": "main.py: lr_drop 200 of 300 epochs",
             "augmentation.multi_scale": "datasets/coco.py: shorter edge 480 to 800",
             "augmentation.crop": "datasets/coco.py; there of 384 to 600 pixels, here by IoU",
-            "patience": _NO_PATIENCE,
         },
     ),
     "rt_detr": Published(
         "github.com/lyuwenyu/RT-DETR, rtdetr_pytorch/configs/rtdetr/include",
-        {
-            "epochs": 72,
-            "batch": 16,
-            "patience": 0,
-            "optimiser": {
-                "kind": "adamw", "learning_rate": 1e-4, "backbone_learning_rate": 1e-5,
-                "weight_decay": 1e-4, "momentum": 0.9, "clip_norm": 0.1,
-            },
-            "schedule": {
-                "kind": "constant", "warmup_steps": 0, "warmup_epochs": 0.0, "final": 1.0,
-                "step_at": 1.0,
-            },
-            "ema": {"decay": 0.9999, "warmup_steps": 2000},
-            "augmentation": _RT_DETR_AUGMENTATION,
-        },
-        {
+        _transformer(epochs=72),
+        _NO_PATIENCE | {
             "schedule.kind": "optimizer.yml: its milestone lies behind the last epoch",
             "augmentation.multi_scale": "zoo/rtdetr: 480 to 800 of 640",
-            "patience": _NO_PATIENCE,
         },
     ),
     "rt_detr_v2": Published(
         "github.com/lyuwenyu/RT-DETR, rtdetrv2_pytorch/configs/rtdetrv2/include",
-        {
-            "epochs": 72,
-            "batch": 16,
-            "patience": 0,
-            "optimiser": {
-                "kind": "adamw", "learning_rate": 1e-4, "backbone_learning_rate": 1e-5,
-                "weight_decay": 1e-4, "momentum": 0.9, "clip_norm": 0.1,
-            },
-            "schedule": {
-                "kind": "constant", "warmup_steps": 2000, "warmup_epochs": 0.0, "final": 1.0,
-                "step_at": 1.0,
-            },
-            "ema": {"decay": 0.9999, "warmup_steps": 2000},
-            "augmentation": _RT_DETR_AUGMENTATION | {"plain_epochs": 1},
-        },
-        {
+        _transformer(
+            epochs=72, schedule={"warmup_steps": 2000}, augmentation={"plain_epochs": 1}
+        ),
+        _NO_PATIENCE | {
             "schedule.kind": "optimizer.yml: its milestone lies behind the last epoch",
             "augmentation.multi_scale": "dataloader.yml: 480 to 800 of 640",
             "augmentation.plain_epochs": "dataloader.yml: stop_epoch 71 of 72",
-            "patience": _NO_PATIENCE,
         },
     ),
     "d_fine": Published(
         "github.com/Peterande/D-FINE, configs/dfine/dfine_hgnetv2_l_coco.yml",
-        {
-            "epochs": 80,
-            "batch": 32,
-            "patience": 0,
-            "optimiser": {
-                "kind": "adamw", "learning_rate": 2.5e-4, "backbone_learning_rate": 1.25e-5,
-                "weight_decay": 1.25e-4, "momentum": 0.9, "clip_norm": 0.1,
+        _transformer(
+            epochs=80,
+            batch=32,
+            optimiser={
+                "learning_rate": 2.5e-4, "backbone_learning_rate": 1.25e-5, "weight_decay": 1.25e-4,
             },
-            "schedule": {
-                "kind": "constant", "warmup_steps": 500, "warmup_epochs": 0.0, "final": 1.0,
-                "step_at": 1.0,
-            },
-            "ema": {"decay": 0.9999, "warmup_steps": 1000},
-            "augmentation": _RT_DETR_AUGMENTATION | {"plain_epochs": 8},
-        },
-        {
+            schedule={"warmup_steps": 500},
+            ema={"warmup_steps": 1000},
+            augmentation={"plain_epochs": 8},
+        ),
+        _NO_PATIENCE | {
             "batch": "README, Customizing Batch Size",
             "optimiser.backbone_learning_rate": "of D-FINE-L; D-FINE-S has half the learning rate",
             "schedule.kind": "include/optimizer.yml: its milestone lies behind the last epoch",
@@ -133,7 +113,6 @@ PUBLISHED = {
             "ema.warmup_steps": "include/optimizer.yml",
             "augmentation.multi_scale": "include/dataloader.yml: 480 to 800 of 640",
             "augmentation.plain_epochs": "the policy ends at epoch 72 of 80",
-            "patience": _NO_PATIENCE,
         },
     ),
     "yolo": Published(
