@@ -38,6 +38,7 @@ os.environ.update(OPT_OUTS)
 # Fixtures that several packages use.
 pytest_plugins = (
     "bench_fixtures",
+    "cats_and_dogs",
     "checkpoints",
     "labelled_scenes",
     "sample_detector",

@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from grey_backgrounds import greys
 from seatrial.datasets import digits
 from seatrial.datasets.digits import (
     SPLITS,
-    Background,
     DigitsRecipe,
     bundled_backgrounds,
     folder_backgrounds,
     render,
 )
-from seatrial.datasets.digits_folder import write_digits
 from seatrial.errors import InvalidConfig, InvalidDataset
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: seatrial[data]")
-
-SMALL = DigitsRecipe(count=20, size_px=96, digits=(1, 4), seed=3)
-
-
-Write = Callable[..., Path]
-
-
-def greys(count: int = 6) -> list[Background]:
-    """Photos of one grey each; two of each group."""
-    return [
-        Background(f"{n}.png", str(n // 2), np.full((80 + n, 120, 3), 60 + 20 * n, np.uint8))
-        for n in range(count)
-    ]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write(name: str = "digits", recipe: DigitsRecipe = SMALL, **options: str) -> Path:
-        write_digits(tmp_path / name, recipe, greys(), **options)
-        return tmp_path / name
-
-    return write
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_a_box_is_the_smallest_rectangle_around_what_was_painted() -> None:

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
+from grey_backgrounds import greys
 from seatrial.datasets import digits, digits_folder
 from seatrial.datasets.digits import (
     SPLITS,
-    Background,
     DigitsRecipe,
     render,
 )
@@ -24,18 +24,9 @@ from seatrial.errors import InvalidDataset, InvalidInput
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: seatrial[data]")
 
+
 SMALL = DigitsRecipe(count=20, size_px=96, digits=(1, 4), seed=3)
-
-
 Write = Callable[..., Path]
-
-
-def greys(count: int = 6) -> list[Background]:
-    """Photos of one grey each; two of each group."""
-    return [
-        Background(f"{n}.png", str(n // 2), np.full((80 + n, 120, 3), 60 + 20 * n, np.uint8))
-        for n in range(count)
-    ]
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ import pytest
 from PIL import Image
 
 from seatrial.artifact import Artifact, Store
+from seatrial.demo.media import Media, open_media
 from seatrial.demo.models import Model, Models, open_artifact
-from seatrial.demo.workbench import Workbench
+from seatrial.demo.workbench import Choice, View, Workbench
 from seatrial.deployment import CoreLayout, Deployment
 from seatrial.models.import_onnx import import_onnx
 
@@ -101,6 +102,28 @@ def workbench(open_tiny: Callable[..., Any]) -> Iterator[Workbench]:
     """The tiny detector, and itself to compare with."""
     with Models(open_tiny(), {"again": lambda: open_tiny("again")}) as models:
         yield Workbench(models)
+
+
+@pytest.fixture
+def pale_media(pale: Callable[..., Any], encode: Callable[..., bytes]) -> Media:
+    """The picture of `pale` as it is opened."""
+    return open_media("pale.png", encode(pale(), "PNG"))
+
+
+@pytest.fixture
+def view(workbench: Workbench, pale: Callable[..., Any], encode: Callable[..., bytes]) -> View:
+    """The two red ones of three boxes, in a picture."""
+    media = open_media("some cells.png", encode(pale(), "PNG"))
+    return workbench.view(media, Choice(0.5))
+
+
+@pytest.fixture
+def clip_view(
+    workbench: Workbench, clip: Callable[..., bytes], picture: Callable[..., Any]
+) -> View:
+    """Three frames of a video."""
+    media = open_media("walk.mp4", clip([picture({(2, n): "red"}) for n in range(3)]))
+    return workbench.view(media, Choice())
 
 
 @dataclass

@@ -19,22 +19,6 @@ from seatrial.demo.media import open_media
 from seatrial.demo.workbench import Choice, View, Workbench
 from seatrial.detect.answer import boxes
 
-CONFIDENCE = 0.5  # of three boxes, the two red ones
-
-
-@pytest.fixture
-def view(workbench: Workbench, pale: Callable[..., Any], encode: Callable[..., bytes]) -> View:
-    media = open_media("some cells.png", encode(pale(), "PNG"))
-    return workbench.view(media, Choice(CONFIDENCE))
-
-
-@pytest.fixture
-def clip_view(
-    workbench: Workbench, clip: Callable[..., bytes], picture: Callable[..., Any]
-) -> View:
-    media = open_media("walk.mp4", clip([picture({(2, n): "red"}) for n in range(3)]))
-    return workbench.view(media, Choice())
-
 
 def xywh(view: View) -> list[list[float]]:
     rows = [box.box for shown in view.shown for box in boxes(shown, view.model.labels)]
@@ -46,7 +30,7 @@ def test_json_says_what_was_found_by_whom_and_how(view: View) -> None:
     assert EXPORTS["JSON"].name(view) == "some cells.json"
     assert document["file"] == "some cells.png"
     assert document["model"]["digest"] == view.model.facts["digest"]
-    assert document["shown"] == {"confidence": CONFIDENCE, "iou": 0.7, "classes": []}
+    assert document["shown"] == {"confidence": 0.5, "iou": 0.7, "classes": []}
     (picture,) = document["pictures"]
     assert picture["image"] == {"width": 128, "height": 128}
     assert [box["label"] for box in picture["detections"]] == ["red", "red"]

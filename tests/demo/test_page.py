@@ -22,11 +22,6 @@ def cells(table: str) -> list[list[str]]:
     return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
 
 
-@pytest.fixture
-def pale_media(pale: Callable[..., Any], encode: Callable[..., bytes]) -> Any:
-    return open_media("pale.png", encode(pale(), "PNG"))
-
-
 def test_a_picture_in_words_and_tables(workbench: Workbench, pale_media: Any) -> None:
     page = show(workbench, pale_media, Choice(0.5))
     assert page.rival is None

@@ -15,22 +15,6 @@ from seatrial.demo.media import open_media
 from seatrial.demo.render import annotated, annotated_name
 from seatrial.demo.workbench import Choice, View, Workbench
 
-CONFIDENCE = 0.5  # of three boxes, the two red ones
-
-
-@pytest.fixture
-def view(workbench: Workbench, pale: Callable[..., Any], encode: Callable[..., bytes]) -> View:
-    media = open_media("some cells.png", encode(pale(), "PNG"))
-    return workbench.view(media, Choice(CONFIDENCE))
-
-
-@pytest.fixture
-def clip_view(
-    workbench: Workbench, clip: Callable[..., bytes], picture: Callable[..., Any]
-) -> View:
-    media = open_media("walk.mp4", clip([picture({(2, n): "red"}) for n in range(3)]))
-    return workbench.view(media, Choice())
-
 
 def test_the_picture_has_its_boxes_drawn(view: View) -> None:
     data = annotated(view)

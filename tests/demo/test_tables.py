@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from seatrial.demo.media import open_media
 from seatrial.demo.tables import MOST_ROWS, boxes_table, refusal
 from seatrial.demo.workbench import Choice, Workbench
 from seatrial.errors import InvalidImage, ServiceFailed
@@ -20,11 +18,6 @@ def cells(table: str) -> list[list[str]]:
     """Text of an HTML table, row by row."""
     rows = re.findall(r"<tr>(.*?)</tr>", table)
     return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
-
-
-@pytest.fixture
-def pale_media(pale: Callable[..., Any], encode: Callable[..., bytes]) -> Any:
-    return open_media("pale.png", encode(pale(), "PNG"))
 
 
 def test_labels_are_text_not_html(

@@ -27,6 +27,14 @@ processes = {processes}
 [diagnosis]
 action = "warn"
 """
+UNCHANGED = """
+[augmentation]
+flip = 0.0
+colour = 0.0
+crop = 0.0
+zoom_out = 0.0
+multi_scale = [1.0, 1.0]
+"""
 YOLO = """
 epochs = 2
 batch = 8

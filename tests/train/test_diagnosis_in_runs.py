@@ -14,10 +14,12 @@ from seatrial.train.diagnosis import Symptom
 from seatrial.train.journal import read_epochs, read_steps
 from seatrial.train.plan import TrainingPlan
 from seatrial.train.worker import read_failure
+from training_runs import UNCHANGED
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-RECIPE = """
+RECIPE = (
+    """
 epochs = {epochs}
 batch = {batch}
 image_size = 64
@@ -32,18 +34,14 @@ warmup_steps = 0
 [ema]
 decay = 0.8
 warmup_steps = 0
-[augmentation]
-flip = 0.0
-colour = 0.0
-crop = 0.0
-zoom_out = 0.0
-multi_scale = [1.0, 1.0]
 [compute]
 threads = 1
 [diagnosis]
 blind_epochs = 3
 rising_steps = 6
 """
+    + UNCHANGED
+)
 
 
 def recipe(**changes: Any) -> str:

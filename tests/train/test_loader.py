@@ -11,16 +11,9 @@ import pytest
 from seatrial.manifest import Preprocessing
 from seatrial.train.plan import TrainingPlan, read_sets
 from seatrial.train.sampler import Draw
+from training_runs import UNCHANGED
 
-PLAIN = """
-batch = 8
-[augmentation]
-flip = 0.0
-colour = 0.0
-crop = 0.0
-zoom_out = 0.0
-multi_scale = [1.0, 1.0]
-"""
+PLAIN = f"batch = 8{UNCHANGED}"
 STRETCHED = Preprocessing((96, 160), "stretch", 0)
 EDGES = Preprocessing((160, 160), "shortest_edge", 0, edges_px=(96, 160))
 

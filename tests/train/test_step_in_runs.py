@@ -16,7 +16,7 @@ from seatrial.progress import silent
 from seatrial.train.journal import read_epochs
 from seatrial.train.launch import launch
 from seatrial.train.plan import TrainingPlan
-from training_runs import STEPS_PER_EPOCH, TRAINERS, brief, curve, losses, rates
+from training_runs import STEPS_PER_EPOCH, TRAINERS, UNCHANGED, brief, curve, losses, rates
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 EPOCHS = 4  # 24 steps
@@ -63,7 +63,8 @@ def test_two_processes_have_the_losses_of_one_for_twenty_steps(
     assert curve(run)[-1] == pytest.approx(curve(alone)[-1], abs=1e-3)
 
 
-OVERFIT = """
+OVERFIT = (
+    """
 epochs = 18
 batch = 4
 image_size = 64
@@ -76,17 +77,13 @@ warmup_steps = 10
 [ema]
 decay = 0.8
 warmup_steps = 0
-[augmentation]
-flip = 0.0
-colour = 0.0
-crop = 0.0
-zoom_out = 0.0
-multi_scale = [1.0, 1.0]
 [compute]
 threads = 1
 [diagnosis]
 action = "warn"
 """
+    + UNCHANGED
+)
 
 
 @pytest.mark.slow
