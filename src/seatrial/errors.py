@@ -28,7 +28,8 @@ Every error says what was wrong and with which input; its ``hint`` says what to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 
@@ -183,6 +184,15 @@ def first_line(error: object) -> str:
     """First line of an error or a text, 300 characters at most; an empty error's type."""
     text = str(error).strip()
     return text.splitlines()[0].strip()[:300] if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def naming(what: object) -> Iterator[None]:
+    """Put the name of an input before the messages of the errors about it."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise type(error)(f"{what}: {error.message}", hint=error.hint) from error
 
 
 def did_you_mean(word: str, known: Iterable[str], *, otherwise: str) -> str:

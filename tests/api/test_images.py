@@ -126,18 +126,37 @@ def test_other_modes_become_rgb(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "array",
+    ("array", "repair"),
     [
-        np.zeros((4, 4), np.uint8),
-        np.zeros((4, 4, 4), np.uint8),
-        np.zeros((4, 4, 3), np.float32),
-        np.zeros((3, 4, 4), np.uint8),
-        np.zeros((0, 4, 3), np.uint8),
+        (np.full((4, 5), 7, np.uint8), "np.dstack([image] * 3)"),
+        (np.full((4, 5, 4), 7, np.uint8), "image[:, :, :3]"),
+        (np.full((4, 5, 3), 0.5, np.float32), "(image * 255).round().astype(np.uint8)"),
+        (np.full((3, 4, 5), 7, np.uint8), "image.transpose(1, 2, 0)"),
+        (np.full((2, 4, 5, 3), 7, np.uint8), "list(images)"),
+        (np.full((4, 5, 3), 7, np.int64), ""),
     ],
 )
-def test_arrays_of_another_shape_or_type_are_refused(array: Any) -> None:
-    with pytest.raises(InvalidImage):
+def test_arrays_of_another_shape_or_type_are_refused_with_the_repair(
+    array: Any, repair: str
+) -> None:
+    with pytest.raises(InvalidImage, match=r"an array must be \(H, W, 3\) uint8 RGB") as refusal:
         pixels(array, max_pixels=LIMIT)
+    assert refusal.value.hint.endswith(repair)
+    if repair:
+        repaired = eval(repair, {"np": np, "image": array, "images": array})
+        for image in repaired if isinstance(repaired, list) else [repaired]:
+            assert pixels(image, max_pixels=LIMIT).shape == (4, 5, 3)
+
+
+def test_an_array_without_pixels_is_refused() -> None:
+    with pytest.raises(InvalidImage, match="no pixels"):
+        pixels(np.zeros((0, 4, 3), np.uint8), max_pixels=LIMIT)
+
+
+def test_an_image_file_that_is_damaged_is_named(array: Any, tmp_path: Path) -> None:
+    (tmp_path / "cut.png").write_bytes(png(array)[:-30])
+    with pytest.raises(InvalidImage, match=r"cut\.png: the image"):
+        pixels(tmp_path / "cut.png", max_pixels=LIMIT)
 
 
 def test_the_limit_is_that_of_every_form(array: Any) -> None:

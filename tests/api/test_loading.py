@@ -19,7 +19,13 @@ from PIL import Image
 import seatrial
 from seatrial.api.loading import LoadedDetector, LoadOptions, deployment_of
 from seatrial.artifact import Artifact
-from seatrial.errors import DeviceUnavailable, InvalidArtifact, InvalidConfig, InvalidInput
+from seatrial.errors import (
+    DeviceUnavailable,
+    InvalidArtifact,
+    InvalidConfig,
+    InvalidImage,
+    InvalidInput,
+)
 from square_videos import SIZE, write_video
 
 
@@ -96,6 +102,13 @@ def test_a_file_that_is_no_image_is_an_error_of_the_tree(
         detector(tmp_path / "none.jpg")
     with pytest.raises(seatrial.SeatrialError):
         detector(b"text")
+
+
+def test_an_image_of_a_list_that_is_refused_is_named(
+    detector: LoadedDetector, photo: bytes
+) -> None:
+    with pytest.raises(InvalidImage, match=r"^image\[2\]: an array must be"):
+        detector([photo, photo, np.zeros((4, 4), np.uint8)])
 
 
 def test_threads_share_one_detector(

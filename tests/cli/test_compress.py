@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from typing import Any
 import onnx
 import pytest
 
+from seatrial.cli.compress import int8
+from seatrial.errors import MissingExtra, NotWritable
 from small_detector import OUTLIER, build_small
 
 
@@ -116,6 +119,24 @@ def test_options_that_make_no_sense_are_exit_code_2(
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_page_that_cannot_be_written_is_reported_before_the_work(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compress(page: Path) -> None:
+        int8("no-such-model", calibration=scene, report=page)
+
+    with pytest.raises(NotWritable, match=r"gone/page\.html cannot be written") as refusal:
+        compress(tmp_path / "gone" / "page.html")
+    assert refusal.value.hint == "name another file (--report)"
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "markupsafe" else find(name)
+    )
+    with pytest.raises(MissingExtra, match="markupsafe is not installed") as refusal:
+        compress(tmp_path / "page.html")
+    assert "seatrial[bench]" in refusal.value.hint
 
 
 def test_a_killed_run_goes_on_where_it_was(

@@ -63,8 +63,10 @@ def test_the_thresholds_are_those_given(
 ) -> None:
     run(confidence=1.0, json=True)
     assert json.loads(capfd.readouterr().out)["detections"] == []
-    with pytest.raises(InvalidInput, match="confidence must be"):
+    with pytest.raises(InvalidInput, match=r"^--confidence must be a number <= 1"):
         run(confidence=1.5)
+    with pytest.raises(InvalidInput, match=r"^--iou must be a number >= 0"):
+        run(iou=-0.5)
 
 
 def test_the_drawing_is_saved(run: Callable[..., None], tmp_path: Path) -> None:
@@ -78,11 +80,19 @@ def test_a_drawing_is_a_jpeg_file(run: Callable[..., None], tmp_path: Path) -> N
         run(save=tmp_path / "drawn.png")
 
 
-def test_a_drawing_that_cannot_be_written_is_named(
-    run: Callable[..., None], tmp_path: Path
+def test_a_drawing_that_cannot_be_written_is_named_before_the_work(
+    run: Callable[..., None], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(NotWritable, match=r"drawn\.jpg cannot be written: No such file"):
+    with pytest.raises(NotWritable, match=r"drawn\.jpg cannot be written: No such file") as refusal:
         run(save=tmp_path / "gone" / "drawn.jpg")
+    assert refusal.value.hint == "name another file (--save)"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_damaged_image_is_named(tiny_artifact: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_bytes(b"no image")
+    with pytest.raises(InvalidInput, match=r"notes\.png: the file is not in a known image format"):
+        detect(tmp_path / "notes.png", options=DeploymentOptions(model=str(tiny_artifact.path)))
 
 
 def test_an_image_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from seatrial.artifact import Artifact
 from seatrial.cli.evaluate import evaluate as command
-from seatrial.errors import InvalidConfig, NotWritable
+from seatrial.errors import InvalidArtifact, InvalidConfig, NotWritable
 
 
 def test_it_compares_with_a_parent(
@@ -95,14 +95,25 @@ def test_it_refuses_engine_options_for_a_running_service(scenes: Path) -> None:
         command("x", dataset=f"coco:{scenes}", threshold=2)
 
 
-def test_boxes_that_cannot_be_written_are_one_error(
-    tiny_artifact: Artifact, scenes: Path, tmp_path: Path
+def test_boxes_that_cannot_be_written_are_one_error_before_the_work(
+    scenes: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(NotWritable) as refusal:
         command(
-            str(tiny_artifact.path),
+            "no-such-model",
             dataset=f"coco:{scenes}",
             save_detections=tmp_path / "file" / "found.json",
         )
     assert "--save-detections" in refusal.value.hint
+
+
+def test_an_unknown_parent_is_reported_before_the_work(
+    tiny_artifact: Artifact, scenes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        "seatrial.accuracy.evaluate.evaluate", lambda *given, **options: pytest.fail("measured")
+    )
+    with pytest.raises(InvalidArtifact, match="no artifact named 'no-such-parent'"):
+        command(str(tiny_artifact.path), dataset=f"coco:{scenes}", parent="no-such-parent")

@@ -44,7 +44,7 @@ def test_a_folder_without_a_known_format(tmp_path: Path) -> None:
         kinds_of(tmp_path / "file")
     with pytest.raises(InvalidDataset, match="does not exist"):
         kinds_of(tmp_path / "nothing")
-    with pytest.raises(InvalidDataset, match="is not a folder"):
+    with pytest.raises(InvalidDataset, match="does not exist"):
         read_dataset(tmp_path / "nothing", "yolo")
     with pytest.raises(InvalidInput, match="unknown format 'kitti'"):
         read_dataset(tmp_path, "kitti")

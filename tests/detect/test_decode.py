@@ -13,8 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from seatrial.detect.decode import MAX_SIDE_PX, decode
-from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput, UnsupportedImage
+from seatrial.detect.decode import MAX_SIDE_PX, decode, decode_file, read_image
+from seatrial.errors import (
+    InputTooLarge,
+    InvalidDataset,
+    InvalidImage,
+    InvalidInput,
+    UnsupportedImage,
+)
 
 MAX_PIXELS = 50_000_000
 Encode = Callable[..., bytes]
@@ -372,3 +378,22 @@ def test_only_a_whole_webp_header_says_a_size(kind: bytes) -> None:
         read(b"RIFF" + bytes(4) + b"WEBP" + header[:-3], max_pixels=100)
     with pytest.raises(UnsupportedImage):  # another RIFF file
         read(b"RIFF" + bytes(4) + b"WAVE" + header + size, max_pixels=100)
+
+
+def test_errors_of_a_file_name_it(noise: Image.Image, tmp_path: Path) -> None:
+    noise.convert("RGB").save(tmp_path / "whole.jpg")
+    assert decode_file(tmp_path / "whole.jpg", max_pixels=MAX_PIXELS).shape[2] == 3
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-400])
+    (tmp_path / "notes.png").write_bytes(b"no image")
+    for name, kind, said in (
+        ("cut.jpg", InvalidImage, "cut.jpg: the JPEG is damaged or cut off"),
+        ("notes.png", UnsupportedImage, "notes.png: the file is not in a known image format"),
+        ("gone.png", InvalidInput, "gone.png cannot be read: No such file"),
+    ):
+        path = tmp_path / name
+        with pytest.raises(kind, match=f"{tmp_path}/{said}") as refusal:
+            decode_file(path, max_pixels=MAX_PIXELS)
+        with pytest.raises(InvalidDataset) as told:
+            read_image(path, max_pixels=MAX_PIXELS, hint="replace it")
+        assert told.value.message == refusal.value.message
+        assert told.value.hint == "replace it"

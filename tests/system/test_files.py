@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 import full_disk
-from seatrial.errors import InvalidInput, NotWritable
+from seatrial.errors import InvalidDataset, InvalidInput, NotWritable
 from seatrial.system.files import (
+    check_folder,
     check_free,
+    check_place,
     check_writable,
     locked,
     not_writable,
+    read_bytes,
     sha256_file,
     staged_file,
     staged_folder,
@@ -230,3 +233,38 @@ def test_a_lock_keeps_other_processes_out_and_ends_with_its_process(tmp_path: Pa
     with locked(lock, on_wait=lambda: pytest.fail("nobody holds it")) as held:
         assert held
     assert lock.is_file()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert read_bytes(tmp_path / "a") == b"abc"
+    with pytest.raises(InvalidInput, match=f"^{tmp_path}/b cannot be read: No such file"):
+        read_bytes(tmp_path / "b")
+    for name in ("a\0b", "a\udcff\ud800"):
+        with pytest.raises(InvalidInput, match="is not the path of a file"):
+            read_bytes(Path(name))
+
+
+def test_a_folder_to_read_is_there_and_is_a_folder(tmp_path: Path) -> None:
+    check_folder(tmp_path, hint="")
+    (tmp_path / "file").touch()
+    for name, what in (("file", "is not a folder"), ("gone", "does not exist")):
+        with pytest.raises(InvalidDataset, match=f"^{tmp_path}/{name} {what}$") as refusal:
+            check_folder(tmp_path / name, hint="give one")
+        assert refusal.value.hint == "give one"
+
+
+def test_the_place_of_a_file_is_checked_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    for name in ("new", "old"):
+        check_place(tmp_path / name, hint="")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "old"
+    for path, why in (
+        (tmp_path, "Is a directory"),
+        (tmp_path / "gone" / "file", "No such file or directory"),
+        (tmp_path / "old" / "file", "Not a directory"),
+    ):
+        with pytest.raises(NotWritable, match=f"^{path} cannot be written: {why}$") as refusal:
+            check_place(path, hint="name another file")
+        assert refusal.value.hint == "name another file"

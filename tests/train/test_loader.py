@@ -51,12 +51,13 @@ def test_a_canvas_that_varies_keeps_multiples_of_32(loading: Any) -> None:
 def test_items_without_augmentation_are_the_images_and_their_labels(
     batches: Callable[..., Any],
 ) -> None:
-    from seatrial.train.training_labels import read_image
+    from seatrial.detect.decode import decode_file
 
     images = batches(PLAIN).dataset
     for image in (0, 5):
         item = images[Draw(0, image, 1.0)]
-        assert np.array_equal(item["pixels"].numpy(), read_image(images._labels.paths[image]))
+        file = images._labels.paths[image]
+        assert np.array_equal(item["pixels"].numpy(), decode_file(file, max_pixels=10**8))
         classes, boxes = images._labels.of(image)
         assert item["class_labels"].tolist() == classes.tolist()
         assert item["boxes"].numpy() == pytest.approx(boxes, abs=1e-6)

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
-from seatrial.errors import InvalidDataset
-from seatrial.train.training_labels import image_sizes, read_image, training_labels
+from seatrial.train.training_labels import image_sizes, training_labels
 
 ROTATED = 6  # EXIF orientation: the stored image is turned by a quarter
 
@@ -88,11 +87,3 @@ def test_sizes_that_the_labels_do_not_state_are_those_of_the_upright_file(tmp_pa
     dataset = labelled([(0, 0, [0, 0, 10, 15])], images=images)
     assert image_sizes(dataset) == ((20, 30), (7, 9))
     assert training_labels(dataset, (0, 1)).of(0)[1].tolist() == [[0.25, 0.25, 0.5, 0.5]]
-    assert read_image(tmp_path / "turned.jpg").shape == (30, 20, 3)
-
-
-def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    for name in ("broken.png", "missing.png"):
-        with pytest.raises(InvalidDataset, match=name):
-            read_image(tmp_path / name)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from seatrial.detect.decode import check_size, decode, pil_to_rgb
+from seatrial.detect.decode import check_size, decode, decode_file, pil_to_rgb
 from seatrial.errors import InvalidImage, InvalidInput
 from seatrial.system.images import DAMAGE
 
@@ -37,7 +37,7 @@ def pixels(image: ImageLike, *, max_pixels: int) -> NDArray[np.uint8]:
     if isinstance(image, bytes | bytearray | memoryview):
         return decode(image, max_pixels=max_pixels)
     if isinstance(image, str | PathLike):
-        return decode(_read(Path(image)), max_pixels=max_pixels)
+        return decode_file(Path(image), max_pixels=max_pixels)
     if isinstance(image, Image.Image):
         check_size(*image.size, max_pixels)
         try:
@@ -48,7 +48,7 @@ def pixels(image: ImageLike, *, max_pixels: int) -> NDArray[np.uint8]:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InvalidImage(
                 f"an array must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}",
-                hint="OpenCV reads BGR: give image[:, :, ::-1]",
+                hint=_hint(image.shape, image.dtype),
             )
         check_size(image.shape[1], image.shape[0], max_pixels)
         return image
@@ -58,10 +58,16 @@ def pixels(image: ImageLike, *, max_pixels: int) -> NDArray[np.uint8]:
     )
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # a NUL character, or a lone surrogate
-        raise InvalidInput(f"{str(path)!r} is not the path of a file: {error}") from error
+def _hint(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """How an array of another shape or type becomes (H, W, 3) uint8."""
+    if len(shape) == 4:
+        return "give a list of images: list(images)"
+    if len(shape) == 2:
+        return "repeat grey for the three colours: np.dstack([image] * 3)"
+    if len(shape) == 3 and shape[2] == 4:
+        return "leave out alpha: image[:, :, :3]"
+    if len(shape) == 3 and shape[2] != 3 and shape[0] == 3:
+        return "put the colours last: image.transpose(1, 2, 0)"
+    if len(shape) == 3 and shape[2] == 3 and dtype.kind == "f":
+        return "of 0-1, make 0-255: (image * 255).round().astype(np.uint8)"
+    return "OpenCV and Pillow read files as (H, W, 3) uint8; OpenCV's are BGR: image[:, :, ::-1]"

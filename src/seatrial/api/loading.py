@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from seatrial.config import from_options
 from seatrial.deployment import Deployment, Precision, Thresholds
 from seatrial.detect.detector import MAX_PIXELS, Detector
 from seatrial.detect.opening import open_detector
-from seatrial.errors import InvalidInput
+from seatrial.errors import InvalidInput, naming
 
 
 class LoadOptions(TypedDict, total=False):
@@ -99,7 +100,7 @@ class LoadedDetector:
             return self._detect(image, rules)
         # One image is decoded while the lanes infer.
         with ThreadPoolExecutor(len(self.detector.engine.narrow) + 1, "seatrial-call") as pool:
-            return list(pool.map(lambda one: self._detect(one, rules), image))
+            return list(pool.map(lambda n, one: self._nth(n, one, rules), count(), image))
 
     def stream(
         self,
@@ -173,6 +174,10 @@ class LoadedDetector:
         found = self.detector.detect(array, rules)
         height, width = array.shape[:2]
         return LabelledDetections(found.detections, self.names, (height, width))
+
+    def _nth(self, number: int, image: ImageLike, rules: Thresholds) -> LabelledDetections:
+        with naming(f"image[{number}]"):
+            return self._detect(image, rules)
 
     def _rules(
         self, confidence: float | None, iou: float | None, max_detections: int | None

@@ -62,8 +62,13 @@ def int8(
     from seatrial.models.resolve import resolve
     from seatrial.quantise.options import check
     from seatrial.quantise.run import compress_int8
+    from seatrial.system.extras import require
+    from seatrial.system.files import check_place
 
     check(options)
+    if report is not None:  # before the long work
+        require("markupsafe", extra="bench", purpose="the report as a page (--report)")
+        check_place(report, hint="name another file (--report)")
     labelled = None
     if dataset is not None:
         labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
@@ -92,9 +97,6 @@ def int8(
 
 def _show(report: QuantiseReport, *, json: bool, page: Path | None) -> None:
     if page is not None:
-        from seatrial.system.extras import require
-
-        require("markupsafe", extra="bench", purpose="the report as a page")
         from seatrial.quantise.html_report import write_page
 
         write_page(report, page)

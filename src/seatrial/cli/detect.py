@@ -8,8 +8,12 @@ from rich.table import Table
 
 from seatrial.cli.console import err, out, print_json, store
 from seatrial.cli.deployment import DeploymentOptions
-from seatrial.errors import InvalidInput
-from seatrial.system.files import write_atomically, writing
+from seatrial.config import flag, from_options
+from seatrial.deployment import Thresholds
+from seatrial.errors import InvalidInput, naming
+from seatrial.system.files import check_place, read_bytes, write_atomically, writing
+
+SAVE_HINT = "name another file (--save)"
 
 
 def detect(
@@ -36,25 +40,25 @@ def detect(
     from seatrial.detect.answer import answer
     from seatrial.detect.draw import annotated_jpeg
     from seatrial.detect.opening import open_detector
-    from seatrial.detect.thresholds import threshold_options
     from seatrial.models.resolve import resolve
 
     deployment = (options or DeploymentOptions()).resolve()
     if save is not None and save.suffix.lower() not in (".jpg", ".jpeg"):
         raise InvalidInput(f"--save writes a JPEG file, not {save.name}", hint="name it .jpg")
+    if save is not None:
+        check_place(save, hint=SAVE_HINT)
     given = {"confidence": confidence, "iou": iou}
-    thresholds = threshold_options(
-        {key: str(value) for key, value in given.items() if value is not None},
-        deployment.detection,
-    )
-    data = _read(image)
+    plain = msgspec.structs.asdict(deployment.detection)
+    plain.update((key, value) for key, value in given.items() if value is not None)
+    thresholds = from_options(plain, Thresholds, flag)
+    data = read_bytes(image)
     artifact = resolve(store(), deployment.model)
-    with open_detector(artifact, deployment) as detector:
+    with open_detector(artifact, deployment) as detector, naming(image):
         result = detector.detect(data, thresholds, max_pixels=deployment.limits.image_pixels)
     labels = artifact.manifest.labels
     shown = answer(result, labels, result.stages_ms)
     if save is not None:
-        with writing(save):
+        with writing(save, hint=SAVE_HINT):
             write_atomically(save, annotated_jpeg(result.image, result.detections, labels))
         err.print(f"wrote {save}")
     if json:
@@ -70,10 +74,3 @@ def detect(
         f"({shown.image.width}x{shown.image.height}); {engine.name} on {engine.device}, "
         f"{engine.precision}, inference {result.stages_ms['infer']:.1f} ms"
     )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error

@@ -17,7 +17,7 @@ from seatrial.cli.verdict import leave, show_verdict, verdict_json
 from seatrial.contract import Contract
 from seatrial.deployment import Precision
 from seatrial.errors import InvalidConfig
-from seatrial.system.files import write_atomically, writing
+from seatrial.system.files import check_place, write_atomically, writing
 
 if TYPE_CHECKING:
     from seatrial.accuracy.compare import Comparison
@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     )
     from seatrial.accuracy.gate import Verdict
     from seatrial.accuracy.predict import Subject
+    from seatrial.artifact import Artifact
+    from seatrial.deployment import Deployment
 
     Measure = Callable[[Subject, str], Scored]
+
+SAVE_HINT = "name another file (--save-detections)"
 
 
 def evaluate(
@@ -94,6 +98,11 @@ def evaluate(
         )
     if artifact is not None:
         chosen = replace(chosen, model=artifact)
+    base = None
+    if parent is not None:  # an unknown name is reported before the long work
+        base = _opened(replace(chosen, model=parent, precision=parent_precision))
+    if save_detections is not None:
+        check_place(save_detections, hint=SAVE_HINT)
     labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
 
     def measure(subject: Subject, name: str) -> Scored:
@@ -106,14 +115,17 @@ def evaluate(
                 on_progress=on_progress,
             )
 
-    measured = _here(chosen, measure) if url is None else _through(url, chosen.model, measure)
+    if url is None:
+        measured = _here(_opened(chosen), measure)
+    else:
+        measured = _through(url, chosen.model, measure)
     if save_detections is not None:
         _save(save_detections, measured)
     compared = kept = None
-    if parent is not None:
-        base = _here(replace(chosen, model=parent, precision=parent_precision), measure)
+    if base is not None:
+        before = _here(base, measure)
         with progress_display() as on_progress:
-            compared = compare(measured.box_set, base.box_set, on_progress=on_progress)
+            compared = compare(measured.box_set, before.box_set, on_progress=on_progress)
         kept = judge_loss(Loss.of(compared), LossLimits())
     verdict = None
     if wanted is not None:
@@ -130,13 +142,18 @@ def evaluate(
     leave(verdict)
 
 
-def _here(options: DeploymentOptions, measure: Measure) -> Scored:
-    from seatrial.accuracy.predict import InProcess
-    from seatrial.detect.opening import open_detector
+def _opened(options: DeploymentOptions) -> tuple[Artifact, Deployment]:
     from seatrial.models.resolve import resolve
 
     deployment = options.resolve()
-    artifact = resolve(store(), deployment.model)
+    return resolve(store(), deployment.model), deployment
+
+
+def _here(opened: tuple[Artifact, Deployment], measure: Measure) -> Scored:
+    from seatrial.accuracy.predict import InProcess
+    from seatrial.detect.opening import open_detector
+
+    artifact, deployment = opened
     with open_detector(artifact, deployment) as detector:
         return measure(InProcess(detector), artifact.manifest.name)
 
@@ -155,7 +172,7 @@ def _save(path: Path, measured: Scored) -> None:
     from seatrial.accuracy.evaluate import coco_results
 
     data = msgspec.json.encode(coco_results(measured.dataset, measured.predictions))
-    with writing(path, hint="name another file (--save-detections)"):
+    with writing(path, hint=SAVE_HINT):
         write_atomically(path, data)
     err.print(f"wrote {path}", highlight=False)
 

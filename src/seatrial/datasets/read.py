@@ -13,6 +13,7 @@ import numpy as np
 from seatrial.datasets.issues import OnIssue, refuse
 from seatrial.datasets.labels import SPLITS, LabelledSet, some
 from seatrial.errors import InvalidDataset, InvalidInput
+from seatrial.system.files import check_folder
 
 FORMATS = {
     "coco": "seatrial.datasets.coco",
@@ -105,9 +106,7 @@ def read_labelled(
     if split not in SPLITS:
         raise InvalidInput(f"unknown split {split!r}", hint=f"known: {', '.join(SPLITS)}")
     folder = Path(where).expanduser()
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise InvalidDataset(f"{folder} {what}", hint=f"give the folder of pictures: {kind}:FOLDER")
+    check_folder(folder, hint=f"give the folder of pictures: {kind}:FOLDER")
     found = format_of(kind).read(folder, annotations, split)
     if not found.images:
         raise InvalidDataset(f"the labels of {spec} name no pictures")

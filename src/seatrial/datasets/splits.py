@@ -11,6 +11,7 @@ from seatrial.datasets.issues import LabelIssue, OnIssue, refuse
 from seatrial.datasets.labels import LabelledSet
 from seatrial.datasets.read import FORMATS, format_of
 from seatrial.errors import InvalidDataset
+from seatrial.system.files import check_folder
 
 BY_SUFFIX = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".txt": "voc"}
 WHOLE = ""  # the name of the one set of a folder without splits
@@ -41,9 +42,7 @@ def kinds_of(folder: Path, annotations: Path | None = None) -> list[str]:
     Raises:
         InvalidDataset: There is no such folder, or no known format in it.
     """
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise InvalidDataset(f"{folder} {what}", hint="give the folder of a dataset")
+    check_folder(folder, hint="give the folder of a dataset")
     if annotations is not None and annotations.suffix.lower() in BY_SUFFIX:
         return [BY_SUFFIX[annotations.suffix.lower()]]
     found = [kind for kind in FORMATS if format_of(kind).holds(folder)]
@@ -80,8 +79,7 @@ def read_dataset(
     """
     chosen = kind or kinds_of(folder, annotations)[0]
     module = format_of(chosen)
-    if not folder.is_dir():
-        raise InvalidDataset(f"{folder} is not a folder", hint="give the folder of a dataset")
+    check_folder(folder, hint="give the folder of a dataset")
     sets: dict[str, LabelledSet] = {}
     with _errors_as_issues(on_issue, folder):
         for split in module.splits(folder, annotations) or (WHOLE,):

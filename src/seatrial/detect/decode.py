@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput, UnsupportedImage
+from seatrial.errors import (
+    InputTooLarge,
+    InvalidDataset,
+    InvalidImage,
+    InvalidInput,
+    UnsupportedImage,
+    naming,
+)
+from seatrial.system.files import read_bytes
 from seatrial.system.images import DAMAGE, EXIF_MAGIC, exif_orientation
 
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -43,6 +52,25 @@ def decode(data: bytes | memoryview, *, max_pixels: int) -> NDArray[np.uint8]:
     if data[:3] == JPEG_MAGIC:
         return _decode_jpeg(data, max_pixels)
     return _decode_any(data, max_pixels)
+
+
+def decode_file(path: Path, *, max_pixels: int) -> NDArray[np.uint8]:
+    """Read and decode a file; see `decode`. The messages of its errors name the file."""
+    data = read_bytes(path)
+    with naming(path):
+        return decode(data, max_pixels=max_pixels)
+
+
+def read_image(path: Path, *, max_pixels: int, hint: str) -> NDArray[np.uint8]:
+    """Read and decode an image of a folder or of a labelled set; see `decode`.
+
+    Raises:
+        InvalidDataset: It cannot be read or decoded; `hint` says what to do about it.
+    """
+    try:
+        return decode_file(path, max_pixels=max_pixels)
+    except InvalidInput as error:
+        raise InvalidDataset(error.message, hint=hint) from error
 
 
 def _decode_jpeg(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:

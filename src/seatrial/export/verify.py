@@ -20,13 +20,13 @@ from seatrial.accuracy.matching import Predictions
 from seatrial.accuracy.predict import EVALUATION, InProcess
 from seatrial.artifact import Artifact
 from seatrial.datasets.labels import LabelledSet
-from seatrial.detect.decode import decode
+from seatrial.detect.decode import read_image
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import MAX_PIXELS, Detector
 from seatrial.detect.families.registry import family_class, family_of
 from seatrial.detect.preprocess import fit
 from seatrial.engines.base import Engine
-from seatrial.errors import InvalidArtifact, InvalidDataset, InvalidInput, first_line
+from seatrial.errors import InvalidArtifact, InvalidDataset, first_line
 from seatrial.export.formats import Written
 from seatrial.export.options import ExportOptions
 from seatrial.export.output_errors import output_errors
@@ -38,6 +38,7 @@ from seatrial.graphs.first_difference import FirstDifference
 from seatrial.graphs.probes import Probe
 from seatrial.manifest import Manifest
 from seatrial.progress import Progress
+from seatrial.system.files import check_folder
 from seatrial.system.images import image_files
 
 MOST_IMAGES = 16
@@ -167,26 +168,15 @@ def read_images(folder: Path, limit: int = MOST_IMAGES) -> list[NDArray[np.uint8
     Raises:
         InvalidDataset: No such folder, no images in it, or one that cannot be decoded.
     """
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise InvalidDataset(f"{folder} {what}", hint="give a folder of pictures: --images FOLDER")
+    check_folder(folder, hint="give a folder of pictures: --images FOLDER")
     files = image_files(folder, foreign=False)
     if not files:
         raise InvalidDataset(
             f"{folder} holds no pictures", hint="give a folder of JPEG, PNG or WebP files"
         )
-    images = []
-    for place in np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int):
-        file = files[place]
-        try:
-            images.append(decode(file.read_bytes(), max_pixels=MAX_PIXELS))
-        except InvalidInput as error:
-            raise InvalidDataset(
-                f"{file}: {error.message}", hint="replace the picture, or take it out of the folder"
-            ) from error
-        except OSError as error:
-            raise InvalidDataset(f"{file} cannot be read: {error.strerror}") from error
-    return images
+    hint = "replace the image, or take it out of the folder"
+    places = np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int)
+    return [read_image(files[n], max_pixels=MAX_PIXELS, hint=hint) for n in places]
 
 
 def answer(

@@ -14,6 +14,7 @@ import msgspec
 from PIL import Image, UnidentifiedImageError
 
 from seatrial.errors import InvalidDataset
+from seatrial.system.files import check_folder
 from seatrial.system.images import DAMAGE, SUFFIXES, is_foreign, only_images
 
 # PIL's name of the format -> content type. MPO is a JPEG with further images in it.
@@ -100,9 +101,7 @@ def load_images(folder: Path, *, limit: int = 256, seed: int = 0) -> ImageSet:
     Raises:
         InvalidDataset: No such folder, no image in it, or none that can be decoded.
     """
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise InvalidDataset(f"{folder} {what}", hint="give a folder of JPEG, PNG or WebP files")
+    check_folder(folder, hint="give a folder of JPEG, PNG or WebP files")
     files = [path for path in folder.rglob("*") if path.is_file()]
     candidates = [path for path in only_images(files) if not is_foreign(path)]
     others = len(files) - len(candidates)

@@ -11,13 +11,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.detect.decode import decode
+from seatrial.detect.decode import decode, read_image
 from seatrial.detect.detector import MAX_PIXELS
 from seatrial.detect.families.registry import family_of
 from seatrial.detect.preprocess import fit
 from seatrial.errors import InvalidDataset, InvalidInput
 from seatrial.manifest import Manifest
 from seatrial.progress import Progress
+from seatrial.system.files import check_folder
 from seatrial.system.images import image_files
 
 Feeds = dict[str, NDArray[Any]]
@@ -54,12 +55,8 @@ class CalibrationImages:
 
     def feed(self, file: Path) -> Feeds:
         """What the graph takes for one image; see `feeds`."""
-        try:
-            image = decode(file.read_bytes(), max_pixels=MAX_PIXELS)
-        except InvalidInput as error:  # the folder changed since it was checked
-            raise InvalidDataset(f"{file}: {error.message}", hint="start again") from error
-        except OSError as error:
-            raise InvalidDataset(f"{file} cannot be read: {error.strerror}") from error
+        # It was decoded before (`check`): if it cannot be read now, the folder has changed.
+        image = read_image(file, max_pixels=MAX_PIXELS, hint="start again")
         batch, canvas = fit(image, self._preprocessing)
         return {self._input: batch, **self._family.feeds(canvas)}
 
@@ -70,9 +67,7 @@ def find_images(folder: Path) -> tuple[Path, ...]:
     Raises:
         InvalidDataset: No such folder, or no images in it.
     """
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise InvalidDataset(f"{folder} {what}", hint="give a folder of pictures")
+    check_folder(folder, hint="give a folder of pictures")
     files = image_files(folder, foreign=False)
     if not files:
         raise InvalidDataset(

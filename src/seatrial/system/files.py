@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from seatrial.errors import InvalidInput, NotWritable
+from seatrial.errors import InvalidDataset, InvalidInput, NotWritable
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -21,6 +21,31 @@ def sha256_file(path: Path) -> str:
     """sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        InvalidInput: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL character, or a lone surrogate
+        raise InvalidInput(f"{str(path)!r} is not the path of a file: {error}") from error
+
+
+def check_folder(folder: Path, *, hint: str) -> None:
+    """Check that there is a folder of images or labels to read.
+
+    Raises:
+        InvalidDataset: There is none; `hint` says what to give.
+    """
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise InvalidDataset(f"{folder} {what}", hint=hint)
 
 
 @contextlib.contextmanager
@@ -76,6 +101,23 @@ def check_writable(folder: Path) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+def check_place(file: Path, *, hint: str) -> None:
+    """Check that a file can be written, before the work whose result it gets.
+
+    Args:
+        file: The file.
+        hint: What to do next.
+
+    Raises:
+        NotWritable: It is a folder, or its folder is missing or cannot be written to.
+    """
+    with writing(file, hint=hint):
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=file.parent):
             pass
 
 

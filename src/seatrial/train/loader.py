@@ -11,6 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from seatrial.datasets.labels import LabelledSet
+from seatrial.detect.decode import read_image
+from seatrial.detect.detector import MAX_PIXELS
 from seatrial.detect.preprocess import fit
 from seatrial.manifest import Preprocessing
 from seatrial.train.augment import TrainingImage, augment
@@ -22,7 +24,7 @@ from seatrial.train.sampler import (
     image_generator,
     plain,
 )
-from seatrial.train.training_labels import read_image, training_labels
+from seatrial.train.training_labels import training_labels
 from seatrial.train.validation import Normalisation
 
 
@@ -63,7 +65,9 @@ class TrainingImages(Dataset[Item]):
 
     def __getitem__(self, draw: Draw) -> Item:
         classes, cxcywh = self._labels.of(draw.image)
-        image = read_image(self._labels.paths[draw.image])
+        image = read_image(
+            self._labels.paths[draw.image], max_pixels=MAX_PIXELS, hint="seatrial data check"
+        )
         size = np.tile(image.shape[1::-1], 2)
         corners = np.hstack([cxcywh[:, :2] - cxcywh[:, 2:] / 2, cxcywh[:, :2] + cxcywh[:, 2:] / 2])
         varied = augment(

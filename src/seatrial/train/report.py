@@ -20,6 +20,8 @@ from seatrial.accuracy.gate import Verdict
 from seatrial.accuracy.operating_point import OperatingPoint
 from seatrial.accuracy.pairs import IOU
 from seatrial.datasets.labels import LabelledSet
+from seatrial.detect.decode import read_image
+from seatrial.detect.detector import MAX_PIXELS
 from seatrial.report.style import css
 from seatrial.system.versions import versions
 from seatrial.train.after_step import read_symptoms
@@ -30,7 +32,6 @@ from seatrial.train.loss_curves import loss_curve, map_curve
 from seatrial.train.plan import TrainingPlan
 from seatrial.train.published import sources
 from seatrial.train.result import TOOLS, MeasuredModel, TrainingResult
-from seatrial.train.training_labels import read_image
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -217,7 +218,8 @@ def _rows(report: TrainingReport) -> list[tuple[str, Any, str]]:
 
 def _drawn(judged: JudgedImage, validation: LabelledSet, index: int) -> Markup:
     """The image with its boxes, as the address of an inline image."""
-    image = read_image(validation.images[index].path)
+    path = validation.images[index].path
+    image = read_image(path, max_pixels=MAX_PIXELS, hint="seatrial data check")
     height, width = image.shape[:2]
     factor = THUMBNAIL_PX / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))

@@ -10,9 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.datasets.labels import LabelledSet
-from seatrial.detect.decode import decode
-from seatrial.detect.detector import MAX_PIXELS
-from seatrial.errors import InvalidDataset, InvalidInput
 from seatrial.system.images import upright_size
 
 
@@ -83,17 +80,3 @@ def image_sizes(dataset: LabelledSet) -> tuple[tuple[int, int], ...]:
         else upright_size(image.path)
         for image in dataset.images
     )
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image, (H, W, 3) uint8 RGB, upright, as the service decodes it.
-
-    Raises:
-        InvalidDataset: It cannot be read or decoded.
-    """
-    try:
-        return decode(path.read_bytes(), max_pixels=MAX_PIXELS)
-    except OSError as error:
-        raise InvalidDataset(f"{path} cannot be read: {error.strerror}") from error
-    except InvalidInput as error:
-        raise InvalidDataset(f"{path}: {error.message}", hint="seatrial data check") from error
