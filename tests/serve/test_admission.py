@@ -382,6 +382,33 @@ def test_a_request_that_infers_already_is_counted_until_it_has(
     until(lambda: present(dispatcher) == 0)
 
 
+def test_the_gauge_is_what_admission_counts(
+    run_app: Callable[..., Any],
+    photo: bytes,
+    metric: Callable[..., float],
+    until: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a 504, too, whose thread still decodes."""
+    go_on = threading.Event()
+    before = metric("seatrial_requests_present")
+
+    def decode(data: Any, **options: Any) -> Any:
+        go_on.wait()
+        raise InvalidImage("at last")
+
+    with run_app(Limits(queue=1, deadline_s=0.05)) as running:
+        monkeypatch.setattr("seatrial.detect.detector.decode", decode)
+        try:
+            assert running.client.post("/detect", content=photo).status_code == 504
+            assert running.client.post("/detect", content=photo).status_code == 503
+            assert metric("seatrial_requests_present") - before == 1
+        finally:
+            go_on.set()
+        until(lambda: running.detector.lanes.present == 0)
+        until(lambda: metric("seatrial_requests_present") == before)
+
+
 def test_the_deadline_counts_from_the_headers(
     open_dispatcher: Callable[..., Dispatcher], photo: bytes
 ) -> None:

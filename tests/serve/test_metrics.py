@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 
 from seatrial.detect.clock import REQUEST_STAGES
-from seatrial.serve.metrics import BUCKETS, request_metrics
+from seatrial.serve.metrics import BUCKETS, forget_dead_processes, request_metrics
 
 Metric = Callable[..., float]
 
@@ -67,3 +71,13 @@ def test_one_set_for_the_process() -> None:
 def test_buckets_reach_from_a_decode_to_the_default_deadline() -> None:
     assert (BUCKETS[0], BUCKETS[-1]) == (0.0005, 30.0)
     assert list(BUCKETS) == sorted(set(BUCKETS))
+
+
+def test_gauges_of_processes_that_have_ended_are_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    kept = {f"counter_{ended.pid}.db", f"gauge_livesum_{os.getpid()}.db"}
+    for name in (*kept, f"gauge_livesum_{ended.pid}.db", f"gauge_liveall_{ended.pid}.db"):
+        (tmp_path / name).write_bytes(b"")
+    forget_dead_processes(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept

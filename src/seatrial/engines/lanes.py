@@ -21,6 +21,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -37,9 +38,13 @@ class Lanes:
 
     Args:
         engine: Its lanes are taken over: call none of them elsewhere.
+
+    Attributes:
+        on_place: Called with 1 when a request takes a place, and with -1 when it leaves it.
     """
 
     def __init__(self, engine: Engine) -> None:
+        self.on_place: Callable[[int], object] = lambda change: None
         self._wide = engine.wide
         self._idle = deque(engine.narrow)
         self._narrow_count = len(engine.narrow)
@@ -144,6 +149,7 @@ class Place:
         self._holders = 0
         with lanes._lock:
             lanes._places.add(self)
+        lanes.on_place(1)
 
     def ready(self) -> None:
         """Be company to others: all that the request needs is here.
@@ -222,3 +228,4 @@ class Place:
                 lanes._ready.remove(self)
                 if not lanes._ready:
                     lanes._company_before = lanes._company
+        lanes.on_place(-1)

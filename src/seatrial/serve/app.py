@@ -128,7 +128,7 @@ async def _detect(request: Request, service: Service, encode: Encode, media_type
     route = request.scope["path"]
     try:
         # Before a byte of the body is asked for.
-        with dispatcher.admit() as ticket, metrics.present.track_inprogress():
+        with dispatcher.admit() as ticket:
             clock = ticket.clock
             options = query_options(request.query_params.multi_items(), service.detection)
             data = await read_image(request, dispatcher.limits.body_bytes, ticket)

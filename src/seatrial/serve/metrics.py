@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -34,7 +37,7 @@ class RequestMetrics:
         self._detections = Counter("seatrial_detections", "Objects reported.")
         self.present = Gauge(
             "seatrial_requests_present",
-            "Requests that arrive, wait or run.",
+            "Requests that arrive, wait or run: what `limits.queue` is compared with.",
             multiprocess_mode="livesum",
         )
 
@@ -60,3 +63,16 @@ class RequestMetrics:
 def request_metrics() -> RequestMetrics:
     """The process's metrics: one set, since names in Prometheus' registry are global."""
     return RequestMetrics()
+
+
+def forget_dead_processes(folder: Path) -> None:
+    """Remove the gauges of processes that have ended from a folder of metrics.
+
+    A process that is killed leaves its own behind, with the requests that it had then.
+    """
+    for file in folder.glob("gauge_live*_*.db"):
+        with contextlib.suppress(PermissionError):  # it runs, as another user
+            try:
+                os.kill(int(file.stem.rpartition("_")[2]), 0)
+            except ProcessLookupError:
+                file.unlink(missing_ok=True)

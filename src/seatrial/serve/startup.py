@@ -61,11 +61,13 @@ def open_service(artifact: Artifact, deployment: Deployment, worker: int = 0) ->
     if workers > 1:
         _keep_to_own_cores(worker, workers)
     detector = open_detector(artifact, deployment, config)
+    metrics = request_metrics()
+    detector.lanes.on_place = metrics.present.inc
     return Service(
         dispatcher=Dispatcher(detector, deployment.limits),
         detection=deployment.detection,
         description=describe(detector, deployment, workers, config, cores),
-        metrics=request_metrics(),
+        metrics=metrics,
     )
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -197,6 +198,31 @@ def test_two_workers_each_on_cores_of_its_own_both_serve(
         metrics = httpx.get(f"{running.url}/metrics").text
         # One view over both processes.
         assert 'seatrial_requests_total{code="200",route="/detect"} 2.0' in metrics
+
+
+def test_a_worker_that_is_killed_takes_its_requests_out_of_the_gauge(
+    start_service: Start, until: Callable[..., Any]
+) -> None:
+    with start_service(engine="null", layout=CoreLayout(workers=1)) as running:
+        (worker,) = psutil.Process(running.process.pid).children()
+        port = int(running.url.rpartition(":")[2])
+        with (
+            httpx.Client(base_url=running.url, timeout=20) as client,
+            socket.create_connection(("127.0.0.1", port), timeout=20) as slow,
+        ):
+            slow.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n123")
+            until(lambda: sample(client, "seatrial_requests_present") == 1)
+            worker.kill()
+
+        def present() -> float | None:
+            try:
+                with httpx.Client(base_url=running.url, timeout=20) as fresh:
+                    return sample(fresh, "seatrial_requests_present")
+            except httpx.TransportError:  # the next worker is not there yet
+                return None
+
+        until(lambda: present() is not None)
+        assert present() == 0
 
 
 INSPECT = """

@@ -20,19 +20,21 @@ from typing import Any
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.detect.opening import layout
 from seatrial.serve.app import Service, create_app
+from seatrial.serve.metrics import forget_dead_processes
 from seatrial.serve.process import PARENT
 from seatrial.serve.startup import open_service
 
 NAME = "Seatrial"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # What BentoML's application answers; every other path is ours.
-PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
+PROBES = ("/livez", "/readyz", "/healthz")
+METRICS = "/metrics"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -42,7 +44,7 @@ class DirectService(bentoml.Service[Any]):
     BentoML wraps every request of a mounted application in its own middleware: 0.3 ms, and a
     ``TimeoutMiddleware`` that starts a timer for each request and never cancels it, so that 5 KB
     stay allocated until the time-out. Its metrics keep a series for each path that is tried.
-    So BentoML's application is a part of ours, for the paths in `PROBES`, and not the other way
+    So BentoML's application is a part of ours, for `PROBES` and `METRICS`, and not the other way
     round; see docs/decisions/0002.
 
     Attributes:
@@ -54,11 +56,27 @@ class DirectService(bentoml.Service[Any]):
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that BentoML's worker runs."""
         probes: Any = super().to_asgi(is_main=is_main)
+
         return create_app(
             self.start,
-            probes=[Route(path, probes) for path in PROBES],
+            probes=[
+                *(Route(path, probes) for path in PROBES),
+                Route(METRICS, _LiveMetrics(probes)),
+            ],
             around=lambda: probes.router.lifespan_context(probes),
         )
+
+
+class _LiveMetrics:
+    """BentoML's ``/metrics`` without the gauges of processes that were killed."""
+
+    def __init__(self, probes: ASGIApp) -> None:
+        self._probes = probes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if METRICS_FOLDER in os.environ:
+            forget_dead_processes(Path(os.environ[METRICS_FOLDER]))
+        await self._probes(scope, receive, send)
 
 
 def service(deployment_file: Path) -> DirectService:
