@@ -1,4 +1,4 @@
-"""Artifacts with a TensorRT engine that only its record is real of."""
+"""Lanes of the null engine; artifacts with a TensorRT engine of which only the record is real."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.lane_requests import WIDE
 
 from seatrial.artifact import Artifact, Store
+from seatrial.engines.base import EngineConfig
+from seatrial.engines.lanes import Lanes
+from seatrial.engines.null import NullEngine
 from seatrial.engines.tensorrt import EngineRecord, record_path
 
 
@@ -42,5 +46,16 @@ def built(tiny_artifact: Artifact, record: EngineRecord, tmp_path: Path) -> Call
                 tiny_artifact.manifest, formats={"tensorrt": "model.engine"}, precision="f16"
             )
             return store.commit(folder, manifest)
+
+    return make
+
+
+@pytest.fixture
+def make_lanes(tiny_artifact: Artifact) -> Callable[..., Lanes]:
+    """Makes lanes of the null engine: as many narrow ones as asked for, and a wide one."""
+
+    def make(narrow: int = 2, *, wide: bool = True) -> Lanes:
+        config = EngineConfig(instances=narrow, threads=1, wide_threads=WIDE if wide else 0)
+        return Lanes(NullEngine(Path("unused"), tiny_artifact.manifest, config))
 
     return make
