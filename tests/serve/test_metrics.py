@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -15,6 +16,7 @@ from seatrial.detect.clock import REQUEST_STAGES
 from seatrial.serve.metrics import BUCKETS, forget_dead_processes, request_metrics
 
 Metric = Callable[..., float]
+Running = Any
 
 
 def test_every_stage_is_there_from_the_start() -> None:
@@ -62,6 +64,31 @@ def test_objects_lanes_and_outcomes(metric: Metric) -> None:
     metrics.count("/x", 503)
     metrics.count("/x", 503)
     assert [b - a for a, b in zip(before, counts(), strict=True)] == [3, 1, 0, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "route"),
+    [
+        ("GET", "/detect", 405, "/detect"),
+        ("POST", "/model", 405, "/model"),
+        ("POST", "/nothing", 404, "other"),
+        ("GET", "/detect/x", 404, "other"),
+    ],
+)
+def test_requests_that_fit_no_route_are_counted(
+    running: Running,
+    metric: Metric,
+    method: str,
+    path: str,
+    status: int,
+    route: str,
+) -> None:
+    def counted() -> float:
+        return metric("seatrial_requests_total", route=route, code=str(status))
+
+    before = counted()
+    assert running.client.request(method, path).status_code == status
+    assert counted() == before + 1
 
 
 def test_one_set_for_the_process() -> None:

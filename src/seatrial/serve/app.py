@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -28,11 +29,13 @@ from seatrial.detect.draw import annotated_jpeg
 from seatrial.engines.lanes import Abandoned
 from seatrial.errors import SeatrialError
 from seatrial.serve.admission import Dispatcher
+from seatrial.serve.connections import StopReading
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.protocols.image_body import read_image
 from seatrial.serve.protocols.thresholds import query_options
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code: no client reads it, the metrics show it
+OTHER_ROUTE = "other"  # label of requests for a path that there is not
 # Makes the body of an answer from a result and the times until then.
 Encode = Callable[[Detected, Mapping[str, float]], bytes]
 
@@ -96,6 +99,7 @@ def create_app(
     app = Starlette(
         routes=[*routes, Route("/", index, methods=["GET"])],
         lifespan=lifespan,
+        middleware=[Middleware(StopReading)],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
     app.router.redirect_slashes = False  # it would redirect to whatever host the client names
@@ -169,11 +173,15 @@ def _server_timing(timing_ms: Mapping[str, float]) -> str:
 
 def error_response(error: SeatrialError) -> Response:
     """An error as JSON, with the status of its kind."""
-    headers = {"Retry-After": "1"} if error.http_status == 503 else {}
+    # After a 408, what the client still sends would be taken for its next request.
+    headers = {503: {"Retry-After": "1"}, 408: {"Connection": "close"}}.get(error.http_status, {})
     return _error(error.http_status, error.code, error.message, error.hint, headers)
 
 
 async def _http_error(request: Request, error: Any) -> Response:
+    # A path that is tried leaves no series behind; a wrong method has a path of ours.
+    route = request.scope["path"] if error.status_code == 405 else OTHER_ROUTE
+    request.app.state.service.metrics.count(route, error.status_code)
     return _error(
         error.status_code, f"Http{error.status_code}", error.detail, "", error.headers or {}
     )

@@ -140,6 +140,7 @@ def test_paths_that_are_tried_leave_no_series_behind(client: httpx.Client) -> No
     page = client.get("/metrics").text
     assert "seatrial_requests_total" in page
     assert "wp-admin" not in page
+    assert sample(client, "seatrial_requests_total", route="other", code="404") >= 20
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""What becomes of a connection on which a request was answered before its body was read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# A body up to this length is read to its end, so that the connection serves the next request.
+SKIPPED_BYTES = 256 * 1024
+# Of a longer one so much is read after the answer, for so long: a connection that is closed while
+# data arrive is reset, and the client might lose the answer.
+LINGER_BYTES = 1024 * 1024
+LINGER_S = 1.0
+
+
+class StopReading:
+    """Middleware that ends the connection of a request whose long body is not read.
+
+    The server would read all that such a client goes on sending, and drop it.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or not _may_be_long(scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        reading = True
+
+        async def watched() -> Message:
+            nonlocal reading
+            message = await receive()
+            reading = reading and message.get("more_body", False)
+            return message
+
+        async def answer(message: Message) -> None:
+            if reading and message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            if not reading or message["type"] == "http.response.start":
+                await send(message)
+                return
+            # Its bytes go out at once; the server closes when it is told that no more follow.
+            await send({**message, "more_body": True})
+            if not message.get("more_body", False):
+                await _linger(receive)
+                await send({"type": "http.response.body"})
+
+        await self._app(scope, watched, answer)
+
+
+def _may_be_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    for name, value in headers:
+        if name == b"content-length":
+            return not (value.isdigit() and int(value) <= SKIPPED_BYTES)
+        if name == b"transfer-encoding":
+            return True
+    return False
+
+
+async def _linger(receive: Receive) -> None:
+    """Drop what arrives, within bounds, until the body or the connection ends."""
+    skipped = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while skipped < LINGER_BYTES:
+                message = await receive()
+                if not message.get("more_body", False):
+                    return
+                skipped += len(message["body"])

@@ -1,0 +1,127 @@
+"""Connections after an answer: a client that goes on sending is hung up on, others are kept."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from seatrial.deployment import Limits
+from seatrial.serve import connections
+from seatrial.serve.connections import SKIPPED_BYTES
+
+Running = Any
+HUGE = 10**12
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+def head(line: str, length: int | None) -> bytes:
+    body = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    return f"{line} HTTP/1.1\r\nHost: x\r\n{body}\r\n\r\n".encode()
+
+
+def answer_of(connection: socket.socket) -> tuple[int, dict[str, str]]:
+    """Status and headers of one answer, whose body is read."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = connection.recv(65536)
+        assert chunk, "the connection was closed without an answer"
+        data += chunk
+    text, _, body = data.partition(b"\r\n\r\n")
+    status, *lines = text.decode("latin-1").split("\r\n")
+    headers = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    while len(body) < int(headers["content-length"]):
+        body += connection.recv(65536)
+    return int(status.split()[1]), headers
+
+
+def sent_until_hung_up(connection: socket.socket, most: int) -> int:
+    """Bytes that the other side takes before it closes the connection."""
+    block, sent = bytes(2**16), 0
+    try:
+        while sent < most:
+            connection.sendall(block)
+            sent += len(block)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    return sent
+
+
+@pytest.mark.parametrize("length", [HUGE, None])
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("POST /detect", 503),
+        ("POST /nothing", 404),
+        ("POST /model", 405),
+        ("GET /model", 200),
+    ],
+)
+def test_a_long_body_that_nobody_reads_is_not_taken(
+    run_app: Callable[..., Any], line: str, status: int, length: int | None
+) -> None:
+    with run_app(Limits(queue=1)) as running, running.lanes_held():
+        with running.connect() as connection:
+            connection.sendall(head(line, length) + (b"ffffffff\r\n" if length is None else b""))
+            found, headers = answer_of(connection)
+            assert (found, headers["connection"]) == (status, "close")
+            most = 2**26
+            assert sent_until_hung_up(connection, most) < most
+        assert running.client.get("/model").status_code == 200
+
+
+@pytest.mark.parametrize("query", ["", "?unknown=1"])
+def test_a_body_over_the_limit_is_not_taken(running: Running, query: str) -> None:
+    with running.connect() as connection:
+        connection.sendall(head(f"POST /detect{query}", HUGE))
+        status, headers = answer_of(connection)
+        assert (status, headers["connection"]) == (400 if query else 413, "close")
+        assert sent_until_hung_up(connection, 2**26) < 2**26
+
+
+def test_who_sends_all_before_it_reads_gets_the_answer(running: Running) -> None:
+    body = bytes(2 * SKIPPED_BYTES)
+    for _ in range(10):
+        with running.connect() as connection:
+            connection.sendall(head("POST /detect", len(body)))
+            connection.sendall(body)
+            assert answer_of(connection)[0] == 413
+            assert connection.recv(1) == b""  # an end, not a reset
+
+
+def test_who_sends_no_more_is_hung_up_on_after_a_while(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LINGER_S", 0.01)
+    with running.connect() as connection:
+        connection.sendall(head("POST /detect", HUGE))
+        assert answer_of(connection)[0] == 413
+        assert connection.recv(1) == b""
+
+
+def test_a_body_that_does_not_come_ends_the_connection(run_app: Callable[..., Any]) -> None:
+    """What comes of it later would be taken for the next request."""
+    with run_app(Limits(deadline_s=0.05)) as running, running.connect() as connection:
+        connection.sendall(head("POST /detect", 9) + b"123")
+        status, headers = answer_of(connection)
+        assert (status, headers["connection"]) == (408, "close")
+        assert connection.recv(1) == b""
+
+
+def test_who_sends_little_keeps_the_connection(run_app: Callable[..., Any], photo: bytes) -> None:
+    """A short body is skipped; a long one that was read is no reason to hang up."""
+    long = photo + bytes(SKIPPED_BYTES + 1 - len(photo))
+    with run_app() as running, running.connect() as connection:
+        for line, body, status in (
+            ("POST /nothing", bytes(SKIPPED_BYTES), 404),
+            ("POST /detect", long, 200),
+            ("POST /detect", bytes(len(long)), 415),
+            ("POST /detect?unknown=1", photo, 400),
+        ):
+            connection.sendall(head(line, len(body)) + body)
+            found, headers = answer_of(connection)
+            assert found == status
+            assert "connection" not in headers
