@@ -210,6 +210,41 @@ def test_sigterm_lets_a_running_request_end(
         check_port(HOST, port)
 
 
+NEVER_DECODES = """
+import time
+import seatrial.detect.detector
+seatrial.detect.detector.decode = lambda *args, **options: time.sleep(3600)
+"""
+
+
+def test_work_that_does_not_end_does_not_keep_the_service_up(
+    tiny_artifact: Artifact, tmp_path: Path, photo: bytes, until: Callable[..., Any]
+) -> None:
+    deployment = Deployment(
+        "m",
+        engine="null",
+        layout=CoreLayout(workers=1),
+        limits=Limits(drain_s=1),
+        server=Server(HOST, free_port(HOST)),
+    )
+    folder = write_service(tmp_path / "service", tiny_artifact, deployment)
+    with (folder / "service.py").open("a") as code:
+        code.write(NEVER_DECODES)
+    log = tmp_path / "log"
+    with (
+        ServiceProcess(folder, deployment, environment(os.environ), log) as service,
+        socket.create_connection((HOST, deployment.server.port), timeout=20) as connection,
+    ):
+        members = family(service)
+        head = f"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: {len(photo)}\r\n\r\n"
+        connection.sendall(head.encode() + photo)
+        until(lambda: "seatrial_requests_present 1.0" in httpx.get(f"{service.url}/metrics").text)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(40) == 0
+        assert not any(p.is_running() and p.status() != "zombie" for p in members)
+    assert "left behind" in log.read_text()
+
+
 def test_a_service_started_by_hand_with_bentoml_serve(
     tiny_artifact: Artifact, tmp_path: Path, photo: bytes, until: Callable[..., Any]
 ) -> None:
@@ -310,9 +345,10 @@ def test_the_command_serves_where_the_deployment_says() -> None:
 
 def test_the_command_that_a_person_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    words = command_by_hand(Path("x"), Deployment("m", server=Server("127.0.0.2", 3456)))
-    assert words == [
+    deployment = Deployment("m", server=Server("127.0.0.2", 3456), limits=Limits(drain_s=9))
+    assert command_by_hand(Path("x"), deployment) == [
         "bentoml", "serve", str(tmp_path / "x"), "--host", "127.0.0.2", "--port", "3456",
+        "--timeout-graceful-shutdown", "9",
     ]  # fmt: skip
 
 

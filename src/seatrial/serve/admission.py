@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from seatrial.engines.lanes import Abandoned
 from seatrial.errors import Overloaded
 
 T = TypeVar("T")
+PATIENCE_S = 1.0  # a server that closes has waited for its requests already
 
 
 class Dispatcher:
@@ -114,8 +116,22 @@ class Dispatcher:
             )
             return finish(result)
 
-    def close(self) -> None:
-        """Let running requests end, then release the detector."""
+    def close(self, patience_s: float = PATIENCE_S) -> bool:
+        """Let running requests end, then release the detector; after a while, leave all as it is.
+
+        Args:
+            patience_s: Seconds until requests that still run are left behind.
+
+        Returns:
+            Whether all have ended.
+        """
+        give_up = time.monotonic() + patience_s
+        while self.detector.lanes.present:
+            if time.monotonic() >= give_up:
+                self._threads.shutdown(wait=False, cancel_futures=True)
+                return False
+            time.sleep(0.01)
         self._threads.shutdown(wait=True)
         with contextlib.suppress(RuntimeError):
             self.detector.close()
+        return True

@@ -84,21 +84,25 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 def command(folder: Path, deployment: Deployment) -> list[str]:
     """The command that serves a folder from `write_service`."""
-    server = deployment.server
     return [
         sys.executable, "-m", "bentoml", "serve", "service:Seatrial",
         "--working-dir", str(folder),
-        "--host", server.host, "--port", str(server.port),
-        "--timeout-graceful-shutdown", str(deployment.limits.drain_s),
+        *_address_and_drain(deployment),
     ]  # fmt: skip
 
 
 def command_by_hand(folder: Path, deployment: Deployment) -> list[str]:
     """The command that a person types to serve a folder from `write_service`."""
-    server = deployment.server
     # BentoML takes a relative folder for the name of a service in its own store.
-    address = ["--host", server.host, "--port", str(server.port)]
-    return ["bentoml", "serve", str(folder.absolute()), *address]
+    return ["bentoml", "serve", str(folder.absolute()), *_address_and_drain(deployment)]
+
+
+def _address_and_drain(deployment: Deployment) -> list[str]:
+    server, drain_s = deployment.server, deployment.limits.drain_s
+    return [
+        "--host", server.host, "--port", str(server.port),
+        "--timeout-graceful-shutdown", str(drain_s),
+    ]  # fmt: skip
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:

@@ -7,13 +7,14 @@ BentoML starts, supervises and drains the processes, and gives them liveness, re
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,25 @@ class DirectService(bentoml.Service[Any]):
         """The application that BentoML's worker runs."""
         probes: Any = super().to_asgi(is_main=is_main)
 
-        return create_app(
+        @contextlib.asynccontextmanager
+        async def around() -> AsyncIterator[None]:
+            async with probes.router.lifespan_context(probes):
+                yield
+            if app.state.service.dispatcher.detector.lanes.present:
+                # The drain is over, and Python would wait for the threads.
+                sys.stderr.write("requests that still run are left behind\n")
+                sys.stderr.flush()
+                os._exit(0)
+
+        app = create_app(
             self.start,
             probes=[
                 *(Route(path, probes) for path in PROBES),
                 Route(METRICS, _LiveMetrics(probes)),
             ],
-            around=lambda: probes.router.lifespan_context(probes),
+            around=around,
         )
+        return app
 
 
 class _LiveMetrics:
