@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from seatrial.deployment import Limits
-from seatrial.serve.protocols.image_body import MAX_PARTS
+from seatrial.errors import InvalidInput
+from seatrial.serve.protocols.image_body import MAX_HEADER_BYTES, MAX_PARTS, _field
 
 Running = Any
 LIMIT = 2**18
@@ -126,6 +128,95 @@ def test_a_boundary_that_is_too_long_is_the_callers_fault(running: Running, phot
     response = running.client.post("/detect", content=photo, headers=kind)
     assert response.status_code == 400
     assert "multipart body is malformed" in response.json()["error"]["message"]
+
+
+NAMED = b'Content-Disposition: form-data; name="image"'
+FORMS: dict[str, tuple[bytes, bytes]] = {
+    "as browsers write it": (
+        b"boundary=b", b"--b\r\n" + NAMED + b'; filename="a.jpg"\r\n\r\n%s\r\n--b--\r\n',
+    ),
+    "quoted boundary": (b'charset=x; Boundary = "b"', b"--b\r\n" + NAMED + b"\r\n\r\n%s\r\n--b--"),
+    "text before and behind": (
+        b"boundary=b", b"hello\r\n--b\r\n" + NAMED + b"\r\n\r\n%s\r\n--b--\r\nbye\r\n--b\r\n",
+    ),
+    "an empty line before": (b"boundary=b", b"\r\n--b\r\n" + NAMED + b"\r\n\r\n%s\r\n--b--"),
+    "blanks behind the boundary": (
+        b"boundary=b", b"--b \t\r\n" + NAMED + b"\r\n\r\n%s\r\n--b--",
+    ),
+    "other headers": (
+        b"boundary=b",
+        b"--b\r\nX: 1\r\ncontent-DISPOSITION:form-data;name=image\r\nY: 2\r\n\r\n%s\r\n--b--",
+    ),
+    "a name in the file's name": (
+        b"boundary=b",
+        b'--b\r\nContent-Disposition: form-data; filename="; name=\\"x\\"; y"; name="image"'
+        b"\r\n\r\n%s\r\n--b--",
+    ),
+    "other parts": (
+        b"boundary=b",
+        b"--b\r\n\r\nnameless\r\n--b\r\n" + NAMED + b"\r\n\r\n%s\r\n--b\r\n"
+        b'Content-Disposition: form-data; name="note"\r\n\r\n\r\n--b--',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_picture_of_a_form_is_its_bytes(running: Running, photo: bytes, name: str) -> None:
+    options, body = FORMS[name]
+    kind = {"Content-Type": b"multipart/form-data; " + options}
+    # Line ends and dashes at the end of the file are the file's.
+    for tail in (b"", b"\r\n", b"\r\n--", b"\r"):
+        content = body.replace(b"%s", photo + tail)
+        assert running.client.post("/detect", content=content, headers=kind).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"nonsense", "malformed: it does not begin with its boundary"),
+        (b"--bx\r\n\r\n1\r\n--b--", "malformed: a boundary does not end its line"),
+        (b"--b\n\n1\n--b--", "malformed: a boundary does not end its line"),
+        (b"--b\r\nX: " + b"x" * MAX_HEADER_BYTES + b"\r\n\r\n1\r\n--b--", "headers of a part"),
+        (b"--b", "cut off"),
+        (b"--b\r", "cut off"),
+        (b"--b\r\nX: 1", "cut off"),
+        (b"--b\r\n\r\n1\r\n--", "cut off"),
+        (b"--b--", "the form has: none"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_form(running: Running, body: bytes, said: str) -> None:
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    response = running.client.post("/detect", content=body, headers=kind)
+    assert response.status_code == 400
+    assert said in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\r\n--boundar" * 10**5 + b"\r\n--boundary--",
+        b"--boundary\r\n\r\n" + b"\r\n--boundar" * 10**5,
+        b"--boundary\r\n\r\n\r\n" * 10**5,
+        b"--boundary\r\n" + b"x: y\r\n" * 10**5,
+        b"--boundary" + b" " * 10**6,
+    ],
+)
+def test_a_form_costs_few_steps_whatever_is_in_it(body: bytes) -> None:
+    """It is read on the event loop, where every other request waits meanwhile."""
+    calls: list[str] = []
+    sys.setprofile(lambda frame, event, function: calls.append(event))
+    try:
+        with pytest.raises(InvalidInput):
+            _field(bytearray(body), b"boundary")
+    finally:
+        sys.setprofile(None)
+    assert len(calls) < 100 * MAX_PARTS
+
+
+def test_a_content_type_is_not_longer_than_needed(running: Running, photo: bytes) -> None:
+    for length, status in ((MAX_HEADER_BYTES, 200), (MAX_HEADER_BYTES + 1, 400)):
+        kind = {"Content-Type": "image/jpeg; a=".ljust(length, "b")}
+        assert running.client.post("/detect", content=photo, headers=kind).status_code == status
 
 
 @pytest.mark.parametrize(("parts", "status"), [(MAX_PARTS, 200), (MAX_PARTS + 1, 400)])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from seatrial.detect.detector import Ticket
@@ -15,6 +14,10 @@ FIELD = "image"
 # Boundary lines and part headers around the image.
 MULTIPART_OVERHEAD_BYTES = 8 * 1024
 MAX_PARTS = 64  # a form of a million empty parts would hold up all other requests
+MAX_HEADER_BYTES = 2048  # a content type, or the headers of a part
+# A parameter of a header: its name, and its value with or without quotes (RFC 9110 5.6.6).
+_PARAMETER = re.compile(rb';\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))', re.DOTALL)
+_END_OF_LINE = re.compile(rb"[ \t]*\r\n")
 
 
 async def read_image(request: Request, limit_bytes: int, ticket: Ticket) -> bytes | bytearray:
@@ -33,9 +36,12 @@ async def read_image(request: Request, limit_bytes: int, ticket: Ticket) -> byte
         InvalidInput: Empty, malformed, without the field, or of another content type.
         ClientDisconnect: The client went away while sending.
     """
-    kind, options = parse_options_header(request.headers.get("content-type"))
+    content_type = request.headers.get("content-type", "").encode("latin-1")
+    if len(content_type) > MAX_HEADER_BYTES:
+        raise InvalidInput(f"the content type is longer than {MAX_HEADER_BYTES} bytes")
+    kind = content_type.partition(b";")[0].strip().lower()
     if kind == b"multipart/form-data":
-        boundary = options.get(b"boundary")
+        boundary = _parameters(content_type).get(b"boundary")
         if not boundary:
             raise InvalidInput(
                 "multipart/form-data without a boundary",
@@ -86,53 +92,18 @@ def _too_large(limit_bytes: int) -> InputTooLarge:
     )
 
 
+def _parameters(header: bytes) -> dict[bytes, bytes]:
+    """The parameters behind a header's value, by their names in lower case."""
+    return {name.lower(): quoted or token for name, quoted, token in _PARAMETER.findall(header)}
+
+
 def _field(body: bytearray, boundary: bytes) -> bytes:
-    """The content of the form's field ``image``."""
-    parts: list[tuple[str, bytearray]] = []
-    header = {"name": b"", "value": b""}
+    """The content of the form's field ``image``.
 
-    def on_part_begin() -> None:
-        if len(parts) == MAX_PARTS:
-            raise InvalidInput(f"the form has more than {MAX_PARTS} parts")
-        parts.append(("", bytearray()))
-
-    def on_header_field(data: bytes, start: int, end: int) -> None:
-        header["name"] += data[start:end]
-
-    def on_header_value(data: bytes, start: int, end: int) -> None:
-        header["value"] += data[start:end]
-
-    def on_header_end() -> None:
-        if header["name"].lower() == b"content-disposition":
-            name = parse_options_header(header["value"])[1].get(b"name", b"")
-            parts[-1] = (name.decode("utf-8", "replace"), parts[-1][1])
-        header.update(name=b"", value=b"")
-
-    def on_part_data(data: bytes, start: int, end: int) -> None:
-        parts[-1][1].extend(memoryview(data)[start:end])
-
-    ended: list[bool] = []
-    try:
-        parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": on_part_begin,
-                "on_header_field": on_header_field,
-                "on_header_value": on_header_value,
-                "on_header_end": on_header_end,
-                "on_part_data": on_part_data,
-                "on_end": lambda: ended.append(True),
-            },
-        )
-        parser.write(bytes(body))
-        parser.finalize()
-    except FormParserError as error:  # a boundary that is too long, a malformed body
-        raise InvalidInput(f"the multipart body is malformed: {error}") from error
-    if not ended:
-        raise InvalidInput(
-            "the multipart body is cut off: its last boundary is missing",
-            hint="send the whole body",
-        )
+    A form costs at most `MAX_PARTS` searches, each over a part of the body of its own, whatever
+    is in it: this runs on the event loop.
+    """
+    parts = _parts(body, boundary)
     names = [name for name, _ in parts]
     if FIELD not in names:
         raise InvalidInput(
@@ -144,4 +115,50 @@ def _field(body: bytearray, boundary: bytes) -> bytes:
             f"the form has {names.count(FIELD)} fields {FIELD!r}",
             hint="send one image in each request",
         )
-    return bytes(parts[names.index(FIELD)][1])
+    return bytes(memoryview(body)[parts[names.index(FIELD)][1]])
+
+
+def _parts(body: bytearray, boundary: bytes) -> list[tuple[str, slice]]:
+    """Name and place of each part (RFC 2046 5.1.1, RFC 7578)."""
+    delimiter = b"\r\n--" + boundary
+    found: list[tuple[str, slice]] = []
+    if body.startswith(delimiter[2:]):
+        position = len(delimiter) - 2
+    else:  # text may stand before the first part
+        end = body.find(delimiter)
+        if end < 0:
+            raise _malformed("it does not begin with its boundary")
+        position = end + len(delimiter)
+    while not body.startswith(b"--", position):
+        if len(found) == MAX_PARTS:
+            raise InvalidInput(f"the form has more than {MAX_PARTS} parts")
+        line = _END_OF_LINE.match(body, position)
+        if line is None and position < len(body) - 1:
+            raise _malformed("a boundary does not end its line")
+        # A part without headers begins with its empty line.
+        headers = line.end() - 2 if line else position
+        start = body.find(b"\r\n\r\n", headers, headers + MAX_HEADER_BYTES)
+        end = body.find(delimiter, start + 4) if start >= 0 else -1
+        if start < 0 and len(body) - headers >= MAX_HEADER_BYTES:
+            raise _malformed(f"the headers of a part are longer than {MAX_HEADER_BYTES} bytes")
+        if end < 0:
+            raise InvalidInput(
+                "the multipart body is cut off: its last boundary is missing",
+                hint="send the whole body",
+            )
+        name = _name_of_part(bytes(body[headers:start]))
+        found.append((name, slice(start + 4, end)))
+        position = end + len(delimiter)
+    return found
+
+
+def _name_of_part(headers: bytes) -> str:
+    for line in headers.split(b"\r\n"):
+        kind, _, value = line.partition(b":")
+        if kind.strip().lower() == b"content-disposition":
+            return _parameters(value).get(b"name", b"").decode("utf-8", "replace")
+    return ""
+
+
+def _malformed(why: str) -> InvalidInput:
+    return InvalidInput(f"the multipart body is malformed: {why}")
