@@ -128,6 +128,8 @@ def test_every_kind_of_change(mutate: ModuleType, source: str, changed: str) -> 
         'on_progress("reading", 1)',
         "assert a == 1",
         "print(a, b)",
+        "for _ in zip(a, strict=True): ...",
+        "x = a.astype(float, copy=False)",
     ],
 )
 def test_what_is_left_alone(mutate: ModuleType, source: str) -> None:
