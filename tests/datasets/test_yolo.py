@@ -262,6 +262,31 @@ def test_paths_are_relative_to_the_folder_that_the_configuration_names(
     assert len(read_labelled(f"yolo:{folder}").images) == 2
 
 
+@pytest.mark.parametrize(
+    ("entry", "places"),
+    [
+        # From the folder of `path`, from that of data.yaml, and there without its "../".
+        ("images/val", ("set/images/val", "images/val")),
+        ("../images/val", ("images/val", "../images/val")),
+        ("../val", ("val", "../val")),
+        ("../other/val", ("other/val", "../other/val", "set/other/val")),
+    ],
+)
+def test_of_several_folders_that_an_entry_may_mean_the_first_counts(
+    yolo: Callable[..., Path], entry: str, places: tuple[str, ...]
+) -> None:
+    folder = yolo(config=f"path: set\nval: {entry}\nnames: [red, green]")
+    (folder / "images").rename(folder / "no-images")
+    (folder / "set").mkdir()
+    for number, place in enumerate(places):
+        where = folder / place
+        where.mkdir(parents=True)
+        Image.new("RGB", (40, 20)).save(where / f"{number}.png")
+    issues: list[LabelIssue] = []
+    found = read(folder, None, "val", on_issue=issues.append)
+    assert [image.name for image in found.images] == ["0.png"]
+
+
 def test_a_list_may_leave_images_of_a_folder_out(yolo: Callable[..., Path]) -> None:
     folder = yolo("1 .5 .5 .25 .5", config="val: list.txt\nnames: [red, green]")
     (folder / "labels" / "val" / "two.txt").write_text("1 .5 .5 .25 .5\n")
