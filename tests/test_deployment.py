@@ -41,6 +41,16 @@ def test_a_file_needs_no_more_than_the_model(tmp_path: Path) -> None:
     assert Deployment.read(tmp_path / "d.toml") == Deployment("yolo11n")
 
 
+def test_defaults_are_those_that_the_reference_shows() -> None:
+    page = Path(__file__).parents[1] / "docs" / "reference" / "deployment.md"
+    text = page.read_text().split("```toml\n")[1].split("```")[0]
+    shown = decode_toml(text.encode(), Deployment, origin=page.name)
+    # Its lanes are an example: they are chosen from the cores where the file says nothing.
+    assert msgspec.structs.replace(shown, layout=CoreLayout(wide=shown.layout.wide)) == Deployment(
+        "yolo11n"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "said", "hint"),
     [

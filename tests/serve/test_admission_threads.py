@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -166,6 +167,29 @@ def test_without_an_answer_the_request_is_counted_no_more_and_never_infers(
         until(lambda: present(dispatcher) == 1)  # the holder of the lane, which is not free yet
     assert inferred == []
     assert present(dispatcher) == 0
+
+
+def test_the_error_of_work_that_was_given_up_is_not_reported(
+    dispatcher: Dispatcher, photo: bytes
+) -> None:
+    """The client has its answer; the loop would log an exception that nobody took."""
+    reported: list[Any] = []
+
+    async def work() -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context)
+        )
+        with lane_held(dispatcher):
+            with pytest.raises(Abandoned):
+                await request(dispatcher, photo, receive=gone)
+            while present(dispatcher) > 1:
+                await asyncio.sleep(0)
+        await asyncio.to_thread(dispatcher.close)  # by then the work has ended
+        await asyncio.sleep(0)
+        gc.collect()
+
+    asyncio.run(work())
+    assert reported == []
 
 
 def test_a_request_that_infers_already_is_counted_until_it_has(

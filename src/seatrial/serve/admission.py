@@ -82,8 +82,9 @@ class Dispatcher:
         When this ends without an answer, work that has no lane yet never gets one.
         """
         ticket.ready()
-        work = self._threads.submit(self._work, ticket, data, options, finish)
-        answer = asyncio.wrap_future(work)
+        answer = asyncio.wrap_future(
+            self._threads.submit(self._work, ticket, data, options, finish)
+        )
         gone = asyncio.ensure_future(receive())
         try:
             done, _ = await asyncio.wait(
@@ -98,8 +99,7 @@ class Dispatcher:
             gone.cancel()
             if not answer.done():
                 ticket.cancel()
-                work.cancel()  # the pool would keep the image until a thread is free
-                answer.cancel()
+                answer.cancel()  # and with it what waits for a thread
 
     def _work(
         self,
