@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from seatrial.deployment import Limits
 from seatrial.detect.clock import REQUEST_STAGES
 from seatrial.serve.metrics import BUCKETS, forget_dead_processes, request_metrics
 
@@ -26,6 +28,11 @@ def test_every_stage_is_there_from_the_start() -> None:
         assert (
             REGISTRY.get_sample_value("seatrial_stage_seconds_count", {"stage": stage}) is not None
         )
+
+
+def test_buckets_cover_a_decode_to_the_deadline_without_a_wide_gap() -> None:
+    assert (BUCKETS[0], BUCKETS[-1]) == (0.0005, Limits().deadline_s)
+    assert all(low < high <= 3 * low for low, high in itertools.pairwise(BUCKETS))
 
 
 def test_milliseconds_become_seconds(metric: Metric) -> None:

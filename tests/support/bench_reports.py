@@ -30,6 +30,7 @@ def usage_of(
     window_s: float = 10.0,
     cores: int = 2,
     steal_share: float = 0.0,
+    rss_mib: int = 200,
 ) -> Usage:
     server = None
     if server_cores is not None:
@@ -37,7 +38,7 @@ def usage_of(
             cpu_s=server_cores * window_s,
             busy_cores=server_cores,
             utilisation=server_cores / cores,
-            rss_peak_bytes=200 * 2**20,
+            rss_peak_bytes=rss_mib * 2**20,
             pss_bytes=150 * 2**20,
             uss_bytes=140 * 2**20,
             processes=2,

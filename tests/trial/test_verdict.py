@@ -168,7 +168,10 @@ def test_the_worst_clause_decides():
 
 def test_memory_is_the_largest_of_all_points_in_mebibytes():
     contract = Contract(load=LoadClause(memory_mib=200.0))
-    row = judge_service(contract, report()).rows[1]
+    measured = build_report(
+        IMAGES, [build_point(rss_mib=150)], [build_point(2), build_point(4, rss_mib=90)]
+    )
+    row = judge_service(contract, measured).rows[1]
     assert (row.measured, row.outcome, row.text) == (200.0, "holds", "200 MiB")
 
 
