@@ -97,6 +97,7 @@ def run(project: Path, *options: str) -> subprocess.CompletedProcess[str]:
         ("f(a, b)", "f(b, a)"),
         ("sorted(a)", "sorted(a, reverse=True)"),
         ("a[:k]", "a[:]"),
+        ("a[k::2]", "a[::2]"),
         ("a[::-1]", "a"),
         ("release(a)", "pass"),
         ("def f(a=2): ...", "def f(a=3): ..."),
@@ -134,6 +135,11 @@ def test_every_kind_of_change(mutate: ModuleType, source: str, changed: str) -> 
 )
 def test_what_is_left_alone(mutate: ModuleType, source: str) -> None:
     assert mutate.mutants("m.py", source.encode()) == []
+
+
+def test_a_slice_begins_at_zero_in_any_case(mutate: ModuleType) -> None:
+    found = [mutant.new for mutant in mutate.mutants("m.py", b"x = a[0::2]")]
+    assert found == ["1", "3"]
 
 
 def test_lines_and_text_are_those_of_the_file(mutate: ModuleType) -> None:
