@@ -32,6 +32,15 @@ def test_the_graph_computes_what_it_says(tiny_artifact: Artifact, name: str) -> 
     np.testing.assert_allclose(run(engine), by_hand(BATCH), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_an_engine_has_one_lane_of_one_thread_where_nothing_is_said(
+    tiny_artifact: Artifact, name: str
+) -> None:
+    engine = open_engine(tiny_artifact, name, EngineConfig())
+    assert [lane.threads for lane in engine.narrow] == [1]
+    assert engine.wide is None
+
+
 @pytest.mark.parametrize(
     "variant",
     [

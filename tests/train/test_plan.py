@@ -96,7 +96,9 @@ def test_an_artifact_without_weights_cannot_be_trained(tiny_artifact: Artifact) 
 
 
 def test_an_architecture_is_a_folder_or_one_of_ultralytics(tmp_path: Path) -> None:
-    assert scratch_base("yolo11n.yaml", "ultralytics").path == "yolo11n"
+    yolo = scratch_base("yolo11n.yaml", "ultralytics")
+    assert (yolo.path, yolo.family, yolo.scratch, yolo.digest) == ("yolo11n", "yolo", True, None)
+    assert yolo.licence.startswith("AGPL-3.0")
     with pytest.raises(InvalidInput, match=r"not a folder with a config\.json"):
         scratch_base(str(tmp_path), "transformers")
 
