@@ -23,6 +23,10 @@ def test_only_given_values_replace_those_of_the_recipe() -> None:
     assert options(processes=2).overrules() == {"compute": {"processes": 2}}
 
 
+def test_nothing_is_begun_anew_or_replaced_unless_asked_for() -> None:
+    assert (options().restart, options().replace) == (False, False)
+
+
 def test_sets_are_named_by_absolute_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
