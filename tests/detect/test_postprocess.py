@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seatrial.deployment import Thresholds
+from seatrial.detect import postprocess
 from seatrial.detect.detections import Detections
 from seatrial.detect.postprocess import MAX_CANDIDATES, finish, nms, select
 from seatrial.detect.preprocess import Letterbox
@@ -85,6 +86,37 @@ def test_nms_of_many_classes_and_boxes() -> None:
     for iou in (0.3, 0.7):
         kept = kept_by_nms(xyxy.astype(np.float32), score, class_id, iou)
         assert kept == reference_nms(xyxy, score, class_id, iou)
+
+
+@given(candidates, thresholds, st.integers(0, 12))
+def test_a_limit_keeps_the_first_of_all(
+    rows: list[tuple[tuple[int, ...], float, int]], iou: float, limit: int
+) -> None:
+    xyxy, score, class_id = arrays(rows)
+    kept = nms(Detections(xyxy, score, class_id, np.arange(len(rows))), iou, limit)
+    assert kept.track_id is not None
+    assert kept.track_id.tolist() == reference_nms(xyxy, score, class_id, iou)[:limit]
+
+
+def test_with_a_limit_the_least_confident_are_not_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entered: list[int] = []
+    suppress = postprocess._suppress
+
+    def counted(candidates: Detections, order: np.ndarray, iou: float) -> np.ndarray:
+        entered.append(len(order))
+        return suppress(candidates, order, iou)
+
+    monkeypatch.setattr(postprocess, "_suppress", counted)
+    corner = np.arange(20_000, dtype=np.float32)[:, None] * [20, 0]  # none covers another
+    apart = Detections(
+        np.concatenate([corner, corner + 10], 1).astype(np.float32),
+        np.linspace(1, 0.001, 20_000, dtype=np.float32),
+        np.zeros(20_000, np.int64),
+    )
+    assert len(nms(apart, 0.7, 300)) == 300
+    assert sum(entered) <= 2000
 
 
 def test_equal_boxes_of_two_classes_both_stay() -> None:

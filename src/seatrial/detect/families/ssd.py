@@ -71,7 +71,7 @@ class Ssd:
         anchors, class_id, score = select(scores.T, thresholds)
         height, width = letterbox.size_hw
         xyxy = boxes[anchors] * np.array([width, height, width, height], np.float32)
-        kept = nms(Detections(xyxy, score, class_id), thresholds.iou)
+        kept = nms(Detections(xyxy, score, class_id), thresholds.iou, thresholds.max_detections)
         return finish(kept, letterbox, thresholds.max_detections)
 
     @staticmethod

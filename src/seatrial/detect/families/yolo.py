@@ -96,7 +96,7 @@ def _from_anchors(output: NDArray[np.float32], thresholds: Thresholds) -> Detect
     anchors, class_id, score = select(output[4:], thresholds)
     centre, half = output[:2, anchors], output[2:4, anchors] / 2
     xyxy = np.concatenate([centre - half, centre + half]).T
-    return nms(Detections(xyxy, score, class_id), thresholds.iou)
+    return nms(Detections(xyxy, score, class_id), thresholds.iou, thresholds.max_detections)
 
 
 def _from_final(output: NDArray[np.float32], thresholds: Thresholds) -> Detections:
