@@ -9,7 +9,7 @@ import pytest
 
 from seatrial.accuracy.bootstrap import Difference
 from seatrial.accuracy.compare import Agreement, Comparison
-from seatrial.accuracy.gate import LossLimits
+from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.loss import Loss, judge_loss
 
 
@@ -28,6 +28,7 @@ def loss(drop: float, low: float, high: float, **changes: Any) -> Loss:
         matched=300,
         lost=2,
         gained=1,
+        parent_boxes=302,
     )
     return msgspec.structs.replace(plain, **changes)
 
@@ -50,8 +51,35 @@ def test_the_interval_of_the_drop_decides(
     assert (verdict.outcome, verdict.within) == (outcome, within)
     assert f"AP {'rises' if drop < 0 else 'drops'} by {abs(drop):.4f}" in verdict.statement
     assert "53 images" in verdict.statement
-    (row, _) = verdict.rows
+    row = verdict.rows[0]
     assert (row.measured, row.low, row.high, row.clause.limit) == (drop, low, high, 0.005)
+
+
+@pytest.mark.parametrize("clause", ["lost", "gained"])
+def test_boxes_of_one_side_only_fail_the_gate_though_ap_holds(clause: str) -> None:
+    for count, outcome in ((20, "holds"), (21, "fails")):
+        found = loss(0.0, 0.0, 0.0, **{clause: count}, parent_boxes=400)
+        rows = {row.clause.metric: row.outcome for row in judge_loss(found, LossLimits()).rows}
+        assert rows[f"boxes.{clause}"] == outcome
+        assert set(rows.values()) == {"holds", outcome}
+
+
+def test_who_allows_a_greater_drop_allows_as_many_boxes_of_one_side() -> None:
+    found = loss(0.0, 0.0, 0.0, lost=40, gained=40, parent_boxes=400)
+    assert judge_loss(found, LossLimits(0.1)).outcome == "holds"
+    assert judge_loss(found, LossLimits(0.09)).outcome == "fails"
+
+
+def test_boxes_against_a_parent_that_sees_none() -> None:
+    for gained, outcome in ((0, "holds"), (1, "fails")):
+        found = loss(0.0, 0.0, 0.0, matched=0, lost=0, gained=gained, parent_boxes=0)
+        assert judge_loss(found, LossLimits()).outcome == outcome
+
+
+def test_a_loss_that_was_written_without_the_parents_boxes_is_judged_by_its_pairs() -> None:
+    for lost, outcome in ((15, "holds"), (16, "fails")):  # of 300 and 301 pairs and lost ones
+        found = loss(0.0, 0.0, 0.0, matched=285, lost=lost, gained=0, parent_boxes=0)
+        assert judge_loss(found, LossLimits()).outcome == outcome
 
 
 def test_a_set_that_is_too_small_says_so_and_how_large_it_should_be() -> None:
@@ -100,7 +128,7 @@ def test_the_loss_is_of_ap_where_there_are_labels() -> None:
     got = Loss.of(msgspec.structs.replace(COMPARED, ap=ap))
     assert (got.metric, got.parent, got.child, got.level) == ("ap", 0.5, 0.47, 0.9)
     assert (got.drop, got.low, got.high) == (pytest.approx(0.03), -0.01, 0.05)
-    assert (got.images, got.matched, got.lost, got.gained) == (9, 20, 10, 3)
+    assert (got.images, got.matched, got.lost, got.gained, got.parent_boxes) == (9, 20, 10, 3, 30)
     assert (got.mean_shift, got.mean_abs_shift) == (-0.02, 0.04)
 
 

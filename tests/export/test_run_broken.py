@@ -113,7 +113,7 @@ def test_an_export_that_went_wrong_is_not_written_and_its_layer_is_named(
     assert isinstance(report, ExportReport)
     # AP knows only the order of confidences: it holds where all of them halve.
     outcomes = {row.clause.metric: row.outcome for row in report.verdict.rows}
-    assert (outcomes["ap_difference"] == "fails") == (by != 0.5)
+    assert (outcomes["ap_drop"] == "fails") == (by != 0.5)
     assert report.first_difference is not None
     assert report.first_difference.first is not None
     assert report.first_difference.first.operator == operator

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from seatrial.accuracy.gate import LossLimits
+from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.loss import Loss, judge_loss
 from seatrial.errors import NotWritable
 from seatrial.quantise.calibration_images import Skipped
@@ -20,7 +20,7 @@ from seatrial.quantise.report import Candidate, QuantiseReport, Restored, Speed
 
 def finding(drop: float) -> Loss:
     return Loss("ap", 0.44, 0.44 - drop, drop, drop - 0.008, drop + 0.009, 0.95, 53, -0.01,
-                   0.03, 300, 2, 1)  # fmt: skip
+                   0.03, 300, 2, 1, 302)  # fmt: skip
 
 
 def report(**changes: Any) -> QuantiseReport:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from seatrial.accuracy.gate import LossLimits
+from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.loss import judge_loss
 from seatrial.accuracy.matching import Predictions
 from seatrial.datasets.labels import LabelledImage, LabelledSet, Truth

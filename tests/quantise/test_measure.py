@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from seatrial.accuracy.gate import LossLimits
+from seatrial.accuracy.limits import LossLimits
 from seatrial.artifact import Artifact
 from seatrial.datasets.labels import LabelledSet
 from seatrial.quantise import measure

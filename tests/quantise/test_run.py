@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from seatrial.accuracy.gate import LossLimits
+from seatrial.accuracy.limits import LossLimits
 from seatrial.artifact import Artifact, Store
 from seatrial.datasets.labels import LabelledSet
 from seatrial.deployment import CoreLayout, Deployment, Thresholds

@@ -18,7 +18,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from seatrial.accuracy.gate import LossLimits
+from seatrial.accuracy.limits import LossLimits
 from seatrial.artifact import Artifact, Store
 from seatrial.datasets.labels import LabelledSet
 from seatrial.datasets.read import read_labelled

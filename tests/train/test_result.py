@@ -42,13 +42,14 @@ def difference(gain: float, low: float, high: float) -> Difference:
     ("gain", "low", "high", "outcome"),
     [
         (0.1, 0.02, 0.2, "holds"),
-        (0.1, 0.0, 0.2, "holds"),
-        (0.1, -0.02, 0.2, "undecided"),
+        (0.1, -0.005, 0.2, "holds"),
+        (0.1, -0.0051, 0.2, "undecided"),
         (-0.01, -0.1, 0.05, "undecided"),
-        (-0.1, -0.2, -0.01, "fails"),
+        (-0.1, -0.2, -0.005, "undecided"),
+        (-0.1, -0.2, -0.0051, "fails"),
     ],
 )
-def test_a_gain_holds_where_its_whole_interval_is_one(
+def test_a_finetuned_model_may_lose_what_every_child_may(
     gain: float, low: float, high: float, outcome: str
 ) -> None:
     verdict = gain_verdict(difference(gain, low, high))

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from cyclopts import Parameter
 
 Outcome = Literal["holds", "fails", "undecided"]
 Direction = Literal["at_most", "at_least"]
+DecidedBy = Literal["interval", "value"]
 # From the worst to the best: the worst row decides.
 OUTCOMES: tuple[Outcome, ...] = ("fails", "undecided", "holds")
 WORDS = {"holds": "holds", "fails": "fails", "undecided": "cannot be decided"}
@@ -43,7 +42,7 @@ class Clause(msgspec.Struct, frozen=True):
     direction: Direction = "at_most"
     label: str = ""
     unit: str = ""
-    decided_by: Literal["interval", "value"] = "interval"
+    decided_by: DecidedBy = "interval"
     missing: Outcome = "undecided"
 
     @property
@@ -113,24 +112,6 @@ class Verdict(msgspec.Struct, frozen=True):
     images_needed: int | None = None
     rows: tuple[Row, ...] = ()
     name: str = "the gate"
-
-
-@dataclass(frozen=True)
-class LossLimits:
-    """What a child may lose.
-
-    Attributes:
-        drop: Largest loss of AP on labelled pictures, 0-1; without labels, of agreement with the
-            parent.
-        shift: Largest mean shift of the confidence of matched boxes, either way.
-        samples: Draws of the bootstrap.
-        seed: Seed of the draws.
-    """
-
-    drop: Annotated[float, Parameter(name="--gate")] = 0.005
-    shift: Annotated[float, Parameter(name="--max-shift")] = 0.03
-    samples: Annotated[int, Parameter(parse=False)] = 1000
-    seed: Annotated[int, Parameter(parse=False)] = 0
 
 
 def rule(

@@ -1,13 +1,15 @@
-"""What a child lost against its parent, and the gate on it."""
+"""What a child lost against its parent, and the clauses on it that all gates share."""
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
 
 from seatrial.accuracy.compare import Comparison
-from seatrial.accuracy.gate import Clause, Interval, LossLimits, Verdict, judge, rule
+from seatrial.accuracy.gate import Clause, DecidedBy, Interval, Row, Verdict, judge, rule
+from seatrial.accuracy.limits import Limits, LossLimits
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -27,6 +29,7 @@ class Loss(msgspec.Struct, frozen=True):
         matched: Boxes that both see, see `seatrial.accuracy.compare`.
         lost: Boxes of the parent that the child has not.
         gained: Boxes of the child that the parent has not.
+        parent_boxes: Boxes that the parent sees; 0 in reports that were written without it.
     """
 
     metric: Literal["ap", "agreement"]
@@ -42,6 +45,7 @@ class Loss(msgspec.Struct, frozen=True):
     matched: int
     lost: int
     gained: int
+    parent_boxes: int = 0
 
     @classmethod
     def of(cls, found: Comparison) -> Loss:
@@ -49,51 +53,80 @@ class Loss(msgspec.Struct, frozen=True):
         if found.ap is not None:
             ap = found.ap
             # 0.0 - x and not -x: there is no drop of -0.0.
-            figures = (ap.a, ap.b, 0.0 - ap.high, 0.0 - ap.low, ap.level)
+            figures = (ap.a, ap.b, 0.0 - ap.difference, 0.0 - ap.high, 0.0 - ap.low, ap.level)
         elif found.agreement is not None:
             share = found.agreement
-            figures = (1.0, share.share, 1 - share.high, 1 - share.low, share.level)
+            figures = (
+                1.0,
+                share.share,
+                1 - share.share,
+                1 - share.high,
+                1 - share.low,
+                share.level,
+            )
         else:
-            figures = (1.0, 0.0, 1.0, 1.0, 0.95)
-        parent, child, low, high, level = figures
+            figures = (1.0, 0.0, 1.0, 1.0, 1.0, 0.95)
+        parent, child, drop, low, high, level = figures
         return cls(
             metric="agreement" if found.ap is None else "ap",
             parent=parent,
             child=child,
-            drop=parent - child,
+            drop=drop,
             low=low,
             high=high,
             level=level,
-            images=found.images,
+            images=found.images if found.ap is None else found.ap.images,
             mean_shift=found.mean_shift,
             mean_abs_shift=found.mean_abs_shift,
             matched=found.matched,
             lost=found.lost,
             gained=found.gained,
+            parent_boxes=found.parent_boxes,
         )
 
 
-def judge_loss(loss: Loss, limits: LossLimits) -> Verdict:
-    """The verdict on a loss: of the drop by its interval, of the shift by its value."""
+def drop_row(loss: Loss, limits: Limits | LossLimits, *, decided_by: DecidedBy = "interval") -> Row:
+    """The clause on the drop of AP or agreement. A rise is no loss, however large."""
     what = "AP" if loss.metric == "ap" else "agreement with the parent"
     moves = "drops" if loss.drop >= 0 else "rises"
+    return rule(
+        Clause(f"{loss.metric}_drop", limits.drop, label=f"drop of {what}", decided_by=decided_by),
+        loss.drop,
+        Interval(loss.low, loss.high, loss.level, loss.images),
+        text=f"{what} {moves} by {abs(loss.drop):.4f} ({loss.level:.0%} interval of the "
+        f"drop {loss.low:+.4f} to {loss.high:+.4f}, {loss.images} images; a drop of "
+        f"{limits.drop:g} is allowed)",
+    )
+
+
+def box_rows(found: Loss | Comparison, limits: Limits | LossLimits) -> list[Row]:
+    """The clauses on boxes that only one of the two sees, as shares of the parent's boxes."""
+    boxes = found.parent_boxes or found.matched + found.lost
+    rows = []
+    for name, count, limit, words in (
+        ("lost", found.lost, limits.lost, "of the parent have no partner in the child"),
+        ("gained", found.gained, limits.gained, "of the child have no partner in the parent"),
+    ):
+        share = count / boxes if boxes else math.inf if count else 0.0
+        rows.append(
+            rule(
+                Clause(f"boxes.{name}", limit, decided_by="value"),
+                share,
+                text=f"{count} boxes {words} ({share:.1%} of the parent's {boxes}, "
+                f"at most {limit:.1%} allowed)",
+            )
+        )
+    return rows
+
+
+def judge_loss(loss: Loss, limits: LossLimits) -> Verdict:
+    """The verdict on a loss: of the drop by its interval, of boxes and the shift by value."""
     moved = "no box of the parent has a partner in the child"
     if loss.mean_shift is not None:
         moved = f"confidences move by {loss.mean_shift:+.4f} on average"
-    return judge(
-        [
-            rule(
-                Clause(f"{loss.metric}_drop", limits.drop, label=f"drop of {what}"),
-                loss.drop,
-                Interval(loss.low, loss.high, loss.level, loss.images),
-                text=f"{what} {moves} by {abs(loss.drop):.4f} ({loss.level:.0%} interval of the "
-                f"drop {loss.low:+.4f} to {loss.high:+.4f}, {loss.images} images; a drop of "
-                f"{limits.drop:g} is allowed)",
-            ),
-            rule(
-                Clause("confidence_shift", limits.shift, missing="fails"),
-                None if loss.mean_shift is None else abs(loss.mean_shift),
-                text=f"{moved} ({limits.shift:g} is allowed)",
-            ),
-        ]
+    shift = rule(
+        Clause("confidence_shift", limits.shift, missing="fails"),
+        None if loss.mean_shift is None else abs(loss.mean_shift),
+        text=f"{moved} ({limits.shift:g} is allowed)",
     )
+    return judge([drop_row(loss, limits), *box_rows(loss, limits), shift])

@@ -82,7 +82,7 @@ def evaluate(
     """
     from seatrial.accuracy import evaluate as library
     from seatrial.accuracy.compare import compare
-    from seatrial.accuracy.gate import LossLimits
+    from seatrial.accuracy.limits import LossLimits
     from seatrial.accuracy.loss import Loss, judge_loss
     from seatrial.datasets.read import read_labelled
     from seatrial.trial.verdict import judge_accuracy

@@ -103,13 +103,13 @@ def _table(report: ExportReport) -> Table:
         f"boxes from confidence {boxes.floor:.3g}",
         f"{boxes.matched} matched; of {boxes.parent_boxes} lost {boxes.lost}; "
         f"{boxes.gained} gained",
-        f"lost: {allowed.get('boxes.lost', '-')}",
+        f"lost: {allowed.get('boxes.lost', '-')}; gained: {allowed.get('boxes.gained', '-')}",
     )
     if noise is not None:
         table.add_row(
             "the parent against itself, canvas moved by 2 grey levels",
-            f"of {noise.parent_boxes} lost {noise.lost}, IoU {_number(noise.iou_mean)}, "
-            f"size of a shift {_number(noise.mean_abs_shift)}",
+            f"of {noise.parent_boxes} lost {noise.lost}, gained {noise.gained}, "
+            f"IoU {_number(noise.iou_mean)}, size of a shift {_number(noise.mean_abs_shift)}",
             "-",
         )
     table.add_row("mean IoU of pairs", _number(boxes.iou_mean), allowed.get("boxes.iou_mean", "-"))
@@ -124,7 +124,7 @@ def _table(report: ExportReport) -> Table:
             f"{ap.a:.4f} -> {ap.b:.4f} ({ap.difference:+.4f}, {ap.level:.0%} interval "
             f"{ap.low:+.4f} to {ap.high:+.4f})"
         )
-        table.add_row(f"AP on {ap.images} pictures", change, allowed.get("ap_difference", "-"))
+        table.add_row(f"AP on {ap.images} pictures", change, f"drop: {allowed.get('ap_drop', '-')}")
     if report.tensorrt is not None:
         found = "; ".join(report.tensorrt.problems) or "takes the graph: ready for TensorRT"
         table.add_row(report.tensorrt.tried_in, found, "-")

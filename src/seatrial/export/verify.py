@@ -16,6 +16,7 @@ from seatrial.accuracy.bootstrap import Difference, difference
 from seatrial.accuracy.compare import BoxSet, Comparison, compare
 from seatrial.accuracy.evaluate import evaluate
 from seatrial.accuracy.gate import judge
+from seatrial.accuracy.limits import LIMITS
 from seatrial.accuracy.matching import Predictions
 from seatrial.accuracy.predict import EVALUATION, InProcess
 from seatrial.artifact import Artifact
@@ -32,7 +33,7 @@ from seatrial.export.options import ExportOptions
 from seatrial.export.output_errors import output_errors
 from seatrial.export.parent import Parent
 from seatrial.export.report import ComparedSide, ExportReport, OutputError
-from seatrial.export.tolerances import OUTPUT_ERROR, TOLERANCES, rows
+from seatrial.export.tolerances import OUTPUT_ERROR, OUTPUTS_JUDGED, rows, widened
 from seatrial.graphs import first_difference
 from seatrial.graphs.first_difference import FirstDifference
 from seatrial.graphs.probes import Probe
@@ -104,7 +105,7 @@ def verify(
         InvalidDataset: The parent detects nothing at all, or the labels do not match.
     """
     precision = "int8" if artifact.manifest.precision == "int8" else options.precision
-    tolerance = TOLERANCES[precision]
+    limits, strict = LIMITS[precision], precision in OUTPUTS_JUDGED
     # With NMS in the graph a box has one class: its parent's boxes are decoded in the same way.
     several = not options.fuse_nms
     key = (artifact.digest, options.imgsz, several)
@@ -126,13 +127,19 @@ def verify(
     if labelled is not None:
         accuracy = _accuracy(parent, written, child, labelled, key, known, on_progress)
     # The gate; where boxes are out of tolerance, as wide as the parent's own noise.
-    measured = partial(rows, outputs=outputs, batch=batch, boxes=boxes, accuracy=accuracy)
-    verdict = judge(measured(tolerance), name="the export")
+    measured = partial(
+        rows,
+        outputs=outputs if strict else (),
+        batch=batch if strict else (),
+        boxes=boxes,
+        accuracy=accuracy,
+    )
+    verdict = judge(measured(limits), name="the export")
     noise: Comparison | None = None
-    if verdict.outcome == "fails" and not tolerance.outputs:
+    if verdict.outcome == "fails" and not strict:
         on_progress("measuring the noise of the parent")
         noise = _noise(parent, images, before, multi_label=several)
-        verdict = judge(measured(tolerance.widened(noise)), name="the export")
+        verdict = judge(measured(widened(limits, noise)), name="the export")
     first: FirstDifference | None = None
     notes: tuple[str, ...] = ()
     if verdict.outcome == "fails":

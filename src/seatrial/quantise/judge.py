@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.accuracy.compare import FLOOR, BoxSet, compare
-from seatrial.accuracy.gate import LossLimits
+from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.loss import Loss
 from seatrial.accuracy.matching import Predictions
 from seatrial.datasets.labels import (

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seatrial.accuracy.gate import LossLimits
+from seatrial.accuracy.limits import LossLimits
 from seatrial.errors import InvalidConfig
 
 Backends = Literal["openvino", "onnxruntime", "tensorrt"]

@@ -6,7 +6,8 @@ import itertools
 
 import msgspec
 
-from seatrial.accuracy.gate import LossLimits, Verdict
+from seatrial.accuracy.gate import Verdict
+from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.loss import Loss
 from seatrial.quantise.calibration_images import Skipped
 

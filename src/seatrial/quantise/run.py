@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from seatrial.accuracy.compare import BoxSet
-from seatrial.accuracy.gate import LossLimits
+from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.loss import Loss, judge_loss
 from seatrial.artifact import Artifact, Store, check_name
 from seatrial.datasets.labels import LabelledSet

@@ -90,7 +90,7 @@ class TrainingReport(msgspec.Struct, frozen=True):
         before: The base model on validation; None from scratch.
         after: The artifact on validation.
         difference: AP of the artifact minus AP of the base, with its interval.
-        verdict: Whether the artifact is at least as good as the base; None from scratch, and in
+        verdict: Whether the artifact is as good as the base; None from scratch, and in
             reports of versions without it.
         categories: Classes in the order of the validation set.
         confusion: (K + 1, K + 1) by class of the object and class of the detection; last: none.

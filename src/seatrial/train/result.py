@@ -15,6 +15,7 @@ from seatrial.accuracy.bootstrap import Difference
 from seatrial.accuracy.compare import BoxSet, Comparison, compare
 from seatrial.accuracy.evaluate import Scores, score
 from seatrial.accuracy.gate import Clause, Interval, Verdict, judge, rule
+from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.matching import Matches, Predictions
 from seatrial.accuracy.predict import InProcess, predict
 from seatrial.artifact import Artifact, Store
@@ -75,7 +76,7 @@ class TrainingResult:
         child: Measurement of the exported artifact.
         base: Measurement of the base model; None from scratch.
         difference: AP of the child minus AP of the base, with its interval.
-        verdict: Whether the child is at least as good as the base; None from scratch.
+        verdict: Whether the child is as good as the base; None from scratch.
     """
 
     checkpoint: Artifact
@@ -153,7 +154,10 @@ def compare_with_base(
 
 
 def gain_verdict(difference: Difference) -> Verdict:
-    """Whether a finetuned model is at least as good as its base: the gate on the gain in mAP.
+    """Whether a finetuned model is as good as its base: the gate on the gain in mAP.
+
+    A loss is allowed as far as all gates allow it. Boxes and confidences are not judged: a
+    finetuned model is meant to give others than its base.
 
     Args:
         difference: AP of the child minus AP of the base, on the same images.
@@ -161,11 +165,12 @@ def gain_verdict(difference: Difference) -> Verdict:
     interval = Interval(
         difference.low, difference.high, level=difference.level, images=difference.images
     )
-    gain = Clause("coco_ap.gain", 0.0, direction="at_least", label="gain in mAP over the base")
+    allowed = LossLimits().drop
+    gain = Clause("coco_ap.gain", -allowed, "at_least", label="gain in mAP over the base")
     text = (
         f"mAP {difference.difference:+.4f} against the base ({difference.level:.0%} interval "
-        f"{difference.low:+.4f} to {difference.high:+.4f}, {difference.images} images; a loss is "
-        "not allowed)"
+        f"{difference.low:+.4f} to {difference.high:+.4f}, {difference.images} images; a loss of "
+        f"{allowed:g} is allowed)"
     )
     return judge([rule(gain, difference.difference, interval, text=text)], name="the finetuning")
 
