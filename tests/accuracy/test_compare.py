@@ -72,6 +72,16 @@ def test_boxes_are_the_same_from_half_an_overlap_on(left: float, same: bool) -> 
         assert got.iou_mean is got.iou_least is got.mean_shift is got.most_shift is None
 
 
+@pytest.mark.parametrize(
+    ("images", "categories", "what"),
+    [(IMAGES + 1, CLASSES, "images"), (IMAGES - 1, CLASSES, "images"), (IMAGES, 1, "categories")],
+)
+def test_other_images_or_categories_are_refused(images: int, categories: int, what: str) -> None:
+    seen = boxes((0, 0, 0, 0.9))
+    with pytest.raises(InvalidInput, match=f"{what} and the parent"):
+        compare(BoxSet(seen, images, categories), BoxSet(seen, IMAGES, CLASSES))
+
+
 def test_images_and_classes_are_not_mixed() -> None:
     parent = boxes((0, 1, 0, 0.9), (1, 0, 50, 0.9))
     child = boxes((0, 0, 0, 0.9), (2, 0, 50, 0.9))

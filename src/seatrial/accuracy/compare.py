@@ -173,8 +173,18 @@ def compare(
         on_progress: Called with the draws that are done.
 
     Raises:
-        InvalidInput: The two were not measured on the same labels, or there is nothing to draw.
+        InvalidInput: The two were not measured on the same images, categories and labels, or
+            there is nothing to draw.
     """
+    for what, of_child, of_parent in (
+        ("images", child.images, parent.images),
+        ("categories", child.categories, parent.categories),
+    ):
+        if of_child != of_parent:
+            raise InvalidInput(
+                f"the child was measured on {of_child} {what} and the parent on {of_parent}: "
+                "they cannot be compared"
+            )
     floor = choose_floor(parent.predictions) if floor is None else floor
     mine, theirs = (
         side.predictions.take(np.flatnonzero(side.predictions.score >= floor * PARTNER))
