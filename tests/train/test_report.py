@@ -86,7 +86,8 @@ def test_a_page_tells_all_parts(page: str, report: TrainingReport) -> None:
                  "Images with most errors", "Against the base model",
                  "it knows none of the classes",
                  "github.com/lyuwenyu/RT-DETR", "new head",
-                 "The finetuning holds", "gain in mAP over the base", "at least -0.005"):  # fmt: skip
+                 "The finetuning holds", "gain in mAP over the base",
+                 "at least -0.005"):  # fmt: skip
         assert text in page
     assert page.count("<img ") == len(report.error_gallery) == 4
     assert "a &lt;cause&gt; &amp; more" in page
