@@ -9,7 +9,7 @@ import msgspec
 from cyclopts import Parameter
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What a child may lose, by the precision that it computes in.
 
     Attributes:
@@ -30,10 +30,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 LIMITS = {
-    "f32": Limits(drop=0.002, lost=0.005, gained=0.005, shift=0.002, iou=0.995),
-    "f16": Limits(drop=0.005, lost=0.02, gained=0.02, shift=0.01, iou=0.98),
-    "bf16": Limits(drop=0.005, lost=0.05, gained=0.05, shift=0.03, iou=0.95),
-    "int8": Limits(drop=0.005, lost=0.05, gained=0.05, shift=0.03, iou=0.95),
+    "f32": ChildLimits(drop=0.002, lost=0.005, gained=0.005, shift=0.002, iou=0.995),
+    "f16": ChildLimits(drop=0.005, lost=0.02, gained=0.02, shift=0.01, iou=0.98),
+    "bf16": ChildLimits(drop=0.005, lost=0.05, gained=0.05, shift=0.03, iou=0.95),
+    "int8": ChildLimits(drop=0.005, lost=0.05, gained=0.05, shift=0.03, iou=0.95),
 }
 
 

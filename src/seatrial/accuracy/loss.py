@@ -9,7 +9,7 @@ import msgspec
 
 from seatrial.accuracy.compare import Comparison
 from seatrial.accuracy.gate import Clause, DecidedBy, Interval, Row, Verdict, judge, rule
-from seatrial.accuracy.limits import Limits, LossLimits
+from seatrial.accuracy.limits import ChildLimits, LossLimits
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -85,7 +85,9 @@ class Loss(msgspec.Struct, frozen=True):
         )
 
 
-def drop_row(loss: Loss, limits: Limits | LossLimits, *, decided_by: DecidedBy = "interval") -> Row:
+def drop_row(
+    loss: Loss, limits: ChildLimits | LossLimits, *, decided_by: DecidedBy = "interval"
+) -> Row:
     """The clause on the drop of AP or agreement. A rise is no loss, however large."""
     what = "AP" if loss.metric == "ap" else "agreement with the parent"
     moves = "drops" if loss.drop >= 0 else "rises"
@@ -99,7 +101,7 @@ def drop_row(loss: Loss, limits: Limits | LossLimits, *, decided_by: DecidedBy =
     )
 
 
-def box_rows(found: Loss | Comparison, limits: Limits | LossLimits) -> list[Row]:
+def box_rows(found: Loss | Comparison, limits: ChildLimits | LossLimits) -> list[Row]:
     """The clauses on boxes that only one of the two sees, as shares of the parent's boxes."""
     boxes = found.parent_boxes or found.matched + found.lost
     rows = []

@@ -9,7 +9,7 @@ import msgspec
 from seatrial.accuracy.bootstrap import Difference
 from seatrial.accuracy.compare import Comparison
 from seatrial.accuracy.gate import Clause, Row, rule
-from seatrial.accuracy.limits import LIMITS, Limits
+from seatrial.accuracy.limits import LIMITS, ChildLimits
 from seatrial.accuracy.loss import Loss, box_rows, drop_row
 from seatrial.export.report import OutputError
 
@@ -24,13 +24,13 @@ OUTPUTS_JUDGED = frozenset({"f32"})
 WIDEST = LIMITS["bf16"]
 
 
-def widened(limits: Limits, noise: Comparison) -> Limits:
+def widened(limits: ChildLimits, noise: Comparison) -> ChildLimits:
     """Allow boxes to differ as much as the parent's own do when its images hardly change.
 
     Never by more than `WIDEST`.
 
     Args:
-        limits: Limits of the precision.
+        limits: ChildLimits of the precision.
         noise: The parent against itself, see `ExportReport.parent_noise`.
     """
     boxes = max(1, noise.parent_boxes)
@@ -44,7 +44,7 @@ def widened(limits: Limits, noise: Comparison) -> Limits:
 
 
 def rows(
-    limits: Limits,
+    limits: ChildLimits,
     *,
     outputs: Sequence[OutputError],
     batch: Sequence[OutputError],
@@ -57,7 +57,7 @@ def rows(
     decides, and intervals are only shown.
 
     Args:
-        limits: Limits of the precision.
+        limits: ChildLimits of the precision.
         outputs: Errors of raw outputs, where they are judged.
         batch: The same of a batch.
         boxes: Child against parent.
