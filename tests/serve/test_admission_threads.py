@@ -252,6 +252,20 @@ def test_what_is_too_late_is_not_even_decoded(dispatcher: Dispatcher) -> None:
     assert ticket.clock.stages_ms == {}
 
 
+def test_what_was_decoded_too_late_goes_no_further(
+    dispatcher: Dispatcher, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with dispatcher.admit() as ticket:
+
+        def decode(data: Any, **options: Any) -> Any:
+            ticket._deadline = 0.0
+            return "an image"  # nothing that could be fitted
+
+        monkeypatch.setattr("seatrial.detect.detector.decode", decode)
+        with pytest.raises(DeadlineExceeded):
+            dispatcher._work(ticket, photo, Thresholds(), lambda result: None)
+
+
 def test_the_limit_is_exact(dispatcher: Dispatcher) -> None:
     with dispatcher.admit() as first, dispatcher.admit() as second:
         assert isinstance(first, Ticket)

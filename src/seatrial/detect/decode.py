@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,13 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_SIDE_PX = 32_766  # OpenCV 4 warps nothing longer (SHRT_MAX); a JPEG answer ends at 65,500
 FORMATS = ("JPEG", "PNG", "WEBP")
+# Each scan of a progressive JPEG walks all its blocks, however few bytes it has. Encoders write
+# about 10.
+MAX_SCANS = 32
+MAX_SEGMENTS = 2000
+# A marker, which neither a stuffed byte nor a restart in the pixel data is (ITU T.81 B.1.1.2).
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+APP1, SOS, EOI, SEQUENTIAL, WITHOUT_LENGTH = 0xE1, 0xDA, 0xD9, (0xC0, 0xC1), (0x01, 0xD8)
 
 
 def decode(data: bytes | memoryview, *, max_pixels: int) -> NDArray[np.uint8]:
@@ -45,7 +54,8 @@ def decode(data: bytes | memoryview, *, max_pixels: int) -> NDArray[np.uint8]:
         InvalidInput: There are no bytes.
         UnsupportedImage: The file is not in one of the three formats.
         InputTooLarge: It has more pixels than allowed; nothing was decoded.
-        InvalidImage: It is in a known format and damaged, cut off or without pixels.
+        InvalidImage: It is in a known format and damaged, cut off or without pixels; or a JPEG of
+            more than `MAX_SCANS` scans or `MAX_SEGMENTS` segments.
     """
     if not data:
         raise InvalidInput("the image is empty (0 bytes)")
@@ -79,6 +89,7 @@ def _decode_jpeg(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]
     except ValueError as error:
         raise InvalidImage(f"the JPEG header is damaged: {error}") from error
     check_size(width, height, max_pixels)
+    orientation = _check_segments(data)
     if colour not in ("YCbCr", "Gray", "RGB"):  # libjpeg-turbo turns CMYK into CMYK alone
         return _decode_any(data, max_pixels)
     try:
@@ -87,7 +98,7 @@ def _decode_jpeg(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
     except ValueError as error:
         raise InvalidImage(f"the JPEG is damaged or cut off: {error}") from error
-    return _upright(image, _jpeg_orientation(data))
+    return _upright(image, orientation)
 
 
 def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
@@ -187,23 +198,49 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _jpeg_orientation(data: bytes | memoryview) -> int:
-    """EXIF orientation, 1-8, from the APP1 segment alone; 1 where there is none."""
-    view = memoryview(data)
-    position = 2
-    while position + 4 <= len(view) and view[position] == 0xFF:
-        marker = view[position + 1]
-        if marker == 0xFF:  # a fill byte before the marker (ITU T.81 B.1.1.2)
-            position += 1
+def _check_segments(data: bytes | memoryview) -> int:
+    """Refuse a JPEG that would take long to decode.
+
+    Returns:
+        EXIF orientation, 1-8; 1 where there is none.
+
+    Raises:
+        InvalidImage: It has too many scans or segments.
+    """
+    orientation = None
+    components = scans = 0
+    for number, (marker, segment) in enumerate(_segments(data)):
+        if number == MAX_SEGMENTS:
+            raise InvalidImage(f"the JPEG has more than {MAX_SEGMENTS} segments")
+        if marker == APP1 and orientation is None and not scans and segment[:6] == EXIF_MAGIC:
+            orientation = exif_orientation(bytes(segment))
+        elif marker in SEQUENTIAL and len(segment) > 5:
+            components = segment[5]
+        elif marker == SOS and len(segment) > 0:
+            if segment[0] == components:  # not progressive, and all is here: libjpeg takes no more
+                break
+            scans += 1
+            if scans > MAX_SCANS:
+                raise InvalidImage(
+                    f"the JPEG has more than {MAX_SCANS} scans",
+                    hint="save it again, not progressive",
+                )
+    return orientation or 1
+
+
+def _segments(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Marker and content of each segment of a JPEG, up to its end."""
+    view, position = memoryview(data), 2
+    while found := _MARKER.search(view, position):
+        position = found.end()
+        marker = view[position - 1]
+        if marker == EOI:
+            return
+        if marker in WITHOUT_LENGTH:
             continue
-        if marker in (0xDA, 0xD9):  # the image data start: no more headers
-            break
-        length = int.from_bytes(view[position + 2 : position + 4], "big")
-        segment = bytes(view[position + 4 : position + 2 + length])
-        if marker == 0xE1 and segment.startswith(EXIF_MAGIC):
-            return exif_orientation(segment)
-        position += 2 + length
-    return 1
+        end = position + int.from_bytes(view[position : position + 2], "big")
+        yield marker, view[position + 2 : end]
+        position = max(position, end)
 
 
 def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

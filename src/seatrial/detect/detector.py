@@ -102,6 +102,7 @@ class Detector:
         clock = ticket.clock
         image = data if isinstance(data, np.ndarray) else decode(data, max_pixels=max_pixels)
         clock.lap("decode")
+        ticket.check()
         batch, letterbox = fit(image, self._preprocessing)
         feeds = self._family.feeds(letterbox)
         clock.lap("preprocess")
