@@ -205,6 +205,15 @@ def test_select_keeps_the_most_confident_candidates(multi_label: bool) -> None:
     np.testing.assert_array_equal(score, np.sort(scores[0])[::-1][:MAX_CANDIDATES])
 
 
+def test_of_candidates_that_are_equally_confident_the_first_are_kept() -> None:
+    scores = np.full((1, MAX_CANDIDATES + 500), 0.5, np.float32)
+    scores[0, -3:] = 0.9
+    anchors, _, _ = select(scores, Thresholds(confidence=0.0))
+    last = scores.shape[1]
+    wanted = [last - 3, last - 2, last - 1, *range(MAX_CANDIDATES - 3)]
+    assert anchors.tolist() == wanted
+
+
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_scores_that_are_no_numbers_are_below_every_threshold(multi_label: bool) -> None:
     scores = SCORES.copy()

@@ -37,6 +37,10 @@ def select(
         anchors = np.flatnonzero(scores.max(axis=0) > thresholds.confidence)
         classes = scores[:, anchors].argmax(axis=0)
     score = scores[classes, anchors]
+    if len(score) > MAX_CANDIDATES:  # with confidence 0: to sort them all takes half a second
+        lowest = np.partition(score, -MAX_CANDIDATES)[-MAX_CANDIDATES]
+        among = np.flatnonzero(score >= lowest)
+        anchors, classes, score = anchors[among], classes[among], score[among]
     order = np.argsort(-score, kind="stable")[:MAX_CANDIDATES]
     return anchors[order], classes[order].astype(np.int64), score[order]
 

@@ -6,7 +6,7 @@ import pytest
 
 from seatrial.deployment import Thresholds
 from seatrial.errors import InvalidInput
-from seatrial.serve.protocols.thresholds import query_options
+from seatrial.serve.protocols.thresholds import MOST_DETECTIONS, query_options
 
 DEFAULT = Thresholds(confidence=0.4, iou=0.6, max_detections=50, multi_label=True)
 
@@ -24,3 +24,11 @@ def test_a_parameter_given_twice_is_refused() -> None:
     assert query_options([("confidence", "0.4")], DEFAULT).confidence == 0.4
     with pytest.raises(InvalidInput, match="'confidence' is given 2 times"):
         query_options([("confidence", "0.9"), ("iou", "0.5"), ("confidence", "0.1")], DEFAULT)
+
+
+@pytest.mark.parametrize(("own", "most"), [(50, MOST_DETECTIONS), (5000, 5000)])
+def test_a_query_may_not_ask_for_any_number_of_detections(own: int, most: int) -> None:
+    default = Thresholds(max_detections=own)
+    assert query_options([("max_detections", str(most))], default).max_detections == most
+    with pytest.raises(InvalidInput, match=f"max_detections must be a whole number <= {most}"):
+        query_options([("max_detections", str(most + 1))], default)

@@ -9,12 +9,17 @@ from seatrial.deployment import Thresholds
 from seatrial.detect.thresholds import threshold_options
 from seatrial.errors import InvalidInput
 
+# Largest `max_detections` of a query where the deployment's own is not larger: suppression compares
+# each of up to 30,000 candidates with every box that is kept.
+MOST_DETECTIONS = 1000
+
 
 def query_options(query: Sequence[tuple[str, str]], default: Thresholds) -> Thresholds:
     """`threshold_options` of a query, in which each parameter stands once.
 
     Raises:
-        InvalidInput: See `threshold_options`; or a parameter is given twice.
+        InvalidInput: See `threshold_options`; or a parameter is given twice, or asks for more
+            detections than a request may.
     """
     if not query:
         return default
@@ -23,4 +28,11 @@ def query_options(query: Sequence[tuple[str, str]], default: Thresholds) -> Thre
         raise InvalidInput(
             f"parameters: {name!r} is given {times} times", hint="give each parameter once"
         )
-    return threshold_options(dict(query), default)
+    options = threshold_options(dict(query), default)
+    most = max(MOST_DETECTIONS, default.max_detections)
+    if options.max_detections > most:
+        raise InvalidInput(
+            f"parameters: max_detections must be a whole number <= {most}",
+            hint="ask for fewer, or raise detection.max_detections of the deployment",
+        )
+    return options
