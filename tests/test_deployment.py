@@ -12,7 +12,6 @@ from seatrial.config import decode_toml
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Thresholds
 from seatrial.errors import InvalidConfig
 
-positive = st.integers(1, 10**9)
 few = st.none() | st.integers(1, 1024)
 fraction = st.floats(0, 1)
 deployments = st.builds(
@@ -22,9 +21,14 @@ deployments = st.builds(
     device=st.sampled_from(["cpu", "cuda"]),
     precision=st.sampled_from(["f32", "bf16", "f16"]),
     layout=st.builds(CoreLayout, few, few, few, st.booleans()),
-    detection=st.builds(Thresholds, fraction, fraction, positive, st.booleans()),
+    detection=st.builds(Thresholds, fraction, fraction, st.integers(1, 30_000), st.booleans()),
     limits=st.builds(
-        Limits, positive, positive, positive, st.floats(1e-9, 1e9, exclude_min=True), positive
+        Limits,
+        st.integers(1, 2**31),
+        st.integers(1, 2**30),
+        st.integers(1, 100_000),
+        st.floats(0.001, 86_400),
+        st.integers(1, 86_400),
     ),
     server=st.builds(Server, st.text(), st.integers(0, 65535)),
 )
@@ -82,6 +86,7 @@ def test_a_typo_is_an_error_with_the_nearest_key(
         "[detection]\niou = -0.1",
         "[detection]\nconfidence = nan",
         "[detection]\nmax_detections = 0",
+        "[detection]\nmax_detections = 30001",
         "[limits]\nqueue = 0",
         "[limits]\ndeadline_s = 0",
         "[limits]\nbody_bytes = '16 MB'",
@@ -93,6 +98,26 @@ def test_values_out_of_range_or_of_another_type(text: str) -> None:
     prefix = "" if text.startswith("model") else "model = 'm'\n"
     with pytest.raises(InvalidConfig):
         decode_toml((prefix + text).encode(), Deployment, origin="d.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("deadline_s = inf", "limits.deadline_s must be a number <= 86400.0"),
+        ("deadline_s = nan", "limits.deadline_s must be a number"),
+        ("deadline_s = 1e300", "limits.deadline_s must be a number <= 86400.0"),
+        ("deadline_s = 1e-9", "limits.deadline_s must be a number >= 0.001"),
+        ("drain_s = 1000000", "limits.drain_s must be a whole number <= 86400"),
+        ("drain_s = inf", "limits.drain_s must be a whole number, not a number"),
+        ("queue = 1000000000000", "limits.queue must be a whole number <= 100000"),
+        ("body_bytes = 3000000000", "limits.body_bytes must be a whole number <= 2147483648"),
+        ("image_pixels = 10000000000", "limits.image_pixels must be a whole number <= 1073741824"),
+    ],
+)
+def test_a_limit_that_limits_nothing_is_a_typing_error(text: str, said: str) -> None:
+    with pytest.raises(InvalidConfig) as refusal:
+        decode_toml(f"model = 'm'\n[limits]\n{text}\n".encode(), Deployment, origin="d.toml")
+    assert said in refusal.value.message
 
 
 def test_deployments_do_not_change() -> None:

@@ -7,8 +7,14 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from seatrial.config import Few, Fraction, Positive, encode_toml, read_toml
+from seatrial.config import Few, Fraction, encode_toml, read_toml
 
+# Limits beyond these are typing errors: a request would be waited for for ever, or take all memory.
+Bytes = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+Pixels = Annotated[int, msgspec.Meta(ge=1, le=2**30)]  # the longest sides that are decoded
+Requests = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86_400)]
+WholeSeconds = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
 Precision = Literal["f32", "bf16", "f16"]
 
 
@@ -41,7 +47,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     confidence: Fraction = 0.25
     iou: Fraction = 0.7
-    max_detections: Positive = 300
+    max_detections: Annotated[int, msgspec.Meta(ge=1, le=30_000)] = 300
     multi_label: bool = False
 
 
@@ -58,11 +64,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         drain_s: On SIGTERM, how long running requests may take to finish.
     """
 
-    body_bytes: Positive = 16 * 2**20
-    image_pixels: Positive = 50_000_000
-    queue: Positive = 256
-    deadline_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
-    drain_s: Positive = 30
+    body_bytes: Bytes = 16 * 2**20
+    image_pixels: Pixels = 50_000_000
+    queue: Requests = 256
+    deadline_s: Seconds = 30.0
+    drain_s: WholeSeconds = 30
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
