@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from grid_of_boxes import IMAGES, grid, matched
-from seatrial.accuracy.bootstrap import difference, paired_bootstrap, resample
+from seatrial.accuracy.bootstrap import difference, intervals, paired_bootstrap, resample
 from seatrial.accuracy.evaluate import score
+from seatrial.accuracy.matching import Predictions
 from seatrial.errors import InvalidInput
 
 
@@ -47,6 +48,41 @@ def test_pairing_narrows_the_interval() -> None:
     order = np.random.default_rng(0).permutation(IMAGES)
     unpaired = paired_bootstrap(a, replace(b, image=order[b.image]), samples=100)
     assert paired.high - paired.low < unpaired.high - unpaired.low
+
+
+def test_a_contracts_figures_have_intervals() -> None:
+    dataset, rows = grid()
+    rows = rows.take(np.flatnonzero(rows.image % 3 > 0))  # nothing is found in a third
+    figures = score(dataset, rows)[1].figures
+    matches = matched(dataset, rows)
+    found = intervals(matches, samples=300, seed=0)
+    assert list(found) == ["ap", "ap50", "ar100"]
+    for name, interval in found.items():
+        assert interval.low is not None
+        assert interval.high is not None
+        assert interval.low < getattr(figures, name) < interval.high
+        assert (interval.level, interval.images) == (0.95, IMAGES)
+    # The draws are those of a difference in AP.
+    drawn = resample(matches, samples=300, seed=0).drawn
+    assert (found["ap"].low, found["ap"].high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]))
+    # Recall follows the share of images in which something is found: a binomial one.
+    assert figures.ar100 is not None
+    widest = 1.96 * np.sqrt(2 / 9 / IMAGES) / (2 / 3)
+    assert found["ar100"].high == pytest.approx(figures.ar100 * (1 + widest), rel=0.1)
+
+
+def test_every_draw_of_a_perfect_detector_is_perfect() -> None:
+    dataset, _ = grid()
+    truth = dataset.truth
+    perfect = Predictions(truth.image, truth.category, truth.xywh, np.full(len(truth), 0.9))
+    ends = intervals(matched(dataset, perfect), samples=50)
+    assert [(one.low, one.high) for one in ends.values()] == [(pytest.approx(1),) * 2] * 3
+
+
+def test_without_objects_there_are_no_intervals() -> None:
+    dataset, rows = grid()
+    empty = replace(dataset, truth=dataset.truth.take(np.arange(0)))
+    assert intervals(matched(empty, rows)) == {}
 
 
 def test_bootstrap_refuses_other_labels() -> None:

@@ -61,10 +61,27 @@ def test_it_ends_with_the_verdict(
 ) -> None:
     contract = tmp_path / "contract.toml"
     contract.write_text('name = "gate"\n[accuracy]\nap = 0.9\n')
+    with pytest.raises(SystemExit) as ended:
+        command(str(tiny_artifact.path), dataset=f"coco:{scenes}", contract=contract)
+    assert ended.value.code == 9  # perfect, on too few images
+    assert "gate cannot be decided" in capsys.readouterr().err
+    labels = json.loads((scenes / "instances.json").read_text())
+    few = len(labels["images"])
+    for copy in (1, 2):
+        for image in labels["images"][:few]:
+            name = f"{copy}-{image['file_name']}"
+            (scenes / name).write_bytes((scenes / image["file_name"]).read_bytes())
+            number = image["id"] + 1000 * copy
+            labels["images"].append({**image, "id": number, "file_name": name})
+            labels["annotations"] += [
+                {**row, "image_id": number}
+                for row in labels["annotations"]
+                if row["image_id"] == image["id"]
+            ]
+    (scenes / "instances.json").write_text(json.dumps(labels))
     command(str(tiny_artifact.path), dataset=f"coco:{scenes}", contract=contract)
     assert "gate holds" in capsys.readouterr().err
     half = scenes / "half.json"
-    labels = json.loads((scenes / "instances.json").read_text())
     for row in labels["annotations"]:
         row["bbox"][2] /= 2
     half.write_text(json.dumps(labels))

@@ -78,6 +78,13 @@ def test_people_get_a_table_on_standard_output_and_the_outcome_on_standard_error
     assert capsys.readouterr().out == ""
 
 
+def test_an_undecided_verdict_says_how_many_images_would_decide(capsys):
+    row = rule(Clause("accuracy.ap", 0.42, "at_least"), 0.44, Interval(0.4, 0.48, 0.95, 53))
+    show_verdict(judge([row], name="gate camera"), json=False)
+    told = capsys.readouterr().err.strip()
+    assert told == "gate camera cannot be decided: about 210 images would decide"
+
+
 def test_a_contract_that_asks_for_nothing_says_so(capsys):
     show_verdict(judge([], name="gate camera"), json=False)
     told = capsys.readouterr()

@@ -7,6 +7,7 @@ import pytest
 
 from bench_reports import build_point, build_report
 from seatrial.accuracy.evaluate import Figures
+from seatrial.accuracy.gate import Interval
 from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause
 from seatrial.load.images import ImagesSummary
 from seatrial.trial.verdict import judge_accuracy, judge_service
@@ -15,6 +16,7 @@ IMAGES = ImagesSummary(
     "photos", 3, 3, 0, 256, 0, 9e4, 8, 10**5, 640, 640, 480, 480, 0.3, {"image/jpeg": 3}, "", 0, ()
 )
 FIGURES = Figures(0.44, 0.62, *[None] * 10)
+ENDS = {"ap": Interval(0.40, 0.48, 0.95, 53), "ap50": Interval(0.58, 0.66, 0.95, 53)}
 
 
 def outcomes(verdict):
@@ -28,16 +30,33 @@ def report(**single):
 @pytest.mark.parametrize(
     ("clause", "outcome"),
     [
-        (AccuracyClause(ap=0.44), "holds"),
-        (AccuracyClause(ap=0.441), "fails"),
+        (AccuracyClause(ap=0.40), "holds"),
+        (AccuracyClause(ap=0.401), "undecided"),
+        (AccuracyClause(ap=0.48), "undecided"),
+        (AccuracyClause(ap=0.481), "fails"),
         (AccuracyClause(ap=0.4, ap50=0.7), "fails"),
+        (AccuracyClause(ap=0.4, ap50=0.6), "undecided"),
         (AccuracyClause(ap=0.4, ar100=0.1), "undecided"),
         (AccuracyClause(ap=0.5, ar100=0.1), "fails"),
         (AccuracyClause(), "holds"),
     ],
 )
 def test_accuracy_is_held_against_its_floor(clause, outcome):
-    verdict = judge_accuracy(Contract(accuracy=clause), FIGURES)
+    verdict = judge_accuracy(Contract(accuracy=clause), FIGURES, ENDS)
+    assert verdict.outcome == outcome
+
+
+def test_an_undecided_accuracy_says_how_many_images_would_decide():
+    (row,) = judge_accuracy(Contract(accuracy=AccuracyClause(ap=0.42)), FIGURES, ENDS).rows
+    assert row.text == "0.4400 (95% interval 0.4000 to 0.4800, 53 images)"
+    assert (row.measured, row.low, row.high, row.level) == (0.44, 0.40, 0.48, 0.95)
+    assert row.images_needed == 210  # four times as many: half the width
+
+
+@pytest.mark.parametrize(("images", "outcome"), [(5, "undecided"), (6, "holds")])
+def test_a_handful_of_images_decides_no_accuracy(images, outcome):
+    ends = {"ap": Interval(0.44, 0.44, 0.95, images)}
+    verdict = judge_accuracy(Contract(accuracy=AccuracyClause(ap=0.4)), FIGURES, ends)
     assert verdict.outcome == outcome
 
 

@@ -1,4 +1,4 @@
-"""Interval of a difference of AP: a paired bootstrap over images.
+"""Intervals of AP, and of a difference of AP: a bootstrap over images, paired for a difference.
 
 A set is one draw of images out of many that could have been labelled. Drawing from it again,
 with replacement and the same images for both sides, shows how far the difference would have
@@ -8,6 +8,7 @@ moved. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, cha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.accuracy.average_precision import Curves, average_precision, curves
+from seatrial.accuracy.gate import Interval
 from seatrial.accuracy.matching import Matches
 from seatrial.errors import InvalidInput
 from seatrial.progress import Progress, silent
@@ -123,15 +125,27 @@ def resample(
     if samples < 1 or not matches.truth_counts[0].any():
         raise InvalidInput("a bootstrap needs objects and a draw")
     line = curves(matches)
-    chance = np.random.default_rng(seed)
-    drawn: list[float] = []
-    with ThreadPoolExecutor(usable_cores(), "seatrial-bootstrap") as pool:
-        while len(drawn) < samples:  # in parts: a draw takes a number for each image
-            size = min(_DRAWS_AT_A_TIME, samples - len(drawn))
-            weights = [_draw(chance, matches) for _ in range(size)]
-            drawn += pool.map(partial(_ap, line), weights)
-            on_progress("drawing images with replacement", len(drawn), samples)
-    return Resampled(matches, _ap(line, np.ones(matches.images)), np.array(drawn), seed)
+    drawn = _draws(matches, partial(_ap, line), samples=samples, seed=seed, on_progress=on_progress)
+    return Resampled(matches, _ap(line, np.ones(matches.images)), drawn, seed)
+
+
+def intervals(
+    matches: Matches, *, samples: int = 1000, level: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Intervals of ``ap``, ``ap50`` and ``ar100``; empty where there are no objects.
+
+    Args:
+        matches: Matches of one detector.
+        samples: Draws of as many images as there are.
+        level: Level of the intervals.
+        seed: Seed of the draws.
+    """
+    if not matches.truth_counts[0].any():
+        return {}
+    drawn = _draws(matches, partial(_figures, curves(matches)), samples=samples, seed=seed)
+    low, high = np.percentile(drawn, [50 * (1 - level), 50 * (1 + level)], axis=0).tolist()
+    ends = zip(("ap", "ap50", "ar100"), low, high, strict=True)
+    return {name: Interval(least, most, level, matches.images) for name, least, most in ends}
 
 
 def difference(a: Resampled, b: Resampled, *, level: float = 0.95) -> Difference:
@@ -162,6 +176,26 @@ def difference(a: Resampled, b: Resampled, *, level: float = 0.95) -> Difference
     )
 
 
+def _draws(
+    matches: Matches,
+    measure: Callable[[NDArray[np.float64]], float | tuple[float, ...]],
+    *,
+    samples: int,
+    seed: int,
+    on_progress: Progress = silent,
+) -> NDArray[np.float64]:
+    """(samples, ...) what is measured on every draw, on all cores."""
+    chance = np.random.default_rng(seed)
+    drawn: list[float | tuple[float, ...]] = []
+    with ThreadPoolExecutor(usable_cores(), "seatrial-bootstrap") as pool:
+        while len(drawn) < samples:  # in parts: a draw takes a number for each image
+            size = min(_DRAWS_AT_A_TIME, samples - len(drawn))
+            weights = [_draw(chance, matches) for _ in range(size)]
+            drawn += pool.map(measure, weights)
+            on_progress("drawing images with replacement", len(drawn), samples)
+    return np.array(drawn)
+
+
 def _draw(chance: np.random.Generator, matches: Matches) -> NDArray[np.float64]:
     """(images,) how often each is drawn; a draw without any object has no AP and is drawn anew."""
     counting = matches.truth_image[matches.truth_counts[0]]
@@ -174,3 +208,19 @@ def _draw(chance: np.random.Generator, matches: Matches) -> NDArray[np.float64]:
 
 def _ap(line: Curves, weights: NDArray[np.float64]) -> float:
     return float(np.nanmean(average_precision(line, weights)))
+
+
+def _figures(line: Curves, weights: NDArray[np.float64]) -> tuple[float, float, float]:
+    """AP, AP50 and AR100 of a draw."""
+    precision = average_precision(line, weights)  # (T, K)
+    matches = line.matches
+    hits = np.bincount(
+        line.segment, weights=weights[matches.image[line.found]], minlength=precision.size
+    ).reshape(precision.shape)
+    objects = np.bincount(
+        matches.truth_category[line.counting],
+        weights=weights[matches.truth_image[line.counting]],
+        minlength=matches.categories,
+    )
+    recall = hits[:, objects > 0] / objects[objects > 0]
+    return float(np.nanmean(precision)), float(np.nanmean(precision[0])), float(recall.mean())

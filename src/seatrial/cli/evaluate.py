@@ -81,6 +81,7 @@ def evaluate(
         json: Print JSON.
     """
     from seatrial.accuracy import evaluate as library
+    from seatrial.accuracy.bootstrap import intervals
     from seatrial.accuracy.compare import compare
     from seatrial.accuracy.limits import LossLimits
     from seatrial.accuracy.loss import Loss, judge_loss
@@ -129,7 +130,8 @@ def evaluate(
         kept = judge_loss(Loss.of(compared), LossLimits())
     verdict = None
     if wanted is not None:
-        verdict = judge_accuracy(wanted, measured.report.scores.figures)
+        ends = {} if wanted.accuracy is None else intervals(measured.matches)
+        verdict = judge_accuracy(wanted, measured.report.scores.figures, ends)
     if json:
         judged = None if verdict is None else verdict_json(verdict)
         more = {"parent": compared, "parent_verdict": kept, "verdict": judged}

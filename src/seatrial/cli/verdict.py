@@ -46,7 +46,9 @@ def show_verdict(verdict: Verdict, *, json: bool) -> None:
         for row in verdict.rows:
             table.add_row(row.clause.metric, _wanted(row.clause), row.text, row.outcome)
         out.print(table)
-    err.print(f"{verdict.name} {WORDS[verdict.outcome]}", highlight=False)
+    more = verdict.images_needed
+    hint = "" if more is None else f": about {more:,} images would decide"
+    err.print(f"{verdict.name} {WORDS[verdict.outcome]}{hint}", highlight=False)
 
 
 def leave(verdict: Verdict | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 MIB = 2**20
 
 
-def judge_accuracy(contract: Contract, figures: Figures) -> Verdict:
-    """Compare measured accuracy with the contract's accuracy clauses."""
+def judge_accuracy(
+    contract: Contract, figures: Figures, intervals: Mapping[str, Interval]
+) -> Verdict:
+    """Compare measured accuracy with the contract's accuracy clauses.
+
+    Args:
+        contract: The contract.
+        figures: The figures as measured.
+        intervals: Name of a figure -> its interval: the images are a sample of what will be seen.
+    """
     clause = contract.accuracy or AccuracyClause()
-    return judge(_accuracy(clause, figures), name=contract.name)
+    return judge(_accuracy(clause, figures, intervals), name=contract.name)
 
 
 def judge_service(contract: Contract, report: BenchReport) -> Verdict:
@@ -35,12 +43,22 @@ def judge_service(contract: Contract, report: BenchReport) -> Verdict:
     return judge(rows, name=contract.name)
 
 
-def _accuracy(clause: AccuracyClause, figures: Figures) -> Iterator[Row]:
+def _accuracy(
+    clause: AccuracyClause, figures: Figures, intervals: Mapping[str, Interval]
+) -> Iterator[Row]:
     for name, least in msgspec.structs.asdict(clause).items():
-        if least is not None:
-            found: float | None = getattr(figures, name)
-            text = "no objects to measure on" if found is None else f"{found:.4f}"
-            yield rule(Clause(f"accuracy.{name}", least, "at_least"), found, text=text)
+        if least is None:
+            continue
+        found: float | None = getattr(figures, name)
+        interval = intervals.get(name)
+        if found is None or interval is None:
+            text = "no objects to measure on"
+        else:
+            text = (
+                f"{found:.4f} ({interval.level:.0%} interval {interval.low:.4f} to "
+                f"{interval.high:.4f}, {interval.images} images)"
+            )
+        yield rule(Clause(f"accuracy.{name}", least, "at_least"), found, interval, text=text)
 
 
 def _latency(clause: LatencyClause, report: BenchReport) -> Row:
