@@ -255,6 +255,21 @@ def test_more_threads_are_not_advised_to_a_request_that_has_all_cores(make_repor
     assert "next-wider-single" not in ids(make_report(single=crowded, model=model))
 
 
+def test_answers_without_any_detection_are_a_caveat(make_report, point, assert_traceable):
+    def seeing(detections, **changes):
+        changes = {"detections_mean": detections} | changes
+        return msgspec.structs.replace(point(), **changes)
+
+    report = make_report(single=[seeing(0.0)], scaling=[seeing(0.0)])
+    assert "no-detections" in ids(report, "caveat")
+    assert_traceable(report)
+    # One good answer with a box is enough; a service of another kind lists none; and where
+    # nothing was good, the failures say so.
+    for points in ([seeing(0.0), seeing(0.001)], [seeing(None)], [seeing(None, good=0)]):
+        assert "no-detections" not in ids(make_report(scaling=points))
+    assert "no-detections" in ids(make_report(scaling=[seeing(0.0), seeing(None, good=0)]))
+
+
 def test_small_sample_steal_and_skipped_files_are_caveats(
     make_report, point, image_folder, assert_traceable
 ):

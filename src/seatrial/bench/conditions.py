@@ -12,6 +12,12 @@ def above(value: float | None, limit: float) -> bool:
     return value is not None and value > limit
 
 
+def saw_nothing(scope: Scope) -> bool:
+    """Whether no good answer held a detection, as far as answers list theirs."""
+    means = [p.detections_mean for run in scope.report.runs for p in run.points if p.good]
+    return bool(means) and None not in means and not any(means)
+
+
 def infer_share(scope: Scope) -> float | None:
     """Share of inference in the work for a lone request; None where it is not known."""
     work = scope.analysis.work_alone

@@ -16,6 +16,7 @@ from seatrial.bench.conditions import (
     infer_share,
     knee_known,
     limit,
+    saw_nothing,
     unprinted,
 )  # fmt: skip
 from seatrial.bench.quotes import Quote, Rule, Scope
@@ -145,6 +146,11 @@ CAVEATS = (
     ),
     Rule("failures", "bad", lambda s: s.analysis.failures.share >= MANY_FAILURES, FAILED),
     Rule("failures", "warn", lambda s: s.analysis.failures.failed > 0, FAILED),
+    Rule(
+        "no-detections", "warn", saw_nothing,
+        "No good answer held a detection. The figures say how fast the service answers, not that "
+        "it works: with broken weights it would answer as fast. Send images of what it detects.",
+    ),
     Rule(
         "other-load", "warn",
         lambda s: above(s.analysis.noise.other_share, s.cutoffs.noise),
