@@ -72,6 +72,19 @@ def test_no_name_is_an_old_word(old: str) -> None:
     assert found == []
 
 
+def test_an_image_is_called_so() -> None:
+    """In names, messages, help and docstrings; options, keys and codes keep the name they had."""
+    kept = {"--pictures", "pictures", "next-smaller-pictures", "picture"}
+    texts = (
+        (file, node.lineno, node.value)
+        for file, path in FILES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    named = ((file, line, name) for file, path in FILES.items() for name, line in names(path))
+    assert [t for t in (*texts, *named) if "picture" in t[2].lower() and t[2] not in kept] == []
+
+
 def test_no_class_is_called_by_an_old_word() -> None:
     found = [
         f"{file}: {name}: say {OLD_CLASSES[name]}"

@@ -56,7 +56,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         body_bytes: Largest request body (413).
-        image_pixels: Largest picture, width x height, checked before it is decoded (413).
+        image_pixels: Largest image, width x height, checked before it is decoded (413).
         queue: Requests of one process that may arrive, wait or run; one more is refused before
             its body is read (503).
         deadline_s: Time from a request's headers to its answer. If its body is not here by then

@@ -46,7 +46,7 @@ def test_broken_picture_ends_the_measurement_with_its_name(
             subject = InProcess(request.getfixturevalue("detector"))
         with pytest.raises(InvalidDataset, match=message) as caught:
             evaluate(subject, dataset)
-    assert "no picture is left out" in caught.value.hint
+    assert "no image is left out" in caught.value.hint
 
 
 def test_picture_of_another_size_than_its_labels_is_an_error(

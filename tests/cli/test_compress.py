@@ -166,5 +166,5 @@ def test_progress_is_told_on_stderr(
     done = seatrial("--recipe", "fast-bias-correction", "--json")
     assert done.returncode == 9, done.stderr
     json.loads(done.stdout)
-    for step in ("checking the calibration pictures", "quantising", "detecting", "comparing speed"):
+    for step in ("checking the calibration images", "quantising", "detecting", "comparing speed"):
         assert step in done.stderr

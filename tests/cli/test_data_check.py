@@ -26,8 +26,8 @@ def yolo(digits: Path, tmp_path: Path) -> Path:
 def test_a_sound_set_may_have_warnings(data_command: Run, digits: Path) -> None:
     sound = data_command("check", digits, "--format", "yolo")
     assert sound.returncode == 0
-    assert "20 pictures decoded; 0 errors" in sound.stderr
-    assert "yolo train: 16 pictures" in sound.stderr
+    assert "20 images decoded; 0 errors" in sound.stderr
+    assert "yolo train: 16 images" in sound.stderr
     assert "classes without an object" in sound.stdout  # a warning
     assert data_command("check", digits, "--format", "yolo", "--strict").returncode == 8
 

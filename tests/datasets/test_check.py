@@ -109,7 +109,7 @@ BROKEN = {
     "category that is not listed": (
         "coco", coco("annotations", 2, category_id=7), "unknown-class", ANNOTATION, "category 7",
     ),
-    "annotation of no picture": (
+    "annotation of no image": (
         "coco", coco("annotations", 2, image_id=99), "orphaned-labels", ANNOTATION, "image 99",
     ),
     "annotation id used twice": (
@@ -132,7 +132,7 @@ BROKEN = {
         "coco", coco("annotations", 2, bbox=[30, 20, 5, -5]),
         "box-empty", ANNOTATION, "negative side",
     ),
-    "picture that is not there": (
+    "image that is not there": (
         "coco", remove("images/val/val0.jpg"),
         "missing-image", r"instances_val\.json, image 1", r"val0\.jpg is not there",
     ),
@@ -160,7 +160,7 @@ BROKEN = {
     ),
     "pixels in place of fractions": (
         "yolo", write(LABEL, b"0 .5 .5 .2 .2\n\n0 32 20 10 10\n"),
-        "labels-unreadable", r"val0\.txt, line 3", "not fractions of the picture",
+        "labels-unreadable", r"val0\.txt, line 3", "not fractions of the image",
     ),
     "box over the border": (
         "yolo", write(LABEL, b"1 0.9 0.5 0.5 0.5\n"),
@@ -170,27 +170,27 @@ BROKEN = {
         "yolo", write(LABEL, b"1 0.9 0.5 0.1 0\n"),
         "box-empty", r"val0\.txt, line 1", r"6\.4 x 0 pixels",
     ),
-    "label file of no picture": (
+    "label file of no image": (
         "yolo", write("labels/val/left.txt", b"0 .5 .5 .2 .2\n"),
-        "orphaned-labels", r"labels/val/left\.txt", "no picture",
+        "orphaned-labels", r"labels/val/left\.txt", "no image",
     ),
     "number of classes that is not so": (
         "yolo", edit("data.yaml", "nc: 2", "nc: 3"),
         "labels-unreadable", "yolo", r"data\.yaml says nc: 3 and names 2",
     ),
-    "picture cut off": (
+    "image cut off": (
         "yolo", cut("images/val/val1.jpg"),
         "broken-image", r"images/val/val1\.jpg", "damaged or cut off",
     ),
-    "text with the name of a picture": (
+    "text with the name of an image": (
         "yolo", write("images/val/val1.jpg", b"not a picture"),
         "broken-image", r"images/val/val1\.jpg", "not in a known image format",
     ),
-    "picture in a format that is not read": (
+    "image in a format that is not read": (
         "yolo", write("images/val/more.tiff", b"II*\0"),
         "foreign-image", r"images/val/more\.tiff", "unsupported format",
     ),
-    "the same picture in two splits": (
+    "the same image in two splits": (
         "yolo", copy("images/train/train2.jpg", "images/val/val1.jpg"),
         "leak", r"images/val/val1\.jpg", r"in val, is in train too: .*train2\.jpg",
     ),
@@ -214,11 +214,11 @@ BROKEN = {
         "voc", edit(XML, "<name>green</name>", "<name>gren</name>"),
         "unknown-class", r"val0\.xml, line 9", "class 'gren' is not in the list",
     ),
-    "box of a larger picture": (
+    "box of a larger image": (
         "voc", edit(XML, "<xmax>24</xmax>", "<xmax>240</xmax>"),
         "box-outside", r"val0\.xml, line 5", "176 px over the border",
     ),
-    "listed picture without a label file": (
+    "listed image without a label file": (
         "voc", remove(XML), "missing-annotation", r"Main/val\.txt, line 1", r"val0\.xml is not",
     ),
 }  # fmt: skip
@@ -247,11 +247,11 @@ def test_an_error_is_told_with_its_place_and_nothing_is_written(
 
 
 WARNINGS = {
-    "nearly the same picture in two splits": (
+    "nearly the same image in two splits": (
         "yolo", smaller("images/train/train2.jpg", "images/val/val1.jpg"),
         "near-leak", r"images/val/val1\.jpg", r"in val, is nearly .* of train: .*train2\.jpg",
     ),
-    "the same picture twice": (
+    "the same image twice": (
         "yolo", copy("images/val/val0.jpg", "images/val/val1.jpg"),
         "duplicate-image", r"val1\.jpg", r"the same as .*val0\.jpg",
     ),
@@ -266,10 +266,10 @@ WARNINGS = {
         "yolo", write(LABEL, b"0 .5 .5 .2 .2\n1 .1 .1 .2 .2 .1 .2\n"),
         "mixed-rows", r"val0\.txt", "rows of outlines",
     ),
-    "picture without a label file": (
+    "image without a label file": (
         "yolo", remove(LABEL), "missing-labels", r"val0\.txt", "val0.jpg has no label file",
     ),
-    "picture that no label names": (
+    "image that no label names": (
         "coco", copy("images/val/val0.jpg", "images/val/more.jpg"),
         "missing-labels", r"more\.jpg", "no label names",
     ),

@@ -130,7 +130,7 @@ def test_attributes_of_voc_survive_coco(tmp_path: Path, sound: Sound) -> None:
 @pytest.mark.parametrize(
     ("label", "kept", "note"),
     [
-        ("1 0.9 0.5 0.5 0.5\n", [41.6, 12, 22.4, 24], "boxes outside their picture: 1"),
+        ("1 0.9 0.5 0.5 0.5\n", [41.6, 12, 22.4, 24], "boxes outside their image: 1"),
         ("1 0.9 0.5 0 0.5\n0 .5 .5 .5 .5\n", [16, 12, 32, 24], "boxes without an area: 1"),
         ("9 .5 .5 .1 .1\n0 .5 .5 .5 .5\n", [16, 12, 32, 24], "unknown classes: 1"),
         ("what\n0 .5 .5 .5 .5\n", [16, 12, 32, 24], "labels that cannot be read: 1"),
@@ -152,7 +152,7 @@ def test_mending_leaves_out_a_picture_that_is_not_there(tmp_path: Path, sound: S
     source = sound("coco")
     (source / "images" / "val" / "val0.jpg").unlink()
     written = convert(source, tmp_path / "out", "yolo", RewriteOptions(mend=True))
-    assert written.notes == ("mended, missing pictures: 1",)
+    assert written.notes == ("mended, missing images: 1",)
     assert [one.images for one in written.splits] == [4, 1]
     assert len(read_labelled(f"yolo:{tmp_path / 'out'}").truth) == 2
 

@@ -101,7 +101,7 @@ def test_two_photos_cannot_be_held_out() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"count": 9}, "9 pictures are too few"),
+        ({"count": 9}, "9 images are too few"),
         ({"size_px": 63}, "63 px is not"),
         ({"digits": (5, 3)}, "5 to 3 digits"),
         ({"digits": (0, 21)}, "0 to 21 digits"),

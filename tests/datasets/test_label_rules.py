@@ -139,7 +139,7 @@ def test_mending_clips_what_is_over_the_tolerance_and_nothing_else(sound: Sound)
     with pytest.raises(InvalidDataset, match="16 px over the border"):
         read_sound(folder)
     dataset, notes = read_sound(folder, mend=True)
-    assert notes == ["mended, boxes outside their picture: 1"]
+    assert notes == ["mended, boxes outside their image: 1"]
     truth = dataset.sets["val"].truth
     np.testing.assert_allclose(truth.xywh[0], kept)
     np.testing.assert_allclose(truth.xywh[1], [48, 12, 16, 24])
@@ -152,7 +152,7 @@ def test_a_set_of_which_nothing_can_be_used(sound: Sound) -> None:
         path.write_bytes(b"no image")
     for path in (folder / "annotations").iterdir():
         path.write_text(path.read_text().replace('"width":64', '"width":null'))
-    with pytest.raises(InvalidDataset, match="no picture that can be used"):
+    with pytest.raises(InvalidDataset, match="no image that can be used"):
         read_sound(folder, mend=True)
 
 
@@ -160,5 +160,5 @@ def test_a_damaged_image_is_counted_once(sound: Sound) -> None:
     folder = sound("yolo")
     (folder / "images" / "val" / "val1.jpg").write_bytes(b"no image")
     dataset, notes = read_sound(folder, mend=True)
-    assert notes == ["mended, damaged pictures: 1"]
+    assert notes == ["mended, damaged images: 1"]
     assert [image.name for image in dataset.sets["val"].images] == ["val0.jpg"]

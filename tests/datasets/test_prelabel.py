@@ -183,7 +183,7 @@ def test_a_folder_of_pictures_each_for_itself(tmp_path: Path) -> None:
     ("make", "error", "message"),
     [
         (lambda path: None, InvalidDataset, "does not exist"),
-        (lambda path: path.mkdir(), InvalidDataset, "holds no pictures"),
+        (lambda path: path.mkdir(), InvalidDataset, "holds no images"),
         (lambda path: path.write_bytes(b"no video"), InvalidInput, "cannot be read"),
     ],
 )

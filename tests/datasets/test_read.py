@@ -16,7 +16,7 @@ def test_missing_picture_is_an_error_unless_it_is_left_out_by_name(
     write_coco: Callable[..., Path],
 ) -> None:
     folder = write_coco(changed("annotations", 1, image_id=3), names="b")
-    with pytest.raises(InvalidDataset, match=r"1 of 2 pictures .* are not in .*: a.png") as caught:
+    with pytest.raises(InvalidDataset, match=r"1 of 2 images .* are not in .*: a.png") as caught:
         read_labelled(f"coco:{folder}")
     assert "--skip-missing" in caught.value.hint
     found = read_labelled(f"coco:{folder}", skip_missing=True)
@@ -30,7 +30,7 @@ def test_a_folder_with_none_of_the_pictures_is_an_error_even_so(
     write_coco: Callable[..., Path],
 ) -> None:
     folder = write_coco(names="")
-    with pytest.raises(InvalidDataset, match="none of the 2 pictures"):
+    with pytest.raises(InvalidDataset, match="none of the 2 images"):
         read_labelled(f"coco:{folder}", skip_missing=True)
 
 

@@ -94,7 +94,7 @@ def test_yolo_labels_are_drawn_on_the_upright_picture(yolo: Callable[..., Path])
         ("1 320 240 20 20", "not fractions"),
         ("1 .5 .5 .2 nan", "not fractions"),
         ("red .5 .5 .2 .2", "line 1: could not convert"),
-        ("", "no picture of val .* has a label"),
+        ("", "no image of val .* has a label"),
     ],
 )
 def test_yolo_label_that_cannot_be_read_is_named_with_its_line(
@@ -132,7 +132,7 @@ def test_yolo_labels_without_a_picture_are_an_error(yolo: Callable[..., Path]) -
     folder = yolo()
     (folder / "labels" / "val" / "classes.txt").write_text("red\ngreen\n")
     (folder / "labels" / "val" / "three.txt").write_text("1 .5 .5 .2 .2\n")
-    with pytest.raises(InvalidDataset, match=r"three.txt: belongs to no picture"):
+    with pytest.raises(InvalidDataset, match=r"three.txt: belongs to no image"):
         read_labelled(f"yolo:{folder}")
 
 
@@ -141,16 +141,14 @@ def test_yolo_picture_that_is_not_read_here_is_never_left_out_silently(
 ) -> None:
     folder = yolo()
     Image.new("RGB", (40, 20)).save(folder / "images" / "val" / "three.bmp")
-    with pytest.raises(
-        InvalidDataset, match=r"three.bmp: a picture of .* in an unsupported format"
-    ):
+    with pytest.raises(InvalidDataset, match=r"three.bmp: an image of .* in an unsupported format"):
         read_labelled(f"yolo:{folder}")
 
 
 def test_yolo_picture_that_is_broken_is_named(yolo: Callable[..., Path]) -> None:
     folder = yolo()
     (folder / "images" / "val" / "two.png").write_bytes(b"nothing")
-    with pytest.raises(InvalidDataset, match=r"two.png: damaged or not a picture"):
+    with pytest.raises(InvalidDataset, match=r"two.png: damaged or not an image"):
         read_labelled(f"yolo:{folder}")
 
 

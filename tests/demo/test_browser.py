@@ -139,7 +139,7 @@ def visit(browser: Any, front_end: str, demo: Any) -> Iterator[Callable[..., Any
         page.on("request", lambda request: asked.append(request.url))
         page.on("websocket", lambda socket: asked.append(socket.url))
         page.goto(url)
-        page.get_by_text("Give a picture or a short video").wait_for()
+        page.get_by_text("Give an image or a short video").wait_for()
         return PAGES[front_end](page)
 
     yield open_page
@@ -218,7 +218,7 @@ def test_upload_settings_and_downloads(visit: Callable[..., Any], examples: Path
     page.get_by_text("1 object in a-pale.png").wait_for()
     wait_for_rows(page, ("blue", "0.40"))
 
-    name, data = download(page, "Picture")
+    name, data = download(page, "Image")
     assert (name, data[:3]) == ("a-pale-boxes.jpg", b"\xff\xd8\xff")
     name, data = download(page, "JSON")
     assert name == "a-pale.json"
@@ -233,7 +233,7 @@ def test_upload_settings_and_downloads(visit: Callable[..., Any], examples: Path
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("notes.txt", b"these are not pixels", "notes.txt is neither a picture nor a video"),
+        ("notes.txt", b"these are not pixels", "notes.txt is neither an image nor a video"),
         ("half.jpg", None, "damaged or cut off"),
         ("half.mp4", b"\0\0\0\x18ftypisom" + bytes(80), "the video half cannot be read"),
     ],
@@ -263,7 +263,7 @@ def test_at_the_width_of_a_phone(visit: Callable[..., Any], examples: Path) -> N
     assert page.evaluate("document.scrollingElement.scrollWidth") <= PHONE["width"]
     cut = "[...document.querySelectorAll('.seatrial')].filter(t => t.scrollWidth > t.clientWidth)"
     assert page.evaluate(f"{cut}.length") == 0
-    for button in ("Picture", "JSON", "COCO", "YOLO"):
+    for button in ("Image", "JSON", "COCO", "YOLO"):
         box = page.get_by_text(f"↓ {button}").first.bounding_box()
         assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]
 
@@ -282,7 +282,7 @@ def test_a_video_plays_with_its_boxes(visit: Callable[..., Any], examples: Path)
     played = """() => [...document.querySelectorAll("video")].some(
         video => video.checkVisibility() && video.videoWidth == 128 && video.readyState >= 2)"""
     page.wait_for_function(played)
-    name, data = download(page, "Picture")
+    name, data = download(page, "Image")
     assert (name, data[4:8]) == ("c-walk-boxes.mp4", b"ftyp")
 
 

@@ -48,7 +48,7 @@ def test_of_many_some_from_all_over(tmp_path: Path, photo: bytes) -> None:
     assert (names[0], names[-1]) == (0, 39)
 
 
-@pytest.mark.parametrize(("made", "said"), [(True, "holds no picture"), (False, "cannot be read")])
+@pytest.mark.parametrize(("made", "said"), [(True, "holds no image"), (False, "cannot be read")])
 def test_a_folder_without_any(tmp_path: Path, made: bool, said: str) -> None:
     folder = tmp_path / "examples"
     if made:

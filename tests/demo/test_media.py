@@ -99,7 +99,7 @@ def test_the_preview_of_a_video_is_its_first_frame(
 @pytest.mark.parametrize(
     ("name", "data", "kind", "said"),
     [
-        ("a.txt", b"just some text", UnsupportedImage, "a.txt is neither a picture nor a video"),
+        ("a.txt", b"just some text", UnsupportedImage, "a.txt is neither an image nor a video"),
         ("list.m3u8", b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1/a.ts\n", UnsupportedImage, "neither"),
         ("a.jpg", b"", InvalidInput, "empty"),
         ("a.mp4", b"\0\0\0\x18ftypisom" + b"\0" * 50, InvalidInput, "video a cannot be read"),

@@ -56,7 +56,7 @@ def test_a_video_in_words_and_tables(
     media = open_media("v.mp4", clip([picture(patches) for patches in shown]))
     page = show(workbench, media, Choice(0.4), rival="again")
     assert page.summary == (
-        "4 objects in 4 frames of v.mp4 (128 x 128). Videos are not compared: give a picture."
+        "4 objects in 4 frames of v.mp4 (128 x 128). Videos are not compared: give an image."
     )
     rows = [row[:3] for row in cells(boxes_table(page.view))[1:]]
     assert rows == [["red", "2 of 4", "2"], ["blue", "1 of 4", "1"]]

@@ -69,4 +69,4 @@ def test_a_file_that_is_refused_is_an_error_on_the_page(page: AppTest, tmp_path:
     (tmp_path / "pale.png").write_bytes(b"nothing")
     page.button(key="example 0").click().run()
     assert not page.exception
-    assert "neither a picture nor a video" in page.error[0].value
+    assert "neither an image nor a video" in page.error[0].value

@@ -12,7 +12,7 @@ from PIL import Image
 from seatrial.detect.detections import Detections
 from seatrial.detect.draw import annotated_jpeg, draw
 
-LABELS = ("person", "Fußgänger", "a label that is much wider than the box and the picture too")
+LABELS = ("person", "Fußgänger", "a label that is much wider than the box and the image too")
 
 
 def found(*rows: tuple[tuple[float, ...], float, int]) -> Detections:

@@ -18,7 +18,7 @@ from seatrial.manifest import Preprocessing
     [
         (ExportOptions("onnx", "bf16"), "no bf16 for onnx"),
         (ExportOptions("torch", "f16"), "no f16 for torch"),
-        (ExportOptions("tensorrt", dynamic_batch=True), "one picture at a time"),
+        (ExportOptions("tensorrt", dynamic_batch=True), "one image at a time"),
         (ExportOptions("onnx", imgsz=(8, 640)), "a canvas of 8 pixels"),
         (ExportOptions("coreml"), "unknown format"),  # type: ignore[arg-type]
     ],

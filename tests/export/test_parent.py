@@ -32,7 +32,7 @@ def test_what_a_finished_graph_cannot_become(
     for parent, options, message in (
         (tiny, ExportOptions("onnx", imgsz=(96, 96)), "fixed to 64 x 64"),
         (tiny, ExportOptions("onnx", imgsz=(100, 96)), "fixed to 64 x 64"),
-        (tiny, ExportOptions("onnx", dynamic_batch=True), "fixed to 1 picture"),
+        (tiny, ExportOptions("onnx", dynamic_batch=True), "fixed to 1 image"),
         (half, ExportOptions("openvino"), "is f16: what was rounded off is gone"),
         (final, ExportOptions("onnx", fuse_nms=True), "cannot be put into the graph"),
     ):

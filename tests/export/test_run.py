@@ -62,7 +62,7 @@ def test_to_openvino(
     assert report.verdict.outcome == "holds"
     assert (report.child.artifact, report.child.engine) == (manifest.name, "openvino")
     assert (report.parent.digest, report.images) == (tiny.digest, 6)
-    assert told == ["opening tiny", "writing openvino f32", "comparing 6 pictures"]
+    assert told == ["opening tiny", "writing openvino f32", "comparing 6 images"]
     assert boxes(made, "openvino", photo).xyxy.tolist() == [box_of(2, 3)]
     assert store.open("tiny").digest == tiny.digest
 

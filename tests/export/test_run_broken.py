@@ -152,7 +152,7 @@ def test_a_batch_size_that_is_open_in_name_only(
     parent = import_onnx(store, tmp_path / "baked.onnx")
     asked = ExportOptions("openvino", dynamic_batch=True)
     error = refused(InvalidArtifact, lambda: export(store, parent, asked, images=cell_images))
-    assert "pictures at once" in error.message
+    assert "images at once" in error.message
 
 
 # Broken graphs
@@ -269,7 +269,7 @@ def test_images_that_cannot_be_used(
     assert "does not exist" in error.message
     folder.mkdir()
     error = refused(InvalidDataset, lambda: export(store, tiny, asked, images=folder))
-    assert "holds no pictures" in error.message
+    assert "holds no images" in error.message
     (folder / "cut.png").write_bytes((cell_images / "01.png").read_bytes()[:-50])
     error = refused(InvalidDataset, lambda: export(store, tiny, asked, images=folder))
     assert "cut.png" in error.message

@@ -134,8 +134,8 @@ def test_a_batch_is_compared_image_by_image(batched: Artifact, seen: Any) -> Non
 @pytest.mark.parametrize(
     ("change", "sizes"),
     [
-        (lambda value: value[:1], r"4 pictures gave \[1\]"),
-        (lambda value: np.concatenate([value, value[:1]]), r"4 pictures gave \[5\]"),
+        (lambda value: value[:1], r"4 images gave \[1\]"),
+        (lambda value: np.concatenate([value, value[:1]]), r"4 images gave \[5\]"),
     ],
 )
 def test_a_batch_of_four_gives_four_answers(

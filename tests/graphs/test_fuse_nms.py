@@ -133,7 +133,7 @@ def test_yolo_answers_with_fixed_rows_after_nms(
 
 def test_an_open_batch_of_yolo_is_refused(store: Store, model_file: Callable[..., Path]) -> None:
     artifact = import_onnx(store, model_file(batch="batch"))
-    with pytest.raises(InvalidInput, match="one picture at a time") as refusal:
+    with pytest.raises(InvalidInput, match="one image at a time") as refusal:
         fuse(onnx.load(artifact.file("onnx")), artifact.manifest)
     assert refusal.value.hint == "leave out --dynamic-batch or --fuse-nms"
 

@@ -152,18 +152,18 @@ BROKEN: list[tuple[str, Work, str]] = [
         config_json=CONFIG, model_st=b"\x40\0\0\0\0\0\0\0{"), "model.safetensors"),
     ("a configuration of no detector", lambda b: b.snapshot(
         config_json=b'{"model_type": "gpt2"}', model_st=b""), "gpt2"),
-    ("labels of a picture that is not listed", lambda b: b.read(
+    ("labels of an image that is not listed", lambda b: b.read(
         annotations=[{**BOX, "image_id": 7}]), "7"),
     ("labels of a class that is not listed", lambda b: b.read(
         annotations=[{**BOX, "category_id": 9}]), "9"),
-    ("a picture that is not there", lambda b: b.read(
+    ("an image that is not there", lambda b: b.read(
         images=[
             {"id": n, "file_name": name, "width": 128, "height": 128}
             for n, name in ((1, "1.jpg"), (2, "gone.jpg"))
         ]), "gone.jpg"),
     ("classes that the model has not", lambda b: match_labels(
         b.sound.manifest.labels, b.read(categories=[{"id": 1, "name": "zebra"}])), "'red'"),
-    ("one broken picture among the good", Bench.unclear_image, "2.jpg"),
+    ("one broken image among the good", Bench.unclear_image, "2.jpg"),
     ("a disk that is full", Bench.full_disk, "store"),
 ]  # fmt: skip
 

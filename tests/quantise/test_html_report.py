@@ -30,7 +30,7 @@ def report(**changes: Any) -> QuantiseReport:
         parent={"name": "small", "digest": "0" * 64},
         engine={"engine": "openvino", "device": "cpu", "precision": "int8"},
         gate=LossLimits(0.005),
-        judged_on="coco:val, 53 pictures",
+        judged_on="coco:val, 53 images",
         calibration={"folder": "train", "pictures": 40, "seed": 0},
         head=("a", "b"),
         candidates=(Candidate("minmax", 87, finding(0.03)), Candidate("entropy", 87, finding(0.1))),

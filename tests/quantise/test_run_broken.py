@@ -97,7 +97,7 @@ def test_a_folder_of_broken_images(
         file.write_bytes(NO_PICTURE)
     parent = small()
     error = refused(InvalidDataset, lambda: compress(parent, run={"calibration": folder}))
-    assert "none of the 6 calibration pictures" in error.message
+    assert "none of the 6 calibration images" in error.message
     assert ".jpg" in error.message
 
 
@@ -110,7 +110,7 @@ def test_an_empty_folder(
     error = refused(
         InvalidDataset, lambda: compress(parent, run={"calibration": tmp_path / "empty"})
     )
-    assert "holds no pictures" in error.message
+    assert "holds no images" in error.message
 
 
 def test_labels_that_match_no_picture(

@@ -112,7 +112,7 @@ def test_exif_behind_the_pixels_of_a_png_counts(tmp_path: Path) -> None:
 def test_a_file_that_is_no_image_is_named(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "image.jpg"
     file.write_bytes(data)
-    with pytest.raises(InvalidDataset, match=r"image\.jpg is damaged or not a picture"):
+    with pytest.raises(InvalidDataset, match=r"image\.jpg is damaged or not an image"):
         upright_size(file)
 
 

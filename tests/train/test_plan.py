@@ -117,5 +117,5 @@ def test_a_set_without_images_is_an_error(cells: str, tmp_path: Path) -> None:
         lines = {"train": images, "val": images, empty: tmp_path / "none"}
         text = "".join(f"{split}: {folder}\n" for split, folder in lines.items())
         (tmp_path / "data.yaml").write_text(f"{text}names: [red, green, blue]\n")
-        with pytest.raises(InvalidDataset, match=r"none|no images|no pictures|image"):
+        with pytest.raises(InvalidDataset, match=r"none|no images|no images|image"):
             read_sets(f"yolo:{tmp_path}", None)

@@ -42,7 +42,7 @@ class LossLimits:
     """What an INT8 version or a finetuned model may lose: it is to be as good as its parent.
 
     Attributes:
-        drop: Largest loss of AP on labelled pictures, 0-1; without labels, of agreement with the
+        drop: Largest loss of AP on labelled images, 0-1; without labels, of agreement with the
             parent.
         shift: Largest mean shift of the confidence of matched boxes, either way.
         samples: Draws of the bootstrap.

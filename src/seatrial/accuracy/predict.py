@@ -137,7 +137,7 @@ def _detect(subject: Subject, image: LabelledImage, rules: Thresholds) -> Detect
     except InvalidInput as error:
         raise InvalidDataset(
             f"{image.path}: {error.message}",
-            hint="replace the picture, or take it out of the labels: no picture is left out of a "
+            hint="replace the image, or take it out of the labels: no image is left out of a "
             "figure",
         ) from error
     size = (seen.size.width, seen.size.height)

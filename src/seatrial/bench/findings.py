@@ -340,7 +340,7 @@ ADVICE = (
         and s.analysis.work_alone.largest == "decode"
         and s.report.images.megapixels_mean >= LARGE_MEGAPIXELS,
         "Decoding is the largest part of the work ({analysis.work_alone.largest_share:percent}) "
-        "and the pictures have {images.megapixels_mean:megapixels} on average "
+        "and the images have {images.megapixels_mean:megapixels} on average "
         "({images.bytes_mean:kibibytes}): send them smaller, closer to the size of the model's "
         "input.",
     ),

@@ -18,8 +18,8 @@ class BenchOptions:
     """What is measured and for how long. The command line takes this class as it is.
 
     Attributes:
-        images: Folder of pictures; COCO's val2017 as it comes, or your own.
-        image_limit: Most pictures used of the folder; drawn with the seed.
+        images: Folder of images; COCO's val2017 as it comes, or your own.
+        image_limit: Most images used of the folder; drawn with the seed.
         scenarios: Names of scenarios, in the order in which they run: single-stream, scaling.
         sessions: Concurrent sessions of the scenario scaling, one point each.
         single_stream_requests: Number of requests that ends the single-stream scenario.
@@ -30,7 +30,7 @@ class BenchOptions:
         latency_limit_ms: Latency above which an answer does not count as goodput, milliseconds
             [default: no limit].
         ready_s: Longest wait for a service that says that it is not ready, seconds.
-        seed: Seed of the sample of pictures and of each session's order.
+        seed: Seed of the sample of images and of each session's order.
     """
 
     images: Annotated[str, Parameter(metavar="PATH")]

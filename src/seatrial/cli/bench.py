@@ -49,7 +49,7 @@ def bench(
         url: Address of a running service.
         service: What to start, where no --url is given.
         output: Folder for report.html and report.json.
-        path: Path at which a foreign service takes pictures.
+        path: Path at which a foreign service takes images.
         field: Multipart field of a foreign service [default: the raw body].
         contract: TOML file; its latency and load clauses are judged. Exit code 8: they do not
             hold; 9: it cannot be decided.

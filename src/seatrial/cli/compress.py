@@ -46,13 +46,13 @@ def int8(
 
     Args:
         artifact: Name in the store, an artifact folder or a model file; float32.
-        calibration: Folder of pictures like those that the service will see; no labels needed.
+        calibration: Folder of images like those that the service will see; no labels needed.
         options: How to quantise, and what may be lost.
-        dataset: coco:FOLDER of pictures, or yolo:FOLDER with a data.yaml: the gate is measured on
-            it. Without it, on pictures that calibration left over, else on those it took.
+        dataset: coco:FOLDER of images, or yolo:FOLDER with a data.yaml: the gate is measured on
+            it. Without it, on images that calibration left over, else on those it took.
         annotations: COCO's JSON file [default: FOLDER/instances.json]; another data.yaml.
         split: Which set, where the folder has several.
-        skip_missing: Leave out pictures that the labels name and that are not there.
+        skip_missing: Leave out images that the labels name and that are not there.
         name: Name of the artifact [default: the model's, with int8 and the target].
         replace: Replace an artifact of that name.
         report: Write the report as an HTML page too, whatever the verdict.
@@ -147,7 +147,7 @@ def _result(report: QuantiseReport) -> Table:
     table.add_row("compared in", f"{ran['engine']} on {ran['device']}, {ran['precision']}")
     if report.speed is not None:
         speed = report.speed
-        rates = f"{speed.parent_hz:.1f} -> {speed.child_hz:.1f} pictures/s"
+        rates = f"{speed.parent_hz:.1f} -> {speed.child_hz:.1f} images/s"
         table.add_row("speed", f"{_times(speed)} ({rates}, {speed.lanes} lanes of one thread)")
     return table
 

@@ -28,10 +28,10 @@ def check(
     strict: bool = False,
     json: bool = False,
 ) -> None:
-    """Read every label and decode every picture of a dataset, and list what is wrong.
+    """Read every label and decode every image of a dataset, and list what is wrong.
 
-    The check finds damaged pictures, boxes outside their picture or without an area, unknown and
-    empty classes, labels without pictures and pictures without labels, and pictures that are in two
+    The check finds damaged images, boxes outside their image or without an area, unknown and
+    empty classes, labels without images and images without labels, and images that are in two
     splits or nearly so. It writes nothing. The exit code is 8 if there are errors.
 
     Args:
@@ -80,8 +80,8 @@ def _show(found: DatasetCheck, examples: int) -> None:
         out.print(table)
     for split in found.splits:
         name = f"{split.format} {split.split}".strip()
-        numbers = f"{split.images} pictures, {split.objects} objects, {len(split.classes)} classes"
+        numbers = f"{split.images} images, {split.objects} objects, {len(split.classes)} classes"
         err.print(f"{name}: {numbers}", highlight=False)
     errors, warnings = found.count("error"), found.count("warning")
     verdict = f"{errors} errors, {warnings} warnings" if found.issues else "nothing is wrong"
-    err.print(f"{found.decoded} pictures decoded; {verdict}", highlight=False)
+    err.print(f"{found.decoded} images decoded; {verdict}", highlight=False)

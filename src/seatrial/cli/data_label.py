@@ -1,4 +1,4 @@
-"""``seatrial data label``: labels drawn by a bigger model, for people to correct."""
+"""``seatrial data label``: labels drafted by a bigger model, for people to correct."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def label(
     options: Annotated[PrelabelOptions, Parameter(name="*")] = PrelabelOptions(),  # noqa: B008 - frozen
     json: bool = False,
 ) -> None:
-    """Draw labels in a video or in pictures with a bigger model, for review.
+    """Draft labels of a video or of images with a bigger model, for review.
 
     Objects of a video are tracked: gaps between detections are filled, detections of low
     confidence on a track count, and tracks of very few detections are dropped. The new folder has
@@ -29,10 +29,10 @@ def label(
     Studio (label_studio.json to import, label_studio.xml as the labelling interface).
 
     Args:
-        source: A video, or a folder of pictures.
+        source: A video, or a folder of images.
         output: New folder.
         model: The model, and how it is run.
-        options: How labels are drawn.
+        options: How labels are drafted.
         json: Print what was written as JSON.
     """
     from seatrial.datasets.prelabel import Teacher, prelabel
@@ -55,7 +55,7 @@ def label(
     classes = ", ".join(f"{name} {number}" for name, number in made.classes.items()) or "no boxes"
     tracks = "" if made.tracks is None else f", {made.tracks} tracks"
     err.print(
-        f"detected in {made.looked_at} pictures, kept {made.images}{tracks}: {classes}",
+        f"detected in {made.looked_at} images, kept {made.images}{tracks}: {classes}",
         highlight=False,
     )
     err.print(", ".join(f"{n} {origin}" for origin, n in made.origins.items()), highlight=False)

@@ -1,4 +1,4 @@
-"""``seatrial data sample``: pictures to try things with."""
+"""``seatrial data sample``: images to try things with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seatrial.errors import SourceUnavailable
 
 Folder = Annotated[Path, Parameter(name=["--output", "-o"])]
 
-app = App(help_format="markdown", name="sample", help="Write sample pictures and labels.")
+app = App(help_format="markdown", name="sample", help="Write sample images and labels.")
 
 
 @app.command
@@ -29,7 +29,7 @@ def photos(*, output: Folder, json: bool = False) -> None:
     if json:
         print_json([str(p) for p in paths])
         return
-    err.print(f"{len(paths)} pictures in {output}", highlight=False)
+    err.print(f"{len(paths)} images in {output}", highlight=False)
     out.print(str(output), soft_wrap=True, highlight=False)
 
 
@@ -53,15 +53,15 @@ def digits(
 
     Args:
         output: New folder.
-        count: Number of pictures in the three splits together.
-        size: Side of the pictures, pixels.
-        digits: Fewest and most digits of a picture.
+        count: Number of images in the three splits together.
+        size: Side of the images, pixels.
+        digits: Fewest and most digits of an image.
         seed: Seed of all random draws.
         backgrounds: sample (the photos of `data sample photos`, fetched once), bundled (the two
             photos of scikit-learn, without any network), or a folder of photos.
         hold_out_backgrounds: Paste val and test on photos (and clips) that train does not have.
         format: Labels as COCO JSON, as a YOLO folder, or both side by side.
-        json: Print the folder and the number of pictures of each split as JSON.
+        json: Print the folder and the number of images of each split as JSON.
     """
     from seatrial.datasets.digits import (
         DigitsRecipe,

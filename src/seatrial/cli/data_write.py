@@ -80,7 +80,7 @@ def _show(written: WrittenDataset, *, json: bool) -> None:
         return
     splits = written.splits
     table = Table("", *(one.split or "all" for one in splits))
-    table.add_row("pictures", *(str(one.images) for one in splits))
+    table.add_row("images", *(str(one.images) for one in splits))
     if any(one.groups is not None for one in splits):
         table.add_row("groups", *(str(one.groups) for one in splits))
     table.add_row("objects", *(str(one.objects) for one in splits))
@@ -100,13 +100,13 @@ def preview(
     options: Annotated[PreviewOptions, FLAT] = PreviewOptions(),  # noqa: B008 - frozen
     json: bool = False,
 ) -> None:
-    """Draw a contact sheet: pictures with the boxes of their labels.
+    """Draw a contact sheet: images with the boxes of their labels.
 
     Args:
         folder: COCO JSON, YOLO folders or Pascal VOC.
         output: JPEG or PNG file to write.
         options: What is on the sheet.
-        json: Print the file and the number of pictures as JSON.
+        json: Print the file and the number of images as JSON.
     """
     from seatrial.datasets.preview import preview as draw_sheet
 
@@ -114,5 +114,5 @@ def preview(
     if json:
         print_json({"file": str(output), "pictures": number})
         return
-    err.print(f"{number} pictures", highlight=False)
+    err.print(f"{number} images", highlight=False)
     out.print(str(output), soft_wrap=True, highlight=False)

@@ -39,8 +39,8 @@ def demo(
 ) -> None:
     """Show a detector at work in a web page; Ctrl-C ends it.
 
-    The page takes pictures, short videos and the webcam. It draws and lists the boxes, shows the
-    time of each stage, compares two models on one picture, and gives the boxes as JSON, COCO and
+    The page takes images, short videos and the webcam. It draws and lists the boxes, shows the
+    time of each stage, compares two models on one image, and gives the boxes as JSON, COCO and
     YOLO files. Nothing is sent to another machine.
 
     Args:
@@ -49,7 +49,7 @@ def demo(
         url: Address of a running service to show in place of a model: http://127.0.0.1:3000.
         compare: A model or the address of a service to compare with. Without it, a model of the
             store can be chosen in the page.
-        examples: Folder of pictures and videos to click
+        examples: Folder of images and videos to click
             [default: the folder examples in $SEATRIAL_HOME, if it exists].
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
@@ -110,7 +110,7 @@ def _examples(folder: Path | None) -> list[DemoExample]:
     usual = home() / "examples"
     if folder is not None or usual.is_dir():
         return find_examples(folder or usual)
-    progress(f"no example pictures; to get some: seatrial data sample photos -o {usual}")
+    progress(f"no example images; to get some: seatrial data sample photos -o {usual}")
     return []
 
 

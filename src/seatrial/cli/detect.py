@@ -25,14 +25,14 @@ def detect(
     save: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Find objects in a picture.
+    """Find objects in an image.
 
     Args:
         image: A JPEG, PNG or WebP file.
         options: The detector.
         confidence: Lowest confidence reported, 0-1 [default: 0.25].
         iou: Boxes of one class that overlap more are one object, 0-1 [default: 0.7].
-        save: Write the picture with the boxes drawn to this JPEG file.
+        save: Write the image with the boxes drawn to this JPEG file.
         json: Print JSON, as the service answers it.
     """
     import msgspec

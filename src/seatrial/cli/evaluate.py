@@ -1,4 +1,4 @@
-"""``seatrial evaluate``: accuracy on labelled pictures, in this process or through a service."""
+"""``seatrial evaluate``: accuracy on labelled images, in this process or through a service."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def evaluate(
 ) -> None:
     """Measure accuracy by COCO's rules: AP, AR, by size and by class.
 
-    Detections are taken down to confidence 0.001 (IoU 0.7, 300 a picture, several labels a box),
+    Detections are taken down to confidence 0.001 (IoU 0.7, 300 an image, several labels a box),
     as published figures are. The same numbers come from this process and through a service.
 
     Args:
         artifact: Name in the store, an artifact folder or a model file; the same as --model.
-        dataset: coco:FOLDER of pictures, yolo:FOLDER with a data.yaml, or voc:FOLDER.
+        dataset: coco:FOLDER of images, yolo:FOLDER with a data.yaml, or voc:FOLDER.
         annotations: COCO's JSON file [default: FOLDER/instances.json]; another data.yaml.
         split: Which set, where the folder has several.
         url: Measure a running service; with an artifact, see that it serves that one.
@@ -72,7 +72,7 @@ def evaluate(
         parent_precision: Numeric type that the parent computes in.
         options: Engine and layout of the detector in this process.
         threshold: Confidence at which precision and recall are given, 0-1.
-        skip_missing: Leave out pictures that the labels name and that are not there.
+        skip_missing: Leave out images that the labels name and that are not there.
         unmatched: What to do with classes that only the model or only the dataset has: error,
             or ignore and measure on what both know.
         save_detections: Write the boxes to this file, in COCO's format for results.
@@ -196,7 +196,7 @@ def _show(report: Evaluation, compared: Comparison | None, kept: Verdict | None)
         *report.notes,
     ]
     if report.skipped:
-        notes.append(f"{len(report.skipped)} pictures that are not there were left out")
+        notes.append(f"{len(report.skipped)} images that are not there were left out")
     if compared is not None and kept is not None:
         _show_comparison(compared)
         notes.append(f"INT8's gate on this: {kept.statement}")

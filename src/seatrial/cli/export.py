@@ -29,14 +29,14 @@ def export(
 ) -> None:
     """Make another format or precision of a model, and prove that it answers as the model does.
 
-    The model and its export get the same pictures. Where outputs, boxes or accuracy are out of
+    The model and its export get the same images. Where outputs, boxes or accuracy are out of
     tolerance nothing is written, the first layer that differs is named, and the exit code is 3.
 
     Args:
         artifact: Name in the store, an artifact folder, a model file, or the folder of a
             Hugging Face checkpoint.
         options: What to make.
-        images: Folder of real pictures to compare on: 16 of them, spread over it.
+        images: Folder of real images to compare on: 16 of them, spread over it.
         annotations: Their labels, COCO's JSON or a data.yaml: accuracy is compared too, on all.
         name: Name of the artifact [default: the model's, with format and precision].
         replace: Replace another artifact of that name.
@@ -82,7 +82,7 @@ def _show(report: ExportReport, *, json: bool) -> None:
     for note in report.notes:
         err.print(f"note: {note}", highlight=False)
     err.print(
-        f"{report.images} pictures; parent on {report.parent.engine}, {report.parent.precision}; "
+        f"{report.images} images; parent on {report.parent.engine}, {report.parent.precision}; "
         f"export on {report.child.engine}, {report.child.precision}",
         highlight=False,
     )
@@ -95,7 +95,7 @@ def _table(report: ExportReport) -> Table:
     for kind, errors in (("output", report.outputs), ("batch", report.batch)):
         for one in errors:
             table.add_row(
-                f"{'a batch of pictures, ' if kind == 'batch' else ''}output {one.name}",
+                f"{'a batch of images, ' if kind == 'batch' else ''}output {one.name}",
                 f"worst {one.worst:.3g}, {one.within:.2%} within tolerance",
                 allowed.get(f"{kind}.{one.name}", "-"),
             )
@@ -124,7 +124,7 @@ def _table(report: ExportReport) -> Table:
             f"{ap.a:.4f} -> {ap.b:.4f} ({ap.difference:+.4f}, {ap.level:.0%} interval "
             f"{ap.low:+.4f} to {ap.high:+.4f})"
         )
-        table.add_row(f"AP on {ap.images} pictures", change, f"drop: {allowed.get('ap_drop', '-')}")
+        table.add_row(f"AP on {ap.images} images", change, f"drop: {allowed.get('ap_drop', '-')}")
     if report.tensorrt is not None:
         found = "; ".join(report.tensorrt.problems) or "takes the graph: ready for TensorRT"
         table.add_row(report.tensorrt.tried_in, found, "-")

@@ -19,15 +19,15 @@ COMMANDS = {
     "init": ("init:init", "Write a project of your own: recipe, contract, deployment, Makefile."),
     "doctor": ("doctor:doctor", "Show hardware, engines, what works and what is missing."),
     "models": ("models:app", "Fetch, import and list models."),
-    "data": ("data:app", "Lay out pictures and datasets."),
-    "finetune": ("finetune:finetune", "Train a detector on your own pictures, and prove it."),
+    "data": ("data:app", "Lay out images and datasets."),
+    "finetune": ("finetune:finetune", "Train a detector on your own images, and prove it."),
     "export": ("export:export", "Write another format or precision of a model, and prove it."),
-    "detect": ("detect:detect", "Find objects in a picture."),
+    "detect": ("detect:detect", "Find objects in an image."),
     "demo": ("demo:demo", "Show a detector at work in a web page."),
     "serve": ("serve:serve", "Serve a detector over HTTP."),
     "bench": ("bench:bench", "Measure a service, and explain the result."),
     "compress": ("compress:app", "Quantise a model, and prove that it stays right."),
-    "evaluate": ("evaluate:evaluate", "Measure a detector's accuracy on labelled pictures."),
+    "evaluate": ("evaluate:evaluate", "Measure a detector's accuracy on labelled images."),
 }
 
 

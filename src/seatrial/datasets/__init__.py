@@ -1,1 +1,1 @@
-"""Labelled pictures: read, made, checked, converted, split and shown."""
+"""Labelled images: read, made, checked, converted, split and shown."""

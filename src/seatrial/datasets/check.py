@@ -189,9 +189,9 @@ def _unlisted_images(dataset: Dataset) -> Iterator[LabelIssue]:
             if path in known:
                 continue
             if is_foreign(path):
-                yield LabelIssue("foreign-image", str(path), "a picture in an unsupported format")
+                yield LabelIssue("foreign-image", str(path), "an image in an unsupported format")
             else:
-                yield LabelIssue("missing-labels", str(path), "no label names this picture")
+                yield LabelIssue("missing-labels", str(path), "no label names this image")
 
 
 def _copies(dataset: Dataset, prints: Mapping[Path, Fingerprint]) -> Iterator[LabelIssue]:

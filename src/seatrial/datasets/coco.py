@@ -273,10 +273,10 @@ def _fault(
     name = images[row.image_id]
     if row.category_id not in classes:
         return "unknown-class", (
-            f"has category {row.category_id}, which the file does not list (picture {name})"
+            f"has category {row.category_id}, which the file does not list (image {name})"
         )
     if not all(map(math.isfinite, row.bbox)):
-        return "labels-unreadable", f"box {list(row.bbox)} has no numbers (picture {name})"
+        return "labels-unreadable", f"box {list(row.bbox)} has no numbers (image {name})"
     if min(row.bbox[2:]) < 0:
         return "box-empty", (
             f"box {list(row.bbox)} of {name} has a negative side; COCO's boxes are "

@@ -30,8 +30,8 @@ class RewriteOptions:
     Attributes:
         format: Format of the labels [default: found by the files].
         annotations: COCO's JSON file, another data.yaml, or VOC's list of classes.
-        mend: Clip boxes to their picture; leave out labels and pictures that cannot be used.
-        link: Make hard links to the pictures in place of copies.
+        mend: Clip boxes to their image; leave out labels and images that cannot be used.
+        link: Make hard links to the images in place of copies.
     """
 
     format: FormatName | None = None
@@ -46,10 +46,10 @@ class SplitOptions:
 
     Attributes:
         fractions: Fractions of train, val and test; a split of 0 is not made.
-        group: Pictures that belong together: frames (names that differ in the number at the end
+        group: Images that belong together: frames (names that differ in the number at the end
             only), folder, none, or a regular expression whose first group in the name counts.
-        block: Cut each group into runs of so many pictures: for a single long video.
-        alike: Keep pictures together that are the same or nearly the same.
+        block: Cut each group into runs of so many images: for a single long video.
+        alike: Keep images together that are the same or nearly the same.
         seed: Seed of the random draw.
     """
 

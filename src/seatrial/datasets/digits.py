@@ -61,12 +61,12 @@ class DigitsRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         low, high = self.digits
         if self.count < 10:
-            raise InvalidConfig(f"{self.count} pictures are too few to split", hint="at least 10")
+            raise InvalidConfig(f"{self.count} images are too few to split", hint="at least 10")
         if not MIN_SIDE_PX <= self.size_px <= 4096:
             raise InvalidConfig(f"the side of {self.size_px} px is not {MIN_SIDE_PX} to 4096")
         if not 0 <= low <= high <= MAX_DIGITS or high == 0:
             raise InvalidConfig(
-                f"{low} to {high} digits a picture is not a range", hint=f"at most {MAX_DIGITS}"
+                f"{low} to {high} digits an image is not a range", hint=f"at most {MAX_DIGITS}"
             )
         if self.seed < 0:
             raise InvalidConfig(f"the seed {self.seed} is negative")

@@ -40,37 +40,35 @@ ISSUE_KINDS = {
         "give a class the same number in all splits",
     ),
     "orphaned-labels": IssueKind(
-        "error", "labels without a picture", "add the pictures, or remove the labels"
+        "error", "labels without an image", "add the images, or remove the labels"
     ),
     "missing-annotation": IssueKind(
         "error", "missing label files", "add them, or take their names off the list"
     ),
-    "missing-image": IssueKind("error", "missing pictures", "add them to the folder"),
-    "broken-image": IssueKind("error", "damaged pictures", "replace or remove them"),
+    "missing-image": IssueKind("error", "missing images", "add them to the folder"),
+    "broken-image": IssueKind("error", "damaged images", "replace or remove them"),
     "foreign-image": IssueKind(
-        "error", "pictures in unsupported formats", "convert them to JPEG, PNG or WebP"
+        "error", "images in unsupported formats", "convert them to JPEG, PNG or WebP"
     ),
     "size-differs": IssueKind(
         "error",
-        "pictures of another size than their labels say",
-        "draw the labels on the picture as it is shown",
+        "images of another size than their labels say",
+        "draw the labels on the image as it is shown",
     ),
     "box-empty": IssueKind("error", "boxes without an area", "remove them, or draw them again"),
-    "box-outside": IssueKind("error", "boxes outside their picture", "clip or correct them"),
+    "box-outside": IssueKind("error", "boxes outside their image", "clip or correct them"),
     "no-labels": IssueKind("error", "splits without any label", "check the path of the folder"),
-    "leak": IssueKind(
-        "error", "the same picture in two splits", "split again: seatrial data split"
-    ),
+    "leak": IssueKind("error", "the same image in two splits", "split again: seatrial data split"),
     "near-leak": IssueKind(
-        "warning", "nearly the same picture in two splits", "split by group: seatrial data split"
+        "warning", "nearly the same image in two splits", "split by group: seatrial data split"
     ),
-    "duplicate-image": IssueKind("warning", "the same picture twice in a split", "remove one"),
+    "duplicate-image": IssueKind("warning", "the same image twice in a split", "remove one"),
     "duplicate-box": IssueKind("warning", "the same box twice", "remove one"),
     "mixed-rows": IssueKind(
         "warning", "boxes and outlines in one file", "write one kind of row in a file"
     ),
     "missing-labels": IssueKind(
-        "warning", "pictures without labels", "label them; without objects they are background"
+        "warning", "images without labels", "label them; without objects they are background"
     ),
     "alike-classes": IssueKind("warning", "classes with similar names", "merge them"),
     "empty-class": IssueKind(

@@ -57,7 +57,7 @@ def read_sound(
     if mend:
         sets = {split: _mended(labelled) for split, labelled in sets.items()}
     if not any(labelled.images for labelled in sets.values()):
-        raise InvalidDataset(f"{folder} has no picture that can be used")
+        raise InvalidDataset(f"{folder} has no image that can be used")
     notes = [f"mended, {ISSUE_KINDS[k].title}: {number}" for k, number in counts.items() if number]
     notes += [note for labelled in sets.values() for note in labelled.notes]
     return replace(dataset, sets=sets), notes

@@ -194,7 +194,7 @@ def prelabel(
             )
             on_progress("detecting", len(found), still.total)
         if not found:
-            raise InvalidDataset(f"{source} has no picture that can be decoded: {skipped[0]}")
+            raise InvalidDataset(f"{source} has no image that can be decoded: {skipped[0]}")
         if tracked:
             boxes, tracks = _tracked(found, options)
         else:
@@ -247,7 +247,7 @@ def _folder_stills(source: Path) -> Iterator[_Still]:
     found = image_files(source, foreign=False)
     if not found:
         videos = ", ".join(sorted(VIDEO_SUFFIXES))
-        what = "holds no pictures" if source.is_dir() else "does not exist"
+        what = "holds no images" if source.is_dir() else "does not exist"
         raise InvalidDataset(
             f"{source} {what}", hint=f"give a folder of JPEG, PNG or WebP, or a video ({videos})"
         )

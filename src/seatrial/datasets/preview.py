@@ -34,10 +34,10 @@ class PreviewOptions:
 
     Attributes:
         split: One split [default: all].
-        only: Pictures with an object of this class only.
-        count: Number of pictures, drawn at random; 0 for all.
-        columns: Pictures in a row.
-        tile: Side of a picture's tile, pixels.
+        only: Images with an object of this class only.
+        count: Number of images, drawn at random; 0 for all.
+        columns: Images in a row.
+        tile: Side of an image's tile, pixels.
         seed: Seed of the random draw.
         format: Format of the labels [default: found by the files].
         annotations: COCO's JSON file, another data.yaml, or VOC's list of classes.
@@ -95,7 +95,7 @@ def preview(
     ]
     if not shown:
         wanted = f" with {options.only!r}" if options.only else ""
-        raise InvalidDataset(f"{folder} has no picture{wanted} to show")
+        raise InvalidDataset(f"{folder} has no image{wanted} to show")
     if options.count and options.count < len(shown):
         chance = np.random.default_rng(options.seed)
         drawn = chance.choice(len(shown), options.count, replace=False)

@@ -106,10 +106,10 @@ def read_labelled(
     if split not in SPLITS:
         raise InvalidInput(f"unknown split {split!r}", hint=f"known: {', '.join(SPLITS)}")
     folder = Path(where).expanduser()
-    check_folder(folder, hint=f"give the folder of pictures: {kind}:FOLDER")
+    check_folder(folder, hint=f"give the folder of images: {kind}:FOLDER")
     found = format_of(kind).read(folder, annotations, split)
     if not found.images:
-        raise InvalidDataset(f"the labels of {spec} name no pictures")
+        raise InvalidDataset(f"the labels of {spec} name no images")
     return _without_missing(found, folder, skip_missing=skip_missing)
 
 
@@ -120,12 +120,12 @@ def _without_missing(found: LabelledSet, folder: Path, *, skip_missing: bool) ->
         return found
     if len(missing) == len(found.images):
         raise InvalidDataset(
-            f"none of the {len(missing)} pictures that the labels name is in {folder}",
+            f"none of the {len(missing)} images that the labels name is in {folder}",
             hint=f"looked for {missing[0]} there and in its folder images/",
         )
     if not skip_missing:
         raise InvalidDataset(
-            f"{len(missing)} of {len(found.images)} pictures that the labels name are not in "
+            f"{len(missing)} of {len(found.images)} images that the labels name are not in "
             f"{folder}: {some(missing)}",
             hint="add them to the folder, or leave them out of the figure with --skip-missing",
         )

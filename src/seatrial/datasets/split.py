@@ -185,8 +185,8 @@ def assign(
     if count < len(fractions):
         raise InvalidDataset(
             f"{count} groups cannot be split into {len(fractions)}: {', '.join(groups.names)}",
-            hint="frames of one video and similar pictures belong together; cut a video into runs "
-            "with --block 100, or make each picture a group: --group none --no-alike",
+            hint="frames of one video and similar images belong together; cut a video into runs "
+            "with --block 100, or make each image a group: --group none --no-alike",
         )
     amounts = _amounts(labelled, groups)
     wanted = np.array(list(fractions.values()))[:, None] * amounts.sum(0)  # (splits, classes + 1)

@@ -150,7 +150,7 @@ def _layout(folder: Path, split: str) -> _SetLayout:
     annotations = _annotations(home)
     if not _has_xml(annotations):
         raise InvalidDataset(
-            f"{annotations} holds no XML files", hint="Pascal VOC has one for each picture"
+            f"{annotations} holds no XML files", hint="Pascal VOC has one for each image"
         )
     images = [home / name for name in IMAGE_FOLDERS if (home / name).is_dir()]
     return _SetLayout(annotations, (*images, annotations), listed if has_lists else None)

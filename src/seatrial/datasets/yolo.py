@@ -90,7 +90,7 @@ def read(
             seen.add(tuple(box))
             rows.append((number, line, box, extra))
     if not rows:
-        on_issue(LabelIssue("no-labels", str(path), f"no picture of {split} in {path} has a label"))
+        on_issue(LabelIssue("no-labels", str(path), f"no image of {split} in {path} has a label"))
     table = np.array([box for _, _, box, _ in rows], np.float64).reshape(-1, 5)
     return LabelledSet(
         source=f"yolo:{folder} {split}",
@@ -169,7 +169,7 @@ def _images(entries: Sequence[Path], path: Path, on_issue: OnIssue) -> Iterator[
             named |= {p: p.name for p in only_images(listed)}
     for image in sorted(named):
         if is_foreign(image):
-            message = f"a picture of {path} in an unsupported format"
+            message = f"an image of {path} in an unsupported format"
             on_issue(LabelIssue("foreign-image", str(image), message))
         else:
             yield image, named[image]
@@ -194,7 +194,7 @@ def _check_label_files(images: Sequence[Path], on_issue: OnIssue) -> None:
         for file in sorted(folder.glob("*.txt")):
             known = file in wanted or file.name in LABELLING_TOOLS_FILES or file.stem in stems
             if not known:
-                on_issue(LabelIssue("orphaned-labels", str(file), "belongs to no picture"))
+                on_issue(LabelIssue("orphaned-labels", str(file), "belongs to no image"))
 
 
 def _size(file: Path, on_issue: OnIssue) -> tuple[int, int] | tuple[None, None]:
@@ -248,7 +248,7 @@ def _check_row(values: Sequence[float], classes: int) -> None:
         kind = "box-outside" if all(-1 <= value <= 2 for value in numbers) else "labels-unreadable"
         if len(numbers) == 4 and min(numbers[2:]) < 0:
             kind = "box-empty"
-        raise _Misread(f"{numbers} are not fractions of the picture, 0 to 1", kind)
+        raise _Misread(f"{numbers} are not fractions of the image, 0 to 1", kind)
 
 
 def _box(values: Sequence[float], width: int, height: int) -> tuple[list[float], dict[str, Any]]:

@@ -57,7 +57,7 @@ def find_examples(folder: Path) -> list[DemoExample]:
     examples = [example for example in found if example is not None]
     if not examples:
         raise InvalidInput(
-            f"{folder} holds no picture and no video that can be shown",
+            f"{folder} holds no image and no video that can be shown",
             hint="seatrial data sample photos -o FOLDER makes some",
         )
     return examples

@@ -195,7 +195,7 @@ class _GradioPage:
 
     def _draw_sources(self) -> None:
         with gr.Tab("File"):
-            self._file = gr.File(label="Picture or short video", height=140)
+            self._file = gr.File(label="Image or short video", height=140)
         with gr.Tab("Webcam"):
             self._webcam = gr.Image(
                 label="Webcam", sources=["webcam"], type="filepath", format="jpeg"

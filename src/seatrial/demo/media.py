@@ -93,7 +93,7 @@ def open_media(name: str, data: bytes) -> Media:
     if len(data) > MAX_BYTES:
         raise InputTooLarge(
             f"{name} has {len(data) / 2**20:.0f} MiB, over the limit of {MAX_BYTES / 2**20:.0f}",
-            hint="give a smaller picture or a shorter video",
+            hint="give a smaller image or a shorter video",
         )
     digest = hashlib.sha256(data).hexdigest()
     if _is_video(data[:16]):
@@ -104,8 +104,8 @@ def open_media(name: str, data: bytes) -> Media:
         image.pixels()  # a damaged image is refused here and not when it is drawn
     except UnsupportedImage as error:
         raise UnsupportedImage(
-            f"{name} is neither a picture nor a video in a supported format",
-            hint="give a JPEG, PNG or WebP picture, or an MP4, MOV, WebM, MKV or AVI video",
+            f"{name} is neither an image nor a video in a supported format",
+            hint="give a JPEG, PNG or WebP image, or an MP4, MOV, WebM, MKV or AVI video",
         ) from error
     return Media(name, digest, (image,))
 

@@ -10,8 +10,8 @@ from seatrial.demo.workbench import Choice, View, Workbench
 from seatrial.progress import Progress, silent
 
 NO_RIVAL = "nothing"
-IMAGE_BUTTON = "Picture"  # downloads the drawn boxes; the others are in `EXPORTS`
-WELCOME = "Give a picture or a short video, take one with the webcam, or click an example."
+IMAGE_BUTTON = "Image"  # downloads the drawn boxes; the others are in `EXPORTS`
+WELCOME = "Give an image or a short video, take one with the webcam, or click an example."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,6 @@ def show(
     if rival == NO_RIVAL:
         return Page(view, None, text)
     if media.rate_hz is not None:
-        return Page(view, None, f"{text} Videos are not compared: give a picture.")
+        return Page(view, None, f"{text} Videos are not compared: give an image.")
     other = workbench.view(media, choice, workbench.models.rival(rival))
     return Page(view, other, f"{text} {comparison(view, other)}")

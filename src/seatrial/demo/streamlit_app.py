@@ -86,7 +86,7 @@ def draw_page() -> None:
 def _draw_sources(examples: Sequence[DemoExample]) -> None:
     # A new key for each file empties the widget, so that the next file can be dropped.
     key = f"file {st.session_state.setdefault('files', 0)}"
-    st.file_uploader("Picture or short video", key=key, on_change=partial(_take_file, key))
+    st.file_uploader("Image or short video", key=key, on_change=partial(_take_file, key))
     if st.toggle("Webcam"):
         st.camera_input(
             "Webcam", key="webcam", on_change=partial(_take, "webcam"), resolution=WEBCAM

@@ -1,1 +1,1 @@
-"""Hot path: from the bytes of a picture to the bytes of an answer."""
+"""Hot path: from the bytes of an image to the bytes of an answer."""

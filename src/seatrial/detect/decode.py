@@ -106,9 +106,9 @@ def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
     if size is not None:  # before Pillow: its WebP plugin reserves the canvas when it opens
         check_size(*size, max_pixels)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            check_size(*picture.size, max_pixels)
-            return pil_to_rgb(picture)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as pil:
+            check_size(*pil.size, max_pixels)
+            return pil_to_rgb(pil)
     except UnidentifiedImageError as error:
         if size is not None or data[:8] == PNG_MAGIC or _is_webp(data):
             raise InvalidImage("the image header is damaged or cut off") from error
@@ -122,28 +122,28 @@ def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
         raise InvalidImage(f"the image is damaged or cut off: {error}") from error
 
 
-def pil_to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+def pil_to_rgb(pil: Image.Image) -> NDArray[np.uint8]:
     """The pixels of a PIL image, upright: (H, W, 3) uint8 RGB, see `decode`.
 
     Raises:
         InvalidImage: The image has mode I or F: what is black and what is white in it is unknown.
     """
-    picture.load()  # only now is EXIF known that a PNG has behind its pixels
-    orientation = exif_orientation(picture.info.get("exif", b""))
-    if picture.mode.startswith("I;16"):
-        image = _upper_8_bits(np.asarray(picture, np.uint16))
-    elif picture.mode == "I" and picture.format == "PNG":  # 16-bit grey as old Pillow widens it
-        image = _upper_8_bits(np.asarray(picture))
-    elif picture.mode in ("I", "F"):
+    pil.load()  # only now is EXIF known that a PNG has behind its pixels
+    orientation = exif_orientation(pil.info.get("exif", b""))
+    if pil.mode.startswith("I;16"):
+        image = _upper_8_bits(np.asarray(pil, np.uint16))
+    elif pil.mode == "I" and pil.format == "PNG":  # 16-bit grey as old Pillow widens it
+        image = _upper_8_bits(np.asarray(pil))
+    elif pil.mode in ("I", "F"):
         raise InvalidImage(
-            f"a PIL image of mode {picture.mode} has no fixed range from black to white",
+            f"a PIL image of mode {pil.mode} has no fixed range from black to white",
             hint="scale its values to 0-255 and convert it to mode L or RGB",
         )
     else:
-        if "transparency" in picture.info:  # a palette's alpha is dropped like any other
-            picture = picture.copy()
-            del picture.info["transparency"]
-        image = np.array(picture.convert("RGB"), np.uint8)
+        if "transparency" in pil.info:  # a palette's alpha is dropped like any other
+            pil = pil.copy()
+            del pil.info["transparency"]
+        image = np.array(pil.convert("RGB"), np.uint8)
     return _upright(image, orientation)
 
 
@@ -189,12 +189,12 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     if max(width, height) > MAX_SIDE_PX:
         raise InputTooLarge(
             f"the image is {width} x {height}, over the limit of {MAX_SIDE_PX} pixels a side",
-            hint="send a smaller picture",
+            hint="send a smaller image",
         )
     if width * height > max_pixels:
         raise InputTooLarge(
             f"the image is {width} x {height}, over the limit of {max_pixels} pixels",
-            hint="send a smaller picture, or raise limits.image_pixels",
+            hint="send a smaller image, or raise limits.image_pixels",
         )
 
 

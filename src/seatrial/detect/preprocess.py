@@ -80,7 +80,7 @@ def fit(
         InvalidImage: `image` is not (H, W, 3) uint8 with at least one pixel.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise InvalidImage(f"a picture must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        raise InvalidImage(f"an image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
     if preprocessing.resize == "letterbox":
         canvas, where = letterbox(image, preprocessing.size_hw, preprocessing.pad_value)
     elif preprocessing.resize == "stretch":

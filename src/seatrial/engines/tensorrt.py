@@ -160,7 +160,7 @@ class TensorRtLane:
             shape = tuple(context.get_tensor_shape(spec.name))
             if -1 in shape:
                 raise InvalidArtifact(
-                    f"the size of the engine's output {spec.name} depends on the picture: {shape}",
+                    f"the size of the engine's output {spec.name} depends on the image: {shape}",
                     hint="export without postprocessing in the graph",
                 )
             self._outputs[spec.name] = cuda.Tensor(cudart, shape, spec.dtype)

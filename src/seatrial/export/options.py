@@ -49,7 +49,7 @@ class ExportOptions:
         precision: f32; f16: weights in half precision, what is sensitive stays float32 (onnx,
             openvino, tensorrt); bf16: float32 weights, proven as computed in bf16 (openvino,
             torch).
-        dynamic_batch: Take any number of pictures at once; else one.
+        dynamic_batch: Take any number of images at once; else one.
         imgsz: Canvas in pixels, 640 or 480x640 (height x width) [default: the model's own].
         fuse_nms: Put the postprocessing into the graph.
     """
@@ -85,7 +85,7 @@ def check(options: ExportOptions) -> None:
         )
     if options.dynamic_batch and options.to == "tensorrt":
         raise InvalidInput(
-            "a TensorRT engine is built for one picture at a time, which is what a lane runs",
+            "a TensorRT engine is built for one image at a time, which is what a lane runs",
             hint="leave out --dynamic-batch; an ONNX graph with it is what other builders take",
         )
     if options.imgsz is not None:
@@ -97,7 +97,7 @@ def check(options: ExportOptions) -> None:
 def resized(manifest: Manifest, imgsz: tuple[int, int] | None) -> Preprocessing:
     """The parent's preprocessing on another canvas.
 
-    A DETR's edges are scaled with the canvas, so that a picture fills it as it did before.
+    A DETR's edges are scaled with the canvas, so that an image fills it as it did before.
 
     Raises:
         InvalidInput: The canvas does not suit the family.

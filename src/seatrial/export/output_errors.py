@@ -1,4 +1,4 @@
-"""How far two detectors' answers for the same pictures are apart."""
+"""How far two detectors' answers for the same images are apart."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from seatrial.export.report import OutputError
 def output_errors(
     parent: Sequence[Arrays], child: Sequence[Arrays], *, ordered: bool, limit: float
 ) -> tuple[OutputError, ...]:
-    """Compare raw outputs, picture by picture.
+    """Compare raw outputs, image by image.
 
     Args:
-        parent: Outputs of batch size 1 for each picture.
+        parent: Outputs of batch size 1 for each image.
         child: The same, of the other graph.
         ordered: Rows have fixed places. Else the outputs are joined to rows ``(Q, columns)`` and
             each is compared with the nearest of the other's: queries that a model picks by their
@@ -83,6 +83,6 @@ def _set_error(
 
 
 def _rows(outputs: Arrays, names: Sequence[str]) -> NDArray[np.float64]:
-    """(Q, columns) of all outputs of one picture side by side."""
+    """(Q, columns) of all outputs of one image side by side."""
     parts = [np.asarray(outputs[name][0], np.float64) for name in names]
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)

@@ -29,7 +29,7 @@ class Parent:
 
     Attributes:
         manifest: Manifest of the graph: canvas, inputs and outputs of the export, before fusing.
-        graph: ``onnx.ModelProto``, float32 (or float32 with Q/DQ nodes), uint8 pictures in.
+        graph: ``onnx.ModelProto``, float32 (or float32 with Q/DQ nodes), uint8 images in.
         engine: The parent itself, on the same canvas.
         module: The torch module that a checkpoint runs as; None for a finished graph.
     """
@@ -118,7 +118,7 @@ def _of_graph(artifact: Artifact, options: ExportOptions, threads: int) -> Paren
         )
     if options.dynamic_batch and manifest.inputs[0].shape[0] != -1:
         raise InvalidInput(
-            f"the graph of {manifest.name} is fixed to {manifest.inputs[0].shape[0]} picture",
+            f"the graph of {manifest.name} is fixed to {manifest.inputs[0].shape[0]} image",
             hint="export the checkpoint that it was made from, with --dynamic-batch",
         )
     graph = onnx_file.load(artifact.file("onnx"))

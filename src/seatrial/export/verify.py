@@ -111,7 +111,7 @@ def verify(
     key = (artifact.digest, options.imgsz, several)
 
     # The same images through both.
-    on_progress(f"comparing {len(images)} pictures")
+    on_progress(f"comparing {len(images)} images")
     if key not in known.images:
         known.images[key] = answer(parent.manifest, parent.engine, images, multi_label=several)
     before = known.images[key]
@@ -120,8 +120,8 @@ def verify(
     boxes = compare(after.boxes(written.manifest), before.boxes(parent.manifest))
     if not boxes.parent_boxes:
         raise InvalidDataset(
-            "the parent sees nothing on any of the pictures: there is nothing to compare",
-            hint="give pictures of what the model detects",
+            "the parent sees nothing on any of the images: there is nothing to compare",
+            hint="give images of what the model detects",
         )
     accuracy = None
     if labelled is not None:
@@ -175,11 +175,11 @@ def read_images(folder: Path, limit: int = MOST_IMAGES) -> list[NDArray[np.uint8
     Raises:
         InvalidDataset: No such folder, no images in it, or one that cannot be decoded.
     """
-    check_folder(folder, hint="give a folder of pictures: --images FOLDER")
+    check_folder(folder, hint="give a folder of images: --images FOLDER")
     files = image_files(folder, foreign=False)
     if not files:
         raise InvalidDataset(
-            f"{folder} holds no pictures", hint="give a folder of JPEG, PNG or WebP files"
+            f"{folder} holds no images", hint="give a folder of JPEG, PNG or WebP files"
         )
     hint = "replace the image, or take it out of the folder"
     places = np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int)
@@ -257,10 +257,10 @@ def batch_errors(
         outputs = probe.values(names, together)
         sizes = [len(outputs[name]) for name in names]
         if any(size != count for size in sizes):
-            raise ValueError(f"{count} pictures gave {sizes}")
+            raise ValueError(f"{count} images gave {sizes}")
     except Exception as error:  # runtimes refuse a batch with errors of their own
         raise InvalidArtifact(
-            f"the graph of {manifest.name} does not take {count} pictures at once: "
+            f"the graph of {manifest.name} does not take {count} images at once: "
             f"{str(error)[:300]}",
             hint="leave out --dynamic-batch",
         ) from error
@@ -295,7 +295,7 @@ def _accuracy(
     """The difference in AP on the labelled images, with its interval."""
     several = key[-1]
     sides = "the child" if key in known.labelled else "parent and child"
-    on_progress(f"measuring the accuracy of {sides} on {len(labelled.images)} pictures")
+    on_progress(f"measuring the accuracy of {sides} on {len(labelled.images)} images")
     if key not in known.labelled:
         known.labelled[key] = _labelled_boxes(parent.manifest, parent.engine, labelled, several)
     before, after = known.labelled[key], _labelled_boxes(written.manifest, child, labelled, several)

@@ -162,7 +162,7 @@ def _best_softmax(tail: _Tail, queries: int, classes: int) -> str:
 def _fuse_yolo(model: Any, manifest: Manifest) -> Manifest:
     if manifest.inputs[0].shape[0] != 1:
         raise InvalidInput(
-            "NMS goes only into a YOLO graph of one picture at a time",
+            "NMS goes only into a YOLO graph of one image at a time",
             hint="leave out --dynamic-batch or --fuse-nms",
         )
     tail = _Tail(model)

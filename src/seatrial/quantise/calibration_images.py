@@ -67,11 +67,11 @@ def find_images(folder: Path) -> tuple[Path, ...]:
     Raises:
         InvalidDataset: No such folder, or no images in it.
     """
-    check_folder(folder, hint="give a folder of pictures")
+    check_folder(folder, hint="give a folder of images")
     files = image_files(folder, foreign=False)
     if not files:
         raise InvalidDataset(
-            f"{folder} holds no pictures", hint="give a folder of JPEG, PNG or WebP files"
+            f"{folder} holds no images", hint="give a folder of JPEG, PNG or WebP files"
         )
     return tuple(files)
 
@@ -130,5 +130,5 @@ def check(files: tuple[Path, ...], what: str, on_progress: Progress) -> Checked:
         else:
             kept.append(file)
             digest.update(hashlib.sha256(data).digest())
-        on_progress(f"checking the {what} pictures", done, len(files))
+        on_progress(f"checking the {what} images", done, len(files))
     return Checked(tuple(kept), digest.hexdigest(), tuple(skipped))

@@ -90,7 +90,7 @@ def _sees_features(nodes: Mapping[str, Node], name: str) -> bool:
         return _sees_features(nodes, node.inputs[0])
     if node.kind != "convolution":
         return False
-    # Along some way back there is another convolution, or the picture, and no reshape before it.
+    # Along some way back there is another convolution, or the image, and no reshape before it.
     seen: set[str] = set()
     waiting = [*node.inputs]
     while waiting:

@@ -121,8 +121,8 @@ def _caption(report: QuantiseReport) -> Markup:
     level = f"{report.finding.level:.0%}"
     return svg.element(
         "figcaption",
-        f"Dot: as measured on {report.finding.images} pictures; line: {level} interval of a "
-        "bootstrap over pictures; bold: what was kept, with its speed against float32.",
+        f"Dot: as measured on {report.finding.images} images; line: {level} interval of a "
+        "bootstrap over images; bold: what was kept, with its speed against float32.",
     )
 
 
@@ -131,7 +131,7 @@ def _tiles(report: QuantiseReport) -> Markup:
     shift = "\u2013" if finding.mean_shift is None else f"{finding.mean_shift:+.4f}"
     size = "" if finding.mean_abs_shift is None else f"mean size {finding.mean_abs_shift:.4f}"
     ran = "not measured here" if speed is None else (
-        f"{speed.parent_hz:.1f} \u2192 {speed.child_hz:.1f} pictures/s"
+        f"{speed.parent_hz:.1f} \u2192 {speed.child_hz:.1f} images/s"
     )  # fmt: skip
     tiles = (
         (f"Drop of {_metric(report)}", f"{finding.drop:+.4f}",
@@ -176,7 +176,7 @@ def _notes(report: QuantiseReport) -> list[str]:
     taken = report.calibration
     return [
         f"Compared in {ran['engine']} on {ran['device']}, {ran['precision']}. Ranges are of "
-        f"{taken['pictures']} pictures in {taken['folder']}, seed {taken['seed']}.",
+        f"{taken['pictures']} images in {taken['folder']}, seed {taken['seed']}.",
         *report.notes,
         *(f"skipped: {one.file}: {one.reason}" for one in report.skipped),
     ]

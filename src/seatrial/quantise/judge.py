@@ -72,7 +72,7 @@ class Judge:
     ) -> Judge:
         """Judge by agreement with the parent, where there are no labels."""
         dataset = LabelledSet(
-            source="pictures without labels",
+            source="images without labels",
             images=tuple(
                 LabelledImage(index, file.name, file, None, None)
                 for index, file in enumerate(files)
@@ -105,7 +105,7 @@ class Judge:
         )
         if not self.labelled and (found.agreement is None or found.floor < FLOOR):
             raise InvalidDataset(
-                f"the model sees nothing in the pictures with a confidence of {FLOOR:g} or more",
-                hint="give pictures of what the model detects",
+                f"the model sees nothing in the images with a confidence of {FLOOR:g} or more",
+                hint="give images of what the model detects",
             )
         return Loss.of(found)

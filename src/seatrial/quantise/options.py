@@ -20,7 +20,7 @@ class QuantiseOptions:
     Attributes:
         to: Engine that the result is for.
         gate: What the INT8 version may lose.
-        calibration: Calibration pictures, at most.
+        calibration: Calibration images, at most.
         seed: Seed of their choice.
         recipes: Ways of quantising to try [default: all]; openvino: no-bias-correction,
             fast-bias-correction, full-bias-correction; else: minmax, percentile, entropy.

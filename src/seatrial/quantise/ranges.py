@@ -1,8 +1,8 @@
-"""From the values that tensors take on calibration pictures to the ranges that INT8 spans.
+"""From the values that tensors take on calibration images to the ranges that INT8 spans.
 
 One pass finds the extremes, a second counts values in 2048 equal steps between them: memory does
-not grow with the number of pictures. (ONNX Runtime's own calibrators keep every tensor of every
-picture, and its ``Entropy`` with its default of 128 bins has one range to choose from: all.)
+not grow with the number of images. (ONNX Runtime's own calibrators keep every tensor of every
+image, and its ``Entropy`` with its default of 128 bins has one range to choose from: all.)
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def choose_images(
     chosen = check(drawn, "calibration", on_progress)
     if not chosen.files:
         raise InvalidDataset(
-            f"none of the {len(drawn)} calibration pictures can be used: "
+            f"none of the {len(drawn)} calibration images can be used: "
             f"{chosen.skipped[0].file}: {chosen.skipped[0].reason}",
             hint="give a folder of JPEG, PNG or WebP files",
         )
@@ -237,7 +237,7 @@ class Quantisation:
             parent={"name": self.parent.manifest.name, "digest": self.parent.digest},
             engine=ran,
             gate=limits,
-            judged_on=f"{self.images.judge.dataset.source}, {loss.images} pictures",
+            judged_on=f"{self.images.judge.dataset.source}, {loss.images} images",
             calibration=self.images.facts,
             head=head.nodes,
             candidates=tuple(candidates),
@@ -311,7 +311,7 @@ class Quantisation:
         notes = []
         if compared > 1:
             notes.append(
-                f"{compared} graphs were compared on the pictures that decide: the drop of the "
+                f"{compared} graphs were compared on the images that decide: the drop of the "
                 "one that was kept is biased low"
             )
         if not self.images.judge.labelled:

@@ -95,5 +95,5 @@ def _check_finite(
         raise InvalidArtifact(
             f"{names[wrong[0]]} takes values that are no numbers (NaN or infinite), and "
             f"{len(wrong) - 1} more tensors with it",
-            hint="the float32 model overflows on these pictures: see what it detects in them",
+            hint="the float32 model overflows on these images: see what it detects in them",
         )

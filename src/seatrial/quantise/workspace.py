@@ -1,6 +1,6 @@
 """Results of long steps on disk, so that a run that was killed continues where it was.
 
-Every step is a function of what the workspace is named after (the parent, the pictures, the
+Every step is a function of what the workspace is named after (the parent, the images, the
 options, the versions) and of the steps before it. Its result is written to one file, which
 appears whole or not at all. A run that is started again reads the files that are there.
 """

@@ -60,7 +60,7 @@ def upright_size(path: Path) -> tuple[int, int]:
                 image.load()
             sideways = exif_orientation(image.info.get("exif", b"")) >= 5
     except (*DAMAGE, Image.DecompressionBombError) as error:
-        raise InvalidDataset(f"{path} is damaged or not a picture: {error}") from error
+        raise InvalidDataset(f"{path} is damaged or not an image: {error}") from error
     return (height, width) if sideways else (width, height)
 
 

@@ -1,1 +1,1 @@
-"""Moving pictures: where they come from, and what moves in them."""
+"""Videos: their frames, and the tracks of objects in them."""

@@ -65,7 +65,7 @@ def video_frames(source: Path | BinaryIO, name: str = "") -> Iterator[VideoFrame
         name: For messages, where the source is no path.
 
     Raises:
-        InvalidInput: It cannot be read, or has no pictures.
+        InvalidInput: It cannot be read, or has no frames.
         MissingExtra: PyAV is not installed.
     """
     av = require("av", extra="video", purpose="reading videos")
@@ -74,7 +74,7 @@ def video_frames(source: Path | BinaryIO, name: str = "") -> Iterator[VideoFrame
     try:
         with av.open(_opened(source), options={"format_whitelist": CONTAINERS}) as container:
             if not container.streams.video:
-                raise InvalidInput(f"{shown} has sound and no pictures", hint="give a video")
+                raise InvalidInput(f"{shown} has sound and no frames", hint="give a video")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             rate_hz = float(stream.average_rate or DEFAULT_RATE_HZ)

@@ -10,8 +10,8 @@ Layouts (the artifact's variant):
   graph, which takes ``orig_target_sizes`` besides. What the repositories of RT-DETR and D-FINE
   export, and what ``seatrial export --fuse-nms`` makes of the other two.
 
-``pred_boxes`` are centre x, centre y, width, height as fractions of the picture, padding left out;
-``boxes`` are left, top, right, bottom in pixels of the source picture. A graph of padded pictures
+``pred_boxes`` are centre x, centre y, width, height as fractions of the image, padding left out;
+``boxes`` are left, top, right, bottom in pixels of the source image. A graph of padded images
 takes ``valid_hw`` besides and derives DETR's ``pixel_mask`` from it.
 
 Source: transformers ``post_process_object_detection`` of ``DetrImageProcessor`` and
@@ -212,8 +212,8 @@ def _transformers(graph: GraphSignature) -> Recognition:
         preprocessing = Preprocessing(fixed, "stretch", 0, antialias=True)
     elif not masks and found.preprocessing.resize == "shortest_edge":
         raise InvalidArtifact(
-            "a DETR for pictures of any size without the input pixel_mask: it would take padding "
-            "for a part of the picture",
+            "a DETR for images of any size without the input pixel_mask: it would take padding "
+            "for a part of the image",
             hint="import the checkpoint and let `seatrial export` write the graph",
         )
     else:

@@ -187,7 +187,7 @@ def _preprocessing(settings: dict[str, Any], architecture: Architecture) -> Prep
     if settings.get("resample", BILINEAR) != BILINEAR:
         raise InvalidArtifact(f"{PREPROCESSOR} resamples by {settings['resample']}, not bilinearly")
     if not settings.get("do_resize", True):
-        raise InvalidArtifact(f"{PREPROCESSOR} does not resize pictures")
+        raise InvalidArtifact(f"{PREPROCESSOR} does not resize images")
     size = settings.get("size", architecture.size)
     if isinstance(size, int):  # until transformers 4.27: 800, with max_size beside it
         size = {"shortest_edge": size, "longest_edge": settings.get("max_size", 1333)}
