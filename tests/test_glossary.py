@@ -104,7 +104,7 @@ def test_no_two_classes_have_one_name() -> None:
     assert twice == set()
 
 
-def test_a_docstring_does_not_begin_with_of() -> None:
-    """A noun says what it is: "Name of the artifact", not "Of the artifact"."""
-    bare = re.compile(r'(^\s+\w+: |""")Of ', re.MULTILINE)
+def test_a_docstring_does_not_begin_with_of_or_what() -> None:
+    """A noun says what it is: "Name of the artifact", not "Of the artifact" or "What it is"."""
+    bare = re.compile(r'(^\s+\w+: |""")Of |"""What ', re.MULTILINE)
     assert [file for file, path in FILES.items() if bare.search(path.read_text())] == []

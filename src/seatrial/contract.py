@@ -1,4 +1,4 @@
-"""What a service must hold, as a TOML file."""
+"""Contracts: the limits that a service must hold, as a TOML file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LatencyClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LoadClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the service must hold under several sessions (closed loop).
+    """Limits that the service must hold under several sessions (closed loop).
 
     Attributes:
         goodput_per_s: Least goodput at the best number of sessions.
@@ -51,7 +51,7 @@ class LoadClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a service must hold. A table that is left out sets no condition.
+    """Limits that a service must hold. A table that is left out sets no condition.
 
     Attributes:
         name: Name of the contract, in the verdict.

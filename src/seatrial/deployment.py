@@ -35,7 +35,7 @@ class CoreLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a detector reports; a request may override the values of a deployment.
+    """Thresholds of a report of detections; a request may override those of a deployment.
 
     Attributes:
         confidence: Lowest confidence reported.
@@ -52,7 +52,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the service refuses.
+    """Limits above which the service refuses a request.
 
     Attributes:
         body_bytes: Largest request body (413).

@@ -1,4 +1,4 @@
-"""What this machine has and what works on it: hardware, engines, extras.
+"""Inventory of this machine: hardware, engines and extras, and which of them work.
 
 Engines and the packages for serving are tried. Packages that take seconds to import (training,
 pages, INT8) are only looked up: they are ``installed``, which is less than ``works``.

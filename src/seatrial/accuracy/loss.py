@@ -1,4 +1,4 @@
-"""What a child lost against its parent, and the clauses on it that all gates share."""
+"""Loss of a child against its parent, and the clauses on it that all gates share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seatrial.accuracy.limits import ChildLimits, LossLimits
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """What a child lost, in one figure with its interval; see `Comparison` for all of them.
+    """Loss of a child in one figure with its interval; see `Comparison` for all figures.
 
     Attributes:
         metric: ``ap``; or ``agreement``: boxes that both see, as a share of all (F1).

@@ -28,7 +28,7 @@ EVALUATION = Thresholds(confidence=0.001, iou=0.7, max_detections=300, multi_lab
 
 @dataclass(frozen=True, slots=True)
 class SeenImage:
-    """What a subject answers for one image.
+    """Answer of a subject for one image.
 
     Attributes:
         size: Upright size of the image.

@@ -1,1 +1,1 @@
-"""What ``import seatrial`` offers to programs: see `seatrial.load` and docs/reference/python.md."""
+"""The Python API that ``import seatrial`` gives: see `seatrial.load`, docs/reference/python.md."""

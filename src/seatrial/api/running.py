@@ -1,4 +1,4 @@
-"""What the commands evaluate, export and bench do, for programs: the structs that they print."""
+"""The commands evaluate, export and bench as functions; they return the structs printed there."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class Failures(msgspec.Struct, frozen=True):
 
 
 class Analysis(msgspec.Struct, frozen=True):
-    """What findings are derived from, beside the measurements themselves.
+    """Derived figures that findings rest on, beside the measurements themselves.
 
     Attributes:
         alone: JSON pointer of the point with one request at a time.

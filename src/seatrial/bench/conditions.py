@@ -44,7 +44,7 @@ def others_share(scope: Scope, point: str) -> float:
 
 
 def limit(scope: Scope) -> str:
-    """What holds throughput down, as far as the CPU figures tell; empty where they do not."""
+    """Name the part that limits throughput, by the CPU figures; empty where they do not show it."""
     used, best = scope.analysis.saturation, scope.point("best")
     if used is None or best is None:
         return ""

@@ -1,4 +1,4 @@
-"""What the measurements mean: one table of conditions and sentences."""
+"""Findings: one table of conditions on the measurements and of sentences about them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def stages_text(scope: Scope) -> Sequence[str | Quote]:
 
 
 def queueing_text(scope: Scope) -> Sequence[str | Quote]:
-    """What sessions beyond the knee cost, by the client's clock and by the service's."""
+    """The finding on sessions beyond the knee, by the client's clock and by the service's."""
     text = (
         "Beyond the knee requests only wait: from {analysis.knee.sessions:sessions} to "
         "{analysis.knee.last_sessions} mean latency went from "

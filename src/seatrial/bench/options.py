@@ -15,7 +15,7 @@ ENOUGH_REQUESTS = max(samples_needed(fraction) for fraction in PERCENTILES.value
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:
-    """What is measured and for how long. The command line takes this class as it is.
+    """Options of a benchmark. The command line takes this class as it is.
 
     Attributes:
         images: Folder of images; COCO's val2017 as it comes, or your own.

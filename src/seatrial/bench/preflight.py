@@ -31,7 +31,7 @@ PASSING = (408, 425, 429)
 
 
 class ProbedService(msgspec.Struct, frozen=True):
-    """What a service says about itself.
+    """Facts that a service reports about itself.
 
     Attributes:
         model: Its answer to GET /model; None where it gives none.

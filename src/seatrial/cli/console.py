@@ -1,4 +1,4 @@
-"""What all commands share: the folder of the store, standard output and error, progress."""
+"""The shared parts of the commands: folder of the store, standard output and error, progress."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class DigitsImage:
     background: Background
 
     def labels(self) -> DigitsLabels:
-        """What remains of it once the pixels are in a file."""
+        """Return the labels, without the pixels."""
         height, width = self.image.shape[:2]
         return DigitsLabels((height, width), self.xywh, self.digit, self.background.name)
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a labelled set: a row for each kind, and one for each case."""
+"""Faults of labelled sets: a row for each kind, and one for each case."""
 
 from __future__ import annotations
 

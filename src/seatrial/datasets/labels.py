@@ -120,7 +120,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What labels say beyond boxes, by COCO's keys; kept so that it can be written again.
+    """Facts of labels beyond boxes, by COCO's keys; kept so that they can be written again.
 
     Attributes:
         images: Keys of each image.

@@ -33,7 +33,7 @@ _BITS = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What is compared of an image.
+    """Features by which an image is compared with others.
 
     Attributes:
         path: The file.

@@ -98,7 +98,7 @@ class Teacher:
 
 
 class Prelabelled(msgspec.Struct, frozen=True):
-    """What was written.
+    """Folder and figures of the labels that were written.
 
     Attributes:
         folder: The new dataset.

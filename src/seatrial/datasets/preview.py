@@ -30,7 +30,7 @@ _FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.38
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewOptions:
-    """What is on a contact sheet.
+    """Content and layout of a contact sheet.
 
     Attributes:
         split: One split [default: all].

@@ -1,4 +1,4 @@
-"""What a page shows for an image or video, in both front ends."""
+"""Content of the page for an image or video, in both front ends."""
 
 from __future__ import annotations
 

@@ -152,9 +152,9 @@ class Place:
         lanes.on_place(1)
 
     def ready(self) -> None:
-        """Be company to others: all that the request needs is here.
+        """Count the request among those that are ready for a lane: its image has arrived.
 
-        A request that still arrives is counted, but it does not send others to narrow lanes.
+        Only ready requests send others to narrow lanes; one that still arrives does not.
         """
         lanes = self._lanes
         with lanes._lock:

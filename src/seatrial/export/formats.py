@@ -48,7 +48,7 @@ class Written:
 
     @property
     def file(self) -> Path:
-        """What the engine opens."""
+        """Path of the file that the engine opens."""
         return self.folder / next(iter(self.manifest.formats.values()))
 
     def open(self, threads: int) -> Engine:

@@ -1,4 +1,4 @@
-"""What an export is asked for."""
+"""Options of an export."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _size_hw(kind: object, tokens: Sequence[Any]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What an export is asked for.
+    """Options of an export.
 
     Attributes:
         to: Format.

@@ -1,4 +1,4 @@
-"""What is known of a graph without running it: its signature, and tensor names with a meaning.
+"""Signatures of graphs, read without running them, and tensor names with a meaning.
 
 Loads no ONNX: families read it in a serving process.
 """

@@ -52,7 +52,7 @@ class SkippedFile(msgspec.Struct, frozen=True):
 
 
 class ImagesSummary(msgspec.Struct, frozen=True):
-    """What a report says about the images.
+    """Summary of the images, for the report.
 
     Attributes:
         found: Number of files with an image suffix.

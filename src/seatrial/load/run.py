@@ -29,7 +29,7 @@ Loop = Literal["closed", "open"]
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What is sent, and when.
+    """A load: which requests are sent, and when.
 
     Attributes:
         arrivals: Law by which requests become due.

@@ -1,4 +1,4 @@
-"""What a load costs: cores and memory of the service, of the client, of everything else."""
+"""Use of the machine by a load: cores and memory of service, client and everything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person names as a model: an artifact of the store, a folder, or a model file."""
+"""From the name of a model to its artifact: a name in the store, a folder or a model file."""
 
 from __future__ import annotations
 

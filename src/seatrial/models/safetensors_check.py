@@ -1,4 +1,4 @@
-"""What is in a safetensors file, and whether its weights are numbers; without torch."""
+"""Content of a safetensors file, and a check that its weights are finite; without torch."""
 
 from __future__ import annotations
 

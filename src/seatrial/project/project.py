@@ -41,7 +41,7 @@ Trainer = Literal["transformers", "lightning", "ultralytics"]
 
 
 class ProjectOptions(msgspec.Struct, frozen=True):
-    """What goes into the files of a project.
+    """Values that go into the files of a project.
 
     Attributes:
         name: Name of the artifacts that the project makes.

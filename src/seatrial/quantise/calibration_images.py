@@ -22,7 +22,7 @@ from seatrial.system.files import check_folder
 from seatrial.system.images import image_files
 
 Feeds = dict[str, NDArray[Any]]
-"""What a graph takes for one image: name of the input -> array."""
+"""Inputs of a graph for one image: name of the input -> array."""
 
 
 class CalibrationImages:
@@ -43,7 +43,7 @@ class CalibrationImages:
         return len(self.files)
 
     def feeds(self, limit: int | None = None) -> Iterator[Feeds]:
-        """What the graph takes, image by image, decoded and fitted as a request is.
+        """Yield the inputs of the graph, image by image, decoded and fitted as a request is.
 
         Args:
             limit: Number of images after which to stop.
@@ -54,7 +54,7 @@ class CalibrationImages:
         yield from map(self.feed, self.files[:limit])
 
     def feed(self, file: Path) -> Feeds:
-        """What the graph takes for one image; see `feeds`."""
+        """Return the inputs of the graph for one image; see `feeds`."""
         # It was decoded before (`check`): if it cannot be read now, the folder has changed.
         image = read_image(file, max_pixels=MAX_PIXELS, hint="start again")
         batch, canvas = fit(image, self._preprocessing)

@@ -90,7 +90,7 @@ class Judge:
         return BoxSet(predictions, len(self.dataset.images), len(self.dataset.categories))
 
     def loss(self, child: BoxSet, parent: BoxSet, on_progress: Progress = silent) -> Loss:
-        """What the child lost.
+        """The loss of the child against the parent.
 
         Raises:
             InvalidDataset: Without labels: the parent sees nothing.

@@ -1,4 +1,4 @@
-"""What a compression is asked to do."""
+"""Options of a compression."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Backends = Literal["openvino", "onnxruntime", "tensorrt"]
 
 @dataclass(frozen=True)
 class QuantiseOptions:
-    """What a compression is asked to do.
+    """Options of a compression.
 
     Attributes:
         to: Engine that the result is for.

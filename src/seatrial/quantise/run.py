@@ -287,7 +287,7 @@ class Quantisation:
         return judge.boxes(measure.predictions(graph, judge, self.work, self.on_progress))
 
     def loss(self, folder: Path) -> Loss:
-        """What a graph lost against the parent."""
+        """The loss of a graph against the parent."""
         before, after = self._parent_boxes, self._boxes(self.graph(folder))
         return self.work.value(
             f"finding-{folder.name.removeprefix('graph-')}",

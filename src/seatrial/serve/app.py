@@ -41,7 +41,7 @@ Encode = Callable[[Detected, Mapping[str, float]], bytes]
 
 
 class Service(msgspec.Struct, frozen=True):
-    """What a running process serves from.
+    """The parts that a running process serves with.
 
     Attributes:
         dispatcher: Takes requests.

@@ -1,4 +1,4 @@
-"""What every trainer does after a step and after an epoch: journal, diagnosis, best weights."""
+"""Work of every trainer after a step and after an epoch: journal, diagnosis, best weights."""
 
 from __future__ import annotations
 

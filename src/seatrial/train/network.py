@@ -84,7 +84,7 @@ def build(plan: TrainingPlan) -> tuple[Any, list[str]]:
 
 
 def new_head_message(plan: TrainingPlan, fresh: Sequence[str]) -> str:
-    """What a new set of labels does to the network, in words.
+    """Describe in words how a new set of labels changes the network.
 
     Args:
         plan: TrainingPlan of the run.

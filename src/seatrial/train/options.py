@@ -12,7 +12,7 @@ from seatrial.train.plan import SCRATCH, Base, Data, Trainer, base_of, scratch_b
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinetuneOptions:
-    """What to train on, and with what.
+    """Options of a finetuning.
 
     Attributes:
         trainer: transformers or lightning: DETR, RT-DETR, RT-DETRv2, D-FINE. ultralytics: YOLO11

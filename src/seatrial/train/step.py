@@ -48,7 +48,7 @@ NO_NUMBERS = re.compile(r"\b(nan|inf|invalid numeric)\b")
 
 @dataclass(slots=True)
 class TrainingStep:
-    """What one process takes its steps with.
+    """Network, optimiser and settings with which one process takes its steps.
 
     Attributes:
         plan: TrainingPlan of the run.

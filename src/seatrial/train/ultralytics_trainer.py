@@ -42,7 +42,7 @@ WEIGHTS = "model.pt"
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What the trainer needs beside Ultralytics' own arguments.
+    """Settings that the trainer needs beside Ultralytics' own arguments.
 
     Attributes:
         plan: Plan of the run.

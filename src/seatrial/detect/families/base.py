@@ -18,7 +18,7 @@ NO_FEEDS: Arrays = {}
 
 
 class Recognition(msgspec.Struct, frozen=True, kw_only=True):
-    """What a family reads from a model file that it supports.
+    """Facts that a family reads from a model file that it supports.
 
     Attributes:
         variant: Output layout within the family.

@@ -54,7 +54,7 @@ SIZE_PX = 640  # what the repositories of RT-DETR and D-FINE export at
 
 
 class DetrMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a graph file that Seatrial wrote says of itself, as JSON under `METADATA_KEY`.
+    """Description in a graph file that Seatrial wrote, as JSON under `METADATA_KEY`.
 
     Attributes:
         variant: Output layout.

@@ -32,7 +32,7 @@ METADATA_KEY = "seatrial.ssd"
 
 
 class SsdMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a graph file says of itself, as JSON under `METADATA_KEY`.
+    """Description that a graph file carries, as JSON under `METADATA_KEY`.
 
     Attributes:
         labels: Class names, in the order of the last dimension of ``scores``.

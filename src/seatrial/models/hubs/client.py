@@ -1,4 +1,4 @@
-"""What both hubs have in common: search, listing and files, through the hub's own library."""
+"""Base of both hubs' clients: search, listing and files, through the hub's own library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the hubs tell about their models and files, in one form for both."""
+"""Facts that the hubs give about their models and files, in one form for both."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def nearest(source: str, repo: str, known: Sequence[str]) -> str:
-    """What to do about a name that a hub does not have: the nearest that it has, or a search.
+    """The hint for a name that a hub does not have: the nearest names it has, or a search.
 
     Args:
         source: ``huggingface`` or ``modelscope``.

@@ -1,4 +1,4 @@
-"""What a hub's refusals and silences mean, as errors of this package's tree."""
+"""Refusals and timeouts of a hub as errors of this package's tree."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the service understands on the wire."""
+"""Protocols: bytes on the wire to requests, and answers to bytes."""
