@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 
 class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a child may lose, by the precision that it computes in.
+    """Limits of what a child may lose, by the precision that it computes in.
 
     Attributes:
         drop: Largest loss of AP, 0-1; where no labels are, of agreement with the parent.
@@ -39,7 +39,7 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class LossLimits:
-    """What an INT8 version or a finetuned model may lose: it is to be as good as its parent.
+    """Limits for an INT8 version or a finetuned model: it is to be as good as its parent.
 
     Attributes:
         drop: Largest loss of AP on labelled images, 0-1; without labels, of agreement with the

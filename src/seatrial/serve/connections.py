@@ -1,4 +1,4 @@
-"""What becomes of a connection on which a request was answered before its body was read."""
+"""Connections on which a request was answered before its body was read: kept or ended."""
 
 from __future__ import annotations
 
