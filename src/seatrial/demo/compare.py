@@ -14,9 +14,11 @@ from seatrial.detect.detections import Detections, label_of
 
 
 def compare(first: View, second: View) -> Comparison:
-    """The second model against the first, at the confidence of the page.
+    """The second model against the first, by the settings of the page.
 
-    Boxes below that confidence take part: one that fell to just below it is not lost.
+    All gates compare by `seatrial.accuracy.predict.EVALUATION`. Here the counts are of the boxes
+    that the page shows, and follow its controls. Boxes below its confidence take part: one that
+    fell to just below it is not lost.
 
     Args:
         first: The parent.

@@ -7,6 +7,8 @@ from html import escape
 
 import numpy as np
 
+from seatrial.accuracy.compare import FLOOR as SEEN
+from seatrial.accuracy.predict import EVALUATION
 from seatrial.demo.compare import compare
 from seatrial.demo.workbench import FLOOR, View
 from seatrial.detect.answer import boxes
@@ -81,12 +83,14 @@ def summary(view: View) -> str:
 
 
 def comparison(first: View, second: View) -> str:
-    """Agreement of two models in one image, in a sentence of plain text."""
-    found = compare(first, second)
+    """Agreement of two models in one image, in plain text, and by which settings it was found."""
+    found, choice = compare(first, second), first.choice
     overlap = f", with a mean IoU of {found.iou_mean:.2f}" if found.iou_mean is not None else ""
     return (
         f"Both see {_count(found.matched, 'object')}{overlap}; {found.lost} only "
-        f"{first.model.name}, {found.gained} only {second.model.name}."
+        f"{first.model.name}, {found.gained} only {second.model.name}. Compared as shown: from "
+        f"confidence {choice.confidence:g} on, IoU {choice.iou:g}, one class a box (seatrial "
+        f"evaluate --parent: {SEEN:g}, {EVALUATION.iou:g}, several)."
     )
 
 
