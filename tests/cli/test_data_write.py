@@ -54,8 +54,11 @@ def test_options_that_make_no_sense_are_errors_of_the_command(
     data_command: Run, digits: Path, tmp_path: Path
 ) -> None:
     for words, message in (
-        (("split", digits, "-o", tmp_path / "x", "--seed", "-1"), "nor the seed can be negative"),
-        (("preview", digits, "-o", tmp_path / "x.jpg", "--columns", "0"), "a sheet needs a column"),
+        (
+            ("split", digits, "-o", tmp_path / "x", "--seed", "-1"),
+            "--block and --seed must be 0 or more",
+        ),
+        (("preview", digits, "-o", tmp_path / "x.jpg", "--columns", "0"), "--columns 1 or more"),
     ):
         done = data_command(*words)
         assert done.returncode == 2

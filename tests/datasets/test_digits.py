@@ -101,10 +101,10 @@ def test_two_photos_cannot_be_held_out() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"count": 9}, "9 images are too few"),
-        ({"size_px": 63}, "63 px is not"),
-        ({"digits": (5, 3)}, "5 to 3 digits"),
-        ({"digits": (0, 21)}, "0 to 21 digits"),
+        ({"count": 9}, "--count 9: too few"),
+        ({"size_px": 63}, "--size 63 is not 64 to 4096 pixels"),
+        ({"digits": (5, 3)}, "--digits 5 3 is not a range"),
+        ({"digits": (0, 21)}, "--digits 0 21 is not a range"),
         ({"seed": -1}, "seed -1"),
     ],
 )

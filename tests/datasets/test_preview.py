@@ -68,7 +68,7 @@ def test_broken_pictures_and_labels_do_not_stop_it(sound: Sound, tmp_path: Path)
     ("name", "options", "error", "message"),
     [
         ("sheet.txt", {}, InvalidConfig, "is not a .jpg or .png"),
-        ("sheet.jpg", {"columns": 0}, InvalidConfig, "needs a column"),
+        ("sheet.jpg", {"columns": 0}, InvalidConfig, "--columns 1 or more"),
         ("sheet.jpg", {"split": "test"}, InvalidDataset, "has no split test"),
         ("sheet.jpg", {"only": "blue"}, InvalidDataset, "has no class 'blue'"),
     ],

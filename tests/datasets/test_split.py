@@ -127,10 +127,10 @@ def test_one_clip_cannot_be_split() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fractions": (0.8, 0.1, 0.2)}, "0.8, 0.1, 0.2 do not make 1"),
-        ({"fractions": (1, 0, 0)}, "nothing to split"),
-        ({"fractions": (1.2, -0.2, 0)}, "do not make 1"),
-        ({"seed": -1}, "negative"),
+        ({"fractions": (0.8, 0.1, 0.2)}, "--fractions 0.8, 0.1, 0.2 do not add up to 1"),
+        ({"fractions": (1, 0, 0)}, "--fractions gives all to one split"),
+        ({"fractions": (1.2, -0.2, 0)}, "do not add up to 1"),
+        ({"seed": -1}, "--block and --seed must be 0 or more"),
     ],
 )
 def test_options_that_cannot_be_carried_out(options: dict[str, object], message: str) -> None:

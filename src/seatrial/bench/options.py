@@ -21,7 +21,7 @@ class BenchOptions:
         images: Folder of images; COCO's val2017 as it comes, or your own.
         image_limit: Most images used of the folder; drawn with the seed.
         scenarios: Names of scenarios, in the order in which they run: single-stream, scaling.
-        sessions: Concurrent sessions of the scenario scaling, one point each.
+        sessions: Numbers of concurrent sessions of the scenario scaling, rising; one point each.
         single_stream_requests: Number of requests that ends the single-stream scenario.
         single_stream_s: Longest time of the single-stream scenario, seconds.
         point_s: Seconds measured at each number of sessions.

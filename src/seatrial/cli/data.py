@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from cyclopts import App
 
-app = App(help_format="markdown", name="data", help="Images and datasets.")
+app = App(
+    help_format="markdown", name="data", help="Make, check, convert, split and label datasets."
+)
 # Named, not imported, as in main.py.
 COMMANDS = {
     "sample": ("data_sample:app", "Write sample images and labels."),

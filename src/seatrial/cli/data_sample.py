@@ -53,9 +53,9 @@ def digits(
 
     Args:
         output: New folder.
-        count: Number of images in the three splits together.
-        size: Side of the images, pixels.
-        digits: Fewest and most digits of an image.
+        count: Number of images in the three splits together, at least 10.
+        size: Side of the images, 64 to 4096 pixels.
+        digits: Fewest and most digits of an image, 0 to 20.
         seed: Seed of all random draws.
         backgrounds: sample (the photos of `data sample photos`, fetched once), bundled (the two
             photos of scikit-learn, without any network), or a folder of photos.

@@ -24,11 +24,11 @@ class DeploymentOptions:
         engine: openvino, onnxruntime, onnxruntime-tensorrt, tensorrt, torch, torch-compile or null
             [default: openvino].
         device: cpu or cuda; another one is never used in its place [default: cpu].
-        precision: Numeric type to compute in: f32, bf16, f16 [default: f32].
-        workers: Number of server processes [default: from the usable cores].
-        instances: Number of requests that a process infers at the same time [default: from the
-            usable cores].
-        threads: Number of threads of each of them [default: 1].
+        precision: Numeric type to compute in [default: f32].
+        workers: Number of server processes, 1 to 1024 [default: from the usable cores].
+        instances: Number of requests that a process infers at the same time, 1 to 1024
+            [default: from the usable cores].
+        threads: Number of threads of each of them, 1 to 1024 [default: 1].
         wide: Keep a second compiled graph that gives a lone request all cores [default: yes].
     """
 

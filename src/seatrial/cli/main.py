@@ -19,7 +19,7 @@ COMMANDS = {
     "init": ("init:init", "Write a project of your own: recipe, contract, deployment, Makefile."),
     "doctor": ("doctor:doctor", "Show hardware, engines, what works and what is missing."),
     "models": ("models:app", "Fetch, import and list models."),
-    "data": ("data:app", "Lay out images and datasets."),
+    "data": ("data:app", "Make, check, convert, split and label datasets."),
     "finetune": ("finetune:finetune", "Train a detector on your own images, and prove it."),
     "export": ("export:export", "Write another format or precision of a model, and prove it."),
     "detect": ("detect:detect", "Find objects in an image."),

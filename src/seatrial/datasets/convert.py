@@ -62,11 +62,11 @@ class SplitOptions:
     def __post_init__(self) -> None:
         if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
             given = ", ".join(f"{fraction:g}" for fraction in self.fractions)
-            raise InvalidConfig(f"the fractions {given} do not make 1")
+            raise InvalidConfig(f"--fractions {given} do not add up to 1")
         if sum(fraction > 0 for fraction in self.fractions) < 2:
-            raise InvalidConfig("there is nothing to split: one set takes all")
+            raise InvalidConfig("--fractions gives all to one split: at least two must be over 0")
         if self.block < 0 or self.seed < 0:
-            raise InvalidConfig("neither the block nor the seed can be negative")
+            raise InvalidConfig("--block and --seed must be 0 or more")
 
     def splits(self) -> dict[str, float]:
         """The splits that are made, and their fractions."""

@@ -61,15 +61,17 @@ class DigitsRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         low, high = self.digits
         if self.count < 10:
-            raise InvalidConfig(f"{self.count} images are too few to split", hint="at least 10")
+            raise InvalidConfig(
+                f"--count {self.count}: too few images to split", hint="at least 10"
+            )
         if not MIN_SIDE_PX <= self.size_px <= 4096:
-            raise InvalidConfig(f"the side of {self.size_px} px is not {MIN_SIDE_PX} to 4096")
+            raise InvalidConfig(f"--size {self.size_px} is not {MIN_SIDE_PX} to 4096 pixels")
         if not 0 <= low <= high <= MAX_DIGITS or high == 0:
             raise InvalidConfig(
-                f"{low} to {high} digits an image is not a range", hint=f"at most {MAX_DIGITS}"
+                f"--digits {low} {high} is not a range", hint=f"0 to {MAX_DIGITS}, the fewest first"
             )
         if self.seed < 0:
-            raise InvalidConfig(f"the seed {self.seed} is negative")
+            raise InvalidConfig(f"--seed {self.seed} is negative")
 
     def counts(self) -> dict[str, int]:
         """Number of images of each split."""

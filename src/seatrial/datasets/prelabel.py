@@ -51,7 +51,7 @@ class PrelabelOptions:
     Attributes:
         confidence: Least confidence of a detection that becomes a label or starts a track, 0-1.
         weakest: Least confidence of a detection that continues a track, 0-1.
-        every: Keep one of so many frames of a video as an image.
+        every: Keep one of so many frames of a video as an image; a multiple of --detect-every.
         detect_every: Detect in one of so many frames; more is faster, and tracks break sooner.
         track: Track objects [default: in a video yes, in a folder no].
         longest_gap_s: Longest gap in a track that is filled, seconds; in a folder, images.
@@ -70,14 +70,17 @@ class PrelabelOptions:
 
     def __post_init__(self) -> None:
         if not 0 < self.weakest <= self.confidence <= 1:
-            raise InvalidConfig("the confidences must be: 0 < weakest <= confidence <= 1")
+            raise InvalidConfig(
+                f"--weakest {self.weakest:g}, --confidence {self.confidence:g}: wanted is "
+                "0 < weakest <= confidence <= 1"
+            )
         if self.every < 1 or self.detect_every < 1 or self.every % self.detect_every:
             raise InvalidConfig(
                 f"--every {self.every} is not a multiple of --detect-every {self.detect_every}",
                 hint="only frames with detections can be kept",
             )
         if self.longest_gap_s < 0 or self.shortest < 1:
-            raise InvalidConfig("--longest-gap-s must be at least 0, --shortest at least 1")
+            raise InvalidConfig("--longest-gap-s must be 0 or more, --shortest 1 or more")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class PreviewOptions:
         only: Images with an object of this class only.
         count: Number of images, drawn at random; 0 for all.
         columns: Images in a row.
-        tile: Side of an image's tile, pixels.
+        tile: Side of an image's tile, at least 32 pixels.
         seed: Seed of the random draw.
         format: Format of the labels [default: found by the files].
         annotations: COCO's JSON file, another data.yaml, or VOC's list of classes.
@@ -54,7 +54,7 @@ class PreviewOptions:
 
     def __post_init__(self) -> None:
         if self.count < 0 or self.columns < 1 or self.tile < 32:
-            raise InvalidConfig("a sheet needs a column, and tiles of at least 32 px")
+            raise InvalidConfig("--count must be 0 or more, --columns 1 or more, --tile 32 or more")
 
 
 def preview(

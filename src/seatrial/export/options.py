@@ -50,7 +50,8 @@ class ExportOptions:
             openvino, tensorrt); bf16: float32 weights, proven as computed in bf16 (openvino,
             torch).
         dynamic_batch: Take any number of images at once; else one.
-        imgsz: Canvas in pixels, 640 or 480x640 (height x width) [default: the model's own].
+        imgsz: Canvas, 32 to 4096 pixels: 640 or 480x640 (height x width) [default: the
+            model's own].
         fuse_nms: Put the postprocessing into the graph.
     """
 

@@ -20,11 +20,11 @@ class QuantiseOptions:
     Attributes:
         to: Engine that the result is for.
         gate: What the INT8 version may lose.
-        calibration: Calibration images, at most.
-        seed: Seed of their choice.
+        calibration: Largest number of calibration images, 1 or more.
+        seed: Seed of the choice of calibration images.
         recipes: Ways of quantising to try [default: all]; openvino: no-bias-correction,
             fast-bias-correction, full-bias-correction; else: minmax, percentile, entropy.
-        most_restored: Layers given back to float, at most.
+        most_restored: Largest number of layers given back to float, 0 or more.
     """
 
     to: Backends = "openvino"
