@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def serve(
     """
     from seatrial.models.resolve import resolve
     from seatrial.serve import process
+    from seatrial.serve.runtimes import supervise
     from seatrial.serve.startup import check, in_words
     from seatrial.system.extras import require
 
@@ -42,6 +44,7 @@ def serve(
     artifact = resolve(store(), deployment.model)
     if write is None:
         process.check_port(server.host, server.port)
+        process.check_scratch()
     # A worker that cannot start is started again and again: find out here that it can.
     engine = check(artifact, deployment)
     folder = write or home() / "services" / f"{artifact.manifest.name}-{server.port}"
@@ -52,8 +55,10 @@ def serve(
         return
     progress(f"{artifact.manifest.name} on {engine}: {in_words(deployment)}")
     err.print(f"{process.url(server)}/detect  (Ctrl-C ends)", highlight=False)
-    command = process.command(folder, deployment)
+    command = supervise.command(folder, deployment)
     # stdout is for data; BentoML's log is none.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # Ctrl-C waits until the next program can take it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     # In this process's place: signals reach the service's own supervisor.
     os.execve(command[0], command, process.environment(os.environ))  # noqa: S606

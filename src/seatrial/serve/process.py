@@ -19,7 +19,7 @@ import msgspec
 
 from seatrial.artifact import MANIFEST, Artifact
 from seatrial.deployment import Deployment, Server
-from seatrial.errors import PortInUse, ServiceFailed
+from seatrial.errors import NotWritable, PortInUse, ServiceFailed
 from seatrial.progress import Progress, silent
 from seatrial.system.children import end
 from seatrial.system.extras import require
@@ -36,6 +36,7 @@ Seatrial = service(Path(__file__).parent / "deployment.toml")
 PARENT = "SEATRIAL_PARENT"  # id of the process that the service ends with, however that ends
 STARTUP_FAILED = "startup failed"  # uvicorn's words
 SCRATCH = ".scratch-"  # folders of services that run for a while only: .scratch-PID-RANDOM
+SCRATCH_BYTES = 16 * 2**20  # metrics: some files of 64 KiB and more for each process
 BENTOFILE = """service: "service:Seatrial"
 include:
   - "service.py"
@@ -129,6 +130,31 @@ def check_port(host: str, port: int) -> None:
             ) from error
 
 
+def check_scratch(folder: Path | None = None) -> None:
+    """Check that there is room for what a service keeps among the temporary files.
+
+    Without it its processes end by a signal of the kernel, again and again, and no log says why.
+
+    Args:
+        folder: Where its files are; default: the folder of temporary files.
+
+    Raises:
+        NotWritable: There is no such folder, or too little room in it.
+    """
+    hint = "make room there, or set TMPDIR to another folder"
+    try:
+        folder = folder or Path(tempfile.gettempdir())
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise NotWritable(f"no folder for temporary files: {error.strerror}", hint=hint) from error
+    if free < SCRATCH_BYTES:
+        raise NotWritable(
+            f"{folder} has {free // 1024} KiB free; a service needs {SCRATCH_BYTES // 1024} KiB "
+            "there for its metrics",
+            hint=hint,
+        )
+
+
 def free_port(host: str) -> int:
     """A port that no process listens on at this moment."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -149,6 +175,18 @@ def url(server: Server) -> str:
     """The address of a service, as clients write it."""
     host = f"[{server.host}]" if ":" in server.host else server.host
     return f"http://{host}:{server.port}"
+
+
+def is_ready(server: Server) -> bool:
+    """Whether a service answers there, and says that it is ready."""
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 class ServiceProcess:
@@ -185,6 +223,7 @@ class ServiceProcess:
         self._log = log
         self._ready_within_s = ready_within_s
         check_port(server.host, server.port)
+        check_scratch()
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 command(folder, deployment),
@@ -220,7 +259,7 @@ class ServiceProcess:
                     f"the service ended with code {self.process.returncode} before it was ready:\n"
                     f"{self._end_of_log()}"
                 )
-            if self._is_ready():
+            if is_ready(self._deployment.server):
                 return
             # BentoML starts a worker that fails again and again; the first failure counts.
             if failure := self._end_of_log(until=STARTUP_FAILED):
@@ -229,17 +268,6 @@ class ServiceProcess:
         raise ServiceFailed(
             f"the service was not ready within {self._ready_within_s:g} s:\n{self._end_of_log()}"
         )
-
-    def _is_ready(self) -> bool:
-        server = self._deployment.server
-        connection = http.client.HTTPConnection(server.host, server.port, timeout=2)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
 
     def stop(self) -> None:
         """Send SIGTERM, wait for the drain, kill what is left after it."""

@@ -26,9 +26,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.detect.opening import layout
+from seatrial.errors import NotWritable
 from seatrial.serve.app import Service, create_app
 from seatrial.serve.metrics import forget_dead_processes
-from seatrial.serve.process import PARENT
+from seatrial.serve.process import PARENT, check_scratch
 from seatrial.serve.startup import open_service
 
 NAME = "Seatrial"
@@ -133,7 +134,12 @@ def _keep_metrics_apart() -> None:
     BentoML's supervisor takes one folder for all services of a user, and empties it when it
     starts: each new service would wipe the counters of those that run.
     """
-    if METRICS_FOLDER in os.environ:  # a worker: its supervisor has chosen, or the operator has
+    chosen = os.environ.get(METRICS_FOLDER)  # a worker: by its supervisor, or by the operator
+    try:
+        check_scratch(Path(chosen) if chosen and Path(chosen).is_dir() else None)
+    except NotWritable as error:
+        sys.exit(f"error: {error.message}\nhint: {error.hint}")  # BentoML's traceback would hide it
+    if chosen:
         return
     folder = Path(tempfile.gettempdir()) / f"seatrial-metrics-{os.getpid()}"
     BentoMLContainer.prometheus_multiproc_dir.set(str(folder))

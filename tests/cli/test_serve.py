@@ -1,0 +1,80 @@
+"""``seatrial serve`` up to the program that takes its place."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seatrial.artifact import Artifact
+from seatrial.cli.deployment import DeploymentOptions
+from seatrial.cli.serve import serve
+from seatrial.deployment import Deployment
+from seatrial.errors import DeviceUnavailable, NotWritable
+from seatrial.serve import process
+from seatrial.serve.runtimes import supervise
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ...]]:
+    """The programs that would be run in this process's place, and the signals blocked then."""
+    taken: list[tuple[Any, ...]] = []
+
+    def execve(path: str, words: list[str], environment: dict[str, str]) -> None:
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        taken.append((path, words, environment, blocked))
+
+    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.setattr(os, "dup2", lambda *descriptors: None)
+    return taken
+
+
+def options(artifact: Artifact, **changes: Any) -> DeploymentOptions:
+    return DeploymentOptions(model=str(artifact.path), **{"engine": "null", **changes})
+
+
+def test_the_supervisor_takes_its_place(
+    tiny_artifact: Artifact, programs: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    port = process.free_port("127.0.0.1")
+    serve(options=options(tiny_artifact), port=port)
+    ((path, words, environment, blocked),) = programs
+    folder = tmp_path / "home" / "services" / f"tiny-{port}"
+    deployment = Deployment.read(folder / "deployment.toml")
+    assert (deployment.engine, deployment.server.port) == ("null", port)
+    assert words == supervise.command(folder, deployment)
+    assert path == words[0]
+    assert environment["BENTOML_DO_NOT_TRACK"] == "True"
+    assert signal.SIGINT in blocked  # Python's own handler would print a traceback
+
+
+def test_a_folder_is_written_and_nothing_started(
+    tiny_artifact: Artifact,
+    programs: list[tuple[Any, ...]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    serve(options=options(tiny_artifact), port=3999, write=tmp_path / "service")
+    deployment = Deployment.read(tmp_path / "service" / "deployment.toml")
+    by_hand = " ".join(process.command_by_hand(tmp_path / "service", deployment))
+    assert f"start it with: {by_hand}" in capsys.readouterr().err
+    assert programs == []
+
+
+def test_what_cannot_run_is_refused_before_anything_is_written(
+    tiny_artifact: Artifact,
+    programs: list[tuple[Any, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(DeviceUnavailable):
+        serve(options=options(tiny_artifact, engine="openvino", device="cuda"), port=0)
+    monkeypatch.setattr(process, "SCRATCH_BYTES", 2**60)
+    with pytest.raises(NotWritable, match="a service needs"):
+        serve(options=options(tiny_artifact), port=0)
+    assert programs == []
+    assert not (tmp_path / "home" / "services").exists()

@@ -1,0 +1,115 @@
+"""Room for a service's temporary files: looked for before it starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from seatrial.artifact import Artifact
+from seatrial.deployment import CoreLayout, Deployment, Server
+from seatrial.errors import NotWritable
+from seatrial.serve.process import (
+    SCRATCH_BYTES,
+    ServiceProcess,
+    check_scratch,
+    environment,
+    free_port,
+    write_service,
+)
+
+HOST = "127.0.0.1"
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+def free(monkeypatch: pytest.MonkeyPatch, size: int) -> list[Path]:
+    """Let every disk have so many bytes free; returns the folders that are asked for."""
+    asked: list[Path] = []
+
+    def usage(folder: Any) -> SimpleNamespace:
+        asked.append(Path(folder))
+        return SimpleNamespace(free=size)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    return asked
+
+
+def test_the_message_names_the_folder_and_the_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    asked = free(monkeypatch, SCRATCH_BYTES)
+    check_scratch()
+    assert asked == [tmp_path]
+    free(monkeypatch, SCRATCH_BYTES - 1)
+    with pytest.raises(NotWritable) as refusal:
+        check_scratch()
+    message = refusal.value.message
+    assert message == (
+        f"{tmp_path} has 16383 KiB free; a service needs 16384 KiB there for its metrics"
+    )
+    assert "TMPDIR" in refusal.value.hint
+    with pytest.raises(NotWritable, match="elsewhere has 16383 KiB"):
+        check_scratch(Path("elsewhere"))
+
+
+def test_no_folder_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def none_there() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none_there)
+    with pytest.raises(NotWritable, match="No usable temporary directory"):
+        check_scratch()
+
+
+def test_a_service_without_room_is_not_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    free(monkeypatch, 0)
+    deployment = Deployment("m", server=Server(HOST, free_port(HOST)))
+    with pytest.raises(NotWritable, match="0 KiB free"):
+        ServiceProcess(tmp_path, deployment, {}, tmp_path / "log")
+    assert not (tmp_path / "log").exists()
+
+
+NO_ROOM = """
+import shutil
+from types import SimpleNamespace
+shutil.disk_usage = lambda folder: SimpleNamespace(free=1024)
+"""
+START = """
+import sys
+from pathlib import Path
+from seatrial.serve.runtimes.bento import service
+service(Path(sys.argv[1]) / "deployment.toml")
+"""
+
+
+@pytest.mark.parametrize("worker", [False, True])
+def test_a_process_started_by_hand_says_it_in_a_line(
+    tiny_artifact: Artifact, tmp_path: Path, worker: bool
+) -> None:
+    """A worker, too: the disk may be full only when the worker is replaced."""
+    deployment = Deployment("m", engine="null", layout=CoreLayout(workers=1))
+    folder = write_service(tmp_path / "service", tiny_artifact, deployment)
+    (tmp_path / "metrics").mkdir()
+    chosen = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")} if worker else {}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", NO_ROOM + START, folder],
+        env={**environment(os.environ), "TMPDIR": str(tmp_path), **chosen},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    place = tmp_path / "metrics" if worker else tmp_path
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {place} has 1 KiB free; a service needs 16384 KiB")
+    assert done.stderr.count("\n") == 2
