@@ -90,6 +90,11 @@ def read_toml(path: Path, kind: type[T]) -> T:
     return decode_toml(data, kind, origin=str(path))
 
 
+def encode_json(value: Any) -> bytes:
+    """Write a value as JSON for readers: indented, with a line end."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
 def encode_toml(struct: msgspec.Struct, comments: Mapping[str, str] | None = None) -> str:
     """Write a struct as TOML that `decode_toml` reads back.
 

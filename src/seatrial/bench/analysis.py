@@ -189,7 +189,15 @@ def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> An
     """
     limits = Cutoffs()
     everything = [point for _, points in runs for point in points]
-    alone_path, alone, again_path, again = _alone(runs)
+    lone = [
+        (f"/runs/{n}/points/{m}", point)
+        for n, (_, points) in enumerate(runs)
+        for m, point in enumerate(points)
+        if point.sessions == 1 and point.good
+    ]
+    # The larger sample first: it carries the higher percentiles.
+    lone.sort(key=lambda row: -row[1].good)
+    (alone_path, alone), (again_path, again) = (*lone, (None, None), (None, None))[:2]
     scaling_path, points = next(
         ((f"/runs/{n}", points) for n, (name, points) in enumerate(runs) if name == "scaling"),
         (None, ()),
@@ -238,21 +246,6 @@ def find_knee(points: Sequence[Measurement], share: float) -> Knee | None:
         reached=index < useful[-1],
         gain=points[best].goodput_per_s / points[useful[0]].goodput_per_s,
     )
-
-
-def _alone(
-    runs: Sequence[tuple[str, Sequence[Measurement]]],
-) -> tuple[str | None, Measurement | None, str | None, Measurement | None]:
-    found = [
-        (f"/runs/{n}/points/{m}", point)
-        for n, (_, points) in enumerate(runs)
-        for m, point in enumerate(points)
-        if point.sessions == 1 and point.good
-    ]
-    # The larger sample first: it carries the higher percentiles.
-    found.sort(key=lambda row: -row[1].good)
-    first, second = (*found, (None, None), (None, None))[:2]
-    return *first, *second
 
 
 def _difference(one: Measurement, other: Measurement) -> float:

@@ -13,6 +13,7 @@ import msgspec
 
 from seatrial.bench import report_charts
 from seatrial.bench.report_data import BenchReport
+from seatrial.config import encode_json
 from seatrial.errors import InvalidConfig
 from seatrial.report import numbers
 from seatrial.report.page import head
@@ -26,7 +27,7 @@ TEMPLATES = resources.files("seatrial.bench") / "templates"
 
 def to_json(report: BenchReport) -> bytes:
     """The report as indented JSON, the document that evidence points into."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=1)
+    return encode_json(report)
 
 
 def read_report(path: Path) -> BenchReport:

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from rich.console import Console
 
 from seatrial.api.home import home as home
 from seatrial.api.home import store as store
+from seatrial.config import encode_json
 
 if TYPE_CHECKING:
     from seatrial.progress import Progress
@@ -110,5 +110,5 @@ def progress_display() -> Iterator[Progress]:
 
 def print_json(value: Any) -> None:
     """Print as JSON, for programs."""
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    sys.stdout.buffer.write(encode_json(value))
     sys.stdout.buffer.flush()

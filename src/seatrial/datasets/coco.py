@@ -110,6 +110,8 @@ def read(
     categories = sorted(_rows(document.categories, _Category, "category", path, on_issue), key=_id)
     images = sorted(_rows(document.images, _Image, "image", path, on_issue), key=_id)
     rows, kept = _annotations(document, images, categories, path, on_issue)
+    image_index = {image.id: index for index, image in enumerate(images)}
+    category_index = {category.id: index for index, category in enumerate(categories)}
     homes = _homes(folder, path)
     return LabelledSet(
         source=f"coco:{folder} {path.name}",
@@ -118,7 +120,17 @@ def read(
             for i in images
         ),
         categories=tuple(Category(c.id, c.name) for c in categories),
-        truth=_truth(rows, kept, images, categories),
+        truth=Truth.of(
+            [image_index[row.image_id] for row in rows],
+            [category_index[row.category_id] for row in rows],
+            [row.bbox for row in rows],
+            area=[row.bbox[2] * row.bbox[3] if row.area is None else row.area for row in rows],
+            crowd=[bool(row.iscrowd) for row in rows],
+            mark=[
+                number + 1 if row.id is None else row.id
+                for row, number in zip(rows, kept, strict=True)
+            ],
+        ),
         details=_details(path, images, kept) if details else None,
     )
 
@@ -283,26 +295,6 @@ def _fault(
             "[left, top, width, height]"
         )
     return None
-
-
-def _truth(
-    rows: Sequence[_Annotation],
-    kept: Sequence[int],
-    images: Sequence[_Image],
-    categories: Sequence[_Category],
-) -> Truth:
-    image_index = {image.id: index for index, image in enumerate(images)}
-    category_index = {category.id: index for index, category in enumerate(categories)}
-    return Truth.of(
-        [image_index[row.image_id] for row in rows],
-        [category_index[row.category_id] for row in rows],
-        [row.bbox for row in rows],
-        area=[row.bbox[2] * row.bbox[3] if row.area is None else row.area for row in rows],
-        crowd=[bool(row.iscrowd) for row in rows],
-        mark=[
-            number + 1 if row.id is None else row.id for row, number in zip(rows, kept, strict=True)
-        ],
-    )
 
 
 def _details(path: Path, images: Sequence[_Image], kept: Sequence[int]) -> Details:

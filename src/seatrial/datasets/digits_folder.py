@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import msgspec
 
-from seatrial.config import decode_json
+from seatrial.config import decode_json, encode_json
 from seatrial.datasets import coco, yolo
 from seatrial.datasets.digits import (
     Background,
@@ -113,8 +113,7 @@ def write_digits(
             photos=photos,
             sha256=_digest(staged),
         )
-        text = msgspec.json.format(msgspec.json.encode(sources), indent=2)
-        (staged / SOURCES).write_bytes(text + b"\n")
+        (staged / SOURCES).write_bytes(encode_json(sources))
     return True
 
 

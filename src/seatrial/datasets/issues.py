@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from seatrial.errors import InvalidDataset
+from seatrial.system.images import upright_size
 
 Severity = Literal["error", "warning"]
 
@@ -98,6 +100,17 @@ class LabelIssue(msgspec.Struct, frozen=True):
 
 OnIssue = Callable[[LabelIssue], None]
 """Called with each issue; it can raise to end the reading."""
+
+
+def measured(file: Path, on_issue: OnIssue) -> tuple[int, int] | tuple[None, None]:
+    """Upright (width, height) of an image; None where the file is not there or damaged."""
+    if not file.is_file():
+        return None, None
+    try:
+        return upright_size(file)
+    except InvalidDataset as error:
+        on_issue(LabelIssue("broken-image", str(file), error.message.removeprefix(f"{file} is ")))
+        return None, None
 
 
 def refuse(issue: LabelIssue) -> None:

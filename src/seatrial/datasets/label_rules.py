@@ -10,11 +10,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from seatrial.datasets.issues import ISSUE_KINDS, LabelIssue, OnIssue, refuse
+from seatrial.datasets.issues import ISSUE_KINDS, LabelIssue, OnIssue, measured, refuse
 from seatrial.datasets.labels import LabelledImage, LabelledSet
 from seatrial.datasets.splits import Dataset, read_dataset
 from seatrial.errors import InvalidDataset
-from seatrial.system.images import upright_size
 
 TOLERANCE_PX = 1.0  # a box may reach this far over the border: labels are rounded
 
@@ -66,17 +65,15 @@ def read_sound(
 def with_sizes(labelled: LabelledSet, on_issue: OnIssue) -> LabelledSet:
     """The set with the sizes of all images whose file can be read."""
 
-    def measured(image: LabelledImage) -> LabelledImage:
-        if (image.width and image.height) or not image.path.is_file():
+    def sized(image: LabelledImage) -> LabelledImage:
+        if image.width and image.height:
             return image
-        try:
-            width, height = upright_size(image.path)
-        except InvalidDataset as error:
-            on_issue(LabelIssue("broken-image", str(image.path), error.message))
-            return image
-        return msgspec.structs.replace(image, width=width, height=height)
+        width, height = measured(image.path, on_issue)
+        return (
+            image if width is None else msgspec.structs.replace(image, width=width, height=height)
+        )
 
-    return replace(labelled, images=tuple(measured(image) for image in labelled.images))
+    return replace(labelled, images=tuple(sized(image) for image in labelled.images))
 
 
 def image_place(image: LabelledImage) -> str:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-import msgspec
-
+from seatrial.config import encode_json
 from seatrial.datasets.labels import LabelledSet
 
 TASKS, INTERFACE = "label_studio.json", "label_studio.xml"
@@ -30,8 +29,7 @@ def write(folder: Path, labelled: LabelledSet, model: str, name: str) -> None:
         model: Name of the model that drew them.
         name: Name of the folder, as Label Studio finds it.
     """
-    tasks = msgspec.json.format(msgspec.json.encode(_tasks(labelled, model, name)), indent=1)
-    (folder / TASKS).write_bytes(tasks + b"\n")
+    (folder / TASKS).write_bytes(encode_json(_tasks(labelled, model, name)))
     (folder / INTERFACE).write_text(_interface([c.name for c in labelled.categories]))
 
 

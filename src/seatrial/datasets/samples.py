@@ -15,7 +15,7 @@ import cv2
 import msgspec
 from numpy.typing import NDArray
 
-from seatrial.config import decode_json
+from seatrial.config import decode_json, encode_json
 from seatrial.errors import InvalidDataset, InvalidInput
 from seatrial.progress import Progress
 from seatrial.system.files import sha256_file, staged_folder
@@ -143,7 +143,8 @@ def sample_photos(folder: Path, on_progress: Progress) -> list[Path]:
     if present is not None:
         return present
     with staged_folder(folder, replace=True) as staged, tempfile.TemporaryDirectory() as scratch:
-        _write(staged, _fetch(Path(scratch), on_progress), on_progress)
+        paths = fetch([sample.source for sample in SAMPLES], Path(scratch), on_progress)
+        _write(staged, paths, on_progress)
     return sorted(folder.glob("*.jpg"))
 
 
@@ -196,14 +197,9 @@ def _origin() -> str:
     return hashlib.sha256(msgspec.json.encode([SAMPLES, JPEG_QUALITY])).hexdigest()
 
 
-def _fetch(folder: Path, on_progress: Progress) -> list[tuple[SamplePhoto, Path]]:
-    paths = fetch([sample.source for sample in SAMPLES], folder, on_progress)
-    return list(zip(SAMPLES, paths, strict=True))
-
-
-def _write(folder: Path, samples: list[tuple[SamplePhoto, Path]], on_progress: Progress) -> None:
+def _write(folder: Path, paths: list[Path], on_progress: Progress) -> None:
     photos = []
-    for sample, path in samples:
+    for sample, path in zip(SAMPLES, paths, strict=True):
         on_progress(f"decoding {path.name}")
         for frame, image in _images(sample, path):
             suffix = "" if frame is None else f"-{frame:04d}"
@@ -211,8 +207,8 @@ def _write(folder: Path, samples: list[tuple[SamplePhoto, Path]], on_progress: P
             _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
             file.write_bytes(data.tobytes())
             photos.append(_photo(sample, frame, file))
-    text = msgspec.json.format(msgspec.json.encode(_Sources(_origin(), tuple(photos))), indent=2)
-    (folder / SOURCES).write_bytes(text)
+    sources = _Sources(_origin(), tuple(photos))
+    (folder / SOURCES).write_bytes(encode_json(sources))
 
 
 def _photo(sample: SamplePhoto, frame: int | None, file: Path) -> _Photo:

@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape, unescape
 
 import numpy as np
 
-from seatrial.datasets.issues import LabelIssue, OnIssue, refuse
+from seatrial.datasets.issues import LabelIssue, OnIssue, measured, refuse
 from seatrial.datasets.labels import (
     SPLITS,
     Category,
@@ -30,7 +30,7 @@ from seatrial.datasets.labels import (
 )
 from seatrial.datasets.voc_xml import CORNERS, Annotation, Element, parse
 from seatrial.errors import InvalidDataset
-from seatrial.system.images import SUFFIXES, upright_size
+from seatrial.system.images import SUFFIXES
 
 ANNOTATIONS = ("Annotations", "annotations")
 IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
@@ -86,7 +86,8 @@ def read(
     sources = _all_xml(folder)
     base = 0 if any(_FROM_ZERO.search(data) for data in sources.values()) else 1
     listed = _listed_classes(folder, annotations)
-    names = listed or sorted({n for data in sources.values() for n in _class_names(data)})
+    found_names = {name for data in sources.values() for name in _NAME.findall(data) if name}
+    names = listed or sorted({unescape(name.decode("utf-8", "replace")) for name in found_names})
     images: list[LabelledImage] = []
     extras: list[dict[str, Any]] = []
     objects: list[tuple[int, int, list[float], Element]] = []  # image, class, box, element
@@ -165,10 +166,6 @@ def _all_xml(folder: Path) -> dict[Path, bytes]:
     }
 
 
-def _class_names(data: bytes) -> Iterator[str]:
-    yield from (unescape(name.decode("utf-8", "replace")) for name in _NAME.findall(data) if name)
-
-
 def _listed_classes(folder: Path, annotations: Path | None) -> list[str]:
     """The classes in CVAT's ``labelmap.txt`` (``name:colour:parts:actions``) or in a list."""
     places = [annotations] if annotations else [folder / name for name in CLASS_FILES]
@@ -211,13 +208,9 @@ def _image(
     number: int, found: Annotation, path: Path, layout: _SetLayout, on_issue: OnIssue
 ) -> LabelledImage:
     file = _image_file(found, path, layout)
-    width, height = found.size
-    if min(width, height) < 1 and file.is_file():  # many tools leave the size at 0
-        try:
-            width, height = upright_size(file)
-        except InvalidDataset as error:
-            on_issue(LabelIssue("broken-image", str(file), error.message))
-    return LabelledImage(number, file.name, file, width or None, height or None, path)
+    # Many tools leave the size at 0.
+    width, height = found.size if min(found.size) >= 1 else measured(file, on_issue)
+    return LabelledImage(number, file.name, file, width, height, path)
 
 
 def _image_file(found: Annotation, path: Path, layout: _SetLayout) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.datasets.issues import LabelIssue, OnIssue, refuse
+from seatrial.datasets.issues import LabelIssue, OnIssue, measured, refuse
 from seatrial.datasets.labels import (
     SPLITS,
     Category,
@@ -28,7 +28,7 @@ from seatrial.datasets.labels import (
 )
 from seatrial.errors import InvalidDataset
 from seatrial.system.extras import require
-from seatrial.system.images import image_files, is_foreign, only_images, upright_size
+from seatrial.system.images import image_files, is_foreign, only_images
 
 CONFIG = "data.yaml"
 LABELLING_TOOLS_FILES = frozenset({"classes.txt", "notes.txt"})
@@ -76,7 +76,7 @@ def read(
     rows: list[tuple[int, int, list[float], dict[str, Any]]] = []  # image, line, values, details
     duplicates = 0
     for number, (file, name) in enumerate(files):
-        width, height = _size(file, on_issue)
+        width, height = measured(file, on_issue)
         label_file = _label_file(file)
         images.append(LabelledImage(number + 1, name, file, width, height, label_file))
         seen: set[tuple[float, ...]] = set()
@@ -195,17 +195,6 @@ def _check_label_files(images: Sequence[Path], on_issue: OnIssue) -> None:
             known = file in wanted or file.name in LABELLING_TOOLS_FILES or file.stem in stems
             if not known:
                 on_issue(LabelIssue("orphaned-labels", str(file), "belongs to no image"))
-
-
-def _size(file: Path, on_issue: OnIssue) -> tuple[int, int] | tuple[None, None]:
-    """Upright (width, height); None where the file is not there or damaged."""
-    if not file.is_file():
-        return None, None
-    try:
-        return upright_size(file)
-    except InvalidDataset as error:
-        on_issue(LabelIssue("broken-image", str(file), error.message.removeprefix(f"{file} is ")))
-        return None, None
 
 
 def _labels(file: Path, classes: int, on_issue: OnIssue) -> Iterator[tuple[int, list[float]]]:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
+from seatrial.config import encode_json
 from seatrial.datasets import coco, yolo
 from seatrial.datasets.labels import Category, Details, LabelledImage, LabelledSet, Truth
 from seatrial.demo.workbench import View
@@ -41,7 +41,7 @@ def as_json(view: View) -> bytes:
             )
         ],
     }
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    return encode_json(document)
 
 
 def as_coco(view: View) -> bytes:

@@ -142,30 +142,25 @@ class TensorRtLane:
         self._inputs: dict[str, cuda.Tensor] = {}
         self._outputs: dict[str, cuda.Tensor] = {}
         try:
-            self._bind(cudart, inputs, outputs)
+            for spec in inputs:
+                shape = batch_of_one(spec.shape)
+                if not context.set_input_shape(spec.name, shape):
+                    raise InvalidArtifact(f"the engine's input {spec.name} does not take {shape}")
+                self._inputs[spec.name] = cuda.Tensor(cudart, shape, spec.dtype)
+            for spec in outputs:
+                shape = tuple(context.get_tensor_shape(spec.name))
+                if -1 in shape:
+                    raise InvalidArtifact(
+                        f"the size of the engine's output {spec.name} depends on the image: "
+                        f"{shape}",
+                        hint="export without postprocessing in the graph",
+                    )
+                self._outputs[spec.name] = cuda.Tensor(cudart, shape, spec.dtype)
+            for name, tensor in (self._inputs | self._outputs).items():
+                context.set_tensor_address(name, tensor.device)
         except BaseException:
             self.close()
             raise
-
-    def _bind(
-        self, cudart: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
-    ) -> None:
-        context = self._context
-        for spec in inputs:
-            shape = batch_of_one(spec.shape)
-            if not context.set_input_shape(spec.name, shape):
-                raise InvalidArtifact(f"the engine's input {spec.name} does not take {shape}")
-            self._inputs[spec.name] = cuda.Tensor(cudart, shape, spec.dtype)
-        for spec in outputs:
-            shape = tuple(context.get_tensor_shape(spec.name))
-            if -1 in shape:
-                raise InvalidArtifact(
-                    f"the size of the engine's output {spec.name} depends on the image: {shape}",
-                    hint="export without postprocessing in the graph",
-                )
-            self._outputs[spec.name] = cuda.Tensor(cudart, shape, spec.dtype)
-        for name, tensor in (self._inputs | self._outputs).items():
-            context.set_tensor_address(name, tensor.device)
 
     def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """See `seatrial.engines.base.Lane.infer`."""

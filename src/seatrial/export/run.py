@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from seatrial.artifact import Artifact, Store, check_name
+from seatrial.config import encode_json
 from seatrial.datasets.read import read_labelled
 from seatrial.errors import Diverged
 from seatrial.export.formats import check_here, write
@@ -90,8 +91,7 @@ def export(
         report = msgspec.structs.replace(report, child=side)
         if report.verdict.outcome == "fails":
             raise _diverged(name, artifact, report)
-        text = msgspec.json.format(msgspec.json.encode(report), indent=2)
-        (folder / REPORT_FILE).write_bytes(text)
+        (folder / REPORT_FILE).write_bytes(encode_json(report))
         config = {**options.config(), "proven_in": written.computes}
         manifest = msgspec.structs.replace(
             written.manifest,

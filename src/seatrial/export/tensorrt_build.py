@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from seatrial.config import encode_json
 from seatrial.engines import cuda
 from seatrial.engines.tensorrt import (
     EngineRecord,
@@ -78,7 +77,7 @@ def build_engine(
         {
             folder / TIMING_CACHE_FILE: timings,
             engine: plan,
-            record_path(engine): msgspec.json.format(msgspec.json.encode(record), indent=2),
+            record_path(engine): encode_json(record),
         }
     )
     return record

@@ -75,38 +75,28 @@ def bodies(target: Target, images: Sequence[EncodedImage]) -> list[Body]:
 def _multipart(field: str, image: EncodedImage) -> Body:
     # From the bytes themselves: the same image always makes the same request.
     boundary = f"seatrial-{hashlib.sha256(image.data).hexdigest()[:32]}"
+    # As browsers do (WHATWG HTML, "multipart/form-data encoding algorithm").
+    quoted = field.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
     suffix = image.content_type.rpartition("/")[2]
     head = (
         f"--{boundary}\r\n"
-        f'Content-Disposition: form-data; name="{_quoted(field)}"; filename="image.{suffix}"\r\n'
+        f'Content-Disposition: form-data; name="{quoted}"; filename="image.{suffix}"\r\n'
         f"Content-Type: {image.content_type}\r\n\r\n"
     )
     data = head.encode() + image.data + f"\r\n--{boundary}--\r\n".encode()
     return Body(data, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
 
 
-def _quoted(field: str) -> str:
-    # As browsers do (WHATWG HTML, "multipart/form-data encoding algorithm").
-    return field.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-
-
 def is_local(target: Target) -> bool:
     """Whether the service runs on this machine, judged by its address."""
+    import psutil
+
     host = base_url(target).host or ""
     try:
         found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
     except OSError:
         return False
-    return bool(found & _own_addresses()) or any(_is_loopback(address) for address in found)
-
-
-def _is_loopback(address: str) -> bool:
-    parsed = ipaddress.ip_address(address.partition("%")[0])
+    own = {row.address for rows in psutil.net_if_addrs().values() for row in rows}
+    parsed = [ipaddress.ip_address(address.partition("%")[0]) for address in found]
     # Linux routes the unspecified address (0.0.0.0) to itself.
-    return parsed.is_loopback or parsed.is_unspecified
-
-
-def _own_addresses() -> set[str]:
-    import psutil
-
-    return {row.address for rows in psutil.net_if_addrs().values() for row in rows}
+    return bool(found & own) or any(one.is_loopback or one.is_unspecified for one in parsed)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from seatrial.errors import InvalidArtifact
+from seatrial.quantise.workspace import Workspace
 
 Kind = Literal["convolution", "bias", "reshape", "other"]
 
@@ -47,6 +48,15 @@ class Head(msgspec.Struct, frozen=True):
 
     nodes: tuple[str, ...]
     fed_by: tuple[str, ...]
+
+
+def stored_head(work: Workspace) -> Head:
+    """The head that a backend found when it prepared a graph."""
+
+    def unprepared() -> Head:
+        raise RuntimeError("the backend was not prepared")
+
+    return work.value("head", Head, unprepared)
 
 
 def find_head(nodes: Mapping[str, Node], outputs: Sequence[str]) -> Head:

@@ -53,7 +53,17 @@ def page(report: QuantiseReport) -> str:
         ),
         _tiles(report),
         svg.element("h2", "What each graph loses"),
-        svg.element("figure", _caption(report), chart(report, shown), class_="card"),
+        svg.element(
+            "figure",
+            svg.element(
+                "figcaption",
+                f"Dot: as measured on {report.finding.images} images; line: "
+                f"{report.finding.level:.0%} interval of a bootstrap over images; bold: what was "
+                "kept, with its speed against float32.",
+            ),
+            chart(report, shown),
+            class_="card",
+        ),
         svg.element("h2", "Figures"),
         svg.element("div", _table(report, shown), class_="card scroll"),
         svg.element("footer", *(svg.element("p", note) for note in _notes(report))),
@@ -115,15 +125,6 @@ def chart(report: QuantiseReport, shown: list[RecipeRow]) -> Markup:
     parts.append(svg.text(axis, LEFT_PX + PLOT_PX / 2, height - 4, "axis", "middle"))
     width = LEFT_PX + PLOT_PX + RIGHT_PX
     return svg.drawing(width, height, "Drop of each graph with its interval", parts)
-
-
-def _caption(report: QuantiseReport) -> Markup:
-    level = f"{report.finding.level:.0%}"
-    return svg.element(
-        "figcaption",
-        f"Dot: as measured on {report.finding.images} images; line: {level} interval of a "
-        "bootstrap over images; bold: what was kept, with its speed against float32.",
-    )
 
 
 def _tiles(report: QuantiseReport) -> Markup:

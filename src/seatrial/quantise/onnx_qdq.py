@@ -24,7 +24,7 @@ from seatrial.progress import Progress
 from seatrial.quantise import onnx_prepare, tensor_values
 from seatrial.quantise.backend import Probe
 from seatrial.quantise.calibration_images import CalibrationImages, Feeds
-from seatrial.quantise.float_part import Head, find_head, onnx_nodes
+from seatrial.quantise.float_part import Head, find_head, onnx_nodes, stored_head
 from seatrial.quantise.kernels import is_x86, saturates
 from seatrial.quantise.ranges import Range, Rule, choose_range
 from seatrial.quantise.workspace import Workspace
@@ -103,7 +103,7 @@ class OnnxRuntimeBackend:
 
     def probe(self, folder: Path | None, work: Workspace) -> Probe:
         """See `Backend.probe`."""
-        head = work.value("head", Head, _unprepared)
+        head = stored_head(work)
         plain = self._load(work.path / FLOAT)
         ends = {node.name: node.output[0] for node in plain.graph.node}
         model = plain if folder is None else self._load(folder)
@@ -138,7 +138,7 @@ class OnnxRuntimeBackend:
         self, rule: Rule, images: CalibrationImages, work: Workspace, on_progress: Progress
     ) -> dict[str, Range]:
         model = self._load(work.path / FLOAT)
-        head = {*work.value("head", Head, _unprepared).nodes}
+        head = {*stored_head(work).nodes}
         quantised = [
             node
             for node in model.graph.node
@@ -172,14 +172,15 @@ class OnnxRuntimeBackend:
                 activation_qType=types.QUInt8 if self._unsigned() else types.QInt8,
                 tensors_range=tensors,
                 nodes_to_quantize=[],
-                nodes_to_exclude=list(work.value("head", Head, _unprepared).nodes),
+                nodes_to_exclude=list(stored_head(work).nodes),
                 op_types_to_quantize=list(self.operators),
                 extra_options=dict(self.options),
             )
             quantiser.quantize_model()
             quantiser.model.topological_sort()
         model = quantiser.model.model
-        _check(model, path)
+        if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+            raise InvalidArtifact(f"nothing in {path.name} could be quantised")
         onnx_prepare.save(model, path)
 
 
@@ -223,12 +224,3 @@ class TensorRtBackend(OnnxRuntimeBackend):
 
     def _reduced(self) -> bool:
         return False  # GPUs do not overflow; ONNX Runtime on this CPU may
-
-
-def _check(model: Any, path: Path) -> None:
-    if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        raise InvalidArtifact(f"nothing in {path.name} could be quantised")
-
-
-def _unprepared() -> Head:
-    raise RuntimeError("the backend was not prepared")

@@ -22,7 +22,7 @@ from seatrial.errors import InvalidArtifact, NotWritable
 from seatrial.progress import Progress
 from seatrial.quantise.backend import Probe
 from seatrial.quantise.calibration_images import CalibrationImages, Feeds
-from seatrial.quantise.float_part import Head, find_head, openvino_nodes
+from seatrial.quantise.float_part import Head, find_head, openvino_nodes, stored_head
 from seatrial.quantise.kernels import saturates
 from seatrial.quantise.workspace import Workspace
 from seatrial.system.extras import require
@@ -166,15 +166,6 @@ class OpenVinoBackend:
                 f"{folder} cannot be written: {str(error).strip().splitlines()[-1]}",
                 hint="free some space, or name another folder (SEATRIAL_HOME)",
             ) from error
-
-
-def stored_head(work: Workspace) -> Head:
-    """The head that `prepare` found."""
-    return work.value("head", Head, _unprepared)
-
-
-def _unprepared() -> Head:
-    raise RuntimeError("the backend was not prepared")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from seatrial.accuracy.compare import BoxSet
 from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.loss import Loss, judge_loss
 from seatrial.artifact import Artifact, Store, check_name
+from seatrial.config import encode_json
 from seatrial.datasets.labels import LabelledSet
 from seatrial.errors import Diverged, InvalidArtifact, InvalidConfig, InvalidDataset
 from seatrial.manifest import Manifest, Step
@@ -224,7 +225,10 @@ class Quantisation:
             for count, one in enumerate(order[: self.options.most_restored], 1):
                 self.on_progress("restoring layers", count)
                 layers = [other.layer for other in order[:count]]
-                folder = self._restore(graphs[best.recipe], layers)
+                folder = work.folder(
+                    f"graph-restored-{count}",
+                    partial(backend.restore, graphs[best.recipe], layers, work=work),
+                )
                 loss = self.loss(folder)
                 restored.append(Restored(one.layer, one.error, loss, speed=self.speed(folder)))
                 if judge_loss(loss, limits).within:
@@ -301,12 +305,6 @@ class Quantisation:
         feeds = images.feed(images.files[0])
         return measure.speed(self.before, self.graph(folder), feeds, self.work, self.on_progress)
 
-    def _restore(self, quantised: Path, layers: list[str]) -> Path:
-        return self.work.folder(
-            f"graph-restored-{len(layers)}",
-            lambda target: self.backend.restore(quantised, layers, target, self.work),
-        )
-
     def _notes(self, folder: Path, compared: int) -> tuple[str, ...]:
         notes = []
         if compared > 1:
@@ -356,9 +354,7 @@ class Quantisation:
         with store.staging() as staged:
             for file in sorted(folder.iterdir()):
                 shutil.copyfile(file, staged / file.name)
-            (staged / REPORT_FILE).write_bytes(
-                msgspec.json.format(msgspec.json.encode(report), indent=2)
-            )
+            (staged / REPORT_FILE).write_bytes(encode_json(report))
             return store.commit(staged, manifest, replace=replace)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.artifact import Store
+from seatrial.config import encode_json
 from seatrial.errors import InvalidInput, SeatrialError
 from seatrial.system.files import locked, staged_file, write_atomically, writing
 
@@ -45,7 +46,7 @@ class Workspace:
         """The struct of a step, kept as JSON."""
         file = self.path / f"{name}.json"
         if not file.is_file():
-            write_atomically(file, msgspec.json.format(msgspec.json.encode(compute()), indent=1))
+            write_atomically(file, encode_json(compute()))
         return msgspec.json.decode(file.read_bytes(), type=kind)
 
     def arrays(self, name: str, compute: Callable[[], Arrays]) -> Arrays:

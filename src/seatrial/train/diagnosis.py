@@ -237,21 +237,24 @@ def of_loss(recipe: Recipe, family: str, steps: Sequence[StepRecord]) -> Symptom
     return None
 
 
+def _usual_rate(family: str) -> float:
+    rate: float = PUBLISHED[family].values["optimiser"]["learning_rate"]
+    return rate
+
+
 def _rate_ratio(recipe: Recipe, family: str) -> float:
-    usual = PUBLISHED[family].values["optimiser"]["learning_rate"]
-    return 1.0 if recipe.optimiser.kind == "auto" else recipe.optimiser.learning_rate / usual
+    rate = recipe.optimiser.learning_rate
+    return 1.0 if recipe.optimiser.kind == "auto" else rate / _usual_rate(family)
 
 
 def _rate_text(recipe: Recipe, family: str) -> str:
-    usual = PUBLISHED[family].values["optimiser"]["learning_rate"]
-    rate = recipe.optimiser.learning_rate
+    rate, usual = recipe.optimiser.learning_rate, _usual_rate(family)
     return f"optimiser.learning_rate is {rate:g}, {rate / usual:.3g} times the published {usual:g}"
 
 
 def _too_high(recipe: Recipe, family: str, seen: str, step: int) -> Symptom:
-    usual = PUBLISHED[family].values["optimiser"]["learning_rate"]
-    ratio = _rate_ratio(recipe, family)
-    lower = usual if ratio > 1.5 else recipe.optimiser.learning_rate / 5
+    far = _rate_ratio(recipe, family) > 1.5
+    lower = _usual_rate(family) if far else recipe.optimiser.learning_rate / 5
     cause = "the learning rate is too high"
     if recipe.optimiser.kind != "auto":
         cause += f" ({_rate_text(recipe, family)})"
@@ -268,7 +271,7 @@ def _not_a_number(recipe: Recipe, family: str, steps: Sequence[StepRecord]) -> S
     seen += f", after {', '.join(f'{loss:.3g}' for loss in before)}" if before else ""
     if _rate_ratio(recipe, family) > TOO_HIGH:
         cause = f"the learning rate is too high ({_rate_text(recipe, family)})"
-        hint = f"optimiser.learning_rate = {PUBLISHED[family].values['optimiser']['learning_rate']}"
+        hint = f"optimiser.learning_rate = {_usual_rate(family)}"
     elif recipe.precision == "f16":
         cause, hint = "half precision overflows", 'precision = "bf16", or "f32"'
     elif not before:
@@ -353,10 +356,9 @@ def _why_blind(
         )
     ratio = _rate_ratio(recipe, family)
     if ratio > TOO_HIGH:
-        usual = PUBLISHED[family].values["optimiser"]["learning_rate"]
         return (
             f"the learning rate is too high ({_rate_text(recipe, family)})",
-            f"optimiser.learning_rate = {usual}",
+            f"optimiser.learning_rate = {_usual_rate(family)}",
         )
     if ratio < 0.2:
         return (

@@ -26,22 +26,9 @@ PRECISION = {"f32": "32-true", "bf16": "bf16-mixed", "f16": "16-mixed"}
 
 
 def train(
-    plan: TrainingPlan,
-    run: Path,
-    sets: tuple[LabelledSet, LabelledSet],
-    **options: Any,
+    plan: TrainingPlan, run: Path, sets: tuple[LabelledSet, LabelledSet], **options: Any
 ) -> None:
-    """Train to the end, from the start or from the last checkpoint.
-
-    Args:
-        plan: TrainingPlan of the run.
-        run: Folder of the run.
-        sets: Training and validation set.
-        options: Options of `AfterStep`.
-
-    Raises:
-        TrainingFailed: See `AfterStep`.
-    """
+    """Train to the end; see `seatrial.train.worker.train`. The options are those of `AfterStep`."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # It advises on loaders, loggers and precision.
     warnings.filterwarnings("ignore", module="lightning")

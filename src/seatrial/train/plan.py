@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import msgspec
 
 from seatrial.artifact import Artifact
-from seatrial.config import decode_json
+from seatrial.config import decode_json, encode_json
 from seatrial.datasets.labels import LabelledSet
 from seatrial.datasets.read import read_labelled
 from seatrial.detect.families import huggingface, yolo
@@ -95,7 +95,7 @@ class TrainingPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def write_plan(plan: TrainingPlan, run: Path) -> None:
     """Write the plan into a run's folder, atomically."""
-    write_atomically(run / PLAN, msgspec.json.format(msgspec.json.encode(plan), indent=1))
+    write_atomically(run / PLAN, encode_json(plan))
 
 
 def read_plan(run: Path) -> TrainingPlan | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from seatrial.artifact import Artifact, Store, check_name
-from seatrial.datasets.labels import LabelledSet
+from seatrial.config import encode_json
 from seatrial.errors import InvalidInput, TrainingFailed
 from seatrial.progress import Progress, silent
 from seatrial.system.files import locked, write_atomically, writing
@@ -70,15 +70,18 @@ def finetune(
     plan = settle(options.trainer, base, data, recipe, sets)
     with alone(run, restart=options.restart):
         if not resumes(plan, run):
-            _check_labels(plan, sets, artifact, run, on_progress)
+            for symptom in preflight(plan, sets, artifact):
+                record_symptom(run, symptom)
+                if symptom.fatal and recipe.diagnosis.action == "stop":
+                    raise TrainingFailed(symptom.message, hint=symptom.hint)
+                on_progress(f"warning: {symptom.message}")
         if not (run / TRAINED).is_file():
             launch(plan, run, environment, on_progress, track=options.track)
             (run / TRAINED).touch()
         result = conclude(plan, run, sets[1], artifact, name, on_progress)
         report = describe(plan, run, sets, result)
         page = to_html(report, run, sets[1])
-        data_file = msgspec.json.format(msgspec.json.encode(report), indent=1)
-        files = {REPORT_FILE: data_file, REPORT_PAGE: page.encode()}
+        files = {REPORT_FILE: encode_json(report), REPORT_PAGE: page.encode()}
         for file, content in files.items():
             write_atomically(run / file, content)
         _, made = publish(result, store, files, replace_old=options.replace)
@@ -160,17 +163,3 @@ def first_difference(before: TrainingPlan, now: TrainingPlan) -> str:
         path.append(key)
         old, new = old.get(key), new.get(key)
     return f"{'.'.join(path)} was {str(old)[:60]} and is {str(new)[:60]}"
-
-
-def _check_labels(
-    plan: TrainingPlan,
-    sets: tuple[LabelledSet, LabelledSet],
-    artifact: Artifact | None,
-    run: Path,
-    on_progress: Progress,
-) -> None:
-    for symptom in preflight(plan, sets, artifact):
-        record_symptom(run, symptom)
-        if symptom.fatal and plan.recipe.diagnosis.action == "stop":
-            raise TrainingFailed(symptom.message, hint=symptom.hint)
-        on_progress(f"warning: {symptom.message}")

@@ -24,22 +24,9 @@ NETWORK, AVERAGE = "network.pt", "average.pt"
 
 
 def train(
-    plan: TrainingPlan,
-    run: Path,
-    sets: tuple[LabelledSet, LabelledSet],
-    **options: Any,
+    plan: TrainingPlan, run: Path, sets: tuple[LabelledSet, LabelledSet], **options: Any
 ) -> None:
-    """Train to the end, from the start or from the last checkpoint.
-
-    Args:
-        plan: TrainingPlan of the run.
-        run: Folder of the run.
-        sets: Training and validation set.
-        options: Options of `AfterStep`.
-
-    Raises:
-        TrainingFailed: See `AfterStep`.
-    """
+    """Train to the end; see `seatrial.train.worker.train`. The options are those of `AfterStep`."""
     transformers.utils.logging.disable_progress_bar()
     arguments = training_arguments(plan, run)  # also starts the group of processes
     step = open_step(

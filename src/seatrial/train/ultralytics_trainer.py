@@ -58,23 +58,9 @@ class RunContext:
 
 
 def train(
-    plan: TrainingPlan,
-    run: Path,
-    sets: tuple[LabelledSet, LabelledSet],
-    **options: Any,
+    plan: TrainingPlan, run: Path, sets: tuple[LabelledSet, LabelledSet], **options: Any
 ) -> None:
-    """Train to the end, from the start or from the last checkpoint.
-
-    Args:
-        plan: Plan of the run.
-        run: Folder of the run.
-        sets: Training and validation set.
-        options: Options of `AfterStep`.
-
-    Raises:
-        TrainingFailed: See `AfterStep`.
-        OutOfMemory: A GPU's memory has run out.
-    """
+    """Train to the end; see `seatrial.train.worker.train`. The options are those of `AfterStep`."""
     LOGGER.setLevel("ERROR")
     # Its check fetches a model; the recipe decides on half precision.
     engine.check_amp = lambda model: True

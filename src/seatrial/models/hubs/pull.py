@@ -16,7 +16,7 @@ from seatrial.models.hubs.client import HubClient
 from seatrial.models.hubs.download import FOLDER_HINT
 from seatrial.models.hubs.fetch import Fetch, checkpoint, single_file
 from seatrial.models.hubs.huggingface import HuggingFace
-from seatrial.models.hubs.listing import Listing, Query, Snapshot
+from seatrial.models.hubs.listing import Listing, Query
 from seatrial.models.hubs.modelscope import ModelScope
 from seatrial.models.hubs.reference import Reference, parse
 from seatrial.models.import_checkpoint import import_transformers
@@ -83,7 +83,11 @@ def pull(
         snapshot = client.snapshot(reference)
         if present is not None:
             if not _answers(present, reference, snapshot.commit):
-                raise _moved(present, snapshot)
+                raise InvalidInput(
+                    f"the store has {name!r} from {present.manifest.source.uri}, and the revision "
+                    f"asked for is {snapshot.commit}",
+                    hint="give this one another name (--name), or replace it (--replace)",
+                )
             on_progress(f"{name} is in the store already: {present.manifest.source.uri}")
             return present
         job = Fetch(client, snapshot, folder, on_progress)
@@ -123,14 +127,6 @@ def _answers(artifact: Artifact, reference: Reference, commit: str) -> bool:
     """Whether an artifact of the same place is what the reference asks for."""
     have = artifact.manifest.source.uri.partition("@")[2]
     return not reference.revision or have in (reference.revision, commit)
-
-
-def _moved(artifact: Artifact, snapshot: Snapshot) -> InvalidInput:
-    return InvalidInput(
-        f"the store has {artifact.manifest.name!r} from {artifact.manifest.source.uri}, and the "
-        f"revision asked for is {snapshot.commit}",
-        hint="give this one another name (--name), or replace it (--replace)",
-    )
 
 
 @contextlib.contextmanager
