@@ -117,13 +117,6 @@ def convert(
 ) -> WrittenDataset:
     """Write a dataset in another format.
 
-    Args:
-        source: Folder of the dataset.
-        target: New folder.
-        to: Format to write.
-        options: How to read and write it.
-        on_progress: Called after each image.
-
     Raises:
         InvalidInput: The target holds files.
         InvalidDataset: The source has an error; nothing was written.

@@ -175,10 +175,6 @@ def render(
     An image depends on the seed, its split and its number only, so that a larger set begins with
     the images of a smaller one.
 
-    Args:
-        recipe: What to make.
-        backgrounds: Photos to paste on.
-
     Yields:
         Split, number from 0, and the image.
 

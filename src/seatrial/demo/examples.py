@@ -20,12 +20,7 @@ THUMBNAIL_WH = (160, 120)
 
 @dataclass(frozen=True, slots=True)
 class DemoExample:
-    """A file to click.
-
-    Attributes:
-        path: The image or video.
-        thumbnail: A small JPEG of it.
-    """
+    """A file to click."""
 
     path: Path
     thumbnail: bytes

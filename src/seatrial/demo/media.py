@@ -113,10 +113,6 @@ def open_media(name: str, data: bytes) -> Media:
 def preview(name: str, data: bytes) -> NDArray[np.uint8]:
     """The image, or the first frame of the video.
 
-    Args:
-        name: File name.
-        data: The whole file.
-
     Returns:
         (H, W, 3) uint8 RGB, upright.
 

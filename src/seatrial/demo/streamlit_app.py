@@ -56,12 +56,7 @@ _served: list[_Served] = []
 
 
 def create_app(workbench: Workbench, examples: Sequence[DemoExample]) -> App:
-    """The page as an ASGI application.
-
-    Args:
-        workbench: The models.
-        examples: Files to click.
-    """
+    """The page as an ASGI application."""
     load_config_options(OPTIONS)
     _served[:] = [_Served(workbench, examples, ThreadPoolExecutor(2, "seatrial-drawing"))]
     return App(Path(__file__))

@@ -48,12 +48,7 @@ class Choice:
             )
 
     def mask(self, detections: Detections, labels: tuple[str, ...]) -> NDArray[np.bool_]:
-        """(N,) bool: the detections that are shown.
-
-        Args:
-            detections: Detections of a model.
-            labels: Class names of the model.
-        """
+        """(N,) bool: the detections that are shown."""
         shown = detections.score > self.confidence
         if self.classes:
             wanted = [n for n, label in enumerate(labels) if label in self.classes]

@@ -107,10 +107,6 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
 def check_finite(path: Path, tensors: dict[str, StoredTensor]) -> None:
     """Check that all weights are numbers.
 
-    Args:
-        path: The file.
-        tensors: What `read_header` found in it.
-
     Raises:
         InvalidArtifact: Some are infinite or NaN; the message names their tensors.
     """

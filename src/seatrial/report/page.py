@@ -25,11 +25,6 @@ def head(title: str) -> Markup:
 
 
 def page(title: str, *body: Markup) -> str:
-    """A whole page as HTML.
-
-    Args:
-        title: Title of the page.
-        body: Elements of the page, in order.
-    """
+    """A whole page as HTML, with its elements in order."""
     html = element("html", head(title), element("body", element("main", *body)), lang="en")
     return f"<!doctype html>\n{html}\n"

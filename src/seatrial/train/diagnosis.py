@@ -205,13 +205,7 @@ def of_parameters(
 
 
 def of_loss(recipe: Recipe, family: str, steps: Sequence[StepRecord]) -> Symptom | None:
-    """The symptom of a loss that explodes, rises or is not a number.
-
-    Args:
-        recipe: Recipe of the run.
-        family: Family of the model.
-        steps: All steps so far.
-    """
+    """The symptom of a loss that explodes, rises or is not a number."""
     last = steps[-1]
     if not math.isfinite(last.loss):
         return _not_a_number(recipe, family, steps)

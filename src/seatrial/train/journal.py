@@ -65,10 +65,6 @@ class Journal:
     Args:
         run: Folder of the run.
         write: True for the process that writes; one of several does.
-
-    Attributes:
-        steps: Steps so far.
-        epochs: Epochs so far.
     """
 
     STEPS, EPOCHS = "steps.jsonl", "epochs.jsonl"

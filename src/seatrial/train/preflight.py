@@ -29,13 +29,7 @@ KNOWN = 3  # classes that it must know for that
 def preflight(
     plan: TrainingPlan, sets: tuple[LabelledSet, LabelledSet], base: Artifact | None
 ) -> list[Symptom]:
-    """Symptoms in the labels of both sets, on their own and against the base model's detections.
-
-    Args:
-        plan: TrainingPlan of the run.
-        sets: Training and validation set.
-        base: Artifact that the training starts from; None from scratch.
-    """
+    """Symptoms in the labels of both sets, alone and against the detections of a base, if any."""
     found = [
         finding
         for which, labelled in zip(("training", "validation"), sets, strict=True)

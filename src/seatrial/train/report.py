@@ -124,14 +124,7 @@ class TrainingReport(msgspec.Struct, frozen=True):
 def describe(
     plan: TrainingPlan, run: Path, sets: tuple[LabelledSet, LabelledSet], result: TrainingResult
 ) -> TrainingReport:
-    """The report of a run.
-
-    Args:
-        plan: Plan of the run.
-        run: Folder of the run.
-        sets: Training and validation set.
-        result: Outcome of the run.
-    """
+    """The report of a run."""
     epochs = tuple(read_epochs(run))
     recipe: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(plan.recipe))
     counts = confusion(sets[1], result.child.predictions).counts

@@ -171,15 +171,7 @@ def open_step(
     device: str,
     **options: Any,
 ) -> TrainingStep:
-    """Build what a process trains with.
-
-    Args:
-        plan: TrainingPlan of the run.
-        run: Folder of the run.
-        sets: Training and validation set.
-        rank: Rank of this process.
-        device: Device, as PyTorch names it.
-        options: Options of `AfterStep`.
+    """Build what a process trains with; the options are those of `AfterStep`.
 
     Raises:
         SeatrialError: The base does not load, or no weight would be trained.

@@ -42,14 +42,7 @@ WEIGHTS = "model.pt"
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Settings that the trainer needs beside Ultralytics' own arguments.
-
-    Attributes:
-        plan: Plan of the run.
-        run: Folder of the run.
-        sets: Training and validation set.
-        options: Options of `AfterStep`.
-    """
+    """Plan, folder, sets and options of `AfterStep`, beside Ultralytics' own arguments."""
 
     plan: TrainingPlan
     run: Path

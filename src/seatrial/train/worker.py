@@ -41,13 +41,7 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "could not c
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The error that ended a run.
-
-    Attributes:
-        kind: Name of its class.
-        message: Its message.
-        hint: Its hint.
-    """
+    """The error that ended a run."""
 
     kind: str
     message: str

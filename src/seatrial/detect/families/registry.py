@@ -68,10 +68,6 @@ def family_of(manifest: Manifest) -> Family:
 def recognise(graph: GraphSignature, *, origin: str) -> tuple[str, Recognition]:
     """Find the family of a model file.
 
-    Args:
-        graph: Signature of the file.
-        origin: The file's name, for the error.
-
     Returns:
         Name of the family and what it read from the file.
 

@@ -56,18 +56,7 @@ _CATEGORIES = 91  # scores per anchor in the frozen graph: background is 0, then
 
 
 def pull(store: Store, name: str, on_progress: Progress, *, replace: bool) -> Artifact:
-    """Fetch the frozen graph and make an artifact of it.
-
-    Args:
-        store: Store that the artifact goes to.
-        name: Name of the artifact.
-        on_progress: Called with messages.
-        replace: Replace an artifact of that name with other content.
-
-    Raises:
-        SourceUnavailable: The registry cannot be reached, or serves another file.
-        MissingExtra: OpenVINO or ONNX is not installed.
-    """
+    """Fetch the frozen graph and make an artifact of it; see `table.Source`."""
     # Before the download, which is long.
     require("openvino", extra="openvino", purpose="reading TensorFlow graphs")
     require("onnx", extra="openvino", purpose="writing ONNX files")

@@ -26,8 +26,15 @@ class Source(Protocol):
     ) -> Artifact:
         """Fetch the model of that name.
 
+        Args:
+            store: Store that the artifact goes to.
+            name: Key of `SOURCES`; name of the artifact too.
+            on_progress: Called with messages.
+            replace: Replace an artifact of that name with other content.
+
         Raises:
             SourceUnavailable: The source cannot be reached, or gave something else.
+            InvalidArtifact: The model does not load or does not export.
             MissingExtra: The source needs packages that are not installed.
         """
 

@@ -16,19 +16,7 @@ OPSET = 17
 
 
 def pull(store: Store, name: str, on_progress: Progress, *, replace: bool) -> Artifact:
-    """Fetch a checkpoint, export it to ONNX and make an artifact of it.
-
-    Args:
-        store: Store that the artifact goes to.
-        name: ``yolo11n``, ``yolo11s``, ...; name of the artifact too.
-        on_progress: Called with messages.
-        replace: Replace an artifact of that name with other content.
-
-    Raises:
-        MissingExtra: Ultralytics is not installed.
-        SourceUnavailable: The weights cannot be reached.
-        InvalidArtifact: They do not load or do not export.
-    """
+    """Fetch a checkpoint, export it to ONNX and make an artifact of it; see `table.Source`."""
     with store.staging() as folder:
         exported = export(name, folder, on_progress)
         uri = f"ultralytics:{name}.pt"
