@@ -12,8 +12,7 @@ from seatrial.accuracy.bootstrap import paired_bootstrap
 from seatrial.accuracy.compare import FLOOR, BoxSet, Comparison, choose_floor, compare
 from seatrial.accuracy.evaluate import score
 from seatrial.accuracy.matching import Predictions
-from seatrial.detect.detections import Detections
-from seatrial.errors import InvalidInput, ServiceFailed
+from seatrial.errors import InvalidInput
 
 
 def boxes(*rows: tuple[int, int, float, float], width: float = 10) -> Predictions:
@@ -248,40 +247,3 @@ def test_other_labels_and_no_labels_are_refused() -> None:
         compare(BoxSet.on(fewer, rows), BoxSet.on(dataset, rows), samples=10)
     with pytest.raises(InvalidInput, match="needs labels"):
         BoxSet(rows, IMAGES, CLASSES).resampled(10, 0)
-
-
-# ------------------------------------------------------------------------- detections of an image
-
-
-def detections(*rows: tuple[float, float, float, float, float, int]) -> Detections:
-    table = np.array(rows, np.float64).reshape(-1, 6)
-    return Detections(
-        table[:, :4].astype(np.float32),
-        table[:, 4].astype(np.float32),
-        table[:, 5].astype(np.int64),
-    )
-
-
-def test_detections_become_one_table_rounded_as_a_service_answers() -> None:
-    got = Predictions.of(
-        [
-            detections((1.004, 2.006, 11.0, 22.0, 0.123456, 1), (0, 0, 5, 5, 0.1, 0)),
-            detections(),
-            detections((5, 6, 8, 10, 0.9, 2)),
-        ]
-    )
-    assert got.image.tolist() == [0, 0, 2]
-    assert got.category.tolist() == [1, 0, 2]
-    assert got.xywh.tolist() == [[1.0, 2.01, 10.0, 22.0 - 2.01], [0, 0, 5, 5], [5, 6, 3, 4]]
-    assert got.score.tolist() == [0.12346, 0.1, 0.9]
-    assert got.xywh.dtype == got.score.dtype == np.float64
-    assert len(Predictions.of([])) == 0
-
-
-def test_boxes_of_classes_that_the_set_has_not_are_left_out() -> None:
-    seen = [detections((0, 0, 5, 5, 0.9, 0), (0, 0, 5, 5, 0.8, 1), (0, 0, 5, 5, 0.7, 2))]
-    got = Predictions.of(seen, np.array([1, -1, 0]))
-    assert (got.category.tolist(), got.score.tolist()) == ([1, 0], [0.9, 0.7])
-    for wrong in (3, -1):
-        with pytest.raises(ServiceFailed, match=f"class {wrong}, of 3 labels"):
-            Predictions.of([detections((0, 0, 5, 5, 0.9, wrong))], np.array([1, -1, 0]))

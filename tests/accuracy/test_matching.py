@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from seatrial.accuracy.matching import (
     FALSE_POSITIVE,
@@ -16,6 +17,8 @@ from seatrial.accuracy.matching import (
     pair_iou,
 )
 from seatrial.datasets.labels import Truth
+from seatrial.detect.detections import Detections
+from seatrial.errors import ServiceFailed
 
 SIDE = 40.0
 
@@ -101,3 +104,37 @@ def test_iou_of_pairs() -> None:
     np.testing.assert_allclose(pair_iou(a, b), [1 / 3, 0, 0.5, 0])
     crowd = np.array([True, True, True, False])
     np.testing.assert_allclose(pair_iou(a, b, crowd), [0.5, 0, 1, 0])
+
+
+def detections(*rows: tuple[float, float, float, float, float, int]) -> Detections:
+    table = np.array(rows, np.float64).reshape(-1, 6)
+    return Detections(
+        table[:, :4].astype(np.float32),
+        table[:, 4].astype(np.float32),
+        table[:, 5].astype(np.int64),
+    )
+
+
+def test_detections_become_one_table_rounded_as_a_service_answers() -> None:
+    got = Predictions.of(
+        [
+            detections((1.004, 2.006, 11.006, 22.0, 0.123456, 1), (0, 0, 5, 5, 0.1, 0)),
+            detections(),
+            detections((5, 6, 8, 10, 0.9, 2)),
+        ]
+    )
+    assert got.image.tolist() == [0, 0, 2]
+    assert got.category.tolist() == [1, 0, 2]
+    assert got.xywh.tolist() == [[1.0, 2.01, 11.01 - 1.0, 22.0 - 2.01], [0, 0, 5, 5], [5, 6, 3, 4]]
+    assert got.score.tolist() == [0.12346, 0.1, 0.9]
+    assert got.xywh.dtype == got.score.dtype == np.float64
+    assert len(Predictions.of([])) == 0
+
+
+def test_boxes_of_classes_that_the_set_has_not_are_left_out() -> None:
+    seen = [detections((0, 0, 5, 5, 0.9, 0), (0, 0, 5, 5, 0.8, 1), (0, 0, 5, 5, 0.7, 2))]
+    got = Predictions.of(seen, np.array([1, -1, 0]))
+    assert (got.category.tolist(), got.score.tolist()) == ([1, 0], [0.9, 0.7])
+    for wrong in (3, -1):
+        with pytest.raises(ServiceFailed, match=f"class {wrong}, of 3 labels"):
+            Predictions.of([detections((0, 0, 5, 5, 0.9, wrong))], np.array([1, -1, 0]))

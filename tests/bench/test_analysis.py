@@ -164,7 +164,11 @@ def test_without_a_curve_there_is_no_shape(point):
 def test_balance_is_the_lowest_share_of_sessions_under_way(point):
     points = [point(1), msgspec.structs.replace(point(4), in_flight=3.0), point(8)]
     assert analyse([("scaling", points)], cores=2).balance == 0.75
+    lone = [msgspec.structs.replace(point(1), in_flight=0.5)]
+    runs = [("single-stream", lone), ("scaling", points)]
+    assert analyse(runs, cores=2).balance == 0.5  # of all runs, and not of the curve alone
     nothing = msgspec.structs.replace(point(4), in_flight=0.0, finished=0)
+    assert analyse([("scaling", [nothing, *points])], cores=2).balance == 0.75
     assert analyse([("scaling", [nothing])], cores=2).balance is None
 
 

@@ -28,11 +28,12 @@ def test_a_process_that_has_ended_is_left_out(detector):
     assert describe_environment(members, local=True).processes == ()
 
 
-def test_the_machine_and_the_client_are_described():
+def test_the_machine_and_the_client_are_described(monkeypatch):
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.25, 2.0, 1.0))
     found = describe_environment(ServiceProcesses((), "elsewhere"), local=False)
     assert not found.local
     assert found.affinity == tuple(sorted(os.sched_getaffinity(0)))
     assert found.memory_bytes == psutil.virtual_memory().total
     assert found.versions["python"] == platform.python_version()
     assert found.versions.keys() >= {"seatrial", "aiohttp", "uvloop"}
-    assert found.load_1min >= 0
+    assert found.load_1min == 3.25  # of the last minute, not of five or fifteen

@@ -96,7 +96,7 @@ def test_it_ends_with_the_verdict(
     printed = capsys.readouterr()
     assert ended.value.code == 8
     assert json.loads(printed.out)["verdict"]["outcome"] == "fails"
-    assert "gate does not hold" in printed.err
+    assert "gate fails" in printed.err
 
 
 def test_it_refuses_engine_options_for_a_running_service(scenes: Path) -> None:

@@ -63,7 +63,7 @@ def test_json_keeps_its_keys():
     ("name", "words"),
     [
         ("holds", "gate camera holds"),
-        ("fails", "gate camera does not hold"),
+        ("fails", "gate camera fails"),
         ("undecided", "gate camera cannot be decided"),
     ],
 )

@@ -7,8 +7,9 @@ import urllib.request
 import psutil
 import pytest
 
+from seatrial.load import usage
 from seatrial.load.usage import PROC_STAT, UsageMeter
-from seatrial.system.processes import find_service, with_descendants
+from seatrial.system.processes import ServiceProcesses, find_service, with_descendants
 
 
 def work(service, cpu_s):
@@ -67,7 +68,17 @@ def test_a_process_that_ends_is_told(detector):
     meter.closed()
     server = meter.usage().server
     assert (server.ended, server.processes) == (1, 2)
-    assert server.cpu_s >= 0.0
+
+
+def test_a_process_that_ends_takes_its_time_with_it(monkeypatch):
+    # Process 1 spends 5 s before the window and ends in it, 2 spends 0.5 s, 3 begins in it.
+    seen = [{1: 5.0, 2: 7.0}, {1: 5.0, 2: 7.0}, {2: 7.5, 3: 0.25}]
+    monkeypatch.setattr(usage, "_cpu_seconds", lambda members: seen.pop(0))
+    meter = UsageMeter(ServiceProcesses((psutil.Process(),)), usable_cores=2)
+    meter.opened()
+    meter.closed()
+    server = meter.usage().server
+    assert (server.cpu_s, server.processes, server.ended) == (0.75, 2, 1)
 
 
 def test_others_on_the_machine_are_told_apart(detector):

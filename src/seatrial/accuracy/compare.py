@@ -130,10 +130,13 @@ class BoxSet:
     _drawn: dict[tuple[int, int], Resampled] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def on(cls, dataset: LabelledSet, predictions: Predictions) -> BoxSet:
-        """Boxes on a labelled set, matched with its objects."""
+    def on(
+        cls, dataset: LabelledSet, predictions: Predictions, matches: Matches | None = None
+    ) -> BoxSet:
+        """Boxes on a labelled set, matched with its objects unless their matches are given."""
         images, categories = len(dataset.images), len(dataset.categories)
-        matches = match(dataset.truth, predictions, images=images, categories=categories)
+        if matches is None:
+            matches = match(dataset.truth, predictions, images=images, categories=categories)
         return cls(predictions, images, categories, matches)
 
     def resampled(self, samples: int, seed: int, on_progress: Progress = silent) -> Resampled:

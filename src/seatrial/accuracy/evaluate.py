@@ -143,12 +143,7 @@ class Scored:
     @property
     def box_set(self) -> BoxSet:
         """The boxes with their matches, for `seatrial.accuracy.compare.compare`."""
-        return BoxSet(
-            self.predictions,
-            images=len(self.dataset.images),
-            categories=len(self.dataset.categories),
-            matches=self.matches,
-        )
+        return BoxSet.on(self.dataset, self.predictions, self.matches)
 
 
 def evaluate(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from seatrial.accuracy.gate import WORDS
 from seatrial.cli.console import err, out
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 BROKEN = 8  # exit code: measured, and the contract does not hold
 UNDECIDED = 9  # exit code: measured, and the sample is too small to say
 EXIT_CODES = {"holds": 0, "fails": BROKEN, "undecided": UNDECIDED}
-WORDS = {"holds": "holds", "fails": "does not hold", "undecided": "cannot be decided"}
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:

@@ -147,10 +147,7 @@ def compare_with_base(
     child: MeasuredModel, base: MeasuredModel, validation: LabelledSet
 ) -> Comparison:
     """The one comparison, of the finetuned model with its base on the validation images."""
-    images, categories = len(validation.images), len(validation.categories)
-    return compare(
-        *(BoxSet(one.predictions, images, categories, one.matches) for one in (child, base))
-    )
+    return compare(*(BoxSet.on(validation, one.predictions, one.matches) for one in (child, base)))
 
 
 def gain_verdict(difference: Difference) -> Verdict:
