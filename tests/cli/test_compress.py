@@ -17,7 +17,7 @@ import onnx
 import pytest
 
 from seatrial.cli.compress import int8
-from seatrial.errors import MissingExtra, NotWritable
+from seatrial.errors import InvalidArtifact, MissingExtra, NotWritable
 from small_detector import OUTLIER, build_small
 
 
@@ -127,8 +127,9 @@ def test_a_page_that_cannot_be_written_is_reported_before_the_work(
     def compress(page: Path) -> None:
         int8("no-such-model", calibration=scene, report=page)
 
-    with pytest.raises(NotWritable, match=r"gone/page\.html cannot be written") as refusal:
-        compress(tmp_path / "gone" / "page.html")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotWritable, match=r"file/page\.html cannot be written") as refusal:
+        compress(tmp_path / "file" / "page.html")
     assert refusal.value.hint == "name another file (--report)"
     find = importlib.util.find_spec
     monkeypatch.setattr(
@@ -137,6 +138,10 @@ def test_a_page_that_cannot_be_written_is_reported_before_the_work(
     with pytest.raises(MissingExtra, match="markupsafe is not installed") as refusal:
         compress(tmp_path / "page.html")
     assert "seatrial[bench]" in refusal.value.hint
+    monkeypatch.undo()
+    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path))
+    with pytest.raises(InvalidArtifact):  # a new folder is made for the page
+        compress(tmp_path / "new" / "page.html")
 
 
 def test_a_killed_run_goes_on_where_it_was(

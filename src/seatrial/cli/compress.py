@@ -16,6 +16,8 @@ from seatrial.errors import Diverged
 from seatrial.quantise.options import QuantiseOptions
 from seatrial.quantise.report import QuantiseReport, Speed
 
+REPORT_HINT = "name another file (--report)"
+
 app = App(
     help_format="markdown",
     name="compress",
@@ -63,12 +65,14 @@ def int8(
     from seatrial.quantise.options import check
     from seatrial.quantise.run import compress_int8
     from seatrial.system.extras import require
-    from seatrial.system.files import check_place
+    from seatrial.system.files import check_place, writing
 
     check(options)
     if report is not None:  # before the long work
         require("markupsafe", extra="bench", purpose="the report as a page (--report)")
-        check_place(report, hint="name another file (--report)")
+        with writing(report, hint=REPORT_HINT):
+            report.parent.mkdir(parents=True, exist_ok=True)
+        check_place(report, hint=REPORT_HINT)
     labelled = None
     if dataset is not None:
         labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
@@ -117,7 +121,9 @@ def _show(report: QuantiseReport, *, json: bool, page: Path | None) -> None:
 
 def _candidates(report: QuantiseReport) -> Table:
     what = _metric(report.finding)
-    table = Table("recipe", "INT8 layers", what, "drop", "interval", "shift", "its size", "kept")
+    table = Table(
+        "recipe", "INT8 layers", what, "drop", "interval", "shift", "mean |shift|", "kept"
+    )
     for one in report.candidates:
         kept = "*" if one.recipe == report.recipe else ""
         table.add_row(one.recipe, str(one.quantised), *_figures(one.finding), kept)
@@ -126,7 +132,7 @@ def _candidates(report: QuantiseReport) -> Table:
 
 def _restored(report: QuantiseReport) -> Table:
     what = _metric(report.finding)
-    table = Table("layer in float", "part of error", what, "drop", "bought", "interval", "shift",
+    table = Table("layer in float", "part of error", what, "drop", "regained", "interval", "shift",
                   "speed")  # fmt: skip
     for one, bought in zip(report.restored, report.bought(), strict=True):
         shown, drop, interval, shift, _ = _figures(one.finding)

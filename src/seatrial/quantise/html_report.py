@@ -62,7 +62,7 @@ def page(report: QuantiseReport) -> str:
                 "kept, with its speed against float32.",
             ),
             chart(report, shown),
-            class_="card",
+            class_="card scroll",
         ),
         svg.element("h2", "Figures"),
         svg.element("div", _table(report, shown), class_="card scroll"),
@@ -151,7 +151,16 @@ def _tiles(report: QuantiseReport) -> Markup:
 
 
 def _table(report: QuantiseReport, shown: list[RecipeRow]) -> Markup:
-    names = ("graph", _metric(report), "drop", "interval", "bought", "shift", "its size", "speed")
+    names = (
+        "graph",
+        _metric(report),
+        "drop",
+        "interval",
+        "regained",
+        "shift",
+        "mean |shift|",
+        "speed",
+    )
     header = svg.element("tr", *(svg.element("th", name) for name in names))
     bought = ["" for _ in report.candidates] + [f"{value:+.4f}" for value in report.bought()]
     lines = []
