@@ -10,6 +10,7 @@ from seatrial.api.home import home, store
 
 
 def test_the_variable_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SEATRIAL_HOME", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert home() == tmp_path / "data" / "seatrial"
     monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "mine"))
