@@ -46,7 +46,7 @@ def reader(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Reader:
     folder.mkdir()
     serve, demo = free_port("127.0.0.1"), free_port("127.0.0.1")
     changes = {
-        "--count 1200": "--count 40 --backgrounds bundled",
+        "--count 1200": "--count 80 --backgrounds bundled",
         "epochs = 30": "epochs = 1",
         "batch = 16": "batch = 8",
         "image_size = 320": "image_size = 64",
