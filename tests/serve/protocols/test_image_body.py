@@ -177,6 +177,7 @@ def test_the_picture_of_a_form_is_its_bytes(running: Running, photo: bytes, name
         (b"--bx\r\n\r\n1\r\n--b--", "malformed: a boundary does not end its line"),
         (b"--b\n\n1\n--b--", "malformed: a boundary does not end its line"),
         (b"--b\r\nX: " + b"x" * MAX_HEADER_BYTES + b"\r\n\r\n1\r\n--b--", "headers of a part"),
+        (b"--bxy", "malformed: a boundary does not end its line"),
         (b"--b", "cut off"),
         (b"--b\r", "cut off"),
         (b"--b\r\nX: 1", "cut off"),
