@@ -370,6 +370,22 @@ def test_an_orientation_behind_the_end_of_its_segment_does_not_count(
     assert read(data[:2] + segments + data[2:]).shape == (23, 37, 3)
 
 
+def test_a_png_is_refused_by_the_first_24_bytes() -> None:
+    """Pillow is not asked: it warns of some, and words the limit otherwise."""
+    whole = png_with_size(30_000, 20_000)
+    for data in (whole, whole[:24]):
+        with pytest.raises(InputTooLarge, match="30000 x 20000, over the limit of 1000 pixels"):
+            read(data, max_pixels=1000)
+    with pytest.raises(InvalidImage):
+        read(whole[:23], max_pixels=1000)
+
+
+@pytest.mark.parametrize("rest", [b"", b"\x00", b"\x00\x00\x00\x0dIHDR\x00"])
+def test_a_file_that_begins_as_a_png_is_a_damaged_one(rest: bytes) -> None:
+    with pytest.raises(InvalidImage, match="damaged or cut off"):
+        read(b"\x89PNG\r\n\x1a\n" + rest)
+
+
 @pytest.mark.parametrize("kind", [b"VP8X", b"VP8L", b"VP8 "])
 def test_only_a_whole_webp_header_says_a_size(kind: bytes) -> None:
     size = b"\xff" * 6

@@ -48,3 +48,11 @@ def test_an_open_batch_is_answered_for_one_image(tiny_artifact: Artifact) -> Non
     (answer,) = engine.narrow[0].infer({}).values()
     assert answer.shape == (1, *output.shape[1:])
     assert answer.dtype == np.dtype(output.dtype)
+
+
+def test_an_output_without_rows_stays_without(tiny_artifact: Artifact) -> None:
+    manifest = tiny_artifact.manifest
+    none = msgspec.structs.replace(manifest.outputs[0], shape=(1, 0, 6))
+    changed = msgspec.structs.replace(manifest, outputs=(none,))
+    (answer,) = NullEngine(Path("/nowhere"), changed, EngineConfig()).narrow[0].infer({}).values()
+    assert answer.shape == (1, 0, 6)

@@ -44,6 +44,10 @@ def test_cuda_request_that_would_land_on_cpu_is_an_error(
     assert refusal.value.exit_code == 4
 
 
+def test_on_the_cpu_float32_is_not_rounded(tiny_artifact: Artifact) -> None:
+    assert open_engine(tiny_artifact, "onnxruntime", EngineConfig()).precision == "f32"
+
+
 @pytest.mark.parametrize("precision", ["bf16", "f16"])
 def test_onnxruntime_has_no_switch_of_precision(tiny_artifact: Artifact, precision: Any) -> None:
     with pytest.raises(DeviceUnavailable, match=f"no switch to {precision}") as refusal:

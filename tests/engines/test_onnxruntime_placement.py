@@ -35,6 +35,14 @@ def test_a_graph_that_lands_on_the_cpu_is_an_error_that_names_the_nodes(
         check_placement(placed, (CUDA,))
 
 
+def test_of_many_operators_on_the_cpu_the_five_most_frequent_are_named() -> None:
+    placed = {CPU: Counter({f"Operator{count}": count for count in range(1, 8)})}
+    with pytest.raises(DeviceUnavailable) as caught:
+        check_placement(placed, (CUDA,))
+    listed = ", ".join(f"{count} x Operator{count}" for count in (7, 6, 5, 4, 3))
+    assert caught.value.message.endswith(f"put 28 nodes of the graph on the CPU: {listed}")
+
+
 @pytest.mark.parametrize(
     ("placed", "said"),
     [

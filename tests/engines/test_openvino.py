@@ -12,7 +12,7 @@ from tests.support.tiny_by_hand import BATCH, by_hand, run
 from seatrial.artifact import Artifact
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
-from seatrial.errors import DeviceUnavailable
+from seatrial.errors import DeviceUnavailable, InvalidArtifact
 
 
 def test_openvino_got_the_streams_and_threads(tiny_artifact: Artifact) -> None:
@@ -130,3 +130,27 @@ def test_a_cpu_without_bf16_is_told_before_the_graph_is_read(
     for precision in ("bf16", "f16"):
         with pytest.raises(DeviceUnavailable, match=f"no {precision} arithmetic.*FP32, INT8"):
             open_engine(tiny_artifact, "openvino", EngineConfig(precision=precision))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("Exception from src/core.cpp:85:\nCheck 'a' failed at b.cpp:3:\n  no such operator \n\n",
+         "no such operator"),
+        ("the cause\nException from src/core.cpp:85:\n", "the cause"),
+        ("Exception from src/core.cpp:85:\n", "Exception from src/core.cpp:85:"),
+    ],
+)  # fmt: skip
+def test_of_an_error_of_openvino_the_cause_is_told(
+    tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch, text: str, cause: str
+) -> None:
+    import openvino
+
+    class Core(openvino.Core):  # type: ignore[misc]
+        def read_model(self, *args: Any) -> Any:
+            raise RuntimeError(text)
+
+    monkeypatch.setattr(openvino, "Core", Core)
+    with pytest.raises(InvalidArtifact) as caught:
+        open_engine(tiny_artifact, "openvino", EngineConfig())
+    assert caught.value.message.endswith(f": {cause}")

@@ -137,8 +137,12 @@ def simulated_tensorrt(simulated: SimulatedCuda, monkeypatch: pytest.MonkeyPatch
     class ILogger:
         Severity = SimpleNamespace(WARNING=2)
 
+        def __init__(self) -> None:
+            self.ready = True
+
     class Runtime:
         def __init__(self, log: Any) -> None:
+            assert log.ready  # a class of pybind11 without its __init__ is a TypeError
             self.log = log
 
         def deserialize_cuda_engine(self, data: bytes) -> SimulatedEngine | None:

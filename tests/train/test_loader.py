@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from seatrial.manifest import Preprocessing
 from seatrial.train.plan import TrainingPlan, read_sets
@@ -61,6 +63,22 @@ def test_items_without_augmentation_are_the_images_and_their_labels(
         classes, boxes = images._labels.of(image)
         assert item["class_labels"].tolist() == classes.tolist()
         assert item["boxes"].numpy() == pytest.approx(boxes, abs=1e-6)
+
+
+def test_boxes_that_are_longer_than_wide_stay_so(
+    loading: Any, settle_plan: Callable[..., TrainingPlan], tmp_path: Path
+) -> None:
+    for number, split in enumerate(("train", "val")):
+        for part in ("images", "labels"):
+            (tmp_path / part / split).mkdir(parents=True)
+        Image.new("RGB", (80, 40), (0, number, 0)).save(tmp_path / "images" / split / "a.png")
+        (tmp_path / "labels" / split / "a.txt").write_text("0 0.5 0.4 0.1 0.6\n")
+    lines = "train: images/train\nval: images/val\nnames: [red]\n"
+    (tmp_path / "data.yaml").write_text(lines)
+    plan = settle_plan("lightning", "rt_detr", PLAIN, f"yolo:{tmp_path}")
+    images = loading.TrainingImages(read_sets(plan.data.train, None)[0], plan)
+    boxes = images[Draw(0, 0, 1.0)]["boxes"].numpy()
+    assert boxes == pytest.approx(np.array([[0.5, 0.4, 0.1, 0.6]]), abs=1e-6)
 
 
 def test_mirrored_images_have_mirrored_boxes(batches: Callable[..., Any]) -> None:

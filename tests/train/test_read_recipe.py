@@ -88,7 +88,16 @@ def test_what_does_not_go_together_is_said_so(
 
 
 @pytest.mark.parametrize(
-    "text", ["epochs = 0", "batch = -1", 'precision = "f64"', "[ema]\ndecay = 1.0", "epochs = "]
+    "text",
+    [
+        "[augmentation]\nmulti_scale = [0.5, 8.01]",
+        "[augmentation]\nmulti_scale = [0.0, 1.0]",
+        "epochs = 0",
+        "batch = -1",
+        'precision = "f64"',
+        "[ema]\ndecay = 1.0",
+        "epochs = ",
+    ],
 )
 def test_values_out_of_range_are_errors(read: Any, text: str) -> None:
     with pytest.raises(InvalidConfig, match=r"recipe\.toml"):
