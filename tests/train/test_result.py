@@ -186,7 +186,8 @@ def test_a_base_that_knows_none_of_the_classes_finds_nothing(
     assert found.base.note == NOTHING_IN_COMMON
     assert found.child.note == ""
     assert found.base.scores.figures.ap == 0
-    assert len(found.base.predictions) == 0
+    assert len(found.base.predictions) == len(found.base.predictions.score) == 0
+    assert found.base.predictions.xywh.shape == (0, 4)
 
 
 def test_a_base_with_two_classes_of_one_name_is_refused(
