@@ -41,3 +41,33 @@ def test_a_shift_of_class_numbers_is_told(offset: int, wanted: int) -> None:
 
 def test_a_shift_is_not_told_from_a_few(cats_and_dogs: LabelledSet) -> None:
     assert shift(np.eye(5, k=1, dtype=np.int64)) == 0
+
+
+@pytest.mark.parametrize(
+    ("right", "off", "elsewhere", "wanted"),
+    [
+        (19, 60, 21, 1),
+        (20, 60, 20, 0),  # a fifth is right: the numbers are
+        (10, 50, 40, 0),  # half of them are off by one, not most
+        (10, 51, 39, 1),
+        (1, 6, 3, 1),
+        (1, 5, 3, 0),  # nine are too few
+    ],
+)
+def test_a_shift_is_more_than_half_and_less_than_a_fifth_is_right(
+    right: int, off: int, elsewhere: int, wanted: int
+) -> None:
+    counts = np.diag([right, 0, 0]) + np.diag([off, 0], k=1)
+    counts[2, 0] = elsewhere
+    assert shift(counts) == wanted
+
+
+def test_two_classes_that_are_taken_for_one_another_are_no_shift() -> None:
+    assert shift(np.array([[0, 10], [10, 0]])) == 0
+
+
+def test_found_objects_are_the_counts_without_missed_and_stray_ones(
+    cats_and_dogs: LabelledSet,
+) -> None:
+    seen = found((0, 0, 1, 0, 0.9), (0, 0, 50, 51, 0.8), (1, 1, 80, 80, 0.7))
+    assert confusion(cats_and_dogs, seen).paired.tolist() == [[1, 0], [1, 0]]

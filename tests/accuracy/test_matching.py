@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from seatrial.accuracy.matching import (
+    AREAS,
     FALSE_POSITIVE,
     IGNORED,
     MAX_DETECTIONS,
@@ -138,3 +139,32 @@ def test_boxes_of_classes_that_the_set_has_not_are_left_out() -> None:
     for wrong in (3, -1):
         with pytest.raises(ServiceFailed, match=f"class {wrong}, of 3 labels"):
             Predictions.of([detections((0, 0, 5, 5, 0.9, wrong))], np.array([1, -1, 0]))
+
+
+def test_the_borders_of_an_area_range_belong_to_it() -> None:
+    sides = [31.0, 32.0, 33.0, 95.0, 96.0, 97.0]
+    boxes = [[200.0 * n, 0, side, side] for n, side in enumerate(sides)]
+    truth = Truth.of([0] * 6, [0] * 6, boxes)
+    got = match(truth, found(), images=1, categories=1)
+    counted = {
+        name: [side for side, counts in zip(sides, row, strict=True) if counts]
+        for name, row in zip(AREAS, got.truth_counts.tolist(), strict=True)
+    }
+    assert counted == {
+        "all": sides,
+        "small": [31.0, 32.0],
+        "medium": [32.0, 33.0, 95.0, 96.0],
+        "large": [96.0, 97.0],
+    }
+
+
+def test_each_class_and_image_has_objects_of_its_own() -> None:
+    place = [(image, category) for image in (0, 1) for category in (0, 1)]
+    image, category = (np.repeat(column, 3) for column in np.array(place).T)
+    left = np.arange(12) * 100.0
+    xywh = np.column_stack([left, np.zeros(12), np.full((12, 2), SIDE)])
+    truth = Truth.of(image, category, xywh)
+    got = match(truth, Predictions(image, category, xywh, np.full(12, 0.9)), images=2, categories=2)
+    assert (got.status[0] == TRUE_POSITIVE).all()
+    other = Predictions(image, category, np.roll(xywh, 3, axis=0), np.full(12, 0.9))
+    assert (match(truth, other, images=2, categories=2).status[0] == FALSE_POSITIVE).all()

@@ -27,12 +27,15 @@ class OnTheCpu:
 
     def __init__(self) -> None:
         self.done: list[str] = []
+        self.memory: set[str] = set()
         self.cuda = self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
 
     def zeros(self, size: Any, **options: Any) -> Any:
+        pageable = "pinned" if options.get("pin_memory") else "pageable"
+        self.memory.add(options.get("device", pageable))
         return torch.zeros(size, dtype=options["dtype"])
 
     empty = zeros
@@ -69,11 +72,13 @@ def test_what_a_lane_on_a_gpu_does(tiny_artifact: Artifact, capture: bool) -> No
 
     def forward(image: Any) -> tuple[Any, ...]:
         runs.append(image)
+        assert simulated.done[:1] == ["synchronize"]  # the zeros are written
         with torch.no_grad():
             return (graph(image),)
 
     lane = TorchCudaLane(simulated, forward, manifest.inputs, manifest.outputs, capture)
     warmed = len(runs)
+    assert simulated.memory == {"cuda", "pinned"}  # copies to and from pinned memory are direct
     assert simulated.done[-1] == ("capture" if capture else "synchronize")
     # A replay computes from and to the very memory that it was captured with.
     simulated.again = lambda: lane._captured[0].copy_(graph(runs[-1]).detach())

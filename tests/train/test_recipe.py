@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from seatrial.config import decode_toml
+from seatrial.errors import InvalidConfig
 from seatrial.train.published import PUBLISHED, sources
 from seatrial.train.read_recipe import read_recipe
 from seatrial.train.recipe import USED_BY, Recipe
@@ -64,3 +65,17 @@ def test_the_reference_has_every_key_with_its_default(family: str) -> None:
     column = 1 + FAMILY_COLUMNS.index(family)
     page = {key: cells[column] for key, cells in reference().items()}
     assert page == {key: "-" if key in unused else shown(v) for key, v in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("factor", "allowed"), [(8, True), (8.01, False), (0.01, True), (0, False)]
+)
+def test_a_canvas_varies_up_to_eightfold(factor: float, allowed: bool) -> None:
+    text = f"[augmentation]\nmulti_scale = [1.0, {factor}]"
+    try:
+        found = decode_toml(text.encode(), Recipe, origin="recipe.toml")
+    except InvalidConfig:
+        assert not allowed
+    else:
+        assert allowed
+        assert found.augmentation.multi_scale == (1.0, factor)
