@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seatrial.accuracy.evaluate import evaluate
-from seatrial.accuracy.predict import InProcess
+from seatrial.accuracy.predict import InProcess, predict
 from seatrial.accuracy.service import RemoteDetector
+from seatrial.datasets.labels import match_labels
 from seatrial.datasets.read import read_labelled
 from seatrial.detect.detector import Detector
 from seatrial.errors import InvalidDataset
@@ -47,6 +49,37 @@ def test_broken_picture_ends_the_measurement_with_its_name(
         with pytest.raises(InvalidDataset, match=message) as caught:
             evaluate(subject, dataset)
     assert "no image is left out" in caught.value.hint
+
+
+def test_detections_of_all_images_come_in_the_order_of_the_set(
+    detector: Detector, scenes: Path
+) -> None:
+    dataset = read_labelled(f"coco:{scenes}")
+    subject, told = InProcess(detector), []
+    found = predict(
+        subject, dataset, match_labels(subject.labels, dataset),
+        on_progress=lambda *said, **_: told.append(said),
+    )  # fmt: skip
+    seen, labelled = (
+        sorted(np.column_stack([one.image, one.category, one.xywh]).tolist())
+        for one in (found, dataset.truth)
+    )
+    assert seen == labelled
+    assert told == [("detecting", done, 4) for done in (1, 2, 3, 4)]
+
+
+def test_a_picture_on_its_side_has_the_size_of_its_labels_the_other_way_round(
+    detector: Detector, scenes: Path, picture: Callable[..., Any]
+) -> None:
+    file = scenes / "instances.json"
+    labels = json.loads(file.read_text())
+    labels["images"][1].update(width=64, height=96)
+    file.write_text(json.dumps(labels))
+    for size, turned in (((96, 64), True), ((64, 64), False), ((96, 96), False)):
+        picture({(4, 2): "red"}).resize(size).save(scenes / "1.png")
+        with pytest.raises(InvalidDataset, match=r"drawn on 64 x 96") as caught:
+            evaluate(InProcess(detector), read_labelled(f"coco:{scenes}"))
+        assert caught.value.message.endswith("turned by its EXIF tag?") == turned
 
 
 def test_picture_of_another_size_than_its_labels_is_an_error(
