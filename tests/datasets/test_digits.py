@@ -56,6 +56,13 @@ def test_many_digits_find_their_places() -> None:
     assert {len(picture.digit) for _, _, picture in render(recipe, greys())} == {20}
 
 
+def test_the_more_digits_the_smaller_they_are() -> None:
+    for seed in range(10):
+        placed = digits._places(24, 320, np.random.default_rng(seed))
+        assert len(placed) == 24
+        assert max(side for *_, side in placed) <= 0.9 * 320 / 5  # 25 squares of half the area
+
+
 def test_no_handwritten_digit_is_in_two_splits() -> None:
     shares = digits._share_digits(0)
     seen = {
