@@ -128,7 +128,7 @@ def test_a_format_and_a_file_can_be_named(sound: Sound) -> None:
 def test_mending_clips_what_is_over_the_tolerance_and_nothing_else(sound: Sound) -> None:
     folder = sound("yolo")
     # In pixels: half a pixel over the left border; 16 pixels over the right one.
-    rows = ["0 0.070 0.5 0.15 0.5", "1 1 0.5 0.5 0.5"]
+    rows = ["0 0.070 0.5 0.15 0.5", "1 1 0.5 0.5 0.5", "1 0 0 0.5 0.5"]
     label = folder / "labels" / "val" / "val0.txt"
     label.write_text("\n".join(rows[:1]))
     dataset, notes = read_sound(folder)
@@ -139,10 +139,10 @@ def test_mending_clips_what_is_over_the_tolerance_and_nothing_else(sound: Sound)
     with pytest.raises(InvalidDataset, match="16 px over the border"):
         read_sound(folder)
     dataset, notes = read_sound(folder, mend=True)
-    assert notes == ["mended, boxes outside their image: 1"]
+    assert notes == ["mended, boxes outside their image: 2"]
     truth = dataset.sets["val"].truth
     np.testing.assert_allclose(truth.xywh[0], kept)
-    np.testing.assert_allclose(truth.xywh[1], [48, 12, 16, 24])
+    np.testing.assert_allclose(truth.xywh[1:3], [[48, 12, 16, 24], [0, 0, 16, 12]])
     np.testing.assert_allclose(truth.area[:2], [kept[2] * kept[3], 16 * 24])
 
 

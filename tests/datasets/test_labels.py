@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coco_labels import coco
-from seatrial.datasets.labels import known_categories, match_labels
+from seatrial.datasets.labels import Truth, known_categories, match_labels, some
 from seatrial.datasets.read import read_labelled
 from seatrial.errors import InvalidDataset
 
@@ -59,3 +59,15 @@ def test_no_common_class_is_an_error_even_where_mismatches_are_ignored(
     assert "--unmatched" not in none.value.hint  # it would not help
     with pytest.raises(InvalidDataset, match="two labels of the model are named 'RED'"):
         match_labels(["red", "RED", "blue"], found)
+
+
+def test_objects_have_the_area_of_their_boxes_and_are_numbered_from_one() -> None:
+    truth = Truth.of([0, 0, 1], [0, 1, 0], [[1, 2, 3, 5], [0, 0, 7, 2], [0, 0, 0, 4]])
+    assert truth.area.tolist() == [15, 14, 0]
+    assert truth.mark.tolist() == [1, 2, 3]
+    assert not truth.crowd.any()
+
+
+def test_a_list_in_a_message_ends_after_five() -> None:
+    assert some(["a", "b", "c", "d", "e"]) == "a, b, c, d, e"
+    assert some(["a", "b", "c", "d", "e", "f"]) == "a, b, c, d, e and 1 more"

@@ -94,6 +94,7 @@ def test_files_that_cannot_be_decoded_say_why(tmp_path: Path) -> None:
     assert "not in a known image format" in found[paths[0]].error
     assert found[paths[1]].error == "cannot be read: Is a directory"
     assert {one.size for one in found.values()} == {(0, 0)}
+    assert {len(one.thumbnail) + len(one.hash) for one in found.values()} == {0}
     assert steps == [("comparing images", 1, 2), ("comparing images", 2, 2)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -212,3 +213,21 @@ def test_a_source_without_pictures_leaves_nothing_behind(
 def test_options_that_make_no_sense(options: dict[str, object]) -> None:
     with pytest.raises(InvalidConfig):
         PrelabelOptions(**options)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"every": 0}, {"detect_every": 0}, {"every": 3, "detect_every": 2}, {"shortest": 0},
+        {"longest_gap_s": -0.1}, {"weakest": 0.0}, {"confidence": 1.1},
+        {"weakest": 0.6, "confidence": 0.5},
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_carried_out(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfig):
+        PrelabelOptions(**{"every": 6, **given})
+
+
+def test_the_least_that_can_be_asked_for() -> None:
+    PrelabelOptions(every=1, detect_every=1, shortest=1, longest_gap_s=0.0)
+    PrelabelOptions(every=1, weakest=1.0, confidence=1.0)

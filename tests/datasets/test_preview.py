@@ -69,6 +69,8 @@ def test_broken_pictures_and_labels_do_not_stop_it(sound: Sound, tmp_path: Path)
     [
         ("sheet.txt", {}, InvalidConfig, "is not a .jpg or .png"),
         ("sheet.jpg", {"columns": 0}, InvalidConfig, "--columns 1 or more"),
+        ("sheet.jpg", {"count": -1}, InvalidConfig, "--count"),
+        ("sheet.jpg", {"tile": 31}, InvalidConfig, "--tile"),
         ("sheet.jpg", {"split": "test"}, InvalidDataset, "has no split test"),
         ("sheet.jpg", {"only": "blue"}, InvalidDataset, "has no class 'blue'"),
     ],
@@ -80,3 +82,17 @@ def test_what_cannot_be_drawn(
     with pytest.raises(error, match=message):
         preview(sound("coco"), tmp_path / name, PreviewOptions(**options))
     assert not (tmp_path / name).exists()
+
+
+def test_all_pictures_are_shown_where_no_number_is_given(sound: Sound, tmp_path: Path) -> None:
+    options = PreviewOptions(count=0, columns=1, tile=32)
+    assert preview(sound("coco"), tmp_path / "sheet.jpg", options) == 6
+
+
+def test_where_no_picture_is_left_there_is_no_sheet(sound: Sound, tmp_path: Path) -> None:
+    folder = sound("coco")
+    for path in folder.rglob("*.jpg"):
+        path.unlink()
+    with pytest.raises(InvalidDataset, match="to show"):
+        preview(folder, tmp_path / "sheet.jpg", PreviewOptions())
+    assert not (tmp_path / "sheet.jpg").exists()

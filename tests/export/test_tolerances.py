@@ -158,3 +158,9 @@ def test_a_noisy_parent_widens_limits_so_far_and_no_further() -> None:
     assert most == msgspec.structs.replace(WIDEST, drop=usual.drop)
     none = widened(usual, boxes(parent_boxes=0, iou_mean=None, mean_abs_shift=None))
     assert none == msgspec.structs.replace(usual, iou=WIDEST.iou)
+
+
+def test_a_batch_is_told_from_single_images() -> None:
+    given = {"outputs": (output(1.0),), "batch": (output(0.5),), "boxes": SAME, "accuracy": None}
+    texts = [row.text.partition(":")[0] for row in rows(TOLERANCES["f32"], **given)]
+    assert texts[:2] == ["output output0", "output output0 of a batch"]
