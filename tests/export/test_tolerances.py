@@ -162,5 +162,5 @@ def test_a_noisy_parent_widens_limits_so_far_and_no_further() -> None:
 
 def test_a_batch_is_told_from_single_images() -> None:
     given = {"outputs": (output(1.0),), "batch": (output(0.5),), "boxes": SAME, "accuracy": None}
-    texts = [row.text.partition(":")[0] for row in rows(TOLERANCES["f32"], **given)]
+    texts = [row.text.partition(":")[0] for row in rows(LIMITS["f32"], **given)]
     assert texts[:2] == ["output output0", "output output0 of a batch"]

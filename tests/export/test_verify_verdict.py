@@ -89,7 +89,7 @@ def test_the_parent_answers_once_for_all_exports(
 
 
 def test_where_the_parent_sees_nothing_there_is_nothing_to_compare(compared: Verify) -> None:
-    with pytest.raises(InvalidDataset, match="sees nothing on any of the pictures"):
+    with pytest.raises(InvalidDataset, match="sees nothing on any of the images"):
         compared(images=[np.zeros((64, 64, 3), np.uint8)])
 
 
