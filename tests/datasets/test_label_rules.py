@@ -162,3 +162,11 @@ def test_a_damaged_image_is_counted_once(sound: Sound) -> None:
     dataset, notes = read_sound(folder, mend=True)
     assert notes == ["mended, damaged images: 1"]
     assert [image.name for image in dataset.sets["val"].images] == ["val0.jpg"]
+
+
+def test_mending_leaves_out_a_box_beside_its_image(sound: Sound) -> None:
+    folder = sound("yolo")
+    label = folder / "labels" / "val" / "val0.txt"
+    label.write_text("1 0.5 0.5 0.5 0.5\n0 -0.3 0.5 0.2 0.5\n0 0.5 -0.3 0.5 0.2\n")
+    truth = read_sound(folder, mend=True)[0].sets["val"].truth
+    assert truth.category[truth.image == 0].tolist() == [1]
