@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import get_args
 
+import msgspec
 import pytest
 
 from seatrial.accuracy.bootstrap import Difference
@@ -16,6 +17,17 @@ from seatrial.train.result import gain_verdict
 
 def test_every_precision_has_limits() -> None:
     assert set(LIMITS) == {*get_args(Precision), "int8"}
+
+
+def test_the_limits_are_those_of_the_guide() -> None:
+    """docs/guides/export.md has them as a table: a limit that moves, moves there as well."""
+    found = {name: msgspec.structs.astuple(limits) for name, limits in LIMITS.items()}
+    assert found == {  # drop, lost, gained, shift, iou
+        "f32": (0.002, 0.005, 0.005, 0.002, 0.995),
+        "f16": (0.005, 0.02, 0.02, 0.01, 0.98),
+        "bf16": (0.005, 0.05, 0.05, 0.03, 0.95),
+        "int8": (0.005, 0.05, 0.05, 0.03, 0.95),
+    }
 
 
 def test_what_computes_with_fewer_bits_may_differ_as_much_or_more() -> None:
