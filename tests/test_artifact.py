@@ -18,7 +18,7 @@ import pytest
 from full_disk import largest_file
 from seatrial.artifact import MANIFEST, Artifact, Store
 from seatrial.errors import InvalidArtifact, InvalidInput, NotWritable
-from seatrial.manifest import Manifest
+from seatrial.manifest import Manifest, Step
 from seatrial.models.import_onnx import import_onnx
 
 
@@ -332,3 +332,20 @@ def test_what_cannot_be_read_is_not_called_a_store_that_cannot_be_written(
 ) -> None:
     with pytest.raises(FileNotFoundError), store.staging():
         (tmp_path / "elsewhere").read_bytes()
+
+
+def test_steps_lead_from_a_child_to_its_ancestor(store: Store, manifest: Manifest) -> None:
+    def made(name: str, parent: Artifact | None, step: str) -> Artifact:
+        with store.staging() as folder:
+            (folder / "model.onnx").write_text(name)
+            facts = {"name": name, "parent": parent and parent.digest, "step": Step(step)}
+            return store.commit(folder, msgspec.structs.replace(manifest, **facts))
+
+    base = made("base", None, "import")
+    trained = made("trained", base, "finetune")
+    child = made("child", trained, "export")
+    assert store.steps_between(child, base) == ["export", "finetune"]
+    assert store.steps_between(child, trained) == ["export"]
+    assert store.steps_between(base, base) == store.steps_between(base, child) == []
+    (store.root / "trained" / MANIFEST).write_text("{")
+    assert store.steps_between(child, base) == []  # the way is not known any more

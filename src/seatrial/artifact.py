@@ -145,6 +145,24 @@ class Store:
             )
         return Artifact.open(self.root / name)
 
+    def steps_between(self, child: Artifact, ancestor: Artifact) -> list[str]:
+        """Names of the steps from an ancestor to a child, the last one first.
+
+        Empty where the two are not related, or an artifact between them is not in the store.
+        """
+        known: dict[str, Artifact] = {}
+        for name in self.names():
+            with contextlib.suppress(InvalidArtifact):
+                one = Artifact.open(self.root / name, verify=False)
+                known[one.digest] = one
+        steps, at = list[str](), child
+        while at.digest != ancestor.digest:
+            steps.append(at.manifest.step.name)
+            if at.manifest.parent not in known:
+                return []
+            at = known[at.manifest.parent]
+        return steps
+
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """A scratch folder on the store's file system, removed unless `commit` moved it.

@@ -11,7 +11,7 @@ from seatrial.config import Few, Fraction, encode_toml, read_toml
 
 # Limits beyond these are typing errors: a request would be waited for for ever, or take all memory.
 Bytes = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
-Pixels = Annotated[int, msgspec.Meta(ge=1, le=2**30)]  # the longest sides that are decoded
+Pixels = Annotated[int, msgspec.Meta(ge=1, le=2**30)]  # 32,768 x 32,768
 Requests = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86_400)]
 WholeSeconds = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
@@ -35,7 +35,7 @@ class CoreLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Thresholds of a report of detections; a request may override those of a deployment.
+    """Which boxes a detector reports; a request may override those of a deployment.
 
     Attributes:
         confidence: Lowest confidence reported.
@@ -52,7 +52,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits above which the service refuses a request.
+    """How much a service takes on, and for how long.
 
     Attributes:
         body_bytes: Largest request body (413).

@@ -146,3 +146,22 @@ def test_what_may_be_lost_unless_something_else_is_asked_for() -> None:
     limits = LossLimits()
     assert (limits.drop, limits.shift, limits.samples, limits.seed) == (0.005, 0.03, 1000, 0)
     assert "AP drops by 0.0000" in judge_loss(loss(0.0, 0.0, 0.0), limits).statement
+
+
+def test_of_a_finetuned_model_the_drop_alone_is_judged() -> None:
+    found = msgspec.structs.replace(
+        loss(-0.2, -0.3, -0.1, mean_shift=0.4), lost=50, gained=80, parent_boxes=100
+    )
+    assert judge_loss(found, LossLimits()).outcome == "fails"
+    verdict = judge_loss(found, LossLimits(), finetuned=True)
+    assert verdict.outcome == "holds"
+    assert [row.clause.metric for row in verdict.rows] == ["ap_drop"]
+
+
+def test_boxes_of_a_parent_that_sees_nothing_are_no_share_of_it() -> None:
+    found = msgspec.structs.replace(
+        loss(0.0, 0.0, 0.0), matched=0, lost=0, gained=3, parent_boxes=0
+    )
+    statement = judge_loss(found, LossLimits()).statement
+    assert "3 boxes of the child have no partner in the parent (the parent sees none" in statement
+    assert "inf" not in statement

@@ -73,7 +73,7 @@ def test_what_cannot_run_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(DeviceUnavailable):
         serve(options=options(tiny_artifact, engine="openvino", device="cuda"), port=0)
-    monkeypatch.setattr(process, "SCRATCH_BYTES", 2**60)
+    monkeypatch.setattr(process, "METRICS_BYTES", 2**60)
     with pytest.raises(NotWritable, match="a service needs"):
         serve(options=options(tiny_artifact), port=0)
     assert programs == []

@@ -127,6 +127,12 @@ def test_16_bit_colour_keeps_the_upper_eight_bits(channels: int) -> None:
     np.testing.assert_array_equal(read(data), values[:, :, :3] >> 8)
 
 
+def test_cmyk_jpeg_with_reduced_colours(gradient: Image.Image, encode: Encode) -> None:
+    """libjpeg-turbo's header reader does not know this sampling."""
+    data = encode(gradient.convert("CMYK"), subsampling=2)
+    np.testing.assert_array_equal(read(data), pil_rgb(data))
+
+
 def test_cmyk_jpeg(gradient: Image.Image, encode: Encode) -> None:
     data = encode(gradient.convert("CMYK"))
     np.testing.assert_array_equal(read(data), pil_rgb(data))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seatrial.detect.decode import MAX_SCANS, MAX_SEGMENTS, _check_segments, decode
+from seatrial.detect.decode import MAX_SCANS, MAX_SEGMENTS, _scan_segments, decode
 from seatrial.errors import InvalidImage
 
 MAX_PIXELS = 1_000_000
@@ -36,7 +36,7 @@ def test_many_scans_are_refused_undecoded(
 ) -> None:
     data = jpeg(mode, progressive=True)
     assert decode(data, max_pixels=MAX_PIXELS).shape == (32, 32, 3)
-    assert _check_segments(with_scans(data, MAX_SCANS, between)) == 1  # so many are let through
+    assert _scan_segments(with_scans(data, MAX_SCANS, between)) == 1  # so many are let through
     for decoder in ("simplejpeg.decode_jpeg", "PIL.Image.open"):
         monkeypatch.setattr(decoder, lambda *args, **options: pytest.fail("it is decoded"))
     with pytest.raises(InvalidImage, match="scans") as refusal:

@@ -49,7 +49,7 @@ def report(**changes: Any) -> QuantiseReport:
     return msgspec.structs.replace(made, **changes)
 
 
-def test_it_shows_what_each_layer_bought_and_what_was_kept() -> None:
+def test_it_shows_what_each_layer_regained_and_what_was_kept() -> None:
     html = page(report())
     assert [row.kept for row in rows(report())] == [False, False, False, True]
     for text in ("too small to decide", "85 of 87", "1.80x", "+0.0100", "+0.0160", "03.jpg"):

@@ -1,4 +1,4 @@
-"""The report of a compression: what each layer bought, and that older files still open."""
+"""The report of a compression: what each layer regained, and that older files still open."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_report_of_before_the_one_gate_opens() -> None:
 
 def test_a_layer_buys_what_the_drop_shrinks_by_from_the_kept_recipe_on() -> None:
     report = msgspec.json.decode(OLD, type=QuantiseReport)
-    assert report.bought() == pytest.approx((0.2, 0.1))
+    assert report.regained() == pytest.approx((0.2, 0.1))
     other = msgspec.structs.replace(report, recipe="entropy")
-    assert other.bought() == pytest.approx((0.3, 0.1))
-    assert msgspec.structs.replace(report, restored=()).bought() == ()
+    assert other.regained() == pytest.approx((0.3, 0.1))
+    assert msgspec.structs.replace(report, restored=()).regained() == ()

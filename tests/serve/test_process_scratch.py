@@ -17,9 +17,9 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
 from seatrial.errors import NotWritable
 from seatrial.serve.process import (
-    SCRATCH_BYTES,
+    METRICS_BYTES,
     ServiceProcess,
-    check_scratch,
+    check_temporary_room,
     environment,
     free_port,
     write_service,
@@ -46,19 +46,19 @@ def test_the_message_names_the_folder_and_the_room(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    asked = free(monkeypatch, SCRATCH_BYTES)
-    check_scratch()
+    asked = free(monkeypatch, METRICS_BYTES)
+    check_temporary_room()
     assert asked == [tmp_path]
-    free(monkeypatch, SCRATCH_BYTES - 1)
+    free(monkeypatch, METRICS_BYTES - 1)
     with pytest.raises(NotWritable) as refusal:
-        check_scratch()
+        check_temporary_room()
     message = refusal.value.message
     assert message == (
         f"{tmp_path} has 16383 KiB free; a service needs 16384 KiB there for its metrics"
     )
     assert "TMPDIR" in refusal.value.hint
     with pytest.raises(NotWritable, match="elsewhere has 16383 KiB"):
-        check_scratch(Path("elsewhere"))
+        check_temporary_room(Path("elsewhere"))
 
 
 def test_no_folder_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_no_folder_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
     monkeypatch.setattr(tempfile, "gettempdir", none_there)
     with pytest.raises(NotWritable, match="No usable temporary directory"):
-        check_scratch()
+        check_temporary_room()
 
 
 def test_a_service_without_room_is_not_started(

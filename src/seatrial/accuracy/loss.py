@@ -110,19 +110,29 @@ def box_rows(found: Loss | Comparison, limits: ChildLimits | LossLimits) -> list
         ("gained", found.gained, limits.gained, "of the child have no partner in the parent"),
     ):
         share = count / boxes if boxes else math.inf if count else 0.0
+        of_all = f"{share:.1%} of the parent's {boxes}" if boxes else "the parent sees none"
         rows.append(
             rule(
                 Clause(f"boxes.{name}", limit, decided_by="value"),
                 share,
-                text=f"{count} boxes {words} ({share:.1%} of the parent's {boxes}, "
-                f"at most {limit:.1%} allowed)",
+                text=f"{count} boxes {words} ({of_all}, at most {limit:.1%} allowed)",
             )
         )
     return rows
 
 
-def judge_loss(loss: Loss, limits: LossLimits) -> Verdict:
-    """The verdict on a loss: of the drop by its interval, of boxes and the shift by value."""
+def judge_loss(loss: Loss, limits: LossLimits, *, finetuned: bool = False) -> Verdict:
+    """The verdict on a loss: of the drop by its interval, of boxes and the shift by value.
+
+    Args:
+        loss: What the child lost.
+        limits: What it may lose.
+        finetuned: The child was trained to give other boxes and confidences than its parent: the
+            drop alone is judged.
+    """
+    drop = drop_row(loss, limits)
+    if finetuned:
+        return judge([drop])
     moved = "no box of the parent has a partner in the child"
     if loss.mean_shift is not None:
         moved = f"confidences move by {loss.mean_shift:+.4f} on average"
@@ -131,4 +141,4 @@ def judge_loss(loss: Loss, limits: LossLimits) -> Verdict:
         None if loss.mean_shift is None else abs(loss.mean_shift),
         text=f"{moved} ({limits.shift:g} is allowed)",
     )
-    return judge([drop_row(loss, limits), *box_rows(loss, limits), shift])
+    return judge([drop, *box_rows(loss, limits), shift])

@@ -134,9 +134,9 @@ def _restored(report: QuantiseReport) -> Table:
     what = _metric(report.finding)
     table = Table("layer in float", "part of error", what, "drop", "regained", "interval", "shift",
                   "speed")  # fmt: skip
-    for one, bought in zip(report.restored, report.bought(), strict=True):
+    for one, regained in zip(report.restored, report.regained(), strict=True):
         shown, drop, interval, shift, _ = _figures(one.finding)
-        table.add_row(one.layer, f"{one.error:.1%}", shown, drop, f"{bought:+.4f}", interval,
+        table.add_row(one.layer, f"{one.error:.1%}", shown, drop, f"{regained:+.4f}", interval,
                       shift, _times(one.speed))  # fmt: skip
     return table
 

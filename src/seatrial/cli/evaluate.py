@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from seatrial.deployment import Deployment
 
     Measure = Callable[[Subject, str], Scored]
+    Opened = tuple[Artifact, Deployment]
 
 SAVE_HINT = "name another file (--save-detections)"
 
@@ -116,10 +117,12 @@ def evaluate(
                 on_progress=on_progress,
             )
 
-    if url is None:
-        measured = _here(_opened(chosen), measure)
+    if url is not None:
+        child = None if chosen.model is None else _opened(chosen)
+        measured = _through(url, child, measure)
     else:
-        measured = _through(url, chosen.model, measure)
+        child = _opened(chosen)
+        measured = _here(child, measure)
     if save_detections is not None:
         _save(save_detections, measured)
     compared = kept = None
@@ -127,7 +130,9 @@ def evaluate(
         before = _here(base, measure)
         with progress_display() as on_progress:
             compared = compare(measured.box_set, before.box_set, on_progress=on_progress)
-        kept = judge_loss(Loss.of(compared), LossLimits())
+        steps = [] if child is None else store().steps_between(child[0], base[0])
+        finetuned = "finetune" in steps
+        kept = judge_loss(Loss.of(compared), LossLimits(), finetuned=finetuned)
     verdict = None
     if wanted is not None:
         ends = {} if wanted.accuracy is None else intervals(measured.matches)
@@ -144,14 +149,14 @@ def evaluate(
     leave(verdict)
 
 
-def _opened(options: DeploymentOptions) -> tuple[Artifact, Deployment]:
+def _opened(options: DeploymentOptions) -> Opened:
     from seatrial.models.resolve import resolve
 
     deployment = options.resolve()
     return resolve(store(), deployment.model), deployment
 
 
-def _here(opened: tuple[Artifact, Deployment], measure: Measure) -> Scored:
+def _here(opened: Opened, measure: Measure) -> Scored:
     from seatrial.accuracy.predict import InProcess
     from seatrial.detect.opening import open_detector
 
@@ -160,13 +165,12 @@ def _here(opened: tuple[Artifact, Deployment], measure: Measure) -> Scored:
         return measure(InProcess(detector), artifact.manifest.name)
 
 
-def _through(url: str, model: str | None, measure: Measure) -> Scored:
+def _through(url: str, child: Opened | None, measure: Measure) -> Scored:
     from seatrial.accuracy.service import RemoteDetector
-    from seatrial.models.resolve import resolve
 
     with contextlib.closing(RemoteDetector(url)) as service:
-        if model is not None:
-            service.check(resolve(store(), model))
+        if child is not None:
+            service.check(child[0])
         return measure(service, url)
 
 
@@ -199,7 +203,7 @@ def _show(report: Evaluation, compared: Comparison | None, kept: Verdict | None)
         notes.append(f"{len(report.skipped)} images that are not there were left out")
     if compared is not None and kept is not None:
         _show_comparison(compared)
-        notes.append(f"INT8's gate on this: {kept.statement}")
+        notes.append(f"The gate on a child: {kept.statement}")
     for note in notes:
         err.print(note, highlight=False)
 

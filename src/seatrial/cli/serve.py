@@ -44,7 +44,7 @@ def serve(
     artifact = resolve(store(), deployment.model)
     if write is None:
         process.check_port(server.host, server.port)
-        process.check_scratch()
+        process.check_temporary_room()
     # A worker that cannot start is started again and again: find out here that it can.
     engine = check(artifact, deployment)
     folder = write or home() / "services" / f"{artifact.manifest.name}-{server.port}"

@@ -102,7 +102,7 @@ OnIssue = Callable[[LabelIssue], None]
 """Called with each issue; it can raise to end the reading."""
 
 
-def measured(file: Path, on_issue: OnIssue) -> tuple[int, int] | tuple[None, None]:
+def size_or_issue(file: Path, on_issue: OnIssue) -> tuple[int, int] | tuple[None, None]:
     """Upright (width, height) of an image; None where the file is not there or damaged."""
     if not file.is_file():
         return None, None

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from seatrial.datasets.issues import ISSUE_KINDS, LabelIssue, OnIssue, measured, refuse
+from seatrial.datasets.issues import ISSUE_KINDS, LabelIssue, OnIssue, refuse, size_or_issue
 from seatrial.datasets.labels import LabelledImage, LabelledSet
 from seatrial.datasets.splits import Dataset, read_dataset
 from seatrial.errors import InvalidDataset
@@ -68,7 +68,7 @@ def with_sizes(labelled: LabelledSet, on_issue: OnIssue) -> LabelledSet:
     def sized(image: LabelledImage) -> LabelledImage:
         if image.width and image.height:
             return image
-        width, height = measured(image.path, on_issue)
+        width, height = size_or_issue(image.path, on_issue)
         return (
             image if width is None else msgspec.structs.replace(image, width=width, height=height)
         )

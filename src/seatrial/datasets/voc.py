@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape, unescape
 
 import numpy as np
 
-from seatrial.datasets.issues import LabelIssue, OnIssue, measured, refuse
+from seatrial.datasets.issues import LabelIssue, OnIssue, refuse, size_or_issue
 from seatrial.datasets.labels import (
     SPLITS,
     Category,
@@ -209,7 +209,7 @@ def _image(
 ) -> LabelledImage:
     file = _image_file(found, path, layout)
     # Many tools leave the size at 0.
-    width, height = found.size if min(found.size) >= 1 else measured(file, on_issue)
+    width, height = found.size if min(found.size) >= 1 else size_or_issue(file, on_issue)
     return LabelledImage(number, file.name, file, width, height, path)
 
 

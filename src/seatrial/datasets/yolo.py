@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.datasets.issues import LabelIssue, OnIssue, measured, refuse
+from seatrial.datasets.issues import LabelIssue, OnIssue, refuse, size_or_issue
 from seatrial.datasets.labels import (
     SPLITS,
     Category,
@@ -76,7 +76,7 @@ def read(
     rows: list[tuple[int, int, list[float], dict[str, Any]]] = []  # image, line, values, details
     duplicates = 0
     for number, (file, name) in enumerate(files):
-        width, height = measured(file, on_issue)
+        width, height = size_or_issue(file, on_issue)
         label_file = _label_file(file)
         images.append(LabelledImage(number + 1, name, file, width, height, label_file))
         seen: set[tuple[float, ...]] = set()

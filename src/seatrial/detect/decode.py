@@ -86,10 +86,11 @@ def read_image(path: Path, *, max_pixels: int, hint: str) -> NDArray[np.uint8]:
 def _decode_jpeg(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError as error:
-        raise InvalidImage(f"the JPEG header is damaged: {error}") from error
+    except ValueError:  # damaged, or of a sampling that libjpeg-turbo's header reader lacks
+        _scan_segments(data)
+        return _decode_any(data, max_pixels)
     check_size(width, height, max_pixels)
-    orientation = _check_segments(data)
+    orientation = _scan_segments(data)
     if colour not in ("YCbCr", "Gray", "RGB"):  # libjpeg-turbo turns CMYK into CMYK alone
         return _decode_any(data, max_pixels)
     try:
@@ -110,7 +111,7 @@ def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
             check_size(*pil.size, max_pixels)
             return pil_to_rgb(pil)
     except UnidentifiedImageError as error:
-        if size is not None or data[:8] == PNG_MAGIC or _is_webp(data):
+        if size is not None or data[:8] == PNG_MAGIC or data[:3] == JPEG_MAGIC or _is_webp(data):
             raise InvalidImage("the image header is damaged or cut off") from error
         raise UnsupportedImage(
             f"the file is not in a known image format (it starts with {bytes(data[:8])!r})",
@@ -198,8 +199,8 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _check_segments(data: bytes | memoryview) -> int:
-    """Refuse a JPEG that would take long to decode.
+def _scan_segments(data: bytes | memoryview) -> int:
+    """Read the segments of a JPEG, and refuse one that would take long to decode.
 
     Returns:
         EXIF orientation, 1-8; 1 where there is none.

@@ -17,8 +17,6 @@ from seatrial.export.report import OutputError
 OUTPUT_ERROR = 1e-3
 # Least share of values within that; of rows, where they have no fixed order and ties swap them.
 VALUES_WITHIN, ROWS_WITHIN = 1.0, 0.99
-
-
 # Precisions whose raw outputs are judged; of the others they are only shown.
 OUTPUTS_JUDGED = frozenset({"f32"})
 WIDEST = LIMITS["bf16"]
@@ -30,7 +28,7 @@ def widened(limits: ChildLimits, noise: Comparison) -> ChildLimits:
     Never by more than `WIDEST`.
 
     Args:
-        limits: ChildLimits of the precision.
+        limits: Limits of the precision.
         noise: The parent against itself, see `ExportReport.parent_noise`.
     """
     boxes = max(1, noise.parent_boxes)
@@ -57,7 +55,7 @@ def rows(
     decides, and intervals are only shown.
 
     Args:
-        limits: ChildLimits of the precision.
+        limits: Limits of the precision.
         outputs: Errors of raw outputs, where they are judged.
         batch: The same of a batch.
         boxes: Child against parent.

@@ -162,16 +162,16 @@ def _table(report: QuantiseReport, shown: list[RecipeRow]) -> Markup:
         "speed",
     )
     header = svg.element("tr", *(svg.element("th", name) for name in names))
-    bought = ["" for _ in report.candidates] + [f"{value:+.4f}" for value in report.bought()]
+    regained = ["" for _ in report.candidates] + [f"{value:+.4f}" for value in report.regained()]
     lines = []
-    for row, gained in zip(shown, bought, strict=True):
+    for row, gain in zip(shown, regained, strict=True):
         found = row.finding
         cells = (
             row.name,
             f"{found.child:.4f}",
             f"{found.drop:+.4f}",
             f"{found.low:+.4f} to {found.high:+.4f}",
-            gained,
+            gain,
             "" if found.mean_shift is None else f"{found.mean_shift:+.4f}",
             "" if found.mean_abs_shift is None else f"{found.mean_abs_shift:.4f}",
             row.speed,

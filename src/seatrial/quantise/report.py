@@ -104,7 +104,7 @@ class QuantiseReport(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
 
-    def bought(self) -> tuple[float, ...]:
+    def regained(self) -> tuple[float, ...]:
         """How much less the metric drops with each restored layer than before it; 0-1."""
         kept = next(one for one in self.candidates if one.recipe == self.recipe)
         drops = [kept.finding.drop, *(one.finding.drop for one in self.restored)]

@@ -17,7 +17,7 @@ from seatrial.engines.lanes import Abandoned
 from seatrial.errors import Overloaded
 
 T = TypeVar("T")
-PATIENCE_S = 1.0  # a server that closes has waited for its requests already
+CLOSE_S = 1.0  # the server has waited for `Limits.drain_s` before it closes
 
 
 class Dispatcher:
@@ -116,22 +116,19 @@ class Dispatcher:
             )
             return finish(result)
 
-    def close(self, patience_s: float = PATIENCE_S) -> bool:
-        """Let running requests end, then release the detector; after a while, leave all as it is.
+    def close(self, wait_s: float = CLOSE_S) -> None:
+        """Wait for running requests, then release the detector.
 
         Args:
-            patience_s: Seconds until requests that still run are left behind.
-
-        Returns:
-            Whether all have ended.
+            wait_s: Longest wait, seconds. The detector is not released under requests that still
+                run then; `Lanes.present` counts them.
         """
-        give_up = time.monotonic() + patience_s
+        give_up = time.monotonic() + wait_s
         while self.detector.lanes.present:
             if time.monotonic() >= give_up:
                 self._threads.shutdown(wait=False, cancel_futures=True)
-                return False
+                return
             time.sleep(0.01)
         self._threads.shutdown(wait=True)
         with contextlib.suppress(RuntimeError):
             self.detector.close()
-        return True

@@ -35,7 +35,7 @@ from seatrial.serve.protocols.image_body import read_image
 from seatrial.serve.protocols.thresholds import query_options
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code: no client reads it, the metrics show it
-OTHER_ROUTE = "other"  # label of requests for a path that there is not
+OTHER_ROUTE = "other"  # label of requests for unknown paths
 # Makes the body of an answer from a result and the times until then.
 Encode = Callable[[Detected, Mapping[str, float]], bytes]
 
@@ -173,7 +173,7 @@ def _server_timing(timing_ms: Mapping[str, float]) -> str:
 
 def error_response(error: SeatrialError) -> Response:
     """An error as JSON, with the status of its kind."""
-    # After a 408, what the client still sends would be taken for its next request.
+    # A 408 says that the server ends the connection (RFC 9110, 15.5.9).
     headers = {503: {"Retry-After": "1"}, 408: {"Connection": "close"}}.get(error.http_status, {})
     return _error(error.http_status, error.code, error.message, error.hint, headers)
 

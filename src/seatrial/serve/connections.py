@@ -10,9 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # A body up to this length is read to its end, so that the connection serves the next request.
 SKIPPED_BYTES = 256 * 1024
-# Of a longer one so much is read after the answer, for so long: a connection that is closed while
-# data arrive is reset, and the client might lose the answer.
-LINGER_BYTES = 1024 * 1024
+# A longer one is read for so long after the answer, and dropped: a connection that is closed while
+# data arrive is reset, and a client that first sends everything would lose the answer.
 LINGER_S = 1.0
 
 
@@ -66,12 +65,8 @@ def _may_be_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 async def _linger(receive: Receive) -> None:
-    """Drop what arrives, within bounds, until the body or the connection ends."""
-    skipped = 0
+    """Drop what arrives for `LINGER_S`, or until the body or the connection ends."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_S):
-            while skipped < LINGER_BYTES:
-                message = await receive()
-                if not message.get("more_body", False):
-                    return
-                skipped += len(message["body"])
+            while (await receive()).get("more_body", False):
+                pass

@@ -36,7 +36,7 @@ Seatrial = service(Path(__file__).parent / "deployment.toml")
 PARENT = "SEATRIAL_PARENT"  # id of the process that the service ends with, however that ends
 STARTUP_FAILED = "startup failed"  # uvicorn's words
 SCRATCH = ".scratch-"  # folders of services that run for a while only: .scratch-PID-RANDOM
-SCRATCH_BYTES = 16 * 2**20  # metrics: some files of 64 KiB and more for each process
+METRICS_BYTES = 16 * 2**20  # metrics: some files of 64 KiB and more for each process
 BENTOFILE = """service: "service:Seatrial"
 include:
   - "service.py"
@@ -130,7 +130,7 @@ def check_port(host: str, port: int) -> None:
             ) from error
 
 
-def check_scratch(folder: Path | None = None) -> None:
+def check_temporary_room(folder: Path | None = None) -> None:
     """Check that there is room for what a service keeps among the temporary files.
 
     Without it its processes end by a signal of the kernel, again and again, and no log says why.
@@ -147,9 +147,9 @@ def check_scratch(folder: Path | None = None) -> None:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise NotWritable(f"no folder for temporary files: {error.strerror}", hint=hint) from error
-    if free < SCRATCH_BYTES:
+    if free < METRICS_BYTES:
         raise NotWritable(
-            f"{folder} has {free // 1024} KiB free; a service needs {SCRATCH_BYTES // 1024} KiB "
+            f"{folder} has {free // 1024} KiB free; a service needs {METRICS_BYTES // 1024} KiB "
             "there for its metrics",
             hint=hint,
         )
@@ -223,7 +223,7 @@ class ServiceProcess:
         self._log = log
         self._ready_within_s = ready_within_s
         check_port(server.host, server.port)
-        check_scratch()
+        check_temporary_room()
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 command(folder, deployment),

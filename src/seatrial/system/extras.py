@@ -8,9 +8,6 @@ import os
 import sys
 from types import ModuleType
 
-import numpy as np
-from PIL import Image
-
 from seatrial.errors import BrokenExtra, MissingExtra
 
 # With these, packages report their use (even their import) to Google (OpenVINO, NNCF) and to
@@ -65,6 +62,9 @@ def import_ultralytics_package(module: str = "ultralytics", *, purpose: str) -> 
         MissingExtra: It is not installed.
         BrokenExtra: It is installed, and importing it fails.
     """
+    import numpy as np  # here: many modules import this one, and few of them need arrays
+    from PIL import Image
+
     kept, printing = Image.open, np.get_printoptions()
     try:
         return require(module, extra="yolo", purpose=purpose)

@@ -65,11 +65,11 @@ def pull(
         options = hub or hubs.PullOptions(Access(), store.root.parent / "downloads")
         return hubs.pull(store, name, options, on_progress=on_progress, replace=replace)
     if name not in SOURCES:
-        near = did_you_mean(name, SOURCES, otherwise="").replace("?", "? ")
+        near = did_you_mean(name, SOURCES, otherwise="")
         raise InvalidInput(
             f"unknown model {name!r}",
-            hint=f"{near}known: {', '.join(SOURCES)}; a model on a hub: "
-            "huggingface:facebook/detr-resnet-50; or seatrial models import FILE",
+            hint=f"{near} known: {', '.join(SOURCES)}; a model on a hub: "
+            "huggingface:facebook/detr-resnet-50; or seatrial models import FILE".lstrip(),
         )
     if name in store.names() and not replace:
         on_progress(f"{name} is in the store already")

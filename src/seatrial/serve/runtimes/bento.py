@@ -29,7 +29,7 @@ from seatrial.detect.opening import layout
 from seatrial.errors import NotWritable
 from seatrial.serve.app import Service, create_app
 from seatrial.serve.metrics import forget_dead_processes
-from seatrial.serve.process import PARENT, check_scratch
+from seatrial.serve.process import PARENT, check_temporary_room
 from seatrial.serve.startup import open_service
 
 NAME = "Seatrial"
@@ -136,7 +136,7 @@ def _keep_metrics_apart() -> None:
     """
     chosen = os.environ.get(METRICS_FOLDER)  # a worker: by its supervisor, or by the operator
     try:
-        check_scratch(Path(chosen) if chosen and Path(chosen).is_dir() else None)
+        check_temporary_room(Path(chosen) if chosen and Path(chosen).is_dir() else None)
     except NotWritable as error:
         sys.exit(f"error: {error.message}\nhint: {error.hint}")  # BentoML's traceback would hide it
     if chosen:
