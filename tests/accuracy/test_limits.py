@@ -50,3 +50,8 @@ def test_int8_and_finetuning_allow_the_same_drop() -> None:
     (row,) = gain_verdict(same).rows
     assert -row.clause.limit == QuantiseOptions().gate.drop == LIMITS["int8"].drop
     assert QuantiseOptions().gate.shift == LIMITS["int8"].shift
+
+
+def test_losses_are_judged_on_a_thousand_draws_that_can_be_repeated() -> None:
+    limits = LossLimits()
+    assert (limits.samples, limits.seed) == (1000, 0)

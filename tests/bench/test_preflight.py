@@ -4,9 +4,11 @@ import asyncio
 import re
 import socket
 
+import msgspec
 import pytest
 import uvloop
 
+from seatrial.bench import preflight
 from seatrial.bench.preflight import probe
 from seatrial.errors import ServiceFailed
 from seatrial.load.images import load_images
@@ -98,3 +100,15 @@ def test_a_service_that_breaks_the_connection(detector, ask):
 def test_a_service_that_never_gets_ready(detector, ask):
     with pytest.raises(ServiceFailed, match="is not ready after 0 s"):
         ask(Target(detector(behaviour="loading").url), ready_s=0.3)
+
+
+def test_a_service_that_gets_ready_is_waited_for(detector, ask, monkeypatch):
+    answered, loading = preflight.ask, [503, 503]
+
+    async def first_loading(http, url):
+        reply = await answered(http, url)
+        return msgspec.structs.replace(reply, status=loading.pop()) if loading else reply
+
+    monkeypatch.setattr(preflight, "ask", first_loading)
+    assert ask(Target(detector(hold_ms=1).url))["engine"] == "openvino"
+    assert not loading

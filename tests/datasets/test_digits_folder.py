@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +76,17 @@ def test_equal_recipes_give_equal_bytes_and_are_not_written_twice(write: Write) 
     (first / "labels" / "train.cache").write_bytes(b"Ultralytics leaves this behind")
     assert not write_digits(first, SMALL, greys())
     assert (first / "data.yaml").stat().st_mtime_ns == before
+
+
+def test_the_sources_list_the_photos_in_the_order_of_their_names(write: Write) -> None:
+    photos = json.loads((write() / "SOURCES.json").read_bytes())["photos"]
+    used: dict[str, set[str]] = {}
+    for split, _, one in render(SMALL, greys()):
+        used.setdefault(one.labels().background, set()).add(split)
+    assert [photo["name"] for photo in photos] == sorted(used)
+    assert len(used) > 1
+    for photo in photos:
+        assert photo["splits"] == [split for split in SPLITS if split in used[photo["name"]]]
 
 
 def test_a_folder_of_something_else_is_left_alone(write: Write, tmp_path: Path) -> None:

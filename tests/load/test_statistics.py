@@ -113,6 +113,14 @@ def test_nothing_good_is_no_crash():
     assert histogram([]) is None
 
 
+def test_moments_are_those_of_the_good_answers():
+    two = latency([1.0, 3.0], failed=5)
+    assert (two.count, two.failed) == (2, 5)
+    assert (two.mean_ms, two.min_ms, two.max_ms) == (2.0, 1.0, 3.0)
+    assert two.stdev_ms == pytest.approx(math.sqrt(2))  # of a sample
+    assert latency([1.0]).stdev_ms is None
+
+
 def test_rate_is_over_wall_time():
     assert rate_per_s(80, 2.0) == 40.0
     assert rate_per_s(80, 0.0) == 0.0

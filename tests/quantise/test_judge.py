@@ -44,6 +44,8 @@ def test_without_labels_agreement_decides(labelled: LabelledSet) -> None:
     files = tuple(image.path for image in labelled.images)
     judge = Judge.by_agreement(files, names(labelled), LossLimits(samples=50), key="k")
     assert (judge.key, judge.labelled) == ("k", False)
+    assert [(c.id, c.name) for c in judge.dataset.categories] == list(enumerate(names(labelled)))
+    assert judge.matched.tolist() == list(range(len(names(labelled))))
     parent = judge.boxes(everything(labelled))
     got = judge.loss(parent, parent)
     assert (got.metric, got.child, got.images) == ("agreement", 1, len(files))
