@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import time
 import urllib.request
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -56,6 +57,44 @@ def test_memory_is_the_sum_over_the_tree_and_its_peak(detector):
     assert 0 < server.uss_bytes <= server.pss_bytes < server.rss_peak_bytes
 
 
+class Member:
+    """A process of so many bytes, shared and its own; or one that cannot be read any more."""
+
+    def __init__(self, pid, rss=0, pss=0, uss=0, error=None):
+        self.pid, self.error = pid, error
+        self.memory = SimpleNamespace(rss=rss, pss=pss, uss=uss)
+
+    def cpu_times(self):
+        return SimpleNamespace(user=0.5, system=0.25)
+
+    def memory_info(self):
+        if isinstance(self.error, psutil.NoSuchProcess):
+            raise self.error
+        return self.memory
+
+    def memory_full_info(self):
+        if self.error:
+            raise self.error
+        return self.memory
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (psutil.NoSuchProcess(3), (7000, 500, 300)),  # what has ended counts for nothing
+        (psutil.AccessDenied(3), (7001, None, None)),  # a part would look like the whole
+    ],
+)
+def test_memory_is_the_sum_of_what_can_be_read(monkeypatch, error, wanted):
+    members = [Member(1, 3000, 200, 100), Member(2, 4000, 300, 200), Member(3, 1, error=error)]
+    monkeypatch.setattr(usage, "with_descendants", lambda given: members)
+    meter = UsageMeter(ServiceProcesses((psutil.Process(),)), usable_cores=2)
+    meter.opened()
+    meter.closed()
+    server = meter.usage().server
+    assert (server.rss_peak_bytes, server.pss_bytes, server.uss_bytes) == wanted
+
+
 def test_a_process_that_ends_is_told(detector):
     service = detector(workers=2)
     found = find_service(service.port, local=True)
@@ -79,6 +118,18 @@ def test_a_process_that_ends_takes_its_time_with_it(monkeypatch):
     meter.closed()
     server = meter.usage().server
     assert (server.cpu_s, server.processes, server.ended) == (0.75, 2, 1)
+
+
+def test_time_counts_from_the_beginning_of_the_window_to_its_end(monkeypatch):
+    wall, cpu = [1.0, 10.0, 12.5], [0.0, 3.0, 4.0]
+    clock = SimpleNamespace(perf_counter=lambda: wall.pop(0), process_time=lambda: cpu.pop(0))
+    monkeypatch.setattr(usage, "time", clock)
+    meter = UsageMeter(find_service(1, local=False), usable_cores=2)
+    meter.opened()
+    meter.closed()
+    assert meter.window_s == 2.5
+    client = meter.usage().client
+    assert (client.cpu_s, client.busy_cores) == (1.0, 0.4)
 
 
 def test_others_on_the_machine_are_told_apart(detector):
