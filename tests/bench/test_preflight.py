@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -67,6 +68,25 @@ def test_a_service_that_refuses_every_image_is_asked_three_times(detector, ask):
         ask(Target(service.url))
     # And once more for its reason.
     assert service.seen()["images"] == 4
+
+
+def test_which_answers_refuse_and_which_images_are_tried_again(detector, ask, monkeypatch):
+    """A redirect is the same for every image; a failure of the service is measured as one."""
+    target, asked = Target(detector(hold_ms=1).url), []
+    for status, tries in ((299, 1), (300, 1), (399, 1), (400, 3), (499, 3), (500, 1)):
+
+        async def answer(http, url, body, status=status):
+            asked.append(body)
+            return SimpleNamespace(status=status, error="")
+
+        monkeypatch.setattr(preflight, "exchange", answer)
+        if 300 <= status < 500:
+            with pytest.raises(ServiceFailed, match=f"is refused with {status}"):
+                ask(target)
+        else:
+            ask(target)
+        assert len(asked) == tries, status
+        asked.clear()
 
 
 def test_a_refusal_that_passes_is_no_refusal(detector, ask):

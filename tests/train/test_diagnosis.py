@@ -107,6 +107,7 @@ def test_fractions_where_pixels_are_meant_are_named(corners: list[list[float]]) 
     scale = np.array([*SIZE, *SIZE])
     wrong = labelled([(np.array(as_size(row)) / scale).tolist() for row in corners])
     (finding,) = diagnosis.of_labels(wrong, which="validation")
+    assert (finding.code, finding.fatal) == ("box-format", True)
     assert "fractions of the image" in finding.cause
 
 
@@ -254,6 +255,40 @@ def test_an_map_of_zero_is_named_with_what_speaks_for_its_cause(
         assert finding.fatal
         assert cause in finding.cause
     assert blind(dataset, far, losses=(3.0, 2.9)) is None  # too early to tell
+
+
+def test_one_object_under_a_wrong_name_is_all_of_the_objects() -> None:
+    dataset = labelled([[10, 10, 40, 40]], [1])
+    finding = blind(dataset, seen(dataset, [3]))
+    assert finding is not None
+    assert finding.cause.startswith("100% of the objects")
+
+
+def test_a_warm_up_that_has_ended_is_no_cause(corners: list[list[float]]) -> None:
+    dataset = labelled([as_size(row) for row in corners])
+    far = seen(dataset, dataset.truth.category.tolist(), moved=500)
+    recipe = msgspec.structs.replace(RECIPE, schedule=Schedule(warmup_steps=500))
+    for step, cause in ((499, "warmup_steps is 500"), (500, "has not learned yet")):
+        finding = blind(dataset, far, recipe=recipe, step=step)
+        assert finding is not None
+        assert cause in finding.cause
+
+
+def test_a_detector_that_found_something_once_is_not_blind(corners: list[list[float]]) -> None:
+    dataset = labelled([as_size(row) for row in corners])
+    far = seen(dataset, dataset.truth.category.tolist(), moved=500)
+
+    def judged(*ap50: float) -> diagnosis.Symptom | None:
+        return diagnosis.of_validation(
+            RECIPE, "rt_detr", dataset, far, epochs_ap50=ap50, losses=[2.0] * len(ap50), step=500
+        )
+
+    epochs = RECIPE.diagnosis.blind_epochs
+    assert judged(*[0.0] * (epochs - 1)) is None
+    finding = judged(*[diagnosis.BLIND / 2] * epochs)
+    assert finding is not None
+    assert (finding.code, finding.step) == ("blind", 500)
+    assert judged(diagnosis.BLIND, *[0.0] * epochs) is None
 
 
 def test_sets_that_are_numbered_differently_are_named(corners: list[list[float]]) -> None:
