@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -117,6 +118,81 @@ def test_boxes_of_other_pictures_are_named_without_a_format(corners: list[list[f
     assert "images of other sizes" in finding.cause
 
 
+@pytest.mark.parametrize(
+    ("reading", "wanted"),
+    [
+        (diagnosis.CENTRE, [20, 35, 40, 85]),
+        (diagnosis.CORNER, [30, 60, 50, 110]),
+        (diagnosis.CORNERS, [30, 60, 20, 50]),
+    ],
+)
+def test_what_four_numbers_may_mean(reading: str, wanted: list[float]) -> None:
+    numbers = np.array([[30.0, 60.0, 20.0, 50.0]])
+    for _, readings in diagnosis.READINGS.values():
+        if reading in readings:
+            assert readings[reading](numbers, np.array([SIZE])).tolist() == [wanted]
+    assert [meant for meant, _ in diagnosis.READINGS.values()] == [
+        diagnosis.CORNER,
+        diagnosis.CENTRE,
+    ]
+
+
+OVER = [150.0, 10.0, 60.0, 20.0]  # 10 pixels over the right border
+ACROSS = [10.0, 10.0, 20.0, 10.0]
+
+
+def findings(*rows: list[float]) -> list[diagnosis.Symptom]:
+    return diagnosis.of_labels(labelled(rows, [0] * len(rows)), which="training")
+
+
+def test_fewer_than_three_boxes_say_nothing() -> None:
+    assert findings() == []
+    tiny = [0.1, 0.1, 0.2, 0.2]
+    for row in (OVER, tiny):
+        assert findings(row, row) == []
+        (finding,) = findings(row, row, row)
+        assert (finding.code, finding.fatal) == ("box-format", True)
+    assert findings(OVER, OVER, *[ACROSS] * 20) == []
+
+
+def test_boxes_of_2_pixels_and_of_images_of_1_pixel_are_no_fractions() -> None:
+    assert findings(*[[0.0, 0.0, 2.0, 2.0]] * 3) == []
+    one = labelled([[0.0, 0.0, 1.0, 1.0]] * 3, [0] * 3)
+    images = tuple(msgspec.structs.replace(image, width=1, height=1) for image in one.images)
+    assert diagnosis.of_labels(replace(one, images=images), which="training") == []
+
+
+def test_one_box_in_fifty_may_leave_its_image() -> None:
+    assert findings(*[OVER] * 3, *[ACROSS] * 147) == []
+    (finding,) = findings(*[OVER] * 3, *[ACROSS] * 146)
+    assert finding.seen.startswith("3 of 149 boxes of the training set leave their images")
+    assert finding.seen.endswith("the first in 0.png")
+
+
+@pytest.mark.parametrize(
+    ("row", "inside"),
+    [
+        ([-2, 10, 20, 20], True), ([-2.1, 10, 20, 20], False),
+        ([182, 10, 20, 20], True), ([182.1, 10, 20, 20], False),
+        ([10, -1, 20, 20], True), ([10, -1.1, 20, 20], False),
+        ([10, 81, 20, 20], True), ([10, 81.1, 20, 20], False),
+    ],
+)  # fmt: skip
+def test_a_hundredth_of_an_image_is_allowed_for_rounding(row: list[float], inside: bool) -> None:
+    assert (findings(row, row, row) == []) == inside
+
+
+def test_another_reading_must_fit_99_boxes_in_100(corners: list[list[float]]) -> None:
+    near = [120.0, 60.0, 190.0, 95.0]  # as corners inside, as a size far outside
+    beyond = [120.0, 60.0, 300.0, 95.0]
+    for fitting, named in ((99, True), (98, False)):
+        wrong = labelled([near] * fitting + [beyond] * (100 - fitting), [0] * 100)
+        (finding,) = diagnosis.of_labels(wrong, which="training")
+        assert (f"numbers are {diagnosis.CORNERS}" in finding.cause) == named
+        assert finding.fatal
+        assert "leave their images" in finding.seen
+
+
 def test_numbers_that_start_at_one_are_named(corners: list[list[float]]) -> None:
     boxes = [as_size(row) for row in corners]
     shifted = labelled(boxes, [1 + i % 3 for i in range(len(boxes))])
@@ -147,6 +223,10 @@ def test_a_base_model_that_knows_the_classes_sees_labels_off_by_one(
     assert finding is not None
     assert finding.code == "labels-off-by-one"
     assert finding.fatal
+    label, sight = ("car", "bus") if off > 0 else ("van", "bus")
+    assert f"sees {sight!r} in most objects that are labelled {label!r}" in finding.seen
+    assert f"({-off:+d})" in finding.cause
+    assert finding.hint.startswith("add 1 to" if off > 0 else "subtract 1 from")
     assert diagnosis.of_known_classes(dataset, seen(dataset, real)) is None
 
 
@@ -173,6 +253,15 @@ def test_a_new_head_that_is_frozen_is_named() -> None:
     finding = diagnosis.of_parameters(some, ("head",), new_head=True)
     assert finding is not None
     assert "new and frozen" in finding.seen
+
+
+def test_a_frozen_weight_of_any_part_of_the_head_is_counted() -> None:
+    some = [("a.weight", 10, True), ("cls.weight", 5, False), ("score.bias", 5, False)]
+    finding = diagnosis.of_parameters(some, ("cls", "score"), new_head=True)
+    assert finding is not None
+    assert "(cls.weight and 1 more)" in finding.seen
+    assert finding.fatal
+    assert diagnosis.of_parameters(some, ("other",), new_head=True) is None
 
 
 @pytest.mark.parametrize(
@@ -213,6 +302,46 @@ def test_a_loss_that_falls_or_swings_is_left_in_peace() -> None:
         assert all(
             diagnosis.of_loss(short, "rt_detr", steps[: i + 1]) is None for i in range(len(steps))
         )
+
+
+def test_the_hint_is_the_published_rate_or_a_fifth_of_a_rate_near_it() -> None:
+    exploding = rows(*[3.0] * 5, *[90.0] * 5)
+    auto = msgspec.structs.replace(RECIPE, optimiser=Optimiser(kind="auto", learning_rate=0.01))
+    for recipe, rate in (
+        (with_rate(1e-4), "2e-05"),
+        (with_rate(1.5e-4), "3e-05"),
+        (with_rate(1.6e-4), "0.0001"),
+        (auto, "0.002"),  # its own rate is not known
+    ):
+        finding = diagnosis.of_loss(recipe, "rt_detr", exploding)
+        assert finding is not None
+        assert finding.hint == f"optimiser.learning_rate = {rate}, or a longer warm-up"
+        assert (finding.fatal, finding.step) == (True, 10)
+
+
+def test_one_large_loss_is_no_explosion() -> None:
+    spike = rows(*[3.0] * 9, 90.0)
+    assert diagnosis.of_loss(RECIPE, "rt_detr", spike) is None
+    assert diagnosis.of_loss(RECIPE, "rt_detr", rows(*[3.0] * 4, *[90.0] * 5)) is None
+    assert diagnosis.of_loss(RECIPE, "rt_detr", rows(*[3.0] * 5, *[60.0] * 5)) is None
+    assert diagnosis.of_loss(RECIPE, "rt_detr", rows(*[3.0] * 5, *[60.1] * 5)) is not None
+
+
+@pytest.mark.parametrize(
+    ("means", "rises"),
+    [
+        ((3.0, 3.0, 3.5), False), ((3.0, 3.0, 3.91), True),
+        ((5.0, 3.0, 4.5), False),  # above the lowest, below the first
+        ((5.0, 3.0, 5.5), True),
+    ],
+)  # fmt: skip
+def test_a_rise_is_above_the_lowest_by_a_third_and_above_the_first(
+    means: tuple[float, ...], rises: bool
+) -> None:
+    recipe = msgspec.structs.replace(RECIPE, diagnosis=Diagnosis(rising_steps=5))
+    steps = rows(*(mean for mean in means for _ in range(5)))
+    assert (diagnosis.of_loss(recipe, "rt_detr", steps) is not None) == rises
+    assert diagnosis.of_loss(recipe, "rt_detr", steps[1:]) is None  # not a whole window
 
 
 def blind(
@@ -264,6 +393,38 @@ def test_one_object_under_a_wrong_name_is_all_of_the_objects() -> None:
     assert finding.cause.startswith("100% of the objects")
 
 
+def test_names_are_suspected_where_three_objects_in_ten_are_placed(
+    corners: list[list[float]],
+) -> None:
+    dataset = labelled([as_size(row) for row in corners])
+    turned = [3 - kind for kind in dataset.truth.category.tolist()]
+    for placed, suspected in ((12, False), (13, True)):  # of 40
+        some = seen(dataset, turned)
+        some.predictions.xywh[placed:, 0] += 500
+        finding = blind(dataset, some)
+        assert finding is not None
+        assert ("under wrong names" in finding.cause) == suspected
+    for classes, suspected in ((1, False), (2, True)):
+        few = labelled([as_size(row) for row in corners], [i % classes for i in range(40)])
+        few = replace(few, categories=few.categories[:classes])
+        finding = blind(few, seen(few, [classes - 1 - i % classes for i in range(40)]))
+        assert finding is not None
+        assert ("under wrong names" in finding.cause) == suspected
+
+
+def test_a_loss_of_less_than_half_says_that_the_training_set_is_learned(
+    corners: list[list[float]],
+) -> None:
+    dataset = labelled([as_size(row) for row in corners])
+    far = seen(dataset, dataset.truth.category.tolist(), moved=500)
+    short = msgspec.structs.replace(RECIPE, diagnosis=Diagnosis(blind_epochs=1))
+    for losses, learned in (((4.0, 1.9), True), ((4.0, 2.0), False), ((4.0,), False)):
+        finding = blind(dataset, far, recipe=short, losses=losses)
+        assert finding is not None
+        assert ("the training set is learned" in finding.cause) == learned
+        assert learned or finding.hint.endswith("diagnosis.blind_epochs = 4")
+
+
 def test_a_warm_up_that_has_ended_is_no_cause(corners: list[list[float]]) -> None:
     dataset = labelled([as_size(row) for row in corners])
     far = seen(dataset, dataset.truth.category.tolist(), moved=500)
@@ -272,6 +433,9 @@ def test_a_warm_up_that_has_ended_is_no_cause(corners: list[list[float]]) -> Non
         finding = blind(dataset, far, recipe=recipe, step=step)
         assert finding is not None
         assert cause in finding.cause
+    early = blind(dataset, far, recipe=recipe, step=50)
+    assert early is not None
+    assert early.hint == "schedule.warmup_steps = 5 for a set of this size"
 
 
 def test_a_detector_that_found_something_once_is_not_blind(corners: list[list[float]]) -> None:
