@@ -30,9 +30,10 @@ def test_a_process_that_has_ended_is_left_out(detector):
 
 def test_the_machine_and_the_client_are_described(monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (3.25, 2.0, 1.0))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {5, 3} if pid == 0 else {0})
     found = describe_environment(ServiceProcesses((), "elsewhere"), local=False)
     assert not found.local
-    assert found.affinity == tuple(sorted(os.sched_getaffinity(0)))
+    assert found.affinity == (3, 5)  # of this process
     assert found.memory_bytes == psutil.virtual_memory().total
     assert found.versions["python"] == platform.python_version()
     assert found.versions.keys() >= {"seatrial", "aiohttp", "uvloop"}

@@ -22,6 +22,24 @@ def test_every_finding_and_every_point_is_printed(full_report):
     assert text.index("never an SLO result") < text.index("What it means")
 
 
+def test_tables_have_names_on_the_left_and_numbers_under_the_end_of_their_heading(full_report):
+    lines = printed(full_report).splitlines()
+    headings = [n for n, line in enumerate(lines) if line.startswith(" scenario")]
+    assert len(headings) == 2
+    for n in headings:
+        end = lines[n].index("sessions") + len("sessions")
+        rows = [
+            line for line in lines[n : n + 8] if line.startswith((" single-stream", " scaling"))
+        ]
+        assert [line[:end].split() for line in rows] == [
+            ["single-stream", "1"],
+            *(["scaling", sessions] for sessions in "1248"),
+        ]
+        assert all(line[end - 1].isdigit() for line in rows)
+    for caption in ("latency in ms; a dash", "busy cores over the window"):
+        assert any(line.startswith(caption) for line in lines)
+
+
 def test_names_are_not_read_as_markup(make_report, point):
     report = make_report(
         single=[point(1, failed=2, error="[red]x[/nothing]")], model={"name": "[b]"}

@@ -37,6 +37,12 @@ def test_text_around_an_element_is_not_its_text() -> None:
     assert (found.filename, found.size) == ("a.jpg", (40, 30))
 
 
+def test_the_text_of_an_inner_element_is_not_its_parents() -> None:
+    found = parse(b"<annotation><object><name>a<b>dog</b>cat</name></object></annotation>")
+    assert found.objects[0].text("name") == "cat"
+    assert found.objects[0].text("name/b") == "dog"
+
+
 @pytest.mark.parametrize("text", [b"", b"?", b"-5", b"1.2.3", b"4e1"])
 def test_a_size_that_is_not_a_number_is_0(text: bytes) -> None:
     found = parse(b"<annotation><size><width>" + text + b"</width></size></annotation>")

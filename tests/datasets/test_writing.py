@@ -38,6 +38,14 @@ def test_where_images_go(kind: str, split: str, home: str) -> None:
     assert image_home(kind, split) == home
 
 
+def test_a_split_without_images_has_a_folder(sets: Sets, tmp_path: Path) -> None:
+    """``data.yaml`` names it."""
+    own = sets["val"]
+    empty = replace(own, images=(), truth=own.truth.take(np.arange(0)))
+    write_dataset(tmp_path / "out", {"train": own, "val": empty}, "yolo")
+    assert list((tmp_path / "out" / image_home("yolo", "val")).iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", ["coco", "yolo", "voc"])
 def test_crowds_are_kept_where_the_format_has_them(sets: Sets, tmp_path: Path, kind: str) -> None:
     own = sets["val"]

@@ -203,6 +203,7 @@ def test_values_may_be_a_hundredth_over_the_border(
     ("row", "kind"),
     [
         ("1 .5 .5 -.2 .2", "box-empty"), ("1 .5 .5 .2 -.2", "box-empty"),
+        ("1 1.2 .5 0 .2", "box-outside"),
         ("-1 .5 .5 .2 .2", "unknown-class"), ("2 .5 .5 .2 .2", "unknown-class"),
         ("1 .5 .5 .2", "labels-unreadable"), ("1 .5 .5 .2 .2 .2", "labels-unreadable"),
         ("1 .1 .1 .2 .2 .3 .3 .4", "labels-unreadable"),

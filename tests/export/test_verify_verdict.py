@@ -12,7 +12,7 @@ import pytest
 
 from seatrial.artifact import Artifact
 from seatrial.datasets.read import read_labelled
-from seatrial.errors import InvalidDataset
+from seatrial.errors import InvalidArtifact, InvalidDataset
 from seatrial.export.formats import Written
 from seatrial.export.options import ExportOptions
 from seatrial.export.output_errors import output_errors
@@ -20,6 +20,7 @@ from seatrial.export.parent import open_parent
 from seatrial.export.report import ExportReport
 from seatrial.export.tolerances import OUTPUT_ERROR
 from seatrial.export.verify import ParentAnswers, answer, verify
+from seatrial.models.import_onnx import import_onnx
 from seatrial.progress import silent
 
 Verify = Callable[..., ExportReport]
@@ -47,7 +48,7 @@ def compared(tiny_artifact: Artifact, images: list[np.ndarray], tmp_path: Path) 
         return verify(
             tiny_artifact, parent, written, written.open(1), given.get("images", images),
             given.get("labelled"),
-            OPTIONS, known=known or ParentAnswers(), on_progress=silent,
+            given.get("options", OPTIONS), known=known or ParentAnswers(), on_progress=silent,
         )  # fmt: skip
 
     return run
@@ -86,6 +87,24 @@ def test_the_parent_answers_once_for_all_exports(
     assert len(asked) == 2
     assert compared(known=known, parent=parent).outputs == first.outputs
     assert len(asked) == 2
+
+
+def test_errors_are_measured_in_the_parents_values(compared: Verify) -> None:
+    known = ParentAnswers()
+    (before,) = compared(known=known).outputs
+    for outputs in next(iter(known.images.values())).outputs:
+        outputs["output0"] *= 2
+    (after,) = compared(known=known).outputs
+    assert after.scale == 2 * before.scale
+
+
+def test_the_batch_is_given_to_the_export_not_to_its_parent(
+    compared: Verify, store: Any, model_file: Callable[..., Path]
+) -> None:
+    options = ExportOptions("onnx", dynamic_batch=True)
+    parent = open_parent(import_onnx(store, model_file(batch="batch")), options, threads=1)
+    with pytest.raises(InvalidArtifact, match="does not take 2 images at once"):
+        compared(parent=parent, options=options)  # a graph of batch size 1
 
 
 def test_where_the_parent_sees_nothing_there_is_nothing_to_compare(compared: Verify) -> None:
