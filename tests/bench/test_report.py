@@ -136,8 +136,26 @@ def test_drawings_stay_within_their_frame(full_report):
             assert 0 <= float(value) <= (height if "y" in key or key == "height" else width)
 
 
+def test_long_lists_are_counted_and_long_texts_are_cut(make_report, point):
+    model = {
+        "twelve": [f"<{n}>" for n in range(12)],
+        "thirteen": ["a"] * 13,
+        "long": "x" * 160,
+        "longer": "y" * 161,
+        "threads": 4,
+        "layout": {"workers": 1, "wide": False},
+    }
+    page = Page(to_html(make_report(single=[point(1)], model=model))).text
+    for words in ("<0>, <1>", "13 entries", "x" * 160, "y" * 157 + "...", "layout.workers"):
+        assert words in page
+    assert "a, a" not in page
+    assert "y" * 158 not in page
+    assert "12 entries" not in page
+
+
 def test_json_gives_the_same_report_back(full_report, tmp_path):
-    html, data = write_report(full_report, tmp_path / "deep" / "report.html")
+    html, data = write_report(full_report, tmp_path / "so" / "deep" / "report.html")
+    write_report(full_report, html)  # again, over it
     assert (html.name, data.name) == ("report.html", "report.json")
     assert read_report(data) == full_report
     assert html.read_text(encoding="utf-8") == to_html(full_report)

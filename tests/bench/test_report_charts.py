@@ -5,6 +5,7 @@ import re
 import pytest
 
 from seatrial.bench import report_charts as charts
+from seatrial.report.svg import Frame
 
 STAGES = {"decode": 2.0, "queue": 10.0, "infer": 6.0, "odd": 1.0, "odder": 1.0}
 
@@ -13,6 +14,20 @@ def circles(drawing):
     """(x, y, text under the pointer) of every point of a drawing."""
     found = re.findall(r'<circle cx="(\S+)" cy="(\S+)"[^>]*><title>([^<]*)</title>', drawing)
     return [(float(x), float(y), tip) for x, y, tip in found]
+
+
+def labels(drawing, kind):
+    """(x, y, anchor, text) of every label of a kind."""
+    pattern = rf'<text x="(\S+)" y="(\S+)" text-anchor="(\w+)" class="{kind}">([^<]*)<'
+    return [
+        (float(x), float(y), anchor, text) for x, y, anchor, text in re.findall(pattern, drawing)
+    ]
+
+
+def line_of(drawing, kind):
+    """The places that a line goes through."""
+    (points,) = re.findall(rf'<polyline points="([^"]*)"[^>]*class="{kind}"', drawing)
+    return [tuple(map(float, place.split(","))) for place in points.split()]
 
 
 @pytest.fixture
@@ -38,6 +53,51 @@ def test_throughput_shows_ideal_scaling_and_the_knee_where_it_is_known(curve):
     assert 'class="knee"' not in charts.throughput(curve, None)
     assert charts.throughput(curve[:1], None) is None
     assert charts.throughput(curve[:2], None) is not None
+
+
+def test_the_ideal_line_is_straight_from_the_first_point_to_an_edge(curve):
+    drawing = charts.throughput(curve, None)
+    ideal, drawn = line_of(drawing, "ideal"), circles(drawing)
+    assert ideal[0] == pytest.approx(drawn[0][:2], abs=0.2)
+    slopes = [(y - ideal[0][1]) / (x - ideal[0][0]) for x, y in ideal[1:]]
+    assert all(slope == pytest.approx(slopes[-1], rel=0.1) for slope in slopes)
+    assert slopes[-1] < 0  # up
+    assert ideal[-1][1] == pytest.approx(Frame((0, 1), 1).top, abs=0.2)
+    assert all(0 <= x <= 420 and 0 <= y <= 250 for x, y in ideal)
+
+
+def test_the_first_figure_stands_below_its_point_and_the_others_above(curve):
+    drawing = charts.throughput(curve, None)
+    steps = [
+        (lx - x, ly - y)
+        for (lx, ly, _, _), (x, y, _) in zip(
+            labels(drawing, "value"), circles(drawing), strict=True
+        )
+    ]
+    assert all(abs(x) < 0.2 for x, _ in steps)
+    assert 10 < steps[0][1] < 22
+    assert all(-15 < y < -5 for _, y in steps[1:])
+
+
+def test_the_word_knee_stands_beside_its_line(curve):
+    drawing = charts.throughput(curve, 1)
+    ((x, y, anchor, text),) = labels(drawing, "kneelabel")
+    assert (anchor, text) == ("start", "knee")
+    assert 0 < x - circles(drawing)[1][0] < 10
+    assert 0 < Frame((0, 1), 1).floor - y < 15
+
+
+def test_percentiles_of_a_distribution_stand_under_one_another_within_the_frame(point):
+    drawing = charts.distribution(point(1, 40.0, count=700))
+    frame = Frame((0, 1), 1)
+    found = [labels(drawing, f"value s{n}") for n in range(3)]
+    levels = [y for ((_, y, _, _),) in found]
+    assert levels == [levels[0], levels[0] + 15, levels[0] + 30]
+    assert frame.top < levels[0] < frame.floor - 30
+    quantiles = re.findall(r'<line x1="(\S+)" [^>]*class="quantile s\d"', drawing)
+    for ((x, _, anchor, _),), line in zip(found, quantiles, strict=True):
+        near = float(line) > frame.width - frame.right - 90
+        assert (anchor, x > float(line)) == (("end", False) if near else ("start", True))
 
 
 def test_no_ideal_line_without_a_good_answer_to_begin_with(point):
