@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 
 from seatrial.bench import report_charts as charts
+from seatrial.load.statistics import Percentile
 from seatrial.report.svg import Frame
 
 STAGES = {"decode": 2.0, "queue": 10.0, "infer": 6.0, "odd": 1.0, "odder": 1.0}
@@ -98,6 +100,58 @@ def test_percentiles_of_a_distribution_stand_under_one_another_within_the_frame(
     for ((x, _, anchor, _),), line in zip(found, quantiles, strict=True):
         near = float(line) > frame.width - frame.right - 90
         assert (anchor, x > float(line)) == (("end", False) if near else ("start", True))
+
+
+def test_a_percentile_near_the_right_edge_is_named_to_the_left_of_its_line(point):
+    measured, frame = point(1, 40.0, count=700), Frame((0, 1), 1)
+    low, high = measured.histogram.edges_ms[0], measured.histogram.edges_ms[-1]
+    unit = (high - low) * 1.06 / (frame.width - frame.left - frame.right)
+    for x, anchor in ((312.0, "start"), (320.0, "end")):
+        value = low - (high - low) * 0.03 + (x - frame.left) * unit
+        found = dict.fromkeys(["p50"], Percentile(value, None, 1))
+        latency = msgspec.structs.replace(measured.latency, percentiles=found)
+        drawing = charts.distribution(msgspec.structs.replace(measured, latency=latency))
+        ((place, level, side, _),) = labels(drawing, "value s0")
+        assert (side, abs(place - x) < 10) == (anchor, True)
+        (line,) = re.findall(r'<line ([^>]*)class="quantile s0"', drawing)
+        x1, y1, x2, y2 = map(float, re.findall(r'"(\S+)"', line))
+        assert x1 == x2 == pytest.approx(x, abs=0.2)
+        assert frame.top < y1 < level < y2 == frame.floor
+
+
+def test_bars_of_a_distribution_stand_on_the_floor(point):
+    drawing = charts.distribution(point(1, 40.0, count=100))
+    bars = re.findall(r'<rect x="(\S+)" y="(\S+)" width="(\S+)" height="(\S+)"', drawing)
+    assert len(bars) > 10
+    for bar in bars:
+        x, y, width, height = map(float, bar)
+        assert y + height == pytest.approx(Frame((0, 1), 1).floor, abs=0.2)
+        assert x >= Frame((0, 1), 1).left
+        assert width > 0
+
+
+def test_the_knee_is_in_the_chart_of_latency_too(curve):
+    assert 'class="knee"' in charts.latency(curve, 1)
+    assert 'class="knee"' not in charts.latency(curve, None)
+
+
+def test_each_bar_of_stages_has_its_name_on_the_left_and_its_total_on_the_right(point):
+    one, other = point(1, 25.0, stages=STAGES), point(2, 50.0, stages=STAGES)
+    bars = charts.stage_bars([("alone", one.stages), ("both", other.stages)])
+    drawing = charts.stages(bars)
+    names, totals = labels(drawing, "tick"), labels(drawing, "value")
+    assert [(anchor, text) for _, _, anchor, text in names] == [
+        ("start", "alone"),
+        ("start", "both"),
+    ]
+    assert [text for *_, text in totals] == [f"{bar.total_ms:.1f} ms" for bar in bars]
+    assert all(anchor == "end" and 400 < x <= 420 for x, _, anchor, _ in totals)
+    levels = [y for _, y, _, _ in names]
+    assert [y for _, y, _, _ in totals] == levels
+    assert levels[1] - levels[0] == 42
+    tops = [float(y) for y in re.findall(r'<rect [^>]*y="(\S+)"', drawing)]
+    assert min(tops) > levels[0]
+    assert max(tops) > levels[1]
 
 
 def test_no_ideal_line_without_a_good_answer_to_begin_with(point):

@@ -6,6 +6,7 @@ import sys
 import msgspec
 import pytest
 
+from seatrial.bench import run
 from seatrial.bench.report import read_report, to_html, write_report
 from seatrial.bench.run import run_benchmark
 from seatrial.errors import InvalidConfig, InvalidDataset, ServiceFailed
@@ -55,6 +56,19 @@ def test_a_whole_benchmark_of_a_real_service(
     _, data = write_report(report, tmp_path / "report.html")
     assert read_report(data) == report
     assert "<script" not in to_html(report)
+
+
+def test_each_limit_of_time_is_its_own_option(quick, monkeypatch):
+    asked = []
+
+    async def probe(target, prepared, ready_s, timeout_s):
+        asked.append((ready_s, timeout_s))
+        raise ServiceFailed("enough")
+
+    monkeypatch.setattr(run, "probe", probe)
+    with pytest.raises(ServiceFailed, match="enough"):
+        run_benchmark(Target("http://127.0.0.1:1"), quick(ready_s=3.0, timeout_s=4.0))
+    assert asked == [(3.0, 4.0)]
 
 
 def test_a_foreign_service_without_stage_times_and_model(detector, quick, assert_traceable):
