@@ -71,6 +71,17 @@ def test_each_limit_of_time_is_its_own_option(quick, monkeypatch):
     assert asked == [(3.0, 4.0)]
 
 
+def test_progress_is_the_time_since_a_load_began(detector, quick, monkeypatch):
+    monkeypatch.setattr(run, "perf_counter", lambda: 7.0)  # a clock that stands still
+    told = []
+    run_benchmark(
+        Target(detector(hold_ms=5).url),
+        quick(sessions=(1,)),
+        lambda what, done=0, total=0, *, unit="": told.append((what, done)),
+    )
+    assert told == [("asking the service", 0), ("scaling 1/1, 1 session", 0)]
+
+
 def test_a_foreign_service_without_stage_times_and_model(detector, quick, assert_traceable):
     report = run_benchmark(Target(detector(behaviour="plain", hold_ms=5).url), quick())
     assert report.model is None

@@ -110,8 +110,11 @@ def test_an_open_loop_does_not_wait_for_answers(detector, drive):
     service = detector(hold_ms=200, lanes=1)
     _, recording, _, _ = drive(service, ConstantRate(rate_hz=50.0), requests=8)
     due = sorted(sample.due_ns for sample in (*recording.samples, *recording.stragglers))
-    distances = {after - before for before, after in itertools.pairwise(due)}
-    assert all(distance == pytest.approx(20e6, abs=1) for distance in distances)
+    # Whatever the answers did, every request was due a multiple of 20 ms after the one before; the
+    # few that ended in the warm-up are missing.
+    steps = [(after - before) / 20e6 for before, after in itertools.pairwise(due)]
+    assert all(step == pytest.approx(round(step), abs=1e-6) and step > 0.5 for step in steps)
+    assert sorted(steps)[len(steps) // 2] == pytest.approx(1)
     assert service.seen()["most_at_once"] > 4
     assert len(recording.stragglers) > 4
 
