@@ -139,6 +139,8 @@ def test_the_loss_is_of_agreement_without_labels() -> None:
         pytest.approx(0.2), pytest.approx(0.05), pytest.approx(0.3)
     )  # fmt: skip
     nothing = Loss.of(msgspec.structs.replace(COMPARED, agreement=None))
+    assert (nothing.parent, nothing.child, nothing.level) == (1, 0, 0.95)
+    assert (nothing.drop, nothing.low, nothing.high) == (1, 1, 1)
     assert (nothing.drop, nothing.low, nothing.high, nothing.level) == (1, 1, 1, 0.95)
 
 
