@@ -63,25 +63,37 @@ def answers(parent: Parent, folder: Path, limit: int = 16) -> verify.Answers:
     return verify.answer(parent.manifest, parent.engine, images, multi_label=False)
 
 
+Export = Callable[[Store, str, ExportOptions], Artifact]
+
+
+@pytest.fixture(scope="module")
+def export_traced(
+    checkpoints: dict[str, Artifact], parents: dict[str, Parent], cell_images: Path
+) -> Export:
+    """Exports a kind from its graph in `parents`: tracing is most of the time of an export."""
+
+    def make(store: Store, kind: str, options: ExportOptions) -> Artifact:
+        parent = parents[kind]
+        # An export closes its parent's engine.
+        opened = replace(parent, engine=ModuleEngine(parent.module, parent.manifest))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run, "open_parent", lambda *_, **__: opened)
+            return export(store, checkpoints[kind], options, images=cell_images)
+
+    return make
+
+
 @pytest.fixture(scope="module")
 def exported(
-    checkpoints: dict[str, Artifact],
-    parents: dict[str, Parent],
-    cell_images: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    export_traced: Export, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, str], Artifact]:
-    """(Kind, format) -> artifact of an open batch size, from the graphs of `parents`."""
+    """(Kind, format) -> artifact of an open batch size."""
     store = Store(tmp_path_factory.mktemp("exported"))
-    found: dict[tuple[str, str], Artifact] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        for kind, parent in parents.items():
-            for to in ("onnx", "openvino"):
-                # Tracing is most of the time of an export; an export closes its parent's engine.
-                opened = replace(parent, engine=ModuleEngine(parent.module, parent.manifest))
-                patch.setattr(run, "open_parent", lambda *_, opened=opened, **__: opened)
-                asked = ExportOptions(to, dynamic_batch=True)  # type: ignore[arg-type]
-                found[kind, to] = export(store, checkpoints[kind], asked, images=cell_images)
-    return found
+    return {
+        (kind, to): export_traced(store, kind, ExportOptions(to, dynamic_batch=True))
+        for kind in KINDS
+        for to in ("onnx", "openvino")
+    }  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -233,14 +245,14 @@ def test_an_exported_file_can_be_imported_by_itself(
 @pytest.mark.parametrize("kind", ["detr", "d_fine"])
 def test_fused_postprocessing_gives_the_same_boxes(
     store: Store,
-    checkpoints: dict[str, Artifact],
+    export_traced: Export,
     exported: dict[tuple[str, str], Artifact],
     cell_images: Path,
     kind: str,
     to: str,
 ) -> None:
-    asked = ExportOptions(to, fuse_nms=True)  # type: ignore[arg-type]
-    fused = export(store, checkpoints[kind], asked, images=cell_images)
+    asked = ExportOptions(to, dynamic_batch=True, fuse_nms=True)  # type: ignore[arg-type]
+    fused = export_traced(store, kind, asked)
     assert fused.manifest.variant == "native"
     assert [s.name for s in fused.manifest.outputs] == ["labels", "boxes", "scores"]
     assert fused.manifest.inputs[-1].name == "orig_target_sizes"
@@ -288,12 +300,8 @@ def test_their_graphs_are_ready_for_tensorrt(
     assert validate_for_tensorrt(tmp_path / "half-fused.onnx") == []
 
 
-def test_half_precision_agrees(
-    store: Store, checkpoints: dict[str, Artifact], cell_images: Path
-) -> None:
-    made = export(
-        store, checkpoints["rt_detr_v2"], ExportOptions("onnx", "f16"), images=cell_images
-    )
+def test_half_precision_agrees(store: Store, export_traced: Export) -> None:
+    made = export_traced(store, "rt_detr_v2", ExportOptions("onnx", "f16", dynamic_batch=True))
     assert made.manifest.metrics["boxes.matched"] == made.manifest.metrics["boxes.parent"] == 120
     assert made.manifest.metrics["boxes.iou_mean"] > 0.99
     assert made.manifest.metrics["boxes.shift_mean_abs"] < 0.001
