@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from seatrial.config import decode_json, decode_toml, flag, from_options, read_toml
+from seatrial.deployment import Deployment
 from seatrial.errors import InvalidConfig
 
 
@@ -124,3 +125,11 @@ def test_an_option_that_is_unknown() -> None:
     with pytest.raises(InvalidConfig, match="options: unknown key 'presicion'") as refusal:
         from_options({"presicion": "f32"}, Outer)
     assert refusal.value.hint == "known keys: engine, layout, maybe, many"
+
+
+@pytest.mark.parametrize("text", ["a = " + "9" * 5000, "a = " + "[" * 5000, 'a = "\xff"'])
+def test_what_no_decoder_takes_is_an_error_of_the_document(text: str) -> None:
+    with pytest.raises(InvalidConfig, match=r"^file\.toml: "):
+        decode_toml(text.encode("latin-1"), Deployment, origin="file.toml")
+    with pytest.raises(InvalidConfig, match=r"^file\.json: "):
+        decode_json(text[4:].encode("latin-1"), Deployment, origin="file.json")

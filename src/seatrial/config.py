@@ -12,6 +12,8 @@ import msgspec
 from seatrial.errors import InvalidConfig, did_you_mean
 
 T = TypeVar("T")
+# What decoding raises: not the format, not the type, a number of 5000 digits, 5000 brackets.
+UNDECODABLE = (msgspec.DecodeError, ValueError, RecursionError)
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 # A larger number is a typing error that would exhaust the machine.
 Few = Annotated[int, msgspec.Meta(ge=1, le=1024)]
@@ -42,7 +44,7 @@ def decode_toml(data: bytes, kind: type[T], *, origin: str) -> T:
     """
     try:
         return msgspec.toml.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise _explain(error, kind, origin) from error
 
 
@@ -50,7 +52,7 @@ def decode_json(data: bytes, kind: type[T], *, origin: str) -> T:
     """Decode JSON into a struct; with the rules and errors of `decode_toml`."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise _explain(error, kind, origin) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -73,3 +74,17 @@ def test_many_segments_are_refused(progressive: bool) -> None:
         else:
             with pytest.raises(InvalidImage, match=f"more than {MAX_SEGMENTS} segments"):
                 decode(padded, max_pixels=MAX_PIXELS)
+
+
+def test_a_png_of_very_many_chunks_is_refused() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 4), "red").save(buffer, "PNG")
+    data = buffer.getvalue()
+    chunk = b"\0\0\0\x03tEXta\0b" + zlib.crc32(b"tEXta\0b").to_bytes(4, "big")
+    few = data[:33] + 1000 * chunk + data[33:]  # behind IHDR
+    np.testing.assert_array_equal(
+        decode(few, max_pixels=MAX_PIXELS), decode(data, max_pixels=MAX_PIXELS)
+    )
+    many = data[:33] + MAX_SEGMENTS * chunk + data[33:]
+    with pytest.raises(InvalidImage, match="more than 2000 chunks without pixels"):
+        decode(memoryview(many), max_pixels=MAX_PIXELS)

@@ -110,3 +110,15 @@ def test_gauges_of_processes_that_have_ended_are_removed(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(b"")
     forget_dead_processes(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_a_process_that_nobody_waited_for_has_ended(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        gauge = tmp_path / f"gauge_livesum_{child.pid}.db"
+        gauge.write_bytes(b"")
+        forget_dead_processes(tmp_path)
+        assert gauge.exists()
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+        forget_dead_processes(tmp_path)
+        assert not gauge.exists()

@@ -410,3 +410,10 @@ def test_a_folder_that_cannot_be_written(tiny_artifact: Artifact, tmp_path: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(NotWritable, match="file"):
         write_service(tmp_path / "file" / "service", tiny_artifact, Deployment("m"))
+
+
+@pytest.mark.parametrize("host", ["\u00fc" * 80, "a\0b"])
+def test_what_is_no_name_of_a_host_is_refused(host: str) -> None:
+    with pytest.raises(PortInUse, match="cannot listen on") as caught:
+        check_port(host, 0)
+    assert "--host" in caught.value.hint

@@ -11,6 +11,7 @@ import numpy as np
 
 from seatrial.accuracy.predict import SeenImage
 from seatrial.artifact import Artifact
+from seatrial.config import UNDECODABLE
 from seatrial.deployment import Thresholds
 from seatrial.detect.answer import Box, ImageSize
 from seatrial.detect.detections import Detections
@@ -95,7 +96,7 @@ class RemoteDetector:
             answer = self._exchange("GET", "/model")
             try:
                 self._model = msgspec.json.decode(answer.content, type=_Model)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNDECODABLE as error:
                 raise ServiceFailed(
                     f"{url}/model does not describe a detector (status {answer.status_code}): "
                     f"{error}",
@@ -140,7 +141,7 @@ class RemoteDetector:
             raise self._refusal(answer.status_code, answer.content)
         try:
             reply = msgspec.json.decode(answer.content, type=_Reply)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             raise ServiceFailed(f"{self._url}/detect answers something else: {error}") from error
         return SeenImage(reply.image, from_rows(reply.detections), reply.timing_ms)
 
@@ -151,7 +152,7 @@ class RemoteDetector:
     def _refusal(self, status: int, body: bytes) -> InvalidInput | ServiceFailed:
         try:
             problem = msgspec.json.decode(body, type=_Failure).error
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             problem = _Problem(body[:200].decode("utf-8", "replace").strip())
         if status in IMAGE_REFUSED:
             return InvalidInput(problem.message, hint=problem.hint)

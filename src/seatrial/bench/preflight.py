@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from seatrial.config import UNDECODABLE
 from seatrial.errors import ServiceFailed
 from seatrial.load.http_client import (
     CONNECT,
@@ -56,7 +57,7 @@ async def probe(
         return ProbedService(None)
     try:
         return ProbedService(msgspec.json.decode(model.payload, type=dict[str, Any]))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return ProbedService(None)  # another kind of service: it is measured as "unknown"
 
 

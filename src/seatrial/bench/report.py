@@ -13,7 +13,7 @@ import msgspec
 
 from seatrial.bench import report_charts
 from seatrial.bench.report_data import BenchReport
-from seatrial.config import encode_json
+from seatrial.config import UNDECODABLE, encode_json
 from seatrial.errors import InvalidConfig
 from seatrial.report import numbers
 from seatrial.report.page import head
@@ -40,7 +40,7 @@ def read_report(path: Path) -> BenchReport:
         return msgspec.json.decode(path.read_bytes(), type=BenchReport)
     except OSError as error:
         raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         hint = "give a report.json that seatrial bench wrote"
         raise InvalidConfig(f"{path} is no benchmark report: {error}", hint=hint) from error
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from seatrial.config import UNDECODABLE
 from seatrial.datasets.issues import LabelIssue, OnIssue, refuse
 from seatrial.datasets.labels import (
     SPLITS,
@@ -193,7 +194,7 @@ def _document(path: Path) -> _Document:
         ) from error
     try:
         return msgspec.json.decode(data, type=_Document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         place = _BYTE.search(str(error))  # without a place, the file is cut off
         line = f", line {data[: int(place[1]) if place else len(data)].count(10) + 1}"
         if isinstance(error, msgspec.ValidationError):  # valid JSON of something else
@@ -217,7 +218,7 @@ def _rows(
     for number, item in enumerate(raw, 1):
         try:
             row = decoder.decode(item)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             on_issue(LabelIssue("labels-unreadable", _place(path, what, item, number), str(error)))
             continue
         own = number if row.id is None else row.id
@@ -230,7 +231,7 @@ def _rows(
 def _place(path: Path, what: str, item: msgspec.Raw, number: int) -> str:
     try:
         return f"{path}, {what} {msgspec.json.decode(item, type=_Named).id}"
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return f"{path}, {what} number {number} in the list"
 
 
@@ -258,7 +259,7 @@ def _annotations(
     for number, item in enumerate(document.annotations):
         try:
             row = decoder.decode(item)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             place = _place(path, "annotation", item, number + 1)
             on_issue(LabelIssue("labels-unreadable", place, str(error)))
             continue

@@ -30,7 +30,7 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 # Each scan of a progressive JPEG walks all its blocks, however few bytes it has. Encoders write
 # about 10.
 MAX_SCANS = 32
-MAX_SEGMENTS = 2000
+MAX_SEGMENTS = 2000  # of a JPEG; of a PNG the chunks without pixels
 # A marker, which neither a stuffed byte nor a restart in the pixel data is (ITU T.81 B.1.1.2).
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 APP1, SOS, EOI, SEQUENTIAL, WITHOUT_LENGTH = 0xE1, 0xDA, 0xD9, (0xC0, 0xC1), (0x01, 0xD8)
@@ -106,6 +106,8 @@ def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
     size = _declared_size(bytes(data[:30]))
     if size is not None:  # before Pillow: its WebP plugin reserves the canvas when it opens
         check_size(*size, max_pixels)
+    if data[:8] == PNG_MAGIC:
+        _check_chunks(data)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as pil:
             check_size(*pil.size, max_pixels)
@@ -151,6 +153,20 @@ def pil_to_rgb(pil: Image.Image) -> NDArray[np.uint8]:
 def _upper_8_bits(grey: NDArray[np.integer]) -> NDArray[np.uint8]:
     """(H, W, 3) of 16-bit grey."""
     return np.repeat((grey >> 8).astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
+
+
+def _check_chunks(data: bytes | memoryview) -> None:
+    """Refuse a PNG of very many chunks: Pillow takes ten seconds for a million.
+
+    Raises:
+        InvalidImage: It has more than `MAX_SEGMENTS` chunks without pixels.
+    """
+    position, others = 8, 0
+    while position + 8 <= len(data):
+        others += data[position + 4 : position + 8] != b"IDAT"
+        if others > MAX_SEGMENTS:
+            raise InvalidImage(f"the PNG has more than {MAX_SEGMENTS} chunks without pixels")
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
 
 
 def _is_webp(head: bytes | memoryview) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 from seatrial.accuracy.bootstrap import Difference
 from seatrial.accuracy.compare import Comparison
 from seatrial.accuracy.gate import Verdict
+from seatrial.config import UNDECODABLE
 from seatrial.errors import InvalidArtifact
 from seatrial.graphs.first_difference import FirstDifference
 
@@ -120,7 +121,7 @@ def read_report(path: Path) -> ExportReport:
     try:
         plain = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         return msgspec.convert(_upgraded(plain), ExportReport)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+    except (OSError, *UNDECODABLE, KeyError) as error:
         raise InvalidArtifact(
             f"{path} is no report of an export: {error}", hint="export the model again"
         ) from error

@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from seatrial.config import UNDECODABLE
 from seatrial.load.target import Body
 
 # Failures before any byte of an answer; the others are `http-<status>`.
@@ -128,7 +129,7 @@ def read_answer(payload: bytes) -> tuple[int | None, dict[str, float] | None]:
     """Number of detections and stage times (milliseconds) of an answer, where it has them."""
     try:
         answer = _ANSWER.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None, None  # another service's shape of answer: it is timed all the same
     count = None if answer.detections is None else len(answer.detections)
     if answer.timing_ms is None:
@@ -159,5 +160,5 @@ def refusal(reply: Reply) -> str:
         return reply.error
     try:
         return str(msgspec.json.decode(reply.payload)["error"]["message"])
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (*UNDECODABLE, KeyError, TypeError):
         return reply.payload[:200].decode("utf-8", "replace").strip()

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from seatrial.config import UNDECODABLE
 from seatrial.errors import InvalidArtifact
 from seatrial.system.extras import require
 
@@ -57,7 +58,7 @@ def read_index(path: Path, present: Collection[str]) -> list[str]:
     """
     try:
         shards = msgspec.json.decode(path.read_bytes(), type=_Index).weight_map.values()
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, *UNDECODABLE) as error:
         raise InvalidArtifact(f"{path.name} is broken: {error}") from error
     if not shards:
         raise InvalidArtifact(

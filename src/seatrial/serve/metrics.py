@@ -72,7 +72,19 @@ def forget_dead_processes(folder: Path) -> None:
     """
     for file in folder.glob("gauge_live*_*.db"):
         with contextlib.suppress(PermissionError):  # it runs, as another user
+            pid = int(file.stem.rpartition("_")[2])
             try:
-                os.kill(int(file.stem.rpartition("_")[2]), 0)
+                os.kill(pid, 0)
+                ended = _is_zombie(pid)
             except ProcessLookupError:
+                ended = True
+            if ended:
                 file.unlink(missing_ok=True)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and its parent has not asked for its exit code (proc(5))."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
+    except OSError:
+        return False

@@ -121,6 +121,10 @@ def check_port(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+        except (TypeError, ValueError) as error:  # no name of a host: too long, a NUL character
+            raise PortInUse(
+                f"cannot listen on {host!r}: {error}", hint="name an address with --host"
+            ) from error
         except OSError as error:
             raise PortInUse(
                 f"cannot listen on {host}:{port}: {error.strerror}",

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from seatrial.config import UNDECODABLE
 from seatrial.errors import InvalidArtifact
 from seatrial.manifest import Preprocessing
 
@@ -164,7 +165,7 @@ def read(config: bytes, preprocessor: bytes | None) -> CheckpointFacts:
 def _json(data: bytes, name: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise InvalidArtifact(f"{name} cannot be read: {error}") from error
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 import seatrial
+from seatrial.config import UNDECODABLE
 from seatrial.errors import InvalidInput, SeatrialError, SourceUnavailable
 from seatrial.models.hubs.access import Access
 from seatrial.models.hubs.client import FileStream, HubClient, check_redirect
@@ -184,7 +185,7 @@ class ModelScope(HubClient):
 
     def _look(self, listing: Listing) -> Listing:
         """Judge a model by its files, which the search does not list; as it was if that fails."""
-        with contextlib.suppress(SeatrialError, Passing, msgspec.DecodeError):
+        with contextlib.suppress(SeatrialError, Passing, *UNDECODABLE):
             tree = self._tree(listing.name, DEFAULT_REVISION, attempts=1)
             files = [file.path for file in tree.files or []]
             config = _Config()

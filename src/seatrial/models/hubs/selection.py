@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from seatrial.config import UNDECODABLE
 from seatrial.detect.families.detr import LABELS_FILE
 from seatrial.detect.families.huggingface import CONFIG, PREPROCESSOR, PROCESSOR
 from seatrial.errors import InvalidArtifact, InvalidInput, UnknownFamily
@@ -50,7 +51,7 @@ def check_config(path: Path, snapshot: Snapshot) -> None:
     """
     try:
         config = msgspec.json.decode(path.read_bytes(), type=_Config)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise InvalidArtifact(
             f"{CONFIG} of {snapshot.repo} is not the configuration of a model: {error}"
         ) from error
