@@ -67,7 +67,7 @@ def test_every_command_of_the_readme_runs(
     assert commands(two) == ["make run", "make test"]
     printed = {}
     ran = commands(steps)
-    assert ran.pop(0) == "pip install '.[all]'"
+    assert ran.pop(0) == "pip install '.[all,demo]'"
     with contextlib.ExitStack() as running:
         for command in ran:
             changed = (

