@@ -30,7 +30,7 @@ deployments = st.builds(
         st.floats(0.001, 86_400),
         st.integers(1, 86_400),
     ),
-    server=st.builds(Server, st.text(), st.integers(0, 65535)),
+    server=st.builds(Server, st.text(min_size=1), st.integers(0, 65535)),
 )
 
 

@@ -86,9 +86,11 @@ def read_image(path: Path, *, max_pixels: int, hint: str) -> NDArray[np.uint8]:
 def _decode_jpeg(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:  # damaged, or of a sampling that libjpeg-turbo's header reader lacks
+    except ValueError as error:
         _scan_segments(data)
-        return _decode_any(data, max_pixels)
+        if _is_cmyk(data):  # libjpeg-turbo's header reader lacks its reduced colours
+            return _decode_any(data, max_pixels)
+        raise InvalidImage(f"the JPEG header is damaged: {error}") from error
     check_size(width, height, max_pixels)
     orientation = _scan_segments(data)
     if colour not in ("YCbCr", "Gray", "RGB"):  # libjpeg-turbo turns CMYK into CMYK alone
@@ -243,6 +245,11 @@ def _scan_segments(data: bytes | memoryview) -> int:
                     hint="save it again, not progressive",
                 )
     return orientation or 1
+
+
+def _is_cmyk(data: bytes | memoryview) -> bool:
+    frames = (segment for marker, segment in _segments(data) if marker in (*SEQUENTIAL, 0xC2))
+    return any(len(frame) > 5 and frame[5] == 4 for frame in frames)
 
 
 def _segments(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
