@@ -40,6 +40,7 @@ pytest_plugins = (
     "bench_fixtures",
     "cats_and_dogs",
     "checkpoints",
+    "labelled_boxes",
     "labelled_scenes",
     "sample_detector",
     "small_detector",
