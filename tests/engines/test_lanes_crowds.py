@@ -23,6 +23,14 @@ PATIENCE_S = 20.0
 pytestmark = pytest.mark.usefixtures("time_limit")
 
 
+def run_all(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive(), "deadlock"
+
+
 class Floor:
     """Counts what runs at any time and holds the rule against it."""
 
@@ -79,12 +87,7 @@ def test_any_mix_of_requests_keeps_the_rule_and_comes_to_an_end(
                 if fails:
                     raise ZeroDivisionError
 
-    threads = [threading.Thread(target=work, args=(plan,), daemon=True) for plan in plans]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive(), "deadlock"
+    run_all([threading.Thread(target=work, args=(plan,), daemon=True) for plan in plans])
     assert floor.broken == []
     assert len(floor.widths) == sum(map(len, plans))
     assert lanes.present == 0
@@ -104,12 +107,7 @@ def test_many_requests_at_once(make_lanes: Callable[..., Lanes]) -> None:
             with request(lanes) as width, floor.enter(width, 3):
                 pass
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive(), "deadlock"
+    run_all([threading.Thread(target=work, daemon=True) for _ in range(16)])
     assert floor.broken == []
     assert len(floor.widths) == 3200
     assert lanes.present == 0

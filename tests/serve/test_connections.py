@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from raw_http import read_response
 from seatrial.deployment import Limits
 from seatrial.serve import connections
 from seatrial.serve.connections import SKIPPED_BYTES
@@ -21,21 +22,6 @@ pytestmark = pytest.mark.usefixtures("time_limit")
 def head(line: str, length: int | None) -> bytes:
     body = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     return f"{line} HTTP/1.1\r\nHost: x\r\n{body}\r\n\r\n".encode()
-
-
-def answer_of(connection: socket.socket) -> tuple[int, dict[str, str]]:
-    """Status and headers of one answer, whose body is read."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        chunk = connection.recv(65536)
-        assert chunk, "the connection was closed without an answer"
-        data += chunk
-    text, _, body = data.partition(b"\r\n\r\n")
-    status, *lines = text.decode("latin-1").split("\r\n")
-    headers = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    while len(body) < int(headers["content-length"]):
-        body += connection.recv(65536)
-    return int(status.split()[1]), headers
 
 
 def hung_up(connection: socket.socket) -> bool:
@@ -69,7 +55,7 @@ def test_a_long_body_that_nobody_reads_is_not_taken(
     with run_app(Limits(queue=1)) as running, running.lanes_held():
         with running.connect() as connection:
             connection.sendall(head(line, length) + (b"ffffffff\r\n" if length is None else b""))
-            found, headers = answer_of(connection)
+            found, headers, _ = read_response(connection)
             assert (found, headers["connection"]) == (status, "close")
             assert hung_up(connection)
         assert running.client.get("/model").status_code == 200
@@ -79,7 +65,7 @@ def test_a_long_body_that_nobody_reads_is_not_taken(
 def test_a_body_over_the_limit_is_not_taken(running: Running, query: str) -> None:
     with running.connect() as connection:
         connection.sendall(head(f"POST /detect{query}", HUGE))
-        status, headers = answer_of(connection)
+        status, headers, _ = read_response(connection)
         assert (status, headers["connection"]) == (400 if query else 413, "close")
         assert hung_up(connection)
 
@@ -94,21 +80,21 @@ def test_who_sends_all_before_it_reads_gets_the_answer(
         with running.connect() as connection:
             connection.sendall(head("POST /detect", len(body)))
             connection.sendall(body)
-            assert answer_of(connection)[0] == 413
+            assert read_response(connection)[0] == 413
             assert connection.recv(1) == b""  # an end, not a reset
 
 
 def test_who_sends_no_more_is_hung_up_on_after_a_while(running: Running) -> None:
     with running.connect() as connection:
         connection.sendall(head("POST /detect", HUGE))
-        assert answer_of(connection)[0] == 413
+        assert read_response(connection)[0] == 413
         assert connection.recv(1) == b""
 
 
 def test_a_body_that_does_not_come_ends_the_connection(run_app: Callable[..., Any]) -> None:
     with run_app(Limits(deadline_s=0.05)) as running, running.connect() as connection:
         connection.sendall(head("POST /detect", 9) + b"123")
-        status, headers = answer_of(connection)
+        status, headers, _ = read_response(connection)
         assert (status, headers["connection"]) == (408, "close")
         assert connection.recv(1) == b""
 
@@ -124,6 +110,6 @@ def test_who_sends_little_keeps_the_connection(run_app: Callable[..., Any], phot
             ("POST /detect?unknown=1", photo, 400),
         ):
             connection.sendall(head(line, len(body)) + body)
-            found, headers = answer_of(connection)
+            found, headers, _ = read_response(connection)
             assert found == status
             assert "connection" not in headers

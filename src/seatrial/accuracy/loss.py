@@ -52,21 +52,16 @@ class Loss(msgspec.Struct, frozen=True):
         """The loss of AP where there are labels, else of agreement (all of it without boxes)."""
         if found.ap is not None:
             ap = found.ap
+            parent, child, level = ap.a, ap.b, ap.level
             # 0.0 - x and not -x: there is no drop of -0.0.
-            figures = (ap.a, ap.b, 0.0 - ap.difference, 0.0 - ap.high, 0.0 - ap.low, ap.level)
+            drop, low, high = 0.0 - ap.difference, 0.0 - ap.high, 0.0 - ap.low
         elif found.agreement is not None:
             share = found.agreement
-            figures = (
-                1.0,
-                share.share,
-                1 - share.share,
-                1 - share.high,
-                1 - share.low,
-                share.level,
-            )
+            parent, child, level = 1.0, share.share, share.level
+            drop, low, high = 1 - share.share, 1 - share.high, 1 - share.low
         else:
-            figures = (1.0, 0.0, 1.0, 1.0, 1.0, 0.95)
-        parent, child, drop, low, high, level = figures
+            parent, child, level = 1.0, 0.0, 0.95
+            drop = low = high = 1.0
         return cls(
             metric="agreement" if found.ap is None else "ap",
             parent=parent,

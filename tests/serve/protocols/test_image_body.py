@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from raw_http import read_response
 from seatrial.deployment import Limits
 from seatrial.errors import InvalidInput
 from seatrial.serve.protocols.image_body import MAX_HEADER_BYTES, MAX_PARTS, _field
@@ -20,21 +20,6 @@ Running = Any
 LIMIT = 2**18
 
 pytestmark = pytest.mark.usefixtures("time_limit")
-
-
-def read_response(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of one answer with a Content-Length."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        chunk = connection.recv(65536)
-        assert chunk, "the connection was closed without an answer"
-        data += chunk
-    head, _, body = data.partition(b"\r\n\r\n")
-    status, *lines = head.decode("latin-1").split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
-    while len(body) < int(headers["content-length"]):
-        body += connection.recv(65536)
-    return int(status.split()[1]), headers, body
 
 
 def head(path: str = "/detect", **headers: str) -> bytes:
