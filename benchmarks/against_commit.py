@@ -5,6 +5,9 @@ python benchmarks/against_commit.py COMMIT [--engine openvino] [--precision f32]
 
 Both services run at the same time, and only one of them is under load. The order changes from
 round to round. A ratio is taken within the round; what is printed is the median of the rounds.
+
+The CPU time per request is that of the service's processes under load. It depends far less on
+neighbours of the machine than the rate does.
 """
 
 from __future__ import annotations
@@ -24,11 +27,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import measure
+import psutil
 
 from seatrial.serve.process import free_port
 
 READY_WITHIN_S = 120.0
 SESSIONS = 8
+FIGURES = ("served_per_s", "service_cpu_ms_per_request", "single_stream_p50_ms")
 
 
 def main() -> None:
@@ -45,7 +50,7 @@ def main() -> None:
     measure.need_shared()
     images = measure.encoded(64, only_hw=(480, 640))
     rows: dict[str, dict[str, list[float]]] = {
-        side: {"served_per_s": [], "single_stream_p50_ms": []} for side in ("before", "after")
+        side: {figure: [] for figure in FIGURES} for side in ("before", "after")
     }
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seatrial-old-")))
@@ -57,15 +62,20 @@ def main() -> None:
         for number in range(options.rounds):
             order = list(sides) if number % 2 == 0 else list(reversed(sides))
             for side in order:
-                to, requests = measure.jpeg_bodies(sides[side], images)
+                url, processes = sides[side]
+                to, requests = measure.jpeg_bodies(url, images)
+                begun_s = cpu_s(processes)
                 busy = measure.load(to, requests, SESSIONS, options.seconds)
+                used_ms = 1000 * (cpu_s(processes) - begun_s)
                 rows[side]["served_per_s"].append(measure.throughput(busy))
+                served_all = len(busy.samples) + len(busy.stragglers) + busy.warmup_requests
+                rows[side]["service_cpu_ms_per_request"].append(used_ms / served_all)
             for side in order:
-                to, requests = measure.jpeg_bodies(sides[side], images)
+                to, requests = measure.jpeg_bodies(sides[side][0], images)
                 alone = measure.load(to, requests, 1, options.seconds)
                 rows[side]["single_stream_p50_ms"].append(measure.p50_ms(alone))
     figures: dict[str, object] = {"commit": options.commit}
-    for figure in ("served_per_s", "single_stream_p50_ms"):
+    for figure in FIGURES:
         before, after = rows["before"][figure], rows["after"][figure]
         ratios = [b / a for a, b in zip(before, after, strict=True)]
         figures |= {
@@ -88,9 +98,16 @@ def checkout(commit: str, folder: Path) -> Iterator[Path]:
         subprocess.run([*git, "worktree", "remove", "--force", str(folder)], check=True)
 
 
+def cpu_s(processes: list[psutil.Process]) -> float:
+    """CPU time that processes have used, in seconds."""
+    return sum(used.user + used.system for used in (p.cpu_times() for p in processes))
+
+
 @contextlib.contextmanager
-def served(tree: Path, home: Path, options: argparse.Namespace) -> Iterator[str]:
-    """The URL of a service that runs the code of a tree."""
+def served(
+    tree: Path, home: Path, options: argparse.Namespace
+) -> Iterator[tuple[str, list[psutil.Process]]]:
+    """The URL and the processes of a service that runs the code of a tree."""
     port = free_port("127.0.0.1")
     command = [
         sys.executable, "-m", "seatrial.cli.main", "serve", "--model", str(measure.MODEL),
@@ -105,7 +122,8 @@ def served(tree: Path, home: Path, options: argparse.Namespace) -> Iterator[str]
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until_ready(url, process, home / "service.log")
-        yield url
+        root = psutil.Process(process.pid)
+        yield url, [root, *root.children(recursive=True)]
     finally:
         process.send_signal(signal.SIGTERM)
         try:
