@@ -121,6 +121,20 @@ def test_an_option_that_is_wrong_has_its_values_named(given: dict[str, Any], sai
     assert refusal.value.message == f"--{said}"
 
 
+@pytest.mark.parametrize(
+    ("document", "key"),
+    [(b'{"a": 1e400}', "a"), (b'{"layout": {"threads": 1e400}}', "layout.threads")],
+)
+def test_a_number_that_is_too_large_is_named(document: bytes, key: str) -> None:
+    class Numbers(msgspec.Struct):
+        a: float = 0.0
+        layout: Inner = Inner()
+
+    with pytest.raises(InvalidConfig) as refusal:
+        decode_json(document, Numbers, origin="file.json")
+    assert refusal.value.message == f"file.json: {key} is too large a number"
+
+
 def test_an_option_that_is_unknown() -> None:
     with pytest.raises(InvalidConfig, match="options: unknown key 'presicion'") as refusal:
         from_options({"presicion": "f32"}, Outer)

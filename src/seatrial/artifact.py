@@ -173,12 +173,11 @@ class Store:
             NotWritable: The store's folder cannot be made or written, or is full.
         """
         place = f"the store {self.root}"
-        hint = "free some space, or name another folder (SEATRIAL_HOME)"
-        with writing(place, hint=hint):
+        with writing(place, setting="SEATRIAL_HOME"):
             self.root.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.root))
         try:
-            with writing(place, within=self.root, hint=hint):
+            with writing(place, within=self.root, setting="SEATRIAL_HOME"):
                 yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -26,6 +26,7 @@ _KINDS = {
     "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
     "array": "a list", "object": "a table",
 }  # fmt: skip
+_TOO_LARGE = re.compile(r"Number out of range - at `\$\.(?P<path>[^`]*)`$")
 _INVALID = re.compile(r"Invalid enum value (?P<got>.*) - at `\$\.(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$(?P<path>[^`]*)`)?")
 
@@ -136,6 +137,8 @@ def readable(error: Exception, kind: Any, name: Callable[[str], str] = lambda pa
         *others, last = _values_at(kind, invalid["path"].split("."))
         values = f"{', '.join(others)} or {last}" if others else last
         return f"{name(invalid['path'])} must be {values}, not {invalid['got']}"
+    if (too_large := _TOO_LARGE.match(str(error))) is not None:
+        return f"{name(too_large['path'])} is too large a number"
     wrong = _WRONG.match(str(error))
     if wrong is None:
         return str(error)

@@ -17,6 +17,7 @@ from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import (
     DeviceUnavailable,
+    InvalidInput,
 )
 from seatrial.export.options import ExportOptions
 from seatrial.export.report import read_report
@@ -77,6 +78,11 @@ def test_accuracy_is_measured_where_there_are_labels(
     assert report.accuracy is not None
     assert (report.accuracy.images, report.accuracy.difference) == (6, 0)
     assert (report.accuracy.low, report.accuracy.high) == (0, 0)
+
+
+def test_an_empty_name_is_refused(store: Store, tiny: Artifact, cell_images: Path) -> None:
+    with pytest.raises(InvalidInput, match="cannot name an artifact"):
+        export(store, tiny, ExportOptions("onnx", "f16"), images=cell_images, name="")
 
 
 def test_exported_twice_it_is_one_artifact(store: Store, tiny: Artifact, cell_images: Path) -> None:

@@ -168,6 +168,8 @@ def test_importing_gives_the_stem_as_name_or_the_given_one(
     path = model_file()
     assert import_model(store, path).manifest.name == "tiny"
     assert import_model(store, path, name="mine").manifest.name == "mine"
+    with pytest.raises(InvalidInput, match="cannot name an artifact"):
+        import_model(store, path, name="")
     other = model_file(names=("red", "green"))
     with pytest.raises(InvalidInput, match="already has another artifact"):
         import_model(store, other)

@@ -84,7 +84,9 @@ def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
     folder = tmp_path / "Gate Camera"
     with pytest.raises(InvalidInput, match="cannot name an artifact"):
         init(folder)
-    assert not folder.exists()
+    with pytest.raises(InvalidInput, match="cannot name an artifact"):
+        init(tmp_path / "gate", name="")
+    assert list(tmp_path.iterdir()) == []
     init(folder, name="gate", json=True)
     assert "Makefile" in capsys.readouterr().out
     before = (folder / "Makefile").read_bytes()

@@ -21,6 +21,7 @@ from seatrial.errors import (
     DeviceUnavailable,
     Diverged,
     InvalidConfig,
+    InvalidInput,
 )
 from seatrial.quantise import measure
 from seatrial.quantise.options import QuantiseOptions
@@ -180,6 +181,11 @@ def test_unknown_recipes_and_targets_are_named(
         compress(small(), recipes=("kl",))
     with pytest.raises(InvalidConfig, match="npu"):
         compress_int8(Store(Path()), small("other"), QuantiseOptions(to="npu"), calibration=Path())
+
+
+def test_an_empty_name_is_refused(small: Callable[..., Artifact]) -> None:
+    with pytest.raises(InvalidInput, match="cannot name an artifact"):
+        compress_int8(Store(Path()), small(), QuantiseOptions(), calibration=Path(), name="")
 
 
 def test_two_recipes_are_compared_and_the_report_says_that_this_biases(

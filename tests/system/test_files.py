@@ -189,6 +189,25 @@ def test_errors_of_files_elsewhere_pass_unless_the_disk_is_full(tmp_path: Path) 
             raise OSError(number, "full", str(outside))
 
 
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.ENOSPC, "free some space, or name another folder (SEATRIAL_HOME)"),
+        (errno.EDQUOT, "free some space, or name another folder (SEATRIAL_HOME)"),
+        (errno.EACCES, "change the permissions, or name another folder (SEATRIAL_HOME)"),
+        (errno.ENOTDIR, "name another folder (SEATRIAL_HOME)"),
+        (errno.EROFS, "name another folder (SEATRIAL_HOME)"),
+    ],
+)
+def test_the_hint_follows_from_the_error(number: int, hint: str) -> None:
+    with pytest.raises(NotWritable) as refusal, writing("target", setting="SEATRIAL_HOME"):
+        raise OSError(number, "reason")
+    assert refusal.value.hint == hint
+    assert not_writable("target", OSError(number, "reason")).hint == hint.removesuffix(
+        " (SEATRIAL_HOME)"
+    )
+
+
 def test_the_hint_can_be_another() -> None:
     error = not_writable("the store", OSError(errno.ENOSPC, "No space left"), hint="wait")
     assert (error.message, error.hint) == (

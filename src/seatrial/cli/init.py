@@ -16,7 +16,7 @@ def init(
     *,
     trainer: Literal["transformers", "lightning", "ultralytics"] = "transformers",
     base: Annotated[str, Parameter(name="--from")] = "",
-    name: str = "",
+    name: str | None = None,
     json: bool = False,
 ) -> None:
     """Write a new project: recipe, contract, deployment, Makefile, CI, README.
@@ -34,7 +34,7 @@ def init(
     """
     from seatrial.project.project import ProjectOptions, create
 
-    name = name or folder.absolute().name.lower()
+    name = folder.absolute().name.lower() if name is None else name
     written = create(folder, ProjectOptions(name=name, trainer=trainer, base=base))
     if json:
         print_json([str(path) for path in written])

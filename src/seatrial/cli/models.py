@@ -58,7 +58,9 @@ def search(
 
 
 @app.command
-def pull(model: str, *, name: str = "", replace: bool = False, allow_pickle: bool = False) -> None:
+def pull(
+    model: str, *, name: str | None = None, replace: bool = False, allow_pickle: bool = False
+) -> None:
     """Fetch a model and make an artifact of it.
 
     seatrial models pull huggingface:facebook/detr-resnet-50
@@ -75,7 +77,7 @@ def pull(model: str, *, name: str = "", replace: bool = False, allow_pickle: boo
     from seatrial.models.hubs.pull import PullOptions
     from seatrial.models.sources.table import pull
 
-    if name and ":" not in model:
+    if name is not None and ":" not in model:
         raise InvalidInput(f"{model} keeps its name", hint="leave out --name")
     options = PullOptions(access(), home() / "downloads", name=name, allow_pickle=allow_pickle)
     with progress_display() as on_progress:

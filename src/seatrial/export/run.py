@@ -63,7 +63,7 @@ def export(
     """
     check(options)
     check_here(options.to)
-    name = check_name(name or default_name(artifact, options))
+    name = check_name(default_name(artifact, options) if name is None else name)
     shown = read_images(images)
     labelled = None
     if annotations is not None:

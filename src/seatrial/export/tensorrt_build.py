@@ -18,9 +18,9 @@ from seatrial.engines.tensorrt import (
     read_record,
     record_path,
 )
-from seatrial.errors import DeviceUnavailable, InvalidArtifact, NotWritable, SeatrialError
+from seatrial.errors import DeviceUnavailable, InvalidArtifact, SeatrialError
 from seatrial.graphs.tensorrt_ready import add_profile, errors, parse
-from seatrial.system.files import sha256_file
+from seatrial.system.files import not_writable, sha256_file
 
 ENGINE_FILE = "model.engine"
 TIMING_CACHE_FILE = "timing.cache"
@@ -154,10 +154,7 @@ def write_all(contents: dict[Path, bytes]) -> None:
     except OSError as error:
         for path in done:
             path.unlink(missing_ok=True)
-        raise NotWritable(
-            f"{error.filename or 'the engine'} cannot be written: {error.strerror}",
-            hint="free some space, or name another folder",
-        ) from error
+        raise not_writable(error.filename or "the engine", error) from error
     finally:
         for part in parts:
             part.unlink(missing_ok=True)

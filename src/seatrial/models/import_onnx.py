@@ -47,7 +47,7 @@ def import_onnx(
         UnknownFamily: It is ONNX, but no family supports its inputs and outputs.
         InvalidInput: The name is not usable, or taken.
     """
-    name = check_name(name or path.stem.lower())
+    name = check_name(path.stem.lower() if name is None else name)
     model = onnx_file.load(path)
     onnx_file.check_weights(model, path.name)
     graph = onnx_file.signature(model)

@@ -86,7 +86,7 @@ def import_model(
         InvalidInput: The name is not usable, or taken.
     """
     if _is_checkpoint(path):
-        name = name or path.resolve().name.lower()
+        name = path.resolve().name.lower() if name is None else name
         uri = path.resolve().name
         return import_transformers(
             store, path, name=name, uri=uri, licence="unknown", replace=replace
@@ -94,7 +94,7 @@ def import_model(
     if path.suffix == ".onnx":
         return import_onnx(store, path, name=name, replace=replace)
     if path.suffix == ".pt":
-        name = name or path.stem.lower()
+        name = path.stem.lower() if name is None else name
         return import_ultralytics(
             store, path, name=name, allow_pickle=allow_pickle, replace=replace
         )

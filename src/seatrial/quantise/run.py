@@ -78,7 +78,7 @@ def compress_int8(
         MissingExtra, NotWritable: A library or space is missing.
     """
     backend = open_backend(options.to)
-    name = check_name(name or f"{parent.manifest.name}-int8-{options.to}")
+    name = check_name(f"{parent.manifest.name}-int8-{options.to}" if name is None else name)
     unknown = [one for one in options.recipes if one not in backend.recipes]
     if unknown:
         raise InvalidConfig(

@@ -87,8 +87,7 @@ def workspace(store: Store, key: str) -> Iterator[Workspace]:
     """
     _sweep(store)
     folder = store.root / f"{PREFIX}{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    hint = "free some space, or name another folder (SEATRIAL_HOME)"
-    with writing(store.root, within=store.root, hint=hint):
+    with writing(store.root, within=store.root, setting="SEATRIAL_HOME"):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock") as alone:
             if not alone:

@@ -15,6 +15,13 @@ from pathlib import Path
 from seatrial.errors import InvalidDataset, InvalidInput, NotWritable
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "free some space",
+    errno.EACCES: "change the permissions",
+    errno.EPERM: "change the permissions",
+}
 
 
 def sha256_file(path: Path) -> str:
@@ -155,7 +162,8 @@ def writing(
     target: Path | str,
     *,
     within: Path | None = None,
-    hint: str = "free some space, or name another folder",
+    hint: str = "",
+    setting: str = "",
 ) -> Iterator[None]:
     """Turn errors of the file system into `NotWritable`.
 
@@ -163,7 +171,8 @@ def writing(
         target: The place that the message names.
         within: Folder whose errors are mapped; errors of files elsewhere pass unchanged, unless
             the disk is full. None: all are mapped.
-        hint: What to do next.
+        hint: What to do next; by default it follows from the error.
+        setting: Option or variable that names the folder, for the default hint.
 
     Raises:
         NotWritable: No permission, no space, or a folder is missing.
@@ -176,14 +185,19 @@ def writing(
         )
         if not inside and error.errno not in NO_SPACE:
             raise
-        raise not_writable(target, error, hint=hint) from error
+        raise not_writable(target, error, hint=hint, setting=setting) from error
 
 
 def not_writable(
-    target: Path | str, error: OSError, *, hint: str = "free some space, or name another folder"
+    target: Path | str, error: OSError, *, hint: str = "", setting: str = ""
 ) -> NotWritable:
-    """The error for a place that cannot be written."""
-    return NotWritable(f"{target} cannot be written: {error.strerror}", hint=hint)
+    """The error for a place that cannot be written; see `writing` for the arguments."""
+    remedy = _REMEDIES.get(error.errno or 0, "")
+    other = f"name another folder{f' ({setting})' if setting else ''}"
+    return NotWritable(
+        f"{target} cannot be written: {error.strerror}",
+        hint=hint or (f"{remedy}, or {other}" if remedy else other),
+    )
 
 
 @contextlib.contextmanager

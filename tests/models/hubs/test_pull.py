@@ -133,6 +133,8 @@ def test_a_name_that_is_taken_is_told_before_anything_is_fetched(
     with pytest.raises(InvalidInput, match=f"another artifact named '{NAME}'") as refusal:
         pull(f"{source}:{FILE}")
     assert "--name" in refusal.value.hint
+    with pytest.raises(InvalidInput, match="cannot name an artifact"):
+        pull(f"{source}:{FILE}", name="")
     assert hub.seen == []
     assert pull(f"{source}:{FILE}", name="other").manifest.name == "other"
     assert pull(f"{source}:{FILE}", replace=True).manifest.source.uri.startswith(source)

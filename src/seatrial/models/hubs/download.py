@@ -88,14 +88,14 @@ def _write(
     chunks: Iterable[bytes], part: Path, start: int, file: RemoteFile, on_progress: Progress
 ) -> None:
     """Write the body at an offset, unbuffered: what has arrived stays when the process dies."""
-    with writing(part.parent, hint=FOLDER_HINT):
+    with writing(part.parent, setting="SEATRIAL_HOME"):
         output = part.open("r+b" if start else "wb", buffering=0)
     done, reported = start, start
     with output:
         output.seek(start)
         for chunk in chunks:
             rest = memoryview(chunk)
-            with writing(part.parent, hint=FOLDER_HINT):
+            with writing(part.parent, setting="SEATRIAL_HOME"):
                 while rest:
                     rest = rest[output.write(rest) :]
             done += len(chunk)

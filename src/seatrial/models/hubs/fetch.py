@@ -77,7 +77,7 @@ def single_file(job: Fetch, reference: Reference) -> Path:
 def _fetch(job: Fetch, files: list[RemoteFile], *, hashed: bool = False) -> list[Path]:
     # The commit comes from the hub: it may not be used as a path.
     folder = job.folder / re.sub(r"[^A-Za-z0-9_-]", "-", job.snapshot.commit)
-    with writing(folder, hint=FOLDER_HINT):
+    with writing(folder, setting="SEATRIAL_HOME"):
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     needed = sum(file.size_bytes for file in files)

@@ -13,7 +13,6 @@ from seatrial.artifact import Artifact, Store, check_name
 from seatrial.errors import InvalidInput
 from seatrial.models.hubs.access import Access, Source
 from seatrial.models.hubs.client import HubClient
-from seatrial.models.hubs.download import FOLDER_HINT
 from seatrial.models.hubs.fetch import Fetch, checkpoint, single_file
 from seatrial.models.hubs.huggingface import HuggingFace
 from seatrial.models.hubs.listing import Listing, Query
@@ -37,7 +36,7 @@ class PullOptions(msgspec.Struct, frozen=True):
 
     access: Access
     downloads: Path
-    name: str = ""
+    name: str | None = None
     allow_pickle: bool = False
 
 
@@ -72,7 +71,7 @@ def pull(
         NotWritable: No room for the files.
     """
     reference = parse(text)
-    name = check_name(options.name or reference.artifact_name())
+    name = check_name(reference.artifact_name() if options.name is None else options.name)
     with _only_one(options.downloads / reference.source, reference, on_progress) as folder:
         present = None if replace else _present(store, name, reference)
         if present is not None and _answers(present, reference, commit=""):
@@ -134,7 +133,7 @@ def _only_one(root: Path, reference: Reference, on_progress: Progress) -> Iterat
     """The folder for a model's files, held by one process at a time."""
     folder = root / reference.repo.replace("/", "--")
     with contextlib.ExitStack() as held:
-        with writing(root, hint=FOLDER_HINT):
+        with writing(root, setting="SEATRIAL_HOME"):
             root.mkdir(parents=True, exist_ok=True)
             waiting = f"another process is pulling {reference.repo}; waiting for it"
             lock = folder.with_name(folder.name + ".lock")
