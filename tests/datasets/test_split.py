@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,3 +140,38 @@ def test_the_number_of_images_weighs_as_much_as_all_classes_together() -> None:
     for seed in range(4):
         chosen = assign(found, groups, {"train": 0.5, "val": 0.5}, seed)
         assert sorted(np.bincount(chosen).tolist()) == [5, 6]
+
+
+def distance(found: LabelledSet, fractions: dict[str, float], chosen: np.ndarray) -> float:
+    """Squared distance of the shares of classes and images from the fractions."""
+    classes = len(found.categories)
+    of_classes = np.zeros((len(fractions), classes))
+    np.add.at(of_classes, (chosen[found.truth.image], found.truth.category), 1)
+    of_images = np.bincount(chosen, minlength=len(fractions))
+    wanted = np.array(list(fractions.values()))
+    of_classes = of_classes / np.maximum(of_classes.sum(0), 1) - wanted[:, None]
+    of_images = of_images / of_images.sum() - wanted
+    return float((of_classes**2).sum() + classes * (of_images**2).sum())
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("fractions", [THIRDS, {"train": 0.9, "val": 0.05, "test": 0.05}])
+def test_no_move_and_no_exchange_comes_nearer_to_the_fractions(
+    fractions: dict[str, float], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    names = [f"clip{clip}-{n}.jpg" for clip in range(7) for n in range(int(rng.integers(1, 9)))]
+    found = pictures(names, [rng.integers(0, 3, rng.integers(1, 4)).tolist() for _ in names])
+    groups = grouped(group_names(found, "frames"), [None] * len(names))
+    chosen = assign(found, groups, fractions, seed)
+    own = [int(chosen[groups.of == group][0]) for group in range(7)]
+    assert {*own} == {0, 1, 2}
+    others = [[*own[:g], split, *own[g + 1 :]] for g in range(7) for split in range(3)]
+    for one, other in itertools.combinations(range(7), 2):
+        exchanged = own.copy()
+        exchanged[one], exchanged[other] = own[other], own[one]
+        others.append(exchanged)
+    reached = distance(found, fractions, chosen)
+    for choice in others:
+        if {*choice} == {0, 1, 2}:
+            assert distance(found, fractions, np.array(choice)[groups.of]) > reached - 1e-9

@@ -245,7 +245,6 @@ def _improve(
         return float((((sums - wanted) * weight) ** 2).sum())
 
     best = distance(have)
-    numbers = np.bincount(chosen, minlength=len(have))
     for _ in range(SWAPS + 4 * len(chosen)):
         one, other = draw.integers(len(chosen), size=2).tolist()
         split = int(draw.integers(len(have)))
@@ -257,11 +256,9 @@ def _improve(
             if distance(trial) < best - 1e-12:
                 best, have[:] = distance(trial), trial
                 chosen[one], chosen[other] = target, source
-        elif split != source and numbers[source] > 1:
+        elif split != source and np.count_nonzero(chosen == source) > 1:
             trial[source] -= amounts[one]
             trial[split] += amounts[one]
             if distance(trial) < best - 1e-12:
                 best, have[:] = distance(trial), trial
                 chosen[one] = split
-                numbers[source] -= 1
-                numbers[split] += 1
