@@ -21,10 +21,19 @@ from seatrial.system.wheels import fetch
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of a run in parallel share, for what is made once."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(shared: Path) -> Path:
     """Where downloads are kept: SEATRIAL_TEST_CACHE between sessions, else for this one."""
     kept = os.environ.get("SEATRIAL_TEST_CACHE")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("downloads")
+    folder = Path(kept) if kept else shared / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -32,34 +41,34 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def frozen_graph(cache: Path) -> Path:
     path = cache / sample_ssd.SOURCE.name
-    if path.is_file() and sha256_file(path) == sample_ssd.SOURCE.sha256:
-        return path
-    try:
-        return fetch([sample_ssd.SOURCE], cache, print)[0]
-    except SourceUnavailable as error:
-        _skip_if_unreachable(error)
-        raise
+    with locked(cache / "graph.lock", on_wait=lambda: None):
+        if path.is_file() and sha256_file(path) == sample_ssd.SOURCE.sha256:
+            return path
+        try:
+            return fetch([sample_ssd.SOURCE], cache, print)[0]
+        except SourceUnavailable as error:
+            _skip_if_unreachable(error)
+            raise
 
 
 @pytest.fixture(scope="session")
 def photos(cache: Path) -> dict[str, Path]:
-    """Sample photos by name without suffix."""
-    try:
-        return {path.stem: path for path in sample_photos(cache / "photos", print)}
-    except SourceUnavailable as error:
-        _skip_if_unreachable(error)
-        raise
+    """Sample photos by name without suffix, which are not changed: decoding them takes 10 s."""
+    with locked(cache / "photos.lock", on_wait=lambda: None):
+        try:
+            return {path.stem: path for path in sample_photos(cache / "photos", print)}
+        except SourceUnavailable as error:
+            _skip_if_unreachable(error)
+            raise
 
 
 @pytest.fixture(scope="session")
-def ssd(frozen_graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def ssd(frozen_graph: Path, shared: Path) -> Artifact:
     """``ssd-mobilenet-v2`` as `pull` makes it, but for the download, which is done.
 
     Made once for all processes of a run in parallel: it takes a core about twenty seconds.
     """
-    name, shared = "ssd-mobilenet-v2", tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
+    name = "ssd-mobilenet-v2"
     store = Store(shared / "sample-detector")
     with locked(shared / "sample-detector.lock", on_wait=lambda: None):
         if name in store.names():
