@@ -1,14 +1,17 @@
-"""``seatrial compress int8`` as a person runs it: tables or JSON, and the verdict as exit code."""
+"""``seatrial compress int8`` as a person runs it: tables or JSON, and the verdict as exit code.
+
+One test runs a process, which it kills; the others run the command line in this one.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,37 +20,54 @@ import onnx
 import pytest
 
 from seatrial.cli.compress import int8
+from seatrial.cli.main import main
 from seatrial.errors import InvalidArtifact, MissingExtra, NotWritable
+from seatrial.quantise import measure
 from small_detector import OUTLIER, build_small
 
 
 @pytest.fixture
-def command(tmp_path: Path, scene: Path) -> Callable[..., dict[str, Any]]:
-    """The command on the small detector, for `subprocess`; see `build_small` for its variants."""
+def words(tmp_path: Path, scene: Path) -> Callable[..., list[str]]:
+    """Words of the command on the small detector; see `build_small` for its variants."""
 
-    def make(*options: str, calibration: Path = scene, **variant: Any) -> dict[str, Any]:
+    def make(*options: str, calibration: Path = scene, **variant: Any) -> list[str]:
         onnx.save(build_small(**variant), tmp_path / "small.onnx")
-        return {
-            "args": [
-                sys.executable, "-m", "seatrial.cli.main", "compress", "int8",
-                str(tmp_path / "small.onnx"), "--calibration", str(calibration), "--pictures", "6",
-                *options,
-            ],
-            "env": {**os.environ, "SEATRIAL_HOME": str(tmp_path / "home")},
-            "text": True,
-        }  # fmt: skip
+        return [
+            "compress", "int8", str(tmp_path / "small.onnx"), "--calibration", str(calibration),
+            "--pictures", "6", *options,
+        ]  # fmt: skip
 
     return make
 
 
 @pytest.fixture
 def seatrial(
-    command: Callable[..., dict[str, Any]],
+    words: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs it."""
+    """Runs it as a person does, but in this process, which has the imports, and timed briefly."""
+    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(measure, "ROUND_S", 0.01)
 
     def run(*options: str, **variant: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(**command(*options, **variant), capture_output=True, check=False)
+        arguments = words(*options, **variant)
+        monkeypatch.setattr(sys, "argv", ["seatrial", *arguments])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        capfd.readouterr()
+        code: Any = 0
+        try:
+            with warnings.catch_warnings():
+                # It warns in a test that takes the words from where a person's are.
+                warnings.filterwarnings("ignore", "Cyclopts application invoked without tokens")
+                main()
+        except SystemExit as left:
+            code = left.code or 0
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
 
     return run
 
@@ -145,11 +165,16 @@ def test_a_page_that_cannot_be_written_is_reported_before_the_work(
 
 
 def test_a_killed_run_goes_on_where_it_was(
-    command: Callable[..., dict[str, Any]], scene: Path, tmp_path: Path, time_limit: None
+    words: Callable[..., list[str]],
+    seatrial: Callable[..., subprocess.CompletedProcess[str]],
+    scene: Path,
+    tmp_path: Path,
+    time_limit: None,
 ) -> None:
-    what = command("--to", "onnxruntime", "--recipe", "minmax", "--recipe", "percentile",
-                   "--dataset", f"coco:{scene}", "--gate", "0.05", "--name", "fast")  # fmt: skip
-    with subprocess.Popen(**what, stderr=subprocess.PIPE) as first:
+    options = ("--to", "onnxruntime", "--recipe", "minmax", "--recipe", "percentile",
+               "--dataset", f"coco:{scene}", "--gate", "0.05", "--name", "fast")  # fmt: skip
+    command = [sys.executable, "-m", "seatrial.cli.main", *words(*options)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
         assert first.stderr is not None
         for line in first.stderr:  # steps are told when they begin
             if "detecting with percentile" in line:
@@ -157,7 +182,7 @@ def test_a_killed_run_goes_on_where_it_was(
                 break
     assert first.returncode == -signal.SIGKILL
     (parent,) = (name for name in names(tmp_path) if not name.startswith("."))
-    done = subprocess.run(**what, capture_output=True, check=False)
+    done = seatrial(*options)
     assert done.returncode == 0, done.stderr
     assert "detecting with percentile" in done.stderr
     for step in ("finding the extremes", "detecting with the parent", "detecting with minmax"):
