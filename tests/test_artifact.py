@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -347,5 +348,13 @@ def test_steps_lead_from_a_child_to_its_ancestor(store: Store, manifest: Manifes
     assert store.steps_between(child, base) == ["export", "finetune"]
     assert store.steps_between(child, trained) == ["export"]
     assert store.steps_between(base, base) == store.steps_between(base, child) == []
+    found = store.with_digest(trained.digest)
+    assert found is not None
+    assert found.path == trained.path
+    assert store.with_digest("0" * 64) is None
+    elsewhere = Store(store.root.parent / "elsewhere")
+    shutil.copytree(store.root / "child", elsewhere.root / "child")
+    shutil.copytree(store.root / "trained", elsewhere.root / "trained")
+    assert elsewhere.steps_between(child, base) == ["export", "finetune"]  # base is not in it
     (store.root / "trained" / MANIFEST).write_text("{")
     assert store.steps_between(child, base) == []  # the way is not known any more

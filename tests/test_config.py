@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from seatrial.config import decode_json, decode_toml, flag, from_options, read_toml
+from seatrial.contract import Contract
 from seatrial.deployment import Deployment
 from seatrial.errors import InvalidConfig
 
@@ -72,7 +73,7 @@ def test_an_unknown_key_of_an_item_of_a_list() -> None:
             'engine = "x"\n[layout]\nthreads = "two"',
             "layout.threads must be a whole",
         ),
-        ("", "missing required field `engine`"),
+        ("", "engine is missing"),
         ("engine = ", "Invalid value"),
         ("engine = 'x'\nengine = 'y'", "overwrite"),
     ],
@@ -133,6 +134,27 @@ def test_a_number_that_is_too_large_is_named(document: bytes, key: str) -> None:
     with pytest.raises(InvalidConfig) as refusal:
         decode_json(document, Numbers, origin="file.json")
     assert refusal.value.message == f"file.json: {key} is too large a number"
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ('model = "m"\n[server]\nhost = ""', "server.host is empty"),
+        ("", "model is missing"),
+        (f"port = {'9' * 5000}", "a number has too many digits"),
+        (f"port = {'[' * 5000}", "tables or lists are nested too deep"),
+    ],
+)
+def test_what_msgspec_says_is_said_by_key(document: str, said: str) -> None:
+    with pytest.raises(InvalidConfig) as refusal:
+        decode_toml(document.encode(), Deployment, origin="d.toml")
+    assert refusal.value.message == f"d.toml: {said}"
+
+
+def test_a_key_that_is_missing_in_a_table_is_named_with_it() -> None:
+    with pytest.raises(InvalidConfig) as refusal:
+        decode_toml(b"[latency]", Contract, origin="c.toml")
+    assert refusal.value.message == "c.toml: latency.at_most_ms is missing"
 
 
 def test_an_option_that_is_unknown() -> None:

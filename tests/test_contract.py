@@ -76,12 +76,42 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(
         "[load]\ngoodput_per_s = -1",
         "[load]\nerror_rate = 1.5",
         "[load]\nmemory_mib = 0",
+        "[latency]\nat_most_ms = inf",
+        "[load]\ngoodput_per_s = inf",
+        "[load]\nmemory_mib = inf",
+        "name = ''",
         "load = 3",
     ],
 )
 def test_a_value_out_of_its_range_is_an_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidConfig):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "judged", "sets"),
+    [
+        ("", ["accuracy"], False),
+        ("[accuracy]", ["accuracy"], False),
+        ("[accuracy]\nap = 0.0", ["accuracy"], True),
+        ("[latency]\nat_most_ms = 9", ["accuracy"], False),
+        ("[latency]\nat_most_ms = 9", ["latency", "load"], True),
+        ("[load]", ["latency", "load"], True),  # no request may fail
+        ("[accuracy]\nap = 0.4", ["latency", "load"], False),
+        ("", [], True),
+    ],
+)
+def test_a_contract_without_a_condition_for_what_is_judged_is_refused(
+    tmp_path: Path, text: str, judged: list[str], sets: bool
+) -> None:
+    path = tmp_path / "contract.toml"
+    path.write_text(text)
+    if sets:
+        Contract.read(path, judged=judged)
+        return
+    with pytest.raises(InvalidConfig, match=r"there is nothing to judge") as refusal:
+        Contract.read(path, judged=judged)
+    assert " or ".join(f"[{name}]" for name in judged) in refusal.value.message
 
 
 def test_a_contract_that_is_not_there(tmp_path: Path) -> None:

@@ -150,11 +150,7 @@ class Store:
 
         Empty where the two are not related, or an artifact between them is not in the store.
         """
-        known: dict[str, Artifact] = {}
-        for name in self.names():
-            with contextlib.suppress(InvalidArtifact):
-                one = Artifact.open(self.root / name, verify=False)
-                known[one.digest] = one
+        known = {ancestor.digest: ancestor, **self._by_digest()}  # it may lie outside of the store
         steps, at = list[str](), child
         while at.digest != ancestor.digest:
             steps.append(at.manifest.step.name)
@@ -162,6 +158,18 @@ class Store:
                 return []
             at = known[at.manifest.parent]
         return steps
+
+    def with_digest(self, digest: str) -> Artifact | None:
+        """The artifact of a digest; None where it is not in the store. Its files are not hashed."""
+        return self._by_digest().get(digest)
+
+    def _by_digest(self) -> dict[str, Artifact]:
+        known = {}
+        for name in self.names():
+            with contextlib.suppress(InvalidArtifact):
+                one = Artifact.open(self.root / name, verify=False)
+                known[one.digest] = one
+        return known
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:

@@ -18,6 +18,10 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 # A larger number is a typing error that would exhaust the machine.
 Few = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+_EMPTY = re.compile(r"Expected `str` of length >= 1 - at `\$\.(?P<path>[^`]*)`$")
+_MISSING = re.compile(
+    r"missing required field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?$"
+)
 _WRONG = re.compile(
     r"Expected `(?P<kind>[^`]*)`(?P<range> [<>]=? \S+)?(?:, got `(?P<got>[^`]*)`)?"
     r" - at `\$\.(?P<path>[^`]*)`$"
@@ -137,6 +141,15 @@ def readable(error: Exception, kind: Any, name: Callable[[str], str] = lambda pa
         *others, last = _values_at(kind, invalid["path"].split("."))
         values = f"{', '.join(others)} or {last}" if others else last
         return f"{name(invalid['path'])} must be {values}, not {invalid['got']}"
+    if (empty := _EMPTY.match(str(error))) is not None:
+        return f"{name(empty['path'])} is empty"
+    if (missing := _MISSING.search(str(error))) is not None:
+        path = ".".join(part for part in (missing["path"], missing["field"]) if part)
+        return f"{name(path)} is missing"
+    if isinstance(error, RecursionError):
+        return "tables or lists are nested too deep"
+    if "integer string conversion" in str(error):
+        return "a number has too many digits"
     if (too_large := _TOO_LARGE.match(str(error))) is not None:
         return f"{name(too_large['path'])} is too large a number"
     wrong = _WRONG.match(str(error))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from seatrial.config import Fraction, read_toml
+from seatrial.errors import InvalidConfig
 
 
 class AccuracyClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,7 +34,7 @@ class LatencyClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         percentile: Percentile of latency that is judged.
     """
 
-    at_most_ms: Annotated[float, msgspec.Meta(gt=0)]
+    at_most_ms: Annotated[float, msgspec.Meta(gt=0, le=86_400_000)]
     percentile: Literal["p50", "p90", "p99"] = "p90"
 
 
@@ -45,9 +47,9 @@ class LoadClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         memory_mib: Largest resident memory of all of the service's processes.
     """
 
-    goodput_per_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    goodput_per_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
     error_rate: Fraction = 0.0
-    memory_mib: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    memory_mib: Annotated[float, msgspec.Meta(gt=0, le=2**30)] | None = None
 
 
 class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,16 +59,33 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: Name of the contract, in the verdict.
     """
 
-    name: str = "contract"
+    name: Annotated[str, msgspec.Meta(min_length=1)] = "contract"
     accuracy: AccuracyClause | None = None
     latency: LatencyClause | None = None
     load: LoadClause | None = None
 
     @classmethod
-    def read(cls, path: Path) -> Contract:
+    def read(cls, path: Path, *, judged: Sequence[str] = ()) -> Contract:
         """Read a TOML file.
 
+        Args:
+            path: The file.
+            judged: Tables of which one at least must set a condition: those that the caller judges.
+
         Raises:
-            InvalidConfig: The file cannot be read, or a key or a value is wrong.
+            InvalidConfig: The file cannot be read, a key or a value is wrong, or there is nothing
+                to judge.
         """
-        return read_toml(path, cls)
+        contract = read_toml(path, cls)
+        tables = [getattr(contract, name) for name in judged]
+        if judged and not any(table is not None and any(_given(table)) for table in tables):
+            raise InvalidConfig(
+                f"{path} sets no condition in {' or '.join(f'[{name}]' for name in judged)}: there "
+                "is nothing to judge",
+                hint="add one, or leave out --contract",
+            )
+        return contract
+
+
+def _given(table: msgspec.Struct) -> Iterator[bool]:
+    return (value is not None for value in msgspec.structs.astuple(table))

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from seatrial.artifact import Artifact
+from seatrial.artifact import Artifact, Store
 from seatrial.cli.evaluate import evaluate as command
 from seatrial.errors import InvalidArtifact, InvalidConfig, NotWritable
+from seatrial.manifest import Step
+from seatrial.serve.process import ServiceProcess
 
 
 def test_it_compares_with_a_parent(
@@ -30,6 +35,33 @@ def test_it_compares_with_a_parent(
     rows = json.loads((tmp_path / "found.json").read_bytes())
     assert {row["category_id"] for row in rows} == {5, 15, 25}
     assert len(rows) == 6
+
+
+def test_a_served_child_is_found_by_its_digest(
+    start_service: Callable[..., ServiceProcess],
+    tiny_artifact: Artifact,
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: Any,
+) -> None:
+    """What was finetuned may give other boxes than its parent: AP alone is judged."""
+    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path))
+    store = Store(tmp_path / "artifacts")
+    facts = {"name": "trained", "parent": tiny_artifact.digest, "step": Step("finetune")}
+    with store.staging() as folder:
+        shutil.copy(tiny_artifact.file("onnx"), folder)
+        child = store.commit(folder, msgspec.structs.replace(tiny_artifact.manifest, **facts))
+    with start_service(child) as service:
+        command(
+            url=service.url,
+            dataset=f"coco:{scenes}",
+            parent=str(tiny_artifact.path),
+            json=True,
+        )
+    report = json.loads(capsysbinary.readouterr().out)
+    metrics = [row["clause"]["metric"] for row in report["parent_verdict"]["rows"]]
+    assert metrics == ["ap_drop"]
 
 
 def test_it_prints_a_table_for_people(

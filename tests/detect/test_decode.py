@@ -309,6 +309,16 @@ def test_a_jpeg_that_lacks_its_last_bytes(
             read(data[:-missing])
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_jpeg_that_lacks_pixels_and_has_an_end(
+    noise: Image.Image, encode: Encode, mode: str, share: float
+) -> None:
+    data = encode(noise.convert(mode))
+    with pytest.raises(InvalidImage, match="damaged"):
+        read(data[: int(len(data) * share)] + b"\xff\xd9")
+
+
 @pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 5), (5, 0)])
 def test_headers_that_say_no_pixels(
     noise: Image.Image, encode: Encode, width: int, height: int

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seatrial.detect.decode import MAX_SCANS, MAX_SEGMENTS, _scan_segments, decode
+from seatrial.detect.decode import MAX_PIXEL_CHUNKS, MAX_SCANS, MAX_SEGMENTS, _scan_segments, decode
 from seatrial.errors import InvalidImage
 
 MAX_PIXELS = 1_000_000
@@ -76,15 +76,57 @@ def test_many_segments_are_refused(progressive: bool) -> None:
                 decode(padded, max_pixels=MAX_PIXELS)
 
 
-def test_a_png_of_very_many_chunks_is_refused() -> None:
+def png() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (5, 4), "red").save(buffer, "PNG")
-    data = buffer.getvalue()
-    chunk = b"\0\0\0\x03tEXta\0b" + zlib.crc32(b"tEXta\0b").to_bytes(4, "big")
-    few = data[:33] + 1000 * chunk + data[33:]  # behind IHDR
+    return buffer.getvalue()
+
+
+def chunk(kind: bytes, content: bytes = b"") -> bytes:
+    check = zlib.crc32(kind + content).to_bytes(4, "big")
+    return len(content).to_bytes(4, "big") + kind + content + check
+
+
+def test_a_png_of_very_many_chunks_is_refused() -> None:
+    data = png()
+    assert data.count(b"IDAT") == 1
+    # IHDR counts, IEND does not.
+    few = data[:33] + (MAX_SEGMENTS - 1) * chunk(b"tEXt", b"a\0b") + data[33:]
     np.testing.assert_array_equal(
         decode(few, max_pixels=MAX_PIXELS), decode(data, max_pixels=MAX_PIXELS)
     )
-    many = data[:33] + MAX_SEGMENTS * chunk + data[33:]
+    many = data[:33] + MAX_SEGMENTS * chunk(b"tEXt", b"a\0b") + data[33:]
     with pytest.raises(InvalidImage, match="more than 2000 chunks without pixels"):
         decode(memoryview(many), max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("kind", [b"IDAT", b"fdAT", b"fcTL"])
+def test_chunks_of_pixels_may_be_many_more(kind: bytes) -> None:
+    data = png()
+    few = data[:-12] + (MAX_PIXEL_CHUNKS - 1) * chunk(b"IDAT") + data[-12:]
+    np.testing.assert_array_equal(
+        decode(few, max_pixels=MAX_PIXELS), decode(data, max_pixels=MAX_PIXELS)
+    )
+    for many in (
+        data[:-12] + MAX_PIXEL_CHUNKS * chunk(kind) + data[-12:],
+        data[:33] + MAX_PIXEL_CHUNKS * chunk(kind) + data[33:],
+    ):
+        with pytest.raises(InvalidImage, match="more than 50000 chunks of pixels"):
+            decode(many, max_pixels=MAX_PIXELS)
+
+
+def test_what_lies_behind_a_pngs_end_is_not_counted() -> None:
+    data = png()
+    for behind in (bytes(100_000), (MAX_SEGMENTS + 1) * chunk(b"tEXt", b"a\0b")):
+        np.testing.assert_array_equal(
+            decode(data + behind, max_pixels=MAX_PIXELS), decode(data, max_pixels=MAX_PIXELS)
+        )
+
+
+def test_an_animation_of_very_many_frames_gives_its_first() -> None:
+    frames = [Image.new("RGB", (2, 2), (number % 256, number // 256, 0)) for number in range(1100)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
+    data = buffer.getvalue()
+    assert data.count(b"fcTL") == 1100
+    assert not decode(data, max_pixels=MAX_PIXELS).any()

@@ -38,7 +38,6 @@ def test_what_is_given_counts_and_the_rest_stays(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"confidance": "0.5"}, "unknown field `confidance`"),
         ({"confidence": "1.1"}, "parameters: confidence must be a number <= 1.0"),
         ({"confidence": "nan"}, "confidence"),
         ({"confidence": ""}, "confidence"),
@@ -52,3 +51,18 @@ def test_what_is_not_understood_names_what_is(given: dict[str, str], said: str) 
         threshold_options(given, DEFAULT)
     assert said in refusal.value.message
     assert refusal.value.hint == "known parameters: confidence, iou, max_detections, multi_label"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("confidance", "did you mean 'confidence'?"),
+        ("zzz", "known parameters: confidence, iou, max_detections, multi_label"),
+        ("z" * 3000, "known parameters: confidence, iou, max_detections, multi_label"),
+    ],
+)
+def test_a_parameter_that_is_unknown_is_named_in_brief(name: str, hint: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        threshold_options({name: "0.5"}, DEFAULT)
+    assert refusal.value.message == f"parameters: {name[:40]!r} is not known"
+    assert refusal.value.hint == hint

@@ -412,8 +412,10 @@ def test_a_folder_that_cannot_be_written(tiny_artifact: Artifact, tmp_path: Path
         write_service(tmp_path / "file" / "service", tiny_artifact, Deployment("m"))
 
 
-@pytest.mark.parametrize("host", ["\u00fc" * 80, "a\0b"])
-def test_what_is_no_name_of_a_host_is_refused(host: str) -> None:
-    with pytest.raises(PortInUse, match="cannot listen on") as caught:
-        check_port(host, 0)
-    assert "--host" in caught.value.hint
+@pytest.mark.parametrize("host", ["\u00fc" * 80, "a\0b", "192.0.2.1", ".."])
+def test_what_is_no_host_of_this_machine_is_refused(host: str) -> None:
+    unknown_port = Deployment("m", server=Server(host, 0))
+    for check in (lambda: check_port(host, 0), lambda: with_port(unknown_port)):
+        with pytest.raises(PortInUse, match="cannot listen on") as caught:
+            check()
+        assert "--host" in caught.value.hint

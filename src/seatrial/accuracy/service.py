@@ -107,6 +107,7 @@ class RemoteDetector:
             raise
         layout = self._model.layout
         self.labels = self._model.labels
+        self.digest = self._model.digest
         self.concurrency = min(MOST_CONNECTIONS, layout.workers * layout.instances + 1)
 
     def describe(self) -> dict[str, Any]:

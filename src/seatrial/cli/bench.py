@@ -70,7 +70,7 @@ def bench(
 
     # What is wrong is reported before a service is started, not after a minute of load.
     plan(options)
-    wanted = None if contract is None else Contract.read(contract)
+    wanted = None if contract is None else Contract.read(contract, judged=["latency", "load"])
     check_writable(output)
     service = service or DeploymentOptions()
     if url is not None and service != DeploymentOptions():

@@ -89,7 +89,7 @@ def evaluate(
     from seatrial.datasets.read import read_labelled
     from seatrial.trial.verdict import judge_accuracy
 
-    wanted = None if contract is None else Contract.read(contract)
+    wanted = None if contract is None else Contract.read(contract, judged=["accuracy"])
     if not 0 <= threshold <= 1:
         raise InvalidConfig(f"--threshold {threshold:g} is not between 0 and 1")
     chosen = options or DeploymentOptions()
@@ -118,11 +118,12 @@ def evaluate(
             )
 
     if url is not None:
-        child = None if chosen.model is None else _opened(chosen)
-        measured = _through(url, child, measure)
+        child = None if chosen.model is None else _opened(chosen)[0]
+        measured, digest = _through(url, child, measure)
+        child = child or store().with_digest(digest)
     else:
-        child = _opened(chosen)
-        measured = _here(child, measure)
+        opened = _opened(chosen)
+        child, measured = opened[0], _here(opened, measure)
     if save_detections is not None:
         _save(save_detections, measured)
     compared = kept = None
@@ -130,7 +131,7 @@ def evaluate(
         before = _here(base, measure)
         with progress_display() as on_progress:
             compared = compare(measured.box_set, before.box_set, on_progress=on_progress)
-        steps = [] if child is None else store().steps_between(child[0], base[0])
+        steps = [] if child is None else store().steps_between(child, base[0])
         finetuned = "finetune" in steps
         kept = judge_loss(Loss.of(compared), LossLimits(), finetuned=finetuned)
     verdict = None
@@ -165,13 +166,14 @@ def _here(opened: Opened, measure: Measure) -> Scored:
         return measure(InProcess(detector), artifact.manifest.name)
 
 
-def _through(url: str, child: Opened | None, measure: Measure) -> Scored:
+def _through(url: str, child: Artifact | None, measure: Measure) -> tuple[Scored, str]:
+    """What a service reaches, and the digest of what it serves."""
     from seatrial.accuracy.service import RemoteDetector
 
     with contextlib.closing(RemoteDetector(url)) as service:
         if child is not None:
-            service.check(child[0])
-        return measure(service, url)
+            service.check(child)
+        return measure(service, url), service.digest
 
 
 def _save(path: Path, measured: Scored) -> None:
@@ -203,7 +205,7 @@ def _show(report: Evaluation, compared: Comparison | None, kept: Verdict | None)
         notes.append(f"{len(report.skipped)} images that are not there were left out")
     if compared is not None and kept is not None:
         _show_comparison(compared)
-        notes.append(f"The gate on a child: {kept.statement}")
+        notes.append(kept.statement)
     for note in notes:
         err.print(note, highlight=False)
 

@@ -31,6 +31,8 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 # about 10.
 MAX_SCANS = 32
 MAX_SEGMENTS = 2000  # of a JPEG; of a PNG the chunks without pixels
+MAX_PIXEL_CHUNKS = 50_000  # of a PNG: more than one for each row of the tallest image
+PIXEL_CHUNKS = (b"IDAT", b"fcTL", b"fdAT")  # the last two are those of an animation
 # A marker, which neither a stuffed byte nor a restart in the pixel data is (ITU T.81 B.1.1.2).
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 APP1, SOS, EOI, SEQUENTIAL, WITHOUT_LENGTH = 0xE1, 0xDA, 0xD9, (0xC0, 0xC1), (0x01, 0xD8)
@@ -55,7 +57,9 @@ def decode(data: bytes | memoryview, *, max_pixels: int) -> NDArray[np.uint8]:
         UnsupportedImage: The file is not in one of the three formats.
         InputTooLarge: It has more pixels than allowed; nothing was decoded.
         InvalidImage: It is in a known format and damaged, cut off or without pixels; or a JPEG of
-            more than `MAX_SCANS` scans or `MAX_SEGMENTS` segments.
+            more than `MAX_SCANS` scans or `MAX_SEGMENTS` segments; or a PNG of more than
+            `MAX_SEGMENTS` chunks without pixels or `MAX_PIXEL_CHUNKS` with pixels. Damage of the
+            pixels is not noticed in a CMYK JPEG with reduced colours: libjpeg-turbo lacks those.
     """
     if not data:
         raise InvalidInput("the image is empty (0 bytes)")
@@ -93,14 +97,18 @@ def _decode_jpeg(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]
         raise InvalidImage(f"the JPEG header is damaged: {error}") from error
     check_size(width, height, max_pixels)
     orientation = _scan_segments(data)
-    if colour not in ("YCbCr", "Gray", "RGB"):  # libjpeg-turbo turns CMYK into CMYK alone
-        return _decode_any(data, max_pixels)
+    cmyk = colour not in ("YCbCr", "Gray", "RGB")  # libjpeg-turbo turns CMYK into CMYK alone
     try:
         # strict: what libjpeg only warns of (data cut off, corrupt blocks) is an error here;
         # other decoders return an image that is half grey.
-        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, colorspace="CMYK" if cmyk else "RGB", strict=True
+        )
     except ValueError as error:
         raise InvalidImage(f"the JPEG is damaged or cut off: {error}") from error
+    if cmyk:  # inverted, as Adobe stores it and Pillow reads it
+        inverted = Image.frombuffer("CMYK", (width, height), image, "raw", "CMYK;I", 0, 1)
+        image = np.array(inverted.convert("RGB"), np.uint8)
     return _upright(image, orientation)
 
 
@@ -119,7 +127,7 @@ def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
             raise InvalidImage("the image header is damaged or cut off") from error
         raise UnsupportedImage(
             f"the file is not in a known image format (it starts with {bytes(data[:8])!r})",
-            hint=f"send {', '.join(FORMATS)}",
+            hint=f"known formats: {', '.join(FORMATS)}",
         ) from error
     except Image.DecompressionBombError as error:
         raise InputTooLarge(str(error)) from error
@@ -161,13 +169,22 @@ def _check_chunks(data: bytes | memoryview) -> None:
     """Refuse a PNG of very many chunks: Pillow takes ten seconds for a million.
 
     Raises:
-        InvalidImage: It has more than `MAX_SEGMENTS` chunks without pixels.
+        InvalidImage: It has more than `MAX_SEGMENTS` chunks without pixels, or more than
+            `MAX_PIXEL_CHUNKS` with pixels, which may be empty.
     """
-    position, others = 8, 0
+    position, others, pixels = 8, 0, 0
     while position + 8 <= len(data):
-        others += data[position + 4 : position + 8] != b"IDAT"
+        kind = bytes(data[position + 4 : position + 8])
+        if kind == b"IEND":  # what lies behind the end is not read
+            return
+        if kind in PIXEL_CHUNKS:
+            pixels += 1
+        else:
+            others += 1
         if others > MAX_SEGMENTS:
             raise InvalidImage(f"the PNG has more than {MAX_SEGMENTS} chunks without pixels")
+        if pixels > MAX_PIXEL_CHUNKS:
+            raise InvalidImage(f"the PNG has more than {MAX_PIXEL_CHUNKS} chunks of pixels")
         position += 12 + int.from_bytes(data[position : position + 4], "big")
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from seatrial.config import readable
 from seatrial.deployment import Thresholds
-from seatrial.errors import InvalidInput
+from seatrial.errors import InvalidInput, did_you_mean
 
 
 def threshold_options(given: Mapping[str, str], default: Thresholds) -> Thresholds:
@@ -23,6 +23,14 @@ def threshold_options(given: Mapping[str, str], default: Thresholds) -> Threshol
     """
     if not given:
         return default
+    known = Thresholds.__struct_fields__
+    if unknown := next((name for name in given if name not in known), ""):
+        raise InvalidInput(
+            f"parameters: {unknown[:40]!r} is not known",
+            hint=did_you_mean(
+                unknown[:40], known, otherwise=f"known parameters: {', '.join(known)}"
+            ),
+        )
     try:
         return msgspec.convert(
             {**msgspec.structs.asdict(default), **given}, Thresholds, strict=False
@@ -30,5 +38,5 @@ def threshold_options(given: Mapping[str, str], default: Thresholds) -> Threshol
     except msgspec.ValidationError as error:
         raise InvalidInput(
             f"parameters: {readable(error, Thresholds)}",
-            hint=f"known parameters: {', '.join(Thresholds.__struct_fields__)}",
+            hint=f"known parameters: {', '.join(known)}",
         ) from error

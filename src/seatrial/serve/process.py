@@ -117,6 +117,12 @@ def check_port(host: str, port: int) -> None:
     Raises:
         PortInUse: Another process listens there, or the address is not this machine's.
     """
+    with _bound(host, port):
+        pass
+
+
+@contextlib.contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -132,6 +138,7 @@ def check_port(host: str, port: int) -> None:
                 if error.errno == errno.EADDRINUSE
                 else "name an address of this machine with --host, and a port that is allowed",
             ) from error
+        yield probe
 
 
 def check_temporary_room(folder: Path | None = None) -> None:
@@ -160,9 +167,12 @@ def check_temporary_room(folder: Path | None = None) -> None:
 
 
 def free_port(host: str) -> int:
-    """A port that no process listens on at this moment."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
+    """A port that no process listens on at this moment.
+
+    Raises:
+        PortInUse: The address is not this machine's.
+    """
+    with _bound(host, 0) as probe:
         return int(probe.getsockname()[1])
 
 
