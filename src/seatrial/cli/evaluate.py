@@ -167,7 +167,7 @@ def _here(opened: Opened, measure: Measure) -> Scored:
 
 
 def _through(url: str, child: Artifact | None, measure: Measure) -> tuple[Scored, str]:
-    """What a service reaches, and the digest of what it serves."""
+    """The accuracy that a service reaches, and the digest of its artifact."""
     from seatrial.accuracy.service import RemoteDetector
 
     with contextlib.closing(RemoteDetector(url)) as service:
