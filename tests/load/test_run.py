@@ -119,6 +119,36 @@ def test_an_open_loop_does_not_wait_for_answers(detector, drive):
     assert len(recording.stragglers) > 4
 
 
+def test_requests_are_due_one_after_the_other_and_none_is_sent_early(detector, drive):
+    _, recording, _, _ = drive(detector(hold_ms=1), ConstantRate(50.0), requests=10)
+    sent = sorted([*recording.samples, *recording.stragglers], key=lambda one: one.start_ns)
+    assert all(sooner.due_ns < later.due_ns for sooner, later in itertools.pairwise(sent))
+    assert all(one.start_ns >= one.due_ns for one in sent)
+
+
+def test_a_load_is_closed_where_answers_pace_it():
+    closed = Load(arrivals=ClosedLoop(sessions=3), measure_s=1.0)
+    assert (closed.loop, closed.sessions) == ("closed", 3)
+    scheduled = Load(arrivals=ConstantRate(5.0), measure_s=1.0)
+    assert (scheduled.loop, scheduled.sessions) == ("open", 0)
+    assert (closed.image_seed, closed.schedule_seed) == (0, 0)
+
+
+def test_an_error_of_the_observer_is_the_error_of_the_load(image_folder, detector):
+    class Broken(Quiet):
+        def tick(self):
+            raise RuntimeError("broken")
+
+    target = Target(detector(hold_ms=1).url)
+    prepared = bodies(target, load_images(image_folder).images)
+    load = Load(arrivals=ClosedLoop(sessions=2), measure_s=300.0)
+    with (
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        pytest.raises(RuntimeError, match="broken"),
+    ):
+        runner.run(run_load(endpoint(target), prepared, load, Broken(), lambda _: None))
+
+
 class Stalled(ConstantRate, frozen=True):
     """A schedule that keeps the client from its work before the sixth request."""
 
