@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import any_text
 from seatrial.config import decode_toml
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Thresholds
 from seatrial.errors import InvalidConfig
@@ -16,8 +17,8 @@ few = st.none() | st.integers(1, 1024)
 fraction = st.floats(0, 1)
 deployments = st.builds(
     Deployment,
-    model=st.text(),
-    engine=st.text(),
+    model=any_text.text(),
+    engine=any_text.text(),
     device=st.sampled_from(["cpu", "cuda"]),
     precision=st.sampled_from(["f32", "bf16", "f16"]),
     layout=st.builds(CoreLayout, few, few, few, st.booleans()),
@@ -30,7 +31,7 @@ deployments = st.builds(
         st.floats(0.001, 86_400),
         st.integers(1, 86_400),
     ),
-    server=st.builds(Server, st.text(min_size=1), st.integers(0, 65535)),
+    server=st.builds(Server, any_text.text(min_size=1), st.integers(0, 65535)),
 )
 
 

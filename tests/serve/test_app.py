@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import any_text
 from seatrial.detect.clock import REQUEST_STAGES, STAGES
 
 Running = Any
@@ -424,7 +425,7 @@ def test_a_good_form_with_a_byte_changed_or_taken_away(
     assert response.status_code == 200 or 400 <= response.status_code < 500
 
 
-@given(st.text(max_size=30), st.text(max_size=30))
+@given(any_text.text(max_size=30), any_text.text(max_size=30))
 @settings(max_examples=60)
 def test_any_query(running: Running, key: str, value: str) -> None:
     response = running.client.post("/detect", params={key: value}, content=JPEG)
