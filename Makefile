@@ -25,11 +25,11 @@ run: ## From nothing to the report: install, fetch a detector, serve it, measure
 
 test: ## Install what the tests need and run them all.
 	@scripts/environment $(VENV) all,test
-	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 quick: ## The same without what takes long: for every day.
 	@scripts/environment $(VENV) all,test
-	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow"
+	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: ## Check format, lint and types.
 	@scripts/environment $(VENV) all,test,lint

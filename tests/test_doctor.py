@@ -23,6 +23,8 @@ from seatrial.engines import cuda
 from seatrial.engines.registry import ENGINES
 from seatrial.models.import_onnx import import_onnx
 
+pytestmark = pytest.mark.slow
+
 
 def part(name: str, home: Path) -> Part:
     return next(one for one in examine(home).parts if one.name == name)

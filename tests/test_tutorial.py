@@ -84,6 +84,7 @@ def test_links_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.slow
 def test_every_command_runs(reader: Reader):
     printed = {page.stem: reader.follow(page) for page in PAGES}
     assert not reader.left, "changes that no page has any more"

@@ -43,6 +43,8 @@ from seatrial.quantise.measure import Graph
 from seatrial.quantise.workspace import Workspace
 from seatrial.train import result
 
+pytestmark = pytest.mark.slow
+
 COLOURS = ("red", "green", "blue")
 COPIES = 4  # of each scene: few images decide nothing
 

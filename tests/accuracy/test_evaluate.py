@@ -22,6 +22,8 @@ from seatrial.detect.opening import open_detector
 from seatrial.models.import_onnx import import_onnx
 from seatrial.serve.process import ServiceProcess
 
+pytestmark = pytest.mark.slow
+
 
 def test_detector_that_sees_all_as_labelled_is_perfect(detector: Detector, scenes: Path) -> None:
     told: list[tuple[int, int]] = []

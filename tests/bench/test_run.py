@@ -13,6 +13,8 @@ from seatrial.errors import InvalidConfig, InvalidDataset, ServiceFailed
 from seatrial.load.images import load_images
 from seatrial.load.target import Target
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_whole_benchmark_of_a_real_service(
     detector, quick, tmp_path, image_folder, assert_traceable

@@ -14,6 +14,8 @@ from seatrial.bench.report import read_report
 from seatrial.cli.bench import bench
 from seatrial.errors import InvalidConfig, NotWritable
 
+pytestmark = pytest.mark.slow
+
 CONTRACT = 'name = "gate"\n[load]\ngoodput_per_s = {least}\nerror_rate = 0.0\n'
 QUICK = ["--scenario", "scaling", "--sessions", "1", "2", "--point-s", "0.5", "--warmup-s", "0"]
 

@@ -7,6 +7,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 OPTIONS = ("--count", "20", "--size", "96", "--digits", "1", "3", "--backgrounds", "bundled")
 

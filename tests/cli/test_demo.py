@@ -27,6 +27,8 @@ from seatrial.errors import (
     ServiceFailed,
 )
 
+pytestmark = pytest.mark.slow
+
 TIME_LIMIT_S = 180
 HIDE = (
     "import importlib.util as util, sys\n"

@@ -22,6 +22,8 @@ from onnx import numpy_helper
 import hub_server
 from seatrial.artifact import Store
 
+pytestmark = pytest.mark.slow
+
 FILE = "huggingface:acme/yolo11t/onnx/model.onnx"
 CONFIG = json.dumps({"model_type": "detr"}).encode()
 

@@ -16,6 +16,8 @@ import pytest
 
 from seatrial.artifact import Artifact
 
+pytestmark = pytest.mark.slow
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 PATIENCE_MS = 120_000

@@ -36,6 +36,7 @@ BF16 = pytest.mark.skipif(
 )
 
 pytestmark = [
+    pytest.mark.slow,
     # Inductor imports parts of PyTorch that PyTorch itself has deprecated.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),

@@ -31,6 +31,8 @@ from seatrial.graphs.tensorrt_ready import validate_for_tensorrt
 from seatrial.manifest import Manifest
 from seatrial.models.import_onnx import import_onnx
 
+pytestmark = pytest.mark.slow
+
 RTX = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT-RTX is not installed"
 )

@@ -22,7 +22,7 @@ from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.models.import_onnx import import_onnx
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # tracing
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # tracing
 SIZE_HW = (128, 160)
 LABELS = ("red", "green", "blue")
 TOP = 15  # num_top_queries

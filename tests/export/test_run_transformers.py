@@ -43,6 +43,7 @@ KINDS = ("detr", "rt_detr", "rt_detr_v2", "d_fine")
 EVERYTHING = Thresholds(confidence=0.0, max_detections=1000)
 # Tracing, and libraries that warn of what they do themselves.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(
         any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")),
         reason="seatrial[transformers] is not installed",

@@ -16,7 +16,7 @@ from seatrial.export.run import export
 from seatrial.models.import_checkpoint import import_ultralytics
 from seatrial.models.import_onnx import import_onnx
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 

@@ -19,6 +19,8 @@ from seatrial.load.images import load_images
 from seatrial.load.run import Load, Window, image_order, run_load
 from seatrial.load.target import Target, bodies, endpoint
 
+pytestmark = pytest.mark.slow
+
 
 class Quiet:
     """An observer that writes down when it was called."""

@@ -16,6 +16,8 @@ from seatrial.deployment import Deployment
 from seatrial.errors import InvalidInput, NotWritable
 from seatrial.project.project import BASES, FILES, ProjectOptions, create
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=BASES)
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:

@@ -30,6 +30,8 @@ from seatrial.quantise.report import REPORT_FILE, QuantiseReport, Speed
 from seatrial.quantise.run import compress_int8
 from small_detector import OUTLIER, QUICK
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("nncf", reason="NNCF is not installed")
 
 

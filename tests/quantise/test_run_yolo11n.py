@@ -23,6 +23,8 @@ from seatrial.quantise.report import QuantiseReport
 from seatrial.quantise.run import compress_int8
 from seatrial.quantise.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 RECIPE = {"openvino": "fast-bias-correction", "onnxruntime": "minmax"}
 # CPUs without VNNI get weights of 7 bits, which cost about a point of AP and move confidences.
 MOST_DROP, MOST_SHIFT = (0.02, 0.1) if saturates() else (0.008, 0.03)

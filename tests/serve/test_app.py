@@ -250,7 +250,9 @@ def test_a_query_that_is_not_understood(running: Running, photo: bytes, query: s
     for path in ("/detect", "/detect.jpg"):
         response = running.client.post(f"{path}?{query}", content=photo)
         assert response.status_code == 400
-        assert "confidence, iou, max_detections, multi_label" in error_of(response)["hint"]
+        hint = error_of(response)["hint"]
+        nearest = "did you mean 'confidence'?" if query.startswith("confidance") else ""
+        assert hint == (nearest or "known parameters: confidence, iou, max_detections, multi_label")
 
 
 def bomb() -> bytes:

@@ -38,7 +38,7 @@ from seatrial.serve.process import (
 Start = Callable[..., ServiceProcess]
 HOST = "127.0.0.1"
 
-pytestmark = pytest.mark.usefixtures("time_limit")
+pytestmark = [pytest.mark.usefixtures("time_limit"), pytest.mark.slow]
 
 
 def listens(port: int) -> bool:

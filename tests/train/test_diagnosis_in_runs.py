@@ -16,7 +16,7 @@ from seatrial.train.plan import TrainingPlan
 from seatrial.train.worker import read_failure
 from training_runs import UNCHANGED
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 RECIPE = (
     """

@@ -11,7 +11,7 @@ import pytest
 from seatrial.train.plan import TrainingPlan
 from training_runs import STEPS_PER_EPOCH
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

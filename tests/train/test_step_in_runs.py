@@ -18,7 +18,7 @@ from seatrial.train.launch import launch
 from seatrial.train.plan import TrainingPlan
 from training_runs import STEPS_PER_EPOCH, TRAINERS, UNCHANGED, brief, curve, losses, rates
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 EPOCHS = 4  # 24 steps
 
 

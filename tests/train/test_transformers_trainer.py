@@ -13,7 +13,7 @@ from seatrial.train.journal import read_epochs
 from seatrial.train.plan import TrainingPlan
 from training_runs import STEPS_PER_EPOCH, TRAINERS, brief
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from seatrial.train.journal import read_epochs, read_steps
 from seatrial.train.plan import TrainingPlan, read_sets
 from training_runs import YOLO
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from seatrial.train.plan import Base, Data, TrainingPlan, write_plan
 from seatrial.train.read_recipe import read_recipe
 from training_runs import brief
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def plan() -> TrainingPlan:

@@ -26,7 +26,7 @@ from seatrial.models.import_checkpoint import import_ultralytics
 from seatrial.models.import_onnx import import_onnx
 
 # Ultralytics' exporter and torch's tracer warn of what they do themselves.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 SIZE_PX = 160
 RULES = Thresholds(confidence=0.25, iou=0.6, max_detections=300)

@@ -19,6 +19,8 @@ from seatrial.models.hubs.reference import parse
 from seatrial.models.sources.table import pull
 from seatrial.progress import silent
 
+pytestmark = pytest.mark.slow
+
 CONFIG = json.dumps({"model_type": "detr", "id2label": {"0": "cat"}}).encode()
 CARD = b"---\nlicense: apache-2.0\n---\n# A detector\n"
 

@@ -17,6 +17,8 @@ from seatrial.errors import InvalidArtifact
 from seatrial.models.import_onnx import import_onnx
 from seatrial.models.sources import sample_ssd
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 ov = pytest.importorskip("openvino")

@@ -26,7 +26,7 @@ from seatrial.system.hardware import usable_cores
 
 Start = Callable[..., ServiceProcess]
 
-pytestmark = pytest.mark.usefixtures("time_limit")
+pytestmark = [pytest.mark.usefixtures("time_limit"), pytest.mark.slow]
 
 
 @pytest.fixture
