@@ -12,6 +12,9 @@ SEATRIAL = $(VENV)/bin/seatrial
 # Two at least: tests wait for servers and processes that they start.
 WORKERS = $$(n=$$(nproc); echo $$((n > 2 ? n : 2)))
 
+# Files with slow tests go first (tests/conftest.py): xdist may not sort them anew.
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 .PHONY: run test quick lint format clean help
 
 help: ## Show the targets.
@@ -25,11 +28,11 @@ run: ## From nothing to the report: install, fetch a detector, serve it, measure
 
 test: ## Install what the tests need and run them all.
 	@scripts/environment $(VENV) all,test
-	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 quick: ## The same without what takes long: for every day.
 	@scripts/environment $(VENV) all,test
-	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: ## Check format, lint and types.
 	@scripts/environment $(VENV) all,test,lint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -78,14 +78,11 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         contract = read_toml(path, cls)
         tables = [getattr(contract, name) for name in judged]
-        if judged and not any(table is not None and any(_given(table)) for table in tables):
+        given = [msgspec.structs.astuple(table) for table in tables if table is not None]
+        if judged and all(value is None for values in given for value in values):
             raise InvalidConfig(
                 f"{path} sets no condition in {' or '.join(f'[{name}]' for name in judged)}: there "
                 "is nothing to judge",
                 hint="add one, or leave out --contract",
             )
         return contract
-
-
-def _given(table: msgspec.Struct) -> Iterator[bool]:
-    return (value is not None for value in msgspec.structs.astuple(table))

@@ -83,12 +83,3 @@ def test_an_undecided_verdict_says_how_many_images_would_decide(capsys):
     show_verdict(judge([row], name="gate camera"), json=False)
     told = capsys.readouterr().err.strip()
     assert told == "gate camera cannot be decided: about 210 images would decide"
-
-
-def test_a_contract_that_asks_for_nothing_says_so(capsys):
-    show_verdict(judge([], name="gate camera"), json=False)
-    told = capsys.readouterr()
-    assert (told.out, told.err.strip()) == (
-        "",
-        "gate camera has no clause on what was measured",
-    )

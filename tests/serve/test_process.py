@@ -406,6 +406,16 @@ def test_a_scratch_service_that_cannot_run_is_not_started(
     assert not (tmp_path / "services").exists()
 
 
+def test_the_model_of_a_service_takes_no_room_of_its_own(
+    tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    """Where the file system has hard links; the artifact is put on the disk of the folder."""
+    there = shutil.copytree(tiny_artifact.path, tmp_path / "tiny")
+    folder = write_service(tmp_path / "service", Artifact.open(there), Deployment("m"))
+    for file in tiny_artifact.manifest.files:
+        assert (folder / "model" / file.path).samefile(there / file.path)
+
+
 def test_a_folder_that_cannot_be_written(tiny_artifact: Artifact, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NotWritable, match="file"):

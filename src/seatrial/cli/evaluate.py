@@ -120,10 +120,10 @@ def evaluate(
     if url is not None:
         child = None if chosen.model is None else _opened(chosen)[0]
         measured, digest = _through(url, child, measure)
-        child = child or store().with_digest(digest)
     else:
         opened = _opened(chosen)
-        child, measured = opened[0], _here(opened, measure)
+        child, digest = opened[0], opened[0].digest
+        measured = _here(opened, measure)
     if save_detections is not None:
         _save(save_detections, measured)
     compared = kept = None
@@ -131,6 +131,7 @@ def evaluate(
         before = _here(base, measure)
         with progress_display() as on_progress:
             compared = compare(measured.box_set, before.box_set, on_progress=on_progress)
+        child = child or store().with_digest(digest)
         steps = [] if child is None else store().steps_between(child, base[0])
         finetuned = "finetune" in steps
         kept = judge_loss(Loss.of(compared), LossLimits(), finetuned=finetuned)

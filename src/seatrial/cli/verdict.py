@@ -38,9 +38,6 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
 
 def show_verdict(verdict: Verdict, *, json: bool) -> None:
     """Print the rows, unless they are in the JSON already, and the outcome."""
-    if not verdict.rows:
-        err.print(f"{verdict.name} has no clause on what was measured", highlight=False)
-        return
     if not json:
         table = Table(verdict.name, "wanted", "found", "verdict")
         for row in verdict.rows:

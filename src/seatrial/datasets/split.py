@@ -245,6 +245,7 @@ def _improve(
         return float((((sums - wanted) * weight) ** 2).sum())
 
     best = distance(have)
+    numbers = np.bincount(chosen, minlength=len(have))  # counted here: a set has 100,000 groups
     for _ in range(SWAPS + 4 * len(chosen)):
         one, other = draw.integers(len(chosen), size=2).tolist()
         split = int(draw.integers(len(have)))
@@ -256,9 +257,11 @@ def _improve(
             if distance(trial) < best - 1e-12:
                 best, have[:] = distance(trial), trial
                 chosen[one], chosen[other] = target, source
-        elif split != source and np.count_nonzero(chosen == source) > 1:
+        elif split != source and numbers[source] > 1:
             trial[source] -= amounts[one]
             trial[split] += amounts[one]
             if distance(trial) < best - 1e-12:
                 best, have[:] = distance(trial), trial
                 chosen[one] = split
+                numbers[source] -= 1
+                numbers[split] += 1

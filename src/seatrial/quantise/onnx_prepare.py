@@ -10,6 +10,7 @@ from typing import Any
 from seatrial.errors import InvalidArtifact, NotWritable
 from seatrial.graphs import onnx_file
 from seatrial.system.extras import require
+from seatrial.system.files import room_hint
 
 PURPOSE = "quantising ONNX graphs"
 OLDEST_OPSET = 13
@@ -84,7 +85,7 @@ def _folded(model: Any, folder: Path) -> Any:
             if file.exists():  # the graph was read, and the result could not be written
                 raise NotWritable(
                     f"{folder} cannot be written: the disk may be full",
-                    hint="free some space, or name another folder (SEATRIAL_HOME)",
+                    hint=room_hint("SEATRIAL_HOME"),
                 ) from error
             raise InvalidArtifact(f"ONNX Runtime does not open the graph: {reason}") from error
         return onnx_file.load(file)

@@ -26,6 +26,7 @@ from seatrial.quantise.float_part import Head, find_head, openvino_nodes, stored
 from seatrial.quantise.kernels import saturates
 from seatrial.quantise.workspace import Workspace
 from seatrial.system.extras import require
+from seatrial.system.files import room_hint
 
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
 PURPOSE = "quantising for OpenVINO"
@@ -164,7 +165,7 @@ class OpenVinoBackend:
         except RuntimeError as error:  # a full disk among others
             raise NotWritable(
                 f"{folder} cannot be written: {str(error).strip().splitlines()[-1]}",
-                hint="free some space, or name another folder (SEATRIAL_HOME)",
+                hint=room_hint("SEATRIAL_HOME"),
             ) from error
 
 

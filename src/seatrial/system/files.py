@@ -15,13 +15,6 @@ from pathlib import Path
 from seatrial.errors import InvalidDataset, InvalidInput, NotWritable
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_REMEDIES = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EFBIG: "free some space",
-    errno.EACCES: "change the permissions",
-    errno.EPERM: "change the permissions",
-}
 
 
 def sha256_file(path: Path) -> str:
@@ -192,12 +185,22 @@ def not_writable(
     target: Path | str, error: OSError, *, hint: str = "", setting: str = ""
 ) -> NotWritable:
     """The error for a place that cannot be written; see `writing` for the arguments."""
-    remedy = _REMEDIES.get(error.errno or 0, "")
-    other = f"name another folder{f' ({setting})' if setting else ''}"
-    return NotWritable(
-        f"{target} cannot be written: {error.strerror}",
-        hint=hint or (f"{remedy}, or {other}" if remedy else other),
-    )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        remedy = room_hint(setting)
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        remedy = f"change the permissions, or {_another_folder(setting)}"
+    else:
+        remedy = _another_folder(setting)
+    return NotWritable(f"{target} cannot be written: {error.strerror}", hint=hint or remedy)
+
+
+def room_hint(setting: str = "") -> str:
+    """The hint where a disk is full; for `setting` see `writing`."""
+    return f"free some space, or {_another_folder(setting)}"
+
+
+def _another_folder(setting: str) -> str:
+    return f"name another folder{f' ({setting})' if setting else ''}"
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from seatrial.progress import Progress
 from seatrial.system.files import writing
 
 REPORTED_BYTES = 2**20
-FOLDER_HINT = "free some space, or name another folder (SEATRIAL_HOME)"
 
 
 def download(

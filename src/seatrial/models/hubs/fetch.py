@@ -11,13 +11,13 @@ import msgspec
 from seatrial.errors import NotWritable, SourceUnavailable
 from seatrial.models.hubs import selection
 from seatrial.models.hubs.client import HubClient
-from seatrial.models.hubs.download import FOLDER_HINT, download
+from seatrial.models.hubs.download import download
 from seatrial.models.hubs.listing import RemoteFile, Snapshot
 from seatrial.models.hubs.pickles import to_safetensors
 from seatrial.models.hubs.reference import Reference
 from seatrial.models.hubs.refusals import mirror
 from seatrial.progress import Progress
-from seatrial.system.files import writing
+from seatrial.system.files import room_hint, writing
 
 
 class Fetch(msgspec.Struct, frozen=True):
@@ -84,7 +84,7 @@ def _fetch(job: Fetch, files: list[RemoteFile], *, hashed: bool = False) -> list
     if needed > free:
         raise NotWritable(
             f"{folder} has room for {free:,} bytes, and {job.snapshot.repo} needs {needed:,}",
-            hint=FOLDER_HINT,
+            hint=room_hint("SEATRIAL_HOME"),
         )
     paths = [folder / PurePosixPath(file.path).name for file in files]
     for file, path in zip(files, paths, strict=True):
