@@ -11,7 +11,7 @@ import pytest
 
 from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
 from seatrial.datasets.near_duplicates import fingerprints
-from seatrial.datasets.split import assign, group_names, grouped
+from seatrial.datasets.split import _improve, assign, group_names, grouped
 from seatrial.errors import InvalidConfig, InvalidDataset
 
 Sound = Callable[[str], Path]
@@ -175,3 +175,13 @@ def test_no_move_and_no_exchange_comes_nearer_to_the_fractions(
     for choice in others:
         if {*choice} == {0, 1, 2}:
             assert distance(found, fractions, np.array(choice)[groups.of]) > reached - 1e-9
+
+
+def test_the_last_group_of_a_split_is_not_moved_away_however_many_went_before() -> None:
+    """Nine groups of one image, eight in the first split, which is to have none."""
+    amounts, chosen = np.ones((9, 1)), np.array([0] * 8 + [1])
+    have = np.array([[8.0], [1.0]])
+    wanted = np.array([[0.0], [9.0]])
+    _improve(chosen, amounts, have, wanted, np.ones(1), np.random.default_rng(0))
+    assert np.bincount(chosen, minlength=2).tolist() == [1, 8]
+    assert have.ravel().tolist() == [1.0, 8.0]

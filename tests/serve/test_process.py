@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import shutil
@@ -20,7 +21,14 @@ import pytest
 
 from seatrial.artifact import MANIFEST, Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
-from seatrial.errors import DeviceUnavailable, InvalidInput, NotWritable, PortInUse, ServiceFailed
+from seatrial.errors import (
+    DeviceUnavailable,
+    InvalidInput,
+    MissingExtra,
+    NotWritable,
+    PortInUse,
+    ServiceFailed,
+)
 from seatrial.serve.process import (
     SCRATCH,
     ServiceProcess,
@@ -414,6 +422,16 @@ def test_the_model_of_a_service_takes_no_room_of_its_own(
     folder = write_service(tmp_path / "service", Artifact.open(there), Deployment("m"))
     for file in tiny_artifact.manifest.files:
         assert (folder / "model" / file.path).samefile(there / file.path)
+
+
+def test_bentoml_that_is_missing_is_named(
+    tiny_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = Deployment("m", server=Server(HOST, free_port(HOST)))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="bentoml is not installed") as refusal:
+        ServiceProcess(tmp_path, deployment, {}, tmp_path / "log")
+    assert "seatrial[serve]" in refusal.value.hint
 
 
 def test_a_folder_that_cannot_be_written(tiny_artifact: Artifact, tmp_path: Path) -> None:
