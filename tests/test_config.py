@@ -124,16 +124,21 @@ def test_an_option_that_is_wrong_has_its_values_named(given: dict[str, Any], sai
 
 @pytest.mark.parametrize(
     ("document", "key"),
-    [(b'{"a": 1e400}', "a"), (b'{"layout": {"threads": 1e400}}', "layout.threads")],
+    [
+        (b'{"a": 1e400}', "a"),
+        (b'{"a": -1e400}', "a"),
+        (b'{"layout": {"threads": 1e400}}', "layout.threads"),
+        (b'{"layout": {"threads": %s}}' % (b"9" * 5000), "layout.threads"),
+    ],
 )
-def test_a_number_that_is_too_large_is_named(document: bytes, key: str) -> None:
+def test_a_number_that_no_number_type_holds_is_named(document: bytes, key: str) -> None:
     class Numbers(msgspec.Struct):
         a: float = 0.0
         layout: Inner = Inner()
 
     with pytest.raises(InvalidConfig) as refusal:
         decode_json(document, Numbers, origin="file.json")
-    assert refusal.value.message == f"file.json: {key} is too large a number"
+    assert refusal.value.message == f"file.json: {key} is out of the range of numbers"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ _KINDS = {
     "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
     "array": "a list", "object": "a table",
 }  # fmt: skip
-_TOO_LARGE = re.compile(r"Number out of range - at `\$\.(?P<path>[^`]*)`$")
+_OUT_OF_RANGE = re.compile(r"(?:Number|Integer value) out of range - at `\$\.(?P<path>[^`]*)`$")
 _INVALID = re.compile(r"Invalid enum value (?P<got>.*) - at `\$\.(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$(?P<path>[^`]*)`)?")
 
@@ -150,8 +150,8 @@ def readable(error: Exception, kind: Any, name: Callable[[str], str] = lambda pa
         return "tables or lists are nested too deep"
     if "integer string conversion" in str(error):
         return "a number has too many digits"
-    if (too_large := _TOO_LARGE.match(str(error))) is not None:
-        return f"{name(too_large['path'])} is too large a number"
+    if (outside := _OUT_OF_RANGE.match(str(error))) is not None:
+        return f"{name(outside['path'])} is out of the range of numbers"
     wrong = _WRONG.match(str(error))
     if wrong is None:
         return str(error)

@@ -59,7 +59,7 @@ def seatrial(
         code: Any = 0
         try:
             with warnings.catch_warnings():
-                # It warns in a test that takes the words from where a person's are.
+                # Cyclopts warns when a test lets it read sys.argv.
                 warnings.filterwarnings("ignore", "Cyclopts application invoked without tokens")
                 main()
         except SystemExit as left:

@@ -100,13 +100,17 @@ def test_a_png_of_very_many_chunks_is_refused() -> None:
         decode(memoryview(many), max_pixels=MAX_PIXELS)
 
 
-@pytest.mark.parametrize("kind", [b"IDAT", b"fdAT", b"fcTL"])
-def test_chunks_of_pixels_may_be_many_more(kind: bytes) -> None:
+def test_chunks_of_pixels_may_be_many_more() -> None:
     data = png()
     few = data[:-12] + (MAX_PIXEL_CHUNKS - 1) * chunk(b"IDAT") + data[-12:]
     np.testing.assert_array_equal(
         decode(few, max_pixels=MAX_PIXELS), decode(data, max_pixels=MAX_PIXELS)
     )
+
+
+@pytest.mark.parametrize("kind", [b"IDAT", b"fdAT", b"fcTL"])
+def test_very_many_chunks_of_pixels_are_refused(kind: bytes) -> None:
+    data = png()
     for many in (
         data[:-12] + MAX_PIXEL_CHUNKS * chunk(kind) + data[-12:],
         data[:33] + MAX_PIXEL_CHUNKS * chunk(kind) + data[33:],

@@ -43,6 +43,7 @@ def test_what_is_given_counts_and_the_rest_stays(
         ({"confidence": ""}, "confidence"),
         ({"max_detections": "0"}, ">= 1"),
         ({"max_detections": "many"}, "max_detections"),
+        ({"max_detections": "9" * 5000}, "parameters: max_detections"),
         ({"multi_label": "perhaps"}, "multi_label"),
     ],
 )
@@ -58,6 +59,7 @@ def test_what_is_not_understood_names_what_is(given: dict[str, str], said: str) 
     [
         ("confidance", "did you mean 'confidence'?"),
         ("zzz", "known parameters: confidence, iou, max_detections, multi_label"),
+        ("", "known parameters: confidence, iou, max_detections, multi_label"),
         ("z" * 3000, "known parameters: confidence, iou, max_detections, multi_label"),
     ],
 )

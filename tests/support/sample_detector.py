@@ -53,7 +53,10 @@ def frozen_graph(cache: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def photos(cache: Path) -> dict[str, Path]:
-    """Sample photos by name without suffix, which are not changed: decoding them takes 10 s."""
+    """Sample photos by name without suffix.
+
+    No test may change them: all processes share them, and decoding takes 10 s.
+    """
     with locked(cache / "photos.lock", on_wait=lambda: None):
         try:
             return {path.stem: path for path in sample_photos(cache / "photos", print)}

@@ -22,7 +22,6 @@ def module(transformers: Any) -> Any:
     return lightning_trainer
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("die", [("step", STEPS_PER_EPOCH + 3), ("saving", 1), ("keeping", 0)])
 def test_a_killed_run_resumes_to_the_same_result(
     die: tuple[str, int], killed_and_resumed: Callable[..., Path]

@@ -37,7 +37,6 @@ def test_both_trainers_have_the_same_losses(
     assert curve(runs[0])[-1] == pytest.approx(curve(runs[1])[-1], abs=1e-3)
 
 
-@pytest.mark.slow
 def test_both_trainers_have_the_same_losses_for_twenty_steps(whole: Any) -> None:
     first, second = (whole(trainer, EPOCHS) for trainer in TRAINERS)
     assert len(losses(first)) == EPOCHS * STEPS_PER_EPOCH > 20
@@ -45,7 +44,6 @@ def test_both_trainers_have_the_same_losses_for_twenty_steps(whole: Any) -> None
     assert rates(first) == rates(second)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_two_processes_have_the_losses_of_one_for_twenty_steps(
     trainer: str,
@@ -86,7 +84,6 @@ action = "warn"
 )
 
 
-@pytest.mark.slow
 def test_sixteen_images_are_learned_by_heart(
     trainings: Any,
     few: str,

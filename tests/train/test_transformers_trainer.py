@@ -24,14 +24,12 @@ def module(transformers: Any) -> Any:
     return transformers_trainer
 
 
-@pytest.mark.slow
 def test_a_run_killed_between_checkpoints_resumes_to_the_same_result(
     killed_and_resumed: Callable[..., Path],
 ) -> None:
     killed_and_resumed("transformers", ("step", STEPS_PER_EPOCH + 2))
 
 
-@pytest.mark.slow
 def test_a_run_killed_while_it_wrote_a_checkpoint_resumes_from_the_one_before(
     killed_and_resumed: Callable[..., Path], module: Any
 ) -> None:

@@ -26,7 +26,6 @@ def offline(tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_result(
     trainings: Any,
     yolo_plan: Callable[..., TrainingPlan],
@@ -102,7 +101,6 @@ def test_everything_frozen_ends_it(
     assert "weights are trained" in failure.message
 
 
-@pytest.mark.slow
 def test_half_precision_trains_and_nobody_is_told(
     trainings: Any,
     yolo_plan: Callable[..., TrainingPlan],

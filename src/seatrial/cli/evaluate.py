@@ -119,11 +119,10 @@ def evaluate(
 
     if url is not None:
         child = None if chosen.model is None else _opened(chosen)[0]
-        measured, digest = _through(url, child, measure)
+        measured, child = _through(url, child, measure)
     else:
         opened = _opened(chosen)
-        child, digest = opened[0], opened[0].digest
-        measured = _here(opened, measure)
+        child, measured = opened[0], _here(opened, measure)
     if save_detections is not None:
         _save(save_detections, measured)
     compared = kept = None
@@ -131,13 +130,12 @@ def evaluate(
         before = _here(base, measure)
         with progress_display() as on_progress:
             compared = compare(measured.box_set, before.box_set, on_progress=on_progress)
-        child = child or store().with_digest(digest)
         steps = [] if child is None else store().steps_between(child, base[0])
         finetuned = "finetune" in steps
         kept = judge_loss(Loss.of(compared), LossLimits(), finetuned=finetuned)
     verdict = None
     if wanted is not None:
-        ends = {} if wanted.accuracy is None else intervals(measured.matches)
+        ends = intervals(measured.matches)
         verdict = judge_accuracy(wanted, measured.report.scores.figures, ends)
     if json:
         judged = None if verdict is None else verdict_json(verdict)
@@ -167,14 +165,14 @@ def _here(opened: Opened, measure: Measure) -> Scored:
         return measure(InProcess(detector), artifact.manifest.name)
 
 
-def _through(url: str, child: Artifact | None, measure: Measure) -> tuple[Scored, str]:
-    """The accuracy that a service reaches, and the digest of its artifact."""
+def _through(url: str, child: Artifact | None, measure: Measure) -> tuple[Scored, Artifact | None]:
+    """The accuracy that a service reaches, and its artifact, where that is known here."""
     from seatrial.accuracy.service import RemoteDetector
 
     with contextlib.closing(RemoteDetector(url)) as service:
         if child is not None:
             service.check(child)
-        return measure(service, url), service.digest
+        return measure(service, url), child or store().with_digest(service.digest)
 
 
 def _save(path: Path, measured: Scored) -> None:

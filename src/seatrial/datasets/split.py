@@ -245,7 +245,7 @@ def _improve(
         return float((((sums - wanted) * weight) ** 2).sum())
 
     best = distance(have)
-    numbers = np.bincount(chosen, minlength=len(have))  # counted here: a set has 100,000 groups
+    numbers = np.bincount(chosen, minlength=len(have))  # kept up to date: counting is slow for many
     for _ in range(SWAPS + 4 * len(chosen)):
         one, other = draw.integers(len(chosen), size=2).tolist()
         split = int(draw.integers(len(have)))

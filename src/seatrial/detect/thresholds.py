@@ -24,19 +24,15 @@ def threshold_options(given: Mapping[str, str], default: Thresholds) -> Threshol
     if not given:
         return default
     known = Thresholds.__struct_fields__
-    if unknown := next((name for name in given if name not in known), ""):
+    hint = f"known parameters: {', '.join(known)}"
+    if unknown := [name[:40] for name in given if name not in known]:
         raise InvalidInput(
-            f"parameters: {unknown[:40]!r} is not known",
-            hint=did_you_mean(
-                unknown[:40], known, otherwise=f"known parameters: {', '.join(known)}"
-            ),
+            f"parameters: {unknown[0]!r} is not known",
+            hint=did_you_mean(unknown[0], known, otherwise=hint),
         )
     try:
         return msgspec.convert(
             {**msgspec.structs.asdict(default), **given}, Thresholds, strict=False
         )
     except msgspec.ValidationError as error:
-        raise InvalidInput(
-            f"parameters: {readable(error, Thresholds)}",
-            hint=f"known parameters: {', '.join(known)}",
-        ) from error
+        raise InvalidInput(f"parameters: {readable(error, Thresholds)}", hint=hint) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from seatrial.errors import InvalidDataset, InvalidInput, NotWritable
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sha256_file(path: Path) -> str:
@@ -163,7 +163,7 @@ def writing(
     Args:
         target: The place that the message names.
         within: Folder whose errors are mapped; errors of files elsewhere pass unchanged, unless
-            the disk is full. None: all are mapped.
+            the disk is full or read-only. None: all are mapped.
         hint: What to do next; by default it follows from the error.
         setting: Option or variable that names the folder, for the default hint.
 
@@ -176,7 +176,7 @@ def writing(
         inside = within is None or (
             error.filename is not None and Path(error.filename).is_relative_to(within)
         )
-        if not inside and error.errno not in NO_SPACE:
+        if not inside and error.errno not in (*FULL, errno.EROFS):
             raise
         raise not_writable(target, error, hint=hint, setting=setting) from error
 
@@ -185,7 +185,7 @@ def not_writable(
     target: Path | str, error: OSError, *, hint: str = "", setting: str = ""
 ) -> NotWritable:
     """The error for a place that cannot be written; see `writing` for the arguments."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in FULL:
         remedy = room_hint(setting)
     elif error.errno in (errno.EACCES, errno.EPERM):
         remedy = f"change the permissions, or {_another_folder(setting)}"
