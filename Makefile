@@ -12,10 +12,12 @@ SEATRIAL = $(VENV)/bin/seatrial
 # Two at least: tests wait for servers and processes that they start.
 WORKERS = $$(n=$$(nproc); echo $$((n > 2 ? n : 2)))
 
-# Files with slow tests go first (tests/conftest.py): xdist may not sort them anew.
-PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Files with slow tests go first (tests/conftest.py): xdist may not sort them anew. A process
+# that dies ends the run: what xdist starts in its place may wait for tests for ever.
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	--max-worker-restart 0
 
-.PHONY: run test quick lint format clean help
+.PHONY: run test quick lint format docs clean help
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -45,5 +47,9 @@ format: ## Format the code.
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+docs: ## Build the documentation as a site, build/site/index.html, which needs no network.
+	@scripts/environment $(VENV) docs
+	@$(VENV)/bin/python scripts/site
+
 clean: ## Remove what the other targets made.
-	rm -rf $(VENV) $(RUN) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(RUN) build .mypy_cache .pytest_cache .ruff_cache .hypothesis

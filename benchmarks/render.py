@@ -20,10 +20,12 @@ measured it.
 the same two cores as the service. Absolute figures move from machine to machine and from hour to
 hour: what counts are ratios. What is compared is measured one after the other within each round;
 ratios and differences are taken within the round, and what is printed is the median of the rounds,
-with their quartiles in brackets where there are rounds. No round is left out. All load is
-closed-loop: it says how a service scales and is never an SLO result. Pictures are COCO's as they
-come; nothing is cached between requests. The weights are YOLO11n's (640x640), rounded to 8 bits
-once.
+with their quartiles in brackets where there are rounds. Where a difference is positive in some
+rounds and negative in others, or a ratio above and below 1, their lowest and highest stand there
+too: it is not resolved. No round is left out. All load but
+that of the overload is closed-loop: it says how a service scales and is never an SLO result.
+Pictures are COCO's as they come; nothing is cached between requests. The weights are YOLO11n's
+(640x640), rounded to 8 bits once.
 """
 
 
@@ -39,13 +41,17 @@ TITLES = {
     "served_vs_raw_f32": "Served against the raw engine, float32",
     "served_vs_raw_bf16": "Served against the raw engine, bfloat16",
     "vs_reference": "Against a plain service",
+    "overload": "Under overload, open loop, Poisson",
     "null_engine": "Everything but the model",
+    "against_commit-null-f32": "Against commit 47c2a9d, null engine",
+    "against_commit-openvino-f32": "Against commit 47c2a9d, OpenVINO",
     "accuracy_openvino_f32": "Accuracy as served, float32",
     "accuracy_openvino_bf16": "Accuracy as served, bfloat16",
     "export": "What an export costs in accuracy",
     "demo": "Pages of the demonstration",
     "finetune": "Finetuning YOLO11n on digits, two cores",
     "ultralytics_val": "The mAP that Ultralytics' val prints, explained",
+    "suppression": "Thresholds and NMS against plain NMS",
     "evaluation_speed": "Scoring the detections of 5,000 pictures",
     "memory_null": "Memory over many requests, null engine",
     "memory_openvino": "Memory over many requests, OpenVINO",
@@ -55,6 +61,7 @@ TITLES = {
     "int8_ssd-mobilenet-v2_onnxruntime": "INT8, SSD MobileNet V2, ONNX Runtime",
 }
 UNPRINTED = ("rounds", "samples_mb", "report")
+ROUNDS = "_rounds"  # behind the name of a figure
 
 
 def section(name: str, result: dict[str, Any]) -> str:
@@ -67,13 +74,20 @@ def section(name: str, result: dict[str, Any]) -> str:
         + ", ".join(f"{key} {value}" for key, value in versions.items()),
         "",
     ]
-    figures = {k: v for k, v in result["figures"].items() if k not in UNPRINTED}
+    figures = {
+        k: v for k, v in result["figures"].items() if k not in UNPRINTED and not k.endswith(ROUNDS)
+    }
     nested = {k: v for k, v in figures.items() if isinstance(v, dict)}
     flat = {k: v for k, v in figures.items() if k not in nested}
     if flat:
         lines += ["| figure | value |", "|---|---|"]
         rounds = result["figures"].get("rounds", {})
-        lines += [f"| {key} | {show(v)}{spread(rounds.get(key))} |" for key, v in flat.items()]
+        rounds |= {
+            key.removesuffix(ROUNDS): values
+            for key, values in result["figures"].items()
+            if key.endswith(ROUNDS)
+        }
+        lines += [f"| {key} | {show(v)}{spread(key, rounds.get(key))} |" for key, v in flat.items()]
         lines += [""]
     if nested:
         columns = list(dict.fromkeys(key for row in nested.values() for key in row))
@@ -85,12 +99,15 @@ def section(name: str, result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def spread(values: object) -> str:
-    """Quartiles of the rounds behind a median."""
+def spread(name: str, values: object) -> str:
+    """Quartiles of the rounds behind a median; lowest and highest where they do not agree."""
     if not isinstance(values, list) or len(values) < 3:
         return ""
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return f" ({show(low)} to {show(high)})"
+    quartiles = f"{show(low)} to {show(high)}"
+    if min(values) < (1 if name.endswith("ratio") else 0) < max(values):
+        return f" ({quartiles}; rounds {show(min(values))} to {show(max(values))}: not resolved)"
+    return f" ({quartiles})"
 
 
 def show(value: object) -> str:

@@ -37,12 +37,14 @@ os.environ.update(OPT_OUTS)
 
 # Fixtures that several packages use.
 pytest_plugins = (
+    "browser",
     "bench_fixtures",
     "cats_and_dogs",
     "checkpoints",
     "labelled_boxes",
     "labelled_scenes",
     "sample_detector",
+    "service_clients",
     "small_detector",
     "temporary_files",
     "training_sets",
@@ -67,6 +69,21 @@ settings.load_profile("seatrial")
 # of Ctrl-C would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--folders", type=int, default=120, help="datasets that tests/datasets draws (default: 120)"
+    )
+    parser.addoption(
+        "--large-extras", action="store_true", help="try each extra with PyTorch alone as well"
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str) -> None:
+    """Name the test whose process died at once: a run that is cut off later prints no summary."""
+    print(f"\nthe process of {crashitem} died", file=sys.stderr, flush=True)
 
 
 @pytest.hookimpl(trylast=True)
@@ -294,7 +311,10 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 def start_service(
     tiny_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., ServiceProcess]:
-    """Starts ``bentoml serve`` on a free port; a context manager that is ready when entered."""
+    """Starts ``bentoml serve`` on a free port; a context manager that is ready when entered.
+
+    Its processes run the given code first.
+    """
 
     def start(
         artifact: Artifact = tiny_artifact,
@@ -302,6 +322,9 @@ def start_service(
         engine: str = "openvino",
         layout: CoreLayout | None = None,
         limits: Limits | None = None,
+        drain_notice_s: float = 0.0,
+        port: int = 0,
+        code: str = "",
     ) -> ServiceProcess:
         folder = tmp_path_factory.mktemp("service")
         deployment = Deployment(
@@ -309,9 +332,11 @@ def start_service(
             engine=engine,
             layout=layout or CoreLayout(workers=1),
             limits=limits or Limits(drain_s=20),
-            server=Server(port=free_port("127.0.0.1")),
+            server=Server(port=port or free_port("127.0.0.1"), drain_notice_s=drain_notice_s),
         )
         service = write_service(folder / "bento", artifact, deployment)
+        with (service / "service.py").open("a") as program:
+            program.write(code)
         # A supervisor that is killed leaves its temporary files.
         env = {**os.environ, "TMPDIR": str(folder)}
         log = folder / "service.log"

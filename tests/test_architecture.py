@@ -25,17 +25,18 @@ MODULES = {
 }
 # Rooms in the direction of reading: each imports only those before it.
 ROOMS = (
-    "errors", "progress", "config", "system", "manifest", "artifact", "contract", "deployment",
-    "engines", "graphs", "detect", "video", "models", "datasets", "accuracy", "report",
-    "export", "quantise", "train", "serve", "load", "bench", "trial",
-    "doctor", "project", "api", "demo", "cli",
+    "errors", "progress", "system", "config", "gate", "report", "conditions", "manifest",
+    "artifact", "contract", "deployment", "engines", "graphs", "detect", "client", "video",
+    "models", "datasets", "accuracy", "export", "quantise", "train", "serve", "load", "bench",
+    "trial", "doctor", "project", "api", "demo", "cli",
 )  # fmt: skip
 # Room -> rooms before it that it does not import all the same; "*" for all but those of `PLAIN`.
 PLAIN = ("errors", "progress")
 FORBIDDEN = {
     "system": ("*",),
-    "report": ("*",),  # draws what others measured
+    "report": ("config", "system"),  # draws what others measured, and verdicts
     "graphs": ("artifact",),
+    "client": ("artifact", "engines", "graphs", "manifest", "report"),
     "load": (
         "manifest", "artifact", "contract", "deployment", "engines", "detect", "models", "datasets",
         "accuracy", "serve",

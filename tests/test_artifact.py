@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -111,8 +112,9 @@ def test_tampering_is_seen(
     store: Store, commit: Callable[..., Artifact], damage: Callable[[Path], Any], said: str
 ) -> None:
     damage(commit().path)
-    with pytest.raises(InvalidArtifact, match=said):
+    with pytest.raises(InvalidArtifact, match=said) as refusal:
         store.open("one")
+    assert "--replace" in refusal.value.hint
 
 
 @pytest.mark.parametrize("outside", ["../other/model.onnx", "/etc/hostname", "a/../../b"])
@@ -159,8 +161,10 @@ def test_the_same_content_twice_is_one_artifact(
 ) -> None:
     first = commit()
     inode = first.file("onnx").stat().st_ino
-    assert commit().digest == first.digest
-    assert first.file("onnx").stat().st_ino == inode  # nothing was written anew
+    for replace in (False, True):
+        assert commit(replace=replace).digest == first.digest
+        assert first.file("onnx").stat().st_ino == inode  # nothing was written anew
+    assert first.path.stat().st_mode & 0o777 == 0o755  # scratch folders are their owner's alone
     assert list(store.root.iterdir()) == [first.path]
 
 
@@ -178,14 +182,15 @@ def test_a_taken_name_is_kept_unless_it_is_to_be_replaced(
     assert [p.name for p in store.root.iterdir()] == ["one"]
 
 
+@pytest.mark.parametrize("replace", [False, True])
 def test_a_damaged_artifact_is_mended_by_the_same_content(
-    store: Store, commit: Callable[..., Artifact]
+    store: Store, commit: Callable[..., Artifact], replace: bool
 ) -> None:
     artifact = commit()
     change_a_byte(artifact.file("onnx"))
     with pytest.raises(InvalidArtifact):
         store.open("one")
-    assert commit().digest == artifact.digest
+    assert commit(replace=replace).digest == artifact.digest
     assert store.open("one").file("onnx").read_text() == "graph"
 
 
@@ -237,6 +242,24 @@ def test_a_step_that_is_killed_leaves_nothing_that_looks_like_an_artifact(
     assert len(list(store.root.iterdir())) == 2  # what was staged is still there,
     assert store.names() == ["one"]  # and is not shown
     assert store.open("one").file("onnx").read_text() == "old"
+
+
+def test_an_artifact_stays_where_its_successor_cannot_be_moved(
+    store: Store, commit: Callable[..., Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit("old")
+    before, rename = snapshot(store.root), os.rename
+
+    def fail(source: Path, target: Path) -> None:
+        if target.name == "one" and source.name.startswith(".staging-") and not target.exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(NotWritable, match="Input/output error"):
+        commit("new", replace=True)
+    assert snapshot(store.root) == before
+    assert [p.name for p in store.root.iterdir()] == ["one"]
 
 
 COMMIT = """
@@ -348,6 +371,8 @@ def test_steps_lead_from_a_child_to_its_ancestor(store: Store, manifest: Manifes
     assert store.steps_between(child, base) == ["export", "finetune"]
     assert store.steps_between(child, trained) == ["export"]
     assert store.steps_between(base, base) == store.steps_between(base, child) == []
+    assert [one.manifest.name for one in store.lineage(child)] == ["child", "trained", "base"]
+    assert [one.manifest.name for one in store.lineage(base)] == ["base"]
     found = store.with_digest(trained.digest)
     assert found is not None
     assert found.path == trained.path

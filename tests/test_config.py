@@ -170,7 +170,21 @@ def test_an_option_that_is_unknown() -> None:
 
 @pytest.mark.parametrize("text", ["a = " + "9" * 5000, "a = " + "[" * 5000, 'a = "\xff"'])
 def test_what_no_decoder_takes_is_an_error_of_the_document(text: str) -> None:
-    with pytest.raises(InvalidConfig, match=r"^file\.toml: "):
+    with pytest.raises(InvalidConfig, match=r"^file\.toml[:,] "):
         decode_toml(text.encode("latin-1"), Deployment, origin="file.toml")
-    with pytest.raises(InvalidConfig, match=r"^file\.json: "):
+    with pytest.raises(InvalidConfig, match=r"^file\.json[:,] "):
         decode_json(text[4:].encode("latin-1"), Deployment, origin="file.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_configuration_in_the_encodings_of_windows_is_read(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "deployment.toml"
+    file.write_bytes('model = "yolo11n"\n'.encode(encoding))
+    assert read_toml(file, Deployment).model == "yolo11n"
+
+
+def test_configuration_in_a_legacy_code_page_is_refused_with_the_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "deployment.toml"
+    file.write_bytes('model = "caf\N{LATIN SMALL LETTER E WITH ACUTE}"\n'.encode("cp1252"))
+    with pytest.raises(InvalidConfig, match=r"deployment\.toml, line 1: byte 0xe9 is not UTF-8"):
+        read_toml(file, Deployment)

@@ -38,7 +38,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_asks_for_nothing(tmp_path: Path) -> None:
-    assert read(tmp_path, "") == Contract("contract", None, None, None)
+    assert read(tmp_path, "") == Contract("the contract", None, None, None)
     found = read(tmp_path, "[latency]\nat_most_ms = 60\n[load]\n[accuracy]\n")
     assert found.latency == LatencyClause(60.0, "p90")
     assert found.load == LoadClause(goodput_per_s=None, error_rate=0.0, memory_mib=None)

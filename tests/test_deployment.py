@@ -10,11 +10,18 @@ from hypothesis import strategies as st
 
 import any_text
 from seatrial.config import decode_toml
-from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Thresholds
+from seatrial.deployment import (
+    CoreLayout,
+    Deployment,
+    DetectionDefaults,
+    Limits,
+    Server,
+    Thresholds,
+)
 from seatrial.errors import InvalidConfig
 
 few = st.none() | st.integers(1, 1024)
-fraction = st.floats(0, 1)
+maybe = st.none() | st.floats(0, 1)
 deployments = st.builds(
     Deployment,
     model=any_text.text(),
@@ -22,14 +29,21 @@ deployments = st.builds(
     device=st.sampled_from(["cpu", "cuda"]),
     precision=st.sampled_from(["f32", "bf16", "f16"]),
     layout=st.builds(CoreLayout, few, few, few, st.booleans()),
-    detection=st.builds(Thresholds, fraction, fraction, st.integers(1, 30_000), st.booleans()),
+    detection=st.builds(DetectionDefaults, maybe, maybe, st.integers(1, 30_000), st.booleans()),
     limits=st.builds(
         Limits,
         st.integers(1, 2**31),
         st.integers(1, 2**30),
         st.integers(1, 100_000),
+        st.integers(1, 2**31),
+        st.floats(0.001, 86_400),
+        st.none() | st.floats(0.001, 86_400),
         st.floats(0.001, 86_400),
         st.integers(1, 86_400),
+        st.integers(1, 30_000),
+        st.none() | st.integers(1, 100_000),
+        st.floats(0.001, 86_400),
+        st.floats(0.001, 86_400),
     ),
     server=st.builds(Server, any_text.text(min_size=1), st.integers(0, 65535)),
 )
@@ -51,9 +65,10 @@ def test_defaults_are_those_that_the_reference_shows() -> None:
     text = page.read_text().split("```toml\n")[1].split("```")[0]
     shown = decode_toml(text.encode(), Deployment, origin=page.name)
     # Its lanes are an example: they are chosen from the cores where the file says nothing.
-    assert msgspec.structs.replace(shown, layout=CoreLayout(wide=shown.layout.wide)) == Deployment(
-        "yolo11n"
-    )
+    # So are the thresholds, which are the model's own where the file says nothing.
+    shown = msgspec.structs.replace(shown, layout=CoreLayout(wide=shown.layout.wide))
+    own = DetectionDefaults(Thresholds().confidence, Thresholds().iou)
+    assert shown == Deployment("yolo11n", detection=own)
 
 
 @pytest.mark.parametrize(

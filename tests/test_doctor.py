@@ -22,6 +22,7 @@ from seatrial.doctor import Part, examine
 from seatrial.engines import cuda
 from seatrial.engines.registry import ENGINES
 from seatrial.models.import_onnx import import_onnx
+from seatrial.system.extras import install_command
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +63,7 @@ def test_a_package_that_is_absent_is_missing(
         importlib.util, "find_spec", lambda n: None if n == "openvino" else find_spec(n)
     )
     found = part("engine openvino", tmp_path)
-    assert (found.state, found.remedy) == ("missing", "pip install 'seatrial[openvino]'")
+    assert (found.state, found.remedy) == ("missing", install_command("openvino"))
     assert "openvino is not installed" in found.detail
 
 
@@ -90,7 +91,7 @@ def test_an_extra_names_the_package_that_it_lacks(
         importlib.util, "find_spec", lambda n: None if n == absent else find_spec(n)
     )
     found = part(name, tmp_path)
-    assert (found.state, found.remedy) == ("missing", f"pip install 'seatrial[{extra}]'")
+    assert (found.state, found.remedy) == ("missing", install_command(extra))
     assert found.detail.startswith("lacks ")
     assert package in found.detail.partition(";")[0].removeprefix("lacks ").split(", ")
 
@@ -104,6 +105,18 @@ def test_extras_are_made_of_what_the_project_file_says() -> None:
             listed |= set(extras["transformers"])
         names = {re.split(r"[<>=\[]", line)[0] for line in listed} - {"seatrial"}
         assert {doctor.PACKAGES.get(module, module) for module in modules} == names
+
+
+def test_two_builds_of_opencv_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = part("image decoding", tmp_path)
+    assert (found.state, found.remedy) == ("works", "")
+    info = tmp_path / "opencv_python-4.9.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: opencv-python\nVersion: 4.9\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = part("image decoding", tmp_path)
+    assert "opencv-python 4.9: builds of one module" in found.detail
+    assert found.remedy.startswith("pip uninstall -y opencv-python, then pip install")
 
 
 def test_a_package_that_does_not_import_is_broken(

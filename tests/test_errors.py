@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
+import signal
+from pathlib import Path
 
 import pytest
 
 from seatrial import errors
+from seatrial.cli import main
+from seatrial.cli.verdict import BROKEN, UNDECIDED
 from seatrial.errors import InvalidInput, SeatrialError
 
 ALL = [
@@ -66,3 +70,50 @@ def test_an_error_carries_message_and_hint() -> None:
 )
 def test_the_first_line_of_what_is_said(said: object, line: str) -> None:
     assert errors.first_line(said) == line
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("it's", '"it\'s"'),
+        (["cat", 1], "['cat', 1]"),
+        ({"a": [[1]]}, "{'a': [[...]]}"),
+        (list(range(9)), "[0, 1, 2, 3, 4, 5, ...]"),
+        ("x" * 500, "'" + "x" * 46 + " ... " + "x" * 46 + "'"),
+        ([10**5000], "[a number of 16610 bits]"),
+    ],
+)
+def test_a_value_in_a_message_is_short(value: object, text: str) -> None:
+    assert errors.shown(value) == text
+
+
+def test_a_value_that_holds_itself_many_times_is_short_at_once() -> None:
+    value: list[object] = ["x"]
+    for _ in range(60):
+        value = [value] * 10
+    assert len(errors.shown(value)) < 120
+
+
+def test_messages_and_hints_have_a_length() -> None:
+    error = SeatrialError("x" * 10**6, hint="y" * 10**6)
+    assert len(str(error)) <= errors.LONGEST_MESSAGE >= len(error.hint)
+
+
+CODES = {
+    int(match["code"]): {*re.findall(r"\w+", match["errors"])}
+    for match in re.finditer(
+        r"^\| (?P<code>\d+) \|[^|]*\|(?P<errors>[^|]*)\|$",
+        (Path(__file__).parents[1] / "docs/reference/command-line.md").read_text(),
+        re.MULTILINE,
+    )
+}
+
+
+def test_the_reference_has_each_exit_code_with_its_errors() -> None:
+    own = {kind.exit_code for kind in ALL} | {
+        0, BROKEN, UNDECIDED, main.INPUT_OUTPUT, main.INTERRUPTED, 128 + signal.SIGTERM,
+    }  # fmt: skip
+    assert set(CODES) == own
+    for code, names in CODES.items():
+        kinds = {kind.__name__ for kind in ALL if kind.exit_code == code}
+        assert names == kinds - {"SeatrialError"}, code

@@ -108,3 +108,26 @@ def test_a_docstring_does_not_begin_with_of_or_what() -> None:
     """A noun says what it is: "Name of the artifact", not "Of the artifact" or "What it is"."""
     bare = re.compile(r'(^\s+\w+: |""")Of |"""What ', re.MULTILINE)
     assert [file for file, path in FILES.items() if bare.search(path.read_text())] == []
+
+
+def test_no_message_says_that_something_is_no_other_thing() -> None:
+    """ "is not a folder", not "is no folder"; "there is no folder" is English."""
+    riddle = re.compile(r"(?<![Tt]here )\b(is|are|was|were) no [a-z]")
+    found = []
+    for file, path in FILES.items():
+        tree = ast.parse(path.read_text())
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        docstrings = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+        }
+        found += [
+            f"{file}:{node.lineno}: {node.value}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in docstrings
+            and riddle.search(node.value)
+        ]
+    assert found == []

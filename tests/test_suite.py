@@ -20,7 +20,11 @@ OF_MANY = {
     "test_tutorial.py": "a page of docs",
     "test_glossary.py": "a page of docs, and the names in all of the source",
     "test_readme.py": "pages of docs",
+    "test_figures.py": "pages of docs, and benchmarks/results",
+    "test_install.py": "the wheel, its extras and pyproject.toml",
+    "test_documentation.py": "pages of docs",
     "scripts/test_mutate.py": "a script",
+    "scripts/test_site.py": "a script, and the site that it builds",
     "scripts/test_rooms.py": "a script, and the page that it writes",
     "scripts/test_reference.py": "a script, and the page that it writes",
     "demo/test_browser.py": "the pages of both applications in a real browser",
@@ -104,3 +108,8 @@ def test_what_is_left_in_the_temporary_folder_is_a_failure(
     assert done.returncode == code, done.stdout + done.stderr
     assert (name in done.stdout) == bool(code)
     assert [path.name for path in place.iterdir() if not path.name.startswith("pytest-of")] == []
+
+
+def test_no_test_is_named_by_an_address(request: pytest.FixtureRequest) -> None:
+    """Processes of a run in parallel must find the same names."""
+    assert [item.nodeid for item in request.session.items if " at 0x" in item.nodeid] == []

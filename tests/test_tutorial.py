@@ -55,7 +55,8 @@ def reader(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Reader:
         "goodput_per_s = 10.0": "goodput_per_s = 0.1",
         "at_most_ms = 100.0": "at_most_ms = 60000.0",
         "memory_mib = 1500.0": "memory_mib = 16000.0",
-        "seatrial bench ": "seatrial bench --point-s 1 --sessions 1 2 --single-stream-s 20 ",
+        "seatrial judge ": "seatrial judge --warmup-s 0.2 --point-s 1 --sessions 1 2 "
+        "--single-stream-requests 64 ",
         "port = 3000": f"port = {serve}",
         "127.0.0.1:3000": f"127.0.0.1:{serve}",
         "seatrial demo gradio": f"seatrial demo gradio --port {demo}",
@@ -96,4 +97,5 @@ def test_every_command_runs(reader: Reader):
     assert '"labels":["0","1","2","3","4","5","6","7","8","9"]' in served
     assert "UnsupportedImage" in printed["5-serve"][2]
     assert "digits holds" in printed["6-measure"][0]
+    assert (reader.folder / "run" / "verdict.html").is_file()
     assert (reader.folder / "run" / "report.html").is_file()

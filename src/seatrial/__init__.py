@@ -17,31 +17,40 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seatrial.api.client import AsyncClient as AsyncClient
+    from seatrial.api.client import Client as Client
     from seatrial.api.labelled import LabelledDetections as LabelledDetections
     from seatrial.api.loading import LoadedDetector as LoadedDetector
     from seatrial.api.loading import load as load
     from seatrial.api.running import bench as bench
     from seatrial.api.running import evaluate as evaluate
     from seatrial.api.running import export as export
+    from seatrial.api.running import judge as judge
     from seatrial.errors import SeatrialError as SeatrialError
 
 __version__ = "0.1.0"
 __all__ = [
+    "AsyncClient",
+    "Client",
     "LabelledDetections",
     "LoadedDetector",
     "SeatrialError",
     "bench",
     "evaluate",
     "export",
+    "judge",
     "load",
 ]
 _PLACES = {
+    "AsyncClient": "seatrial.api.client",
+    "Client": "seatrial.api.client",
     "LabelledDetections": "seatrial.api.labelled",
     "LoadedDetector": "seatrial.api.loading",
     "SeatrialError": "seatrial.errors",
     "bench": "seatrial.api.running",
     "evaluate": "seatrial.api.running",
     "export": "seatrial.api.running",
+    "judge": "seatrial.api.running",
     "load": "seatrial.api.loading",
 }
 

@@ -10,8 +10,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 
 from seatrial.errors import InvalidConfig, did_you_mean
+from seatrial.system.files import beside, bounded_bytes
+from seatrial.system.text import as_utf8
 
 T = TypeVar("T")
+MOST_BYTES = 2**26  # of a file of settings, or a report of ours
 # What decoding raises: not the format, not the type, a number of 5000 digits, 5000 brackets.
 UNDECODABLE = (msgspec.DecodeError, ValueError, RecursionError)
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -47,6 +50,7 @@ def decode_toml(data: bytes, kind: type[T], *, origin: str) -> T:
         InvalidConfig: The document is not TOML, a key is unknown, or a value is out of range or
             of the wrong type.
     """
+    data = as_utf8(data, origin=origin, error=InvalidConfig)
     try:
         return msgspec.toml.decode(data, type=kind)
     except UNDECODABLE as error:
@@ -55,6 +59,7 @@ def decode_toml(data: bytes, kind: type[T], *, origin: str) -> T:
 
 def decode_json(data: bytes, kind: type[T], *, origin: str) -> T:
     """Decode JSON into a struct; with the rules and errors of `decode_toml`."""
+    data = as_utf8(data, origin=origin, error=InvalidConfig)
     try:
         return msgspec.json.decode(data, type=kind)
     except UNDECODABLE as error:
@@ -91,10 +96,34 @@ def flag(key: str) -> str:
 def read_toml(path: Path, kind: type[T]) -> T:
     """Read a TOML file into a struct; see `decode_toml`."""
     try:
-        data = path.read_bytes()
+        data = bounded_bytes(path, MOST_BYTES)
     except OSError as error:
-        raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from error
+        raise InvalidConfig(
+            f"{path} cannot be read: {error.strerror}", hint=beside(path)
+        ) from error
     return decode_toml(data, kind, origin=str(path))
+
+
+def read_report(path: Path, kind: type[T], *, what: str, hint: str) -> T:
+    """Read the JSON of a report of ours into a struct.
+
+    Args:
+        path: The file.
+        kind: The struct.
+        what: What the file should be, for the message: ``benchmark report``.
+        hint: What to give in its place.
+
+    Raises:
+        InvalidConfig: The file cannot be read or is no such report.
+    """
+    try:
+        return msgspec.json.decode(bounded_bytes(path, MOST_BYTES), type=kind)
+    except OSError as error:
+        raise InvalidConfig(
+            f"{path} cannot be read: {error.strerror}", hint=beside(path, otherwise=hint)
+        ) from error
+    except UNDECODABLE as error:
+        raise InvalidConfig(f"{path} is not a {what}: {error}", hint=hint) from error
 
 
 def encode_json(value: Any) -> bytes:
@@ -122,8 +151,9 @@ def _pairs(table: dict[str, Any], prefix: str, comments: Mapping[str, str]) -> s
     for key, value in table.items():
         if value is None:
             continue
-        # JSON and TOML write strings, numbers, booleans and lists alike.
-        line = f"{key} = {msgspec.json.encode(value).decode()}"
+        # JSON and TOML write strings, numbers, booleans and lists alike, but for one character.
+        text = msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
+        line = f"{key} = {text}"
         note = comments.get(f"{prefix}{key}")
         lines.append(f"{line:<40} # {note}\n" if note else f"{line}\n")
     return "".join(lines)

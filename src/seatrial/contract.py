@@ -59,7 +59,7 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: Name of the contract, in the verdict.
     """
 
-    name: Annotated[str, msgspec.Meta(min_length=1)] = "contract"
+    name: Annotated[str, msgspec.Meta(min_length=1)] = "the contract"
     accuracy: AccuracyClause | None = None
     latency: LatencyClause | None = None
     load: LoadClause | None = None
@@ -77,12 +77,15 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 to judge.
         """
         contract = read_toml(path, cls)
-        tables = [getattr(contract, name) for name in judged]
-        given = [msgspec.structs.astuple(table) for table in tables if table is not None]
-        if judged and all(value is None for values in given for value in values):
+        if judged and not any(map(contract.judges, judged)):
             raise InvalidConfig(
                 f"{path} sets no condition in {' or '.join(f'[{name}]' for name in judged)}: there "
                 "is nothing to judge",
-                hint="add one, or leave out --contract",
+                hint="add a limit to one of these tables",
             )
         return contract
+
+    def judges(self, table: str) -> bool:
+        """Whether a table (``accuracy``, ``latency``, ``load``) sets a condition."""
+        clause = getattr(self, table)
+        return clause is not None and any(x is not None for x in msgspec.structs.astuple(clause))

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from seatrial.config import Few, Fraction, encode_toml, read_toml
+from seatrial.manifest import Manifest
 
 # Limits beyond these are typing errors: a request would be waited for for ever, or take all memory.
 Bytes = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
@@ -16,6 +17,7 @@ Requests = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86_400)]
 WholeSeconds = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
 Precision = Literal["f32", "bf16", "f16"]
+MOST_DETECTIONS = 30_000  # of one image
 
 
 class CoreLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,8 +49,33 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     confidence: Fraction = 0.25
     iou: Fraction = 0.7
-    max_detections: Annotated[int, msgspec.Meta(ge=1, le=30_000)] = 300
+    max_detections: Annotated[int, msgspec.Meta(ge=1, le=MOST_DETECTIONS)] = 300
     multi_label: bool = False
+
+
+class DetectionDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Thresholds of a deployment, where a request names none; see `Thresholds`.
+
+    Attributes:
+        confidence: None takes the model's own.
+        iou: None takes the model's own.
+        max_detections: Largest number of detections reported for one image.
+        multi_label: Whether an anchor may give a box for every class over the threshold.
+    """
+
+    confidence: Fraction | None = None
+    iou: Fraction | None = None
+    max_detections: Annotated[int, msgspec.Meta(ge=1, le=MOST_DETECTIONS)] = 300
+    multi_label: bool = False
+
+    def of(self, manifest: Manifest) -> Thresholds:
+        """The thresholds for a model."""
+        return Thresholds(
+            manifest.confidence if self.confidence is None else self.confidence,
+            manifest.iou if self.iou is None else self.iou,
+            self.max_detections,
+            self.multi_label,
+        )
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,26 +83,61 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         body_bytes: Largest request body (413).
-        image_pixels: Largest image, width x height, checked before it is decoded (413).
+        image_pixels: Largest image, width x height, checked before it is decoded (413). An image
+            may also take no more than 50 ns of CPU time for each of them (422).
         queue: Requests of one process that may arrive, wait or run; one more is refused before
             its body is read (503).
-        deadline_s: Time from a request's headers to its answer. If its body is not here by then
-            it gets 408, if its answer is not ready 504.
-        drain_s: On SIGTERM, how long running requests may take to finish.
+        bytes_in_flight: Bytes that their bodies may take (503).
+        body_s: Time from a request's headers to the end of its body (408).
+        deadline_s: Time from the end of a request's body to its answer (504); None: 1 s, or ten
+            times the time of one image where that is longer. A request that would not be answered
+            by then is refused before its body is read (503). A request may ask for another
+            deadline, which counts from its headers.
+        longest_deadline_s: Longest time that a request may ask for.
+        drain_s: On SIGTERM, how long running requests may take to finish; the service is gone
+            within 2 s after that, whatever still runs.
+        detections: Largest `max_detections` that a request may ask for (400), where that of the
+            deployment is not larger: NMS compares each of up to 30,000 candidates with every box
+            that is kept.
+        connections: Open connections of one process; None: what the limit of open files allows,
+            10,000 at most. Where there is one more, that which waited longest is closed.
+        header_s: Time from the opening of a connection, or the first byte of a later request, to
+            the end of the request's headers (408).
+        idle_s: Time that a connection is kept for its next request, or for its client to read.
+        images: Most images in one request of the Open Inference Protocol (400).
     """
 
     body_bytes: Bytes = 16 * 2**20
-    image_pixels: Pixels = 50_000_000
+    image_pixels: Pixels = 25_000_000
     queue: Requests = 256
-    deadline_s: Seconds = 30.0
+    bytes_in_flight: Bytes = 256 * 2**20
+    body_s: Seconds = 10.0
+    deadline_s: Seconds | None = None
+    longest_deadline_s: Seconds = 60.0
     drain_s: WholeSeconds = 30
+    detections: Annotated[int, msgspec.Meta(ge=1, le=MOST_DETECTIONS)] = 1000
+    connections: Requests | None = None
+    header_s: Seconds = 10.0
+    idle_s: Seconds = 75.0
+    images: Few = 32
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Address that the service listens on."""
+    """Address that the service listens on, and its log.
+
+    Attributes:
+        host: Address of an interface.
+        port: 0 takes a free one.
+        drain_notice_s: On SIGTERM, how long the service goes on taking requests while ``/readyz``
+            says that it ends; part of `Limits.drain_s`. At least the time in which a balancer
+            notices.
+        log: ``errors`` alone, or ``requests``: a line for each on standard error, too.
+    """
 
     host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 3000
+    drain_notice_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 1.0
+    log: Literal["errors", "requests"] = "errors"
 
 
 class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,7 +160,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str = "cpu"
     precision: Precision = "f32"
     layout: CoreLayout = CoreLayout()
-    detection: Thresholds = Thresholds()
+    detection: DetectionDefaults = DetectionDefaults()
     limits: Limits = Limits()
     server: Server = Server()
 

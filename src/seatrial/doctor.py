@@ -20,7 +20,7 @@ from seatrial.artifact import Store
 from seatrial.engines.tensorrt import open_gpu
 from seatrial.errors import BrokenExtra, DeviceUnavailable, MissingExtra, first_line
 from seatrial.system import hardware
-from seatrial.system.extras import require
+from seatrial.system.extras import PACKAGES, install_command, require
 from seatrial.system.versions import versions
 
 
@@ -70,20 +70,23 @@ LOOKED_UP = {
     "checkpoints": ("transformers", ("transformers", "torch", "timm", "onnx")),
     "YOLO checkpoints": ("yolo", ("ultralytics",)),
     "model hubs": ("hub", ("huggingface_hub", "modelscope_hub", "safetensors")),
-    "training": ("train", ("lightning", "accelerate", "transformers", "torch", "timm", "onnx")),
+    "training": (
+        "train",
+        ("lightning", "accelerate", "scipy", "transformers", "torch", "timm", "onnx"),
+    ),
     "curves elsewhere": ("track", ("tensorboard", "mlflow", "sqlalchemy", "alembic")),
     "compress": ("compress", ("nncf", "onnx", "onnxruntime", "openvino")),
     "sample digits": ("data", ("sklearn", "yaml")),
     "video": ("video", ("av", "scipy")),
-    "demo": ("demo", ("gradio", "streamlit", "av")),
+    "demo": ("demo", ("gradio", "streamlit", "av", "scipy")),
 }
-# Module -> package, where their names differ.
-PACKAGES = {
-    "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
-    "mlflow": "mlflow-skinny",
-    "modelscope_hub": "modelscope-hub",
-}
+# Builds of OpenCV, each with the module cv2; the first is ours.
+OPENCV = (
+    "opencv-python-headless",
+    "opencv-python",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
 # Providers in every build that compute nothing here: they send requests to a paid service.
 ELSEWHERE = frozenset({"AzureExecutionProvider"})
 
@@ -101,12 +104,13 @@ def examine(home: Path) -> Examination:
         gpu=_gpu(),
         python=f"{platform.python_version()} on {platform.platform()}",
         store=str(store.root),
-        artifacts=len(store.names()),
+        artifacts=len(store.artifacts()),
         parts=[
             _try("engine openvino", "openvino", "openvino", "inference on CPUs", _openvino),
             _try("engine onnxruntime", "onnxruntime", "onnxruntime", "inference", _onnxruntime),
             _try("engine torch", "torch", "torch", "running exported torch graphs", _torch),
             _try("engine tensorrt", "tensorrt", "tensorrt", "inference on NVIDIA GPUs", _tensorrt),
+            _opencv(),
             Part("engine null", "works", detail="cpu; measures all but the model"),
             _try(
                 "TensorRT check",
@@ -145,7 +149,7 @@ def _look_up(name: str, extra: str, modules: tuple[str, ...]) -> Part:
         version = "" if len(modules) > 1 else _version(modules[0])
         return Part(name, "installed", version, known)
     lacks = f"lacks {', '.join(absent)}" + (f"; has {known}" if known else "")
-    return Part(name, "missing", "", lacks, f"pip install 'seatrial[{extra}]'")
+    return Part(name, "missing", "", lacks, install_command(extra))
 
 
 def _package(module: str) -> str:
@@ -198,6 +202,22 @@ def _tensorrt_check() -> str:
     tensorrt_rtx = require("tensorrt_rtx", extra="tensorrt-check", purpose="trying it")
     tensorrt_rtx.Builder(tensorrt_rtx.Logger(tensorrt_rtx.Logger.ERROR))
     return "parses and builds"
+
+
+def _opencv() -> Part:
+    builds = versions(*OPENCV)
+    del builds["seatrial"]
+    known = ", ".join(f"{name} {version}" for name, version in builds.items())
+    if len(builds) < 2:
+        return Part("image decoding", "works", next(iter(builds.values()), ""), known)
+    # pip installs them over one another.
+    others = " ".join(name for name in builds if name != OPENCV[0])
+    return Part(
+        "image decoding",
+        "works",
+        detail=f"{known}: builds of one module, cv2; uninstalling one of them removes it",
+        remedy=f"pip uninstall -y {others}, then pip install --force-reinstall {OPENCV[0]}",
+    )
 
 
 def _gpu() -> str:

@@ -2,6 +2,7 @@
 
     SeatrialError                                                        HTTP  exit code
     |-- InvalidInput              the caller sent or wrote something wrong  400   2
+    |   |-- NotServed             the service has no such model             404   2
     |   |-- UnsupportedImage      the file is not a JPEG, PNG or WebP       415   2
     |   |-- InvalidImage          the image cannot be decoded               422   2
     |   |-- InputTooSlow          the body does not arrive in time          408   2
@@ -10,18 +11,19 @@
     |   `-- InvalidDataset        a folder of images or labels is unusable  400   2
     |-- InvalidArtifact           a model file or folder is unusable        500   3
     |   |-- UnknownFamily         the file is sound, its layout unknown     500   3
-    |   `-- Diverged              a model differs from its parent           500   3
+    |   `-- Diverged              a model differs from its parent           500   8
     |-- MissingExtra              a package is not installed                500   4
     |   `-- BrokenExtra           a package is installed, import fails      500   4
     |-- DeviceUnavailable         the requested device is not available     500   4
     |-- SourceUnavailable         a registry or hub cannot be reached       502   5
     |-- ServiceFailed             a service did not start or answer         502   6
     |   `-- PortInUse             another process listens on the address    502   6
+    |-- EngineFailed              an engine raised, or did not end      500   6
     |-- NotWritable               a folder or disk cannot be written        500   7
     |-- TrainingFailed            a finetuning failed                       500   10
     |   `-- OutOfMemory           a training step needs more memory         500   10
-    |-- Overloaded                the queue is full; try again later        503   1
-    `-- DeadlineExceeded          a request was not answered in time        504   1
+    |-- Overloaded                too much to do; try again later           503   6
+    `-- DeadlineExceeded          a request was not answered in time        504   6
 
 Every error says what was wrong and with which input; its ``hint`` says what to do next.
 """
@@ -29,8 +31,12 @@ Every error says what was wrong and with which input; its ``hint`` says what to 
 from __future__ import annotations
 
 import contextlib
+import reprlib
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
+
+LONGEST_MESSAGE = 4000  # characters: a message can name a text of a file, of any length
+GATE_FAILS = 8  # exit code: measured, and the gate, the contract or the check does not hold
 
 
 class SeatrialError(Exception):
@@ -45,9 +51,9 @@ class SeatrialError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = shortened(message, LONGEST_MESSAGE)
+        self.hint = shortened(hint, LONGEST_MESSAGE)
+        super().__init__(self.message)
 
     @property
     def code(self) -> str:
@@ -60,6 +66,12 @@ class InvalidInput(SeatrialError):
 
     http_status = 400
     exit_code = 2
+
+
+class NotServed(InvalidInput):
+    """The service has no model of that name, or no such version of it."""
+
+    http_status = 404
 
 
 class UnsupportedImage(InvalidInput):
@@ -113,6 +125,8 @@ class Diverged(InvalidArtifact):
         report: The comparison as a struct that msgspec encodes; None where there is none.
     """
 
+    exit_code = GATE_FAILS
+
     def __init__(self, message: str, *, hint: str = "", report: object = None) -> None:
         super().__init__(message, hint=hint)
         self.report = report
@@ -152,6 +166,12 @@ class PortInUse(ServiceFailed):
     """Another process listens on the address."""
 
 
+class EngineFailed(SeatrialError):
+    """The engine raised an error on a request, or did not end its run."""
+
+    exit_code = 6
+
+
 class NotWritable(SeatrialError):
     """A file or folder cannot be written: no permission, no space left, not a folder."""
 
@@ -169,21 +189,86 @@ class OutOfMemory(TrainingFailed):
 
 
 class Overloaded(SeatrialError):
-    """The queue is full; the request was refused before any work was done on it."""
+    """The service has too much to do; the request was refused before any work was done on it.
+
+    Args:
+        message: See `SeatrialError`.
+        hint: See `SeatrialError`.
+        reason: ``deadline``, ``queue``, ``bytes``, ``lanes``, ``pixels`` or ``memory``: what it
+            would have exceeded; empty where a client does not know.
+        wait_s: Seconds after which it would have been answered.
+    """
 
     http_status = 503
+    exit_code = 6
+
+    def __init__(
+        self, message: str, *, hint: str = "", reason: str = "queue", wait_s: float = 1.0
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.wait_s = wait_s
 
 
 class DeadlineExceeded(SeatrialError):
     """The request was not answered within the time limit."""
 
     http_status = 504
+    exit_code = 6
 
 
 def first_line(error: object) -> str:
     """First line of an error or a text, 300 characters at most; an empty error's type."""
     text = str(error).strip()
     return text.splitlines()[0].strip()[:300] if text else type(error).__name__
+
+
+class _Outline(reprlib.Repr):
+    """Values as Python writes them, with the first few things of each and two levels of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict = 2, 6, 6, 4
+        self.maxstring = self.maxother = self.maxlong = 1000
+
+    def repr_int(self, x: int, level: int) -> str:
+        try:
+            return super().repr_int(x, level)
+        except ValueError:  # Python does not write so many digits
+            return f"a number of {x.bit_length()} bits"
+
+
+_OUTLINE = _Outline()
+
+
+# Characters that a terminal obeys, as the symbols that Unicode has for them; C1 has none.
+_SYMBOLS = {
+    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"},
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
+
+
+def visible(text: str) -> str:
+    """A text that no terminal obeys: names in files of others may hold escape sequences."""
+    return text.translate(_SYMBOLS)
+
+
+def shortened(text: str, limit: int) -> str:
+    """A text of `limit` characters at most, without its middle where it is longer."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2 - 3
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+def shown(value: object, limit: int = 100) -> str:
+    """A value of a file for a message: as Python writes it, with few of the things in it.
+
+    What a value would print can be far larger than the file that it comes from: a list that refers
+    to other lists, in YAML, has any number of them.
+    """
+    return shortened(_OUTLINE.repr(value), limit)
 
 
 @contextlib.contextmanager

@@ -6,8 +6,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from seatrial.errors import InvalidArtifact
+
 SCHEMA: Literal[1] = 1
 Resize = Literal["letterbox", "stretch", "shortest_edge"]
+Align = Literal["center", "top_left"]
+Interpolation = Literal["linear", "area"]
 
 
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,16 +35,24 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         size_hw: Canvas (height, width), pixels.
-        resize: ``letterbox`` keeps the aspect ratio and pads on both sides; ``stretch`` fills the
+        resize: ``letterbox`` keeps the aspect ratio and pads the rest; ``stretch`` fills the
             canvas; ``shortest_edge`` keeps the aspect ratio, by the lengths in ``edges_px``, and
             pads right and below.
         pad_value: Grey level of the padding, 0-255.
-        half_pixel_centers: Where a resized pixel is sampled: at its centre (OpenCV, PIL,
-            PyTorch) or at its corner (TensorFlow 1's ``resize_bilinear``).
+        half_pixel_centers: Where a pixel of a stretched image is sampled: at its centre (OpenCV,
+            PIL, PyTorch) or at its corner (TensorFlow 1's ``resize_bilinear``, OpenCV's
+            ``warpPerspective``).
         antialias: Whether an image that is made smaller is averaged over the pixels that fall
             together (PIL, torchvision) instead of sampled between two (OpenCV).
         edges_px: For ``shortest_edge``: length of the shorter side, and largest length of the
             longer side.
+        align: For ``letterbox``: ``center`` pads on both sides, as Ultralytics does; ``top_left``
+            pads right and below, and rounds the sides down, as YOLOX does.
+        interpolation: ``linear``; or ``area``, OpenCV's ``INTER_AREA``, where an image is made
+            smaller.
+
+    Raises:
+        InvalidArtifact: A value is out of its range, or two fields exclude one another.
     """
 
     size_hw: tuple[int, int]
@@ -49,6 +61,27 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     half_pixel_centers: bool = True
     antialias: bool = False
     edges_px: tuple[int, int] | None = None
+    align: Align = "center"
+    interpolation: Interpolation = "linear"
+
+    def __post_init__(self) -> None:
+        smaller = self.antialias or self.interpolation == "area"
+        wrong = {
+            f"size_hw {self.size_hw}": min(self.size_hw) < 1,
+            f"pad_value {self.pad_value}": not 0 <= self.pad_value <= 255,
+            f"align with {self.resize}": self.align != "center" and self.resize != "letterbox",
+            f"edges_px with {self.resize}": bool(self.edges_px) and self.resize != "shortest_edge",
+            f"half_pixel_centers = false with {self.resize}": not self.half_pixel_centers
+            and self.resize != "stretch",
+            "half_pixel_centers = false with antialias or area": not self.half_pixel_centers
+            and smaller,
+            "antialias with area": self.antialias and self.interpolation == "area",
+        }
+        if found := [what for what, is_wrong in wrong.items() if is_wrong]:
+            raise InvalidArtifact(
+                f"there is no preprocessing of {found[0]}",
+                hint="see Preprocessing in docs/guides/add-a-family.md for what goes together",
+            )
 
 
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +117,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         formats: Format name (``onnx``, ``openvino``) -> file in the folder that an engine opens.
         precision: Numeric type of the weights in the files, for example ``"f32"``.
         labels: Class names; ``class_id`` is the index.
+        confidence: Lowest confidence reported where neither a deployment nor a call says another.
+        iou: The same for the overlap above which boxes of one class are one object (NMS).
         licence: Licence of the weights.
         parent: Digest of the manifest that this artifact was made from; None for an acquired one.
         step: Step that made this artifact.
@@ -102,6 +137,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     outputs: tuple[TensorSpec, ...]
     preprocessing: Preprocessing
     labels: tuple[str, ...]
+    confidence: float = 0.25
+    iou: float = 0.7
     licence: str
     source: Provenance
     parent: str | None = None

@@ -14,7 +14,12 @@ import numpy as np
 import pytest
 
 from seatrial.accuracy import matching
-from seatrial.accuracy.average_precision import average_precision, curves, mean
+from seatrial.accuracy.average_precision import (
+    average_precision,
+    curves,
+    mean,
+    precision_at_recalls,
+)
 from seatrial.accuracy.evaluate import Figures, coco_results, score
 from seatrial.accuracy.matching import Predictions, match
 from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
@@ -343,3 +348,21 @@ def test_five_thousand_images_are_scored_within_three_seconds() -> None:
         score(dataset, rows)
         spent_s.append(time.process_time() - begun)
     assert min(spent_s) < 3.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_mean_of_the_curve_is_the_average_precision(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    objects = [(n % 5, int(chance.integers(3)), [20 * n, 5, 10, 10]) for n in range(30)]
+    rows = [
+        (image, category, [left + float(chance.uniform(0, 6)), 5, 10, 10], float(chance.random()))
+        for image, category, (left, *_) in objects
+        if chance.random() < 0.8
+    ]
+    found = match(labelled(objects, images=5, categories=4).truth, detected(rows),
+                  images=5, categories=4)  # fmt: skip
+    lines = curves(found)
+    for step, expected in enumerate(np.nanmean(average_precision(lines), axis=1)):
+        precision = precision_at_recalls(lines, step)
+        assert precision.mean() == pytest.approx(expected, abs=1e-12)
+        assert (np.diff(precision) <= 1e-12).all()

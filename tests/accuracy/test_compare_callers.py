@@ -15,7 +15,6 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from seatrial.accuracy.gate import Verdict
 from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.loss import judge_loss
 from seatrial.artifact import Artifact, Store
@@ -34,6 +33,7 @@ from seatrial.export import formats
 from seatrial.export.options import ExportOptions
 from seatrial.export.report import ExportReport, read_report
 from seatrial.export.run import export
+from seatrial.gate import Verdict
 from seatrial.manifest import Manifest
 from seatrial.models.import_onnx import import_onnx
 from seatrial.progress import silent

@@ -7,6 +7,7 @@ import pytest
 
 from cats_and_dogs import found
 from seatrial.accuracy.confusion import confusion, shift
+from seatrial.accuracy.error_gallery import error_gallery
 from seatrial.datasets.labels import LabelledSet
 
 
@@ -28,6 +29,24 @@ def test_an_object_is_found_once_by_the_most_confident(cats_and_dogs: LabelledSe
 
 def test_nothing_found_is_all_missed(cats_and_dogs: LabelledSet) -> None:
     assert confusion(cats_and_dogs, found()).counts[:, 2].tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "left", "row"),
+    [
+        (1, 60, [0, 0, 0]),  # a dog in the crowd of dogs: neither found nor wrong
+        (1, 45, [0, 0, 0]),  # half of it
+        (1, 44, [0, 1, 0]),
+        (0, 60, [1, 0, 0]),  # a cat there
+    ],
+)
+def test_what_lies_in_a_crowd_of_its_class_is_not_counted(
+    cats_and_dogs: LabelledSet, kind: int, left: float, row: list[int]
+) -> None:
+    seen = found((1, kind, left, 10, 0.9))
+    assert confusion(cats_and_dogs, seen).counts[2].tolist() == row
+    wrong = [image.wrong for image in error_gallery(cats_and_dogs, seen, 9)]
+    assert sum(wrong) == sum(row)
 
 
 @pytest.mark.parametrize(("offset", "wanted"), [(1, 1), (-1, -1), (0, 0), (2, 0)])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scripted_service import ANSWER, OK, scripted
 from seatrial.accuracy.predict import EVALUATION
 from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Store
@@ -19,12 +18,12 @@ from seatrial.errors import InvalidConfig, InvalidInput, ServiceFailed
 from seatrial.models.import_onnx import import_onnx
 from seatrial.serve.process import ServiceProcess, free_port
 
-COLOURS = ("red", "green", "blue")
-
 
 def test_service_that_is_not_there() -> None:
-    with pytest.raises(ServiceFailed, match=r"does not answer: .*refused"):
-        RemoteDetector(f"http://127.0.0.1:{free_port('127.0.0.1')}")
+    url = f"http://127.0.0.1:{free_port('127.0.0.1')}"
+    with pytest.raises(ServiceFailed) as refusal:
+        RemoteDetector(url)
+    assert refusal.value.message == f"nothing answers at {url}: Connection refused"
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:3000", "ftp://127.0.0.1", "http://"])
@@ -44,71 +43,40 @@ def test_service_of_another_artifact_is_refused(
         subject.check(other)
 
 
-@contextlib.contextmanager
-def scripted(answers: list[tuple[int, dict[str, str], bytes]]) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers /model, and posts by a script; gives its address and what came."""
-    asked: list[str] = []
-    model = {
-        "name": "m", "digest": "d", "labels": COLOURS, "engine": "e", "device": "cpu",
-        "precision": "f32", "layout": {"workers": 2, "instances": 3, "threads": 1},
-    }  # fmt: skip
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._send(200, {}, json.dumps(model).encode())
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            asked.append(self.path)
-            self._send(*answers.pop(0))
-
-        def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for key, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-ANSWER = json.dumps({"image": {"width": 4, "height": 3}, "detections": [], "more": 1}).encode()
-
-
 def test_service_is_asked_by_the_evaluation_rules_and_again_when_it_is_busy() -> None:
     busy = (503, {"Retry-After": "0"}, b"{}")
-    with scripted([busy, busy, (200, {}, ANSWER)]) as (url, asked):
-        with contextlib.closing(RemoteDetector(url)) as subject:
+    with scripted(busy, busy, OK) as service:
+        with contextlib.closing(RemoteDetector(service.url)) as subject:
             assert subject.detect(b"picture", EVALUATION).size.width == 4
             assert subject.concurrency == 7
-        assert asked == 3 * ["/detect?confidence=0.001&iou=0.7&max_detections=300&multi_label=true"]
+        assert service.posted == 3 * [
+            "/detect?confidence=0.001&iou=0.7&max_detections=300&multi_label=true"
+        ]
+
+
+def test_warnings_of_a_service_are_those_of_the_image() -> None:
+    odd = {**json.loads(ANSWER), "warnings": ["3 bytes are missing"], "timing_ms": {"infer": 2.5}}
+    with (
+        scripted((200, {}, json.dumps(odd).encode())) as service,
+        contextlib.closing(RemoteDetector(service.url)) as subject,
+    ):
+        seen = subject.detect(b"picture", EVALUATION)
+    assert list(seen.warnings) == ["3 bytes are missing"]
+    assert seen.timing_ms == {"infer": 2.5}
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
         ((504, {}, b'{"error": {"code": "X", "message": "too slow"}}'), "answers 504: too slow"),
-        ((404, {}, b"nothing here"), "answers 404: nothing here"),
+        ((404, {}, b"nothing here"), "answers 404 .Not Found.: nothing here"),
         ((200, {}, b"<html>"), "answers something else"),
     ],
 )
 def test_service_that_answers_something_else(answer: Any, message: str) -> None:
     with (
-        scripted([answer]) as (url, _),
-        contextlib.closing(RemoteDetector(url)) as subject,
+        scripted(answer) as service,
+        contextlib.closing(RemoteDetector(service.url)) as subject,
         pytest.raises(ServiceFailed, match=message),
     ):
         subject.detect(b"picture", EVALUATION)

@@ -1,4 +1,4 @@
-"""evaluate, export and bench as programs call them: the structs of the commands."""
+"""evaluate, export, bench and judge as programs call them: the structs of the commands."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from PIL import Image
 
 import seatrial
 from seatrial.artifact import Artifact
-from seatrial.bench.options import BenchOptions
+from seatrial.bench.options import BenchOptions, MeasureOptions
 from seatrial.errors import Diverged, InvalidConfig, InvalidInput
+from seatrial.trial.report import read_verdict
 
 COLOURS = ("red", "green", "blue")
 
@@ -163,6 +164,51 @@ def test_what_bench_is_given_must_go_together(tiny_artifact: Artifact, dataset: 
         seatrial.bench(
             BenchOptions(images=str(dataset), scenarios=("scalin",)), model=tiny_artifact.path
         )
+
+
+CONTRACT = '[latency]\npercentile = "p50"\nat_most_ms = {limit}\n[accuracy]\nap50 = 1.0\n'
+
+
+def test_judge_gives_what_the_command_writes(
+    service: Any, dataset: Path, at_home: Path, tmp_path: Path
+) -> None:
+    contract, told = tmp_path / "contract.toml", list[str]()
+    contract.write_text(CONTRACT.format(limit=60_000))
+    quick = MeasureOptions(single_stream_requests=12, single_stream_s=20.0, warmup_s=0)
+    report = seatrial.judge(
+        contract,
+        url=service.url,
+        dataset=f"coco:{dataset}",
+        split="val",
+        measure=quick,
+        output=tmp_path / "out",
+        on_progress=lambda what, *_, unit="": told.append(what),
+    )
+    outcomes = {row.clause.metric: row.outcome for row in report.verdict.rows}
+    assert outcomes == {"accuracy.ap50": "holds", "latency.at_most_ms": "holds"}
+    assert read_verdict(tmp_path / "out" / "verdict.json") == report
+    assert (tmp_path / "out" / "verdict.html").is_file()
+    assert "asking the service" in told
+    contract.write_text("[latency]\npercentile = 'p50'\nat_most_ms = 0.001\n")
+    failed = seatrial.judge(contract, url=service.url, images=dataset, measure=quick)
+    assert failed.verdict.outcome in ("fails", "undecided")  # the latter on a busy machine
+    assert failed.files == {}
+
+
+def test_what_judge_is_given_must_go_together(
+    tiny_artifact: Artifact, dataset: Path, tmp_path: Path
+) -> None:
+    contract = tmp_path / "contract.toml"
+    contract.write_text(CONTRACT.format(limit=60))
+    with pytest.raises(InvalidConfig, match="give a model or the address"):
+        seatrial.judge(contract)
+    with pytest.raises(InvalidConfig, match="takes no other threads"):
+        seatrial.judge(contract, url="http://127.0.0.1:1", threads=1)
+    with pytest.raises(InvalidConfig, match="judges accuracy, and there are no labelled images"):
+        seatrial.judge(contract, model=tiny_artifact.path, images=dataset)
+    contract.write_text("")
+    with pytest.raises(InvalidConfig, match="nothing"):
+        seatrial.judge(contract, model=tiny_artifact.path)
 
 
 def test_arrays_of_the_result_are_numpys(tiny_artifact: Artifact, dataset: Path) -> None:

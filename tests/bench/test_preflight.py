@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from types import SimpleNamespace
 
@@ -73,14 +72,24 @@ def test_a_service_that_refuses_every_image_is_asked_three_times(detector, ask):
 def test_which_answers_refuse_and_which_images_are_tried_again(detector, ask, monkeypatch):
     """A redirect is the same for every image; a failure of the service is measured as one."""
     target, asked = Target(detector(hold_ms=1).url), []
-    for status, tries in ((299, 1), (300, 1), (399, 1), (400, 3), (499, 3), (500, 1)):
+    for status, tries in (
+        (299, 1),
+        (300, 1),
+        (399, 1),
+        (400, 3),
+        (499, 3),
+        (500, 1),
+        (501, 3),
+        (503, 1),
+        (505, 3),
+    ):
 
         async def answer(http, url, body, status=status):
             asked.append(body)
             return SimpleNamespace(status=status, error="")
 
         monkeypatch.setattr(preflight, "exchange", answer)
-        if 300 <= status < 500:
+        if 300 <= status < 500 or status in (501, 505):
             with pytest.raises(ServiceFailed, match=f"is refused with {status}"):
                 ask(target)
         else:
@@ -99,9 +108,10 @@ def test_nobody_answers(ask):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        with pytest.raises(ServiceFailed, match=re.escape(f"nothing answers at {url}")) as caught:
+        with pytest.raises(ServiceFailed) as caught:
             ask(Target(url))
-    assert "start it first" in caught.value.hint
+    assert caught.value.message == f"nothing answers at {url}: Connection refused"
+    assert "seatrial serve" in caught.value.hint
 
 
 def test_a_service_that_does_not_answer_in_time(detector, ask):

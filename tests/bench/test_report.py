@@ -167,7 +167,7 @@ def test_json_gives_the_same_report_back(full_report, tmp_path):
 def test_a_file_that_is_no_report(tmp_path, content):
     path = tmp_path / "other.json"
     path.write_bytes(content)
-    with pytest.raises(InvalidConfig, match="is no benchmark report"):
+    with pytest.raises(InvalidConfig, match="is not a benchmark report"):
         read_report(path)
 
 

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from forked_commands import Commands
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 DIGITS = ("--count", "20", "--size", "96", "--digits", "1", "3", "--backgrounds", "bundled")
 
 
 @pytest.fixture(scope="session")
-def data_command(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def data_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Runs ``seatrial data WORDS``, with an empty ``SEATRIAL_HOME``."""
-    home = tmp_path_factory.mktemp("home")
-
-    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "seatrial.cli.main", "data", *map(str, words)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "SEATRIAL_HOME": str(home)},
-        )
-
-    return run
+    environment = {**os.environ, "SEATRIAL_HOME": str(tmp_path_factory.mktemp("home"))}
+    slow = ("cyclopts", "rich.table", "cv2", "sklearn.datasets", "onnx")
+    with Commands("seatrial.cli.data", *slow) as commands:
+        yield lambda *words: commands.run("data", *words, environment=environment)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,23 @@ def test_text_is_printed_as_it_is() -> None:
     assert "[b]label[/b]" in file.getvalue()
 
 
+def test_a_terminal_obeys_no_name() -> None:
+    """Names in models, labels and of files may hold what clears a screen or sets its title."""
+    name = "cat\x1b]0;title\x07\x1b[2J\x9b2J\x7f"
+    table = Table("class", title=name)
+    table.add_row(name)
+    stream = io.StringIO()
+    terminal = console._Console(file=stream, force_terminal=True, width=60)
+    terminal.print(name, style="bold red")
+    terminal.print(table)
+    said = stream.getvalue()
+    assert said.count("cat\N{SYMBOL FOR ESCAPE}]0;title") == 3
+    assert not {"\x07", "\x7f", "\x9b"} & {*said}
+    assert "\x1b]0" not in said
+    assert "\x1b[2J" not in said
+    assert "\x1b[1;31m" in said  # rich's own
+
+
 def test_a_pipe_that_is_closed_is_an_error_for_main() -> None:
     out, _ = text_of()
     with pytest.raises(BrokenPipeError):

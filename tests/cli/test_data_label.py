@@ -34,4 +34,4 @@ def test_a_model_draws_the_labels(
     assert "0 < weakest <= confidence <= 1" in done.stderr
     done = data_command(*words, "-o", tmp_path / "more")
     assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "more"))
-    assert "detected in 1 images, kept 1: red 1" in done.stderr
+    assert "detected in 1 image, kept 1: red 1" in done.stderr

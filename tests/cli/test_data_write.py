@@ -7,6 +7,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from PIL import Image
+
+from seatrial.cli.data_write import MOST_CLASSES
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -64,3 +68,35 @@ def test_options_that_make_no_sense_are_errors_of_the_command(
         assert done.returncode == 2
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_classes_with_brackets_are_shown_as_they_are(data_command: Run, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    (source / "images").mkdir(parents=True)
+    Image.new("RGB", (40, 30)).save(source / "images" / "shop[a].png")
+    (source / "data.yaml").write_text("train: images\nnames: ['box [/]', 'car [back]']\n")
+    (source / "labels").mkdir()
+    (source / "labels" / "shop[a].txt").write_text("0 .5 .5 .2 .2\n1 .5 .5 .2 .2\n9 1 1 1 1\n")
+    checked = data_command("check", source)
+    assert "shop[a].txt" in checked.stdout
+    (source / "labels" / "shop[a].txt").write_text("0 .5 .5 .2 .2\n1 .5 .5 .2 .2\n")
+    done = data_command("convert", source, "--to", "voc", "-o", tmp_path / "out[1]")
+    assert done.returncode == 0, done.stderr
+    assert "box [/]" in done.stderr
+    assert "car [back]" in done.stderr
+    assert "out[1]" in done.stdout
+
+
+def test_the_table_ends_where_classes_are_many(data_command: Run, tmp_path: Path) -> None:
+    source = tmp_path / "set"
+    for part, suffix in (("images", "png"), ("labels", "txt")):
+        (source / part / "val").mkdir(parents=True)
+        (source / part / "val" / f"a.{suffix}").write_text("1 .5 .5 .2 .2\n")
+    Image.new("RGB", (40, 30)).save(source / "images" / "val" / "a.png")
+    names = ", ".join(f"c{number}" for number in range(MOST_CLASSES + 3))
+    (source / "data.yaml").write_text(f"val: images/val\nnames: [{names}]\n")
+    done = data_command("convert", source, "--to", "coco", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "and 3 classes more (--json)" in done.stderr
+    assert f"c{MOST_CLASSES - 1} " in done.stderr
+    assert f"c{MOST_CLASSES} " not in done.stderr

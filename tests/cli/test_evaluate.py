@@ -13,8 +13,10 @@ import msgspec
 import pytest
 
 from seatrial.artifact import Artifact, Store
+from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.evaluate import evaluate as command
-from seatrial.errors import InvalidArtifact, InvalidConfig, NotWritable
+from seatrial.datasets.read import read_labelled
+from seatrial.errors import InvalidArtifact, InvalidConfig, InvalidInput, NotWritable
 from seatrial.manifest import Step
 from seatrial.serve.process import ServiceProcess
 
@@ -127,7 +129,9 @@ def test_it_ends_with_the_verdict(
         )
     printed = capsys.readouterr()
     assert ended.value.code == 8
-    assert json.loads(printed.out)["verdict"]["outcome"] == "fails"
+    document = json.loads(printed.out)
+    assert document["verdict"]["outcome"] == "fails"
+    assert document["intervals"]["ap"]["high"] < 0.9
     assert "gate fails" in printed.err
 
 
@@ -166,3 +170,137 @@ def test_an_unknown_parent_is_reported_before_the_work(
     )
     with pytest.raises(InvalidArtifact, match="no artifact named 'no-such-parent'"):
         command(str(tiny_artifact.path), dataset=f"coco:{scenes}", parent="no-such-parent")
+
+
+def test_the_page_has_the_interval_the_verdict_and_the_parent(
+    tiny_artifact: Artifact, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract, page = tmp_path / "contract.toml", tmp_path / "new" / "page.html"
+    contract.write_text('name = "gate"\n[accuracy]\nap50 = 0.25\n')
+    path = str(tiny_artifact.path)
+    with pytest.raises(SystemExit):
+        command(path, dataset=f"coco:{scenes}", parent=path, contract=contract, report=page)
+    assert f"wrote {page}" in capsys.readouterr().err.replace("\n", "")
+    html = page.read_text()
+    shown = (
+        "gate cannot be decided",
+        "AP50 at least 0.25",
+        "too few for an interval",
+        "Accuracy and its interval",
+        "Against the parent",
+        "green",
+        "Conditions",
+        "made by",
+        "digest of the images",
+        "Precision over recall",
+        "Confusion matrix",
+        "Images with most errors",
+    )
+    for words in shown:
+        assert words in html, words
+
+
+def test_a_page_that_cannot_be_written_is_one_error_before_the_work(
+    scenes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotWritable) as refusal:
+        command("no-such-model", dataset=f"coco:{scenes}", report=tmp_path / "file" / "page.html")
+    assert "--report" in refusal.value.hint
+
+
+@pytest.mark.parametrize("way", ["an image", "the labels", "a link to the labels", "the model"])
+def test_no_input_is_overwritten_by_the_detections(
+    tiny_artifact: Artifact, scenes: Path, tmp_path: Path, way: str
+) -> None:
+    labels = next(path for path in scenes.rglob("*.json"))
+    model = next(path for path in tiny_artifact.path.iterdir() if path.suffix == ".onnx")
+    target = {"an image": next(scenes.rglob("*.png")), "the model": model}.get(way, labels)
+    content = target.read_bytes()
+    if "link" in way:
+        target = tmp_path / "link.json"
+        target.symlink_to(labels)
+    with pytest.raises(InvalidInput, match="is one of the inputs") as refusal:
+        command(str(model), dataset=f"coco:{scenes}", save_detections=target)
+    assert refusal.value.hint == "name another file (--save-detections)"
+    assert target.read_bytes() == content
+
+
+@pytest.mark.parametrize("way", ["the parent", "a parent's folder", "the store", "a deployment"])
+def test_no_model_is_overwritten_by_the_detections(
+    tiny_artifact: Artifact,
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    """Neither one that is named otherwise than first, nor any file in an artifact's folder."""
+    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path))
+    model = tmp_path / "model.onnx"
+    shutil.copy(tiny_artifact.file("onnx"), model)
+    artifact = shutil.copytree(tiny_artifact.path, tmp_path / "artifacts" / "tiny")
+    copy = shutil.copytree(tiny_artifact.path, tmp_path / "copy")
+    (tmp_path / "service.toml").write_text(f'model = "{model}"\n')
+    given: dict[str, Any] = {
+        "the parent": {"artifact": "tiny", "parent": str(model)},
+        "a parent's folder": {"artifact": "tiny", "parent": str(copy)},
+        "the store": {"artifact": "tiny"},
+        "a deployment": {"options": DeploymentOptions(deployment=tmp_path / "service.toml")},
+    }[way]
+    target = {"a parent's folder": copy / "manifest.json", "the store": artifact / "new.json"}
+    place = target.get(way, model)
+    before = place.read_bytes() if place.exists() else None
+    own = [given.pop("artifact")] if "artifact" in given else []
+    with pytest.raises(InvalidInput, match=r"is one of the inputs|which is read$"):
+        command(*own, dataset=f"coco:{scenes}", save_detections=place, **given)
+    assert (place.read_bytes() if place.exists() else None) == before
+
+
+def test_no_input_is_overwritten_by_the_page(scenes: Path, tmp_path: Path) -> None:
+    page = tmp_path / "service.html"
+    page.write_text('model = "not-looked-for"\n')
+    given = {"options": DeploymentOptions(deployment=page), "report": page}
+    with pytest.raises(InvalidInput, match="is one of the inputs"):
+        command(dataset=f"coco:{scenes}", **given)
+    contract = tmp_path / "contract.html"
+    contract.write_text('name = "gate"\n[accuracy]\nap = 0.9\n')
+    with pytest.raises(InvalidInput, match="is one of the inputs"):
+        command("x", dataset=f"coco:{scenes}", contract=contract, report=contract)
+    with pytest.raises(InvalidConfig, match="--save-detections and --report both name"):
+        new = tmp_path / "new.html"
+        command("x", dataset=f"coco:{scenes}", save_detections=new, report=new)
+
+
+def test_two_models_are_not_taken_for_one(scenes: Path) -> None:
+    with pytest.raises(InvalidConfig, match="two models are named: a and --model b") as refusal:
+        command("a", dataset=f"coco:{scenes}", options=DeploymentOptions(model="b"))
+    assert "seatrial evaluate a --parent b" in refusal.value.hint
+
+
+def test_images_that_chose_the_epoch_decide_no_clause(
+    tiny_artifact: Artifact,
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: Any,
+) -> None:
+    """The labels are known by their digest, and the finetuning by the lineage in the store."""
+    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path))
+    store = Store(tmp_path / "artifacts")
+    labels = read_labelled(f"coco:{scenes}").digest()
+
+    def commit(name: str, step: Step, parent: Artifact) -> Artifact:
+        facts = {"name": name, "parent": parent.digest, "step": step}
+        with store.staging() as folder:
+            shutil.copy(tiny_artifact.file("onnx"), folder)
+            return store.commit(folder, msgspec.structs.replace(tiny_artifact.manifest, **facts))
+
+    trained = commit("trained", Step("finetune", {"val": labels}), tiny_artifact)
+    commit("served", Step("export"), trained)
+    contract = tmp_path / "contract.toml"
+    contract.write_text('name = "gate"\n[accuracy]\nap50 = 0.01\n')
+    with pytest.raises(SystemExit):
+        command("served", dataset=f"coco:{scenes}", contract=contract, json=True)
+    (row,) = json.loads(capsysbinary.readouterr().out)["verdict"]["rows"]
+    assert row["outcome"] == "undecided"
+    assert row["reason"].startswith("the same images chose the epoch of trained")

@@ -34,8 +34,15 @@ def test_the_command(tmp_path: Path, model_file: ModelFile, cell_images: Path) -
     assert "writing openvino f32" in done.stderr
     assert (tmp_path / "home" / "artifacts" / "made" / "model.xml").is_file()
 
-    done = seatrial(tmp_path / "home", *asked, "--replace")
+    page = tmp_path / "new" / "export.html"
+    done = seatrial(tmp_path / "home", *asked, "--replace", "--report", str(page))
     assert "mean IoU of pairs" in done.stdout
+    html = page.read_text()
+    for words in ("holds against", "mean IoU of pairs", "Shift of confidence", "Difference in AP",
+                  f"{cell_images}, ", "digest of the images", "processor",
+                  "seatrial export", '<span class="option">--replace</span>'):  # fmt: skip
+        assert words in html, words
+    assert "there are no labels" not in html
     done = seatrial(tmp_path / "home", *asked, "--imgsz", "large")
     assert (done.returncode, "not a size" in done.stderr) == (2, True)
 

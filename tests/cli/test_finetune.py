@@ -76,7 +76,7 @@ def made(place: Path) -> Iterator[tuple[Store, Path]]:
                 recipe=place / "recipe.toml",
             ),
             base=str(place / "networks" / "detr"),
-            output="colours",
+            name="colours",
         )
         yield Store(home / "artifacts"), home
 
@@ -90,7 +90,7 @@ def test_the_artifact_went_through_export_and_names_its_forebears(
     made: tuple[Store, Path], artifact: Artifact
 ) -> None:
     checkpoint = made[0].open("colours-checkpoint")
-    (base,) = (made[0].open(n) for n in made[0].names() if n.startswith("detr-"))
+    (base,) = map(made[0].open, made[0].imports.names())
     assert artifact.manifest.step.name == "export"
     assert artifact.manifest.parent == checkpoint.digest
     assert checkpoint.manifest.step.name == "finetune"
@@ -118,7 +118,7 @@ def test_the_report_compares_with_the_base_on_the_same_images(artifact: Artifact
 def test_a_name_that_is_taken_is_refused_before_hours_are_spent(
     made: tuple[Store, Path], place: Path
 ) -> None:
-    with pytest.raises(InvalidInput, match="already has an artifact named 'colours'"):
+    with pytest.raises(InvalidInput, match="already has another artifact named 'colours'"):
         finetune(
             FinetuneOptions(
                 trainer="transformers",
@@ -126,7 +126,7 @@ def test_a_name_that_is_taken_is_refused_before_hours_are_spent(
                 recipe=place / "recipe.toml",
             ),
             base="scratch:" + str(place / "networks" / "detr"),
-            output="colours",
+            name="colours",
         )
 
 
@@ -156,7 +156,7 @@ def test_labels_in_another_format_end_it_before_the_first_step(
         finetune(
             FinetuneOptions(trainer="transformers", data=f"coco:{wrong}"),
             base="scratch:" + str(place / "networks" / "detr"),
-            output="wrong",
+            name="wrong",
         )
     assert not (made[1] / "runs" / "wrong" / TRAINED).exists()
     assert "wrong" not in made[0].names()
@@ -168,7 +168,7 @@ def test_the_whole_recipe_is_shown_with_its_sources(
     finetune(
         FinetuneOptions(trainer="lightning", data="yolo:nowhere", epochs=7),
         base="scratch:" + str(place / "networks" / "d_fine"),
-        output="shown",
+        name="shown",
         show_recipe=True,
     )
     text = capsys.readouterr().out

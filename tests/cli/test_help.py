@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from cyclopts import App
 from rich.console import Console
 
 from seatrial.cli import main
-from seatrial.cli.help import default_text
+from seatrial.cli.help import default_text, documentation
 
 
 def page(*command: str) -> str:
@@ -82,3 +83,23 @@ def test_a_negative_that_is_not_shown_is_accepted(
 )
 def test_options_say_what_they_take(command: str, row: str) -> None:
     assert re.search(row, page(command))
+
+
+def test_the_first_page_names_the_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert documentation().read_text().startswith("# Documentation")
+    far = Path("/") / "/".join(["a_long_folder"] * 12) / "README.md"
+    monkeypatch.setattr("seatrial.cli.help.documentation", lambda: far)
+    for width in (30, 80, 200):  # a path can be copied, however narrow the terminal is
+        text = io.StringIO()
+        main.build().help_print([], console=Console(file=text, width=width))
+        assert f"Documentation:\n{far}\n\n" in text.getvalue()
+        assert f"Take an object detector{' from' * (width > 30)}" in text.getvalue()
+
+
+def test_a_wheel_has_the_documentation_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "seatrial"
+    (package / "documentation").mkdir(parents=True)
+    monkeypatch.setattr("seatrial.__file__", str(package / "__init__.py"))
+    assert documentation() == package / "documentation" / "docs" / "README.md"

@@ -34,6 +34,31 @@ def home(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "SEATRIAL_HOME": str(tmp_path)}
 
 
+def test_a_package_that_is_gone_is_an_error_with_what_installs_it(home):
+    """OpenCV is, where another build of it was uninstalled."""
+    support = Path(__file__).parents[1] / "support"
+    path = f"{support / 'startup'}:{support}:{home.get('PYTHONPATH', '')}"
+    ended = subprocess.run(
+        [*SEATRIAL, "data", "preview", "digits"],
+        env=home | {"WITHOUT_MODULES": "cv2", "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 4
+    assert ended.stderr == (
+        "error: cv2 is not installed, or a part of it is missing\n"
+        "hint: pip install --force-reinstall opencv-python-headless\n"
+    )
+
+
+def test_an_error_is_one_line_whatever_a_name_holds(home):
+    line = [*SEATRIAL, "data", "check", "a\nerror: no\x1b[2J"]
+    done = subprocess.run(line, env=home, capture_output=True, text=True)
+    first, *others = done.stderr.splitlines()
+    assert "a\N{SYMBOL FOR NEWLINE}error: no\N{SYMBOL FOR ESCAPE}[2J" in first
+    assert [line for line in others if not line.startswith("hint: ")] == []
+
+
 def test_interrupt_is_told_and_is_no_other_error(home):
     ended = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr, ended.stdout) == (130, "interrupted\n", "")
@@ -53,7 +78,7 @@ def test_interrupt_of_a_running_command(home, tmp_path):
     assert (process.returncode, told) == (130, "interrupted\n")
 
 
-@pytest.mark.parametrize("command", [["doctor"], ["models", "list", "--json"]])
+@pytest.mark.parametrize("command", [["serve", "--help"], ["models", "list", "--json"]])
 def test_a_reader_that_has_seen_enough_is_no_error(home, command):
     reading, writing = os.pipe()
     os.close(reading)
@@ -68,8 +93,11 @@ def test_an_output_that_is_full_is_told(home):
         ended = subprocess.run(
             [*SEATRIAL, "models", "list", "--json"], stdout=full, stderr=subprocess.PIPE, env=home
         )
-    assert ended.returncode == 74
-    assert ended.stderr == b"error: the output cannot be written: No space left on device\n"
+    assert ended.returncode == 7
+    assert ended.stderr == (
+        b"error: the output cannot be written: No space left on device\n"
+        b"hint: send it to another place\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
+import exported_heads as heads
 import hub_server
+from forked_commands import Commands
 from seatrial.artifact import Store
 
 pytestmark = pytest.mark.slow
@@ -65,17 +67,21 @@ def environment(hub: Any, tmp_path: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Commands]:
+    modules = ("seatrial.cli.models", "seatrial.models.hubs.pull", "seatrial.models.import_onnx")
+    with Commands(*modules, "onnx", "rich.progress", "httpx2") as running:
+        yield running
+
+
 @pytest.fixture
-def run(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(
+    commands: Commands, environment: dict[str, str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """``run("search", "detr", HF_TOKEN="...")``."""
-
-    def command(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "seatrial.cli.main", "models", *arguments],
-            env=environment | changes, capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-
-    return command
+    return lambda *arguments, **changes: commands.run(
+        "models", *arguments, environment=environment | changes
+    )
 
 
 @pytest.fixture
@@ -150,6 +156,8 @@ def test_a_name_of_ones_own(run: Callable[..., Any], kept: Store) -> None:
     done = run("pull", "yolo11n", "--name", "mine")
     assert done.returncode == 2
     assert "leave out --name" in done.stderr
+    done = run("pull", "yolo11n", "--labels", "coco")
+    assert (done.returncode, "--labels is for graphs" in done.stderr) == (2, True)
 
 
 def test_a_pickle_is_refused(run: Callable[..., Any], kept: Store) -> None:
@@ -274,16 +282,11 @@ def in_terminal(arguments: list[str], environment: dict[str, str]) -> str:
 
 
 @pytest.fixture
-def seatrial(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+def seatrial(
+    commands: Commands, environment: dict[str, str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """``seatrial("detect", "a.jpg", "--model", "m.onnx")``."""
-
-    def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "seatrial.cli.main", *map(str, arguments)],
-            env=environment, capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-
-    return command
+    return lambda *arguments: commands.run(*arguments, environment=environment)
 
 
 def test_every_command_imports_a_model_file_as_the_same_artifact(
@@ -300,9 +303,22 @@ def test_every_command_imports_a_model_file_as_the_same_artifact(
     ):
         done = seatrial(*command)
         assert done.returncode == 0, done.stderr
-        (name,) = (name for name in kept.names() if name != "exported")
+        (name,) = kept.imports.names()
         assert name.startswith("tiny-")
+    assert kept.names() == ["exported"]
     assert kept.open("exported").manifest.parent == kept.open(name).digest
+
+
+def test_the_import_of_an_rf_detr_says_which_column_is_its_background(
+    seatrial: Callable[..., Any], tmp_path: Path
+) -> None:
+    graph = heads.rf_detr(tmp_path / "rf.onnx", size_hw=(96, 128), classes=3)
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    done = seatrial("models", "import", graph)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "column 2 of its scores is taken as the background" in said
+    assert "--labels FILE: one name for each column" in said
 
 
 def test_every_command_refuses_a_pickle_alike_and_names_a_command_that_takes_it(
@@ -329,3 +345,21 @@ def test_every_command_refuses_a_pickle_alike_and_names_a_command_that_takes_it(
     assert "is a pickle" not in done.stderr
     assert done.returncode in (3, 4), done.stderr  # damaged; or Ultralytics is not installed
     assert kept.names() == []
+
+
+def test_gc_removes_what_killed_commands_left(
+    run: Callable[..., Any], kept: Store, tmp_path: Path
+) -> None:
+    left = kept.root / ".staging-1"
+    left.mkdir(parents=True)
+    (left / "model.onnx").write_bytes(bytes(2000))
+    os.utime(left, (0, 0))
+    with kept.staging() as running:
+        os.utime(running, (0, 0))
+        done = run("gc", "--dry-run")
+        assert (done.stdout, left.is_dir()) == (f"{left}\n", True)
+        assert "would be removed: 1 folder, 2.0 kB" in done.stderr
+        done = run("gc", "--json")
+        assert (json.loads(done.stdout), done.returncode) == ([str(left)], 0)
+        assert [*kept.root.iterdir()] == [running]
+    assert "removed: 0 folders, 0 bytes" in run("gc").stderr

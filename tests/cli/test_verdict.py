@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from seatrial.accuracy.gate import Clause, Interval, judge, rule
-from seatrial.cli.verdict import leave, show_verdict, verdict_json
+from seatrial.cli.verdict import leave, show_verdict
+from seatrial.gate import Clause, Interval, judge, rule
 
 LATENCY = Clause("latency.at_most_ms", 60.0, label="p90", unit=" ms")
 ROWS = {
@@ -32,33 +32,6 @@ def test_a_contract_that_holds_or_is_not_there_ends_nothing():
     leave(None)
 
 
-def test_json_keeps_its_keys():
-    document = verdict_json(verdict_of("holds", "fails"))
-    assert (document["contract"], document["outcome"]) == ("gate camera", "fails")
-    assert document["rulings"] == [
-        {
-            "clause": "latency.at_most_ms",
-            "wanted": "p90 at most 60 ms",
-            "found": "40.0 ms",
-            "outcome": "holds",
-            "limit": 60.0,
-            "measured": 40.0,
-            "low": 40.0,
-            "high": 50.0,
-        },
-        {
-            "clause": "load.goodput_per_s",
-            "wanted": "at least 20/s",
-            "found": "10/s",
-            "outcome": "fails",
-            "limit": 20.0,
-            "measured": 10.0,
-            "low": None,
-            "high": None,
-        },
-    ]
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -83,3 +56,12 @@ def test_an_undecided_verdict_says_how_many_images_would_decide(capsys):
     show_verdict(judge([row], name="gate camera"), json=False)
     told = capsys.readouterr().err.strip()
     assert told == "gate camera cannot be decided: about 210 images would decide"
+
+
+def test_the_reason_of_an_undecided_verdict_is_named_once(capsys):
+    rows = [rule(LATENCY, 80.0, text="80.0 ms", spoiled="others had 34% of the cores")] * 2
+    show_verdict(judge(rows, name="gate camera"), json=False)
+    assert capsys.readouterr().err.splitlines() == [
+        "Others had 34% of the cores.",
+        "gate camera cannot be decided",
+    ]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seatrial.datasets import voc
 from seatrial.datasets.convert import RewriteOptions, convert
 from seatrial.datasets.labels import LabelledSet
 from seatrial.datasets.read import read_labelled
@@ -84,22 +85,20 @@ def test_what_a_format_cannot_hold_is_told(tmp_path: Path, sound: Sound) -> None
     document = json.loads(path.read_text())
     document["annotations"][0] |= {"iscrowd": 1}
     document["annotations"][1] |= {"segmentation": [[1, 2, 11, 2, 11, 10]]}
+    document["annotations"][2] |= {"keypoints": [1, 2, 2], "truncated": 1, "area": 3.5}
     path.write_text(json.dumps(document))
+    kept = "details.json keeps what {} has no place for, and seatrial reads it back: {}"
     assert convert(source, tmp_path / "yolo-out", "yolo").notes == (
-        "1 crowds or difficult objects were left out: YOLO has none",
-        "1 outlines were left out; the boxes were kept",
+        kept.format(
+            "YOLO",
+            "1 outline; 1 crowd or difficult object; keypoints, truncated; 1 area",
+        ),
+        "for other tools 1 crowd or difficult object is background",
     )
     assert convert(source, tmp_path / "voc-out", "voc").notes == (
-        "1 outlines were left out: VOC has boxes",
+        kept.format("VOC", "1 outline; keypoints; 1 area"),
     )
-    document["info"] = {"year": 2026}
-    document["annotations"][2] |= {"keypoints": [1, 2, 2], "truncated": 1}
-    path.write_text(json.dumps(document))
-    lost = convert(source, tmp_path / "yolo-more", "yolo").notes[-1]
-    assert lost == "left out, without a place in YOLO: info, keypoints, truncated"
-    lost = convert(source, tmp_path / "voc-more", "voc").notes[-1]
-    assert lost == "left out, without a place in VOC: info, keypoints"
-    crowds = read_labelled(f"voc:{tmp_path / 'voc-out'}", split="train").truth.crowd
+    crowds = voc.read(tmp_path / "voc-out", None, "train").truth.crowd
     assert crowds.tolist().count(True) == 1  # VOC's "difficult"
 
 

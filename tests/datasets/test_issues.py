@@ -32,5 +32,6 @@ def test_what_spoils_training_or_figures_is_an_error() -> None:
     warnings = {name for name, kind in ISSUE_KINDS.items() if kind.severity == "warning"}
     assert warnings == {
         *("near-leak", "duplicate-image", "duplicate-box", "mixed-rows", "missing-labels"),
-        *("alike-classes", "empty-class"),
+        *("alike-classes", "empty-class", "class-unused", "name-differs", "unlisted-labels"),
+        *("extraneous-bytes", "misnamed-image", "link-cycle"),
     }

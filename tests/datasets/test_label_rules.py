@@ -8,15 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seatrial.datasets.issues import LabelIssue
 from seatrial.datasets.label_rules import (
     TOLERANCE_PX,
     box_issues,
-    image_place,
-    missing_images,
     numbering_issues,
     read_sound,
-    with_sizes,
 )
 from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
 from seatrial.errors import InvalidDataset
@@ -83,38 +79,6 @@ def test_one_number_has_one_name() -> None:
     (issue,) = numbering_issues({"train": first, "val": other})
     assert (issue.kind, issue.where) == ("classes-differ", "other")
     assert issue.message == "class 0 is 'blue' here, 'red' in test"
-
-
-def test_the_place_of_an_image_is_its_label_file_or_its_id_in_the_json() -> None:
-    path = Path("a.jpg")
-    assert image_place(LabelledImage(7, "a", path, 1, 1, Path("x.json"))) == "x.json, image 7"
-    assert image_place(LabelledImage(7, "a", path, 1, 1, Path("x.txt"))) == "x.txt"
-
-
-def test_missing_images_are_named() -> None:
-    (issue,) = missing_images(labelled())
-    assert (issue.kind, issue.message) == ("missing-image", "a.jpg is not there")
-
-
-def test_sizes_are_measured_where_labels_do_not_say_them(sets: dict[str, LabelledSet]) -> None:
-    import msgspec
-
-    own = sets["val"]
-    bare = LabelledSet(
-        "bare",
-        tuple(msgspec.structs.replace(image, width=None) for image in own.images),
-        own.categories,
-        own.truth,
-    )
-    issues: list[LabelIssue] = []
-    found = with_sizes(bare, issues.append)
-    assert {(image.width, image.height) for image in found.images} == {(WIDTH, HEIGHT)}
-    assert issues == []
-    lost = LabelledImage(1, "a", Path("a.jpg"), None, None)
-    said = LabelledImage(2, "b", own.images[0].path, 7, 9)  # what labels say is not replaced
-    left = with_sizes(LabelledSet("x", (lost, said), (), bare.truth), issues.append)
-    assert left.images == (lost, said)
-    assert issues == []
 
 
 def test_a_format_and_a_file_can_be_named(sound: Sound) -> None:

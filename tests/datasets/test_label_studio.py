@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import urllib.parse
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
-from seatrial.datasets.label_studio import write
+from seatrial.datasets.label_studio import INTERFACE, TASKS, write
 from seatrial.datasets.labels import Category, Details, LabelledImage, LabelledSet, Truth
 
 
@@ -84,3 +85,20 @@ def test_boxes_without_details_are_sure(tmp_path: Path) -> None:
     (task,) = json.loads((tmp_path / "label_studio.json").read_text())
     (region,) = task["predictions"][0]["result"]
     assert (region["score"], region["meta"]) == (1.0, {"text": []})
+
+
+def test_names_in_addresses_are_quoted(tmp_path: Path) -> None:
+    name = "c#2%20 (1)&x=é.jpg"
+    labelled = LabelledSet(
+        "test",
+        (LabelledImage(1, name, tmp_path / name, 40, 30),),
+        (Category(0, 'a "b" <c> & [d]'),),
+        Truth.of([0], [0], [[1, 2, 3, 4]]),
+    )
+    write(tmp_path, labelled, "model", "my drafts")
+    (task,) = json.loads((tmp_path / TASKS).read_text())
+    address = urllib.parse.urlsplit(task["data"]["image"])
+    assert urllib.parse.parse_qs(address.query) == {"d": [f"my drafts/images/{name}"]}
+    assert not address.fragment
+    interface = ET.fromstring((tmp_path / INTERFACE).read_text(encoding="utf-8"))
+    assert [one.get("value") for one in interface.iter("Label")] == ['a "b" <c> & [d]']

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from coco_labels import coco
-from seatrial.datasets.labels import Truth, known_categories, match_labels, some
+from seatrial.datasets import labels
+from seatrial.datasets.labels import (
+    Category,
+    LabelledSet,
+    Truth,
+    known_categories,
+    match_labels,
+    some,
+    split_named,
+)
 from seatrial.datasets.read import read_labelled
 from seatrial.errors import InvalidDataset
 
@@ -22,6 +31,18 @@ def test_digest_tells_labels_apart(write_coco: Callable[..., Path]) -> None:
     moved["annotations"][0]["bbox"][0] = 1.5
     (folder / "instances.json").write_text(json.dumps(moved))
     assert read_labelled(f"coco:{folder}").digest() != first
+
+
+def test_a_digest_tells_areas_apart_where_they_count(write_coco: Callable[..., Path]) -> None:
+    """Figures by size differ; an artifact that was trained on the boxes has seen them."""
+    folder = write_coco()
+    first = read_labelled(f"coco:{folder}")
+    other = coco()
+    other["annotations"][0]["area"] = 7.5
+    (folder / "instances.json").write_text(json.dumps(other))
+    second = read_labelled(f"coco:{folder}")
+    assert second.digest() == first.digest()
+    assert second.digest(areas=True) != first.digest(areas=True)
 
 
 def test_classes_match_by_name_not_by_number(write_coco: Callable[..., Path]) -> None:
@@ -71,3 +92,28 @@ def test_objects_have_the_area_of_their_boxes_and_are_numbered_from_one() -> Non
 def test_a_list_in_a_message_ends_after_five() -> None:
     assert some(["a", "b", "c", "d", "e"]) == "a, b, c, d, e"
     assert some(["a", "b", "c", "d", "e", "f"]) == "a, b, c, d, e and 1 more"
+
+
+def test_few_pairs_of_names_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    monkeypatch.setattr(
+        labels.difflib, "get_close_matches", lambda _, others, **__: compared.append(len(others))
+    )
+    many = tuple(Category(n, f"c{n}") for n in range(5000))
+    found = LabelledSet("x", (), many, Truth.of([], [], []))
+    with pytest.raises(InvalidDataset, match="c0x"):
+        match_labels([f"c{n}x" for n in range(80)] + ["c1"], found)
+    assert sum(compared) <= labels.COMPARED
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    [
+        ("train", ["train", "Training", "train2017", "TRAIN_2012"]),
+        ("val", ["val", "valid", "Validation", "dev", "eval", "val2014", "valid-2020"]),
+        ("test", ["test", "testing", "test-dev", "test_dev2017", "Test Dev"]),
+        ("", ["", "trainval", "minival", "2017", "train20175", "night", "default", "attest"]),
+    ],
+)
+def test_the_split_that_a_name_says(split: str, names: list[str]) -> None:
+    assert {name: split_named(name) for name in names} == dict.fromkeys(names, split)

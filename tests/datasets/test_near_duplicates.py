@@ -23,7 +23,9 @@ def made(bits: int, level: float = 0, name: str = "a") -> Fingerprint:
     """A fingerprint whose hash has so many bits set, and whose thumbnail has one level."""
     number = np.array([(1 << bits) - 1], np.uint64)
     thumbnail = np.full(768, level, np.uint8)
-    return Fingerprint(Path(name), "", (8, 8), name.encode(), number.view(np.uint16), thumbnail)
+    return Fingerprint(
+        path=Path(name), sha256=name.encode(), hash=number.view(np.uint16), thumbnail=thumbnail
+    )
 
 
 def test_nearly_the_same_up_to_the_limits_of_both() -> None:

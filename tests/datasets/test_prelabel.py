@@ -16,7 +16,7 @@ from seatrial.datasets.check import check
 from seatrial.datasets.prelabel import PrelabelOptions, Teacher, prelabel
 from seatrial.datasets.read import read_labelled
 from seatrial.deployment import Thresholds
-from seatrial.detect.decode import decode
+from seatrial.detect.decode import EXTRANEOUS, decode
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import Detected
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
@@ -28,7 +28,8 @@ pytest.importorskip("scipy", reason="SciPy is not installed: seatrial[video]")
 
 def detect(data: bytes, options: Thresholds) -> Detected:
     """Sees bright squares; the brighter, the surer. Larger ones are of another class."""
-    image = decode(data, max_pixels=10**6)
+    odd: list[str] = []
+    image = decode(data, max_pixels=10**6, on_warning=odd.append)
     mask = (image.min(2) > 120).astype(np.uint8)
     count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
     rows = []
@@ -42,7 +43,7 @@ def detect(data: bytes, options: Thresholds) -> Detected:
         np.array([score for _, score, _ in rows], np.float32),
         np.array([kind for *_, kind in rows], np.int64),
     )
-    return Detected(image, found, {}, 1)
+    return Detected(image, found, {}, 1, tuple(odd))
 
 
 TEACHER = Teacher("squares", ("small", "large", "never"), detect, 2)
@@ -176,8 +177,44 @@ def test_a_folder_of_pictures_each_for_itself(tmp_path: Path) -> None:
     assert (made.images, made.tracks, made.classes) == (2, None, {"small": 1})
     assert [name.split(":")[0] for name in made.skipped] == ["c.jpg"]
     found = read_labelled(f"coco:{tmp_path / 'out'}")
-    assert [image.name for image in found.images] == ["a.png", "more_b.png"]
+    assert [image.name for image in found.images] == ["a.png", "more/b.png"]
     assert found.images[0].path.read_bytes() == (source / "a.png").read_bytes()
+
+
+def test_no_image_is_written_over_another(tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    (source / "a").mkdir(parents=True)
+    names = ["a/b.png", "a_b.png", "c.bmp", "c.gif", "c.png", "c.gif.png"]
+    for number, name in enumerate(names):
+        Image.fromarray(paint([(8, 10 * number, 20, 230)])).save(source / name)
+    made = prelabel(source, tmp_path / "out", TEACHER, PrelabelOptions())
+    assert (made.images, made.skipped) == (6, ())
+    found = read_labelled(f"coco:{tmp_path / 'out'}")  # which refuses an image with two rows
+    assert {image.name for image in found.images} == {
+        *("a/b.png", "a_b.png", "c.bmp.png", "c.gif.png.png", "c.gif.png", "c.png")
+    }
+    assert len({image.path for image in found.images}) == 6
+    tops = [round(top / 10) for top in found.truth.xywh[:, 1]]
+    assert sorted(tops) == list(range(6))
+
+
+def test_images_that_cannot_be_read_are_named_and_odd_ones_noted(tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    source.mkdir()
+    Image.fromarray(paint([(8, 10, 20, 230)])).save(source / "a.jfif", "JPEG")
+    data = (source / "a.jfif").read_bytes()
+    (source / "b.jpg").write_bytes(data[:-2] + bytes(20) + data[-2:])
+    (source / "c.dng").write_bytes(b"II*\0")
+    (source / "d.bmp").write_bytes(b"BM cut off")
+    (source / "e.gif").mkdir()
+    made = prelabel(source, tmp_path / "out", TEACHER, PrelabelOptions())
+    assert made.images == 2
+    assert made.notes == (f"1 image: each {EXTRANEOUS}",)
+    first, second = made.skipped
+    assert first == "c.dng: .dng files are not read: convert it to JPEG or PNG"
+    assert second.startswith("d.bmp: the image")
+    names = [image.name for image in read_labelled(f"coco:{tmp_path / 'out'}").images]
+    assert names == ["a.jfif", "b.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from seatrial.datasets.preview import CAPTION_PX, GAP_PX, PreviewOptions, preview
-from seatrial.errors import InvalidConfig, InvalidDataset
+from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
 
 Sound = Callable[[str], Path]
 TILE = 128  # twice the width of the pictures
@@ -67,10 +67,17 @@ def test_broken_pictures_and_labels_do_not_stop_it(sound: Sound, tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
-        ("sheet.txt", {}, InvalidConfig, "is not a .jpg or .png"),
+        ("sheet.txt", {}, InvalidInput, "no image is written as sheet.txt"),
         ("sheet.jpg", {"columns": 0}, InvalidConfig, "--columns 1 or more"),
         ("sheet.jpg", {"count": -1}, InvalidConfig, "--count"),
         ("sheet.jpg", {"tile": 31}, InvalidConfig, "--tile"),
+        (
+            "sheet.jpg",
+            {"tile": 70_000},
+            InvalidConfig,
+            r"a sheet of .* would",
+        ),
+        ("sheet.png", {"tile": 20_000, "columns": 1}, InvalidConfig, "would have 200"),
         ("sheet.jpg", {"split": "test"}, InvalidDataset, "has no split test"),
         ("sheet.jpg", {"only": "blue"}, InvalidDataset, "has no class 'blue'"),
     ],
@@ -82,6 +89,18 @@ def test_what_cannot_be_drawn(
     with pytest.raises(error, match=message):
         preview(sound("coco"), tmp_path / name, PreviewOptions(**options))
     assert not (tmp_path / name).exists()
+
+
+def test_no_image_of_the_dataset_is_overwritten(sound: Sound, tmp_path: Path) -> None:
+    folder = sound("yolo")
+    image = folder / "images" / "val" / "val0.jpg"
+    content = image.read_bytes()
+    link = tmp_path / "sheet.jpg"
+    link.symlink_to(image)
+    for sheet in (image, link):
+        with pytest.raises(InvalidInput, match="is one of the inputs"):
+            preview(folder, sheet, PreviewOptions(split="train"))
+    assert image.read_bytes() == content
 
 
 def test_all_pictures_are_shown_where_no_number_is_given(sound: Sound, tmp_path: Path) -> None:

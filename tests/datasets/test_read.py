@@ -16,7 +16,9 @@ def test_missing_picture_is_an_error_unless_it_is_left_out_by_name(
     write_coco: Callable[..., Path],
 ) -> None:
     folder = write_coco(changed("annotations", 1, image_id=3), names="b")
-    with pytest.raises(InvalidDataset, match=r"1 of 2 images .* are not in .*: a.png") as caught:
+    with pytest.raises(
+        InvalidDataset, match=r"of 2 images .* name, 1 is not in .*: a.png"
+    ) as caught:
         read_labelled(f"coco:{folder}")
     assert "--skip-missing" in caught.value.hint
     found = read_labelled(f"coco:{folder}", skip_missing=True)
@@ -30,7 +32,7 @@ def test_a_folder_with_none_of_the_pictures_is_an_error_even_so(
     write_coco: Callable[..., Path],
 ) -> None:
     folder = write_coco(names="")
-    with pytest.raises(InvalidDataset, match="none of the 2 images"):
+    with pytest.raises(InvalidDataset, match="name 2 images, of which none is in"):
         read_labelled(f"coco:{folder}", skip_missing=True)
 
 
@@ -44,3 +46,19 @@ def test_unknown_format_is_refused(spec: str) -> None:
 def test_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidDataset, match="nowhere does not exist"):
         read_labelled(f"coco:{tmp_path}/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("spec", "hint"),
+    [
+        ("yolo:{}/data.yaml", "yolo:{0} --annotations {0}/data.yaml"),
+        ("coco:{}/data.yaml", "coco:FOLDER --annotations {}/data.yaml"),
+    ],
+)
+def test_a_file_that_is_named_for_the_folder_is_given_beside_it(
+    tmp_path: Path, spec: str, hint: str
+) -> None:
+    (tmp_path / "data.yaml").write_text("names: [a]\n")
+    with pytest.raises(InvalidDataset, match=r"data\.yaml is not a folder") as refusal:
+        read_labelled(spec.format(tmp_path))
+    assert refusal.value.hint.endswith(hint.format(tmp_path))

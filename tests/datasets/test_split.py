@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from seatrial.datasets.check import check
+from seatrial.datasets.convert import SplitOptions
+from seatrial.datasets.convert import split as split_dataset
 from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, Truth
 from seatrial.datasets.near_duplicates import fingerprints
 from seatrial.datasets.split import _improve, assign, group_names, grouped
@@ -41,6 +46,16 @@ def pictures(names: list[str], classes: list[list[int]] | None = None) -> Labell
         ("IMG_1234.JPG", "IMG_1234.JPG"),
         ("000000000139.jpg", "000000000139.jpg"),
         ("astronaut.jpg", "astronaut.jpg"),
+        # Augmented copies of Roboflow, and uploads of Label Studio.
+        ("photo-a_jpg.rf.0000000000000000756158cae84d4f99.jpg", "photo-a"),
+        ("train/photo-a_PNG.rf.00000000000000001b119000fefce840.jpg", "photo-a"),
+        ("IMG_1234_jpeg.rf.9AbcDef0123456789xyz.jpg", "IMG_1234"),
+        ("shop-0001_jpg.rf.00000000000000001b119000fefce840.jpg", "shop"),
+        ("photo.rf.00000000000000001b119000fefce840.png", "photo"),
+        ("car.rf.x.jpg", "car.rf.x.jpg"),
+        ("1a2b3c4d-shop-0001.jpg", "shop"),
+        ("5e6f7a8b-shop-0002.jpg", "shop"),
+        ("20210601-0001.jpg", "20210601"),
     ],
 )
 def test_frames_of_a_clip_share_a_name_and_serial_names_say_nothing(name: str, group: str) -> None:
@@ -117,7 +132,7 @@ def test_each_split_has_a_group_even_where_one_is_very_large() -> None:
 def test_one_clip_cannot_be_split() -> None:
     found = pictures([f"clip-{number}.jpg" for number in range(9)])
     groups = grouped(group_names(found, "frames"), [None] * 9)
-    with pytest.raises(InvalidDataset, match="1 groups cannot be split into 3: clip") as caught:
+    with pytest.raises(InvalidDataset, match="1 group cannot be split into 3: clip") as caught:
         assign(found, groups, THIRDS, 0)
     assert "--block" in caught.value.hint
 
@@ -185,3 +200,42 @@ def test_the_last_group_of_a_split_is_not_moved_away_however_many_went_before() 
     _improve(chosen, amounts, have, wanted, np.ones(1), np.random.default_rng(0))
     assert np.bincount(chosen, minlength=2).tolist() == [1, 8]
     assert have.ravel().tolist() == [1.0, 8.0]
+
+
+def test_augmented_copies_are_one_group_and_check_knows_them(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    rows = []
+    (tmp_path / "set" / "train").mkdir(parents=True)
+    for photo in range(6):
+        for _ in range(3):  # copies look like one another as little as photos do
+            name = f"photo-{'abcdef'[photo]}_jpg.rf.{draw.bytes(16).hex()}.jpg"
+            blocks = draw.integers(0, 256, (6, 8, 3), np.uint8)
+            Image.fromarray(blocks).resize((64, 48)).save(tmp_path / "set" / "train" / name)
+            rows.append(name)
+    (tmp_path / "set" / "train" / "_annotations.coco.json").write_text(json.dumps({
+        "images": [{"id": n, "file_name": name, "width": 64, "height": 48}
+                   for n, name in enumerate(rows, 1)],
+        "annotations": [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 2, 30, 20]}
+                        for n in range(1, len(rows) + 1)],
+        "categories": [{"id": 1, "name": "cat"}],
+    }))  # fmt: skip
+    options = SplitOptions(fractions=(0.5, 0.5, 0))
+    written = split_dataset(tmp_path / "set", tmp_path / "out", options)
+    assert [one.groups for one in written.splits] == [3, 3]
+    assert not [i for i in check(tmp_path / "out").issues if i.kind == "near-leak"]
+    torn = SplitOptions(fractions=(0.5, 0.5, 0), group="none")
+    split_dataset(tmp_path / "set", tmp_path / "torn", torn)
+    leaks = [i for i in check(tmp_path / "torn").issues if i.kind == "near-leak"]
+    assert leaks
+    assert all("by its name a copy of one of train" in leak.message for leak in leaks)
+
+
+def test_a_name_of_many_marks_is_read_over_once() -> None:
+    """A regular expression tried all ways to share them out: minutes for one name."""
+    name = "-" * 5000
+    images = tuple(
+        LabelledImage(n, f"{name}{end}.jpg", Path("a.jpg"), 9, 9)
+        for n, end in enumerate(("a", "x-07"))
+    )
+    found = LabelledSet("x", images, (), Truth.of([], [], []))
+    assert group_names(found, "frames") == [f"{name}a.jpg", f"{name}x"]

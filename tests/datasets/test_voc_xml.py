@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from seatrial.datasets.voc_xml import parse
+from seatrial.errors import InvalidDataset
 
 XML = b"""<annotation>
   <filename> a.jpg </filename>
@@ -54,13 +55,49 @@ def test_a_size_that_is_not_a_number_is_0(text: bytes) -> None:
     ("data", "message", "line"),
     [
         (b"<annotation>\n<object>", "is not XML: no element found", 2),
-        (b"", "is not XML: no element found", 1),
+        (b"", "is empty", 1),
+        (b"\xef\xbb\xbf \n", "is empty", 1),
         (b"<a>\n</b>", "is not XML: mismatched tag", 2),
         (b'<!DOCTYPE a [\n<!ENTITY e "x">]><a/>', "declares entities", 2),
+        (b'<!DOCTYPE a [\n<!ATTLIST a b CDATA "x">]><a/>', "declares entities or attributes", 2),
     ],
 )
 def test_what_is_refused_and_where(data: bytes, message: str, line: int) -> None:
-    with pytest.raises(ValueError, match=r"declares|is not XML") as caught:
+    with pytest.raises(ValueError, match=r"declares|is not XML|is empty") as caught:
         parse(data)
     assert str(caught.value.args[0]).startswith(message)
     assert caught.value.args[1] == line
+
+
+def test_what_an_element_keeps_is_no_larger_than_the_file() -> None:
+    """The paths of 20,000 nested elements took 1.6 GB."""
+    size = b"<size><width>40</width></size>"
+    for around in (b"%s", b"<object>%s</object>"):
+        inside = around % (b"<a>" * 20_000 + b"text" + b"</a>" * 20_000)
+        found = parse(b"<annotation>" + inside + size + b"</annotation>")
+        paths = [path for element in found.objects for path in element.texts]
+        assert sum(map(len, paths)) < 100
+        assert found.size == (40, 0)
+
+
+@pytest.mark.parametrize("text", ["1" * 400, "²", "٣٢", "1e400", "9" * 10, "0x20", "1_0", "inf"])
+def test_a_size_beyond_any_image_is_0(text: str) -> None:
+    found = parse(f"<annotation><size><width>{text}</width></size></annotation>".encode())
+    assert found.size == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["punycode", "zlib", "rot13", "undefined", "unicode_escape", "idna",
+                 "Raw-Unicode-Escape", "base64", "klingon"],
+)  # fmt: skip
+def test_an_encoding_that_is_none_of_text_is_refused_by_its_name(encoding: str) -> None:
+    data = f'<?xml version="1.0" encoding="{encoding}"?><annotation/>'.encode()
+    with pytest.raises(InvalidDataset, match=rf"a\.xml declares the encoding '{encoding.lower()}'"):
+        parse(data, "a.xml")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "UTF-16LE", "ucs-2", "utf-32"])
+def test_a_declaration_that_the_bytes_contradict_does_not_count(encoding: str) -> None:
+    """.NET declares UTF-16 in files that it writes as UTF-8."""
+    data = f'<?xml version="1.0" encoding="{encoding}"?><annotation><filename>é'
+    assert parse(f"{data}</filename></annotation>".encode()).filename == "é"

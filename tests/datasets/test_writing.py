@@ -54,7 +54,11 @@ def test_crowds_are_kept_where_the_format_has_them(sets: Sets, tmp_path: Path, k
     notes = write_dataset(tmp_path / "out", {"train": own, "val": crowded}, kind)
     found = format_of(kind).read(tmp_path / "out", None, "val")
     if kind == "yolo":
-        assert notes == ["1 crowds or difficult objects were left out: YOLO has none"]
+        assert notes == [
+            "details.json keeps what YOLO has no place for, and seatrial reads it back: "
+            "1 crowd or difficult object",
+            "for other tools 1 crowd or difficult object is background",
+        ]
         assert len(found.truth) == 3
         np.testing.assert_allclose(found.truth.xywh, own.truth.xywh[1:])
         label = tmp_path / "out" / "labels" / "val" / own.images[0].name
@@ -113,7 +117,7 @@ def test_keys_without_a_place_are_named_once(sets: Sets, tmp_path: Path) -> None
     details = Details(
         images=({"license": 1, "file_name": "x"},) * len(own.images),
         objects=({"pose": "Left", "id": 1, "track_id": 3},) * count,
-        file={"info": {}, "annotations": []},
+        file={"info": {"year": 2026}, "licenses": [], "annotations": []},
     )
     labelled = replace(own, details=details)
     left_out = {
@@ -121,8 +125,9 @@ def test_keys_without_a_place_are_named_once(sets: Sets, tmp_path: Path) -> None
         for kind in ("coco", "yolo", "voc")
     }
     assert left_out["coco"] == []
-    assert left_out["yolo"] == ["left out, without a place in YOLO: info, license, pose, track_id"]
-    assert left_out["voc"] == ["left out, without a place in VOC: info, license, track_id"]
+    kept = "details.json keeps what {} has no place for, and seatrial reads it back: {}"
+    assert left_out["yolo"] == [kept.format("YOLO", "info, license, pose, track_id")]
+    assert left_out["voc"] == [kept.format("VOC", "info, license, track_id")]
 
 
 def test_links_are_copies_where_the_file_system_has_none(

@@ -24,7 +24,7 @@ from seatrial.artifact import Artifact, Store
 from seatrial.demo.media import Media, open_media
 from seatrial.demo.models import Model, Models, open_artifact
 from seatrial.demo.workbench import Choice, View, Workbench
-from seatrial.deployment import CoreLayout, Deployment
+from seatrial.deployment import CoreLayout, Deployment, DetectionDefaults
 from seatrial.models.import_onnx import import_onnx
 
 PALE = {(2, 2): ("red", 1.0), (2, 3): ("red", 0.6), (5, 5): ("blue", 0.4)}
@@ -79,9 +79,15 @@ def clip() -> Callable[..., bytes]:
 def open_tiny(tiny_artifact: Artifact) -> Callable[..., Model]:
     """Opens the tiny detector under a name."""
 
-    def open_model(name: str = "tiny", artifact: Artifact = tiny_artifact) -> Model:
+    def open_model(
+        name: str = "tiny",
+        artifact: Artifact = tiny_artifact,
+        detection: DetectionDefaults = DetectionDefaults(),  # noqa: B008 - frozen
+    ) -> Model:
         layout = CoreLayout(1, 1, 1, wide=False)
-        deployment = Deployment(str(artifact.path), engine="onnxruntime", layout=layout)
+        deployment = Deployment(
+            str(artifact.path), engine="onnxruntime", layout=layout, detection=detection
+        )
         return open_artifact(name, artifact, deployment)
 
     return open_model
@@ -91,9 +97,9 @@ def open_tiny(tiny_artifact: Artifact) -> Callable[..., Model]:
 def other_artifact(
     tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[..., Any]
 ) -> Artifact:
-    """The tiny detector with a class of another name: crimson, green, blue."""
+    """The tiny detector with a class of another name, a long one."""
     folder = tmp_path_factory.mktemp("other")
-    onnx.save(tiny_model(names=("crimson", "green", "blue")), folder / "other.onnx")
+    onnx.save(tiny_model(names=("crimson traffic light", "green", "blue")), folder / "other.onnx")
     return import_onnx(Store(folder / "store"), folder / "other.onnx")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,22 +13,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from browser import PHONE, WIDE
 from seatrial.artifact import Artifact
+from seatrial.demo.brand import ICON
 
 pytestmark = pytest.mark.slow
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-PATIENCE_MS = 120_000
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    # No name is found: what a page asks another host for fails, and is seen to be asked for.
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-)
-WIDE = {"width": 1280, "height": 900}
-PHONE = {"width": 390, "height": 844}
 # Both front ends offer their button before the camera's first frame, and then take nothing.
 CAMERA_SHOWS = """() => [...document.querySelectorAll("video")].some(video =>
     video.checkVisibility() && video.srcObject && video.readyState >= video.HAVE_CURRENT_DATA
@@ -82,18 +71,8 @@ class StreamlitPage(GradioPage):
         self.page.locator(f".st-key-example-{number} button").click()
 
 
+COMPARED = 2  # place of the second model's boxes among the tables
 PAGES = {"gradio": GradioPage, "streamlit": StreamlitPage}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +110,12 @@ def demo(
 def visit(browser: Any, front_end: str, demo: Any) -> Iterator[Callable[..., Any]]:
     """Opens the page; in the end, nothing may have been asked of another host."""
     asked: list[str] = []
-    contexts = []
+    pages = []
 
     def open_page(viewport: dict[str, int] = WIDE, url: str = demo.url) -> Any:
-        context = browser.new_context(viewport=viewport, permissions=["camera"])
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE_MS)
-        page = context.new_page()
+        page = browser.new_page()
+        pages.append(page)
+        page.set_viewport_size(viewport)
         page.on("request", lambda request: asked.append(request.url))
         page.on("websocket", lambda socket: asked.append(socket.url))
         page.goto(url)
@@ -145,8 +123,8 @@ def visit(browser: Any, front_end: str, demo: Any) -> Iterator[Callable[..., Any
         return PAGES[front_end](page)
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert len(asked) > 10
     elsewhere = {
         url for url in asked
@@ -194,6 +172,30 @@ def wait_for_pictures(page: Any, count: int, width: int = 128) -> None:
     )
 
 
+def clipped(page: Any) -> list[str]:
+    """Text of the tables that are wider than their place."""
+    found: list[str] = page.evaluate(
+        """[...document.querySelectorAll(".seatrial")].filter(
+            table => table.scrollWidth > table.clientWidth
+                || table.getBoundingClientRect().right > innerWidth
+        ).map(table => table.innerText)"""
+    )
+    return found
+
+
+def place_of(page: Any, label: str) -> float:
+    """Distance of a text from the top of the page, whose scroll position does not count, px."""
+    place: float = page.get_by_text(label, exact=True).first.evaluate(
+        """element => {
+            let place = element.getBoundingClientRect().y + scrollY;
+            for (let e = element.parentElement; e; e = e.parentElement)
+                place += e == document.scrollingElement ? 0 : e.scrollTop;
+            return place;
+        }"""
+    )
+    return place
+
+
 def download(page: Any, name: str) -> tuple[str, bytes]:
     with page.expect_download() as caught:
         page.get_by_text(f"↓ {name}").first.click()
@@ -232,29 +234,22 @@ def test_upload_settings_and_downloads(visit: Callable[..., Any], examples: Path
         assert archive.read("labels/train/a-pale.txt").startswith(b"2 ")
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "said"),
-    [
-        ("notes.txt", b"these are not pixels", "notes.txt is neither an image nor a video"),
-        ("half.jpg", None, "damaged or cut off"),
-        ("half.mp4", b"\0\0\0\x18ftypisom" + bytes(80), "the video half cannot be read"),
-    ],
-    ids=["text", "picture", "video"],
-)
 def test_a_bad_file_gives_a_readable_message_and_the_next_is_shown(
-    visit: Callable[..., Any],
-    examples: Path,
-    tmp_path: Path,
-    photo: bytes,
-    name: str,
-    data: bytes | None,
-    said: str,
+    visit: Callable[..., Any], examples: Path, tmp_path: Path, photo: bytes
 ) -> None:
+    bad = {
+        "notes.txt": (b"these are not pixels", "notes.txt is neither an image nor a video"),
+        "half.jpg": (photo[:-60], "damaged or cut off"),
+        "half.mp4": (b"\0\0\0\x18ftypisom" + bytes(80), "the video half cannot be read"),
+    }
     page = visit().page
-    (tmp_path / name).write_bytes(photo[:-60] if data is None else data)
-    give(page, tmp_path / name)
-    page.get_by_text(said).wait_for()
-    assert page.get_by_text("Traceback").count() == 0
+    for name, (data, said) in bad.items():
+        (tmp_path / name).write_bytes(data)
+        give(page, tmp_path / name)
+        page.get_by_text(said).wait_for()
+        assert page.get_by_text("Traceback").count() == 0
+    give(page, examples / "a-pale.png")
+    page.get_by_text("3 objects in a-pale.png").wait_for()
 
 
 def test_at_the_width_of_a_phone(visit: Callable[..., Any], examples: Path) -> None:
@@ -263,11 +258,39 @@ def test_at_the_width_of_a_phone(visit: Callable[..., Any], examples: Path) -> N
     page.get_by_text("3 objects in a-pale.png").wait_for()
     page.get_by_text("postprocess").wait_for()
     assert page.evaluate("document.scrollingElement.scrollWidth") <= PHONE["width"]
-    cut = "[...document.querySelectorAll('.seatrial')].filter(t => t.scrollWidth > t.clientWidth)"
-    assert page.evaluate(f"{cut}.length") == 0
+    assert clipped(page) == []
     for button in ("Image", "JSON", "COCO", "YOLO"):
         box = page.get_by_text(f"↓ {button}").first.bounding_box()
         assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]
+
+
+def test_on_a_phone_a_result_moves_no_setting(visit: Callable[..., Any], examples: Path) -> None:
+    person = visit(PHONE)
+    page = person.page
+    give(page, examples / "a-pale.png")
+    page.get_by_text("3 objects in a-pale.png").wait_for()
+    wait_for_pictures(page, 1)
+    page.get_by_text("postprocess").wait_for()
+    places = [place_of(page, "Confidence")]
+    # Fewer rows in the table, and a longer text above the picture.
+    person.slide("Confidence", 0.7)
+    page.get_by_text("1 object in a-pale.png").wait_for()
+    places.append(place_of(page, "Confidence"))
+    picture, settings = (page.get_by_text(text).first for text in ("↓ YOLO", "Confidence"))
+    table = page.locator(".seatrial-rows").first
+    tops = [element.bounding_box()["y"] for element in (picture, settings, table)]
+    assert tops == sorted(tops)
+    assert places[1] == pytest.approx(places[0], abs=2)
+
+
+def test_the_page_has_a_name_and_an_icon_of_its_own(visit: Callable[..., Any]) -> None:
+    page = visit().page
+    assert page.title() == "Seatrial: tiny"
+    assert page.locator(".seatrial-head").inner_text().split() == ["Seatrial", "tiny"]
+    address = page.locator("link[rel~=icon]").first.evaluate("link => link.href")
+    icon = page.evaluate("address => fetch(address).then(answer => answer.text())", address)
+    assert icon == ICON.read_text()
+    assert page.evaluate("document.querySelector('.seatrial-head img').naturalWidth") > 0
 
 
 def test_a_picture_from_the_webcam(visit: Callable[..., Any]) -> None:
@@ -279,8 +302,8 @@ def test_a_picture_from_the_webcam(visit: Callable[..., Any]) -> None:
 def test_a_video_plays_with_its_boxes(visit: Callable[..., Any], examples: Path) -> None:
     page = visit().page
     give(page, examples / "c-walk.mp4")
-    page.get_by_text("5 objects in 5 frames of c-walk.mp4").wait_for()
-    wait_for_rows(page, ("red", "5 of 5"))
+    page.get_by_text("1 track of 5 boxes in 5 frames of c-walk.mp4").wait_for()
+    wait_for_rows(page, ("red", "1", "5 of 5"))
     played = """() => [...document.querySelectorAll("video")].some(
         video => video.checkVisibility() && video.videoWidth == 128 && video.readyState >= 2)"""
     page.wait_for_function(played)
@@ -299,7 +322,10 @@ def test_an_example_and_another_model_beside_it(visit: Callable[..., Any]) -> No
     person.page.get_by_text("other (onnxruntime").wait_for()
     wait_for_pictures(person.page, 2)
     # Boxes and stages of the one, then of the other.
-    wait_for_rows(person.page, ("crimson", "1.00"), ("crimson", "0.60"), ("blue",), table=2)
+    other = "crimson traffic light"
+    wait_for_rows(person.page, (other, "1.00"), (other, "0.60"), ("blue",), table=COMPARED)
+    assert clipped(person.page) == []
+    assert rows(person.page)[0][:2] == ["red", "1.00"]
 
 
 def test_a_model_beside_itself(
@@ -312,7 +338,7 @@ def test_a_model_beside_itself(
         give(page, examples / "b-green.jpg")
         page.get_by_text("1 object in b-green.jpg").wait_for()
         page.get_by_text("Both see 1 object").wait_for()
-        assert [rows(page, 2)[0][0], rows(page, 3)[-1][0]] == ["green", "total"]
+        assert [rows(page, COMPARED)[0][0], rows(page, 3)[-1][0]] == ["green", "total"]
 
 
 def test_the_process_called_nobody_either(demo: Any, visit: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import simplejpeg
 
-from seatrial.demo.examples import MOST, THUMBNAIL_WH, find_examples
+from seatrial.demo.examples import CANDIDATES, MOST, THUMBNAIL_WH, find_examples, telling
 from seatrial.errors import InvalidInput
 
 
@@ -56,3 +57,27 @@ def test_a_folder_without_any(tmp_path: Path, made: bool, said: str) -> None:
     with pytest.raises(InvalidInput, match=said) as refused:
         find_examples(folder)
     assert "seatrial data sample photos" in refused.value.hint
+
+
+def test_examples_in_which_the_model_finds_nothing_are_left_out(
+    folder: Path, open_tiny: Callable[..., Any], picture: Any, encode: Callable[..., bytes]
+) -> None:
+    for number in range(CANDIDATES):  # every second one is grey
+        patches = {(2, 3): "red"} if number % 2 else {}
+        (folder / f"n{number:02d}.png").write_bytes(encode(picture(patches), "PNG"))
+    with contextlib.closing(open_tiny()) as model:
+        candidates = find_examples(folder, 2 * CANDIDATES)
+        names = [example.path.name for example in telling(candidates, model)]
+        # A video counts by its first frame.
+        found = ["b.jpg", "c.MP4", *(f"n{number:02d}.png" for number in range(1, CANDIDATES, 2))]
+        assert names == [found[index] for index in (0, 1, 2, 3, 5, 6, 7, 9)]
+
+
+def test_where_the_model_finds_nothing_all_are_offered(
+    tmp_path: Path, open_tiny: Callable[..., Any], picture: Any, encode: Callable[..., bytes]
+) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(encode(picture({}), "PNG"))
+    with contextlib.closing(open_tiny()) as model:
+        assert len(telling(find_examples(tmp_path), model)) == 3
+        assert telling([], model) == []

@@ -62,6 +62,14 @@ def test_a_yolo_archive_is_a_dataset_with_its_pictures(view: View, tmp_path: Pat
     assert as_yolo(view) == data
 
 
+def test_boxes_of_a_video_have_their_tracks(clip_view: View, view: View) -> None:
+    pictures = json.loads(as_json(clip_view))["pictures"]
+    assert [picture["tracks"] for picture in pictures] == [[1], [1], [1]]
+    assert [a["track_id"] for a in json.loads(as_coco(clip_view))["annotations"]] == [1, 1, 1]
+    assert "tracks" not in json.loads(as_json(view))["pictures"][0]
+    assert "track_id" not in json.loads(as_coco(view))["annotations"][0]
+
+
 def test_frames_of_a_video_are_pictures_of_a_dataset(clip_view: View, tmp_path: Path) -> None:
     document = json.loads(as_coco(clip_view))
     assert [image["file_name"] for image in document["images"]] == [

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from seatrial.demo import media as demo_media
 from seatrial.demo.media import MAX_FRAMES, MAX_VIDEO_S, open_media, preview
 from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput, UnsupportedImage
+from seatrial.system.images import file_formats
 
 
 @pytest.fixture(scope="session")
@@ -131,3 +134,15 @@ def test_a_playlist_that_looks_like_a_video_opens_no_other_file(
     for disguise in (b"", b"\0\0\0\x18ftyp"):
         with pytest.raises(InvalidInput):
             open_media("list.mp4", disguise + listing)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "BMP", "GIF", "TIFF"])
+def test_images_in_other_formats_become_png(kind: str) -> None:
+    if kind not in file_formats():
+        pytest.skip(f"this Pillow reads no {kind}")
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 10)).save(buffer, kind)
+    media = open_media("x", buffer.getvalue())
+    assert media.rate_hz is None
+    assert media.frames[0].data.startswith(b"\x89PNG")
+    assert media.frames[0].pixels().shape == (10, 20, 3)

@@ -43,16 +43,18 @@ def test_a_service_that_cannot_be_shown_is_refused(url: str, error: type[Excepti
 
 
 def test_an_address_is_a_service(store: Store) -> None:
-    with pytest.raises(ServiceFailed, match="does not answer"):
+    with pytest.raises(ServiceFailed, match=r"nothing answers at .*: Connection refused"):
         opener("http://127.0.0.1:1", store, deployment_of)
 
 
 def test_other_models_of_the_store_can_be_compared(store: Store) -> None:
+    (store.root / "broken").mkdir()
+    (store.root / "broken" / "manifest.json").write_text("{}")  # is not offered
     shown = opener("tiny", store, deployment_of)
     with open_models(shown, None, store, deployment_of) as models:
         assert (models.shown.name, models.rivals, models.first_rival) == ("tiny", ["other"], None)
         rival = models.rival("other")
-        assert rival.labels == ("crimson", "green", "blue")
+        assert rival.labels == ("crimson traffic light", "green", "blue")
         assert models.rival("other") is rival
 
 

@@ -56,10 +56,11 @@ def test_a_video_in_words_and_tables(
     media = open_media("v.mp4", clip([picture(patches) for patches in shown]))
     page = show(workbench, media, Choice(0.4), rival="again")
     assert page.summary == (
-        "4 objects in 4 frames of v.mp4 (128 x 128). Videos are not compared: give an image."
+        "1 track of 4 boxes in 4 frames of v.mp4 (128 x 128). Videos are not compared: give an "
+        "image."
     )
-    rows = [row[:3] for row in cells(boxes_table(page.view))[1:]]
-    assert rows == [["red", "2 of 4", "2"], ["blue", "1 of 4", "1"]]
+    rows = [row[:4] for row in cells(boxes_table(page.view))[1:]]
+    assert rows == [["red", "1", "2 of 4", "2"], ["blue", "0", "1 of 4", "1"]]
 
 
 def test_a_model_and_itself_agree(workbench: Workbench, pale_media: Any) -> None:
@@ -67,9 +68,9 @@ def test_a_model_and_itself_agree(workbench: Workbench, pale_media: Any) -> None
     assert page.rival is not None
     assert page.rival.model.name == "again"
     assert page.summary.endswith(
-        "Both see 3 objects, with a mean IoU of 1.00; 0 only tiny, 0 only again. Compared as "
-        "shown: from confidence 0.25 on, IoU 0.7, one class a box (seatrial evaluate "
-        "--parent: 0.25, 0.7, several)."
+        "Both see 3 objects, with a mean IoU of 1.00; 0 only tiny, 0 only again. Compared from "
+        "confidence 0.25 on, at IoU 0.7, with one class a box; seatrial evaluate --parent: from "
+        "0.25 on, at 0.7, with several."
     )
     assert show(workbench, pale_media, Choice(), rival=NO_RIVAL).rival is None
 

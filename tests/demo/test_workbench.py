@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from seatrial.accuracy.predict import SeenImage
+from seatrial.artifact import Artifact
 from seatrial.demo.media import Media, open_media
 from seatrial.demo.models import Model
 from seatrial.demo.workbench import FLOOR, KEPT, Choice, View, Workbench
-from seatrial.deployment import Thresholds
+from seatrial.deployment import DetectionDefaults, Thresholds
 from seatrial.detect.answer import boxes
 from seatrial.detect.clock import STAGES
 from seatrial.errors import InvalidInput
@@ -51,7 +54,7 @@ def test_boxes_over_the_confidence_are_shown_most_confident_first(
     view = workbench.view(pale_media, Choice(confidence=0.25))
     assert found(view) == [("red", 1.0), ("red", 0.6), ("blue", 0.4)]
     assert view.hidden == 0
-    assert set(view.stages_ms) == set(STAGES)
+    assert set(view.stages_ms) == {*STAGES, "total"}
 
 
 def test_moving_the_confidence_hides_boxes_and_asks_nobody(
@@ -130,3 +133,54 @@ def test_a_video_is_looked_at_frame_by_frame(
 def test_settings_out_of_range_are_refused(wrong: tuple[float, float]) -> None:
     with pytest.raises(InvalidInput, match=f"from {FLOOR}"):
         Choice(*wrong)
+
+
+def test_an_object_keeps_its_track_over_a_gap_and_another_gets_its_own(
+    workbench: Workbench, clip: Callable[..., bytes], picture: Any
+) -> None:
+    """A red one that walks, and is hidden for a frame; a blue one that comes later."""
+    places = [(2, 1), (2, 2), None, (2, 2), (2, 3), (2, 4)]
+    frames = [
+        picture({**({place: "red"} if place else {}), **({(6, 6): "blue"} if n > 1 else {})})
+        for n, place in enumerate(places)
+    ]
+    view = workbench.view(open_media("walk.mp4", clip(frames)), Choice())
+    seen = [
+        dict(zip(one.class_id.tolist(), one.track_id.tolist(), strict=True)) for one in view.shown
+    ]
+    assert [frame.get(0) for frame in seen] == [1, 1, None, 1, 1, 1]
+    assert [frame.get(2) for frame in seen] == [None, None, 2, 2, 2, 2]
+    assert (view.tracks, view.boxes) == (2, 9)
+    assert replace(view, shown=view.shown[:2]).tracks == 1
+
+
+def test_one_box_alone_is_no_track(
+    workbench: Workbench, clip: Callable[..., bytes], picture: Any
+) -> None:
+    frames = [picture({(2, 2): "red"} if n == 1 else {}) for n in range(4)]
+    view = workbench.view(open_media("flash.mp4", clip(frames)), Choice())
+    assert (view.tracks, view.boxes) == (0, 1)
+    assert view.shown[1].track_id.tolist() == [-1]
+
+
+def test_an_image_has_no_tracks(view: View) -> None:
+    assert view.tracks == 0
+    assert view.shown[0].track_id is None
+
+
+def test_a_page_begins_with_the_thresholds_of_the_model(
+    tiny_artifact: Artifact, open_tiny: Callable[..., Model]
+) -> None:
+    manifest = msgspec.structs.replace(tiny_artifact.manifest, confidence=0.4, iou=0.6)
+    for given, usual in (
+        (DetectionDefaults(), (0.4, 0.6)),
+        (DetectionDefaults(confidence=0.01, iou=0.3), (FLOOR, 0.3)),  # as far as the page goes
+    ):
+        model = open_tiny(
+            "tiny", Artifact(tiny_artifact.path, manifest, tiny_artifact.digest), given
+        )
+        try:
+            choice = Choice.usual(model)
+        finally:
+            model.close()
+        assert (choice.confidence, choice.iou) == usual

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -38,6 +39,17 @@ def test_drawing_changes_a_copy_and_only_near_the_box() -> None:
 def test_no_detections_leave_the_picture_as_it_is() -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     np.testing.assert_array_equal(draw(image, Detections.empty(), LABELS), image)
+
+
+def test_a_box_with_a_track_has_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    put = cv2.putText
+    monkeypatch.setattr(cv2, "putText", lambda *a, **k: (said.append(a[1]), put(*a, **k))[1])
+    boxes = found(((10, 30, 50, 60), 0.9, 0), ((80, 30, 99, 60), 0.5, 0))
+    image = np.zeros((120, 160, 3), np.uint8)
+    draw(image, replace(boxes, track_id=np.array([7, -1])), LABELS)
+    draw(image, boxes, LABELS, scores=False)
+    assert said == ["person 0.50", "person #7 0.90", "person", "person"]
 
 
 def test_classes_have_colours_of_their_own() -> None:

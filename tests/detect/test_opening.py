@@ -24,7 +24,8 @@ def test_layout_counts_the_cores_of_this_process() -> None:
 def test_a_detector_is_warm_when_it_is_handed_out(tiny_artifact: Artifact, photo: bytes) -> None:
     deployment = Deployment("tiny", engine="onnxruntime", layout=CoreLayout(1, 1, 1, wide=False))
     with open_detector(tiny_artifact, deployment) as detector:
-        assert len(detector.detect(photo, deployment.detection).detections) == 1
+        rules = deployment.detection.of(tiny_artifact.manifest)
+        assert len(detector.detect(photo, rules).detections) == 1
 
 
 def test_the_configuration_is_the_share_of_a_process_or_the_given_one(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from seatrial.deployment import Thresholds
-from seatrial.detect import postprocess
+from seatrial.deployment import Limits, Thresholds
+from seatrial.detect import overlap, postprocess
 from seatrial.detect.detections import Detections
-from seatrial.detect.postprocess import MAX_CANDIDATES, finish, nms, select
+from seatrial.detect.postprocess import MAX_CANDIDATES, corners, find, finish, grid, nms, select
 from seatrial.detect.preprocess import Letterbox
 
 
@@ -20,12 +23,12 @@ def reference_nms(
     """Greedy NMS, O(n^2): the most confident box stays, those of its class that cover it go."""
     kept: list[int] = []
     for i in np.argsort(-score, kind="stable"):
-        if all(class_id[i] != class_id[j] or overlap(xyxy[i], xyxy[j]) <= iou for j in kept):
+        if all(class_id[i] != class_id[j] or iou_of(xyxy[i], xyxy[j]) <= iou for j in kept):
             kept.append(int(i))
     return kept
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
+def iou_of(a: np.ndarray, b: np.ndarray) -> float:
     a, b = a.astype(np.float64), b.astype(np.float64)
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
@@ -98,6 +101,85 @@ def test_a_limit_keeps_the_first_of_all(
     assert kept.track_id.tolist() == reference_nms(xyxy, score, class_id, iou)[:limit]
 
 
+@given(candidates, thresholds, st.sampled_from([(1, 1), (2, 3), (7, 5)]), st.integers(1, 40))
+def test_the_rule_holds_however_many_enter_at_a_time(
+    rows: list[tuple[tuple[int, ...], float, int]],
+    iou: float,
+    entering: tuple[int, int],
+    limit: int,
+) -> None:
+    xyxy, score, class_id = arrays(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postprocess, "_AT_FIRST", entering[0])
+        patch.setattr(postprocess, "_THEN", entering[1])
+        kept = nms(Detections(xyxy, score, class_id, np.arange(len(rows))), iou, limit)
+    assert kept.track_id is not None
+    assert kept.track_id.tolist() == reference_nms(xyxy, score, class_id, iou)[:limit]
+
+
+def test_the_rule_holds_for_thousands_of_boxes_of_few_classes() -> None:
+    chance = np.random.default_rng(11)
+    corner = chance.random((4000, 2)) * 600
+    sides = np.exp(chance.random((4000, 2)) * 4 + 1)
+    xyxy = np.concatenate([corner, corner + sides], 1).astype(np.float32)
+    class_id = chance.integers(0, 3, 4000)
+    score = np.round(chance.random(4000), 2).astype(np.float32)  # many are equal
+    boxes = Detections(xyxy, score, class_id, np.arange(4000))
+    order = np.argsort(-score, kind="stable")
+    wanted = order[postprocess._suppress(boxes[order], np.arange(4000), 0.45)]  # OpenCV, of all
+    kept = nms(boxes, 0.45)
+    assert kept.track_id is not None
+    assert kept.track_id.tolist() == wanted.tolist()
+
+
+def test_a_box_is_compared_with_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    iou = overlap._iou
+
+    def counted(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        compared.append(len(a))
+        return iou(a, b)
+
+    monkeypatch.setattr(overlap, "_iou", counted)
+    row, column = np.divmod(np.arange(20_000), 150)
+    corner = np.stack([column, row], 1).astype(np.float32) * 8
+    beside = Detections(
+        np.concatenate([corner, corner + 7], 1),
+        np.linspace(1, 0.001, 20_000, dtype=np.float32),
+        np.zeros(20_000, np.int64),
+    )
+    assert len(nms(beside, 0.7)) == 20_000  # plain NMS compares 200 million pairs
+    assert sum(compared) < 5_000_000
+
+
+def test_of_boxes_in_one_place_many_enter_at_a_time_and_those_beside_them_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entered: list[int] = []
+    covered, suppress = postprocess._covered, postprocess._suppress
+
+    def counted(candidates: Detections, order: np.ndarray, *rest: Any) -> np.ndarray:
+        entered.append(len(order))
+        return covered(candidates, order, *rest)
+
+    monkeypatch.setattr(postprocess, "_covered", counted)
+    corner = np.zeros((28_000, 2), np.float32)
+    corner[25_000:, 0] = np.arange(3000) * 20  # at last many enter, and all of them stay
+    boxes = Detections(
+        np.concatenate([corner, corner + 15], 1),
+        np.linspace(1, 0.001, 28_000, dtype=np.float32),
+        np.zeros(28_000, np.int64),
+        np.arange(28_000),
+    )
+    kept = nms(boxes, 0.45)
+    assert kept.track_id is not None
+    wanted = suppress(boxes, np.arange(28_000), 0.45)  # OpenCV, of all at once
+    assert kept.track_id.tolist() == wanted.tolist()
+    assert len(kept) == 3000
+    assert sum(size <= postprocess._THEN for size in entered[:4]) == 1
+    assert max(entered) > 20 * postprocess._THEN
+
+
 def test_with_a_limit_the_least_confident_are_not_compared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -168,14 +250,14 @@ def test_nms_of_no_candidates_is_empty() -> None:
 
 
 SCORES = np.array(
-    # five anchors, three classes
+    # five anchors, three classes; transposed below
     [
         [0.90, 0.10, 0.30, 0.00, 0.25],
         [0.80, 0.20, 0.30, 0.00, 0.10],
         [0.10, 0.60, 0.20, 0.00, 0.00],
     ],
     np.float32,
-)
+).T
 
 
 def test_select_takes_the_best_class_of_an_anchor() -> None:
@@ -196,20 +278,32 @@ def test_select_with_multi_label_takes_every_class_over_the_threshold() -> None:
     assert 4 not in anchors  # 0.25 itself is not over the threshold
 
 
+def test_of_a_dense_head_the_most_confident_of_all_classes_enter() -> None:
+    chance = np.random.default_rng(3)
+    scores = (0.0011 + 0.9 * chance.random((80, 1000))).astype(np.float32)
+    scores[:, 7] = np.nan
+    scores[5] = np.round(scores[5], 1)  # some are equal
+    anchors, classes, score = select(scores.T, Thresholds(confidence=0.001, multi_label=True))
+    flat = np.nan_to_num(scores, nan=-1.0).ravel()
+    wanted = np.argsort(-flat, kind="stable")[:MAX_CANDIDATES]
+    assert (classes * 1000 + anchors).tolist() == wanted.tolist()
+    np.testing.assert_array_equal(score, flat[wanted])
+
+
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_select_keeps_the_most_confident_candidates(multi_label: bool) -> None:
     count = MAX_CANDIDATES + 500
-    scores = np.random.default_rng(0).random((1, count)).astype(np.float32)
+    scores = np.random.default_rng(0).random((count, 1)).astype(np.float32)
     anchors, _, score = select(scores, Thresholds(confidence=0.0, multi_label=multi_label))
     assert len(anchors) == MAX_CANDIDATES
-    np.testing.assert_array_equal(score, np.sort(scores[0])[::-1][:MAX_CANDIDATES])
+    np.testing.assert_array_equal(score, np.sort(scores[:, 0])[::-1][:MAX_CANDIDATES])
 
 
 def test_of_candidates_that_are_equally_confident_the_first_are_kept() -> None:
-    scores = np.full((1, MAX_CANDIDATES + 500), 0.5, np.float32)
-    scores[0, -3:] = 0.9
+    scores = np.full((MAX_CANDIDATES + 500, 1), 0.5, np.float32)
+    scores[-3:] = 0.9
     anchors, _, _ = select(scores, Thresholds(confidence=0.0))
-    last = scores.shape[1]
+    last = len(scores)
     wanted = [last - 3, last - 2, last - 1, *range(MAX_CANDIDATES - 3)]
     assert anchors.tolist() == wanted
 
@@ -217,7 +311,7 @@ def test_of_candidates_that_are_equally_confident_the_first_are_kept() -> None:
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_scores_that_are_no_numbers_are_below_every_threshold(multi_label: bool) -> None:
     scores = SCORES.copy()
-    scores[:, 0] = np.nan
+    scores[0] = np.nan
     scores[1, 1] = np.nan
     anchors, _, score = select(scores, Thresholds(confidence=0.05, multi_label=multi_label))
     assert 0 not in anchors
@@ -225,7 +319,7 @@ def test_scores_that_are_no_numbers_are_below_every_threshold(multi_label: bool)
 
 
 def test_finish_cuts_to_the_limit_and_maps_to_the_source() -> None:
-    letterbox = Letterbox((100, 200), (64, 64), (0.32, 0.32), (0, 16))
+    letterbox = Letterbox((100, 200), (64, 64), (0.32, 0.32), (0, 16), (32, 64))
     boxes = Detections(
         np.array([[0, 16, 32, 32], [32, 0, 64, 64], [0, 0, 1, 1]], np.float32),
         np.array([0.9, 0.8, 0.7], np.float32),
@@ -235,3 +329,73 @@ def test_finish_cuts_to_the_limit_and_maps_to_the_source() -> None:
     np.testing.assert_allclose(found.xyxy, [[0, 0, 100, 50], [100, 0, 200, 100]], rtol=1e-6)
     assert found.score.tolist() == pytest.approx([0.9, 0.8])
     assert found.class_id.tolist() == [2, 1]
+
+
+def test_a_box_drops_boxes_of_other_classes_where_nms_is_class_agnostic() -> None:
+    xyxy = np.array([[0, 0, 10, 10], [1, 0, 10, 10], [20, 0, 30, 10]], np.float32)
+    boxes = Detections(xyxy, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 1]))
+    assert len(nms(boxes, 0.5)) == 3
+    kept = nms(boxes, 0.5, class_agnostic=True)
+    assert (kept.score.tolist(), kept.class_id.tolist()) == (pytest.approx([0.9, 0.7]), [0, 1])
+
+
+@pytest.mark.parametrize("entering", [(1, 1), (5, 20), (20, 60)])
+def test_boxes_that_enter_later_drop_other_classes_too_where_nms_is_class_agnostic(
+    monkeypatch: pytest.MonkeyPatch, entering: tuple[int, int]
+) -> None:
+    chance = np.random.default_rng(7)
+    corner = chance.integers(0, 100, (150, 2))
+    xyxy = np.concatenate([corner, corner + chance.integers(20, 40, (150, 2))], 1)
+    xyxy, class_id = xyxy.astype(np.float32), chance.integers(0, 3, 150)
+    score = chance.permutation(150).astype(np.float32) / 150
+    monkeypatch.setattr(postprocess, "_AT_FIRST", entering[0])
+    monkeypatch.setattr(postprocess, "_THEN", entering[1])
+    boxes = Detections(xyxy, score, class_id, np.arange(150))
+    for class_agnostic, compared in ((True, np.zeros(150, np.int64)), (False, class_id)):
+        kept = nms(boxes, 0.3, class_agnostic=class_agnostic)
+        assert kept.track_id is not None
+        assert kept.track_id.tolist() == reference_nms(xyxy, score, compared, 0.3)
+        assert kept.class_id.tolist() == class_id[kept.track_id].tolist()
+
+
+def test_grid_is_the_cells_of_each_map_and_their_strides() -> None:
+    cells, strides = grid((5, 8), (2, 4))  # 5 / 2 is rounded up, as convolutions with padding do
+    assert cells.tolist()[:5] == [[0, 0], [1, 0], [2, 0], [3, 0], [0, 1]]
+    assert cells.tolist()[12:] == [[0, 0], [1, 0], [0, 1], [1, 1]]
+    assert strides.ravel().tolist() == [2] * 12 + [4] * 4
+    assert (cells.dtype, strides.dtype) == (np.float32, np.float32)
+
+
+def test_find_decodes_the_boxes_of_candidates_alone() -> None:
+    asked = []
+
+    def boxes(anchors: np.ndarray) -> np.ndarray:
+        asked.append(anchors.tolist())
+        return corners(np.array([[anchor * 10, 16, 4, 2] for anchor in anchors], np.float32))
+
+    scores = np.array([[0.1, 0.2], [0.9, 0.3], [0.6, 0.8]], np.float32)
+    place = Letterbox((32, 64), (32, 64), (1.0, 1.0), (0, 0), (32, 64))
+    found = find(scores, boxes, place, Thresholds(confidence=0.5))
+    assert asked == [[1, 2]]
+    assert found.xyxy.tolist() == [[8, 15, 12, 17], [18, 15, 22, 17]]
+    assert found.class_id.tolist() == [0, 1]
+
+
+def test_the_costliest_thresholds_of_a_query_take_little_time() -> None:
+    """`confidence=0&iou=1&multi_label=true`: 672,000 candidates, none of which covers another."""
+    chance = np.random.default_rng(0)
+    scores = chance.random((8400, 80), dtype=np.float32)
+    places = chance.random((8400, 2), dtype=np.float32) * 600
+    boxes = np.concatenate([places, places + 30], axis=1)
+    decoded: list[int] = []
+
+    def some(anchors: np.ndarray) -> np.ndarray:
+        decoded.append(len(anchors))
+        return boxes[anchors]
+
+    place = Letterbox((640, 640), (640, 640), (1.0, 1.0), (0, 0), (640, 640))
+    begun = time.thread_time()
+    found = find(scores, some, place, Thresholds(0.0, 1.0, Limits().detections, True))
+    assert time.thread_time() - begun < 1.0  # 0.03 s of a core; it was 6 s
+    assert len(found) == Limits().detections
+    assert decoded == [MAX_CANDIDATES]

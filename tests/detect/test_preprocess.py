@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seatrial.detect.preprocess import fit, letterbox, resize, shortest_edge, stretch
-from seatrial.errors import InvalidImage
+from seatrial.errors import InvalidArtifact, InvalidImage
 from seatrial.manifest import Preprocessing
 
 sides = st.integers(1, 1500)
@@ -66,7 +68,7 @@ def test_letterbox_is_ultralytics_letterbox(
     if round(min(source_hw) * gain) < 1:  # the original cannot resize to nothing; ours can
         return
     image = picture_of(source_hw)
-    canvas, _ = letterbox(image, size_hw)
+    canvas, _ = letterbox(image, Preprocessing(size_hw, "letterbox"))
     np.testing.assert_array_equal(canvas, reference_letterbox(image, size_hw))
 
 
@@ -78,7 +80,8 @@ def test_letterbox_is_ultralytics_letterbox(
 def test_boxes_go_back_as_ultralytics_scale_boxes(
     source_hw: tuple[int, int], size_hw: tuple[int, int], boxes: list[tuple[float, ...]]
 ) -> None:
-    _, mapping = letterbox(np.zeros((*source_hw, 3), np.uint8), size_hw)
+    image = np.zeros((*source_hw, 3), np.uint8)
+    _, mapping = letterbox(image, Preprocessing(size_hw, "letterbox"))
     xyxy = np.array(boxes, np.float32)
     got = mapping.to_source(xyxy)
     assert got.dtype == np.float32
@@ -95,7 +98,7 @@ def test_corners_map_back_to_source_corners(
     source_hw: tuple[int, int], size_hw: tuple[int, int], boxed: bool
 ) -> None:
     image = np.zeros((*source_hw, 3), np.uint8)
-    _, mapping = letterbox(image, size_hw) if boxed else stretch(image, size_hw)
+    _, mapping = fit(image, Preprocessing(size_hw, "letterbox" if boxed else "stretch"))
     height, width = source_hw
     shift, scale = np.array(mapping.pad_xy * 2), np.array(mapping.scale_xy * 2)
     corners = np.array([[0, 0, width, height]], np.float32) * scale + shift
@@ -108,7 +111,8 @@ def test_corners_map_back_to_source_corners(
 def test_what_is_outside_the_picture_is_padding(
     source_hw: tuple[int, int], size_hw: tuple[int, int]
 ) -> None:
-    canvas, where = letterbox(np.full((*source_hw, 3), 200, np.uint8), size_hw)
+    image = np.full((*source_hw, 3), 200, np.uint8)
+    canvas, where = letterbox(image, Preprocessing(size_hw, "letterbox"))
     assert canvas.shape == (*size_hw, 3)
     left, top = where.pad_xy
     inner_w = max(1, round(source_hw[1] * where.scale_xy[0]))
@@ -121,15 +125,16 @@ def test_what_is_outside_the_picture_is_padding(
 
 def test_a_picture_of_the_canvas_size_is_not_touched() -> None:
     image = picture_of((64, 64))
-    for canvas, where in (letterbox(image, (64, 64)), stretch(image, (64, 64))):
-        np.testing.assert_array_equal(canvas, image)
+    for resize_by in ("letterbox", "stretch"):
+        canvas, where = fit(image, Preprocessing((64, 64), resize_by))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(canvas[0], image)
         assert where.scale_xy == (1.0, 1.0)
         assert where.pad_xy == (0, 0)
 
 
 def test_stretch_fills_the_canvas_with_opencvs_resize() -> None:
     image = picture_of((37, 91))
-    canvas, where = stretch(image, (48, 64))
+    canvas, where = stretch(image, Preprocessing((48, 64), "stretch"))
     np.testing.assert_array_equal(canvas, cv2.resize(image, (64, 48)))
     assert where.scale_xy == (64 / 91, 48 / 37)
     boxes = np.array([[32, 24, 64, 48]], np.float32)
@@ -154,10 +159,10 @@ def reference_corner_resize(image: np.ndarray, size_hw: tuple[int, int]) -> np.n
 def test_stretch_at_corners_is_tensorflow_1(source_hw: tuple[int, int]) -> None:
     y, x = np.mgrid[: source_hw[0], : source_hw[1]]  # smooth, so that 1/32 px steps do not show
     image = np.stack([x / 3, y / 3, (x + y) / 5], -1).astype(np.uint8)
-    canvas, _ = stretch(image, (300, 300), half_pixel_centers=False)
+    canvas, _ = stretch(image, Preprocessing((300, 300), "stretch", half_pixel_centers=False))
     reference = reference_corner_resize(image, (300, 300))
     assert np.abs(canvas - reference).max() <= 1.01
-    half_pixel, _ = stretch(image, (300, 300))
+    half_pixel, _ = stretch(image, Preprocessing((300, 300), "stretch"))
     if source_hw == (480, 640):  # the two samplings are not the same
         assert np.abs(half_pixel.astype(int) - canvas).max() >= 1
 
@@ -176,13 +181,23 @@ def test_fit_does_what_the_artifact_asks_for(resize: str) -> None:
         np.testing.assert_array_equal(batch[0], cv2.resize(image, (32, 64)))
 
 
-@pytest.mark.parametrize("half_pixel_centers", [True, False])
-@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+WAYS: list[dict[str, Any]] = [
+    {"resize": "letterbox"},
+    {"resize": "letterbox", "antialias": True},
+    {"resize": "letterbox", "interpolation": "area"},
+    {"resize": "letterbox", "align": "top_left"},
+    {"resize": "stretch"},
+    {"resize": "stretch", "interpolation": "area"},
+    {"resize": "stretch", "half_pixel_centers": False},
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("source_hw", [(1, 1), (1, 32_766), (32_766, 1), (2, 3)])
 def test_every_picture_that_is_decoded_fits(
-    source_hw: tuple[int, int], resize: str, half_pixel_centers: bool
+    source_hw: tuple[int, int], way: dict[str, Any]
 ) -> None:
-    wanted = Preprocessing((64, 64), resize, half_pixel_centers=half_pixel_centers)  # type: ignore[arg-type]
+    wanted = Preprocessing((64, 64), **way)
     batch, where = fit(np.zeros((*source_hw, 3), np.uint8), wanted)
     assert batch.shape == (1, 64, 64, 3)
     back = where.to_source(np.array([[0, 0, 64, 64]], np.float32))
@@ -253,3 +268,58 @@ def test_antialiased_resizing_is_pillows_where_a_side_becomes_shorter(
 def test_what_is_no_picture_is_refused(image: np.ndarray) -> None:
     with pytest.raises(InvalidImage, match=r"\(H, W, 3\) uint8"):
         fit(image, Preprocessing((64, 64), "letterbox"))
+
+
+@pytest.mark.parametrize("resize_by", ["letterbox", "stretch", "shortest_edge"])
+def test_antialiasing_and_areas_are_honoured_whatever_the_way_to_fit(resize_by: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    plain, smooth, area = (
+        fit(image, Preprocessing((100, 100), resize_by, **how))[0][0]  # type: ignore[arg-type]
+        for how in ({}, {"antialias": True}, {"interpolation": "area"})
+    )
+    pillow = np.array(Image.fromarray(image).resize((100, 100), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(smooth, pillow)
+    np.testing.assert_array_equal(area, cv2.resize(image, (100, 100), interpolation=cv2.INTER_AREA))
+    for other in (smooth, area):
+        assert np.abs(other.astype(int) - plain).mean() > 10
+
+
+def test_areas_are_for_smaller_images_alone() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    np.testing.assert_array_equal(resize(image, (60, 80), area=True), resize(image, (60, 80)))
+
+
+@given(st.tuples(sides, sides), canvases)
+@example((1333, 800), (640, 640))
+def test_letterbox_at_the_top_left_is_yolox_preproc(
+    source_hw: tuple[int, int], size_hw: tuple[int, int]
+) -> None:
+    height, width = source_hw
+    gain = min(size_hw[0] / height, size_hw[1] / width)
+    inner_hw = max(1, int(height * gain)), max(1, int(width * gain))
+    image = picture_of(source_hw)
+    canvas, where = letterbox(image, Preprocessing(size_hw, "letterbox", align="top_left"))
+    wanted = np.full((*size_hw, 3), 114, np.uint8)
+    wanted[: inner_hw[0], : inner_hw[1]] = cv2.resize(image, inner_hw[::-1])
+    np.testing.assert_array_equal(canvas, wanted)
+    assert (where.pad_xy, where.scale_xy, where.inner_hw) == ((0, 0), (gain, gain), inner_hw)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"resize": "letterbox", "half_pixel_centers": False},
+        {"resize": "shortest_edge", "half_pixel_centers": False},
+        {"resize": "stretch", "half_pixel_centers": False, "antialias": True},
+        {"resize": "stretch", "half_pixel_centers": False, "interpolation": "area"},
+        {"resize": "stretch", "antialias": True, "interpolation": "area"},
+        {"resize": "stretch", "align": "top_left"},
+        {"resize": "letterbox", "edges_px": (64, 64)},
+        {"resize": "letterbox", "pad_value": 256},
+        {"resize": "letterbox", "size_hw": (0, 64)},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_honoured_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArtifact, match="there is no preprocessing of"):
+        Preprocessing(**{"size_hw": (64, 64), **fields})

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from tests.support.lane_requests import WIDE, ready, request
 
-from seatrial.engines.lanes import Abandoned, Lanes, Place
+from seatrial.engines.lanes import FAILURES, Abandoned, Held, Lanes, Place
 from seatrial.errors import DeadlineExceeded
 
 PATIENCE_S = 20.0
@@ -102,7 +102,7 @@ def test_callers_that_take_turns_are_served_side_by_side(make_lanes: Callable[..
     with request(lanes) as width:
         assert width == WIDE
         other = Waiting(lanes)
-        until(lambda: len(lanes._waiting) == 1)
+        until(lambda: lanes.waiting == 1)
     assert other.started()
     assert other.width == 1
     with request(lanes) as width:  # the first caller again: beside the other, not after it
@@ -116,7 +116,7 @@ def test_nothing_starts_while_the_wide_lane_runs(make_lanes: Callable[..., Lanes
         assert width == WIDE
         others = [Waiting(lanes), Waiting(lanes)]
         until(lambda: lanes.present == 3)
-        until(lambda: len(lanes._waiting) == 2)
+        until(lambda: lanes.waiting == 2)
         assert not any(other.has.is_set() for other in others)
     for other in others:
         assert other.started()
@@ -172,7 +172,7 @@ def test_requests_start_in_the_order_in_which_they_asked(make_lanes: Callable[..
     queue = []
     for number in range(1, 9):
         queue.append(Waiting(lanes, order, number))
-        until(lambda n=number: len(lanes._waiting) == n)
+        until(lambda n=number: lanes.waiting == n)
     for held in [first, *queue]:
         assert held.started()
         held.end()
@@ -185,9 +185,9 @@ def test_all_free_lanes_are_granted_when_the_wide_one_ends(
     lanes = make_lanes(2)
     with request(lanes):
         first = Waiting(lanes)
-        until(lambda: len(lanes._waiting) == 1)
+        until(lambda: lanes.waiting == 1)
         second = Waiting(lanes)
-        until(lambda: len(lanes._waiting) == 2)
+        until(lambda: lanes.waiting == 2)
     assert first.started()
     assert second.started()  # beside the first, not after it
     first.end()
@@ -225,7 +225,7 @@ def test_who_waits_for_a_lane_stops_at_the_deadline(make_lanes: Callable[..., La
     with request(lanes), ready(lanes, 0.02) as late:
         with pytest.raises(DeadlineExceeded, match=r"not answered within 0\.02 s"):
             lanes.acquire(late)
-        assert not lanes._waiting
+        assert not lanes.waiting
         assert late.lane is None
     with request(lanes) as width:
         assert width == 1
@@ -249,9 +249,9 @@ def test_a_lane_that_comes_after_the_deadline_goes_to_the_next(
     first = Waiting(lanes, order, 0)
     assert first.started()
     late = Waiting(lanes, order, "late", deadline_s=1000)
-    until(lambda: len(lanes._waiting) == 1)
+    until(lambda: lanes.waiting == 1)
     second = Waiting(lanes, order, 1)
-    until(lambda: len(lanes._waiting) == 2)
+    until(lambda: lanes.waiting == 2)
     late.place._deadline = 0.0
     first.end()
     assert second.started()
@@ -266,11 +266,11 @@ def test_cancelled_while_it_waits_wakes_at_once(make_lanes: Callable[..., Lanes]
     lanes = make_lanes(1, wide=False)
     with request(lanes):
         leaver = Waiting(lanes)
-        until(lambda: len(lanes._waiting) == 1)
+        until(lambda: lanes.waiting == 1)
         leaver.place.cancel()
         leaver.join(PATIENCE_S)  # while the lane is still taken
         assert isinstance(leaver.error, Abandoned)
-        assert not lanes._waiting
+        assert not lanes.waiting
         assert lanes.present == 1
     assert len(lanes._idle) == 1
 
@@ -326,6 +326,76 @@ def test_a_wait_that_is_broken_off_blocks_nobody(
             lanes.acquire(broken)
     if not granted:
         lanes.release(held)
-    assert not lanes._waiting
+    assert not lanes.waiting
     with request(lanes) as width:
         assert width == 1
+
+
+def test_a_lane_that_is_held_too_long_is_taken_out_and_stays_out(
+    make_lanes: Callable[..., Lanes],
+) -> None:
+    lanes = make_lanes(2, wide=False)
+    slow, quick = ready(lanes), ready(lanes)
+    held, other = lanes.acquire(slow), lanes.acquire(quick)
+    assert lanes.overdue(6.0, 10.0) == []
+    lanes.release(other)
+    assert lanes.acquire(quick) is other  # its time counts anew
+    (found,) = lanes.overdue(6.0, 10.0)
+    assert (found.lane, found.place) == (held, slow)
+    assert lanes.usable == 1
+    lanes.release(held)  # it came back, too late
+    lanes.release(other)
+    assert lanes.acquire(ready(lanes)) is other
+    late = Waiting(lanes)
+    assert not late.has.wait(0.05)
+    lanes.put_in(held)
+    assert late.started()
+    late.end()
+
+
+def test_who_waits_for_the_wide_lane_goes_on_when_it_is_taken_out(
+    make_lanes: Callable[..., Lanes],
+) -> None:
+    lanes = make_lanes(1, wide=True)
+    place = ready(lanes)
+    wide = lanes.acquire(place)
+    assert wide.threads == WIDE
+    waiting = Waiting(lanes)
+    assert not waiting.has.wait(0.05)
+    (found,) = lanes.overdue(11.0, 10.0)
+    assert found.wide
+    assert waiting.started()
+    assert waiting.width == 1
+    waiting.end()
+    lanes.put_in(wide, wide=True)
+
+
+def test_a_lane_is_suspected_after_failures_without_a_success(
+    make_lanes: Callable[..., Lanes],
+) -> None:
+    lanes = make_lanes(1, wide=False)
+    suspects: list[Held] = []
+    lanes.on_suspect = suspects.append
+    for failed in [True] * (FAILURES - 1) + [False] + [True] * (FAILURES - 1):
+        lanes.release(lanes.acquire(ready(lanes)), failed=failed)
+    assert suspects == []
+    lanes.release(lane := lanes.acquire(ready(lanes)), failed=True)
+    assert [held.lane for held in suspects] == [lane]
+    assert lanes.usable == 0
+    lanes.put_in(lane)
+    lanes.release(lanes.acquire(ready(lanes)), failed=True)  # it starts anew
+    assert lanes.usable == 1
+
+
+def test_a_request_that_is_given_up_is_counted_no_more_whoever_holds_it(
+    make_lanes: Callable[..., Lanes],
+) -> None:
+    lanes = make_lanes(1, wide=False)
+    changes: list[int] = []
+    lanes.on_place = changes.append
+    with ready(lanes) as place:
+        place.fail(DeadlineExceeded("x"))
+        assert lanes.present == 0
+        with pytest.raises(Abandoned):
+            place.check()
+    assert changes == [1, -1]

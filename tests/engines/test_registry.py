@@ -104,6 +104,24 @@ def test_a_device_in_capitals_has_the_right_spelling_in_the_hint(tiny_artifact: 
     assert refusal.value.hint == "write cpu"
 
 
+@pytest.mark.parametrize(
+    ("device", "hint"),
+    [
+        ("0", "CUDA_VISIBLE_DEVICES=0 chooses"),
+        ("cuda:1", "CUDA_VISIBLE_DEVICES=1 chooses"),
+        ("0,1", "CUDA_VISIBLE_DEVICES=0,1 chooses"),
+        ("GPU", "use --device cuda, with --engine onnxruntime or torch"),
+        ("mps", "use --device cpu or cuda"),
+    ],
+)
+def test_a_device_in_the_words_of_another_tool_has_ours_in_the_hint(
+    tiny_artifact: Artifact, device: str, hint: str
+) -> None:
+    with pytest.raises(DeviceUnavailable, match=f"there is no device '{device}'") as refusal:
+        open_engine(tiny_artifact, "openvino", EngineConfig(device=device))
+    assert hint in refusal.value.hint
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_every_engine_in_the_table_is_there(name: str) -> None:
     factory = engine_class(name)

@@ -75,7 +75,7 @@ def test_without_tensorrt_the_extra_is_named(
     monkeypatch.setattr(cuda, "check_driver", lambda: None)
     with pytest.raises(MissingExtra) as refusal:
         open_engine(built(), "tensorrt", ON_A_GPU)
-    assert "seatrial[tensorrt]" in refusal.value.hint
+    assert "[tensorrt]" in refusal.value.hint
 
 
 @NO_GPU

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import msgspec
 import pytest
 
 from seatrial.artifact import Artifact
-from seatrial.errors import InvalidConfig, InvalidInput
-from seatrial.export.options import ExportOptions, _size_hw, check, resized
+from seatrial.errors import InvalidInput
+from seatrial.export.options import ExportOptions, check, resized
 from seatrial.manifest import Preprocessing
 
 
@@ -67,19 +65,6 @@ def test_the_hint_says_what_to_do_instead() -> None:
     with pytest.raises(InvalidInput) as refusal:
         check(ExportOptions("tensorrt", "bf16"))
     assert refusal.value.hint == "use --precision f32, f16"
-
-
-@pytest.mark.parametrize(
-    ("text", "size_hw"), [("640", (640, 640)), ("480x640", (480, 640))]
-)  # fmt: skip
-def test_a_size_on_the_command_line_is_height_by_width(text: str, size_hw: tuple[int, int]) -> None:
-    assert _size_hw(None, [SimpleNamespace(value=text)]) == size_hw
-
-
-@pytest.mark.parametrize("text", ["large", "480x", "x640", "480x640x3", "-1", ""])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(InvalidConfig, match="is not a size"):
-        _size_hw(None, [SimpleNamespace(value=text)])
 
 
 def test_the_options_go_into_the_manifest_as_plain_values() -> None:

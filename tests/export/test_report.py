@@ -78,8 +78,8 @@ def test_a_report_of_before_the_one_comparison_opens(
 def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "export.json"
     file.write_text(text)
-    with pytest.raises(InvalidArtifact, match="no report of an export") as refusal:
+    with pytest.raises(InvalidArtifact, match="not the report of an export") as refusal:
         read_report(file)
     assert "export the model again" in refusal.value.hint
-    with pytest.raises(InvalidArtifact, match="no report of an export"):
+    with pytest.raises(InvalidArtifact, match="not the report of an export"):
         read_report(tmp_path / "missing.json")

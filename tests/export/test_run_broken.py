@@ -30,6 +30,7 @@ from seatrial.export.options import ExportOptions
 from seatrial.export.report import ExportReport
 from seatrial.export.run import export
 from seatrial.graphs import onnx_file
+from seatrial.models import proof
 from seatrial.models.import_onnx import import_onnx
 
 ModelFile = Callable[..., Path]
@@ -66,6 +67,7 @@ def as_imported_before(
     """An artifact of a file that import refuses now: an older store may hold one."""
     with monkeypatch.context() as patch:
         patch.setattr(onnx_file, check, lambda *given: None)
+        patch.setattr(proof, "prove", lambda *given, **named: None)
         return import_onnx(store, path)
 
 
@@ -171,13 +173,13 @@ def test_weights_that_are_no_numbers(
     shifted(model, "weights", float("nan"))
     onnx.save(model, tmp_path / "nan.onnx")
     error = refused(InvalidArtifact, lambda: import_onnx(store, tmp_path / "nan.onnx"))
-    assert "nan.onnx holds weights that are no numbers (NaN), in weights" in error.message
+    assert "nan.onnx holds weights that are not numbers (NaN), in weights" in error.message
     parent = as_imported_before(store, tmp_path / "nan.onnx", monkeypatch, "check_weights")
     error = refused(
         InvalidArtifact,
         lambda: export(store, parent, ExportOptions("openvino"), images=cell_images),
     )
-    assert "no numbers (NaN), in weights" in error.message
+    assert "not numbers (NaN), in weights" in error.message
 
 
 def test_a_constant_that_is_no_number(
@@ -214,6 +216,7 @@ def test_an_opset_that_the_engines_do_not_know(
     tmp_path: Path,
     cell_images: Path,
     refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
     to: Any,
 ) -> None:
     model = tiny_model()
@@ -221,6 +224,10 @@ def test_an_opset_that_the_engines_do_not_know(
     conv = next(node for node in model.graph.node if node.op_type == "Conv")
     conv.op_type, conv.domain = "MyConv", "com.example"
     onnx.save(model, tmp_path / "foreign.onnx")
+    error = refused(InvalidArtifact, lambda: import_onnx(store, tmp_path / "foreign.onnx"))
+    assert "foreign.onnx does not run" in error.message
+    assert "MyConv" in error.message
+    monkeypatch.setattr(proof, "prove", lambda *given, **named: None)  # as imported before
     parent = import_onnx(store, tmp_path / "foreign.onnx")
     error = refused(
         InvalidArtifact, lambda: export(store, parent, ExportOptions(to), images=cell_images)

@@ -79,7 +79,7 @@ def test_without_tensorrt_nothing_is_made(
     monkeypatch.setattr(cuda, "check_driver", lambda: None)
     with pytest.raises(MissingExtra) as refusal:
         build_engine(quantised(tmp_path / "graph.onnx"), out, precision="int8")
-    assert "seatrial[tensorrt]" in refusal.value.hint
+    assert "[tensorrt]" in refusal.value.hint
     assert list(out.iterdir()) == []
 
 

@@ -25,7 +25,7 @@ from seatrial.models.import_onnx import import_onnx
 
 QUERIES, LABELS = 40, ("cat", "dog", "bird")
 SOURCE_HW = (120, 200)
-LETTERBOX = Letterbox(SOURCE_HW, (64, 64), (0.32, 64 / 120), (0, 0))
+LETTERBOX = Letterbox(SOURCE_HW, (64, 64), (0.32, 64 / 120), (0, 0), (64, 64))
 
 
 def run(model: Any, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -97,7 +97,7 @@ def test_detr_answers_in_pixels_of_each_source_image(
     answers = run(model, {**feeds, "orig_target_sizes": sizes})
     options = Thresholds(confidence=0.1)
     for index, (width, height) in enumerate(sizes.tolist()):
-        place = Letterbox((height, width), (64, 64), (64 / width, 64 / height), (0, 0))
+        place = Letterbox((height, width), (64, 64), (64 / width, 64 / height), (0, 0), (64, 64))
         one = {name: value[index : index + 1] for name, value in answers.items()}
         plain = {name: value[index : index + 1] for name, value in raw.items()}
         close(

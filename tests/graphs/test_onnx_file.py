@@ -59,7 +59,7 @@ def test_a_file_that_is_cut_off(model_file: Callable[..., Path], keep: float) ->
     assert str(path) in refusal.value.message
 
 
-@pytest.mark.parametrize("content", [b"PK\x03\x04 a zip", b"hello", b"\x89PNG\r\n\x1a\n" * 9])
+@pytest.mark.parametrize("content", [b"hello", b"\x89PNG\r\n\x1a\n" * 9])
 def test_a_file_of_another_kind(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)

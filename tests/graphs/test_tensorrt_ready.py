@@ -182,7 +182,7 @@ def test_without_the_validator_its_extra_is_named(
     )
     with pytest.raises(MissingExtra) as refusal:
         validate_for_tensorrt(path)
-    assert "seatrial[tensorrt-check]" in refusal.value.hint
+    assert "[tensorrt-check]" in refusal.value.hint
 
 
 def test_a_problem_in_words() -> None:

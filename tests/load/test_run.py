@@ -107,6 +107,15 @@ def test_a_session_thinks_between_an_answer_and_its_next_request(detector, drive
     assert min(later.start_ns - sooner.end_ns for sooner, later in pairs) >= 49e6
 
 
+def test_a_session_that_is_refused_waits_before_it_asks_again(detector, drive):
+    _, recording, _, _ = drive(detector(behaviour="busy", hold_ms=1), requests=9)
+    gaps_ns = {200: [], 503: []}
+    for sooner, later in itertools.pairwise(recording.samples):
+        gaps_ns[sooner.status].append(later.start_ns - sooner.end_ns)
+    assert min(gaps_ns[503]) >= 49e6
+    assert min(gaps_ns[200]) < 49e6
+
+
 def test_an_open_loop_does_not_wait_for_answers(detector, drive):
     # One lane of 0.2 s gives 5 answers a second; 50 requests a second are due.
     service = detector(hold_ms=200, lanes=1)

@@ -4,6 +4,7 @@ import math
 import random
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from seatrial.load.statistics import (
     histogram,
     latency,
     percentile,
+    rate_interval,
     rate_per_s,
     samples_needed,
     tail_allowance,
@@ -148,3 +150,27 @@ def test_equal_latencies_are_one_bin():
     bins = histogram([5.0, 5.0, 5.0])
     assert (sum(bins.counts), bins.over) == (3, 0)
     assert bins.edges_ms[0] == 5.0
+
+
+@pytest.mark.parametrize("rate_per_s", [4.0, 40.0, 400.0])
+def test_the_interval_of_a_rate_holds_the_rate_as_often_as_it_says(rate_per_s):
+    chance, window_s, runs = np.random.default_rng(5), 7.0, 400
+    inside = 0
+    for _ in range(runs):
+        gaps = chance.exponential(1 / rate_per_s, int(rate_per_s * window_s * 3) + 30)
+        ends = np.cumsum(gaps)
+        ends_ns = (ends[ends < window_s] * 1e9).astype(np.int64).tolist()
+        found = rate_interval(ends_ns, 0, int(window_s * 1e9))
+        inside += found.low_per_s <= rate_per_s <= found.high_per_s
+    assert 0.92 <= inside / runs <= 0.99
+
+
+def test_the_interval_of_a_steady_rate_is_narrow_and_of_none_is_known():
+    second = 10**9
+    steady = rate_interval([n * second // 50 for n in range(350)], 0, 7 * second)
+    assert (steady.low_per_s, steady.high_per_s) == pytest.approx((50.0, 50.0))
+    none = rate_interval([], 5, 5 + 10 * second)
+    assert none.low_per_s == 0.0
+    assert none.high_per_s == pytest.approx(0.37, abs=0.01)  # 3.7 in 10 s
+    assert rate_interval([], 5, 5) is None
+    assert rate_interval([10 * second] * 50, 0, 10 * second) is not None  # at the very end

@@ -43,6 +43,18 @@ VARIANTS: list[tuple[dict[str, Any], str, tuple[int, int], str]] = [
 ]
 
 
+def test_sizes_that_an_export_names_follow_from_its_graph(
+    store: Store, tiny_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    model = tiny_model(batch="batch", dynamic_size=True)
+    for number in (1, 2):  # as Ultralytics writes it without onnxslim
+        dim = model.graph.output[0].type.tensor_type.shape.dim[number]
+        dim.dim_param = f"Concatoutput0_dim_{number}"
+    onnx.save(model, tmp_path / "open.onnx")
+    manifest = import_onnx(store, tmp_path / "open.onnx").manifest
+    assert (manifest.variant, manifest.outputs[0].shape) == ("anchors", (-1, 7, 64))
+
+
 @pytest.mark.parametrize(("variant", "layout", "size_hw", "precision"), VARIANTS, ids=str)
 def test_every_export_is_recognised_and_finds_the_same_object(
     store: Store,
@@ -144,7 +156,7 @@ def test_a_classifier_is_refused_with_what_was_seen_and_what_is_accepted(
     assert "resnet.onnx is not a detector of a known family" in refusal.value.message
     assert "pixels float32 [-1, 3, 224, 224]" in refusal.value.message
     assert "logits float32 [-1, 3]" in refusal.value.message
-    assert "Ultralytics ONNX export" in refusal.value.hint
+    assert "an export of Ultralytics" in refusal.value.hint
     assert store.names() == []
 
 
@@ -169,7 +181,7 @@ def test_an_export_without_its_metadata(store: Store, model_file: ModelFile) -> 
     with pytest.raises(InvalidArtifact, match="class names"):
         import_onnx(store, model_file(metadata={"names": ""}))
     nothing = {"author": "", "description": ""}
-    with pytest.raises(UnknownFamily):
+    with pytest.raises(UnknownFamily, match="it may be yolo"):
         import_onnx(store, model_file(metadata=nothing))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,31 @@ from seatrial.models.resolve import import_model, resolve
 ModelFile = Callable[..., Path]
 
 
+@pytest.mark.parametrize("word", ["./tiny.onn", "tiny.onn", "{}/tiny.onn", "tinny.onnx"])
+def test_a_file_beside_is_the_hint_for_a_path(
+    tmp_path: Path, tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny_artifact.file("onnx"), "tiny.onnx")
+    with pytest.raises(InvalidArtifact, match=r"tinn?y\.onnx? does not exist") as refusal:
+        resolve(Store(tmp_path / "store"), word.format(tmp_path))
+    assert refusal.value.hint.startswith("did you mean ")
+    assert refusal.value.hint.endswith("tiny.onnx?")
+
+
+def test_what_is_in_the_store_is_the_hint_before_what_can_be_fetched(
+    tmp_path: Path, tiny_artifact: Artifact
+) -> None:
+    store = Store(tmp_path / "store")
+    with pytest.raises(InvalidArtifact, match="no artifact named 'yolo11'") as refusal:
+        resolve(store, "yolo11")
+    assert "it is fetched by: seatrial models pull yolo11" in refusal.value.hint
+    shutil.copytree(tiny_artifact.path, store.root / "yolo11n")
+    with pytest.raises(InvalidArtifact, match="it holds: yolo11n") as refusal:
+        resolve(store, "yolo11")
+    assert refusal.value.hint == "did you mean 'yolo11n'?"
+
+
 def test_resolving_a_name_a_folder_and_a_file(
     store: Store, model_file: ModelFile, tiny_artifact: Artifact
 ) -> None:
@@ -31,7 +57,7 @@ def test_resolving_a_name_a_folder_and_a_file(
     from_file = resolve(store, str(path))
     assert from_file.manifest.name.startswith("my-model-")
     assert resolve(store, str(path)).digest == from_file.digest
-    assert len(store.names()) == 2
+    assert (store.names(), store.imports.names()) == (["named"], [from_file.manifest.name])
 
 
 def test_a_folder_by_the_name_of_an_artifact_is_not_taken_for_it(
@@ -212,3 +238,30 @@ def test_the_hint_for_a_name_that_is_not_there(store: Store, tiny_artifact: Arti
 def test_no_name_is_not_the_folder_of_the_moment(store: Store) -> None:
     with pytest.raises(InvalidInput, match="the name of the model is empty"):
         resolve(store, "")
+
+
+def test_a_snapshot_of_the_hub_with_its_graph_in_a_folder(
+    store: Store, model_file: ModelFile, tmp_path: Path
+) -> None:
+    graph = model_file()
+    folder = tmp_path / "snapshot"
+    for name in ("onnx/model.onnx", "onnx/model_fp16.onnx"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(graph.read_bytes())
+    config = {"model_type": "detr", "id2label": {"0": "cat"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InvalidArtifact, match=r"2 graphs: onnx/model\.onnx, onnx/m") as refusal:
+        import_model(store, folder)
+    assert refusal.value.hint == f"name one of them: {folder / 'onnx/model.onnx'}"
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(InvalidArtifact, match=r"no weights in safetensors") as refusal:
+        import_model(store, folder)
+    assert refusal.value.hint == f"name its graph: {folder / 'onnx/model.onnx'}"
+    (folder / "pytorch_model.bin").unlink()
+    (folder / "onnx/model_fp16.onnx").unlink()
+    taken = import_model(store, folder)
+    assert (taken.manifest.name, taken.manifest.family) == ("snapshot", "yolo")
+    assert resolve(store, str(folder)).manifest.name.startswith("snapshot-")
+    (folder / "config.json").unlink()  # some folder of the model's name
+    with pytest.raises(InvalidArtifact, match="not a model file that is read here"):
+        import_model(store, folder)

@@ -141,7 +141,7 @@ BROKEN: list[tuple[str, Work, str]] = [
     ("fewer labels than classes", lambda b: b.model(metadata={"names": "{0: 'a'}"}), "broken.onnx"),
     ("class names that are none", lambda b: b.model(metadata={"names": "red"}), "broken.onnx"),
     ("another task", lambda b: b.model(metadata={"task": "segment"}), "broken.onnx"),
-    ("weights that are no numbers", lambda b: b.model(not_numbers), "weights"),
+    ("weights that are not numbers", lambda b: b.model(not_numbers), "weights"),
     ("a name that is no name", lambda b: import_onnx(
         b.store, b.folder / "sound.onnx", name="../up"), "../up"),
     ("a file that was changed later", Bench.tampered, "tiny.onnx|model.onnx|sound.onnx"),

@@ -102,7 +102,9 @@ def test_a_header_that_lies(path: Path, change: Change) -> None:
 )  # fmt: skip
 def test_what_is_no_safetensors_file(path: Path, data: bytes) -> None:
     path.write_bytes(data)
-    with pytest.raises(InvalidArtifact, match="is not a whole safetensors file") as refusal:
+    with pytest.raises(
+        InvalidArtifact, match=r"is (not a whole safetensors file|empty)"
+    ) as refusal:
         read_header(path)
     assert "fetch it again" in refusal.value.hint
 
@@ -122,7 +124,7 @@ def test_what_is_no_number(path: Path, dtype: str, kind: Any, value: float, at: 
     values = np.array([limits.max, limits.min, limits.tiny, 0, -0.0] * 2, kind)
     check_finite(path, read_header(write(path, {"w": (dtype, values)})))
     values[at] = value
-    with pytest.raises(InvalidArtifact, match=r"no numbers .* in w$"):
+    with pytest.raises(InvalidArtifact, match=r"not numbers .* in w$"):
         check_finite(path, read_header(write(path, {"w": (dtype, values)})))
 
 
@@ -134,7 +136,7 @@ def test_bfloat16_which_numpy_does_not_know(path: Path, bits: int, sound: bool) 
     if sound:
         check_finite(path, found)
     else:
-        with pytest.raises(InvalidArtifact, match="no numbers"):
+        with pytest.raises(InvalidArtifact, match="not numbers"):
             check_finite(path, found)
 
 
@@ -160,5 +162,5 @@ def test_a_large_tensor_is_read_in_parts(path: Path, monkeypatch: pytest.MonkeyP
     finally:
         tracemalloc.stop()
     values[-1] = np.inf
-    with pytest.raises(InvalidArtifact, match="no numbers"):
+    with pytest.raises(InvalidArtifact, match="not numbers"):
         check_finite(path, read_header(write(path, {"w": ("F32", values)})))

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.loss import Loss, judge_loss
-from seatrial.errors import NotWritable
 from seatrial.quantise.calibration_images import Skipped
-from seatrial.quantise.html_report import chart, page, rows, write_page
+from seatrial.quantise.html_report import LEFT_PX, PLOT_PX, chart, page, rows
 from seatrial.quantise.report import Candidate, QuantiseReport, Restored, Speed
 
 
@@ -66,12 +63,24 @@ def test_what_a_machine_cannot_run_has_no_speed() -> None:
     assert "not measured here" in page(report(speed=None))
 
 
+def test_a_rise_is_inside_its_frame_too() -> None:
+    made = report(candidates=(Candidate("minmax", 87, finding(-0.05)),), restored=(), speed=None)
+    tree = ElementTree.fromstring(str(chart(made, rows(made))))
+    (line,) = (line for line in tree.iter("line") if "whisker" in line.attrib["class"])
+    assert LEFT_PX < float(line.attrib["x1"]) < float(line.attrib["x2"]) < LEFT_PX + PLOT_PX
+
+
 def test_the_drawing_is_sound_and_inside_its_frame() -> None:
     tree = ElementTree.fromstring(str(chart(report(), rows(report()))))
     width, height = map(float, tree.attrib["viewBox"].split()[2:])
+    left, right = LEFT_PX, LEFT_PX + PLOT_PX
     dots = [(float(dot.attrib["cx"]), float(dot.attrib["cy"])) for dot in tree.iter("circle")]
     assert len(dots) == 4
     assert all(0 < x < width and 0 < y < height for x, y in dots)
+    lines = [line for line in tree.iter("line") if "whisker" in line.attrib["class"]]
+    ends = [float(line.attrib[key]) for line in lines for key in ("x1", "x2")]
+    assert len(ends) == 8
+    assert all(left < end < right for end in ends)
     # In the order of their drops: 0.03, 0.1, 0.02, 0.004.
     assert sorted(range(4), key=lambda n: dots[n][0]) == [3, 2, 0, 1]
 
@@ -80,9 +89,3 @@ def test_it_asks_for_nothing_and_runs_nothing() -> None:
     html = page(report())
     assert "default-src 'none'" in html
     assert not re.search(r"<script|https?://|url\(http|@import", html)
-
-
-def test_a_place_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(NotWritable, match="cannot be written"):
-        write_page(report(), tmp_path / "file" / "page.html")

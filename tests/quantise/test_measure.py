@@ -14,7 +14,7 @@ from seatrial.artifact import Artifact
 from seatrial.datasets.labels import LabelledSet
 from seatrial.quantise import measure
 from seatrial.quantise.judge import Judge
-from seatrial.quantise.measure import Graph, by_turns, opened, predictions
+from seatrial.quantise.measure import Graph, by_turns, median_round, opened, predictions
 from seatrial.quantise.report import Speed
 from seatrial.quantise.workspace import Workspace
 
@@ -121,3 +121,11 @@ def test_a_measured_speed_is_kept(
         found = measure.speed(graph, graph, {}, work, lambda *_, **__: None)
         assert found == Speed(10, 20, 2, 1, 9)
     assert counted == [1]
+
+
+def test_the_ratio_is_that_of_the_rates_beside_it() -> None:
+    """Medians of their own would show 1.6x above rates whose quotient is 1.77."""
+    rounds = [(10.0, 17.7), (9.0, 17.7), (20.0, 26.0), (8.0, 18.0), (15.0, 24.0)]
+    before, after = median_round(rounds)
+    assert (before, after) == (10.0, 17.7)
+    assert sorted(b / a for a, b in rounds)[2] == after / before

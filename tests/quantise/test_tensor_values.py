@@ -87,6 +87,6 @@ def test_values_that_are_no_numbers_are_named_and_nothing_is_kept(
     model, images = graph
     tensor = next(t for t in model.graph.initializer if t.name == "scores.bias")
     tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(3, value, np.float32), tensor.name))
-    with pytest.raises(InvalidArtifact, match=r"^scores takes values that are no numbers"):
+    with pytest.raises(InvalidArtifact, match=r"^scores takes values that are not numbers"):
         tensor_values.histograms(model, ["block0.up", "scores"], images, work, silent)
     assert not (work.path / "histograms.npz").exists()

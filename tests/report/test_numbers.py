@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from seatrial.report import numbers
@@ -66,6 +69,22 @@ def test_a_number_carries_its_unit(form, value, text):
     assert getattr(numbers, form)(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value_s", "text"),
+    [
+        (0.4, "0 s"),
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (149, "2 min"),
+        (89 * 60, "89 min"),
+        (90 * 60, "1 h 30 min"),
+        (125 * 60, "2 h 05 min"),
+    ],
+)
+def test_an_estimate_has_the_unit_that_a_person_would_take(value_s, text):
+    assert numbers.duration(value_s) == text
+
+
 def test_a_stage_stands_before_its_time():
     assert numbers.named_milliseconds("infer", 21.5) == "infer 21.5 ms"
 
@@ -73,3 +92,29 @@ def test_a_stage_stands_before_its_time():
 def test_what_is_missing_is_a_dash():
     assert numbers.optional(None, numbers.cores) == numbers.MISSING
     assert numbers.optional(0.0, numbers.cores) == "0.00"
+
+
+def test_one_is_not_a_plural():
+    assert [numbers.counted(n, "image") for n in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert numbers.counted(1, "class", "classes") == "1 class"
+    assert numbers.counted(1200, "class", "classes") == "1,200 classes"
+
+
+# "{count} images" in a message of a command reads "1 images" for one.
+BY_HAND = re.compile(
+    r"\{(?![A-Z_]+\})[^{}]*\} (images|objects|classes|folders|files|errors|warnings|tracks|lanes"
+    r"|crowds|frames|imports|artifacts|weights|models)\b(?!/)"
+)
+
+
+@pytest.mark.parametrize("room", ["cli", "models"])
+def test_commands_count_with_the_helper(room):
+    package = Path(numbers.__file__).parents[1]
+    allowed = "images at a time"  # a batch is two images or more
+    found = {
+        f"{file.name}: {match[0]}"
+        for file in sorted((package / room).rglob("*.py"))
+        for line in file.read_text().splitlines()
+        if allowed not in line and (match := BY_HAND.search(line))
+    }
+    assert not found

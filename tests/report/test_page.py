@@ -35,7 +35,7 @@ def test_a_page_may_load_nothing_and_names_no_referrer() -> None:
     found.feed(head("INT8: small"))
     (policy,) = (one for one in found.metas if "http-equiv" in one)
     assert policy["http-equiv"] == "Content-Security-Policy"
-    assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'"
+    assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     assert {"name": "referrer", "content": "no-referrer"} in found.metas
     assert {"charset": "utf-8"} in found.metas
     assert found.title == "INT8: small"
@@ -48,3 +48,10 @@ def test_a_page_is_whole_and_holds_its_style_and_its_body_in_order() -> None:
     assert f"<style>{css()}</style>" in html
     assert html.endswith("<body><main><h1>1 &lt; 2</h1><p>then</p></main></body></html>\n")
     assert not re.search(r"<script|<link", html)
+
+
+def test_a_table_that_scrolls_has_a_shadow_where_more_lies_and_options_are_not_broken() -> None:
+    html = page("x")
+    (scroll,) = re.findall(r"^\.scroll \{(.*?)\}", html, re.DOTALL | re.MULTILINE)
+    assert scroll.count(" local,") == scroll.count(" scroll,") == 2  # covers move, shadows stay
+    assert re.search(r"\.option \{ white-space: nowrap; \}", html)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import re
 import subprocess
 import sys
@@ -11,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from script_modules import load_script
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "seatrial"
@@ -21,14 +21,7 @@ TEXT = PAGE.read_text()
 
 @pytest.fixture(scope="module")
 def rooms() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("rooms", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("rooms", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "dont_write_bytecode", True)
-        loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_the_drawing_is_that_of_the_source() -> None:
@@ -63,9 +56,3 @@ def test_the_tables_are_there() -> None:
             path for path in (SOURCE / name, ROOT / name, ROOT / "src" / name) if path.exists()
         )
         assert re.search(rf"^{table}\b", place.read_text(), re.MULTILINE), f"{table} in {name}"
-
-
-@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "concepts").glob("*.md")))
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-        assert (page.parent / target).exists(), target

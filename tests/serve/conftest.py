@@ -1,68 +1,19 @@
-"""The application on a real server inside the test's process, where its lanes can be held."""
+"""The application on a real server inside the test's process."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
-import threading
+import functools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import pytest
-import uvicorn
+from PIL import Image
 from prometheus_client import REGISTRY
-from starlette.applications import Starlette
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import CoreLayout, Deployment, Limits
-from seatrial.detect.detector import Detector
-from seatrial.engines.lanes import Place
-from seatrial.serve.app import Service, create_app
-from seatrial.serve.process import free_port
-from seatrial.serve.startup import open_service
-
-PATIENCE_S = 60.0
-
-
-@dataclass
-class Running:
-    """An application that is being served.
-
-    Attributes:
-        app: The application.
-        port: Where it listens, on 127.0.0.1.
-        client: Talks to it.
-        loop: Its event loop, which runs on a thread of its own.
-    """
-
-    app: Starlette
-    port: int
-    client: httpx.Client
-    loop: asyncio.AbstractEventLoop
-
-    @property
-    def detector(self) -> Detector:
-        """The detector behind it."""
-        detector: Detector = self.app.state.service.dispatcher.detector
-        return detector
-
-    def connect(self) -> socket.socket:
-        """A connection of one's own, for what no client library would send."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
-
-    @contextlib.contextmanager
-    def lanes_held(self) -> Iterator[None]:
-        """Hold every lane: requests come as far as the queue and no further."""
-        lanes = self.detector.lanes
-        with contextlib.ExitStack() as held:
-            for _ in self.detector.engine.narrow:
-                place = held.enter_context(Place(lanes))
-                held.callback(lanes.release, lanes.acquire(place))
-            yield
+from seatrial.deployment import Limits
+from served_application import PATIENCE_S, Running, serve_application
 
 
 @pytest.fixture
@@ -92,36 +43,7 @@ def metric() -> Callable[..., float]:
 @pytest.fixture(scope="session")
 def run_app(tiny_artifact: Artifact) -> Callable[..., Any]:
     """Serves the tiny detector from a thread: ``with run_app(limits=...) as running``."""
-
-    @contextlib.contextmanager
-    def run(limits: Limits | None = None, engine: str = "onnxruntime") -> Iterator[Running]:
-        deployment = Deployment(
-            "tiny", engine=engine, layout=CoreLayout(1, 1, 1, wide=False), limits=limits or Limits()
-        )
-        loops: list[asyncio.AbstractEventLoop] = []
-
-        def start() -> Service:
-            loops.append(asyncio.get_running_loop())
-            return open_service(tiny_artifact, deployment)
-
-        app = create_app(start)
-        port = free_port("127.0.0.1")
-        config = uvicorn.Config(app, port=port, ws="none", log_config=None, loop="asyncio")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        try:
-            while not server.started:
-                assert thread.is_alive(), "the server did not start"
-                time.sleep(0.002)
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
-                yield Running(app, port, client, loops[0])
-        finally:
-            server.should_exit = True
-            thread.join(PATIENCE_S)
-            assert not thread.is_alive()
-
-    return run
+    return functools.partial(serve_application, tiny_artifact)
 
 
 @pytest.fixture(scope="session")
@@ -129,3 +51,10 @@ def running(run_app: Callable[..., Any]) -> Iterator[Running]:
     """One application for all tests that leave it as it was; bodies up to 256 KiB."""
     with run_app(Limits(body_bytes=2**18, image_pixels=1_000_000)) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def files(picture: Callable[..., Image.Image], encode: Callable[..., bytes]) -> list[bytes]:
+    """JPEG files in which the tiny detector finds two objects, none, one and one."""
+    patches = [{(2, 3): "red", (5, 5): "blue"}, {}, {(1, 1): "green"}, {(6, 2): "blue"}]
+    return [encode(picture(one), "JPEG") for one in patches]

@@ -42,7 +42,7 @@ def test_one_more_than_the_queue_is_refused_and_told_when_to_come_again(
                 for _ in range(3):
                     refused = running.client.post("/detect", content=photo)
                     assert refused.status_code == 503
-                    assert refused.headers["retry-after"] == "1"
+                    assert refused.headers["retry-after"] in ("1", "2")
                     assert refused.json()["error"]["code"] == "Overloaded"
                 assert lanes.present == 3  # the refused ones are not counted
             assert [f.result().status_code for f in waiting] == [200, 200]
@@ -61,7 +61,7 @@ def test_a_refused_client_is_answered_before_it_sends_a_byte_of_the_body(
                 while b"Overloaded" not in answer:
                     answer += connection.recv(65536)
             assert answer.startswith(b"HTTP/1.1 503")  # and no "100 Continue" before it
-            assert b"retry-after: 1" in answer.lower()
+            assert b"retry-after: " in answer.lower()
 
 
 def test_the_application_asks_for_no_byte_of_a_refused_request(
@@ -195,9 +195,9 @@ def test_a_client_that_leaves_while_its_work_waits_for_a_lane_frees_the_thread(
         lanes = running.detector.lanes
         with running.connect() as leaver:
             leaver.sendall(head(len(photo)) + photo)
-            until(lambda: len(lanes._waiting) == 1)
+            until(lambda: lanes.waiting == 1)
         until(lambda: lanes.present == 1)  # only the one that holds the lane
-        assert not lanes._waiting
+        assert not lanes.waiting
 
 
 def test_the_gauge_is_what_admission_counts(

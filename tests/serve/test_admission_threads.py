@@ -17,7 +17,8 @@ from seatrial.detect.detector import Detected, Ticket
 from seatrial.detect.opening import open_detector
 from seatrial.engines.lanes import Abandoned, Place
 from seatrial.errors import DeadlineExceeded, InvalidImage, Overloaded
-from seatrial.serve.admission import Dispatcher
+from seatrial.serve.admission import Asked, Dispatcher
+from seatrial.serve.forecast import Forecast
 
 Running = Any
 
@@ -56,8 +57,10 @@ async def request(
     data: bytes,
     finish: Callable[[Detected], Any] = lambda result: None,
     receive: Any = never,
+    *,
+    batch: bool = False,
 ) -> Any:
-    with dispatcher.admit() as ticket:
+    with dispatcher.admit(Asked(batch=batch)) as ticket:
         return await dispatcher.run(ticket, data, Thresholds(), finish, receive)
 
 
@@ -113,7 +116,7 @@ def test_work_of_a_request_that_the_server_gives_up_never_starts(
                 asyncio.ensure_future(request(dispatcher, photo, lambda r, n=n: ended.append(n)))
                 for n in ("first", "second")
             ]
-            while len(lanes._waiting) < 2:  # both threads of the pool
+            while lanes.waiting < 2:  # both threads of the pool
                 await asyncio.sleep(0)
             queued = asyncio.ensure_future(
                 request(dispatcher, photo, lambda result: ended.append("queued"))
@@ -142,6 +145,7 @@ def test_errors_of_the_answer_come_through(dispatcher: Dispatcher, photo: bytes)
     assert present(dispatcher) == 0
 
 
+@pytest.mark.parametrize("batch", [False, True], ids=["live", "batch"])
 @pytest.mark.parametrize(
     ("limits", "receive", "error"),
     [
@@ -157,13 +161,14 @@ def test_without_an_answer_the_request_is_counted_no_more_and_never_infers(
     limits: dict[str, float],
     receive: Any,
     error: type[Exception],
+    batch: bool,
 ) -> None:
     dispatcher = open_dispatcher(**limits)
     inferred: list[object] = []
     monkeypatch.setattr(dispatcher.detector.engine.narrow[0], "infer", inferred.append)
     with lane_held(dispatcher):
         with pytest.raises(error):
-            asyncio.run(request(dispatcher, photo, receive=receive))
+            asyncio.run(request(dispatcher, photo, receive=receive, batch=batch))
         until(lambda: present(dispatcher) == 1)  # the holder of the lane, which is not free yet
     assert inferred == []
     assert present(dispatcher) == 0
@@ -225,14 +230,14 @@ def test_a_request_that_infers_already_is_counted_until_it_has(
     until(lambda: present(dispatcher) == 0)
 
 
-def test_the_deadline_counts_from_the_headers(
+def test_a_deadline_of_its_own_counts_from_the_headers(
     open_dispatcher: Callable[..., Dispatcher], photo: bytes
 ) -> None:
-    dispatcher = open_dispatcher(deadline_s=3000)
+    dispatcher = open_dispatcher(deadline_s=1)
     ran: list[object] = []
 
     async def late() -> None:
-        with dispatcher.admit() as ticket:
+        with dispatcher.admit(Asked(deadline_s=3000)) as ticket:
             assert 2999 < ticket.remaining_s() <= 3000
             ticket._deadline = 0.0  # the body took its time
             await dispatcher.run(ticket, photo, Thresholds(), ran.append, never)
@@ -244,11 +249,106 @@ def test_the_deadline_counts_from_the_headers(
     assert present(dispatcher) == 0
 
 
+def test_the_deadline_of_the_deployment_counts_from_the_end_of_the_body(
+    open_dispatcher: Callable[..., Dispatcher],
+) -> None:
+    """A slow line is no fault of the service; the body has a limit of its own."""
+    dispatcher = open_dispatcher(deadline_s=3000, body_s=20)
+    with dispatcher.admit() as ticket:
+        assert ticket.body_s == 20
+        assert 3019 < ticket.remaining_s() <= 3020
+        ticket._deadline = 0.0
+        ticket.ready()
+        assert 2999 < ticket.remaining_s() <= 3000
+        assert "within 3000 s" in ticket.too_late().message
+
+
+def test_a_body_may_not_take_longer_than_its_request(
+    open_dispatcher: Callable[..., Dispatcher],
+) -> None:
+    dispatcher = open_dispatcher(body_s=20)
+    for asked_s, body_s in ((3.0, 3.0), (30.0, 20.0), (None, 20.0)):
+        with dispatcher.admit(Asked(deadline_s=asked_s)) as ticket:
+            assert ticket.body_s == body_s
+
+
+@pytest.mark.parametrize(
+    ("lane_s", "limit_s", "deadline_s"),
+    [(0.02, None, 1.0), (0.1, None, 1.0), (0.3, None, 3.0), (0.3, 0.5, 0.5)],
+)
+def test_the_deadline_follows_from_the_time_of_one_image(
+    tiny_artifact: Artifact, lane_s: float, limit_s: float | None, deadline_s: float
+) -> None:
+    deployment = Deployment("tiny", engine="null", layout=CoreLayout(1, 1, 1, wide=False))
+    detector = open_detector(tiny_artifact, deployment)
+    detector.lane_s = lane_s
+    dispatcher = Dispatcher(detector, Limits(deadline_s=limit_s))
+    assert dispatcher.deadline_s == pytest.approx(deadline_s)
+    dispatcher.close()
+
+
+def test_what_would_be_too_late_is_refused_with_its_wait(
+    open_dispatcher: Callable[..., Dispatcher],
+) -> None:
+    dispatcher = open_dispatcher(deadline_s=3000)
+    dispatcher.forecast = Forecast(1, 10.0)  # one lane, 10 s each
+    hurried = Asked(deadline_s=15.0)
+    with dispatcher.admit(hurried), pytest.raises(Overloaded) as refusal:
+        dispatcher.admit(hurried)
+    assert refusal.value.reason == "deadline"
+    assert refusal.value.wait_s == pytest.approx(20.0, rel=0.01)
+    assert "after 20 s, and has 15 s" in refusal.value.message
+    with dispatcher.admit(hurried):  # nobody is there any more
+        dispatcher.admit()  # has time
+
+
+def test_bodies_in_flight_are_bounded(open_dispatcher: Callable[..., Dispatcher]) -> None:
+    dispatcher = open_dispatcher(bytes_in_flight=1000, body_bytes=600, deadline_s=3000)
+    with dispatcher.admit(Asked(body_bytes=600)):
+        with dispatcher.admit(Asked(body_bytes=400)):
+            with pytest.raises(Overloaded, match="take 1000 bytes already") as refusal:
+                dispatcher.admit(Asked(body_bytes=1))
+            assert refusal.value.reason == "bytes"
+        for unknown in (None, 10**9):  # as long as a body may be
+            with pytest.raises(Overloaded, match="take 600 bytes already"):
+                dispatcher.admit(Asked(body_bytes=unknown))
+        dispatcher.admit(Asked(body_bytes=400))
+    with dispatcher.admit(Asked(body_bytes=600)):  # what ended, counts no more
+        pass
+
+
+def test_live_requests_go_before_those_of_a_batch(
+    dispatcher: Dispatcher, photo: bytes, open_dispatcher: Callable[..., Dispatcher]
+) -> None:
+    dispatcher = open_dispatcher(deadline_s=3000)
+    lanes, order = dispatcher.detector.lanes, []
+    names = [f"{kind} {n}" for n in range(4) for kind in ("batch", "live")]
+
+    async def one(name: str) -> None:
+        with dispatcher.admit(Asked(batch=name.startswith("batch"))) as ticket:
+            finish = lambda result: order.append(name)  # noqa: E731
+            await dispatcher.run(ticket, photo, Thresholds(), finish, never)
+
+    async def work() -> None:
+        with lane_held(dispatcher):
+            # Two of each kind come as far as a thread, the others wait for one.
+            running = [asyncio.ensure_future(one(name)) for name in names]
+            while lanes.waiting < 4:
+                await asyncio.sleep(0)
+        await asyncio.gather(*running)
+
+    asyncio.run(work())
+    # A lane that is free while the next live image is decoded goes to the batch.
+    assert {*order[:2]} == {"live 0", "live 1"}
+    assert {*order} == {*names}
+    assert present(dispatcher) == 0
+
+
 def test_what_is_too_late_is_not_even_decoded(dispatcher: Dispatcher) -> None:
     with dispatcher.admit() as ticket:
         ticket._deadline = 0.0  # it waited for a thread for too long
         with pytest.raises(DeadlineExceeded):
-            dispatcher._work(ticket, b"no image", Thresholds(), lambda result: None)
+            dispatcher._work(ticket, lambda: None)
     assert ticket.clock.stages_ms == {}
 
 
@@ -263,7 +363,7 @@ def test_what_was_decoded_too_late_goes_no_further(
 
         monkeypatch.setattr("seatrial.detect.detector.decode", decode)
         with pytest.raises(DeadlineExceeded):
-            dispatcher._work(ticket, photo, Thresholds(), lambda result: None)
+            dispatcher._work(ticket, lambda: dispatcher.detect(ticket, photo, Thresholds()))
 
 
 def test_the_limit_is_exact(dispatcher: Dispatcher) -> None:
@@ -287,14 +387,13 @@ def test_two_threads_for_each_lane(tiny_artifact: Artifact, photo: bytes) -> Non
                 place = held.enter_context(Place(lanes))
                 held.callback(lanes.release, lanes.acquire(place))
             running = [asyncio.ensure_future(request(dispatcher, photo)) for _ in range(7)]
-            while len(lanes._waiting) < 6:
+            while lanes.waiting < 6:
                 await asyncio.sleep(0)
-            waiting = len(lanes._waiting)
+            waiting = lanes.waiting
         await asyncio.gather(*running)
         return waiting
 
     assert asyncio.run(work()) == 6
-    assert dispatcher._threads._max_workers == 6
     dispatcher.close()
 
 

@@ -167,7 +167,9 @@ def test_what_start_up_made_is_kept_out_of_collections(running: Running) -> None
 
 def test_the_list_of_routes(running: Running) -> None:
     response = running.client.get("/")
-    assert response.text == "POST /detect\nPOST /detect.jpg\nGET  /model\n"
+    listed = response.text.splitlines()
+    assert listed[:3] == ["POST /detect", "POST /detect.jpg", "GET  /model"]
+    assert {"GET  /livez", "GET  /v2", "POST /v2/models/{model}/infer"} <= set(listed)
     assert response.headers["content-type"].startswith("text/plain")
 
 
@@ -237,6 +239,16 @@ def test_the_query_overrides_the_deployment(
     assert len(boxes(running.client.post("/detect?confidence=0.5", content=dim))) == 0
     assert len(boxes(running.client.post("/detect?confidence=0.3", content=dim))) == 1
     assert len(boxes(running.client.post("/detect", content=data))) == 3  # for that request alone
+
+
+def test_a_request_for_too_many_detections_names_the_setting(
+    running: Running, photo: bytes
+) -> None:
+    assert running.client.post("/detect?max_detections=1000", content=photo).status_code == 200
+    refused = running.client.post("/detect?max_detections=1001&confidence=0.001", content=photo)
+    assert refused.status_code == 400
+    assert "max_detections must be a whole number <= 1000" in error_of(refused)["message"]
+    assert "limits.detections" in error_of(refused)["hint"]
 
 
 @pytest.mark.parametrize(

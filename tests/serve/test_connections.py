@@ -92,7 +92,7 @@ def test_who_sends_no_more_is_hung_up_on_after_a_while(running: Running) -> None
 
 
 def test_a_body_that_does_not_come_ends_the_connection(run_app: Callable[..., Any]) -> None:
-    with run_app(Limits(deadline_s=0.05)) as running, running.connect() as connection:
+    with run_app(Limits(body_s=0.05)) as running, running.connect() as connection:
         connection.sendall(head("POST /detect", 9) + b"123")
         status, headers, _ = read_response(connection)
         assert (status, headers["connection"]) == (408, "close")

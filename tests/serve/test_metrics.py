@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,11 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
-from seatrial.deployment import Limits
 from seatrial.detect.clock import REQUEST_STAGES
-from seatrial.serve.metrics import BUCKETS, forget_dead_processes, request_metrics
+from seatrial.errors import NotWritable
+from seatrial.serve.admission import Asked
+from seatrial.serve.metrics import (
+    BUCKETS,
+    FILE_BYTES,
+    KINDS,
+    RequestMetrics,
+    forget_dead_processes,
+    request_metrics,
+    reserve_files,
+)
 
 Metric = Callable[..., float]
 Running = Any
@@ -31,7 +43,7 @@ def test_every_stage_is_there_from_the_start() -> None:
 
 
 def test_buckets_cover_a_decode_to_the_deadline_without_a_wide_gap() -> None:
-    assert (BUCKETS[0], BUCKETS[-1]) == (0.0005, Limits().deadline_s)
+    assert (BUCKETS[0], BUCKETS[-1]) == (0.0005, 30.0)
     assert all(low < high <= 3 * low for low, high in itertools.pairwise(BUCKETS))
 
 
@@ -99,7 +111,81 @@ def test_requests_that_fit_no_route_are_counted(
 
 
 def test_one_set_for_the_process() -> None:
-    assert request_metrics() is request_metrics()
+    assert request_metrics() is request_metrics(3.0)
+
+
+def test_the_deadline_is_an_edge_of_whole_requests() -> None:
+    registry = CollectorRegistry()
+    metrics = RequestMetrics(1.3, registry)
+
+    def within(bound: float) -> float | None:
+        labels = {"code": "504", "le": str(bound)}
+        return registry.get_sample_value("seatrial_request_seconds_bucket", labels)
+
+    metrics.count("/detect", 504, 1.29)
+    metrics.count("/detect", 504, 1.31)
+    metrics.count("/detect", 504)  # without a time
+    assert (within(1.0), within(1.3), within(1.5)) == (0, 1, 2)
+    assert (
+        registry.get_sample_value("seatrial_requests_total", {"route": "/detect", "code": "504"})
+        == 3
+    )
+
+
+def test_edges_are_close_together_where_detectors_answer() -> None:
+    fine = [edge for edge in BUCKETS if 0.025 <= edge <= 0.25]
+    assert len(fine) == 8
+    assert all(high <= 1.5 * low for low, high in itertools.pairwise(fine))
+
+
+def test_every_metric_is_in_the_table_and_no_other() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
+    listed = re.findall(r"^\| `(seatrial_\w+)`", page.read_text(), re.MULTILINE)
+    registry = CollectorRegistry()
+    RequestMetrics(1.0, registry)
+    families = list(registry.collect())
+    names = [f"{one.name}_total" if one.type == "counter" else one.name for one in families]
+    assert listed == sorted(listed)
+    assert sorted(names) == listed
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
+)
+def test_prometheus_has_nothing_to_say(running: Running, photo: bytes) -> None:
+    running.client.post("/detect", content=photo)
+    registry = CollectorRegistry()
+    metrics = RequestMetrics(1.0, registry)
+    metrics.serves(running.client.get("/model").json())
+    metrics.observe({"total": 1.0}, 1, 1)
+    metrics.received(1, 1)
+    metrics.count("/detect", 200, 0.1)
+    done = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=generate_latest(registry),
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_what_is_under_way_is_shown(running: Running, metric: Metric, photo: bytes) -> None:
+    """Gauges of the application under test: they return to what they were."""
+
+    def busy() -> tuple[float, float]:
+        return metric("seatrial_lanes_busy"), metric("seatrial_body_bytes_present")
+
+    lanes, dispatcher = running.detector.lanes, running.app.state.service.dispatcher
+    metrics = request_metrics()
+    lanes.on_lane, dispatcher.on_bytes = metrics.lanes_busy.inc, metrics.body_bytes_present.inc
+    before = busy()
+    with running.lanes_held():
+        assert busy() == (before[0] + 1, before[1])
+        with dispatcher.admit(Asked(body_bytes=1000)):
+            assert busy() == (before[0] + 1, before[1] + 1000)
+    assert busy() == before
+    assert running.client.post("/detect", content=photo).status_code == 200
+    assert busy() == before
 
 
 def test_gauges_of_processes_that_have_ended_are_removed(tmp_path: Path) -> None:
@@ -122,3 +208,25 @@ def test_a_process_that_nobody_waited_for_has_ended(tmp_path: Path) -> None:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
         forget_dead_processes(tmp_path)
         assert not gauge.exists()
+
+
+def test_files_have_their_room_from_the_start(tmp_path: Path) -> None:
+    reserve_files(tmp_path)
+    reserve_files(tmp_path)  # of a process that had the same number
+    files = [file.stat() for file in tmp_path.iterdir()]
+    assert [(file.st_size, file.st_blocks * 512) for file in files] == [(FILE_BYTES,) * 2] * len(
+        KINDS
+    )
+
+
+def test_files_without_room_are_an_error_and_leave_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(NotWritable, match=r"cannot be written: No space left") as refusal:
+        reserve_files(tmp_path)
+    assert "TMPDIR" in refusal.value.hint
+    assert list(tmp_path.iterdir()) == []

@@ -18,6 +18,7 @@ import httpx
 import msgspec
 import psutil
 import pytest
+import yaml
 
 from seatrial.artifact import MANIFEST, Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
@@ -71,6 +72,27 @@ def test_a_folder_stands_alone(tiny_artifact: Artifact, tmp_path: Path) -> None:
     assert Artifact.open(folder / "model").digest == tiny_artifact.digest
     assert folder.stat().st_mode & 0o777 == 0o755
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["service"]
+
+
+@pytest.mark.parametrize(
+    ("deployment", "extras"),
+    [
+        (Deployment("m"), "serve,openvino"),
+        (Deployment("m", engine="null"), "serve"),
+        (Deployment("m", engine="onnxruntime", device="cuda"), "serve,onnxruntime-gpu"),
+        (Deployment("m", engine="torch-compile"), "serve,torch"),
+    ],
+)
+def test_a_folder_to_build_from_has_what_it_says_is_installed(
+    tiny_artifact: Artifact, tmp_path: Path, deployment: Deployment, extras: str
+) -> None:
+    folder = write_service(tmp_path / "service", tiny_artifact, deployment, with_package=True)
+    (wheel,) = (folder / "wheels").iterdir()
+    said = yaml.safe_load((folder / "bentofile.yaml").read_text())
+    assert said["python"] == {
+        "packages": [f"./wheels/{wheel.name}[{extras}]"],
+        "wheels": [f"wheels/{wheel.name}"],
+    }
 
 
 def test_a_link_beside_the_files_of_an_artifact_is_left_behind(
@@ -431,7 +453,7 @@ def test_bentoml_that_is_missing_is_named(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="bentoml is not installed") as refusal:
         ServiceProcess(tmp_path, deployment, {}, tmp_path / "log")
-    assert "seatrial[serve]" in refusal.value.hint
+    assert "[serve]" in refusal.value.hint
 
 
 def test_a_folder_that_cannot_be_written(tiny_artifact: Artifact, tmp_path: Path) -> None:

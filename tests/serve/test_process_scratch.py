@@ -16,12 +16,13 @@ import pytest
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
 from seatrial.errors import NotWritable
+from seatrial.serve import process
 from seatrial.serve.process import (
     METRICS_BYTES,
     ServiceProcess,
-    check_temporary_room,
     environment,
     free_port,
+    metrics_root,
     write_service,
 )
 
@@ -46,28 +47,40 @@ def test_the_message_names_the_folder_and_the_room(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(process, "SHARED_MEMORY", tmp_path / "none")
     asked = free(monkeypatch, METRICS_BYTES)
-    check_temporary_room()
+    assert metrics_root() == tmp_path
     assert asked == [tmp_path]
     free(monkeypatch, METRICS_BYTES - 1)
     with pytest.raises(NotWritable) as refusal:
-        check_temporary_room()
+        metrics_root()
     message = refusal.value.message
     assert message == (
         f"{tmp_path} has 16383 KiB free; a service needs 16384 KiB there for its metrics"
     )
     assert "TMPDIR" in refusal.value.hint
-    with pytest.raises(NotWritable, match="elsewhere has 16383 KiB"):
-        check_temporary_room(Path("elsewhere"))
+
+
+def test_shared_memory_comes_first_where_it_has_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(process, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "elsewhere")
+    free(monkeypatch, METRICS_BYTES)
+    assert metrics_root() == tmp_path
+    free(monkeypatch, 1024)
+    with pytest.raises(NotWritable, match="elsewhere has 1 KiB"):
+        metrics_root()
 
 
 def test_no_folder_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def none_there() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
+    monkeypatch.setattr(process, "SHARED_MEMORY", tmp_path / "none")
     monkeypatch.setattr(tempfile, "gettempdir", none_there)
     with pytest.raises(NotWritable, match="No usable temporary directory"):
-        check_temporary_room()
+        metrics_root()
 
 
 def test_a_service_without_room_is_not_started(
@@ -93,23 +106,18 @@ service(Path(sys.argv[1]) / "deployment.toml")
 """
 
 
-@pytest.mark.parametrize("worker", [False, True])
 def test_a_process_started_by_hand_says_it_in_a_line(
-    tiny_artifact: Artifact, tmp_path: Path, worker: bool
+    tiny_artifact: Artifact, tmp_path: Path
 ) -> None:
-    """A worker, too: the disk may be full only when the worker is replaced."""
     deployment = Deployment("m", engine="null", layout=CoreLayout(workers=1))
     folder = write_service(tmp_path / "service", tiny_artifact, deployment)
-    (tmp_path / "metrics").mkdir()
-    chosen = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")} if worker else {}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", NO_ROOM + START, folder],
-        env={**environment(os.environ), "TMPDIR": str(tmp_path), **chosen},
+        env={**environment(os.environ), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
-    place = tmp_path / "metrics" if worker else tmp_path
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {place} has 1 KiB free; a service needs 16384 KiB")
+    assert done.stderr.startswith(f"error: {tmp_path} has 1 KiB free; a service needs 16384 KiB")
     assert done.stderr.count("\n") == 2

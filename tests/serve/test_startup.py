@@ -26,10 +26,10 @@ def affinity() -> Iterator[set[int]]:
 def test_the_layout_in_words() -> None:
     both = Deployment("m", layout=CoreLayout(1, 2, 3))
     assert in_words(both, cores=8) == (
-        "1 process(es) x 2 lane(s) x 3 thread(s), one wide lane of 8 threads"
+        "1 process x 2 lanes x 3 threads, one wide lane of 8 threads"
     )
     narrow = Deployment("m", layout=CoreLayout(2, 2, 3, wide=False))
-    assert in_words(narrow, cores=8) == "2 process(es) x 2 lane(s) x 3 thread(s)"
+    assert in_words(narrow, cores=8) == "2 processes x 2 lanes x 3 threads"
 
 
 def test_check_tells_what_would_run(tiny_artifact: Artifact) -> None:

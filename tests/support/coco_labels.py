@@ -29,3 +29,15 @@ def changed(what: str, number: int, **values: Any) -> dict[str, Any]:
     labels = coco()
     labels[what][number] |= values
     return labels
+
+
+def two_images(**changes: Any) -> dict[str, Any]:
+    """Two images with an object each; the changes replace sections."""
+    return {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30},
+                   {"id": 2, "file_name": "b.png", "width": 40, "height": 30}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 8]},
+                        {"id": 2, "image_id": 2, "category_id": 2, "bbox": [3, 4, 5, 6]}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        **changes,
+    }  # fmt: skip

@@ -48,15 +48,23 @@ class Reader:
         self._changes = dict(changes)
         tools = folder.parent / "tools"
         tools.mkdir(exist_ok=True)
-        tool = tools / "seatrial"
-        tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m seatrial.cli.main "$@"\n')
-        tool.chmod(0o755)
+        # A page is for a shell in which the environment of Seatrial is active.
+        for name, words in (
+            ("seatrial", " -m seatrial.cli.main"),
+            ("python", ""),
+            ("python3", ""),
+        ):
+            tool = tools / name
+            tool.write_text(f'#!/bin/sh\nexec "{sys.executable}"{words} "$@"\n')
+            tool.chmod(0o755)
         # Another working folder must not change which sources are imported.
         paths = [os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(":") if p]
         self.environment = {
             **os.environ,
             "PATH": f"{tools}:{os.environ['PATH']}",
             "PYTHONPATH": ":".join([*torchvision_operators.for_children(), *paths]),
+            # No page installs it; each export would be tried in it for several seconds.
+            "WITHOUT_MODULES": "tensorrt_rtx",
             **environment,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy
 import pytest
 
 from seatrial.errors import BrokenExtra, MissingExtra
-from seatrial.system.extras import inner_failure, require
+from seatrial.system.extras import inner_failure, install_command, missing_package, require
 
 
 @pytest.fixture
@@ -35,7 +36,75 @@ def test_a_package_that_is_absent_names_the_extra(module: str) -> None:
     assert refusal.value.message == (
         "no_such_package_of_ours is not installed; it is needed for pulling yolo11n"
     )
-    assert refusal.value.hint == "pip install 'seatrial[yolo]'"
+    assert refusal.value.hint == install_command("yolo")
+
+
+DISTRIBUTION = """Metadata-Version: 2.4
+Name: seatrial
+Version: 1.0
+Requires-Dist: pillow>=11
+Requires-Dist: bentoml==1.4.39; extra == 'serve'
+Requires-Dist: starlette>=0.45; extra == "serve"
+Requires-Dist: Py_YAML>=6; extra == 'data'
+Requires-Dist: bentoml==1.4.39; extra == 'all'
+Requires-Dist: starlette>=0.45; extra == 'all'
+Requires-Dist: py-yaml>=6; extra == 'all'
+"""
+
+
+@pytest.fixture
+def installed(package: Path) -> Callable[[str], None]:
+    """Makes a distribution of our name, with what pip notes of its origin."""
+
+    def install(origin: str) -> None:
+        info = package / "seatrial-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(DISTRIBUTION)
+        if origin:
+            (info / "direct_url.json").write_text(origin)
+        importlib.invalidate_caches()
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        ("", "pip install 'seatrial[serve]'"),
+        ('{"url": "https://somewhere/seatrial.whl"}', "pip install 'seatrial[serve]'"),
+        ('{"url": "file://HERE/a%20wheel.whl"}', "pip install 'HERE/a wheel.whl[serve]'"),
+        ('{"url": "file://HERE", "dir_info": {}}', "pip install 'HERE[serve]'"),
+        (
+            '{"url": "file://HERE", "dir_info": {"editable": true}}',
+            "pip install -e 'HERE[serve]'",
+        ),
+        ('{"url": "file://HERE/gone"}', "pip install 'bentoml==1.4.39' 'starlette>=0.45'"),
+    ],
+)
+def test_an_extra_is_installed_from_where_seatrial_came_from(
+    installed: Callable[[str], None], tmp_path: Path, origin: str, command: str
+) -> None:
+    (tmp_path / "a wheel.whl").touch()
+    installed(origin.replace("HERE", str(tmp_path)))
+    assert install_command("serve") == command.replace("HERE", str(tmp_path))
+
+
+def test_a_package_that_an_import_does_not_find_names_the_smallest_extra(
+    installed: Callable[[str], None],
+) -> None:
+    installed("")
+
+    def hint(module: str) -> str:
+        found = missing_package(ModuleNotFoundError(name=module))
+        assert found is not None
+        return found.hint
+
+    assert hint("starlette.types") == "pip install 'seatrial[serve]'"
+    assert hint("py_yaml") == "pip install 'seatrial[data]'"
+    assert hint("PIL") == "pip install --force-reinstall pillow"  # it is no extra's
+    assert hint("anyio") == "pip install --force-reinstall anyio"
+    assert missing_package(ModuleNotFoundError(name="seatrial.gone")) is None
+    assert missing_package(ModuleNotFoundError("made by hand")) is None
 
 
 @pytest.mark.parametrize(
@@ -74,7 +143,7 @@ def test_what_a_part_of_a_package_failed_of_is_told_by_its_first_cause() -> None
     found = inner_failure(shown, package="transformers", extra="transformers")
     assert found is not None
     assert "operator torchvision::nms does not exist" in found.message
-    assert found.hint == "pip install --force-reinstall 'seatrial[transformers]' torchvision"
+    assert found.hint == f"{install_command('transformers', '--force-reinstall')} torchvision"
     other = fail(KeyError("weights"), ValueError("no such model"))
     assert inner_failure(other, package="transformers", extra="transformers") is None
 

@@ -11,17 +11,24 @@ from pathlib import Path
 import pytest
 
 import full_disk
+from folder_contents import content
+from seatrial import config
+from seatrial.deployment import Deployment
 from seatrial.errors import InvalidDataset, InvalidInput, NotWritable
+from seatrial.system import files, text
 from seatrial.system.files import (
+    beside,
+    bounded_bytes,
     check_folder,
     check_free,
     check_place,
     check_writable,
+    in_use,
+    is_in_use,
     locked,
     not_writable,
     read_bytes,
     sha256_file,
-    staged_file,
     staged_folder,
     write_atomically,
     writing,
@@ -30,68 +37,42 @@ from seatrial.system.files import (
 ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 
 
-def content(folder: Path) -> dict[str, str]:
-    """Path in the folder -> text, of all files; hidden ones too."""
-    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
-
-
 def test_sha256_is_that_of_the_content(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_bytes(b"abc")
     assert sha256_file(file).startswith("ba7816bf8f01cfea414140de5dae2223b00361a396177a9c")
 
 
-def test_a_staged_folder_is_moved_when_the_block_ends(tmp_path: Path) -> None:
-    target = tmp_path / "made" / "here"
-    with staged_folder(target) as staged:
-        (staged / "sub").mkdir()
-        (staged / "sub" / "file").write_text("new")
-        assert not target.exists()
-        assert staged.parent.parent == target.parent  # on the same file system
-    assert content(tmp_path) == {"made/here/sub/file": "new"}
+def test_a_file_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices, and sparse files, which an archive of a few bytes may hold."""
+    monkeypatch.setattr(files, "MOST_BYTES", 1 << 20)
+    with pytest.raises(InvalidInput, match="/dev/zero cannot be read: it has more than 1 MiB"):
+        read_bytes(Path("/dev/zero"))
+    with pytest.raises(OSError, match=r"more than 0\.5 MiB"):
+        bounded_bytes(Path("/dev/zero"), 1 << 19)
 
 
-def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    with staged_folder(tmp_path / "there") as staged:
-        (staged / "file").write_text("new")
-    assert content(tmp_path) == {"there/file": "new"}
+def test_a_file_of_the_most_bytes_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert bounded_bytes(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(OSError, match="more than"):
+        bounded_bytes(tmp_path / "a", 4)
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_block_that_raises_leaves_what_was_there(
-    tmp_path: Path, error: type[BaseException]
-) -> None:
-    target = tmp_path / "there"
-    target.mkdir()
-    (target / "file").write_text("old")
-    with pytest.raises(error), staged_folder(target, replace=True) as staged:
-        (staged / "file").write_text("new")
-        raise error
-    assert content(tmp_path) == {"there/file": "old"}
+def test_settings_and_texts_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (config, text):
+        monkeypatch.setattr(module, "MOST_BYTES", 1 << 20)
+    endless = Path("/dev/zero")
+    for read in (text.read_text, lambda path: config.read_toml(path, Deployment)):
+        with pytest.raises(InvalidInput, match="it has more than 1 MiB"):
+            read(endless)
 
 
-def test_a_folder_is_replaced_only_on_request(tmp_path: Path) -> None:
-    target = tmp_path / "there"
-    target.mkdir()
-    (target / "old").write_text("old")
-    with pytest.raises(InvalidInput, match="holds files already"), staged_folder(target):
-        pytest.fail("the block ran")
-    with staged_folder(target, replace=True) as staged:
-        (staged / "file").write_text("new")
-    assert content(tmp_path) == {"there/file": "new"}
-
-
-@pytest.mark.parametrize("replace", [False, True])
-def test_a_file_is_never_replaced_by_a_folder(tmp_path: Path, replace: bool) -> None:
-    file = tmp_path / "there"
-    file.write_text("a file")
-    with pytest.raises(InvalidInput, match="is a file") as refusal:
-        check_free(file, replace=replace)
-    assert refusal.value.hint == "name a folder"
-    with pytest.raises(InvalidInput), staged_folder(file, replace=replace):
-        pytest.fail("the block ran")
-    assert content(tmp_path) == {"there": "a file"}
+def test_a_folder_is_in_use_until_the_block_ends(tmp_path: Path) -> None:
+    with in_use(tmp_path), in_use(tmp_path):
+        assert is_in_use(tmp_path)
+    assert not is_in_use(tmp_path)
+    assert is_in_use(tmp_path / "gone")  # nothing that may be removed
 
 
 def test_free_are_names_that_are_not_there_and_empty_folders(tmp_path: Path) -> None:
@@ -136,27 +117,6 @@ def test_a_folder_without_permission_cannot_be_written(tmp_path: Path) -> None:
 def test_a_writable_folder_is_made_and_left_empty(tmp_path: Path) -> None:
     check_writable(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
-
-
-def test_a_staged_file_is_renamed_when_the_block_ends(tmp_path: Path) -> None:
-    file = tmp_path / "file.pt2"
-    file.write_text("old")
-    with staged_file(file) as part:
-        part.write_text("new")
-        assert (part.parent, part.suffix) == (file.parent, file.suffix)
-        assert file.read_text() == "old"
-    assert content(tmp_path) == {"file.pt2": "new"}
-
-
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_staged_file_of_a_block_that_raises_is_removed(tmp_path: Path, begun: bool) -> None:
-    file = tmp_path / "file"
-    file.write_text("old")
-    with pytest.raises(KeyboardInterrupt), staged_file(file) as part:
-        if begun:
-            part.write_text("half")
-        raise KeyboardInterrupt
-    assert content(tmp_path) == {"file": "old"}
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -273,6 +233,25 @@ def test_a_folder_to_read_is_there_and_is_a_folder(tmp_path: Path) -> None:
         assert refusal.value.hint == "give one"
 
 
+def test_an_input_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("in")
+    (tmp_path / "link").symlink_to("in")
+    (tmp_path / "hard").hardlink_to(tmp_path / "in")
+    (tmp_path / "same").write_text("in")
+    inputs = [tmp_path / "gone", tmp_path / "in"]
+    for name in ("in", "link", "hard", "gone"):
+        with pytest.raises(InvalidInput, match=f"{name} is one of the inputs") as refusal:
+            check_place(tmp_path / name, hint="name another", inputs=inputs)
+        assert refusal.value.hint == "name another"
+    check_place(tmp_path / "same", hint="", inputs=inputs)
+    folder = tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(folder)
+    for name in ("folder/new", "folder/below/new", "linked/new", "folder/../linked/new"):
+        with pytest.raises(InvalidInput, match=f"new is in {folder}, which is read"):
+            check_place(tmp_path / name, hint="name another", inputs=iter([folder]))
+
+
 def test_the_place_of_a_file_is_checked_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("old")
     for name in ("new", "old"):
@@ -287,3 +266,28 @@ def test_the_place_of_a_file_is_checked_and_left_as_it_is(tmp_path: Path) -> Non
         with pytest.raises(NotWritable, match=f"^{path} cannot be written: {why}$") as refusal:
             check_place(path, hint="name another file")
         assert refusal.value.hint == "name another file"
+
+
+def test_what_is_beside_a_file_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "day.jpg").write_bytes(b"")
+    (tmp_path / "model.onnx").write_bytes(b"")
+    for gone, near in (
+        ("model.onn", "model.onnx"),
+        ("./photos/Day.jpg", "photos/day.jpg"),
+        ("photo/day.jpg", "photos"),
+        (f"{tmp_path}/modle.onnx", f"{tmp_path}/model.onnx"),
+    ):
+        assert beside(Path(gone)) == f"did you mean {near}?"
+    assert beside(Path("zzz.jpg")) == f"relative paths begin at {tmp_path}"
+    assert beside(Path("zzz.jpg"), otherwise="give one") == "give one"
+    assert beside(Path("/zzz/zzz.jpg")) == "there is no folder /zzz"
+    assert beside(tmp_path) == "name a file in it"
+    assert beside(tmp_path / "model.onnx").startswith("see who may read it: ls -l ")
+    assert beside(Path("nul\0"), otherwise="give one") == "give one"
+    with pytest.raises(InvalidInput, match="cannot be read: No such file") as refusal:
+        read_bytes(Path("model.onn"))
+    assert refusal.value.hint == "did you mean model.onnx?"

@@ -15,6 +15,7 @@ import pytest
 from seatrial.accuracy.evaluate import score
 from seatrial.accuracy.matching import Predictions
 from seatrial.errors import TrainingFailed
+from seatrial.report.numbers import duration
 from seatrial.train import after_step
 from seatrial.train.after_step import (
     AfterStep,
@@ -234,10 +235,16 @@ def test_messages_within_an_epoch_are_ten_seconds_apart(
     one = after(on_progress=lambda what, *_, **__: told.append(what))
     for number, now in enumerate((109.0, 110.0, 110.5, 120.0, 120.5), 1):  # noqa: B007
         one.step(StepRecord(number, 1, 3.0, 1e-4))
-    assert told == ["epoch 1, step 3: loss 3"]
+    epochs, batch = one.plan.recipe.epochs, one.plan.recipe.batch
+    assert told == [f"epoch 1 of {epochs}, step 3: loss 3, {batch * 3 / 10.5:.2f} images/s"]
     now = 121.0
+    one.steps_per_epoch = 10
     one.step(StepRecord(6, 1, 2.5, 1e-4))
-    assert told[1:] == ["epoch 1, step 6: loss 2.5"]
+    left = duration((10 * epochs - 6) * 21 / 6)
+    assert told[1:] == [
+        f"epoch 1 of {epochs}, step 6 of {10 * epochs}: loss 2.5, {batch * 6 / 21:.2f} images/s, "
+        f"about {left} left"
+    ]
 
 
 def test_times_of_an_epoch(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -53,14 +51,6 @@ def test_boxes_in_another_format_are_named(
     assert "leave their images" in finding.seen
 
 
-def test_fractions_where_pixels_are_meant_are_named(corners: list[list[float]]) -> None:
-    scale = np.array([*SIZE, *SIZE])
-    wrong = labelled([(np.array(as_size(row)) / scale).tolist() for row in corners])
-    (finding,) = diagnosis.of_labels(wrong, which="validation")
-    assert (finding.code, finding.fatal) == ("box-format", True)
-    assert "fractions of the image" in finding.cause
-
-
 def test_boxes_of_other_pictures_are_named_without_a_format(corners: list[list[float]]) -> None:
     wrong = labelled([[3 * value for value in as_size(row)] for row in corners])
     (finding,) = diagnosis.of_labels(wrong, which="training")
@@ -96,19 +86,10 @@ def findings(*rows: list[float]) -> list[diagnosis.Symptom]:
 
 def test_fewer_than_three_boxes_say_nothing() -> None:
     assert findings() == []
-    tiny = [0.1, 0.1, 0.2, 0.2]
-    for row in (OVER, tiny):
-        assert findings(row, row) == []
-        (finding,) = findings(row, row, row)
-        assert (finding.code, finding.fatal) == ("box-format", True)
+    assert findings(OVER, OVER) == []
+    (finding,) = findings(OVER, OVER, OVER)
+    assert (finding.code, finding.fatal) == ("box-format", True)
     assert findings(OVER, OVER, *[ACROSS] * 20) == []
-
-
-def test_boxes_of_2_pixels_and_of_images_of_1_pixel_are_no_fractions() -> None:
-    assert findings(*[[0.0, 0.0, 2.0, 2.0]] * 3) == []
-    one = labelled([[0.0, 0.0, 1.0, 1.0]] * 3, [0] * 3)
-    images = tuple(msgspec.structs.replace(image, width=1, height=1) for image in one.images)
-    assert diagnosis.of_labels(replace(one, images=images), which="training") == []
 
 
 def test_one_box_in_fifty_may_leave_its_image() -> None:

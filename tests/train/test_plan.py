@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from PIL import Image
 
 from seatrial.artifact import Artifact
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
@@ -79,6 +80,29 @@ def test_pictures_in_both_sets_are_an_error(cells: str, tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text(f"train: {images}\nval: {images}\nnames: {names}\n")
     with pytest.raises(InvalidDataset, match="24 images are in the training and in"):
         read_sets(f"yolo:{tmp_path}", None)
+
+
+@pytest.mark.parametrize("turned", ["train", "val"])
+def test_labels_of_the_unturned_picture_are_refused_in_either_set(
+    tmp_path: Path, turned: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for seed, split in enumerate(("train", "val")):
+        (tmp_path / split).mkdir()
+        Image.effect_noise((64, 48), 50 + seed).convert("RGB").save(
+            tmp_path / split / "a.jpg", exif=exif if split == turned else b""
+        )
+        document = {
+            "images": [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20]}],
+            "categories": [{"id": 1, "name": "red"}],
+        }
+        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(document))
+    with pytest.raises(InvalidDataset, match=r"48 x 64, labelled as 64 x 48: turned by") as caught:
+        read_sets(f"coco:{tmp_path}", None)
+    assert f"/{turned}/" in caught.value.message
+    assert "make one with" not in caught.value.hint
 
 
 def test_a_set_to_validate_on_is_asked_for(cells: str, tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from seatrial.errors import InvalidDataset
 from seatrial.train import preflight as module
 from seatrial.train.diagnosis import Symptom
 from seatrial.train.plan import TrainingPlan, read_sets
@@ -38,6 +41,20 @@ def replace_size(image: Any) -> Any:
 
 def test_sound_sets_have_no_symptom(plan: TrainingPlan) -> None:
     assert preflight(plan, read_sets(plan.data.train, None), None) == []
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_damage_in_either_set_is_found_before_the_first_step(
+    plan: TrainingPlan, which: int, tmp_path: Path
+) -> None:
+    sets = list(read_sets(plan.data.train, None))
+    images = list(sets[which].images)
+    data = images[3].path.read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[:-300])
+    images[3] = msgspec.structs.replace(images[3], path=tmp_path / "cut.png")
+    sets[which] = replace(sets[which], images=tuple(images))
+    with pytest.raises(InvalidDataset, match=r"cut\.png: the image is damaged"):
+        preflight(plan, (sets[0], sets[1]), None)
 
 
 @pytest.mark.parametrize(("which", "name"), [(0, "training"), (1, "validation")])

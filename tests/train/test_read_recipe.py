@@ -69,7 +69,7 @@ def test_options_overrule_the_file(read: Any) -> None:
         ("image_size = 16", "detr", "image_size 16"),
         ("[augmentation]\nmosaic = 1.0", "detr", "augmentation.mosaic is not for detr"),
         ("[augmentation]\ncrop = 1.0", "yolo", "augmentation.crop is not for yolo"),
-        ("[augmentation]\nmulti_scale = [1.2, 0.8]", "detr", "no range"),
+        ("[augmentation]\nmulti_scale = [1.2, 0.8]", "detr", "not a range"),
         ("[augmentation]\nmulti_scale = [0.5, 1.2]", "yolo", "symmetric"),
         ('[optimiser]\nkind = "auto"', "detr", "Ultralytics' own"),
         ('[schedule]\nkind = "step"', "yolo", "no schedule 'step'"),

@@ -11,11 +11,11 @@ import pytest
 
 from seatrial.accuracy.bootstrap import paired_bootstrap
 from seatrial.accuracy.confusion import confusion
+from seatrial.accuracy.error_gallery import error_gallery
 from seatrial.accuracy.evaluate import score
 from seatrial.accuracy.matching import Predictions
 from seatrial.datasets.labels import LabelledSet
 from seatrial.train.diagnosis import Symptom
-from seatrial.train.error_gallery import error_gallery
 from seatrial.train.journal import Epoch, Journal, StepRecord
 from seatrial.train.plan import read_sets
 from seatrial.train.published import sources

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import msgspec
 import pytest
 
 from seatrial.artifact import Artifact, Store
-from seatrial.errors import InvalidConfig, InvalidInput, NotWritable, TrainingFailed
+from seatrial.errors import (
+    InvalidConfig,
+    InvalidInput,
+    MissingExtra,
+    NotWritable,
+    TrainingFailed,
+)
 from seatrial.manifest import Preprocessing
 from seatrial.system.files import locked
 from seatrial.train import run as module
@@ -20,7 +27,7 @@ from seatrial.train.journal import Epoch, Journal, read_epochs
 from seatrial.train.options import FinetuneOptions
 from seatrial.train.plan import Base, Data, TrainingPlan, read_plan, read_sets, settle
 from seatrial.train.read_recipe import read_recipe
-from seatrial.train.run import alone, finetune, first_difference, resumes
+from seatrial.train.run import TRAINED, alone, finetune, first_difference, resumes, saved
 
 BASE = Base("base", "rt_detr", "somewhere", preprocessing=Preprocessing((96, 96), "stretch", 0))
 
@@ -53,6 +60,34 @@ def test_a_run_resumes_with_its_own_plan_alone(
         resumes(first, tmp_path)
     assert "--restart" in caught.value.hint
     assert len(read_epochs(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(("key", "which"), [("train_digest", "training"), ("val_digest", "valid")])
+def test_labels_that_have_changed_are_named(
+    plan_of: Callable[..., TrainingPlan], tmp_path: Path, key: str, which: str
+) -> None:
+    plan = plan_of()
+    resumes(plan, tmp_path)
+    epoch_row(tmp_path)
+    data = msgspec.structs.replace(plan.data, **{key: "sha256:0"})
+    with pytest.raises(InvalidInput, match=f"those of the {which}.* have changed") as caught:
+        resumes(msgspec.structs.replace(plan, data=data), tmp_path)
+    assert "--restart" in caught.value.hint
+
+
+def test_an_interrupted_run_says_what_is_saved(
+    plan_of: Callable[..., TrainingPlan], tmp_path: Path
+) -> None:
+    assert "nothing is saved" in saved(tmp_path)
+    resumes(plan_of(epochs=3), tmp_path)
+    assert "the same command starts anew" in saved(tmp_path)
+    epoch_row(tmp_path)
+    Journal(tmp_path).epoch(Epoch(2, 6, 1.0, 0.05, 0.1, 0.1, 1.0, 1.0))
+    text = saved(tmp_path)
+    assert f"2 of 3 epochs are saved in {tmp_path} (best: epoch 1, mAP 0.1000)" in text
+    assert "goes on from the last checkpoint" in text
+    (tmp_path / TRAINED).touch()
+    assert "all 2 epochs are saved" in saved(tmp_path)
 
 
 def test_a_new_run_begins_in_an_empty_folder(
@@ -138,7 +173,7 @@ def test_a_name_that_is_taken_is_refused_first(
 ) -> None:
     monkeypatch.setattr(type(store), "names", lambda self: [taken])
     options = FinetuneOptions(trainer="transformers", data="yolo:nowhere")
-    with pytest.raises(InvalidInput, match=f"already has an artifact named '{taken}'"):
+    with pytest.raises(InvalidInput, match=f"already has another artifact named '{taken}'"):
         finetune(store, tmp_path, options, BASE, None, name="mine", environment={})
 
 
@@ -171,3 +206,20 @@ def test_a_training_that_is_complete_is_not_started_again(
         with pytest.raises(TrainingFailed, match="as far as"):
             finetune(store, tmp_path, options, BASE, None, name="mine", environment={})
     assert started == [tmp_path]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "package"),
+    [("transformers", "accelerate"), ("transformers", "scipy"), ("lightning", "lightning")],
+)
+def test_a_package_that_a_trainer_lacks_is_named_before_the_work(
+    trainer: str, package: str, cells: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    options = FinetuneOptions(trainer=trainer, data=cells)  # type: ignore[arg-type]
+    with pytest.raises(MissingExtra, match=f"{package} is not installed; .* {trainer}") as told:
+        finetune(
+            Store(tmp_path / "s"), tmp_path / "run", options, BASE, None, name="a", environment={}
+        )
+    assert "[train]" in told.value.hint
+    assert not (tmp_path / "run").exists()

@@ -69,7 +69,7 @@ def test_a_video_that_was_cut_off_ends_where_it_was_cut(tmp_path: Path) -> None:
     assert 20 < len(list(video_frames(path))) < 120
 
 
-@pytest.mark.parametrize("data", [b"", b"no video", b"#EXTM3U\nfile:///etc/passwd\n"])
+@pytest.mark.parametrize("data", [b"no video", b"#EXTM3U\nfile:///etc/passwd\n"])
 def test_what_is_no_video(tmp_path: Path, data: bytes) -> None:
     pytest.importorskip("av", reason="PyAV is not installed: seatrial[video]")
     path = tmp_path / "a.mp4"
@@ -82,3 +82,9 @@ def test_a_video_that_is_not_there(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="PyAV is not installed: seatrial[video]")
     with pytest.raises(InvalidInput, match="No such file"):
         next(video_frames(tmp_path / "nothing.mp4"))
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"")
+    with pytest.raises(InvalidInput, match=r"a\.mp4 is empty \(0 bytes\)"):
+        next(video_frames(tmp_path / "a.mp4"))

@@ -91,6 +91,45 @@ def average_precision(
     Returns:
         (T, K) by threshold and category; NaN for a category without objects.
     """
+    precision, recall, objects, first = _steps(lines, weights)
+    reached = np.searchsorted(RECALLS, recall, "right")
+    gained = np.diff(reached, prepend=0)
+    gained[first] = reached[first]
+    size = len(IOU_THRESHOLDS) * lines.matches.categories
+    area = np.bincount(lines.segment, weights=precision * gained, minlength=size)
+    result: NDArray[np.float64] = area.reshape(len(IOU_THRESHOLDS), -1) / len(RECALLS)
+    result[:, objects == 0] = np.nan
+    return result
+
+
+def precision_at_recalls(lines: Curves, step: int) -> NDArray[np.float64]:
+    """Interpolated precision at `RECALLS`, as a mean over the categories with objects.
+
+    Its mean is the average precision at that threshold.
+
+    Args:
+        lines: From `curves`.
+        step: Index into `IOU_THRESHOLDS`.
+
+    Returns:
+        (101,); all NaN where no category has objects.
+    """
+    precision, recall, objects, _ = _steps(lines, None)
+    found = np.full((lines.matches.categories, len(RECALLS)), np.nan)
+    found[objects > 0] = 0.0
+    for category in np.flatnonzero(objects).tolist():
+        own = lines.segment == step * lines.matches.categories + category
+        at = np.searchsorted(recall[own], RECALLS, "left")
+        known = at < own.sum()
+        found[category, known] = precision[own][at[known]]
+    known_rows = found[objects > 0]
+    return known_rows.mean(axis=0) if len(known_rows) else np.full(len(RECALLS), np.nan)
+
+
+def _steps(
+    lines: Curves, weights: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[Any], NDArray[np.intp]]:
+    """Envelope of precision (N,), recall (N,), objects (K,), first point of each segment."""
     matches = lines.matches
     first = np.flatnonzero(np.diff(lines.segment, prepend=-1))
     length = np.diff(np.append(first, len(lines.segment)))
@@ -115,14 +154,7 @@ def average_precision(
     precision = _envelope(right / (seen + np.spacing(1)), lines.segment)
     per_hit = objects[lines.segment % matches.categories]
     recall = np.divide(right, per_hit, out=np.zeros_like(seen), where=per_hit > 0)
-    reached = np.searchsorted(RECALLS, recall, "right")
-    gained = np.diff(reached, prepend=0)
-    gained[first] = reached[first]
-    size = len(IOU_THRESHOLDS) * matches.categories
-    area = np.bincount(lines.segment, weights=precision * gained, minlength=size)
-    result: NDArray[np.float64] = area.reshape(len(IOU_THRESHOLDS), -1) / len(RECALLS)
-    result[:, objects == 0] = np.nan
-    return result
+    return precision, recall, objects, first
 
 
 def recall(matches: Matches, area: int, limit: int) -> NDArray[np.float64]:

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.accuracy.average_precision import Curves, average_precision, curves
-from seatrial.accuracy.gate import Interval
 from seatrial.accuracy.matching import Matches
 from seatrial.errors import InvalidInput
+from seatrial.gate import Interval
 from seatrial.progress import Progress, silent
 from seatrial.system.hardware import usable_cores
 

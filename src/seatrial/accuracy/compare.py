@@ -35,7 +35,8 @@ LEVEL = 0.95
 # Source: Hanley and Lippman-Hand, If nothing goes wrong, is everything all right?, JAMA 1983.
 RULE_OF_THREE = 3.0
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-HISTOGRAM_EDGES: NDArray[np.float64] = np.linspace(-1.0, 1.0, 41)
+# One bin of 41 lies around 0: shifts of nothing are drawn neither as rises nor as falls.
+HISTOGRAM_EDGES: NDArray[np.float64] = np.linspace(-1.025, 1.025, 42)
 PARENT_EDGES: NDArray[np.float64] = np.linspace(0.0, 1.0, 11)
 _DRAWS_AT_A_TIME = 64
 
@@ -86,7 +87,8 @@ class Comparison(msgspec.Struct, frozen=True):
         mean_abs_shift: Mean size of that shift.
         most_shift: Largest size of that shift.
         percentiles: Percentile -> shift.
-        histogram: Pairs by shift, in 40 steps of 0.05 from -1 to 1.
+        histogram: Pairs by shift, in 41 bins of 0.05 around -1 to 1. Reports of
+            earlier versions have 40, from -1 to 1.
         bands: Pairs by the parent's confidence; empty bands are left out.
         ap: AP of both and its difference with an interval; None without labels.
     """

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.accuracy.matching import Predictions
+from seatrial.accuracy.matching import Predictions, pair_iou
 from seatrial.accuracy.pairs import IOU, pairs
-from seatrial.datasets.labels import LabelledSet
+from seatrial.datasets.labels import LabelledSet, Truth
 
 CONFIDENCE = 0.25
 
@@ -42,7 +42,8 @@ class Pairs:
     Attributes:
         detection: (P,) index into the detections, of those that found one.
         truth: (P,) index into the objects.
-        kept: (D,) indices of the detections that counted at all.
+        kept: (D,) indices of the detections that counted at all: those in a crowd of their class
+            are neither found nor wrong.
     """
 
     detection: NDArray[np.intp]
@@ -71,7 +72,21 @@ def pair(
     truth = dataset.truth.take(objects)
     boxes = predictions.take(kept)
     found, chosen = pairs(truth.image, truth.xywh, boxes.image, boxes.xywh, iou=iou)
-    return Pairs(kept[found], objects[chosen].astype(np.int64), kept)
+    counted = ~_in_crowds(dataset.truth, boxes, iou)
+    counted[found] = True
+    return Pairs(kept[found], objects[chosen].astype(np.int64), kept[counted])
+
+
+def _in_crowds(truth: Truth, boxes: Predictions, iou: float) -> NDArray[np.bool_]:
+    """(D,): the detection lies in a crowd of its class, by COCO's rule for crowds."""
+    inside = np.zeros(len(boxes.image), np.bool_)
+    for crowd in np.flatnonzero(truth.crowd):
+        near = np.flatnonzero(
+            (boxes.image == truth.image[crowd]) & (boxes.category == truth.category[crowd])
+        )
+        region = np.broadcast_to(truth.xywh[crowd], (len(near), 4))
+        inside[near] |= pair_iou(boxes.xywh[near], region, np.ones(len(near), np.bool_)) >= iou
+    return inside
 
 
 def confusion(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +12,17 @@ import msgspec
 import numpy as np
 
 from seatrial.accuracy.average_precision import average_precision, curves, mean, recall
-from seatrial.accuracy.compare import BoxSet
+from seatrial.accuracy.compare import BoxSet, Comparison
 from seatrial.accuracy.matching import AREAS, Matches, Predictions, match
 from seatrial.accuracy.operating_point import OperatingPoint, operating_points
 from seatrial.accuracy.predict import EVALUATION, Subject, predict
+from seatrial.conditions import Conditions, conditions
 from seatrial.datasets.labels import LabelledSet, Unmatched, known_categories, match_labels
 from seatrial.deployment import Thresholds
+from seatrial.gate import Interval, Verdict
 from seatrial.progress import Progress, silent
+from seatrial.report.numbers import counted
+from seatrial.system.images import images_digest
 
 STEP_50, STEP_75 = 0, 5  # in IOU_THRESHOLDS
 ALL, SMALL, MEDIUM, LARGE = range(len(AREAS))  # in AREAS
@@ -97,7 +102,7 @@ class Scores(msgspec.Struct, frozen=True):
     classes: tuple[ClassFigures, ...]
 
 
-class Evaluation(msgspec.Struct, frozen=True):
+class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     """A measurement, for reports.
 
     Attributes:
@@ -114,6 +119,14 @@ class Evaluation(msgspec.Struct, frozen=True):
         detect_s: Seconds for decoding and inference of all images.
         score_s: Seconds for matching and figures.
         scores: The figures.
+        intervals: Name of a figure -> its interval, where they were asked for.
+        parent: The boxes against those of a parent, where there is one.
+        parent_verdict: The gate on a child, for that comparison.
+        verdict: Verdict on the accuracy clauses of a contract, where there is one.
+        images_digest: Digest of the names and bytes of the images, see
+            `seatrial.system.images.images_digest`; empty in reports of earlier versions.
+        conditions: When, where and by which command it was measured; None in reports of earlier
+            versions.
     """
 
     dataset: str
@@ -129,6 +142,12 @@ class Evaluation(msgspec.Struct, frozen=True):
     detect_s: float
     score_s: float
     scores: Scores
+    intervals: dict[str, Interval] = {}
+    parent: Comparison | None = None
+    parent_verdict: Verdict | None = None
+    verdict: Verdict | None = None
+    images_digest: str = ""
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +172,7 @@ def evaluate(
     rules: Thresholds = EVALUATION,
     threshold: float = 0.25,
     unmatched: Unmatched = "error",
+    command: str = "",
     on_progress: Progress = silent,
 ) -> Scored:
     """Measure a detector on a labelled set.
@@ -163,6 +183,7 @@ def evaluate(
         rules: Thresholds of the detector; the default gives figures as they are published.
         threshold: Confidence for the operating point.
         unmatched: ``ignore`` measures on the categories that model and dataset share.
+        command: Command that a reader repeats this with.
         on_progress: Called after each image.
 
     Raises:
@@ -171,13 +192,18 @@ def evaluate(
     """
     matched = match_labels(subject.labels, dataset, unmatched=unmatched)
     known = known_categories(matched, dataset)
-    begun = time.perf_counter()
-    predictions = predict(subject, known, matched, rules, on_progress)
+    made, begun = conditions(command), time.perf_counter()
+    odd: list[str] = []
+    predictions = predict(subject, known, matched, rules, on_progress, odd.append)
     detected = time.perf_counter()
     matches, scores = score(known, predictions, threshold=threshold)
     done = time.perf_counter()
     dropped = len(dataset.truth) - len(known.truth)
-    notes = (f"{dropped} objects of categories that the model does not know were left out",)
+    notes = [
+        f"{counted(count, 'image')}: each {warning}" for warning, count in Counter(odd).items()
+    ]
+    if dropped:
+        notes.append(f"left out: {counted(dropped, 'object')} of categories that the model lacks")
     report = Evaluation(
         dataset=dataset.source,
         labels_digest=dataset.digest(),
@@ -185,13 +211,15 @@ def evaluate(
         objects=int((~known.truth.crowd).sum()),
         crowds=int(known.truth.crowd.sum()),
         skipped=dataset.skipped,
-        notes=dataset.notes + (notes if dropped else ()),
+        notes=(*dataset.notes, *notes),
         subject=subject.describe(),
         rules=rules,
         detections=len(predictions),
         detect_s=detected - begun,
         score_s=done - detected,
         scores=scores,
+        images_digest=images_digest((i.name, i.path.read_bytes()) for i in dataset.images),
+        conditions=made,
     )
     return Scored(report, known, predictions, matches)
 

@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 
 from seatrial.accuracy.compare import Comparison
-from seatrial.accuracy.gate import Clause, DecidedBy, Interval, Row, Verdict, judge, rule
 from seatrial.accuracy.limits import ChildLimits, LossLimits
+from seatrial.gate import Clause, DecidedBy, Interval, Row, Verdict, judge, rule
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -108,7 +108,7 @@ def box_rows(found: Loss | Comparison, limits: ChildLimits | LossLimits) -> list
         of_all = f"{share:.1%} of the parent's {boxes}" if boxes else "the parent sees none"
         rows.append(
             rule(
-                Clause(f"boxes.{name}", limit, decided_by="value"),
+                Clause(f"boxes.{name}", limit, label=f"boxes {name}", unit="%", decided_by="value"),
                 share,
                 text=f"{count} boxes {words} ({of_all}, at most {limit:.1%} allowed)",
             )
@@ -132,7 +132,7 @@ def judge_loss(loss: Loss, limits: LossLimits, *, finetuned: bool = False) -> Ve
     if loss.mean_shift is not None:
         moved = f"confidences move by {loss.mean_shift:+.4f} on average"
     shift = rule(
-        Clause("confidence_shift", limits.shift, missing="fails"),
+        Clause("confidence_shift", limits.shift, label="shift of confidence", missing="fails"),
         None if loss.mean_shift is None else abs(loss.mean_shift),
         text=f"{moved} ({limits.shift:g} is allowed)",
     )

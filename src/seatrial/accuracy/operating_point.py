@@ -33,6 +33,11 @@ class OperatingPoint(msgspec.Struct, frozen=True):
     wrong: int
     missed: int
 
+    @property
+    def reached(self) -> tuple[float | None, float | None]:
+        """F1 and its threshold; both None where no object is found: no threshold is the best."""
+        return (self.f1, self.threshold) if self.f1 else (None, None)
+
 
 def operating_points(
     matches: Matches, threshold: float, category: int | None = None

@@ -6,6 +6,7 @@ figures.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,8 +18,9 @@ from seatrial.accuracy.matching import Predictions
 from seatrial.datasets.labels import LabelledImage, LabelledSet
 from seatrial.deployment import Thresholds
 from seatrial.detect.answer import ImageSize
+from seatrial.detect.decode import as_served
 from seatrial.detect.detections import Detections
-from seatrial.detect.detector import Detector
+from seatrial.detect.detector import MAX_PIXELS, Detector
 from seatrial.errors import InvalidDataset, InvalidInput
 from seatrial.progress import Progress, silent
 
@@ -34,11 +36,13 @@ class SeenImage:
         size: Upright size of the image.
         detections: The boxes, rounded as a service answers (`Detections.rounded`).
         timing_ms: Stage -> milliseconds, where it was computed.
+        warnings: What is odd about the image, which is whole all the same.
     """
 
     size: ImageSize
     detections: Detections
     timing_ms: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Subject(Protocol):
@@ -87,7 +91,12 @@ class InProcess:
         """See `Subject.detect`."""
         result = self._detector.detect(data, rules)
         height, width = result.image.shape[:2]
-        return SeenImage(ImageSize(width, height), result.detections.rounded(), result.stages_ms)
+        return SeenImage(
+            ImageSize(width, height),
+            result.detections.rounded(),
+            result.stages_ms,
+            result.warnings,
+        )
 
 
 def predict(
@@ -96,6 +105,7 @@ def predict(
     matched: NDArray[np.int64],
     rules: Thresholds = EVALUATION,
     on_progress: Progress = silent,
+    on_warning: Callable[[str], object] = lambda warning: None,
 ) -> Predictions:
     """Detect in every image of a set. An image that fails ends it: none is left out.
 
@@ -105,6 +115,7 @@ def predict(
         matched: From `match_labels`; detections of class -1 are left out.
         rules: Thresholds.
         on_progress: Called after each image.
+        on_warning: Called with what is odd about an image that is whole all the same.
 
     Raises:
         InvalidDataset: An image cannot be read or decoded, or has another size than its labels
@@ -119,7 +130,10 @@ def predict(
         }
         try:
             for future in as_completed(waiting):
-                seen[waiting[future]] = future.result()
+                found = future.result()
+                seen[waiting[future]] = found.detections
+                for warning in found.warnings:
+                    on_warning(warning)
                 on_progress("detecting", len(seen), len(waiting))
         except BaseException:  # Ctrl-C too: the images that wait are not begun
             pool.shutdown(wait=True, cancel_futures=True)
@@ -127,13 +141,13 @@ def predict(
     return Predictions.of([seen[index] for index in range(len(dataset.images))], matched)
 
 
-def _detect(subject: Subject, image: LabelledImage, rules: Thresholds) -> Detections:
+def _detect(subject: Subject, image: LabelledImage, rules: Thresholds) -> SeenImage:
     try:
         data = image.path.read_bytes()
     except OSError as error:
         raise InvalidDataset(f"{image.path} cannot be read: {error.strerror}") from error
     try:
-        seen = subject.detect(data, rules)
+        seen = subject.detect(as_served(data, max_pixels=MAX_PIXELS), rules)
     except InvalidInput as error:
         raise InvalidDataset(
             f"{image.path}: {error.message}",
@@ -149,4 +163,4 @@ def _detect(subject: Subject, image: LabelledImage, rules: Thresholds) -> Detect
                 f"{image.path} is {size[0]} x {size[1]}, and its labels were drawn on "
                 f"{wanted[0]} x {wanted[1]}{turned}"
             )
-    return seen.detections
+    return seen

@@ -10,16 +10,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict, overload
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.api.home import store
 from seatrial.api.images import ImageLike, pixels
 from seatrial.api.labelled import LabelledDetections
+from seatrial.api.thresholds import changed, changes
 from seatrial.artifact import Artifact
 from seatrial.config import from_options
-from seatrial.deployment import Deployment, Precision, Thresholds
+from seatrial.deployment import Deployment, DetectionDefaults, Precision, Thresholds
 from seatrial.detect.detector import MAX_PIXELS, Detector
 from seatrial.detect.opening import open_detector
 from seatrial.errors import InvalidInput, naming
@@ -42,13 +42,14 @@ class LoadedDetector:
 
     Args:
         detector: Owned by this object from here on.
-        thresholds: Defaults of a call.
+        thresholds: Defaults of a call; None: the model's own.
     """
 
     def __init__(self, detector: Detector, thresholds: Thresholds | None = None) -> None:
         self.detector = detector
-        self.thresholds = thresholds or Thresholds()
-        self.names: tuple[str, ...] = detector.artifact.manifest.labels
+        manifest = detector.artifact.manifest
+        self.thresholds = thresholds or DetectionDefaults().of(manifest)
+        self.names: tuple[str, ...] = manifest.labels
         self._closed = False
 
     @overload
@@ -83,8 +84,10 @@ class LoadedDetector:
         Args:
             image: Path or bytes of a JPEG, PNG or WebP file; a PIL image; an (H, W, 3) uint8 RGB
                 array; or a list of these, which are worked on side by side.
-            confidence: Lowest confidence reported, 0-1; default: 0.25.
-            iou: Boxes of one class that overlap more are one object, 0-1; default: 0.7.
+            confidence: Lowest confidence reported, 0-1; default: the model's, mostly
+                0.25.
+            iou: Boxes of one class that overlap more are one object, 0-1; default: the
+                model's, mostly 0.7.
             max_detections: Most detections reported for one image; default: 300.
 
         Returns:
@@ -181,16 +184,7 @@ class LoadedDetector:
                 f"the detector {self.detector.artifact.manifest.name} is closed",
                 hint="call it before close(), or inside of its with block",
             )
-        given = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
-        changes = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in given.items()
-            if value is not None
-        }
-        if not changes:
-            return self.thresholds
-        plain = {**msgspec.structs.asdict(self.thresholds), **changes}
-        return from_options(plain, Thresholds)
+        return changed(self.thresholds, changes(confidence, iou, max_detections))
 
 
 def load(

@@ -1,9 +1,10 @@
-"""The commands evaluate, export and bench as functions; they return the structs printed there."""
+"""evaluate, export, bench and judge as functions, which return what the commands print as JSON."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
@@ -18,9 +19,11 @@ from seatrial.progress import Progress, silent
 
 if TYPE_CHECKING:
     from seatrial.accuracy.evaluate import Evaluation
-    from seatrial.bench.options import BenchOptions
+    from seatrial.artifact import Artifact
+    from seatrial.bench.options import BenchOptions, MeasureOptions
     from seatrial.bench.report_data import BenchReport
     from seatrial.export.report import ExportReport
+    from seatrial.trial.report import VerdictReport
 
 
 def evaluate(
@@ -43,7 +46,8 @@ def evaluate(
     Args:
         model: As `load` takes it, or a loaded detector, which stays open.
         dataset: ``coco:FOLDER`` of images, ``yolo:FOLDER`` with a data.yaml, or ``voc:FOLDER``.
-        annotations: COCO's JSON file; default: ``FOLDER/instances.json``. Another data.yaml.
+        annotations: COCO's JSON file, another data.yaml, or a list of classes; default: found in
+            the folder.
         split: Which set, where the folder has several.
         threshold: Confidence at which precision and recall are given, 0-1.
         unmatched: What to do with classes that only the model or only the dataset has.
@@ -180,35 +184,134 @@ def bench(
         ServiceFailed: The service does not start, does not answer, or dies.
         MissingExtra: A package of the extras ``bench`` or ``serve`` is not installed.
     """
-    from seatrial.bench.options import BenchOptions
+    from seatrial.bench.options import BenchOptions, require_client
     from seatrial.bench.scenarios import plan
-    from seatrial.system.extras import require
 
-    for module in ("aiohttp", "jinja2", "psutil", "uvloop"):
-        require(module, extra="bench", purpose="measuring a service")
+    require_client()
     from seatrial.bench.run import run_benchmark
     from seatrial.load.target import Target
 
+    _check_service(model, url, options)
+    measured = images if isinstance(images, BenchOptions) else BenchOptions(images=str(images))
+    plan(measured)  # what is wrong is reported before a service is started
+    with _service(model, url, options, on_progress) as (address, _):
+        return run_benchmark(Target(address), measured, on_progress)
+
+
+def judge(
+    contract: str | PathLike[str],
+    *,
+    model: str | PathLike[str] | None = None,
+    url: str | None = None,
+    dataset: str | None = None,
+    annotations: str | PathLike[str] | None = None,
+    split: Literal["train", "val", "test"] = "test",
+    skip_missing: bool = False,
+    images: str | PathLike[str] | None = None,
+    measure: MeasureOptions | None = None,
+    output: str | PathLike[str] | None = None,
+    on_progress: Progress = silent,
+    **options: Unpack[LoadOptions],
+) -> VerdictReport:
+    """Measure a running service, or one that is started for it, and judge all clauses.
+
+    A contract that does not hold is no error: see ``.verdict.outcome``.
+
+    Args:
+        contract: TOML file with the clauses.
+        model: As `load` takes it: a service of it is started, and ended afterwards.
+        url: Address of a running service, in place of a model.
+        dataset: ``coco:FOLDER`` of images, ``yolo:FOLDER`` or ``voc:FOLDER``: labelled images that
+            training has not seen. Needed where the contract judges accuracy.
+        annotations: COCO's JSON file, another data.yaml, or a list of classes; default: found in
+            the folder.
+        split: Which set, where the folder has several. Training chooses the epoch on ``"val"``.
+        skip_missing: Leave out images that the labels name and that are not there.
+        images: Folder of images to send; default: those of the dataset.
+        measure: `seatrial.bench.options.MeasureOptions`: how much is measured, and how long.
+        output: Folder for verdict.html, verdict.json and the reports that they rest on; default:
+            nothing is written.
+        on_progress: Called with the progress.
+        **options: As for `load`, with a model.
+
+    Returns:
+        What ``verdict.json`` holds; ``.verdict.outcome`` is ``"holds"``, ``"fails"`` or
+        ``"undecided"``.
+
+    Raises:
+        InvalidConfig: The contract or an option is wrong, images are missing for a clause, or
+            neither a model nor an address is given, or both.
+        InvalidDataset: Labels or images cannot be used.
+        ServiceFailed: The service does not start, does not answer, or dies.
+        NotWritable: The folder cannot be written to.
+        MissingExtra: A package of the extras ``bench``, ``evaluate`` or ``serve`` is not installed.
+    """
+    from seatrial.trial.plan import read_trial
+
+    _check_service(model, url, options)
+    trial = read_trial(
+        Path(contract),
+        dataset=dataset,
+        annotations=None if annotations is None else Path(annotations),
+        split=split,
+        skip_missing=skip_missing,
+        images=None if images is None else Path(images),
+        measure=measure,
+    )
+    from seatrial.load.target import Target
+    from seatrial.trial.html_report import check_places, write_verdict
+    from seatrial.trial.run import judge_service
+
+    if output is not None:
+        check_places(trial, Path(output))
+    with _service(model, url, options, on_progress) as (address, artifact):
+        made = judge_service(
+            Target(address),
+            trial,
+            lineage=lambda digest: store().lineage(artifact or store().with_digest(digest)),
+            on_progress=on_progress,
+        )
+    return made.report if output is None else write_verdict(made, Path(output))
+
+
+def _check_service(
+    model: str | PathLike[str] | None, url: str | None, options: LoadOptions
+) -> None:
+    """Check that there is one service: a running one, or one of a model.
+
+    Raises:
+        InvalidConfig: Neither or both are given, or options for one that runs already.
+    """
     if (model is None) == (url is None):
         raise InvalidConfig(
             "give a model or the address of a running service",
-            hint='bench("photos", model="yolo11n") or bench("photos", url="http://...")',
+            hint='for example model="yolo11n", or url="http://127.0.0.1:3000"',
         )
     if url is not None and options:
         raise InvalidConfig(f"a running service takes no other {', '.join(options)}")
-    measured = images if isinstance(images, BenchOptions) else BenchOptions(images=str(images))
-    plan(measured)  # what is wrong is reported before a service is started
+
+
+@contextlib.contextmanager
+def _service(
+    model: str | PathLike[str] | None,
+    url: str | None,
+    options: LoadOptions,
+    on_progress: Progress,
+) -> Iterator[tuple[str, Artifact | None]]:
+    """A running service: the one given, or one of the model for as long as the block lasts.
+
+    Yields:
+        Its address, and its artifact where it was started here.
+    """
     if model is None:
-        return run_benchmark(Target(str(url)), measured, on_progress)
+        yield str(url), None
+        return
     from seatrial.serve.process import environment, scratch_service
 
     artifact = open_model(model, allow_pickle=options.get("allow_pickle", False))
-    service = scratch_service(
-        deployment_of(model, **options),
-        artifact,
-        home() / "services",
-        environment(os.environ),
-        on_progress,
-    )
-    with service as running:
-        return run_benchmark(Target(running.url), measured, on_progress)
+    deployment = deployment_of(model, **options)
+    where = home() / "services"
+    with scratch_service(
+        deployment, artifact, where, environment(os.environ), on_progress
+    ) as running:
+        yield running.url, artifact

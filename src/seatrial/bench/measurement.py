@@ -10,7 +10,15 @@ import msgspec
 
 from seatrial.load.http_client import Sample
 from seatrial.load.run import Load, Recording
-from seatrial.load.statistics import Latency, LatencyHistogram, histogram, latency, rate_per_s
+from seatrial.load.statistics import (
+    Latency,
+    LatencyHistogram,
+    RateInterval,
+    histogram,
+    latency,
+    rate_interval,
+    rate_per_s,
+)
 from seatrial.load.usage import Usage
 
 TOTAL = "total"
@@ -57,6 +65,7 @@ class Measurement(msgspec.Struct, frozen=True):
         errors: Number of failures by kind.
         throughput_per_s: `answered` over `window_s`.
         goodput_per_s: `in_time` over `window_s`.
+        goodput_interval: Interval of the goodput; None in reports from before it was measured.
         in_flight: Mean number of requests under way over the window. Equals `sessions` if the
             sessions lost no time between their requests.
         latency: Latencies, from the due time where there is one, else from the send.
@@ -82,6 +91,7 @@ class Measurement(msgspec.Struct, frozen=True):
     histogram: LatencyHistogram | None
     stages: Stages | None
     usage: Usage
+    goodput_interval: RateInterval | None = None
 
 
 def summarise(
@@ -96,7 +106,8 @@ def summarise(
     good_ms = [sample.latency_ms for sample in good]
     answered = sum(1 for sample in finished if sample.status)
     limit = float("inf") if latency_limit_ms is None else latency_limit_ms
-    in_time = sum(1 for value in good_ms if value <= limit)
+    in_time_ns = [sample.end_ns for sample in good if sample.latency_ms <= limit]
+    in_time = len(in_time_ns)
     return Measurement(
         sessions=load.sessions,
         window_s=window_s,
@@ -118,6 +129,7 @@ def summarise(
         histogram=histogram(good_ms),
         stages=_stages(good),
         usage=usage,
+        goodput_interval=rate_interval(in_time_ns, recording.open_ns, recording.close_ns),
     )
 
 

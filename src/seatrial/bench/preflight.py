@@ -23,12 +23,14 @@ from seatrial.load.http_client import (
     refusal,
 )
 from seatrial.load.target import Body, Target, base_url, endpoint
+from seatrial.system.network import no_answer
 
 # One image may be at fault; if the service refuses as many, the request is.
 TRIES = 3
 POLL_S = 0.2
 # 4xx statuses that come and go with the load; the others are the request's fault for good.
 PASSING = (408, 425, 429)
+FOR_GOOD = (501, 505)  # 5xx statuses that no later request changes: the method is not known
 
 
 class ProbedService(msgspec.Struct, frozen=True):
@@ -67,7 +69,7 @@ async def _wait_until_ready(http: aiohttp.ClientSession, target: Target, ready_s
     while True:
         reply = await ask(http, url)
         if reply.error:
-            raise _no_answer(target, reply.error)
+            raise no_answer(target.url, reply.error)
         # Anything but "unavailable" is an answer, 404 of a foreign service too.
         if reply.status != 503:
             return
@@ -83,11 +85,13 @@ async def _try_images(
     url = endpoint(target)
     for body in prepared:
         sample = await exchange(http, url, body)
-        refused = 300 <= sample.status < 500 and sample.status not in PASSING
+        refused = sample.status in FOR_GOOD or (
+            300 <= sample.status < 500 and sample.status not in PASSING
+        )
         if not refused or sample.status < 400:
             break
     if sample.error in (CONNECT, DISCONNECT):
-        raise _no_answer(target, "the connection broke at the first image")
+        raise no_answer(target.url, "the connection broke at the first image")
     if sample.error == TIMEOUT:
         message = f"the service at {target.url} did not answer an image within {timeout_s:g} s"
         raise ServiceFailed(message, hint="allow it a longer timeout, or see its log")
@@ -99,8 +103,3 @@ async def _try_images(
             hint=f"the image was sent as {sent} to {target.path}; do path and field fit the "
             "service?",
         )
-
-
-def _no_answer(target: Target, why: str) -> ServiceFailed:
-    message = f"nothing answers at {target.url}: {why}"
-    return ServiceFailed(message, hint="start it first, or correct the address")

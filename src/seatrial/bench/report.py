@@ -9,13 +9,13 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from seatrial import config
 from seatrial.bench import report_charts
 from seatrial.bench.report_data import BenchReport
-from seatrial.config import UNDECODABLE, encode_json
-from seatrial.errors import InvalidConfig
+from seatrial.conditions import Conditions, condition_rows
+from seatrial.config import encode_json
 from seatrial.report import numbers
+from seatrial.report.blocks import clauses, unbroken, verdict_title
 from seatrial.report.page import head
 from seatrial.system.files import write_atomically, writing
 
@@ -36,13 +36,8 @@ def read_report(path: Path) -> BenchReport:
     Raises:
         InvalidConfig: The file cannot be read or is no report.
     """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=BenchReport)
-    except OSError as error:
-        raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from error
-    except UNDECODABLE as error:
-        hint = "give a report.json that seatrial bench wrote"
-        raise InvalidConfig(f"{path} is no benchmark report: {error}", hint=hint) from error
+    hint = "give a report.json that seatrial bench wrote"
+    return config.read_report(path, BenchReport, what="benchmark report", hint=hint)
 
 
 def write_report(report: BenchReport, html: Path) -> tuple[Path, Path]:
@@ -87,7 +82,23 @@ def to_html(report: BenchReport) -> str:
         stages=report_charts.stages(bars),
         legend={segment.name: segment.colour for bar in bars for segment in bar.segments},
         model=_model_rows(report.model),
+        made=list(condition_rows(_conditions(report))),
+        verdict_title="" if report.verdict is None else verdict_title(report.verdict),
+        clauses="" if report.verdict is None else clauses(report.verdict),
         head=head(f"Seatrial benchmark: {(report.model or {}).get('name', report.target.url)}"),
+    )
+
+
+def _conditions(report: BenchReport) -> Conditions:
+    machine = report.environment
+    return Conditions(
+        created_at=report.created_at,
+        command=report.command,
+        system=machine.system,
+        cpu=machine.cpu,
+        memory_bytes=machine.memory_bytes,
+        load_1min=machine.load_1min,
+        versions=machine.versions,
     )
 
 
@@ -129,6 +140,8 @@ def _template() -> Template:
         "seconds": numbers.seconds,
         "sessions": numbers.sessions,
         "short": _short,
+        "date": numbers.date,
+        "unbroken": unbroken,
     }
     environment.filters.update(filters)
     return environment.from_string((TEMPLATES / "report.html.j2").read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ from seatrial.bench.analysis import Analysis
 from seatrial.bench.environment import Environment
 from seatrial.bench.measurement import Measurement
 from seatrial.bench.options import BenchOptions
+from seatrial.gate import Verdict
 from seatrial.load.images import ImagesSummary
 from seatrial.load.run import Loop
 from seatrial.load.target import Target
@@ -71,6 +72,7 @@ class BenchReport(msgspec.Struct, frozen=True):
         command: Command that made the report.
         elapsed_s: Time from the first question to the last answer.
         model: Answer of the service about itself; None where it gives none.
+        verdict: Verdict on the latency and load clauses of a contract; None without one.
     """
 
     schema: str
@@ -85,6 +87,7 @@ class BenchReport(msgspec.Struct, frozen=True):
     runs: tuple[Run, ...]
     analysis: Analysis
     findings: tuple[Finding, ...]
+    verdict: Verdict | None = None
 
     def of_kind(self, *kinds: str) -> list[Finding]:
         """The findings of these kinds, in order."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from seatrial.bench.options import BenchOptions
+from seatrial.bench.options import SINGLE_STREAM_S, BenchOptions
 from seatrial.config import flag
 from seatrial.errors import InvalidConfig, did_you_mean
 from seatrial.load.arrivals import ClosedLoop
@@ -37,7 +37,8 @@ def _load(options: BenchOptions, sessions: int, measure_s: float, seed: int) -> 
 
 
 def _single_stream(options: BenchOptions) -> tuple[Load, ...]:
-    load = _load(options, 1, options.single_stream_s, options.seed)
+    longest = SINGLE_STREAM_S if options.single_stream_s is None else options.single_stream_s
+    load = _load(options, 1, longest, options.seed)
     return (msgspec.structs.replace(load, requests=options.single_stream_requests),)
 
 

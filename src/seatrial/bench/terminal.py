@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from seatrial.bench.measurement import Measurement
 from seatrial.bench.report_data import BenchReport, Finding
 from seatrial.load.statistics import PERCENTILES
 from seatrial.report.numbers import MISSING, cores, mebibytes, optional, seconds, significant
+from seatrial.report.table import Table
 
 COLOURS = {"good": "green", "info": "cyan", "warn": "yellow", "bad": "red"}
 

@@ -6,17 +6,19 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from cyclopts import App, Parameter
-from rich.table import Table
 
 from seatrial.accuracy.loss import Loss
-from seatrial.cli.console import err, out, print_json, progress_display, store
+from seatrial.cli.console import command_line, err, out, print_json, progress_display, store
+from seatrial.cli.page import check_page, write_page
 from seatrial.cli.verdict import UNDECIDED
+from seatrial.conditions import conditions
 from seatrial.errors import Diverged
 from seatrial.quantise.options import QuantiseOptions
 from seatrial.quantise.report import QuantiseReport, Speed
-
-REPORT_HINT = "name another file (--report)"
+from seatrial.report.numbers import counted
+from seatrial.report.table import Table
 
 app = App(
     help_format="markdown",
@@ -43,7 +45,7 @@ def int8(
 ) -> None:
     """Quantise a model to INT8; layers that cost too much accuracy stay float.
 
-    Exit code 0: the gate holds. 9: written, but the set is too small to decide. 3: the gate
+    Exit code 0: the gate holds. 9: written, but the set is too small to decide. 8: the gate
     fails; nothing was written. A run that was ended continues when it is started again.
 
     Args:
@@ -52,7 +54,7 @@ def int8(
         options: How to quantise, and what may be lost.
         dataset: coco:FOLDER of images, or yolo:FOLDER with a data.yaml: the gate is measured on
             it. Without it, on images that calibration left over, else on those it took.
-        annotations: COCO's JSON file [default: FOLDER/instances.json]; another data.yaml.
+        annotations: COCO's JSON file, another data.yaml, or a list of classes [default: found].
         split: Which set, where the folder has several.
         skip_missing: Leave out images that the labels name and that are not there.
         name: Name of the artifact [default: the model's, with int8 and the target].
@@ -61,21 +63,17 @@ def int8(
         json: Print the report as JSON.
     """
     from seatrial.datasets.read import read_labelled
-    from seatrial.models.resolve import resolve
+    from seatrial.models.resolve import read_by, resolve
     from seatrial.quantise.options import check
     from seatrial.quantise.run import compress_int8
-    from seatrial.system.extras import require
-    from seatrial.system.files import check_place, writing
 
     check(options)
-    if report is not None:  # before the long work
-        require("markupsafe", extra="bench", purpose="the report as a page (--report)")
-        with writing(report, hint=REPORT_HINT):
-            report.parent.mkdir(parents=True, exist_ok=True)
-        check_place(report, hint=REPORT_HINT)
+    read = [*read_by(store(), artifact), *([] if annotations is None else [annotations])]
+    check_page(report, inputs=read)
     labelled = None
     if dataset is not None:
         labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
+    here = conditions(command_line())
     parent = resolve(store(), artifact)
     try:
         with progress_display() as on_progress:
@@ -91,9 +89,10 @@ def int8(
             )
     except Diverged as error:
         if isinstance(error.report, QuantiseReport):
-            _show(error.report, json=json, page=report)
+            shown = msgspec.structs.replace(error.report, conditions=here)
+            _show(shown, json=json, page=report)
         raise
-    _show(found, json=json, page=report)
+    _show(msgspec.structs.replace(found, conditions=here), json=json, page=report)
     err.print(f"wrote {made.path}", highlight=False, soft_wrap=True)
     if found.verdict.outcome == "undecided":
         sys.exit(UNDECIDED)
@@ -101,10 +100,9 @@ def int8(
 
 def _show(report: QuantiseReport, *, json: bool, page: Path | None) -> None:
     if page is not None:
-        from seatrial.quantise.html_report import write_page
+        from seatrial.quantise import html_report
 
-        write_page(report, page)
-        err.print(f"wrote {page}", highlight=False, soft_wrap=True)
+        write_page(page, html_report.page(report))
     if json:
         print_json(report)
     else:
@@ -154,7 +152,9 @@ def _result(report: QuantiseReport) -> Table:
     if report.speed is not None:
         speed = report.speed
         rates = f"{speed.parent_hz:.1f} -> {speed.child_hz:.1f} images/s"
-        table.add_row("speed", f"{_times(speed)} ({rates}, {speed.lanes} lanes of one thread)")
+        table.add_row(
+            "speed", f"{_times(speed)} ({rates}, {counted(speed.lanes, 'lane')} of one thread)"
+        )
     return table
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any, TextIO
 
 from seatrial.api.home import home as home
 from seatrial.api.home import store as store
+from seatrial.cli.help import PipedConsole
 from seatrial.config import encode_json
 
 if TYPE_CHECKING:
@@ -21,19 +21,30 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 120
 
 
-class _Console(Console):
-    """Prints text as it is: names of files and classes may contain brackets and colons."""
+class _Console(PipedConsole):
+    """Prints text as it is: names of files and classes may contain brackets and colons.
+
+    Lines are wrapped by the terminal, so that a path that is copied has no break in it.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, highlight=False, emoji=False, **options)
 
-    def on_broken_pipe(self) -> None:
-        """Raise the error for ``main``: rich would end the command with exit code 1."""
-        raise BrokenPipeError
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; see rich. Strings are not wrapped, and nothing is cropped."""
+        if all(isinstance(one, str) for one in objects):
+            options.setdefault("soft_wrap", True)
+        super().print(*objects, **{"crop": False, **options})
 
 
-out = _Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-err = _Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+def _console(stream: TextIO, **options: Any) -> _Console:
+    if not stream.isatty():
+        options["width"] = PIPE_WIDTH
+    return _Console(**options)
+
+
+out = _console(sys.stdout)
+err = _console(sys.stderr, stderr=True)
 
 
 def progress(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
@@ -74,7 +85,7 @@ def progress_display() -> Iterator[Progress]:
         if not done and not total:
             progress(what)
             return
-        if not err.is_terminal:
+        if not err.is_terminal or err.is_dumb_terminal:
             if (what, unit) not in tasks:
                 tasks[what, unit] = TaskID(0)
                 progress(what)
@@ -108,7 +119,20 @@ def progress_display() -> Iterator[Progress]:
             bars.stop()
 
 
+def command_line() -> str:
+    """The command as it was given, for reports."""
+    return shlex.join(["seatrial", *sys.argv[1:]])
+
+
 def print_json(value: Any) -> None:
     """Print as JSON, for programs."""
     sys.stdout.buffer.write(encode_json(value))
+    sys.stdout.buffer.flush()
+
+
+def print_json_line(value: Any) -> None:
+    """Print as JSON on one line, at once: a program reads it while the command works."""
+    import msgspec
+
+    sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
     sys.stdout.buffer.flush()

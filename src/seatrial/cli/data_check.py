@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from seatrial.cli.console import err, out, print_json, progress_display
 from seatrial.cli.verdict import BROKEN
+from seatrial.report.numbers import counted
+from seatrial.report.table import Table
 
 if TYPE_CHECKING:
     from seatrial.datasets.check import DatasetCheck
@@ -47,7 +47,10 @@ def check(
     with progress_display() as on_progress:
         found = check_dataset(folder, format, annotations, on_progress)
     if json:
-        rows = [{"severity": i.severity, **msgspec.to_builtins(i)} for i in found.issues]
+        rows = [
+            {"severity": i.severity, **msgspec.to_builtins(i), "remedy": i.advice}
+            for i in found.issues
+        ]
         print_json({**msgspec.to_builtins(found), "findings": rows})
     else:
         _show(found, examples)
@@ -64,24 +67,30 @@ def _show(found: DatasetCheck, examples: int) -> None:
         if not own:
             continue
         shown = own[:examples] if examples else own
-        lines = [f"{escape(i.where)}: {escape(i.message)}" for i in shown]
+        where = Text("\n".join(f"{issue.where}: {issue.message}" for issue in shown))
         if len(own) > len(shown):
-            lines.append(f"[dim]and {len(own) - len(shown)} more (--examples 0, --json)[/dim]")
-        lines.append(f"[dim]-> {kind.remedy}[/dim]")
-        colour = "red" if kind.severity == "error" else "yellow"
-        severity = f"[{colour}]{kind.severity}[/{colour}]"
-        table.add_row(
-            Text.from_markup(severity),
-            kind.title,
-            str(len(own)),
-            Text.from_markup("\n".join(lines)),
-        )
+            where.append(f"\nand {len(own) - len(shown)} more (--examples 0, --json)", "dim")
+        for advice in dict.fromkeys(issue.advice for issue in shown):
+            where.append(f"\n-> {advice}", "dim")
+        severity = Text(kind.severity, "red" if kind.severity == "error" else "yellow")
+        table.add_row(severity, kind.title, str(len(own)), where)
     if found.issues:
         out.print(table)
     for split in found.splits:
         name = f"{split.format} {split.split}".strip()
-        numbers = f"{split.images} images, {split.objects} objects, {len(split.classes)} classes"
+        found_in = (
+            counted(split.images, "image"),
+            counted(split.objects, "object"),
+            counted(len(split.classes), "class", "classes"),
+        )
+        numbers = ", ".join(found_in)
         err.print(f"{name}: {numbers}", highlight=False)
+        for note in split.notes:
+            err.print(f"{name}: {note}")
     errors, warnings = found.count("error"), found.count("warning")
-    verdict = f"{errors} errors, {warnings} warnings" if found.issues else "nothing is wrong"
-    err.print(f"{found.decoded} images decoded; {verdict}", highlight=False)
+    verdict = (
+        f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+        if found.issues
+        else "nothing is wrong"
+    )
+    err.print(f"{counted(found.decoded, 'image')} decoded; {verdict}", highlight=False)

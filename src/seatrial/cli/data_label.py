@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from seatrial.cli.console import err, out, print_json, progress_display, store
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.datasets.prelabel import PrelabelOptions
+from seatrial.report.numbers import counted
 
 
 def label(
@@ -53,12 +54,14 @@ def label(
         print_json(made)
         return
     classes = ", ".join(f"{name} {number}" for name, number in made.classes.items()) or "no boxes"
-    tracks = "" if made.tracks is None else f", {made.tracks} tracks"
+    tracks = "" if made.tracks is None else f", {counted(made.tracks, 'track')}"
     err.print(
-        f"detected in {made.looked_at} images, kept {made.images}{tracks}: {classes}",
+        f"detected in {counted(made.looked_at, 'image')}, kept {made.images}{tracks}: {classes}",
         highlight=False,
     )
     err.print(", ".join(f"{n} {origin}" for origin, n in made.origins.items()), highlight=False)
+    for note in made.notes:
+        err.print(note, highlight=False)
     for name in made.skipped:
         err.print(f"left out: {name}", highlight=False)
     err.print(f"to see the labels: seatrial data preview {made.folder}", highlight=False)

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from seatrial.cli.console import err, home, out, print_json, progress, progress_display
 from seatrial.errors import SourceUnavailable
+from seatrial.report.numbers import counted
 
 Folder = Annotated[Path, Parameter(name=["--output", "-o"])]
 
@@ -29,7 +30,7 @@ def photos(*, output: Folder, json: bool = False) -> None:
     if json:
         print_json([str(p) for p in paths])
         return
-    err.print(f"{len(paths)} images in {output}", highlight=False)
+    err.print(f"{counted(len(paths), 'image')} in {output}", highlight=False)
     out.print(str(output), soft_wrap=True, highlight=False)
 
 

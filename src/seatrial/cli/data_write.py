@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from seatrial.cli.console import err, out, print_json, progress_display
 from seatrial.datasets.convert import FormatName, RewriteOptions, SplitOptions, WrittenDataset
 from seatrial.datasets.preview import PreviewOptions
+from seatrial.report.numbers import counted
+from seatrial.report.table import Table
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+MOST_CLASSES = 200  # rows of the table; some sets have 20,000
 FLAT = Parameter(name="*")  # the fields of a struct are options of their own
 
 
@@ -25,7 +27,7 @@ def convert(
     options: Annotated[RewriteOptions, FLAT] = RewriteOptions(),  # noqa: B008 - frozen
     json: bool = False,
 ) -> None:
-    """Write a dataset in another format; boxes stay the same to the last digit.
+    """Write a dataset in another format; boxes stay the same to a millionth of a pixel.
 
     The command names what the format cannot hold (outlines in YOLO and VOC, crowds in YOLO). A
     dataset with errors is refused and nothing is written, unless --mend is given.
@@ -84,9 +86,13 @@ def _show(written: WrittenDataset, *, json: bool) -> None:
     if any(one.groups is not None for one in splits):
         table.add_row("groups", *(str(one.groups) for one in splits))
     table.add_row("objects", *(str(one.objects) for one in splits))
-    for name in splits[0].classes:
+    classes = list(splits[0].classes)
+    for name in classes[:MOST_CLASSES]:
         table.add_row(f"  {name}", *(str(one.classes.get(name, 0)) for one in splits))
     err.print(table)
+    if len(classes) > MOST_CLASSES:
+        more = counted(len(classes) - MOST_CLASSES, "class", "classes")
+        err.print(f"and {more} more (--json)", highlight=False)
     for note in written.notes:
         err.print(note, highlight=False)
     out.print(written.folder, soft_wrap=True, highlight=False)
@@ -114,5 +120,5 @@ def preview(
     if json:
         print_json({"file": str(output), "pictures": number})
         return
-    err.print(f"{number} images", highlight=False)
+    err.print(counted(number, "image"))
     out.print(str(output), soft_wrap=True, highlight=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from seatrial.cli.console import err, home, progress, store
 from seatrial.cli.deployment import DeploymentOptions
+from seatrial.cli.running import check_named
 from seatrial.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -49,17 +50,19 @@ def demo(
         url: Address of a running service to show in place of a model: http://127.0.0.1:3000.
         compare: A model or the address of a service to compare with. Without it, a model of the
             store can be chosen in the page.
-        examples: Folder of images and videos to click
+        examples: Folder of images and videos to click; those in which the model finds something
             [default: the folder examples in $SEATRIAL_HOME, if it exists].
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
     """
     from seatrial.demo import opening, server
+    from seatrial.demo.examples import telling
     from seatrial.demo.workbench import Workbench
     from seatrial.serve.process import check_port, free_port
     from seatrial.system.extras import require
 
     given = options or DeploymentOptions()
+    check_named(url, given)
 
     def deployment_of(name: str) -> Deployment:
         return replace(given, model=name).resolve()
@@ -75,11 +78,12 @@ def demo(
             "a model and a service were given", hint="give --model or --url, not both"
         )
     rival = None if compare is None else opening.opener(compare, store(), deployment_of)
-    shown = _examples(examples)
+    candidates = _examples(examples)
     with tempfile.TemporaryDirectory(prefix="seatrial-demo-") as scratch:
         os.environ.update(OFFLINE, GRADIO_TEMP_DIR=f"{scratch}/gradio")
         with ThreadPoolExecutor(1) as beside:
             opened = beside.submit(opening.open_models, model, rival, store(), deployment_of)
+            shown = beside.submit(lambda: telling(candidates, opened.result().shown))
             try:
                 # The import takes seconds, and so does compiling a model: they run side by side.
                 require(front_end, extra="demo", purpose=f"the {front_end} page")
@@ -87,7 +91,7 @@ def demo(
                 beside.submit(lambda: opened.result().close())
                 raise
         with opened.result() as models:
-            app = _app(front_end, Workbench(models), shown, Path(scratch))
+            app = _app(front_end, Workbench(models), shown.result(), Path(scratch))
             progress(models.shown.title)
             server.run(app, host, port, lambda: _print_address(host, port))
 
@@ -105,11 +109,11 @@ def _app(
 
 
 def _examples(folder: Path | None) -> list[DemoExample]:
-    from seatrial.demo.examples import find_examples
+    from seatrial.demo.examples import CANDIDATES, find_examples
 
     usual = home() / "examples"
     if folder is not None or usual.is_dir():
-        return find_examples(folder or usual)
+        return find_examples(folder or usual, CANDIDATES)
     progress(f"no example images; to get some: seatrial data sample photos -o {usual}")
     return []
 

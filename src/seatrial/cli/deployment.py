@@ -42,7 +42,9 @@ class DeploymentOptions:
     threads: int | None = None
     wide: bool | None = None
 
-    def resolve(self, *, host: str | None = None, port: int | None = None) -> Deployment:
+    def resolve(
+        self, *, host: str | None = None, port: int | None = None, log: str | None = None
+    ) -> Deployment:
         """The deployment that the options describe.
 
         Raises:
@@ -59,7 +61,7 @@ class DeploymentOptions:
             )
         plain = msgspec.to_builtins(base)
         tables = plain, plain["layout"], plain["server"]
-        for name, value in {**vars(self), "host": host, "port": port}.items():
+        for name, value in {**vars(self), "host": host, "port": port, "log": log}.items():
             if value is not None and name != "deployment":
                 next(table for table in tables if name in table)[name] = value
         return from_options(plain, Deployment, flag)

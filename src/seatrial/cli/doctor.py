@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from seatrial.cli.console import home, out, print_json
+from seatrial.report.numbers import counted
+from seatrial.report.table import Table
 
 COLOURS = {"works": "green", "installed": "green", "missing": "yellow", "broken": "red"}
 
@@ -28,12 +29,14 @@ def doctor(*, json: bool = False) -> None:
     cpu = report.cpu
     quota = f", cgroup quota {cpu.quota_cores:g}" if cpu.quota_cores is not None else ""
     facts = Table(show_header=False, box=None, padding=(0, 2))
-    facts.add_row("processor", f"{cpu.model}: {cpu.cores} of {cpu.cores_online} cores{quota}")
+    facts.add_row(
+        "processor", f"{cpu.model}: {cpu.cores} of {counted(cpu.cores_online, 'core')}{quota}"
+    )
     facts.add_row("instructions", ", ".join(cpu.features) or "none of those that engines use")
     facts.add_row("memory", f"{report.memory_total_gib:.1f} GiB")
     facts.add_row("NVIDIA GPU", report.gpu)
     facts.add_row("python", report.python)
-    held = "1 artifact" if report.artifacts == 1 else f"{report.artifacts} artifacts"
+    held = counted(report.artifacts, "artifact")
     facts.add_row("store", f"{report.store} ({held})")
     out.print(facts)
     table = Table(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
-from rich.table import Table
 
-from seatrial.cli.console import err, out, print_json, progress_display, store
+from seatrial.cli.console import command_line, err, out, print_json, progress_display, store
 from seatrial.cli.deployment import DeploymentOptions
-from seatrial.cli.verdict import leave, show_verdict, verdict_json
+from seatrial.cli.page import check_page, write_page
+from seatrial.cli.running import check_named
+from seatrial.cli.verdict import leave, show_verdict
 from seatrial.contract import Contract
 from seatrial.deployment import Precision
 from seatrial.errors import InvalidConfig
+from seatrial.report.numbers import counted
+from seatrial.report.table import Table
 from seatrial.system.files import check_place, write_atomically, writing
 
 if TYPE_CHECKING:
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
         Scored,
         Scores,
     )
-    from seatrial.accuracy.gate import Verdict
     from seatrial.accuracy.predict import Subject
     from seatrial.artifact import Artifact
     from seatrial.deployment import Deployment
@@ -54,6 +56,7 @@ def evaluate(
     skip_missing: bool = False,
     unmatched: Literal["error", "ignore"] = "error",
     save_detections: Path | None = None,
+    report: Path | None = None,
     contract: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -65,7 +68,7 @@ def evaluate(
     Args:
         artifact: Name in the store, an artifact folder or a model file; the same as --model.
         dataset: coco:FOLDER of images, yolo:FOLDER with a data.yaml, or voc:FOLDER.
-        annotations: COCO's JSON file [default: FOLDER/instances.json]; another data.yaml.
+        annotations: COCO's JSON file, another data.yaml, or a list of classes [default: found].
         split: Which set, where the folder has several.
         url: Measure a running service; with an artifact, see that it serves that one.
         parent: Compare with this model, in this process: difference in AP, with its interval, and
@@ -77,6 +80,7 @@ def evaluate(
         unmatched: What to do with classes that only the model or only the dataset has: error,
             or ignore and measure on what both know.
         save_detections: Write the boxes to this file, in COCO's format for results.
+        report: Write the report as an HTML page too, with the interval of AP.
         contract: TOML file; its accuracy clauses are judged. Exit code 8: they do not hold; 9: it
             cannot be decided.
         json: Print JSON.
@@ -87,7 +91,8 @@ def evaluate(
     from seatrial.accuracy.limits import LossLimits
     from seatrial.accuracy.loss import Loss, judge_loss
     from seatrial.datasets.read import read_labelled
-    from seatrial.trial.verdict import judge_accuracy
+    from seatrial.trial.unseen import seen_before
+    from seatrial.trial.verdict import Accuracy, judge_contract
 
     wanted = None if contract is None else Contract.read(contract, judged=["accuracy"])
     if not 0 <= threshold <= 1:
@@ -98,14 +103,25 @@ def evaluate(
             "--url measures a running service; it cannot be given another engine or layout",
             hint="leave --url out to measure with these options in this process",
         )
+    if artifact is not None and chosen.model not in (None, artifact):
+        raise InvalidConfig(
+            f"two models are named: {artifact} and --model {chosen.model}",
+            hint=f"name one; to compare the two: seatrial evaluate {artifact} --parent "
+            f"{chosen.model}",
+        )
     if artifact is not None:
         chosen = replace(chosen, model=artifact)
+    check_named(url, chosen)
     base = None
     if parent is not None:  # an unknown name is reported before the long work
         base = _opened(replace(chosen, model=parent, precision=parent_precision))
-    if save_detections is not None:
-        check_place(save_detections, hint=SAVE_HINT)
+    here = chosen.model is not None or chosen.deployment is not None
+    models = [chosen.resolve().model if here else None, parent]
+    read = [annotations, contract, chosen.deployment, *_read_by(models)]
+    check_page(report, inputs=filter(None, read))
     labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
+    if save_detections is not None:
+        _check_detections(save_detections, report, [*filter(None, read), *labelled.files()])
 
     def measure(subject: Subject, name: str) -> Scored:
         with progress_display() as on_progress:
@@ -114,6 +130,7 @@ def evaluate(
                 labelled,
                 threshold=threshold,
                 unmatched=unmatched,
+                command=command_line(),
                 on_progress=on_progress,
             )
 
@@ -125,28 +142,44 @@ def evaluate(
         child, measured = opened[0], _here(opened, measure)
     if save_detections is not None:
         _save(save_detections, measured)
-    compared = kept = None
+    found = measured.report
     if base is not None:
         before = _here(base, measure)
         with progress_display() as on_progress:
             compared = compare(measured.box_set, before.box_set, on_progress=on_progress)
         steps = [] if child is None else store().steps_between(child, base[0])
-        finetuned = "finetune" in steps
-        kept = judge_loss(Loss.of(compared), LossLimits(), finetuned=finetuned)
-    verdict = None
+        kept = judge_loss(Loss.of(compared), LossLimits(), finetuned="finetune" in steps)
+        found = msgspec.structs.replace(found, parent=compared, parent_verdict=kept)
+    if wanted is not None or report is not None:
+        found = msgspec.structs.replace(found, intervals=intervals(measured.matches))
     if wanted is not None:
-        ends = intervals(measured.matches)
-        verdict = judge_accuracy(wanted, measured.report.scores.figures, ends)
+        lineage = [] if child is None else store().lineage(child)
+        flattered = seen_before(lineage, found.labels_digest)
+        accuracy = Accuracy(found.scores.figures, found.intervals, flattered)
+        found = msgspec.structs.replace(found, verdict=judge_contract(wanted, accuracy=accuracy))
     if json:
-        judged = None if verdict is None else verdict_json(verdict)
-        more = {"parent": compared, "parent_verdict": kept, "verdict": judged}
-        given = {name: value for name, value in more.items() if value is not None}
-        print_json({**msgspec.to_builtins(measured.report), **given})
+        print_json(found)
     else:
-        _show(measured.report, compared, kept)
-    if verdict is not None:
-        show_verdict(verdict, json=json)
-    leave(verdict)
+        _show(found)
+    if report is not None:
+        from seatrial.accuracy.html_report import page
+
+        write_page(report, page(found, measured))
+    if found.verdict is not None:
+        show_verdict(found.verdict, json=json)
+    leave(found.verdict)
+
+
+def _read_by(models: Sequence[str | None]) -> list[Path]:
+    from seatrial.models.resolve import read_by
+
+    return [file for one in models if one is not None for file in read_by(store(), one)]
+
+
+def _check_detections(file: Path, report: Path | None, read: Sequence[Path]) -> None:
+    if report is not None and file.resolve() == report.resolve():
+        raise InvalidConfig(f"--save-detections and --report both name {file}", hint=SAVE_HINT)
+    check_place(file, hint=SAVE_HINT, inputs=read)
 
 
 def _opened(options: DeploymentOptions) -> Opened:
@@ -184,7 +217,7 @@ def _save(path: Path, measured: Scored) -> None:
     err.print(f"wrote {path}", highlight=False)
 
 
-def _show(report: Evaluation, compared: Comparison | None, kept: Verdict | None) -> None:
+def _show(report: Evaluation) -> None:
     table = Table("figure", "value")
     for name, value in msgspec.structs.asdict(report.scores.figures).items():
         table.add_row(name, _number(value))
@@ -196,15 +229,18 @@ def _show(report: Evaluation, compared: Comparison | None, kept: Verdict | None)
         classes.add_row(one.name, str(one.objects), *_row(one, one))
     out.print(classes)
     notes = [
-        f"{report.images} images, {report.objects} objects, {report.crowds} crowds; precision and "
+        f"{counted(report.images, 'image')}, {counted(report.objects, 'object')}, "
+        f"{counted(report.crowds, 'crowd')}; precision and "
         f"recall at confidence {report.scores.at_threshold.threshold:g}, IoU 0.5",
         *report.notes,
     ]
     if report.skipped:
-        notes.append(f"{len(report.skipped)} images that are not there were left out")
-    if compared is not None and kept is not None:
-        _show_comparison(compared)
-        notes.append(kept.statement)
+        left = counted(len(report.skipped), "image")
+        are = "that is not there was" if len(report.skipped) == 1 else "that are not there were"
+        notes.append(f"{left} {are} left out")
+    if report.parent is not None and report.parent_verdict is not None:
+        _show_comparison(report.parent)
+        notes.append(report.parent_verdict.statement)
     for note in notes:
         err.print(note, highlight=False)
 
@@ -238,7 +274,7 @@ def _show_comparison(found: Comparison) -> None:
 
 def _row(figures: Figures | ClassFigures, points: Scores | ClassFigures) -> Iterator[str]:
     now, best = points.at_threshold, points.best_f1
-    values = (figures.ap, figures.ap50, now.precision, now.recall, best.f1, best.threshold)
+    values = (figures.ap, figures.ap50, now.precision, now.recall, *best.reached)
     return map(_number, values)
 
 

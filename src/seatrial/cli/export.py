@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
-from rich.table import Table
 
-from seatrial.cli.console import err, out, print_json, progress, store
+from seatrial.cli.console import command_line, err, out, print_json, progress, store
+from seatrial.cli.page import check_page, write_page
+from seatrial.conditions import conditions
 from seatrial.errors import Diverged
 from seatrial.export.options import ExportOptions
 from seatrial.export.report import REPORT_FILE, ExportReport, read_report
-from seatrial.graphs.first_difference import FirstDifference
+from seatrial.export.rows import compared_rows, layer_rows
+from seatrial.report.numbers import counted
+from seatrial.report.table import Table
 
 
 def export(
@@ -25,12 +29,13 @@ def export(
     name: str | None = None,
     replace: bool = False,
     allow_pickle: bool = False,
+    report: Path | None = None,
     json: bool = False,
 ) -> None:
     """Make another format or precision of a model, and prove that it answers as the model does.
 
     The model and its export get the same images. Where outputs, boxes or accuracy are out of
-    tolerance nothing is written, the first layer that differs is named, and the exit code is 3.
+    tolerance nothing is written, the first layer that differs is named, and the exit code is 8.
 
     Args:
         artifact: Name in the store, an artifact folder, a model file, or the folder of a
@@ -41,15 +46,25 @@ def export(
         name: Name of the artifact [default: the model's, with format and precision].
         replace: Replace another artifact of that name.
         allow_pickle: Read a .pt file, which may run code that is in it.
+        report: Write the report as an HTML page too, whatever the verdict.
         json: Print the report as JSON.
     """
     from seatrial.export.formats import check_here
     from seatrial.export.options import check
+    from seatrial.export.run import TOOLS
     from seatrial.export.run import export as run
-    from seatrial.models.resolve import resolve
+    from seatrial.models.resolve import read_by, resolve
 
     check(options)  # before a model file is imported for nothing
     check_here(options.to)
+    read = [*read_by(store(), artifact), *([] if annotations is None else [annotations])]
+    check_page(report, inputs=read)
+    here = conditions(command_line(), *TOOLS)
+
+    def complete(found: ExportReport) -> ExportReport:
+        """The report with what may differ between two runs: it is not in the artifact."""
+        return msgspec.structs.replace(found, folder=str(images), conditions=here)
+
     parent = resolve(store(), artifact, allow_pickle=allow_pickle)
     try:
         made = run(
@@ -64,84 +79,35 @@ def export(
         )
     except Diverged as error:
         if isinstance(error.report, ExportReport):
-            _show(error.report, json=json)
+            _show(complete(error.report), json=json, page=report)
         raise
-    _show(read_report(made.path / REPORT_FILE), json=json)
+    _show(complete(read_report(made.path / REPORT_FILE)), json=json, page=report)
     err.print(f"wrote {made.path}", highlight=False, soft_wrap=True)
     if made.manifest.step.config.get("proven_in") == "bf16":
         err.print("serve it with --precision bf16: its weights are float32", highlight=False)
 
 
-def _show(report: ExportReport, *, json: bool) -> None:
+def _show(report: ExportReport, *, json: bool, page: Path | None) -> None:
+    if page is not None:
+        from seatrial.export import html_report
+
+        write_page(page, html_report.page(report))
     if json:
         print_json(report)
         return
-    out.print(_table(report))
+    compared = Table("compared", "found", "allowed")
+    for row in compared_rows(report):
+        compared.add_row(*row)
+    out.print(compared)
     if report.first_difference is not None:
-        out.print(_layers(report.first_difference))
+        layers = Table("layers", "operator", "node", "relative error")
+        for layer in layer_rows(report.first_difference):
+            layers.add_row(*layer)
+        out.print(layers)
     for note in report.notes:
         err.print(f"note: {note}", highlight=False)
     err.print(
-        f"{report.images} images; parent on {report.parent.engine}, {report.parent.precision}; "
-        f"export on {report.child.engine}, {report.child.precision}",
+        f"{counted(report.images, 'image')}; parent on {report.parent.engine}, "
+        f"{report.parent.precision}; export on {report.child.engine}, {report.child.precision}",
         highlight=False,
     )
-
-
-def _table(report: ExportReport) -> Table:
-    table = Table("compared", "found", "allowed")
-    boxes, noise, ap = report.boxes, report.parent_noise, report.accuracy
-    allowed = {row.clause.metric: row.clause.wanted for row in report.verdict.rows}
-    for kind, errors in (("output", report.outputs), ("batch", report.batch)):
-        for one in errors:
-            table.add_row(
-                f"{'a batch of images, ' if kind == 'batch' else ''}output {one.name}",
-                f"worst {one.worst:.3g}, {one.within:.2%} within tolerance",
-                allowed.get(f"{kind}.{one.name}", "-"),
-            )
-    table.add_row(
-        f"boxes from confidence {boxes.floor:.3g}",
-        f"{boxes.matched} matched; of {boxes.parent_boxes} lost {boxes.lost}; "
-        f"{boxes.gained} gained",
-        f"lost: {allowed.get('boxes.lost', '-')}; gained: {allowed.get('boxes.gained', '-')}",
-    )
-    if noise is not None:
-        table.add_row(
-            "the parent against itself, canvas moved by 2 grey levels",
-            f"of {noise.parent_boxes} lost {noise.lost}, gained {noise.gained}, "
-            f"IoU {_number(noise.iou_mean)}, size of a shift {_number(noise.mean_abs_shift)}",
-            "-",
-        )
-    table.add_row("mean IoU of pairs", _number(boxes.iou_mean), allowed.get("boxes.iou_mean", "-"))
-    table.add_row("mean shift of confidence", _number(boxes.mean_shift), "-")
-    table.add_row(
-        "mean size of a shift",
-        _number(boxes.mean_abs_shift),
-        allowed.get("boxes.shift_mean_abs", "-"),
-    )
-    if ap is not None:
-        change = (
-            f"{ap.a:.4f} -> {ap.b:.4f} ({ap.difference:+.4f}, {ap.level:.0%} interval "
-            f"{ap.low:+.4f} to {ap.high:+.4f})"
-        )
-        table.add_row(f"AP on {ap.images} images", change, f"drop: {allowed.get('ap_drop', '-')}")
-    if report.tensorrt is not None:
-        found = "; ".join(report.tensorrt.problems) or "takes the graph: ready for TensorRT"
-        table.add_row(report.tensorrt.tried_in, found, "-")
-    return table
-
-
-def _layers(found: FirstDifference) -> Table:
-    table = Table("layers", "operator", "node", "relative error")
-    for what, one in (
-        ("last that agrees", found.before),
-        ("first that differs", found.first),
-        *(("steepest rise", one) for one in found.steepest),
-    ):
-        if one is not None:
-            table.add_row(what, one.operator, one.node, f"{one.error:.3g}")
-    return table
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.5f}"

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import Parameter
-from rich.table import Table
 
-from seatrial.cli.console import err, home, out, print_json, progress, progress_display, store
+from seatrial.cli.console import (
+    command_line,
+    err,
+    home,
+    out,
+    print_json,
+    progress,
+    progress_display,
+    store,
+)
+from seatrial.errors import InvalidConfig
+from seatrial.report.table import Table
 from seatrial.train.options import FinetuneOptions
 
 if TYPE_CHECKING:
@@ -26,7 +36,8 @@ def finetune(
     options: Annotated[FinetuneOptions, Parameter(name="*")],
     *,
     base: Annotated[str, Parameter(name="--from")],
-    output: Annotated[str, Parameter(name=["--output", "-o"])],
+    name: str | None = None,
+    old_name: Annotated[str | None, Parameter(name=["--output", "-o"], show=False)] = None,
     show_recipe: bool = False,
     allow_pickle: bool = False,
     json: bool = False,
@@ -42,15 +53,19 @@ def finetune(
         base: Model to start from: an artifact with weights, a model on a hub
             (huggingface:OWNER/NAME), the folder of a checkpoint, a .pt file; or random weights:
             scratch:yolo11n, scratch:FOLDER with a config.json.
-        output: Name of the artifact; its weights are kept as NAME-checkpoint.
+        name: Name of the artifact; its weights are kept as NAME-checkpoint.
+        old_name: The older form of --name.
         show_recipe: Print the complete recipe, with the source of each default, and end.
         allow_pickle: Read a .pt file, which may run code that is in it.
         json: Print the report as JSON.
     """
+    from seatrial.artifact import check_name
     from seatrial.train.plan import SCRATCH
     from seatrial.train.report import REPORT_PAGE
     from seatrial.train.run import finetune as run
+    from seatrial.train.run import saved
 
+    name = check_name(_one_name(name, old_name))
     if options.trainer == "ultralytics":
         err.print(AGPL, style="yellow", highlight=False)
     artifact = None
@@ -65,25 +80,42 @@ def finetune(
         text = recipe.to_toml(sources(parent.family, msgspec.to_builtins(recipe)))
         out.print(text, end="", soft_wrap=True, highlight=False, markup=False)
         return
-    folder = home() / "runs" / output
+    folder = home() / "runs" / name
     progress(f"training in {folder}")
-    with progress_display() as on_progress:
-        made, report = run(
-            store(),
-            folder,
-            options,
-            parent,
-            artifact,
-            name=output,
-            environment=_environment(),
-            on_progress=on_progress,
-        )
+    try:
+        with progress_display() as on_progress:
+            made, report = run(
+                store(),
+                folder,
+                options,
+                parent,
+                artifact,
+                name=name,
+                environment=_environment(),
+                command=command_line(),
+                on_progress=on_progress,
+            )
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
+        err.print(saved(folder))
+        raise
     if json:
         print_json(report)
     else:
         _show(report)
     err.print(f"wrote {made.path}", highlight=False, soft_wrap=True)
     err.print(f"report: {made.path / REPORT_PAGE}", highlight=False, soft_wrap=True)
+
+
+def _one_name(name: str | None, old_name: str | None) -> str:
+    """The name that was given; ``-o`` is a file or a folder in every other command."""
+    if old_name is not None and name is None:
+        err.print("finetune: --name is the name of the artifact; -o still works", style="dim")
+    given = old_name if name is None else name
+    if given is None or (old_name is not None and old_name != given):
+        raise InvalidConfig(
+            "seatrial finetune needs one --name", hint="--name NAME names the new artifact"
+        )
+    return given
 
 
 def _artifact(text: str, *, allow_pickle: bool) -> Artifact:

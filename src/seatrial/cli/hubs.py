@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from seatrial.models.hubs.access import HUGGINGFACE, MODELSCOPE, Access, Hub, endpoint
+from seatrial.system.text import read_text
 
 _TRUE = ("1", "on", "true", "yes")
 
@@ -39,10 +40,7 @@ def _saved_token() -> str:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
     path = Path(os.environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+    return read_text(path).strip() if path.is_file() and os.access(path, os.R_OK) else ""
 
 
 def _modelscope() -> Hub:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from seatrial.artifact import check_name
 from seatrial.cli.console import err, out, print_json
+from seatrial.errors import InvalidInput
 
 
 def init(
@@ -34,7 +38,8 @@ def init(
     """
     from seatrial.project.project import ProjectOptions, create
 
-    name = folder.absolute().name.lower() if name is None else name
+    if name is None:
+        name = _name_of(folder)
     written = create(folder, ProjectOptions(name=name, trainer=trainer, base=base))
     if json:
         print_json([str(path) for path in written])
@@ -42,3 +47,21 @@ def init(
     for path in written:
         out.print(str(path), soft_wrap=True, highlight=False)
     err.print(f"cd {folder} && make", style="dim", highlight=False)
+
+
+def _name_of(folder: Path) -> str:
+    """Name of the artifacts by that of the folder.
+
+    Raises:
+        InvalidInput: The folder's name has letters that no artifact's name has.
+    """
+    name = folder.absolute().name.lower()
+    try:
+        return check_name(name)
+    except InvalidInput as error:
+        letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+        plain = re.sub("[^a-z0-9]+", "-", letters).strip("-") or "detector"
+        raise InvalidInput(
+            f"the folder's name, {folder.absolute().name!r}, cannot name the project's artifacts",
+            hint=f"give their name: --name {plain[:60]}",
+        ) from error

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from cyclopts import App
+
+    from seatrial.errors import SeatrialError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 INPUT_OUTPUT = 74  # EX_IOERR, sysexits.h
@@ -22,11 +25,12 @@ COMMANDS = {
     "data": ("data:app", "Make, check, convert, split and label datasets."),
     "finetune": ("finetune:finetune", "Train a detector on your own images, and prove it."),
     "export": ("export:export", "Write another format or precision of a model, and prove it."),
-    "detect": ("detect:detect", "Find objects in an image."),
+    "detect": ("detect:detect", "Find objects in images and videos."),
     "demo": ("demo:demo", "Show a detector at work in a web page."),
     "serve": ("serve:serve", "Serve a detector over HTTP."),
     "bench": ("bench:bench", "Measure a service, and explain the result."),
     "compress": ("compress:app", "Quantise a model, and prove that it stays right."),
+    "judge": ("judge:judge", "Judge a service by its contract: accuracy, latency, load."),
     "evaluate": ("evaluate:evaluate", "Measure a detector's accuracy on labelled images."),
 }
 
@@ -36,14 +40,15 @@ def build() -> App:
     from cyclopts import App, Parameter
 
     import seatrial
-    from seatrial.cli.help import HelpFormatter, default_text
+    from seatrial.cli.help import HelpFormatter, PipedConsole, default_text, documentation
 
     app = App(
         name="seatrial",
         help="Take an object detector from weights to a production service, and measure it "
-        "honestly.",
+        f"honestly.\n\nDocumentation:\n{documentation()}",
         version=seatrial.__version__,
         suppress_keyboard_interrupt=False,
+        console=PipedConsole(),
         # The list of commands needs no Markdown, whose renderer takes a quarter of the time that
         # --help takes. The commands keep it: it fills the lines of wrapped docstrings.
         help_format="plaintext",
@@ -68,15 +73,21 @@ def main() -> None:
         from seatrial.errors import SeatrialError
 
         try:
-            build()()
+            _run(build())
             sys.stdout.flush()
         except SeatrialError as error:
             if interrupt.seen:
                 raise KeyboardInterrupt from error
-            sys.stderr.write(f"error: {error.message}\n")
-            if error.hint:
-                sys.stderr.write(f"hint: {error.hint}\n")
-            sys.exit(error.exit_code)
+            from seatrial.cli.usage import in_better_words
+
+            _end_with(in_better_words(error, sys.argv[1:]))
+        except ImportError as error:
+            from seatrial.system.extras import missing_package
+
+            missing = missing_package(error)
+            if missing is None:
+                raise
+            _end_with(missing)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(INTERRUPTED)
@@ -86,12 +97,48 @@ def main() -> None:
     except OSError as error:
         if error.strerror is None:
             raise
-        what = error.filename
-        if what is None:  # no file: one of the standard streams
-            _drop_output()
-            what = "the output cannot be written"
-        sys.stderr.write(f"error: {what}: {error.strerror}\n")
-        sys.exit(INPUT_OUTPUT)
+        _end_with_os_error(error)
+
+
+def _run(app: App) -> None:
+    from cyclopts import CycloptsError
+
+    try:
+        app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        from seatrial.cli.usage import usage_error
+
+        raise usage_error(error) from error
+
+
+def _end_with(error: SeatrialError) -> NoReturn:
+    from seatrial.errors import visible
+
+    # A line each: a name that holds the end of a line would pass for another error.
+    sys.stderr.write(f"error: {_in_one_line(error.message)}\n")
+    if error.hint:
+        sys.stderr.write(f"hint: {visible(error.hint)}\n")
+    sys.exit(error.exit_code)
+
+
+def _in_one_line(text: str) -> str:
+    from seatrial.errors import visible
+
+    return visible(text).replace("\n", "\N{SYMBOL FOR NEWLINE}")
+
+
+def _end_with_os_error(error: OSError) -> NoReturn:
+    """End with an error of the file system that no part of the program expected."""
+    from seatrial.system.files import FULL, not_writable
+
+    if error.filename is None:  # one of the standard streams
+        _drop_output()
+        _end_with(not_writable("the output", error, hint="send it to another place"))
+    if error.errno in (*FULL, errno.EROFS):
+        _end_with(not_writable(error.filename, error))
+    sys.stderr.write(f"error: {_in_one_line(str(error.filename))}: {error.strerror}\n")
+    sys.stderr.write("hint: look whether the place exists, and who may read and write it\n")
+    sys.exit(INPUT_OUTPUT)
 
 
 class _Interrupt:

@@ -1,39 +1,22 @@
-"""The verdict on a contract: a table for people, JSON and an exit code for scripts."""
+"""The verdict on a contract: a table for people, an exit code for scripts."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from seatrial.accuracy.gate import WORDS
 from seatrial.cli.console import err, out
+from seatrial.errors import GATE_FAILS
+from seatrial.gate import WORDS, reasons
+from seatrial.report.numbers import counted
+from seatrial.report.table import Table
 
 if TYPE_CHECKING:
-    from seatrial.accuracy.gate import Clause, Verdict
+    from seatrial.gate import Verdict
 
-BROKEN = 8  # exit code: measured, and the contract does not hold
+BROKEN = GATE_FAILS
 UNDECIDED = 9  # exit code: measured, and the sample is too small to say
 EXIT_CODES = {"holds": 0, "fails": BROKEN, "undecided": UNDECIDED}
-
-
-def verdict_json(verdict: Verdict) -> dict[str, Any]:
-    """The verdict as it stands in the JSON of a command."""
-    rulings = [
-        {
-            "clause": row.clause.metric,
-            "wanted": _wanted(row.clause),
-            "found": row.text,
-            "outcome": row.outcome,
-            "limit": row.clause.limit,
-            "measured": row.measured,
-            "low": row.low,
-            "high": row.high,
-        }
-        for row in verdict.rows
-    ]
-    return {"contract": verdict.name, "outcome": verdict.outcome, "rulings": rulings}
 
 
 def show_verdict(verdict: Verdict, *, json: bool) -> None:
@@ -41,10 +24,13 @@ def show_verdict(verdict: Verdict, *, json: bool) -> None:
     if not json:
         table = Table(verdict.name, "wanted", "found", "verdict")
         for row in verdict.rows:
-            table.add_row(row.clause.metric, _wanted(row.clause), row.text, row.outcome)
+            wanted = f"{row.clause.label} {row.clause.wanted}".strip()
+            table.add_row(row.clause.metric, wanted, row.text, row.outcome)
         out.print(table)
+    for reason in reasons(verdict.rows):
+        err.print(f"{reason}.", highlight=False)
     more = verdict.images_needed
-    hint = "" if more is None else f": about {more:,} images would decide"
+    hint = "" if more is None else f": about {counted(more, 'image')} would decide"
     err.print(f"{verdict.name} {WORDS[verdict.outcome]}{hint}", highlight=False)
 
 
@@ -52,7 +38,3 @@ def leave(verdict: Verdict | None) -> None:
     """End the command with the verdict's exit code, if it is another than 0."""
     if verdict is not None and verdict.outcome != "holds":
         sys.exit(EXIT_CODES[verdict.outcome])
-
-
-def _wanted(clause: Clause) -> str:
-    return f"{clause.label} {clause.wanted}".strip()

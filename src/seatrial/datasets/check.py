@@ -9,18 +9,15 @@ from pathlib import Path
 
 import msgspec
 
+from seatrial.datasets.agreement import agreed, present_paths
 from seatrial.datasets.issues import ISSUE_KINDS, LabelIssue
-from seatrial.datasets.label_rules import (
-    box_issues,
-    image_place,
-    missing_images,
-    numbering_issues,
-)
-from seatrial.datasets.labels import LabelledSet, plain
+from seatrial.datasets.label_rules import box_issues, leaks, numbering_issues
 from seatrial.datasets.near_duplicates import Fingerprint, fingerprints, nearest
+from seatrial.datasets.split import copied
 from seatrial.datasets.splits import Dataset, kinds_of, read_dataset
 from seatrial.progress import Progress, silent
-from seatrial.system.images import is_foreign, only_images
+from seatrial.system.images import foreign_reason, only_images
+from seatrial.system.text import plain
 
 
 class SplitSummary(msgspec.Struct, frozen=True):
@@ -32,6 +29,7 @@ class SplitSummary(msgspec.Struct, frozen=True):
         images: Number of images.
         objects: Number of objects.
         classes: Class name -> number of objects.
+        notes: Remarks on how the labels were read, one sentence each.
     """
 
     format: str
@@ -39,6 +37,7 @@ class SplitSummary(msgspec.Struct, frozen=True):
     images: int
     objects: int
     classes: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 class DatasetCheck(msgspec.Struct, frozen=True):
@@ -86,8 +85,8 @@ def check(
 
     kinds = [kind] if kind else kinds_of(folder, annotations)
     datasets = [read_dataset(folder, k, annotations, on_issue=note) for k in kinds]
-    paths = sorted({i.path for d in datasets for s in d.sets.values() for i in s.images})
-    prints = fingerprints([p for p in paths if p.is_file()], on_progress)
+    paths = {path for dataset in datasets for path in present_paths(dataset.sets)}
+    prints = fingerprints(sorted(paths), on_progress)
     for dataset in datasets:
         if dataset.sets:
             issues |= dict.fromkeys(_dataset_issues(dataset, prints))
@@ -102,6 +101,7 @@ def check(
                 images=len(labelled.images),
                 objects=len(labelled.truth),
                 classes=labelled.counts(),
+                notes=labelled.notes,
             )
             for dataset in datasets
             for split, labelled in dataset.sets.items()
@@ -111,53 +111,21 @@ def check(
 
 
 def _dataset_issues(dataset: Dataset, prints: Mapping[Path, Fingerprint]) -> Iterator[LabelIssue]:
-    for labelled in dataset.sets.values():
-        yield from missing_images(labelled)
-        yield from _image_issues(labelled, prints)
-        yield from box_issues(_with_sizes(labelled, prints))
+    found: list[LabelIssue] = []
+    sets = agreed(dataset.sets, prints, found.append)
+    yield from found
+    for labelled in sets.values():
+        yield from box_issues(labelled)
         if dataset.kind == "yolo":
             for image in labelled.images:
                 if image.labels is not None and not image.labels.is_file():
                     message = f"{image.path} has no label file"
                     yield LabelIssue("missing-labels", str(image.labels), message)
-    yield from numbering_issues(dataset.sets)
-    yield from _class_issues(dataset)
+    yield from numbering_issues(sets)
+    yield from _class_issues(replace(dataset, sets=sets))
     if dataset.kind != "yolo":  # YOLO has no list of images: all in its folders belong to it
         yield from _unlisted_images(dataset)
     yield from _copies(dataset, prints)
-
-
-def _image_issues(
-    labelled: LabelledSet, prints: Mapping[Path, Fingerprint]
-) -> Iterator[LabelIssue]:
-    """Images that cannot be decoded, or have another size than their labels say."""
-    for image in labelled.images:
-        found = prints.get(image.path)
-        if found is None:
-            continue
-        if found.error:
-            yield LabelIssue("broken-image", str(image.path), found.error)
-        elif image.width and image.height and found.size != (image.width, image.height):
-            shown = f"{found.size[0]} x {found.size[1]}"
-            message = f"{image.path} is {shown}, labelled as {image.width} x {image.height}"
-            if found.size == (image.height, image.width):
-                message += ": turned by its EXIF orientation"
-            yield LabelIssue("size-differs", image_place(image), message)
-
-
-def _with_sizes(labelled: LabelledSet, prints: Mapping[Path, Fingerprint]) -> LabelledSet:
-    """The set with the sizes of images whose labels do not say them."""
-    return replace(
-        labelled,
-        images=tuple(
-            image
-            if (image.width and image.height) or image.path not in prints
-            else msgspec.structs.replace(
-                image, width=prints[image.path].size[0], height=prints[image.path].size[1]
-            )
-            for image in labelled.images
-        ),
-    )
 
 
 def _class_issues(dataset: Dataset) -> Iterator[LabelIssue]:
@@ -188,16 +156,18 @@ def _unlisted_images(dataset: Dataset) -> Iterator[LabelIssue]:
         for path in only_images(home.iterdir()):
             if path in known:
                 continue
-            if is_foreign(path):
-                yield LabelIssue("foreign-image", str(path), "an image in an unsupported format")
+            if reason := foreign_reason(path):
+                yield LabelIssue("foreign-image", str(path), reason)
             else:
                 yield LabelIssue("missing-labels", str(path), "no label names this image")
 
 
 def _copies(dataset: Dataset, prints: Mapping[Path, Fingerprint]) -> Iterator[LabelIssue]:
     """Images that are in the dataset twice, or nearly so in two splits."""
+    yield from leaks(dataset.sets, prints)
     first: dict[bytes, tuple[str, Path]] = {}
     before: list[tuple[str, Fingerprint]] = []  # of the splits before this one
+    copies: dict[str, tuple[str, Path]] = {}  # image -> first split with a copy of it, by names
     for split, labelled in dataset.sets.items():
         own = [prints[image.path] for image in labelled.images if image.path in prints]
         fresh: list[Fingerprint] = []
@@ -208,13 +178,16 @@ def _copies(dataset: Dataset, prints: Mapping[Path, Fingerprint]) -> Iterator[La
             other, path = first.setdefault(one.sha256, (split, one.path))
             if new:
                 fresh.append(one)
-            elif other != split:
-                yield LabelIssue("leak", str(one.path), f"in {split}, is in {other} too: {path}")
-            else:
+            elif other == split:
                 yield LabelIssue("duplicate-image", str(one.path), f"is the same as {path}")
         for index, match in nearest(fresh, [twin for _, twin in before]):
+            path = fresh[index].path
+            other, twin_path = copies.setdefault(copied(path.name) or str(path), (split, path))
             if match is not None:
                 other, twin = before[match]
                 message = f"in {split}, is nearly the same as one of {other}: {twin.path}"
-                yield LabelIssue("near-leak", str(fresh[index].path), message)
+                yield LabelIssue("near-leak", str(path), message)
+            elif other != split:
+                message = f"in {split}, is by its name a copy of one of {other}: {twin_path}"
+                yield LabelIssue("near-leak", str(path), message)
         before += [(split, one) for one in fresh]

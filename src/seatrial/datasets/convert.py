@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -11,8 +11,10 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from seatrial.datasets.label_rules import read_sound
-from seatrial.datasets.labels import Details, LabelledSet, Truth
+from seatrial.datasets.inspection import InspectedImage, inspect_images
+from seatrial.datasets.issues import ISSUE_KINDS
+from seatrial.datasets.label_rules import leaks, read_sound
+from seatrial.datasets.labels import Details, LabelledSet, Truth, some
 from seatrial.datasets.near_duplicates import Fingerprint, fingerprints
 from seatrial.datasets.split import assign, group_names, grouped
 from seatrial.datasets.splits import Dataset
@@ -62,11 +64,17 @@ class SplitOptions:
     def __post_init__(self) -> None:
         if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
             given = ", ".join(f"{fraction:g}" for fraction in self.fractions)
-            raise InvalidConfig(f"--fractions {given} do not add up to 1")
+            raise InvalidConfig(f"--fractions {given} do not add up to 1", hint=self._hint())
         if sum(fraction > 0 for fraction in self.fractions) < 2:
             raise InvalidConfig("--fractions gives all to one split: at least two must be over 0")
         if self.block < 0 or self.seed < 0:
             raise InvalidConfig("--block and --seed must be 0 or more")
+
+    def _hint(self) -> str:
+        """The fractions that were meant, where percentages were given."""
+        percent = abs(sum(self.fractions) - 100) < 1e-6 and min(self.fractions) >= 0
+        meant = [f"{x / 100:g}" for x in self.fractions] if percent else ["0.8", "0.1", "0.1"]
+        return f"{'' if percent else 'for example '}--fractions {' '.join(meant)}"
 
     def splits(self) -> dict[str, float]:
         """The splits that are made, and their fractions."""
@@ -115,17 +123,45 @@ def convert(
     options: RewriteOptions = RewriteOptions(),
     on_progress: Progress = silent,
 ) -> WrittenDataset:
-    """Write a dataset in another format.
+    """Write a dataset in another format, with the splits that it has.
+
+    An image that is in two of them stays in both, and a note names it: only `split` mends that.
 
     Raises:
         InvalidInput: The target holds files.
         InvalidDataset: The source has an error; nothing was written.
         NotWritable: The target cannot be written.
     """
-    dataset, notes = read_sound(source, options.format, options.annotations, mend=options.mend)
+    seen: dict[Path, InspectedImage] = {}
+
+    def look(paths: Sequence[Path], on_progress: Progress) -> Mapping[Path, InspectedImage]:
+        seen.update(inspect_images(paths, on_progress))
+        return seen
+
+    dataset, notes = read_sound(
+        source,
+        options.format,
+        options.annotations,
+        mend=options.mend,
+        look=look,
+        on_progress=on_progress,
+    )
+    notes += _leaks(dataset, seen)
     notes += write_dataset(target, dataset.sets, to, link=options.link, on_progress=on_progress)
     written = [_written(split, labelled, None) for split, labelled in dataset.sets.items()]
     return WrittenDataset(folder=str(target), format=to, splits=tuple(written), notes=tuple(notes))
+
+
+def _leaks(dataset: Dataset, seen: Mapping[Path, InspectedImage]) -> list[str]:
+    """A note of images that are in two splits, if there are any."""
+    found = list(leaks(dataset.sets, seen))
+    if not found:
+        return []
+    shown = some([f"{issue.where} {issue.message}" for issue in found], 2)
+    return [
+        f"{ISSUE_KINDS['leak'].title}, which makes figures too good: {shown}; "
+        "seatrial data split mends it"
+    ]
 
 
 def split(
@@ -152,15 +188,24 @@ def split(
         InvalidDataset: The source has an error, or too few groups; nothing was written.
         NotWritable: The target cannot be written.
     """
-    dataset, notes = read_sound(source, rewrite.format, rewrite.annotations, mend=rewrite.mend)
+    prints: dict[Path, Fingerprint] = {}
+
+    def compare(paths: Sequence[Path], on_progress: Progress) -> Mapping[Path, Fingerprint]:
+        prints.update(fingerprints(paths, on_progress))
+        return prints
+
+    dataset, notes = read_sound(
+        source,
+        rewrite.format,
+        rewrite.annotations,
+        mend=rewrite.mend,
+        look=compare if options.alike else inspect_images,  # each image is decoded once
+        on_progress=on_progress,
+    )
     whole = _joined(dataset)
-    prints: Mapping[Path, Fingerprint] = {}
-    if options.alike:
-        prints = fingerprints([image.path for image in whole.images], on_progress)
-    own = [prints.get(image.path) for image in whole.images]
     groups = grouped(
         group_names(whole, options.group, options.block),
-        [one if one is None or not one.error else None for one in own],
+        [prints.get(image.path) for image in whole.images],
         group_names(whole, options.group) if options.block else None,
     )
     chosen = assign(whole, groups, options.splits(), options.seed)

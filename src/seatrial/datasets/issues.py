@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from seatrial.errors import InvalidDataset
+from seatrial.errors import InvalidDataset, shortened
 from seatrial.system.images import upright_size
 
 Severity = Literal["error", "warning"]
@@ -29,7 +29,7 @@ class IssueKind(msgspec.Struct, frozen=True):
 
 
 ISSUE_KINDS = {
-    "labels-unreadable": IssueKind("error", "labels that cannot be read", "export them again"),
+    "labels-unreadable": IssueKind("error", "labels that cannot be read", "correct the file"),
     "id-twice": IssueKind(
         "error", "ids used twice", "files were merged without new ids: export again"
     ),
@@ -52,6 +52,20 @@ ISSUE_KINDS = {
     "foreign-image": IssueKind(
         "error", "images in unsupported formats", "convert them to JPEG, PNG or WebP"
     ),
+    "image-twice": IssueKind(
+        "error",
+        "images that are labelled in two places",
+        "keep one label file or one row for each image",
+    ),
+    "labels-shared": IssueKind(
+        "error", "label files of two images", "give one of the images another name, with its labels"
+    ),
+    "class-twice": IssueKind("error", "classes of the same name", "merge them, or rename one"),
+    "box-fractions": IssueKind(
+        "error",
+        "boxes that are fractions of their image",
+        "multiply them by the images' sizes, or write YOLO labels",
+    ),
     "size-differs": IssueKind(
         "error",
         "images of another size than their labels say",
@@ -66,6 +80,34 @@ ISSUE_KINDS = {
     ),
     "duplicate-image": IssueKind("warning", "the same image twice in a split", "remove one"),
     "duplicate-box": IssueKind("warning", "the same box twice", "remove one"),
+    "class-unused": IssueKind(
+        "warning",
+        "classes without an object that have the name of another one",
+        "none is needed: such a class is left out",
+    ),
+    "name-differs": IssueKind(
+        "warning",
+        "label files that name another image than the one of their own name",
+        "correct <filename>; the image of the label file's own name is taken",
+    ),
+    "unlisted-labels": IssueKind(
+        "warning",
+        "labels that belong to no split",
+        "if they are to count, add them to a list, or name their file or folder for a split",
+    ),
+    "extraneous-bytes": IssueKind(
+        "warning",
+        "JPEGs with bytes before their end that belong to no pixel",
+        "none is needed: the images are whole",
+    ),
+    "misnamed-image": IssueKind(
+        "warning",
+        "images in another format than their name says",
+        "rename them; Seatrial goes by the content, other tools go by the name",
+    ),
+    "link-cycle": IssueKind(
+        "warning", "links to a folder that they lie in", "remove them; they are not followed"
+    ),
     "mixed-rows": IssueKind(
         "warning", "boxes and outlines in one file", "write one kind of row in a file"
     ),
@@ -79,6 +121,10 @@ ISSUE_KINDS = {
 }
 
 
+LONGEST_MESSAGE = 1000  # characters: a set can have an issue of every label
+ALL_ISSUES = "seatrial data check lists all issues"  # end of each hint of `refuse`
+
+
 class LabelIssue(msgspec.Struct, frozen=True):
     """One case of something that is wrong.
 
@@ -86,16 +132,27 @@ class LabelIssue(msgspec.Struct, frozen=True):
         kind: One of `ISSUE_KINDS`.
         where: The file, with the line or the annotation id where there is one.
         message: What is wrong there.
+        remedy: What to do about it, where that depends on the cause; else the kind's is meant.
     """
 
     kind: str
     where: str
     message: str
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.message) > LONGEST_MESSAGE:
+            msgspec.structs.force_setattr(self, "message", shortened(self.message, LONGEST_MESSAGE))
 
     @property
     def severity(self) -> Severity:
         """Severity of the kind."""
         return ISSUE_KINDS[self.kind].severity
+
+    @property
+    def advice(self) -> str:
+        """The remedy of the case; of the kind where the case has none."""
+        return self.remedy or ISSUE_KINDS[self.kind].remedy
 
 
 OnIssue = Callable[[LabelIssue], None]
@@ -122,5 +179,5 @@ def refuse(issue: LabelIssue) -> None:
     if issue.severity == "error":
         raise InvalidDataset(
             f"{issue.where}: {issue.message}",
-            hint=f"{ISSUE_KINDS[issue.kind].remedy}; seatrial data check lists all issues",
+            hint=f"{issue.advice}; {ALL_ISSUES}",
         )

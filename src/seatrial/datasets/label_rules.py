@@ -1,27 +1,37 @@
-"""Rules that labels must follow, checked without decoding images; and labels after mending."""
+"""Rules that labels must follow, whatever their images show; and labels after mending."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
-from seatrial.datasets.issues import ISSUE_KINDS, LabelIssue, OnIssue, refuse, size_or_issue
-from seatrial.datasets.labels import LabelledImage, LabelledSet
+from seatrial.datasets.agreement import agreed, present_paths
+from seatrial.datasets.inspection import InspectedImage, inspect_images
+from seatrial.datasets.issues import ISSUE_KINDS, LabelIssue, refuse
+from seatrial.datasets.labels import LabelledSet, some
 from seatrial.datasets.splits import Dataset, read_dataset
 from seatrial.errors import InvalidDataset
+from seatrial.progress import Progress, silent
 
+Look = Callable[[Sequence[Path], Progress], Mapping[Path, InspectedImage]]
+"""Looks at image files; called with their paths, and the progress."""
 TOLERANCE_PX = 1.0  # a box may reach this far over the border: labels are rounded
 
 
 def read_sound(
-    folder: Path, kind: str | None = None, annotations: Path | None = None, *, mend: bool = False
+    folder: Path,
+    kind: str | None = None,
+    annotations: Path | None = None,
+    *,
+    mend: bool = False,
+    look: Look = inspect_images,
+    on_progress: Progress = silent,
 ) -> tuple[Dataset, list[str]]:
-    """Read a dataset that is to be written again.
+    """Read a dataset that is to be written again, and decode its images.
 
     Args:
         folder: Folder of the dataset.
@@ -29,10 +39,12 @@ def read_sound(
         annotations: See `seatrial.datasets.read.Format.read`.
         mend: Whether to clip boxes to their image, and to leave out labels and images that cannot
             be used, in place of an error.
+        look: What looks at the image files.
+        on_progress: Called after each image.
 
     Returns:
-        The dataset, in which every image is there and has a size; and what was mended, one
-        sentence each.
+        The dataset, in which every image is there, can be decoded and has its size; and what was
+        mended or left out, one sentence each.
 
     Raises:
         InvalidDataset: There is an error that was not to be mended, or no image is left.
@@ -49,45 +61,21 @@ def read_sound(
 
     on_issue = count if mend else refuse
     dataset = read_dataset(folder, kind, annotations, on_issue=on_issue, details=True)
-    sets = {split: with_sizes(labelled, on_issue) for split, labelled in dataset.sets.items()}
+    seen = look(present_paths(dataset.sets), on_progress)
+    sets = agreed(dataset.sets, seen, on_issue)
     for labelled in sets.values():
-        for issue in (*missing_images(labelled), *box_issues(labelled)):
+        for issue in box_issues(labelled):
             on_issue(issue)
     if mend:
         sets = {split: _mended(labelled) for split, labelled in sets.items()}
     if not any(labelled.images for labelled in sets.values()):
         raise InvalidDataset(f"{folder} has no image that can be used")
     notes = [f"mended, {ISSUE_KINDS[k].title}: {number}" for k, number in counts.items() if number]
-    notes += [note for labelled in sets.values() for note in labelled.notes]
+    if dataset.left_out:
+        names = some([str(path.relative_to(folder)) for path in dataset.left_out])
+        notes.append(f"left out, since they belong to no split: {names}")
+    notes += dict.fromkeys(note for labelled in sets.values() for note in labelled.notes)
     return replace(dataset, sets=sets), notes
-
-
-def with_sizes(labelled: LabelledSet, on_issue: OnIssue) -> LabelledSet:
-    """The set with the sizes of all images whose file can be read."""
-
-    def sized(image: LabelledImage) -> LabelledImage:
-        if image.width and image.height:
-            return image
-        width, height = size_or_issue(image.path, on_issue)
-        return (
-            image if width is None else msgspec.structs.replace(image, width=width, height=height)
-        )
-
-    return replace(labelled, images=tuple(sized(image) for image in labelled.images))
-
-
-def image_place(image: LabelledImage) -> str:
-    """Where the labels name an image, for a message."""
-    if image.labels is not None and image.labels.suffix == ".json":
-        return f"{image.labels}, image {image.id}"
-    return str(image.labels)
-
-
-def missing_images(labelled: LabelledSet) -> Iterator[LabelIssue]:
-    """Issues of images that the labels name and that are not there."""
-    for image in labelled.images:
-        if not image.path.is_file():
-            yield LabelIssue("missing-image", image_place(image), f"{image.path} is not there")
 
 
 def box_issues(labelled: LabelledSet) -> Iterator[LabelIssue]:
@@ -112,6 +100,26 @@ def box_issues(labelled: LabelledSet) -> Iterator[LabelIssue]:
             size = f"{image.name} ({image.width} x {image.height})"
             message = f"{shown}: {over:.4g} px over the border of {size}"
             yield LabelIssue("box-outside", labelled.where(index), message)
+
+
+def leaks(
+    sets: Mapping[str, LabelledSet], seen: Mapping[Path, InspectedImage]
+) -> Iterator[LabelIssue]:
+    """Issues of images that are in two splits, by the bytes of their files.
+
+    Args:
+        sets: Split -> its set.
+        seen: The images, of which pixels were decoded.
+    """
+    first: dict[bytes, tuple[str, Path]] = {}
+    for split, labelled in sets.items():
+        for path in dict.fromkeys(image.path for image in labelled.images):
+            one = seen.get(path)
+            if one is None or one.error or not one.sha256:
+                continue
+            other, place = first.setdefault(one.sha256, (split, path))
+            if other != split:
+                yield LabelIssue("leak", str(path), f"in {split}, is in {other} too: {place}")
 
 
 def numbering_issues(sets: Mapping[str, LabelledSet]) -> Iterator[LabelIssue]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from seatrial.config import encode_json
@@ -30,7 +31,9 @@ def write(folder: Path, labelled: LabelledSet, model: str, name: str) -> None:
         name: Name of the folder, as Label Studio finds it.
     """
     (folder / TASKS).write_bytes(encode_json(_tasks(labelled, model, name)))
-    (folder / INTERFACE).write_text(_interface([c.name for c in labelled.categories]))
+    (folder / INTERFACE).write_text(
+        _interface([c.name for c in labelled.categories]), encoding="utf-8"
+    )
 
 
 def _tasks(labelled: LabelledSet, model: str, folder: str) -> list[dict[str, Any]]:
@@ -39,7 +42,7 @@ def _tasks(labelled: LabelledSet, model: str, folder: str) -> list[dict[str, Any
         regions[image].append(_region(labelled, index))
     return [
         {
-            "data": {"image": ADDRESS.format(folder=folder, name=image.name)},
+            "data": {"image": ADDRESS.format(folder=quote(folder), name=quote(image.name))},
             "predictions": [
                 {
                     "model_version": model,

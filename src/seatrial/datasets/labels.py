@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +17,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seatrial.errors import InvalidDataset
+from seatrial.system.text import plain
 
 SPLITS = ("train", "val", "test")
+WHOLE = ""  # the name of the one set of a folder without splits
+# Names that tools give to the splits.
+_SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val", "devel": "val",
+    "development": "val", "eval": "val", "evaluation": "val",
+    "test": "test", "testing": "test", "test-dev": "test", "testdev": "test",
+}  # fmt: skip
+_YEAR = re.compile(r"[-_ ]?(?:19|20)\d\d")  # COCO and Pascal VOC write it behind: val2017
+MOST_PX = 2**31 - 1  # of a side of an image, or of a number of a box
+COMPARED = 20_000  # pairs of names that are compared to find the nearest
 # Names with which models fill gaps in their class numbers; they are never detected.
 PLACEHOLDERS = frozenset({"", "n/a", "background"})
 
@@ -46,6 +60,7 @@ class LabelledImage(msgspec.Struct, frozen=True):
         height: Upright height, pixels; None where the labels do not say it.
         labels: File with the labels, which is that of all images for COCO. None where there is no
             file.
+        measured: Whether the size was read from the file, and not from the labels.
     """
 
     id: int
@@ -54,6 +69,7 @@ class LabelledImage(msgspec.Struct, frozen=True):
     width: int | None
     height: int | None
     labels: Path | None = None
+    measured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +83,8 @@ class Truth:
         area: (G,) float64, square pixels; in COCO's files the area of the outline, not of the box.
         crowd: (G,) bool: a region of many objects, or an object that is difficult to see (VOC). A
             detection there counts neither as right nor as wrong.
-        mark: (G,) int64, place of the label: the annotation's id (COCO), the line (YOLO, VOC).
+        mark: (G,) int64, place of the label: the annotation's id (COCO), the line (YOLO, VOC); 0
+            for a crowd of ``details.json``.
     """
 
     image: NDArray[np.int64]
@@ -156,6 +173,13 @@ class LabelledSet:
     notes: tuple[str, ...] = ()
     details: Details | None = None
 
+    def files(self) -> Iterator[Path]:
+        """The files of images and labels."""
+        for image in self.images:
+            yield image.path
+            if image.labels is not None:
+                yield image.labels
+
     def select(self, images: NDArray[np.bool_], objects: NDArray[np.bool_]) -> LabelledSet:
         """The set with fewer images and objects.
 
@@ -190,10 +214,16 @@ class LabelledSet:
         image, mark = self.images[self.truth.image[index]], self.truth.mark[index]
         if image.labels is None or image.labels.suffix == ".json":
             return f"{image.labels or self.source}, annotation {mark} of {image.name}"
-        return f"{image.labels}, line {mark}"
+        return f"{image.labels}, line {mark}" if mark else f"{image.labels}, {image.name}"
 
-    def digest(self) -> str:
-        """sha256 over names and labels: equal digests mean equal labels."""
+    def digest(self, *, areas: bool = False) -> str:
+        """sha256 over names, classes, boxes and crowds: equal digests mean the same labels.
+
+        Args:
+            areas: Whether areas count too, by which figures of small, medium and large objects
+                differ. They do not by default: artifacts know by the digest what they were trained
+                on, and the areas of the same labels differ with the tool that wrote them.
+        """
         digest = hashlib.sha256()
         for image in self.images:
             digest.update(f"{image.id} {image.name}\0".encode("utf-8", "surrogateescape"))
@@ -201,6 +231,8 @@ class LabelledSet:
             digest.update(f"{category.id} {category.name}\0".encode())
         for array in (self.truth.image, self.truth.category, self.truth.xywh, self.truth.crowd):
             digest.update(np.ascontiguousarray(array).tobytes())
+        if areas:
+            digest.update(self.truth.area.tobytes())
         return f"sha256:{digest.hexdigest()}"
 
 
@@ -249,9 +281,39 @@ def known_categories(matched: NDArray[np.int64], dataset: LabelledSet) -> Labell
     return replace(dataset, truth=dataset.truth.take(kept))
 
 
-def plain(name: str) -> str:
-    """A name for comparison: without case, underscores and repeated spaces."""
-    return " ".join(name.casefold().replace("_", " ").split())
+def split_named(name: str) -> str:
+    """The one of `SPLITS` that a folder or key is named for: ``valid`` is val; empty for none.
+
+    Args:
+        name: The name in any case, perhaps with a year behind it: ``Validation``, ``val2017``.
+    """
+    plain_name = name.strip().casefold()
+    year = _YEAR.fullmatch(plain_name[-5:]) or _YEAR.fullmatch(plain_name[-4:])
+    bare = plain_name[: -len(year[0])] if year else plain_name
+    return _SPLIT_NAMES.get(bare.replace("_", "-").replace(" ", "-"), "")
+
+
+def folders_in(home: Path) -> list[Path]:
+    """The folders in a folder, sorted; none where there is no such folder."""
+    try:
+        return sorted(home / entry.name for entry in os.scandir(home) if entry.is_dir())
+    except OSError:
+        return []
+
+
+def only_one(paths: Sequence[Path], split: str) -> Path:
+    """The only file or folder of a split.
+
+    Raises:
+        InvalidDataset: There are several, of which none can be left out without a word.
+    """
+    if len(paths) > 1:
+        names = some([str(path) for path in paths])
+        raise InvalidDataset(
+            f"there are {len(paths)} places for the {split} set: {names}",
+            hint="join them, or move all but one out of the dataset",
+        )
+    return paths[0]
 
 
 def _by_name(names: Sequence[str], what: str) -> dict[str, int]:
@@ -267,7 +329,8 @@ def _mismatch(
     what: str, names: Sequence[str], others: dict[str, int], *, shared: bool = True
 ) -> InvalidDataset:
     near = []
-    for name in names:
+    # Names are compared letter by letter, one with all: more of them would take minutes.
+    for name in names[: COMPARED // max(1, len(others))]:
         close = difflib.get_close_matches(plain(name), others, n=1, cutoff=0.6)
         near += [f"{name!r} and {close[0]!r}"] if close else []
     hint = "give the classes the same names"

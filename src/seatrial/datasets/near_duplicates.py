@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from seatrial.datasets.inspection import (
+    MAX_PIXELS,
+    InspectedImage,
+    in_threads,
+    noting,
+    suffix_warnings,
+)
 from seatrial.detect.decode import decode
 from seatrial.errors import InvalidInput
 from seatrial.progress import Progress, silent
+from seatrial.system.images import file_formats
 
-MAX_PIXELS = 200_000_000
 # Difference hash: Neal Krawetz, "Kind of Like That", The Hacker Factor Blog, 2013.
 HASH_SIDE = 8
 THUMBNAIL_SIDE = 16
@@ -31,25 +36,19 @@ _ROWS = 256  # images compared at a time
 _BITS = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """Features by which an image is compared with others.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint(InspectedImage):
+    """Features by which an image is compared with others; empty where it cannot be decoded.
 
     Attributes:
         path: The file.
-        error: Why it cannot be decoded; empty if it can. The other values are empty then.
-        size: Upright (width, height), pixels.
-        sha256: Hash of the file.
         hash: (4,) uint16: 64 bits of a difference hash.
         thumbnail: (THUMBNAIL_SIDE ** 2 * 3,) uint8 RGB.
     """
 
     path: Path
-    error: str
-    size: tuple[int, int]
-    sha256: bytes
-    hash: NDArray[np.uint16]
-    thumbnail: NDArray[np.uint8]
+    hash: NDArray[np.uint16] = field(default_factory=lambda: np.zeros(0, np.uint16))
+    thumbnail: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
 
 
 def fingerprints(paths: Sequence[Path], on_progress: Progress = silent) -> dict[Path, Fingerprint]:
@@ -59,38 +58,31 @@ def fingerprints(paths: Sequence[Path], on_progress: Progress = silent) -> dict[
         paths: Existing files.
         on_progress: Called after each, from the calling thread.
     """
-    found: dict[Path, Fingerprint] = {}
-    with ThreadPoolExecutor(os.cpu_count() or 1, "seatrial-images") as pool:
-        try:
-            for done, one in enumerate(pool.map(fingerprint, paths), 1):
-                found[one.path] = one
-                on_progress("comparing images", done, len(paths))
-        except BaseException:  # Ctrl-C too: images that wait are not started
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    return found
+    return in_threads(fingerprint, paths, "comparing images", on_progress)
 
 
 def fingerprint(path: Path) -> Fingerprint:
     """The fingerprint of one file."""
-    nothing = np.zeros(0, np.uint16), np.zeros(0, np.uint8)
+    warnings: list[tuple[str, str]] = []
     try:
         data = path.read_bytes()
-        image = decode(data, max_pixels=MAX_PIXELS)
+        image = decode(
+            data, max_pixels=MAX_PIXELS, formats=file_formats(), on_warning=noting(warnings)
+        )
     except OSError as error:
-        return Fingerprint(path, f"cannot be read: {error.strerror}", (0, 0), b"", *nothing)
+        return Fingerprint(path=path, error=f"cannot be read: {error.strerror}")
     except InvalidInput as error:
-        return Fingerprint(path, error.message, (0, 0), b"", *nothing)
+        return Fingerprint(path=path, error=error.message)
     height, width = image.shape[:2]
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     thumbnail = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
     return Fingerprint(
-        path,
-        "",
-        (width, height),
-        hashlib.sha256(data).digest(),
-        _difference_hash(image),
-        np.asarray(thumbnail, np.uint8).ravel(),
+        path=path,
+        size=(width, height),
+        warnings=(*warnings, *suffix_warnings(path, data)),
+        sha256=hashlib.sha256(data).digest(),
+        hash=_difference_hash(image),
+        thumbnail=np.asarray(thumbnail, np.uint8).ravel(),
     )
 
 

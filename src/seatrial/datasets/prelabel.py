@@ -6,11 +6,10 @@ counts, a gap between two detections is filled, and a track of very few detectio
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import msgspec
 import numpy as np
@@ -18,21 +17,25 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from seatrial.datasets import coco, label_studio
+from seatrial.datasets.coco_files import USUAL_NAMES
 from seatrial.datasets.labels import (
     Category,
     Details,
     LabelledImage,
     LabelledSet,
     Truth,
-    plain,
 )
 from seatrial.deployment import Thresholds
+from seatrial.detect.classes import before_filter, class_ids, of_classes
+from seatrial.detect.decode import as_served
 from seatrial.detect.detections import Detections
-from seatrial.detect.detector import Detected
+from seatrial.detect.detector import MAX_PIXELS, Detected
+from seatrial.detect.in_order import in_order
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
 from seatrial.progress import Progress, silent
-from seatrial.system.files import staged_folder
-from seatrial.system.images import image_files
+from seatrial.report.numbers import counted
+from seatrial.system.files import read_bytes, staged_folder
+from seatrial.system.images import foreign_reason, image_files
 from seatrial.video.history import TrackHistory
 from seatrial.video.sources import SUFFIXES as VIDEO_SUFFIXES
 from seatrial.video.sources import video_frames
@@ -110,7 +113,8 @@ class Prelabelled(msgspec.Struct, frozen=True):
         tracks: Number of tracks; None where nothing was tracked.
         origins: Number of boxes that were detected, weak on a track, or interpolated.
         classes: Class name -> number of boxes.
-        skipped: Images that could not be decoded, and why.
+        skipped: Images that could not be read or decoded, and why.
+        notes: What was done to some images, one sentence each.
     """
 
     folder: str
@@ -120,6 +124,7 @@ class Prelabelled(msgspec.Struct, frozen=True):
     origins: dict[str, int]
     classes: dict[str, int]
     skipped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,22 +181,30 @@ def prelabel(
         MissingExtra: The extra ``video`` is not installed.
     """
     tracked = source.is_file() if options.track is None else options.track
-    wanted = _class_ids(teacher.labels, options.classes)
+    wanted = class_ids(teacher.labels, options.classes) or range(len(teacher.labels))
     with staged_folder(folder) as staged:
         (staged / "images").mkdir()
-        stills = _video_stills(source, options) if source.is_file() else _folder_stills(source)
+        skipped: list[str] = []
+        stills = (
+            _video_stills(source, options) if source.is_file() else _folder_stills(source, skipped)
+        )
         lowest = options.weakest if tracked else options.confidence
         thresholds = Thresholds(confidence=lowest, iou=IOU)
+        most = thresholds.max_detections
         found: list[_DetectedStill] = []
-        skipped: list[str] = []
-        for still, result in _detect(stills, teacher, thresholds):
+        odd: Counter[str] = Counter()
+        for still, result in _detect(stills, teacher, before_filter(thresholds, options.classes)):
             if isinstance(result, InvalidInput):
                 skipped.append(f"{still.name}: {result.message}")
                 continue
             if still.kept:
-                (staged / "images" / still.name).write_bytes(still.data)
+                place = staged / "images" / still.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with place.open("xb") as file:  # never over another image
+                    file.write(still.data)
+            odd.update(result.warnings)
             height, width = result.image.shape[:2]
-            own = result.detections[np.isin(result.detections.class_id, wanted)]
+            own = of_classes(result.detections, wanted, most)
             found.append(
                 _DetectedStill(still.name, still.kept, still.rate_hz, (width, height), own)
             )
@@ -207,7 +220,7 @@ def prelabel(
             )
         labelled = _labelled(found, boxes, teacher.labels, options.confidence)
         note = {"description": f"labels by {teacher.name}, not checked by anybody"}
-        (staged / coco.USUAL_NAMES[0]).write_bytes(coco.encode(labelled, note))
+        (staged / USUAL_NAMES[0]).write_bytes(coco.encode(labelled, note))
         label_studio.write(staged, labelled, teacher.name, folder.absolute().name)
     objects = labelled.details.objects if labelled.details else ()
     return Prelabelled(
@@ -218,19 +231,10 @@ def prelabel(
         origins=dict(Counter(str(row["origin"]) for row in objects)),
         classes={name: number for name, number in labelled.counts().items() if number},
         skipped=tuple(skipped),
+        notes=tuple(
+            f"{counted(number, 'image')}: each {warning}" for warning, number in odd.items()
+        ),
     )
-
-
-def _class_ids(labels: Sequence[str], classes: Sequence[str]) -> list[int]:
-    if not classes:
-        return list(range(len(labels)))
-    numbers = {plain(label): number for number, label in enumerate(labels)}
-    unknown = [name for name in classes if plain(name) not in numbers]
-    if unknown:
-        raise InvalidConfig(
-            f"the model has no class {unknown[0]!r}", hint=f"it has: {', '.join(labels)}"
-        )
-    return [numbers[plain(name)] for name in classes]
 
 
 def _video_stills(source: Path, options: PrelabelOptions) -> Iterator[_Still]:
@@ -246,17 +250,36 @@ def _video_stills(source: Path, options: PrelabelOptions) -> Iterator[_Still]:
             )
 
 
-def _folder_stills(source: Path) -> Iterator[_Still]:
-    found = image_files(source, foreign=False)
+def _folder_stills(source: Path, skipped: list[str]) -> Iterator[_Still]:
+    """The images of a folder, with their names below it; what cannot be read goes to `skipped`."""
+    found = image_files(source)
     if not found:
         videos = ", ".join(sorted(VIDEO_SUFFIXES))
         what = "holds no images" if source.is_dir() else "does not exist"
         raise InvalidDataset(
             f"{source} {what}", hint=f"give a folder of JPEG, PNG or WebP, or a video ({videos})"
         )
+    taken = {str(path.relative_to(source)) for path in found}
     for path in found:
-        name = str(path.relative_to(source)).replace("/", "_")
-        yield _Still(name, path.read_bytes(), kept=True, total=len(found), rate_hz=1.0)
+        name = str(path.relative_to(source))
+        try:
+            data = read_bytes(path)
+            served = as_served(data, max_pixels=MAX_PIXELS)
+        except InvalidInput as error:
+            skipped.append(f"{name}: {foreign_reason(path) or error.message}")
+            continue
+        if served is not data:  # reviewers' tools show PNG, and not every other format
+            name = _free_name(name, taken)
+        yield _Still(name, served, kept=True, total=len(found), rate_hz=1.0)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """The name with the suffix ``.png``, or added to it where another image has that name."""
+    free = str(PurePath(name).with_suffix(".png"))
+    while free in taken:
+        name = free = f"{name}.png"
+    taken.add(free)
+    return free
 
 
 def _detect(
@@ -270,15 +293,7 @@ def _detect(
         except InvalidInput as error:  # a damaged image
             return error
 
-    waiting: deque[tuple[_Still, Future[Detected | InvalidInput]]] = deque()
-    with ThreadPoolExecutor(teacher.concurrency, "seatrial-prelabel") as pool:
-        for still in stills:
-            waiting.append((still, pool.submit(detect, still)))
-            if len(waiting) > teacher.concurrency:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()
+    yield from in_order(stills, detect, concurrency=teacher.concurrency)
 
 
 Boxes = tuple[Detections, NDArray[np.bool_]]

@@ -11,17 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.datasets.convert import FormatName
-from seatrial.datasets.labels import LabelledSet, plain
-from seatrial.datasets.near_duplicates import MAX_PIXELS
-from seatrial.datasets.samples import JPEG_QUALITY
+from seatrial.datasets.inspection import MAX_PIXELS
+from seatrial.datasets.labels import LabelledSet
 from seatrial.datasets.splits import read_dataset
-from seatrial.detect.decode import decode
+from seatrial.detect.decode import decode_file
 from seatrial.detect.detections import Detections
-from seatrial.detect.draw import draw
+from seatrial.detect.draw import check_image_name, draw, encode_image
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
-from seatrial.system.files import write_atomically, writing
+from seatrial.report.numbers import counted
+from seatrial.system.files import check_place, write_atomically, writing
+from seatrial.system.text import plain
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+SAVE_HINT = "name another file (--output)"
+# Of a sheet: a JPEG has no longer sides; 600 MB of memory.
+MOST_SIDE_PX, MOST_PIXELS = 65_500, 200_000_000
 GAP_PX = 6
 CAPTION_PX = 18
 PAPER, INK, GREY = (255, 255, 255), (40, 40, 40), (235, 235, 235)
@@ -66,19 +69,19 @@ def preview(
 
     Args:
         folder: Folder of the dataset.
-        sheet: JPEG or PNG file to write; it appears whole or not at all.
+        sheet: JPEG, PNG or WebP file to write; it appears whole or not at all.
         options: What is on the sheet.
 
     Returns:
         Number of images on the sheet.
 
     Raises:
-        InvalidConfig: The suffix of the file is not that of a JPEG or PNG.
+        InvalidInput: The suffix of the file is not that of an image that can be written, or the
+            file is one of the dataset's.
         InvalidDataset: There is no such split or class, or no image to draw.
         NotWritable: The file cannot be written.
     """
-    if sheet.suffix.lower() not in SUFFIXES:
-        raise InvalidConfig(f"{sheet} is not a .jpg or .png", hint="name the sheet preview.jpg")
+    check_image_name(sheet)
     sets = read_dataset(
         folder, options.format, options.annotations, on_issue=lambda issue: None
     ).sets
@@ -86,6 +89,10 @@ def preview(
         raise InvalidDataset(
             f"{folder} has no split {options.split}", hint=f"it has: {', '.join(sets)}"
         )
+    with writing(sheet, hint=SAVE_HINT):
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+    read = (file for labelled in sets.values() for file in labelled.files())
+    check_place(sheet, hint=SAVE_HINT, inputs=read)
     shown = [
         (name, labelled, index)
         for name, labelled in sets.items()
@@ -100,14 +107,23 @@ def preview(
         chance = np.random.default_rng(options.seed)
         drawn = chance.choice(len(shown), options.count, replace=False)
         shown = [shown[number] for number in sorted(drawn.tolist())]
+    _check_sheet(len(shown), options)
     tiles = [_tile(labelled, index, name, options.tile) for name, labelled, index in shown]
-    bgr = cv2.cvtColor(_sheet(tiles, options.columns), cv2.COLOR_RGB2BGR)
-    quality = [] if sheet.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    _, data = cv2.imencode(sheet.suffix.lower(), bgr, quality)
-    with writing(sheet):
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(sheet, data.tobytes())
+    data = encode_image(_sheet(tiles, options.columns), sheet)
+    with writing(sheet, hint=SAVE_HINT):
+        write_atomically(sheet, data)
     return len(tiles)
+
+
+def _check_sheet(count: int, options: PreviewOptions) -> None:
+    columns = min(options.columns, count)
+    side_px = options.tile + GAP_PX
+    width, height = columns * side_px + GAP_PX, -(-count // columns) * side_px + GAP_PX
+    if max(width, height) > MOST_SIDE_PX or width * height > MOST_PIXELS:
+        raise InvalidConfig(
+            f"a sheet of {counted(count, 'image')} would have {width} x {height} pixels",
+            hint="show fewer (--count), or make them smaller (--tile)",
+        )
 
 
 def _with_class(labelled: LabelledSet, only: str | None) -> Sequence[int]:
@@ -128,8 +144,8 @@ def _tile(labelled: LabelledSet, index: int, split: str, side: int) -> NDArray[n
     canvas = np.full((side + CAPTION_PX, side, 3), GREY, np.uint8)
     canvas[side:] = PAPER
     try:
-        pixels = decode(image.path.read_bytes(), max_pixels=MAX_PIXELS)
-    except (InvalidInput, OSError) as error:
+        pixels = decode_file(image.path, max_pixels=MAX_PIXELS)
+    except InvalidInput as error:
         _text(canvas, f"damaged: {error}", (4, side // 2))
     else:
         height, width = pixels.shape[:2]

@@ -10,9 +10,13 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from seatrial.datasets.issues import OnIssue, refuse
+from seatrial.datasets.agreement import agreed, inspect_sets
+from seatrial.datasets.details import restored
+from seatrial.datasets.issues import LabelIssue, OnIssue, refuse
 from seatrial.datasets.labels import SPLITS, LabelledSet, some
 from seatrial.errors import InvalidDataset, InvalidInput
+from seatrial.progress import Progress, silent
+from seatrial.report.numbers import counted, noun
 from seatrial.system.files import check_folder
 
 FORMATS = {
@@ -54,6 +58,14 @@ class Format(Protocol):
             InvalidDataset: The labels are missing, damaged or contradict themselves.
         """
 
+    def left_out(self, folder: Path, sets: Mapping[str, LabelledSet]) -> list[Path]:
+        """Files and folders of labels in the folder that are in none of its sets.
+
+        Args:
+            folder: Folder of the dataset, whose labels were found at their usual places.
+            sets: Split, or ``""``, -> its set.
+        """
+
     def write(self, folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
         """Write the labels of images that lie in the folder already, under their names.
 
@@ -62,7 +74,7 @@ class Format(Protocol):
             sets: Split, or ``""``, -> its set; all have the same categories, and sizes.
 
         Returns:
-            What the format cannot hold and was lost, one sentence each.
+            What a reader has to know, one sentence each.
         """
 
 
@@ -77,14 +89,44 @@ def format_of(kind: str) -> Format:
     return cast(Format, importlib.import_module(FORMATS[kind]))
 
 
+def read_split(
+    kind: str,
+    folder: Path,
+    annotations: Path | None,
+    split: str,
+    *,
+    on_issue: OnIssue = refuse,
+    details: bool = False,
+) -> LabelledSet:
+    """Read one set, with what the file beside its labels says, see `seatrial.datasets.details`.
+
+    For the arguments and errors see `Format.read`.
+    """
+    without: list[LabelIssue] = []
+
+    def later(issue: LabelIssue) -> None:
+        if issue.kind == "no-labels":  # crowds are beside YOLO's labels
+            without.append(issue)
+        else:
+            on_issue(issue)
+
+    found = format_of(kind).read(folder, annotations, split, on_issue=later, details=details)
+    found = restored(found, folder, split, kind)
+    if without and not len(found.truth):
+        on_issue(without[0])
+    return found
+
+
 def read_labelled(
     spec: str,
     annotations: Path | None = None,
     *,
     split: str = "val",
     skip_missing: bool = False,
+    look: bool = True,
+    on_progress: Progress = silent,
 ) -> LabelledSet:
-    """Read a labelled set.
+    """Read a labelled set whose images and labels agree; see `seatrial.datasets.agreement`.
 
     Args:
         spec: ``coco:FOLDER``, ``yolo:FOLDER`` or ``voc:FOLDER``.
@@ -92,10 +134,13 @@ def read_labelled(
         split: Name of the set, where the folder has several.
         skip_missing: Whether to leave out images that are not there, and to name them in
             ``skipped``.
+        look: Whether to read the headers of the images; not where this was done before.
+        on_progress: Called after each image.
 
     Raises:
         InvalidInput: The spec does not begin with a known format.
-        InvalidDataset: There is no such folder, labels cannot be used, or images are missing.
+        InvalidDataset: There is no such folder, labels cannot be used, images are missing, or
+            images and labels do not agree.
     """
     kind, _, where = spec.partition(":")
     if kind not in FORMATS or not where:
@@ -106,11 +151,17 @@ def read_labelled(
     if split not in SPLITS:
         raise InvalidInput(f"unknown split {split!r}", hint=f"known: {', '.join(SPLITS)}")
     folder = Path(where).expanduser()
-    check_folder(folder, hint=f"give the folder of images: {kind}:FOLDER")
-    found = format_of(kind).read(folder, annotations, split)
+    hint = f"give the folder of images: {kind}:FOLDER"
+    if folder.is_file():  # data.yaml, as Ultralytics names a set, or COCO's JSON
+        whose = folder.parent if kind == "yolo" else "FOLDER"
+        hint = f"give the folder, and the file beside it: {kind}:{whose} --annotations {folder}"
+    check_folder(folder, hint=hint)
+    found = read_split(kind, folder, annotations, split)
     if not found.images:
         raise InvalidDataset(f"the labels of {spec} name no images")
-    return _without_missing(found, folder, skip_missing=skip_missing)
+    sets = {split: _without_missing(found, folder, skip_missing=skip_missing)}
+    seen = inspect_sets(sets, on_progress, pixels=False) if look else {}
+    return agreed(sets, seen, refuse)[split]
 
 
 def _without_missing(found: LabelledSet, folder: Path, *, skip_missing: bool) -> LabelledSet:
@@ -120,13 +171,13 @@ def _without_missing(found: LabelledSet, folder: Path, *, skip_missing: bool) ->
         return found
     if len(missing) == len(found.images):
         raise InvalidDataset(
-            f"none of the {len(missing)} images that the labels name is in {folder}",
+            f"the labels name {counted(len(missing), 'image')}, of which none is in {folder}",
             hint=f"looked for {missing[0]} there and in its folder images/",
         )
     if not skip_missing:
         raise InvalidDataset(
-            f"{len(missing)} of {len(found.images)} images that the labels name are not in "
-            f"{folder}: {some(missing)}",
+            f"of {len(found.images)} images that the labels name, {len(missing)} "
+            f"{noun(len(missing), 'is', 'are')} not in {folder}: {some(missing)}",
             hint="add them to the folder, or leave them out of the figure with --skip-missing",
         )
     kept = found.select(present, np.ones(len(found.truth), np.bool_))

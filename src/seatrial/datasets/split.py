@@ -19,12 +19,21 @@ from numpy.typing import NDArray
 from seatrial.datasets.labels import LabelledSet
 from seatrial.datasets.near_duplicates import Fingerprint, nearest
 from seatrial.errors import InvalidConfig, InvalidDataset
+from seatrial.report.numbers import counted
 
 # Names that cameras and people give to any image, whatever it shows.
 SERIAL_NAMES = frozenset(
     {"", "dsc", "dscf", "dscn", "image", "img", "p", "photo", "pic", "picture", "pxl", "scan"}
 )
-_FRAME = re.compile(r"^(?P<clip>.*?)[-_ .]*(?P<frame>frame)?[-_ .]*(?P<number>\d+)$", re.IGNORECASE)
+_MARKS = "-_ ."  # between the name of a clip and the number of a frame
+_NUMBER = re.compile(r"\d+\Z")
+# Roboflow names an image and its augmented copies NAME_jpg.rf.HASH.jpg; Label Studio puts eight
+# digits before the name of what is uploaded.
+_COPY = re.compile(
+    r"^(?P<name>.+?)(?:[_.](?:avif|bmp|gif|heic|jfif|jpe?g|png|tiff?|webp))?\.rf\.[0-9a-z]{8,}$",
+    re.IGNORECASE,
+)
+_UPLOAD = re.compile(r"^(?=\d*[a-f])[0-9a-f]{8}-(?=.)")  # a date has no letter
 SWAPS = 2000  # exchanges that are tried, and four more for each group
 
 
@@ -47,8 +56,9 @@ def group_names(labelled: LabelledSet, rule: str, block: int = 0) -> list[str]:
     Args:
         labelled: The images.
         rule: ``frames``: the name without the number at its end, unless the rest is a camera's
-            serial name; ``folder``: the folder of the image; ``none``: a group for each image;
-            else a regular expression, whose first group (or whole match) in the name counts.
+            serial name; of an augmented copy, the name of its image. ``folder``: the folder of the
+            image. ``none``: a group for each image. Else a regular expression, whose first group
+            (or whole match) in the name counts.
         block: Length of the runs, in images in the order of their names, that groups are cut into;
             0 does not cut them.
 
@@ -91,18 +101,32 @@ def _rule(rule: str) -> Callable[[str, Path], str]:
     return matched
 
 
+def copied(name: str) -> str:
+    """Name of the image that a file is an augmented copy of, by its own name; empty for no copy."""
+    found = _COPY.match(PurePosixPath(name).stem)
+    return found["name"] if found else ""
+
+
 def _clip(name: str) -> str:
-    found = _FRAME.match(PurePosixPath(name).stem)
-    parent = str(PurePosixPath(name).parent)
-    if found is None or (found["clip"].casefold() in SERIAL_NAMES and not found["frame"]):
-        return name
-    clip = found["clip"] or "frame"
+    original = copied(name)
+    stem = _UPLOAD.sub("", original or PurePosixPath(name).stem)
+    # Copies are in folders of their splits, whatever image they show.
+    parent = "." if original else str(PurePosixPath(name).parent)
+    number = _NUMBER.search(stem)
+    if number is None:
+        return original or name
+    clip = stem[: number.start()].rstrip(_MARKS)
+    said = clip.casefold().endswith("frame")
+    clip = clip[: -len("frame")].rstrip(_MARKS) if said else clip
+    if clip.casefold() in SERIAL_NAMES and not said:
+        return original or name
+    clip = clip or "frame"
     return f"{parent}/{clip}" if parent != "." else clip
 
 
 def _natural(name: str) -> list[str | int]:
     """A sort key that puts frame 10 after frame 9: text and numbers in turn."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def grouped(
@@ -184,7 +208,8 @@ def assign(
     count = len(groups.names)
     if count < len(fractions):
         raise InvalidDataset(
-            f"{count} groups cannot be split into {len(fractions)}: {', '.join(groups.names)}",
+            f"{counted(count, 'group')} cannot be split into {len(fractions)}: "
+            f"{', '.join(groups.names)}",
             hint="frames of one video and similar images belong together; cut a video into runs "
             "with --block 100, or make each image a group: --group none --no-alike",
         )

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from seatrial.datasets.foreign import described
 from seatrial.datasets.issues import LabelIssue, OnIssue, refuse
-from seatrial.datasets.labels import LabelledSet
-from seatrial.datasets.read import FORMATS, format_of
+from seatrial.datasets.labels import WHOLE, LabelledSet
+from seatrial.datasets.read import FORMATS, format_of, read_split
 from seatrial.errors import InvalidDataset
 from seatrial.system.files import check_folder
 
-BY_SUFFIX = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".txt": "voc"}
-WHOLE = ""  # the name of the one set of a folder without splits
+BY_SUFFIX = {
+    ".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".data": "yolo", ".names": "yolo"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +27,13 @@ class Dataset:
         folder: The folder.
         kind: Name of the format.
         sets: Split, or `WHOLE`, -> its images and labels.
+        left_out: Files and folders of labels that are in no set.
     """
 
     folder: Path
     kind: str
     sets: dict[str, LabelledSet]
+    left_out: tuple[Path, ...] = ()
 
 
 def kinds_of(folder: Path, annotations: Path | None = None) -> list[str]:
@@ -37,7 +41,8 @@ def kinds_of(folder: Path, annotations: Path | None = None) -> list[str]:
 
     Args:
         folder: Folder of the dataset.
-        annotations: A file of labels; its suffix decides the format.
+        annotations: A file of labels; its suffix decides the format. A list of classes is one of
+            Pascal VOC where the folder has such annotations, else of YOLO.
 
     Raises:
         InvalidDataset: There is no such folder, or no known format in it.
@@ -45,12 +50,16 @@ def kinds_of(folder: Path, annotations: Path | None = None) -> list[str]:
     check_folder(folder, hint="give the folder of a dataset")
     if annotations is not None and annotations.suffix.lower() in BY_SUFFIX:
         return [BY_SUFFIX[annotations.suffix.lower()]]
+    if annotations is not None and annotations.suffix.lower() == ".txt":  # a list of classes
+        voc, yolo = format_of("voc"), format_of("yolo")
+        return ["yolo" if yolo.holds(folder) and not voc.holds(folder) else "voc"]
     found = [kind for kind in FORMATS if format_of(kind).holds(folder)]
     if not found:
+        what, remedy = described(folder)
         raise InvalidDataset(
-            f"{folder} holds no dataset of a known format: no COCO JSON, no data.yaml (YOLO), no "
-            "XML files of Pascal VOC",
-            hint="give the folder that holds them, or force a format with --format",
+            f"{folder} holds no dataset of a known format: no COCO JSON, no data.yaml or "
+            f"classes.txt (YOLO), no XML files of Pascal VOC{f'; {what}' if what else ''}",
+            hint=remedy or "give the folder that holds them, or a file of labels: --annotations",
         )
     return found
 
@@ -71,23 +80,33 @@ def read_dataset(
             `FORMATS` is read.
         annotations: See `seatrial.datasets.read.Format.read`.
         on_issue: Called with every label that cannot be used. If it does not raise, it is also
-            called for a split that cannot be read at all, and the split is left out.
+            called for a split that cannot be read at all, and the split is left out. It is called
+            for labels that belong to no split too.
         details: Whether to keep what labels say beyond boxes.
 
     Raises:
         InvalidDataset: There is nothing to read, or `on_issue` refuses something.
     """
     chosen = kind or kinds_of(folder, annotations)[0]
-    module = format_of(chosen)
     check_folder(folder, hint="give the folder of a dataset")
     sets: dict[str, LabelledSet] = {}
+    told: set[str] = set()
+
+    def note(issue: LabelIssue) -> None:
+        told.add(issue.where.partition(", line ")[0])
+        on_issue(issue)
+
     with _errors_as_issues(on_issue, folder):
-        for split in module.splits(folder, annotations) or (WHOLE,):
+        for split in format_of(chosen).splits(folder, annotations) or (WHOLE,):
             with _errors_as_issues(on_issue, folder):
-                sets[split] = module.read(
-                    folder, annotations, split, on_issue=on_issue, details=details
+                sets[split] = read_split(
+                    chosen, folder, annotations, split, on_issue=note, details=details
                 )
-    return Dataset(folder, chosen, sets)
+    beside = format_of(chosen).left_out(folder, sets) if sets and annotations is None else []
+    strange = [path for path in beside if str(path) not in told]
+    for path in strange:
+        on_issue(LabelIssue("unlisted-labels", str(path), "belongs to no split"))
+    return Dataset(folder, chosen, sets, tuple(strange))
 
 
 @contextlib.contextmanager
@@ -98,4 +117,4 @@ def _errors_as_issues(on_issue: OnIssue, folder: Path) -> Iterator[None]:
     except InvalidDataset as error:
         if on_issue is refuse:
             raise
-        on_issue(LabelIssue("labels-unreadable", str(folder), error.message))
+        on_issue(LabelIssue("labels-unreadable", str(folder), error.message, error.hint))

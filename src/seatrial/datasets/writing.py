@@ -12,20 +12,21 @@ from pathlib import Path, PurePosixPath
 import msgspec
 import numpy as np
 
-from seatrial.datasets import voc
+from seatrial.datasets import details
 from seatrial.datasets.issues import refuse
 from seatrial.datasets.label_rules import numbering_issues
-from seatrial.datasets.labels import Category, LabelledImage, LabelledSet
+from seatrial.datasets.labels import Category, LabelledImage, LabelledSet, some
+from seatrial.datasets.locate import LONGEST_NAME, possible
 from seatrial.datasets.read import format_of
-from seatrial.errors import InvalidDataset
+from seatrial.datasets.yolo_label_files import label_file_of
+from seatrial.detect import decode
+from seatrial.errors import InvalidDataset, shown
 from seatrial.progress import Progress, silent
+from seatrial.report.numbers import counted
 from seatrial.system.files import staged_folder
+from seatrial.system.images import foreign_reason, is_macos_file, only_images, usual_suffix
 
-# Keys of COCO that are written as boxes and names, or counted in a note of their own.
-STRUCTURE = frozenset(
-    {"annotations", "area", "bbox", "categories", "category_id", "file_name", "height", "id",
-     "image_id", "images", "iscrowd", "segmentation", "width"}
-)  # fmt: skip
+LONGEST_PATH = 2000  # bytes of a path below the folder: Linux has 4,096 for the whole
 IMAGE_FOLDERS = {"coco": "images", "yolo": "images", "voc": "JPEGImages"}
 
 
@@ -48,7 +49,7 @@ def write_dataset(
         on_progress: Called after each image.
 
     Returns:
-        What was lost, one sentence each.
+        What the format has no place for, and what became of it, one sentence each.
 
     Raises:
         InvalidInput: The folder holds files.
@@ -68,16 +69,7 @@ def write_dataset(
                 done += 1
                 on_progress("writing images", done, total)
         notes = format_of(kind).write(staged, named)
-    # Keys that the format has no place for.
-    lost: dict[str, None] = {}
-    if kind != "coco":
-        kept = STRUCTURE | (voc.KEPT if kind == "voc" else set())
-        for details in (labelled.details for labelled in named.values()):
-            for row in (details.file, *details.images, *details.objects) if details else ():
-                lost |= dict.fromkeys(key for key in row if key not in kept)
-    if lost:
-        notes = [*notes, f"left out, without a place in {kind.upper()}: {', '.join(lost)}"]
-    return notes
+        return [*_other_names(sets, kind), *notes, *details.write(staged, named, kind)]
 
 
 def image_home(kind: str, split: str) -> str:
@@ -102,7 +94,7 @@ def _place(source: Path, target: Path, *, link: bool) -> None:
 def _named(sets: Mapping[str, LabelledSet], kind: str) -> dict[str, LabelledSet]:
     """The sets with safe file names, which are unique where they name the label file."""
     named = {
-        split: _renamed(labelled, lambda image: _safe(image.name))
+        split: _renamed(labelled, lambda image: _readable(image, kind))
         for split, labelled in sets.items()
     }
     if kind == "voc":  # one folder for all splits
@@ -117,8 +109,13 @@ def _named(sets: Mapping[str, LabelledSet], kind: str) -> dict[str, LabelledSet]
     for labelled in named.values():
         known: dict[str, LabelledImage] = {}
         for image in labelled.images:
-            # COCO refers to an image by name; the others have a label file of the same stem.
-            key = image.name if kind == "coco" else str(PurePosixPath(image.name).with_suffix(""))
+            if len(os.fsencode(image.name)) > LONGEST_PATH:
+                raise InvalidDataset(
+                    f"the image {shown(image.name)} has a name of {len(image.name):,} characters, "
+                    "which no path can have",
+                    hint="correct its file_name in the labels",
+                )
+            key = _labelled_as(image.name, kind)
             other = known.setdefault(key, image)
             if other is not image:
                 raise InvalidDataset(
@@ -126,6 +123,47 @@ def _named(sets: Mapping[str, LabelledSet], kind: str) -> dict[str, LabelledSet]
                     hint="rename one of them",
                 )
     return named
+
+
+def _labelled_as(name: str, kind: str) -> str:
+    """The name that a format knows an image by: its own in COCO, else that of its label file."""
+    if kind == "coco":
+        return name
+    if kind == "voc":
+        return str(PurePosixPath(name).with_suffix(""))
+    file = label_file_of(Path(IMAGE_FOLDERS[kind], "train", name)).with_suffix("")
+    home = Path("labels", "train")
+    return str(file.relative_to(home) if file.is_relative_to(home) else file)
+
+
+def _readable(image: LabelledImage, kind: str) -> str:
+    """A path below the folder under which readers of the format find the image.
+
+    YOLO finds images by their suffixes, and files that are named as those of macOS are skipped.
+    """
+    name = _safe(image.name)
+    if kind == "coco":  # lists its images
+        return name
+    if is_macos_file(Path(name)):
+        name = "/".join(part.lstrip("_.") or "x" if is_macos_file(Path(part)) else part
+                        for part in name.split("/"))  # fmt: skip
+    if kind == "yolo" and (not only_images([Path(name)]) or foreign_reason(Path(name))):
+        with image.path.open("rb") as file:
+            name += usual_suffix(decode.format_of(file.read(32)) or "")
+    return name
+
+
+def _other_names(sets: Mapping[str, LabelledSet], kind: str) -> list[str]:
+    """A note of images whose names readers of the format would not take for those of images."""
+    changed = [
+        f"{shown(image.name)} is {shown(name)}"
+        for labelled in sets.values()
+        for image in labelled.images
+        if (name := _readable(image, kind)) != _safe(image.name)
+        or possible(image.name) != image.name
+    ]
+    what = f"other names, under which {kind.upper()}'s readers find images"
+    return [f"{counted(len(changed), 'image')} got {what}: {some(changed)}"] if changed else []
 
 
 def _renamed(labelled: LabelledSet, name: Callable[[LabelledImage], str]) -> LabelledSet:
@@ -137,14 +175,16 @@ def _safe(name: str) -> str:
     """A path below the folder, whatever the labels say."""
     parts = [
         part
-        for part in PurePosixPath(name.replace("\\", "/")).parts
+        for part in PurePosixPath(possible(name.replace("\\", "/"))).parts
         if part not in ("/", ".", "..")
     ]
     return str(PurePosixPath(*parts))
 
 
 def _flat(image: LabelledImage) -> str:
-    return image.name.replace("/", "_")
+    """The name with its folders in it; the end of it where no file can have so long a name."""
+    name = os.fsencode(image.name.replace("/", "_"))
+    return name[-LONGEST_NAME + len("train_") :].decode("utf-8", "ignore")
 
 
 def one_numbering(sets: Mapping[str, LabelledSet]) -> dict[str, LabelledSet]:

@@ -1,16 +1,17 @@
-"""Labels in a YOLO folder of Ultralytics: ``data.yaml``, ``images/``, ``labels/``.
+"""Labels in a YOLO folder: a text file for each image, with a row for each object.
 
-Format: https://docs.ultralytics.com/datasets/detect, "Ultralytics YOLO format". A label file has
-a row for each object: ``class x y width height``, centre and size as fractions of the image. Rows
-of outlines (``class x1 y1 x2 y2 x3 y3 ...``) are read as their boxes, as Ultralytics does it.
+Format: https://docs.ultralytics.com/datasets/detect, "Ultralytics YOLO format". The rows are those
+of `seatrial.datasets.yolo_rows`; outlines are read as their boxes, as Ultralytics does it. Classes
+and splits come from `seatrial.datasets.yolo_config`.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -18,40 +19,39 @@ from numpy.typing import NDArray
 
 from seatrial.datasets.issues import LabelIssue, OnIssue, refuse, size_or_issue
 from seatrial.datasets.labels import (
-    SPLITS,
+    WHOLE,
     Category,
     Details,
     LabelledImage,
     LabelledSet,
     Truth,
-    some,
+    folders_in,
 )
+from seatrial.datasets.yolo_config import (
+    YoloConfig,
+    configuration,
+    find,
+    listed,
+    located,
+    split_of_folder,
+)
+from seatrial.datasets.yolo_label_files import check_label_files, label_file_of
+from seatrial.datasets.yolo_rows import YoloRow, ambiguous, box_of, read_rows
 from seatrial.errors import InvalidDataset
-from seatrial.system.extras import require
-from seatrial.system.images import image_files, is_foreign, only_images
+from seatrial.system.images import foreign_reason, image_files
 
 CONFIG = "data.yaml"
-LABELLING_TOOLS_FILES = frozenset({"classes.txt", "notes.txt"})
-SLACK = 0.01  # a label may reach this far over the border, as a fraction of the image
-
-
-class _Misread(ValueError):
-    """A row that cannot be used, and its kind of issue."""
-
-    def __init__(self, message: str, kind: str = "labels-unreadable") -> None:
-        super().__init__(message)
-        self.kind = kind
+IMAGE_HOMES = frozenset({"images", "data", "JPEGImages"})  # folders that tools put images into
 
 
 def holds(folder: Path) -> bool:
     """See `seatrial.datasets.read.Format.holds`."""
-    return (folder / CONFIG).is_file()
+    return bool(find(folder))
 
 
 def splits(folder: Path, annotations: Path | None) -> tuple[str, ...]:
     """See `seatrial.datasets.read.Format.splits`."""
-    config = _config(annotations or folder / CONFIG)
-    return tuple(split for split in SPLITS if config.get(split))
+    return tuple(split for split in configuration(folder, annotations).splits if split)
 
 
 def read(
@@ -67,189 +67,203 @@ def read(
     Raises:
         MissingExtra: PyYAML is not installed.
     """
-    path = annotations or folder / CONFIG
-    config = _config(path)
-    names = _names(config, path)
-    files = list(_images(_split_entries(config, split, path), path, on_issue))
-    _check_label_files([file for file, _ in files], on_issue)
+    config = configuration(folder, annotations)
+    whole = split not in config.splits and WHOLE in config.splits
+    entries = located(config, WHOLE if whole else split)
+    named = _named_images(entries, config, on_issue)
+    check_label_files(entries, sorted(named), on_issue, beside=config.beside)
     images: list[LabelledImage] = []
-    rows: list[tuple[int, int, list[float], dict[str, Any]]] = []  # image, line, values, details
-    duplicates = 0
-    for number, (file, name) in enumerate(files):
+    found: list[tuple[int, YoloRow]] = []  # image, row
+    for number, (file, name) in enumerate(_readable(named, on_issue)):
         width, height = size_or_issue(file, on_issue)
-        label_file = _label_file(file)
-        images.append(LabelledImage(number + 1, name, file, width, height, label_file))
-        seen: set[tuple[float, ...]] = set()
-        for line, values in _labels(label_file, len(names), on_issue):
-            box, extra = _box(values, width or 1, height or 1)
-            if tuple(box) in seen:
-                duplicates += 1
-                where = f"{label_file}, line {line}"
-                on_issue(LabelIssue("duplicate-box", where, "the same label is there twice"))
-                continue
-            seen.add(tuple(box))
-            rows.append((number, line, box, extra))
-    if not rows:
-        on_issue(LabelIssue("no-labels", str(path), f"no image of {split} in {path} has a label"))
-    table = np.array([box for _, _, box, _ in rows], np.float64).reshape(-1, 5)
+        label_file = label_file_of(file, beside=config.beside)
+        images.append(LabelledImage(number + 1, name, file, width, height, label_file, True))
+        rows = read_rows(label_file, len(config.names), config.key_points, on_issue)
+        found += ((number, row) for row in rows)
+    _ask_what_rows_are(found, config, on_issue)
+    kept, twice = _boxes(found, images, config, on_issue)
+    if not kept:
+        where = f"no image of {split or 'the set'} in {config.file} has a label"
+        on_issue(LabelIssue("no-labels", str(config.file), where, _why_no_labels(images)))
+    table = np.array([box for _, _, box, _ in kept], np.float64).reshape(-1, 5)
     return LabelledSet(
-        source=f"yolo:{folder} {split}",
+        source=f"yolo:{folder} {split}".strip(),
         images=tuple(images),
-        categories=tuple(Category(number, name) for number, name in enumerate(names)),
+        categories=tuple(Category(number, name) for number, name in enumerate(config.names)),
         truth=Truth.of(
-            [image for image, *_ in rows],
+            [image for image, *_ in kept],
             table[:, 0],
-            _pixels(table[:, 1:], images, [image for image, *_ in rows]),
-            mark=[line for _, line, *_ in rows],
+            _pixels(table[:, 1:], images, [image for image, *_ in kept]),
+            mark=[line for _, line, *_ in kept],
         ),
-        notes=(f"{duplicates} labels that were there twice count once",) if duplicates else (),
-        details=Details(tuple({} for _ in images), tuple(row[3] for row in rows), {})
+        notes=(f"labels that are there twice count once: {twice}",) if twice else (),
+        details=Details(tuple({} for _ in images), tuple(row[3] for row in kept), {})
         if details
         else None,
     )
 
 
-def _config(path: Path) -> dict[str, Any]:
-    yaml = require("yaml", extra="evaluate", purpose="reading data.yaml")
-    try:
-        config = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise InvalidDataset(
-            f"{path} cannot be read: {error.strerror}",
-            hint="a YOLO folder has a data.yaml; name another one with --annotations FILE",
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidDataset(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
-        raise InvalidDataset(f"{path} is not a YOLO dataset: it has no keys")
-    return config
+def left_out(folder: Path, sets: Mapping[str, LabelledSet]) -> list[Path]:
+    """See `seatrial.datasets.read.Format.left_out`.
+
+    They are folders of labelled images beside those of the sets, and lists that the configuration
+    does not name. A list may leave images of a folder out.
+    """
+    config = configuration(folder, None)
+    images = [image for labelled in sets.values() for image in labelled.images]
+    known = set(_real(image.path for image in images))
+
+    def strange(found: Sequence[Path]) -> bool:
+        pairs = zip(_real(found), found, strict=True)
+        fresh = (image for real, image in pairs if real not in known)
+        return any(label_file_of(image, beside=config.beside).is_file() for image in fresh)
+
+    homes = {path.parent for path in known}
+    above = {place for home in homes for place in (home, *home.parents)}
+    places = [place for home in (folder, folder / "images") for place in folders_in(home)]
+    outside = [
+        place
+        for place in places
+        if place != folder / "images"
+        and (real := place.resolve()) not in above
+        and not homes.intersection(real.parents)
+    ]
+    beside = [place for place in outside if strange(image_files(place))]
+    for file in _other_lists(folder, config, images):
+        with contextlib.suppress(InvalidDataset):  # not text, so no list
+            beside += [file] if strange(listed(file, config.homes)) else []
+    return beside
 
 
-def _names(config: dict[str, Any], path: Path) -> list[str]:
-    names = config.get("names")
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[index] for index in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise InvalidDataset(f"{path} has no usable 'names': a list, or numbers from 0 to names")
-    if config.get("nc", len(names)) != len(names):
-        raise InvalidDataset(f"{path} says nc: {config['nc']} and names {len(names)} classes")
-    return [str(name) for name in names]
+def _real(paths: Iterable[Path]) -> list[Path]:
+    """The paths with their folders as they are on the disk, so that two spellings are one."""
+    found = list(paths)
+    homes = {home: home.resolve() for home in {path.parent for path in found}}
+    return [homes[path.parent] / path.name for path in found]
 
 
-def _split_entries(config: dict[str, Any], split: str, path: Path) -> list[Path]:
-    """Folders and lists of the split; relative paths are tried as the exporters mean them."""
-    entries = config.get(split)
-    if not entries:
-        raise InvalidDataset(
-            f"{path} has no {split!r} set", hint="choose another with --split train|val|test"
-        )
-    home = path.parent / str(config.get("path") or "")
-    found = []
-    for entry in [entries] if isinstance(entries, str) else entries:
-        # Roboflow writes ../valid/images where ./valid/images is meant.
-        tried = [home / entry, path.parent / entry, path.parent / str(entry).removeprefix("../")]
-        where = next((candidate for candidate in tried if candidate.exists()), None)
-        if where is None:
-            shown = some([str(candidate) for candidate in dict.fromkeys(tried)])
-            raise InvalidDataset(f"{path}: the {split} set {entry!r} is not at {shown}")
-        found.append(where)
-    return found
+def _other_lists(
+    folder: Path, config: YoloConfig, images: Sequence[LabelledImage]
+) -> Iterator[Path]:
+    """Text files in the folder that no split names and that are no labels of images."""
+    if WHOLE not in config.splits:
+        used = [config.file, *(i.labels for i in images if i.labels is not None)]
+        for split in config.splits:
+            with contextlib.suppress(InvalidDataset):  # told where the split was read
+                used += located(config, split)
+        own, texts = set(_real(used)), sorted(folder.glob("*.txt"))
+        for real, file in zip(_real(texts), texts, strict=True):
+            if file.is_file() and real not in own:
+                yield file
 
 
-def _images(entries: Sequence[Path], path: Path, on_issue: OnIssue) -> Iterator[tuple[Path, str]]:
-    """The image files of a split, sorted, and their names in the folder or list they are in."""
+def _why_no_labels(images: Sequence[LabelledImage]) -> str:
+    """The remedy where label files lie beside images, which YOLO does not look for there."""
+    for image in images:
+        own = image.path.with_suffix(".txt")
+        if image.labels is not None and own != image.labels and own.is_file():
+            return (
+                f"label files lie beside the images: move {own} to {image.labels}, and the others"
+            )
+    return ""
+
+
+_Box = tuple[int, int, list[float], dict[str, Any]]  # image, line, class and fractions, details
+
+
+def _boxes(
+    found: Sequence[tuple[int, YoloRow]],
+    images: Sequence[LabelledImage],
+    config: YoloConfig,
+    on_issue: OnIssue,
+) -> tuple[list[_Box], int]:
+    """The boxes of all rows, each once, and the number of rows that were there twice."""
+    seen: set[tuple[float, ...]] = set()
+    kept: list[_Box] = []
+    for number, (line, values) in found:
+        image = images[number]
+        size = (image.width or 1, image.height or 1)
+        box, extra = box_of(values, size, config.key_points)
+        if (number, *box) in seen:
+            where = f"{image.labels}, line {line}"
+            on_issue(LabelIssue("duplicate-box", where, "the same label is there twice"))
+            continue
+        seen.add((number, *box))
+        kept.append((number, line, box, extra))
+    return kept, len(found) - len(kept)
+
+
+def _ask_what_rows_are(
+    found: Sequence[tuple[int, YoloRow]], config: YoloConfig, on_issue: OnIssue
+) -> None:
+    """Make an issue of rows that read as outlines and as boxes with key points."""
+    if config.key_points is not None or config.outlines:
+        return
+    shape = ambiguous([row.values for _, row in found])
+    if shape:
+        message = "all rows longer than a box read as outlines, and as boxes with key points"
+        remedy = f"say which in data.yaml: kpt_shape: {shape}, or task: segment for outlines"
+        on_issue(LabelIssue("labels-unreadable", str(config.file), message, remedy))
+
+
+def _named_images(
+    entries: Sequence[Path], config: YoloConfig, on_issue: OnIssue
+) -> dict[Path, str]:
+    """The image files of a split, and their names in the folder or list they are in."""
+
+    def cycle(link: Path) -> None:
+        on_issue(LabelIssue("link-cycle", str(link), f"leads to {link.resolve()}"))
+
     named: dict[Path, str] = {}
     for entry in entries:
         if entry.is_dir():
-            found = image_files(entry)
+            try:
+                found = image_files(entry, on_cycle=cycle)
+            except OSError as error:
+                raise InvalidDataset(
+                    f"{config.file} names {entry}, where {error.filename} cannot be read: "
+                    f"{error.strerror}",
+                    hint="name a folder of images",
+                ) from error
             named |= {p: str(p.relative_to(entry)) for p in found}
         else:
-            lines = (line.strip() for line in entry.read_text().splitlines())
-            listed = (Path(os.path.normpath(entry.parent / line)) for line in lines if line)
-            named |= {p: p.name for p in only_images(listed)}
+            named |= _names_of_listed(listed(entry, config.homes), config.homes)
+    return named
+
+
+def _names_of_listed(images: Sequence[Path], homes: Sequence[Path]) -> dict[Path, str]:
+    """Names of the images of a list: with their folders, from the first that is no usual one.
+
+    So ``obj_train_data/cam0/1.jpg`` is ``cam0/1.jpg``, which it would be in the folder of a split.
+    """
+    below = {image: _below(image, homes) for image in images}
+    short = {image: _without_usual(parts) for image, parts in below.items()}
+    if len(set(short.values())) < len(short):
+        return {image: str(PurePath(*parts)) for image, parts in below.items()}
+    return short
+
+
+def _below(image: Path, homes: Sequence[Path]) -> tuple[str, ...]:
+    """The parts of a path below one of some folders; of one elsewhere, its name."""
+    for home in (Path(os.path.normpath(home)) for home in homes):
+        if image.is_relative_to(home):
+            return image.relative_to(home).parts
+    return (image.name,)
+
+
+def _without_usual(parts: Sequence[str]) -> str:
+    *folders, name = parts
+    usual = itertools.takewhile(lambda part: part in IMAGE_HOMES or split_of_folder(part), folders)
+    return str(PurePath(*folders[len(list(usual)) :], name))
+
+
+def _readable(named: Mapping[Path, str], on_issue: OnIssue) -> Iterator[tuple[Path, str]]:
+    """The images that can be read, sorted, with their names."""
     for image in sorted(named):
-        if is_foreign(image):
-            message = f"an image of {path} in an unsupported format"
-            on_issue(LabelIssue("foreign-image", str(image), message))
+        if reason := foreign_reason(image):
+            on_issue(LabelIssue("foreign-image", str(image), reason))
         else:
             yield image, named[image]
-
-
-def _label_file(image: Path) -> Path:
-    """Path of the labels: with ``labels`` for the last folder ``images``, and suffix ``.txt``."""
-    parts = list(image.parts)
-    if "images" in parts[:-1]:
-        last = len(parts) - 2 - parts[-2::-1].index("images")
-        parts[last] = "labels"
-    return Path(*parts).with_suffix(".txt")
-
-
-def _check_label_files(images: Sequence[Path], on_issue: OnIssue) -> None:
-    """Find label files without an image, in the folders of the others."""
-    wanted = {_label_file(image) for image in images}
-    # A list can leave images of a folder out: their label files are no mistake.
-    stems = {p.stem for folder in {p.parent for p in images} if folder.is_dir()
-             for p in folder.iterdir() if p.suffix != ".txt"}  # fmt: skip
-    for folder in sorted({file.parent for file in wanted}):
-        for file in sorted(folder.glob("*.txt")):
-            known = file in wanted or file.name in LABELLING_TOOLS_FILES or file.stem in stems
-            if not known:
-                on_issue(LabelIssue("orphaned-labels", str(file), "belongs to no image"))
-
-
-def _labels(file: Path, classes: int, on_issue: OnIssue) -> Iterator[tuple[int, list[float]]]:
-    """Line number and values of each row; an image without a file has none."""
-    if not file.is_file():
-        return
-    lengths: set[bool] = set()
-    for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            values = [float(word) for word in line.split()]
-            _check_row(values, classes)
-            lengths.add(len(values) > 5)
-        except ValueError as error:
-            kind = error.kind if isinstance(error, _Misread) else "labels-unreadable"
-            on_issue(LabelIssue(kind, f"{file}, line {number}", str(error)))
-            continue
-        yield number, values
-    if len(lengths) > 1:
-        on_issue(
-            LabelIssue(
-                "mixed-rows",
-                str(file),
-                "has rows of boxes and rows of outlines; Ultralytics reads all of them as outlines",
-            )
-        )
-
-
-def _check_row(values: Sequence[float], classes: int) -> None:
-    if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
-        raise _Misread(f"{len(values)} values; a box has 5: class x y width height")
-    number, *numbers = values
-    if number not in range(classes):
-        raise _Misread(
-            f"class {number:g} is not one of the {classes} in data.yaml, from 0", "unknown-class"
-        )
-    if not all(-SLACK <= value <= 1 + SLACK for value in numbers):
-        # Values beyond 2 are pixels in place of fractions, others a box outside the image.
-        kind = "box-outside" if all(-1 <= value <= 2 for value in numbers) else "labels-unreadable"
-        if len(numbers) == 4 and min(numbers[2:]) < 0:
-            kind = "box-empty"
-        raise _Misread(f"{numbers} are not fractions of the image, 0 to 1", kind)
-
-
-def _box(values: Sequence[float], width: int, height: int) -> tuple[list[float], dict[str, Any]]:
-    """Class, centre x, centre y, width, height; and the outline in pixels, where there is one."""
-    number, *numbers = values
-    if len(numbers) == 4:
-        return [number, *numbers], {}
-    x, y = numbers[0::2], numbers[1::2]
-    left, top, right, bottom = min(x), min(y), max(x), max(y)
-    box = [number, (left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
-    scale = (width, height) * len(x)
-    return box, {"segmentation": [[v * s for v, s in zip(numbers, scale, strict=True)]]}
 
 
 def _pixels(
@@ -264,25 +278,16 @@ def _pixels(
 
 def write(folder: Path, sets: Mapping[str, LabelledSet]) -> list[str]:
     """See `seatrial.datasets.read.Format.write`."""
-    lost = outlines = 0
     categories: tuple[Category, ...] = ()
     for split, labelled in sets.items():
         categories = labelled.categories
-        lost += int(labelled.truth.crowd.sum())
-        outlines += sum(
-            "segmentation" in row for row in (labelled.details.objects if labelled.details else ())
-        )
         for image, text in zip(labelled.images, label_texts(labelled), strict=True):
-            file = (folder / "labels" / (split or "train") / image.name).with_suffix(".txt")
+            file = label_file_of(folder / "images" / (split or "train") / image.name)
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-    (folder / CONFIG).write_text(config_text(categories, [split or "train" for split in sets]))
-    notes = [f"{lost} crowds or difficult objects were left out: YOLO has none"] if lost else []
-    if outlines:
-        notes.append(f"{outlines} outlines were left out; the boxes were kept")
-    if "val" not in sets:
-        notes.append("data.yaml has no val set; seatrial data split makes one")
-    return notes
+            file.write_text(text, encoding="utf-8")
+    text = config_text(categories, [split or "train" for split in sets])
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    return [] if "val" in sets else ["data.yaml has no val set; seatrial data split makes one"]
 
 
 def label_texts(labelled: LabelledSet) -> list[str]:
@@ -315,6 +320,11 @@ def label_texts(labelled: LabelledSet) -> list[str]:
 def config_text(categories: Sequence[Category], splits: Sequence[str]) -> str:
     """The text of ``data.yaml``, without ``path``, so that the folder can be moved."""
     entries = [f"{split}: images/{split}" for split in splits]
-    # A JSON string is a YAML string, whatever characters it has.
-    names = [f"  {number}: {json.dumps(c.name)}" for number, c in enumerate(categories)]
+    names = [f"  {number}: {_quoted(c.name)}" for number, c in enumerate(categories)]
     return "\n".join([*entries, f"nc: {len(categories)}", "names:", *names]) + "\n"
+
+
+def _quoted(name: str) -> str:
+    """A text between YAML's double quotes (YAML 1.2, section 5.7)."""
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'

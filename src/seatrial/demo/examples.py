@@ -1,20 +1,26 @@
-"""Images and videos of a folder that a page offers to click."""
+"""Images and videos of a folder that a page offers to click: those in which the model sees some."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import simplejpeg
 
 from seatrial.demo.media import MAX_BYTES, preview
+from seatrial.demo.models import Model
+from seatrial.deployment import Thresholds
 from seatrial.detect.preprocess import resize
 from seatrial.errors import InvalidInput, SeatrialError
 from seatrial.system.images import SUFFIXES as IMAGE_SUFFIXES
 from seatrial.video.sources import SUFFIXES as VIDEO_SUFFIXES
 
+T = TypeVar("T")
 MOST = 8
+CANDIDATES = 2 * MOST
 THUMBNAIL_WH = (160, 120)
 
 
@@ -24,13 +30,15 @@ class DemoExample:
 
     path: Path
     thumbnail: bytes
+    image: bytes  # JPEG of the whole image, or of the first frame
 
 
-def find_examples(folder: Path) -> list[DemoExample]:
-    """Images and videos of a folder, at most `MOST`, at equal distances in the order of names.
+def find_examples(folder: Path, most: int = MOST) -> list[DemoExample]:
+    """Images and videos of a folder, at equal distances in the order of names.
 
     Args:
         folder: The folder; folders in it are not searched.
+        most: Largest number of examples.
 
     Raises:
         InvalidInput: The folder cannot be read, or holds nothing that can be shown.
@@ -46,9 +54,7 @@ def find_examples(folder: Path) -> list[DemoExample]:
             f"the examples in {folder} cannot be read: {error.strerror}",
             hint="seatrial data sample photos -o FOLDER makes some",
         ) from error
-    # Names that begin alike are mostly frames of one scene: equal distances give other scenes.
-    chosen = np.linspace(0, len(paths) - 1, min(MOST, len(paths)), dtype=int)
-    found = [_example(paths[index]) for index in chosen]
+    found = [_example(path) for path in _spread(paths, most)]
     examples = [example for example in found if example is not None]
     if not examples:
         raise InvalidInput(
@@ -56,6 +62,27 @@ def find_examples(folder: Path) -> list[DemoExample]:
             hint="seatrial data sample photos -o FOLDER makes some",
         )
     return examples
+
+
+def telling(candidates: Sequence[DemoExample], model: Model) -> list[DemoExample]:
+    """The examples in which a model finds something, at most `MOST`; all where it finds nothing.
+
+    Args:
+        candidates: Examples, in the order in which they are shown.
+        model: It sees each image once, by the settings that a page begins with.
+
+    Raises:
+        ServiceFailed: The service does not answer.
+    """
+    answers = model.detect([example.image for example in candidates], Thresholds())
+    found = [one for one, answer in zip(candidates, answers, strict=True) if answer.detections]
+    return _spread(found or candidates, MOST)
+
+
+def _spread(items: Sequence[T], most: int) -> list[T]:
+    """Some of a list, at equal distances: names that begin alike are mostly frames of one scene."""
+    chosen = np.linspace(0, len(items) - 1, min(most, len(items)), dtype=int)
+    return [items[index] for index in chosen]
 
 
 def _example(path: Path) -> DemoExample | None:
@@ -73,4 +100,9 @@ def _example(path: Path) -> DemoExample | None:
     top, left = (height - inner_h) // 2, (width - inner_w) // 2
     middle = np.ascontiguousarray(image[top : top + inner_h, left : left + inner_w])
     small = resize(middle, THUMBNAIL_WH[::-1], antialias=True)
-    return DemoExample(path, bytes(simplejpeg.encode_jpeg(small, quality=85)))
+    whole = np.ascontiguousarray(image)
+    return DemoExample(
+        path,
+        thumbnail=bytes(simplejpeg.encode_jpeg(small, quality=85)),
+        image=bytes(simplejpeg.encode_jpeg(whole, quality=95)),
+    )

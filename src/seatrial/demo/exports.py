@@ -15,7 +15,7 @@ from seatrial.datasets import coco, yolo
 from seatrial.datasets.labels import Category, Details, LabelledImage, LabelledSet, Truth
 from seatrial.demo.workbench import View
 from seatrial.detect.answer import boxes
-from seatrial.detect.detections import BOX_DECIMALS, SCORE_DECIMALS
+from seatrial.detect.detections import BOX_DECIMALS, SCORE_DECIMALS, Detections
 
 YOLO_SPLIT = "train"
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest in a ZIP: equal detections make equal files
@@ -35,6 +35,7 @@ def as_json(view: View) -> bytes:
                 "image": answer.size,
                 "detections": boxes(detections, view.model.labels),
                 "timing_ms": answer.timing_ms,
+                **_tracks(detections),
             }
             for frame, answer, detections in zip(
                 view.media.frames, view.answers, view.shown, strict=True
@@ -44,8 +45,13 @@ def as_json(view: View) -> bytes:
     return encode_json(document)
 
 
+def _tracks(detections: Detections) -> dict[str, list[int]]:
+    """Key of a frame's tracks, in the order of its detections; nothing for an image."""
+    return {} if detections.track_id is None else {"tracks": detections.track_id.tolist()}
+
+
 def as_coco(view: View) -> bytes:
-    """A COCO annotation file; each annotation has a ``score``, as in COCO's results."""
+    """A COCO annotation file; each annotation has a ``score``, in a video a ``track_id`` too."""
     facts = {key: view.model.facts[key] for key in ("name", "digest")}
     return coco.encode(_labelled(view), {"description": "detections, not checked", **facts})
 
@@ -90,6 +96,11 @@ def _labelled(view: View) -> LabelledSet:
     counts = [len(detections) for detections in view.shown]
     xyxy = np.concatenate([one.xyxy for one in view.shown]).astype(np.float64).round(BOX_DECIMALS)
     score = np.concatenate([one.score for one in view.shown]).astype(np.float64)
+    tracks: list[int | None] = [
+        track
+        for one in view.shown
+        for track in (one.track_id.tolist() if one.track_id is not None else [None] * len(one))
+    ]
     return LabelledSet(
         source=view.media.name,
         images=tuple(
@@ -106,7 +117,10 @@ def _labelled(view: View) -> LabelledSet:
         ),
         details=Details(
             images=tuple({} for _ in counts),
-            objects=tuple({"score": value} for value in score.round(SCORE_DECIMALS).tolist()),
+            objects=tuple(
+                {"score": value} | ({} if track is None else {"track_id": track})
+                for value, track in zip(score.round(SCORE_DECIMALS).tolist(), tracks, strict=True)
+            ),
             file={},
         ),
     )

@@ -15,34 +15,41 @@ from typing import Any
 import fastapi
 import gradio as gr
 
+from seatrial.demo.brand import ICON, SHADES, header
 from seatrial.demo.examples import DemoExample
 from seatrial.demo.exports import EXPORTS
 from seatrial.demo.media import MAX_BYTES, Media, open_media
-from seatrial.demo.page import IMAGE_BUTTON, NO_RIVAL, WELCOME, show
+from seatrial.demo.page import AREAS, IMAGE_BUTTON, LAYOUT, NO_RIVAL, WELCOME, show
 from seatrial.demo.render import annotated, annotated_name
-from seatrial.demo.tables import boxes_table, refusal, stages_table
+from seatrial.demo.tables import as_markdown, boxes_table, refusal, stages_table
 from seatrial.demo.workbench import FLOOR, Choice, View, Workbench
 from seatrial.errors import SeatrialError
 from seatrial.progress import Progress, silent
 
 KEPT_RESULTS = 64
 FORGET_AFTER_S = 3600
-# On a phone, the result is right below the input, and the settings are below the result.
-CSS = """
+CSS = (
+    LAYOUT.format(**{area: f"#{area}" for area in AREAS})
+    + """
 .gradio-container { max-width: 1400px !important; }
-#board { display: grid; grid-template: "sources" "result" "settings" / minmax(0, 1fr); gap: 16px; }
-#sources { grid-area: sources; } #result { grid-area: result; } #settings { grid-area: settings; }
-@media (min-width: 768px) {
-  #board {
-    grid-template: "sources result" auto "settings result" 1fr / minmax(0, 1fr) minmax(0, 2fr);
-  }
-}
+/* Heights that do not depend on what is loaded: nothing moves while a file comes. */
+#file { height: 140px; overflow: hidden; }
 #examples .grid-wrap { max-height: none; min-height: 0; height: auto; }
 #examples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); }
-.model:not(:has(img)):not(:has(video)) { display: none; }
+#examples .thumbnail-item { aspect-ratio: 4 / 3; }
+@media (max-width: 767px) {
+  .with-examples { min-height: 20.5rem; }
+  #examples .grid-container {
+    grid-template-columns: none; grid-auto-flow: column; grid-auto-columns: 6.5rem;
+    overflow-x: auto;
+  }
+}
+.html-container:has(.seatrial-head, .seatrial) { padding: 0 !important; }
+.model:not(:has(img)):not(:has(video)), .tables:not(:has(table)) { display: none; }
 .boxes-image:not(:has(img)), .boxes-video:not(:has(video)) { display: none; }
 .gradio-container :is(h1, strong) { font-weight: 600; }  /* the boldest weight of its font */
 """
+)
 
 PROGRESS = gr.Progress()  # Gradio fills an argument with this default value
 
@@ -70,8 +77,10 @@ def create_app(workbench: Workbench, examples: Sequence[DemoExample], folder: Pa
         footer_links=[],
         run_history=False,
         ssr_mode=False,
-        theme=gr.themes.Default(),
+        theme=gr.themes.Default(primary_hue=gr.themes.Color(*SHADES, name="seatrial")),
         css=CSS,
+        favicon_path=str(ICON),
+        head='<link rel="icon" type="image/svg+xml" href="favicon.ico">',
     )
 
 
@@ -106,7 +115,9 @@ class _BrowserFiles:
 
 
 class _Column:
-    """The components for one model. It is visible while it has an image or a video, see `CSS`.
+    """The components for one model: an image, and tables in another place.
+
+    Both are visible while they are filled, see `CSS`.
 
     To hide it by an update of its components' properties would take 3 ms for each of them, and so
     would an update that leaves some out; plain values for all take no time.
@@ -136,8 +147,11 @@ class _Column:
                 name: gr.DownloadButton(f"↓ {name}", size="sm", min_width=50)
                 for name in (IMAGE_BUTTON, *EXPORTS)
             }
-        self.boxes = gr.HTML(apply_default_css=False)
-        self.stages = gr.HTML(apply_default_css=False)
+
+    def draw_tables(self) -> None:
+        """Draw the tables in the place that is open."""
+        self.boxes = gr.HTML(apply_default_css=False, padding=False)
+        self.stages = gr.HTML(apply_default_css=False, padding=False)
 
     def components(self) -> list[Any]:
         buttons = self.downloads.values()
@@ -178,24 +192,31 @@ class _GradioPage:
             self._media = gr.State(time_to_live=FORGET_AFTER_S)
             # Its change starts the detection in a video.
             self._video = gr.Textbox(visible="hidden", label="Video", container=False)
-            gr.Markdown(f"# {name}")
+            offered = "with-examples" if examples else "without-examples"
+            gr.HTML(header(name), apply_default_css=False, padding=False)
             with gr.Row(elem_id="board"):
-                with gr.Column(elem_id="sources"):
-                    self._draw_sources()
-                with gr.Column(elem_id="result"):
-                    self._summary = gr.Markdown(WELCOME, elem_id="summary")
-                    with gr.Row():
-                        with gr.Column(min_width=300, elem_classes="model"):
-                            self._first = _Column()
-                        with gr.Column(min_width=300, elem_classes="model"):
-                            self._second = _Column()
-                with gr.Column(elem_id="settings"):
-                    self._draw_settings()
+                with gr.Column(elem_id="left"):
+                    with gr.Column(elem_id="sources", elem_classes=offered):
+                        self._draw_sources()
+                    with gr.Column(elem_id="settings"):
+                        self._draw_settings()
+                with gr.Column(elem_id="right"):
+                    with gr.Column(elem_id="images"):
+                        self._summary = gr.Markdown(WELCOME, elem_id="summary")
+                        with gr.Row():
+                            with gr.Column(min_width=300, elem_classes="model"):
+                                self._first = _Column()
+                            with gr.Column(min_width=300, elem_classes="model"):
+                                self._second = _Column()
+                    with gr.Row(elem_id="details"):
+                        for column in (self._first, self._second):
+                            with gr.Column(min_width=300, elem_classes="tables"):
+                                column.draw_tables()
             self._connect()
 
     def _draw_sources(self) -> None:
         with gr.Tab("File"):
-            self._file = gr.File(label="Image or short video", height=140)
+            self._file = gr.File(label="Image or short video", height=140, elem_id="file")
         with gr.Tab("Webcam"):
             self._webcam = gr.Image(
                 label="Webcam", sources=["webcam"], type="filepath", format="jpeg"
@@ -218,7 +239,8 @@ class _GradioPage:
         )
 
     def _draw_settings(self) -> None:
-        models, choice = self._workbench.models, Choice()
+        models = self._workbench.models
+        choice = Choice.usual(models.shown)
         self._confidence = gr.Slider(
             FLOOR, 1.0, choice.confidence, step=0.01, label="Confidence", buttons=[]
         )
@@ -344,15 +366,20 @@ class _GradioPage:
             if media is None:
                 return {**nothing, self._media: None, self._summary: WELCOME}
             if media.rate_hz is not None and on_progress is None:
-                text = f"Detecting in {media.name} ..."
+                text = f"Detecting in {as_markdown(media.name)} ..."
                 return {self._media: media, self._video: secrets.token_hex(), self._summary: text}
             page = show(self._workbench, media, choose(), rival, on_progress or silent)
             updates = self._first.filled(page.view, self._files.results_of(page.view))
             if page.rival is not None:
                 updates |= self._second.filled(page.rival, self._files.results_of(page.rival))
-            return {**nothing, self._media: media, self._summary: page.summary, **updates}
+            return {
+                **nothing,
+                self._media: media,
+                self._summary: as_markdown(page.summary),
+                **updates,
+            }
         except SeatrialError as error:
-            return {**nothing, self._media: None, self._summary: f"⚠ {refusal(error)}"}
+            return {**nothing, self._media: None, self._summary: f"⚠ {as_markdown(refusal(error))}"}
 
 
 def _read(path: str | None) -> Media | None:

@@ -14,7 +14,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from seatrial.detect.decode import decode
+from seatrial.detect.decode import as_served, decode, format_of
 from seatrial.detect.detector import MAX_PIXELS
 from seatrial.errors import InputTooLarge, UnsupportedImage
 from seatrial.video.sources import VideoFrame, video_frames
@@ -99,8 +99,8 @@ def open_media(name: str, data: bytes) -> Media:
     if _is_video(data[:16]):
         frames, rate_hz, note = _read_video(PurePath(name).stem, data)
         return Media(name, digest, frames, rate_hz, note)
-    image = MediaFrame(name, data)
     try:
+        image = MediaFrame(name, as_served(data, max_pixels=MAX_PIXELS))
         image.pixels()  # a damaged image is refused here and not when it is drawn
     except UnsupportedImage as error:
         raise UnsupportedImage(
@@ -120,12 +120,14 @@ def preview(name: str, data: bytes) -> NDArray[np.uint8]:
         SeatrialError: See `open_media`.
     """
     if not _is_video(data[:16]):
-        return MediaFrame(name, data).pixels()
+        return MediaFrame(name, as_served(data, max_pixels=MAX_PIXELS)).pixels()
     return next(video_frames(io.BytesIO(data), PurePath(name).stem)).rgb()
 
 
 def _is_video(head: bytes) -> bool:
     """Whether a file begins as ISO base media (MP4, MOV), Matroska (WebM) or AVI."""
+    if format_of(head) in ("AVIF", "HEIF"):  # images in the container of ISO base media
+        return False
     quicktime = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
     return quicktime or head[:4] == EBML_MAGIC or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
 

@@ -24,10 +24,14 @@ class Model:
         name: Name that was given on the command line or chosen in the page.
         subject: The detector.
         close: Closes the detector.
+        usual: Thresholds at which the model is used, for the start of a page.
     """
 
-    def __init__(self, name: str, subject: Subject, close: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, subject: Subject, close: Callable[[], None], usual: Thresholds
+    ) -> None:
         self.name = name
+        self.usual = usual
         self.labels = subject.labels
         self.facts: dict[str, Any] = subject.describe()
         self._subject = subject
@@ -89,7 +93,8 @@ def open_artifact(name: str, artifact: Artifact, deployment: Deployment) -> Mode
         SeatrialError: See `seatrial.engines.registry.open_engine`.
     """
     detector = open_detector(artifact, deployment)
-    return Model(name, InProcess(detector), detector.close)
+    usual = deployment.detection.of(artifact.manifest)
+    return Model(name, InProcess(detector), detector.close, usual)
 
 
 def open_service(url: str) -> Model:
@@ -100,7 +105,7 @@ def open_service(url: str) -> Model:
         ServiceFailed: No service, or one that is no detector, answers there.
     """
     service = RemoteDetector(url)
-    return Model(url, service, service.close)
+    return Model(url, service, service.close, service.usual)
 
 
 class Models:

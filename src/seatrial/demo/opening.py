@@ -70,7 +70,7 @@ def open_models(
     rivals = {} if rival is None else {rival.name: rival.open}
     # The same model under another name is left out; a service of it is not.
     own = {shown.name, *([] if "url" in model.facts else [model.facts["name"]])}
-    for name in store.names():
+    for name in store.artifacts():  # what cannot be read is not offered
         if name not in own:
             rivals.setdefault(name, partial(_open, name, store, deployment_of))
     models = Models(model, rivals, first_rival=rival.name if rival else None)

@@ -11,6 +11,22 @@ from seatrial.progress import Progress, silent
 
 NO_RIVAL = "nothing"
 IMAGE_BUTTON = "Image"  # downloads the drawn boxes; the others are in `EXPORTS`
+# In both front ends. On a narrow screen, the result is right below the input, and the settings are
+# above the tables, so that neither a table nor a line of text that grows moves a slider.
+AREAS = ("board", "left", "right", "sources", "images", "settings", "details", "summary")
+LAYOUT = """
+{board} {{ display: flex; flex-direction: column; flex-wrap: nowrap; gap: 1rem; }}
+{left}, {right} {{ display: contents; }}
+{sources} {{ order: 1; }} {images} {{ order: 2; }}
+{settings} {{ order: 3; }} {details} {{ order: 4; }}
+@media (max-width: 767px) {{ {summary} {{ min-height: 5rem; }} }}
+@media (min-width: 768px) {{
+  {board} {{
+    display: grid; grid-template-columns: minmax(0, 4fr) minmax(0, 9fr); align-items: start;
+  }}
+  {left}, {right} {{ display: flex; flex-direction: column; gap: 1rem; }}
+}}
+"""
 WELCOME = "Give an image or a short video, take one with the webcam, or click an example."
 
 

@@ -10,24 +10,27 @@ import base64
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.starlette import App
 from streamlit.web.bootstrap import load_config_options
 
+from seatrial.demo.brand import ACCENT, ICON, header
 from seatrial.demo.examples import DemoExample
 from seatrial.demo.exports import EXPORTS
 from seatrial.demo.media import MAX_BYTES, Media, open_media
-from seatrial.demo.page import IMAGE_BUTTON, NO_RIVAL, WELCOME, show
+from seatrial.demo.page import AREAS, IMAGE_BUTTON, LAYOUT, NO_RIVAL, WELCOME, show
 from seatrial.demo.render import annotated, annotated_name
-from seatrial.demo.tables import boxes_table, refusal, stages_table
+from seatrial.demo.tables import as_markdown, boxes_table, refusal, stages_table
 from seatrial.demo.workbench import FLOOR, Choice, View, Workbench
 from seatrial.errors import SeatrialError
 from seatrial.progress import Progress, silent
 
-EXAMPLE_PX = 76
+EXAMPLE_PX = 72
 # By default, photos have the width of the widget, about 250 pixels.
 WEBCAM = "720p"
 # These override the user's config.toml. Environment variables would be read by the command
@@ -39,8 +42,27 @@ OPTIONS = {
     "server.fileWatcherType": "none",
     "server.headless": True,
     "server.maxUploadSize": MAX_BYTES // 2**20,
+    "theme.primaryColor": ACCENT,
 }
-STYLE = "<style>.stMainBlockContainer { padding-top: 3rem; }</style>"
+# Streamlit puts a box around each container.
+PLACES = {area: f":is(.st-key-{area}, :has(> .st-key-{area}))" for area in AREAS}
+STYLE = (
+    LAYOUT.format(**PLACES | {"board": ".st-key-board"})
+    + """
+.stMainBlockContainer { padding: 2.5rem 2rem; max-width: 1400px; }
+.stAppHeader { background: none; }
+.st-key-images img { max-height: 72vh; object-fit: contain; object-position: left; }
+/* A click on the image is a click on its button. */
+[class*="st-key-thumbnail-"] { position: relative; }
+[class*="st-key-example-"] { position: absolute; inset: 0; }
+[class*="st-key-example-"] :is(div, button) { height: 100%; }
+[class*="st-key-example-"] button { opacity: 0; }
+@media (max-width: 767px) { .st-key-examples { flex-wrap: nowrap; overflow-x: auto; } }
+[class*="st-key-thumbnail-"]:has(button:is(:hover, :focus-visible)) img {
+  outline: 3px solid var(--st-primary-color, currentColor);
+}
+"""
+)
 
 
 class _Served(NamedTuple):
@@ -66,16 +88,17 @@ def draw_page() -> None:
     """Draw the page from top to bottom."""
     workbench, examples, _ = _served[0]
     name = workbench.models.shown.facts["name"]
-    st.set_page_config(page_title=f"Seatrial: {name}", layout="wide")
-    st.html(STYLE)
-    st.title(name)
-    with st.sidebar:
-        choice, rival = _draw_settings(workbench)
-    sources, seen = st.columns([1, 2], gap="medium")
-    with sources:
+    st.set_page_config(page_title=f"Seatrial: {name}", page_icon=str(ICON), layout="wide")
+    st.html(f"<style>{STYLE}</style>")
+    st.html(header(name))
+    board = st.container(key="board")
+    left, right = board.container(key="left"), board.container(key="right")
+    with left.container(key="sources"):
         _draw_sources(examples)
-    with seen:
-        _draw_result(workbench, choice, rival)
+    with left.container(key="settings"):
+        choice, rival = _draw_settings(workbench)
+    images, details = right.container(key="images"), right.container(key="details")
+    _draw_result(workbench, choice, rival, images, details)
 
 
 def _draw_sources(examples: Sequence[DemoExample]) -> None:
@@ -86,16 +109,21 @@ def _draw_sources(examples: Sequence[DemoExample]) -> None:
         st.camera_input(
             "Webcam", key="webcam", on_change=partial(_take, "webcam"), resolution=WEBCAM
         )
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="small", key="examples"):
         for number, example in enumerate(examples):
-            with st.container(width=EXAMPLE_PX, gap=None):
+            with st.container(width=EXAMPLE_PX, gap=None, key=f"thumbnail {number}"):
                 st.image(example.thumbnail, width=EXAMPLE_PX)
-                key = f"example {number}"
-                st.button("Show", key=key, on_click=partial(_click, example), width="stretch")
+                st.button(
+                    f"Show {example.path.name}",
+                    key=f"example {number}",
+                    on_click=partial(_click, example),
+                    width="stretch",
+                )
 
 
 def _draw_settings(workbench: Workbench) -> tuple[Choice, str]:
-    models, usual = workbench.models, Choice()
+    models = workbench.models
+    usual = Choice.usual(models.shown)
     confidence = st.slider("Confidence", FLOOR, 1.0, usual.confidence, 0.01)
     iou = st.slider(
         "IoU",
@@ -141,25 +169,35 @@ def _keep_nothing() -> None:
     st.session_state.drawn = {}
 
 
-def _draw_result(workbench: Workbench, choice: Choice, rival: str) -> None:
+def _draw_result(
+    workbench: Workbench,
+    choice: Choice,
+    rival: str,
+    images: DeltaGenerator,
+    details: DeltaGenerator,
+) -> None:
     media: Media | None = st.session_state.get("media")
     if refused := st.session_state.get("refused"):
-        st.error(refused)
+        images.error(as_markdown(refused))
         return
     if media is None:
-        st.info(WELCOME)
+        images.info(WELCOME)
         return
     try:
-        page = show(workbench, media, choice, rival, _progress(media))
+        with images:
+            page = show(workbench, media, choice, rival, _progress(media))
         views = [page.view] if page.rival is None else [page.view, page.rival]
         files = [_annotated(view) for view in views]
-        st.markdown(page.summary)
-        columns = st.columns(len(views))
+        images.container(key="summary").markdown(as_markdown(page.summary))
+        columns, tables = images.columns(len(views)), details.columns(len(views))
         for number, (view, file) in enumerate(zip(views, files, strict=True)):
             with columns[number]:
                 _draw_view(view, file, number)
+            with tables[number]:
+                st.html(boxes_table(view))
+                st.html(stages_table(view))
     except SeatrialError as error:
-        st.error(refusal(error))
+        images.error(as_markdown(refusal(error)))
 
 
 def _progress(media: Media) -> Progress:
@@ -176,7 +214,8 @@ def _progress(media: Media) -> Progress:
 
 
 def _draw_view(view: View, file: bytes, number: int) -> None:
-    st.markdown(f"**{view.model.title}**")
+    # Not Markdown: it makes a link of the address of a service.
+    st.html(f"<strong>{escape(view.model.title)}</strong>")
     if view.media.rate_hz is None:
         # As a data address: as a file of its own it would come 30 ms later.
         address = f"data:image/jpeg;base64,{base64.b64encode(file).decode()}"
@@ -187,8 +226,6 @@ def _draw_view(view: View, file: bytes, number: int) -> None:
         _draw_download(IMAGE_BUTTON, annotated_name(view), lambda: file, number)
         for kind, export in EXPORTS.items():
             _draw_download(kind, export.name(view), partial(export.make, view), number)
-    st.html(boxes_table(view))
-    st.html(stages_table(view))
 
 
 def _draw_download(kind: str, name: str, make: Callable[[], bytes], number: int) -> None:

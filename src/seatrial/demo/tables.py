@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -10,12 +11,15 @@ import numpy as np
 from seatrial.accuracy.compare import FLOOR as SEEN
 from seatrial.accuracy.predict import EVALUATION
 from seatrial.demo.compare import compare
-from seatrial.demo.workbench import FLOOR, View
+from seatrial.demo.workbench import FLOOR, NO_TRACK, View
 from seatrial.detect.answer import boxes
 from seatrial.detect.detections import label_of
 from seatrial.errors import SeatrialError
+from seatrial.report.numbers import counted
 
 MOST_ROWS = 100
+# Characters of Markdown inside a line; `$x$` and `:red[x]` are those of Streamlit.
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>$~|]|:(?=\w)")
 # Each front end has style rules for tables, which these override.
 STYLE = """
 <style>
@@ -26,8 +30,10 @@ STYLE = """
   padding: 0.2rem; text-align: right; white-space: nowrap; font-size: 0.85rem;
   font-weight: 400; border: 0; border-bottom: 1px solid #8884; font-variant-numeric: tabular-nums;
 }
-.seatrial table.seatrial-rows th { opacity: 0.7; }
-.seatrial table.seatrial-rows :is(th, td):first-child { text-align: left; }
+.seatrial table.seatrial-rows th { opacity: 0.7; white-space: normal; }
+.seatrial table.seatrial-rows :is(th, td):first-child {
+  text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 4.5rem;
+}
 </style>
 """
 
@@ -53,10 +59,14 @@ def _classes_of_video(view: View) -> str:
         counts = [len(one) for one in own if len(one)]
         best = max(float(one.score.max()) for one in own if len(one))
         label = label_of(class_id, view.model.labels)
-        row = (label, f"{len(counts)} of {len(view.shown)}", str(max(counts)), f"{best:.2f}")
+        tracks = {n for one in own if one.track_id is not None for n in one.track_id.tolist()}
+        row = (
+            label, str(len(tracks - {NO_TRACK})), f"{len(counts)} of {len(view.shown)}",
+            str(max(counts)), f"{best:.2f}",
+        )  # fmt: skip
         rows.append((len(counts), row))
     rows.sort(key=lambda row: -row[0])
-    head = ("label", "frames", "most at once", "best confidence")
+    head = ("label", "tracks", "frames", "most at once", "confidence")
     return _table(head, [row for _, row in rows])
 
 
@@ -65,19 +75,20 @@ def stages_table(view: View) -> str:
     stages = view.stages_ms
     title = "stage, median of the frames" if view.media.rate_hz is not None else "stage"
     rows = [(stage, f"{value:.1f}") for stage, value in stages.items()]
-    if "total" not in stages:
-        rows.append(("total", f"{sum(stages.values()):.1f}"))
     return _table((title, "ms"), rows)
 
 
 def summary(view: View) -> str:
     """The result in a sentence or two of plain text."""
     size, video = view.answers[0].size, view.media.rate_hz is not None
-    where = f"{len(view.answers)} frames of " if video else ""
+    seen = _count(view.boxes, "object")
+    if video:
+        frames = _count(len(view.answers), "frame")
+        seen = f"{_count(view.tracks, 'track')} of {_count(view.boxes, 'box', 'boxes')} in {frames}"
     hidden = f"; {view.hidden} more over {FLOOR} are hidden by the settings" if view.hidden else ""
     note = f" {view.media.note}" if view.media.note else ""
     return (
-        f"{_count(view.boxes, 'object').capitalize()} in {where}{view.media.name} "
+        f"{seen[:1].upper()}{seen[1:]} {'of' if video else 'in'} {view.media.name} "
         f"({size.width} x {size.height}){hidden}.{note}"
     )
 
@@ -88,9 +99,9 @@ def comparison(first: View, second: View) -> str:
     overlap = f", with a mean IoU of {found.iou_mean:.2f}" if found.iou_mean is not None else ""
     return (
         f"Both see {_count(found.matched, 'object')}{overlap}; {found.lost} only "
-        f"{first.model.name}, {found.gained} only {second.model.name}. Compared as shown: from "
-        f"confidence {choice.confidence:g} on, IoU {choice.iou:g}, one class a box (seatrial "
-        f"evaluate --parent: {SEEN:g}, {EVALUATION.iou:g}, several)."
+        f"{first.model.name}, {found.gained} only {second.model.name}. Compared from "
+        f"confidence {choice.confidence:g} on, at IoU {choice.iou:g}, with one class a box; "
+        f"seatrial evaluate --parent: from {SEEN:g} on, at {EVALUATION.iou:g}, with several."
     )
 
 
@@ -100,8 +111,13 @@ def refusal(error: SeatrialError) -> str:
     return f"{message} {error.hint[:1].upper()}{error.hint[1:]}." if error.hint else message
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number or 'no'} {noun}s"
+def as_markdown(text: str) -> str:
+    """Plain text as Markdown that shows it: names of files and models can hold its characters."""
+    return _MARKDOWN.sub(r"\\\g<0>", text)
+
+
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return counted(number, noun, plural) if number else f"no {plural or noun + 's'}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], after: str = "") -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import statistics
 import threading
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,11 @@ from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.errors import InvalidInput
 from seatrial.progress import Progress, silent
+from seatrial.video.tracker import WEAKEST, ByteTracker
 
-FLOOR = 0.05  # lowest confidence that a page offers
+FLOOR = WEAKEST  # lowest confidence that a page offers
 KEPT = 32  # answers of the models that are kept
+NO_TRACK = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,11 @@ class Choice:
     confidence: float = Thresholds().confidence
     iou: float = Thresholds().iou
     classes: tuple[str, ...] = ()
+
+    @classmethod
+    def usual(cls, model: Model) -> Choice:
+        """The settings at which a page begins: those at which the model is used."""
+        return cls(max(FLOOR, model.usual.confidence), model.usual.iou)
 
     def __post_init__(self) -> None:
         if not (FLOOR <= self.confidence <= 1 and 0 <= self.iou <= 1):
@@ -65,7 +73,8 @@ class View:
         model: The model.
         choice: The settings.
         answers: The model's answer for each frame, down to `FLOOR`.
-        shown: The detections of each frame that are shown, most confident first.
+        shown: The detections of each frame that are shown, most confident first; in a video, with
+            their tracks.
     """
 
     media: Media
@@ -76,9 +85,18 @@ class View:
 
     @property
     def stages_ms(self) -> dict[str, float]:
-        """Stage -> milliseconds; for a video, medians of its frames."""
-        stages = self.answers[0].timing_ms
-        return {s: statistics.median(one.timing_ms[s] for one in self.answers) for s in stages}
+        """Stage -> milliseconds as measured; for a video, the median of its frames.
+
+        The median of ``total`` is that of the frames' totals, and not the sum of the medians.
+        """
+        timings = [_with_total(answer.timing_ms) for answer in self.answers]
+        return {s: statistics.median(timing[s] for timing in timings) for s in timings[0]}
+
+    @property
+    def tracks(self) -> int:
+        """Number of tracks that are shown; 0 for an image."""
+        ids = {n for one in self.shown if one.track_id is not None for n in one.track_id.tolist()}
+        return len(ids - {NO_TRACK})
 
     @property
     def boxes(self) -> int:
@@ -124,7 +142,10 @@ class Workbench:
         """
         model = model or self.models.shown
         answers = self._detect(media, choice.iou, model, on_progress)
-        shown = tuple(one.detections[choice.mask(one.detections, model.labels)] for one in answers)
+        found = [answer.detections for answer in answers]
+        if media.rate_hz is not None:
+            found = _tracked(found, choice.confidence, media.rate_hz)
+        shown = tuple(one[choice.mask(one, model.labels)] for one in found)
         return View(media=media, model=model, choice=choice, answers=answers, shown=shown)
 
     def _detect(
@@ -144,3 +165,38 @@ class Workbench:
             while len(self._answers) > KEPT:
                 self._answers.popitem(last=False)
         return answers
+
+
+def _with_total(timing_ms: dict[str, float]) -> dict[str, float]:
+    # A service measures its total. In this process, each stage begins where the last one ended.
+    return timing_ms if "total" in timing_ms else {**timing_ms, "total": sum(timing_ms.values())}
+
+
+def _tracked(frames: Sequence[Detections], confidence: float, rate_hz: float) -> list[Detections]:
+    """The detections of a video's frames with their tracks, which are counted from 1.
+
+    Args:
+        frames: Detections down to `FLOOR`, which continue tracks.
+        confidence: Least confidence of a box that starts a track.
+        rate_hz: Frames in a second.
+
+    Raises:
+        MissingExtra: SciPy is not installed.
+    """
+    tracker = ByteTracker.watching(confidence=confidence, rate_hz=rate_hz)
+    tracked = [tracker.update(frame) for frame in frames]
+    counts = Counter(n for frame in tracked for n in _ids(frame))
+    # One box alone is no track, as in `ByteTracker`, unless there is one frame alone.
+    kept = [n for n, count in counts.items() if n != NO_TRACK and count >= min(2, len(frames))]
+    number = {n: place for place, n in enumerate(sorted(kept), 1)}
+    return [
+        replace(
+            frame,
+            track_id=np.array([number.get(n, NO_TRACK) for n in _ids(frame)], np.int64),
+        )
+        for frame in tracked
+    ]
+
+
+def _ids(detections: Detections) -> list[int]:
+    return [] if detections.track_id is None else list(detections.track_id.tolist())

@@ -27,19 +27,22 @@ class ImageSize(msgspec.Struct, frozen=True):
     height: int
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """The JSON of ``POST /detect``.
 
     Attributes:
         timing_ms: Stage -> milliseconds on the server; ``queue`` is the wait for a lane,
             ``total`` runs from the arrival of the request's headers to the encoding of the answer.
         lane_threads: Number of threads that computed the inference.
+        warnings: What is odd about the image, which is whole all the same; not there where nothing
+            is.
     """
 
     image: ImageSize
     detections: list[Box]
     timing_ms: dict[str, float]
     lane_threads: int
+    warnings: tuple[str, ...] = ()
 
 
 def boxes(detections: Detections, labels: Sequence[str]) -> list[Box]:
@@ -63,4 +66,5 @@ def answer(result: Detected, labels: Sequence[str], timing_ms: Mapping[str, floa
         boxes(result.detections, labels),
         {stage: round(value, 3) for stage, value in timing_ms.items()},
         result.lane_threads,
+        result.warnings,
     )

@@ -4,79 +4,177 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from seatrial.detect.decode_cost import (
+    PNG_MAGIC,
+    DecodeCost,
+    declared_size,
+    is_webp,
+    png_cost,
+    read_jpeg,
+    webp_cost,
+)
+from seatrial.detect.encode import png
 from seatrial.errors import (
     InputTooLarge,
     InvalidDataset,
     InvalidImage,
     InvalidInput,
+    Overloaded,
     UnsupportedImage,
     naming,
 )
 from seatrial.system.files import read_bytes
-from seatrial.system.images import DAMAGE, EXIF_MAGIC, exif_orientation
+from seatrial.system.images import (
+    DAMAGE,
+    FILE_FORMATS,
+    MISSING,
+    SERVED,
+    SERVED_FORMATS,
+    file_formats,
+    missing_format,
+    orientation_of,
+    unread_pixels,
+)
 
 JPEG_MAGIC = b"\xff\xd8\xff"
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_SIDE_PX = 32_766  # OpenCV 4 warps nothing longer (SHRT_MAX); a JPEG answer ends at 65,500
-FORMATS = ("JPEG", "PNG", "WEBP")
-# Each scan of a progressive JPEG walks all its blocks, however few bytes it has. Encoders write
-# about 10.
-MAX_SCANS = 32
-MAX_SEGMENTS = 2000  # of a JPEG; of a PNG the chunks without pixels
-MAX_PIXEL_CHUNKS = 50_000  # of a PNG: more than one for each row of the tallest image
-PIXEL_CHUNKS = (b"IDAT", b"fcTL", b"fdAT")  # the last two are those of an animation
-# A marker, which neither a stuffed byte nor a restart in the pixel data is (ITU T.81 B.1.1.2).
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-APP1, SOS, EOI, SEQUENTIAL, WITHOUT_LENGTH = 0xE1, 0xDA, 0xD9, (0xC0, 0xC1), (0x01, 0xD8)
+# libjpeg's warning (JWRN_EXTRANEOUS_DATA) where all blocks were read and bytes are left before EOI.
+_EXTRANEOUS = "extraneous bytes before marker 0xd9"
+EXTRANEOUS = "has bytes before its end marker that belong to no pixel; the image is whole"
+COARSE = 8  # smallest scale of libjpeg: it reads every block and computes one pixel of each
+# First bytes of formats that people take for images; ISO base media names its brand (ISO 23008-12).
+_MAGIC = {
+    name: re.compile(pattern, re.DOTALL)
+    for name, pattern in (
+        ("AVIF", rb"....ftypavi[fs]"), ("HEIF", rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)"),
+        ("BMP", rb"BM"), ("GIF", rb"GIF8[79]a"), ("TIFF", rb"II\*\x00|MM\x00\*|II\+\x00"),
+        ("JPEG2000", rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), ("PSD", rb"8BPS"),
+        ("JPEG XL", rb"\xff\x0a|\x00\x00\x00\x0cJXL "), ("SVG", rb"\s*(?:<\?xml[^>]*>\s*)?<svg"),
+        ("PDF", rb"%PDF"), ("PPM", rb"P[1-6]\s"), ("JPEG", re.escape(JPEG_MAGIC)),
+        ("PNG", re.escape(PNG_MAGIC)), ("WEBP", rb"RIFF....WEBP"),
+    )
+}  # fmt: skip
+
+OnWarning = Callable[[str], object]
+"""Called with what is odd about an image that is whole all the same."""
 
 
-def decode(data: bytes | memoryview, *, max_pixels: int) -> NDArray[np.uint8]:
+OnCost = Callable[[DecodeCost], object]
+"""Called with what an image costs before it is decoded; what it raises refuses the image."""
+STRIP_PIXELS = 2**18  # converted at a time
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+def decode(
+    data: bytes | memoryview,
+    *,
+    max_pixels: int,
+    formats: tuple[str, ...] = SERVED_FORMATS,
+    on_warning: OnWarning = _ignore,
+    on_cost: OnCost = _ignore,
+) -> NDArray[np.uint8]:
     """Decode a JPEG, PNG or WebP file.
 
     Every colour mode becomes RGB: grey is repeated, CMYK converted, 16 bit cut to the upper 8.
     Alpha is dropped, as ``cv2.imread`` does: a transparent pixel shows the colour that it holds.
-    An animation gives its first frame. The EXIF orientation is applied.
+    An animation gives its first frame, a file of several images the first. The orientation that
+    EXIF or XMP states is applied.
 
     Args:
         data: The whole file.
-        max_pixels: Largest width x height, checked in the header; so is `MAX_SIDE_PX`.
+        max_pixels: Largest width x height, checked in the header; so are `MAX_SIDE_PX` and, of the
+            formats that are served, the time that decoding takes: see `decode_cost`.
+        formats: Formats that are read; `file_formats` are those of files on disk.
+        on_warning: Called where a JPEG has bytes before its end marker that belong to no pixel, as
+            webcams write them.
+        on_cost: Called before an image of a format that is served is decoded.
 
     Returns:
         (H, W, 3) uint8 RGB, C-contiguous.
 
     Raises:
         InvalidInput: There are no bytes.
-        UnsupportedImage: The file is not in one of the three formats.
+        UnsupportedImage: The file is in another format, or a JPEG is lossless or arithmetic.
         InputTooLarge: It has more pixels than allowed; nothing was decoded.
-        InvalidImage: It is in a known format and damaged, cut off or without pixels; or a JPEG of
-            more than `MAX_SCANS` scans or `MAX_SEGMENTS` segments; or a PNG of more than
-            `MAX_SEGMENTS` chunks without pixels or `MAX_PIXEL_CHUNKS` with pixels. Damage of the
-            pixels is not noticed in a CMYK JPEG with reduced colours: libjpeg-turbo lacks those.
+        InvalidImage: It is in a known format and damaged, cut off or without pixels, or its headers
+            tell that it would take too long, see `decode_cost`. Damage of the pixels is not
+            noticed in a CMYK JPEG with reduced colours: libjpeg-turbo lacks those.
+        Overloaded: There is not enough memory for it.
     """
     if not data:
         raise InvalidInput("the image is empty (0 bytes)")
-    if data[:3] == JPEG_MAGIC:
-        return _decode_jpeg(data, max_pixels)
-    return _decode_any(data, max_pixels)
+    costs: list[DecodeCost] = []
+
+    def weigh(cost: DecodeCost) -> None:
+        on_cost(cost)
+        costs.append(cost)
+
+    try:
+        if data[:3] == JPEG_MAGIC:
+            return _decode_jpeg(data, max_pixels, on_warning, weigh)
+        return _decode_any(data, max_pixels, formats, weigh)
+    except InvalidImage as error:
+        # Codecs have the same errors for damage and for a lack of memory.
+        if costs and not _is_there(costs[0].peak_bytes):
+            raise out_of_memory() from error
+        raise
+    except Exception as error:
+        if lacks_memory(error):
+            raise out_of_memory() from error
+        raise
 
 
-def decode_file(path: Path, *, max_pixels: int) -> NDArray[np.uint8]:
-    """Read and decode a file; see `decode`. The messages of its errors name the file."""
+def _is_there(size_bytes: int) -> bool:
+    try:
+        np.empty(size_bytes, np.uint8)  # no page of it is touched
+    except MemoryError:
+        return False
+    return True
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error of Python or of OpenCV tells that memory could not be had."""
+    code = getattr(error, "code", None) if isinstance(error, cv2.error) else None
+    return isinstance(error, MemoryError) or code == cv2.Error.StsNoMem
+
+
+def out_of_memory() -> Overloaded:
+    """The error of an image that there is no memory for: it is as sound as any other."""
+    return Overloaded(
+        "there is not enough memory for the image",
+        hint="send fewer or smaller images at a time",
+        reason="memory",
+    )
+
+
+def decode_file(
+    path: Path, *, max_pixels: int, on_warning: OnWarning = _ignore
+) -> NDArray[np.uint8]:
+    """Read and decode a file of any format that can be read; see `decode`.
+
+    The messages of its errors name the file.
+    """
     data = read_bytes(path)
     with naming(path):
-        return decode(data, max_pixels=max_pixels)
+        return decode(data, max_pixels=max_pixels, formats=file_formats(), on_warning=on_warning)
 
 
 def read_image(path: Path, *, max_pixels: int, hint: str) -> NDArray[np.uint8]:
-    """Read and decode an image of a folder or of a labelled set; see `decode`.
+    """Read and decode an image of a folder or of a labelled set; see `decode_file`.
 
     Raises:
         InvalidDataset: It cannot be read or decoded; `hint` says what to do about it.
@@ -87,52 +185,166 @@ def read_image(path: Path, *, max_pixels: int, hint: str) -> NDArray[np.uint8]:
         raise InvalidDataset(error.message, hint=hint) from error
 
 
-def _decode_jpeg(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
+def as_served(data: bytes, *, max_pixels: int) -> bytes:
+    """A file of any format in one that services take: unchanged, or its pixels as a PNG.
+
+    Raises:
+        InvalidInput: It cannot be read; see `decode`.
+    """
+    if data[:3] == JPEG_MAGIC or data[:8] == PNG_MAGIC or is_webp(data):
+        return data
+    return png(decode(data, max_pixels=max_pixels, formats=file_formats()))
+
+
+def decoded_size(
+    data: bytes, *, max_pixels: int, on_warning: OnWarning = _ignore
+) -> tuple[int, int]:
+    """(width, height) of the upright image, after the whole file was decoded; see `decode_file`.
+
+    A JPEG is decoded in an eighth of its size, which finds the same damage in less time.
+    """
+    if data[:3] == JPEG_MAGIC and (header := _read_header(data, max_pixels, _ignore)) is not None:
+        _jpeg_pixels(data, header, on_warning, scale=COARSE)
+        width, height = header.size
+        return (height, width) if header.orientation >= 5 else (width, height)
+    height, width = decode(data, max_pixels=max_pixels, formats=file_formats()).shape[:2]
+    return width, height
+
+
+@dataclass(frozen=True, slots=True)
+class _JpegHeader:
+    """Size (width, height) as stored, pixels; whether it is CMYK; orientation, 1-8."""
+
+    size: tuple[int, int]
+    cmyk: bool
+    orientation: int
+
+
+def _read_header(data: bytes | memoryview, max_pixels: int, on_cost: OnCost) -> _JpegHeader | None:
+    """The header; None for colours that libjpeg-turbo's reader lacks and Pillow reads."""
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
-        _scan_segments(data)
-        if _is_cmyk(data):  # libjpeg-turbo's header reader lacks its reduced colours
-            return _decode_any(data, max_pixels)
+        if read_jpeg(data).components == 4:  # reduced colours
+            return None
         raise InvalidImage(f"the JPEG header is damaged: {error}") from error
     check_size(width, height, max_pixels)
-    orientation = _scan_segments(data)
-    cmyk = colour not in ("YCbCr", "Gray", "RGB")  # libjpeg-turbo turns CMYK into CMYK alone
+    jpeg = read_jpeg(data)
+    _check_cost(jpeg.cost, max_pixels, on_cost)
+    # libjpeg-turbo turns CMYK into CMYK alone.
+    cmyk = colour not in ("YCbCr", "Gray", "RGB")
+    return _JpegHeader((width, height), cmyk, jpeg.orientation)
+
+
+def _check_cost(cost: DecodeCost, max_pixels: int, on_cost: OnCost) -> None:
+    cost.check(max_pixels)
+    on_cost(cost)
+
+
+def _jpeg_pixels(
+    data: bytes | memoryview, header: _JpegHeader, on_warning: OnWarning, *, scale: int = 1
+) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB as stored, or (H, W, 4) CMYK, divided by the scale."""
+    options: dict[str, Any] = {"colorspace": "CMYK" if header.cmyk else "RGB"}
+    if scale > 1:
+        options |= {"min_factor": scale, "min_height": 1, "min_width": 1}
     try:
         # strict: what libjpeg only warns of (data cut off, corrupt blocks) is an error here;
         # other decoders return an image that is half grey.
-        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data, colorspace="CMYK" if cmyk else "RGB", strict=True
-        )
+        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, strict=True, **options)
     except ValueError as error:
-        raise InvalidImage(f"the JPEG is damaged or cut off: {error}") from error
-    if cmyk:  # inverted, as Adobe stores it and Pillow reads it
-        inverted = Image.frombuffer("CMYK", (width, height), image, "raw", "CMYK;I", 0, 1)
-        image = np.array(inverted.convert("RGB"), np.uint8)
-    return _upright(image, orientation)
+        # It names the first warning; at the end marker it is the last one too.
+        if not str(error).endswith(_EXTRANEOUS):
+            raise InvalidImage(f"the JPEG is damaged or cut off: {error}") from error
+        image = simplejpeg.decode_jpeg(data, strict=False, **options)
+        on_warning(EXTRANEOUS)
+    return image
 
 
-def _decode_any(data: bytes | memoryview, max_pixels: int) -> NDArray[np.uint8]:
-    size = _declared_size(bytes(data[:30]))
+def _decode_jpeg(
+    data: bytes | memoryview, max_pixels: int, on_warning: OnWarning, on_cost: OnCost
+) -> NDArray[np.uint8]:
+    header = _read_header(data, max_pixels, on_cost)
+    if header is None:
+        return _decode_any(data, max_pixels, SERVED_FORMATS, on_cost)
+    image = _jpeg_pixels(data, header, on_warning)
+    if header.cmyk:
+        image = _cmyk_to_rgb(image)
+    return _upright(image, header.orientation)
+
+
+def _cmyk_to_rgb(inverted: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of (H, W, 4) CMYK that is inverted, as Adobe stores it; as Pillow rounds it."""
+    height, width = inverted.shape[:2]
+    image = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = inverted[top : top + rows]
+        light = cv2.cvtColor(np.ascontiguousarray(strip[:, :, 3]), cv2.COLOR_GRAY2RGB)
+        colours = cv2.cvtColor(strip, cv2.COLOR_RGBA2RGB)
+        cv2.multiply(colours, light, dst=image[top : top + rows], scale=1 / 255)
+    return image
+
+
+def _decode_any(
+    data: bytes | memoryview, max_pixels: int, formats: tuple[str, ...], on_cost: OnCost
+) -> NDArray[np.uint8]:
+    head = bytes(data[:30])
+    size = declared_size(head)
     if size is not None:  # before Pillow: its WebP plugin reserves the canvas when it opens
         check_size(*size, max_pixels)
+    cost = DecodeCost(0.0, 0)
     if data[:8] == PNG_MAGIC:
-        _check_chunks(data)
+        cost = png_cost(data)
+    elif is_webp(head):
+        cost = webp_cost(data)
+    elif data[:3] == JPEG_MAGIC:
+        jpeg = read_jpeg(data)
+        check_size(*jpeg.size, max_pixels)
+        cost = jpeg.cost_by_pillow
+    _check_cost(cost, max_pixels, on_cost)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as pil:
+        with Image.open(io.BytesIO(data), formats=formats) as pil:
             check_size(*pil.size, max_pixels)
             return pil_to_rgb(pil)
     except UnidentifiedImageError as error:
-        if size is not None or data[:8] == PNG_MAGIC or data[:3] == JPEG_MAGIC or _is_webp(data):
+        if format_of(bytes(data[:32])) in formats:
+            if unread := unread_pixels(io.BytesIO(data)):
+                raise UnsupportedImage(unread) from error
             raise InvalidImage("the image header is damaged or cut off") from error
-        raise UnsupportedImage(
-            f"the file is not in a known image format (it starts with {bytes(data[:8])!r})",
-            hint=f"known formats: {', '.join(FORMATS)}",
-        ) from error
+        raise _unsupported(bytes(data[:32]), formats) from error
     except Image.DecompressionBombError as error:
         raise InputTooLarge(str(error)) from error
+    except MemoryError:  # no damage
+        raise
     except DAMAGE as error:
         raise InvalidImage(f"the image is damaged or cut off: {error}") from error
+
+
+def format_of(head: bytes | memoryview) -> str | None:
+    """The format that the first bytes of a file tell, by Pillow's name where it has one."""
+    return next((name for name, magic in _MAGIC.items() if magic.match(head)), None)
+
+
+def misnamed(suffix: str, data: bytes) -> str:
+    """The format of an image whose suffix is that of another one; empty where they agree."""
+    held, named = format_of(data[:32]), (SERVED | FILE_FORMATS).get(suffix.lower())
+    boxed = {"AVIF", "HEIF"}  # the same container, with brands in common
+    agree = held in (named, None) or named is None or {held, named} == boxed
+    return "" if agree else str(held)
+
+
+def _unsupported(head: bytes, formats: tuple[str, ...]) -> UnsupportedImage:
+    """The error for a file in none of the formats, which is named where its first bytes tell."""
+    kind = format_of(head)
+    if kind is not None and kind in MISSING and formats == file_formats():
+        return UnsupportedImage(missing_format(kind))
+    known = f"known formats: {', '.join(formats)}"
+    if kind is not None:
+        return UnsupportedImage(f"the file is in the format {kind}, which is not read", hint=known)
+    return UnsupportedImage(
+        f"the file is not in a known image format (it starts with {head[:8]!r})", hint=known
+    )
 
 
 def pil_to_rgb(pil: Image.Image) -> NDArray[np.uint8]:
@@ -142,7 +354,7 @@ def pil_to_rgb(pil: Image.Image) -> NDArray[np.uint8]:
         InvalidImage: The image has mode I or F: what is black and what is white in it is unknown.
     """
     pil.load()  # only now is EXIF known that a PNG has behind its pixels
-    orientation = exif_orientation(pil.info.get("exif", b""))
+    turned = 1 if pil.format == "TIFF" else orientation_of(pil)  # Pillow has turned a TIFF
     if pil.mode.startswith("I;16"):
         image = _upper_8_bits(np.asarray(pil, np.uint16))
     elif pil.mode == "I" and pil.format == "PNG":  # 16-bit grey as old Pillow widens it
@@ -156,61 +368,24 @@ def pil_to_rgb(pil: Image.Image) -> NDArray[np.uint8]:
         if "transparency" in pil.info:  # a palette's alpha is dropped like any other
             pil = pil.copy()
             del pil.info["transparency"]
-        image = np.array(pil.convert("RGB"), np.uint8)
-    return _upright(image, orientation)
+        image = _rgb(pil)
+    return _upright(image, turned)
+
+
+def _rgb(pil: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of a PIL image of any mode; strip by strip, so that no second one is whole."""
+    width, height = pil.size
+    image = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        image[top:bottom] = np.asarray(pil.crop((0, top, width, bottom)).convert("RGB"))
+    return image
 
 
 def _upper_8_bits(grey: NDArray[np.integer]) -> NDArray[np.uint8]:
     """(H, W, 3) of 16-bit grey."""
     return np.repeat((grey >> 8).astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
-
-
-def _check_chunks(data: bytes | memoryview) -> None:
-    """Refuse a PNG of very many chunks: Pillow takes ten seconds for a million.
-
-    Raises:
-        InvalidImage: It has more than `MAX_SEGMENTS` chunks without pixels, or more than
-            `MAX_PIXEL_CHUNKS` with pixels, which may be empty.
-    """
-    position, others, pixels = 8, 0, 0
-    while position + 8 <= len(data):
-        kind = bytes(data[position + 4 : position + 8])
-        if kind == b"IEND":  # what lies behind the end is not read
-            return
-        if kind in PIXEL_CHUNKS:
-            pixels += 1
-        else:
-            others += 1
-        if others > MAX_SEGMENTS:
-            raise InvalidImage(f"the PNG has more than {MAX_SEGMENTS} chunks without pixels")
-        if pixels > MAX_PIXEL_CHUNKS:
-            raise InvalidImage(f"the PNG has more than {MAX_PIXEL_CHUNKS} chunks of pixels")
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
-
-
-def _is_webp(head: bytes | memoryview) -> bool:
-    return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-
-
-def _declared_size(head: bytes) -> tuple[int, int] | None:
-    """Width and height from the first 30 bytes of a PNG or WebP file; None for other files.
-
-    Source: PNG (RFC 2083) 4.1.1; WebP container (RFC 9649) 2.5 to 2.7.
-    """
-    if head[:8] == PNG_MAGIC and head[12:16] == b"IHDR" and len(head) >= 24:
-        return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-    if not _is_webp(head) or len(head) < 30:
-        return None
-    if head[12:16] == b"VP8X":
-        width, height = head[24:27], head[27:30]
-        return int.from_bytes(width, "little") + 1, int.from_bytes(height, "little") + 1
-    if head[12:16] == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if head[12:16] == b"VP8 ":
-        width, height = head[26:28], head[28:30]
-        return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
-    return None
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -234,66 +409,21 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _scan_segments(data: bytes | memoryview) -> int:
-    """Read the segments of a JPEG, and refuse one that would take long to decode.
-
-    Returns:
-        EXIF orientation, 1-8; 1 where there is none.
-
-    Raises:
-        InvalidImage: It has too many scans or segments.
-    """
-    orientation = None
-    components = scans = 0
-    for number, (marker, segment) in enumerate(_segments(data)):
-        if number == MAX_SEGMENTS:
-            raise InvalidImage(f"the JPEG has more than {MAX_SEGMENTS} segments")
-        if marker == APP1 and orientation is None and not scans and segment[:6] == EXIF_MAGIC:
-            orientation = exif_orientation(bytes(segment))
-        elif marker in SEQUENTIAL and len(segment) > 5:
-            components = segment[5]
-        elif marker == SOS and len(segment) > 0:
-            if segment[0] == components:  # not progressive, and all is here: libjpeg takes no more
-                break
-            scans += 1
-            if scans > MAX_SCANS:
-                raise InvalidImage(
-                    f"the JPEG has more than {MAX_SCANS} scans",
-                    hint="save it again, not progressive",
-                )
-    return orientation or 1
-
-
-def _is_cmyk(data: bytes | memoryview) -> bool:
-    frames = (segment for marker, segment in _segments(data) if marker in (*SEQUENTIAL, 0xC2))
-    return any(len(frame) > 5 and frame[5] == 4 for frame in frames)
-
-
-def _segments(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Marker and content of each segment of a JPEG, up to its end."""
-    view, position = memoryview(data), 2
-    while found := _MARKER.search(view, position):
-        position = found.end()
-        marker = view[position - 1]
-        if marker == EOI:
-            return
-        if marker in WITHOUT_LENGTH:
-            continue
-        end = position + int.from_bytes(view[position : position + 2], "big")
-        yield marker, view[position + 2 : end]
-        position = max(position, end)
-
-
 def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Undo an EXIF orientation (Exif 2.32, table of tag 0x0112)."""
-    if orientation == 1:
+    turned = _TURNS.get(orientation)
+    if turned is None:
         return image
-    if orientation >= 5:
-        image = image.transpose(1, 0, 2)
-    # Axes to mirror after the transpose of 5-8: (vertical, horizontal).
-    vertical, horizontal = {
-        2: (False, True), 3: (True, True), 4: (True, False), 5: (False, False),
-        6: (False, True), 7: (True, True), 8: (True, False),
-    }[orientation]  # fmt: skip
-    image = image[:: -1 if vertical else 1, :: -1 if horizontal else 1]
-    return np.ascontiguousarray(image)
+    # OpenCV copies by tiles: a fifth of the time that numpy takes for a quarter turn.
+    return np.asarray(turned(image), np.uint8)
+
+
+_TURNS: dict[int, Callable[[Any], Any]] = {
+    2: lambda image: cv2.flip(image, 1),
+    3: lambda image: cv2.rotate(image, cv2.ROTATE_180),
+    4: lambda image: cv2.flip(image, 0),
+    5: cv2.transpose,
+    6: lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda image: cv2.flip(cv2.transpose(image), -1),
+    8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}

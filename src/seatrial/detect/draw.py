@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from PIL import Image
 
 from seatrial.detect.detections import Detections, label_of
+from seatrial.errors import InvalidInput
 
 JPEG_QUALITY = 90
+# Suffix of an image that can be written -> Pillow's format and its options.
+WRITTEN: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    ".bmp": ("BMP", {}),
+    ".jpeg": ("JPEG", {}),
+    ".jpg": ("JPEG", {}),
+    ".png": ("PNG", {"compress_level": 3}),
+    ".tif": ("TIFF", {"compression": "tiff_deflate"}),
+    ".tiff": ("TIFF", {"compression": "tiff_deflate"}),
+    ".webp": ("WEBP", {"quality": JPEG_QUALITY}),
+}
 
 
 def annotated_jpeg(
@@ -24,7 +39,38 @@ def annotated_jpeg(
         detections: Boxes in its pixels.
         labels: Class names.
     """
-    return bytes(simplejpeg.encode_jpeg(draw(image, detections, labels), quality=JPEG_QUALITY))
+    return _jpeg(draw(image, detections, labels))
+
+
+def encode_image(image: NDArray[np.uint8], file: Path) -> bytes:
+    """The content of an image file, in the format that its name says.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        file: Name with one of the suffixes of `WRITTEN`.
+
+    Raises:
+        InvalidInput: The suffix is another one.
+    """
+    check_image_name(file)
+    form, options = WRITTEN[file.suffix.lower()]
+    if form == "JPEG":
+        return _jpeg(image)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def check_image_name(file: Path) -> None:
+    """Check that a name is that of an image that can be written.
+
+    Raises:
+        InvalidInput: It has another suffix.
+    """
+    if file.suffix.lower() not in WRITTEN:
+        raise InvalidInput(
+            f"no image is written as {file.name}", hint=f"name it {', '.join(WRITTEN)}"
+        )
 
 
 def draw(
@@ -34,7 +80,7 @@ def draw(
     *,
     scores: bool = True,
 ) -> NDArray[np.uint8]:
-    """A copy of the image with boxes and labels; strokes scale with the image.
+    """A copy of the image with boxes, labels and numbers of tracks; strokes scale with the image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -55,6 +101,8 @@ def draw(
         colour = _colour(class_id)
         cv2.rectangle(canvas, (left, top), (right, bottom), colour, stroke, cv2.LINE_AA)
         text = label_of(class_id, labels)
+        if detections.track_id is not None and detections.track_id[index] >= 0:
+            text += f" #{detections.track_id[index]}"
         text += f" {detections.score[index]:.2f}" if scores else ""
         (width, height), baseline = cv2.getTextSize(text, font, scale, max(1, stroke // 2))
         # Above the box, or inside it where there is no room above.
@@ -69,6 +117,10 @@ def draw(
             max(1, stroke // 2), cv2.LINE_AA,
         )  # fmt: skip
     return canvas
+
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=JPEG_QUALITY))
 
 
 def _colour(class_id: int) -> tuple[int, int, int]:

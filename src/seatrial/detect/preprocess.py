@@ -23,18 +23,14 @@ class Letterbox:
         size_hw: Canvas (height, width), pixels.
         scale_xy: Canvas pixels per source pixel, (x, y).
         pad_xy: Left and top padding, canvas pixels.
+        inner_hw: Height and width of the image on the canvas, pixels; the rest is padding.
     """
 
     source_hw: tuple[int, int]
     size_hw: tuple[int, int]
     scale_xy: tuple[float, float]
     pad_xy: tuple[int, int]
-
-    @property
-    def inner_hw(self) -> tuple[int, int]:
-        """Height and width of the image on the canvas, pixels; the rest is padding."""
-        (height, width), (scale_x, scale_y) = self.source_hw, self.scale_xy
-        return max(1, round(height * scale_y)), max(1, round(width * scale_x))
+    inner_hw: tuple[int, int]
 
     def to_source(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map boxes from canvas to source pixels and clip them to the image.
@@ -82,41 +78,42 @@ def fit(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise InvalidImage(f"an image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
     if preprocessing.resize == "letterbox":
-        canvas, where = letterbox(image, preprocessing.size_hw, preprocessing.pad_value)
+        canvas, where = letterbox(image, preprocessing)
     elif preprocessing.resize == "stretch":
-        canvas, where = stretch(
-            image,
-            preprocessing.size_hw,
-            half_pixel_centers=preprocessing.half_pixel_centers,
-            antialias=preprocessing.antialias,
-        )
+        canvas, where = stretch(image, preprocessing)
     else:
         canvas, where = shortest_edge(image, preprocessing)
     return canvas[np.newaxis], where
 
 
 def letterbox(
-    image: NDArray[np.uint8], size_hw: tuple[int, int], pad_value: int = 114
+    image: NDArray[np.uint8], preprocessing: Preprocessing
 ) -> tuple[NDArray[np.uint8], Letterbox]:
-    """Fit an image into the canvas, keeping its aspect ratio; centred, padded with grey.
+    """Fit an image into the canvas, keeping its aspect ratio; padded with grey.
 
-    Rounds as Ultralytics' ``LetterBox`` (``auto=False``) and ``scale_boxes`` (from 8.4 on) do:
-    boxes are mapped back by the rounded length of each side, not by the exact one.
+    Centred, it rounds as Ultralytics' ``LetterBox`` (``auto=False``) and ``scale_boxes`` (from
+    8.4 on) do: boxes are mapped back by the rounded length of each side, not by the exact one.
+    At the top left, it rounds as YOLOX's ``preproc`` does: sides down, boxes by the exact scale.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        size_hw: Canvas (height, width), pixels.
-        pad_value: Grey level of the padding.
+        preprocessing: Canvas, ``pad_value``, ``align`` and how pixels are resized.
 
     Returns:
         (size_h, size_w, 3) uint8 RGB and where the image lies on it.
     """
-    (source_h, source_w), (size_h, size_w) = image.shape[:2], size_hw
+    (source_h, source_w), (size_h, size_w) = image.shape[:2], preprocessing.size_hw
+    pad_value = preprocessing.pad_value
     gain = min(size_h / source_h, size_w / source_w)
-    inner_w = max(1, round(source_w * gain))
-    inner_h = max(1, round(source_h * gain))
-    left = round((size_w - inner_w) / 2 - 0.1)
-    top = round((size_h - inner_h) / 2 - 0.1)
+    if preprocessing.align == "center":
+        inner_w, inner_h = max(1, round(source_w * gain)), max(1, round(source_h * gain))
+        left = round((size_w - inner_w) / 2 - 0.1)
+        top = round((size_h - inner_h) / 2 - 0.1)
+        scale_xy = (inner_w / source_w, inner_h / source_h)
+    else:
+        inner_w, inner_h = max(1, int(source_w * gain)), max(1, int(source_h * gain))
+        left = top = 0
+        scale_xy = (gain, gain)
     canvas = np.empty((size_h, size_w, 3), np.uint8)
     # Only the bars are filled: a full fill would write every pixel twice.
     canvas[:top] = pad_value
@@ -127,34 +124,29 @@ def letterbox(
     if (inner_h, inner_w) == (source_h, source_w):
         inner[:] = image
     else:
-        inner[:] = cv2.resize(image, (inner_w, inner_h), interpolation=cv2.INTER_LINEAR)
-    scale_xy = (inner_w / source_w, inner_h / source_h)
-    return canvas, Letterbox((source_h, source_w), size_hw, scale_xy, (left, top))
+        inner[:] = _resized(image, (inner_h, inner_w), preprocessing)
+    place = (left, top), (inner_h, inner_w)
+    return canvas, Letterbox((source_h, source_w), (size_h, size_w), scale_xy, *place)
 
 
 def stretch(
-    image: NDArray[np.uint8],
-    size_hw: tuple[int, int],
-    *,
-    half_pixel_centers: bool = True,
-    antialias: bool = False,
+    image: NDArray[np.uint8], preprocessing: Preprocessing
 ) -> tuple[NDArray[np.uint8], Letterbox]:
     """Resize an image to the canvas, each axis by its own factor.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        size_hw: Canvas (height, width), pixels.
-        half_pixel_centers: False samples at pixel corners, as TensorFlow 1's
-            ``resize_bilinear(align_corners=False)`` does: output x reads source x * W / size_w.
-        antialias: See `resize`; goes with half-pixel centres.
+        preprocessing: Canvas and how pixels are resized. Without ``half_pixel_centers``, output x
+            reads source x * W / size_w, as TensorFlow 1's ``resize_bilinear(align_corners=False)``
+            does.
 
     Returns:
         (size_h, size_w, 3) uint8 RGB and where the image lies on it (everywhere).
     """
-    (source_h, source_w), (size_h, size_w) = image.shape[:2], size_hw
+    (source_h, source_w), (size_h, size_w) = image.shape[:2], preprocessing.size_hw
     scale_x, scale_y = size_w / source_w, size_h / source_h
-    if half_pixel_centers:
-        canvas: NDArray[Any] = resize(image, size_hw, antialias=antialias)
+    if preprocessing.half_pixel_centers:
+        canvas: NDArray[Any] = _resized(image, preprocessing.size_hw, preprocessing)
     else:
         matrix = np.array([[1 / scale_x, 0, 0], [0, 1 / scale_y, 0]], np.float64)
         canvas = cv2.warpAffine(
@@ -165,7 +157,8 @@ def stretch(
             borderMode=cv2.BORDER_REPLICATE,
         )
     result: NDArray[np.uint8] = np.ascontiguousarray(canvas, dtype=np.uint8)
-    return result, Letterbox((source_h, source_w), size_hw, (scale_x, scale_y), (0, 0))
+    size_hw = (size_h, size_w)
+    return result, Letterbox((source_h, source_w), size_hw, (scale_x, scale_y), (0, 0), size_hw)
 
 
 def shortest_edge(
@@ -178,7 +171,7 @@ def shortest_edge(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        preprocessing: Canvas, ``edges_px``, ``pad_value`` and ``antialias``.
+        preprocessing: Canvas, ``edges_px``, ``pad_value`` and how pixels are resized.
 
     Returns:
         (size_h, size_w, 3) uint8 RGB and where the image lies on it (top left).
@@ -190,13 +183,12 @@ def shortest_edge(
     if gain < 1.0:
         inner_h, inner_w = max(1, int(inner_h * gain)), max(1, int(inner_w * gain))
     canvas = np.empty((size_h, size_w, 3), np.uint8)
-    canvas[:inner_h, :inner_w] = resize(
-        image, (inner_h, inner_w), antialias=preprocessing.antialias
-    )
+    canvas[:inner_h, :inner_w] = _resized(image, (inner_h, inner_w), preprocessing)
     canvas[:inner_h, inner_w:] = preprocessing.pad_value
     canvas[inner_h:] = preprocessing.pad_value
     scale_xy = (inner_w / source_w, inner_h / source_h)
-    return canvas, Letterbox((source_h, source_w), preprocessing.size_hw, scale_xy, (0, 0))
+    place = (0, 0), (inner_h, inner_w)
+    return canvas, Letterbox((source_h, source_w), preprocessing.size_hw, scale_xy, *place)
 
 
 def _by_edges(source_hw: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
@@ -216,8 +208,19 @@ def _by_edges(source_hw: tuple[int, int], shortest: int, longest: int) -> tuple[
     return (other, shortest) if source_hw[1] < source_hw[0] else (shortest, other)
 
 
+def _resized(
+    image: NDArray[np.uint8], size_hw: tuple[int, int], how: Preprocessing
+) -> NDArray[np.uint8]:
+    area = how.interpolation == "area"
+    return resize(image, size_hw, antialias=how.antialias, area=area)
+
+
 def resize(
-    image: NDArray[np.uint8], size_hw: tuple[int, int], *, antialias: bool = False
+    image: NDArray[np.uint8],
+    size_hw: tuple[int, int],
+    *,
+    antialias: bool = False,
+    area: bool = False,
 ) -> NDArray[np.uint8]:
     """Resize bilinearly, sampled at pixel centres.
 
@@ -227,6 +230,8 @@ def resize(
         antialias: Where a side is made shorter, filter over the width of a step, as PIL's
             ``BILINEAR`` and torchvision's ``antialias=True`` do. Where no side is, both ways give
             the same to one grey level, and OpenCV takes a quarter of the time.
+        area: Where both sides are made shorter, average over areas, as OpenCV's ``INTER_AREA``
+            does.
 
     Returns:
         (height, width, 3) uint8 RGB, an array of its own.
@@ -237,5 +242,7 @@ def resize(
     if antialias and (height < image.shape[0] or width < image.shape[1]):
         smaller = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
         return np.array(smaller)
-    resized: Any = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    smaller_both = height <= image.shape[0] and width <= image.shape[1]
+    method = cv2.INTER_AREA if area and smaller_both else cv2.INTER_LINEAR
+    resized: Any = cv2.resize(image, (width, height), interpolation=method)
     return resized  # type: ignore[no-any-return]

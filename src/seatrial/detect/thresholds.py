@@ -11,11 +11,11 @@ from seatrial.deployment import Thresholds
 from seatrial.errors import InvalidInput, did_you_mean
 
 
-def threshold_options(given: Mapping[str, str], default: Thresholds) -> Thresholds:
+def threshold_options(given: Mapping[str, object], default: Thresholds) -> Thresholds:
     """The deployment's thresholds, replaced where a call names others.
 
     Args:
-        given: Field of `Thresholds` -> text, for example a parsed query.
+        given: Field of `Thresholds` -> value, or its text, for example a parsed query.
         default: Thresholds of the deployment.
 
     Raises:

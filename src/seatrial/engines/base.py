@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 from numpy.typing import NDArray
@@ -51,6 +51,14 @@ class Lane(Protocol):
         """
 
 
+@runtime_checkable
+class StoppableLane(Lane, Protocol):
+    """A lane whose run can be ended from another thread."""
+
+    def stop(self) -> None:
+        """End the run under way, which raises; the lane runs no more."""
+
+
 class Engine(Protocol):
     """One compiled graph as a set of lanes.
 
@@ -93,6 +101,18 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release the graph."""
+
+
+@runtime_checkable
+class RenewingEngine(Engine, Protocol):
+    """An engine that can open a lane beside those that it has."""
+
+    def renew(self, lane: Lane) -> Lane:
+        """A lane of as many threads, which shares nothing that a stuck run may hold.
+
+        Args:
+            lane: The lane that it stands in for; it may still compute.
+        """
 
 
 def batch_of_one(shape: tuple[int, ...]) -> tuple[int, ...]:

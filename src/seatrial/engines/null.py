@@ -48,6 +48,10 @@ class NullEngine:
             NullLane(config.wide_threads, self.outputs) if config.wide_threads else None
         )
 
+    def renew(self, lane: Lane) -> Lane:
+        """See `seatrial.engines.base.RenewingEngine.renew`."""
+        return NullLane(lane.threads, self.outputs)
+
     def properties(self) -> dict[str, str]:
         """See `Engine.properties`."""
         return {"note": "computes nothing; answers with zeros"}

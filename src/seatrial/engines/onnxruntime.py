@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
 from seatrial.engines.onnxruntime_placement import check_placement, placement
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, first_line
 from seatrial.manifest import Manifest, TensorSpec
-from seatrial.system.extras import require
+from seatrial.system.extras import install_command, require
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
@@ -30,14 +31,20 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
 class OnnxRuntimeLane:
     """Runs a session; sessions with one thread are shared between lanes."""
 
-    def __init__(self, session: Any, threads: int, outputs: list[str]) -> None:
+    def __init__(self, session: Any, threads: int, outputs: list[str], run_options: Any) -> None:
         self.threads = threads
         self._session = session
         self._outputs = outputs
+        self._options = run_options
 
     def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """See `seatrial.engines.base.Lane.infer`."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
+        found = self._session.run(self._outputs, feeds, self._options)
+        return dict(zip(self._outputs, found, strict=True))
+
+    def stop(self) -> None:
+        """See `seatrial.engines.base.StoppableLane.stop`."""
+        self._options.terminate = True
 
 
 class BoundLane:
@@ -105,6 +112,7 @@ class OnnxRuntimeEngine:
         rounds = TENSORRT in providers and manifest.precision == "f32"
         self.precision = "tf32" if rounds else manifest.precision
         self._sessions: list[Any] = []
+        self._open_alone = functools.partial(_session, ort, model, providers)
         self.narrow: tuple[Lane, ...] = ()
         self.wide: Lane | None = None
         if config.device == "cpu":
@@ -130,13 +138,13 @@ class OnnxRuntimeEngine:
         narrow = [_session(ort, model, (CPU,), config.threads) for _ in range(sessions)]
         self._sessions += narrow
         self.narrow = tuple(
-            OnnxRuntimeLane(narrow[index % sessions], config.threads, names)
+            OnnxRuntimeLane(narrow[index % sessions], config.threads, names, _run_options(ort))
             for index in range(config.instances)
         )
         if config.wide_threads:
             wide = _session(ort, model, (CPU,), config.wide_threads)
             self._sessions.append(wide)
-            self.wide = OnnxRuntimeLane(wide, config.wide_threads, names)
+            self.wide = OnnxRuntimeLane(wide, config.wide_threads, names, _run_options(ort))
 
     def _open_on_gpu(
         self, ort: Any, model: Path, config: EngineConfig, providers: tuple[str, ...]
@@ -151,9 +159,22 @@ class OnnxRuntimeEngine:
         self.narrow = tuple(
             BoundLane(ort, session, "cuda", self.inputs, self.outputs)
             if fixed
-            else OnnxRuntimeLane(session, 1, names)
+            else OnnxRuntimeLane(session, 1, names, _run_options(ort))
             for _ in range(config.instances)
         )
+
+    def renew(self, lane: Lane) -> Lane:
+        """See `seatrial.engines.base.RenewingEngine.renew`.
+
+        Raises:
+            DeviceUnavailable: On a GPU, which a stuck run may hold as a whole.
+        """
+        if self.device != "cpu":
+            raise DeviceUnavailable(f"a lane on {self.device} cannot be renewed")
+        session = self._open_alone(lane.threads)
+        names = [spec.name for spec in self.outputs]
+        options = _run_options(require("onnxruntime", extra="onnxruntime", purpose="its engine"))
+        return OnnxRuntimeLane(session, lane.threads, names, options)
 
     def properties(self) -> dict[str, str]:
         """See `seatrial.engines.base.Engine.properties`."""
@@ -189,8 +210,8 @@ def _check_device(
         if provider not in available:
             raise DeviceUnavailable(
                 f"ONNX Runtime has no {provider}; it has: {', '.join(available)}",
-                hint="use --device cpu with the onnxruntime engine, or install "
-                "'seatrial[onnxruntime-gpu]' in place of the onnxruntime package",
+                hint="use --device cpu with the onnxruntime engine, or pip uninstall onnxruntime "
+                f"and {install_command('onnxruntime-gpu')}",
             )
     if device == "cuda":
         # The libraries of CUDA and cuDNN may be Python packages, which the loader does not search.
@@ -221,6 +242,12 @@ def _check_names(session: Any, manifest: Manifest, model: Path) -> None:
                 f"{model} has the {kind} {', '.join(names)}; "
                 f"its manifest says {', '.join(spec.name for spec in wanted)}"
             )
+
+
+def _run_options(ort: Any) -> Any:
+    options = ort.RunOptions()
+    options.log_severity_level = 4  # what fails is raised, and need not be printed too
+    return options
 
 
 def _session(ort: Any, model: Path, providers: tuple[str, ...], threads: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +31,10 @@ class OpenVinoLane:
         results = self._request.infer(dict(feeds), share_inputs=True, share_outputs=True)
         return {name: results[index] for index, name in enumerate(self._names)}
 
+    def stop(self) -> None:
+        """See `seatrial.engines.base.StoppableLane.stop`."""
+        self._request.cancel()
+
 
 class OpenVinoEngine:
     """A graph compiled by OpenVINO: once for the narrow lanes, once more for the wide lane."""
@@ -44,11 +49,8 @@ class OpenVinoEngine:
         _check_device(core, config)
         self.inputs = manifest.inputs
         self.outputs = manifest.outputs
-        try:
-            graph = core.read_model(model)
-            graph.reshape({spec.name: list(batch_of_one(spec.shape)) for spec in self.inputs})
-        except RuntimeError as error:
-            raise InvalidArtifact(f"OpenVINO does not read {model}: {_last_line(error)}") from error
+        graph = _read(core, model, self.inputs)
+        self._compile_alone = functools.partial(_compile_alone, model, self.inputs, config)
         narrow = _compile(core, graph, config, config.instances, config.threads)
         self.narrow: tuple[Lane, ...] = tuple(
             OpenVinoLane(narrow.create_infer_request(), config.threads, self.outputs)
@@ -67,6 +69,11 @@ class OpenVinoEngine:
             "inference_num_threads": str(narrow.get_property("INFERENCE_NUM_THREADS")),
             "enable_cpu_pinning": str(narrow.get_property("ENABLE_CPU_PINNING")),
         }
+
+    def renew(self, lane: Lane) -> Lane:
+        """See `seatrial.engines.base.RenewingEngine.renew`."""
+        compiled = self._compile_alone(lane.threads)
+        return OpenVinoLane(compiled.create_infer_request(), lane.threads, self.outputs)
 
     def properties(self) -> dict[str, str]:
         """See `seatrial.engines.base.Engine.properties`."""
@@ -96,6 +103,23 @@ def _check_device(core: Any, config: EngineConfig) -> None:
             f"this CPU has no f16 arithmetic that OpenVINO uses (it has: {', '.join(able)})",
             hint="use --precision bf16 or f32",
         )
+
+
+def _read(core: Any, model: Path, inputs: tuple[TensorSpec, ...]) -> Any:
+    try:
+        graph = core.read_model(model)
+        graph.reshape({spec.name: list(batch_of_one(spec.shape)) for spec in inputs})
+    except RuntimeError as error:
+        raise InvalidArtifact(f"OpenVINO does not read {model}: {_last_line(error)}") from error
+    return graph
+
+
+def _compile_alone(
+    model: Path, inputs: tuple[TensorSpec, ...], config: EngineConfig, threads: int
+) -> Any:
+    """The graph for one lane, with threads of its own: a stuck run holds those of its graph."""
+    core = require("openvino", extra="openvino", purpose="the openvino engine").Core()
+    return _compile(core, _read(core, model, inputs), config, 1, threads)
 
 
 def _compile(core: Any, graph: Any, config: EngineConfig, streams: int, threads: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from typing import cast
 
 from seatrial.artifact import Artifact
@@ -20,6 +21,7 @@ ENGINES = {
     "null": "seatrial.engines.null:NullEngine",
 }
 
+DEVICES = ("cpu", "cuda")
 GPU_LANES = 2
 SPARE_LANES = 1
 
@@ -48,16 +50,40 @@ def open_engine(artifact: Artifact, name: str, config: EngineConfig) -> Engine:
         MissingExtra, DeviceUnavailable: See `EngineFactory.__call__`.
     """
     factory = engine_class(name)
-    if config.device != config.device.lower():
-        raise DeviceUnavailable(
-            f"there is no device {config.device!r}: names of devices are lower case",
-            hint=f"write {config.device.lower()}",
-        )
+    _check_device(config.device)
+    for spec in artifact.manifest.inputs[:1]:
+        if spec.shape[:1] not in ((-1,), (1,)):
+            raise InvalidArtifact(
+                f"{artifact.manifest.name} takes {spec.shape[0]} images at a time; an engine is "
+                "given one",
+                hint="import its model file again, which makes a graph for one image of it: "
+                "seatrial models import FILE --replace",
+            )
     have = artifact.manifest.formats
     chosen = next((f for f in factory.formats if f in have), None)
     if chosen is None:
         raise _unreadable(artifact, name, factory)
     return factory(artifact.file(chosen), artifact.manifest, config)
+
+
+def _check_device(device: str) -> None:
+    """Check the name of a device; whether the device is there, the engine finds out."""
+    if device in DEVICES:
+        return
+    if device.lower() in DEVICES:
+        raise DeviceUnavailable(
+            f"there is no device {device!r}: names of devices are lower case",
+            hint=f"write {device.lower()}",
+        )
+    if found := re.fullmatch(r"(?:cuda|gpu|nvidia)?:?(\d+(?:,\d+)*)?", device, re.IGNORECASE):
+        one = f"; CUDA_VISIBLE_DEVICES={found[1]} chooses the GPU" if found[1] else ""
+        raise DeviceUnavailable(
+            f"there is no device {device!r}: a GPU is called cuda",
+            hint=f"use --device cuda, with --engine onnxruntime or torch{one}",
+        )
+    raise DeviceUnavailable(
+        f"there is no device {device!r}", hint=f"use --device {' or '.join(DEVICES)}"
+    )
 
 
 def _unreadable(artifact: Artifact, name: str, factory: EngineFactory) -> InvalidArtifact:

@@ -100,6 +100,7 @@ class TorchEngine:
         if self.compiles:
             module = torch.compile(module, fullgraph=True, dynamic=False)
         forward = _forward(torch, module, config, manifest)
+        self._torch, self._forward = torch, forward
         self._lanes: list[TorchLane | TorchCudaLane] = []
         self.narrow: tuple[Lane, ...] = ()
         self.wide: Lane | None = None
@@ -142,6 +143,16 @@ class TorchEngine:
             )
         _check_answers(answers, self.outputs)
         return lane
+
+    def renew(self, lane: Lane) -> Lane:
+        """See `seatrial.engines.base.RenewingEngine.renew`.
+
+        Raises:
+            DeviceUnavailable: On a GPU, which a stuck run may hold as a whole.
+        """
+        if self.device != "cpu":
+            raise DeviceUnavailable(f"a lane on {self.device} cannot be renewed")
+        return self._lane(self._torch, self._forward, self.device, lane.threads)
 
     def properties(self) -> dict[str, str]:
         """See `seatrial.engines.base.Engine.properties`."""

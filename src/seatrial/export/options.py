@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
@@ -11,8 +9,9 @@ import msgspec
 from cyclopts import Parameter
 
 from seatrial.deployment import Precision
-from seatrial.errors import InvalidConfig, InvalidInput
+from seatrial.errors import InvalidInput
 from seatrial.manifest import Manifest, Preprocessing
+from seatrial.models.facts import read_size
 
 Format = Literal["onnx", "openvino", "tensorrt", "torch"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -28,16 +27,6 @@ HINTS = {
     ("torch", "f16"): "export f32; a GPU serves it with --precision f16",
 }
 STRIDE_PX = 32  # stride of the coarsest feature map of all known detectors
-SIZE = re.compile(r"(\d+)(?:x(\d+))?")
-
-
-def _size_hw(kind: object, tokens: Sequence[Any]) -> tuple[int, int]:
-    """The canvas (height, width), pixels, of ``640`` or ``480x640`` on the command line."""
-    text = tokens[0].value
-    found = SIZE.fullmatch(text)
-    if found is None:
-        raise InvalidConfig(f"--imgsz {text!r} is not a size", hint="write 640, or 480x640")
-    return int(found[1]), int(found[2] or found[1])
 
 
 @dataclass(frozen=True)
@@ -60,7 +49,7 @@ class ExportOptions:
     dynamic_batch: bool = False
     imgsz: Annotated[
         tuple[int, int] | None,
-        Parameter(converter=_size_hw, n_tokens=1, metavar="SIZE"),
+        Parameter(converter=read_size, n_tokens=1, metavar="SIZE"),
     ] = None
     fuse_nms: bool = False
 

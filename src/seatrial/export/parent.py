@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from seatrial.artifact import Artifact
-from seatrial.detect.families import detr
 from seatrial.detect.families.registry import family_of
 from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import open_engine
@@ -19,7 +18,7 @@ from seatrial.export.options import ExportOptions, resized
 from seatrial.graphs import onnx_file
 from seatrial.graphs.probes import ModuleProbe, OnnxProbe, Probe
 from seatrial.manifest import Manifest
-from seatrial.models import torch_modules
+from seatrial.models import description, torch_modules
 from seatrial.system.extras import require
 
 
@@ -141,14 +140,8 @@ def _check_quantised(manifest: Manifest, options: ExportOptions) -> None:
 def describe(graph: Any, manifest: Manifest) -> None:
     """Write into an ONNX file what it does not show, so that it can be imported by itself."""
     onnx = require("onnx", extra="onnxruntime", purpose="writing ONNX files")
-    own: dict[str, str] = {}
-    if manifest.family == "detr":
-        facts = detr.DetrMetadata(
-            manifest.variant, manifest.labels, manifest.licence, manifest.preprocessing
-        )
-        own = {detr.METADATA_KEY: msgspec.json.encode(facts).decode()}
-    elif not graph.metadata_props:  # Ultralytics' own stay as they are
-        own = {
+    if manifest.family == "yolo" and not graph.metadata_props:  # for Ultralytics' own tools
+        facts = {
             "description": f"Ultralytics {manifest.name} model",
             "author": "Ultralytics",
             "license": manifest.licence,
@@ -156,6 +149,5 @@ def describe(graph: Any, manifest: Manifest) -> None:
             "imgsz": str(list(manifest.preprocessing.size_hw)),
             "names": str(dict(enumerate(manifest.labels))),
         }
-    kept = {entry.key: entry.value for entry in graph.metadata_props}
-    del graph.metadata_props[:]
-    onnx.helper.set_model_props(graph, {**kept, **own})
+        onnx.helper.set_model_props(graph, facts)
+    description.write(graph, manifest)

@@ -9,9 +9,10 @@ import msgspec
 
 from seatrial.accuracy.bootstrap import Difference
 from seatrial.accuracy.compare import Comparison
-from seatrial.accuracy.gate import Verdict
+from seatrial.conditions import Conditions
 from seatrial.config import UNDECODABLE
 from seatrial.errors import InvalidArtifact
+from seatrial.gate import Verdict
 from seatrial.graphs.first_difference import FirstDifference
 
 REPORT_FILE = "export.json"
@@ -78,6 +79,12 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
         parent_noise: The parent against itself, every pixel moved by two grey levels at most. A
             child that computes in less than float32 may differ by as much. Measured where boxes
             were out of tolerance, which was then widened, see `seatrial.export.tolerances`.
+        images_digest: Digest of the names and bytes of the images; empty in reports of earlier
+            versions.
+        folder: Folder of the images, for a page: the file in an artifact is the same wherever
+            they lie.
+        conditions: When, where and by which command, for a page: the same export made twice is
+            one artifact.
         notes: Remarks, for example why layers could not be compared.
     """
 
@@ -94,6 +101,9 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     tensorrt: TensorRtTrial | None = None
     parent_noise: Comparison | None = None
     notes: tuple[str, ...] = ()
+    folder: str = ""
+    images_digest: str = ""
+    conditions: Conditions | None = None
 
     def metrics(self) -> dict[str, float]:
         """Figures for the manifest, by the names that manifests have had from the start."""
@@ -123,7 +133,7 @@ def read_report(path: Path) -> ExportReport:
         return msgspec.convert(_upgraded(plain), ExportReport)
     except (OSError, *UNDECODABLE, KeyError) as error:
         raise InvalidArtifact(
-            f"{path} is no report of an export: {error}", hint="export the model again"
+            f"{path} is not the report of an export: {error}", hint="export the model again"
         ) from error
 
 

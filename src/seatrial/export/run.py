@@ -15,11 +15,12 @@ from seatrial.export.formats import check_here, write
 from seatrial.export.options import ExportOptions, check
 from seatrial.export.parent import describe, open_parent
 from seatrial.export.report import REPORT_FILE, ExportReport
-from seatrial.export.verify import ParentAnswers, read_images, verify
+from seatrial.export.verify import ParentAnswers, compared_files, read_images, verify
 from seatrial.graphs.fuse_nms import fuse
 from seatrial.manifest import Step
 from seatrial.progress import Progress, silent
 from seatrial.system.hardware import usable_cores
+from seatrial.system.images import images_digest
 from seatrial.system.versions import versions
 
 TOOLS = ("onnx", "onnxruntime", "openvino", "torch", "transformers", "ultralytics", "tensorrt")
@@ -64,7 +65,8 @@ def export(
     check(options)
     check_here(options.to)
     name = check_name(default_name(artifact, options) if name is None else name)
-    shown = read_images(images)
+    store.check_free(name, replace=True)  # of a tag; the same export once more is no error
+    chosen, shown = compared_files(images), read_images(images)
     labelled = None
     if annotations is not None:
         kind = "yolo" if annotations.suffix in (".yaml", ".yml") else "coco"
@@ -88,7 +90,13 @@ def export(
                 known=known, on_progress=on_progress,
             )  # fmt: skip
         side = msgspec.structs.replace(report.child, artifact=name)
-        report = msgspec.structs.replace(report, child=side)
+        report = msgspec.structs.replace(
+            report,
+            child=side,
+            images_digest=images_digest(
+                (file.relative_to(images).as_posix(), file.read_bytes()) for file in chosen
+            ),
+        )
         if report.verdict.outcome == "fails":
             raise _diverged(name, artifact, report)
         (folder / REPORT_FILE).write_bytes(encode_json(report))

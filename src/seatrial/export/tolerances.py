@@ -8,10 +8,10 @@ import msgspec
 
 from seatrial.accuracy.bootstrap import Difference
 from seatrial.accuracy.compare import Comparison
-from seatrial.accuracy.gate import Clause, Row, rule
 from seatrial.accuracy.limits import LIMITS, ChildLimits
 from seatrial.accuracy.loss import Loss, box_rows, drop_row
 from seatrial.export.report import OutputError
+from seatrial.gate import Clause, Row, rule
 
 # Largest error of a value of an output, as a share of its largest value (at least 1).
 OUTPUT_ERROR = 1e-3
@@ -65,7 +65,7 @@ def rows(
     for kind, errors in (("output", outputs), ("batch", batch)):
         for one in errors:
             least = VALUES_WITHIN if one.ordered else ROWS_WITHIN
-            clause = Clause(f"{kind}.{one.name}", least, "at_least", decided_by="value")
+            clause = Clause(f"{kind}.{one.name}", least, "at_least", unit="%", decided_by="value")
             of = "" if kind == "output" else " of a batch"
             text = (
                 f"output {one.name}{of}: {one.within:.2%} within {OUTPUT_ERROR:g}, worst "

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from seatrial.accuracy.bootstrap import Difference, difference
 from seatrial.accuracy.compare import BoxSet, Comparison, compare
 from seatrial.accuracy.evaluate import evaluate
-from seatrial.accuracy.gate import judge
 from seatrial.accuracy.limits import LIMITS
 from seatrial.accuracy.matching import Predictions
 from seatrial.accuracy.predict import EVALUATION, InProcess
@@ -34,6 +33,7 @@ from seatrial.export.output_errors import output_errors
 from seatrial.export.parent import Parent
 from seatrial.export.report import ComparedSide, ExportReport, OutputError
 from seatrial.export.tolerances import OUTPUT_ERROR, OUTPUTS_JUDGED, rows, widened
+from seatrial.gate import judge
 from seatrial.graphs import first_difference
 from seatrial.graphs.first_difference import FirstDifference
 from seatrial.graphs.probes import Probe
@@ -175,15 +175,22 @@ def read_images(folder: Path, limit: int = MOST_IMAGES) -> list[NDArray[np.uint8
     Raises:
         InvalidDataset: No such folder, no images in it, or one that cannot be decoded.
     """
+    hint = "replace the image, or take it out of the folder"
+    return [
+        read_image(file, max_pixels=MAX_PIXELS, hint=hint) for file in compared_files(folder, limit)
+    ]
+
+
+def compared_files(folder: Path, limit: int = MOST_IMAGES) -> list[Path]:
+    """The files that `read_images` reads; it has the arguments and the errors."""
     check_folder(folder, hint="give a folder of images: --images FOLDER")
     files = image_files(folder, foreign=False)
     if not files:
         raise InvalidDataset(
             f"{folder} holds no images", hint="give a folder of JPEG, PNG or WebP files"
         )
-    hint = "replace the image, or take it out of the folder"
     places = np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int)
-    return [read_image(files[n], max_pixels=MAX_PIXELS, hint=hint) for n in places]
+    return [files[n] for n in places]
 
 
 def answer(
@@ -223,8 +230,8 @@ def answer(
             if not np.isfinite(value).all():
                 raise InvalidArtifact(
                     f"{manifest.name} on {engine.name} ({engine.precision}) gives values in "
-                    f"{output} that are no numbers",
-                    hint="weights that are no numbers, or an overflow of half precision",
+                    f"{output} that are not numbers",
+                    hint="weights that are not numbers, or an overflow of half precision",
                 )
         found.feeds.append(feeds)
         found.outputs.append(outputs)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seatrial.graphs.signature import IMAGE_INPUT, VALID_HW
+from seatrial.graphs.signature import IMAGE_INPUT, VALID_HW, Channels
 from seatrial.system.extras import require
 
 
@@ -16,6 +16,7 @@ def add_image_input(
     scale: float,
     size_hw: tuple[int, int],
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    channels: Channels = "rgb",
     mask_input: str | None = None,
 ) -> None:
     """Put a prologue before a ``[N, 3, H, W]`` input, which turns uint8 NHWC into normalised NCHW.
@@ -29,7 +30,9 @@ def add_image_input(
         model: ``onnx.ModelProto``; changed in place.
         scale: Divisor of pixel values.
         size_hw: Canvas (height, width), fixed in the new input; the batch size stays as it is.
-        mean_std: Means and deviations of the divided values of red, green and blue.
+        mean_std: Means and deviations of the divided values, in the order of `channels`.
+        channels: Order in which the ``[N, 3, H, W]`` input takes red, green and blue; images are
+            RGB.
         mask_input: An input ``[N, rows, columns]`` that is computed from a new one, ``valid_hw``;
             where it is 0, the normalised image is 0 too, as transformers pads it.
     """
@@ -44,11 +47,18 @@ def add_image_input(
     name = IMAGE_INPUT if IMAGE_INPUT not in taken else f"seatrial_{IMAGE_INPUT}"
     image = helper.make_tensor_value_info(name, types.UINT8, [batch, *size_hw, 3])
     inputs = [image if v.name == old.name else v for v in graph.input]
+    if channels == "bgr" and mean_std is not None:
+        mean_std = (mean_std[0][::-1], mean_std[1][::-1])
     prologue = _normalise(model, name, kind, scale, mean_std)
     pixels = old.name if mask_input is None else "seatrial_nchw"
+    planes = pixels if channels == "rgb" else "seatrial_rgb"
     prologue.append(
-        helper.make_node("Transpose", [prologue[-1].output[0]], [pixels], perm=[0, 3, 1, 2])
+        helper.make_node("Transpose", [prologue[-1].output[0]], [planes], perm=[0, 3, 1, 2])
     )
+    if channels == "bgr":  # whole planes are copied: cheaper than to reorder pixel by pixel
+        order = onnx.numpy_helper.from_array(np.array([2, 1, 0], np.int64), "seatrial_bgr")
+        graph.initializer.append(order)
+        prologue.append(helper.make_node("Gather", [planes, order.name], [pixels], axis=1))
     if mask_input is not None:
         mask = next(v for v in graph.input if v.name == mask_input)
         prologue += add_mask(model, mask, size_hw, kind)

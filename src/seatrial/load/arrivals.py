@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -51,6 +52,24 @@ class ConstantRate(msgspec.Struct, frozen=True, tag="constant"):
     def due_s(self, seed: int) -> Iterator[float]:
         """0, 1 / rate, 2 / rate, ...: the same for every seed."""
         return (number / self.rate_hz for number in itertools.count())
+
+
+class Poisson(msgspec.Struct, frozen=True, tag="poisson"):
+    """Requests of many independent senders: the times between them are exponential.
+
+    Attributes:
+        rate_hz: Mean of the requests per second.
+    """
+
+    rate_hz: float
+
+    def due_s(self, seed: int) -> Iterator[float]:
+        """Times that a seed always draws alike."""
+        draw = random.Random(seed)  # noqa: S311 - no secret
+        due_s = 0.0
+        while True:
+            due_s += draw.expovariate(self.rate_hz)
+            yield due_s
 
 
 Arrivals = ClosedLoop | OpenLoop

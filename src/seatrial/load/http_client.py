@@ -11,6 +11,7 @@ from yarl import URL
 
 from seatrial.config import UNDECODABLE
 from seatrial.load.target import Body
+from seatrial.system.network import network_reason
 
 # Failures before any byte of an answer; the others are `http-<status>`.
 CONNECT, DISCONNECT, TIMEOUT, PROTOCOL = "connect", "disconnect", "timeout", "protocol"
@@ -148,10 +149,8 @@ async def ask(http: aiohttp.ClientSession, url: URL, body: Body | None = None) -
     try:
         async with http.request(method, url, **sent) as response:
             return Reply(response.status, await response.read())
-    except TimeoutError:
-        return Reply(0, error="no answer in time")
-    except (aiohttp.ClientError, OSError) as error:
-        return Reply(0, error=str(error) or type(error).__name__)
+    except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
+        return Reply(0, error=network_reason(error))
 
 
 def refusal(reply: Reply) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import random
 import warnings
@@ -15,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from seatrial.errors import InvalidDataset
 from seatrial.system.files import check_folder
-from seatrial.system.images import DAMAGE, SUFFIXES, is_foreign, only_images
+from seatrial.system.images import DAMAGE, SUFFIXES, files_below, images_digest, only_images
 
 # PIL's name of the format -> content type. MPO is a JPEG with further images in it.
 CONTENT_TYPES = {
@@ -102,8 +101,8 @@ def load_images(folder: Path, *, limit: int = 256, seed: int = 0) -> ImageSet:
         InvalidDataset: No such folder, no image in it, or none that can be decoded.
     """
     check_folder(folder, hint="give a folder of JPEG, PNG or WebP files")
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    candidates = [path for path in only_images(files) if not is_foreign(path)]
+    files = list(files_below(folder))
+    candidates = [path for path in only_images(files) if path.suffix.lower() in SUFFIXES]
     others = len(files) - len(candidates)
     order = random.Random(seed).sample(candidates, len(candidates))  # noqa: S311 - no secret
     images: list[EncodedImage] = []
@@ -162,9 +161,6 @@ def _summarise(
     seed: int,
 ) -> ImagesSummary:
     sizes = [len(image.data) for image in images]
-    digest = hashlib.sha256()
-    for image in images:
-        digest.update(image.name.encode("utf-8", "surrogateescape") + b"\0" + image.data)
     return ImagesSummary(
         folder=_printable(str(folder)),
         found=found,
@@ -181,7 +177,7 @@ def _summarise(
         height_max=max(image.height for image in images),
         megapixels_mean=sum(i.width * i.height for i in images) / len(images) / 1e6,
         content_types=dict(sorted(Counter(image.content_type for image in images).items())),
-        digest=f"sha256:{digest.hexdigest()}",
+        digest=images_digest((image.name, image.data) for image in images),
         skipped_count=len(skipped),
         skipped=tuple(SkippedFile(_printable(s.name), s.reason) for s in skipped),
     )

@@ -17,7 +17,9 @@ from seatrial.load.http_client import CONNECT, DISCONNECT, Sample, exchange, htt
 from seatrial.load.target import Body
 
 TICK_S = 0.5
-# A closed loop against a dead service would spin; a real caller waits before it tries again.
+OVERLOADED = 503
+# A closed loop against a service that is dead or refuses would spin, and take the cores that answer
+# the others; a real caller waits before it tries again.
 RETRY_S = 0.05
 # Unreachable for as long as this: the service is gone, not restarting a worker.
 GIVE_UP_S = 2.0
@@ -230,7 +232,7 @@ async def _session(
         if window.closed.is_set():
             return
         sample = await send(index)
-        if sample.error in (CONNECT, DISCONNECT):
+        if sample.error in (CONNECT, DISCONNECT) or sample.status == OVERLOADED:
             await asyncio.sleep(RETRY_S)
         elif think_time_s:
             await asyncio.sleep(think_time_s)

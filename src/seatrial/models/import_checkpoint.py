@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from seatrial.artifact import Artifact, Store, check_name
-from seatrial.detect.families import huggingface, yolo
+from seatrial.detect.families import huggingface
+from seatrial.detect.families.ultralytics import PAD_VALUE
 from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.graphs.signature import IMAGE_INPUT, LOGITS, PRED_BOXES, VALID_HW
 from seatrial.manifest import Manifest, Preprocessing, Provenance, Step, TensorSpec
@@ -27,8 +28,11 @@ from seatrial.models.safetensors_check import (
     read_header,
     read_index,
 )
+from seatrial.models.sidecars import GRAPH_FOLDERS, graphs_in
+from seatrial.report.numbers import counted
 from seatrial.system.extras import import_ultralytics_package
-from seatrial.system.files import sha256_file
+from seatrial.system.file_kinds import other_kind
+from seatrial.system.files import beside, sha256_file
 from seatrial.system.versions import versions
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -160,12 +164,17 @@ def import_ultralytics(
     """
     name = check_name(name)
     if not path.is_file():
-        raise InvalidArtifact(f"{path} does not exist", hint="give the path of a .pt file")
+        raise InvalidArtifact(
+            f"{path} does not exist", hint=beside(path, otherwise="give the path of a .pt file")
+        )
+    if (other := other_kind(path, zipped=True)) is not None:
+        raise InvalidArtifact(f"{path} is {other[0]}", hint=other[1])
     if not allow_pickle:
         raise InvalidArtifact(
             f"{path.name} is a pickle: reading it runs code that is in it",
-            hint=f"if you trust where it came from: seatrial models import {path} --allow-pickle, "
-            "then name the artifact",
+            hint=f"if you trust where it came from: seatrial export {path} --to onnx "
+            "--images FOLDER --allow-pickle makes a model that runs; to train its weights: "
+            f"seatrial models import {path} --allow-pickle, then name the artifact",
         )
     network = load_ultralytics(path).model
     with store.staging() as staged:
@@ -186,7 +195,7 @@ def ultralytics_manifest(network: Any, *, name: str, size_px: int) -> Manifest:
     end_to_end = bool(getattr(head, "end2end", False))
     anchors = sum((size_px // int(stride)) ** 2 for stride in head.stride)
     shape = (-1, 300, 6) if end_to_end else (-1, 4 + len(labels), anchors)
-    preprocessing = Preprocessing((size_px, size_px), "letterbox", yolo.PAD_VALUE)
+    preprocessing = Preprocessing((size_px, size_px), "letterbox", PAD_VALUE)
     return Manifest(
         name=name,
         family="yolo",
@@ -223,7 +232,7 @@ def load_ultralytics(path: Path) -> Any:
     Ultralytics takes by itself depends on its version.
 
     Raises:
-        InvalidArtifact: It does not load, detects no objects, or holds weights that are no numbers.
+        InvalidArtifact: It does not load, detects no objects, or has weights that are not numbers.
         MissingExtra: Ultralytics is not installed.
     """
     try:
@@ -242,12 +251,17 @@ def load_ultralytics(path: Path) -> Any:
     if model.task != "detect":
         raise InvalidArtifact(f"{path.name} is a model for task {model.task!r}, not 'detect'")
     head = network.model[-1]
+    if type(head).__name__ == "RTDETRDecoder":
+        raise InvalidArtifact(
+            f"{path.name} is an RT-DETR of Ultralytics, which is read as a graph alone",
+            hint=f"yolo export model={path} format=onnx; then import the .onnx file",
+        )
     if getattr(head, "one2one_cv2", None) is not None:
         head.end2end = True
     wrong = [name for name, weight in network.state_dict().items() if not weight.isfinite().all()]
     if wrong:
         raise InvalidArtifact(
-            f"{path.name} holds weights that are no numbers (NaN or infinite), {wrong[0]} first",
+            f"{path.name} holds weights that are not numbers (NaN or infinite), {wrong[0]} first",
             hint="the training that wrote it diverged",
         )
     return model
@@ -265,7 +279,7 @@ def _read(folder: Path, name: str) -> bytes | None:
     except OSError as error:
         if name == huggingface.CONFIG:
             raise InvalidArtifact(
-                f"{folder} is no checkpoint: {name} cannot be read ({error.strerror})",
+                f"{folder} is not a checkpoint: {name} cannot be read ({error.strerror})",
                 hint="give a folder that transformers wrote",
             ) from error
         return None
@@ -296,10 +310,13 @@ def weight_files(folder: Path) -> list[Path]:
             )
     files = sorted(folder.glob("*.safetensors"))
     if not files:
+        graphs = [graph for name in GRAPH_FOLDERS for graph in graphs_in(folder / name)]
         pickles = sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt*")))
         raise InvalidArtifact(
             f"{folder} has no weights in safetensors" + (f", only {pickles[0]}" if pickles else ""),
-            hint="convert them: model.save_pretrained(folder) in transformers writes safetensors",
+            hint=f"name its graph: {graphs[0]}"
+            if graphs
+            else "convert them: model.save_pretrained(folder) in transformers writes safetensors",
         )
     if folder / WEIGHTS in files:
         return [folder / WEIGHTS]
@@ -324,8 +341,8 @@ def _check_head(facts: huggingface.CheckpointFacts, tensors: dict[str, StoredTen
     classes = shape[0] - (facts.architecture.variant == "detr")  # one row for no object
     if classes != len(facts.labels):
         raise InvalidArtifact(
-            f"{huggingface.CONFIG} names {len(facts.labels)} classes and the weights have "
-            f"{classes} ({name} {list(shape)})",
+            f"{huggingface.CONFIG} names {counted(len(facts.labels), 'class', 'classes')} and the "
+            f"weights have {classes} ({name} {list(shape)})",
             hint="the two files are of different models",
         )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 
 from seatrial.artifact import MANIFEST, Artifact, Store
 from seatrial.detect.families import huggingface
 from seatrial.errors import InvalidArtifact, InvalidInput
+from seatrial.models.facts import ModelFacts, refuse_facts
 from seatrial.models.import_checkpoint import (
     checkpoint_files,
     import_transformers,
@@ -15,7 +17,9 @@ from seatrial.models.import_checkpoint import (
     plain_name,
 )
 from seatrial.models.import_onnx import import_onnx, onnx_files
-from seatrial.system.files import sha256_file
+from seatrial.models.import_openvino import import_openvino, openvino_files
+from seatrial.models.sidecars import GRAPH_FOLDERS, graphs_in
+from seatrial.system.files import beside, sha256_file
 
 
 def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact:
@@ -26,9 +30,10 @@ def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact
     a change imports it again.
 
     Args:
-        store: Holds the named artifacts and takes the imported ones.
+        store: Holds the named artifacts; its `imports` take the imported ones.
         model: Name in the store; path of an artifact folder, of an ``.onnx`` file, of an
-            Ultralytics ``.pt`` file, or of a folder that transformers wrote.
+            OpenVINO ``.xml`` file or its folder, of an Ultralytics ``.pt`` file, or of a folder
+            that transformers wrote.
         allow_pickle: Read a ``.pt`` file although reading it runs code that is in it.
 
     Raises:
@@ -43,18 +48,27 @@ def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact
     path = Path(model).expanduser()
     if (path / MANIFEST).is_file():
         return Artifact.open(path)
-    if path.is_file() or _is_checkpoint(path):
+    is_model = path.is_file() or _is_checkpoint(path)
+    if is_model or (path.is_dir() and graph_file(path) is not None):
         stem = path.resolve().name if path.is_dir() else path.stem
         name = f"{plain_name(stem)}-{_digest(_files(path))[:8]}"
-        if name in store.names():
+        if name in store.names():  # from before imports had a place of their own
             return store.open(name)
-        return import_model(store, path, name=name, allow_pickle=allow_pickle)
-    if model in store.names():  # also where a folder of images has the artifact's name
+        imports = store.imports
+        if imports.has(name):
+            with contextlib.suppress(InvalidArtifact):  # damaged, or of another version: again
+                return imports.open(name)
+        return import_model(imports, path, name=name, allow_pickle=allow_pickle, replace=True)
+    # Also where a folder of images has the artifact's name.
+    if store.has(model) or store.imports.has(model):
         return store.open(model)
     if path.is_dir():
         return Artifact.open(path)
-    if path.suffix in (".onnx", ".pt"):
-        raise InvalidArtifact(f"{path} does not exist", hint="give the path of a model file")
+    near = beside(path)
+    is_path = "/" in model or path.suffix in (".onnx", ".xml", ".pt")
+    if is_path or any(near.endswith(f"{suffix}?") for suffix in (".onnx", ".xml", ".pt")):
+        hint = near or "give the path of a model file"
+        raise InvalidArtifact(f"{model} does not exist", hint=hint)
     from seatrial.models.sources.table import SOURCES  # the hubs' clients take a while
 
     if model in SOURCES:
@@ -64,6 +78,21 @@ def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact
     return store.open(model, fetched=SOURCES)
 
 
+def read_by(store: Store, model: str) -> list[Path]:
+    """The files and folders that opening a model reads, for what must not be overwritten.
+
+    Args:
+        store: See `resolve`; it is read as a whole.
+        model: See `resolve`; there may be nothing of that name.
+    """
+    path = Path(model).expanduser()
+    if (path / MANIFEST).is_file():
+        return [store.root, path]
+    if path.is_file() or _is_checkpoint(path) or (path.is_dir() and graph_file(path) is not None):
+        return [store.root, *_files(path)]
+    return [store.root]
+
+
 def import_model(
     store: Store,
     path: Path,
@@ -71,15 +100,18 @@ def import_model(
     name: str | None = None,
     allow_pickle: bool = False,
     replace: bool = False,
+    told: ModelFacts | None = None,
 ) -> Artifact:
     """Make an artifact of a model file or of a checkpoint's folder.
 
     Args:
         store: Store that the artifact goes to.
-        path: An ``.onnx`` file, an Ultralytics ``.pt`` file, or a folder that transformers wrote.
+        path: An ``.onnx`` file, an OpenVINO ``.xml`` file, or a folder with one of the two; an
+            Ultralytics ``.pt`` file; or a folder that transformers wrote.
         name: Name of the artifact; default: the file's stem, or the folder's name.
         allow_pickle: Read a ``.pt`` file although reading it runs code that is in it.
         replace: Replace an artifact of that name with other content.
+        told: What a person says of a graph that does not say it itself.
 
     Raises:
         InvalidArtifact: It is missing, of another kind, damaged, or a pickle and not allowed.
@@ -91,8 +123,13 @@ def import_model(
         return import_transformers(
             store, path, name=name, uri=uri, licence="unknown", replace=replace
         )
-    if path.suffix == ".onnx":
-        return import_onnx(store, path, name=name, replace=replace)
+    graph = graph_file(path)
+    if graph is not None:
+        if name is None and path.is_dir():
+            name = plain_name(path.resolve().name)
+        read = import_openvino if graph.suffix == ".xml" else import_onnx
+        return read(store, graph, name=name, replace=replace, told=told)
+    refuse_facts(told, f"{path} describes itself")
     if path.suffix == ".pt":
         name = path.stem.lower() if name is None else name
         return import_ultralytics(
@@ -101,15 +138,19 @@ def import_model(
     what = "is not a model file that is read here" if path.exists() else "does not exist"
     raise InvalidArtifact(
         f"{path} {what}",
-        hint="give an .onnx or a .pt file, or a folder that transformers wrote",
+        hint="give an .onnx, .xml (OpenVINO) or .pt file, or a folder that an exporter or "
+        "transformers wrote",
     )
 
 
 def _files(path: Path) -> list[Path]:
     """The files that `import_model` reads."""
-    if path.is_dir():
+    if _is_checkpoint(path):
         return checkpoint_files(path)
-    return onnx_files(path) if path.suffix == ".onnx" else [path]
+    graph = graph_file(path)
+    if graph is None:
+        return [path]
+    return openvino_files(graph) if graph.suffix == ".xml" else onnx_files(graph)
 
 
 def _digest(files: list[Path]) -> str:
@@ -122,4 +163,28 @@ def _digest(files: list[Path]) -> str:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    return (path / huggingface.CONFIG).is_file()
+    return (path / huggingface.CONFIG).is_file() and graph_file(path) is None
+
+
+def graph_file(path: Path) -> Path | None:
+    """The graph that a path names: a file, or the one in a folder without other weights.
+
+    A snapshot of the hub without a graph of its own has it in one of the `GRAPH_FOLDERS`.
+
+    Raises:
+        InvalidArtifact: The folder has several.
+    """
+    if not path.is_dir():
+        return path if path.suffix in (".onnx", ".xml") else None
+    if any(path.glob("*.safetensors")) or any(path.glob("pytorch_model*")):
+        return None
+    found = graphs_in(path)
+    if not found and (path / huggingface.CONFIG).is_file():
+        found = [graph for name in GRAPH_FOLDERS for graph in graphs_in(path / name)]
+    if len(found) > 1:
+        raise InvalidArtifact(
+            f"{path} holds {len(found)} graphs: "
+            f"{', '.join(str(file.relative_to(path)) for file in found)}",
+            hint=f"name one of them: {found[0]}",
+        )
+    return found[0] if found else None

@@ -13,6 +13,7 @@ import numpy as np
 from seatrial.config import UNDECODABLE
 from seatrial.errors import InvalidArtifact
 from seatrial.system.extras import require
+from seatrial.system.file_kinds import other_kind
 
 # Floating point type -> integer of its width, and its exponent's bits: all ones are NaN or
 # infinite. By bits, since numpy has no bfloat16, and `safe_open` for numpy reads none.
@@ -87,6 +88,8 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     safetensors = require("safetensors", extra="hub", purpose="reading checkpoints")
     tensors: dict[str, StoredTensor] = {}
     try:
+        if (other := other_kind(path)) is not None:
+            raise InvalidArtifact(f"{path.name} is {other[0]}", hint=other[1])
         with path.open("rb") as data:
             begin = 8 + int.from_bytes(data.read(8), "little")
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -115,7 +118,7 @@ def check_finite(path: Path, tensors: dict[str, StoredTensor]) -> None:
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise InvalidArtifact(
-            f"{path.name} holds weights that are no numbers (NaN or infinite) in "
+            f"{path.name} holds weights that are not numbers (NaN or infinite) in "
             f"{', '.join(wrong[:3])}{more}",
             hint="the training that wrote it diverged, or the file is damaged",
         )

@@ -23,6 +23,7 @@ from seatrial.errors import InvalidArtifact
 from seatrial.graphs.signature import VALID_HW
 from seatrial.manifest import Manifest
 from seatrial.models.import_checkpoint import load_ultralytics
+from seatrial.report.numbers import counted
 from seatrial.system.extras import inner_failure, require
 
 OPSET = 17  # the newest that all engines import
@@ -81,8 +82,8 @@ def _transformers(artifact: Artifact, manifest: Manifest) -> Any:
     missing = sorted(report["missing_keys"])
     if missing:
         raise InvalidArtifact(
-            f"the checkpoint {artifact.manifest.name} lacks {len(missing)} weights of its "
-            f"architecture, {missing[0]} first: they would be random",
+            f"the checkpoint {artifact.manifest.name} lacks {counted(len(missing), 'weight')} of "
+            f"its architecture, {missing[0]} first: they would be random",
             hint="fetch it again, or try another version of transformers",
         )
     return image_module(network, manifest, scale=facts.scale, mean_std=facts.mean_std)

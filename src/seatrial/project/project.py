@@ -10,6 +10,7 @@ import msgspec
 
 from seatrial.artifact import check_name
 from seatrial.system.files import staged_folder
+from seatrial.system.own_wheel import provide_package
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Template -> file of the project. A wheel would leave out a dot file among the templates.
@@ -62,31 +63,40 @@ def create(folder: Path, options: ProjectOptions) -> list[Path]:
         options: What goes into the files.
 
     Returns:
-        Paths of the files, in the order of `FILES`.
+        Paths of the files, in the order of `FILES`; last a wheel of this Seatrial, where it was
+        not installed from a package index.
 
     Raises:
-        InvalidInput: The folder holds files, or the name is not valid for an artifact.
+        InvalidInput: The folder holds files, the name is not valid for an artifact, or Seatrial
+            is not installed but runs from a folder on ``PYTHONPATH``.
         NotWritable: The folder cannot be written.
     """
-    texts = render(options)
+    check_name(options.name)
     with staged_folder(folder) as staged:
+        extras = BASES[options.trainer][1].split(",")
+        texts = render(options, provide_package(staged, "all", *extras, "demo"))
         for name, text in texts.items():
             path = staged / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    return [folder / name for name in texts]
+    return [*(folder / name for name in texts), *folder.glob("wheels/*.whl")]
 
 
-def render(options: ProjectOptions) -> dict[str, str]:
-    """File name -> text of the file."""
-    usual, extras = BASES[options.trainer]
+def render(options: ProjectOptions, package: str) -> dict[str, str]:
+    """File name -> text of the file.
+
+    Args:
+        options: See `create`.
+        package: Requirement that installs Seatrial.
+    """
+    usual, _ = BASES[options.trainer]
     base = options.base or usual
     values = {
         "name": check_name(options.name),
         "trainer": options.trainer,
         "base": base,
         "fetch": f"\n{TO_FETCH[base]}" if base in TO_FETCH else "",
-        "extras": extras,
+        "package": package,
         # Ultralytics' checkpoints are pickles.
         "flags": "--allow-pickle " if options.trainer == "ultralytics" else "",
     }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import msgspec
 from markupsafe import Markup
 
 from seatrial.accuracy.loss import Loss
+from seatrial.conditions import condition_rows
 from seatrial.quantise.report import QuantiseReport
 from seatrial.report import svg
+from seatrial.report.blocks import facts, heading, section, table, tiles
 from seatrial.report.page import page as html_page
-from seatrial.system.files import write_atomically, writing
 
 ROW_PX, TOP_PX, BOTTOM_PX = 26.0, 26.0, 40.0
 LEFT_PX, PLOT_PX, RIGHT_PX = 300.0, 420.0, 130.0
@@ -26,17 +27,6 @@ class RecipeRow(msgspec.Struct, frozen=True):
     kept: bool
 
 
-def write_page(report: QuantiseReport, path: Path) -> None:
-    """Write the page whole; a file that was there before is replaced.
-
-    Raises:
-        NotWritable: The place cannot be written to.
-    """
-    with writing(path, hint="name another file (--report)"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, page(report).encode())
-
-
 def page(report: QuantiseReport) -> str:
     """The page's HTML."""
     shown = rows(report)
@@ -44,12 +34,11 @@ def page(report: QuantiseReport) -> str:
     title = f"INT8: {report.parent['name']} for {report.to}"
     return html_page(
         title,
-        svg.element(
-            "header",
-            svg.element("p", f"Seatrial, {title}", class_="eyebrow"),
-            svg.element("h1", f"{verdict.rstrip('.')}."),
-            svg.element("p", figures, class_="meta"),
-            svg.element("p", f"Judged on {report.judged_on}.", class_="meta"),
+        heading(
+            f"Seatrial, {title}",
+            f"{verdict.rstrip('.')}.",
+            figures,
+            f"Judged on {report.judged_on}.",
         ),
         _tiles(report),
         svg.element("h2", "What each graph loses"),
@@ -65,7 +54,8 @@ def page(report: QuantiseReport) -> str:
             class_="card scroll",
         ),
         svg.element("h2", "Figures"),
-        svg.element("div", _table(report, shown), class_="card scroll"),
+        _table(report, shown),
+        section("Conditions", facts(_conditions(report))),
         svg.element("footer", *(svg.element("p", note) for note in _notes(report))),
     )
 
@@ -134,20 +124,16 @@ def _tiles(report: QuantiseReport) -> Markup:
     ran = "not measured here" if speed is None else (
         f"{speed.parent_hz:.1f} \u2192 {speed.child_hz:.1f} images/s"
     )  # fmt: skip
-    tiles = (
-        (f"Drop of {_metric(report)}", f"{finding.drop:+.4f}",
-         f"{finding.parent:.4f} \u2192 {finding.child:.4f}"),
-        ("Speed", "\u2013" if speed is None else f"{speed.ratio:.2f}x", ran),
-        ("Shift of confidences", shift, size),
-        ("INT8 layers", f"{report.quantised} of {report.convolutions}",
-         f"{len(report.head)} operators of the head in float"),
+    return tiles(
+        (
+            (f"Drop of {_metric(report)}", f"{finding.drop:+.4f}",
+             f"{finding.parent:.4f} \u2192 {finding.child:.4f}"),
+            ("Speed", "\u2013" if speed is None else f"{speed.ratio:.2f}x", ran),
+            ("Shift of confidences", shift, size),
+            ("INT8 layers", f"{report.quantised} of {report.convolutions}",
+             f"{len(report.head)} operators of the head in float"),
+        )
     )  # fmt: skip
-    made = [
-        svg.element("div", svg.element("dt", name),
-                    svg.element("dd", value, svg.element("small", note)))
-        for name, value, note in tiles
-    ]  # fmt: skip
-    return svg.element("dl", *made, class_="tiles card")
 
 
 def _table(report: QuantiseReport, shown: list[RecipeRow]) -> Markup:
@@ -161,24 +147,30 @@ def _table(report: QuantiseReport, shown: list[RecipeRow]) -> Markup:
         "mean |shift|",
         "speed",
     )
-    header = svg.element("tr", *(svg.element("th", name) for name in names))
     regained = ["" for _ in report.candidates] + [f"{value:+.4f}" for value in report.regained()]
     lines = []
     for row, gain in zip(shown, regained, strict=True):
         found = row.finding
-        cells = (
-            row.name,
-            f"{found.child:.4f}",
-            f"{found.drop:+.4f}",
-            f"{found.low:+.4f} to {found.high:+.4f}",
-            gain,
-            "" if found.mean_shift is None else f"{found.mean_shift:+.4f}",
-            "" if found.mean_abs_shift is None else f"{found.mean_abs_shift:.4f}",
-            row.speed,
+        lines.append(
+            (
+                row.name,
+                f"{found.child:.4f}",
+                f"{found.drop:+.4f}",
+                f"{found.low:+.4f} to {found.high:+.4f}",
+                gain,
+                "" if found.mean_shift is None else f"{found.mean_shift:+.4f}",
+                "" if found.mean_abs_shift is None else f"{found.mean_abs_shift:.4f}",
+                row.speed,
+            )
         )
-        made = [svg.element("td", cell) for cell in cells]
-        lines.append(svg.element("tr", *made, class_="knee-row" if row.kept else None))
-    return svg.element("table", svg.element("thead", header), svg.element("tbody", *lines))
+    return table(names, lines, [number for number, row in enumerate(shown) if row.kept])
+
+
+def _conditions(report: QuantiseReport) -> Iterator[tuple[str, str]]:
+    yield "parent", f"{report.parent['name']}, {report.parent['digest']}"
+    for key, value in report.calibration.items():
+        yield f"calibration {key}", str(value)
+    yield from condition_rows(report.conditions)
 
 
 def _notes(report: QuantiseReport) -> list[str]:

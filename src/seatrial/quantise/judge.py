@@ -61,7 +61,7 @@ class Judge:
         return cls(
             dataset=known_categories(matched, dataset),
             matched=matched,
-            key=f"{dataset.digest()} {digest.hexdigest()}",
+            key=f"{dataset.digest(areas=True)} {digest.hexdigest()}",
             limits=limits,
             labelled=True,
         )

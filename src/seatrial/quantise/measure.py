@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,13 +114,20 @@ def by_turns(
         for done in range(1, ROUNDS + 1):
             rounds.append((throughput(parent), throughput(child)))
             on_progress("comparing speed", done, ROUNDS)
+    # One round gives all three, so that the ratio is that of the rates beside it.
+    before, after = median_round(rounds)
     return Speed(
-        parent_hz=statistics.median(before for before, _ in rounds),
-        child_hz=statistics.median(after for _, after in rounds),
-        ratio=statistics.median(after / before for before, after in rounds),
+        parent_hz=before,
+        child_hz=after,
+        ratio=after / before,
         lanes=lanes,
         rounds=ROUNDS,
     )
+
+
+def median_round(rounds: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Rates of parent and child in the round whose ratio is the median of an odd number."""
+    return sorted(rounds, key=lambda one: one[1] / one[0])[len(rounds) // 2]
 
 
 def _rate(lane: Lane, feeds: Feeds) -> float:

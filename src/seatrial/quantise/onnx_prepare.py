@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seatrial.errors import InvalidArtifact, NotWritable
+from seatrial.errors import InvalidArtifact
 from seatrial.graphs import onnx_file
 from seatrial.system.extras import require
-from seatrial.system.files import room_hint
+from seatrial.system.files import not_written
 
 PURPOSE = "quantising ONNX graphs"
 OLDEST_OPSET = 13
@@ -83,10 +83,7 @@ def _folded(model: Any, folder: Path) -> Any:
         except Exception as error:  # ONNX Runtime's errors share no other base
             reason = str(error).strip().splitlines()[-1][:200]
             if file.exists():  # the graph was read, and the result could not be written
-                raise NotWritable(
-                    f"{folder} cannot be written: the disk may be full",
-                    hint=room_hint("SEATRIAL_HOME"),
-                ) from error
+                raise not_written(folder, reason, setting="SEATRIAL_HOME") from error
             raise InvalidArtifact(f"ONNX Runtime does not open the graph: {reason}") from error
         return onnx_file.load(file)
 

@@ -28,7 +28,7 @@ from seatrial.quantise.float_part import Head, find_head, onnx_nodes, stored_hea
 from seatrial.quantise.kernels import is_x86, saturates
 from seatrial.quantise.ranges import Range, Rule, choose_range
 from seatrial.quantise.workspace import Workspace
-from seatrial.system.extras import require
+from seatrial.system.extras import install_command, require
 
 PURPOSE = "quantising ONNX graphs"
 FLOAT = "float"
@@ -206,7 +206,7 @@ class TensorRtBackend(OnnxRuntimeBackend):
         if importlib.util.find_spec("tensorrt_rtx") is None:
             return (
                 "TensorRT's parser was not tried: TensorRT-RTX is not installed "
-                "(pip install 'seatrial[tensorrt-check]')"
+                f"({install_command('tensorrt-check')})"
             )
         problems = validate_for_tensorrt(folder / self.file)
         if problems:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact
-from seatrial.errors import InvalidArtifact, NotWritable
+from seatrial.errors import InvalidArtifact
 from seatrial.progress import Progress
 from seatrial.quantise.backend import Probe
 from seatrial.quantise.calibration_images import CalibrationImages, Feeds
@@ -26,7 +26,7 @@ from seatrial.quantise.float_part import Head, find_head, openvino_nodes, stored
 from seatrial.quantise.kernels import saturates
 from seatrial.quantise.workspace import Workspace
 from seatrial.system.extras import require
-from seatrial.system.files import room_hint
+from seatrial.system.files import not_written
 
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
 PURPOSE = "quantising for OpenVINO"
@@ -163,10 +163,8 @@ class OpenVinoBackend:
         try:
             ov.save_model(model, folder / self.file, compress_to_fp16=False)
         except RuntimeError as error:  # a full disk among others
-            raise NotWritable(
-                f"{folder} cannot be written: {str(error).strip().splitlines()[-1]}",
-                hint=room_hint("SEATRIAL_HOME"),
-            ) from error
+            said = str(error).strip().splitlines()[-1]
+            raise not_written(folder, said, setting="SEATRIAL_HOME") from error
 
 
 @contextlib.contextmanager
@@ -206,7 +204,7 @@ def _check_weights(model: Any, name: str) -> None:
             continue
         if np.isnan(node.get_data()).any():
             raise InvalidArtifact(
-                f"{name} holds weights that are no numbers (NaN), in {node.get_friendly_name()}",
+                f"{name} holds weights that are not numbers (NaN), in {node.get_friendly_name()}",
                 hint="the training that wrote it diverged, or the file is damaged",
             )
 

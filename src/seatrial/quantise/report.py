@@ -6,9 +6,10 @@ import itertools
 
 import msgspec
 
-from seatrial.accuracy.gate import Verdict
 from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.loss import Loss
+from seatrial.conditions import Conditions
+from seatrial.gate import Verdict
 from seatrial.quantise.calibration_images import Skipped
 
 REPORT_FILE = "int8.json"
@@ -17,9 +18,11 @@ REPORT_FILE = "int8.json"
 class Speed(msgspec.Struct, frozen=True):
     """Throughput of parent and child, measured in turns on the same cores.
 
+    Older reports have the median of each rate, so that their ratio may be another one.
+
     Attributes:
-        parent_hz: Images per second in float32, median of the rounds.
-        child_hz: Images per second in INT8, median of the rounds.
+        parent_hz: Images per second in float32, in the round with the median ratio.
+        child_hz: Images per second in INT8, in that round.
         ratio: Median over the rounds of child / parent.
         lanes: Number of images inferred side by side, one thread each.
         rounds: Number of turns.
@@ -84,6 +87,8 @@ class QuantiseReport(msgspec.Struct, frozen=True):
         speed: Speed of the result; None where this machine cannot run what it is for.
         notes: Remarks on the figures.
         skipped: Images that could not be used.
+        conditions: When, where and by which command, for a page: the same compression made twice
+            is one artifact.
     """
 
     to: str
@@ -103,6 +108,7 @@ class QuantiseReport(msgspec.Struct, frozen=True):
     speed: Speed | None
     notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    conditions: Conditions | None = None
 
     def regained(self) -> tuple[float, ...]:
         """How much less the metric drops with each restored layer than before it; 0-1."""

@@ -91,8 +91,7 @@ def compress_int8(
             f"{parent.manifest.name} is {parent.manifest.precision}; INT8 is made of float32",
             hint="compress the artifact that it was made from",
         )
-    if not replace:
-        store.check_free(name)
+    store.check_free(name, replace=replace)
     images = choose_images(parent, options, calibration, labelled, on_progress)
     key = msgspec.json.encode(
         (parent.digest, options, recipes, images.facts, images.skipped, images.judge.key,

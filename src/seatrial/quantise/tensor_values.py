@@ -93,7 +93,7 @@ def _check_finite(
     wrong = np.flatnonzero(~np.isfinite(low + high))
     if len(wrong):
         raise InvalidArtifact(
-            f"{names[wrong[0]]} takes values that are no numbers (NaN or infinite), and "
+            f"{names[wrong[0]]} takes values that are not numbers (NaN or infinite), and "
             f"{len(wrong) - 1} more tensors with it",
             hint="the float32 model overflows on these images: see what it detects in them",
         )

@@ -29,6 +29,19 @@ def seconds(value: float) -> str:
     return f"{significant(value)} s"
 
 
+def duration(value_s: float) -> str:
+    """``45 s``, ``12 min``, ``2 h 05 min``, for times that are estimates."""
+    if value_s < 90:
+        return f"{value_s:.0f} s"
+    minutes = round(value_s / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def date(iso: str) -> str:
+    """``2026-11-29 12:01 UTC``, of a time in UTC by ISO 8601."""
+    return f"{iso[:16].replace('T', ' ')} UTC"
+
+
 def per_second(value: float) -> str:
     """``47.6/s``."""
     return f"{significant(value)}/s"
@@ -70,14 +83,24 @@ def times(value: float) -> str:
     return f"{value:.1f}x"
 
 
+def noun(count: int, singular: str, plural: str = "") -> str:
+    """The noun for a count: ``image`` or ``images``; `plural` where that is not with an s."""
+    return singular if count == 1 else plural or f"{singular}s"
+
+
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """``1 image``, ``1,200 images``."""
+    return f"{count:,} {noun(count, singular, plural)}"
+
+
 def sessions(count: int) -> str:
     """``1 session``, ``8 sessions``."""
-    return f"{count} session" if count == 1 else f"{count} sessions"
+    return counted(count, "session")
 
 
 def files(count: int) -> str:
     """``1 image file``, ``3 image files``."""
-    return f"{count} image file" if count == 1 else f"{count} image files"
+    return counted(count, "image file")
 
 
 def optional(value: float | None, form: Callable[[float], str]) -> str:

@@ -5,61 +5,284 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from starlette.types import Receive
+import msgspec
+from starlette.types import Message, Receive
 
 from seatrial.deployment import Limits, Thresholds
+from seatrial.detect.decode import lacks_memory, out_of_memory
 from seatrial.detect.detector import Detected, Detector, Ticket
 from seatrial.engines.lanes import Abandoned
-from seatrial.errors import Overloaded
+from seatrial.errors import Overloaded, SeatrialError
+from seatrial.serve.decode_memory import DecodeMemory, decode_memory
+from seatrial.serve.forecast import Forecast, Promise
+from seatrial.serve.turns import Turns
+from seatrial.serve.watchdog import MOST_STUCK
+from seatrial.system.memory import memory_left_bytes
 
 T = TypeVar("T")
 CLOSE_S = 1.0  # the server has waited for `Limits.drain_s` before it closes
+# Deadline where the deployment names none: this, or so many times the time of one image.
+DEADLINE_S, DEADLINE_IMAGES = 1.0, 10
+RENEWAL_WAIT_S = 2.0  # in which another lane is opened, mostly
+# Stages in which no thread works for the request.
+WAITS = ("receive", "queue")
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request as its headers describe it.
+
+    Attributes:
+        body_bytes: Declared length of the body; None where it is not declared.
+        deadline_s: Seconds until when it has to be answered; None takes the deployment's.
+        batch: Whether it may wait for live requests.
+    """
+
+    body_bytes: int | None = None
+    deadline_s: float | None = None
+    batch: bool = False
+
+
+NOTHING = Asked()
+
+
+class Admitted(Ticket):
+    """The ticket of a request that was let in.
+
+    Attributes:
+        promise: When it is expected to be answered.
+        work_s: Seconds that a thread worked for it; None until it is answered.
+        body_s: Seconds that its body may take to arrive.
+        held_bytes: Longest body that it may have.
+        failure: Becomes the error of a request that the engine does not end; None before `run`.
+        has_turn: Whether it has one of the turns on threads.
+    """
+
+    __slots__ = (
+        "_arrived", "_default_s", "_dispatcher", "body_s", "failure", "has_turn", "held_bytes",
+        "promise", "work_s",
+    )  # fmt: skip
+
+    def __init__(
+        self, dispatcher: Dispatcher, promise: Promise, asked: Asked, held_bytes: int
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._arrived = time.monotonic()
+        self.promise = promise
+        self.work_s: float | None = None
+        self.held_bytes = held_bytes
+        self.failure: asyncio.Future[SeatrialError] | None = None
+        self.has_turn = False
+        limit_s = dispatcher.limits.body_s
+        self.body_s = min(limit_s, asked.deadline_s or limit_s)
+        # The sender's line is no fault of the service: its own deadline counts without it.
+        self._default_s = None if asked.deadline_s else dispatcher.deadline_s
+        first_s = asked.deadline_s or limit_s + dispatcher.deadline_s
+        super().__init__(dispatcher.detector.lanes, first_s, batch=asked.batch)
+
+    def ask(self, asked: Asked) -> None:
+        """Take what only the body says: another deadline, counted from the headers, or priority.
+
+        Raises:
+            Overloaded: It would not be answered by that deadline.
+            DeadlineExceeded: That deadline has passed.
+        """
+        self.batch = self.batch or asked.batch
+        if asked.deadline_s is not None:
+            self._default_s = None
+            self.expire_in(asked.deadline_s, time.monotonic() - self._arrived)
+            self.check()
+            self._dispatcher.check_deadline(self.promise, asked.deadline_s, here=1)
+
+    def ready(self) -> None:
+        """The body is here."""
+        super().ready()
+        self.expire_with_body()
+        self._dispatcher.forecast.arrived(self.promise)
+
+    def expire_with_body(self) -> None:
+        """Let the deployment's deadline count from now on, if the request has none."""
+        if self._default_s is not None:
+            self.expire_in(self._default_s)
+
+    def fail(self, error: SeatrialError) -> None:
+        """See `Place.fail`; on any thread."""
+        super().fail(error)
+        self._dispatcher.failed(self, error)
+
+    def reserve(self, peak_bytes: int) -> None:
+        """See `DecodeMemory.take`."""
+        self._dispatcher.memory.take(self, peak_bytes, self.promise)
+
+    def keep(self, kept_bytes: int) -> None:
+        """See `DecodeMemory.keep`."""
+        self._dispatcher.memory.keep(self, kept_bytes)
+
+    def left(self) -> None:
+        """The request is counted no more."""
+        super().left()
+        self._dispatcher.ended(self)
+
+
+@contextlib.contextmanager
+def watched(receive: Receive) -> Iterator[asyncio.Future[Message]]:
+    """A future that is done when the client of a request goes away.
+
+    Args:
+        receive: The request's ASGI channel, its body read.
+    """
+    gone: asyncio.Future[Message] = asyncio.ensure_future(receive())
+    try:
+        yield gone
+    finally:
+        gone.cancel()
 
 
 class Dispatcher:
     """Admits requests, and runs them on threads of its own.
 
     Two threads for each lane: while one infers, the other decodes the next image and waits to
-    follow at once. With fewer the lanes stand idle between requests (1.1 ms of 47 here).
+    follow at once. With fewer the lanes stand idle between requests (1.1 ms of 47 here). As many
+    again for requests of a batch, so that these never hold the threads of live ones.
 
     Args:
         detector: Does the work.
         limits: What is refused.
+        memory: Memory for decoding; None takes what this process may use.
+
+    Attributes:
+        limits: Those given, with the deadline that is in force.
+        deadline_s: Seconds from the end of a request's body to its answer, where it asks for none.
+        forecast: When requests will be answered.
+        on_bytes: Called with the bytes that the body of a request may have, and with as many less
+            when it ends.
+        memory: Memory for decoding.
     """
 
-    def __init__(self, detector: Detector, limits: Limits) -> None:
+    def __init__(
+        self, detector: Detector, limits: Limits, memory: DecodeMemory | None = None
+    ) -> None:
         self.detector = detector
-        self.limits = limits
+        lanes = len(detector.engine.narrow)
+        lane_s = detector.lane_s
+        # To a tenth: it is shown, and an edge of the buckets of metrics.
+        own_s = math.ceil(10 * max(DEADLINE_S, DEADLINE_IMAGES * lane_s)) / 10
+        self.deadline_s = limits.deadline_s or own_s
+        self.limits = msgspec.structs.replace(limits, deadline_s=self.deadline_s)
+        self.forecast = Forecast(lanes, lane_s)
+        self.memory = memory or decode_memory(memory_left_bytes(), limits)
+        self._turns = Turns(2 * lanes)
+        self.on_bytes: Callable[[int], object] = lambda change: None
+        self._held_bytes = 0
+        self._lock = threading.Lock()  # requests end on threads
+        self._working = 0  # threads that are in `_work`
         self._threads = concurrent.futures.ThreadPoolExecutor(
-            max_workers=2 * len(detector.engine.narrow), thread_name_prefix="request"
+            max_workers=4 * lanes + MOST_STUCK, thread_name_prefix="request"
         )
 
-    def admit(self) -> Ticket:
+    @property
+    def running(self) -> bool:
+        """Whether there are requests, or threads that still work for one that was given up."""
+        return bool(self.detector.lanes.present or self._working)
+
+    def admit(self, asked: Asked = NOTHING) -> Admitted:
         """A ticket for a request of which the headers are here and nothing else.
 
-        The decision needs no byte of the body. It is made here and nowhere else; only the event
-        loop calls this.
+        Only the event loop calls this.
 
         Returns:
             The ticket, to be held until the request is answered: ``with dispatcher.admit()``.
 
         Raises:
-            Overloaded: `Limits.queue` requests are here already.
+            Overloaded: See `check`.
+        """
+        promise, held_bytes = self.check(asked)
+        with self._lock:
+            self._held_bytes += held_bytes
+        self.on_bytes(held_bytes)
+        self.forecast.accept(promise)
+        return Admitted(self, promise, asked, held_bytes)
+
+    def check(self, asked: Asked) -> tuple[Promise, int]:
+        """Whether a request would be admitted now.
+
+        The decision needs no byte of the body. It is made here and nowhere else.
+
+        Returns:
+            When it would be answered, and the bytes that its body may have.
+
+        Raises:
+            Overloaded: No lane works, it could not be answered in time, `Limits.queue` requests
+                are here, or their bodies take `Limits.bytes_in_flight` already.
         """
         present = self.detector.lanes.present
+        if not self.detector.lanes.usable:
+            raise Overloaded(
+                "no lane of the engine works at this moment",
+                hint="try again in a few seconds; the log of the service says why",
+                reason="lanes",
+                wait_s=RENEWAL_WAIT_S,
+            )
+        deadline_s = self.deadline_s if asked.deadline_s is None else asked.deadline_s
+        promise = self.forecast.promise(asked.body_bytes or 0)
+        self.check_deadline(promise, deadline_s)
         if present >= self.limits.queue:
             raise Overloaded(
-                f"{present} requests wait or run already", hint="try again in a second"
+                f"{present} requests wait or run already",
+                hint="try again in a second",
+                reason="queue",
+                wait_s=promise.finish_s,
             )
-        return Ticket(self.detector.lanes, self.limits.deadline_s)
+        held_bytes = min(
+            self.limits.body_bytes if asked.body_bytes is None else asked.body_bytes,
+            self.limits.body_bytes,
+        )
+        if present and self._held_bytes + held_bytes > self.limits.bytes_in_flight:
+            raise Overloaded(
+                f"the bodies of {present} requests take {self._held_bytes} bytes already",
+                hint="try again in a second",
+                reason="bytes",
+                wait_s=promise.finish_s,
+            )
+        return promise, held_bytes
+
+    def check_deadline(self, promise: Promise, deadline_s: float, here: int = 0) -> None:
+        """Refuse what would be late.
+
+        Args:
+            promise: Its forecast.
+            deadline_s: Seconds that it has, from where the forecast counts.
+            here: Places that it has among the lanes already.
+
+        Raises:
+            Overloaded: It would be answered later, and is not the only one.
+        """
+        # The first is let in whatever is foretold: how else would a wrong forecast be mended?
+        alone = self.detector.lanes.present <= here
+        if not alone and self.forecast.late_s(promise) > deadline_s:
+            raise Overloaded(
+                f"it would be answered after {promise.finish_s:.2g} s, and has {deadline_s:g} s",
+                hint="send less at a time, or give it more time",
+                reason="deadline",
+                wait_s=promise.finish_s,
+            )
+
+    def ended(self, ticket: Admitted) -> None:
+        """A request is here no more."""
+        self.memory.keep(ticket, 0)
+        with self._lock:
+            self._held_bytes -= ticket.held_bytes
+        self.on_bytes(-ticket.held_bytes)
+        self.forecast.ended(ticket.promise, ticket.work_s)
 
     async def run(
         self,
-        ticket: Ticket,
+        ticket: Admitted,
         data: bytes | bytearray,
         options: Thresholds,
         finish: Callable[[Detected], T],
@@ -76,55 +299,127 @@ class Dispatcher:
 
         Raises:
             DeadlineExceeded: The answer was not there in time.
+            Overloaded: Other requests had the memory that it needs, or there was not enough.
             Abandoned: The client went away.
+            EngineFailed: The engine raised, or does not end.
             InvalidInput: See `Detector.detect`.
 
         When this ends without an answer, work that has no lane yet never gets one.
         """
-        ticket.ready()
-        answer = asyncio.wrap_future(
-            self._threads.submit(self._work, ticket, data, options, finish)
+
+        def work() -> T:
+            return finish(self.detect(ticket, data, options))
+
+        with watched(receive) as gone:
+            return await self.work(ticket, work, gone)
+
+    def detect(
+        self, ticket: Admitted, data: bytes | bytearray | memoryview, options: Thresholds
+    ) -> Detected:
+        """`Detector.detect` within the limits; for a thread of the service."""
+        return self.detector.detect(
+            memoryview(data), options, max_pixels=self.limits.image_pixels, ticket=ticket
         )
-        gone = asyncio.ensure_future(receive())
+
+    async def work(
+        self, ticket: Admitted, work: Callable[[], T], gone: asyncio.Future[Message]
+    ) -> T:
+        """Do some work on a thread of the service when it is the ticket's turn.
+
+        Args:
+            ticket: Held; its clock has all that the work did when this returns.
+            work: Runs the engine once.
+            gone: Done when the client goes away; see `watched`.
+
+        Raises:
+            DeadlineExceeded: The answer was not there in time.
+            Abandoned: The client went away.
+        """
+        ticket.ready()
+        loop = asyncio.get_running_loop()
+        ticket.failure = loop.create_future()
+        turn = self._turns.take(batch=ticket.batch)
+        if turn is not None:
+            await self._first(turn, gone, ticket)
+        ticket.has_turn = True
+        done = self._threads.submit(self._work, ticket, work)
+        done.add_done_callback(lambda _: _on_loop(loop, self._end_turn, ticket))
+        return await self._first(asyncio.wrap_future(done), gone, ticket)
+
+    async def _first(
+        self, wanted: asyncio.Future[T], gone: asyncio.Future[Message], ticket: Admitted
+    ) -> T:
+        """The result of ``wanted``, unless the client goes, the engine hangs, or it is too late."""
+        failure = ticket.failure
+        assert failure is not None  # noqa: S101 - `run` made it
         try:
             done, _ = await asyncio.wait(
-                (answer, gone),
+                (wanted, gone, failure),
                 timeout=ticket.remaining_s(),
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if answer in done:
-                return answer.result()
+            if wanted in done:
+                return wanted.result()
+            if failure in done:
+                raise failure.result()
             raise Abandoned if gone in done else ticket.too_late()
         finally:
-            gone.cancel()
-            if not answer.done():
+            if not wanted.done():
                 ticket.cancel()
-                answer.cancel()  # and with it what waits for a thread
+                wanted.cancel()  # and with it what waits for a thread
 
-    def _work(
-        self,
-        ticket: Ticket,
-        data: bytes | bytearray,
-        options: Thresholds,
-        finish: Callable[[Detected], T],
-    ) -> T:
-        with ticket:
+    def failed(self, ticket: Admitted, error: SeatrialError) -> None:
+        """End a request whose thread may never come back; on any thread."""
+        failure = ticket.failure
+        if failure is None:
+            return
+
+        def end() -> None:
+            if not failure.done():
+                failure.set_result(error)
+            self._end_turn(ticket)
+
+        _on_loop(failure.get_loop(), end)
+
+    def _end_turn(self, ticket: Admitted) -> None:
+        if ticket.has_turn:
+            ticket.has_turn = False
+            self._turns.give_back(batch=ticket.batch)
+
+    def _work(self, ticket: Admitted, work: Callable[[], T]) -> T:
+        with ticket, self._counted_work(ticket):
             ticket.check()
             ticket.clock.lap("queue")  # the wait for this thread
-            result = self.detector.detect(
-                memoryview(data), options, max_pixels=self.limits.image_pixels, ticket=ticket
-            )
-            return finish(result)
+            try:
+                answer = work()
+            except Exception as error:
+                if lacks_memory(error):
+                    raise out_of_memory() from error
+                raise
+            spent_ms = ticket.clock.stages_ms
+            ticket.work_s = 1e-3 * sum(spent_ms[stage] for stage in spent_ms if stage not in WAITS)
+            return answer
+
+    @contextlib.contextmanager
+    def _counted_work(self, ticket: Admitted) -> Iterator[None]:
+        with self._lock:
+            self._working += 1
+        try:
+            yield
+        finally:
+            ticket.keep(0)  # it may have been given up before it took memory
+            with self._lock:
+                self._working -= 1
 
     def close(self, wait_s: float = CLOSE_S) -> None:
         """Wait for running requests, then release the detector.
 
         Args:
-            wait_s: Longest wait, seconds. The detector is not released under requests that still
-                run then; `Lanes.present` counts them.
+            wait_s: Longest wait, seconds. The detector is not released under requests that are
+                still `running` then.
         """
         give_up = time.monotonic() + wait_s
-        while self.detector.lanes.present:
+        while self.running:
             if time.monotonic() >= give_up:
                 self._threads.shutdown(wait=False, cancel_futures=True)
                 return
@@ -132,3 +427,8 @@ class Dispatcher:
         self._threads.shutdown(wait=True)
         with contextlib.suppress(RuntimeError):
             self.detector.close()
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(call, *args)

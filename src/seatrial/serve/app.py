@@ -3,6 +3,7 @@
 POST /detect       an image -> boxes as JSON
 POST /detect.jpg   an image -> the image with the boxes drawn
 GET  /model        what is being served
+     /v2           the Open Inference Protocol
 GET  /             the list of routes
 """
 
@@ -18,42 +19,30 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from seatrial.deployment import Thresholds
 from seatrial.detect.answer import answer
 from seatrial.detect.detector import Detected
 from seatrial.detect.draw import annotated_jpeg
-from seatrial.engines.lanes import Abandoned
-from seatrial.errors import SeatrialError
-from seatrial.serve.admission import Dispatcher
+from seatrial.errors import Overloaded, SeatrialError
 from seatrial.serve.connections import StopReading
-from seatrial.serve.metrics import RequestMetrics
+from seatrial.serve.health import PROBES, CloseWhileDraining
+from seatrial.serve.open_connections import CONNECTIONS, Connections, Headers, Refuse, room
+from seatrial.serve.outcome import counted, error_headers, server_timing
+from seatrial.serve.protocols import inference_v2
+from seatrial.serve.protocols.asked import read_asked
+from seatrial.serve.protocols.error_body import MEDIA_TYPE, error_body
 from seatrial.serve.protocols.image_body import read_image
 from seatrial.serve.protocols.thresholds import query_options
+from seatrial.serve.request_log import RequestLog
+from seatrial.serve.service import Service
+from seatrial.serve.statistics import DETECTOR
 
-CLIENT_CLOSED_REQUEST = 499  # nginx's code: no client reads it, the metrics show it
 OTHER_ROUTE = "other"  # label of requests for unknown paths
 # Makes the body of an answer from a result and the times until then.
 Encode = Callable[[Detected, Mapping[str, float]], bytes]
-
-
-class Service(msgspec.Struct, frozen=True):
-    """The parts that a running process serves with.
-
-    Attributes:
-        dispatcher: Takes requests.
-        detection: Thresholds where a request names none.
-        description: The JSON of ``GET /model``.
-        metrics: Where requests are counted.
-    """
-
-    dispatcher: Dispatcher
-    detection: Thresholds
-    description: dict[str, Any]
-    metrics: RequestMetrics
 
 
 def create_app(
@@ -61,31 +50,39 @@ def create_app(
     *,
     probes: Sequence[Route] = (),
     around: Callable[[], AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
+    log_requests: bool = False,
 ) -> Starlette:
     """The application.
 
     Args:
         open_service: Called at start-up, before the first request; compiles and warms up.
-        probes: Routes of the runtime beside our own, such as ``/readyz``.
+        probes: Routes of the runtime beside our own, such as ``/metrics``.
         around: Start-up and shutdown of the runtime; ours run inside.
+        log_requests: Write a line for each request, see `seatrial.serve.request_log`.
     """
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with around():
-            app.state.service = open_service()
+            service = app.state.service = open_service()
+            limits = service.dispatcher.limits
+            fit = room(limits.connections)
+            paths = frozenset(route.path for route in (*PROBES, *probes))
             # What start-up made stays until the end: no collection needs to walk it again.
             gc.collect()
             gc.freeze()
             try:
-                yield
+                # The protocol of each connection finds it there: `HttpProtocol`.
+                refuse = {} if log_requests else {"refuse": _refuser(service)}
+                yield {CONNECTIONS: Connections(limits, fit, service.metrics, paths, **refuse)}
             finally:
-                app.state.service.dispatcher.close()
+                service.close()
 
     routes = [
-        Route("/detect", _detect_json, methods=["POST"]),
-        Route("/detect.jpg", _detect_jpeg, methods=["POST"]),
+        *(Route(path, route, methods=["POST"]) for path, route in DETECT.items()),
         Route("/model", _model, methods=["GET"]),
+        *inference_v2.routes(),
+        *PROBES,
         *probes,
     ]
     listed = "".join(
@@ -99,11 +96,39 @@ def create_app(
     app = Starlette(
         routes=[*routes, Route("/", index, methods=["GET"])],
         lifespan=lifespan,
-        middleware=[Middleware(StopReading)],
+        middleware=[
+            *([Middleware(RequestLog)] if log_requests else []),
+            Middleware(CloseWhileDraining),
+            Middleware(StopReading),
+        ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
     app.router.redirect_slashes = False  # it would redirect to whatever host the client names
     return app
+
+
+def _refuser(service: Service) -> Refuse:
+    """Refuses, by its headers, a request for `DETECT` that the service has no time for."""
+    dispatcher, metrics = service.dispatcher, service.metrics
+    routes = {path.encode(): path for path in DETECT}
+
+    def refuse(target: bytes, headers: Headers) -> tuple[int, Headers, bytes] | None:
+        route = routes.get(target.partition(b"?")[0])
+        if route is None or service.health.draining:  # then the connection ends with its answer
+            return None
+        try:
+            dispatcher.check(read_asked(headers, dispatcher.limits.longest_deadline_s))
+        except Overloaded as error:
+            metrics.count(route, error.http_status, 0.0)
+            metrics.models.failed(DETECTOR)
+            metrics.refuse(error.reason)
+            refusal = error_response(error)
+            return refusal.status_code, refusal.raw_headers, bytes(refusal.body)
+        except SeatrialError:  # of the headers: the application says so
+            return None
+        return None
+
+    return refuse
 
 
 async def _detect_json(request: Request) -> Response:
@@ -126,38 +151,38 @@ async def _detect_jpeg(request: Request) -> Response:
     return await _detect(request, service, encode, "image/jpeg")
 
 
+DETECT = {"/detect": _detect_json, "/detect.jpg": _detect_jpeg}
+
+
 async def _detect(request: Request, service: Service, encode: Encode, media_type: str) -> Response:
+    answering = _answer(request, service, encode, media_type)
+    route = request.scope["path"]
+    return await counted(service.metrics, request.scope, route, DETECTOR, answering, error_response)
+
+
+async def _answer(request: Request, service: Service, encode: Encode, media_type: str) -> Response:
     """The way of one request: admission, body, detection, answer."""
     dispatcher, metrics = service.dispatcher, service.metrics
-    route = request.scope["path"]
-    try:
-        # Before a byte of the body is asked for.
-        with dispatcher.admit() as ticket:
-            clock = ticket.clock
-            options = query_options(request.query_params.multi_items(), service.detection)
-            data = await read_image(request, dispatcher.limits.body_bytes, ticket)
-            clock.lap("receive")
+    # Before a byte of the body is asked for.
+    asked = read_asked(request.scope["headers"], dispatcher.limits.longest_deadline_s)
+    with dispatcher.admit(asked) as ticket:
+        clock = ticket.clock
+        query, limits = request.query_params.multi_items(), dispatcher.limits
+        options = query_options(query, service.detection, limits.detections)
+        data = await read_image(request, limits.body_bytes, ticket.body_s)
+        clock.lap("receive")
 
-            def finish(result: Detected) -> tuple[bytes, dict[str, float]]:
-                body = encode(result, clock.timing_ms())
-                clock.lap("encode")
-                timing_ms = clock.timing_ms()
-                metrics.observe(timing_ms, len(result.detections), result.lane_threads)
-                return body, timing_ms
+        def finish(result: Detected) -> tuple[bytes, dict[str, float]]:
+            body = encode(result, clock.timing_ms())
+            clock.lap("encode")
+            timing_ms = clock.timing_ms()
+            metrics.observe(timing_ms, len(result.detections), result.lane_threads)
+            metrics.received(len(data), result.image.shape[0] * result.image.shape[1])
+            return body, timing_ms
 
-            body, timing_ms = await dispatcher.run(ticket, data, options, finish, request.receive)
-    except SeatrialError as error:
-        metrics.count(route, error.http_status)
-        return error_response(error)
-    except (Abandoned, ClientDisconnect):
-        metrics.count(route, CLIENT_CLOSED_REQUEST)
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-    except Exception:
-        metrics.count(route, 500)
-        raise
-    metrics.count(route, 200)
+        body, timing_ms = await dispatcher.run(ticket, data, options, finish, request.receive)
     return Response(
-        body, media_type=media_type, headers={"Server-Timing": _server_timing(timing_ms)}
+        body, media_type=media_type, headers={"Server-Timing": server_timing(timing_ms)}
     )
 
 
@@ -166,31 +191,31 @@ async def _model(request: Request) -> Response:
     return Response(msgspec.json.encode(service.description), media_type="application/json")
 
 
-def _server_timing(timing_ms: Mapping[str, float]) -> str:
-    """The times in the form of W3C Server Timing, which browsers' developer tools show."""
-    return ", ".join(f"{stage};dur={value:.3f}" for stage, value in timing_ms.items())
-
-
 def error_response(error: SeatrialError) -> Response:
     """An error as JSON, with the status of its kind."""
-    # A 408 says that the server ends the connection (RFC 9110, 15.5.9).
-    headers = {503: {"Retry-After": "1"}, 408: {"Connection": "close"}}.get(error.http_status, {})
+    headers = error_headers(error)
     return _error(error.http_status, error.code, error.message, error.hint, headers)
 
 
 async def _http_error(request: Request, error: Any) -> Response:
-    # A path that is tried leaves no series behind; a wrong method has a path of ours.
-    route = request.scope["path"] if error.status_code == 405 else OTHER_ROUTE
+    # A path that is tried leaves no series behind; a wrong method may have a path of ours.
+    path = request.scope["path"]
+    ours = any(path == getattr(route, "path", None) for route in request.app.routes)
+    route = path if error.status_code == 405 and ours else OTHER_ROUTE
     request.app.state.service.metrics.count(route, error.status_code)
+    if inference_v2.is_its_path(path):
+        return inference_v2.failure(error.status_code, error.detail, error.headers or {})
     return _error(
         error.status_code, f"Http{error.status_code}", error.detail, "", error.headers or {}
     )
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
+    if inference_v2.is_its_path(request.scope["path"]):
+        return inference_v2.failure(500, "the server failed; see the server's log", {})
     return _error(500, "InternalError", "the server failed", "see the server's log", {})
 
 
 def _error(status: int, code: str, message: str, hint: str, headers: Mapping[str, str]) -> Response:
-    body = {"error": {"code": code, "message": message, "hint": hint}}
-    return Response(msgspec.json.encode(body), status, dict(headers), media_type="application/json")
+    body = error_body(code, message, hint)
+    return Response(body, status, dict(headers), media_type=MEDIA_TYPE)

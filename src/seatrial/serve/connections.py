@@ -29,7 +29,7 @@ class StopReading:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or not _may_be_long(scope["headers"]):
+        if scope["type"] != "http" or not may_be_long(scope["headers"]):
             await self._app(scope, receive, send)
             return
         reading = True
@@ -55,7 +55,8 @@ class StopReading:
         await self._app(scope, watched, answer)
 
 
-def _may_be_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def may_be_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request's body is over `SKIPPED_BYTES`, or of a length that is not declared."""
     for name, value in headers:
         if name == b"content-length":
             return not (value.isdigit() and int(value) <= SKIPPED_BYTES)

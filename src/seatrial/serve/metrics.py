@@ -4,65 +4,243 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
+import resource
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from seatrial.detect.clock import REQUEST_STAGES
+from seatrial.serve.statistics import DETECTOR, ModelMetrics
+from seatrial.system.files import writing
 
-# Seconds. From half a millisecond (a decode) to the default deadline.
-BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-           30.0)  # fmt: skip
+# Seconds. From half a millisecond (a decode) on, and close together where detectors answer.
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.035, 0.05, 0.07, 0.1, 0.14, 0.2,
+           0.25, 0.35, 0.5, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)  # fmt: skip
+PIXELS = (1e5, 3e5, 1e6, 2e6, 4e6, 8e6, 16e6, 32e6)  # of an image
+BYTES = tuple(2.0**power for power in range(13, 25))  # of a body: 8 KiB to 16 MiB
+MODEL = ("name", "digest", "engine", "device", "precision")
+MEMORY_EVERY_S = 1.0
+
+# Names of the files of a process: a type of metric, for gauges with the way that they are added up.
+KINDS = ("counter", "histogram", "gauge_livesum", "gauge_livemax")
+FILE_BYTES = 512 * 1024  # some 3,000 series, of which there are some hundreds
 
 
 class RequestMetrics:
-    """Counts and times of one process."""
+    """Counts and times of one process.
 
-    def __init__(self) -> None:
-        requests = Counter("seatrial_requests", "Requests by route and outcome.", ["route", "code"])
+    Args:
+        bound_s: Deadline of the deployment: an edge of the buckets of whole requests, so that the
+            share of answers within it can be read.
+        registry: Registry that takes them.
+
+    Attributes:
+        models: What each model did.
+    """
+
+    def __init__(
+        self, bound_s: float | None = None, registry: CollectorRegistry = REGISTRY
+    ) -> None:
+        self.models = ModelMetrics(registry)
+        bounded = sorted({*BUCKETS, *([] if bound_s is None else [bound_s])})
+        requests = Counter(
+            "seatrial_requests", "Requests by route and outcome.", ["route", "code"],
+            registry=registry,
+        )  # fmt: skip
+        times = Histogram(
+            "seatrial_request_seconds",
+            "Time from the headers of a request to its outcome, failed ones too.",
+            ["code"],
+            buckets=bounded,
+            registry=registry,
+        )
         stages = Histogram(
-            "seatrial_stage_seconds", "Time of a request by stage.", ["stage"], buckets=BUCKETS
-        )
+            "seatrial_stage_seconds", "Time of a request by stage.", ["stage"], buckets=BUCKETS,
+            registry=registry,
+        )  # fmt: skip
         lanes = Counter(
-            "seatrial_lane_requests", "Requests by the width of their lane.", ["threads"]
-        )
+            "seatrial_lane_requests", "Requests by the width of their lane.", ["threads"],
+            registry=registry,
+        )  # fmt: skip
         # labels() makes strings and looks a child up under a lock: once is enough.
         self._requests = functools.cache(requests.labels)
+        self._times = functools.cache(times.labels)
         self._stages = functools.cache(stages.labels)
         self._lanes = functools.cache(lanes.labels)
         for stage in (*REQUEST_STAGES, "total"):
             self._stages(stage)  # there from the start, with 0 requests
-        self._detections = Counter("seatrial_detections", "Objects reported.")
-        self.present = Gauge(
+        refusals = Counter(
+            "seatrial_refusals", "Requests refused undecoded, by what they would have exceeded.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self._refusals = functools.cache(refusals.labels)
+        for reason in ("deadline", "queue", "bytes", "lanes", "pixels", "memory"):
+            self._refusals(reason)
+        closed = Counter(
+            "seatrial_connections_closed", "Connections that the service closed, by what for.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self._closed = functools.cache(closed.labels)
+        for reason in ("head", "idle", "answer", "limit"):
+            self._closed(reason)
+        faults = Counter(
+            "seatrial_lane_faults", "Lanes taken out: stuck in a run, or failing again and again.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self._faults = functools.cache(faults.labels)
+        for reason in ("stuck", "failing"):
+            self._faults(reason)
+        self._deaths = Counter(
+            "seatrial_worker_deaths", "Server processes that died and were started again.",
+            registry=registry,
+        )  # fmt: skip
+        self._detections = Counter("seatrial_detections", "Objects reported.", registry=registry)
+        self._pixels = Histogram(
+            "seatrial_image_pixels", "Width x height of the images of answered requests.",
+            buckets=PIXELS, registry=registry,
+        )  # fmt: skip
+        self._bytes = Histogram(
+            "seatrial_body_bytes", "Length of the images of answered requests, encoded.",
+            buckets=BYTES, registry=registry,
+        )  # fmt: skip
+
+        def gauge(name: str, text: str, mode: Any = "livesum", labels: Any = ()) -> Gauge:
+            return Gauge(name, text, labels, multiprocess_mode=mode, registry=registry)
+
+        self.connections = gauge("seatrial_connections", "Open connections.")
+        self.present = gauge(
             "seatrial_requests_present",
             "Requests that arrive, wait or run: what `limits.queue` is compared with.",
-            multiprocess_mode="livesum",
         )
+        self.body_bytes_present = gauge(
+            "seatrial_body_bytes_present",
+            "Longest bodies of those requests: what `limits.bytes_in_flight` is compared with.",
+        )
+        self.lanes_busy = gauge("seatrial_lanes_busy", "Lanes of the engine that compute.")
+        self._memory = gauge("seatrial_resident_memory_bytes", "Memory of the server processes.")
+        self._memory_at = -math.inf
+        self.deadline = gauge(
+            "seatrial_deadline_seconds", "Deadline of requests that ask for none.", "livemax"
+        )
+        self._model = gauge("seatrial_model_info", "The model that is served: 1.", "livemax", MODEL)
 
-    def count(self, route: str, status: int) -> None:
-        """Count one request that has ended."""
+    def serves(self, description: Mapping[str, Any]) -> None:
+        """Name the model that is served, by the JSON of ``GET /model``."""
+        self._model.labels(*(description[key] for key in MODEL)).set(1)
+        self.deadline.set(description["limits"]["deadline_s"])
+
+    def count(self, route: str, status: int, seconds: float | None = None) -> None:
+        """Count one request that has ended.
+
+        Args:
+            route: Path of the route.
+            status: HTTP status.
+            seconds: Time since its headers; None where that is not of interest.
+        """
         self._requests(route, status).inc()
+        if seconds is not None:
+            self._times(status).observe(seconds)
 
-    def observe(self, timing_ms: Mapping[str, float], detections: int, threads: int) -> None:
-        """Record one answered request.
+    def refuse(self, reason: str) -> None:
+        """Count one request that was refused."""
+        self._refusals(reason).inc()
+
+    def close_connection(self, reason: str) -> None:
+        """Count one connection that waited too long for its client, or was one too many."""
+        self._closed(reason).inc()
+
+    def lane_fault(self, reason: str) -> None:
+        """Count one lane that was taken out."""
+        self._faults(reason).inc()
+
+    def worker_died(self, times: int) -> None:
+        """Count server processes that died."""
+        self._deaths.inc(times)
+
+    def received(self, body_bytes: int, pixels: int) -> None:
+        """Record the image of one answered request."""
+        self._bytes.observe(body_bytes)
+        self._pixels.observe(pixels)
+
+    def observe(
+        self, timing_ms: Mapping[str, float], detections: int, threads: int, model: str = DETECTOR
+    ) -> None:
+        """Record one answered request of one image.
 
         Args:
             timing_ms: Stage, or ``total``, -> milliseconds.
             detections: Number of objects in the answer.
             threads: Threads of the lane that ran it.
+            model: Its kind; see `seatrial.serve.statistics`.
         """
+        self.observe_image(timing_ms, detections, threads, model)
+        self.models.answered(model)
+
+    def observe_stages(self, timing_ms: Mapping[str, float], model: str = DETECTOR) -> None:
+        """Record the times of stages; see `observe`."""
         for stage, value in timing_ms.items():
             self._stages(stage).observe(value / 1e3)
+        self.models.took(model, timing_ms)
+
+    def observe_image(
+        self, timing_ms: Mapping[str, float], detections: int, threads: int, model: str = DETECTOR
+    ) -> None:
+        """Record one image of a request; see `observe`."""
+        self.observe_stages(timing_ms, model)
+        self.models.inferred(model)
         self._detections.inc(detections)
         self._lanes(threads).inc()
+        now = time.monotonic()
+        if now - self._memory_at >= MEMORY_EVERY_S:
+            self._memory_at = now
+            self._memory.set(_resident_bytes())
 
 
-@functools.cache
-def request_metrics() -> RequestMetrics:
-    """The process's metrics: one set, since names in Prometheus' registry are global."""
-    return RequestMetrics()
+_of_process: list[RequestMetrics] = []
+
+
+def request_metrics(bound_s: float | None = None) -> RequestMetrics:
+    """The process's metrics: one set, since names in Prometheus' registry are global.
+
+    Args:
+        bound_s: See `RequestMetrics`; the first call decides.
+    """
+    if not _of_process:
+        _of_process.append(RequestMetrics(bound_s))
+    return _of_process[0]
+
+
+def _resident_bytes() -> int:
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return 0
+
+
+def reserve_files(folder: Path) -> None:
+    """Make this process's files of metrics, with all the room that they will need.
+
+    prometheus-client makes them sparse, and writes to them as to memory: where the disk is full by
+    then, the kernel ends the process (SIGBUS), and no log says why. It takes files that are there.
+
+    Args:
+        folder: The folder in ``PROMETHEUS_MULTIPROC_DIR``.
+
+    Raises:
+        NotWritable: There is too little room.
+    """
+    for kind in KINDS:
+        path = folder / f"{kind}_{os.getpid()}.db"
+        with writing(folder, setting="TMPDIR"), path.open("ab") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
 
 
 def forget_dead_processes(folder: Path) -> None:

@@ -24,6 +24,7 @@ from seatrial.progress import Progress, silent
 from seatrial.system.children import end
 from seatrial.system.extras import require
 from seatrial.system.files import staged_folder, writing
+from seatrial.system.own_wheel import provide_package
 
 SERVICE_PY = '''"""A Seatrial service. Start it with: bentoml serve ."""
 
@@ -36,25 +37,29 @@ Seatrial = service(Path(__file__).parent / "deployment.toml")
 PARENT = "SEATRIAL_PARENT"  # id of the process that the service ends with, however that ends
 STARTUP_FAILED = "startup failed"  # uvicorn's words
 SCRATCH = ".scratch-"  # folders of services that run for a while only: .scratch-PID-RANDOM
-METRICS_BYTES = 16 * 2**20  # metrics: some files of 64 KiB and more for each process
+METRICS_BYTES = 16 * 2**20  # metrics: 2 MiB for each process, and as much for one in its place
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 BENTOFILE = """service: "service:Seatrial"
 include:
   - "service.py"
   - "deployment.toml"
   - "model/*"
-python:
-  packages:
-    - "seatrial[serve,openvino,onnxruntime]"
 """
+# Engine -> the extra that installs it, where their names differ.
+EXTRAS = {"onnxruntime-tensorrt": "onnxruntime-gpu", "torch-compile": "torch"}
 
 
-def write_service(folder: Path, artifact: Artifact, deployment: Deployment) -> Path:
+def write_service(
+    folder: Path, artifact: Artifact, deployment: Deployment, *, with_package: bool = False
+) -> Path:
     """Write a folder that ``bentoml serve`` starts: service.py, deployment.toml, the model.
 
     Args:
         folder: Made if it is not there; a service folder in its place is replaced.
         artifact: Copied into the folder, so that the folder stands alone.
         deployment: Written with the model's path in the folder.
+        with_package: Say in ``bentofile.yaml`` what installs Seatrial and the engine, for
+            ``bentoml build``; a wheel of this Seatrial is added where it is not on an index.
 
     Returns:
         The folder.
@@ -65,7 +70,8 @@ def write_service(folder: Path, artifact: Artifact, deployment: Deployment) -> P
     """
     with staged_folder(folder, replace=(folder / "service.py").is_file()) as staged:
         (staged / "service.py").write_text(SERVICE_PY)
-        (staged / "bentofile.yaml").write_text(BENTOFILE)
+        python = _python_section(staged, deployment) if with_package else ""
+        (staged / "bentofile.yaml").write_text(BENTOFILE + python)
         written = msgspec.structs.replace(deployment, model="model")
         (staged / "deployment.toml").write_text(written.to_toml())
         # The files of the manifest alone: a link that lies beside them may lead anywhere.
@@ -74,6 +80,17 @@ def write_service(folder: Path, artifact: Artifact, deployment: Deployment) -> P
             target.parent.mkdir(parents=True, exist_ok=True)
             _link_or_copy(artifact.path / name, target)
     return folder
+
+
+def _python_section(folder: Path, deployment: Deployment) -> str:
+    engine = EXTRAS.get(deployment.engine, deployment.engine)
+    if deployment.device == "cuda" and engine == "onnxruntime":
+        engine = "onnxruntime-gpu"
+    extras = ["serve"] if engine == "null" else ["serve", engine]
+    lines = ["python:", "  packages:", f'    - "{provide_package(folder, *extras)}"']
+    if wheels := sorted(folder.glob("wheels/*.whl")):
+        lines += ["  wheels:", *(f'    - "wheels/{wheel.name}"' for wheel in wheels)]
+    return "\n".join(lines) + "\n"
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -106,9 +123,26 @@ def _address_and_drain(deployment: Deployment) -> list[str]:
     ]  # fmt: skip
 
 
-def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Environment of a service process: the caller's, without BentoML's usage reports."""
-    return {**base, "BENTOML_DO_NOT_TRACK": "True"}
+def environment(base: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
+    """Environment of a service process: the caller's, without BentoML's usage reports.
+
+    Args:
+        base: The caller's.
+        folder: The service folder. What BentoML writes goes beside it: the folder of the user may
+            be read-only. So do temporary files where there is no folder for them.
+    """
+    own = {**base, "BENTOML_DO_NOT_TRACK": "True"}
+    if folder is None:
+        return own
+    own.setdefault("BENTOML_HOME", str(folder.parent.absolute() / ".bentoml"))
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        temporary = folder.parent.absolute() / ".tmp"
+        with writing(temporary):
+            temporary.mkdir(exist_ok=True)
+        own["TMPDIR"] = str(temporary)
+    return own
 
 
 def check_port(host: str, port: int) -> None:
@@ -141,21 +175,20 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         yield probe
 
 
-def check_temporary_room(folder: Path | None = None) -> None:
-    """Check that there is room for what a service keeps among the temporary files.
+def metrics_root() -> Path:
+    """The folder under which a service keeps its metrics: shared memory, or temporary files.
 
-    Without it its processes end by a signal of the kernel, again and again, and no log says why.
-
-    Args:
-        folder: Where its files are; default: the folder of temporary files.
+    Files in memory cannot be hit by a disk that others fill.
 
     Raises:
-        NotWritable: There is no such folder, or too little room in it.
+        NotWritable: Neither is there with enough room.
     """
     hint = "make room there, or set TMPDIR to another folder"
+    if os.access(SHARED_MEMORY, os.W_OK) and _free_bytes(SHARED_MEMORY) >= METRICS_BYTES:
+        return SHARED_MEMORY
     try:
-        folder = folder or Path(tempfile.gettempdir())
-        free = shutil.disk_usage(folder).free
+        folder = Path(tempfile.gettempdir())
+        free = _free_bytes(folder)
     except OSError as error:
         raise NotWritable(f"no folder for temporary files: {error.strerror}", hint=hint) from error
     if free < METRICS_BYTES:
@@ -164,6 +197,11 @@ def check_temporary_room(folder: Path | None = None) -> None:
             "there for its metrics",
             hint=hint,
         )
+    return folder
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 def free_port(host: str) -> int:
@@ -237,11 +275,11 @@ class ServiceProcess:
         self._log = log
         self._ready_within_s = ready_within_s
         check_port(server.host, server.port)
-        check_temporary_room()
+        metrics_root()
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 command(folder, deployment),
-                env={**environment(env), PARENT: str(os.getpid())},
+                env={**environment(env, folder), PARENT: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -322,7 +360,8 @@ def scratch_service(
     from seatrial.serve.startup import check  # loads the application, which clients do not need
 
     require("bentoml", extra="serve", purpose="serving")
-    anywhere = msgspec.structs.replace(deployment.server, port=0)
+    # No balancer sends requests to it: none has to be told that it ends.
+    anywhere = msgspec.structs.replace(deployment.server, port=0, drain_notice_s=0.0)
     deployment = with_port(msgspec.structs.replace(deployment, server=anywhere))
     # A worker that cannot start is started again and again: find out here that it can.
     engine = check(artifact, deployment)

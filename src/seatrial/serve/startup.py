@@ -12,11 +12,15 @@ from seatrial.deployment import Deployment
 from seatrial.detect.detector import Detector
 from seatrial.detect.opening import layout, open_detector
 from seatrial.engines.base import EngineConfig
-from seatrial.engines.registry import open_engine
+from seatrial.report.numbers import counted
 from seatrial.serve.admission import Dispatcher
-from seatrial.serve.app import Service
+from seatrial.serve.decode_memory import decode_memory
+from seatrial.serve.health import Health
 from seatrial.serve.metrics import request_metrics
+from seatrial.serve.service import Service
+from seatrial.serve.watchdog import Watchdog
 from seatrial.system.hardware import usable_cores
+from seatrial.system.memory import give_back_large_blocks, memory_left_bytes
 from seatrial.system.versions import versions
 
 # The packages that decide how a request is answered; absent ones are left out.
@@ -25,27 +29,26 @@ PACKAGES = ("bentoml", "openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt",
 
 
 def check(artifact: Artifact, deployment: Deployment) -> str:
-    """Compile once, in the smallest layout, and check that the engine is what was asked for.
+    """Compile and run once, in the smallest layout: the engine is what was asked for, and works.
 
     Returns:
         Engine, device and precision in words.
 
     Raises:
-        SeatrialError: See `seatrial.engines.registry.open_engine`.
+        SeatrialError: See `seatrial.detect.opening.open_detector`.
     """
     config = EngineConfig(device=deployment.device, precision=deployment.precision)
-    engine = open_engine(artifact, deployment.engine, config)
-    try:
+    with open_detector(artifact, deployment, config) as detector:
+        engine = detector.engine
         return f"{engine.name}, {engine.device}, {engine.precision}"
-    finally:
-        engine.close()
 
 
 def in_words(deployment: Deployment, cores: int | None = None) -> str:
     """The layout as a phrase: processes, lanes and threads."""
     workers, config = layout(deployment, cores)
     wide = f", one wide lane of {config.wide_threads} threads" if config.wide_threads else ""
-    return f"{workers} process(es) x {config.instances} lane(s) x {config.threads} thread(s){wide}"
+    own = f"{counted(config.instances, 'lane')} x {counted(config.threads, 'thread')}{wide}"
+    return f"{counted(workers, 'process', 'processes')} x {own}"
 
 
 def open_service(artifact: Artifact, deployment: Deployment, worker: int = 0) -> Service:
@@ -60,14 +63,27 @@ def open_service(artifact: Artifact, deployment: Deployment, worker: int = 0) ->
     workers, config = layout(deployment, cores)
     if workers > 1:
         _keep_to_own_cores(worker, workers)
+    give_back_large_blocks()
     detector = open_detector(artifact, deployment, config)
-    metrics = request_metrics()
+    memory = decode_memory(memory_left_bytes(workers), deployment.limits)
+    dispatcher = Dispatcher(detector, deployment.limits, memory)
+    in_force = msgspec.structs.replace(deployment, limits=dispatcher.limits)
+    description = describe(detector, in_force, workers, config, cores)
+    description["decode_memory_bytes"] = memory.limit_bytes
+    metrics = request_metrics(dispatcher.deadline_s)
+    metrics.serves(description)
     detector.lanes.on_place = metrics.present.inc
+    detector.lanes.on_lane = metrics.lanes_busy.inc
+    dispatcher.on_bytes = metrics.body_bytes_present.inc
+    health = Health(lambda: detector.lanes.usable)
+    watchdog = Watchdog(detector, metrics.lane_fault, health.fail)
     return Service(
-        dispatcher=Dispatcher(detector, deployment.limits),
-        detection=deployment.detection,
-        description=describe(detector, deployment, workers, config, cores),
+        dispatcher=dispatcher,
+        detection=deployment.detection.of(artifact.manifest),
+        description=description,
         metrics=metrics,
+        health=health,
+        watchdog=watchdog,
     )
 
 
@@ -94,7 +110,7 @@ def describe(
             "wide_threads": config.wide_threads,
             "cores": cores,
         },
-        "detection": msgspec.to_builtins(deployment.detection),
+        "detection": msgspec.to_builtins(deployment.detection.of(manifest)),
         "limits": msgspec.to_builtins(deployment.limits),
         "properties": detector.engine.properties(),
         "versions": {

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from seatrial.errors import InvalidDataset, InvalidInput, NotWritable
 
+MOST_BYTES = 2**30
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)  # there is something at the place
+PART = ".part-"  # begin of the name of a folder for a file that is being written
+MOST_BESIDE = 5000  # names of a folder among which a near one is looked for
+PROBE_BYTES = 2**20
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -23,18 +30,57 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def bounded_bytes(path: Path, most: int) -> bytes:
+    """The content of a file that may be a device, a pipe, or larger than the memory.
+
+    Args:
+        path: The file.
+        most: Most bytes that it may have.
+
+    Raises:
+        OSError: It cannot be read, or has more bytes.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most / 2**20:g} MiB", str(path))
+    return data
+
+
 def read_bytes(path: Path) -> bytes:
-    """The content of a file.
+    """The content of an image or another file of up to `MOST_BYTES`.
 
     Raises:
         InvalidInput: It cannot be read.
     """
     try:
-        return path.read_bytes()
+        return bounded_bytes(path, MOST_BYTES)
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}", hint=beside(path)) from error
     except ValueError as error:  # a NUL character, or a lone surrogate
         raise InvalidInput(f"{str(path)!r} is not the path of a file: {error}") from error
+
+
+def beside(path: Path, *, otherwise: str = "") -> str:
+    """The hint for a file or a folder that cannot be read: what is beside it, where that helps.
+
+    Args:
+        path: The path, as it was named.
+        otherwise: The hint where nothing beside it has nearly that name.
+    """
+    try:
+        if path.exists():
+            return "name a file in it" if path.is_dir() else f"see who may read it: ls -l {path}"
+        folder = path.parent
+        if not folder.exists():
+            return beside(folder, otherwise=otherwise) or f"there is no folder {folder}"
+        names = [one.name for one in itertools.islice(folder.iterdir(), MOST_BESIDE)]
+    except (OSError, ValueError):
+        return otherwise
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
+    if near:
+        return f"did you mean {folder / near[0]}?"
+    return otherwise or ("" if path.is_absolute() else f"relative paths begin at {Path.cwd()}")
 
 
 def check_folder(folder: Path, *, hint: str) -> None:
@@ -45,14 +91,17 @@ def check_folder(folder: Path, *, hint: str) -> None:
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise InvalidDataset(f"{folder} {what}", hint=hint)
+        raise InvalidDataset(
+            f"{folder} {what}", hint=hint if folder.exists() else beside(folder, otherwise=hint)
+        )
 
 
 @contextlib.contextmanager
 def staged_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """An empty folder beside the wanted one, moved to its place when the block ends well.
 
-    A block that raises, or is killed, leaves what was there before.
+    A block that raises, or is killed, leaves what was there before. A process that is killed while
+    it replaces a folder may leave the old one as ``.NAME-*/old`` beside it.
 
     Args:
         folder: The wanted folder: missing or empty; its parents are made.
@@ -64,20 +113,70 @@ def staged_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         NotWritable: The folder cannot be made or written, or the disk is full.
     """
     folder = folder.expanduser().absolute()
+    if folder.is_symlink():  # files go where the link leads, which may be another disk
+        folder = folder.resolve()
     check_free(folder, replace=replace)
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    staged = scratch / "new"
     try:
-        staged = scratch / "new"
         staged.mkdir()
         with writing(folder, within=scratch):
             yield staged
-            if folder.exists():
-                os.rename(folder, scratch / "old")
-            os.rename(staged, folder)
+        with writing(folder):
+            if replace:
+                put_in_place(staged, folder, scratch / "old")
+            elif not move(staged, folder):  # another command was faster
+                check_free(folder)
+                raise InvalidInput(f"{folder} changed meanwhile", hint="try again")
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if folder.exists():
+            discard(scratch / "old")
+        shutil.rmtree(staged, ignore_errors=True)
+        with contextlib.suppress(OSError):  # what could not be moved back stays in it
+            scratch.rmdir()
+
+
+def move(folder: Path, target: Path) -> bool:
+    """Rename a folder, also onto an empty one; False where there is anything else."""
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        if error.errno in TAKEN:
+            return False
+        raise
+    return True
+
+
+def put_in_place(new: Path, target: Path, old: Path) -> None:
+    """Move a folder to its place, and what was there out of it; all on one file system.
+
+    Args:
+        new: The folder to move.
+        target: Its place.
+        old: Where what was at `target` is moved to, for `discard`.
+
+    Raises:
+        OSError: `new` cannot be moved there; what was at `target` is moved back.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(target, old)
+    try:
+        os.rename(new, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.rename(old, target)
+        raise
+
+
+def discard(old: Path) -> None:
+    """Remove a folder, a file or a link, as far as that is possible; it may be missing."""
+    if old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            old.unlink()
 
 
 def check_free(folder: Path, *, replace: bool = False) -> None:
@@ -104,16 +203,26 @@ def check_writable(folder: Path) -> None:
             pass
 
 
-def check_place(file: Path, *, hint: str) -> None:
+def check_place(file: Path, *, hint: str, inputs: Iterable[Path] = ()) -> None:
     """Check that a file can be written, before the work whose result it gets.
 
     Args:
         file: The file.
         hint: What to do next.
+        inputs: Files and folders that are read: none of the files, and nothing in one of the
+            folders, is overwritten.
 
     Raises:
+        InvalidInput: It is one of the inputs or in one of them, also through a link.
         NotWritable: It is a folder, or its folder is missing or cannot be written to.
     """
+    inputs = list(inputs)
+    if any(_same(file, one) for one in inputs):
+        raise InvalidInput(f"{file} is one of the inputs: it would be overwritten", hint=hint)
+    place = file.resolve()
+    within = next((one for one in inputs if one.is_dir() and one.resolve() in place.parents), None)
+    if within is not None:
+        raise InvalidInput(f"{file} is in {within}, which is read", hint=hint)
     with writing(file, hint=hint):
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -121,23 +230,31 @@ def check_place(file: Path, *, hint: str) -> None:
             pass
 
 
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file; a file that is not there yet is the same by its path."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return one.absolute() == other.absolute()
+
+
 @contextlib.contextmanager
 def staged_file(path: Path) -> Iterator[Path]:
     """A path beside the wanted one to write to, renamed to it when the block ends well.
 
     A block that raises leaves the file that was there before; a block that is killed also leaves
-    a file ``.part-NAME`` beside it.
+    a folder ``.part-*`` beside it. The folder is new, so nothing in it is a link or another's file.
 
     Raises:
         OSError: The file cannot be written; `writing` maps the error.
     """
-    part = path.with_name(f".part-{path.name}")
+    scratch = Path(tempfile.mkdtemp(prefix=PART, dir=path.parent))
+    part = scratch / path.name
     try:
         yield part
         os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -194,6 +311,22 @@ def not_writable(
     return NotWritable(f"{target} cannot be written: {error.strerror}", hint=hint or remedy)
 
 
+def not_written(folder: Path, said: str, *, setting: str = "") -> NotWritable:
+    """The error for a library that could not write into a folder, with the cause that is found.
+
+    Args:
+        folder: The folder.
+        said: The library's words.
+        setting: See `writing`.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(PROBE_BYTES))
+    except OSError as error:
+        return not_writable(folder, error, setting=setting)
+    return NotWritable(f"{folder} cannot be written: {said}", hint=_another_folder(setting))
+
+
 def room_hint(setting: str = "") -> str:
     """The hint where a disk is full; for `setting` see `writing`."""
     return f"free some space, or {_another_folder(setting)}"
@@ -201,6 +334,36 @@ def room_hint(setting: str = "") -> str:
 
 def _another_folder(setting: str) -> str:
     return f"name another folder{f' ({setting})' if setting else ''}"
+
+
+@contextlib.contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Mark a folder as in use, for `is_in_use`, until the block or the process ends.
+
+    Where the file system has no locks for folders, it is not marked.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a process has marked a folder with `in_use`, or this cannot be known."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ import msgspec
 
 from seatrial.errors import TrainingFailed
 from seatrial.progress import Progress, silent
-from seatrial.system.files import staged_folder
+from seatrial.report.numbers import duration, significant
+from seatrial.system.files import PART, staged_folder
 from seatrial.train import diagnosis
 from seatrial.train.diagnosis import Symptom
 from seatrial.train.journal import Epoch, Journal, StepRecord
@@ -43,6 +44,7 @@ class AfterStep:
 
     Attributes:
         journal: Steps and epochs so far.
+        steps_per_epoch: Optimiser steps of an epoch; 0 where the trainer has not said yet.
     """
 
     def __init__(
@@ -65,16 +67,20 @@ class AfterStep:
         self._tracker = open_tracker(track, run, plan) if track and rank == 0 else None
         self._most_steps = most_steps
         self._told = self._epoch_began = time.monotonic()
+        self._steps_before = 0
+        self.steps_per_epoch = 0
         self._stopped = False
 
     def begin(self, step: int) -> None:
         """Start after a step: 0, or the one that a checkpoint was written at."""
         self.journal.begin(step)
         if self._first:
-            for folder in self.run.glob(f".{BEST}*"):  # was being written when a run was killed
-                shutil.rmtree(folder, ignore_errors=True)
+            for prefix in (f".{BEST}", PART):  # was being written when a run was killed
+                for folder in self.run.glob(f"{prefix}*"):
+                    shutil.rmtree(folder, ignore_errors=True)
         if step:
             self.tell(f"resuming after step {step}, epoch {len(self.journal.epochs)}")
+        self._steps_before = step
         self._epoch_began = time.monotonic()
 
     def step(self, row: StepRecord) -> None:
@@ -91,7 +97,7 @@ class AfterStep:
         now = time.monotonic()
         if now - self._told > EVERY_S:
             self._told = now
-            self.tell(f"epoch {row.epoch}, step {row.step}: loss {row.loss:.4g}")
+            self.tell(self._within_epoch(row, now - self._epoch_began))
         self.symptom(diagnosis.of_loss(self.plan.recipe, self.plan.base.family, self.journal.steps))
         if self._most_steps is not None and row.step >= self._most_steps:
             raise EnoughSteps
@@ -133,9 +139,11 @@ class AfterStep:
         if self._tracker is not None:
             shown = {"val/ap": row.ap, "val/ap50": row.ap50, "val/ap75": row.ap75}
             self._tracker.log(step, shown)
+        left = self.plan.recipe.epochs - epoch
+        more = f", about {duration(left * (row.train_s + row.val_s))} left" if left else ""
         self.tell(
             f"epoch {epoch} of {self.plan.recipe.epochs}: loss {row.loss:.4g}, mAP {row.ap:.4f}, "
-            f"mAP50 {row.ap50:.4f} ({row.train_s:.0f} s + {row.val_s:.0f} s)"
+            f"mAP50 {row.ap50:.4f} ({row.train_s:.0f} s + {row.val_s:.0f} s{more})"
         )
         self.symptom(
             diagnosis.of_validation(
@@ -148,6 +156,7 @@ class AfterStep:
                 step=step,
             )
         )
+        self._steps_before = step
         self._epoch_began = time.monotonic()
         return self._patience_is_out(epoch)
 
@@ -178,6 +187,24 @@ class AfterStep:
         """Close the tracker."""
         if self._tracker is not None:
             self._tracker.close()
+
+    def _within_epoch(self, row: StepRecord, elapsed_s: float) -> str:
+        """Where the training is, how fast it is, and how long it will take."""
+        recipe, epochs = self.plan.recipe, self.journal.epochs
+        step_s = elapsed_s / max(1, row.step - self._steps_before)
+        pace = f"{significant(recipe.batch / step_s)} images/s" if step_s > 0 else ""
+        total = self.steps_per_epoch * recipe.epochs
+        if not total:
+            return f"epoch {row.epoch} of {recipe.epochs}, step {row.step}: loss {row.loss:.4g}" + (
+                f", {pace}" if pace else ""
+            )
+        # Validations count as far as one was seen.
+        val_s = epochs[-1].val_s * (recipe.epochs - len(epochs)) if epochs else 0.0
+        left = duration((total - row.step) * step_s + val_s)
+        return (
+            f"epoch {row.epoch} of {recipe.epochs}, step {row.step} of {total}: "
+            f"loss {row.loss:.4g}, {pace}, about {left} left"
+        )
 
     def _patience_is_out(self, epoch: int) -> bool:
         patience, best = self.plan.recipe.patience, self.journal.best

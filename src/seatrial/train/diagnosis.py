@@ -24,7 +24,6 @@ OUTSIDE = 0.02  # largest share of boxes outside their images that is no symptom
 SLACK = 0.01  # tolerance for rounded labels, as a fraction of the image's side
 FITS = 0.99  # least share of boxes that another reading puts inside
 FEW = 3  # boxes that are too few to judge
-TINY_PX = 2.0
 TOO_HIGH = 3.0  # factor over the published learning rate
 EXPLODED = 20.0  # factor over the loss of the first steps
 BLIND = 1e-3  # mAP at IoU 0.5 that counts as 0
@@ -100,14 +99,6 @@ def _box_format(dataset: LabelledSet, which: str) -> Symptom | None:
     kind = dataset.source.partition(":")[0]
     sizes = np.array([(i.width or 1, i.height or 1) for i in dataset.images], np.float64)
     size, xywh = sizes[dataset.truth.image[rows]], dataset.truth.xywh[rows]
-    if np.median(xywh[:, 2:]) < TINY_PX and xywh.max() <= 1 + SLACK < size.min():
-        return Symptom(
-            "box-format",
-            f"the boxes of the {which} set are {np.median(xywh[:, 2:]):.2f} pixels large",
-            "they are fractions of the image, where pixels are expected",
-            "multiply them by the images' sizes, or write YOLO labels",
-            fatal=True,
-        )
     corners = _corner_size(xywh, size)
     outside = np.logical_not(_inside(corners, size))
     if outside.sum() < FEW or outside.mean() <= OUTSIDE:

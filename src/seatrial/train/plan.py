@@ -9,9 +9,11 @@ import msgspec
 
 from seatrial.artifact import Artifact
 from seatrial.config import decode_json, encode_json
+from seatrial.datasets.issues import ALL_ISSUES
 from seatrial.datasets.labels import LabelledSet
 from seatrial.datasets.read import read_labelled
-from seatrial.detect.families import huggingface, yolo
+from seatrial.detect.families import huggingface
+from seatrial.detect.families.ultralytics import PAD_VALUE
 from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput
 from seatrial.manifest import Preprocessing
 from seatrial.system.files import write_atomically
@@ -197,20 +199,23 @@ def read_facts(folder: Path) -> huggingface.CheckpointFacts:
     )
 
 
-def read_sets(train: str, val: str | None) -> tuple[LabelledSet, LabelledSet]:
+def read_sets(train: str, val: str | None, *, look: bool = True) -> tuple[LabelledSet, LabelledSet]:
     """Read the training and the validation set.
 
     Args:
         train: Spec of the training set, its split ``train``.
         val: Spec of the validation set, its split ``val``; None for that of `train`.
+        look: Whether to read the headers of the images; not where this was done before.
 
     Raises:
         InvalidDataset: A set cannot be read or has no images, or both have images in common.
     """
-    training = read_labelled(train, split="train")
+    training = read_labelled(train, split="train", look=look)
     try:
-        validation = read_labelled(val or train, split="val")
+        validation = read_labelled(val or train, split="val", look=look)
     except InvalidDataset as error:
+        if ALL_ISSUES in error.hint:  # there is one, and it has an error
+            raise
         hint = error.hint if val else "make one with seatrial data split, or name one with --val"
         raise InvalidDataset(f"no validation set: {error.message}", hint=hint) from error
     if val is not None and val != train:
@@ -282,7 +287,7 @@ def canvas(plan: TrainingPlan) -> Preprocessing:
     own, size = plan.base.preprocessing, plan.recipe.image_size
     side_hw = (size, size) if isinstance(size, int) else size
     if own is None:
-        return Preprocessing(side_hw, "letterbox", yolo.PAD_VALUE)
+        return Preprocessing(side_hw, "letterbox", PAD_VALUE)
     if own.edges_px is None:
         return msgspec.structs.replace(own, size_hw=side_hw)
     shortest, longest = own.edges_px

@@ -10,11 +10,14 @@ import numpy as np
 from seatrial.accuracy.evaluate import score
 from seatrial.accuracy.predict import InProcess, predict
 from seatrial.artifact import Artifact
+from seatrial.datasets.agreement import agreed, inspect_sets
+from seatrial.datasets.issues import refuse
 from seatrial.datasets.labels import LabelledSet, known_categories, match_labels
 from seatrial.detect.detector import Detector
 from seatrial.engines.torch_module import ModuleEngine
 from seatrial.errors import InvalidDataset
 from seatrial.models import torch_modules
+from seatrial.progress import Progress, silent
 from seatrial.system.extras import require
 from seatrial.system.hardware import usable_cores
 from seatrial.train import diagnosis
@@ -27,9 +30,18 @@ KNOWN = 3  # classes that it must know for that
 
 
 def preflight(
-    plan: TrainingPlan, sets: tuple[LabelledSet, LabelledSet], base: Artifact | None
+    plan: TrainingPlan,
+    sets: tuple[LabelledSet, LabelledSet],
+    base: Artifact | None,
+    on_progress: Progress = silent,
 ) -> list[Symptom]:
-    """Symptoms in the labels of both sets, alone and against the detections of a base, if any."""
+    """Symptoms in the labels of both sets, alone and against the detections of a base, if any.
+
+    Raises:
+        InvalidDataset: An image of either set cannot be decoded, or images and labels do not
+            agree.
+    """
+    _decode(sets, on_progress)
     found = [
         finding
         for which, labelled in zip(("training", "validation"), sets, strict=True)
@@ -42,6 +54,15 @@ def preflight(
         finding = diagnosis.of_known_classes(*seen)
         found += [finding] if finding is not None else []
     return found
+
+
+def _decode(sets: tuple[LabelledSet, LabelledSet], on_progress: Progress) -> None:
+    """Decode every image once: a damaged one would end the training in its first epoch."""
+    named = dict(zip(("training", "validation"), sets, strict=True))
+    seen = inspect_sets(named, on_progress, pixels=True)
+    for which, labelled in agreed(named, seen, refuse).items():
+        for note in labelled.notes:
+            on_progress(f"warning: {which} set: {note}")
 
 
 def _base_detections(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seatrial.config import decode_toml, flag, from_options
+from seatrial.config import flag, from_options, read_toml
 from seatrial.errors import InvalidConfig
+from seatrial.system.text import read_text
 from seatrial.train.published import PUBLISHED
 from seatrial.train.recipe import USED_BY, Recipe
 
@@ -29,12 +30,8 @@ def read_recipe(
     """
     given: dict[str, Any] = {}
     if path is not None:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from error
-        decode_toml(data, Recipe, origin=str(path))  # unknown keys and wrong values are named here
-        given = tomllib.loads(data.decode())
+        read_toml(path, Recipe)  # unknown keys and wrong values are named here
+        given = tomllib.loads(read_text(path, error=InvalidConfig))
     given = _merged(given, overrules or {})
     values = _merged(PUBLISHED[family].values, given)
     if "learning_rate" in given.get("optimiser", {}):
@@ -94,7 +91,10 @@ def check(recipe: Recipe, family: str, varied: frozenset[str] = frozenset()) -> 
         raise InvalidConfig(f"image_size {recipe.image_size}", hint="use 32 to 4096 pixels")
     low, high = recipe.augmentation.multi_scale
     if low > high:
-        raise InvalidConfig(f"augmentation.multi_scale [{low:g}, {high:g}] is no range")
+        raise InvalidConfig(
+            f"augmentation.multi_scale [{low:g}, {high:g}] is not a range",
+            hint="write the smaller number first",
+        )
     if family != "yolo" and recipe.optimiser.kind in ("auto", "musgd"):
         raise InvalidConfig(
             f"optimiser.kind {recipe.optimiser.kind!r} is Ultralytics' own",

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import base64
 import functools
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import msgspec
 import numpy as np
-from markupsafe import Markup
 
 from seatrial.accuracy.bootstrap import Difference
-from seatrial.accuracy.confusion import CONFIDENCE, confusion
+from seatrial.accuracy.confusion import confusion
+from seatrial.accuracy.error_blocks import GALLERY, confusion_section, gallery_section
+from seatrial.accuracy.error_gallery import JudgedImage, error_gallery
 from seatrial.accuracy.evaluate import ClassFigures, Figures
-from seatrial.accuracy.gate import Verdict
 from seatrial.accuracy.operating_point import OperatingPoint
-from seatrial.accuracy.pairs import IOU
+from seatrial.conditions import Conditions, condition_rows
 from seatrial.datasets.labels import LabelledSet
-from seatrial.detect.decode import read_image
-from seatrial.detect.detector import MAX_PIXELS
-from seatrial.report.style import css
+from seatrial.gate import Verdict
+from seatrial.report.blocks import facts, section
+from seatrial.report.numbers import counted, noun
+from seatrial.report.page import head
 from seatrial.system.versions import versions
 from seatrial.train.after_step import read_symptoms
 from seatrial.train.diagnosis import Symptom
-from seatrial.train.error_gallery import Judged, JudgedImage, error_gallery
 from seatrial.train.journal import Epoch, read_epochs, read_steps
 from seatrial.train.loss_curves import loss_curve, map_curve
 from seatrial.train.plan import TrainingPlan
@@ -37,17 +36,6 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 REPORT_FILE, REPORT_PAGE = "finetune.json", "finetune.html"
-GALLERY = 12  # most images with errors
-THUMBNAIL_PX = 480
-JPEG_QUALITY = 78
-LINE_PX = 18  # height of a label
-LETTERS = (cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
-# Judged -> RGB colour of the boxes; the page has a legend.
-COLOURS: dict[Judged, tuple[int, int, int]] = {
-    "found": (60, 190, 110),
-    "missed": (240, 190, 40),
-    "wrong": (230, 70, 60),
-}
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -92,6 +80,7 @@ class TrainingReport(msgspec.Struct, frozen=True):
         difference: AP of the artifact minus AP of the base, with its interval.
         verdict: Whether the artifact is as good as the base; None from scratch, and in
             reports of versions without it.
+        conditions: When, where and by which command; None in reports of versions without it.
         categories: Classes in the order of the validation set.
         confusion: (K + 1, K + 1) by class of the object and class of the detection; last: none.
         error_gallery: The validation images with most errors; ``worst`` in JSON.
@@ -119,12 +108,17 @@ class TrainingReport(msgspec.Struct, frozen=True):
     error_gallery: tuple[JudgedImage, ...] = msgspec.field(name="worst")
     versions: dict[str, str]
     verdict: Verdict | None = None
+    conditions: Conditions | None = None
 
 
 def describe(
-    plan: TrainingPlan, run: Path, sets: tuple[LabelledSet, LabelledSet], result: TrainingResult
+    plan: TrainingPlan,
+    run: Path,
+    sets: tuple[LabelledSet, LabelledSet],
+    result: TrainingResult,
+    made: Conditions | None = None,
 ) -> TrainingReport:
-    """The report of a run."""
+    """The report of a run that was made under conditions."""
     epochs = tuple(read_epochs(run))
     recipe: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(plan.recipe))
     counts = confusion(sets[1], result.child.predictions).counts
@@ -150,6 +144,7 @@ def describe(
         error_gallery=tuple(error_gallery(sets[1], result.child.predictions, GALLERY)),
         versions=versions(*TOOLS),
         verdict=result.verdict,
+        conditions=made,
     )
 
 
@@ -182,21 +177,27 @@ def to_html(report: TrainingReport, run: Path, validation: LabelledSet) -> str:
         run: Folder of the run, which has the steps.
         validation: The validation set, which has the images of the error gallery.
     """
-    names = {image.name: index for index, image in enumerate(validation.images)}
-    gallery = [(one, _drawn(one, validation, names[one.name])) for one in report.error_gallery]
-    largest = max((max(row) for row in report.confusion), default=0)
+    paths = {image.name: image.path for image in validation.images}
+    counts = np.array(report.confusion, np.int64)
     return _template().render(
         report=report,
         loss=loss_curve(read_steps(run), report.epochs),
         map=map_curve(report.epochs, report.best_epoch),
-        gallery=gallery,
-        colours={name: f"rgb{rgb}" for name, rgb in COLOURS.items()},
-        largest=max(1, largest),
-        confidence=CONFIDENCE,
-        iou=IOU,
+        gallery=gallery_section(report.error_gallery, paths),
+        confusion=confusion_section(report.categories, counts),
+        conditions=section("Conditions", facts(_conditions(report))),
         recipe=_rows(report),
-        css=css(),
+        head=head(f"Seatrial finetuning: {report.name}"),
     )
+
+
+def _conditions(report: TrainingReport) -> Iterator[tuple[str, str]]:
+    for what, images in (("training", report.training), ("validation", report.validation)):
+        if "source" in images:
+            yield f"{what} images", str(images["source"])
+    yield from condition_rows(report.conditions)
+    if report.conditions is None:
+        yield "versions", ", ".join(f"{name} {one}" for name, one in report.versions.items())
 
 
 def _rows(report: TrainingReport) -> list[tuple[str, Any, str]]:
@@ -209,37 +210,6 @@ def _rows(report: TrainingReport) -> list[tuple[str, Any, str]]:
     return rows
 
 
-def _drawn(judged: JudgedImage, validation: LabelledSet, index: int) -> Markup:
-    """The image with its boxes, as the address of an inline image."""
-    path = validation.images[index].path
-    image = read_image(path, max_pixels=MAX_PIXELS, hint="seatrial data check")
-    height, width = image.shape[:2]
-    factor = THUMBNAIL_PX / max(height, width)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    canvas = np.ascontiguousarray(cv2.resize(image, size, interpolation=smooth))
-    taken: list[tuple[int, int]] = []
-    for box in judged.boxes:
-        left, top, wide, high = (round(value * factor) for value in box.xywh)
-        cv2.rectangle(canvas, (left, top), (left + wide, top + high), COLOURS[box.judged], 2)
-        place = (max(2, left), top - 5 if top > LINE_PX else top + high + LINE_PX)
-        while any(
-            abs(place[0] - x) < 4 * LINE_PX and abs(place[1] - y) < LINE_PX for x, y in taken
-        ):
-            place = (place[0], place[1] + LINE_PX)
-        taken.append(place)
-        (length, _), _ = cv2.getTextSize(box.label, *LETTERS)
-        corner = (place[0] + length + 4, place[1] - LINE_PX + 4)
-        cv2.rectangle(canvas, (place[0], place[1] + 4), corner, COLOURS[box.judged], cv2.FILLED)
-        cv2.putText(
-            canvas, box.label, (place[0] + 2, place[1]), *LETTERS[:2], (0, 0, 0), 1, cv2.LINE_AA
-        )
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    _, data = cv2.imencode(".jpg", canvas[:, :, ::-1], quality)
-    text = base64.b64encode(data.tobytes()).decode()
-    return Markup(f"data:image/jpeg;base64,{text}")  # noqa: S704  base64 has no markup
-
-
 @functools.cache
 def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
@@ -247,5 +217,6 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters.update({"counted": counted, "noun": noun})
     folder = resources.files("seatrial.train") / "templates"
     return environment.from_string((folder / "finetune.html.j2").read_text(encoding="utf-8"))

@@ -14,7 +14,6 @@ import numpy as np
 from seatrial.accuracy.bootstrap import Difference
 from seatrial.accuracy.compare import BoxSet, Comparison, compare
 from seatrial.accuracy.evaluate import Scores, score
-from seatrial.accuracy.gate import Clause, Interval, Verdict, judge, rule
 from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.matching import Matches, Predictions
 from seatrial.accuracy.predict import InProcess, predict
@@ -28,6 +27,7 @@ from seatrial.engines.torch_module import ModuleEngine
 from seatrial.errors import InvalidDataset, TrainingFailed
 from seatrial.export.options import ExportOptions
 from seatrial.export.run import export
+from seatrial.gate import Clause, Interval, Verdict, judge, rule
 from seatrial.manifest import Step
 from seatrial.models import torch_modules
 from seatrial.models.import_checkpoint import Lineage, import_transformers, import_ultralytics

@@ -196,6 +196,7 @@ def open_step(
         share_batch_norms(network, plan.recipe.compute.device)
     masked = facts.architecture.masked
     batches = training_batches(sets[0], plan, normalisation, masked=masked, rank=rank)
+    after.steps_per_epoch = batches.sampler.steps
     return TrainingStep(plan, run, rank, network, average, batches, after)
 
 

@@ -9,14 +9,27 @@ from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader
+from ultralytics.data import base
 from ultralytics.data.augment import Mosaic
 from ultralytics.data.dataset import YOLODataset
 
 from seatrial.datasets.labels import LabelledSet
+from seatrial.detect.decode import read_image
+from seatrial.detect.detector import MAX_PIXELS
 from seatrial.train.plan import TrainingPlan
 from seatrial.train.recipe import Recipe
 from seatrial.train.sampler import Draw, Sampler, image_generator
 from seatrial.train.training_labels import TrainingLabels, training_labels
+
+
+def _read_bgr(file: str, **options: Any) -> Any:
+    """(H, W, 3) uint8 BGR of an image, decoded and turned as everywhere else."""
+    rgb = read_image(Path(file), max_pixels=MAX_PIXELS, hint="seatrial data check")
+    return np.ascontiguousarray(rgb[:, :, ::-1])
+
+
+# OpenCV knows fewer formats, and turns an image by its EXIF only.
+base.imread = _read_bgr
 
 OPTIMISERS = {"adamw": "AdamW", "sgd": "SGD", "musgd": "MuSGD", "auto": "auto"}
 

@@ -325,6 +325,7 @@ class UltralyticsTrainer(DetectionTrainer):
 def _begin_epoch(trainer: UltralyticsTrainer) -> None:
     seed_everything(trainer.plan.recipe, trainer.epoch, max(0, engine.RANK), torch)
     trainer.train_loader.sampler.set_epoch(trainer.epoch)
+    trainer.after.steps_per_epoch = trainer.train_loader.sampler.steps
 
 
 def _end_batch(trainer: UltralyticsTrainer) -> None:

@@ -75,7 +75,7 @@ def train(
         SeatrialError: Any error that ends a training; `OutOfMemory` among them.
     """
     with memory_errors(plan):
-        sets = read_sets(plan.data.train, plan.data.val)
+        sets = read_sets(plan.data.train, plan.data.val, look=False)
         torch = require("torch", extra="train", purpose="finetuning")
         processes = plan.recipe.compute.processes
         torch.set_num_threads(plan.recipe.compute.threads or max(1, usable_cores() // processes))

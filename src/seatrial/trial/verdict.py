@@ -1,56 +1,72 @@
-"""Measurements against a contract: each clause holds, fails, or cannot be decided."""
+"""The one verdict on a contract: each clause holds, fails, or cannot be decided.
+
+`seatrial evaluate`, `bench` and `judge` all rule here, by `seatrial.gate`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from seatrial.accuracy.gate import Clause, Interval, Row, Verdict, judge, rule
-from seatrial.bench.report_data import BenchReport
 from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause
-from seatrial.load.statistics import CONFIDENCE
+from seatrial.gate import Clause, Interval, Row, Verdict, judge, rule
+from seatrial.load.statistics import CONFIDENCE, RATE_LEVEL
+from seatrial.report.numbers import percent
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # accuracy is judged without the extra for benchmarks, and load without that one
     from seatrial.accuracy.evaluate import Figures
+    from seatrial.bench.measurement import Measurement
+    from seatrial.bench.report_data import BenchReport
 
 MIB = 2**20
+# A figure that was measured while other load had more of the cores than this is not the service's.
+SPOILED = 0.10
+LABELS = {"ap": "AP", "ap50": "AP50", "ar100": "AR100"}
 
 
-def judge_accuracy(
-    contract: Contract, figures: Figures, intervals: Mapping[str, Interval]
+class Accuracy(msgspec.Struct, frozen=True):
+    """Measured accuracy, as it is judged.
+
+    Attributes:
+        figures: Figures as measured.
+        intervals: Name of a figure -> its interval: the images are a sample of what will be seen.
+        flattered: Why the figures are better than they are; see `seatrial.trial.unseen`.
+    """
+
+    figures: Figures
+    intervals: Mapping[str, Interval]
+    flattered: str = ""
+
+
+def judge_contract(
+    contract: Contract, *, accuracy: Accuracy | None = None, report: BenchReport | None = None
 ) -> Verdict:
-    """Compare measured accuracy with the contract's accuracy clauses.
+    """Compare what was measured with the contract; the clauses of what was not are left out.
 
     Args:
         contract: The contract.
-        figures: The figures as measured.
-        intervals: Name of a figure -> its interval: the images are a sample of what will be seen.
+        accuracy: Rules on the accuracy clauses.
+        report: Benchmark of the service; rules on the clauses of latency and load.
     """
-    clause = contract.accuracy or AccuracyClause()
-    return judge(_accuracy(clause, figures, intervals), name=contract.name)
-
-
-def judge_service(contract: Contract, report: BenchReport) -> Verdict:
-    """Compare a benchmark with the contract's latency and load clauses."""
     rows: list[Row] = []
-    if contract.latency is not None:
+    if accuracy is not None and contract.accuracy is not None:
+        rows += _accuracy(contract.accuracy, accuracy)
+    if report is not None and contract.latency is not None:
         rows.append(_latency(contract.latency, report))
-    if contract.load is not None:
+    if report is not None and contract.load is not None:
         rows += _load(contract.load, report)
     return judge(rows, name=contract.name)
 
 
-def _accuracy(
-    clause: AccuracyClause, figures: Figures, intervals: Mapping[str, Interval]
-) -> Iterator[Row]:
+def _accuracy(clause: AccuracyClause, measured: Accuracy) -> Iterator[Row]:
     for name, least in msgspec.structs.asdict(clause).items():
         if least is None:
             continue
-        found: float | None = getattr(figures, name)
-        interval = intervals.get(name)
+        found: float | None = getattr(measured.figures, name)
+        interval = measured.intervals.get(name)
         if found is None or interval is None:
             text = "no objects to measure on"
         else:
@@ -58,19 +74,22 @@ def _accuracy(
                 f"{found:.4f} ({interval.level:.0%} interval {interval.low:.4f} to "
                 f"{interval.high:.4f}, {interval.images} images)"
             )
-        yield rule(Clause(f"accuracy.{name}", least, "at_least"), found, interval, text=text)
+        limit = Clause(f"accuracy.{name}", least, "at_least", label=LABELS[name])
+        yield rule(limit, found, interval, text=text, flattered=measured.flattered)
 
 
 def _latency(clause: LatencyClause, report: BenchReport) -> Row:
-    limit = Clause("latency.at_most_ms", clause.at_most_ms, label=clause.percentile, unit=" ms")
+    label = f"{clause.percentile} latency"
+    limit = Clause("latency.at_most_ms", clause.at_most_ms, label=label, unit=" ms")
     point = next((r.points[0] for r in report.runs if r.scenario == "single-stream"), None)
     if point is None:
         return rule(limit, None, text="single-stream was not measured")
+    spoiled = _spoiled([point], report)
     found = point.latency.percentiles[clause.percentile]
     if found.value_ms is None:
         # Failed requests rank above all latencies: in a sample that is large enough they decide.
         enough = point.latency.count + point.latency.failed >= found.needed
-        return rule(limit, math.inf if enough else None, text=found.reason)
+        return rule(limit, math.inf if enough else None, text=found.reason, spoiled=spoiled)
     bound = "no bound" if found.upper_ms is None else f"at most {found.upper_ms:.1f} ms"
     return rule(
         limit,
@@ -78,21 +97,70 @@ def _latency(clause: LatencyClause, report: BenchReport) -> Row:
         # The bound is one-sided: a percentile over the limit fails, whatever its bound.
         Interval(low=found.value_ms, high=found.upper_ms, level=CONFIDENCE),
         text=f"{found.value_ms:.1f} ms, {bound} at {CONFIDENCE:.0%} confidence",
+        spoiled=spoiled,
     )
 
 
 def _load(clause: LoadClause, report: BenchReport) -> Iterator[Row]:
     points = [point for run in report.runs for point in run.points]
     if clause.goodput_per_s is not None:
-        best = max(point.goodput_per_s for point in points)
-        limit = Clause("load.goodput_per_s", clause.goodput_per_s, "at_least", unit="/s")
-        yield rule(limit, best, text=f"{best:.4g}/s")
-    # A window in which nothing came to an end has no failures.
-    rate = max(point.failed / max(1, point.good + point.failed) for point in points)
-    yield rule(Clause("load.error_rate", clause.error_rate), rate, text=f"{rate:.4g}")
-    if clause.memory_mib is not None:
-        limit = Clause("load.memory_mib", clause.memory_mib, unit=" MiB")
+        yield _goodput(clause.goodput_per_s, points, spoiled=_spoiled(points, report))
+    limit = Clause("load.error_rate", clause.error_rate, label="error rate")
+    quiet = [point for point in points if not _is_spoiled(point, report)]
+    broken = _error_rate(quiet) > clause.error_rate  # without the help of other load
+    rate = _error_rate(quiet if broken else points)
+    yield rule(limit, rate, text=f"{rate:.4g}", spoiled="" if broken else _spoiled(points, report))
+    if clause.memory_mib is not None:  # which other load does not change
+        limit = Clause("load.memory_mib", clause.memory_mib, label="memory", unit=" MiB")
         seen = [p.usage.server.rss_peak_bytes for p in points if p.usage.server is not None]
         peak = max(seen) / MIB if seen else None
-        text = "the service's processes are not visible" if peak is None else f"{peak:.4g} MiB"
-        yield rule(limit, peak, text=text)
+        unseen = "the service's processes are not visible"
+        text = unseen if peak is None else f"{peak:.4g} MiB"
+        yield rule(limit, peak, text=text, spoiled=unseen if peak is None else "")
+
+
+def _goodput(least: float, points: Sequence[Measurement], *, spoiled: str) -> Row:
+    """The best of the points; any of them may have been that on a quiet machine.
+
+    One point that holds by its whole interval is enough, and all must fail by theirs.
+    """
+    limit = Clause("load.goodput_per_s", least, "at_least", label="goodput", unit="/s")
+    best, text = max(point.goodput_per_s for point in points), ""
+    known = [point.goodput_interval for point in points if point.goodput_interval is not None]
+    interval = None  # in reports from before it was measured
+    if known:
+        low, high = max(one.low_per_s for one in known), max(one.high_per_s for one in known)
+        interval = Interval(low, high, RATE_LEVEL)
+        text = f" ({RATE_LEVEL:.0%} interval {low:.4g} to {high:.4g})"
+    return rule(limit, best, interval, text=f"{best:.4g}/s{text}", spoiled=spoiled)
+
+
+def _error_rate(points: Sequence[Measurement]) -> float:
+    """Largest share of failed requests; a window in which nothing came to an end has none."""
+    return max((p.failed / max(1, p.good + p.failed) for p in points), default=0.0)
+
+
+def elsewhere(point: Measurement, cores: int) -> float:
+    """Share of the usable cores that other load had while a point was measured; 0: not known.
+
+    Other programs of this machine count, and other machines on its processor (steal).
+    """
+    machine = point.usage.machine
+    if machine is None:
+        return 0.0
+    return (machine.other_cores or 0.0) / cores + machine.steal_share
+
+
+def _is_spoiled(point: Measurement, report: BenchReport) -> bool:
+    return elsewhere(point, report.environment.cpu.cores) > SPOILED
+
+
+def _spoiled(points: Sequence[Measurement], report: BenchReport) -> str:
+    """Words for the load that spoiled the points; empty where none did."""
+    most = max(elsewhere(point, report.environment.cpu.cores) for point in points)
+    if most <= SPOILED:
+        return ""
+    return (
+        f"other load on the machine had {percent(most)} of the cores while this was measured, and "
+        f"over {percent(SPOILED)} spoils it: measure again on a quiet machine"
+    )

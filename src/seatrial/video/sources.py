@@ -70,6 +70,8 @@ def video_frames(source: Path | BinaryIO, name: str = "") -> Iterator[VideoFrame
     """
     av = require("av", extra="video", purpose="reading videos")
     shown = name or str(source)
+    if isinstance(source, Path) and source.is_file() and not source.stat().st_size:
+        raise InvalidInput(f"the video {shown} is empty (0 bytes)")
     number = -1
     try:
         with av.open(_opened(source), options={"format_whitelist": CONTAINERS}) as container:

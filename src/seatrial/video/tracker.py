@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from seatrial.detect.detections import Detections, iou
 from seatrial.system.extras import require
 
+# In a video that is watched: lowest confidence of a detection that continues a track, and how long
+# an object may be out of sight.
+WEAKEST, LOST_AFTER_S = 0.05, 1.0
 # Least IoU of a match, for the three rounds in ByteTrack's order.
 HIGH_IOU, LOW_IOU, NEW_IOU = 0.2, 0.5, 0.3
 # Standard deviations of position and velocity, as a fraction of the box's height.
@@ -90,6 +93,19 @@ class ByteTracker:
         self._patience = patience
         self._started = 0  # tracks so far
         self._live = _begin(Detections.empty(), first_id=1)
+
+    @classmethod
+    def watching(cls, *, confidence: float, rate_hz: float) -> ByteTracker:
+        """A tracker whose tracks end when their object was not seen for `LOST_AFTER_S`.
+
+        Args:
+            confidence: Least confidence of a detection that starts a track, 0-1.
+            rate_hz: Frames in a second, of those that are looked at.
+
+        Raises:
+            MissingExtra: SciPy is not installed.
+        """
+        return cls(confidence=confidence, patience=max(1, round(LOST_AFTER_S * rate_hz)))
 
     def update(self, detections: Detections) -> Detections:
         """The detections of the next frame, with the track of each.

@@ -15,10 +15,10 @@ from PIL import Image
 
 from seatrial.deployment import Thresholds
 from seatrial.detect.families import huggingface
-from seatrial.detect.families.detr import LABELS_FILE, METADATA_KEY, Detr, DetrMetadata
-from seatrial.detect.families.registry import recognise
+from seatrial.detect.families.detr import METADATA_KEY, Detr, DetrMetadata
+from seatrial.detect.families.registry import possible
 from seatrial.detect.preprocess import Letterbox, fit
-from seatrial.errors import InvalidArtifact, UnknownFamily
+from seatrial.errors import InvalidArtifact
 from seatrial.graphs.signature import TARGET_SIZES, VALID_HW, GraphSignature
 from seatrial.manifest import Manifest, Preprocessing, Provenance, Step, TensorSpec
 
@@ -178,7 +178,7 @@ def signature(metadata: dict[str, str], **shapes: tuple[int, ...]) -> GraphSigna
 
 def test_a_graph_of_transformers_is_known_by_its_config() -> None:
     texts = {huggingface.CONFIG: config().decode()}
-    name, found = recognise(signature(texts), origin="model.onnx")
+    name, found = possible(signature(texts), origin="model.onnx")[0]
     assert (name, found.variant, found.labels) == ("detr", "detr", LABELS)
     assert found.preprocessing == Preprocessing(
         (1333, 1333), "shortest_edge", 0, antialias=True, edges_px=(800, 1333)
@@ -189,18 +189,18 @@ def test_a_graph_of_transformers_is_known_by_its_config() -> None:
 
 
 def test_a_graph_of_transformers_without_its_config_is_told_to_bring_it() -> None:
-    with pytest.raises(UnknownFamily) as refusal:
-        recognise(signature({}), origin="model.onnx")
-    assert "config.json beside it" in refusal.value.hint
+    with pytest.raises(InvalidArtifact, match=r"without the config\.json") as refusal:
+        possible(signature({}), origin="model.onnx")
+    assert "copy config.json and preprocessor_config.json" in refusal.value.hint
 
 
 def test_a_graph_without_a_mask_is_not_padded() -> None:
     texts = {huggingface.CONFIG: config().decode()}
     fixed = signature(texts, pixel_values=(1, 3, 320, 480))
-    _, found = recognise(fixed, origin="model.onnx")
+    _, found = possible(fixed, origin="model.onnx")[0]
     assert found.preprocessing == Preprocessing((320, 480), "stretch", 0, antialias=True)
     with pytest.raises(InvalidArtifact, match="without the input pixel_mask"):
-        recognise(signature(texts, pixel_values=(-1, 3, -1, -1)), origin="model.onnx")
+        possible(signature(texts, pixel_values=(-1, 3, -1, -1)), origin="model.onnx")[0]
 
 
 def test_an_image_processor_within_a_processor_goes_first() -> None:
@@ -209,12 +209,12 @@ def test_an_image_processor_within_a_processor_goes_first() -> None:
         huggingface.PREPROCESSOR: '{"rescale_factor": 0.25}',
     }
     shapes = {"pixel_values": (1, 3, 320, 480)}
-    assert recognise(signature(texts, **shapes), origin="a.onnx")[1].scale == 4.0
+    assert possible(signature(texts, **shapes), origin="a.onnx")[0][1].scale == 4.0
     texts[huggingface.PROCESSOR] = '{"image_processor": {"rescale_factor": 0.5}}'
-    assert recognise(signature(texts, **shapes), origin="a.onnx")[1].scale == 2.0
+    assert possible(signature(texts, **shapes), origin="a.onnx")[0][1].scale == 2.0
 
 
-def test_a_graph_of_the_repositories_wants_its_labels() -> None:
+def test_a_graph_of_the_repositories_does_not_name_its_classes() -> None:
     def graph(metadata: dict[str, str]) -> GraphSignature:
         return GraphSignature(
             (
@@ -225,23 +225,20 @@ def test_a_graph_of_the_repositories_wants_its_labels() -> None:
             metadata,
         )
 
-    _, found = recognise(graph({LABELS_FILE: "cat\ndog\n\n"}), origin="dfine.onnx")
-    assert (found.variant, found.labels, found.scale) == ("native", ("cat", "dog"), 255.0)
+    _, found = possible(graph({}), origin="dfine.onnx")[0]
+    assert (found.variant, found.labels, found.scale) == ("native", (), 255.0)
     assert found.preprocessing.resize == "stretch"
-    with pytest.raises(InvalidArtifact, match="does not name its classes") as refusal:
-        recognise(graph({}), origin="dfine.onnx")
-    assert LABELS_FILE in refusal.value.hint
 
 
 def test_a_graph_that_seatrial_wrote_carries_all_of_it() -> None:
     facts = DetrMetadata("detr", LABELS, "MIT", PADDED)
     texts = {METADATA_KEY: msgspec.json.encode(facts).decode()}
-    _, found = recognise(signature(texts), origin="model.onnx")
+    _, found = possible(signature(texts), origin="model.onnx")[0]
     assert (found.variant, found.labels, found.licence) == ("detr", LABELS, "MIT")
     assert found.preprocessing == PADDED
     assert found.scale == 1.0
     with pytest.raises(InvalidArtifact, match="metadata"):
-        recognise(signature({METADATA_KEY: "{}"}), origin="model.onnx")
+        possible(signature({METADATA_KEY: "{}"}), origin="model.onnx")[0]
 
 
 # Against transformers

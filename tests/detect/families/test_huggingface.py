@@ -67,10 +67,46 @@ def test_preprocessors_that_are_not_reproduced(settings: dict[str, Any], message
         huggingface.read(config(), json.dumps(settings).encode())
 
 
+@pytest.mark.parametrize(
+    ("kind", "padding", "fits"),
+    [
+        ("rt_detr", {"do_pad": True, "pad_size": {"height": 192, "width": 192}}, False),
+        ("detr", {"pad_size": {"height": 192, "width": 192}}, False),
+        ("d_fine", {"pad_and_return_pixel_mask": True, "pad_size": {"height": 128, "width": 192}},
+         False),
+        ("rt_detr", {"do_pad": True, "pad_size": 192}, False),
+        ("detr", {"do_pad": True}, True),
+        ("detr", {"do_pad": False, "pad_size": {"height": 192, "width": 192}}, True),
+        ("rt_detr", {"pad_size": {"height": 192, "width": 192}}, True),
+        ("rt_detr", {"do_pad": True, "pad_size": {"height": 128, "width": 160}}, True),
+    ],
+)  # fmt: skip
+def test_padding_of_stretched_images_is_refused(
+    kind: str, padding: dict[str, Any], fits: bool
+) -> None:
+    settings = json.dumps({"size": {"height": 128, "width": 160}, **padding}).encode()
+    if fits:
+        found = huggingface.read(config(model_type=kind), settings).preprocessing
+        assert found == Preprocessing((128, 160), "stretch", 0, antialias=True)
+        return
+    with pytest.raises(InvalidArtifact, match="pad_size"):
+        huggingface.read(config(model_type=kind), settings)
+
+
+@pytest.mark.parametrize("kind", ["detr", "rt_detr"])
+def test_a_largest_size_is_refused_with_the_way_out(kind: str) -> None:
+    settings = json.dumps({"size": {"max_height": 480, "max_width": 640}}).encode()
+    with pytest.raises(InvalidArtifact, match="fractions of the image or of the padded") as refusal:
+        huggingface.read(config(model_type=kind), settings)
+    assert '"size": {"height": 480, "width": 640}' in refusal.value.hint
+
+
 def test_files_that_are_not_json() -> None:
     with pytest.raises(InvalidArtifact, match=r"config\.json cannot be read"):
         huggingface.read(b"{", None)
-    with pytest.raises(InvalidArtifact, match=r"preprocessor_config\.json cannot be read"):
+    with pytest.raises(
+        InvalidArtifact, match=r"preprocessor_config\.json, line 1: .* is not UTF-8"
+    ):
         huggingface.read(config(), b"\xff")
 
 
@@ -109,6 +145,16 @@ def test_the_files_override_the_defaults() -> None:
     assert found.preprocessing.edges_px == (320, 480)
     assert found.scale == 2.0
     assert found.mean_std == ((1, 2, 3), (4, 5, 6))
+
+
+def test_the_canvas_of_a_masked_network_is_its_pad_size_without_padding_too() -> None:
+    settings = {
+        "size": {"shortest_edge": 320, "longest_edge": 480},
+        "pad_size": {"height": 480, "width": 416},
+        "do_pad": False,
+    }
+    found = huggingface.read(config(), json.dumps(settings).encode())
+    assert found.preprocessing.size_hw == (480, 416)
 
 
 def test_values_may_be_left_as_they_are() -> None:
@@ -153,3 +199,8 @@ def test_an_edge_without_a_mask_is_refused() -> None:
 def test_an_old_size_without_a_limit_has_transformers_limit() -> None:
     found = huggingface.read(config(), json.dumps({"size": 600}).encode())
     assert found.preprocessing.edges_px == (600, 1333)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_configuration_with_a_byte_order_mark_is_read(encoding: str) -> None:
+    assert huggingface.read(config().decode().encode(encoding), None).labels == LABELS

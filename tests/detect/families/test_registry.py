@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from seatrial.artifact import Artifact
-from seatrial.detect.families.registry import FAMILIES, family_class, family_of, recognise
+from seatrial.detect.families.registry import FAMILIES, family_class, family_of, possible
 from seatrial.detect.families.yolo import Yolo
 from seatrial.errors import InvalidArtifact, UnknownFamily
 from seatrial.graphs.signature import GraphSignature
@@ -36,12 +36,12 @@ def test_a_graph_that_no_family_knows_is_refused_with_what_was_seen_and_what_is_
         metadata={},
     )
     with pytest.raises(UnknownFamily) as refusal:
-        recognise(graph, origin="resnet50.onnx")
+        possible(graph, origin="resnet50.onnx")[0]
     message, hint = refusal.value.message, refusal.value.hint
     assert "resnet50.onnx" in message
     assert "pixels float32 [-1, 3, 224, 224]" in message
     assert "logits float32 [-1, 1000]" in message
-    assert "[N, 4 + classes, anchors] or [N, K, 6]" in hint
+    assert "[N, 4 + classes, anchors], [N, anchors, 5 + classes] or [N, K, 6]" in hint
     assert all(f"{name}: " in hint for name in FAMILIES)
 
 

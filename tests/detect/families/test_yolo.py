@@ -19,7 +19,7 @@ from seatrial.graphs.onnx_file import signature
 from seatrial.graphs.signature import GraphSignature
 from seatrial.manifest import TensorSpec
 
-LETTERBOX = Letterbox((640, 640), (640, 640), (1.0, 1.0), (0, 0))
+LETTERBOX = Letterbox((640, 640), (640, 640), (1.0, 1.0), (0, 0), (640, 640))
 
 
 def graph_of(
@@ -45,6 +45,15 @@ def recognised(graph: GraphSignature) -> Recognition:
     found = Yolo.recognise(graph)
     assert found is not None
     return found
+
+
+def test_an_open_output_is_that_of_nms_where_the_settings_of_the_export_say_so() -> None:
+    settings = "{'batch': 1, 'nms': True, 'dynamic': True}"
+    assert recognised(graph_of((-1, -1, -1), args=settings)).variant == "end_to_end"
+    for other in ("{'nms': None}", "{'nms': 'no'}", "{}", "[", "3"):
+        with pytest.raises(InvalidArtifact, match="fits neither") as refusal:
+            Yolo.recognise(graph_of((-1, -1, -1), args=other))
+        assert "without dynamic=True" in refusal.value.hint
 
 
 @pytest.mark.parametrize(
@@ -104,7 +113,7 @@ def test_the_canvas_size_of_a_graph_that_takes_pictures() -> None:
     assert found.preprocessing.size_hw == (384, 640)
 
 
-@pytest.mark.parametrize("imgsz", ["640", "[640]", "'big'", "[0, 640]", "[640, 99999]", "(", ""])
+@pytest.mark.parametrize("imgsz", ["[640]", "'big'", "[0, 640]", "[640, 99999]", "(", ""])
 def test_a_dynamic_size_that_the_metadata_does_not_settle(imgsz: str) -> None:
     with pytest.raises(InvalidArtifact, match=r"size"):
         Yolo.recognise(graph_of((1, 7, -1), image=(1, 3, -1, -1), imgsz=imgsz))
@@ -122,7 +131,7 @@ def test_an_input_that_is_no_picture(image: tuple[int, ...]) -> None:
         ("{0: 'a', 1: 'b', 2: 'c'}", ("a", "b", "c")),
         ("{2: 'c', 0: 'a', 1: 'b'}", ("a", "b", "c")),
         ("['x y', 'Fußgänger', \"it's\"]", ("x y", "Fußgänger", "it's")),
-        ("{0: 0, 1: 1, 2: None}", ("0", "1", "None")),
+        ("{0: 0, 1: 1, 2: 2}", ("0", "1", "2")),
     ],
 )
 def test_labels_are_read_in_the_order_of_their_index(names: str, labels: tuple[str, ...]) -> None:
@@ -147,9 +156,11 @@ def test_another_task_is_refused(task: str | None) -> None:
         Yolo.recognise(graph)
 
 
-def test_a_file_that_ultralytics_did_not_write_is_none_of_ours() -> None:
-    graph = graph_of((1, 7, 8400), author="somebody")
-    assert Yolo.recognise(graph) is None
+def test_a_file_that_ultralytics_did_not_write_is_not_certain() -> None:
+    found = Yolo.recognise(graph_of((1, 7, 8400), author="somebody"))
+    assert found is not None
+    assert (found.variant, found.certain) == ("anchors", False)
+    assert Yolo.recognise(graph_of((1, 8401, 7), author="somebody")) is None
 
 
 def test_licence_and_facts_are_read(tiny_model: Callable[..., Any]) -> None:
@@ -223,6 +234,18 @@ def test_final_rows_are_taken_as_they_are(yolo: Callable[[str], Yolo]) -> None:
     assert found.class_id.tolist() == [2, 2]
     cut = yolo("end_to_end").detections({"output0": rows}, LETTERBOX, Thresholds(max_detections=1))
     assert cut.score.tolist() == pytest.approx([0.8])
+
+
+def test_numbered_rows_name_image_box_class_and_confidence(yolo: Callable[[str], Yolo]) -> None:
+    """YOLOv7's ``ONNX_ORT`` concatenates image, box, class, confidence."""
+    output = np.array([[0, 10, 20, 50, 60, 1, 0.4], [0, 70, 80, 90, 95, 2, 0.8]], np.float32)
+    found = yolo("numbered_rows").detections({"output0": output}, LETTERBOX, Thresholds())
+    assert found.xyxy.tolist() == [[70, 80, 90, 95], [10, 20, 50, 60]]
+    assert found.class_id.tolist() == [2, 1]
+    assert found.score.tolist() == pytest.approx([0.8, 0.4])
+    assert not yolo("numbered_rows").doubt({"output0": output})
+    swapped = output[:, [0, 1, 2, 3, 4, 6, 5]]
+    assert "not class numbers" in yolo("numbered_rows").doubt({"output0": swapped})
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -14,6 +14,7 @@ import pytest
 
 from seatrial.artifact import Store
 from seatrial.errors import InvalidArtifact, InvalidInput, SeatrialError, SourceUnavailable
+from seatrial.models.facts import ModelFacts
 from seatrial.models.hubs.pull import PullOptions
 from seatrial.models.import_onnx import import_onnx
 from seatrial.models.sources.table import pull as pull_model
@@ -76,6 +77,57 @@ def test_a_file_without_a_licence_has_that_of_its_repository(
     data = tiny_model(metadata={"license": ""}).SerializeToString()
     hub.add("acme/mine", {"model.onnx": data}, licence="cc-by-4.0")
     assert pull(f"{source}:acme/mine/model.onnx").manifest.licence == "cc-by-4.0"
+
+
+@pytest.fixture
+def bare(hub: Any, tiny_model: Callable[..., Any]) -> str:
+    """A file that names neither its family nor its classes."""
+    model = tiny_model()
+    del model.metadata_props[:]
+    hub.add("acme/bare", {"model.onnx": model.SerializeToString()}, licence="cc-by-4.0")
+    return "acme/bare/model.onnx"
+
+
+def test_what_a_file_does_not_say_is_said_as_at_an_import(
+    pull: Callable[..., Any], bare: str, source: str, tmp_path: Path
+) -> None:
+    labels = tmp_path / "names.txt"
+    labels.write_text("a\nb\nc\n")
+    text = f"{source}:{bare}"
+    with pytest.raises(InvalidArtifact) as refusal:
+        pull(text)
+    assert f"seatrial models pull {text} --" in refusal.value.hint
+    assert "downloads" not in refusal.value.hint
+    told = ModelFacts(family="yolo", labels=str(labels), channels="bgr", std=(255.0,) * 3)
+    made = pull(text, told=told)
+    assert (made.manifest.labels, made.manifest.licence) == (("a", "b", "c"), "cc-by-4.0")
+    assert made.manifest.source.uri.startswith(f"{text}@")
+    assert made.manifest.step.config["told"]["channels"] == "bgr"
+    assert pull(text, told=told).digest == made.digest
+    assert pull(text).digest == made.digest
+
+
+def test_facts_that_differ_from_those_of_the_store_are_not_dropped(
+    pull: Callable[..., Any], bare: str, source: str, tmp_path: Path
+) -> None:
+    labels = tmp_path / "names.txt"
+    labels.write_text("a\nb\nc\n")
+    first = pull(f"{source}:{bare}", told=ModelFacts(family="yolo", labels=str(labels)))
+    other = ModelFacts(family="yolo", labels=str(labels), channels="bgr")
+    with pytest.raises(InvalidInput, match="--channels was not 'bgr' when it"):
+        pull(f"{source}:{bare}", told=other)
+    made = pull(f"{source}:{bare}", told=other, replace=True)
+    assert made.digest != first.digest
+
+
+@pytest.mark.parametrize("name", ["acme/yolo11t", "yolo11n", "ssd-mobilenet-v2"])
+def test_facts_are_for_one_graph(
+    pull: Callable[..., Any], hub: Any, yolo: Any, source: str, name: str
+) -> None:
+    text = f"{source}:{name}" if "/" in name else name
+    with pytest.raises(InvalidInput, match="--labels is for graphs"):
+        pull(text, told=ModelFacts(labels="coco"))
+    assert hub.seen == []
 
 
 def test_the_second_pull_asks_nobody(

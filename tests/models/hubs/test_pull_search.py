@@ -14,6 +14,7 @@ from seatrial.models.hubs.compatible import Compatibility
 from seatrial.models.hubs.listing import Query
 from seatrial.models.hubs.pull import search
 from seatrial.models.hubs.reference import parse
+from seatrial.system.extras import install_command
 
 CONFIG = json.dumps({"model_type": "detr"}).encode()
 
@@ -98,4 +99,4 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, absent: str) -> None
     source: Any = absent.removesuffix("_hub")
     with pytest.raises(MissingExtra, match=f"{absent} is not installed.*models on") as refusal:
         search(source, Query("detr"), Access())
-    assert refusal.value.hint == "pip install 'seatrial[hub]'"
+    assert refusal.value.hint == install_command("hub")

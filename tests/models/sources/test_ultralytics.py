@@ -9,6 +9,7 @@ import pytest
 
 from seatrial.errors import MissingExtra, SourceUnavailable
 from seatrial.models.sources import ultralytics
+from seatrial.system.extras import install_command
 
 
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,7 +17,7 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     told: list[str] = []
     with pytest.raises(MissingExtra, match="needed for pulling yolo11s") as refusal:
         ultralytics.export("yolo11s", tmp_path, told.append)
-    assert refusal.value.hint.startswith("pip install 'seatrial[yolo]' (AGPL-3.0), or export it")
+    assert refusal.value.hint.startswith(f"{install_command('yolo')} (AGPL-3.0), or export it")
     assert told == []
     assert list(tmp_path.iterdir()) == []
 

@@ -229,7 +229,7 @@ def test_a_length_that_is_no_number(running: Running, length: str) -> None:
 def test_a_body_that_does_not_arrive_is_not_waited_for(
     run_app: Callable[..., Any], sent: bytes
 ) -> None:
-    with run_app(Limits(deadline_s=0.2)) as running, running.connect() as connection:
+    with run_app(Limits(body_s=0.2)) as running, running.connect() as connection:
         started = time.monotonic()
         connection.sendall(head(Content_Length="1000") + sent)
         status, _, body = read_response(connection)

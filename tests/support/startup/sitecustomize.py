@@ -1,8 +1,10 @@
 """Runs when a Python starts that finds this folder: see `torchvision_operators`.
 
 The operators are declared when torchvision is imported, and only then: most processes never do.
+The modules that the variable ``WITHOUT_MODULES`` names are as if they were not installed.
 """
 
+import os
 import sys
 from importlib.abc import MetaPathFinder
 
@@ -18,4 +20,5 @@ class _Provide(MetaPathFinder):
         return None
 
 
+sys.modules.update(dict.fromkeys(os.environ.get("WITHOUT_MODULES", "").split()))
 sys.meta_path.insert(0, _Provide())

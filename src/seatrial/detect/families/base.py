@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -10,8 +10,11 @@ from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
-from seatrial.graphs.signature import GraphSignature
+from seatrial.graphs.signature import Channels, GraphSignature
 from seatrial.manifest import Manifest, Preprocessing
+
+UNNAMED = "N/A"
+"""Label of a class without a name."""
 
 NO_FEEDS: Arrays = {}
 """The answer of `Family.feeds` where a graph takes the image alone."""
@@ -24,11 +27,22 @@ class Recognition(msgspec.Struct, frozen=True, kw_only=True):
         variant: Output layout within the family.
         preprocessing: How images are fitted; the size comes from the file.
         scale: Divisor of a pixel value, 0-255, for the graph in the file.
-        labels: Class names.
+        mean_std: Means and deviations, in the order of `channels`, where the graph in the file
+            takes normalised values: ``(value / scale - mean) / std``.
+        channels: Order in which the graph in the file takes red, green and blue.
+        labels: Class names; empty where the file names none: a person gives them (``--labels``).
+        classes: Number of classes that the outputs have, which the labels are checked against;
+            None where the outputs do not show it.
+        background: Whether one column of the scores may be the background, which a list of names
+            may leave out; the shape of the outputs does not show which column.
+        outputs: Outputs that `Family.detections` reads: name in the file -> name in the artifact.
+            The imported graph has these alone; empty: all, under their own names.
+        confidence: Lowest confidence reported where neither a deployment nor a call says another.
+        iou: The same for the overlap above which boxes of one class are one object (NMS).
+        certain: Whether the file is surely of this family. False where other families have files
+            of the same layout: it is taken where a person names the family (``--family``).
         licence: Licence as the file states it; ``"unknown"`` where it does not.
         facts: Further facts from the file, for example the stride; kept in the manifest's step.
-        mean_std: Means and deviations of red, green and blue where the graph in the file takes
-            normalised values: ``(value / scale - mean) / std``.
         mask_input: Name of an input ``[N, rows, columns]`` of the graph in the file that is 1
             where the image is and 0 where padding is; the imported graph computes it from
             `seatrial.graphs.signature.VALID_HW`.
@@ -36,11 +50,18 @@ class Recognition(msgspec.Struct, frozen=True, kw_only=True):
 
     variant: str
     preprocessing: Preprocessing
-    scale: float
-    labels: tuple[str, ...]
-    licence: str
-    facts: dict[str, str]
+    scale: float = 255.0
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    channels: Channels = "rgb"
+    labels: tuple[str, ...] = ()
+    classes: int | None = None
+    background: bool = False
+    outputs: dict[str, str] = {}
+    confidence: float = 0.25
+    iou: float = 0.7
+    certain: bool = True
+    licence: str = "unknown"
+    facts: dict[str, str] = {}
     mask_input: str | None = None
 
 
@@ -70,6 +91,18 @@ class Family(Protocol):
             outputs: Output name -> array of batch size 1.
             letterbox: Where the source image lies on the canvas; maps boxes to source pixels.
             thresholds: What is reported.
+        """
+
+
+@runtime_checkable
+class Doubtful(Protocol):
+    """A family that tells its own outputs from those of a layout of the same shape."""
+
+    def doubt(self, outputs: Arrays) -> str:
+        """Why the outputs of one image cannot be of this family; empty where they can.
+
+        Args:
+            outputs: Output name -> array of batch size 1.
         """
 
 

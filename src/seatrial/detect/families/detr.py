@@ -5,23 +5,30 @@ Layouts (the artifact's variant):
 - ``detr``: ``logits`` ``[N, Q, classes + 1]``, ``pred_boxes`` ``[N, Q, 4]``. Softmax; the last
   class is "no object". DETR.
 - ``sigmoid``: ``logits`` ``[N, Q, classes]``, ``pred_boxes``. Sigmoid; the Q best of all Q x
-  classes. RT-DETR, RT-DETRv2, D-FINE.
+  classes. RT-DETR, RT-DETRv2, D-FINE; RF-DETR, whose outputs are called ``labels`` and ``dets``.
 - ``native``: ``labels`` ``[N, Q]``, ``boxes`` ``[N, Q, 4]``, ``scores`` ``[N, Q]``, decoded in the
   graph, which takes ``orig_target_sizes`` besides. What the repositories of RT-DETR and D-FINE
   export, and what ``seatrial export --fuse-nms`` makes of the other two.
+- ``scored``: ``[N, Q, 4 + classes]``: a box as in ``pred_boxes``, then class scores after the
+  sigmoid; a query counts for its best class. RT-DETR of Ultralytics until May
+  2026.
+- ``ranked``: ``[N, K, 6]``: a box as in ``pred_boxes``, score, class; the K best of queries and
+  classes. RT-DETR of Ultralytics from then on.
 
 ``pred_boxes`` are centre x, centre y, width, height as fractions of the image, padding left out;
 ``boxes`` are left, top, right, bottom in pixels of the source image. A graph of padded images
 takes ``valid_hw`` besides and derives DETR's ``pixel_mask`` from it.
 
 Source: transformers ``post_process_object_detection`` of ``DetrImageProcessor`` and
-``RTDetrImageProcessor``; D-FINE ``tools/deployment/export_onnx.py`` and
+``RTDetrImageProcessor``; ultralytics ``models/rtdetr/predict.py`` and ``nn/modules/head.py``
+(RTDETRDecoder); rf-detr ``rfdetr/deploy/export.py``, ``rfdetr/detr.py`` (predict) and
+``rfdetr/models/lwdetr.py`` (PostProcess); D-FINE ``tools/deployment/export_onnx.py`` and
 ``src/zoo/dfine/postprocessor.py``.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -30,8 +37,9 @@ from numpy.typing import NDArray
 from seatrial.config import decode_json
 from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
-from seatrial.detect.families import huggingface
-from seatrial.detect.families.base import Recognition
+from seatrial.detect.families import huggingface, ultralytics
+from seatrial.detect.families.base import UNNAMED, Recognition
+from seatrial.detect.postprocess import corners
 from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
 from seatrial.errors import InvalidArtifact, InvalidInput
@@ -49,7 +57,9 @@ from seatrial.graphs.signature import (
 from seatrial.manifest import Manifest, Preprocessing, TensorSpec
 
 METADATA_KEY = "seatrial.detr"
-LABELS_FILE = "labels.txt"
+VARIANTS = ("detr", "sigmoid", "native", "scored", "ranked")
+RF_DETR = {"dets": PRED_BOXES, "labels": LOGITS}  # its exporter's names
+RF_DETR_CONFIDENCE = 0.5
 SIZE_PX = 640  # what the repositories of RT-DETR and D-FINE export at
 
 
@@ -75,15 +85,18 @@ class Detr:
     accepts: ClassVar[str] = (
         "an ONNX export of a transformers model with its config.json beside it (outputs logits "
         "[N, Q, classes] and pred_boxes [N, Q, 4]), or one of the RT-DETR or D-FINE repositories "
-        "(labels, boxes, scores) with its class names in labels.txt beside it"
+        "(labels, boxes, scores), of RF-DETR (dets, labels) or of Ultralytics' RT-DETR"
     )
-    unordered: ClassVar[tuple[str, ...]] = ("sigmoid", "native")
+    unordered: ClassVar[tuple[str, ...]] = ("sigmoid", "native", "scored", "ranked")
 
     def __init__(self, manifest: Manifest) -> None:
-        if manifest.variant not in ("detr", "sigmoid", "native"):
+        if manifest.variant not in VARIANTS:
             raise InvalidArtifact(f"unknown DETR output layout {manifest.variant!r}")
         self._variant = manifest.variant
         self._inputs = {spec.name for spec in manifest.inputs}
+        self._output = manifest.outputs[0].name
+        # The background of an RF-DETR, see `seatrial.models.recognise`: it is no detection.
+        self._columns = slice(-1 if manifest.labels[-1:] == (UNNAMED,) else None)
         check_outputs(manifest.outputs, manifest.variant, len(manifest.labels))
 
     def feeds(self, letterbox: Letterbox) -> Arrays:
@@ -109,13 +122,9 @@ class Detr:
             rows = rows[np.argsort(-scores[rows], kind="stable")]
             xyxy, score, class_id = outputs[BOXES][0][rows], scores[rows], outputs[LABELS][0][rows]
         else:
-            pick = _softmax if self._variant == "detr" else _sigmoid
-            queries, class_id, score = pick(outputs[LOGITS][0], thresholds.confidence)
-            boxes = outputs[PRED_BOXES][0][queries]
-            centre, half = boxes[:, :2], boxes[:, 2:] / 2
+            boxes, class_id, score = self._of_queries(outputs, thresholds.confidence)
             height, width = letterbox.source_hw
-            size = np.array([width, height] * 2, np.float32)
-            xyxy = np.concatenate([centre - half, centre + half], axis=1) * size
+            xyxy = corners(boxes) * np.array([width, height] * 2, np.float32)
         sound = np.flatnonzero(np.isfinite(xyxy).all(axis=1))[: thresholds.max_detections]
         return Detections(
             letterbox.clip(xyxy[sound].astype(np.float32, copy=False)),
@@ -123,16 +132,40 @@ class Detr:
             class_id[sound].astype(np.int64, copy=False),
         )
 
+    def _of_queries(
+        self, outputs: Arrays, confidence: float
+    ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.float32]]:
+        """Boxes (K, 4), classes (K,) and scores (K,), the most confident first."""
+        if self._variant in ("detr", "sigmoid"):
+            logits = outputs[LOGITS][0]
+            queries, class_id, score = (
+                _softmax(logits, confidence)
+                if self._variant == "detr"
+                else _sigmoid(logits[:, self._columns], confidence)
+            )
+            return outputs[PRED_BOXES][0][queries], class_id, score
+        rows = outputs[self._output][0]
+        best = rows[:, 4] if self._variant == "ranked" else rows[:, 4:].max(axis=1)
+        chosen = np.flatnonzero(best > confidence)
+        chosen = chosen[np.argsort(-best[chosen], kind="stable")]
+        rows = rows[chosen]
+        class_id = rows[:, 5] if self._variant == "ranked" else rows[:, 4:].argmax(axis=1)
+        return rows[:, :4], class_id, best[chosen]
+
     @staticmethod
     def recognise(graph: GraphSignature) -> Recognition | None:
         """See `seatrial.detect.families.base.FamilyClass.recognise`."""
-        outputs = {output.name for output in graph.outputs}
+        ranks = {output.name: len(output.shape) for output in graph.outputs}
         if METADATA_KEY in graph.metadata:
             return _own(graph)
-        if {LOGITS, PRED_BOXES} <= outputs and huggingface.CONFIG in graph.metadata:
+        if ultralytics.is_export(graph):
+            return _ultralytics(graph) if ultralytics.is_rt_detr(graph) else None
+        if {LOGITS, PRED_BOXES} <= set(ranks):
             return _transformers(graph)
-        if outputs == {LABELS, BOXES, SCORES} and TARGET_SIZES in {i.name for i in graph.inputs}:
+        if set(ranks) == {LABELS, BOXES, SCORES}:
             return _repository(graph)
+        if ranks == dict.fromkeys(RF_DETR, 3):
+            return _rf_detr(graph)
         return None
 
 
@@ -197,7 +230,56 @@ def _own(graph: GraphSignature) -> Recognition:
     )
 
 
+def _ultralytics(graph: GraphSignature) -> Recognition:
+    ultralytics.check_detector(graph)
+    labels = ultralytics.labels(graph)
+    shape = graph.outputs[0].shape
+    # With two classes both layouts have six columns: the newer one ranks in the graph, by a TopK
+    # besides the one that chooses the queries.
+    ranked = len(labels) != 2 or graph.operators.get("TopK", 0) > 1
+    if len(shape) == 3 and shape[2] == 6 and ranked:
+        variant = "ranked"
+    elif len(shape) == 3 and shape[2] == 4 + len(labels):
+        variant = "scored"
+    else:
+        raise InvalidArtifact(
+            f"an RT-DETR of Ultralytics with the output {list(shape)}: neither [N, K, 6] nor "
+            f"[N, Q, {4 + len(labels)}] for its {len(labels)} classes",
+            hint=ultralytics.EXPORT_AGAIN,
+        )
+    return Recognition(
+        variant=variant,
+        preprocessing=Preprocessing(ultralytics.size_hw(graph), "stretch", ultralytics.PAD_VALUE),
+        labels=labels,
+        licence=graph.metadata.get("license", "unknown"),
+        facts=ultralytics.facts(graph),
+    )
+
+
+def _rf_detr(graph: GraphSignature) -> Recognition | None:
+    shapes = {output.name: output.shape for output in graph.outputs}
+    size_hw = graph.image_hw()
+    if size_hw is None or shapes["dets"][2] != 4:
+        return None
+    return Recognition(
+        variant="sigmoid",
+        preprocessing=Preprocessing(size_hw, "stretch", 0, antialias=True),
+        mean_std=huggingface.IMAGENET,
+        classes=shapes["labels"][2],
+        background=True,
+        outputs=RF_DETR,
+        confidence=RF_DETR_CONFIDENCE,
+    )
+
+
 def _transformers(graph: GraphSignature) -> Recognition:
+    if huggingface.CONFIG not in graph.metadata:
+        raise InvalidArtifact(
+            f"a DETR as transformers exports it, without the {huggingface.CONFIG} that says how "
+            "images go in and what its logits are",
+            hint=f"copy {huggingface.CONFIG} and {huggingface.PREPROCESSOR} of the model beside "
+            "the file; its page on the hub has them",
+        )
     config, *processors = (
         text.encode() if (text := graph.metadata.get(name)) is not None else None
         for name in (huggingface.CONFIG, huggingface.PREPROCESSOR, huggingface.PROCESSOR)
@@ -206,7 +288,7 @@ def _transformers(graph: GraphSignature) -> Recognition:
     variant = found.architecture.variant
     check_outputs(graph.outputs, variant, len(found.labels))
     masks = [i.name for i in graph.inputs if i.name == PIXEL_MASK]
-    fixed = _fixed_size(graph)
+    fixed = graph.image_hw()
     if fixed and not masks and found.architecture.masked:
         # Without a mask the graph would take padding for a part of the image.
         preprocessing = Preprocessing(fixed, "stretch", 0, antialias=True)
@@ -223,38 +305,21 @@ def _transformers(graph: GraphSignature) -> Recognition:
         variant=variant,
         preprocessing=preprocessing,
         scale=found.scale,
-        labels=found.labels,
-        licence="unknown",
-        facts={"model_type": found.model_type},
         mean_std=found.mean_std,
+        labels=found.labels,
+        facts={"model_type": found.model_type},
         mask_input=masks[0] if masks else None,
     )
 
 
-def _repository(graph: GraphSignature) -> Recognition:
-    names = graph.metadata.get(LABELS_FILE, "").splitlines()
-    labels = tuple(name.strip() for name in names if name.strip())
-    if not labels:
-        raise InvalidArtifact(
-            "an export of the RT-DETR or D-FINE repository, which does not name its classes",
-            hint=f"write them to {LABELS_FILE} beside the file, one a line, class 0 first",
-        )
-    size_hw = _fixed_size(graph) or (SIZE_PX, SIZE_PX)
+def _repository(graph: GraphSignature) -> Recognition | None:
+    if TARGET_SIZES not in {spec.name for spec in graph.inputs}:
+        return None
+    size_hw = graph.image_hw() or (SIZE_PX, SIZE_PX)
     return Recognition(
         variant="native",
         preprocessing=Preprocessing(size_hw, "stretch", 0, antialias=True),
-        scale=255.0,
-        labels=labels,
-        licence="unknown",
-        facts={},
     )
-
-
-def _fixed_size(graph: GraphSignature) -> tuple[int, int] | None:
-    shape = graph.inputs[0].shape
-    if len(shape) != 4 or shape[1] not in (3, -1):
-        raise InvalidArtifact(f"the first input is {list(shape)}, not [N, 3, H, W]")
-    return (shape[2], shape[3]) if min(shape[2:]) > 0 else None
 
 
 def check_outputs(outputs: tuple[TensorSpec, ...], variant: str, classes: int) -> None:
@@ -264,6 +329,15 @@ def check_outputs(outputs: tuple[TensorSpec, ...], variant: str, classes: int) -
         InvalidArtifact: They have not.
     """
     shapes = {output.name: output.shape for output in outputs}
+    if variant in ("scored", "ranked"):
+        columns = 6 if variant == "ranked" else 4 + classes
+        first = next(iter(shapes.values()))
+        if len(shapes) != 1 or len(first) != 3 or first[2] not in (columns, -1):
+            raise InvalidArtifact(
+                f"a DETR of the layout {variant!r} and {classes} classes has one output "
+                f"[N, Q, {columns}]; this one has {', '.join(shapes)}: {list(first)}"
+            )
+        return
     wanted = {BOXES, SCORES, LABELS} if variant == "native" else {LOGITS, PRED_BOXES}
     if not wanted <= set(shapes):
         raise InvalidArtifact(

@@ -7,7 +7,9 @@ Source: transformers ``models/*/configuration_*.py`` and ``image_processing_pil_
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +17,7 @@ import msgspec
 from seatrial.config import UNDECODABLE
 from seatrial.errors import InvalidArtifact
 from seatrial.manifest import Preprocessing
+from seatrial.system.text import as_utf8
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # transformers 5 writes it where a processor has parts
@@ -111,7 +114,7 @@ def image_processor(preprocessor: bytes | None, processor: bytes | None) -> byte
     if nested is None:
         return preprocessor
     if not isinstance(nested, dict):
-        raise InvalidArtifact(f"{PROCESSOR} has the image_processor {nested!r}: it is no table")
+        raise InvalidArtifact(f"{PROCESSOR} has the image_processor {nested!r}: it must be a table")
     return msgspec.json.format(msgspec.json.encode(nested))
 
 
@@ -136,22 +139,29 @@ def read(config: bytes, preprocessor: bytes | None) -> CheckpointFacts:
         )
     heads = plain.get("architectures") or []
     if not isinstance(heads, list):
-        raise InvalidArtifact(f"{CONFIG} has architectures {heads!r}: it is no list")
+        raise InvalidArtifact(f"{CONFIG} has architectures {heads!r}: it must be a list")
     heads = [str(name) for name in heads]
     if heads and not any(name.endswith("ForObjectDetection") for name in heads):
         raise InvalidArtifact(f"{CONFIG} describes {', '.join(heads)}, which detects no objects")
     if plain.get("use_focal_loss") is False:
-        raise InvalidArtifact(f"{CONFIG} has use_focal_loss false: its logits are no sigmoids")
+        raise InvalidArtifact(
+            f"{CONFIG} has use_focal_loss false: its scores are not made by a sigmoid"
+        )
     architecture = ARCHITECTURES[model_type]
     settings = _json(preprocessor, PREPROCESSOR) if preprocessor is not None else {}
     # transformers takes its default for null, too.
     settings = {key: value for key, value in settings.items() if value is not None}
     queries = plain.get("num_queries", architecture.queries)
     if type(queries) is not int or queries < 1:
-        raise InvalidArtifact(f"{CONFIG} has num_queries {queries!r}: it is no number from 1 on")
+        raise InvalidArtifact(
+            f"{CONFIG} has num_queries {queries!r}: it must be a whole number from 1 on"
+        )
     scale = 1.0
     if settings.get("do_rescale", True):
-        scale = 1.0 / _number(settings.get("rescale_factor", 1 / 255), "rescale_factor")
+        factor = _number(settings.get("rescale_factor", 1 / 255), "rescale_factor")
+        scale = 1.0 / factor
+        if not math.isfinite(scale):
+            raise InvalidArtifact(f"{PREPROCESSOR} has {factor!r} for rescale_factor: it is 0")
     return CheckpointFacts(
         model_type=model_type,
         labels=_labels(plain),
@@ -164,7 +174,8 @@ def read(config: bytes, preprocessor: bytes | None) -> CheckpointFacts:
 
 def _json(data: bytes, name: str) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(data, type=dict[str, Any])
+        text = as_utf8(data, origin=name, error=InvalidArtifact)
+        return msgspec.json.decode(text, type=dict[str, Any])
     except UNDECODABLE as error:
         raise InvalidArtifact(f"{name} cannot be read: {error}") from error
 
@@ -181,6 +192,17 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
             f"{CONFIG} has an id2label that does not number its {len(table)} classes from 0 on",
             hint="fill the gaps with N/A, as facebook/detr-resnet-50 does",
         )
+    for number in numbers:
+        name = table[number]
+        if (
+            isinstance(name, bool)
+            or not isinstance(name, str | int | float)
+            or not str(name).strip()
+        ):
+            raise InvalidArtifact(
+                f"{CONFIG} has the name {name!r} for class {number}",
+                hint="write its name, or N/A for a class that has none",
+            )
     return tuple(str(table[number]) for number in numbers)
 
 
@@ -197,15 +219,38 @@ def _preprocessing(settings: dict[str, Any], architecture: Architecture) -> Prep
     keys = set(size)
     if keys == {"height", "width"}:
         canvas = (_side(size["height"]), _side(size["width"]))
+        padded = _pad_size(settings) if _pads(settings, architecture) else None
+        if padded not in (None, canvas):
+            raise InvalidArtifact(
+                f"{PREPROCESSOR} stretches images to {canvas[0]} x {canvas[1]} pixels (height x "
+                f"width) and pads them to {padded[0]} x {padded[1]} (pad_size), which is not "
+                "reproduced here",
+                hint='set "do_pad": false where the model was trained without padding; else train '
+                "it again without pad_size",
+            )
         return Preprocessing(canvas, "stretch", 0, antialias=True)
     if keys == {"shortest_edge", "longest_edge"} and architecture.masked:
         edges = (_side(size["shortest_edge"]), _side(size["longest_edge"]))
-        pad = settings.get("pad_size") or {"height": edges[1], "width": edges[1]}
-        if not isinstance(pad, dict) or not {"height", "width"} <= set(pad):
-            raise InvalidArtifact(f"{PREPROCESSOR} has the pad_size {pad!r}: no height and width")
-        canvas = (_side(pad["height"]), _side(pad["width"]))
+        # Also without do_pad: the mask leaves the padding out.
+        canvas = _pad_size(settings) or (edges[1], edges[1])
         return Preprocessing(canvas, "shortest_edge", 0, antialias=True, edges_px=edges)
     raise _unknown_size(size)
+
+
+def _pads(settings: dict[str, Any], architecture: Architecture) -> bool:
+    """Whether images are padded; by default where the network takes a mask."""
+    old = settings.get("pad_and_return_pixel_mask", architecture.masked)
+    return bool(settings.get("do_pad", old))
+
+
+def _pad_size(settings: dict[str, Any]) -> tuple[int, int] | None:
+    """(height, width) that images are padded to; None for those of the largest in a batch."""
+    pad = settings.get("pad_size")
+    if not pad:
+        return None
+    if not isinstance(pad, dict) or not {"height", "width"} <= set(pad):
+        raise InvalidArtifact(f"{PREPROCESSOR} has the pad_size {pad!r}: no height and width")
+    return _side(pad["height"]), _side(pad["width"])
 
 
 def _side(value: Any) -> int:
@@ -215,6 +260,14 @@ def _side(value: Any) -> int:
 
 
 def _unknown_size(size: Any) -> InvalidArtifact:
+    if isinstance(size, dict) and set(size) == {"max_height", "max_width"}:
+        sides = {key.removeprefix("max_"): value for key, value in size.items()}
+        return InvalidArtifact(
+            f"{PREPROCESSOR} has the size {size!r}: transformers pads such images, and the files "
+            "do not say whether boxes are fractions of the image or of the padded canvas",
+            hint=f'train the model again with "size": {json.dumps(sides)}, without pad_size and '
+            'with "do_pad": false, which stretches images; then import it',
+        )
     return InvalidArtifact(
         f"{PREPROCESSOR} has the size {size!r}",
         hint="known: height and width; and for DETR shortest_edge and longest_edge",
@@ -238,7 +291,11 @@ def _mean_std(
 def _number(value: Any, key: str, *, zero: bool = False) -> float:
     """A setting as a number, above 0 unless it may be `zero` or less."""
     sound = isinstance(value, int | float) and not isinstance(value, bool)
-    if not sound or not math.isfinite(value) or not (zero or value > 0):
+    if (
+        not sound
+        or not -sys.float_info.max <= value <= sys.float_info.max
+        or not (zero or value > 0)
+    ):
         what = "a number" if zero else "a number above 0"
         raise InvalidArtifact(f"{PREPROCESSOR} has {value!r} for {key}: it is not {what}")
     return float(value)

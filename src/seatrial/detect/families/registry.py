@@ -20,6 +20,7 @@ FAMILIES = {
     "yolo": "seatrial.detect.families.yolo:Yolo",
     "ssd": "seatrial.detect.families.ssd:Ssd",
     "detr": "seatrial.detect.families.detr:Detr",
+    "yolox": "seatrial.detect.families.yolox:Yolox",
 }
 ENTRY_POINTS = "seatrial.families"  # a promise to installed packages: not the module's name
 
@@ -65,26 +66,42 @@ def family_of(manifest: Manifest) -> Family:
     return family_class(manifest.family)(manifest)
 
 
-def recognise(graph: GraphSignature, *, origin: str) -> tuple[str, Recognition]:
-    """Find the family of a model file.
+def possible(
+    graph: GraphSignature, *, origin: str, family: str | None = None
+) -> list[tuple[str, Recognition]]:
+    """Families that a model file may be of.
+
+    Args:
+        graph: Signature of the file.
+        origin: The file's name, for errors.
+        family: The one family that is asked; None: all, in the order of the table.
 
     Returns:
-        Name of the family and what it read from the file.
+        Name of the family and what it read from the file: the first that is certain of it, alone;
+        else all whose layout fits, one at least.
 
     Raises:
         UnknownFamily: No family supports the layout.
-        InvalidArtifact: A family supports the layout and the file cannot be served.
+        InvalidArtifact: A family supports the layout and the file cannot be served, or there is
+            no such family.
     """
-    for name in families():
-        family = family_class(name)
+    names = list(families()) if family is None else [family]
+    fitting = []
+    for name in names:
+        kind = family_class(name)
         try:
-            found = family.recognise(graph)
+            found = kind.recognise(graph)
         except InvalidArtifact as error:
-            raise InvalidArtifact(f"{origin}: {error.message}", hint=error.hint) from error
+            raise type(error)(f"{origin}: {error.message}", hint=error.hint) from error
+        if found is not None and found.certain:
+            return [(name, found)]
         if found is not None:
-            return name, found
-    accepted = "; ".join(f"{name}: {family_class(name).accepts}" for name in families())
+            fitting.append((name, found))
+    if fitting:
+        return fitting
+    accepted = "; ".join(f"{name}: {family_class(name).accepts}" for name in names)
+    known = "a known family" if family is None else f"the family {family}"
     raise UnknownFamily(
-        f"{origin} is not a detector of a known family; it has {graph.describe()}",
+        f"{origin} is not a detector of {known}; it has {graph.describe()}",
         hint=f"accepted are {accepted}",
     )

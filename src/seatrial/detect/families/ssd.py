@@ -19,7 +19,7 @@ from seatrial.config import decode_json
 from seatrial.deployment import Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.detect.families.base import NO_FEEDS, Recognition
-from seatrial.detect.postprocess import finish, nms, select
+from seatrial.detect.postprocess import find
 from seatrial.detect.preprocess import Letterbox
 from seatrial.engines.base import Arrays
 from seatrial.errors import InvalidArtifact, InvalidInput
@@ -68,11 +68,9 @@ class Ssd:
     ) -> Detections:
         """See `seatrial.detect.families.base.Family.detections`."""
         boxes, scores = outputs[BOXES][0], outputs[SCORES][0]  # (A, 4), (A, classes)
-        anchors, class_id, score = select(scores.T, thresholds)
         height, width = letterbox.size_hw
-        xyxy = boxes[anchors] * np.array([width, height, width, height], np.float32)
-        kept = nms(Detections(xyxy, score, class_id), thresholds.iou, thresholds.max_detections)
-        return finish(kept, letterbox, thresholds.max_detections)
+        size = np.array([width, height, width, height], np.float32)
+        return find(scores, lambda anchors: boxes[anchors] * size, letterbox, thresholds)
 
     @staticmethod
     def recognise(graph: GraphSignature) -> Recognition | None:

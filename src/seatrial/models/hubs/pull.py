@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import msgspec
 
 from seatrial.artifact import Artifact, Store, check_name
-from seatrial.errors import InvalidInput
+from seatrial.config import flag
+from seatrial.errors import InvalidArtifact, InvalidInput
+from seatrial.models.facts import ModelFacts, refuse_facts
 from seatrial.models.hubs.access import Access, Source
 from seatrial.models.hubs.client import HubClient
 from seatrial.models.hubs.fetch import Fetch, checkpoint, single_file
@@ -32,12 +35,14 @@ class PullOptions(msgspec.Struct, frozen=True):
         downloads: Folder for files on their way; best on the disk of the store.
         name: Name of the artifact; default: made of the reference.
         allow_pickle: Whether weights that come as a pickle only are taken.
+        told: What a person says of one ONNX file that does not say it itself.
     """
 
     access: Access
     downloads: Path
     name: str | None = None
     allow_pickle: bool = False
+    told: ModelFacts | None = None
 
 
 def search(source: Source, query: Query, access: Access) -> list[Listing]:
@@ -71,9 +76,12 @@ def pull(
         NotWritable: No room for the files.
     """
     reference = parse(text)
+    if not reference.file:
+        refuse_facts(options.told, f"{reference.repo} is a checkpoint, which describes itself")
     name = check_name(reference.artifact_name() if options.name is None else options.name)
+    store.check_free(name, replace=True)  # of a tag
     with _only_one(options.downloads / reference.source, reference, on_progress) as folder:
-        present = None if replace else _present(store, name, reference)
+        present = None if replace else _present(store, name, reference, options.told)
         if present is not None and _answers(present, reference, commit=""):
             on_progress(f"{name} is in the store already: {present.manifest.source.uri}")
             return present
@@ -93,9 +101,11 @@ def pull(
         uri = reference.at(snapshot.commit)
         if reference.file:
             path = single_file(job, reference)
-            artifact = import_onnx(
-                store, path, name=name, replace=replace, uri=uri, licence=snapshot.licence
-            )
+            with _as_pull(text, path):
+                artifact = import_onnx(
+                    store, path, name=name, replace=replace, uri=uri, licence=snapshot.licence,
+                    told=options.told,
+                )  # fmt: skip
         else:
             files = checkpoint(job, allow_pickle=options.allow_pickle)
             artifact = import_transformers(
@@ -109,7 +119,21 @@ def _client(source: Source, access: Access) -> HubClient:
     return HuggingFace(access) if source == "huggingface" else ModelScope(access)
 
 
-def _present(store: Store, name: str, reference: Reference) -> Artifact | None:
+@contextlib.contextmanager
+def _as_pull(text: str, path: Path) -> Iterator[None]:
+    """Have hints name this pull, and not an import of the file that it has fetched."""
+    try:
+        yield
+    except InvalidArtifact as error:
+        own, asked = (f"seatrial models {words}" for words in (f"import {shlex.quote(str(path))}",
+                                                               f"pull {text}"))  # fmt: skip
+        error.hint = error.hint.replace(own, asked)
+        raise
+
+
+def _present(
+    store: Store, name: str, reference: Reference, told: ModelFacts | None
+) -> Artifact | None:
     if name not in store.names():
         return None
     artifact = store.open(name)
@@ -117,6 +141,14 @@ def _present(store: Store, name: str, reference: Reference) -> Artifact | None:
         raise InvalidInput(
             f"the store already has another artifact named {name!r}: "
             f"{artifact.manifest.source.uri}",
+            hint="give this one another name (--name), or replace it (--replace)",
+        )
+    stated = {} if told is None else msgspec.json.decode(msgspec.json.encode(told.given()))
+    before = artifact.manifest.step.config.get("told", {})
+    if other := [key for key, value in stated.items() if before.get(key) != value]:
+        raise InvalidInput(
+            f"{name} is in the store already, and {flag(other[0])} was not {stated[other[0]]!r} "
+            "when it was imported",
             hint="give this one another name (--name), or replace it (--replace)",
         )
     return artifact

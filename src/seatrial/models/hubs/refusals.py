@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from seatrial.errors import InvalidInput, SeatrialError, SourceUnavailable, first_line
+from seatrial.errors import InvalidInput, SeatrialError, SourceUnavailable
 from seatrial.models.hubs.access import Access, Hub
+from seatrial.system.network import network_reason
 
 T = TypeVar("T")
 RETRIED = (408, 429, 500, 502, 503, 504)
 LONGEST_WAIT_S = 10.0
-# Part of what the HTTP libraries say -> what to tell; {} is the part in parentheses.
-REASONS = (
-    (r"not known|name resolution|No address associated", "its name is not known here"),
-    (r"CERTIFICATE_VERIFY_FAILED.*?: ([^\"'()\n]+)", "its certificate is not trusted ({})"),
-    (r"\[SSL", "no encrypted connection"),
-    (r"timed out|Timeout", "no answer in time"),
-    (r"\[Errno -?\d+\] ([^\"')\n]+)", "{}"),
-)
 
 
 class Passing(Exception):
@@ -79,19 +71,9 @@ def mirror(hub: Hub) -> str:
 
 def unreachable(hub: Hub, error: BaseException) -> Passing:
     """The failure of a request without an answer, or with half of one."""
-    said, cause = "", error
-    while cause is not None:
-        said += f"{type(cause).__name__}: {cause}\n"
-        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
-    for pattern, words in REASONS:
-        if found := re.search(pattern, said):
-            reason = words.format(*(group.strip() for group in found.groups()))
-            break
-    else:
-        reason = first_line(error)
     return Passing(
         SourceUnavailable(
-            f"{hub.title} cannot be reached at {hub.endpoint}: {reason}",
+            f"{hub.title} cannot be reached at {hub.endpoint}: {network_reason(error)}",
             hint=f"check the network; {mirror(hub)}, a proxy by HTTPS_PROXY",
         ),
         answered=False,

@@ -7,12 +7,12 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from seatrial.config import UNDECODABLE
-from seatrial.detect.families.detr import LABELS_FILE
 from seatrial.detect.families.huggingface import CONFIG, PREPROCESSOR, PROCESSOR
 from seatrial.errors import InvalidArtifact, InvalidInput, UnknownFamily
 from seatrial.models.hubs.compatible import MODEL_TYPES, PICKLES
 from seatrial.models.hubs.listing import RemoteFile, Snapshot
 from seatrial.models.hubs.reference import Reference
+from seatrial.models.recognise import LABELS_FILE
 from seatrial.models.safetensors_check import read_index
 
 CARD = "README.md"

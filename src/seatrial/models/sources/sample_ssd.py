@@ -14,6 +14,7 @@ Source: TensorFlow ``object_detection``, ``ssd_mobilenet_v2_coco_2018_03_29``;
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from seatrial.detect.families.ssd import BOXES, METADATA_KEY, SCORES, VARIANT, S
 from seatrial.errors import InvalidArtifact
 from seatrial.manifest import Manifest, Preprocessing, Provenance, Step, TensorSpec
 from seatrial.models.sources.openvino_to_onnx import convert
+from seatrial.models.sources.tensorflow_graph import prune
 from seatrial.progress import Progress
 from seatrial.system.extras import require
 from seatrial.system.versions import versions
@@ -84,7 +86,7 @@ def build(frozen_graph: Path, folder: Path, name: str = "ssd-mobilenet-v2") -> M
         MissingExtra: OpenVINO or ONNX is not installed.
     """
     ov = require("openvino", extra="openvino", purpose="reading TensorFlow graphs")
-    model = _assemble(ov, _cut(frozen_graph))
+    model = _assemble(ov, _cut(frozen_graph, folder))
     # Compression to FP16, the default, moves boxes by pixels.
     ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
     facts = SsdMetadata(COCO_NAMES, LICENCE, PREPROCESSING)
@@ -124,22 +126,33 @@ class _Cut(msgspec.Struct, frozen=True):
     anchors: NDArray[np.float32]
 
 
-def _cut(frozen_graph: Path) -> _Cut:
-    """Read the frozen graph between the resized pixels and the predictors."""
+def _cut(frozen_graph: Path, folder: Path) -> _Cut:
+    """Read the frozen graph between the resized pixels and the predictors.
+
+    Args:
+        frozen_graph: `SOURCE`, unpacked.
+        folder: Existing folder for a file that is removed again.
+    """
     ov = require("openvino", extra="openvino", purpose="reading TensorFlow graphs")
     frontend = require("openvino.frontend", extra="openvino", purpose="reading TensorFlow graphs")
     names = [p.format(i) for p in (_BOX_PREDICTOR, _CLASS_PREDICTOR) for i in range(_LEVELS)]
+    reader = frontend.FrontEndManager().load_by_framework("tf")
     try:
-        reader = frontend.FrontEndManager().load_by_framework("tf")
-        source = reader.load(str(frozen_graph))
-        places = {n: source.get_place_by_tensor_name(f"{n}:0") for n in (_PIXELS, _ANCHORS, *names)}
-        missing = [name for name, place in places.items() if place is None]
-        if missing:
-            raise InvalidArtifact(f"{frozen_graph} is not the SSD expected: no tensor {missing[0]}")
-        source.override_all_inputs([places[_PIXELS]])
-        source.override_all_outputs([places[name] for name in (_ANCHORS, *names)])
-        source.set_partial_shape(places[_PIXELS], ov.PartialShape([1, *SIZE_HW, 3]))
-        model = reader.convert(source)
+        part = prune(frozen_graph.read_bytes(), {_PIXELS}, (_ANCHORS, *names))
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".pb") as file:
+            file.write(part)
+            file.flush()
+            source = reader.load(file.name)
+            tensors = (_PIXELS, _ANCHORS, *names)
+            places = {name: source.get_place_by_tensor_name(f"{name}:0") for name in tensors}
+            source.override_all_inputs([places[_PIXELS]])
+            source.override_all_outputs([places[name] for name in (_ANCHORS, *names)])
+            source.set_partial_shape(places[_PIXELS], ov.PartialShape([1, *SIZE_HW, 3]))
+            model = reader.convert(source)
+    except KeyError as error:
+        raise InvalidArtifact(
+            f"{frozen_graph} is not the SSD expected: no node {error.args[0]}"
+        ) from error
     except _failures(frontend) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InvalidArtifact(
@@ -152,9 +165,14 @@ def _cut(frozen_graph: Path) -> _Cut:
 
 
 def _failures(frontend: Any) -> tuple[type[Exception], ...]:
-    """OpenVINO's errors on reading; they share no base but Exception."""
+    """Errors on reading: of the file, and OpenVINO's, which share no base but Exception."""
     kinds = ("General", "Initialization", "NotImplemented", "OpConversion", "OpValidation")
-    return RuntimeError, *(getattr(frontend, f"{kind}Failure") for kind in kinds)
+    return (
+        OSError,
+        ValueError,
+        RuntimeError,
+        *(getattr(frontend, f"{kind}Failure") for kind in kinds),
+    )
 
 
 def _run(ov: Any, output: Any) -> NDArray[np.float32]:

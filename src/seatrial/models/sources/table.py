@@ -7,6 +7,7 @@ from typing import Protocol, cast
 
 from seatrial.artifact import Artifact, Store
 from seatrial.errors import InvalidInput, did_you_mean
+from seatrial.models.facts import refuse_facts
 from seatrial.models.hubs import pull as hubs
 from seatrial.models.hubs.access import Access
 from seatrial.progress import Progress
@@ -64,6 +65,7 @@ def pull(
     if ":" in name:
         options = hub or hubs.PullOptions(Access(), store.root.parent / "downloads")
         return hubs.pull(store, name, options, on_progress=on_progress, replace=replace)
+    refuse_facts(None if hub is None else hub.told, f"{name} is known here")
     if name not in SOURCES:
         near = did_you_mean(name, SOURCES, otherwise="")
         raise InvalidInput(
@@ -74,6 +76,7 @@ def pull(
     if name in store.names() and not replace:
         on_progress(f"{name} is in the store already")
         return store.open(name)
+    store.check_free(name, replace=True)  # of a tag
     module, _, function = SOURCES[name].partition(":")
     source = cast(Source, getattr(importlib.import_module(module), function))
     return source(store, name, on_progress, replace=replace)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 from starlette.requests import Request
 
-from seatrial.detect.detector import Ticket
-from seatrial.errors import InputTooLarge, InputTooSlow, InvalidInput
+from seatrial.errors import InvalidInput
+from seatrial.serve.protocols.body import read_body, too_large
 
 FIELD = "image"
 # Boundary lines and part headers around the image.
@@ -20,7 +19,7 @@ _PARAMETER = re.compile(rb';\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*)
 _END_OF_LINE = re.compile(rb"[ \t]*\r\n")
 
 
-async def read_image(request: Request, limit_bytes: int, ticket: Ticket) -> bytes | bytearray:
+async def read_image(request: Request, limit_bytes: int, within_s: float) -> bytes | bytearray:
     """Read the encoded image of a request.
 
     Args:
@@ -28,11 +27,11 @@ async def read_image(request: Request, limit_bytes: int, ticket: Ticket) -> byte
             ``multipart/form-data`` with the file in the field ``image``.
         limit_bytes: Largest image. A declared length over it is refused unread; an undeclared
             one as soon as it is passed.
-        ticket: The request's; its deadline is the body's.
+        within_s: Longest time for the body to arrive, seconds.
 
     Raises:
         InputTooLarge: Over the limit.
-        InputTooSlow: The body was not complete at the deadline.
+        InputTooSlow: The body was not complete by then.
         InvalidInput: Empty, malformed, without the field, or of another content type.
         ClientDisconnect: The client went away while sending.
     """
@@ -47,12 +46,12 @@ async def read_image(request: Request, limit_bytes: int, ticket: Ticket) -> byte
                 "multipart/form-data without a boundary",
                 hint="leave the content type to your HTTP client: it writes the boundary there",
             )
-        body = await _read(request, limit_bytes, ticket, MULTIPART_OVERHEAD_BYTES)
+        body = await read_body(request, limit_bytes, within_s, MULTIPART_OVERHEAD_BYTES)
         image: bytes | bytearray = _field(body, boundary)
         if len(image) > limit_bytes:
-            raise _too_large(limit_bytes)
+            raise too_large(limit_bytes)
     elif kind in (b"", b"application/octet-stream") or kind.startswith(b"image/"):
-        image = await _read(request, limit_bytes, ticket)
+        image = await read_body(request, limit_bytes, within_s)
     else:
         raise InvalidInput(
             f"content type {kind.decode('latin-1')!r} is not accepted",
@@ -61,35 +60,6 @@ async def read_image(request: Request, limit_bytes: int, ticket: Ticket) -> byte
     if not image:
         raise InvalidInput("the image is empty (0 bytes)", hint="send the file's content")
     return image
-
-
-async def _read(
-    request: Request, limit_bytes: int, ticket: Ticket, overhead_bytes: int = 0
-) -> bytearray:
-    most_bytes = limit_bytes + overhead_bytes
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > most_bytes:
-        raise _too_large(limit_bytes)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(ticket.remaining_s()):
-            async for chunk in request.stream():
-                if len(body) + len(chunk) > most_bytes:
-                    raise _too_large(limit_bytes)
-                body += chunk
-    except TimeoutError as error:
-        raise InputTooSlow(
-            f"only {len(body)} bytes of the body were here after {ticket.deadline_s:g} s",
-            hint="send a smaller file, or raise limits.deadline_s",
-        ) from error
-    return body
-
-
-def _too_large(limit_bytes: int) -> InputTooLarge:
-    return InputTooLarge(
-        f"the request is over the limit of {limit_bytes} bytes",
-        hint="send a smaller file, or raise limits.body_bytes",
-    )
 
 
 def _parameters(header: bytes) -> dict[bytes, bytes]:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from seatrial.deployment import Thresholds
 from seatrial.detect.thresholds import threshold_options
 from seatrial.errors import InvalidInput
 
-# Largest `max_detections` of a query where the deployment's own is not larger: suppression compares
-# each of up to 30,000 candidates with every box that is kept.
-MOST_DETECTIONS = 1000
 
-
-def query_options(query: Sequence[tuple[str, str]], default: Thresholds) -> Thresholds:
-    """`threshold_options` of a query, in which each parameter stands once.
+def query_options(
+    query: Sequence[tuple[str, str]], default: Thresholds, most_detections: int
+) -> Thresholds:
+    """`request_options` of a query, in which each parameter stands once.
 
     Raises:
-        InvalidInput: See `threshold_options`; or a parameter is given twice, or asks for more
-            detections than a request may.
+        InvalidInput: See `request_options`; or a parameter is given twice.
     """
     if not query:
         return default
@@ -28,11 +25,27 @@ def query_options(query: Sequence[tuple[str, str]], default: Thresholds) -> Thre
         raise InvalidInput(
             f"parameters: {name!r} is given {times} times", hint="give each parameter once"
         )
-    options = threshold_options(dict(query), default)
-    most = max(MOST_DETECTIONS, default.max_detections)
+    return request_options(dict(query), default, most_detections)
+
+
+def request_options(
+    given: Mapping[str, object], default: Thresholds, most_detections: int
+) -> Thresholds:
+    """`threshold_options` of a request.
+
+    Args:
+        given: Field of `Thresholds` -> value, as text or as what it is.
+        default: Thresholds of the deployment.
+        most_detections: `Limits.detections` of the deployment.
+
+    Raises:
+        InvalidInput: See `threshold_options`; or more detections than a request may ask for.
+    """
+    options = threshold_options(given, default)
+    most = max(most_detections, default.max_detections)
     if options.max_detections > most:
         raise InvalidInput(
             f"parameters: max_detections must be a whole number <= {most}",
-            hint="ask for fewer, or raise detection.max_detections of the deployment",
+            hint="ask for fewer, or raise limits.detections of the deployment",
         )
     return options

@@ -13,71 +13,88 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml.serving import running_inside_container
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import HTTP_PROTOCOLS
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.detect.opening import layout
 from seatrial.errors import NotWritable
-from seatrial.serve.app import Service, create_app
-from seatrial.serve.metrics import forget_dead_processes
-from seatrial.serve.process import PARENT, check_temporary_room
+from seatrial.serve.app import create_app
+from seatrial.serve.metrics import forget_dead_processes, reserve_files
+from seatrial.serve.process import PARENT, metrics_root
+from seatrial.serve.runtimes import starts
+from seatrial.serve.runtimes.draining import Drain
+from seatrial.serve.service import Service
 from seatrial.serve.startup import open_service
+from seatrial.system.files import in_use, is_in_use
 
 NAME = "Seatrial"
+METRICS_PREFIX = "seatrial-metrics-"  # of the folders, before the id of the supervisor
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-# What BentoML's application answers; every other path is ours.
-PROBES = ("/livez", "/readyz", "/healthz")
+# The path that BentoML's application answers; every other one is ours.
 METRICS = "/metrics"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class DirectService(bentoml.Service[Any]):
-    """A BentoML service whose application is ours, with BentoML's probes in it.
+    """A BentoML service whose application is ours, with BentoML's ``/metrics`` in it.
 
     BentoML wraps every request of a mounted application in its own middleware: 0.3 ms, and a
     ``TimeoutMiddleware`` that starts a timer for each request and never cancels it, so that 5 KB
     stay allocated until the time-out. Its metrics keep a series for each path that is tried.
-    So BentoML's application is a part of ours, for `PROBES` and `METRICS`, and not the other way
-    round; see docs/decisions/0002.
+    So BentoML's application is a part of ours, for `METRICS`, and not the other way round; see
+    docs/decisions/0002.
 
     Attributes:
         start: Opens what a worker serves.
+        drain: Ends a worker.
+        log_requests: Whether each request is a line in the log.
     """
 
     start: Callable[[], Service]
+    drain: Drain
+    log_requests: bool = False
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that BentoML's worker runs."""
+        # BentoML makes uvicorn's configuration itself, with the protocol of this name.
+        HTTP_PROTOCOLS["auto"] = "seatrial.serve.http_protocol:HttpProtocol"
         probes: Any = super().to_asgi(is_main=is_main)
 
         @contextlib.asynccontextmanager
         async def around() -> AsyncIterator[None]:
             async with probes.router.lifespan_context(probes):
                 yield
-            if app.state.service.dispatcher.detector.lanes.present:
-                # The drain is over, and Python would wait for the threads.
-                sys.stderr.write("requests that still run are left behind\n")
-                sys.stderr.flush()
-                os._exit(0)
+            self.drain.end(app.state.service)
+
+        def start() -> Service:
+            # BentoML starts no worker again in a container.
+            most = 1 if running_inside_container() else starts.MOST
+            started = starts.counted(self._open, bentoml.server_context.worker_index or 0, most)
+            started.metrics.worker_died(starts.deaths())
+            self.drain.listen(started)
+            return started
 
         app = create_app(
-            self.start,
-            probes=[
-                *(Route(path, probes) for path in PROBES),
-                Route(METRICS, _LiveMetrics(probes)),
-            ],
+            start,
+            probes=[Route(METRICS, _LiveMetrics(probes))],
             around=around,
+            log_requests=self.log_requests,
         )
         return app
+
+    def _open(self) -> Service:
+        _reserve_metrics()
+        return self.start()
 
 
 class _LiveMetrics:
@@ -107,6 +124,10 @@ def service(deployment_file: Path) -> DirectService:
         _end_with_parent()
     deployment = Deployment.read(deployment_file)
     workers, _ = layout(deployment)
+    if starts.supervise():
+        from seatrial.serve.runtimes import supervisor  # workers do without it
+
+        supervisor.take_over(deployment.limits.drain_s)
     _keep_metrics_apart()
 
     def start() -> Service:
@@ -121,10 +142,12 @@ def service(deployment_file: Path) -> DirectService:
     built: DirectService = bentoml.service(
         service_class=DirectService,
         workers=workers,
-        traffic={"timeout": deployment.limits.deadline_s},
+        traffic={"timeout": deployment.limits.longest_deadline_s},
         logging={"access": {"enabled": False}},
     )(inner)
     built.start = start
+    built.drain = Drain(deployment.server.drain_notice_s, deployment.limits.drain_s)
+    built.log_requests = deployment.server.log == "requests"
     return built
 
 
@@ -134,16 +157,42 @@ def _keep_metrics_apart() -> None:
     BentoML's supervisor takes one folder for all services of a user, and empties it when it
     starts: each new service would wipe the counters of those that run.
     """
-    chosen = os.environ.get(METRICS_FOLDER)  # a worker: by its supervisor, or by the operator
+    if METRICS_FOLDER in os.environ:  # a worker has it of its supervisor
+        return
     try:
-        check_temporary_room(Path(chosen) if chosen and Path(chosen).is_dir() else None)
+        root = metrics_root()
     except NotWritable as error:
         sys.exit(f"error: {error.message}\nhint: {error.hint}")  # BentoML's traceback would hide it
-    if chosen:
-        return
-    folder = Path(tempfile.gettempdir()) / f"seatrial-metrics-{os.getpid()}"
+    for left in root.glob(f"{METRICS_PREFIX}*"):  # by processes that were killed
+        if not is_in_use(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = root / f"{METRICS_PREFIX}{os.getpid()}"
+    folder.mkdir(exist_ok=True)
+    _mark(folder)
     BentoMLContainer.prometheus_multiproc_dir.set(str(folder))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _reserve_metrics() -> None:
+    """Take the room for a worker's metrics, and remove them with a supervisor that was killed."""
+    if METRICS_FOLDER not in os.environ:
+        return
+    folder, supervisor = Path(os.environ[METRICS_FOLDER]), os.getppid()
+    _mark(folder)
+    reserve_files(folder)
+
+    def end() -> None:
+        if os.getppid() != supervisor:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+
+
+def _mark(folder: Path) -> None:
+    """Mark a folder as in use until this process ends."""
+    held = contextlib.ExitStack()
+    held.enter_context(in_use(folder))
+    atexit.register(held.close)
 
 
 def _end_with_parent() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cats_and_dogs import found
+from seatrial.accuracy.error_gallery import error_gallery
 from seatrial.datasets.labels import LabelledSet
-from seatrial.train.error_gallery import error_gallery
 
 
 def test_a_confusion_and_a_missed_object_are_errors_and_a_crowd_is_none(

@@ -7,7 +7,7 @@ import math
 import msgspec
 import pytest
 
-from seatrial.accuracy.gate import (
+from seatrial.gate import (
     Clause,
     Interval,
     Outcome,
@@ -171,4 +171,38 @@ def test_too_few_images_decide_nothing(measured: float) -> None:
     )
     assert few.outcome == "undecided"
     assert "5 images are too few for an interval at 95%, which takes 6" in few.text
+    assert few.text.count("interval") == 1  # none is named that there is not
     assert enough.outcome == ("holds" if measured < 0 else "fails")
+
+
+def test_a_value_that_something_spoiled_does_not_fail() -> None:
+    """The disturbance can only have made it worse: what holds in spite of it holds."""
+    spoiled = rule(MOST, 0.02, spoiled="others took 34% of the cores")
+    assert (spoiled.outcome, spoiled.reason) == ("undecided", "others took 34% of the cores")
+    assert not spoiled.within
+    apart = rule(MOST, 0.02, Interval(0.01, 0.03, 0.95, 50), spoiled="others took 34% of the cores")
+    assert (apart.outcome, apart.images_needed) == ("undecided", None)
+    held = rule(MOST, 0.001, spoiled="others took 34% of the cores")
+    assert (held.outcome, held.reason) == ("holds", "")
+    assert rule(MOST, None, spoiled="others took 34% of the cores").reason
+
+
+def test_the_statement_says_why_and_not_that_the_sample_is_small() -> None:
+    rows = [rule(MOST, 0.02, text=text, spoiled="others took 34% of the cores") for text in "ab"]
+    assert judge(rows).statement == (
+        "The gate cannot be decided: a; b. Others took 34% of the cores."
+    )
+    open_too = rule(MOST, 0.001, Interval(-0.007, 0.009, 0.95, 53), text="c")
+    assert judge([rows[0], open_too]).statement == (
+        "The gate cannot be decided: a; c. Others took 34% of the cores. The sample is too small "
+        "to decide: about 210 images would, if the value stays what it is."
+    )
+
+
+@pytest.mark.parametrize("measured", [0.9999999999999999, 1.0])
+def test_a_sum_that_was_rounded_is_not_below_its_limit(measured: float) -> None:
+    """The AP of a detector without an error, for example."""
+    perfect = Clause("ap", 1.0, "at_least")
+    assert rule(perfect, measured).outcome == "holds"
+    assert rule(perfect, measured, Interval(measured, measured, 0.95, 50)).outcome == "holds"
+    assert rule(perfect, 0.999999).outcome == "fails"

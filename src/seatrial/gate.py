@@ -1,7 +1,9 @@
 """One gate for all measurements: clauses and measured values in, a verdict out.
 
 A clause is a limit on one value. A value with an interval holds or fails only where the whole
-interval lies on one side of the limit; else it is undecided. The worst row decides the verdict.
+interval lies on one side of the limit; else it is undecided. So is a value over its limit that
+something else spoiled (other load on the machine), and one within it that something flattered
+(images that a model was chosen by). The worst row decides the verdict.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ OUTCOMES: tuple[Outcome, ...] = ("fails", "undecided", "holds")
 WORDS = {"holds": "holds", "fails": "fails", "undecided": "cannot be decided"}
 # A measured value this close to its limit: no number of images would tell the two apart.
 CLOSEST = 1e-4
+# A mean of ones can be 0.9999999999999999: no value is over its limit by less than this share.
+ROUNDING = 1e-12
 
 
 class Clause(msgspec.Struct, frozen=True):
@@ -30,7 +34,7 @@ class Clause(msgspec.Struct, frozen=True):
         limit: Greatest or least value that holds, itself included.
         direction: Whether the limit is the greatest or the least value.
         label: Name of the value in sentences; default: the metric.
-        unit: Unit with its space, as it follows a number: ``" ms"``.
+        unit: Unit with its space, as it follows a number: ``" ms"``; ``"%"`` for a share of 1.
         decided_by: ``interval``: the whole interval must hold. ``value``: the measured value
             decides and the interval is only shown, for a comparison whose images are the whole
             population and no sample of one.
@@ -48,7 +52,12 @@ class Clause(msgspec.Struct, frozen=True):
     @property
     def wanted(self) -> str:
         """The limit in words: ``at most 16 ms``."""
-        return f"{self.direction.replace('_', ' ')} {self.limit:g}{self.unit}"
+        return f"{self.direction.replace('_', ' ')} {self.shown(self.limit, 'g')}"
+
+    def shown(self, value: float, form: str) -> str:
+        """A value in the clause's unit: a share of 1 as a percentage."""
+        number = value * 100 if self.unit == "%" else value
+        return f"{number:{form}}{self.unit}"
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -81,6 +90,7 @@ class Row(msgspec.Struct, frozen=True):
         within: Whether the measured value itself is within the limit.
         text: Measured value, interval and limit in words.
         images_needed: About how many images would decide, where more would.
+        reason: Why the row is undecided, where that is not the size of the sample.
     """
 
     clause: Clause
@@ -92,6 +102,7 @@ class Row(msgspec.Struct, frozen=True):
     within: bool
     text: str
     images_needed: int | None = None
+    reason: str = ""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -115,7 +126,13 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def rule(
-    clause: Clause, measured: float | None, interval: Interval | None = None, *, text: str = ""
+    clause: Clause,
+    measured: float | None,
+    interval: Interval | None = None,
+    *,
+    text: str = "",
+    spoiled: str = "",
+    flattered: str = "",
 ) -> Row:
     """Compare one measured value with its limit.
 
@@ -124,6 +141,10 @@ def rule(
         measured: The value; infinity is beyond every limit. None or NaN: nothing was measured.
         interval: Interval of the value; without one the value decides.
         text: Words for the row; default: the value, its interval and the limit.
+        spoiled: What made the value worse than it is, in words. A value that would fail is then
+            undecided; one that holds in spite of it still holds.
+        flattered: What made the value better than it is, in words. A value that would hold is then
+            undecided; one that fails in spite of it still fails.
     """
     if measured is None or math.isnan(measured):
         return Row(
@@ -135,6 +156,7 @@ def rule(
             outcome=clause.missing,
             within=False,
             text=text or f"{clause.label or clause.metric} was not measured; {clause.wanted}",
+            reason=spoiled or flattered,
         )
     ends = Interval(measured, measured, 1.0)
     if interval is not None and clause.decided_by == "interval":
@@ -142,21 +164,26 @@ def rule(
     if ends.images is not None and ends.images < fewest_images(ends.level):
         fewest = fewest_images(ends.level)
         text = (
-            f"{text or _text(clause, measured, interval)}; {ends.images} images are too few for "
+            f"{text or _text(clause, measured, None)}; {ends.images} images are too few for "
             f"an interval at {ends.level:.0%}, which takes {fewest}"
         )
         ends = Interval(None, None, ends.level)
     # As distances over the limit: what is positive is beyond it.
     sign = 1.0 if clause.direction == "at_most" else -1.0
     best, worst = (ends.low, ends.high) if sign > 0 else (ends.high, ends.low)
-    over = sign * (measured - clause.limit)
+    slack = ROUNDING * max(1.0, abs(clause.limit))
+    over = sign * (measured - clause.limit) - slack
     outcome: Outcome = "undecided"
-    if best is not None and sign * (best - clause.limit) > 0:
+    if best is not None and sign * (best - clause.limit) > slack:
         outcome = "fails"
-    elif worst is not None and sign * (worst - clause.limit) <= 0:
+    elif worst is not None and sign * (worst - clause.limit) <= slack:
         outcome = "holds"
+    doubts = [words for words, safe in ((spoiled, "holds"), (flattered, "fails"))
+              if words and outcome != safe]  # fmt: skip
+    if doubts:
+        outcome = "undecided"
     needed = None
-    if outcome == "undecided" and ends.images is not None:
+    if outcome == "undecided" and not doubts and ends.images is not None:
         end = worst if over <= 0 else best
         needed = None if end is None else _needed(ends.images, abs(over), abs(end - measured))
     return Row(
@@ -169,6 +196,7 @@ def rule(
         within=over <= 0,
         text=text or _text(clause, measured, interval),
         images_needed=needed,
+        reason="; ".join(doubts),
     )
 
 
@@ -183,6 +211,11 @@ def fewest_images(level: float) -> int:
     return math.ceil(1 - math.log2(1 - level) - 1e-9)
 
 
+def titled(name: str) -> str:
+    """Name of a gate at the beginning of a sentence; that of a contract keeps its letters."""
+    return f"The {name.removeprefix('the ')}" if name.startswith("the ") else name
+
+
 def judge(rows: Iterable[Row], *, name: str = "the gate") -> Verdict:
     """Let the worst row decide.
 
@@ -195,15 +228,17 @@ def judge(rows: Iterable[Row], *, name: str = "the gate") -> Verdict:
     outcome: Outcome = next((one for one in OUTCOMES if one in found), "holds")
     deciding = [row for row in rows if row.outcome == outcome]
     needed = [row.images_needed for row in deciding if row.images_needed is not None]
-    statement = f"{name[:1].upper()}{name[1:]} {WORDS[outcome]}"
+    statement = f"{titled(name)} {WORDS[outcome]}"
     if deciding:
         statement += f": {'; '.join(row.text for row in deciding)}"
     statement += "."
     if outcome == "undecided":
-        statement += " The sample is too small to decide"
-        if needed:
-            statement += f": about {max(needed):,} images would, if the value stays what it is"
-        statement += "."
+        statement += "".join(f" {reason}." for reason in reasons(deciding))
+        if any(not row.reason for row in deciding):
+            statement += " The sample is too small to decide"
+            if needed:
+                statement += f": about {max(needed):,} images would, if the value stays what it is"
+            statement += "."
     return Verdict(
         outcome=outcome,
         within=all(row.within for row in rows),
@@ -214,8 +249,14 @@ def judge(rows: Iterable[Row], *, name: str = "the gate") -> Verdict:
     )
 
 
+def reasons(rows: Iterable[Row]) -> list[str]:
+    """Why rows are undecided, each reason once, as the beginning of a sentence."""
+    found = dict.fromkeys(row.reason for row in rows if row.reason)
+    return [f"{reason[:1].upper()}{reason[1:]}" for reason in found]
+
+
 def _text(clause: Clause, measured: float, interval: Interval | None) -> str:
-    words = f"{clause.label or clause.metric} {measured:.4g}{clause.unit}"
+    words = f"{clause.label or clause.metric} {clause.shown(measured, '.4g')}"
     if interval is not None:
         ends = [
             "unbounded" if end is None else f"{end:.4g}" for end in (interval.low, interval.high)

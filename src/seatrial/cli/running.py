@@ -1,0 +1,67 @@
+"""The service that a command measures: the one at ``--url``, or one started for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from seatrial.cli.console import home, progress, store
+from seatrial.cli.deployment import DeploymentOptions
+from seatrial.errors import InvalidConfig
+
+if TYPE_CHECKING:
+    from seatrial.artifact import Artifact
+
+
+def check_named(url: str | None, options: DeploymentOptions) -> None:
+    """Check that a service or a model is named.
+
+    Raises:
+        InvalidConfig: There is no address, no model and no deployment.
+    """
+    if url is None and options.model is None and options.deployment is None:
+        raise InvalidConfig(
+            "no model given",
+            hint="--model NAME (see seatrial models list), --deployment FILE, or --url ADDRESS of "
+            "a running service",
+        )
+
+
+def check_service(url: str | None, options: DeploymentOptions) -> None:
+    """Check that there is a service to measure, and that a running one is not to be changed.
+
+    Raises:
+        InvalidConfig: Neither an address nor a model is given, or an address and options.
+    """
+    check_named(url, options)
+    if url is not None and options != DeploymentOptions():
+        raise InvalidConfig(
+            "--url measures a running service; it cannot be given another model or layout",
+            hint="leave --url out to start a service with these options",
+        )
+
+
+@contextlib.contextmanager
+def running_service(
+    url: str | None, options: DeploymentOptions
+) -> Iterator[tuple[str, Artifact | None]]:
+    """A running service: the one given, or one that is started for as long as the block lasts.
+
+    Yields:
+        Its address, and its artifact where it was started here.
+    """
+    if url is not None:
+        yield url, None
+        return
+    from seatrial.models.resolve import resolve
+    from seatrial.serve.process import environment, scratch_service
+
+    deployment = options.resolve()
+    artifact = resolve(store(), deployment.model)
+    folder = home() / "services"
+    with scratch_service(
+        deployment, artifact, folder, environment(os.environ), progress
+    ) as service:
+        yield service.url, artifact

@@ -1,0 +1,1 @@
+"""The way to a running service: addresses, connections, deadlines, retries, answers."""

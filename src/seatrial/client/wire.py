@@ -1,0 +1,198 @@
+"""Messages of a service: its description, detections, errors."""
+
+from __future__ import annotations
+
+import http
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from seatrial import errors
+from seatrial.config import UNDECODABLE
+from seatrial.deployment import Thresholds
+from seatrial.detect.answer import Box, ImageSize
+from seatrial.detect.detections import Detections
+from seatrial.errors import Overloaded, SeatrialError, ServiceFailed
+
+T = TypeVar("T")
+# Error classes by the code that a service sends.
+CODES = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, SeatrialError)
+}
+SHOWN = 200  # characters of an answer that is not a service's
+_TITLE = re.compile(r"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
+
+
+class HttpAnswer(msgspec.Struct, frozen=True):
+    """An HTTP answer: status, headers by name in lower case, and body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ServedLayout(msgspec.Struct, frozen=True):
+    """How a service shares out its cores: processes, and lanes in each of them."""
+
+    workers: int = 1
+    instances: int = 1
+
+
+class ServedModel(msgspec.Struct, frozen=True):
+    """The model of a service, and how it is served.
+
+    Attributes:
+        name: Name of the artifact.
+        digest: Digest of the artifact.
+        labels: Class names, by class number.
+        engine: Engine that computes.
+        device: Device that it really computes on.
+        precision: Numeric type that it really computes in.
+        layout: How the service shares out its cores.
+        detection: Thresholds where a request names none.
+    """
+
+    name: str
+    digest: str
+    labels: tuple[str, ...]
+    engine: str
+    device: str
+    precision: str
+    layout: ServedLayout = ServedLayout()
+    detection: Thresholds = Thresholds()  # services of earlier versions do not say theirs
+
+    @property
+    def concurrency(self) -> int:
+        """Images that it is worth asking for at a time: one is decoded while the lanes infer."""
+        return self.layout.workers * self.layout.instances + 1
+
+
+class _Reply(msgspec.Struct):
+    image: ImageSize
+    detections: list[Box]
+    timing_ms: dict[str, float] = {}
+    warnings: tuple[str, ...] = ()
+
+
+class DetectionReply(msgspec.Struct, frozen=True):
+    """The answer to one image.
+
+    Attributes:
+        size: Size of the upright image, pixels.
+        detections: The boxes.
+        labels: Class name of each box.
+        timing_ms: Stage -> milliseconds on the server.
+        warnings: What is odd about the image, which is whole all the same.
+    """
+
+    size: ImageSize
+    detections: Detections
+    labels: tuple[str, ...]
+    timing_ms: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+class _Problem(msgspec.Struct):
+    message: str
+    code: str = ""
+    hint: str = ""
+
+
+class _Failure(msgspec.Struct):
+    error: _Problem
+
+
+def read_model(url: str, answer: HttpAnswer) -> ServedModel:
+    """The description of a service, from its answer to ``GET /model``.
+
+    Raises:
+        ServiceFailed: It is not a description.
+    """
+    return _decode(
+        answer.body,
+        ServedModel,
+        f"{url}/model does not describe a detector (status {answer.status})",
+        hint="give the address of a service that seatrial serve started",
+    )
+
+
+def read_reply(url: str, answer: HttpAnswer) -> DetectionReply:
+    """The detections, from an answer to ``POST /detect`` of status 200.
+
+    Raises:
+        ServiceFailed: There are none in it.
+    """
+    wrong = f"{url}/detect answers something else"
+    found = _decode(answer.body, _Reply, wrong)
+    labels = tuple(row.label for row in found.detections)
+    try:
+        detections = from_rows(found.detections)
+    except OverflowError as error:
+        raise ServiceFailed(f"{wrong}: {error}") from error
+    return DetectionReply(found.image, detections, labels, found.timing_ms, found.warnings)
+
+
+def from_rows(rows: Sequence[Box]) -> Detections:
+    """The rows of an answer as arrays, in their order."""
+    return Detections(
+        np.array([row.box for row in rows], np.float32).reshape(-1, 4),
+        np.array([row.confidence for row in rows], np.float32),
+        np.array([row.class_id for row in rows], np.int64),
+    )
+
+
+def _decode(body: bytes, kind: type[T], wrong: str, hint: str = "") -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except UNDECODABLE as error:
+        raise ServiceFailed(f"{wrong}: {error}", hint=hint) from error
+
+
+def refusal(where: str, answer: HttpAnswer) -> SeatrialError:
+    """The error that an answer stands for, of the class that the service raised.
+
+    Args:
+        where: Address that was asked.
+        answer: An answer of any status but 200.
+
+    Returns:
+        `ServiceFailed` where the answer is not a service's, or has a code that is not known here.
+    """
+    try:
+        problem = msgspec.json.decode(answer.body, type=_Failure).error
+    except UNDECODABLE:
+        return ServiceFailed(
+            f"{where} answers {_in_words(answer)}",
+            hint="a Seatrial service answers with JSON: look at the address, and at the proxy "
+            "between, if there is one",
+        )
+    kind = CODES.get(problem.code)
+    if kind is None:
+        message = f"{where} answers {answer.status}: {problem.message}"
+        return ServiceFailed(message, hint=problem.hint)
+    if kind is not Overloaded:
+        return kind(problem.message, hint=problem.hint)
+    overloaded = Overloaded(problem.message, hint=problem.hint, reason="")
+    wait_ms = answer.headers.get("x-predicted-wait-ms", "")
+    if wait_ms.isascii() and wait_ms.isdecimal():
+        overloaded.wait_s = int(wait_ms) / 1e3
+    return overloaded
+
+
+def _in_words(answer: HttpAnswer) -> str:
+    """Status and beginning of an answer that is not a service's."""
+    try:
+        words = f"{answer.status} ({http.HTTPStatus(answer.status).phrase})"
+    except ValueError:
+        words = str(answer.status)
+    if answer.status // 100 == 3 and "location" in answer.headers:
+        return f"{words}: it has moved to {answer.headers['location'][:SHOWN]}"
+    text = answer.body[:4096].decode("utf-8", "replace")
+    title = _TITLE.search(text)
+    said = " ".join((title[1] if title else text).split())[:SHOWN]
+    return f"{words}: {said}" if said else words

@@ -1,0 +1,185 @@
+"""When a request that arrives now would be answered, learnt from the requests before it.
+
+A detector takes nearly the same time for each image of a size, so what is here tells when the next
+request will be answered. Nothing is configured:
+
+- Work of a request: seconds that a thread spends on it, without its waits. It is learnt for each
+  class of body sizes; a neighbour on the machine that takes the cores makes it longer at once.
+- Rate: work that the service does in a second while all of its lanes have work. It is near the
+  number of lanes, and above it, since decoding goes on beside them.
+- Spread: how far answers were from what was promised.
+
+Sources: Clockwork (OSDI 2020) for the idea; RFC 6298 for the mean with its deviation.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+# Means forget in this time, or in so many requests, whichever is longer.
+MEMORY_S, MEMORY_REQUESTS = 0.5, 10
+# The spread grows with a share of the newest request, and forgets slowly: under overload the
+# request that is let in when it is smallest would be late.
+GROWING, SPREAD_MEMORY_S = 0.2, 10.0
+DEVIATIONS = 2.0  # that an answer may be later than promised
+# A single stall, such as a suspended machine, counts as no more than this many times the mean.
+LONGEST = 8.0
+# Rate within these factors of the number of lanes, whatever is measured.
+LEAST_RATE, MOST_RATE = 0.25, 4.0
+# A body that is not here after this long is behind those that are: it counts again when it is.
+ARRIVAL_S = 0.1
+
+
+class Promise:
+    """Forecast of one request, made when it arrived.
+
+    Attributes:
+        work_s: Seconds of a thread that it will take.
+        finish_s: Seconds after its arrival until it is answered.
+    """
+
+    __slots__ = ("arrived", "counted", "finish_s", "kind", "ready", "work_s")
+
+    def __init__(self, kind: int, work_s: float, finish_s: float, arrived: float) -> None:
+        self.kind = kind
+        self.work_s = work_s
+        self.finish_s = finish_s
+        self.arrived = arrived
+        self.counted = False
+        self.ready = False
+
+
+class Forecast:
+    """Foretells when requests will be answered. Thread-safe.
+
+    Args:
+        lanes: Number of requests that the engine computes at a time.
+        work_s: Seconds of one request, as measured at start-up.
+        clock: Gives the time, seconds.
+    """
+
+    def __init__(
+        self, lanes: int, work_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._lanes = lanes
+        self._first_s = work_s
+        self._work_s: dict[int, float] = {}
+        self._spread_s = work_s / 2
+        self._backlog_s = 0.0  # work of requests that are here
+        self._arriving: deque[Promise] = deque()  # those of them whose body is not
+        self._ready = 0
+        self._busy_s = work_s * MEMORY_REQUESTS / lanes
+        self._done_s = self._busy_s * lanes
+        self._now = self._ended = clock()
+        self._lock = threading.Lock()
+
+    @property
+    def rate(self) -> float:
+        """Seconds of work that are done in a second while all lanes have work."""
+        rate = self._done_s / self._busy_s
+        return min(max(rate, LEAST_RATE * self._lanes), MOST_RATE * self._lanes)
+
+    def promise(self, body_bytes: int) -> Promise:
+        """Foretell a request of which the headers are here; nothing is counted yet.
+
+        Args:
+            body_bytes: Declared length of its body; 0 if it is not declared.
+        """
+        kind = body_bytes.bit_length()
+        with self._lock:
+            now = self._advance()
+            work_s = self._mean_s(kind)
+            return Promise(kind, work_s, self._finish_s(work_s), now)
+
+    def late_s(self, promise: Promise) -> float:
+        """Seconds after which nearly all requests of such a promise are answered."""
+        return promise.finish_s + DEVIATIONS * self._spread_s
+
+    def accept(self, promise: Promise) -> None:
+        """Count a request among those that are here."""
+        with self._lock:
+            self._backlog_s += promise.work_s
+            promise.counted = True
+            self._arriving.append(promise)
+
+    def arrived(self, promise: Promise) -> None:
+        """The body of a request is here. One that took long to arrive is foretold anew."""
+        with self._lock:
+            if promise.ready:
+                return
+            now = self._advance()
+            promise.ready = True
+            self._ready += 1
+            if promise.counted:
+                return
+            promise.arrived, promise.finish_s = now, self._finish_s(promise.work_s)
+            self._backlog_s += promise.work_s
+            promise.counted = True
+
+    def ended(self, promise: Promise, work_s: float | None = None) -> None:
+        """A request is here no more. To say it again changes nothing.
+
+        Args:
+            promise: What was foretold of it.
+            work_s: Seconds of work that it took; None where it was not answered.
+        """
+        with self._lock:
+            now = self._advance()
+            if promise.counted:
+                self._backlog_s = max(0.0, self._backlog_s - promise.work_s)
+                promise.counted = False
+            busy = self._ready >= self._lanes
+            self._ready -= promise.ready
+            promise.ready = False
+            if work_s is None:
+                return
+            if busy:
+                self._done_s += promise.work_s
+            mean_s = self._mean_s(promise.kind)
+            since_s, self._ended = now - self._ended, now
+            work_s = min(work_s, LONGEST * mean_s)
+            newest = min(-math.expm1(-since_s / MEMORY_S), 1 / MEMORY_REQUESTS)
+            self._work_s[promise.kind] = mean_s + newest * (work_s - mean_s)
+            wrong_s = min(abs(now - promise.arrived - promise.finish_s), LONGEST * mean_s)
+            if wrong_s < self._spread_s:
+                newest = min(-math.expm1(-since_s / SPREAD_MEMORY_S), 1 / MEMORY_REQUESTS)
+            else:
+                newest = GROWING
+            self._spread_s += newest * (wrong_s - self._spread_s)
+
+    def _finish_s(self, work_s: float) -> float:
+        """Seconds until a request is answered that comes behind all that are here."""
+        return max(work_s, (self._backlog_s + work_s) / self.rate)
+
+    def _mean_s(self, kind: int) -> float:
+        """Work of a kind of request; of the kind next to it where there was none yet."""
+        known = self._work_s
+        if kind in known:
+            return known[kind]
+        return known[min(known, key=lambda other: abs(other - kind))] if known else self._first_s
+
+    def _advance(self) -> float:
+        """Let time pass: it counts for the rate while all lanes have work."""
+        now = self._clock()
+        if self._ready >= self._lanes:
+            passed_s = now - self._now
+            memory_s = max(MEMORY_S, MEMORY_REQUESTS * self._mean_s(0) / self._lanes)
+            kept = math.exp(-passed_s / memory_s)
+            self._busy_s = self._busy_s * kept + passed_s
+            self._done_s *= kept
+        self._now = now
+        while self._arriving and (
+            self._arriving[0].ready
+            or not self._arriving[0].counted
+            or now - self._arriving[0].arrived > ARRIVAL_S
+        ):
+            slow = self._arriving.popleft()
+            if slow.counted and not slow.ready:
+                self._backlog_s -= slow.work_s
+                slow.counted = False
+        return now

@@ -1,0 +1,240 @@
+"""HTTP/1.1 on one connection: uvicorn's protocol, with limits of time and size.
+
+uvicorn bounds neither the time nor the size of a request's head, keeps silent connections for ever,
+and answers what is no HTTP as plain text, in front of an answer that is still to come.
+"""
+# ruff: noqa: D102  what asyncio and httptools call is documented there
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from seatrial.serve.connections import may_be_long
+from seatrial.serve.open_connections import CONNECTIONS, Connections, Headers, Wait
+from seatrial.serve.protocols.error_body import MEDIA_TYPE, error_body
+from seatrial.serve.protocols.request_head import (
+    FIELDS,
+    HEAD_BYTES,
+    RefusedHead,
+    check_head,
+    too_large,
+)
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection; a server makes it: ``uvicorn.Config(app, http=HttpProtocol)``.
+
+    The application's life gives it `Connections` in its state.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        server_state: Any,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.ws_protocol_class = None  # no route of ours is one
+        self._all: Connections = app_state[CONNECTIONS]
+        self._in_head = True  # or else in a body
+        self._head_begun = False
+        self._unbounded_bytes = 0  # of a head, or of a body's framing, that the parser collects
+        self._body_came = False
+        self._beyond = False  # whether it was opened when there were too many
+        self._refusal: RefusedHead | None = None
+        self._unread_bytes = 0
+        self._skips_body = False  # of a request that was refused before the application saw it
+
+    # What the event loop calls.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._all.opened(self)
+        self._beyond = self._all.full
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._all.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refusal is not None:
+            return  # it reads an answer, or will; see `_refuse`
+        began_in_head, self._body_came = self._in_head, False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # it is answered in HTTP/1.1, and is the last on this connection
+        except httptools.HttpParserError as error:
+            self._refuse(_cause(error))
+            return
+        if self._in_head == began_in_head and not self._body_came:
+            self._unbounded_bytes += len(data)
+            if self._unbounded_bytes > HEAD_BYTES:
+                self._refuse(too_large())
+                return
+        self._note_wait()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._note_wait()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._note_wait()
+
+    # What the parser calls; an error ends `feed_data`.
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_begun = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer, which no part of the service reads
+        if len(self.headers) == FIELDS:
+            raise too_large()
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        check_head(self.parser.get_http_version(), self.url, self.headers)
+        ends = self.parser.should_upgrade()
+        if ends and any(
+            name in (b"content-length", b"transfer-encoding") for name, _ in self.headers
+        ):
+            # The parser does not read the body of a request that would change the protocol.
+            raise RefusedHead(400, "a request with a body cannot ask for another protocol",
+                              "leave out the Upgrade header")  # fmt: skip
+        if self._beyond and self._all.full and self.url.partition(b"?")[0] not in self._all.probes:
+            raise RefusedHead(503, "the service has too many connections", "try again in a second")
+        self._skips_body = not ends and self._refuse_early()
+        if not self._skips_body:
+            super().on_headers_complete()
+        self._in_head, self._unbounded_bytes = False, 0
+        if ends:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._body_came, self._unbounded_bytes = True, 0
+        if not self._skips_body:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._skips_body:
+            super().on_message_complete()
+        self._skips_body = False
+        self._in_head, self._head_begun, self._unbounded_bytes = True, False, 0
+
+    # What the answer calls when it is complete.
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._unset_keepalive_if_required()  # it is one of the waits here
+        self._note_wait()
+
+    def shutdown(self) -> None:
+        if self._refusal is None:
+            super().shutdown()
+
+    # What `Connections` calls.
+    def expire(self, wait: Wait) -> None:
+        """It has waited too long."""
+        if wait is Wait.ANSWER and self.transport.get_write_buffer_size() < self._unread_bytes:
+            self._note_wait()  # slow, and not gone
+        elif wait is Wait.HEAD and self._head_begun and self._in_head and self._is_idle():
+            self._refuse(RefusedHead(408, "the headers did not arrive in time"))
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """Close the connection, whatever the client has read."""
+        if self._refusal is not None or self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _is_idle(self) -> bool:
+        """Whether all requests that came are answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _note_wait(self) -> None:
+        """Say what the connection waits for; its time begins where that is another thing."""
+        if self._refusal is not None:
+            return
+        unread_bytes = self.transport.get_write_buffer_size()
+        if self.flow.write_paused or (unread_bytes and self._is_idle()):
+            self._all.waits(self, Wait.ANSWER)
+            self._unread_bytes = unread_bytes
+        elif not self._is_idle():
+            self._all.works(self)
+        elif self.cycle is None or self._head_begun or not self._in_head:
+            self._all.waits(self, Wait.HEAD)
+        else:
+            self._all.waits(self, Wait.IDLE)
+
+    def _refuse_early(self) -> bool:
+        """Answer a request that the service has no time for, where its body is short.
+
+        It goes round the application, which takes several times as long to refuse it.
+        """
+        if (
+            self.parser.get_method() != b"POST"
+            or not self._is_idle()
+            or not self.parser.should_keep_alive()
+            or self.expect_100_continue
+            or may_be_long(self.headers)
+        ):
+            return False
+        refused = self._all.refuse(self.url, self.headers)
+        if refused is None:
+            return False
+        self._write(*refused)
+        return True
+
+    def _refuse(self, refusal: RefusedHead) -> None:
+        """Answer what is no request, and read nothing more."""
+        self._refusal = refusal
+        if self._in_head and not self._is_idle():
+            # The answer to an earlier request comes first. It is the last one.
+            self.cycle.keep_alive = False
+            return
+        answered = False
+        if not self._in_head:  # in the body of the present request
+            answered = self.cycle.response_started or bool(self.pipeline)
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if answered:
+            self.transport.close()
+        else:
+            self._answer(refusal)
+
+    def _answer(self, refusal: RefusedHead) -> None:
+        body = error_body(f"Http{refusal.status}", str(refusal), refusal.hint)
+        headers = [
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            *([(b"retry-after", b"1")] if refusal.status == 503 else ()),
+        ]
+        self._write(refusal.status, headers, body)
+        self._all.refused(refusal.status)
+        self._all.waits(self, Wait.END)
+        # What still arrives is dropped for a while: a connection that is closed with unread data is
+        # reset, and its client loses the answer.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _write(self, status: int, headers: Headers, body: bytes) -> None:
+        fields = (*self.server_state.default_headers, *headers)
+        lines = b"".join(b"%s: %s\r\n" % field for field in fields)
+        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
+
+
+def _cause(error: httptools.HttpParserError) -> RefusedHead:
+    """The refusal that answers an error of the parser."""
+    if isinstance(error.__context__, RefusedHead):
+        return error.__context__
+    if isinstance(error, httptools.HttpParserCallbackError):
+        return RefusedHead(400, "the request target is not a path")
+    return RefusedHead(400, f"not an HTTP request: {error}")

@@ -1,0 +1,190 @@
+"""The open connections of a process: which wait for their clients, since when, and how many fit.
+
+A connection costs a file descriptor. A process that has none left answers no probe, so silent
+connections are closed after a time, and sooner where others need their place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import resource
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from seatrial.deployment import Limits
+from seatrial.errors import ServiceFailed
+from seatrial.serve.metrics import RequestMetrics
+
+CONNECTIONS = "connections"  # name in the state of the application's life, which uvicorn passes on
+MOST = 10_000  # connections of a process where the deployment names no limit
+FEWEST = 16
+SPARE_FILES = 32  # descriptors for files that a process opens later
+PROBE_PLACES = 16  # connections beyond the limit, on which probes alone are answered
+LONGEST_TICK_S = 1.0
+
+
+# From the target and the headers of a POST: status, headers and body of its refusal; None where the
+# application answers it.
+Headers = Sequence[tuple[bytes, bytes]]
+Refuse = Callable[[bytes, Headers], tuple[int, Headers, bytes] | None]
+
+
+class Wait(enum.Enum):
+    """The event that a connection waits for."""
+
+    HEAD = "head"  # the rest of a request's headers, or of a body that is not read
+    IDLE = "idle"  # the next request
+    ANSWER = "answer"  # the client has to take what was sent
+    END = "end"  # the client has to see that it was refused
+
+
+class Connection(Protocol):
+    """The methods of a connection that `Connections` calls."""
+
+    def expire(self, wait: Wait) -> None:
+        """It has waited too long."""
+
+    def end(self) -> None:
+        """Its place is needed."""
+
+
+class Connections:
+    """The connections of one process. Only its event loop calls this.
+
+    Args:
+        limits: How long a connection may wait.
+        most: Largest number of connections; see `room`.
+        metrics: Where they are counted.
+        probes: Paths that are answered beyond that number, too.
+        refuse: Refuses requests before the application sees them: under overload a refusal has to
+            be cheap.
+
+    Attributes:
+        probes: The same paths, as they are sent.
+        refuse: The same.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        most: int,
+        metrics: RequestMetrics,
+        probes: frozenset[str] = frozenset(),
+        refuse: Refuse = lambda target, headers: None,
+    ) -> None:
+        self.refuse = refuse
+        self._most = most
+        self._metrics = metrics
+        self.probes = frozenset(path.encode() for path in probes)
+        self._open = 0
+        self._longest_s = {
+            Wait.HEAD: limits.header_s,
+            Wait.IDLE: limits.idle_s,
+            Wait.ANSWER: limits.idle_s,
+            Wait.END: 1.0,
+        }
+        # In the order in which they began to wait: the first of each expires first.
+        self._waiting: dict[Wait, dict[Connection, float]] = {wait: {} for wait in Wait}
+        self._tick_s = min(LONGEST_TICK_S, *(limit / 4 for limit in self._longest_s.values()))
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether there are more connections than there should be."""
+        return self._open > self._most
+
+    def opened(self, connection: Connection) -> None:
+        """A connection is there; another one may have to go for it."""
+        self._open += 1
+        self._metrics.connections.inc()
+        self.waits(connection, Wait.HEAD)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._expire)
+        beyond_all = self._open > self._most + PROBE_PLACES
+        if self.full and not self._make_room(connection) and beyond_all:
+            self._drop(connection)
+
+    def closed(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self._open -= 1
+        self._metrics.connections.dec()
+        self.works(connection)
+
+    def waits(self, connection: Connection, wait: Wait) -> None:
+        """A connection waits: from now on, where it has not waited for the same thing before."""
+        if connection not in self._waiting[wait]:
+            self.works(connection)
+            self._waiting[wait][connection] = asyncio.get_running_loop().time()
+
+    def works(self, connection: Connection) -> None:
+        """A connection waits no more: a request of it is with the application."""
+        for waiting in self._waiting.values():
+            waiting.pop(connection, None)
+
+    def refused(self, status: int) -> None:
+        """A request was answered that the application has not seen."""
+        self._metrics.count("other", status)
+
+    def _make_room(self, newest: Connection) -> bool:
+        """End the connection that has waited longest; false where all others work.
+
+        It is one of the larger group, so that neither clients that say nothing nor those that
+        send one request and stay can take the places of the others.
+        """
+        groups = self._waiting
+        most = max((Wait.HEAD, Wait.IDLE, Wait.ANSWER), key=lambda wait: len(groups[wait]))
+        for wait in (Wait.END, most):
+            for oldest in groups[wait]:
+                if oldest is not newest:
+                    self._drop(oldest)
+                    return True
+        return False
+
+    def _expire(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for wait, waiting in self._waiting.items():
+            while waiting:
+                oldest, since = next(iter(waiting.items()))
+                if now - since < self._longest_s[wait]:
+                    break
+                del waiting[oldest]
+                if wait is not Wait.END:
+                    self._metrics.close_connection(wait.value)
+                oldest.expire(wait)
+        self._timer = None
+        if self._open:
+            self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._expire)
+
+    def _drop(self, connection: Connection) -> None:
+        self.works(connection)
+        self._metrics.close_connection("limit")
+        connection.end()
+
+
+def room(wanted: int | None) -> int:
+    """How many connections fit this process: descriptors that are left, less a reserve.
+
+    The soft limit of open files is raised as far as is needed and allowed.
+
+    Args:
+        wanted: Limit of the deployment; None takes `MOST`, or what fits.
+
+    Raises:
+        ServiceFailed: Fewer than wanted fit, or fewer than `FEWEST`.
+    """
+    used = len(os.listdir("/proc/self/fd")) + SPARE_FILES + PROBE_PLACES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = used + (wanted or MOST)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    fits = (wanted or MOST) if soft == resource.RLIM_INFINITY else min(soft, needed) - used
+    if fits < (wanted or FEWEST):
+        raise ServiceFailed(
+            f"a process may have {soft} open files, which leaves room for {max(0, fits)} "
+            f"connections; it needs {wanted or FEWEST}",
+            hint=f"allow more: ulimit -n {used + (wanted or FEWEST)}, or LimitNOFILE of systemd",
+        )
+    return fits

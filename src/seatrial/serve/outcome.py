@@ -1,0 +1,81 @@
+"""How a request ends: its answer, or an error of ours as an answer; counted either way."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Scope
+
+from seatrial.engines.lanes import Abandoned
+from seatrial.errors import Overloaded, SeatrialError
+from seatrial.serve.metrics import RequestMetrics
+from seatrial.serve.request_log import log_failure
+
+CLIENT_CLOSED_REQUEST = 499  # nginx's code: no client reads it, the metrics show it
+
+
+async def counted(
+    metrics: RequestMetrics,
+    scope: Scope,
+    route: str,
+    model: str,
+    answering: Awaitable[Response],
+    error_response: Callable[[SeatrialError], Response],
+) -> Response:
+    """The answer, or what an error or a client that left makes of it.
+
+    Args:
+        metrics: Where the outcome is counted.
+        scope: The request.
+        route: Its label in the metrics; never a path that a client can choose.
+        model: Its kind; see `seatrial.serve.statistics`.
+        answering: Makes the answer.
+        error_response: Makes an answer of an error.
+    """
+    begin = time.perf_counter()
+
+    def count(status: int) -> None:
+        metrics.count(route, status, time.perf_counter() - begin)
+        if status != 200:
+            metrics.models.failed(model)
+
+    try:
+        response = await answering
+    except SeatrialError as error:
+        count(error.http_status)
+        if isinstance(error, Overloaded):  # each a line: the log would be the next overload
+            metrics.refuse(error.reason)
+        elif error.http_status >= 500:
+            log_failure(scope, error)
+        return error_response(error)
+    except (Abandoned, ClientDisconnect):
+        count(CLIENT_CLOSED_REQUEST)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    except Exception:
+        count(500)
+        raise
+    count(200)
+    return response
+
+
+def error_headers(error: SeatrialError) -> dict[str, str]:
+    """Headers that an error has beside its body."""
+    headers = {}
+    if error.http_status == 408:  # it says that the server ends the connection (RFC 9110, 15.5.9)
+        headers["Connection"] = "close"
+    if isinstance(error, Overloaded):
+        # Spread out, so that those who are refused together do not come again together.
+        soonest_s = max(1, math.ceil(error.wait_s))
+        headers["Retry-After"] = str(random.randint(soonest_s, 2 * soonest_s))  # noqa: S311
+        headers["X-Predicted-Wait-Ms"] = f"{1e3 * error.wait_s:.0f}"
+    return headers
+
+
+def server_timing(timing_ms: Mapping[str, float]) -> str:
+    """The times in the form of W3C Server Timing, which browsers' developer tools show."""
+    return ", ".join(f"{stage};dur={value:.3f}" for stage, value in timing_ms.items())

@@ -1,0 +1,61 @@
+"""Deadline, priority and length of a request, from its headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from seatrial.errors import InvalidInput
+from seatrial.serve.admission import Asked
+
+TIMEOUT = b"x-request-timeout-ms"
+PRIORITY = b"x-request-priority"
+SHOWN = 40  # characters of a wrong value
+PRIORITIES = {b"live": False, b"batch": True}
+
+
+def read_asked(headers: Iterable[tuple[bytes, bytes]], longest_deadline_s: float) -> Asked:
+    """Read the headers that admission needs.
+
+    Args:
+        headers: Names in lower case and values, as ASGI has them.
+        longest_deadline_s: Longest deadline that a request may ask for.
+
+    Raises:
+        InvalidInput: A value is not one of those that the header takes.
+    """
+    body_bytes = 0
+    known = True
+    deadline_s: float | None = None
+    batch = False
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            body_bytes = int(value)
+        elif name == b"transfer-encoding":
+            known = False
+        elif name == b"content-encoding":
+            known = False  # it is longer when it is unpacked
+        elif name == TIMEOUT:
+            deadline_s = _deadline_s(value, longest_deadline_s)
+        elif name == PRIORITY:
+            try:
+                batch = PRIORITIES[value.strip().lower()]
+            except KeyError:
+                raise InvalidInput(
+                    f"{PRIORITY.decode()}: {_shown(value)} is neither live nor batch"
+                ) from None
+    return Asked(body_bytes if known else None, deadline_s, batch)
+
+
+def _shown(value: bytes) -> str:
+    text = value.decode("latin-1")
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")
+
+
+def _deadline_s(value: bytes, longest_s: float) -> float:
+    digits = value.strip()
+    if not digits.isdigit() or len(digits) > 9 or not 1 <= int(digits) <= 1e3 * longest_s:
+        raise InvalidInput(
+            f"{TIMEOUT.decode()}: {_shown(value)} is not a whole number of "
+            f"milliseconds from 1 to {1e3 * longest_s:.0f}",
+        )
+    return int(digits) / 1e3

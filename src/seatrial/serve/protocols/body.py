@@ -1,0 +1,111 @@
+"""Reading the body of a request: never more than the limit, packed or not, and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+
+from seatrial.errors import InputTooLarge, InputTooSlow, InvalidInput
+
+# Content-Encoding -> what zlib calls it.
+ENCODINGS = {"gzip": zlib.MAX_WBITS + 16, "deflate": zlib.MAX_WBITS}
+# Unpacked at a time: this runs on the event loop, where all other requests wait meanwhile.
+PIECE_BYTES = 256 * 1024
+
+
+async def read_body(
+    request: Request, limit_bytes: int, within_s: float, overhead_bytes: int = 0
+) -> bytearray:
+    """The body of a request, as it was sent.
+
+    Args:
+        request: Its headers are read already.
+        limit_bytes: Largest body, as a message names it. A declared length over it is refused
+            unread; an undeclared one as soon as it is passed.
+        within_s: Longest time for the body to arrive, seconds.
+        overhead_bytes: What the body may be longer.
+
+    Raises:
+        InputTooLarge: Over the limit.
+        InputTooSlow: The body was not complete by then.
+        ClientDisconnect: The client went away while sending.
+    """
+    most_bytes = limit_bytes + overhead_bytes
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > most_bytes:
+        raise too_large(limit_bytes)
+    return await _joined(request.stream(), limit_bytes, most_bytes, within_s)
+
+
+async def read_unpacked_body(request: Request, limit_bytes: int, within_s: float) -> bytearray:
+    """`read_body` of a request that may be packed (``Content-Encoding: gzip`` or ``deflate``).
+
+    It is unpacked while it arrives, and never kept packed; the limit is that of both forms.
+
+    Raises:
+        InvalidInput: Another encoding, or a body that is damaged, cut off or has more behind it.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        return await read_body(request, limit_bytes, within_s)
+    if encoding not in ENCODINGS:
+        raise InvalidInput(
+            f"content encoding {encoding[:40]!r} is not accepted",
+            hint="send the body as it is, or with gzip or deflate",
+        )
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit_bytes:
+        raise too_large(limit_bytes)
+    pieces = _unpacked(request.stream(), encoding)
+    return await _joined(pieces, limit_bytes, limit_bytes, within_s)
+
+
+async def _joined(
+    pieces: AsyncIterator[bytes], limit_bytes: int, most_bytes: int, within_s: float
+) -> bytearray:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(within_s):
+            async for piece in pieces:
+                if len(body) + len(piece) > most_bytes:
+                    raise too_large(limit_bytes)
+                body += piece
+    except TimeoutError as error:
+        raise InputTooSlow(
+            f"only {len(body)} bytes of the body were here after {within_s:g} s",
+            hint="send a smaller file, or raise limits.body_s",
+        ) from error
+    return body
+
+
+async def _unpacked(packed: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
+    """Pieces of what was packed, each `PIECE_BYTES` long at most."""
+    unpacking = zlib.decompressobj(ENCODINGS[encoding])
+    arrived = 0
+    async for chunk in packed:
+        arrived += len(chunk)
+        while chunk:
+            if unpacking.eof:
+                raise InvalidInput(f"the body has bytes behind the end of its {encoding} data")
+            try:
+                piece = unpacking.decompress(chunk, PIECE_BYTES)
+            except zlib.error as error:
+                raise InvalidInput(f"the body is not {encoding} data, or damaged") from error
+            chunk = unpacking.unconsumed_tail or unpacking.unused_data
+            yield piece
+            await asyncio.sleep(0)
+    while piece := unpacking.decompress(b"", PIECE_BYTES):  # what the last piece had no room for
+        yield piece
+    if arrived and not unpacking.eof:
+        raise InvalidInput(f"the {encoding} data of the body is cut off", hint="send all of it")
+
+
+def too_large(limit_bytes: int) -> InputTooLarge:
+    """The error of a body over the limit."""
+    return InputTooLarge(
+        f"the request is over the limit of {limit_bytes} bytes",
+        hint="send a smaller file, or raise limits.body_bytes",
+    )

@@ -1,0 +1,183 @@
+"""The Open Inference Protocol (version 2) over HTTP, with Triton's extensions.
+
+Source: the protocol's specification by KServe, and Triton's pages on its extensions: binary tensor
+data, model configuration, statistics, schedule policy, parameters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from seatrial.errors import InvalidInput, SeatrialError
+from seatrial.serve.admission import watched
+from seatrial.serve.outcome import counted, error_headers, server_timing
+from seatrial.serve.protocols import model_description
+from seatrial.serve.protocols.asked import read_asked
+from seatrial.serve.protocols.body import read_unpacked_body
+from seatrial.serve.protocols.inference import TensorAnswer, infer
+from seatrial.serve.protocols.inference_json import read_call, write_answer
+from seatrial.serve.protocols.served_models import ProtocolModel, find_model, models
+from seatrial.serve.service import Service
+
+PREFIX = "/v2"
+INFER = "/v2/models/infer"  # label in the metrics, whatever the model's name
+JSON_BYTES = "Inference-Header-Content-Length"
+MODEL = "/v2/models/{model}"
+VERSIONED = "/v2/models/{model}/versions/{version}"
+
+
+def is_its_path(path: str) -> bool:
+    """Whether a path belongs to the protocol, known or not: errors have its form there."""
+    return path == PREFIX or path.startswith(PREFIX + "/")
+
+
+def routes() -> list[Route]:
+    """The routes, in the order in which they are tried."""
+    of_model: dict[str, Callable[[Service, ProtocolModel], Any]] = {
+        "": model_description.metadata,
+        "/config": model_description.configuration,
+        "/stats": model_description.statistics,
+    }
+    return [
+        Route(PREFIX, _told(lambda service: model_description.server()), methods=["GET"]),
+        Route("/v2/health/live", _live, methods=["GET"]),
+        Route("/v2/health/ready", _ready, methods=["GET"]),
+        *(Route(path + "/ready", _model_ready, methods=["GET"]) for path in (MODEL, VERSIONED)),
+        Route("/v2/models/stats", _told(_all_statistics), methods=["GET"]),
+        Route("/v2/repository/index", _told(_index), methods=["POST"]),
+        *(
+            Route(path + end, _told_of_model(describe), methods=["GET"])
+            for end, describe in of_model.items()
+            for path in (MODEL, VERSIONED)
+        ),
+        *(Route(path + "/infer", _infer, methods=["POST"]) for path in (MODEL, VERSIONED)),
+    ]
+
+
+def failure(status: int, message: str, headers: Mapping[str, str]) -> Response:
+    """An error in the protocol's form."""
+    body = msgspec.json.encode({"error": message})
+    return Response(body, status, dict(headers), media_type="application/json")
+
+
+def _error_response(error: SeatrialError) -> Response:
+    message = f"{error.message}; {error.hint}" if error.hint else error.message
+    return failure(error.http_status, message, error_headers(error))
+
+
+def _told(describe: Callable[[Service], Any]) -> Callable[[Request], Awaitable[Response]]:
+    """A handler that answers with JSON."""
+
+    async def handler(request: Request) -> Response:
+        return await _described(lambda: describe(request.app.state.service))
+
+    return handler
+
+
+def _told_of_model(
+    describe: Callable[[Service, ProtocolModel], Any],
+) -> Callable[[Request], Awaitable[Response]]:
+    async def handler(request: Request) -> Response:
+        service: Service = request.app.state.service
+        return await _described(lambda: describe(service, _model(request, service)))
+
+    return handler
+
+
+async def _described(describe: Callable[[], Any]) -> Response:
+    try:
+        # Statistics read the files of other processes.
+        told = await asyncio.to_thread(describe)
+    except SeatrialError as error:
+        return _error_response(error)
+    return Response(msgspec.json.encode(told), media_type="application/json")
+
+
+def _model(request: Request, service: Service) -> ProtocolModel:
+    given = request.path_params
+    return find_model(service.dispatcher.detector, given["model"], given.get("version", ""))
+
+
+def _all_statistics(service: Service) -> dict[str, Any]:
+    each = [
+        model_description.statistics(service, one) for one in models(service.dispatcher.detector)
+    ]
+    return {"model_stats": [row for one in each for row in one["model_stats"]]}
+
+
+def _index(service: Service) -> list[dict[str, str]]:
+    return [model_description.entry(one) for one in models(service.dispatcher.detector)]
+
+
+def _state(failed: str) -> Response:
+    return failure(503, failed, {}) if failed else Response()
+
+
+async def _live(request: Request) -> Response:
+    return _state(request.app.state.service.health.failure)
+
+
+async def _ready(request: Request) -> Response:
+    return _state(request.app.state.service.health.unready())
+
+
+async def _model_ready(request: Request) -> Response:
+    service: Service = request.app.state.service
+    try:
+        _model(request, service)
+    except SeatrialError as error:
+        return _error_response(error)
+    return _state(service.health.unready())
+
+
+async def _infer(request: Request) -> Response:
+    service: Service = request.app.state.service
+    try:
+        model = _model(request, service)
+    except SeatrialError as error:  # of no model
+        service.metrics.count(INFER, error.http_status)
+        return _error_response(error)
+    answering = _answer(request, service, model)
+    return await counted(
+        service.metrics, request.scope, INFER, model.kind, answering, _error_response
+    )
+
+
+async def _answer(request: Request, service: Service, model: ProtocolModel) -> Response:
+    """The way of one request: admission, body, inference, answer."""
+    dispatcher = service.dispatcher
+    limits = dispatcher.limits
+    # Before a byte of the body is asked for.
+    asked = read_asked(request.scope["headers"], limits.longest_deadline_s)
+    json_bytes = _json_bytes(request)
+    with dispatcher.admit(asked) as ticket:
+        body = await read_unpacked_body(request, limits.body_bytes, ticket.body_s)
+        call, form = read_call(body, json_bytes, model.name)
+        ticket.clock.lap("receive")
+
+        def encode(answer: TensorAnswer) -> tuple[bytes, int | None]:
+            return write_answer(answer, form)
+
+        with watched(request.receive) as gone:
+            (written, length), timing_ms = await infer(service, ticket, model, call, encode, gone)
+    headers = {"Server-Timing": server_timing(timing_ms)}
+    if length is None:
+        return Response(written, media_type="application/json", headers=headers)
+    headers[JSON_BYTES] = str(length)
+    return Response(written, media_type="application/octet-stream", headers=headers)
+
+
+def _json_bytes(request: Request) -> int | None:
+    text = request.headers.get(JSON_BYTES)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        raise InvalidInput(f"{JSON_BYTES}: {text[:40]!r} is not a number of bytes")
+    return int(text)

@@ -1,0 +1,70 @@
+"""Requests refused by their request line and headers: RFC 9112, and a limit of size.
+
+The parser refuses what is no HTTP at all, folded headers, and two lengths of one body.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+HEAD_BYTES = 32 * 1024  # largest request line and header fields together
+FIELDS = 100  # most header fields
+# A name, an IPv4 or a bracketed IPv6 address, and a port (RFC 3986 3.2.2 and 3.2.3).
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?", re.ASCII)
+
+
+class RefusedHead(Exception):
+    """A request that is not handed to the application.
+
+    Args:
+        status: Status of the answer.
+        message: What was wrong.
+        hint: What to do next.
+    """
+
+    def __init__(self, status: int, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.hint = hint
+
+
+def too_large() -> RefusedHead:
+    """The refusal of a head over `HEAD_BYTES` or `FIELDS`."""
+    return RefusedHead(
+        431,
+        f"the request line and headers are over {HEAD_BYTES} bytes or {FIELDS} fields",
+        "send fewer and shorter headers",
+    )
+
+
+def check_head(version: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Check a request line and its headers.
+
+    Args:
+        version: Version of HTTP, such as ``1.1``.
+        target: What is asked for, as it was sent.
+        headers: Names in lower case, and values.
+
+    Raises:
+        RefusedHead: A server must not, or need not, answer such a request.
+    """
+    if version not in ("1.0", "1.1"):
+        raise RefusedHead(505, f"HTTP/{version} is not spoken here", "use HTTP/1.1")
+    hosts, size = [], len(target)
+    for name, value in headers:
+        size += len(name) + len(value) + 4
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"transfer-encoding":
+            if version == "1.0":
+                raise RefusedHead(400, "HTTP/1.0 has no Transfer-Encoding", "use HTTP/1.1")
+            if value.strip().lower() != b"chunked":
+                raise RefusedHead(501, "the only Transfer-Encoding here is chunked")
+    if size > HEAD_BYTES:
+        raise too_large()
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
+        raise RefusedHead(400, f"the request has {len(hosts)} Host headers", "send one")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise RefusedHead(400, "the Host header is not a name or address with a port")

@@ -1,0 +1,76 @@
+"""The models that a service has in the Open Inference Protocol, each with one signature.
+
+- The detector, by the artifact's name: encoded images in, boxes out.
+- Its graph, by that name and `GRAPH_SUFFIX`: the graph's own tensors in and out.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from seatrial.detect.detector import Detector
+from seatrial.engines.base import batch_of_one
+from seatrial.errors import NotServed, did_you_mean
+from seatrial.serve.protocols.tensors import BYTES, Signature
+from seatrial.serve.statistics import DETECTOR, GRAPH
+
+VERSION = "1"
+GRAPH_SUFFIX = ".graph"
+IMAGE = Signature("image", BYTES, (-1,))
+FOUND = (
+    Signature("boxes", "FP32", (-1, 4)),
+    Signature("scores", "FP32", (-1,)),
+    Signature("class_ids", "INT64", (-1,)),
+    Signature("labels", BYTES, (-1,)),
+    Signature("counts", "INT32", (-1,)),
+)
+
+
+class ProtocolModel(NamedTuple):
+    """One of the two models.
+
+    Attributes:
+        name: As requests name it.
+        kind: `DETECTOR` or `GRAPH`, its label in the metrics.
+        platform: What runs it.
+        inputs: What it takes.
+        outputs: What it gives, in this order.
+    """
+
+    name: str
+    kind: str
+    platform: str
+    inputs: tuple[Signature, ...]
+    outputs: tuple[Signature, ...]
+
+
+def models(detector: Detector) -> tuple[ProtocolModel, ProtocolModel]:
+    """The models of a service, the detector first."""
+    name, engine = detector.artifact.manifest.name, detector.engine
+    platform = f"seatrial_{engine.name}"
+    inputs = tuple(Signature.of(spec, batch_of_one(spec.shape)) for spec in engine.inputs)
+    outputs = tuple(Signature.of(spec, batch_of_one(spec.shape)) for spec in engine.outputs)
+    return (
+        ProtocolModel(name, DETECTOR, platform, (IMAGE,), FOUND),
+        ProtocolModel(name + GRAPH_SUFFIX, GRAPH, platform, inputs, outputs),
+    )
+
+
+def find_model(detector: Detector, name: str, version: str = "") -> ProtocolModel:
+    """The model of a name, in a version where one is named.
+
+    Raises:
+        NotServed: There is none.
+    """
+    have = {model.name: model for model in models(detector)}
+    if name not in have:
+        known = f"the service has: {', '.join(have)}"
+        raise NotServed(
+            f"there is no model {name[:100]!r}",
+            hint=did_you_mean(name[:100], have, otherwise=known),
+        )
+    if version not in ("", VERSION):
+        raise NotServed(
+            f"model {name!r} has no version {version[:20]!r}", hint=f"it has: {VERSION}"
+        )
+    return have[name]

@@ -1,0 +1,182 @@
+"""Tensors of the Open Inference Protocol: names of types, and arrays from what was sent."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.errors import InvalidInput
+from seatrial.manifest import TensorSpec
+
+# Name in the protocol -> numpy's name. BYTES has elements of any length.
+DTYPES = {
+    "BOOL": "bool",
+    "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64",
+    "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64",
+    "FP16": "float16", "FP32": "float32", "FP64": "float64",
+}  # fmt: skip
+DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
+BYTES = "BYTES"
+LENGTH = struct.Struct("<I")  # before each element of BYTES
+# Kind of a numpy type -> its elements in JSON.
+_LISTS: dict[str, Any] = {"b": list[bool], "f": list[float], "i": list[int], "u": list[int]}
+
+
+class Signature(NamedTuple):
+    """One input or output of a model: its name, type in the protocol and shape, -1 for any size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, spec: TensorSpec, shape: tuple[int, ...]) -> Signature:
+        """The signature of a graph's tensor."""
+        return cls(spec.name, DATATYPES.get(spec.dtype, spec.dtype.upper()), shape)
+
+
+class Content(Protocol):
+    """The elements of a tensor, as a transport carries them."""
+
+    def numbers(self, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+        """So many numbers, (count,), the caller's own.
+
+        Raises:
+            InvalidInput: There are more or fewer, or others.
+        """
+
+    def elements(self, count: int) -> list[memoryview]:
+        """So many elements of BYTES.
+
+        Raises:
+            InvalidInput: There are more or fewer.
+        """
+
+
+class Given(NamedTuple):
+    """One tensor of a request."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    content: Content
+
+    def array(self, wanted: Signature) -> NDArray[Any]:
+        """The tensor as a graph takes it.
+
+        Raises:
+            InvalidInput: It is of another type or shape, or its content does not fit them.
+        """
+        if self.datatype != wanted.datatype:
+            raise InvalidInput(
+                f"input {self.name!r} is {self.datatype[:40]}, and the model takes "
+                f"{wanted.datatype}"
+            )
+        fits = len(self.shape) == len(wanted.shape) and all(
+            have == size or (size == -1 and have > 0)
+            for have, size in zip(self.shape, wanted.shape, strict=True)
+        )
+        if not fits:
+            raise InvalidInput(
+                f"input {self.name!r} has the shape {list(self.shape)}, and the model takes "
+                f"{list(wanted.shape)}"
+            )
+        numbers = self.content.numbers(np.dtype(DTYPES[wanted.datatype]), math.prod(self.shape))
+        return numbers.reshape(self.shape)
+
+
+class Binary(NamedTuple):
+    """Content as the binary extension has it: little-endian, row by row, without gaps."""
+
+    data: memoryview
+
+    def numbers(self, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+        """See `Content.numbers`."""
+        if len(self.data) != count * dtype.itemsize:
+            raise InvalidInput(
+                f"{len(self.data)} bytes are no {count} elements of {DATATYPES[dtype.name]}"
+            )
+        found = np.frombuffer(self.data, dtype.newbyteorder("<"))
+        if dtype.kind == "b" and (found.view(np.uint8) > 1).any():
+            raise InvalidInput("an element of BOOL is neither 0 nor 1")
+        return np.array(found, dtype)  # aligned, and not part of the body
+
+    def elements(self, count: int) -> list[memoryview]:
+        """See `Content.elements`."""
+        found: list[memoryview] = []
+        at = 0
+        for _ in range(count):
+            if at + LENGTH.size > len(self.data):
+                raise InvalidInput(f"the data end after {len(found)} of {count} elements of BYTES")
+            (size,) = LENGTH.unpack_from(self.data, at)
+            at += LENGTH.size
+            if size > len(self.data) - at:
+                raise InvalidInput(
+                    f"element {len(found)} of BYTES says that it has {size} bytes; "
+                    f"{len(self.data) - at} are left",
+                    hint="write the length of each element as 4 bytes, little-endian, before it",
+                )
+            found.append(self.data[at : at + size])
+            at += size
+        if at < len(self.data):
+            raise InvalidInput(f"{len(self.data) - at} bytes are behind the {count} of BYTES")
+        return found
+
+
+class Json(NamedTuple):
+    """Content as JSON: numbers, nested as the shape or flat; bytes as base64."""
+
+    data: msgspec.Raw
+
+    def numbers(self, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+        """See `Content.numbers`."""
+        text = bytes(self.data)
+        _check_count(text, count)
+        # Nested or flat: without its brackets it is the same.
+        flat = b"[" + text.translate(None, b"[]") + b"]"
+        try:
+            numbers: list[Any] = msgspec.json.decode(flat, type=_LISTS[dtype.kind])
+            with np.errstate(over="raise"):
+                array = np.array(numbers, dtype)
+        except (msgspec.MsgspecError, OverflowError, FloatingPointError) as error:
+            raise InvalidInput(
+                f"the data are not {DATATYPES[dtype.name]} in JSON: {error}"
+            ) from error
+        if len(array) != count:
+            raise InvalidInput(f"the data have {len(array)} elements, and the shape {count}")
+        return array
+
+    def elements(self, count: int) -> list[memoryview]:
+        """See `Content.elements`."""
+        text = bytes(self.data)
+        _check_count(text, count)
+        try:
+            if text.replace(b" ", b"", 8).startswith(b"[["):
+                texts = [one for (one,) in msgspec.json.decode(text, type=list[tuple[str]])]
+            else:
+                texts = msgspec.json.decode(text, type=list[str])
+            return [memoryview(base64.b64decode(one, validate=True)) for one in texts]
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise InvalidInput(
+                "the data are not BYTES in JSON",
+                hint="write each element as a string of base64, or use the binary extension",
+            ) from error
+
+
+def _check_count(text: bytes, count: int) -> None:
+    """Count before anything is decoded: a number of Python is far larger than its digits."""
+    found = text.count(b",") + 1 if text.strip(b" \t\r\n[]") else 0
+    if found != count:
+        raise InvalidInput(f"the data have {found} elements, and the shape {count}")
+
+
+def bytes_tensor(elements: Sequence[bytes]) -> bytes:
+    """Elements of BYTES as the binary extension has them."""
+    return b"".join(part for one in elements for part in (LENGTH.pack(len(one)), one))

@@ -1,0 +1,151 @@
+"""Starts of workers that failed: after three the service ends, with the first error.
+
+A supervisor starts a worker that ended again, whatever it ended of. One that can never start would
+be started for ever, and each time the log says the same. So each worker writes down that it begins
+to start, and takes the note away when it serves.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from seatrial.errors import SeatrialError, ServiceFailed, first_line
+
+T = TypeVar("T")
+FOLDER = "SEATRIAL_STARTS"  # notes of the workers of one supervisor, which sets it for them
+MOST = 3
+VERDICT = "failed.json"
+DEATH = "death-"  # notes of workers that died: death-PID
+SILENT = "a server process ended before it was ready, without an error"
+
+
+class FailedStart(msgspec.Struct, frozen=True):
+    """Error of a start: message, hint, and the exit code of a command that it ends."""
+
+    message: str = SILENT
+    hint: str = "it may have been killed: look for 'out of memory' in the kernel's log (dmesg)"
+    exit_code: int = ServiceFailed.exit_code
+
+    @classmethod
+    def of(cls, error: BaseException) -> FailedStart:
+        """The failure of an error that ended a start."""
+        if isinstance(error, SeatrialError):
+            return cls(error.message, error.hint, error.exit_code)
+        return cls(f"{type(error).__name__}: {first_line(error)}", "see the traceback in the log")
+
+
+def supervise() -> bool:
+    """Keep the notes of this process's workers; at its end, say what failed and exit with its code.
+
+    Returns:
+        False in a worker, whose supervisor keeps them: nothing happens there.
+    """
+    if _supervisor() == os.getppid():
+        return False
+    folder = Path(tempfile.mkdtemp(prefix="seatrial-starts-"))
+    os.environ[FOLDER] = f"{os.getpid()}:{folder}"
+    owner = os.getpid()
+
+    def end() -> None:
+        if os.getpid() != owner:  # a fork of it
+            return
+        failure = _read(folder / VERDICT)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not failure:
+            return
+        first = failure[0]
+        hint = f"hint: {first.hint}\n" if first.hint else ""
+        sys.stderr.write(
+            f"error: the service did not start: {first.message}\n{hint}",
+        )
+        sys.stderr.flush()
+        os._exit(first.exit_code)  # the supervisor thinks that it was asked to end
+
+    atexit.register(end)
+    return True
+
+
+def note_death(pid: int) -> None:
+    """Note that a worker died; for `deaths` of the next one."""
+    with contextlib.suppress(OSError):
+        (_folder() / f"{DEATH}{pid}").touch()
+
+
+def deaths() -> int:
+    """Number of workers that died, each of which is told to one worker alone."""
+    if _supervisor() != os.getppid():
+        return 0
+    told = 0
+    for note in _folder().glob(f"{DEATH}*"):
+        with contextlib.suppress(OSError):  # another worker was told
+            note.unlink()
+            told += 1
+    return told
+
+
+def counted(start: Callable[[], T], worker: int, most: int = MOST) -> T:
+    """Start a worker, and end its supervisor if that failed too often.
+
+    Args:
+        start: Opens what the worker serves; its result is this function's.
+        worker: Index of the worker, from 0.
+        most: Failed starts in a row that end the service.
+    """
+    if _supervisor() != os.getppid():
+        return start()
+    note = _folder() / f"worker-{worker}.json"
+    before = _read(note)
+    if len(before) >= most:  # the last ones ended without a chance to say so
+        _give_up(note, before)
+    _write(note, [*before, FailedStart()])
+    try:
+        started = start()
+    except BaseException as error:
+        failed = [*before, FailedStart.of(error)]
+        _write(note, failed)
+        if len(failed) >= most:
+            _give_up(note, failed)
+        raise
+    note.unlink(missing_ok=True)
+    return started
+
+
+def _give_up(note: Path, failed: list[FailedStart]) -> None:
+    verdict = note.parent / VERDICT
+    if not verdict.exists():
+        _write(verdict, failed[:1])
+    os.kill(os.getppid(), signal.SIGTERM)
+
+
+def _supervisor() -> int | None:
+    """Id of the process that set the folder; None where there is none."""
+    pid = os.environ.get(FOLDER, "").partition(":")[0]
+    return int(pid) if pid.isdigit() else None
+
+
+def _folder() -> Path:
+    return Path(os.environ[FOLDER].partition(":")[2])
+
+
+def _read(path: Path) -> list[FailedStart]:
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode(path.read_bytes(), type=list[FailedStart])
+    return []
+
+
+def _write(path: Path, failures: list[FailedStart]) -> None:
+    scratch = path.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):  # a full disk must not end a service that can start
+        scratch.write_bytes(msgspec.json.encode(failures))
+        scratch.replace(path)

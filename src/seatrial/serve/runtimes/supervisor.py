@@ -1,0 +1,87 @@
+"""Additions to BentoML's supervisor; all that is private of it.
+
+BentoML's supervisor is circus. By itself it looks after its processes every 10 s, says nothing of
+one that died, waits a day for one that does not end, and keeps the listening socket open, so that
+clients connect to a service that nobody answers for. Its processes are started from
+``circus.watcher.Watcher``, which a subclass takes the place of here; hooks are circus' own way of
+adding to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from typing import Any
+
+import circus.watcher  # type: ignore[import-untyped]
+from circus.exc import ConflictError  # type: ignore[import-untyped]
+
+from seatrial.serve.runtimes import starts
+from seatrial.serve.runtimes.draining import LEAVE_S
+
+KILL_S = 0.5  # after a process should have left
+AGAIN_S = 0.1
+
+
+def take_over(drain_s: float) -> None:
+    """Have the supervisor that this process becomes start its processes in our way.
+
+    Args:
+        drain_s: `Limits.drain_s` of the deployment.
+    """
+
+    class Watcher(circus.watcher.Watcher):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options["graceful_timeout"] = drain_s + LEAVE_S + KILL_S
+            options["hooks"] = {
+                "before_start": (_look_at_once, False),
+                "after_reap": (_report, True),
+                "before_stop": (_close_listeners, True),
+            }
+            super().__init__(*args, **options)
+
+    circus.watcher.Watcher = Watcher
+
+
+def _look_at_once(arbiter: Any, **facts: object) -> bool:
+    """Look after the processes when one of them ends, not only from time to time."""
+
+    def look() -> None:
+        try:
+            arbiter.manage_watchers()
+        except ConflictError:  # it does something else at this moment
+            arbiter.loop.call_later(AGAIN_S, look)
+
+    def ended(number: int, frame: object) -> None:
+        if not arbiter._stopping:
+            arbiter.loop.add_callback_from_signal(look)
+
+    signal.signal(signal.SIGCHLD, ended)
+    return True
+
+
+def _report(watcher: Any, process_pid: int, exit_code: int | None, **facts: object) -> bool:
+    """Say and count that a process died."""
+    if watcher.is_stopping() or watcher.is_stopped() or watcher.arbiter._stopping:
+        return True
+    then = "another one is started" if watcher.respawn else "none takes its place"
+    sys.stderr.write(f"error: server process {process_pid} {_cause(exit_code)}: {then}\n")
+    sys.stderr.flush()
+    starts.note_death(process_pid)
+    return True
+
+
+def _cause(exit_code: int | None) -> str:
+    if exit_code is None or exit_code >= 0:
+        return f"ended with code {exit_code}"
+    with contextlib.suppress(ValueError):
+        return f"was ended by {signal.Signals(-exit_code).name}"
+    return f"was ended by signal {-exit_code}"
+
+
+def _close_listeners(watcher: Any, **facts: object) -> bool:
+    """Leave the listening socket to the processes: it is closed when the last of them closes it."""
+    for listener in watcher.sockets.values():
+        listener.close()
+    return True

@@ -1,0 +1,38 @@
+"""The parts that a running process serves with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from seatrial.deployment import Thresholds
+from seatrial.serve.admission import Dispatcher
+from seatrial.serve.health import Health
+from seatrial.serve.metrics import RequestMetrics
+from seatrial.serve.watchdog import Watchdog
+
+
+class Service(msgspec.Struct, frozen=True):
+    """The parts that a running process serves with.
+
+    Attributes:
+        dispatcher: Takes requests.
+        detection: Thresholds where a request names none.
+        description: The JSON of ``GET /model``.
+        metrics: Where requests are counted.
+        health: What the probes are told.
+        watchdog: Looks after the lanes.
+    """
+
+    dispatcher: Dispatcher
+    detection: Thresholds
+    description: dict[str, Any]
+    metrics: RequestMetrics
+    health: Health
+    watchdog: Watchdog
+
+    def close(self) -> None:
+        """Wait for running requests, then release the detector."""
+        self.watchdog.close()
+        self.dispatcher.close()

@@ -1,0 +1,104 @@
+"""Several images of one request: side by side on the lanes, and in turn with other requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from starlette.types import Message
+
+from seatrial.deployment import Thresholds
+from seatrial.detect.detector import Detected
+from seatrial.errors import naming
+from seatrial.serve.admission import Admitted, Asked, Dispatcher
+from seatrial.serve.forecast import Promise
+
+T = TypeVar("T")
+
+
+async def detect_images(
+    dispatcher: Dispatcher,
+    ticket: Admitted,
+    images: Sequence[memoryview],
+    options: Thresholds,
+    finish: Callable[[Detected, Admitted, memoryview], T],
+    gone: asyncio.Future[Message],
+) -> list[T]:
+    """Detect in each image, on threads of the service.
+
+    One more image than there are lanes is under way at a time: the lanes stay busy while the next
+    image is decoded, and a request that comes meanwhile waits for no more than these.
+
+    Args:
+        dispatcher: Runs them.
+        ticket: The request's ticket, held; it takes no lane itself.
+        images: Encoded images.
+        options: Thresholds.
+        finish: Makes of a result, the ticket of its image and the encoded image what is kept; on
+            the image's thread.
+        gone: See `Dispatcher.work`.
+
+    Raises:
+        Overloaded: All of them would not be answered by the deadline.
+        DeadlineExceeded: They were not.
+        Abandoned: The client went away.
+        InvalidInput: See `Detector.detect`; the message names the image by its index.
+    """
+    found: dict[int, T] = {}
+    with _promised(dispatcher, ticket, images) as promises:
+        waiting = iter(range(len(images)))
+
+        async def lane() -> None:
+            for index in waiting:
+                asked = Asked(0, max(1e-6, ticket.remaining_s()), ticket.batch)
+                with Admitted(dispatcher, promises[index], asked, 0) as own, _named(index):
+                    own.deadline_s = ticket.deadline_s  # as a message names it
+
+                    def work(index: int = index, own: Admitted = own) -> T:
+                        result = dispatcher.detect(own, images[index], options)
+                        return finish(result, own, images[index])
+
+                    ticket.check()
+                    found[index] = await dispatcher.work(own, work, gone)
+
+        width = min(len(images), len(dispatcher.detector.engine.narrow) + 1)
+        lanes = [asyncio.ensure_future(lane()) for _ in range(width)]
+        try:
+            await asyncio.gather(*lanes)
+        finally:
+            for one in lanes:
+                one.cancel()
+            await asyncio.gather(*lanes, return_exceptions=True)
+    return [found[index] for index in range(len(images))]
+
+
+def _named(index: int) -> contextlib.AbstractContextManager[None]:
+    return naming(f"image {index}")
+
+
+@contextlib.contextmanager
+def _promised(
+    dispatcher: Dispatcher, ticket: Admitted, images: Sequence[memoryview]
+) -> Iterator[list[Promise]]:
+    """A forecast of each image in the place of the request's; those that never ran are withdrawn.
+
+    Raises:
+        Overloaded: The last of them would be too late.
+    """
+    forecast = dispatcher.forecast
+    forecast.ended(ticket.promise)
+    ticket.expire_with_body()
+    promises: list[Promise] = []
+    try:
+        for image in images:
+            promise = forecast.promise(len(image))
+            forecast.accept(promise)
+            promises.append(promise)
+            forecast.arrived(promise)
+        dispatcher.check_deadline(promises[-1], ticket.remaining_s(), here=1)
+        yield promises
+    finally:
+        for promise in promises:
+            forecast.ended(promise)

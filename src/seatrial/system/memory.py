@@ -1,0 +1,82 @@
+"""Memory that this process may use, and how it gives back what it used."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+from pathlib import Path
+
+from seatrial.system.hardware import CGROUP_ROOT, memory_total_bytes
+
+# Blocks from here on come from the kernel and go back to it at once. By itself glibc keeps blocks
+# of up to 32 MiB for the thread that used them: gigabytes after a few large images. Smaller
+# blocks, such as an ordinary image, stay: a new page costs more than a decoded one.
+LARGE_BYTES = 8 * 2**20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def memory_limit_bytes(root: Path = CGROUP_ROOT, membership: str | None = None) -> int:
+    """Memory that this process may use: of its control groups or of the machine, whichever is less.
+
+    Reads cgroup v2 ``memory.max`` and v1 ``memory.limit_in_bytes``, from the process's own group up
+    to the root: a parent's limit binds too. See cgroups(7).
+
+    Args:
+        root: Where the control groups are mounted.
+        membership: Content of ``/proc/self/cgroup``, which is read where it is None.
+    """
+    if membership is None:
+        try:
+            membership = Path("/proc/self/cgroup").read_text()
+        except OSError:
+            membership = ""
+    limits = [memory_total_bytes()]
+    for line in membership.splitlines() or ["0::/"]:
+        _, _, rest = line.partition(":")
+        controllers, _, own = rest.partition(":")
+        if not controllers:
+            limits += _up_the_tree(root, own, "memory.max")
+        elif "memory" in controllers.split(","):
+            limits += _up_the_tree(root / "memory", own, "memory.limit_in_bytes")
+    return min(limits)
+
+
+def _up_the_tree(root: Path, own: str, name: str) -> list[int]:
+    folder, found = root / own.lstrip("/"), []
+    while True:
+        with contextlib.suppress(OSError, ValueError):  # "max", or no such file
+            found.append(int((folder / name).read_text()))
+        if folder == root or root not in folder.parents:
+            return found
+        folder = folder.parent
+
+
+def memory_left_bytes(processes: int = 1) -> int:
+    """Memory that this process may still take, not below 0.
+
+    Args:
+        processes: Number of processes that share `memory_limit_bytes`.
+    """
+    pages, resident = Path("/proc/self/statm").read_text().split()[:2]
+    page = os.sysconf("SC_PAGE_SIZE")
+    left = memory_limit_bytes() // processes - int(resident) * page
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most != resource.RLIM_INFINITY:
+        left = min(left, most - int(pages) * page)
+    return max(0, left)
+
+
+def give_back_large_blocks() -> bool:
+    """Have glibc return blocks of `LARGE_BYTES` to the kernel when they are freed.
+
+    Returns:
+        Whether the C library is one that can: glibc.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # musl, macOS
+        return False
+    done = mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES) and mallopt(_M_TRIM_THRESHOLD, 2 * LARGE_BYTES)
+    return bool(done)

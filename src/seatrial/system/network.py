@@ -1,0 +1,45 @@
+"""Why a request over the network got no answer, in words that do not depend on the library."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from seatrial.errors import ServiceFailed, first_line
+
+# Part of what the HTTP libraries say -> what to tell; {} is the part in parentheses.
+REASONS = (
+    (r"not known|name resolution|No address associated", "its name is not known here"),
+    (r"CERTIFICATE_VERIFY_FAILED.*?: ([^\"'()\n]+)", "its certificate is not trusted ({})"),
+    (r"\[SSL", "no encrypted connection"),
+    (r"timed out|Timeout", "no answer in time"),
+    (r"status line|BadStatusLine|Expected HTTP", "what answers there is not HTTP"),
+    (r"[Ss]erver disconnected", "the connection is closed without an answer"),
+)
+NUMBER = re.compile(r"\[Errno (\d+)\]")
+
+
+def network_reason(error: BaseException) -> str:
+    """Why a request got no answer: the cause that the operating system or TLS gives."""
+    said, cause = "", error
+    while cause is not None:
+        said += f"{type(cause).__name__}: {cause}\n"
+        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+    for pattern, words in REASONS:
+        if found := re.search(pattern, said):
+            return words.format(*(group.strip() for group in found.groups()))
+    number = NUMBER.search(said)
+    return os.strerror(int(number[1])) if number else first_line(error)
+
+
+def no_answer(url: str, reason: str) -> ServiceFailed:
+    """The error of every command that is given the address of a service where none answers.
+
+    Args:
+        url: The address, as it was given.
+        reason: From `network_reason`.
+    """
+    return ServiceFailed(
+        f"nothing answers at {url}: {reason}",
+        hint="start a service (seatrial serve --model NAME), or correct the address",
+    )

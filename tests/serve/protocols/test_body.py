@@ -1,0 +1,76 @@
+"""Reading bodies, packed or not, within their limit."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from typing import Any
+
+import pytest
+
+from open_inference import INFER, detected, error_of, images_body, post, rows, tensors
+from raw_http import read_response
+
+Running = Any
+LIMIT = 2**18  # of `running`
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_packed_bodies_are_unpacked(running: Running, files: list[bytes], encoding: str) -> None:
+    body, headers = images_body(files[0])
+    packed = gzip.compress(body) if encoding == "gzip" else zlib.compress(body)
+    given = {**headers, "Content-Encoding": encoding}
+    assert rows(tensors(post(running, (packed, given)))) == detected(running, files[0])
+    for damaged in (packed[:-1], packed + b"x", b"x" + packed, packed[:20], b"x"):
+        response = post(running, (damaged, given))
+        assert response.status_code == 400
+        error_of(response)
+    response = post(running, (packed, {**headers, "Content-Encoding": "br"}))
+    assert response.status_code == 400
+    assert "'br' is not accepted" in error_of(response)
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_the_limit_is_that_of_the_unpacked_body(running: Running, over: int) -> None:
+    made = zlib.compress(bytes(LIMIT + over))
+    response = post(running, (made, {"Content-Encoding": "deflate"}))
+    assert len(made) < 1000
+    assert response.status_code == (413 if over else 400)
+
+
+def test_a_bomb_is_not_unpacked_to_its_end(running: Running) -> None:
+    made = zlib.compress(bytes(2**28))
+    unpacked = 0
+    real = zlib.decompressobj
+
+    class Counting:
+        def __init__(self, bits: int) -> None:
+            self._real = real(bits)
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            nonlocal unpacked
+            piece = self._real.decompress(data, most)
+            unpacked += len(piece)
+            return piece
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zlib, "decompressobj", Counting)
+        response = post(running, (made[: LIMIT - 1], {"Content-Encoding": "deflate"}))
+    assert response.status_code == 413
+    assert LIMIT < unpacked <= LIMIT + 2**18
+
+
+def test_a_length_over_the_limit_is_refused_before_the_body_is_sent(running: Running) -> None:
+    for encoding in ("", "Content-Encoding: gzip\r\n"):
+        with running.connect() as connection:
+            head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\n{encoding}Content-Length: {10**12}\r\n\r\n"
+            connection.sendall(head.encode())
+            status, _, body = read_response(connection)
+        assert status == 413
+        assert "over the limit" in json.loads(body)["error"]

@@ -1,0 +1,130 @@
+"""Tensors as they were sent: sizes that lie, in binary."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from open_inference import GRAPH, INFER, body_of, error_of, post
+from seatrial.errors import InvalidInput
+from seatrial.serve.protocols.tensors import (
+    DATATYPES,
+    DTYPES,
+    Binary,
+    Given,
+    Json,
+    Signature,
+)
+
+Running = Any
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+BODIES = st.tuples(
+    st.integers(-2, 3000), st.lists(st.integers(-3, 2**70), max_size=3), st.binary(max_size=300)
+)
+
+
+@given(BODIES, st.sampled_from(["BYTES", "UINT8", "FP32", "BF16"]), st.sampled_from([INFER, GRAPH]))
+@settings(max_examples=150)
+def test_any_binary_data(
+    running: Running, drawn: tuple[int, list[int], bytes], datatype: str, path: str
+) -> None:
+    size, shape, data = drawn
+    tensor = {"name": "image", "datatype": datatype, "shape": shape}
+    tensor["parameters"] = {"binary_data_size": size}
+    response = post(running, body_of([tensor], [data]), path)
+    assert 400 <= response.status_code < 500
+    error_of(response)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2**32 - 1), st.binary(max_size=40)), max_size=6), st.data()
+)
+@settings(max_examples=150)
+def test_elements_that_lie_about_their_sizes(
+    running: Running, drawn: list[tuple[int, bytes]], more: Any
+) -> None:
+    data = b"".join(struct.pack("<I", size) + content for size, content in drawn)
+    data = data[: more.draw(st.integers(0, len(data)))]
+    tensor = {
+        "name": "image", "datatype": "BYTES", "shape": [more.draw(st.integers(1, 32))],
+        "parameters": {"binary_data_size": len(data)},
+    }  # fmt: skip
+    response = post(running, body_of([tensor], [data]))
+    assert 400 <= response.status_code < 500
+    error_of(response)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 2), (1, 4), (2, 1, 2)])
+@pytest.mark.parametrize("dtype", sorted(DTYPES.values()))
+def test_every_type_by_both_ways(dtype: str, shape: tuple[int, ...]) -> None:
+    wanted = np.array([0, 1, 1, 0], dtype).reshape(shape)
+    for content in (Binary(memoryview(wanted.tobytes())), Json(as_json(wanted.tolist()))):
+        signature = Signature("x", DATATYPES[dtype], (-1,) * len(shape))
+        found = Given("x", DATATYPES[dtype], shape, content).array(signature)
+        assert found.dtype == wanted.dtype
+        assert (found == wanted).all()
+        assert found.flags.aligned
+        assert found.flags.c_contiguous
+
+
+def as_json(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "data"),
+    [
+        ("uint8", [256]), ("uint8", [-1]), ("uint8", [0.5]), ("int64", [2**63]),
+        ("float32", [1e39]), ("float16", [70000.0]), ("bool", [1]), ("float32", ["1"]),
+        ("float32", [None]), ("float32", [True]), ("float32", [{}]), ("float32", "1"),
+    ],
+)  # fmt: skip
+def test_numbers_that_the_type_has_not(dtype: str, data: object) -> None:
+    with pytest.raises(InvalidInput):
+        Json(as_json(data)).numbers(np.dtype(dtype), 1)
+
+
+@pytest.mark.parametrize("data", [[], [[]], [[], []], [1, 2], [[1], [2]], [[[1, 2]]], [[1, []]]])
+def test_numbers_that_are_more_or_fewer(data: object) -> None:
+    with pytest.raises(InvalidInput):
+        Json(as_json(data)).numbers(np.dtype("float32"), 1)
+
+
+@pytest.mark.parametrize(
+    "data", [["Y["], ["Y]Q=="], ["YQ"], [["YQ==", "YQ=="]], [[["YQ=="]]], "YQ=="]
+)
+def test_strings_that_are_no_base64(data: object) -> None:
+    with pytest.raises(InvalidInput):
+        Json(as_json(data)).elements(1)
+
+
+def test_strings_of_base64() -> None:
+    for data in (["YQ==", "YmM="], [["YQ=="], ["YmM="]]):
+        assert [bytes(one) for one in Json(as_json(data)).elements(2)] == [b"a", b"bc"]
+
+
+def test_numbers_are_counted_before_they_are_decoded() -> None:
+    """A list of Python is far larger than its JSON."""
+    content = Json(msgspec.Raw(b"[" + b"0.5," * 2_000_000 + b"0.5]"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidInput, match="the data have 2000001 elements, and the shape 5"):
+            content.numbers(np.dtype("float32"), 5)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000  # of text; the list would take 80
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_bool_of_another_byte_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="neither 0 nor 1"):
+        Binary(memoryview(b"\x02")).numbers(np.dtype("bool"), 1)

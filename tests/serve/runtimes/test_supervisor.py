@@ -1,0 +1,93 @@
+"""Server processes that die or stop, under the real supervisor."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import inspect
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import circus.arbiter
+import circus.watcher
+import httpx
+import psutil
+import pytest
+
+from seatrial.deployment import CoreLayout, Limits
+from seatrial.serve.process import ServiceProcess
+from seatrial.serve.runtimes.supervisor import _cause
+
+Start = Callable[..., ServiceProcess]
+Until = Callable[[Callable[[], Any]], Any]
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+def workers(service: ServiceProcess) -> list[psutil.Process]:
+    return psutil.Process(service.process.pid).children()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_logged_counted_and_replaced_at_once(
+    start_service: Start, photo: bytes, until: Until
+) -> None:
+    with start_service(engine="null", layout=CoreLayout(workers=2)) as service:
+        first, second = workers(service)
+        first.kill()
+        # The other one serves; the supervisor does not wait for its next look, 10 s later.
+        assert httpx.post(f"{service.url}/detect", content=photo).status_code == 200
+        began = time.monotonic()
+        until(lambda: len({p.pid for p in workers(service)} - {first.pid, second.pid}) == 1)
+        assert time.monotonic() - began < 8
+        deaths = "seatrial_worker_deaths_total 1.0"
+        until(lambda: deaths in httpx.get(f"{service.url}/metrics").text)
+        log = service._log.read_text()
+        said = f"error: server process {first.pid} was ended by SIGKILL: another one is started"
+        assert log.count(said) == 1
+    assert service._log.read_text().count("error: server process") == 1  # an end is no death
+
+
+@pytest.mark.slow
+def test_a_process_that_is_stopped_for_a_while_loses_no_request(
+    start_service: Start, photo: bytes
+) -> None:
+    limits = Limits(deadline_s=0.5)
+    with start_service(engine="null", limits=limits) as service:
+        (worker,) = workers(service)
+        worker.send_signal(signal.SIGSTOP)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            sent = [
+                pool.submit(httpx.post, f"{service.url}/detect", content=photo, timeout=30)
+                for _ in range(8)
+            ]
+            time.sleep(3)
+            assert not any(answer.done() for answer in sent)
+            worker.send_signal(signal.SIGCONT)
+            statuses = {answer.result().status_code for answer in sent}
+        assert statuses <= {200, 503, 504}
+        assert httpx.post(f"{service.url}/detect", content=photo).status_code == 200
+        assert workers(service) == [worker]
+        page = httpx.get(f"{service.url}/metrics").text
+        assert 'seatrial_lane_faults_total{reason="stuck"} 0.0' in page
+
+
+def test_causes_in_words() -> None:
+    assert _cause(-9) == "was ended by SIGKILL"
+    assert _cause(-70) == "was ended by signal 70"
+    assert _cause(6) == "ended with code 6"
+    assert _cause(None) == "ended with code None"
+
+
+def test_what_is_used_of_circus_is_there() -> None:
+    """None of it is documented: another version may have changed it."""
+    options = inspect.signature(circus.watcher.Watcher.__init__).parameters
+    assert {"graceful_timeout", "hooks", "respawn"} <= set(options)
+    source = inspect.getsource(circus.watcher.Watcher)
+    for hook in ("before_start", "before_stop"):
+        assert f"call_hook('{hook}')" in source
+    assert 'call_hook("after_reap"' in source.replace("'", '"')
+    assert '"exit_code": exit_code' in source
+    assert "_stopping" in inspect.getsource(circus.arbiter.Arbiter)
+    assert callable(circus.arbiter.Arbiter.manage_watchers)

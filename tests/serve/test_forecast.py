@@ -1,0 +1,185 @@
+"""The forecast in a simulated service: no clock but the simulation's."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from seatrial.serve.forecast import Forecast, Promise
+
+DEADLINE_S = 1.0
+
+
+@dataclass
+class Simulation:
+    """A service with lanes, in front of it an admission by the forecast.
+
+    Attributes:
+        lanes: Requests that are computed at a time.
+        work_s: Gives the seconds that a request takes which starts at a time.
+        body_bytes: Size of all bodies.
+        deadline_s: Deadline of all requests.
+        first_s: Seconds of a request as measured at start-up.
+        latencies_s: Of those that were let in, by the order of their ends.
+    """
+
+    lanes: int
+    work_s: Callable[[float], float]
+    body_bytes: int = 100_000
+    deadline_s: float = DEADLINE_S
+    first_s: float = 0.04
+    now: float = 0.0
+    latencies_s: list[tuple[float, float]] = field(default_factory=list)
+    refused: int = 0
+
+    def __post_init__(self) -> None:
+        self.forecast = Forecast(self.lanes, self.first_s, lambda: self.now)
+        self.waiting: deque[Promise] = deque()
+        self.running: list[tuple[float, int, Promise, float]] = []
+
+    def run(self, arrivals: Iterator[float]) -> None:
+        """Let all of them arrive, and answer those that are let in."""
+        for number, at in enumerate(arrivals):
+            self._until(at)
+            self.now = at
+            promise = self.forecast.promise(self.body_bytes)
+            present = self.waiting or self.running
+            if present and self.forecast.late_s(promise) > self.deadline_s:
+                self.refused += 1
+                continue
+            self.forecast.accept(promise)
+            self.forecast.arrived(promise)
+            self.waiting.append(promise)
+            self._start(number)
+        self._until(float("inf"))
+
+    def _start(self, number: int) -> None:
+        while self.waiting and len(self.running) < self.lanes:
+            promise = self.waiting.popleft()
+            if self.now - promise.arrived >= self.deadline_s:  # never reaches the engine
+                self.forecast.ended(promise)
+                self.latencies_s.append((self.now, float("inf")))
+                continue
+            work_s = self.work_s(self.now)
+            heapq.heappush(self.running, (self.now + work_s, number, promise, work_s))
+
+    def _until(self, at: float) -> None:
+        while self.running and self.running[0][0] <= at:
+            self.now, number, promise, work_s = heapq.heappop(self.running)
+            self.forecast.ended(promise, work_s)
+            self.latencies_s.append((self.now, self.now - promise.arrived))
+            self._start(number)
+
+    def good_hz(self, start_s: float, end_s: float) -> float:
+        """Answers within the deadline for each second."""
+        good = [one for at, one in self.latencies_s if start_s <= at < end_s and one <= DEADLINE_S]
+        return len(good) / (end_s - start_s)
+
+
+def poisson(rate_hz: float, seconds: float, start_s: float = 0.0, seed: int = 1) -> Iterator[float]:
+    draw = np.random.default_rng(seed)
+    at = start_s
+    while (at := at + draw.exponential(1 / rate_hz)) < start_s + seconds:
+        yield at
+
+
+def noisy(mean_s: float) -> Callable[[float], float]:
+    draw = np.random.default_rng(0)
+    return lambda now: mean_s * float(draw.lognormal(-0.02, 0.2))
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 8])
+@pytest.mark.parametrize("load", [1.5, 3.0, 10.0])
+@pytest.mark.parametrize("mean_s", [0.005, 0.04, 0.09])
+def test_under_overload_lanes_never_idle_and_answers_are_in_time(
+    lanes: int, load: float, mean_s: float
+) -> None:
+    service = Simulation(lanes, noisy(mean_s), first_s=mean_s)
+    peak_hz = lanes / mean_s
+    service.run(poisson(load * peak_hz, 20))
+    latencies = [one for at, one in service.latencies_s if at >= 2]
+    assert service.good_hz(2, 20) >= 0.97 * peak_hz
+    assert np.quantile(latencies, 0.99, method="lower") <= DEADLINE_S
+    assert service.refused > 0.8 * (load - 1) * peak_hz * 20
+
+
+def test_below_its_capacity_nothing_is_refused() -> None:
+    service = Simulation(2, noisy(0.04))
+    service.run(poisson(0.7 * 50, 60))
+    assert service.refused == 0
+
+
+def test_a_neighbour_that_takes_a_core_is_noticed_within_two_seconds() -> None:
+    service = Simulation(2, lambda now: 0.04 if now < 10 else 0.08)
+    service.run(poisson(150, 30))
+    late = [at for at, one in service.latencies_s if one > DEADLINE_S]
+    assert all(10 <= at < 12 for at in late)
+    assert len(late) < 50
+    assert service.good_hz(12, 30) >= 0.97 * 25
+
+
+def test_the_end_of_a_neighbour_is_noticed_too() -> None:
+    service = Simulation(2, lambda now: 0.08 if now < 10 else 0.04)
+    service.run(poisson(150, 20))
+    assert service.good_hz(12, 20) >= 0.97 * 50
+
+
+def test_a_single_stall_does_not_close_the_service() -> None:
+    """A suspended machine: one request takes a minute."""
+    service = Simulation(1, lambda now: 60.0 if 5 <= now < 5.05 else 0.04)
+    service.run(poisson(10, 80))
+    assert service.good_hz(66, 80) >= 8.5
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once_and_not_when_idle() -> None:
+    service = Simulation(1, lambda now: 0.5, deadline_s=0.3, first_s=0.5)
+    service.run(iter([0.0, 0.1, 1.0]))
+    assert service.refused == 1
+
+
+def test_sizes_are_learnt_apart() -> None:
+    now = [0.0]
+    forecast = Forecast(1, 0.04, lambda: now[0])
+    for body_bytes, work_s in [(100_000, 0.04), (5_000_000, 0.4)] * 30:
+        promise = forecast.promise(body_bytes)
+        forecast.accept(promise)
+        now[0] += work_s
+        forecast.ended(promise, work_s)
+    assert forecast.promise(100_000).work_s == pytest.approx(0.04, rel=0.01)
+    assert forecast.promise(5_000_000).work_s == pytest.approx(0.4, rel=0.1)
+    # The next that is known.
+    assert forecast.promise(9_000_000).work_s == pytest.approx(0.4, rel=0.1)
+
+
+def test_what_waits_is_in_the_forecast_of_the_next_one() -> None:
+    now = [0.0]
+    forecast = Forecast(2, 0.1, lambda: now[0])
+    finish = []
+    for _ in range(6):
+        promise = forecast.promise(1000)
+        finish.append(promise.finish_s)
+        forecast.accept(promise)
+        forecast.arrived(promise)
+    assert finish == pytest.approx([0.1, 0.1, 0.15, 0.2, 0.25, 0.3])
+
+
+def test_bodies_that_do_not_arrive_hold_nobody_up() -> None:
+    now = [0.0]
+    forecast = Forecast(1, 0.1, lambda: now[0])
+    slow = [forecast.promise(1000) for _ in range(50)]
+    for promise in slow:
+        forecast.accept(promise)
+    assert forecast.promise(1000).finish_s == pytest.approx(5.1)
+    now[0] = 0.2
+    assert forecast.promise(1000).finish_s == pytest.approx(0.1)
+    for promise in slow[:3]:
+        forecast.arrived(promise)
+    assert forecast.promise(1000).finish_s == pytest.approx(0.4)
+    for promise in slow:
+        forecast.ended(promise)
+    assert forecast.promise(1000).finish_s == pytest.approx(0.1)

@@ -1,0 +1,334 @@
+"""What comes before there is a request: heads that are refused, and waits that end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from raw_http import read_response
+from seatrial.deployment import Limits
+from seatrial.serve.protocols.request_head import FIELDS, HEAD_BYTES
+
+Running = Any
+Metric = Callable[..., float]
+Until = Callable[[Callable[[], Any]], Any]
+GET = b"GET /model HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST /detect HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+def asked(running: Running, sent: bytes) -> tuple[int, dict[str, Any]]:
+    """Status and error of the answer; the connection has to end, without a reset."""
+    with running.connect() as connection:
+        connection.sendall(sent)
+        status, headers, body = read_response(connection)
+        assert headers["connection"] == "close"
+        assert headers["content-type"] == "application/json"
+        assert connection.recv(1) == b""
+    return status, json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        # No HTTP.
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"FOO / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"GET /\r\n\r\n", 505),
+        # The target.
+        (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        # Host.
+        (b"GET /model HTTP/1.1\r\n\r\n", 400),
+        (GET + b"Host: x\r\n\r\n", 400),
+        (GET + b"HOST: y\r\n\r\n", 400),
+        (b"GET /model HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n", 400),
+        (b"GET /model HTTP/1.1\r\nHost: x/y\r\n\r\n", 400),
+        (b"GET /model HTTP/1.1\r\nHost: a@x\r\n\r\n", 400),
+        (b"GET /model HTTP/1.1\r\nHost: x, y\r\n\r\n", 400),
+        # Fields.
+        (b"GET /model HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+        (GET + b"X: a\r\n b\r\n\r\n", 400),
+        (GET + b"X\xff: a\r\n\r\n", 400),
+        (GET + b"X: a\x00\r\n\r\n", 400),
+        # Two lengths of one body.
+        (POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na", 400),
+        (POST + b"Content-Length: 1, 1\r\n\r\na", 400),
+        (POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Content-Length: -1\r\n\r\n", 400),
+        (POST + b"Content-Length: 99999999999999999999\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"POST /detect HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+        (POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 1\r\n\r\na", 400),
+        # Chunks.
+        (CHUNKED + b"zz\r\n\r\n", 400),
+        (CHUNKED + b"0x1\r\na\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"1\r\nabc\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"fffffffffffffffff\r\n", 400),
+        # Size.
+        (b"GET /" + b"a" * HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (GET + b"X: " + b"a" * HEAD_BYTES + b"\r\n\r\n", 431),
+        (GET + b"a" * (2 * HEAD_BYTES), 431),
+        (GET + b"X:\r\n" * FIELDS + b"\r\n", 431),
+        (b"\r\n" * HEAD_BYTES, 431),
+        (CHUNKED + b"1\r\na\r\n0\r\nX: " + b"a" * 2**20, 431),
+    ],
+)
+def test_what_is_refused_gets_the_documented_error(
+    running: Running, metric: Metric, sent: bytes, status: int
+) -> None:
+    before = metric("seatrial_requests_total", route="other", code=str(status))
+    found, error = asked(running, sent)
+    assert (found, error["code"]) == (status, f"Http{status}")
+    assert set(error) == {"code", "message", "hint"}
+    assert not re.search(r"Error|Traceback|\.py|/\w+/", error["message"] + error["hint"])
+    assert metric("seatrial_requests_total", route="other", code=str(status)) == before + 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /model HTTP/1.0\r\n\r\n",
+        b"GET /model HTTP/1.1\r\nHost:\r\n\r\n",
+        b"GET /model HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
+        b"GET /model HTTP/1.1\r\nHost: a_b.example:3000\r\n\r\n",
+        b"GET http://x/model HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\r\n\r\n" + GET + b"\r\n",
+        GET + b"X: " + b"a" * (HEAD_BYTES - 200) + b"\r\n\r\n",
+        GET + b"X:\r\n" * (FIELDS - 1) + b"\r\n",
+    ],
+)
+def test_what_is_unusual_and_allowed_is_answered(running: Running, sent: bytes) -> None:
+    with running.connect() as connection:
+        connection.sendall(sent)
+        assert read_response(connection)[0] == 200
+
+
+def test_a_header_of_100_megabytes_is_not_taken(running: Running) -> None:
+    """As much as the operating system keeps of it is sent, and no more is read after the answer."""
+    with running.connect() as connection:
+        connection.sendall(GET + b"X: ")
+        sent = 0
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while sent < 10**12:  # the limit of the test ends it
+                connection.sendall(b"a" * 2**16)
+                sent += 2**16
+                assert running.client.get("/model").status_code == 200
+        assert sent
+
+
+def test_trailers_do_not_become_headers(running: Running, photo: bytes) -> None:
+    body = b"%x\r\n%s\r\n0\r\nX-Request-Timeout-Ms: nonsense\r\nX: %s\r\n\r\n"
+    with running.connect() as connection:
+        for _ in range(2):
+            connection.sendall(CHUNKED + body % (len(photo), photo, b"a" * 1000))
+            assert read_response(connection)[0] == 200
+
+
+def test_an_offer_of_another_protocol_is_answered_in_this_one(running: Running) -> None:
+    for upgrade in (b"h2c", b"websocket"):
+        with running.connect() as connection:
+            connection.sendall(GET + b"Connection: Upgrade\r\nUpgrade: " + upgrade + b"\r\n\r\n")
+            status, headers, _ = read_response(connection)
+            assert (status, headers["connection"]) == (200, "close")
+
+
+def test_what_follows_a_request_is_answered_after_it(running: Running, photo: bytes) -> None:
+    """uvicorn sends its 400 at once: the client takes it for the answer to the request before."""
+    with running.connect() as connection:
+        connection.sendall(
+            POST + b"Content-Length: %d\r\n\r\n" % len(photo) + photo + b"no HTTP\r\n"
+        )
+        status, _, body = read_response(connection)
+        assert status == 200
+        assert json.loads(body)["detections"]
+        assert connection.recv(1) == b""
+
+
+def test_a_broken_body_is_one_answer(running: Running, until: Until) -> None:
+    """A request that the application is reading: it has gone, and nothing follows the error."""
+    with running.connect() as connection:
+        connection.sendall(CHUNKED + b"3\r\nabc\r\n")
+        until(lambda: running.detector.lanes.present == 1)
+        connection.sendall(b"nonsense\r\n")
+        assert read_response(connection)[0] == 400
+        assert connection.recv(1) == b""
+    until(lambda: running.detector.lanes.present == 0)
+
+
+def test_connections_are_counted(running: Running, metric: Metric, until: Until) -> None:
+    before = metric("seatrial_connections")
+    with running.connect():
+        until(lambda: metric("seatrial_connections") == before + 1)
+    until(lambda: metric("seatrial_connections") == before)
+
+
+@pytest.fixture(scope="module")
+def short(run_app: Callable[..., Any]) -> Iterator[Running]:
+    """An application that waits only a moment for its clients."""
+    with run_app(Limits(header_s=0.2, idle_s=0.2)) as running:
+        yield running
+
+
+def test_who_says_nothing_is_hung_up_on(short: Running, metric: Metric) -> None:
+    before = metric("seatrial_connections_closed_total", reason="head")
+    with short.connect() as connection:
+        assert connection.recv(1) == b""
+    assert metric("seatrial_connections_closed_total", reason="head") == before + 1
+
+
+@pytest.mark.parametrize("part", [b"G", GET, b"\r\n" + GET + b"X: a"])
+def test_headers_that_do_not_end_in_time(short: Running, part: bytes) -> None:
+    status, error = asked(short, part)
+    assert (status, error["code"]) == (408, "Http408")
+
+
+def test_slow_headers_are_not_given_more_time(short: Running) -> None:
+    began = time.monotonic()
+    with short.connect() as connection, pytest.raises((BrokenPipeError, ConnectionResetError)):
+        connection.sendall(GET)
+        while time.monotonic() < began + 30:
+            connection.sendall(b"X")
+            time.sleep(0.02)
+
+
+def test_a_kept_connection_is_closed_after_a_while(short: Running) -> None:
+    with short.connect() as connection:
+        for end in (b"", b"\r\n", GET):
+            connection.sendall(GET + b"\r\n")
+            assert read_response(connection)[0] == 200
+            connection.sendall(end)
+            if end != b"\r\n":  # which may be sent between requests, and means nothing
+                break
+        assert connection.recv(1) == b""
+    with short.connect() as connection:
+        connection.sendall(GET + b"\r\n" + GET)
+        assert read_response(connection)[0] == 200
+        assert read_response(connection)[0] == 408
+
+
+def test_a_body_that_nobody_waits_for_is_not_waited_for(short: Running) -> None:
+    """It trickles in after the answer: uvicorn would be kept by a byte a minute."""
+    with short.connect() as connection, pytest.raises((BrokenPipeError, ConnectionResetError)):
+        connection.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n")
+        assert read_response(connection)[0] == 404
+        while True:
+            connection.sendall(b"X")
+            time.sleep(0.02)
+
+
+def test_who_does_not_read_is_hung_up_on(
+    short: Running, metric: Metric, until: Until, encode: Callable[..., bytes]
+) -> None:
+    """The answers fill what the operating system keeps, and then the memory of the service."""
+    closed = metric("seatrial_connections_closed_total", reason="answer")
+    large = encode(Image.effect_noise((800, 800), 200).convert("RGB"))
+    request = b"POST /detect.jpg HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(large)
+    with short.connect() as connection, pytest.raises((BrokenPipeError, ConnectionResetError)):
+        while True:
+            connection.sendall(request + large)
+    until(lambda: metric("seatrial_connections_closed_total", reason="answer") == closed + 1)
+
+
+def refused(running: Running, sent: bytes) -> tuple[int, dict[str, str], Any]:
+    with running.connect() as connection:
+        connection.sendall(sent)
+        return read_response(connection)
+
+
+@pytest.mark.parametrize("target", ["/detect", "/detect.jpg", "/detect?confidence=0.5"])
+def test_an_overloaded_service_refuses_round_the_application_in_the_same_words(
+    run_app: Callable[..., Any], metric: Metric, photo: bytes, target: str
+) -> None:
+    """A body that may be long goes to the application: the two answers differ in nothing."""
+    line = f"POST {target} HTTP/1.1\r\nHost: x\r\n".encode()
+    route = target.partition("?")[0]
+
+    def counted() -> tuple[float, float, float]:
+        return (
+            metric("seatrial_requests_total", route=route, code="503"),
+            metric("seatrial_refusals_total", reason="queue"),
+            metric("seatrial_request_seconds_count", code="503"),
+        )
+
+    with run_app(Limits(queue=1)) as running, running.lanes_held():
+        before = counted()
+        early = refused(running, line + b"Content-Length: %d\r\n\r\n" % len(photo) + photo)
+        after = counted()
+        late = refused(running, line + b"Transfer-Encoding: chunked\r\n\r\n")
+    assert early[0] == late[0] == 503
+    assert json.loads(early[2]) == json.loads(late[2])
+    assert json.loads(early[2])["error"]["code"] == "Overloaded"
+    assert {*late[1]} == {*early[1], "connection"}
+    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 1]
+
+
+def test_a_connection_that_was_refused_serves_the_next_requests(
+    run_app: Callable[..., Any], photo: bytes
+) -> None:
+    head = POST + b"Content-Length: %d\r\n\r\n" % len(photo)
+    with run_app(Limits(queue=1)) as running, running.connect() as connection:
+        with running.lanes_held():
+            for _ in range(3):
+                connection.sendall(head)
+                assert read_response(connection)[0] == 503  # before a byte of the body
+                connection.sendall(photo[:100])
+                connection.sendall(photo[100:])
+            # Requests that come at once are answered in their order.
+            connection.sendall((head + photo) * 2 + GET + b"\r\n" + head + photo)
+            answers = b""
+            while len(found := re.findall(rb"HTTP/1\.1 (\d+)", answers)) < 4:
+                answers += connection.recv(65536)
+            assert found == [b"503", b"503", b"200", b"503"]
+            time.sleep(0.05)
+            connection.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                connection.recv(65536)  # the rest of the last one
+            connection.settimeout(20)
+        connection.sendall(head + photo)
+        assert read_response(connection)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (b"X-Request-Timeout-Ms: soon\r\n", 400),
+        (b"X-Request-Priority: high\r\n", 400),
+        (b"Connection: close\r\n", 503),
+        (b"Expect: 100-continue\r\n", 503),
+    ],
+)
+def test_what_is_more_than_a_short_refusal_is_left_to_the_application(
+    run_app: Callable[..., Any], photo: bytes, fields: bytes, status: int
+) -> None:
+    sent = POST + fields + b"Content-Length: %d\r\n\r\n" % len(photo) + photo
+    with run_app(Limits(queue=1)) as running, running.lanes_held():
+        assert refused(running, sent)[0] == status
+        assert (
+            refused(running, b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")[0]
+            == 404
+        )
+
+
+def test_a_service_that_ends_refuses_with_the_end_of_the_connection(
+    run_app: Callable[..., Any], photo: bytes
+) -> None:
+    """Round the application, the client would send its next request into a closed connection."""
+    sent = POST + b"Content-Length: %d\r\n\r\n" % len(photo) + photo
+    with run_app(Limits(queue=1)) as running, running.lanes_held():
+        assert "connection" not in refused(running, sent)[1]
+        running.app.state.service.health.draining = True
+        status, headers, _ = refused(running, sent)
+        assert (status, headers["connection"]) == (503, "close")

@@ -1,0 +1,139 @@
+"""How many connections fit, and which one goes where there is one too many."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import resource
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from seatrial.deployment import Limits
+from seatrial.errors import ServiceFailed
+from seatrial.serve import open_connections
+from seatrial.serve.metrics import request_metrics
+from seatrial.serve.open_connections import PROBE_PLACES, Connections, Wait, room
+
+
+def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test that runs on an event loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **given: Any) -> None:
+        asyncio.run(test(*args, **given))
+
+    return run
+
+
+class Recorded:
+    """A connection that writes down how it ended."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.connections = connections
+        self.ended: str | None = None
+        connections.opened(self)
+
+    def expire(self, wait: Wait) -> None:
+        self.ended = wait.value
+        self.connections.closed(self)
+
+    def end(self) -> None:
+        self.ended = "limit"
+        self.connections.closed(self)
+
+
+def connections(most: int, **limits: float) -> Connections:
+    return Connections(Limits(**limits), most, request_metrics())  # type: ignore[arg-type]
+
+
+@on_a_loop
+async def test_the_one_that_waited_longest_goes_for_a_new_one() -> None:
+    of = connections(3)
+    first, second, third = (Recorded(of) for _ in range(3))
+    of.works(first)
+    fourth = Recorded(of)
+    assert [c.ended for c in (first, second, third, fourth)] == [None, "limit", None, None]
+
+
+@pytest.mark.parametrize("wait", [Wait.IDLE, Wait.ANSWER])
+@on_a_loop
+async def test_those_that_are_fewer_are_left_alone(wait: Wait) -> None:
+    """Silent clients do not take the places of a balancer's connections, nor these of those."""
+    of = connections(4)
+    other = Recorded(of)
+    of.waits(other, wait)
+    silent = [Recorded(of) for _ in range(10)]
+    assert other.ended is None
+    assert [c.ended for c in silent] == ["limit"] * 7 + [None] * 3
+    several = connections(4)
+    kept = [Recorded(several) for _ in range(4)]
+    for one in kept:
+        several.waits(one, wait)
+    Recorded(several)
+    assert [c.ended for c in kept] == ["limit", None, None, None]
+
+
+@on_a_loop
+async def test_those_that_were_refused_go_first() -> None:
+    of = connections(3)
+    refused, *silent = (Recorded(of) for _ in range(3))
+    of.waits(refused, Wait.END)
+    Recorded(of)
+    assert (refused.ended, *(c.ended for c in silent)) == ("limit", None, None)
+
+
+@on_a_loop
+async def test_where_all_work_probes_have_places_of_their_own() -> None:
+    of = connections(2)
+    for _ in range(2):
+        of.works(Recorded(of))
+    assert not of.full
+    for _ in range(PROBE_PLACES):
+        probe = Recorded(of)
+        of.works(probe)
+        assert of.full
+        assert probe.ended is None
+    assert Recorded(of).ended == "limit"
+    of.closed(probe)
+    assert Recorded(of).ended is None
+
+
+@on_a_loop
+async def test_each_wait_has_its_time() -> None:
+    of = connections(9, header_s=0.02, idle_s=60)
+    head, idle = Recorded(of), Recorded(of)
+    of.waits(idle, Wait.IDLE)
+    while head.ended is None:
+        await asyncio.sleep(0.005)
+    assert (head.ended, idle.ended) == ("head", None)
+
+
+def test_what_fits_is_what_the_limit_of_open_files_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = [(256, 256)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limit[0])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, value: limit.__setitem__(0, value))
+    monkeypatch.setattr(open_connections.os, "listdir", lambda _: ["0"] * 50)
+    assert room(None) == 256 - 50 - 32 - 16
+    assert room(100) == 100
+    with pytest.raises(ServiceFailed, match=r"256 open files, .* room for 158 .* needs 200") as few:
+        room(200)
+    assert "ulimit -n 298" in few.value.hint
+    limit[0] = (100, 100)
+    with pytest.raises(ServiceFailed, match="room for 2 connections; it needs 16"):
+        room(None)
+
+
+@pytest.mark.parametrize("hard", [4096, resource.RLIM_INFINITY])
+def test_the_soft_limit_is_raised_as_far_as_needed(
+    monkeypatch: pytest.MonkeyPatch, hard: int
+) -> None:
+    limit = [(1024, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limit[0])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, value: limit.__setitem__(0, value))
+    assert room(1500) == 1500
+    assert 1500 < limit[0][0] < 1700
+    assert limit[0][1] == hard
+    fits = room(None)
+    assert fits == open_connections.MOST if hard < 0 else 3900 < fits < 4048

@@ -1,0 +1,101 @@
+"""Fresh virtual environments with the wheel of this source, made by uv."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# The tests' own environment first: its programs are found without activating it.
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+# Of the tests' environment, nothing that changes what is imported in another one.
+ENVIRONMENT = {
+    key: value
+    for key, value in os.environ.items()
+    if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+}
+TIME_LIMIT_S = 600.0
+
+
+def uv(*words: str | Path) -> str:
+    """Run ``uv WORDS``; returns what it printed on standard error.
+
+    Skips the test where there is no uv or no package index.
+    """
+    program = shutil.which("uv", path=PATH)
+    if program is None:
+        pytest.skip("uv is not installed: seatrial[test]")
+    # uv does not read pip's settings.
+    links = os.environ.get("PIP_FIND_LINKS")
+    done = subprocess.run(
+        [program, *map(str, words)],
+        cwd=ROOT,
+        env={
+            **({"UV_FIND_LINKS": links} if links else {}),
+            **ENVIRONMENT,
+            "UV_PYTHON_DOWNLOADS": "never",
+        },
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT_S,
+    )
+    if done.returncode and "Failed to fetch" in done.stderr:
+        pytest.skip(f"the package index cannot be reached: {done.stderr.splitlines()[-1]}")
+    assert done.returncode == 0, f"uv {' '.join(map(str, words))}\n{done.stderr}"
+    return done.stderr
+
+
+@functools.cache
+def interpreter(version: str) -> Path:
+    """A Python of this version, such as ``3.12``; skips the test where there is none."""
+    name = f"python{version}"
+    found = [shutil.which(name)]
+    if pyenv := shutil.which("pyenv"):  # its own python3.12 works only for chosen versions
+        releases = _printed(pyenv, "whence", name).split()
+        found += [f"{_printed(pyenv, 'prefix', one).strip()}/bin/{name}" for one in releases]
+    for program in filter(None, found):
+        if said := _printed(program, "-c", "import sys; print(sys.executable)").strip():
+            return Path(said)
+    pytest.skip(f"no Python {version} here")
+
+
+def _printed(*words: str) -> str:
+    done = subprocess.run(words, cwd="/", capture_output=True, text=True, timeout=60)
+    return "" if done.returncode else done.stdout
+
+
+def build_wheel(folder: Path) -> Path:
+    """The wheel of this source, written to a folder."""
+    uv("build", "--quiet", "--wheel", "--out-dir", folder, ROOT)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def install(folder: Path, *requirements: str, python: Path | None = None) -> Path:
+    """Make a virtual environment with some requirements, and give its interpreter.
+
+    Args:
+        folder: New folder.
+        requirements: Requirements and options, as ``uv pip install`` takes them.
+        python: Its Python; default: that of the tests.
+    """
+    uv("venv", "--quiet", "--python", python or sys.executable, folder)
+    own = folder / "bin" / "python"
+    install_into(own, *requirements)
+    return own
+
+
+def install_into(python: Path, *requirements: str | Path) -> None:
+    """Install requirements into the environment of a Python."""
+    uv("pip", "install", "--quiet", "--python", python, *requirements)
+
+
+def resolve(*requirements: str) -> str:
+    """What ``uv pip install`` would install, without an environment; a line each."""
+    return uv("pip", "install", "--dry-run", "--target", "/nonexistent", *requirements)

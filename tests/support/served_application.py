@@ -1,0 +1,102 @@
+"""The application on a real server inside the test's process, where its lanes can be held."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+
+from seatrial.artifact import Artifact
+from seatrial.deployment import CoreLayout, Deployment, Limits
+from seatrial.detect.detector import Detector
+from seatrial.engines.lanes import Place
+from seatrial.serve.app import create_app
+from seatrial.serve.http_protocol import HttpProtocol
+from seatrial.serve.process import free_port
+from seatrial.serve.service import Service
+from seatrial.serve.startup import open_service
+
+PATIENCE_S = 60.0
+
+
+@dataclass
+class Running:
+    """An application that is being served.
+
+    Attributes:
+        app: The application.
+        port: Where it listens, on 127.0.0.1.
+        client: Talks to it.
+        loop: Its event loop, which runs on a thread of its own.
+    """
+
+    app: Starlette
+    port: int
+    client: httpx.Client
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def detector(self) -> Detector:
+        """The detector behind it."""
+        detector: Detector = self.app.state.service.dispatcher.detector
+        return detector
+
+    def connect(self) -> socket.socket:
+        """A connection of one's own, for what no client library would send."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+
+    @contextlib.contextmanager
+    def lanes_held(self) -> Iterator[None]:
+        """Hold every lane: requests come as far as the queue and no further."""
+        lanes = self.detector.lanes
+        with contextlib.ExitStack() as held:
+            for _ in self.detector.engine.narrow:
+                place = held.enter_context(Place(lanes))
+                held.callback(lanes.release, lanes.acquire(place))
+            yield
+
+
+@contextlib.contextmanager
+def serve_application(
+    artifact: Artifact,
+    limits: Limits | None = None,
+    engine: str = "onnxruntime",
+    *,
+    port: int = 0,
+    layout: CoreLayout | None = None,
+    **options: Any,
+) -> Iterator[Running]:
+    """Serve an artifact from a thread of this process, as long as the block lasts."""
+    layout = layout or CoreLayout(1, 1, 1, wide=False)
+    deployment = Deployment("tiny", engine=engine, layout=layout, limits=limits or Limits())
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    def start() -> Service:
+        loops.append(asyncio.get_running_loop())
+        return open_service(artifact, deployment)
+
+    app = create_app(start, **options)
+    port = port or free_port("127.0.0.1")
+    config = uvicorn.Config(app, port=port, http=HttpProtocol, log_config=None, loop="asyncio")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.002)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
+            yield Running(app, port, client, loops[0])
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()

@@ -1,0 +1,93 @@
+"""Why nothing answers: the same words from two HTTP libraries and the hubs' clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import aiohttp
+import httpcore
+import pytest
+
+from seatrial.system.network import network_reason
+
+
+def by_aiohttp(url: str) -> BaseException:
+    async def ask() -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(0.5)) as http:
+            await http.get(url)
+
+    with pytest.raises((aiohttp.ClientError, OSError)) as failure:
+        asyncio.run(ask())
+    return failure.value
+
+
+def by_httpcore(url: str) -> BaseException:
+    timeout = {"connect": 0.5, "read": 0.5}
+    kinds = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+    with pytest.raises(kinds) as failure, httpcore.ConnectionPool() as pool:
+        pool.request("GET", url, extensions={"timeout": timeout})
+    return failure.value
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def answer(listener: socket.socket, data: bytes) -> None:
+    """Read the begin of each request, send `data`, close; until the listener is closed."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with listener.accept()[0] as connection:
+                    connection.recv(65536)
+                    connection.sendall(data)
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
+@pytest.mark.parametrize("ask", [by_aiohttp, by_httpcore])
+def test_a_closed_port_and_a_name_that_is_none(ask: Callable[[str], BaseException]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        for host in ("127.0.0.1", "localhost"):
+            assert network_reason(ask(f"http://{host}:{port}")) == "Connection refused"
+    assert network_reason(ask("http://no-such-host.invalid")) == "its name is not known here"
+
+
+@pytest.mark.parametrize("ask", [by_aiohttp, by_httpcore])
+@pytest.mark.parametrize(
+    ("data", "scheme", "reason"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "http", "what answers there is not HTTP"),
+        (b"", "http", "the connection is closed without an answer"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "https", "no encrypted connection"),
+    ],
+)
+def test_what_listens_is_no_service(
+    listener: socket.socket,
+    ask: Callable[[str], BaseException],
+    data: bytes,
+    scheme: str,
+    reason: str,
+) -> None:
+    answer(listener, data)
+    assert network_reason(ask(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}")) == reason
+
+
+@pytest.mark.parametrize("ask", [by_aiohttp, by_httpcore])
+def test_a_service_that_hangs(listener: socket.socket, ask: Callable[[str], BaseException]) -> None:
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    assert network_reason(ask(url)) == "no answer in time"
+
+
+def test_what_has_no_cause_is_said_as_it_is() -> None:
+    assert network_reason(ValueError("one\ntwo")) == "one"
+    assert network_reason(OSError(113, "x")) == "No route to host"

@@ -1,0 +1,135 @@
+"""Figures in the documentation are those that ``benchmarks/results`` holds."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS: dict[str, dict[str, Any]] = {
+    path.stem: json.loads(path.read_text())["figures"]
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+}
+
+
+def rows(page: Path, heading: str) -> list[list[str]]:
+    """Cells of the tables below a heading, without the lines of dashes."""
+    text = page.read_text()
+    text = text[text.index(f"## {heading}\n") + 3 :]
+    text = text[: text.find("\n## ")]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in cells if not set("".join(row)) <= {"-", ":", " "}]
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def overhead(result: dict[str, Any]) -> str:
+    name = "single_stream_overhead_ms"
+    rounds = result["rounds"][name]
+    text = f"{result[name]:+.1f} ms, {min(rounds):+.1f} to {max(rounds):+.1f}"
+    return f"{text} (not resolved)" if min(rounds) < 0 < max(rounds) else text
+
+
+def in_the_readme() -> list[list[str]]:
+    f32, bf16 = RESULTS["served_vs_raw_f32"], RESULTS["served_vs_raw_bf16"]
+    ort, ov = (RESULTS["vs_reference"][name] for name in ("onnxruntime_f32", "openvino_bf16"))
+    half = [
+        RESULTS["export"][f"yolo11n.onnx: {name}"]["difference"]
+        for name in ("onnx-f16", "openvino-f16")
+    ]
+    assert all("[-" in one and ", +" in one for one in half), "say so no longer: not resolved"
+    int8 = [RESULTS[f"int8_yolo11n_{engine}"] for engine in ("openvino", "onnxruntime")]
+    scratch, tuned = RESULTS["finetune"]["scratch"], RESULTS["finetune"]["pretrained"]
+    speed, demo = RESULTS["evaluation_speed"], RESULTS["demo"]
+    added = [f"{demo[page]['added by the page p50, ms']:.0f} ms" for page in demo]
+    memory, null = RESULTS["memory_null"], RESULTS["null_engine"]
+    return [
+        ["what", "float32", "bfloat16"],
+        ["served at 8 sessions, of the raw engine's best throughput",
+         *(f"{one['throughput_ratio']:.2f}" for one in (f32, bf16))],
+        ["the same, of the limit with decoding, pre- and postprocessing",
+         *(f"{one['limit_ratio']:.2f}" for one in (f32, bf16))],
+        ["single-stream p50 above the raw engine's latency: median, rounds from and to",
+         overhead(f32), overhead(bf16)],
+        ["what", "value"],
+        ["throughput at 8 sessions against a plain BentoML + PIL + ONNX Runtime service: "
+         "ONNX Runtime f32, OpenVINO bf16",
+         f"{ort['throughput_ratio']:.1f} x, {ov['throughput_ratio']:.1f} x"],
+        ["single-stream p50 against the same",
+         f"{ort['single_stream_ratio']:.2f}, {ov['single_stream_ratio']:.2f} of it"],
+        [f"everything but the model (null engine, {null['picture_bytes'] // 1000} KB JPEG)",
+         f"{null['served_per_s']:.0f} requests/s"],
+        [f"COCO mAP through the served path, {RESULTS['accuracy_openvino_f32']['images']} pictures",
+         f"{RESULTS['accuracy_openvino_f32']['ap']:.4f}"],
+        [f"growth of resident memory over {memory['requests']} requests",
+         f"{memory['growth']:.1%}".replace("%", " %")],
+        ["the same network in half precision: difference of COCO mAP with its 95 % interval, "
+         "ONNX, OpenVINO", f"{', '.join(half)} (not resolved)"],
+        ["INT8: throughput against float32, OpenVINO, ONNX Runtime",
+         ", ".join(f"{one['throughput_ratio_int8']:.1f} x" for one in int8)],
+        ["handwritten digits at 320 px, trained from random weights: mAP50, after",
+         f"{scratch['mAP50']:.3f}, {duration(scratch['seconds'])}"],
+        ["the same from COCO's weights", f"{tuned['mAP50']:.3f}, {duration(tuned['seconds'])}"],
+        [f"scoring {speed['images']} pictures with {speed['detections']} boxes by COCO's rules",
+         f"{speed['seatrial']['median_s']:.1f} s"],
+        ["added by the demonstration's page to the service's own time: Gradio, Streamlit",
+         ", ".join(added)],
+    ]  # fmt: skip
+
+
+def test_the_figures_of_the_readme() -> None:
+    assert rows(ROOT / "README.md", "Figures") == in_the_readme()
+
+
+def test_the_figures_of_the_page_on_accuracy() -> None:
+    page = ROOT / "docs" / "guides" / "evaluate.md"
+    speed = RESULTS["evaluation_speed"]
+    ours, theirs = (speed[name]["median_cpu_s"] for name in ("seatrial", "faster_coco_eval"))
+    text = " ".join(page.read_text().split())
+    said = f"{ours:.1f} s of CPU time, against {theirs:.1f} s for faster-coco-eval"
+    assert f"{speed['images']:,} pictures and {speed['detections']:,} boxes: {said}" in text
+    explained = RESULTS["ultralytics_val"]
+    table = rows(page, "Why another tool prints another figure")[1:]
+    assert [row[1] for row in table] == [f"{one['ap']:.4f}" for one in explained.values()]
+    differences = [f"{one['difference']:+.4f}" for one in explained.values()]
+    assert [row[2] for row in table] == ["", *differences[1:]]
+
+
+@pytest.mark.parametrize("model", ["yolo11n", "ssd-mobilenet-v2"])
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_the_figures_of_the_page_on_int8(model: str, engine: str) -> None:
+    names = {"yolo11n": "YOLO11n", "ssd-mobilenet-v2": "SSD MobileNet V2",
+             "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}  # fmt: skip
+    found = RESULTS[f"int8_{model}_{engine}"]
+    assert [
+        names[model], names[engine], found["recipe"],
+        f"{found['ap_parent']:.4f} to {found['ap']:.4f}",
+        f"{found['drop_low']:+.4f} to {found['drop_high']:+.4f}",
+        f"{found['shift_mean']:+.3f}", f"{found['shift_size_mean']:.3f}",
+        f"{found['throughput_ratio_int8']:.2f}x", f"{found['compress_s']:.0f} s",
+    ] in rows(ROOT / "docs" / "guides" / "int8.md", "Figures")  # fmt: skip
+
+
+def test_the_page_of_results_is_what_the_results_give(tmp_path: Path) -> None:
+    source = ROOT / "benchmarks" / "render.py"
+    spec = importlib.util.spec_from_file_location("render", source)
+    assert spec is not None
+    assert spec.loader is not None
+    render = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(render)
+    (tmp_path / "results").symlink_to(ROOT / "benchmarks" / "results")
+    render.HERE = tmp_path
+    render.main()
+    written = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+    assert (tmp_path / "RESULTS.md").read_text() == written, "python benchmarks/render.py"
+    unresolved = re.findall(r"single_stream_overhead_ms \| .*not resolved", written)
+    assert len(unresolved) == 2
