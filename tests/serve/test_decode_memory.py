@@ -125,7 +125,7 @@ def test_the_service_answers_503_and_counts_it(
 ) -> None:
     before = metric("seatrial_refusals_total", reason="pixels")
     with run_app(Limits(deadline_s=0.5)) as running:
-        dispatcher = running.app.state.service.dispatcher
+        dispatcher = running.app.state.serving.live.dispatcher
         assert running.client.get("/model").json()["decode_memory_bytes"] == (
             dispatcher.memory.limit_bytes
         )

@@ -16,7 +16,7 @@ def test_a_process_that_drains_is_alive_and_not_ready_and_ends_connections(
     run_app: Callable[..., Any], photo: bytes
 ) -> None:
     with run_app(engine="null") as running:
-        health: Health = running.app.state.service.health
+        health: Health = running.app.state.serving.live.health
         for probe in ("/livez", "/readyz", "/healthz"):
             assert running.client.get(probe).text == "ok\n"
         health.draining = True

@@ -329,6 +329,6 @@ def test_a_service_that_ends_refuses_with_the_end_of_the_connection(
     sent = POST + b"Content-Length: %d\r\n\r\n" % len(photo) + photo
     with run_app(Limits(queue=1)) as running, running.lanes_held():
         assert "connection" not in refused(running, sent)[1]
-        running.app.state.service.health.draining = True
+        running.app.state.serving.live.health.draining = True
         status, headers, _ = refused(running, sent)
         assert (status, headers["connection"]) == (503, "close")

@@ -175,7 +175,7 @@ def test_what_is_under_way_is_shown(running: Running, metric: Metric, photo: byt
     def busy() -> tuple[float, float]:
         return metric("seatrial_lanes_busy"), metric("seatrial_body_bytes_present")
 
-    lanes, dispatcher = running.detector.lanes, running.app.state.service.dispatcher
+    lanes, dispatcher = running.detector.lanes, running.app.state.serving.live.dispatcher
     metrics = request_metrics()
     lanes.on_lane, dispatcher.on_bytes = metrics.lanes_busy.inc, metrics.body_bytes_present.inc
     before = busy()

@@ -23,8 +23,8 @@ def test_several_images_keep_their_order(running: Running, files: list[bytes]) -
     assert found["counts"].tolist() == [len(one) for one in wanted] == [2, 0, 1, 1] * 2
     assert rows(found) == [row for one in wanted for row in one]
     assert running.detector.lanes.present == 0
-    assert running.app.state.service.dispatcher.forecast._backlog_s == pytest.approx(0)
-    assert running.app.state.service.dispatcher.forecast._ready == 0
+    assert running.app.state.serving.live.dispatcher.forecast._backlog_s == pytest.approx(0)
+    assert running.app.state.serving.live.dispatcher.forecast._ready == 0
 
 
 def test_many_images_leave_room_for_others(
@@ -71,7 +71,7 @@ def test_what_cannot_be_done_by_the_deadline_is_refused_before_it_is_decoded(
     run_app: Callable[..., Any], files: list[bytes], metric: Callable[..., float]
 ) -> None:
     with run_app(Limits(deadline_s=0.5)) as running, running.lanes_held():
-        forecast = running.app.state.service.dispatcher.forecast
+        forecast = running.app.state.serving.live.dispatcher.forecast
         forecast._first_s = 0.1  # of one image
         forecast._work_s.clear()
         before = metric("seatrial_stage_seconds_count", stage="decode")

@@ -167,7 +167,7 @@ def test_a_lane_that_hangs_is_replaced_and_the_forecast_stays_right(
 ) -> None:  # fmt: skip
     before = metric("seatrial_lane_faults_total", reason="stuck")
     with run_app(engine=engine) as running:
-        dispatcher = running.app.state.service.dispatcher
+        dispatcher = running.app.state.serving.live.dispatcher
         for _ in range(20):
             running.client.post("/detect", content=photo)
         broken.lanes = [*running.detector.engine.narrow]
@@ -242,7 +242,7 @@ def test_a_process_whose_lanes_cannot_be_replaced_says_that_it_is_to_end(
     monkeypatch.setattr(OnnxRuntimeEngine, "renew", cannot)
     ended: list[int] = []
     with run_app() as running:
-        running.app.state.service.health.on_failure = lambda: ended.append(1)
+        running.app.state.serving.live.health.on_failure = lambda: ended.append(1)
         broken.lanes = [*running.detector.engine.narrow]
         assert running.client.post("/detect", content=photo).status_code in LATE
         until(lambda: ended)

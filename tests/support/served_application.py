@@ -23,6 +23,7 @@ from seatrial.serve.app import create_app
 from seatrial.serve.http_protocol import HttpProtocol
 from seatrial.serve.process import free_port
 from seatrial.serve.service import Service
+from seatrial.serve.serving import Serving
 from seatrial.serve.startup import open_service
 
 PATIENCE_S = 60.0
@@ -45,10 +46,15 @@ class Running:
     loop: asyncio.AbstractEventLoop
 
     @property
+    def service(self) -> Service:
+        """The service behind it at this moment."""
+        serving: Serving = self.app.state.serving
+        return serving.live
+
+    @property
     def detector(self) -> Detector:
         """The detector behind it."""
-        detector: Detector = self.app.state.service.dispatcher.detector
-        return detector
+        return self.service.dispatcher.detector
 
     def connect(self) -> socket.socket:
         """A connection of one's own, for what no client library would send."""

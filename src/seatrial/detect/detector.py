@@ -247,7 +247,8 @@ class Detector:
             ) from error
 
     def close(self) -> None:
-        """Release the engine."""
+        """Release the engine and its lanes: no request may be here."""
+        self.lanes.close()
         self.engine.close()
 
     def __enter__(self) -> Detector:

@@ -192,6 +192,15 @@ class Lanes:
                 self._remove(held.lane)
         return late
 
+    def close(self) -> None:
+        """Let go of the lanes, which hold what the engine has compiled, and of who was told."""
+        with self._lock:
+            self._idle.clear()
+            self._held.clear()
+            self._wide, self._narrow_count = None, 0
+            self.on_place = self.on_lane = lambda change: None
+            self.on_suspect = None
+
     def put_in(self, lane: Lane, *, wide: bool = False) -> None:
         """Put a lane in that was taken out, or another one in its place."""
         with self._lock:

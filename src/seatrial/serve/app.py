@@ -30,7 +30,7 @@ from seatrial.errors import Overloaded, SeatrialError
 from seatrial.serve.connections import StopReading
 from seatrial.serve.health import PROBES, CloseWhileDraining
 from seatrial.serve.open_connections import CONNECTIONS, Connections, Headers, Refuse, room
-from seatrial.serve.outcome import counted, error_headers, server_timing
+from seatrial.serve.outcome import DIGEST, answer_headers, counted, error_headers
 from seatrial.serve.protocols import inference_v2
 from seatrial.serve.protocols.asked import read_asked
 from seatrial.serve.protocols.error_body import MEDIA_TYPE, error_body
@@ -38,6 +38,7 @@ from seatrial.serve.protocols.image_body import read_image
 from seatrial.serve.protocols.thresholds import query_options
 from seatrial.serve.request_log import RequestLog
 from seatrial.serve.service import Service
+from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import DETECTOR
 
 OTHER_ROUTE = "other"  # label of requests for unknown paths
@@ -48,6 +49,7 @@ Encode = Callable[[Detected, Mapping[str, float]], bytes]
 def create_app(
     open_service: Callable[[], Service],
     *,
+    on_start: Callable[[Serving], object] = lambda serving: None,
     probes: Sequence[Route] = (),
     around: Callable[[], AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
     log_requests: bool = False,
@@ -56,6 +58,7 @@ def create_app(
 
     Args:
         open_service: Called at start-up, before the first request; compiles and warms up.
+        on_start: Called with what holds the service, in the event loop.
         probes: Routes of the runtime beside our own, such as ``/metrics``.
         around: Start-up and shutdown of the runtime; ours run inside.
         log_requests: Write a line for each request, see `seatrial.serve.request_log`.
@@ -64,8 +67,9 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with around():
-            service = app.state.service = open_service()
-            limits = service.dispatcher.limits
+            serving = app.state.serving = Serving(open_service())
+            on_start(serving)
+            limits = serving.live.dispatcher.limits
             fit = room(limits.connections)
             paths = frozenset(route.path for route in (*PROBES, *probes))
             # What start-up made stays until the end: no collection needs to walk it again.
@@ -73,10 +77,10 @@ def create_app(
             gc.freeze()
             try:
                 # The protocol of each connection finds it there: `HttpProtocol`.
-                refuse = {} if log_requests else {"refuse": _refuser(service)}
-                yield {CONNECTIONS: Connections(limits, fit, service.metrics, paths, **refuse)}
+                refuse = {} if log_requests else {"refuse": _refuser(serving)}
+                yield {CONNECTIONS: Connections(limits, fit, serving.metrics, paths, **refuse)}
             finally:
-                service.close()
+                serving.close()
 
     routes = [
         *(Route(path, route, methods=["POST"]) for path, route in DETECT.items()),
@@ -107,15 +111,16 @@ def create_app(
     return app
 
 
-def _refuser(service: Service) -> Refuse:
+def _refuser(serving: Serving) -> Refuse:
     """Refuses, by its headers, a request for `DETECT` that the service has no time for."""
-    dispatcher, metrics = service.dispatcher, service.metrics
+    metrics, health = serving.metrics, serving.health
     routes = {path.encode(): path for path in DETECT}
 
     def refuse(target: bytes, headers: Headers) -> tuple[int, Headers, bytes] | None:
         route = routes.get(target.partition(b"?")[0])
-        if route is None or service.health.draining:  # then the connection ends with its answer
+        if route is None or health.draining:  # then the connection ends with its answer
             return None
+        dispatcher = serving.live.dispatcher
         try:
             dispatcher.check(read_asked(headers, dispatcher.limits.longest_deadline_s))
         except Overloaded as error:
@@ -132,7 +137,7 @@ def _refuser(service: Service) -> Refuse:
 
 
 async def _detect_json(request: Request) -> Response:
-    service: Service = request.app.state.service
+    service: Service = request.app.state.serving.take()
     labels = service.dispatcher.detector.artifact.manifest.labels
 
     def encode(result: Detected, timing_ms: Mapping[str, float]) -> bytes:
@@ -142,7 +147,7 @@ async def _detect_json(request: Request) -> Response:
 
 
 async def _detect_jpeg(request: Request) -> Response:
-    service: Service = request.app.state.service
+    service: Service = request.app.state.serving.take()
     labels = service.dispatcher.detector.artifact.manifest.labels
 
     def encode(result: Detected, timing_ms: Mapping[str, float]) -> bytes:
@@ -181,14 +186,16 @@ async def _answer(request: Request, service: Service, encode: Encode, media_type
             return body, timing_ms
 
         body, timing_ms = await dispatcher.run(ticket, data, options, finish, request.receive)
-    return Response(
-        body, media_type=media_type, headers={"Server-Timing": server_timing(timing_ms)}
-    )
+    return Response(body, media_type=media_type, headers=answer_headers(service, timing_ms))
 
 
 async def _model(request: Request) -> Response:
-    service: Service = request.app.state.service
-    return Response(msgspec.json.encode(service.description), media_type="application/json")
+    service: Service = request.app.state.serving.live
+    return Response(
+        msgspec.json.encode(service.description),
+        media_type="application/json",
+        headers={DIGEST: service.digest},
+    )
 
 
 def error_response(error: SeatrialError) -> Response:
@@ -202,7 +209,7 @@ async def _http_error(request: Request, error: Any) -> Response:
     path = request.scope["path"]
     ours = any(path == getattr(route, "path", None) for route in request.app.routes)
     route = path if error.status_code == 405 and ours else OTHER_ROUTE
-    request.app.state.service.metrics.count(route, error.status_code)
+    request.app.state.serving.metrics.count(route, error.status_code)
     if inference_v2.is_its_path(path):
         return inference_v2.failure(error.status_code, error.detail, error.headers or {})
     return _error(

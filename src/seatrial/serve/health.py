@@ -17,13 +17,14 @@ class Health:
         usable_lanes: Gives the number of lanes that work.
 
     Attributes:
+        usable_lanes: The same.
         draining: Whether the process ends: no new request should be sent to it.
         failure: Why the process cannot serve any more; empty while it can.
         on_failure: Called when `failure` is set; ends the process where a supervisor is there.
     """
 
     def __init__(self, usable_lanes: Callable[[], int]) -> None:
-        self._usable_lanes = usable_lanes
+        self.usable_lanes = usable_lanes
         self.draining = False
         self.failure = ""
         self.on_failure: Callable[[], object] = lambda: None
@@ -37,7 +38,7 @@ class Health:
         """Why no request should be sent to this process; empty where they should."""
         if self.failure or self.draining:
             return self.failure or "the service ends"
-        return "" if self._usable_lanes() else "no lane of the engine works at this moment"
+        return "" if self.usable_lanes() else "no lane of the engine works at this moment"
 
 
 class CloseWhileDraining:
@@ -57,7 +58,7 @@ class CloseWhileDraining:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        health: Health = scope["app"].state.service.health
+        health: Health = scope["app"].state.serving.health
 
         async def answer(message: Message) -> None:
             if health.draining and message["type"] == "http.response.start":
@@ -72,11 +73,11 @@ def _answer(failure: str) -> Response:
 
 
 async def _live(request: Request) -> Response:
-    return _answer(request.app.state.service.health.failure)
+    return _answer(request.app.state.serving.health.failure)
 
 
 async def _ready(request: Request) -> Response:
-    return _answer(request.app.state.service.health.unready())
+    return _answer(request.app.state.serving.health.unready())
 
 
 PROBES = (

@@ -127,11 +127,20 @@ class RequestMetrics:
         self.deadline = gauge(
             "seatrial_deadline_seconds", "Deadline of requests that ask for none.", "livemax"
         )
-        self._model = gauge("seatrial_model_info", "The model that is served: 1.", "livemax", MODEL)
+        self._model = gauge(
+            "seatrial_model_info",
+            "The model that is served: 1; one that was served before: 0.",
+            "livemax",
+            MODEL,
+        )
+        self._served: tuple[str, ...] | None = None
 
     def serves(self, description: Mapping[str, Any]) -> None:
         """Name the model that is served, by the JSON of ``GET /model``."""
-        self._model.labels(*(description[key] for key in MODEL)).set(1)
+        if self._served:
+            self._model.labels(*self._served).set(0)
+        self._served = tuple(str(description[key]) for key in MODEL)
+        self._model.labels(*self._served).set(1)
         self.deadline.set(description["limits"]["deadline_s"])
 
     def count(self, route: str, status: int, seconds: float | None = None) -> None:

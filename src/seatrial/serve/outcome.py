@@ -15,7 +15,9 @@ from seatrial.engines.lanes import Abandoned
 from seatrial.errors import Overloaded, SeatrialError
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.request_log import log_failure
+from seatrial.serve.service import Service
 
+DIGEST = "X-Model-Digest"
 CLIENT_CLOSED_REQUEST = 499  # nginx's code: no client reads it, the metrics show it
 
 
@@ -74,6 +76,11 @@ def error_headers(error: SeatrialError) -> dict[str, str]:
         headers["Retry-After"] = str(random.randint(soonest_s, 2 * soonest_s))  # noqa: S311
         headers["X-Predicted-Wait-Ms"] = f"{1e3 * error.wait_s:.0f}"
     return headers
+
+
+def answer_headers(service: Service, timing_ms: Mapping[str, float]) -> dict[str, str]:
+    """Headers of an answer: the digest of the artifact that gave it, and the time of each stage."""
+    return {DIGEST: service.digest, "Server-Timing": server_timing(timing_ms)}
 
 
 def server_timing(timing_ms: Mapping[str, float]) -> str:

@@ -17,6 +17,7 @@ class Service(msgspec.Struct, frozen=True):
     """The parts that a running process serves with.
 
     Attributes:
+        name: Name in the Open Inference Protocol; it stays when another artifact is served.
         dispatcher: Takes requests.
         detection: Thresholds where a request names none.
         description: The JSON of ``GET /model``.
@@ -25,12 +26,18 @@ class Service(msgspec.Struct, frozen=True):
         watchdog: Looks after the lanes.
     """
 
+    name: str
     dispatcher: Dispatcher
     detection: Thresholds
     description: dict[str, Any]
     metrics: RequestMetrics
     health: Health
     watchdog: Watchdog
+
+    @property
+    def digest(self) -> str:
+        """Digest of the artifact that answers."""
+        return self.dispatcher.detector.artifact.digest
 
     def close(self) -> None:
         """Wait for running requests, then release the detector."""

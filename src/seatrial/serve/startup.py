@@ -51,39 +51,45 @@ def in_words(deployment: Deployment, cores: int | None = None) -> str:
     return f"{counted(workers, 'process', 'processes')} x {own}"
 
 
-def open_service(artifact: Artifact, deployment: Deployment, worker: int = 0) -> Service:
+def open_service(
+    artifact: Artifact, deployment: Deployment, worker: int = 0, beside: Service | None = None
+) -> Service:
     """Open all that one server process needs.
 
     Args:
         artifact: The model to serve.
         deployment: How to serve it.
         worker: Index of this process, from 0: with several, each keeps to its own cores.
+        beside: Service that the process has already; the new one shares its name and counts.
     """
-    cores = usable_cores()
+    # As the process found them: afterwards it has its share of the cores alone.
+    cores: int = beside.description["layout"]["cores"] if beside else usable_cores()
     workers, config = layout(deployment, cores)
-    if workers > 1:
+    if workers > 1 and beside is None:
         _keep_to_own_cores(worker, workers)
     give_back_large_blocks()
     detector = open_detector(artifact, deployment, config)
-    memory = decode_memory(memory_left_bytes(workers), deployment.limits)
+    memory = (
+        beside.dispatcher.memory
+        if beside
+        else decode_memory(memory_left_bytes(workers), deployment.limits)
+    )
     dispatcher = Dispatcher(detector, deployment.limits, memory)
     in_force = msgspec.structs.replace(deployment, limits=dispatcher.limits)
     description = describe(detector, in_force, workers, config, cores)
     description["decode_memory_bytes"] = memory.limit_bytes
     metrics = request_metrics(dispatcher.deadline_s)
-    metrics.serves(description)
     detector.lanes.on_place = metrics.present.inc
     detector.lanes.on_lane = metrics.lanes_busy.inc
     dispatcher.on_bytes = metrics.body_bytes_present.inc
-    health = Health(lambda: detector.lanes.usable)
-    watchdog = Watchdog(detector, metrics.lane_fault, health.fail)
     return Service(
+        name=beside.name if beside else artifact.manifest.name,
         dispatcher=dispatcher,
         detection=deployment.detection.of(artifact.manifest),
         description=description,
         metrics=metrics,
-        health=health,
-        watchdog=watchdog,
+        health=beside.health if beside else Health(lambda: detector.lanes.usable),
+        watchdog=Watchdog(detector, metrics.lane_fault),
     )
 
 

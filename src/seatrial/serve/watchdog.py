@@ -37,6 +37,9 @@ class Watchdog:
         detector: Its engine has been warmed up.
         on_fault: Called with ``stuck`` or ``failing`` when a lane is taken out.
         on_hopeless: Called once with the reason when the process should be started anew.
+
+    Attributes:
+        on_hopeless: The same.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class Watchdog:
         self._detector = detector
         self._lanes = detector.lanes
         self._on_fault = on_fault
-        self._on_hopeless = on_hopeless
+        self.on_hopeless = on_hopeless
         self._stuck = 0
         self._renewals: set[float] = set()  # when those began that are under way
         self._closed = threading.Event()
@@ -75,7 +78,7 @@ class Watchdog:
             if reason := self._hopeless(now):
                 self._closed.set()
                 _say(f"error: {reason}: this process ends, and is to be started anew")
-                self._on_hopeless(reason)
+                self.on_hopeless(reason)
 
     def _hopeless(self, now: float) -> str:
         if self._stuck >= MOST_STUCK:

@@ -68,6 +68,12 @@ def memory_left_bytes(processes: int = 1) -> int:
     return max(0, left)
 
 
+def give_back_freed_memory() -> None:
+    """Have glibc return all free pages of its heaps to the kernel; see malloc_trim(3)."""
+    with contextlib.suppress(OSError, AttributeError):  # musl, macOS
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def give_back_large_blocks() -> bool:
     """Have glibc return blocks of `LARGE_BYTES` to the kernel when they are freed.
 

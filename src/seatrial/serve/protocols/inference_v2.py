@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from seatrial.errors import InvalidInput, SeatrialError
 from seatrial.serve.admission import watched
-from seatrial.serve.outcome import counted, error_headers, server_timing
+from seatrial.serve.outcome import answer_headers, counted, error_headers
 from seatrial.serve.protocols import model_description
 from seatrial.serve.protocols.asked import read_asked
 from seatrial.serve.protocols.body import read_unpacked_body
@@ -76,7 +76,7 @@ def _told(describe: Callable[[Service], Any]) -> Callable[[Request], Awaitable[R
     """A handler that answers with JSON."""
 
     async def handler(request: Request) -> Response:
-        return await _described(lambda: describe(request.app.state.service))
+        return await _described(lambda: describe(request.app.state.serving.live))
 
     return handler
 
@@ -85,7 +85,7 @@ def _told_of_model(
     describe: Callable[[Service, ProtocolModel], Any],
 ) -> Callable[[Request], Awaitable[Response]]:
     async def handler(request: Request) -> Response:
-        service: Service = request.app.state.service
+        service: Service = request.app.state.serving.live
         return await _described(lambda: describe(service, _model(request, service)))
 
     return handler
@@ -102,18 +102,16 @@ async def _described(describe: Callable[[], Any]) -> Response:
 
 def _model(request: Request, service: Service) -> ProtocolModel:
     given = request.path_params
-    return find_model(service.dispatcher.detector, given["model"], given.get("version", ""))
+    return find_model(service, given["model"], given.get("version", ""))
 
 
 def _all_statistics(service: Service) -> dict[str, Any]:
-    each = [
-        model_description.statistics(service, one) for one in models(service.dispatcher.detector)
-    ]
+    each = [model_description.statistics(service, one) for one in models(service)]
     return {"model_stats": [row for one in each for row in one["model_stats"]]}
 
 
 def _index(service: Service) -> list[dict[str, str]]:
-    return [model_description.entry(one) for one in models(service.dispatcher.detector)]
+    return [model_description.entry(one) for one in models(service)]
 
 
 def _state(failed: str) -> Response:
@@ -121,15 +119,15 @@ def _state(failed: str) -> Response:
 
 
 async def _live(request: Request) -> Response:
-    return _state(request.app.state.service.health.failure)
+    return _state(request.app.state.serving.health.failure)
 
 
 async def _ready(request: Request) -> Response:
-    return _state(request.app.state.service.health.unready())
+    return _state(request.app.state.serving.health.unready())
 
 
 async def _model_ready(request: Request) -> Response:
-    service: Service = request.app.state.service
+    service: Service = request.app.state.serving.live
     try:
         _model(request, service)
     except SeatrialError as error:
@@ -138,7 +136,7 @@ async def _model_ready(request: Request) -> Response:
 
 
 async def _infer(request: Request) -> Response:
-    service: Service = request.app.state.service
+    service: Service = request.app.state.serving.take()
     try:
         model = _model(request, service)
     except SeatrialError as error:  # of no model
@@ -167,7 +165,7 @@ async def _answer(request: Request, service: Service, model: ProtocolModel) -> R
 
         with watched(request.receive) as gone:
             (written, length), timing_ms = await infer(service, ticket, model, call, encode, gone)
-    headers = {"Server-Timing": server_timing(timing_ms)}
+    headers = answer_headers(service, timing_ms)
     if length is None:
         return Response(written, media_type="application/json", headers=headers)
     headers[JSON_BYTES] = str(length)

@@ -1,6 +1,7 @@
 """The models that a service has in the Open Inference Protocol, each with one signature.
 
-- The detector, by the artifact's name: encoded images in, boxes out.
+- The detector, by the name of the artifact that the service began with: encoded images in, boxes
+  out.
 - Its graph, by that name and `GRAPH_SUFFIX`: the graph's own tensors in and out.
 """
 
@@ -8,10 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from seatrial.detect.detector import Detector
 from seatrial.engines.base import batch_of_one
 from seatrial.errors import NotServed, did_you_mean
 from seatrial.serve.protocols.tensors import BYTES, Signature
+from seatrial.serve.service import Service
 from seatrial.serve.statistics import DETECTOR, GRAPH
 
 VERSION = "1"
@@ -44,9 +45,9 @@ class ProtocolModel(NamedTuple):
     outputs: tuple[Signature, ...]
 
 
-def models(detector: Detector) -> tuple[ProtocolModel, ProtocolModel]:
+def models(service: Service) -> tuple[ProtocolModel, ProtocolModel]:
     """The models of a service, the detector first."""
-    name, engine = detector.artifact.manifest.name, detector.engine
+    name, engine = service.name, service.dispatcher.detector.engine
     platform = f"seatrial_{engine.name}"
     inputs = tuple(Signature.of(spec, batch_of_one(spec.shape)) for spec in engine.inputs)
     outputs = tuple(Signature.of(spec, batch_of_one(spec.shape)) for spec in engine.outputs)
@@ -56,13 +57,13 @@ def models(detector: Detector) -> tuple[ProtocolModel, ProtocolModel]:
     )
 
 
-def find_model(detector: Detector, name: str, version: str = "") -> ProtocolModel:
+def find_model(service: Service, name: str, version: str = "") -> ProtocolModel:
     """The model of a name, in a version where one is named.
 
     Raises:
         NotServed: There is none.
     """
-    have = {model.name: model for model in models(detector)}
+    have = {model.name: model for model in models(service)}
     if name not in have:
         known = f"the service has: {', '.join(have)}"
         raise NotServed(

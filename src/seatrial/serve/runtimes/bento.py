@@ -34,6 +34,7 @@ from seatrial.serve.process import PARENT, metrics_root
 from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.draining import Drain
 from seatrial.serve.service import Service
+from seatrial.serve.serving import Serving
 from seatrial.serve.startup import open_service
 from seatrial.system.files import in_use, is_in_use
 
@@ -74,18 +75,20 @@ class DirectService(bentoml.Service[Any]):
         async def around() -> AsyncIterator[None]:
             async with probes.router.lifespan_context(probes):
                 yield
-            self.drain.end(app.state.service)
+            self.drain.end(app.state.serving)
 
         def start() -> Service:
             # BentoML starts no worker again in a container.
             most = 1 if running_inside_container() else starts.MOST
-            started = starts.counted(self._open, bentoml.server_context.worker_index or 0, most)
-            started.metrics.worker_died(starts.deaths())
-            self.drain.listen(started)
-            return started
+            return starts.counted(self._open, bentoml.server_context.worker_index or 0, most)
+
+        def on_start(serving: Serving) -> None:
+            serving.metrics.worker_died(starts.deaths())
+            self.drain.listen(serving)
 
         app = create_app(
             start,
+            on_start=on_start,
             probes=[Route(METRICS, _LiveMetrics(probes))],
             around=around,
             log_requests=self.log_requests,

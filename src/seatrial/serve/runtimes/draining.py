@@ -16,7 +16,7 @@ import threading
 from typing import Any
 
 from seatrial.errors import ServiceFailed
-from seatrial.serve.service import Service
+from seatrial.serve.serving import Serving
 
 # After `Limits.drain_s`: time for answers on their way.
 LEAVE_S = 0.5
@@ -35,14 +35,14 @@ class Drain:
         self._notice_s = min(notice_s, drain_s)
         self._drain_s = drain_s
 
-    def listen(self, service: Service) -> None:
+    def listen(self, serving: Serving) -> None:
         """Take the signals over from the server; on the main thread, in its event loop.
 
         Args:
-            service: What is to be drained.
+            serving: What is to be drained.
         """
         loop = asyncio.get_running_loop()
-        health = service.health
+        health = serving.health
         health.on_failure = lambda: os.kill(os.getpid(), signal.SIGTERM)
         servers: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
@@ -51,7 +51,7 @@ class Drain:
                 servers[number](number, frame)
                 return
             health.draining = True
-            leave = threading.Timer(self._drain_s + LEAVE_S, _leave, (service,))
+            leave = threading.Timer(self._drain_s + LEAVE_S, _leave, (serving,))
             leave.daemon = True
             leave.start()
             # A process that cannot serve takes no more at once.
@@ -61,14 +61,14 @@ class Drain:
         for number in SIGNALS:
             signal.signal(number, begin)
 
-    def end(self, service: Service) -> None:
+    def end(self, serving: Serving) -> None:
         """End the process where Python would wait for threads; once the server has ended."""
-        if service.dispatcher.running or service.health.failure:
-            _leave(service)
+        if serving.running or serving.health.failure:
+            _leave(serving)
 
 
-def _leave(service: Service) -> None:
-    if service.dispatcher.running:
+def _leave(serving: Serving) -> None:
+    if serving.running:
         sys.stderr.write("requests that still run are left behind\n")
         sys.stderr.flush()
-    os._exit(ServiceFailed.exit_code if service.health.failure else 0)
+    os._exit(ServiceFailed.exit_code if serving.health.failure else 0)

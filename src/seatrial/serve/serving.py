@@ -1,0 +1,98 @@
+"""The service that a process answers with: one for each request, until another takes its place."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+from seatrial.serve.health import Health
+from seatrial.serve.metrics import RequestMetrics
+from seatrial.serve.service import Service
+from seatrial.system.memory import give_back_freed_memory
+
+POLL_S = 0.02
+# Beyond the longest time of a request, until a service that still works is left behind.
+SPARE_S = 15.0
+
+
+class Serving:
+    """Holds the service of a process, and replaces it between two requests.
+
+    Only the event loop calls `take` and `replace`. A request takes its service once and is admitted
+    to it before anything is awaited; it keeps that service to its end.
+
+    Args:
+        service: Serves from the start.
+
+    Attributes:
+        live: The service in place at this moment: for what belongs to no request.
+        health: State of the process.
+        metrics: Metrics of the process.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.health: Health = service.health
+        self.metrics: RequestMetrics = service.metrics
+        self._leaving: list[Service] = []
+        self._install(service)
+
+    def take(self) -> Service:
+        """The service that answers a request which has just arrived."""
+        return self.live
+
+    @property
+    def running(self) -> bool:
+        """Whether requests are here, of the service in place or of one before it."""
+        return any(one.dispatcher.running for one in (self.live, *self._leaving))
+
+    def replace(self, service: Service) -> threading.Thread:
+        """Put another service in place; the next request takes it.
+
+        Returns:
+            A thread that closes the one before, once its requests are answered.
+        """
+        before = self.live
+        self._install(service)
+        return self.retire(before)
+
+    def retire(self, service: Service) -> threading.Thread:
+        """Close a service that no request takes any more, once its requests are answered.
+
+        Returns:
+            A thread that does this, and gives its memory back.
+        """
+        self._leaving.append(service)
+        leaving = threading.Thread(target=self._leave, args=(service,), name="retire", daemon=True)
+        leaving.start()
+        return leaving
+
+    def close(self) -> None:
+        """Wait for running requests, then release all that is in place."""
+        for service in (self.live, *self._leaving):
+            service.close()
+
+    def _install(self, service: Service) -> None:
+        self.live = service
+        lanes = service.dispatcher.detector.lanes
+        self.health.usable_lanes = lambda: lanes.usable
+        # A process whose service cannot be mended ends.
+        service.watchdog.on_hopeless = self.health.fail
+        self.metrics.serves(service.description)
+
+    def _leave(self, service: Service) -> None:
+        dispatcher = service.dispatcher
+        service.watchdog.on_hopeless = lambda reason: None
+        limits = dispatcher.limits
+        give_up = time.monotonic() + limits.body_s + limits.longest_deadline_s + SPARE_S
+        while dispatcher.running and time.monotonic() < give_up:
+            time.sleep(POLL_S)
+        if dispatcher.running:
+            sys.stderr.write(
+                "error: a model that was replaced still computes: it stays in memory\n"
+            )
+            sys.stderr.flush()
+        service.close()
+        self._leaving.remove(service)
+        del service, dispatcher
+        give_back_freed_memory()
