@@ -16,6 +16,7 @@ Pixels = Annotated[int, msgspec.Meta(ge=1, le=2**30)]  # 32,768 x 32,768
 Requests = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86_400)]
 WholeSeconds = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
+FilePath = Annotated[str, msgspec.Meta(min_length=1)]
 Precision = Literal["f32", "bf16", "f16"]
 MOST_DETECTIONS = 30_000  # of one image
 
@@ -132,12 +133,20 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             says that it ends; part of `Limits.drain_s`. At least the time in which a balancer
             notices.
         log: ``errors`` alone, or ``requests``: a line for each on standard error, too.
+        token_file: File of bearer tokens, one a line; requests need one of them (401). It is read
+            again when it changes. A relative path starts at the deployment file.
+        open_metrics: Whether ``/metrics`` needs no token, as ``/livez``, ``/readyz`` and
+            ``/healthz`` never do.
+        cors_origins: Origins whose pages may read answers: ``https://app.example.com``; or ``*``.
     """
 
     host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 3000
     drain_notice_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 1.0
     log: Literal["errors", "requests"] = "errors"
+    token_file: FilePath | None = None
+    open_metrics: bool = False
+    cors_origins: tuple[str, ...] = ()
 
 
 class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -171,7 +180,13 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             InvalidConfig: The file cannot be read, or a key or a value is wrong.
         """
-        return read_toml(path, cls)
+        read = read_toml(path, cls)
+        server = read.server
+        if server.token_file is not None:
+            server = msgspec.structs.replace(
+                server, token_file=str(path.absolute().parent / server.token_file)
+            )
+        return msgspec.structs.replace(read, server=server)
 
     def to_toml(self) -> str:
         """The deployment as TOML text, which `read` reads back."""

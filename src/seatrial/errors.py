@@ -2,6 +2,7 @@
 
     SeatrialError                                                        HTTP  exit code
     |-- InvalidInput              the caller sent or wrote something wrong  400   2
+    |   |-- Unauthorized          the service needs a token, or another one 401   2
     |   |-- NotServed             the service has no such model             404   2
     |   |-- UnsupportedImage      the file is not a JPEG, PNG or WebP       415   2
     |   |-- InvalidImage          the image cannot be decoded               422   2
@@ -66,6 +67,12 @@ class InvalidInput(SeatrialError):
 
     http_status = 400
     exit_code = 2
+
+
+class Unauthorized(InvalidInput):
+    """The service needs a token, and the request has none that it knows."""
+
+    http_status = 401
 
 
 class NotServed(InvalidInput):
@@ -167,9 +174,20 @@ class PortInUse(ServiceFailed):
 
 
 class EngineFailed(SeatrialError):
-    """The engine raised an error on a request, or did not end its run."""
+    """The engine raised an error on a request, or did not end its run.
+
+    Args:
+        message: See `SeatrialError`.
+        hint: See `SeatrialError`.
+        cause: What the engine says, behind the message. It may name files of the machine: a
+            service tells its clients the message alone, which is ``public``.
+    """
 
     exit_code = 6
+
+    def __init__(self, message: str, *, hint: str = "", cause: str = "") -> None:
+        super().__init__(f"{message}: {cause}" if cause else message, hint=hint)
+        self.public = shortened(message, LONGEST_MESSAGE)
 
 
 class NotWritable(SeatrialError):

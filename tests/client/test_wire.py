@@ -7,19 +7,21 @@ import pytest
 from seatrial import errors
 from seatrial.client.wire import CODES, HttpAnswer, refusal
 from seatrial.errors import Overloaded, SeatrialError, ServiceFailed
-from seatrial.serve.app import error_response
+from seatrial.serve.protocols.error_answers import FAILED, SEE_LOG, TOLD, error_answer
 
 
 @pytest.mark.parametrize("kind", CODES.values(), ids=CODES)
 def test_each_error_comes_back(kind: type[SeatrialError]) -> None:
-    """As the service's own answer has it."""
-    response = error_response(kind("what was wrong", hint="what to do"))
+    """As the service's own answer has it, which says of its own faults that there is one."""
+    response = error_answer("/detect", kind("what was wrong", hint="what to do"))
     headers = {key.decode(): value.decode() for key, value in response.raw_headers}
     found = refusal(
         "http://x/detect", HttpAnswer(response.status_code, headers, bytes(response.body))
     )
     assert type(found) is kind
-    assert (found.message, found.hint) == ("what was wrong", "what to do")
+    told = kind.http_status < 500 or issubclass(kind, TOLD)
+    expected = ("what was wrong", "what to do") if told else (FAILED, SEE_LOG)
+    assert (found.message, found.hint) == expected
 
 
 def test_every_class_of_errors_has_a_code() -> None:
@@ -28,11 +30,11 @@ def test_every_class_of_errors_has_a_code() -> None:
 
 
 def test_the_predicted_wait() -> None:
-    response = error_response(Overloaded("busy", reason="deadline", wait_s=2.5))
+    response = error_answer("/detect", Overloaded("busy", reason="deadline", wait_s=2.5))
     headers = {key.decode(): value.decode() for key, value in response.raw_headers}
     found = refusal("", HttpAnswer(503, headers, bytes(response.body)))
     assert isinstance(found, Overloaded)
-    assert (found.wait_s, found.reason) == (2.5, "")
+    assert (found.wait_s, found.reason) == (2.5, "deadline")
     for odd in ("soon", "-1", "1e9", "\u0667"):
         found = refusal("", HttpAnswer(503, {"x-predicted-wait-ms": odd}, bytes(response.body)))
         assert isinstance(found, Overloaded)

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import CoreLayout, Deployment, Limits
+from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.detect.detector import Detector
 from seatrial.engines.lanes import Place
 from seatrial.serve.app import create_app
@@ -79,11 +79,18 @@ def serve_application(
     *,
     port: int = 0,
     layout: CoreLayout | None = None,
+    server: Server | None = None,
     **options: Any,
 ) -> Iterator[Running]:
     """Serve an artifact from a thread of this process, as long as the block lasts."""
     layout = layout or CoreLayout(1, 1, 1, wide=False)
-    deployment = Deployment("tiny", engine=engine, layout=layout, limits=limits or Limits())
+    deployment = Deployment(
+        "tiny",
+        engine=engine,
+        layout=layout,
+        limits=limits or Limits(),
+        server=server or Server(),
+    )
     loops: list[asyncio.AbstractEventLoop] = []
 
     def start() -> Service:

@@ -9,6 +9,7 @@ import msgspec
 from seatrial.accuracy.predict import SeenImage
 from seatrial.artifact import Artifact
 from seatrial.client.calls import Calls
+from seatrial.client.credentials import NONE, Credentials
 from seatrial.client.transport import ThreadTransport
 from seatrial.deployment import Thresholds
 from seatrial.errors import (
@@ -34,6 +35,7 @@ class RemoteDetector:
     Args:
         url: Scheme, host and port, ``http://127.0.0.1:3000``.
         timeout_s: Longest wait for one image.
+        credentials: What the service wants to see.
 
     Raises:
         InvalidConfig: Not an http(s) address.
@@ -41,9 +43,15 @@ class RemoteDetector:
         ServiceFailed: There is no service, or it does not describe itself at ``/model``.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 60.0) -> None:
-        self._calls = Calls(url, timeout_s=timeout_s, retries=TRIES_WHEN_BUSY)
-        self._connections = ThreadTransport(url, connections=MOST_CONNECTIONS)
+    def __init__(
+        self, url: str, *, timeout_s: float = 60.0, credentials: Credentials = NONE
+    ) -> None:
+        self._calls = Calls(
+            url, timeout_s=timeout_s, retries=TRIES_WHEN_BUSY, token=credentials.token
+        )
+        self._connections = ThreadTransport(
+            url, connections=MOST_CONNECTIONS, ca_file=credentials.ca_file
+        )
         try:
             # A person wants to know now that nothing answers.
             asked = self._calls.model(self._calls.deadline(), retries=1)

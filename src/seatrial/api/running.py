@@ -13,6 +13,7 @@ import msgspec
 
 from seatrial.api.home import home, store
 from seatrial.api.loading import LoadedDetector, LoadOptions, deployment_of, load, open_model
+from seatrial.client.credentials import Credentials
 from seatrial.deployment import Precision
 from seatrial.errors import InvalidConfig
 from seatrial.progress import Progress, silent
@@ -161,6 +162,8 @@ def bench(
     *,
     model: str | PathLike[str] | None = None,
     url: str | None = None,
+    token: str | None = None,
+    ca_file: str | PathLike[str] | None = None,
     on_progress: Progress = silent,
     **options: Unpack[LoadOptions],
 ) -> BenchReport:
@@ -171,6 +174,8 @@ def bench(
             what is measured.
         model: As `load` takes it: a service of it is started, and ended afterwards.
         url: Address of a running service, in place of a model.
+        token: Bearer token for it.
+        ca_file: Authorities that its https certificate is checked by, PEM; default: the machine's.
         on_progress: Called with the progress.
         **options: As for `load`, with a model.
 
@@ -194,8 +199,9 @@ def bench(
     _check_service(model, url, options)
     measured = images if isinstance(images, BenchOptions) else BenchOptions(images=str(images))
     plan(measured)  # what is wrong is reported before a service is started
+    shown = Credentials(token, ca_file)
     with _service(model, url, options, on_progress) as (address, _):
-        return run_benchmark(Target(address), measured, on_progress)
+        return run_benchmark(Target(address), measured, on_progress, credentials=shown)
 
 
 def judge(
@@ -203,6 +209,8 @@ def judge(
     *,
     model: str | PathLike[str] | None = None,
     url: str | None = None,
+    token: str | None = None,
+    ca_file: str | PathLike[str] | None = None,
     dataset: str | None = None,
     annotations: str | PathLike[str] | None = None,
     split: Literal["train", "val", "test"] = "test",
@@ -221,6 +229,8 @@ def judge(
         contract: TOML file with the clauses.
         model: As `load` takes it: a service of it is started, and ended afterwards.
         url: Address of a running service, in place of a model.
+        token: Bearer token for it.
+        ca_file: Authorities that its https certificate is checked by, PEM; default: the machine's.
         dataset: ``coco:FOLDER`` of images, ``yolo:FOLDER`` or ``voc:FOLDER``: labelled images that
             training has not seen. Needed where the contract judges accuracy.
         annotations: COCO's JSON file, another data.yaml, or a list of classes; default: found in
@@ -249,6 +259,7 @@ def judge(
     from seatrial.trial.plan import read_trial
 
     _check_service(model, url, options)
+    shown = Credentials(token, ca_file)
     trial = read_trial(
         Path(contract),
         dataset=dataset,
@@ -270,6 +281,7 @@ def judge(
             trial,
             lineage=lambda digest: store().lineage(artifact or store().with_digest(digest)),
             on_progress=on_progress,
+            credentials=shown,
         )
     return made.report if output is None else write_verdict(made, Path(output))
 

@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from seatrial.client.credentials import NONE, Credentials
 from seatrial.config import UNDECODABLE
 from seatrial.errors import ServiceFailed
 from seatrial.load.http_client import (
@@ -44,14 +45,18 @@ class ProbedService(msgspec.Struct, frozen=True):
 
 
 async def probe(
-    target: Target, prepared: Sequence[Body], ready_s: float, timeout_s: float
+    target: Target,
+    prepared: Sequence[Body],
+    ready_s: float,
+    timeout_s: float,
+    credentials: Credentials = NONE,
 ) -> ProbedService:
     """Wait until the service is ready, ask what it is, and send it an image.
 
     Raises:
         ServiceFailed: The service does not answer, does not get ready, or refuses every image.
     """
-    async with http_session(1, timeout_s) as http:
+    async with http_session(1, timeout_s, credentials) as http:
         await _wait_until_ready(http, target, ready_s)
         model = await ask(http, base_url(target).join(URL(target.model_path)))
         await _try_images(http, target, prepared[:TRIES], timeout_s)

@@ -23,6 +23,7 @@ from seatrial.bench.options import BenchOptions
 from seatrial.bench.preflight import probe
 from seatrial.bench.report_data import SCHEMA, BenchReport, Run
 from seatrial.bench.scenarios import Scenario, longest_s, plan
+from seatrial.client.credentials import NONE, Credentials
 from seatrial.errors import ServiceFailed
 from seatrial.load.images import ImageSet, load_images
 from seatrial.load.run import Load, Window, run_load
@@ -41,6 +42,7 @@ def run_benchmark(
     *,
     command: str = "",
     images: ImageSet | None = None,
+    credentials: Credentials = NONE,
 ) -> BenchReport:
     """Measure a service and explain the result.
 
@@ -51,6 +53,7 @@ def run_benchmark(
             measured; the parts are seconds of the whole benchmark (``unit="s"``).
         command: The command that a reader repeats this with; it goes into the report.
         images: The images that the options name, if they have been read already.
+        credentials: What the service wants to see; the report has nothing of it.
 
     Raises:
         InvalidConfig: An option or the address is wrong.
@@ -67,10 +70,11 @@ def run_benchmark(
     started, begun = datetime.now(UTC), perf_counter()
     with _quiet_collector(), asyncio.Runner(loop_factory=_event_loop) as runner:
         on_progress("asking the service", 0, math.ceil(longest_s(scenarios)), unit="s")
-        service = runner.run(probe(target, prepared, options.ready_s, options.timeout_s))
+        asked = probe(target, prepared, options.ready_s, options.timeout_s, credentials)
+        service = runner.run(asked)
         processes = find_service(base_url(target).port or 80, local=local)
         environment = describe_environment(processes, local=local)
-        campaign = _Campaign(url, prepared, processes, options, scenarios, on_progress)
+        campaign = _Campaign(url, prepared, processes, options, scenarios, on_progress, credentials)
         runs = tuple(runner.run(campaign.run(scenario)) for scenario in scenarios)
     report = BenchReport(
         schema=SCHEMA,
@@ -99,6 +103,7 @@ class _Campaign:
     options: BenchOptions
     scenarios: tuple[Scenario, ...]
     on_progress: Progress
+    credentials: Credentials
     step: int = 0
     past_s: float = 0.0
     failing: bool = False
@@ -126,7 +131,7 @@ class _Campaign:
                 self.reported = what, round(done_s)
                 self.on_progress(what, round(done_s), math.ceil(whole_s), unit="s")
 
-        recording = await run_load(self.url, self.bodies, load, meter, on_tick)
+        recording = await run_load(self.url, self.bodies, load, meter, on_tick, self.credentials)
         self.past_s += longest_load_s
         point = summarise(load, recording, meter.usage(), self.options.latency_limit_ms)
         if recording.ended == "unreachable":

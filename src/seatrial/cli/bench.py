@@ -10,6 +10,7 @@ from cyclopts import Parameter, default_name_transform
 
 from seatrial.bench.options import BenchOptions, require_client
 from seatrial.cli.console import command_line, err, out, print_json, progress_display
+from seatrial.cli.credentials import CredentialOptions
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.running import check_service, running_service
 from seatrial.cli.verdict import leave, show_verdict
@@ -27,6 +28,7 @@ def bench(
         Parameter(name="*", name_transform=_option_name, consume_multiple=True),
     ],
     url: str | None = None,
+    credentials: CredentialOptions | None = None,
     service: DeploymentOptions | None = None,
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("."),
     path: str = "/detect",
@@ -42,6 +44,7 @@ def bench(
     Args:
         options: What to measure.
         url: Address of a running service.
+        credentials: What it wants to see.
         service: What to start, where no --url is given.
         output: Folder for report.html and report.json.
         path: Path at which a foreign service takes images.
@@ -66,12 +69,15 @@ def bench(
     check_writable(output)
     service = service or DeploymentOptions()
     check_service(url, service)
+    shown = (credentials or CredentialOptions()).read(url)
     images = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
     try:
         with running_service(url, service) as (address, _), progress_display() as on_progress:
             target = Target(address, path=path, field=field)
             command = command_line()
-            report = run_benchmark(target, options, on_progress, command=command, images=images)
+            report = run_benchmark(
+                target, options, on_progress, command=command, images=images, credentials=shown
+            )
     except KeyboardInterrupt:
         err.print("no report was written")
         raise

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seatrial.cli.console import err, home, progress, store
+from seatrial.cli.credentials import CredentialOptions
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.running import check_named
 from seatrial.errors import InvalidConfig
@@ -33,6 +34,7 @@ def demo(
     *,
     options: DeploymentOptions | None = None,
     url: str | None = None,
+    credentials: CredentialOptions | None = None,
     compare: str | None = None,
     examples: Path | None = None,
     host: str = "127.0.0.1",
@@ -48,6 +50,7 @@ def demo(
         front_end: gradio or streamlit; both pages have the same content.
         options: The model to show, and how to run it.
         url: Address of a running service to show in place of a model: http://127.0.0.1:3000.
+        credentials: What it wants to see.
         compare: A model or the address of a service to compare with. Without it, a model of the
             store can be chosen in the page.
         examples: Folder of images and videos to click; those in which the model finds something
@@ -63,6 +66,7 @@ def demo(
 
     given = options or DeploymentOptions()
     check_named(url, given)
+    shown = (credentials or CredentialOptions()).read(url)
 
     def deployment_of(name: str) -> Deployment:
         return replace(given, model=name).resolve()
@@ -72,7 +76,7 @@ def demo(
     if url is None:
         model = opening.opener(given.resolve().model, store(), deployment_of)
     elif given.model is None and given.deployment is None:
-        model = opening.service(url)
+        model = opening.service(url, shown)
     else:
         raise InvalidConfig(
             "a model and a service were given", hint="give --model or --url, not both"
@@ -83,7 +87,7 @@ def demo(
         os.environ.update(OFFLINE, GRADIO_TEMP_DIR=f"{scratch}/gradio")
         with ThreadPoolExecutor(1) as beside:
             opened = beside.submit(opening.open_models, model, rival, store(), deployment_of)
-            shown = beside.submit(lambda: telling(candidates, opened.result().shown))
+            clear = beside.submit(lambda: telling(candidates, opened.result().shown))
             try:
                 # The import takes seconds, and so does compiling a model: they run side by side.
                 require(front_end, extra="demo", purpose=f"the {front_end} page")
@@ -91,7 +95,7 @@ def demo(
                 beside.submit(lambda: opened.result().close())
                 raise
         with opened.result() as models:
-            app = _app(front_end, Workbench(models), shown.result(), Path(scratch))
+            app = _app(front_end, Workbench(models), clear.result(), Path(scratch))
             progress(models.shown.title)
             server.run(app, host, port, lambda: _print_address(host, port))
 

@@ -42,10 +42,11 @@ class DeploymentOptions:
     threads: int | None = None
     wide: bool | None = None
 
-    def resolve(
-        self, *, host: str | None = None, port: int | None = None, log: str | None = None
-    ) -> Deployment:
+    def resolve(self, **server: object) -> Deployment:
         """The deployment that the options describe.
+
+        Args:
+            **server: Field of `Server` -> value; None leaves it as it is.
 
         Raises:
             InvalidConfig: There is neither a model nor a file, or a value is wrong.
@@ -61,7 +62,7 @@ class DeploymentOptions:
             )
         plain = msgspec.to_builtins(base)
         tables = plain, plain["layout"], plain["server"]
-        for name, value in {**vars(self), "host": host, "port": port, "log": log}.items():
+        for name, value in {**vars(self), **server}.items():
             if value is not None and name != "deployment":
                 next(table for table in tables if name in table)[name] = value
         return from_options(plain, Deployment, flag)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from seatrial.cli.console import command_line, err, out, print_json, progress_display, store
+from seatrial.cli.credentials import CredentialOptions
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.page import check_page, write_page
 from seatrial.cli.running import check_named
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     )
     from seatrial.accuracy.predict import Subject
     from seatrial.artifact import Artifact
+    from seatrial.client.credentials import Credentials
     from seatrial.deployment import Deployment
 
     Measure = Callable[[Subject, str], Scored]
@@ -49,6 +51,7 @@ def evaluate(
     annotations: Path | None = None,
     split: Literal["train", "val", "test"] = "val",
     url: str | None = None,
+    credentials: CredentialOptions | None = None,
     parent: str | None = None,
     parent_precision: Precision = "f32",
     options: DeploymentOptions | None = None,
@@ -71,6 +74,7 @@ def evaluate(
         annotations: COCO's JSON file, another data.yaml, or a list of classes [default: found].
         split: Which set, where the folder has several.
         url: Measure a running service; with an artifact, see that it serves that one.
+        credentials: What it wants to see.
         parent: Compare with this model, in this process: difference in AP, with its interval, and
             shift of confidences. The same model in another precision will do.
         parent_precision: Numeric type that the parent computes in.
@@ -112,6 +116,7 @@ def evaluate(
     if artifact is not None:
         chosen = replace(chosen, model=artifact)
     check_named(url, chosen)
+    shown = (credentials or CredentialOptions()).read(url)
     base = None
     if parent is not None:  # an unknown name is reported before the long work
         base = _opened(replace(chosen, model=parent, precision=parent_precision))
@@ -136,7 +141,7 @@ def evaluate(
 
     if url is not None:
         child = None if chosen.model is None else _opened(chosen)[0]
-        measured, child = _through(url, child, measure)
+        measured, child = _through(url, shown, child, measure)
     else:
         opened = _opened(chosen)
         child, measured = opened[0], _here(opened, measure)
@@ -198,11 +203,13 @@ def _here(opened: Opened, measure: Measure) -> Scored:
         return measure(InProcess(detector), artifact.manifest.name)
 
 
-def _through(url: str, child: Artifact | None, measure: Measure) -> tuple[Scored, Artifact | None]:
+def _through(
+    url: str, shown: Credentials, child: Artifact | None, measure: Measure
+) -> tuple[Scored, Artifact | None]:
     """The accuracy that a service reaches, and its artifact, where that is known here."""
     from seatrial.accuracy.service import RemoteDetector
 
-    with contextlib.closing(RemoteDetector(url)) as service:
+    with contextlib.closing(RemoteDetector(url, credentials=shown)) as service:
         if child is not None:
             service.check(child)
         return measure(service, url), child or store().with_digest(service.digest)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from seatrial.bench.options import MeasureOptions, require_client
 from seatrial.cli.console import command_line, err, print_json, progress_display, store
+from seatrial.cli.credentials import CredentialOptions
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.running import check_service, running_service
 from seatrial.cli.verdict import leave, show_verdict
@@ -20,6 +21,7 @@ def judge(
     *,
     service: DeploymentOptions | None = None,
     url: str | None = None,
+    credentials: CredentialOptions | None = None,
     dataset: str | None = None,
     annotations: Path | None = None,
     split: Literal["train", "val", "test"] = "test",
@@ -43,6 +45,7 @@ def judge(
         contract: TOML file with the clauses.
         service: What to start, where no --url is given.
         url: Address of a running service.
+        credentials: What it wants to see.
         dataset: coco:FOLDER of images, yolo:FOLDER with a data.yaml, or voc:FOLDER: images that
             training has not seen. Needed where the contract judges accuracy.
         annotations: COCO's JSON file, another data.yaml, or a list of classes [default: found].
@@ -65,6 +68,7 @@ def judge(
     # What is wrong is reported before a service is started, not after a minute of load.
     service = service or DeploymentOptions()
     check_service(url, service)
+    shown = (credentials or CredentialOptions()).read(url)
     trial = read_trial(
         contract,
         dataset=dataset,
@@ -86,6 +90,7 @@ def judge(
                 lineage=lambda digest: store().lineage(artifact or store().with_digest(digest)),
                 command=command_line(),
                 on_progress=on_progress,
+                credentials=shown,
             )
     except KeyboardInterrupt:
         err.print("no verdict was written")

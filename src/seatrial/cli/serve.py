@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,8 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     log: Literal["errors", "requests"] | None = None,
+    token_file: Path | None = None,
+    cors_origins: Sequence[str] | None = None,
     write: Path | None = None,
 ) -> None:
     """Serve a detector over HTTP.
@@ -33,6 +36,9 @@ def serve(
         port: Port to listen on; 0 takes a free one [default: 3000].
         log: errors, or requests too: a JSON line for each request on standard error, with its
             status, duration and size [default: errors].
+        token_file: File of bearer tokens, one a line, which is read again when it changes; every
+            request needs one of them, except those for /livez, /readyz and /healthz.
+        cors_origins: Origins whose pages may read answers: https://app.example.com; or *.
         write: Write the service folder, which `bentoml serve` starts, and start nothing.
     """
     from seatrial.system.extras import require
@@ -44,7 +50,13 @@ def serve(
     from seatrial.serve.runtimes import supervise
     from seatrial.serve.startup import check, in_words
 
-    deployment = (options or DeploymentOptions()).resolve(host=host, port=port, log=log)
+    deployment = (options or DeploymentOptions()).resolve(
+        host=host,
+        port=port,
+        log=log,
+        token_file=None if token_file is None else str(token_file.absolute()),
+        cors_origins=cors_origins,
+    )
     deployment = process.with_port(deployment)
     server = deployment.server
     artifact = resolve(store(), deployment.model)

@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from seatrial import __version__
+from seatrial.client.credentials import Credentials
 from seatrial.client.retries import RetryBudget, pause_s, retry_after_s
 from seatrial.client.wire import (
     DetectionReply,
@@ -130,13 +131,13 @@ class Calls:
         self._timeout_s = positive("timeout_s", timeout_s)
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
             raise InvalidConfig(f"retries {retries!r} is not a whole number from 0 on")
-        if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
-            raise InvalidConfig("the token is empty, or has characters that no header may have")
         self._retries = retries
         self._budget = budget
-        self._headers = {"Host": urlsplit(url).netloc, "User-Agent": f"seatrial/{__version__}"}
-        if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
+        self._headers = {
+            "Host": urlsplit(url).netloc,
+            "User-Agent": f"seatrial/{__version__}",
+            **Credentials(token).headers,
+        }
         self._clock = clock
         self._model: ServedModel | None = None
 

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from seatrial.client.calls import Call, Lost, Pause, Send
+from seatrial.client.credentials import Credentials
 from seatrial.client.wire import HttpAnswer
 from seatrial.errors import InvalidConfig, InvalidInput
 from seatrial.system.extras import require
@@ -41,18 +42,6 @@ def check_client() -> None:
     _httpcore()
 
 
-def _tls(ca_file: str | PathLike[str] | None) -> ssl.SSLContext:
-    """The authorities that certificates are checked by: the machine's, or those of a file.
-
-    Raises:
-        InvalidConfig: The file cannot be used.
-    """
-    try:
-        return ssl.create_default_context(cafile=None if ca_file is None else os.fspath(ca_file))
-    except OSError as error:  # ssl.SSLError too
-        raise InvalidConfig(f"ca_file {ca_file} cannot be used: {error}") from error
-
-
 class _Pools:
     """Common part of both kinds of connections."""
 
@@ -70,7 +59,7 @@ class _Pools:
             "keepalive_expiry": IDLE_S,
         }
         if url.startswith("https:"):
-            self._options["ssl_context"] = _tls(ca_file)
+            self._options["ssl_context"] = Credentials(ca_file=ca_file).tls()
         self._closed = False
 
     def _url(self, send: Send) -> httpcore.URL:

@@ -101,6 +101,7 @@ class _Problem(msgspec.Struct):
     message: str
     code: str = ""
     hint: str = ""
+    reason: str = ""
 
 
 class _Failure(msgspec.Struct):
@@ -177,7 +178,7 @@ def refusal(where: str, answer: HttpAnswer) -> SeatrialError:
         return ServiceFailed(message, hint=problem.hint)
     if kind is not Overloaded:
         return kind(problem.message, hint=problem.hint)
-    overloaded = Overloaded(problem.message, hint=problem.hint, reason="")
+    overloaded = Overloaded(problem.message, hint=problem.hint, reason=problem.reason)
     wait_ms = answer.headers.get("x-predicted-wait-ms", "")
     if wait_ms.isascii() and wait_ms.isdecimal():
         overloaded.wait_s = int(wait_ms) / 1e3

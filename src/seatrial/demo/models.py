@@ -11,6 +11,7 @@ from typing import Any, Self
 from seatrial.accuracy.predict import InProcess, SeenImage, Subject
 from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Artifact
+from seatrial.client.credentials import NONE, Credentials
 from seatrial.deployment import Deployment, Thresholds
 from seatrial.detect.opening import open_detector
 from seatrial.errors import InvalidInput
@@ -97,14 +98,14 @@ def open_artifact(name: str, artifact: Artifact, deployment: Deployment) -> Mode
     return Model(name, InProcess(detector), detector.close, usual)
 
 
-def open_service(url: str) -> Model:
+def open_service(url: str, credentials: Credentials = NONE) -> Model:
     """A running service.
 
     Raises:
         InvalidConfig: The address is not an http(s) one.
         ServiceFailed: No service, or one that is no detector, answers there.
     """
-    service = RemoteDetector(url)
+    service = RemoteDetector(url, credentials=credentials)
     return Model(url, service, service.close, service.usual)
 
 

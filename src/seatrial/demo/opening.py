@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from seatrial.artifact import Store
+from seatrial.client.credentials import NONE, Credentials
 from seatrial.demo.models import Model, Models, open_artifact, open_service
 from seatrial.deployment import Deployment
 from seatrial.models.resolve import resolve
@@ -41,14 +42,14 @@ def opener(name: str, store: Store, deployment_of: DeploymentOf) -> Opener:
     return Opener(name, partial(open_artifact, name, artifact, deployment_of(name)))
 
 
-def service(url: str) -> Opener:
+def service(url: str, credentials: Credentials = NONE) -> Opener:
     """Find a running service.
 
     Raises:
         InvalidConfig: The address is not an http(s) one.
         ServiceFailed: No service, or one that is no detector, answers there.
     """
-    model = open_service(url)  # takes milliseconds
+    model = open_service(url, credentials)  # takes milliseconds
     return Opener(url, lambda: model)
 
 

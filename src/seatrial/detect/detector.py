@@ -163,8 +163,8 @@ class Detector:
             raise
         except BaseException as error:  # SystemExit would end the event loop of a service
             raise EngineFailed(
-                f"the {self.engine.name} engine failed: {type(error).__name__}: "
-                f"{first_line(error)}",
+                f"the {self.engine.name} engine failed",
+                cause=f"{type(error).__name__}: {first_line(error)}",
                 hint="try another image; where each fails, try another --engine",
             ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from time import perf_counter_ns
 from typing import Any
 
@@ -9,6 +10,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from seatrial.client.credentials import NONE, Credentials
 from seatrial.config import UNDECODABLE
 from seatrial.load.target import Body
 from seatrial.system.network import network_reason
@@ -75,19 +77,23 @@ class _Answer(msgspec.Struct):
 _ANSWER = msgspec.json.Decoder(_Answer)
 
 
-def http_session(connections: int, timeout_s: float) -> aiohttp.ClientSession:
+def http_session(
+    connections: int, timeout_s: float, credentials: Credentials = NONE
+) -> aiohttp.ClientSession:
     """A client that keeps its connections alive and does nothing else that costs time.
 
     Args:
         connections: Most connections at a time; 0: no limit.
         timeout_s: Longest time of one request.
+        credentials: What the service wants to see.
     """
+    tls: ssl.SSLContext | bool = True if credentials.ca_file is None else credentials.tls()
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=None),
+        connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=None, ssl=tls),
         timeout=aiohttp.ClientTimeout(total=timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         # Compressed answers would measure zlib on both sides.
-        headers={"Accept-Encoding": "identity"},
+        headers={"Accept-Encoding": "identity", **credentials.headers},
     )
 
 

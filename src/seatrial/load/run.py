@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import msgspec
 from yarl import URL
 
+from seatrial.client.credentials import NONE, Credentials
 from seatrial.load.arrivals import Arrivals, ClosedLoop
 from seatrial.load.http_client import CONNECT, DISCONNECT, Sample, exchange, http_session
 from seatrial.load.target import Body
@@ -177,6 +178,7 @@ async def run_load(
     load: Load,
     observer: Observer,
     on_tick: Callable[[Window], object],
+    credentials: Credentials = NONE,
 ) -> Recording:
     """Put a service under load and record every request.
 
@@ -186,9 +188,10 @@ async def run_load(
         load: Arrival law, times, seeds.
         observer: Called at the window's begin and end, and at each tick.
         on_tick: Called with the state of the window about twice a second, and at its end.
+        credentials: What the service wants to see.
     """
     window, arrivals = Window(load, observer), load.arrivals
-    async with http_session(load.sessions, load.timeout_s) as http:
+    async with http_session(load.sessions, load.timeout_s, credentials) as http:
 
         async def send(index: int, due_ns: int | None = None) -> Sample:
             sample = await exchange(http, url, bodies[index], due_ns)

@@ -13,6 +13,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,22 +27,29 @@ from starlette.routing import Route
 from seatrial.detect.answer import answer
 from seatrial.detect.detector import Detected
 from seatrial.detect.draw import annotated_jpeg
-from seatrial.errors import Overloaded, SeatrialError
+from seatrial.errors import Overloaded, SeatrialError, Unauthorized
 from seatrial.serve.connections import StopReading
+from seatrial.serve.cross_origin import CrossOrigin
 from seatrial.serve.health import PROBES, CloseWhileDraining
 from seatrial.serve.open_connections import CONNECTIONS, Connections, Headers, Refuse, room
-from seatrial.serve.outcome import DIGEST, answer_headers, counted, error_headers
+from seatrial.serve.outcome import DIGEST, answer_headers, counted
 from seatrial.serve.protocols import inference_v2
 from seatrial.serve.protocols.asked import read_asked
-from seatrial.serve.protocols.error_body import MEDIA_TYPE, error_body
+from seatrial.serve.protocols.error_answers import (
+    FAILED,
+    OTHER_ROUTE,
+    SEE_LOG,
+    error_answer,
+    plain_answer,
+)
 from seatrial.serve.protocols.image_body import read_image
 from seatrial.serve.protocols.thresholds import query_options
 from seatrial.serve.request_log import RequestLog
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import DETECTOR
+from seatrial.serve.token_check import CheckTokens
 
-OTHER_ROUTE = "other"  # label of requests for unknown paths
 # Makes the body of an answer from a result and the times until then.
 Encode = Callable[[Detected, Mapping[str, float]], bytes]
 
@@ -78,7 +86,10 @@ def create_app(
             try:
                 # The protocol of each connection finds it there: `HttpProtocol`.
                 refuse = {} if log_requests else {"refuse": _refuser(serving)}
-                yield {CONNECTIONS: Connections(limits, fit, serving.metrics, paths, **refuse)}
+                check = serving.tokens.check
+                yield {
+                    CONNECTIONS: Connections(limits, fit, serving.metrics, paths, check, **refuse)
+                }
             finally:
                 serving.close()
 
@@ -104,6 +115,8 @@ def create_app(
             *([Middleware(RequestLog)] if log_requests else []),
             Middleware(CloseWhileDraining),
             Middleware(StopReading),
+            Middleware(CrossOrigin),
+            Middleware(CheckTokens),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
@@ -113,27 +126,37 @@ def create_app(
 
 def _refuser(serving: Serving) -> Refuse:
     """Refuses, by its headers, a request for `DETECT` that the service has no time for."""
-    metrics, health = serving.metrics, serving.health
+    metrics, health, tokens = serving.metrics, serving.health, serving.tokens
     routes = {path.encode(): path for path in DETECT}
+    crosses = bool(serving.server.cors_origins)
 
     def refuse(target: bytes, headers: Headers) -> tuple[int, Headers, bytes] | None:
         route = routes.get(target.partition(b"?")[0])
         if route is None or health.draining:  # then the connection ends with its answer
             return None
+        if crosses and any(name == b"origin" for name, _ in headers):
+            return None  # a browser keeps what is not marked for the page from it
         dispatcher = serving.live.dispatcher
         try:
+            tokens.check(route, headers)
             dispatcher.check(read_asked(headers, dispatcher.limits.longest_deadline_s))
         except Overloaded as error:
             metrics.count(route, error.http_status, 0.0)
             metrics.models.failed(DETECTOR)
             metrics.refuse(error.reason)
-            refusal = error_response(error)
-            return refusal.status_code, refusal.raw_headers, bytes(refusal.body)
+            return _parts(error_answer(route, error))
+        except Unauthorized as error:
+            metrics.count(OTHER_ROUTE, error.http_status)
+            return _parts(error_answer(route, error))
         except SeatrialError:  # of the headers: the application says so
             return None
         return None
 
     return refuse
+
+
+def _parts(answer: Response) -> tuple[int, Headers, bytes]:
+    return answer.status_code, answer.raw_headers, bytes(answer.body)
 
 
 async def _detect_json(request: Request) -> Response:
@@ -162,7 +185,9 @@ DETECT = {"/detect": _detect_json, "/detect.jpg": _detect_jpeg}
 async def _detect(request: Request, service: Service, encode: Encode, media_type: str) -> Response:
     answering = _answer(request, service, encode, media_type)
     route = request.scope["path"]
-    return await counted(service.metrics, request.scope, route, DETECTOR, answering, error_response)
+    return await counted(
+        service.metrics, request.scope, route, DETECTOR, answering, partial(error_answer, route)
+    )
 
 
 async def _answer(request: Request, service: Service, encode: Encode, media_type: str) -> Response:
@@ -198,31 +223,15 @@ async def _model(request: Request) -> Response:
     )
 
 
-def error_response(error: SeatrialError) -> Response:
-    """An error as JSON, with the status of its kind."""
-    headers = error_headers(error)
-    return _error(error.http_status, error.code, error.message, error.hint, headers)
-
-
 async def _http_error(request: Request, error: Any) -> Response:
     # A path that is tried leaves no series behind; a wrong method may have a path of ours.
     path = request.scope["path"]
     ours = any(path == getattr(route, "path", None) for route in request.app.routes)
     route = path if error.status_code == 405 and ours else OTHER_ROUTE
     request.app.state.serving.metrics.count(route, error.status_code)
-    if inference_v2.is_its_path(path):
-        return inference_v2.failure(error.status_code, error.detail, error.headers or {})
-    return _error(
-        error.status_code, f"Http{error.status_code}", error.detail, "", error.headers or {}
-    )
+    status, headers = error.status_code, error.headers
+    return plain_answer(path, status, f"Http{status}", error.detail, headers=headers)
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    if inference_v2.is_its_path(request.scope["path"]):
-        return inference_v2.failure(500, "the server failed; see the server's log", {})
-    return _error(500, "InternalError", "the server failed", "see the server's log", {})
-
-
-def _error(status: int, code: str, message: str, hint: str, headers: Mapping[str, str]) -> Response:
-    body = error_body(code, message, hint)
-    return Response(body, status, dict(headers), media_type=MEDIA_TYPE)
+    return plain_answer(request.scope["path"], 500, "InternalError", FAILED, SEE_LOG)

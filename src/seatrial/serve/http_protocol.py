@@ -13,6 +13,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from seatrial.errors import Unauthorized
 from seatrial.serve.connections import may_be_long
 from seatrial.serve.open_connections import CONNECTIONS, Connections, Headers, Wait
 from seatrial.serve.protocols.error_body import MEDIA_TYPE, error_body
@@ -23,6 +24,9 @@ from seatrial.serve.protocols.request_head import (
     check_head,
     too_large,
 )
+
+# Status -> headers that a refusal of it has.
+EXTRA_HEADERS = {401: [(b"www-authenticate", b"Bearer")], 503: [(b"retry-after", b"1")]}
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -107,8 +111,8 @@ class HttpProtocol(HttpToolsProtocol):
             # The parser does not read the body of a request that would change the protocol.
             raise RefusedHead(400, "a request with a body cannot ask for another protocol",
                               "leave out the Upgrade header")  # fmt: skip
-        if self._beyond and self._all.full and self.url.partition(b"?")[0] not in self._all.probes:
-            raise RefusedHead(503, "the service has too many connections", "try again in a second")
+        if self._beyond and self._all.full:
+            self._check_probe()
         self._skips_body = not ends and self._refuse_early()
         if not self._skips_body:
             super().on_headers_complete()
@@ -173,6 +177,18 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._all.waits(self, Wait.IDLE)
 
+    def _check_probe(self) -> None:
+        """Refuse what is no probe; there are too many connections."""
+        path = self.url.partition(b"?")[0]
+        if path in self._all.probes:
+            return
+        try:
+            # Who has no token is not told that there is much to do.
+            self._all.check(path.decode("latin-1"), self.headers)
+        except Unauthorized as error:
+            raise RefusedHead(401, error.message, error.hint, error.code) from error
+        raise RefusedHead(503, "the service has too many connections", "try again in a second")
+
     def _refuse_early(self) -> bool:
         """Answer a request that the service has no time for, where its body is short.
 
@@ -210,12 +226,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._answer(refusal)
 
     def _answer(self, refusal: RefusedHead) -> None:
-        body = error_body(f"Http{refusal.status}", str(refusal), refusal.hint)
+        body = error_body(refusal.code, str(refusal), refusal.hint)
         headers = [
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
-            *([(b"retry-after", b"1")] if refusal.status == 503 else ()),
+            *EXTRA_HEADERS.get(refusal.status, ()),
         ]
         self._write(refusal.status, headers, body)
         self._all.refused(refusal.status)

@@ -58,11 +58,13 @@ class Connections:
         most: Largest number of connections; see `room`.
         metrics: Where they are counted.
         probes: Paths that are answered beyond that number, too.
+        check: Checks the token of a path and its headers; see `Tokens.check`.
         refuse: Refuses requests before the application sees them: under overload a refusal has to
             be cheap.
 
     Attributes:
         probes: The same paths, as they are sent.
+        check: The same.
         refuse: The same.
     """
 
@@ -72,8 +74,10 @@ class Connections:
         most: int,
         metrics: RequestMetrics,
         probes: frozenset[str] = frozenset(),
+        check: Callable[[str, Headers], object] = lambda path, headers: None,
         refuse: Refuse = lambda target, headers: None,
     ) -> None:
+        self.check = check
         self.refuse = refuse
         self._most = most
         self._metrics = metrics

@@ -68,6 +68,8 @@ async def counted(
 def error_headers(error: SeatrialError) -> dict[str, str]:
     """Headers that an error has beside its body."""
     headers = {}
+    if error.http_status == 401:
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 6750, 3
     if error.http_status == 408:  # it says that the server ends the connection (RFC 9110, 15.5.9)
         headers["Connection"] = "close"
     if isinstance(error, Overloaded):

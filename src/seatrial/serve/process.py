@@ -25,6 +25,7 @@ from seatrial.system.children import end
 from seatrial.system.extras import require
 from seatrial.system.files import staged_folder, writing
 from seatrial.system.own_wheel import provide_package
+from seatrial.system.token_files import SERVER_TOKENS
 
 SERVICE_PY = '''"""A Seatrial service. Start it with: bentoml serve ."""
 
@@ -360,8 +361,9 @@ def scratch_service(
     from seatrial.serve.startup import check  # loads the application, which clients do not need
 
     require("bentoml", extra="serve", purpose="serving")
-    # No balancer sends requests to it: none has to be told that it ends.
-    anywhere = msgspec.structs.replace(deployment.server, port=0, drain_notice_s=0.0)
+    # No balancer sends requests to it: none has to be told that it ends. Nobody else knows it.
+    anywhere = Server(deployment.server.host, 0, drain_notice_s=0.0, log=deployment.server.log)
+    environment = {key: value for key, value in environment.items() if key != SERVER_TOKENS}
     deployment = with_port(msgspec.structs.replace(deployment, server=anywhere))
     # A worker that cannot start is started again and again: find out here that it can.
     engine = check(artifact, deployment)

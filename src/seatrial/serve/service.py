@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
-from seatrial.deployment import Thresholds
+from seatrial.deployment import Server, Thresholds
 from seatrial.serve.admission import Dispatcher
 from seatrial.serve.health import Health
 from seatrial.serve.metrics import RequestMetrics
+from seatrial.serve.tokens import Tokens
 from seatrial.serve.watchdog import Watchdog
 
 
@@ -24,6 +25,8 @@ class Service(msgspec.Struct, frozen=True):
         metrics: Where requests are counted.
         health: What the probes are told.
         watchdog: Looks after the lanes.
+        server: Settings of the server, which stay when another artifact is served.
+        tokens: Tokens that requests are let in with; they stay as well.
     """
 
     name: str
@@ -33,6 +36,8 @@ class Service(msgspec.Struct, frozen=True):
     metrics: RequestMetrics
     health: Health
     watchdog: Watchdog
+    server: Server
+    tokens: Tokens
 
     @property
     def digest(self) -> str:

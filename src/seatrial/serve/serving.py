@@ -6,9 +6,11 @@ import sys
 import threading
 import time
 
+from seatrial.deployment import Server
 from seatrial.serve.health import Health
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.service import Service
+from seatrial.serve.tokens import Tokens
 from seatrial.system.memory import give_back_freed_memory
 
 POLL_S = 0.02
@@ -29,11 +31,15 @@ class Serving:
         live: The service in place at this moment: for what belongs to no request.
         health: State of the process.
         metrics: Metrics of the process.
+        server: Settings of the server.
+        tokens: Tokens that requests are let in with.
     """
 
     def __init__(self, service: Service) -> None:
         self.health: Health = service.health
         self.metrics: RequestMetrics = service.metrics
+        self.server: Server = service.server
+        self.tokens: Tokens = service.tokens
         self._leaving: list[Service] = []
         self._install(service)
 
@@ -69,6 +75,7 @@ class Serving:
 
     def close(self) -> None:
         """Wait for running requests, then release all that is in place."""
+        self.tokens.close()
         for service in (self.live, *self._leaving):
             service.close()
 

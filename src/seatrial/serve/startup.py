@@ -8,16 +8,18 @@ import platform
 import msgspec
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import Deployment
+from seatrial.deployment import Deployment, Server
 from seatrial.detect.detector import Detector
 from seatrial.detect.opening import layout, open_detector
 from seatrial.engines.base import EngineConfig
 from seatrial.report.numbers import counted
 from seatrial.serve.admission import Dispatcher
+from seatrial.serve.cross_origin import check_origins
 from seatrial.serve.decode_memory import decode_memory
 from seatrial.serve.health import Health
 from seatrial.serve.metrics import request_metrics
 from seatrial.serve.service import Service
+from seatrial.serve.tokens import Tokens
 from seatrial.serve.watchdog import Watchdog
 from seatrial.system.hardware import usable_cores
 from seatrial.system.memory import give_back_large_blocks, memory_left_bytes
@@ -37,10 +39,21 @@ def check(artifact: Artifact, deployment: Deployment) -> str:
     Raises:
         SeatrialError: See `seatrial.detect.opening.open_detector`.
     """
+    check_server(deployment.server)
     config = EngineConfig(device=deployment.device, precision=deployment.precision)
     with open_detector(artifact, deployment, config) as detector:
         engine = detector.engine
         return f"{engine.name}, {engine.device}, {engine.precision}"
+
+
+def check_server(server: Server) -> None:
+    """Check what a server is told of its clients: tokens, origins.
+
+    Raises:
+        InvalidConfig: A file cannot be used, or a value is wrong.
+    """
+    check_origins(server.cors_origins)
+    Tokens(server, os.environ).close()
 
 
 def in_words(deployment: Deployment, cores: int | None = None) -> str:
@@ -90,6 +103,8 @@ def open_service(
         metrics=metrics,
         health=beside.health if beside else Health(lambda: detector.lanes.usable),
         watchdog=Watchdog(detector, metrics.lane_fault),
+        server=beside.server if beside else deployment.server,
+        tokens=beside.tokens if beside else Tokens(deployment.server, os.environ),
     )
 
 

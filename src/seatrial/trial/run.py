@@ -16,6 +16,7 @@ from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Artifact
 from seatrial.bench.report_data import BenchReport
 from seatrial.bench.run import run_benchmark
+from seatrial.client.credentials import NONE, Credentials
 from seatrial.conditions import conditions
 from seatrial.datasets.labels import LabelledSet
 from seatrial.load.target import Target
@@ -49,6 +50,7 @@ def judge_service(
     lineage: Callable[[str], Iterable[Artifact]] = lambda digest: (),
     command: str = "",
     on_progress: Progress = silent,
+    credentials: Credentials = NONE,
 ) -> Judgement:
     """Measure a running service, accuracy first, and judge it.
 
@@ -61,6 +63,7 @@ def judge_service(
             was made of, as far as they are known here.
         command: The command that a reader repeats this with.
         on_progress: Called with the progress.
+        credentials: What the service wants to see; no report has anything of it.
 
     Raises:
         InvalidDataset: Labels of model and dataset do not match, or an image is unusable.
@@ -71,11 +74,19 @@ def judge_service(
     contract, load = trial.contract, trial.load
     accuracy = evaluation = benchmark = scored = None
     if contract.judges("accuracy") and trial.labelled is not None:
-        scored, accuracy = _accuracy(target.url, trial.labelled, lineage, command, on_progress)
+        with contextlib.closing(RemoteDetector(target.url, credentials=credentials)) as service:
+            scored, accuracy = _accuracy(service, trial.labelled, lineage, command, on_progress)
         verdict = judge_contract(contract, accuracy=accuracy)
         evaluation = msgspec.structs.replace(scored.report, verdict=verdict)
     if load is not None:
-        benchmark = run_benchmark(target, load, on_progress, command=command, images=trial.images)
+        benchmark = run_benchmark(
+            target,
+            load,
+            on_progress,
+            command=command,
+            images=trial.images,
+            credentials=credentials,
+        )
         verdict = judge_contract(contract, report=benchmark)
         benchmark = msgspec.structs.replace(benchmark, verdict=verdict)
     report = VerdictReport(
@@ -93,15 +104,14 @@ def judge_service(
 
 
 def _accuracy(
-    url: str,
+    service: RemoteDetector,
     labelled: LabelledSet,
     lineage: Callable[[str], Iterable[Artifact]],
     command: str,
     on_progress: Progress,
 ) -> tuple[Scored, Accuracy]:
-    with contextlib.closing(RemoteDetector(url)) as service:
-        measured = evaluate(service, labelled, command=command, on_progress=on_progress)
-        flattered = seen_before(lineage(service.digest), measured.report.labels_digest)
+    measured = evaluate(service, labelled, command=command, on_progress=on_progress)
+    flattered = seen_before(lineage(service.digest), measured.report.labels_digest)
     ends = intervals(measured.matches)
     report = msgspec.structs.replace(measured.report, intervals=ends)
     return replace(measured, report=report), Accuracy(report.scores.figures, ends, flattered)

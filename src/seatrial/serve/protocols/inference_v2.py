@@ -7,7 +7,7 @@ data, model configuration, statistics, schedule policy, parameters.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -17,25 +17,20 @@ from starlette.routing import Route
 
 from seatrial.errors import InvalidInput, SeatrialError
 from seatrial.serve.admission import watched
-from seatrial.serve.outcome import answer_headers, counted, error_headers
+from seatrial.serve.outcome import answer_headers, counted
 from seatrial.serve.protocols import model_description
 from seatrial.serve.protocols.asked import read_asked
 from seatrial.serve.protocols.body import read_unpacked_body
+from seatrial.serve.protocols.error_answers import PROTOCOL, error_answer, plain_answer
 from seatrial.serve.protocols.inference import TensorAnswer, infer
 from seatrial.serve.protocols.inference_json import read_call, write_answer
 from seatrial.serve.protocols.served_models import ProtocolModel, find_model, models
 from seatrial.serve.service import Service
 
-PREFIX = "/v2"
 INFER = "/v2/models/infer"  # label in the metrics, whatever the model's name
 JSON_BYTES = "Inference-Header-Content-Length"
 MODEL = "/v2/models/{model}"
 VERSIONED = "/v2/models/{model}/versions/{version}"
-
-
-def is_its_path(path: str) -> bool:
-    """Whether a path belongs to the protocol, known or not: errors have its form there."""
-    return path == PREFIX or path.startswith(PREFIX + "/")
 
 
 def routes() -> list[Route]:
@@ -46,7 +41,7 @@ def routes() -> list[Route]:
         "/stats": model_description.statistics,
     }
     return [
-        Route(PREFIX, _told(lambda service: model_description.server()), methods=["GET"]),
+        Route(PROTOCOL, _told(lambda service: model_description.server()), methods=["GET"]),
         Route("/v2/health/live", _live, methods=["GET"]),
         Route("/v2/health/ready", _ready, methods=["GET"]),
         *(Route(path + "/ready", _model_ready, methods=["GET"]) for path in (MODEL, VERSIONED)),
@@ -61,15 +56,8 @@ def routes() -> list[Route]:
     ]
 
 
-def failure(status: int, message: str, headers: Mapping[str, str]) -> Response:
-    """An error in the protocol's form."""
-    body = msgspec.json.encode({"error": message})
-    return Response(body, status, dict(headers), media_type="application/json")
-
-
-def _error_response(error: SeatrialError) -> Response:
-    message = f"{error.message}; {error.hint}" if error.hint else error.message
-    return failure(error.http_status, message, error_headers(error))
+def _error_answer(error: SeatrialError) -> Response:
+    return error_answer(PROTOCOL, error)
 
 
 def _told(describe: Callable[[Service], Any]) -> Callable[[Request], Awaitable[Response]]:
@@ -96,7 +84,7 @@ async def _described(describe: Callable[[], Any]) -> Response:
         # Statistics read the files of other processes.
         told = await asyncio.to_thread(describe)
     except SeatrialError as error:
-        return _error_response(error)
+        return _error_answer(error)
     return Response(msgspec.json.encode(told), media_type="application/json")
 
 
@@ -115,7 +103,7 @@ def _index(service: Service) -> list[dict[str, str]]:
 
 
 def _state(failed: str) -> Response:
-    return failure(503, failed, {}) if failed else Response()
+    return plain_answer(PROTOCOL, 503, "", failed) if failed else Response()
 
 
 async def _live(request: Request) -> Response:
@@ -131,7 +119,7 @@ async def _model_ready(request: Request) -> Response:
     try:
         _model(request, service)
     except SeatrialError as error:
-        return _error_response(error)
+        return _error_answer(error)
     return _state(service.health.unready())
 
 
@@ -141,10 +129,10 @@ async def _infer(request: Request) -> Response:
         model = _model(request, service)
     except SeatrialError as error:  # of no model
         service.metrics.count(INFER, error.http_status)
-        return _error_response(error)
+        return _error_answer(error)
     answering = _answer(request, service, model)
     return await counted(
-        service.metrics, request.scope, INFER, model.kind, answering, _error_response
+        service.metrics, request.scope, INFER, model.kind, answering, _error_answer
     )
 
 

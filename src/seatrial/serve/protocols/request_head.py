@@ -21,10 +21,12 @@ class RefusedHead(Exception):
         status: Status of the answer.
         message: What was wrong.
         hint: What to do next.
+        code: Name of the kind of error; by default that of the status.
     """
 
-    def __init__(self, status: int, message: str, hint: str = "") -> None:
+    def __init__(self, status: int, message: str, hint: str = "", code: str = "") -> None:
         super().__init__(message)
+        self.code = code or f"Http{status}"
         self.status = status
         self.message = message
         self.hint = hint
