@@ -14,9 +14,8 @@ class RequestError(msgspec.Struct, frozen=True, omit_defaults=True):
         code: Name of the kind of error; it stays the same across releases.
         message: What was wrong, in words.
         hint: What to do next; may be empty.
-        reason: Of a request that was refused under load, what it would have exceeded:
-            ``deadline``, ``queue``, ``bytes``, ``lanes``, ``pixels`` or ``memory``. Other errors
-            have none.
+        reason: Limit that a request which was refused under load would have exceeded: ``deadline``,
+            ``queue``, ``bytes``, ``lanes``, ``pixels`` or ``memory``. Other errors have none.
     """
 
     code: str
