@@ -12,7 +12,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from PIL import Image
 
 import torchvision_operators
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import CoreLayout, Deployment, Limits, Server
+from seatrial.deployment import CoreLayout, Deployment, Limits, RuntimeName, Server
 from seatrial.errors import MissingExtra
 from seatrial.models.import_onnx import import_onnx
 from seatrial.serve.process import ServiceProcess, free_port, write_service
@@ -311,9 +311,9 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 def start_service(
     tiny_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., ServiceProcess]:
-    """Starts ``bentoml serve`` on a free port; a context manager that is ready when entered.
+    """Starts a service on a free port; a context manager that is ready when entered.
 
-    Its processes run the given code first.
+    Server processes of BentoML's supervisor run the given code first.
     """
 
     def start(
@@ -325,6 +325,8 @@ def start_service(
         drain_notice_s: float = 0.0,
         port: int = 0,
         code: str = "",
+        runtime: RuntimeName = "bentoml",
+        env: Mapping[str, str] | None = None,
     ) -> ServiceProcess:
         folder = tmp_path_factory.mktemp("service")
         deployment = Deployment(
@@ -332,15 +334,17 @@ def start_service(
             engine=engine,
             layout=layout or CoreLayout(workers=1),
             limits=limits or Limits(drain_s=20),
-            server=Server(port=port or free_port("127.0.0.1"), drain_notice_s=drain_notice_s),
+            server=Server(
+                port=port or free_port("127.0.0.1"), drain_notice_s=drain_notice_s, runtime=runtime
+            ),
         )
         service = write_service(folder / "bento", artifact, deployment)
         with (service / "service.py").open("a") as program:
             program.write(code)
         # A supervisor that is killed leaves its temporary files.
-        env = {**os.environ, "TMPDIR": str(folder)}
+        own = {**os.environ, "TMPDIR": str(folder), **(env or {})}
         log = folder / "service.log"
-        return ServiceProcess(service, deployment, env, log, ready_within_s=60)
+        return ServiceProcess(service, deployment, own, log, ready_within_s=60)
 
     return start
 

@@ -18,6 +18,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86_400)]
 WholeSeconds = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1)]
 Precision = Literal["f32", "bf16", "f16"]
+RuntimeName = Literal["bentoml", "uvicorn"]  # as in serve/runtimes/registry.py
 MOST_DETECTIONS = 30_000  # of one image
 
 
@@ -138,6 +139,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         open_metrics: Whether ``/metrics`` needs no token, as ``/livez``, ``/readyz`` and
             ``/healthz`` never do.
         cors_origins: Origins whose pages may read answers: ``https://app.example.com``; or ``*``.
+        runtime: What runs the server processes: ``bentoml``, with a supervisor; ``uvicorn``, one
+            process alone, for containers and systemd.
     """
 
     host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
@@ -147,6 +150,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token_file: FilePath | None = None
     open_metrics: bool = False
     cors_origins: tuple[str, ...] = ()
+    runtime: RuntimeName = "bentoml"
 
 
 class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ from seatrial.cli.serve import serve
 from seatrial.deployment import Deployment
 from seatrial.errors import DeviceUnavailable, NotWritable
 from seatrial.serve import process
-from seatrial.serve.runtimes import supervise
+from seatrial.serve.runtimes import metrics_folder, supervise
 
 
 @pytest.fixture
@@ -60,7 +60,8 @@ def test_a_folder_is_written_and_nothing_started(
 ) -> None:
     serve(options=options(tiny_artifact), port=3999, write=tmp_path / "service")
     deployment = Deployment.read(tmp_path / "service" / "deployment.toml")
-    by_hand = " ".join(process.command_by_hand(tmp_path / "service", deployment))
+    where = str(tmp_path / "service")
+    by_hand = " ".join(["bentoml", "serve", where, *supervise.options(deployment)])
     assert f"start it with: {by_hand}" in capsys.readouterr().err
     assert programs == []
 
@@ -73,7 +74,7 @@ def test_what_cannot_run_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(DeviceUnavailable):
         serve(options=options(tiny_artifact, engine="openvino", device="cuda"), port=0)
-    monkeypatch.setattr(process, "METRICS_BYTES", 2**60)
+    monkeypatch.setattr(metrics_folder, "METRICS_BYTES", 2**60)
     with pytest.raises(NotWritable, match="a service needs"):
         serve(options=options(tiny_artifact), port=0)
     assert programs == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,18 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import psutil
 import pytest
-import yaml
 
-from seatrial.artifact import MANIFEST, Artifact
+from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.errors import (
     DeviceUnavailable,
-    InvalidInput,
     MissingExtra,
-    NotWritable,
     PortInUse,
     ServiceFailed,
 )
@@ -34,13 +29,9 @@ from seatrial.serve.process import (
     SCRATCH,
     ServiceProcess,
     check_port,
-    command,
-    command_by_hand,
     environment,
     free_port,
     scratch_service,
-    url,
-    with_port,
     write_service,
 )
 
@@ -61,78 +52,6 @@ def family(process: ServiceProcess) -> list[psutil.Process]:
     return [parent, *parent.children(recursive=True)]
 
 
-def test_a_folder_stands_alone(tiny_artifact: Artifact, tmp_path: Path) -> None:
-    deployment = Deployment("whatever", engine="null", limits=Limits(queue=7))
-    folder = write_service(tmp_path / "a" / "service", tiny_artifact, deployment)
-    assert sorted(p.name for p in folder.iterdir()) == [
-        "bentofile.yaml", "deployment.toml", "model", "service.py",
-    ]  # fmt: skip
-    written = Deployment.read(folder / "deployment.toml")
-    assert written == msgspec.structs.replace(deployment, model="model")
-    assert Artifact.open(folder / "model").digest == tiny_artifact.digest
-    assert folder.stat().st_mode & 0o777 == 0o755
-    assert [p.name for p in (tmp_path / "a").iterdir()] == ["service"]
-
-
-@pytest.mark.parametrize(
-    ("deployment", "extras"),
-    [
-        (Deployment("m"), "serve,openvino"),
-        (Deployment("m", engine="null"), "serve"),
-        (Deployment("m", engine="onnxruntime", device="cuda"), "serve,onnxruntime-gpu"),
-        (Deployment("m", engine="torch-compile"), "serve,torch"),
-    ],
-)
-def test_a_folder_to_build_from_has_what_it_says_is_installed(
-    tiny_artifact: Artifact, tmp_path: Path, deployment: Deployment, extras: str
-) -> None:
-    folder = write_service(tmp_path / "service", tiny_artifact, deployment, with_package=True)
-    (wheel,) = (folder / "wheels").iterdir()
-    said = yaml.safe_load((folder / "bentofile.yaml").read_text())
-    assert said["python"] == {
-        "packages": [f"./wheels/{wheel.name}[{extras}]"],
-        "wheels": [f"wheels/{wheel.name}"],
-    }
-
-
-def test_a_link_beside_the_files_of_an_artifact_is_left_behind(
-    tiny_artifact: Artifact, tmp_path: Path
-) -> None:
-    secret = tmp_path / "secret.txt"
-    secret.write_text("not for the service")
-    copied = tmp_path / "artifact"
-    shutil.copytree(tiny_artifact.path, copied)
-    (copied / "extra.txt").symlink_to(secret)
-    folder = write_service(tmp_path / "service", Artifact.open(copied), Deployment("m"))
-    assert sorted(path.name for path in (folder / "model").iterdir()) == sorted(
-        path.name for path in tiny_artifact.path.iterdir()
-    )
-
-
-def test_an_older_service_is_replaced_and_anything_else_is_kept(
-    tiny_artifact: Artifact, tmp_path: Path
-) -> None:
-    folder = tmp_path / "service"
-    write_service(folder, tiny_artifact, Deployment("m", engine="null"))
-    (folder / "left over.txt").write_text("")
-    write_service(folder, tiny_artifact, Deployment("m", engine="openvino"))
-    assert Deployment.read(folder / "deployment.toml").engine == "openvino"
-    assert not (folder / "left over.txt").exists()
-    other = tmp_path / "documents"
-    other.mkdir()
-    (other / "thesis.tex").write_text("x")
-    with pytest.raises(InvalidInput, match="holds files already"):
-        write_service(other, tiny_artifact, Deployment("m"))
-    assert (other / "thesis.tex").read_text() == "x"
-    with pytest.raises(InvalidInput, match="is a file"):
-        write_service(other / "thesis.tex", tiny_artifact, Deployment("m"))
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-
-
-def test_the_environment_keeps_what_it_was_and_reports_nothing_home() -> None:
-    assert environment({"A": "b"}) == {"A": "b", "BENTOML_DO_NOT_TRACK": "True"}
-
-
 def test_a_port_in_use_is_told_before_anything_is_compiled(
     tiny_artifact: Artifact, tmp_path: Path
 ) -> None:
@@ -150,11 +69,6 @@ def test_a_port_in_use_is_told_before_anything_is_compiled(
         assert not (tmp_path / "log").exists()  # nothing was started
     check_port(HOST, port)
     check_port(HOST, free_port(HOST))
-
-
-def test_an_address_of_another_machine() -> None:
-    with pytest.raises(PortInUse, match=r"192\.0\.2\.1"):
-        check_port("192.0.2.1", 3000)
 
 
 @pytest.mark.parametrize("damage", ["model", "engine", "service"])
@@ -360,49 +274,6 @@ with ServiceProcess(Path({str(folder)!r}), deployment, environment(os.environ), 
     until(lambda: not listens(port))
 
 
-def test_the_command_serves_where_the_deployment_says() -> None:
-    deployment = Deployment("m", server=Server("127.0.0.1", 3456), limits=Limits(drain_s=9))
-    words = command(Path("/srv/x"), deployment)
-    assert words[:5] == [sys.executable, "-m", "bentoml", "serve", "service:Seatrial"]
-    options = dict(zip(words[5::2], words[6::2], strict=True))
-    assert options == {
-        "--working-dir": "/srv/x",
-        "--host": "127.0.0.1",
-        "--port": "3456",
-        "--timeout-graceful-shutdown": "9",
-    }
-
-
-def test_the_command_that_a_person_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    deployment = Deployment("m", server=Server("127.0.0.2", 3456), limits=Limits(drain_s=9))
-    assert command_by_hand(Path("x"), deployment) == [
-        "bentoml", "serve", str(tmp_path / "x"), "--host", "127.0.0.2", "--port", "3456",
-        "--timeout-graceful-shutdown", "9",
-    ]  # fmt: skip
-
-
-def test_port_0_becomes_a_free_one() -> None:
-    given = Deployment("m", server=Server(port=4000), limits=Limits(queue=3))
-    assert with_port(given) is given
-    chosen = with_port(msgspec.structs.replace(given, server=Server("127.0.0.2", 0)))
-    assert chosen.server.port > 0
-    assert (chosen.server.host, chosen.limits) == ("127.0.0.2", given.limits)
-    check_port("127.0.0.2", chosen.server.port)
-
-
-def test_addresses() -> None:
-    assert url(Server("127.0.0.1", 80)) == "http://127.0.0.1:80"
-    assert url(Server("::1", 3000)) == "http://[::1]:3000"
-
-
-def test_the_manifest_travels_with_the_folder(tiny_artifact: Artifact, tmp_path: Path) -> None:
-    folder = write_service(tmp_path / "s", tiny_artifact, Deployment("m"))
-    assert (folder / "model" / MANIFEST).read_bytes() == (
-        tiny_artifact.path / MANIFEST
-    ).read_bytes()
-
-
 def test_a_scratch_service_is_removed_when_it_ends(
     tiny_artifact: Artifact, tmp_path: Path, photo: bytes
 ) -> None:
@@ -436,16 +307,6 @@ def test_a_scratch_service_that_cannot_run_is_not_started(
     assert not (tmp_path / "services").exists()
 
 
-def test_the_model_of_a_service_takes_no_room_of_its_own(
-    tiny_artifact: Artifact, tmp_path: Path
-) -> None:
-    """Where the file system has hard links; the artifact is put on the disk of the folder."""
-    there = shutil.copytree(tiny_artifact.path, tmp_path / "tiny")
-    folder = write_service(tmp_path / "service", Artifact.open(there), Deployment("m"))
-    for file in tiny_artifact.manifest.files:
-        assert (folder / "model" / file.path).samefile(there / file.path)
-
-
 def test_bentoml_that_is_missing_is_named(
     tiny_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -454,18 +315,3 @@ def test_bentoml_that_is_missing_is_named(
     with pytest.raises(MissingExtra, match="bentoml is not installed") as refusal:
         ServiceProcess(tmp_path, deployment, {}, tmp_path / "log")
     assert "[serve]" in refusal.value.hint
-
-
-def test_a_folder_that_cannot_be_written(tiny_artifact: Artifact, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(NotWritable, match="file"):
-        write_service(tmp_path / "file" / "service", tiny_artifact, Deployment("m"))
-
-
-@pytest.mark.parametrize("host", ["\u00fc" * 80, "a\0b", "192.0.2.1", ".."])
-def test_what_is_no_host_of_this_machine_is_refused(host: str) -> None:
-    unknown_port = Deployment("m", server=Server(host, 0))
-    for check in (lambda: check_port(host, 0), lambda: with_port(unknown_port)):
-        with pytest.raises(PortInUse, match="cannot listen on") as caught:
-            check()
-        assert "--host" in caught.value.hint

@@ -12,6 +12,7 @@ from typing import Literal
 
 from seatrial.cli.console import err, home, progress, store
 from seatrial.cli.deployment import DeploymentOptions
+from seatrial.deployment import RuntimeName
 
 
 def serve(
@@ -22,6 +23,7 @@ def serve(
     log: Literal["errors", "requests"] | None = None,
     token_file: Path | None = None,
     cors_origins: Sequence[str] | None = None,
+    on: RuntimeName | None = None,
     write: Path | None = None,
 ) -> None:
     """Serve a detector over HTTP.
@@ -39,16 +41,13 @@ def serve(
         token_file: File of bearer tokens, one a line, which is read again when it changes; every
             request needs one of them, except those for /livez, /readyz and /healthz.
         cors_origins: Origins whose pages may read answers: https://app.example.com; or *.
-        write: Write the service folder, which `bentoml serve` starts, and start nothing.
+        on: Runtime: bentoml starts server processes and others in the place of those that end;
+            uvicorn is one process, for containers and systemd [default: bentoml].
+        write: Write a folder that the runtime starts, on another machine too, and start nothing.
     """
-    from seatrial.system.extras import require
-
-    for module in ("bentoml", "prometheus_client", "starlette"):
-        require(module, extra="serve", purpose="serving")
     from seatrial.models.resolve import resolve
-    from seatrial.serve import process
-    from seatrial.serve.runtimes import supervise
-    from seatrial.serve.startup import check, in_words
+    from seatrial.serve.address import with_port
+    from seatrial.serve.runtimes.registry import runtime
 
     deployment = (options or DeploymentOptions()).resolve(
         host=host,
@@ -56,28 +55,23 @@ def serve(
         log=log,
         token_file=None if token_file is None else str(token_file.absolute()),
         cors_origins=cors_origins,
+        runtime=on,
     )
-    deployment = process.with_port(deployment)
-    server = deployment.server
+    program = runtime(deployment.server.runtime)
+    program.require()
+    deployment = with_port(deployment)
     artifact = resolve(store(), deployment.model)
-    if write is None:
-        process.check_port(server.host, server.port)
-        process.metrics_root()
-    # A worker that cannot start is started again and again: find out here that it can.
-    engine = check(artifact, deployment)
-    folder = write or home() / "services" / f"{artifact.manifest.name}-{server.port}"
-    process.write_service(folder, artifact, deployment, with_package=write is not None)
     if write is not None:
-        start = shlex.join(process.command_by_hand(folder, deployment))
-        err.print(f"wrote {folder}; start it with: {start}", highlight=False, soft_wrap=True)
+        start = shlex.join(program.write(write, artifact, deployment))
+        err.print(f"wrote {write}; start it with: {start}", highlight=False, soft_wrap=True)
         return
-    progress(f"{artifact.manifest.name} on {engine}: {in_words(deployment)}")
+    folder = home() / "services" / f"{artifact.manifest.name}-{deployment.server.port}"
+    launch = program.launch(artifact, deployment, folder, os.environ, progress)
     # The address is printed once it answers: whoever copies it earlier gets no answer.
     err.print("starting  (Ctrl-C ends)")
-    command = supervise.command(folder, deployment)
-    # stdout is for data; BentoML's log is none.
+    # stdout is for data; a server's log is none.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     # Ctrl-C waits until the next program can take it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    # In this process's place: signals reach the service's own supervisor.
-    os.execve(command[0], command, process.environment(os.environ, folder))  # noqa: S606
+    # In this process's place: signals reach the service itself.
+    os.execve(launch.command[0], launch.command, launch.environment)  # noqa: S606

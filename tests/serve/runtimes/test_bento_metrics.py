@@ -17,9 +17,9 @@ import pytest
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
-from seatrial.serve import process
 from seatrial.serve.metrics import FILE_BYTES
 from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
+from seatrial.serve.runtimes.bento_runtime import BentoMl
 
 METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PROPFIND")
 # The shared memory and the temporary files of a service on file systems of 20 MiB of its own.
@@ -61,9 +61,9 @@ def on_small_disks(
         server=Server(port=free_port("127.0.0.1")),
     )  # fmt: skip
     folder = write_service(tmp_path / "service", tiny_artifact, deployment)
-    plain = process.command
+    plain = BentoMl.command
     monkeypatch.setattr(
-        process, "command", lambda *of: ["unshare", "-m", "sh", "-c", SMALL, "sh", *plain(*of)]
+        BentoMl, "command", lambda *of: ["unshare", "-m", "sh", "-c", SMALL, "sh", *plain(*of)]
     )
     env = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
     with ServiceProcess(folder, deployment, env, tmp_path / "log") as running:
@@ -132,14 +132,14 @@ def series(client: httpx.Client) -> set[str]:
 def test_no_series_comes_of_a_path_that_a_client_makes_up(
     service: ServiceProcess, tiny_artifact: Artifact, tmp_path: Path
 ) -> None:
-    """Every route of the whole application, BentoML's too, with every method."""
+    """Every route of the whole application, with every method."""
     folder = write_service(tmp_path / "service", tiny_artifact, Deployment("m", engine="null"))
     listed = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ROUTES, folder / "deployment.toml"],
         env=environment(os.environ), capture_output=True, text=True, check=True,
     )  # fmt: skip
     paths: list[str] = json.loads(listed.stdout.splitlines()[-1])
-    assert {"/detect", "/livez", "/metrics", "/static_content", "/docs.json"} <= set(paths)
+    assert {"/detect", "/livez", "/metrics", "/model"} <= set(paths)
 
     def try_all(client: httpx.Client, word: str) -> None:
         for path in paths:

@@ -11,9 +11,9 @@ import pytest
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
 from seatrial.errors import InvalidArtifact
-from seatrial.serve import process
 from seatrial.serve.process import environment, free_port, write_service
 from seatrial.serve.runtimes import starts, supervise
+from seatrial.serve.runtimes.bento_runtime import BentoMl
 
 HOST = "127.0.0.1"
 
@@ -70,7 +70,7 @@ def test_in_a_container_where_no_worker_starts_again_the_first_failure_ends_it(
     tiny_artifact: Artifact, tmp_path: Path
 ) -> None:
     folder, deployment = written(tiny_artifact, tmp_path / "service")
-    result = ended(process.command(folder, deployment), BENTOML_CONTAINERIZED="true")
+    result = ended(BentoMl().command(folder, deployment), BENTOML_CONTAINERIZED="true")
     assert result.returncode == 6, result.stdout
     assert "error: the service did not start: RuntimeError: attempt 1" in result.stdout
     assert len(list(folder.glob("starts-*"))) == 1

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from seatrial.errors import ServiceFailed
@@ -29,11 +30,20 @@ class Drain:
     Args:
         notice_s: Seconds from the signal until no connection is taken any more.
         drain_s: Seconds from the signal until requests that still run are left behind.
+
+    Attributes:
+        on_begin: Called when the signal is here.
     """
 
     def __init__(self, notice_s: float, drain_s: float) -> None:
         self._notice_s = min(notice_s, drain_s)
         self._drain_s = drain_s
+        self.on_begin: Callable[[], object] = lambda: None
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds for which a server waits for requests once it takes none any more."""
+        return max(0.1, self._drain_s - self._notice_s)
 
     def listen(self, serving: Serving) -> None:
         """Take the signals over from the server; on the main thread, in its event loop.
@@ -51,6 +61,7 @@ class Drain:
                 servers[number](number, frame)
                 return
             health.draining = True
+            self.on_begin()
             leave = threading.Timer(self._drain_s + LEAVE_S, _leave, (serving,))
             leave.daemon = True
             leave.start()

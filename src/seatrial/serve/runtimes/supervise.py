@@ -15,17 +15,32 @@ from pathlib import Path
 from typing import Any
 
 from seatrial.deployment import Deployment, Server
-from seatrial.serve import process
+from seatrial.serve.address import is_ready, url
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def command(folder: Path, deployment: Deployment) -> list[str]:
-    """The command that serves a folder, as `process.command` does, in this module's process."""
-    python, _, _, *words = process.command(folder, deployment)
+    """The command that serves a service folder in this module's process."""
     server = deployment.server
     address = [server.host, str(server.port)]
-    return [python, "-m", "seatrial.serve.runtimes.supervise", *address, *words]
+    module = "seatrial.serve.runtimes.supervise"
+    return [sys.executable, "-m", module, *address, *bentoml_words(folder, deployment)]
+
+
+def bentoml_words(folder: Path, deployment: Deployment) -> list[str]:
+    """Arguments of ``bentoml`` that serve a service folder."""
+    where = ["service:Seatrial", "--working-dir", str(folder)]
+    return ["serve", *where, *options(deployment)]
+
+
+def options(deployment: Deployment) -> list[str]:
+    """Options of ``bentoml serve``: address and drain."""
+    server, drain_s = deployment.server, deployment.limits.drain_s
+    return [
+        "--host", server.host, "--port", str(server.port),
+        "--timeout-graceful-shutdown", str(drain_s),
+    ]  # fmt: skip
 
 
 def main(host: str, port: str, *words: str) -> None:
@@ -67,10 +82,10 @@ def main(host: str, port: str, *words: str) -> None:
 
 
 def _announce(server: Server, ready: threading.Event) -> None:
-    while not process.is_ready(server):
+    while not is_ready(server):
         time.sleep(0.1)
     ready.set()
-    sys.stderr.write(f"ready: {process.url(server)}\n")
+    sys.stderr.write(f"ready: {url(server)}\n")
     sys.stderr.flush()
 
 

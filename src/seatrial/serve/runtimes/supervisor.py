@@ -1,10 +1,10 @@
-"""Additions to BentoML's supervisor; all that is private of it.
+"""Additions to BentoML's supervisor; all that is private of BentoML and circus.
 
 BentoML's supervisor is circus. By itself it looks after its processes every 10 s, says nothing of
 one that died, waits a day for one that does not end, and keeps the listening socket open, so that
 clients connect to a service that nobody answers for. Its processes are started from
 ``circus.watcher.Watcher``, which a subclass takes the place of here; hooks are circus' own way of
-adding to it.
+adding to it. The processes that it starts are those of `seatrial.serve.runtimes.worker`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import circus.watcher  # type: ignore[import-untyped]
+from bentoml._internal.configuration.containers import BentoMLContainer
 from circus.exc import ConflictError  # type: ignore[import-untyped]
 
 from seatrial.serve.runtimes import starts
@@ -22,17 +25,29 @@ from seatrial.serve.runtimes.draining import LEAVE_S
 
 KILL_S = 0.5  # after a process should have left
 AGAIN_S = 0.1
+SERVICE = "service.py"
+WORKER = "_bentoml_impl.worker.service"  # BentoML's server process
+# Options of it that our server process does not have: it is left in its place then.
+NOT_OURS = ("--ssl-certfile", "--development-mode")
 
 
-def take_over(drain_s: float) -> None:
+def take_over(deployment_file: Path, drain_s: float, metrics: Path) -> None:
     """Have the supervisor that this process becomes start its processes in our way.
 
     Args:
+        deployment_file: File in a service folder.
         drain_s: `Limits.drain_s` of the deployment.
+        metrics: Folder for the metrics of the processes.
     """
+    # What it gives its processes as PROMETHEUS_MULTIPROC_DIR, whatever the environment says.
+    BentoMLContainer.prometheus_multiproc_dir.set(str(metrics))
+    service = deployment_file.absolute().with_name(SERVICE)
 
     class Watcher(circus.watcher.Watcher):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
+            if service.is_file():
+                failed_starts = starts.MOST if options.get("respawn", True) else 1
+                options["args"] = _own_words(options.get("args", ()), service, failed_starts)
             options["graceful_timeout"] = drain_s + LEAVE_S + KILL_S
             options["hooks"] = {
                 "before_start": (_look_at_once, False),
@@ -42,6 +57,16 @@ def take_over(drain_s: float) -> None:
             super().__init__(*args, **options)
 
     circus.watcher.Watcher = Watcher
+
+
+def _own_words(words: Sequence[str], service: Path, failed_starts: int) -> Sequence[str]:
+    """The arguments of a server process of ours in the place of BentoML's."""
+    if WORKER not in words or not set(words).isdisjoint(NOT_OURS):
+        return words
+    given = {name: words[words.index(name) + 1] for name in ("--fd", "--worker-id", "--backlog")}
+    # circus puts the number of the descriptor, and that of the process, in place of its names.
+    own = [service, given["--fd"], given["--worker-id"], given["--backlog"], failed_starts]
+    return ["-m", "seatrial.serve.runtimes.worker", *map(str, own)]
 
 
 def _look_at_once(arbiter: Any, **facts: object) -> bool:

@@ -16,15 +16,9 @@ import pytest
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
 from seatrial.errors import NotWritable
-from seatrial.serve import process
-from seatrial.serve.process import (
-    METRICS_BYTES,
-    ServiceProcess,
-    environment,
-    free_port,
-    metrics_root,
-    write_service,
-)
+from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
+from seatrial.serve.runtimes import metrics_folder
+from seatrial.serve.runtimes.metrics_folder import METRICS_BYTES, metrics_root
 
 HOST = "127.0.0.1"
 
@@ -47,7 +41,7 @@ def test_the_message_names_the_folder_and_the_room(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(process, "SHARED_MEMORY", tmp_path / "none")
+    monkeypatch.setattr(metrics_folder, "SHARED_MEMORY", tmp_path / "none")
     asked = free(monkeypatch, METRICS_BYTES)
     assert metrics_root() == tmp_path
     assert asked == [tmp_path]
@@ -64,7 +58,7 @@ def test_the_message_names_the_folder_and_the_room(
 def test_shared_memory_comes_first_where_it_has_room(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(process, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(metrics_folder, "SHARED_MEMORY", tmp_path)
     monkeypatch.setattr(tempfile, "gettempdir", lambda: "elsewhere")
     free(monkeypatch, METRICS_BYTES)
     assert metrics_root() == tmp_path
@@ -77,7 +71,7 @@ def test_no_folder_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     def none_there() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
-    monkeypatch.setattr(process, "SHARED_MEMORY", tmp_path / "none")
+    monkeypatch.setattr(metrics_folder, "SHARED_MEMORY", tmp_path / "none")
     monkeypatch.setattr(tempfile, "gettempdir", none_there)
     with pytest.raises(NotWritable, match="No usable temporary directory"):
         metrics_root()

@@ -1,0 +1,53 @@
+"""``GET /metrics``: what the processes of a service count, in Prometheus' text format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from seatrial.serve.metrics import forget_dead_processes
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # set where several processes are one service
+OURS = "seatrial_"  # how the names of all our metrics begin
+
+
+class _Own(Collector):
+    """This process's metrics as several processes show theirs: samples, and no times of creation."""
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in REGISTRY.collect():
+            if metric.name.startswith(OURS):
+                metric.samples = [
+                    one for one in metric.samples if not one.name.endswith("_created")
+                ]
+                if metric.samples:
+                    yield metric
+
+
+def page() -> bytes:
+    """The metrics of all processes of this service."""
+    registry = CollectorRegistry()
+    if FOLDER in os.environ:
+        forget_dead_processes(Path(os.environ[FOLDER]))
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    else:
+        registry.register(_Own())
+    return generate_latest(registry)
+
+
+async def _metrics(request: Request) -> Response:
+    # Reading the files of several processes takes milliseconds: not on the event loop.
+    return Response(await run_in_threadpool(page), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+METRICS = Route("/metrics", _metrics, methods=["GET"])

@@ -1,0 +1,102 @@
+"""One server process without a supervisor, for containers and systemd.
+
+    python -m seatrial.serve.runtimes.alone DEPLOYMENT.TOML
+
+The process may be the first of its container (PID 1): it then leaves no zombies, and SIGTERM ends
+it at any time. Whoever started it starts it again when it ends with another code than 0.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from seatrial.deployment import Deployment
+from seatrial.errors import InvalidConfig, SeatrialError
+from seatrial.serve.address import bound, url
+from seatrial.serve.runtimes import notify
+from seatrial.serve.runtimes.parent import end_with_owner
+from seatrial.serve.runtimes.supervise import INTERRUPTED
+
+
+def main(deployment_file: str) -> None:
+    """Serve until a signal ends it.
+
+    Args:
+        deployment_file: TOML file; a relative model path in it starts at the file's folder.
+    """
+    ready = False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and not ready:
+            sys.stderr.write("interrupted\n")
+            sys.exit(INTERRUPTED)
+        sys.exit(0)
+
+    # The kernel ends the first process of a container by no signal that it does not handle.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if os.getpid() == 1:  # orphans of the container are its children, and nobody waits for them
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    end_with_owner()
+    try:
+        from seatrial.serve.runtimes.served import Served
+        from seatrial.serve.runtimes.server import serve
+
+        served = Served(Path(deployment_file))
+        served.deployment = one_process(served.deployment)
+        server = served.deployment.server
+        with bound(server.host, server.port) as listener:
+            service = served.open()
+            served.start = lambda: service
+
+            def on_ready() -> None:
+                nonlocal ready
+                ready = True
+                sys.stderr.write(f"ready: {url(server)}\n")
+                sys.stderr.flush()
+                notify.notify(notify.READY)
+
+            async def while_alive() -> None:
+                if not service.health.failure:
+                    notify.notify(notify.ALIVE)
+
+            served.drain.on_begin = lambda: notify.notify(notify.STOPPING)
+            within_s = notify.watchdog_s()
+            serve(
+                served,
+                listener,
+                on_ready=on_ready,
+                on_signal=end,
+                while_alive=while_alive if within_s else None,
+                alive_every_s=(within_s or 0.0) / 3,
+            )
+    except SeatrialError as error:
+        hint = f"hint: {error.hint}\n" if error.hint else ""
+        sys.stderr.write(f"error: the service did not start: {error.message}\n{hint}")
+        sys.exit(error.exit_code)
+
+
+def one_process(deployment: Deployment) -> Deployment:
+    """The deployment with one server process.
+
+    Raises:
+        InvalidConfig: It asks for several.
+    """
+    if (deployment.layout.workers or 1) > 1:
+        raise InvalidConfig(
+            f"the runtime uvicorn is one process; layout.workers is {deployment.layout.workers}",
+            hint="leave layout.workers out, or take the runtime bentoml (--on bentoml)",
+        )
+    layout = msgspec.structs.replace(deployment.layout, workers=1)
+    return msgspec.structs.replace(deployment, layout=layout)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

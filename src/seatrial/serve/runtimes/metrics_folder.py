@@ -1,0 +1,93 @@
+"""The folder in which the processes of one supervisor keep their metrics, and the room in it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from seatrial.errors import NotWritable
+from seatrial.serve.metrics import reserve_files
+from seatrial.system.files import in_use, is_in_use
+
+PREFIX = "seatrial-metrics-"  # of the folders, before the id of the supervisor
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's name for it
+METRICS_BYTES = 16 * 2**20  # metrics: 2 MiB for each process, and as much for one in its place
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+
+
+def metrics_root() -> Path:
+    """The folder under which a service keeps its metrics: shared memory, or temporary files.
+
+    Files in memory cannot be hit by a disk that others fill.
+
+    Raises:
+        NotWritable: Neither is there with enough room.
+    """
+    hint = "make room there, or set TMPDIR to another folder"
+    if os.access(SHARED_MEMORY, os.W_OK) and _free_bytes(SHARED_MEMORY) >= METRICS_BYTES:
+        return SHARED_MEMORY
+    try:
+        folder = Path(tempfile.gettempdir())
+        free = _free_bytes(folder)
+    except OSError as error:
+        raise NotWritable(f"no folder for temporary files: {error.strerror}", hint=hint) from error
+    if free < METRICS_BYTES:
+        raise NotWritable(
+            f"{folder} has {free // 1024} KiB free; a service needs {METRICS_BYTES // 1024} KiB "
+            "there for its metrics",
+            hint=hint,
+        )
+    return folder
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def keep_metrics_apart() -> Path:
+    """Make a metrics folder for the processes of this supervisor.
+
+    BentoML's supervisor takes one folder for all services of a user, and empties it when it
+    starts: each new service would wipe the counters of those that run.
+
+    Raises:
+        NotWritable: See `metrics_root`.
+    """
+    root = metrics_root()
+    for left in root.glob(f"{PREFIX}*"):  # by processes that were killed
+        if not is_in_use(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = root / f"{PREFIX}{os.getpid()}"
+    folder.mkdir(exist_ok=True)
+    _mark(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def reserve_metrics() -> None:
+    """Take the room for a worker's metrics, and remove them with a supervisor that was killed.
+
+    Does nothing in a process that keeps its metrics in its own memory.
+    """
+    if FOLDER not in os.environ:
+        return
+    folder, supervisor = Path(os.environ[FOLDER]), os.getppid()
+    _mark(folder)
+    reserve_files(folder)
+
+    def end() -> None:
+        if os.getppid() != supervisor:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+
+
+def _mark(folder: Path) -> None:
+    """Mark a folder as in use until this process ends."""
+    held = contextlib.ExitStack()
+    held.enter_context(in_use(folder))
+    atexit.register(held.close)

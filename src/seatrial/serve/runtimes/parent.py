@@ -1,0 +1,27 @@
+"""The end of a process with the process that started it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+PARENT = "SEATRIAL_PARENT"  # id of the process that the service ends with, however that ends
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM when the parent process ends; see prctl(2).
+
+    BentoML's workers are sessions of their own: they would go on, unsupervised and with the port,
+    if their supervisor was killed.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end_with_owner() -> None:
+    """`end_with_parent` where the parent asks for it, by `PARENT` in the environment."""
+    if os.environ.get(PARENT) == str(os.getppid()):
+        end_with_parent()

@@ -1,0 +1,110 @@
+"""A deployment as one server process serves it: the same in every runtime."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+from starlette.applications import Starlette
+
+from seatrial.artifact import Artifact
+from seatrial.deployment import Deployment
+from seatrial.detect.opening import layout
+from seatrial.serve.app import create_app
+from seatrial.serve.metrics_page import METRICS
+from seatrial.serve.runtimes import starts
+from seatrial.serve.runtimes.draining import Drain
+from seatrial.serve.runtimes.metrics_folder import reserve_metrics
+from seatrial.serve.service import Service
+from seatrial.serve.serving import Serving
+from seatrial.serve.startup import open_service
+
+
+class OwnWorker(msgspec.Struct, frozen=True):
+    """The place of a server process that our supervisor started; see `own_worker`.
+
+    Attributes:
+        index: Number of the process among those of its supervisor, from 0.
+        failed_starts: Failed starts in a row that end the supervisor.
+    """
+
+    index: int
+    failed_starts: int
+
+
+_own_worker: list[OwnWorker] = []
+
+
+def become_worker(worker: OwnWorker) -> None:
+    """Have this process serve what its ``service.py`` names, without BentoML."""
+    _own_worker.append(worker)
+
+
+def own_worker() -> OwnWorker | None:
+    """What `become_worker` was told; None in a supervisor, and in a worker of BentoML's own."""
+    return _own_worker[0] if _own_worker else None
+
+
+class Served:
+    """Opens the service of a deployment file, and makes the application that a server runs.
+
+    Args:
+        deployment_file: TOML file; a relative model path in it starts at the file's folder.
+        worker: Index of this process among those of its supervisor, from 0.
+        failed_starts: Failed starts in a row that end the supervisor.
+
+    Attributes:
+        deployment: What the file says.
+        start: Opens what the process serves; may be replaced before `application` is called.
+        drain: Ends the process.
+
+    Raises:
+        InvalidConfig: The deployment is not valid.
+    """
+
+    def __init__(
+        self, deployment_file: Path, worker: int = 0, failed_starts: int = starts.MOST
+    ) -> None:
+        self.deployment = Deployment.read(deployment_file)
+        self._folder = deployment_file.parent
+        self._worker = worker
+        self._failed_starts = failed_starts
+        self.start: Callable[[], Service] = self.open
+        server, limits = self.deployment.server, self.deployment.limits
+        self.drain = Drain(server.drain_notice_s, limits.drain_s)
+
+    def open(self) -> Service:
+        """Open the model, compile it and warm it up."""
+        artifact = Artifact.open(self._folder / self.deployment.model)
+        workers, _ = layout(self.deployment)
+        return open_service(artifact, self.deployment, self._worker % workers)
+
+    def application(self) -> Starlette:
+        """The application; it opens the service at its start-up, and drains on SIGTERM."""
+
+        def begin() -> Service:
+            reserve_metrics()
+            return self.start()
+
+        def counted() -> Service:
+            return starts.counted(begin, self._worker, self._failed_starts)
+
+        def on_start(serving: Serving) -> None:
+            serving.metrics.worker_died(starts.deaths())
+            self.drain.listen(serving)
+
+        @contextlib.asynccontextmanager
+        async def around() -> AsyncIterator[None]:
+            yield
+            self.drain.end(app.state.serving)
+
+        app = create_app(
+            counted,
+            on_start=on_start,
+            probes=[METRICS],
+            around=around,
+            log_requests=self.deployment.server.log == "requests",
+        )
+        return app

@@ -1,0 +1,78 @@
+"""uvicorn with our HTTP protocol, on a socket that is there."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from seatrial.serve.http_protocol import HttpProtocol
+from seatrial.serve.runtimes.draining import SIGNALS
+from seatrial.serve.runtimes.served import Served
+
+BACKLOG = 2048  # connections that may wait to be taken
+Handler = Callable[[int, FrameType | None], Any]
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """Handle a signal before and after uvicorn does: an end that was asked for is no error."""
+    sys.exit(0)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._on_ready()
+
+
+def serve(
+    served: Served,
+    listener: socket.socket,
+    *,
+    backlog: int = BACKLOG,
+    on_ready: Callable[[], object] = lambda: None,
+    on_signal: Handler = end,
+    while_alive: Callable[[], Awaitable[None]] | None = None,
+    alive_every_s: float = 0.0,
+) -> None:
+    """Serve until a signal ends it.
+
+    Args:
+        served: What is served.
+        listener: Bound socket; it is closed when the drain begins.
+        backlog: Connections that may wait to be taken.
+        on_ready: Called on the event loop once connections are taken.
+        on_signal: Takes a signal before uvicorn handles it, and again after the drain.
+        while_alive: Called by the event loop from time to time.
+        alive_every_s: Longest time between two calls of it, seconds.
+
+    Raises:
+        SystemExit: It was ended; or it did not start, and its error is logged.
+    """
+    config = uvicorn.Config(
+        served.application(),
+        http=HttpProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=backlog,
+        timeout_graceful_shutdown=served.drain.wait_s,  # type: ignore[arg-type]  # any number
+        callback_notify=while_alive,
+        timeout_notify=alive_every_s,  # type: ignore[arg-type]
+    )
+    # uvicorn puts these back when it ends, and raises the signal once more.
+    for number in SIGNALS:
+        signal.signal(number, on_signal)
+    _Server(config, on_ready).run(sockets=[listener])

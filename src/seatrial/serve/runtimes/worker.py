@@ -1,0 +1,39 @@
+"""A server process that the supervisor starts; it loads nothing of BentoML.
+
+    python -m seatrial.serve.runtimes.worker SERVICE.PY FD NUMBER BACKLOG FAILED_STARTS
+
+It listens on a socket that it inherits. ``service.py`` of the service folder is run, as BentoML's
+own worker does: what somebody added to it holds here too.
+"""
+
+from __future__ import annotations
+
+import runpy
+import socket
+import sys
+
+from seatrial.serve.runtimes.parent import end_with_parent
+from seatrial.serve.runtimes.served import OwnWorker, Served, become_worker
+from seatrial.serve.runtimes.server import serve
+
+VARIABLE = "Seatrial"  # of service.py
+
+
+def main(service: str, fd: str, number: str, backlog: str, failed_starts: str) -> None:
+    """Serve until a signal ends it.
+
+    Args:
+        service: Path of ``service.py``.
+        fd: Descriptor of the listening socket.
+        number: The process's number, from 1.
+        backlog: Connections that may wait to be taken.
+        failed_starts: Failed starts in a row that end the supervisor.
+    """
+    end_with_parent()
+    become_worker(OwnWorker(int(number) - 1, int(failed_starts)))
+    served: Served = runpy.run_path(service)[VARIABLE]
+    serve(served, socket.socket(fileno=int(fd)), backlog=int(backlog))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,106 @@
+"""Service folders: all that a runtime starts a deployment from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from seatrial.artifact import MANIFEST, Artifact
+from seatrial.deployment import Deployment
+from seatrial.system.files import staged_folder, writing
+from seatrial.system.own_wheel import provide_package
+
+SERVICE_PY = '''"""A Seatrial service. Start it with: bentoml serve ."""
+
+from pathlib import Path
+
+from seatrial.serve.runtimes.bento import service
+
+Seatrial = service(Path(__file__).parent / "deployment.toml")
+'''
+BENTOFILE = """service: "service:Seatrial"
+include:
+  - "service.py"
+  - "deployment.toml"
+  - "model/*"
+"""
+# Engine -> the extra that installs it, where their names differ.
+EXTRAS = {"onnxruntime-tensorrt": "onnxruntime-gpu", "torch-compile": "torch"}
+
+
+def write_service(
+    folder: Path, artifact: Artifact, deployment: Deployment, *, with_package: bool = False
+) -> Path:
+    """Write a folder that ``bentoml serve`` starts: service.py, deployment.toml, the model.
+
+    Args:
+        folder: Made if it is not there; a service folder in its place is replaced.
+        artifact: Copied into the folder, so that the folder stands alone.
+        deployment: Written with the model's path in the folder.
+        with_package: Say in ``bentofile.yaml`` what installs Seatrial and the engine, for
+            ``bentoml build``; a wheel of this Seatrial is added where it is not on an index.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InvalidInput: The folder holds something else than a service, or is a file.
+        NotWritable: It cannot be made or written.
+    """
+    with staged_folder(folder, replace=(folder / "service.py").is_file()) as staged:
+        (staged / "service.py").write_text(SERVICE_PY)
+        python = _python_section(staged, deployment) if with_package else ""
+        (staged / "bentofile.yaml").write_text(BENTOFILE + python)
+        written = msgspec.structs.replace(deployment, model="model")
+        (staged / "deployment.toml").write_text(written.to_toml())
+        # The files of the manifest alone: a link that lies beside them may lead anywhere.
+        for name in (MANIFEST, *(file.path for file in artifact.manifest.files)):
+            target = staged / "model" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link_or_copy(artifact.path / name, target)
+    return folder
+
+
+def _python_section(folder: Path, deployment: Deployment) -> str:
+    engine = EXTRAS.get(deployment.engine, deployment.engine)
+    if deployment.device == "cuda" and engine == "onnxruntime":
+        engine = "onnxruntime-gpu"
+    extras = ["serve"] if engine == "null" else ["serve", engine]
+    lines = ["python:", "  packages:", f'    - "{provide_package(folder, *extras)}"']
+    if wheels := sorted(folder.glob("wheels/*.whl")):
+        lines += ["  wheels:", *(f'    - "wheels/{wheel.name}"' for wheel in wheels)]
+    return "\n".join(lines) + "\n"
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)  # artifacts are immutable: two names for one file are safe
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def environment(base: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
+    """Environment of a service process: the caller's, without BentoML's usage reports.
+
+    Args:
+        base: The caller's.
+        folder: The service folder. What BentoML writes goes beside it: the folder of the user may
+            be read-only. So do temporary files where there is no folder for them.
+    """
+    own = {**base, "BENTOML_DO_NOT_TRACK": "True"}
+    if folder is None:
+        return own
+    own.setdefault("BENTOML_HOME", str(folder.parent.absolute() / ".bentoml"))
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        temporary = folder.parent.absolute() / ".tmp"
+        with writing(temporary):
+            temporary.mkdir(exist_ok=True)
+        own["TMPDIR"] = str(temporary)
+    return own

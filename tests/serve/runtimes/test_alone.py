@@ -1,0 +1,213 @@
+"""One server process without a supervisor: what the service manager is told, signals, PID 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from seatrial.artifact import Artifact
+from seatrial.deployment import CoreLayout, Deployment, Limits, Server
+from seatrial.errors import InvalidConfig
+from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
+from seatrial.serve.runtimes.alone import one_process
+
+Start = Callable[..., ServiceProcess]
+Until = Callable[[Callable[[], Any]], Any]
+HOST = "127.0.0.1"
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """A service manager's socket; its path is in ``tmp_path``."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(60)
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def alone(start_service: Start) -> Iterator[ServiceProcess]:
+    with start_service(engine="null", runtime="uvicorn") as running:
+        yield running
+
+
+def command(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "seatrial.serve.runtimes.alone", str(folder / "deployment.toml")]
+
+
+def test_the_manager_hears_of_the_start_the_life_and_the_end(
+    start_service: Start, photo: bytes, manager: socket.socket, tmp_path: Path, until: Until
+) -> None:
+    env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "3000000"}
+    with start_service(
+        engine="null", runtime="uvicorn", env=env, limits=Limits(drain_s=5), drain_notice_s=1.0
+    ) as running:
+        assert manager.recv(100) == b"READY=1"
+        assert psutil.Process(running.process.pid).children() == []
+        answer = httpx.post(f"{running.url}/detect", content=photo, timeout=20)
+        assert answer.status_code == 200
+        assert manager.recv(100) == b"WATCHDOG=1"
+        running.process.terminate()
+        while (said := manager.recv(100)) == b"WATCHDOG=1":
+            pass
+        assert said == b"STOPPING=1"
+        ready = httpx.get(f"{running.url}/readyz")
+        assert (ready.status_code, ready.text) == (503, "the service ends\n")
+        assert ready.headers["connection"] == "close"
+        # A balancer that has not looked yet sends on.
+        assert httpx.post(f"{running.url}/detect", content=photo).status_code == 200
+        assert running.process.wait(20) == 0
+    log = running._log.read_text()
+    assert log == f"ready: {running.url}\n"
+
+
+def shown(url: str, photo: bytes) -> set[str]:
+    """Names, labels, kinds and helps of the metrics after requests that make all of them."""
+    for body in (photo, b"hello"):
+        httpx.post(f"{url}/detect", content=body, timeout=20)
+    httpx.get(f"{url}/nothing")
+    page = httpx.get(f"{url}/metrics", timeout=20)
+    assert page.headers["content-type"].startswith("text/plain; version=")
+    # Paths of artifacts, ids of processes: no line has any.
+    return {
+        line if line.startswith("#") else line.rpartition(" ")[0]
+        for line in page.text.splitlines()
+    }  # fmt: skip
+
+
+def test_both_runtimes_show_the_same_metrics(
+    start_service: Start, alone: ServiceProcess, photo: bytes
+) -> None:
+    with start_service(engine="null") as supervised:
+        there = shown(supervised.url, photo)
+    here = shown(alone.url, photo)
+    # The edge of the buckets that is the deadline, which follows from the time of an image.
+    edge = re.compile(r'le="\d+\.\d+"')
+    assert {edge.sub("", line) for line in here} == {edge.sub("", line) for line in there}
+    assert 'seatrial_requests_total{code="415",route="/detect"}' in here
+
+
+def test_what_cannot_start_says_why_with_the_code_of_the_error(
+    tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        server = Server(HOST, taken.getsockname()[1], runtime="uvicorn")
+        deployment = Deployment("m", engine="null", server=server)
+        folder = write_service(tmp_path / "service", tiny_artifact, deployment)
+        ended = subprocess.run(
+            command(folder), env=environment(os.environ), capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+    assert ended.returncode == 6
+    assert ended.stderr.startswith("error: the service did not start: cannot listen on 127.0.0.1:")
+    assert ended.stderr.count("\n") == 2
+
+
+def test_it_is_one_process_and_takes_all_cores() -> None:
+    assert one_process(Deployment("m")).layout.workers == 1
+    assert one_process(Deployment("m", layout=CoreLayout(workers=1))).layout.workers == 1
+    with pytest.raises(InvalidConfig, match=r"layout\.workers is 2"):
+        one_process(Deployment("m", layout=CoreLayout(workers=2)))
+
+
+def test_the_command_needs_no_folder_that_can_be_written(
+    tiny_artifact: Artifact, tmp_path: Path, photo: bytes
+) -> None:
+    port = free_port(HOST)
+    words = ["serve", "--model", str(tiny_artifact.path), "--engine", "null", "--port", str(port)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "seatrial.cli.main", *words, "--on", "uvicorn"],
+        env={**os.environ, "SEATRIAL_HOME": str(tmp_path / "home")},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        said = [next(process.stderr) for _ in range(3)]
+        assert said[-1] == f"ready: http://{HOST}:{port}\n"
+        assert httpx.post(f"http://{HOST}:{port}/detect", content=photo).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert not (tmp_path / "home").exists()
+
+
+# The first process of a container starts a child that is left behind: its parent is then PID 1.
+ORPHAN = "setsid sh -c 'sleep 0.1 & exit 0'"
+
+
+@pytest.fixture
+def first_process(tiny_artifact: Artifact, tmp_path: Path) -> Iterator[Callable[[], Any]]:
+    """Starts the server as PID 1; gives the process outside, the server and its port."""
+    alone_words = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*alone_words, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("a process namespace needs the rights of root")
+    server = Server(HOST, free_port(HOST), drain_notice_s=0.0, runtime="uvicorn")
+    deployment = Deployment("m", engine="null", server=server, limits=Limits(drain_s=2))
+    folder = write_service(tmp_path / "service", tiny_artifact, deployment)
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> tuple[subprocess.Popen[str], psutil.Process]:
+        outside = subprocess.Popen(
+            [*alone_words, *command(folder)],
+            env=environment(os.environ), stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        started.append(outside)
+        give_up = time.monotonic() + 60
+        while not (inside := psutil.Process(outside.pid).children()):
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        return outside, inside[0]
+
+    yield start
+    for outside in started:
+        outside.kill()
+        outside.communicate()
+
+
+@pytest.mark.slow
+def test_as_the_first_process_of_a_container(first_process: Any, until: Until) -> None:
+    outside, inside = first_process()
+    assert outside.stderr.readline().startswith("ready: ")
+    namespace = ["nsenter", "-t", str(inside.pid), "-p", "-m"]
+    subprocess.run([*namespace, "sh", "-c", ORPHAN], check=True)
+    until(lambda: inside.children(recursive=True) == [])  # a zombie would stay
+    inside.terminate()
+    assert outside.wait(20) == 0
+
+
+@pytest.mark.slow
+def test_as_the_first_process_it_can_be_ended_before_it_is_ready(
+    first_process: Any, until: Until
+) -> None:
+    outside, inside = first_process()
+    handled = re.compile(r"^SigCgt:\s*(\w+)$", re.MULTILINE)
+
+    def handles_sigterm() -> bool:
+        found = handled.search(Path(f"/proc/{inside.pid}/status").read_text())
+        return bool(found and int(found[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+    until(handles_sigterm)
+    inside.terminate()
+    assert outside.wait(20) == 0
+
+
+def test_an_error_has_its_json(alone: ServiceProcess) -> None:
+    answer = httpx.get(f"{alone.url}/nothing")
+    assert answer.status_code == 404
+    assert json.loads(answer.text)["error"]["code"] == "Http404"

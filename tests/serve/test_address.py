@@ -1,0 +1,46 @@
+"""Addresses of services: free ones, and those that cannot be had."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from seatrial.deployment import Deployment, Limits, Server
+from seatrial.errors import (
+    PortInUse,
+)
+from seatrial.serve.address import (
+    check_port,
+    url,
+    with_port,
+)
+
+HOST = "127.0.0.1"
+
+
+def test_an_address_of_another_machine() -> None:
+    with pytest.raises(PortInUse, match=r"192\.0\.2\.1"):
+        check_port("192.0.2.1", 3000)
+
+
+def test_port_0_becomes_a_free_one() -> None:
+    given = Deployment("m", server=Server(port=4000), limits=Limits(queue=3))
+    assert with_port(given) is given
+    chosen = with_port(msgspec.structs.replace(given, server=Server("127.0.0.2", 0)))
+    assert chosen.server.port > 0
+    assert (chosen.server.host, chosen.limits) == ("127.0.0.2", given.limits)
+    check_port("127.0.0.2", chosen.server.port)
+
+
+def test_addresses() -> None:
+    assert url(Server("127.0.0.1", 80)) == "http://127.0.0.1:80"
+    assert url(Server("::1", 3000)) == "http://[::1]:3000"
+
+
+@pytest.mark.parametrize("host", ["\u00fc" * 80, "a\0b", "192.0.2.1", ".."])
+def test_what_is_no_host_of_this_machine_is_refused(host: str) -> None:
+    unknown_port = Deployment("m", server=Server(host, 0))
+    for check in (lambda: check_port(host, 0), lambda: with_port(unknown_port)):
+        with pytest.raises(PortInUse, match="cannot listen on") as caught:
+            check()
+        assert "--host" in caught.value.hint
