@@ -261,24 +261,35 @@ SERVING = """
 import sys
 from pathlib import Path
 from seatrial.deployment import Thresholds
-from seatrial.serve.runtimes.bento import service
+from seatrial.serve.runtimes import worker
+from seatrial.serve.runtimes.served import Served
 
-built = service(Path(sys.argv[1]) / "deployment.toml")
-built.to_asgi()
-opened = built.start()
+served = Served(Path(sys.argv[1]) / "deployment.toml")
+served.application()
+opened = served.open()
 opened.dispatcher.detector.detect(Path(sys.argv[2]).read_bytes(), Thresholds())
 opened.dispatcher.close()
 print(*sorted(sys.modules))
 """
-# What makes and judges models, and what it needs.
-WORKSHOP = ("onnx", "torch", "transformers", "nncf", "onnxscript", "ultralytics", "lightning")
+# What makes and judges models, and what it needs; and the supervisor, which takes long to import.
+WORKSHOP = (
+    "bentoml",
+    "circus",
+    "onnx",
+    "torch",
+    "transformers",
+    "nncf",
+    "onnxscript",
+    "ultralytics",
+    "lightning",
+)
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_a_served_process_loads_the_engine_and_nothing_that_makes_models(
     engine: str, tiny_artifact: Artifact, photo: bytes, tmp_path: Path
 ) -> None:
-    """As a worker does: the service of a folder, opened, with a request answered."""
+    """As a worker does in each runtime: a folder's service, opened, with a request answered."""
     deployment = Deployment("m", engine=engine, layout=CoreLayout(workers=1))
     folder = write_service(tmp_path / "service", tiny_artifact, deployment)
     (tmp_path / "photo.jpg").write_bytes(photo)

@@ -7,6 +7,7 @@ import inspect
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import circus.arbiter
@@ -14,10 +15,12 @@ import circus.watcher
 import httpx
 import psutil
 import pytest
+from _bentoml_impl.server import serving
+from bentoml._internal.configuration.containers import BentoMLContainer
 
 from seatrial.deployment import CoreLayout, Limits
 from seatrial.serve.process import ServiceProcess
-from seatrial.serve.runtimes.supervisor import _cause
+from seatrial.serve.runtimes.supervisor import WORKER, _cause, _own_words
 
 Start = Callable[..., ServiceProcess]
 Until = Callable[[Callable[[], Any]], Any]
@@ -35,6 +38,8 @@ def test_a_process_that_is_killed_is_logged_counted_and_replaced_at_once(
 ) -> None:
     with start_service(engine="null", layout=CoreLayout(workers=2)) as service:
         first, second = workers(service)
+        # A process that imports no BentoML, as `OwnWorker` says.
+        assert "seatrial.serve.runtimes.worker" in first.cmdline()
         first.kill()
         # The other one serves; the supervisor does not wait for its next look, 10 s later.
         assert httpx.post(f"{service.url}/detect", content=photo).status_code == 200
@@ -78,6 +83,30 @@ def test_causes_in_words() -> None:
     assert _cause(-70) == "was ended by signal 70"
     assert _cause(6) == "ended with code 6"
     assert _cause(None) == "ended with code None"
+
+
+def test_another_process_than_bentomls_is_started_where_it_can_take_its_place() -> None:
+    given = ["-m", WORKER, "x", "--fd", "$(circus.sockets.api)", "--worker-id", "$(CIRCUS.WID)",
+             "--backlog", "9"]  # fmt: skip
+    own = _own_words(given, Path("/s/service.py"), 3)
+    assert own == [
+        "-m", "seatrial.serve.runtimes.worker", "/s/service.py", "$(circus.sockets.api)",
+        "$(CIRCUS.WID)", "9", "3",
+    ]  # fmt: skip
+    encrypted = [*given, "--ssl-certfile", "c.pem"]
+    assert _own_words(encrypted, Path("/s/service.py"), 3) == encrypted
+    another = ["-m", "another.worker"]
+    assert _own_words(another, Path("/s/service.py"), 3) == another
+
+
+def test_what_is_used_of_bentoml_is_there() -> None:
+    """None of it is documented: another version may have changed it."""
+    assert serving._SERVICE_WORKER_SCRIPT == WORKER
+    source = inspect.getsource(serving.serve_http)
+    for name in ("--fd", "--worker-id", "--backlog", "_SERVICE_WORKER_SCRIPT"):
+        assert name in source
+    assert "ensure_prometheus_dir()" in source
+    assert callable(BentoMLContainer.prometheus_multiproc_dir.set)
 
 
 def test_what_is_used_of_circus_is_there() -> None:
