@@ -15,8 +15,6 @@ import circus.watcher
 import httpx
 import psutil
 import pytest
-from _bentoml_impl.server import serving
-from bentoml._internal.configuration.containers import BentoMLContainer
 
 from seatrial.deployment import CoreLayout, Limits
 from seatrial.serve.process import ServiceProcess
@@ -99,8 +97,12 @@ def test_another_process_than_bentomls_is_started_where_it_can_take_its_place() 
     assert _own_words(another, Path("/s/service.py"), 3) == another
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what BentoML imports
 def test_what_is_used_of_bentoml_is_there() -> None:
     """None of it is documented: another version may have changed it."""
+    from _bentoml_impl.server import serving
+    from bentoml._internal.configuration.containers import BentoMLContainer
+
     assert serving._SERVICE_WORKER_SCRIPT == WORKER
     source = inspect.getsource(serving.serve_http)
     for name in ("--fd", "--worker-id", "--backlog", "_SERVICE_WORKER_SCRIPT"):

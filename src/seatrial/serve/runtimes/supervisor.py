@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import circus.watcher  # type: ignore[import-untyped]
-from bentoml._internal.configuration.containers import BentoMLContainer
 from circus.exc import ConflictError  # type: ignore[import-untyped]
 
 from seatrial.serve.runtimes import starts
@@ -39,6 +38,8 @@ def take_over(deployment_file: Path, drain_s: float, metrics: Path) -> None:
         drain_s: `Limits.drain_s` of the deployment.
         metrics: Folder for the metrics of the processes.
     """
+    from bentoml._internal.configuration.containers import BentoMLContainer
+
     # What it gives its processes as PROMETHEUS_MULTIPROC_DIR, whatever the environment says.
     BentoMLContainer.prometheus_multiproc_dir.set(str(metrics))
     service = deployment_file.absolute().with_name(SERVICE)
