@@ -22,7 +22,7 @@ OURS = "seatrial_"  # how the names of all our metrics begin
 
 
 class _Own(Collector):
-    """This process's metrics as several processes show theirs: samples, and no times of creation."""
+    """This process's metrics in the form of several processes: no times of creation."""
 
     def collect(self) -> Iterator[Metric]:
         for metric in REGISTRY.collect():
