@@ -16,7 +16,7 @@ from seatrial.serve.address import check_port
 from seatrial.serve.runtimes.alone import one_process
 from seatrial.serve.runtimes.base import Launch
 from seatrial.serve.service_folder import write_service
-from seatrial.serve.startup import in_words
+from seatrial.serve.startup import check_server, in_words
 from seatrial.system.extras import check_installed
 
 
@@ -40,6 +40,7 @@ class Uvicorn:
         server = deployment.server
         deployment = one_process(deployment)
         check_port(server.host, server.port)
+        check_server(server)
         on_progress(f"{artifact.manifest.name} on {deployment.engine}: {in_words(deployment)}")
         absolute = msgspec.structs.replace(deployment, model=str(artifact.path.absolute()))
         return Launch(_command(_kept_in_memory(absolute.to_toml())), dict(environment))
