@@ -1,4 +1,4 @@
-"""What systemd is told of a service of ``Type=notify``; see sd_notify(3)."""
+"""Messages to systemd from a service of ``Type=notify``; see sd_notify(3)."""
 
 from __future__ import annotations
 
