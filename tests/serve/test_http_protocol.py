@@ -14,6 +14,8 @@ from PIL import Image
 
 from raw_http import read_response
 from seatrial.deployment import Limits
+from seatrial.serve import open_connections
+from seatrial.serve.http_protocol import HttpProtocol
 from seatrial.serve.protocols.request_head import FIELDS, HEAD_BYTES
 
 Running = Any
@@ -250,7 +252,7 @@ def refused(running: Running, sent: bytes) -> tuple[int, dict[str, str], Any]:
 
 @pytest.mark.parametrize("target", ["/detect", "/detect.jpg", "/detect?confidence=0.5"])
 def test_an_overloaded_service_refuses_round_the_application_in_the_same_words(
-    run_app: Callable[..., Any], metric: Metric, photo: bytes, target: str
+    run_app: Callable[..., Any], metric: Metric, until: Until, photo: bytes, target: str
 ) -> None:
     """A body that may be long goes to the application: the two answers differ in nothing."""
     line = f"POST {target} HTTP/1.1\r\nHost: x\r\n".encode()
@@ -266,6 +268,7 @@ def test_an_overloaded_service_refuses_round_the_application_in_the_same_words(
     with run_app(Limits(queue=1)) as running, running.lanes_held():
         before = counted()
         early = refused(running, line + b"Content-Length: %d\r\n\r\n" % len(photo) + photo)
+        until(lambda: counted() != before)  # it is counted a moment later
         after = counted()
         late = refused(running, line + b"Transfer-Encoding: chunked\r\n\r\n")
     assert early[0] == late[0] == 503
@@ -299,6 +302,61 @@ def test_a_connection_that_was_refused_serves_the_next_requests(
             connection.settimeout(20)
         connection.sendall(head + photo)
         assert read_response(connection)[0] == 200
+
+
+def test_under_overload_plain_requests_are_refused_without_the_parser(
+    run_app: Callable[..., Any],
+    metric: Metric,
+    until: Until,
+    photo: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And however their bytes come, the next request begins where it does."""
+    parsed: list[int] = []
+    parse = HttpProtocol._parse
+
+    def noted(self: HttpProtocol, data: bytes | memoryview) -> None:
+        parsed.append(len(data))
+        parse(self, data)
+
+    monkeypatch.setattr(HttpProtocol, "_parse", noted)
+    monkeypatch.setattr(open_connections, "REFUSES_S", 60.0)
+    one = POST + b"Content-Length: %d\r\n\r\n" % len(photo) + photo
+    before = metric("seatrial_refusals_total", reason="queue")
+    with run_app(Limits(queue=1)) as running, running.connect() as connection:
+
+        def answers(times: int) -> list[bytes]:
+            found, bodies = b"", []
+            while len(bodies) < times:
+                more = connection.recv(65536)
+                assert more
+                found += more
+                bodies = re.findall(rb"HTTP/1\.1 503 .*?\r\n\r\n({.*?}})", found, re.DOTALL)
+            return bodies
+
+        with running.lanes_held():
+            connection.sendall(one)
+            first = answers(1)
+            assert parsed
+            parsed.clear()
+            connection.sendall(one[:-9])
+            assert answers(1) == first
+            connection.sendall(one[-9:])
+            connection.sendall(one)
+            assert answers(1) == first
+            assert not parsed
+            connection.sendall(one * 3)
+            assert answers(3) == first * 3
+            # A head that comes in two parts takes the parser's way.
+            connection.sendall(one[:20])
+            until(lambda: parsed == [20])
+            connection.sendall(one[20:] + one)
+            assert answers(2) == first * 2
+        until(lambda: metric("seatrial_refusals_total", reason="queue") == before + 8)
+        connection.sendall(one)
+        assert read_response(connection)[0] == 200
+        connection.sendall(POST + b"Content-Length: 0\r\nHost: y\r\n\r\n")
+        assert read_response(connection)[0] == 400
 
 
 @pytest.mark.parametrize(

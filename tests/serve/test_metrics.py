@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
 
 from seatrial.detect.clock import REQUEST_STAGES
 from seatrial.errors import NotWritable
@@ -25,6 +25,7 @@ from seatrial.serve.metrics import (
     KINDS,
     RequestMetrics,
     forget_dead_processes,
+    observe_many,
     request_metrics,
     reserve_files,
 )
@@ -230,3 +231,23 @@ def test_files_without_room_are_an_error_and_leave_nothing(
         reserve_files(tmp_path)
     assert "TMPDIR" in refusal.value.hint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_to_observe_a_value_many_times_is_to_observe_it_so_often() -> None:
+    """With what is private of prometheus-client."""
+    for value in (0.0, 0.5, 1.0, 1.5, 9.0):
+        once, often = CollectorRegistry(), CollectorRegistry()
+        observe_many(Histogram("h", "H.", buckets=(1.0, 2.0), registry=once), value, 3)
+        each = Histogram("h", "H.", buckets=(1.0, 2.0), registry=often)
+        for _ in range(3):
+            each.observe(value)
+
+        def shown(registry: CollectorRegistry) -> list[tuple[str, Any, float]]:
+            return [
+                (sample.name, sample.labels, sample.value)
+                for metric in registry.collect()
+                for sample in metric.samples
+                if not sample.name.endswith("_created")
+            ]
+
+        assert shown(once) == shown(often)

@@ -33,6 +33,7 @@ class Recorded:
     def __init__(self, connections: Connections) -> None:
         self.connections = connections
         self.ended: str | None = None
+        self.waiting: Wait | None = None
         connections.opened(self)
 
     def expire(self, wait: Wait) -> None:

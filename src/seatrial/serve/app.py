@@ -27,11 +27,11 @@ from starlette.routing import Route
 from seatrial.detect.answer import answer
 from seatrial.detect.detector import Detected
 from seatrial.detect.draw import annotated_jpeg
-from seatrial.errors import Overloaded, SeatrialError, Unauthorized
+from seatrial.errors import SeatrialError
 from seatrial.serve.connections import StopReading
 from seatrial.serve.cross_origin import CrossOrigin
 from seatrial.serve.health import PROBES, CloseWhileDraining
-from seatrial.serve.open_connections import CONNECTIONS, Connections, Headers, Refuse, room
+from seatrial.serve.open_connections import CONNECTIONS, Connections, room
 from seatrial.serve.outcome import DIGEST, answer_headers, counted
 from seatrial.serve.protocols import inference_v2
 from seatrial.serve.protocols.asked import read_asked
@@ -44,6 +44,7 @@ from seatrial.serve.protocols.error_answers import (
 )
 from seatrial.serve.protocols.image_body import read_image
 from seatrial.serve.protocols.thresholds import query_options
+from seatrial.serve.refusals import Refusals
 from seatrial.serve.request_log import RequestLog
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
@@ -80,17 +81,19 @@ def create_app(
             limits = serving.live.dispatcher.limits
             fit = room(limits.connections)
             paths = frozenset(route.path for route in (*PROBES, *probes))
+            refusals = Refusals(serving, DETECT)
             # What start-up made stays until the end: no collection needs to walk it again.
             gc.collect()
             gc.freeze()
             try:
                 # The protocol of each connection finds it there: `HttpProtocol`.
-                refuse = {} if log_requests else {"refuse": _refuser(serving)}
+                refuse = {} if log_requests else {"refuse": refusals}
                 check = serving.tokens.check
                 yield {
                     CONNECTIONS: Connections(limits, fit, serving.metrics, paths, check, **refuse)
                 }
             finally:
+                refusals.count()
                 serving.close()
 
     routes = [
@@ -122,41 +125,6 @@ def create_app(
     )
     app.router.redirect_slashes = False  # it would redirect to whatever host the client names
     return app
-
-
-def _refuser(serving: Serving) -> Refuse:
-    """Refuses, by its headers, a request for `DETECT` that the service has no time for."""
-    metrics, health, tokens = serving.metrics, serving.health, serving.tokens
-    routes = {path.encode(): path for path in DETECT}
-    crosses = bool(serving.server.cors_origins)
-
-    def refuse(target: bytes, headers: Headers) -> tuple[int, Headers, bytes] | None:
-        route = routes.get(target.partition(b"?")[0])
-        if route is None or health.draining:  # then the connection ends with its answer
-            return None
-        if crosses and any(name == b"origin" for name, _ in headers):
-            return None  # a browser keeps what is not marked for the page from it
-        dispatcher = serving.live.dispatcher
-        try:
-            tokens.check(route, headers)
-            dispatcher.check(read_asked(headers, dispatcher.limits.longest_deadline_s))
-        except Overloaded as error:
-            metrics.count(route, error.http_status, 0.0)
-            metrics.models.failed(DETECTOR)
-            metrics.refuse(error.reason)
-            return _parts(error_answer(route, error))
-        except Unauthorized as error:
-            metrics.count(OTHER_ROUTE, error.http_status)
-            return _parts(error_answer(route, error))
-        except SeatrialError:  # of the headers: the application says so
-            return None
-        return None
-
-    return refuse
-
-
-def _parts(answer: Response) -> tuple[int, Headers, bytes]:
-    return answer.status_code, answer.raw_headers, bytes(answer.body)
 
 
 async def _detect_json(request: Request) -> Response:

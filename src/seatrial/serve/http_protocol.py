@@ -14,9 +14,11 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from seatrial.errors import Unauthorized
-from seatrial.serve.connections import may_be_long
-from seatrial.serve.open_connections import CONNECTIONS, Connections, Headers, Wait
+from seatrial.serve.arrivals import Arrivals
+from seatrial.serve.connections import SKIPPED_BYTES, may_be_long
+from seatrial.serve.open_connections import CONNECTIONS, Connections, Wait
 from seatrial.serve.protocols.error_body import MEDIA_TYPE, error_body
+from seatrial.serve.protocols.plain_head import read_plain_head
 from seatrial.serve.protocols.request_head import (
     FIELDS,
     HEAD_BYTES,
@@ -25,8 +27,8 @@ from seatrial.serve.protocols.request_head import (
     too_large,
 )
 
-# Status -> headers that a refusal of it has.
-EXTRA_HEADERS = {401: [(b"www-authenticate", b"Bearer")], 503: [(b"retry-after", b"1")]}
+# Status -> header fields that a refusal of it has.
+EXTRA_FIELDS = {401: b"www-authenticate: Bearer\r\n", 503: b"retry-after: 1\r\n"}
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -45,6 +47,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.ws_protocol_class = None  # no route of ours is one
         self._all: Connections = app_state[CONNECTIONS]
+        self.waiting: Wait | None = None
         self._in_head = True  # or else in a body
         self._head_begun = False
         self._unbounded_bytes = 0  # of a head, or of a body's framing, that the parser collects
@@ -53,10 +56,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._refusal: RefusedHead | None = None
         self._unread_bytes = 0
         self._skips_body = False  # of a request that was refused before the application saw it
+        self._left_bytes = 0  # of such a body that the parser does not see
 
     # What the event loop calls.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_protocol(Arrivals(self, self._all.room))
         self._all.opened(self)
         self._beyond = self._all.full
 
@@ -64,9 +69,15 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._all.closed(self)
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         if self._refusal is not None:
             return  # it reads an answer, or will; see `_refuse`
+        while data and (taken := self._take_round_the_parser(data)):
+            data = data[taken:]
+        if data:
+            self._parse(data)
+
+    def _parse(self, data: bytes | memoryview) -> None:
         began_in_head, self._body_came = self._in_head, False
         try:
             self.parser.feed_data(data)
@@ -189,6 +200,42 @@ class HttpProtocol(HttpToolsProtocol):
             raise RefusedHead(401, error.message, error.hint, error.code) from error
         raise RefusedHead(503, "the service has too many connections", "try again in a second")
 
+    def _take_round_the_parser(self, data: bytes | memoryview) -> int:
+        """Drop a body, or refuse a plain request; how many bytes that took.
+
+        Under overload this is the way of nearly every request, and the parser would be most of it.
+        """
+        if self._left_bytes:
+            taken = min(len(data), self._left_bytes)
+            self._left_bytes -= taken
+            if not self._left_bytes:
+                self._all.waits(self, Wait.IDLE)
+            return taken
+        if (
+            not self._all.refuses
+            or self._head_begun
+            or self._unbounded_bytes
+            or not self._in_head
+            or not self._is_idle()
+            or self.transport.is_closing()
+        ):
+            return 0
+        head = read_plain_head(data)
+        if head is None or head.body_bytes > SKIPPED_BYTES:
+            return 0
+        try:
+            check_head("1.1", head.target, head.fields)
+        except RefusedHead:
+            return 0
+        refused = self._all.refuse(head.target, head.fields)
+        if refused is None:
+            return 0
+        self._write(*refused)
+        taken = min(len(data), head.head_bytes + head.body_bytes)
+        self._left_bytes = head.head_bytes + head.body_bytes - taken
+        self._all.waits(self, Wait.HEAD if self._left_bytes else Wait.IDLE, anew=True)
+        return taken
+
     def _refuse_early(self) -> bool:
         """Answer a request that the service has no time for, where its body is short.
 
@@ -203,10 +250,9 @@ class HttpProtocol(HttpToolsProtocol):
         ):
             return False
         refused = self._all.refuse(self.url, self.headers)
-        if refused is None:
-            return False
-        self._write(*refused)
-        return True
+        if refused is not None:
+            self._write(*refused)
+        return refused is not None
 
     def _refuse(self, refusal: RefusedHead) -> None:
         """Answer what is no request, and read nothing more."""
@@ -227,13 +273,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _answer(self, refusal: RefusedHead) -> None:
         body = error_body(refusal.code, str(refusal), refusal.hint)
-        headers = [
-            (b"content-type", MEDIA_TYPE.encode()),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-            *EXTRA_HEADERS.get(refusal.status, ()),
-        ]
-        self._write(refusal.status, headers, body)
+        fields = b"content-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n" % (
+            MEDIA_TYPE.encode(), len(body), EXTRA_FIELDS.get(refusal.status, b""),
+        )  # fmt: skip
+        self._write(refusal.status, fields + body)
         self._all.refused(refusal.status)
         self._all.waits(self, Wait.END)
         # What still arrives is dropped for a while: a connection that is closed with unread data is
@@ -241,10 +284,10 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
-    def _write(self, status: int, headers: Headers, body: bytes) -> None:
-        fields = (*self.server_state.default_headers, *headers)
-        lines = b"".join(b"%s: %s\r\n" % field for field in fields)
-        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
+    def _write(self, status: int, rest: bytes) -> None:
+        """Write an answer; ``rest`` is its own fields, an empty line and its body."""
+        lines = b"".join([b"%s: %s\r\n" % field for field in self.server_state.default_headers])
+        self.transport.write(STATUS_LINE[status] + lines + rest)
 
 
 def _cause(error: httptools.HttpParserError) -> RefusedHead:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import os
 import resource
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from seatrial.deployment import Limits
 from seatrial.errors import ServiceFailed
+from seatrial.serve.arrivals import ROOM_BYTES
 from seatrial.serve.metrics import RequestMetrics
 
 CONNECTIONS = "connections"  # name in the state of the application's life, which uvicorn passes on
@@ -23,12 +25,13 @@ FEWEST = 16
 SPARE_FILES = 32  # descriptors for files that a process opens later
 PROBE_PLACES = 16  # connections beyond the limit, on which probes alone are answered
 LONGEST_TICK_S = 1.0
+REFUSES_S = 1.0  # after a refusal: others are likely
 
 
-# From the target and the headers of a POST: status, headers and body of its refusal; None where the
-# application answers it.
+# From the target and the headers of a POST: status, and header fields and body of its refusal; None
+# where the application answers it.
 Headers = Sequence[tuple[bytes, bytes]]
-Refuse = Callable[[bytes, Headers], tuple[int, Headers, bytes] | None]
+Refuse = Callable[[bytes, Headers], tuple[int, bytes] | None]
 
 
 class Wait(enum.Enum):
@@ -41,7 +44,13 @@ class Wait(enum.Enum):
 
 
 class Connection(Protocol):
-    """The methods of a connection that `Connections` calls."""
+    """What `Connections` uses of a connection.
+
+    Attributes:
+        waiting: The event that it waits for; `Connections` sets it.
+    """
+
+    waiting: Wait | None
 
     def expire(self, wait: Wait) -> None:
         """It has waited too long."""
@@ -65,7 +74,8 @@ class Connections:
     Attributes:
         probes: The same paths, as they are sent.
         check: The same.
-        refuse: The same.
+        refuses: Whether a request was refused in the last second.
+        room: Buffer for what arrives.
     """
 
     def __init__(
@@ -78,7 +88,10 @@ class Connections:
         refuse: Refuse = lambda target, headers: None,
     ) -> None:
         self.check = check
-        self.refuse = refuse
+        self.refuses = False
+        self.room = memoryview(bytearray(ROOM_BYTES))
+        self._refuse = refuse
+        self._refused_s = -math.inf
         self._most = most
         self._metrics = metrics
         self.probes = frozenset(path.encode() for path in probes)
@@ -93,6 +106,7 @@ class Connections:
         self._waiting: dict[Wait, dict[Connection, float]] = {wait: {} for wait in Wait}
         self._tick_s = min(LONGEST_TICK_S, *(limit / 4 for limit in self._longest_s.values()))
         self._timer: asyncio.TimerHandle | None = None
+        self._time = asyncio.get_running_loop().time
 
     @property
     def full(self) -> bool:
@@ -116,16 +130,31 @@ class Connections:
         self._metrics.connections.dec()
         self.works(connection)
 
-    def waits(self, connection: Connection, wait: Wait) -> None:
-        """A connection waits: from now on, where it has not waited for the same thing before."""
-        if connection not in self._waiting[wait]:
+    def waits(self, connection: Connection, wait: Wait, *, anew: bool = False) -> None:
+        """A connection waits: from now on, where it has not waited for the same thing before.
+
+        Args:
+            connection: The connection.
+            wait: The event that it waits for.
+            anew: Whether it has waited for something else meanwhile, which was soon there.
+        """
+        if anew or connection.waiting is not wait:
             self.works(connection)
-            self._waiting[wait][connection] = asyncio.get_running_loop().time()
+            connection.waiting = wait
+            self._waiting[wait][connection] = self._time()
 
     def works(self, connection: Connection) -> None:
         """A connection waits no more: a request of it is with the application."""
-        for waiting in self._waiting.values():
-            waiting.pop(connection, None)
+        if connection.waiting is not None:
+            del self._waiting[connection.waiting][connection]
+            connection.waiting = None
+
+    def refuse(self, target: bytes, headers: Headers) -> tuple[int, bytes] | None:
+        """Refuse a request that the service has no time for; see `seatrial.serve.refusals`."""
+        refused = self._refuse(target, headers)
+        if refused is not None:
+            self.refuses, self._refused_s = True, self._time()
+        return refused
 
     def refused(self, status: int) -> None:
         """A request was answered that the application has not seen."""
@@ -147,13 +176,14 @@ class Connections:
         return False
 
     def _expire(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._time()
+        self.refuses = now - self._refused_s < REFUSES_S
         for wait, waiting in self._waiting.items():
             while waiting:
                 oldest, since = next(iter(waiting.items()))
                 if now - since < self._longest_s[wait]:
                     break
-                del waiting[oldest]
+                self.works(oldest)
                 if wait is not Wait.END:
                     self._metrics.close_connection(wait.value)
                 oldest.expire(wait)

@@ -18,6 +18,7 @@ from seatrial.serve.request_log import log_failure
 from seatrial.serve.service import Service
 
 DIGEST = "X-Model-Digest"
+WAIT = "X-Predicted-Wait-Ms"
 CLIENT_CLOSED_REQUEST = 499  # nginx's code: no client reads it, the metrics show it
 
 
@@ -73,16 +74,20 @@ def error_headers(error: SeatrialError) -> dict[str, str]:
     if error.http_status == 408:  # it says that the server ends the connection (RFC 9110, 15.5.9)
         headers["Connection"] = "close"
     if isinstance(error, Overloaded):
-        # Spread out, so that those who are refused together do not come again together.
-        soonest_s = max(1, math.ceil(error.wait_s))
-        headers["Retry-After"] = str(random.randint(soonest_s, 2 * soonest_s))  # noqa: S311
-        headers["X-Predicted-Wait-Ms"] = f"{1e3 * error.wait_s:.0f}"
+        headers["Retry-After"] = str(retry_after_s(error.wait_s))
+        headers[WAIT] = f"{1e3 * error.wait_s:.0f}"
     return headers
 
 
 def answer_headers(service: Service, timing_ms: Mapping[str, float]) -> dict[str, str]:
     """Headers of an answer: the digest of the artifact that gave it, and the time of each stage."""
     return {DIGEST: service.digest, "Server-Timing": server_timing(timing_ms)}
+
+
+def retry_after_s(wait_s: float) -> int:
+    """When those who are refused should come again: not together, as they were refused."""
+    soonest_s = max(1, math.ceil(wait_s))
+    return soonest_s + int(random.random() * (soonest_s + 1))  # noqa: S311
 
 
 def server_timing(timing_ms: Mapping[str, float]) -> str:

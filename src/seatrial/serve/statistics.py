@@ -56,9 +56,9 @@ class ModelMetrics:
         self._outcomes(model, "success").inc()
         self._last(model).set(time.time())
 
-    def failed(self, model: str) -> None:
-        """Count one request that a model did not answer."""
-        self._outcomes(model, "failure").inc()
+    def failed(self, model: str, times: int = 1) -> None:
+        """Count requests that a model did not answer."""
+        self._outcomes(model, "failure").inc(times)
 
     def inferred(self, model: str) -> None:
         """Count one image."""
