@@ -26,7 +26,7 @@ class Arrivals(asyncio.BufferedProtocol):
         self._received = protocol.data_received
         self._room = room
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # type: ignore[override]
+    def get_buffer(self, sizehint: int) -> memoryview:
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
