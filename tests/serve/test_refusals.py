@@ -1,0 +1,49 @@
+"""Refusals by the headers alone: their words, and that none is left uncounted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from raw_http import read_response
+from seatrial.deployment import Limits
+from seatrial.serve import refusals
+
+Running = Any
+Metric = Callable[..., float]
+REFUSED = b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na"
+
+
+def test_a_service_that_ends_has_counted_all(
+    run_app: Callable[..., Any], metric: Metric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "COUNTED_EVERY_S", 3600.0)
+
+    def counts() -> list[float]:
+        return [
+            metric("seatrial_requests_total", route="/detect", code="503"),
+            metric("seatrial_request_seconds_count", code="503"),
+            metric("seatrial_refusals_total", reason="queue"),
+            metric("seatrial_model_requests_total", model="detector", outcome="failure"),
+        ]
+
+    before = counts()
+    with run_app(Limits(queue=1)) as running, running.lanes_held(), running.connect() as connection:
+        for _ in range(5):
+            connection.sendall(REFUSED)
+            assert read_response(connection)[0] == 503
+        assert counts() == before
+    assert counts() == [value + 5 for value in before]
+
+
+def test_those_that_are_refused_together_do_not_come_again_together(
+    run_app: Callable[..., Any],
+) -> None:
+    found = set()
+    with run_app(Limits(queue=1)) as running, running.lanes_held(), running.connect() as connection:
+        for _ in range(60):
+            connection.sendall(REFUSED)
+            found.add(read_response(connection)[1]["retry-after"])
+    assert found == {"1", "2"}
