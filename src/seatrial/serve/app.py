@@ -27,7 +27,6 @@ from starlette.routing import Route
 from seatrial.detect.answer import answer
 from seatrial.detect.detector import Detected
 from seatrial.detect.draw import annotated_jpeg
-from seatrial.errors import SeatrialError
 from seatrial.serve.connections import StopReading
 from seatrial.serve.cross_origin import CrossOrigin
 from seatrial.serve.health import PROBES, CloseWhileDraining
