@@ -1,4 +1,4 @@
-"""What arrives on a connection, read into one buffer that all connections of a process share.
+"""Reading into one buffer that all connections of a process share.
 
 An asyncio protocol gets a new object of up to 256 KB for each read; a buffered one says where the
 bytes go.

@@ -44,7 +44,7 @@ class Wait(enum.Enum):
 
 
 class Connection(Protocol):
-    """What `Connections` uses of a connection.
+    """The part of a connection that `Connections` uses.
 
     Attributes:
         waiting: The event that it waits for; `Connections` sets it.
