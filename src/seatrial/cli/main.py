@@ -28,6 +28,7 @@ COMMANDS = {
     "detect": ("detect:detect", "Find objects in images and videos."),
     "demo": ("demo:demo", "Show a detector at work in a web page."),
     "serve": ("serve:serve", "Serve a detector over HTTP."),
+    "package": ("package:app", "Write a deployment as another inference server takes it."),
     "bench": ("bench:bench", "Measure a service, and explain the result."),
     "compress": ("compress:app", "Quantise a model, and prove that it stays right."),
     "judge": ("judge:judge", "Judge a service by its contract: accuracy, latency, load."),

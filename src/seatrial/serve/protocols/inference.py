@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 from starlette.types import Message
 
-from seatrial.detect.detections import Detections, label_of
+from seatrial.detect.detections import Detections
 from seatrial.detect.detector import Detected
 from seatrial.errors import InvalidInput, did_you_mean
 from seatrial.serve.admission import Admitted, Asked
-from seatrial.serve.protocols.served_models import FOUND, ProtocolModel
+from seatrial.serve.protocols.served_models import ProtocolModel
+from seatrial.serve.protocols.signatures import FOUND, found_tensors
 from seatrial.serve.protocols.tensors import BYTES, Given, Signature
 from seatrial.serve.protocols.thresholds import request_options
 from seatrial.serve.service import Service
@@ -248,20 +248,9 @@ def _images(given: Given, most: int) -> list[memoryview]:
 def _answer(
     service: Service, found: Sequence[tuple[Detections, Sequence[str]]], wanted: Sequence[str]
 ) -> TensorAnswer:
-    """The answer of the detector: what was found in one image behind that of the one before.
-
-    It is rounded as `POST /detect` rounds it.
-    """
+    """The answer of the detector, see `found_tensors`."""
     labels = service.dispatcher.detector.artifact.manifest.labels
-    rounded = [detections.rounded() for detections, _ in found]
-    ids = np.concatenate([one.class_id for one in rounded])
-    data: dict[str, NDArray[Any] | list[bytes]] = {
-        "boxes": np.concatenate([one.xyxy for one in rounded]),
-        "scores": np.concatenate([one.score for one in rounded]),
-        "class_ids": ids,
-        "labels": [label_of(class_id, labels).encode() for class_id in ids.tolist()],
-        "counts": np.array([len(one) for one in rounded], np.int32),
-    }
+    data = found_tensors([detections for detections, _ in found], labels)
     return TensorAnswer(
         [
             Output(signature, data[signature.name])

@@ -10,7 +10,7 @@ import numpy as np
 
 from seatrial.errors import InvalidInput
 from seatrial.serve.protocols.inference import Call, Output, Scalar, TensorAnswer
-from seatrial.serve.protocols.served_models import VERSION
+from seatrial.serve.protocols.signatures import VERSION
 from seatrial.serve.protocols.tensors import Binary, Content, Given, Json, bytes_tensor
 
 # An object of Python is many times larger than its JSON, and this runs on the event loop: what is

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from seatrial import __version__
-from seatrial.serve.protocols.served_models import VERSION, ProtocolModel
+from seatrial.serve.protocols.served_models import ProtocolModel
+from seatrial.serve.protocols.signatures import VERSION
 from seatrial.serve.protocols.tensors import BYTES, Signature
 from seatrial.serve.service import Service
 from seatrial.serve.statistics import GRAPH, recorded_statistics

@@ -11,20 +11,10 @@ from typing import NamedTuple
 
 from seatrial.engines.base import batch_of_one
 from seatrial.errors import NotServed, did_you_mean
-from seatrial.serve.protocols.tensors import BYTES, Signature
+from seatrial.serve.protocols.signatures import FOUND, GRAPH_SUFFIX, IMAGE, VERSION
+from seatrial.serve.protocols.tensors import Signature
 from seatrial.serve.service import Service
 from seatrial.serve.statistics import DETECTOR, GRAPH
-
-VERSION = "1"
-GRAPH_SUFFIX = ".graph"
-IMAGE = Signature("image", BYTES, (-1,))
-FOUND = (
-    Signature("boxes", "FP32", (-1, 4)),
-    Signature("scores", "FP32", (-1,)),
-    Signature("class_ids", "INT64", (-1,)),
-    Signature("labels", BYTES, (-1,)),
-    Signature("counts", "INT32", (-1,)),
-)
 
 
 class ProtocolModel(NamedTuple):
