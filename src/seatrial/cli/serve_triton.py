@@ -21,9 +21,10 @@ def serve_on_triton(deployment: Deployment, *, python: Path | None, image: str |
         image: Image for a container.
     """
     from seatrial.models.resolve import resolve
+    from seatrial.report.numbers import counted
     from seatrial.serve.process import SCRATCH, remove_left_behind
     from seatrial.serve.runtimes import triton
-    from seatrial.serve.startup import in_words
+    from seatrial.serve.triton.repository import lanes_of
     from seatrial.serve.triton.server import IMAGE
     from seatrial.system.files import writing
 
@@ -42,7 +43,9 @@ def serve_on_triton(deployment: Deployment, *, python: Path | None, image: str |
             err.print(f"note: {note}", highlight=False, soft_wrap=True)
         by = ", ".join(f"{one.name} by {one.backend}" for one in packaged.models)
         progress(f"Triton: {server.words}")
-        progress(f"{by}: {in_words(deployment)}")
+        shape = lanes_of(deployment)
+        lanes = f"{counted(shape.lanes, 'lane')} x {counted(shape.threads, 'thread')}"
+        progress(f"{by}: {lanes}")
         err.print("starting  (Ctrl-C ends)")
 
         def ready() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from seatrial.artifact import MANIFEST, Artifact
 from seatrial.deployment import Deployment
 from seatrial.detect.opening import layout
-from seatrial.errors import InvalidConfig, InvalidInput
+from seatrial.errors import InvalidInput
 from seatrial.serve.process import link_or_copy
 from seatrial.serve.protocols.signatures import GRAPH_SUFFIX, VERSION
 from seatrial.serve.protocols.tensors import bytes_tensor
@@ -108,13 +108,11 @@ def write_repository(
         force: Replace models of the same names.
 
     Raises:
-        InvalidConfig: The deployment cannot be served by Triton so.
-        InvalidArtifact: It has no graph that the backend reads.
+        InvalidConfig: The backend does not run the deployment's engine.
+        InvalidArtifact: The artifact has no graph that the backend reads.
         InvalidInput: There are models of the same names, and `force` is false.
         NotWritable: The folder cannot be made or written.
     """
-    if deployment.limits.queue >= 2**31:  # a field of 32 bits
-        raise InvalidConfig("limits.queue is more than Triton takes", hint="make it smaller")
     shape = lanes_of(deployment)
     runner = choose_backend(artifact, deployment, backend, shape.threads)
     name = artifact.manifest.name

@@ -149,8 +149,11 @@ class RunningTriton:
             pass
         finally:
             self._kill_group()
-        self._reader.join(1)
-        return self.process.wait()
+        code = self.process.wait()
+        self._reader.join()  # all that could write to the pipe is gone
+        assert self.process.stdout is not None  # noqa: S101 - it is a pipe
+        self.process.stdout.close()
+        return code
 
     def _kill_group(self) -> None:
         """End what is left of its session: the server, or processes of models that hang."""

@@ -1,0 +1,389 @@
+"""A real Triton server, that of its wheel: the detections of our service, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from fresh_environments import ENVIRONMENT
+from seatrial.artifact import Artifact, Store
+from seatrial.deployment import CoreLayout, Deployment, Limits, Server
+from seatrial.errors import ServiceFailed
+from seatrial.serve.process import ServiceProcess
+from seatrial.serve.runtimes import triton
+from seatrial.serve.triton.backends import GraphRunner
+from seatrial.serve.triton.model_config import Shape, detector_config, graph_config
+from seatrial.serve.triton.repository import Packaged, write_repository
+from seatrial.serve.triton.running import RunningTriton
+from seatrial.serve.triton.server import Ports, TritonServer, find_server
+from triton_environment import triton_environment
+
+Told = dict[str, Any]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("time_limit")]
+
+HOST = "127.0.0.1"
+ENGINE = "onnxruntime"
+PATCHES: list[dict[tuple[int, int], str]] = [
+    {(2, 3): "red", (5, 5): "blue"}, {}, {(1, 1): "green"}
+]  # fmt: skip
+# A request of these takes a lane seconds, whatever the machine.
+LARGE_HW, LARGE_IMAGES = (4900, 4900), 12
+REQUESTS = 12  # of them, at once
+CLIENT = Path(__file__).with_name("triton_client.txt")
+
+
+def deployment_of(artifact: Artifact, **changes: Any) -> Deployment:
+    plain = Deployment(
+        str(artifact.path), engine=ENGINE, layout=CoreLayout(workers=1, instances=1, threads=1),
+        server=Server(HOST, 0),
+    )  # fmt: skip
+    return msgspec.structs.replace(plain, **changes)
+
+
+def named(artifact: Artifact, name: str, folder: Path) -> Artifact:
+    """The same artifact by another name."""
+    store = Store(folder / "store")
+    manifest = msgspec.structs.replace(artifact.manifest, name=name, files=())
+    with store.staging() as staged:
+        for file in artifact.manifest.files:
+            (staged / file.path).write_bytes((artifact.path / file.path).read_bytes())
+        return store.commit(staged, manifest)
+
+
+class Running:
+    """A server with four detectors, and what a client is told by it.
+
+    - ``tiny``: two lanes, the graph in the detector's processes.
+    - ``asking``: another model runs the graph, as where that is not Python.
+    - ``narrow``: one lane, a queue of 3 requests, which wait 1 s at most.
+    """
+
+    def __init__(self, folder: Path, python: Path, artifact: Artifact) -> None:
+        self.folder, self.python = folder, python
+        self.repository = folder / "repository"
+        self.tiny = self.write(artifact, layout=CoreLayout(workers=1, instances=2, threads=1))
+        asking = named(artifact, "asking", folder)
+        self.write(asking, backend=ENGINE)
+        # Its graph in Python, since the wheel has no other backend.
+        self.write(asking, repository=folder / "other")
+        graph = self.repository / "asking.graph"
+        graph.rename(folder / "asking.graph")
+        (folder / "other" / "asking.graph").rename(graph)
+        limits = Limits(queue=3, deadline_s=1.0)
+        self.write(named(artifact, "narrow", folder), engine="null", limits=limits)
+        (self.repository / "narrow.graph").rename(folder / "narrow.graph")
+        self.server = find_server(folder / "server", engine=ENGINE, python=python)
+        self.ports = Ports(HOST, *triton.free_ports(HOST, 3))
+        self.deployment = deployment_of(artifact)
+
+    def write(self, artifact: Artifact, **options: Any) -> Packaged:
+        backend = options.pop("backend", "python")
+        repository = options.pop("repository", self.repository)
+        deployment = deployment_of(artifact, **options)
+        return write_repository(repository, artifact, deployment, backend=backend)
+
+    def start(self) -> RunningTriton:
+        packaged = self.tiny
+        started = triton.start(self.server, packaged, self.deployment, self.ports, os.environ)
+        assert started.wait_ready(120)
+        return started
+
+    def client(self, *words: str | Path, ports: Ports | None = None) -> Told:
+        """What the client's script prints, in its own environment."""
+        at = ports or self.ports
+        script = [self.python, "-W", "ignore", "-c", CLIENT.read_text()]
+        done = subprocess.run(
+            [*script, str(at.http), str(at.grpc), *words],
+            env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=240,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found: Told = json.loads(done.stdout)
+        return found
+
+    def config(self, model: str) -> Told:
+        found: Told = httpx.get(f"http://{HOST}:{self.ports.http}/v2/models/{model}/config").json()
+        return found
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return triton_environment(tmp_path_factory.mktemp("triton") / "environment", ENGINE)
+
+
+@pytest.fixture(scope="module")
+def running(
+    python: Path, tiny_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    server = Running(tmp_path_factory.mktemp("serving"), python, tiny_artifact)
+    started = server.start()
+    yield server
+    assert started.end() == 0
+
+
+@pytest.fixture(scope="module")
+def images(
+    tmp_path_factory: pytest.TempPathFactory,
+    picture: Callable[..., Image.Image],
+    encode: Callable[..., bytes],
+) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for index, patches in enumerate(PATCHES):
+        (folder / f"{index}.jpg").write_bytes(encode(picture(patches), "JPEG"))
+    Image.new("L", LARGE_HW).save(folder / "large.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(running: Running, images: Path) -> Told:
+    """What the client was told, in one run of it."""
+    return running.client("ask", images)
+
+
+@pytest.fixture(scope="module")
+def service(start_service: Callable[..., ServiceProcess]) -> Iterator[ServiceProcess]:
+    """Our own service, on the engine that the models have in Triton."""
+    with start_service(engine=ENGINE, layout=CoreLayout(1, 1, 1, wide=False)) as ours:
+        yield ours
+
+
+@pytest.fixture(scope="module")
+def detected(service: ServiceProcess, images: Path) -> list[Told]:
+    """What our own service finds in the images."""
+    return [
+        httpx.post(f"{service.url}/detect", content=file.read_bytes()).json()
+        for file in sorted(images.glob("*.jpg"))
+    ]
+
+
+def columns(*answers: Told) -> Told:
+    """Answers of ``POST /detect`` as the protocol has them."""
+    rows = [row for one in answers for row in one["detections"]]
+    return {
+        "boxes": np.array([row["box"] for row in rows], np.float32).tolist(),
+        "scores": np.array([row["confidence"] for row in rows], np.float32).tolist(),
+        "class_ids": [row["class_id"] for row in rows],
+        "labels": [row["label"] for row in rows],
+        "counts": [len(one["detections"]) for one in answers],
+    }
+
+
+@pytest.mark.parametrize("model", ["tiny", "asking"])
+@pytest.mark.parametrize("way", ["http", "grpc"])
+def test_boxes_are_those_of_our_service(
+    told: Told, detected: list[Told], model: str, way: str
+) -> None:
+    wanted = columns(detected[0])
+    assert wanted["counts"] == [2]
+    assert told[f"{model} {way}"] == wanted
+    assert told[f"{model} {way} several"] == columns(*detected)
+
+
+def test_requests_have_parameters_and_errors_reach_the_caller(told: Told) -> None:
+    assert told["confident"]["counts"] == [0]
+    assert told["urgent"]["counts"] == [2]
+    assert told["scores alone"] == ["scores"]
+    assert told["no parameter"][0] == "400"
+    assert "did you mean 'confidence'?" in told["no parameter"][1]
+    assert told["no image"][0] == "400"
+    assert told["no second image"][0] == "StatusCode.INVALID_ARGUMENT"
+    assert told["no second image"][1].startswith("image 1: ")
+
+
+def test_the_graph_gives_the_same_in_both_places(told: Told) -> None:
+    output = np.array(told["graph"], np.float32)
+    assert output.shape == (1, 7, 64)
+    at = 2 * 8 + 3  # the red cell
+    assert output[0, 4, at] > 0.5 > output[0, 5:, at].max()
+
+
+def test_a_deadline_of_a_request_holds(told: Told) -> None:
+    assert told["late http"] == ["503", "Request timeout expired"]
+    assert told["late grpc"] == ["StatusCode.UNAVAILABLE", "Request timeout expired"]
+
+
+def test_a_full_queue_refuses_and_what_waits_too_long_is_dropped(
+    running: Running, images: Path
+) -> None:
+    answers = running.client("overload", images, "narrow", str(LARGE_IMAGES), str(REQUESTS))[
+        "answers"
+    ]
+    kinds = {
+        kind: sum(kind in answer for answer in answers)
+        for kind in ("answered", "Exceeds maximum queue size", "Request timeout expired")
+    }
+    assert sum(kinds.values()) == REQUESTS, answers
+    assert kinds["answered"] >= 1
+    assert kinds["Exceeds maximum queue size"] >= REQUESTS - 3 - 3  # a queue of 3; few run
+    assert kinds["Request timeout expired"] >= 1
+
+
+def flat(message: object, path: str = "") -> dict[str, object]:
+    """Path of each field -> value, without what protobuf leaves at its default."""
+    if isinstance(message, Mapping):
+        each = message.items()
+    elif isinstance(message, list):
+        each = dict(enumerate(message)).items()
+    else:
+        # JSON of protobuf has numbers of 64 bits as text.
+        text = str(int(message)) if isinstance(message, bool) else str(message)
+        return {} if text in ("", "0") else {path: text}
+    return {k: v for key, value in each for k, v in flat(value, f"{path}/{key}").items()}
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny.graph"])
+def test_every_field_of_the_configuration_is_what_the_server_has(
+    running: Running, tiny_artifact: Artifact, model: str
+) -> None:
+    make = graph_config if model.endswith(".graph") else detector_config
+    deployment = deployment_of(tiny_artifact)
+    written = flat(make(tiny_artifact, deployment, GraphRunner("python"), Shape(2, 1)))
+    served = flat(running.config(model))
+    assert {path: served.get(path) for path in written} == written
+    # Nothing that was not written, but for what the server fills in.
+    filled = {"/default_model_filename", "/instance_group/0/name"}
+    own = ("/optimization/", "FORMAT_NONE", "/input/0/format")
+    assert {p for p in served if p not in written and not p.startswith(own)} == filled
+
+
+def test_the_text_is_read_by_tritons_own_definition(running: Running) -> None:
+    texts = [
+        running.repository / "tiny" / "config.pbtxt", running.folder / "asking.graph/config.pbtxt"
+    ]  # fmt: skip
+    detector, graph = running.client("parse", *texts)["parsed"]
+    assert detector["instance_group"][0]["count"] == 2
+    assert graph["backend"] == ENGINE
+    assert graph["default_model_filename"] == "model.onnx"
+    assert graph["parameters"]["intra_op_thread_count"] == {"string_value": "1"}
+
+
+def test_metadata_is_that_of_our_service(running: Running, service: ServiceProcess) -> None:
+    for model in ("tiny", "tiny.graph"):
+        there = httpx.get(f"http://{HOST}:{running.ports.http}/v2/models/{model}").json()
+        here = httpx.get(f"{service.url}/v2/models/{model}").json()
+        for side in ("inputs", "outputs"):
+            assert there[side] == here[side]
+        assert there["versions"] == here["versions"]
+
+
+def test_a_model_that_does_not_load_is_an_error_with_its_reason(
+    running: Running, tmp_path: Path, tiny_artifact: Artifact
+) -> None:
+    deployment = deployment_of(tiny_artifact, engine="null")
+    packaged = write_repository(tmp_path / "repository", tiny_artifact, deployment)
+    (tmp_path / "repository" / "tiny" / "1" / "seatrial.zip").unlink()
+    ports = Ports(HOST, *triton.free_ports(HOST, 3))
+    started = triton.start(running.server, packaged, deployment, ports, os.environ)
+    with pytest.raises(ServiceFailed, match=r"tiny: ImportError: .*pip install --no-deps -r"):
+        started.wait_ready(60)
+    started.end()
+
+
+def test_the_server_of_the_wheel_is_found_in_its_environment(running: Running) -> None:
+    server: TritonServer = running.server
+    assert server.backends == {"python"}
+    assert server.words.startswith("the tritonserver of nvidia-pytriton in ")
+    assert server.environment["PATH"].split(":")[0] == str(running.python.parent)
+
+
+def processes_of(session: int) -> list[str]:
+    """Names of the processes of a session that have not ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            name, _, rest = stat.read_text().rpartition(")")
+            state, _, _, its_session = rest.split()[:4]
+            if int(its_session) == session and state != "Z":
+                found.append(name.partition("(")[2])
+    return found
+
+
+@contextmanager
+def served(
+    artifact: Artifact, python: Path, home: Path, until: str = "(metrics)"
+) -> Iterator[tuple[Any, str, int]]:
+    """``seatrial serve --on triton``: the process, what it said, and the server's process."""
+    home.mkdir()
+    limits = Limits(deadline_s=60.0)  # of a request that waits for another one
+    deployment = deployment_of(artifact, engine="null", limits=limits)
+    (home / "deployment.toml").write_text(deployment.to_toml())
+    words = [
+        sys.executable, "-m", "seatrial.cli.main", "serve", "--on", "triton",
+        "--triton-python", str(python), "--deployment", str(home / "deployment.toml"),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        words, env={**os.environ, "SEATRIAL_HOME": str(home)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            said = ""
+            while until not in said:
+                line = process.stderr.readline()
+                assert line, said
+                said += line
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            while not (found := children.read_text().split()):
+                time.sleep(0.01)
+            yield process, said, int(found[0])
+        finally:
+            process.kill()
+
+
+def test_serve_says_what_it_starts_and_a_killed_one_takes_the_server_with_it(
+    python: Path, tiny_artifact: Artifact, tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    with served(tiny_artifact, python, tmp_path / "home") as (process, said, server):
+        assert "Triton: the tritonserver of nvidia-pytriton in" in said
+        assert "tiny by python, tiny.graph by python: 1 lane x 1 thread\n" in said
+        url = said.split("ready: ")[1].split()[0]
+        assert url.startswith(f"http://{HOST}:")
+        assert httpx.get(f"{url}/v2/models/tiny/ready").status_code == 200
+        assert len(processes_of(server)) == 3  # the server, and one for each model
+        process.kill()
+        until(lambda: processes_of(server) == [])
+
+
+def test_ctrl_c_while_models_load_ends_all(
+    python: Path, tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    with served(tiny_artifact, python, home, until="starting") as (process, _, server):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert processes_of(server) == []
+        assert "Traceback" not in process.stderr.read()
+    assert list((home / "services").iterdir()) == []
+
+
+def test_sigterm_lets_requests_end_and_leaves_nothing_behind(
+    running: Running, tiny_artifact: Artifact, images: Path, tmp_path: Path,
+    until: Callable[..., Any],
+) -> None:  # fmt: skip
+    home = tmp_path / "home"
+    with served(tiny_artifact, running.python, home) as (process, said, server):
+        http, grpc, metrics = (line.split()[1] for line in said.splitlines()[-3:])
+        ports = Ports(HOST, *(int(one.rpartition(":")[2]) for one in (http, grpc)), 0)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(running.client, "overload", images, "tiny", "4", "2", ports=ports)
+            waiting = 'nv_inference_pending_request_count{model="tiny",version="1"} 1'
+            until(lambda: waiting in httpx.get(metrics).text)
+            process.send_signal(signal.SIGTERM)
+            assert asked.result()["answers"] == ["answered", "answered"]
+        assert process.wait(60) == 0
+        assert processes_of(server) == []
+    assert list((home / "services").iterdir()) == []

@@ -1,0 +1,42 @@
+"""Protobuf's text format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seatrial.serve.triton.text_format import Table, Word, to_text
+
+
+def test_fields_messages_lists_and_maps() -> None:
+    message = {
+        "name": "tiny", "kind": Word("KIND_CPU"), "count": 2, "share": 0.5, "own": True,
+        "dims": [-1, 4], "nothing": [],
+        "group": [{"count": 1}, {"count": 2}],
+        "parameters": Table({"a": {"string_value": "b"}}),
+    }  # fmt: skip
+    assert to_text(message) == (
+        'name: "tiny"\nkind: KIND_CPU\ncount: 2\nshare: 0.5\nown: true\ndims: -1\ndims: 4\n'
+        "group {\n  count: 1\n}\ngroup {\n  count: 2\n}\n"
+        'parameters {\n  key: "a"\n  value {\n    string_value: "b"\n  }\n}\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("", '""'),
+        ('say "a\\b"', r'"say \"a\\b\""'),
+        ("é 猫", '"é 猫"'),
+        ("a\nb\t\x7f", r'"a\012b\011\177"'),
+        ("\u2028", r'"\342\200\250"'),
+    ],
+)
+def test_strings_are_quoted(text: str, written: str) -> None:
+    assert to_text({"name": text}) == f"name: {written}\n"
+
+
+def test_other_values_are_an_error() -> None:
+    with pytest.raises(TypeError, match="PosixPath has no form"):
+        to_text({"name": Path("a")})
