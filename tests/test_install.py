@@ -103,6 +103,7 @@ COMMANDS = """
     bench --url CLOSED --images coco/images/val --ready-s 1
     judge contract.toml --url CLOSED --dataset coco:coco --split val --ready-s 1
     serve --model tiny --engine null --write service
+    package triton deployment.toml -o repository
     demo gradio --model tiny --port PORT
     demo streamlit --model tiny --engine null --port PORT
 """
@@ -180,6 +181,7 @@ def materials(
     build_images(folder / "yolo", {"train": 4, "val": 4})
     convert(folder / "yolo", output=folder / "coco", to="coco", json=True)
     picture().save(folder / "image.png")
+    (folder / "deployment.toml").write_text('model = "tiny"\n')
     (folder / "contract.toml").write_text(CONTRACT)
     return folder
 

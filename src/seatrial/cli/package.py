@@ -10,7 +10,11 @@ from cyclopts import App, Parameter
 from seatrial.cli.console import err, out, print_json, store
 from seatrial.report.table import Table
 
-app = App(name="package", help="Write a deployment as another inference server takes it.")
+app = App(
+    help_format="markdown",
+    name="package",
+    help="Write a deployment as another inference server takes it.",
+)
 
 
 @app.command

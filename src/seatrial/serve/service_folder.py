@@ -62,7 +62,7 @@ def write_service(
         for name in (MANIFEST, *(file.path for file in artifact.manifest.files)):
             target = staged / "model" / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            _link_or_copy(artifact.path / name, target)
+            link_or_copy(artifact.path / name, target)
     return folder
 
 
@@ -77,7 +77,8 @@ def _python_section(folder: Path, deployment: Deployment) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file of an artifact a second name, or copy it where that is another disk."""
     try:
         os.link(source, target)  # artifacts are immutable: two names for one file are safe
     except OSError:

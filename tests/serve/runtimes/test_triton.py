@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -298,92 +293,3 @@ def test_the_server_of_the_wheel_is_found_in_its_environment(running: Running) -
     assert server.backends == {"python"}
     assert server.words.startswith("the tritonserver of nvidia-pytriton in ")
     assert server.environment["PATH"].split(":")[0] == str(running.python.parent)
-
-
-def processes_of(session: int) -> list[str]:
-    """Names of the processes of a session that have not ended."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it ended meanwhile
-            name, _, rest = stat.read_text().rpartition(")")
-            state, _, _, its_session = rest.split()[:4]
-            if int(its_session) == session and state != "Z":
-                found.append(name.partition("(")[2])
-    return found
-
-
-@contextmanager
-def served(
-    artifact: Artifact, python: Path, home: Path, until: str = "(metrics)"
-) -> Iterator[tuple[Any, str, int]]:
-    """``seatrial serve --on triton``: the process, what it said, and the server's process."""
-    home.mkdir()
-    limits = Limits(deadline_s=60.0)  # of a request that waits for another one
-    deployment = deployment_of(artifact, engine="null", limits=limits)
-    (home / "deployment.toml").write_text(deployment.to_toml())
-    words = [
-        sys.executable, "-m", "seatrial.cli.main", "serve", "--on", "triton",
-        "--triton-python", str(python), "--deployment", str(home / "deployment.toml"),
-    ]  # fmt: skip
-    with subprocess.Popen(
-        words, env={**os.environ, "SEATRIAL_HOME": str(home)}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    ) as process:  # fmt: skip
-        try:
-            assert process.stderr is not None
-            said = ""
-            while until not in said:
-                line = process.stderr.readline()
-                assert line, said
-                said += line
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            while not (found := children.read_text().split()):
-                time.sleep(0.01)
-            yield process, said, int(found[0])
-        finally:
-            process.kill()
-
-
-def test_serve_says_what_it_starts_and_a_killed_one_takes_the_server_with_it(
-    python: Path, tiny_artifact: Artifact, tmp_path: Path, until: Callable[..., Any]
-) -> None:
-    with served(tiny_artifact, python, tmp_path / "home") as (process, said, server):
-        assert "Triton: the tritonserver of nvidia-pytriton in" in said
-        assert "tiny by python, tiny.graph by python: 1 lane x 1 thread\n" in said
-        url = said.split("ready: ")[1].split()[0]
-        assert url.startswith(f"http://{HOST}:")
-        assert httpx.get(f"{url}/v2/models/tiny/ready").status_code == 200
-        assert len(processes_of(server)) == 3  # the server, and one for each model
-        process.kill()
-        until(lambda: processes_of(server) == [])
-
-
-def test_ctrl_c_while_models_load_ends_all(
-    python: Path, tiny_artifact: Artifact, tmp_path: Path
-) -> None:
-    home = tmp_path / "home"
-    with served(tiny_artifact, python, home, until="starting") as (process, _, server):
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
-        assert processes_of(server) == []
-        assert "Traceback" not in process.stderr.read()
-    assert list((home / "services").iterdir()) == []
-
-
-def test_sigterm_lets_requests_end_and_leaves_nothing_behind(
-    running: Running, tiny_artifact: Artifact, images: Path, tmp_path: Path,
-    until: Callable[..., Any],
-) -> None:  # fmt: skip
-    home = tmp_path / "home"
-    with served(tiny_artifact, running.python, home) as (process, said, server):
-        http, grpc, metrics = (line.split()[1] for line in said.splitlines()[-3:])
-        ports = Ports(HOST, *(int(one.rpartition(":")[2]) for one in (http, grpc)), 0)
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(running.client, "overload", images, "tiny", "4", "2", ports=ports)
-            waiting = 'nv_inference_pending_request_count{model="tiny",version="1"} 1'
-            until(lambda: waiting in httpx.get(metrics).text)
-            process.send_signal(signal.SIGTERM)
-            assert asked.result()["answers"] == ["answered", "answered"]
-        assert process.wait(60) == 0
-        assert processes_of(server) == []
-    assert list((home / "services").iterdir()) == []

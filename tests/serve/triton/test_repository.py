@@ -105,7 +105,7 @@ def test_models_that_are_there_stay_without_force(tiny_artifact: Artifact, tmp_p
 def test_force_replaces_models_alone(tiny_artifact: Artifact, tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "thesis.txt").write_text("years")
-    with pytest.raises(InvalidInput, match=r"is no model of Triton: it has no config\.pbtxt"):
+    with pytest.raises(InvalidInput, match=r"cannot be replaced: it has no config\.pbtxt"):
         write_repository(tmp_path, tiny_artifact, deployment(tiny_artifact), force=True)
     assert (tmp_path / "tiny" / "thesis.txt").read_text() == "years"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seatrial.serve.triton.text_format import Table, Word, to_text
+from seatrial.serve.triton.text_format import MapField, Word, to_text
 
 
 def test_fields_messages_lists_and_maps() -> None:
@@ -14,7 +14,7 @@ def test_fields_messages_lists_and_maps() -> None:
         "name": "tiny", "kind": Word("KIND_CPU"), "count": 2, "share": 0.5, "own": True,
         "dims": [-1, 4], "nothing": [],
         "group": [{"count": 1}, {"count": 2}],
-        "parameters": Table({"a": {"string_value": "b"}}),
+        "parameters": MapField({"a": {"string_value": "b"}}),
     }  # fmt: skip
     assert to_text(message) == (
         'name: "tiny"\nkind: KIND_CPU\ncount: 2\nshare: 0.5\nown: true\ndims: -1\ndims: 4\n'

@@ -8,7 +8,7 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.engines.registry import engine_class
 from seatrial.errors import InvalidConfig
-from seatrial.serve.triton.text_format import Table
+from seatrial.serve.triton.text_format import MapField
 
 Backend = Literal["python", "onnxruntime", "openvino", "tensorrt"]
 # Engine -> the backend that has the same runtime.
@@ -106,9 +106,9 @@ def _onnxruntime(artifact: Artifact, deployment: Deployment, threads: int) -> Gr
 
 
 def _parameters(values: dict[str, str]) -> dict[str, object]:
-    return {"parameters": Table({key: {"string_value": value} for key, value in values.items()})}
+    return {"parameters": MapField({key: {"string_value": value} for key, value in values.items()})}
 
 
 def _accelerator(name: str, parameters: dict[str, str]) -> dict[str, object]:
-    one = {"name": name, "parameters": Table(parameters)}
+    one = {"name": name, "parameters": MapField(parameters)}
     return {"optimization": {"execution_accelerators": {"gpu_execution_accelerator": [one]}}}

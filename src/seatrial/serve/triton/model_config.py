@@ -15,7 +15,7 @@ from seatrial.manifest import TensorSpec
 from seatrial.serve.protocols.signatures import FOUND, GRAPH_SUFFIX, IMAGE
 from seatrial.serve.protocols.tensors import BYTES, Signature
 from seatrial.serve.triton.backends import GraphRunner
-from seatrial.serve.triton.text_format import Table, Word
+from seatrial.serve.triton.text_format import MapField, Word
 
 Message = dict[str, object]
 LABELS = "labels.txt"
@@ -93,7 +93,7 @@ def detector_config(
             {
                 "name": "image",
                 "batch_size": 0,
-                "inputs": Table(
+                "inputs": MapField(
                     {
                         IMAGE.name: {
                             "data_type": Word("TYPE_STRING"),
@@ -146,7 +146,7 @@ def graph_config(
         {
             "name": "zeros",
             "batch_size": 1 if batches else 0,
-            "inputs": Table(
+            "inputs": MapField(
                 {
                     one.name: {
                         "data_type": _type(one),
@@ -205,7 +205,7 @@ def _queue(deployment: Deployment, shape: Shape | None = None) -> Message:
     }
 
 
-def _with_environment(parameters: dict[str, str], environment: str) -> Table:
+def _with_environment(parameters: dict[str, str], environment: str) -> MapField:
     if environment:
         parameters = {**parameters, "EXECUTION_ENV_PATH": environment}
-    return Table({key: {"string_value": value} for key, value in parameters.items()})
+    return MapField({key: {"string_value": value} for key, value in parameters.items()})

@@ -1,4 +1,4 @@
-"""What a model of Triton's Python backend runs: this Seatrial, and the packages that it needs.
+"""Code and packages that a model of Triton's Python backend runs with.
 
 The code lies in the repository, so that a model is always run by the Seatrial that packaged it.
 Triton looks for modules in the folders of the model and in its environment, whatever

@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 
 from seatrial.artifact import MANIFEST, Artifact
-from seatrial.deployment import Deployment
+from seatrial.deployment import Deployment, Server
 from seatrial.detect.opening import layout
 from seatrial.errors import InvalidInput
-from seatrial.serve.process import link_or_copy
+from seatrial.serve.service_folder import link_or_copy
 from seatrial.serve.protocols.signatures import GRAPH_SUFFIX, VERSION
 from seatrial.serve.protocols.tensors import bytes_tensor
 from seatrial.serve.triton.backends import GraphRunner, choose_backend
@@ -168,7 +168,7 @@ def _model_folders(
                     )
                 if not (place / CONFIG).is_file():
                     raise InvalidInput(
-                        f"{place} is no model of Triton: it has no {CONFIG}",
+                        f"{place} cannot be replaced: it has no {CONFIG}, as models of Triton do",
                         hint="-o names another folder",
                     )
             staged[name] = stack.enter_context(staged_folder(place, replace=force))
@@ -230,7 +230,8 @@ def _write_python_model(
     text = MODEL_PY.format(name=folder.name, code=CODE, kind=kind, requirements=needed)
     (version / "model.py").write_text(text)
     write_code(version / CODE)
-    written = msgspec.structs.replace(deployment, model=MODEL)
+    # Addresses and files of tokens are of another place.
+    written = msgspec.structs.replace(deployment, model=MODEL, server=Server())
     (version / DEPLOYMENT).write_text(written.to_toml())
     files = [file.path for file in artifact.manifest.files] if with_files else []
     for path in (MANIFEST, *files):

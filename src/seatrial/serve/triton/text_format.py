@@ -14,7 +14,7 @@ class Word(str):
     __slots__ = ()
 
 
-class Table(dict[str, object]):
+class MapField(dict[str, object]):
     """A map field: each entry is a message with ``key`` and ``value``."""
 
 
@@ -23,7 +23,7 @@ def to_text(message: Mapping[str, object]) -> str:
 
     Args:
         message: Field -> value: a string, a `Word`, a number, a boolean, a message (a mapping), a
-            `Table`, or a list of them for a repeated field.
+            `MapField`, or a list of them for a repeated field.
 
     Raises:
         TypeError: A value is none of these.
@@ -33,7 +33,7 @@ def to_text(message: Mapping[str, object]) -> str:
 
 def _fields(message: Mapping[str, object], level: int) -> Iterator[str]:
     for name, value in message.items():
-        if isinstance(value, Table):
+        if isinstance(value, MapField):
             for key, one in value.items():
                 yield from _field(name, {"key": key, "value": one}, level)
         elif isinstance(value, Sequence) and not isinstance(value, str):
