@@ -18,7 +18,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86_400)]
 WholeSeconds = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1)]
 Precision = Literal["f32", "bf16", "f16"]
-RuntimeName = Literal["bentoml", "uvicorn"]  # as in serve/runtimes/registry.py
+RuntimeName = Literal["bentoml", "uvicorn", "triton"]  # as in serve/runtimes/registry.py
 MOST_DETECTIONS = 30_000  # of one image
 
 
@@ -140,7 +140,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ``/healthz`` never do.
         cors_origins: Origins whose pages may read answers: ``https://app.example.com``; or ``*``.
         runtime: What runs the server processes: ``bentoml``, with a supervisor; ``uvicorn``, one
-            process alone, for containers and systemd.
+            process alone, for containers and systemd; ``triton``, NVIDIA's server (see `Triton`).
     """
 
     host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
@@ -151,6 +151,27 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     open_metrics: bool = False
     cors_origins: tuple[str, ...] = ()
     runtime: RuntimeName = "bentoml"
+
+
+class Triton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Triton's server, where `Server.runtime` is ``triton``.
+
+    Attributes:
+        python: Python of an environment with ``nvidia-pytriton``, in which the models run too;
+            None: an installed server, that of this Python's environment, or a container, whichever
+            is there first. A relative path starts at the deployment file.
+        image: Image for a container.
+        backend: What runs the graph: ``auto`` takes the backend with the runtime of the engine
+            where the server has it, and ``python`` otherwise.
+        grpc_port: Port of gRPC; None takes a free one.
+        metrics_port: Port of the metrics; None takes a free one.
+    """
+
+    python: FilePath | None = None
+    image: Annotated[str, msgspec.Meta(min_length=1)] = "nvcr.io/nvidia/tritonserver:25.06-py3"
+    backend: Literal["auto", "python", "onnxruntime", "openvino", "tensorrt"] = "auto"
+    grpc_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
 
 
 class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -166,6 +187,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         detection: Default thresholds of a request.
         limits: Limits above which a request is refused.
         server: Address.
+        triton: Where it is served by Triton: which one.
     """
 
     model: str
@@ -176,6 +198,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     detection: DetectionDefaults = DetectionDefaults()
     limits: Limits = Limits()
     server: Server = Server()
+    triton: Triton = Triton()
 
     @classmethod
     def read(cls, path: Path) -> Deployment:
@@ -190,7 +213,12 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             server = msgspec.structs.replace(
                 server, token_file=str(path.absolute().parent / server.token_file)
             )
-        return msgspec.structs.replace(read, server=server)
+        triton = read.triton
+        if triton.python is not None:
+            triton = msgspec.structs.replace(
+                triton, python=str(path.absolute().parent / triton.python)
+            )
+        return msgspec.structs.replace(read, server=server, triton=triton)
 
     def to_toml(self) -> str:
         """The deployment as TOML text, which `read` reads back."""

@@ -46,7 +46,7 @@ class DeploymentOptions:
         """The deployment that the options describe.
 
         Args:
-            **server: Field of `Server` -> value; None leaves it as it is.
+            **server: Field of `Server` or `Triton` -> value; None leaves it as it is.
 
         Raises:
             InvalidConfig: There is neither a model nor a file, or a value is wrong.
@@ -61,7 +61,7 @@ class DeploymentOptions:
                 hint="--model NAME (see seatrial models list) or --deployment FILE",
             )
         plain = msgspec.to_builtins(base)
-        tables = plain, plain["layout"], plain["server"]
+        tables = plain, plain["layout"], plain["server"], plain["triton"]
         for name, value in {**vars(self), **server}.items():
             if value is not None and name != "deployment":
                 next(table for table in tables if name in table)[name] = value

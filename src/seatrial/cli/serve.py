@@ -25,6 +25,8 @@ def serve(
     cors_origins: Sequence[str] | None = None,
     on: RuntimeName | None = None,
     write: Path | None = None,
+    triton_python: Path | None = None,
+    triton_image: str | None = None,
 ) -> None:
     """Serve a detector over HTTP.
 
@@ -42,8 +44,11 @@ def serve(
             request needs one of them, except those for /livez, /readyz and /healthz.
         cors_origins: Origins whose pages may read answers: https://app.example.com; or *.
         on: Runtime: bentoml starts server processes and others in the place of those that end;
-            uvicorn is one process, for containers and systemd [default: bentoml].
+            uvicorn is one process, for containers and systemd; triton is NVIDIA's server, with
+            the Open Inference Protocol alone [default: bentoml].
         write: Write a folder that the runtime starts, on another machine too, and start nothing.
+        triton_python: With --on triton: Python of an environment with nvidia-pytriton.
+        triton_image: With --on triton: image for a container, where no server is installed.
     """
     from seatrial.models.resolve import resolve
     from seatrial.serve.address import with_port
@@ -56,6 +61,8 @@ def serve(
         token_file=None if token_file is None else str(token_file.absolute()),
         cors_origins=cors_origins,
         runtime=on,
+        python=None if triton_python is None else str(triton_python.absolute()),
+        image=triton_image,
     )
     program = runtime(deployment.server.runtime)
     program.require()

@@ -78,7 +78,8 @@ def is_ready(server: Server) -> bool:
     """Whether a service answers there, and says that it is ready."""
     connection = http.client.HTTPConnection(server.host, server.port, timeout=2)
     try:
-        connection.request("GET", "/readyz")
+        path = "/v2/health/ready" if server.runtime == "triton" else "/readyz"
+        connection.request("GET", path)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False

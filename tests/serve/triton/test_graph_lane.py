@@ -1,4 +1,4 @@
-"""An engine whose graph another model runs; `test_triton.py` of the runtimes has a real one."""
+"""An engine whose graph another model runs; `test_triton_process.py` has a real one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def test_the_model_is_asked_for_its_outputs(tiny_artifact: Artifact) -> None:
         return InferenceResponse([Tensor("output0", given.as_numpy() + 1)])
 
     made = engine(tiny_artifact, answer)
-    assert isinstance(made, Engine) or made.inputs == tiny_artifact.manifest.inputs
+    engine_like: Engine = made
+    assert engine_like.inputs == tiny_artifact.manifest.inputs
     found = made.narrow[0].infer({"image": np.zeros(2)})
     assert found["output0"].tolist() == [1.0, 1.0]
     assert made.properties() == {}

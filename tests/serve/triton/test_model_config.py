@@ -1,4 +1,4 @@
-"""Configurations of the models; `tests/serve/runtimes/test_triton.py` has a server read them."""
+"""Configurations of the models; `test_triton_process.py` has a server read them."""
 
 from __future__ import annotations
 

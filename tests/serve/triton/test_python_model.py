@@ -1,4 +1,4 @@
-"""The models of the Python backend, without a server; `test_triton.py` of the runtimes has one."""
+"""The models of the Python backend, without a server; `test_triton_process.py` has one."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_detector(
 
     found = ask(*files[:2]).tensors
     assert found["counts"].tolist() == [2, 0]
-    assert found["labels"].tolist() == [b"red", b"blue"]
+    assert {*found["labels"].tolist()} == {b"red", b"blue"}
     assert found["boxes"].shape == (2, 4)
     assert list(ask(files[0], wanted=["scores"]).tensors) == ["scores"]
     assert ask(files[0], timeout=5, priority=2, confidence=1.0).tensors["counts"].tolist() == [0]

@@ -1,4 +1,4 @@
-"""A model repository as files; `tests/serve/runtimes/test_triton.py` has a server serve it."""
+"""A model repository as files; `test_triton_process.py` has a server."""
 
 from __future__ import annotations
 

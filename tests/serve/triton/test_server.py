@@ -1,4 +1,4 @@
-"""Which server is found, and how it is started; `test_triton.py` of the runtimes starts one."""
+"""Which server is found, and how it is started; `test_triton_process.py` starts one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from seatrial.deployment import Deployment, Triton
 from seatrial.errors import MissingExtra, SeatrialError
 from seatrial.serve.triton import server as module
-from seatrial.serve.triton.server import IMAGE, Ports, TritonServer, find_server, server_command
+from seatrial.serve.triton.server import Ports, TritonServer, find_server, server_command
 
+IMAGE = Triton().image
 PORTS = Ports("127.0.0.1", 1, 2, 3)
 
 
@@ -29,9 +31,9 @@ def program(path: Path, text: str = "exit 0") -> Path:
 
 def found(tmp_path: Path, *folders: Path, python: Path | None = None) -> TritonServer:
     path = ":".join(map(str, folders))
-    return find_server(
-        tmp_path / "scratch", engine="null", python=python, environment={"PATH": path}
-    )
+    named = Triton(python=None if python is None else str(python))
+    deployment = Deployment("tiny", engine="null", triton=named)
+    return find_server(tmp_path / "scratch", deployment, {"PATH": path})
 
 
 def test_an_installed_server_comes_first(tmp_path: Path) -> None:

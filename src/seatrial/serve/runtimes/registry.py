@@ -11,6 +11,7 @@ from seatrial.serve.runtimes.base import Runtime
 # Name -> module:class; the names are those of `Server.runtime` as well.
 RUNTIMES = {
     "bentoml": "seatrial.serve.runtimes.bento_runtime:BentoMl",
+    "triton": "seatrial.serve.runtimes.triton_runtime:TritonRuntime",
     "uvicorn": "seatrial.serve.runtimes.uvicorn_runtime:Uvicorn",
 }
 

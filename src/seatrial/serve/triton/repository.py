@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 
 from seatrial.artifact import MANIFEST, Artifact
-from seatrial.deployment import Deployment, Server
+from seatrial.deployment import Deployment, Server, Triton
 from seatrial.detect.opening import layout
 from seatrial.errors import InvalidInput
-from seatrial.serve.service_folder import link_or_copy
 from seatrial.serve.protocols.signatures import GRAPH_SUFFIX, VERSION
 from seatrial.serve.protocols.tensors import bytes_tensor
+from seatrial.serve.service_folder import link_or_copy
 from seatrial.serve.triton.backends import GraphRunner, choose_backend
 from seatrial.serve.triton.model_config import (
     LABELS,
@@ -231,7 +231,7 @@ def _write_python_model(
     (version / "model.py").write_text(text)
     write_code(version / CODE)
     # Addresses and files of tokens are of another place.
-    written = msgspec.structs.replace(deployment, model=MODEL, server=Server())
+    written = msgspec.structs.replace(deployment, model=MODEL, server=Server(), triton=Triton())
     (version / DEPLOYMENT).write_text(written.to_toml())
     files = [file.path for file in artifact.manifest.files] if with_files else []
     for path in (MANIFEST, *files):

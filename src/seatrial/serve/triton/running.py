@@ -19,7 +19,6 @@ from seatrial.errors import ServiceFailed
 from seatrial.progress import Progress, silent
 from seatrial.serve.triton.server import Ports
 
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LAST_LINES = 200
 LOOK_S, SAY_S = 0.1, 5.0
@@ -131,14 +130,26 @@ class RunningTriton:
             return "the Python that runs the models lacks a package: see docs/guides/triton.md"
         return "see what the server says above"
 
-    def end(self, number: int = signal.SIGTERM) -> int:
+    def lives(self, within_s: float) -> bool:
+        """Wait for its end for a while; False where it ended. Signals are handled meanwhile."""
+        try:
+            self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    def tell(self, number: int) -> None:
+        """Send it a signal. SIGHUP, which it ignores, becomes SIGTERM: the terminal has closed."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+    def end(self) -> int:
         """Have the server finish what runs, and end; kill what is left after that.
 
         Returns:
             Its exit code.
         """
-        if self.process.poll() is None:
-            self.process.send_signal(number)
+        self.tell(signal.SIGTERM)
         return self.leave()
 
     def leave(self) -> int:

@@ -11,19 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from seatrial.deployment import Deployment
 from seatrial.errors import MissingExtra, SeatrialError
 from seatrial.serve.triton.own_code import MODULES
 
 INSTALLED = Path("/opt/tritonserver/bin/tritonserver")
-# The first release of which Python (3.12) is one that Seatrial runs in is 24.11.
-IMAGE = "nvcr.io/nvidia/tritonserver:25.06-py3"
 CONTAINER_ENGINES = ("docker", "podman")
 IN_CONTAINER = "/models"
 WHEEL = "nvidia-pytriton"
 INSTALL = (
-    "python -m venv triton && triton/bin/pip install nvidia-pytriton==0.7.0, then what the "
-    "models need: triton/bin/pip install --no-deps -r REPOSITORY/NAME/requirements.txt "
-    "(seatrial package triton writes it); then --triton-python triton/bin/python"
+    "python -m venv triton; triton/bin/pip install nvidia-pytriton==0.7.0; what the models need: "
+    "seatrial package triton DEPLOYMENT -o repository; triton/bin/pip install --no-deps "
+    "-r repository/NAME/requirements.txt; then serve with --triton-python triton/bin/python"
 )
 ANSWER_S = 30.0  # for a program that is asked what it is
 # Runs in the environment of the wheel: where its files are, and what is missing there.
@@ -75,33 +74,27 @@ class TritonServer(NamedTuple):
 
 
 def find_server(
-    scratch: Path,
-    *,
-    engine: str,
-    python: Path | None = None,
-    image: str = IMAGE,
-    environment: Mapping[str, str] = os.environ,
+    scratch: Path, deployment: Deployment, environment: Mapping[str, str] = os.environ
 ) -> TritonServer:
     """The first of: an installed server, that of the wheel, a container.
 
     Args:
         scratch: Folder for what the server of the wheel needs beside it; made if need be.
-        engine: Engine of the deployment, which may run in the server's Python.
-        python: Python of an environment with the wheel; then no other server is taken. Default:
-            this process's.
-        image: Image for a container.
+        deployment: Its engine may run in the server's Python. Where it names a Python, no other
+            server is taken than that of its wheel.
         environment: Variables of this process.
 
     Raises:
         MissingExtra: There is none that can run.
     """
     path = environment.get("PATH", "")
+    python, image = deployment.triton.python, deployment.triton.image
     if python is None:
         found = shutil.which("tritonserver", path=path)
         if found or os.access(INSTALLED, os.X_OK):
             return installed_server(Path(found) if found else INSTALLED)
     try:
-        return wheel_server(scratch, python or Path(sys.executable), engine, environment)
+        return wheel_server(scratch, Path(python or sys.executable), deployment.engine, environment)
     except MissingExtra:
         program = next(
             (p for name in CONTAINER_ENGINES if (p := shutil.which(name, path=path))), ""

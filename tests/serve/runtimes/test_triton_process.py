@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +22,11 @@ from PIL import Image
 
 from fresh_environments import ENVIRONMENT
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import CoreLayout, Deployment, Limits, Server
+from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
 from seatrial.errors import ServiceFailed
+from seatrial.serve.address import free_port
 from seatrial.serve.process import ServiceProcess
-from seatrial.serve.runtimes import triton
+from seatrial.serve.runtimes import triton_process
 from seatrial.serve.triton.backends import GraphRunner
 from seatrial.serve.triton.model_config import Shape, detector_config, graph_config
 from seatrial.serve.triton.repository import Packaged, write_repository
@@ -60,6 +66,10 @@ def named(artifact: Artifact, name: str, folder: Path) -> Artifact:
         return store.commit(staged, manifest)
 
 
+def free_ports() -> Ports:
+    return Ports(HOST, *(free_port(HOST) for _ in range(3)))
+
+
 class Running:
     """A server with four detectors, and what a client is told by it.
 
@@ -82,9 +92,9 @@ class Running:
         limits = Limits(queue=3, deadline_s=1.0)
         self.write(named(artifact, "narrow", folder), engine="null", limits=limits)
         (self.repository / "narrow.graph").rename(folder / "narrow.graph")
-        self.server = find_server(folder / "server", engine=ENGINE, python=python)
-        self.ports = Ports(HOST, *triton.free_ports(HOST, 3))
-        self.deployment = deployment_of(artifact)
+        self.ports = free_ports()
+        self.deployment = deployment_of(artifact, triton=Triton(python=str(python)))
+        self.server = find_server(folder / "server", self.deployment)
 
     def write(self, artifact: Artifact, **options: Any) -> Packaged:
         backend = options.pop("backend", "python")
@@ -94,7 +104,7 @@ class Running:
 
     def start(self) -> RunningTriton:
         packaged = self.tiny
-        started = triton.start(self.server, packaged, self.deployment, self.ports, os.environ)
+        started = triton_process.start(self.server, packaged, self.deployment, self.ports)
         assert started.wait_ready(120)
         return started
 
@@ -281,8 +291,8 @@ def test_a_model_that_does_not_load_is_an_error_with_its_reason(
     deployment = deployment_of(tiny_artifact, engine="null")
     packaged = write_repository(tmp_path / "repository", tiny_artifact, deployment)
     (tmp_path / "repository" / "tiny" / "1" / "seatrial.zip").unlink()
-    ports = Ports(HOST, *triton.free_ports(HOST, 3))
-    started = triton.start(running.server, packaged, deployment, ports, os.environ)
+    ports = free_ports()
+    started = triton_process.start(running.server, packaged, deployment, ports)
     with pytest.raises(ServiceFailed, match=r"tiny: ImportError: .*pip install --no-deps -r"):
         started.wait_ready(60)
     started.end()
@@ -293,3 +303,91 @@ def test_the_server_of_the_wheel_is_found_in_its_environment(running: Running) -
     assert server.backends == {"python"}
     assert server.words.startswith("the tritonserver of nvidia-pytriton in ")
     assert server.environment["PATH"].split(":")[0] == str(running.python.parent)
+
+
+def processes_of(session: int) -> list[str]:
+    """Names of the processes of a session that have not ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            name, _, rest = stat.read_text().rpartition(")")
+            state, _, _, its_session = rest.split()[:4]
+            if int(its_session) == session and state != "Z":
+                found.append(name.partition("(")[2])
+    return found
+
+
+@contextmanager
+def served(
+    artifact: Artifact, python: Path, home: Path, until: str = "(metrics)"
+) -> Iterator[tuple[Any, str, int]]:
+    """``seatrial serve --on triton``: the process, what it said, and the server's process."""
+    home.mkdir()
+    limits = Limits(deadline_s=60.0)  # of a request that waits for another one
+    deployment = deployment_of(artifact, engine="null", limits=limits)
+    (home / "deployment.toml").write_text(deployment.to_toml())
+    words = [
+        sys.executable, "-m", "seatrial.cli.main", "serve", "--on", "triton",
+        "--triton-python", str(python), "--deployment", str(home / "deployment.toml"),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        words, env={**os.environ, "SEATRIAL_HOME": str(home)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            said = ""
+            while until not in said:
+                line = process.stderr.readline()
+                assert line, said
+                said += line
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            while not (found := children.read_text().split()[-1:]):
+                time.sleep(0.01)
+            yield process, said, int(found[0])
+        finally:
+            process.kill()
+
+
+def test_serve_says_what_it_starts_and_a_killed_one_takes_the_server_with_it(
+    python: Path, tiny_artifact: Artifact, tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    with served(tiny_artifact, python, tmp_path / "home") as (process, said, server):
+        assert "Triton: the tritonserver of nvidia-pytriton in" in said
+        assert "tiny on null: 1 lane x 1 thread\n" in said
+        assert "tiny: python\ntiny.graph: python\n" in said
+        url = said.split("ready: ")[1].split()[0]
+        assert url.startswith(f"http://{HOST}:")
+        assert httpx.get(f"{url}/v2/models/tiny/ready").status_code == 200
+        assert len(processes_of(server)) == 3  # the server, and one for each model
+        process.kill()
+        until(lambda: processes_of(server) == [])
+
+
+def test_ctrl_c_while_models_load_ends_all(
+    python: Path, tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    with served(tiny_artifact, python, home, until="starting") as (process, _, server):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert processes_of(server) == []
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_sigterm_lets_requests_end_and_leaves_nothing_behind(
+    running: Running, tiny_artifact: Artifact, images: Path, tmp_path: Path,
+    until: Callable[..., Any],
+) -> None:  # fmt: skip
+    home = tmp_path / "home"
+    with served(tiny_artifact, running.python, home) as (process, said, server):
+        http, grpc, metrics = (line.split()[1] for line in said.splitlines()[-3:])
+        ports = Ports(HOST, *(int(one.rpartition(":")[2]) for one in (http, grpc)), 0)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(running.client, "overload", images, "tiny", "4", "2", ports=ports)
+            waiting = 'nv_inference_pending_request_count{model="tiny",version="1"} 1'
+            until(lambda: waiting in httpx.get(metrics).text)
+            process.send_signal(signal.SIGTERM)
+            assert asked.result()["answers"] == ["answered", "answered"]
+        assert process.wait(60) == 0
+        assert processes_of(server) == []
