@@ -29,5 +29,16 @@ def test_each_moment_belongs_to_one_stage(at: list[float]) -> None:
     assert clock.timing_ms() == timing_ms  # what has not ended is no stage yet
 
 
+def test_a_clock_counts_from_before_it_was_made(at: list[float]) -> None:
+    clock = Clock()
+    at[0] += 0.25
+    clock.began(99.5, "admission")
+    at[0] += 0.5
+    clock.lap("receive")
+    assert clock.timing_ms() == {"admission": 750.0, "receive": 500.0, "total": 1250.0}
+    assert (clock.start, clock.end) == (99.5, 100.75)
+    assert clock.laps == [("admission", 100.25), ("receive", 100.75)]
+
+
 def test_stages_of_the_detector_lie_between_those_of_the_service() -> None:
-    assert ("receive", *STAGES, "encode") == REQUEST_STAGES
+    assert ("admission", "receive", *STAGES, "encode") == REQUEST_STAGES

@@ -41,7 +41,7 @@ def boxes(response: httpx.Response) -> list[list[float]]:
 def error_of(response: httpx.Response) -> dict[str, str]:
     assert response.headers["content-type"] == "application/json"
     error: dict[str, str] = response.json()["error"]
-    assert set(error) == {"code", "message", "hint"}
+    assert set(error) == {"code", "message", "hint", "request_id"}
     return error
 
 
@@ -89,7 +89,7 @@ def test_stages_are_without_gaps(running: Running, photo: bytes, path: str) -> N
 def test_the_json_holds_the_times_until_it_is_encoded(running: Running, photo: bytes) -> None:
     response = running.client.post("/detect", content=photo)
     header, body = server_timing(response), response.json()["timing_ms"]
-    assert list(body) == ["receive", *STAGES, "total"]
+    assert list(body) == ["admission", "receive", *STAGES, "total"]
     assert body["total"] == pytest.approx(header["total"] - header["encode"], abs=0.003)
     assert {stage: header[stage] for stage in STAGES} == pytest.approx(
         {stage: body[stage] for stage in STAGES}, abs=0.002

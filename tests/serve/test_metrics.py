@@ -56,7 +56,7 @@ def test_milliseconds_become_seconds(metric: Metric) -> None:
         return {stage: metric("seatrial_stage_seconds_sum", stage=stage) for stage in timing_ms}
 
     def in_bucket(bound: str) -> float:
-        return metric("seatrial_stage_seconds_bucket", stage="receive", le=bound)
+        return metric("seatrial_stage_seconds_bucket", stage="admission", le=bound)
 
     before, quick, slow = sums(), in_bucket("0.1"), in_bucket("0.25")
     metrics.observe(timing_ms, 0, 1)

@@ -31,7 +31,7 @@ from seatrial.serve.connections import StopReading
 from seatrial.serve.cross_origin import CrossOrigin
 from seatrial.serve.health import PROBES, CloseWhileDraining
 from seatrial.serve.open_connections import CONNECTIONS, Connections, room
-from seatrial.serve.outcome import DIGEST, answer_headers, counted
+from seatrial.serve.outcome import DIGEST, admitted, answer_headers, counted
 from seatrial.serve.protocols import inference_v2
 from seatrial.serve.protocols.asked import read_asked
 from seatrial.serve.protocols.error_answers import (
@@ -163,7 +163,7 @@ async def _answer(request: Request, service: Service, encode: Encode, media_type
     # Before a byte of the body is asked for.
     asked = read_asked(request.scope["headers"], dispatcher.limits.longest_deadline_s)
     with dispatcher.admit(asked) as ticket:
-        clock = ticket.clock
+        clock = admitted(ticket.clock)
         query, limits = request.query_params.multi_items(), dispatcher.limits
         options = query_options(query, service.detection, limits.detections)
         data = await read_image(request, limits.body_bytes, ticket.body_s)

@@ -8,6 +8,7 @@ and answers what is no HTTP as plain text, in front of an answer that is still t
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import httptools
@@ -26,7 +27,9 @@ from seatrial.serve.protocols.request_head import (
     check_head,
     too_large,
 )
+from seatrial.serve.trace_context import Trace, current_trace, traced
 
+TRACE = "trace"  # name in the state of a request
 # Status -> header fields that a refusal of it has.
 EXTRA_FIELDS = {401: b"www-authenticate: Bearer\r\n", 503: b"retry-after: 1\r\n"}
 
@@ -126,7 +129,10 @@ class HttpProtocol(HttpToolsProtocol):
             self._check_probe()
         self._skips_body = not ends and self._refuse_early()
         if not self._skips_body:
+            trace = self.scope["state"][TRACE] = Trace(self.headers)
             super().on_headers_complete()
+            self.cycle.default_headers = [*self.cycle.default_headers, *trace.headers()]
+            self.cycle.on_response = partial(self._answered, trace)
         self._in_head, self._unbounded_bytes = False, 0
         if ends:
             self.cycle.keep_alive = False
@@ -142,7 +148,16 @@ class HttpProtocol(HttpToolsProtocol):
         self._skips_body = False
         self._in_head, self._head_begun, self._unbounded_bytes = True, False, 0
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        token = current_trace.set(cycle.scope["state"][TRACE])
+        super()._start_asgi_task(cycle, app)  # the task keeps the context of this moment
+        current_trace.reset(token)
+
     # What the answer calls when it is complete.
+    def _answered(self, trace: Trace) -> None:
+        self._all.answered(trace)
+        self.on_response_complete()
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._unset_keepalive_if_required()  # it is one of the waits here
@@ -272,9 +287,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._answer(refusal)
 
     def _answer(self, refusal: RefusedHead) -> None:
-        body = error_body(refusal.code, str(refusal), refusal.hint)
-        fields = b"content-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n" % (
-            MEDIA_TYPE.encode(), len(body), EXTRA_FIELDS.get(refusal.status, b""),
+        # The headers were not all read, perhaps; or they are those of an earlier request.
+        trace = Trace(self.headers if self._head_begun and self.headers else ())
+        with traced(trace):
+            body = error_body(refusal.code, str(refusal), refusal.hint)
+        fields = b"content-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n%s%s\r\n" % (
+            MEDIA_TYPE.encode(), len(body), trace.fields(), EXTRA_FIELDS.get(refusal.status, b""),
         )  # fmt: skip
         self._write(refusal.status, fields + body)
         self._all.refused(refusal.status)

@@ -15,7 +15,7 @@ from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from seatrial.detect.clock import REQUEST_STAGES
+from seatrial.detect.clock import REQUEST_STAGES, SEND
 from seatrial.serve.statistics import DETECTOR, ModelMetrics
 from seatrial.system.files import writing
 
@@ -73,14 +73,14 @@ class RequestMetrics:
         self._times = functools.cache(times.labels)
         self._stages = functools.cache(stages.labels)
         self._lanes = functools.cache(lanes.labels)
-        for stage in (*REQUEST_STAGES, "total"):
+        for stage in (*REQUEST_STAGES, SEND, "total"):
             self._stages(stage)  # there from the start, with 0 requests
         refusals = Counter(
             "seatrial_refusals", "Requests refused undecoded, by what they would have exceeded.",
             ["reason"], registry=registry,
         )  # fmt: skip
         self._refusals = functools.cache(refusals.labels)
-        for reason in ("deadline", "queue", "bytes", "lanes", "pixels", "memory"):
+        for reason in ("deadline", "queue", "bytes", "lanes", "pixels", "memory", "drain"):
             self._refusals(reason)
         closed = Counter(
             "seatrial_connections_closed", "Connections that the service closed, by what for.",
@@ -155,6 +155,10 @@ class RequestMetrics:
         self._requests(route, status).inc()
         if seconds is not None:
             self._times(status).observe(seconds)
+
+    def sent(self, seconds: float) -> None:
+        """Record the last stage of one answered request: from its answer to its last byte."""
+        self._stages(SEND).observe(seconds)
 
     def refuse(self, reason: str) -> None:
         """Count one request that was refused."""

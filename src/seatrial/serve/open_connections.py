@@ -11,6 +11,7 @@ import enum
 import math
 import os
 import resource
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from seatrial.deployment import Limits
 from seatrial.errors import ServiceFailed
 from seatrial.serve.arrivals import ROOM_BYTES
 from seatrial.serve.metrics import RequestMetrics
+from seatrial.serve.trace_context import Trace
 
 CONNECTIONS = "connections"  # name in the state of the application's life, which uvicorn passes on
 MOST = 10_000  # connections of a process where the deployment names no limit
@@ -159,6 +161,11 @@ class Connections:
     def refused(self, status: int) -> None:
         """A request was answered that the application has not seen."""
         self._metrics.count("other", status)
+
+    def answered(self, trace: Trace) -> None:
+        """All of an answer was written, to the kernel or to a buffer for a slow reader."""
+        if trace.clock is not None and not trace.code:
+            self._metrics.sent(time.perf_counter() - trace.clock.end)
 
     def _make_room(self, newest: Connection) -> bool:
         """End the connection that has waited longest; false where all others work.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import time
@@ -11,14 +12,17 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Scope
 
+from seatrial.detect.clock import Clock
 from seatrial.engines.lanes import Abandoned
 from seatrial.errors import Overloaded, SeatrialError
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.request_log import log_failure
 from seatrial.serve.service import Service
+from seatrial.serve.trace_context import current_trace
 
 DIGEST = "X-Model-Digest"
 WAIT = "X-Predicted-Wait-Ms"
+ADMISSION = "admission"
 CLIENT_CLOSED_REQUEST = 499  # nginx's code: no client reads it, the metrics show it
 
 
@@ -41,6 +45,9 @@ async def counted(
         error_response: Makes an answer of an error.
     """
     begin = time.perf_counter()
+    trace = current_trace.get()
+    if trace is not None:
+        trace.route = route
 
     def count(status: int) -> None:
         metrics.count(route, status, time.perf_counter() - begin)
@@ -51,6 +58,8 @@ async def counted(
         response = await answering
     except SeatrialError as error:
         count(error.http_status)
+        if trace is not None:
+            trace.code, trace.message = error.code, error.message
         if isinstance(error, Overloaded):  # each a line: the log would be the next overload
             metrics.refuse(error.reason)
         elif error.http_status >= 500:
@@ -59,11 +68,32 @@ async def counted(
     except (Abandoned, ClientDisconnect):
         count(CLIENT_CLOSED_REQUEST)
         return Response(status_code=CLIENT_CLOSED_REQUEST)
+    except asyncio.CancelledError:
+        # Only the server's shutdown cancels a request: the time for answers is over.
+        left = Overloaded(
+            "the service ends, and the request took too long",
+            hint="send it to another server, or again in a few seconds",
+            reason="drain",
+        )
+        count(left.http_status)
+        metrics.refuse(left.reason)
+        if trace is not None:
+            trace.code, trace.message = left.code, left.message
+        return error_response(left)
     except Exception:
         count(500)
         raise
     count(200)
     return response
+
+
+def admitted(clock: Clock) -> Clock:
+    """Let a request's clock count from its headers on: that far, it was admission."""
+    trace = current_trace.get()
+    if trace is not None:
+        clock.began(trace.began, ADMISSION)
+        trace.clock = clock
+    return clock
 
 
 def error_headers(error: SeatrialError) -> dict[str, str]:

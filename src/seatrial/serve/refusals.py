@@ -14,6 +14,7 @@ from seatrial.serve.protocols.error_answers import OTHER_ROUTE, error_answer
 from seatrial.serve.protocols.error_body import MEDIA_TYPE, error_body
 from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import DETECTOR
+from seatrial.serve.trace_context import Trace, traced
 
 # Refusals are counted here, and in the metrics after so long: these are files in shared memory,
 # and four of them for each refusal would cost as much as all the rest of it.
@@ -64,12 +65,13 @@ class Refusals:
             if not self._uncounted:
                 asyncio.get_running_loop().call_later(COUNTED_EVERY_S, self.count)
             self._uncounted[route, error.http_status, error.reason] += 1
-            return error.http_status, _answer(error)
+            return error.http_status, _answer(error, Trace(headers))
         except Unauthorized as error:
             serving.metrics.count(OTHER_ROUTE, error.http_status)
-            answer = error_answer(route, error)
+            with traced(Trace(headers)) as trace:
+                answer = error_answer(route, error)
             fields = b"".join(b"%b: %b\r\n" % field for field in answer.raw_headers)
-            return answer.status_code, fields + b"\r\n" + bytes(answer.body)
+            return answer.status_code, trace.fields() + fields + b"\r\n" + bytes(answer.body)
         except SeatrialError:  # of the headers: the application says so
             return None
         return None
@@ -83,8 +85,8 @@ class Refusals:
         self._uncounted.clear()
 
 
-def _answer(error: Overloaded) -> bytes:
+def _answer(error: Overloaded, trace: Trace) -> bytes:
     """`error_answer` in one piece."""
-    body = error_body(error.code, error.message, error.hint, error.reason)
+    body = error_body(error.code, error.message, error.hint, error.reason, trace.request_id)
     again_s, wait_ms = retry_after_s(error.wait_s), 1e3 * error.wait_s
-    return ANSWER % (again_s, wait_ms, len(body), body)
+    return trace.fields() + ANSWER % (again_s, wait_ms, len(body), body)

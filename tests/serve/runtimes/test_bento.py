@@ -163,7 +163,7 @@ def test_bad_requests_get_json_and_the_service_lives_on(
     method, path, given = request_
     response = client.request(method, path, **given)
     assert response.status_code == status
-    assert set(response.json()["error"]) == {"code", "message", "hint"}
+    assert set(response.json()["error"]) == {"code", "message", "hint", "request_id"}
     assert client.post("/detect", content=photo).status_code == 200
 
 

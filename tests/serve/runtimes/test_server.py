@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import CoreLayout, Deployment
-from seatrial.serve.process import environment, write_service
+from seatrial.deployment import CoreLayout, Deployment, Limits
+from seatrial.serve.process import ServiceProcess, environment, write_service
 
+SLOW = """
+import time
+import seatrial.engines.null
+
+infer = seatrial.engines.null.NullLane.infer
+seatrial.engines.null.NullLane.infer = lambda self, feeds: (
+    time.sleep(3600) if len(feeds) and Path("slow").exists() else infer(self, feeds)
+)
+"""
 FAILS = """
 import socket, sys
 from pathlib import Path
@@ -23,6 +40,31 @@ with socket.socket() as listener:
     listener.bind(("127.0.0.1", 0))
     serve(served, listener, on_ready=lambda: print("ready"))
 """
+
+
+@pytest.mark.slow
+def test_a_request_that_is_cut_off_by_the_drain_gets_the_documented_error(
+    start_service: Callable[..., ServiceProcess], photo: bytes, until: Callable[..., Any]
+) -> None:
+    limits = Limits(drain_s=2, deadline_s=30.0)
+    with start_service(engine="null", limits=limits, drain_notice_s=0.5, code=SLOW) as service:
+        folder = Path(psutil.Process(service.process.pid).children()[0].cwd())
+        (folder / "slow").touch()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            sent = pool.submit(
+                httpx.post, f"{service.url}/detect", content=photo, timeout=60,
+                headers={"X-Request-Id": "cut-off"},
+            )  # fmt: skip
+            busy = "seatrial_lanes_busy 1.0"
+            until(lambda: busy in httpx.get(f"{service.url}/metrics").text)
+            service.process.send_signal(signal.SIGTERM)
+            answer = sent.result()
+        assert answer.status_code == 503
+        error = answer.json()["error"]
+        assert (error["code"], error["reason"]) == ("Overloaded", "drain")
+        assert error["request_id"] == "cut-off"
+        assert int(answer.headers["retry-after"]) >= 1
+        assert service.process.wait(20) == 0
 
 
 def test_a_service_that_does_not_start_is_never_ready(

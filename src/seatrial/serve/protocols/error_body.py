@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from seatrial.serve.trace_context import current_request_id
+
 MEDIA_TYPE = "application/json"
 
 
@@ -15,13 +17,16 @@ class RequestError(msgspec.Struct, frozen=True, omit_defaults=True):
         message: What was wrong, in words.
         hint: What to do next; may be empty.
         reason: Limit that a request which was refused under load would have exceeded: ``deadline``,
-            ``queue``, ``bytes``, ``lanes``, ``pixels`` or ``memory``. Other errors have none.
+            ``queue``, ``bytes``, ``lanes``, ``pixels`` or ``memory``; ``drain`` where the service
+            ended before the answer was there. Other errors have none.
+        request_id: Name of the request in the service's log.
     """
 
     code: str
     message: str
     hint: str
     reason: str = ""
+    request_id: str = ""
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -40,9 +45,15 @@ class ProtocolErrorBody(msgspec.Struct, frozen=True):
     error: str
 
 
-def error_body(code: str, message: str, hint: str = "", reason: str = "") -> bytes:
-    """The body of an answer with an error; see `RequestError`."""
-    return msgspec.json.encode(ErrorBody(RequestError(code, message, hint, reason)))
+def error_body(
+    code: str, message: str, hint: str = "", reason: str = "", request_id: str = ""
+) -> bytes:
+    """The body of an answer with an error; see `RequestError`.
+
+    Without a ``request_id`` it is that of the request that this task answers.
+    """
+    error = RequestError(code, message, hint, reason, request_id or current_request_id())
+    return msgspec.json.encode(ErrorBody(error))
 
 
 def protocol_error_body(message: str) -> bytes:

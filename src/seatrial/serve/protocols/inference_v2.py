@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from seatrial.errors import InvalidInput, SeatrialError
 from seatrial.serve.admission import watched
-from seatrial.serve.outcome import answer_headers, counted
+from seatrial.serve.outcome import admitted, answer_headers, counted
 from seatrial.serve.protocols import model_description
 from seatrial.serve.protocols.asked import read_asked
 from seatrial.serve.protocols.body import read_unpacked_body
@@ -144,6 +144,7 @@ async def _answer(request: Request, service: Service, model: ProtocolModel) -> R
     asked = read_asked(request.scope["headers"], limits.longest_deadline_s)
     json_bytes = _json_bytes(request)
     with dispatcher.admit(asked) as ticket:
+        admitted(ticket.clock)
         body = await read_unpacked_body(request, limits.body_bytes, ticket.body_s)
         call, form = read_call(body, json_bytes, model.name)
         ticket.clock.lap("receive")

@@ -43,7 +43,7 @@ def become_worker(worker: OwnWorker) -> None:
 
 
 def own_worker() -> OwnWorker | None:
-    """The worker that `become_worker` was told of; None in a supervisor, and in a worker of BentoML's own."""
+    """The worker that `become_worker` was told of; None in other processes."""
     return _own_worker[0] if _own_worker else None
 
 

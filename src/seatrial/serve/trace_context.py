@@ -1,0 +1,112 @@
+"""The name of a request across services: its id, and its place in a trace.
+
+Source: W3C Trace Context, section 3.2 (traceparent). An answer repeats the trace with a span of our
+own, so that a client without tracing can name the request as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
+
+from seatrial.detect.clock import Clock
+
+TRACEPARENT, REQUEST_ID = b"traceparent", b"x-request-id"
+# Version, trace, span, flags; a later version may have more behind another hyphen.
+_PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+SAMPLED = 1  # flag: the caller may have recorded the trace
+
+
+class Trace:
+    """One request: what it is called, when it began, and what became of it.
+
+    Attributes:
+        trace_id: 32 hexadecimal digits; those of the caller where it sent some.
+        parent_id: Span of the caller, 16 digits; empty where it sent none.
+        span_id: Span of this request, 16 digits.
+        flags: Flags of the trace, 0 to 255.
+        request_id: What the caller named the request, or else the trace.
+        began: When the headers were here, by `time.perf_counter`.
+        route: Label of the route in the metrics; empty for what has none.
+        clock: Times of the request's stages; None until it is admitted.
+        code: Kind of the error that is the answer; empty where there is none.
+        message: The same in words, with what clients are not told.
+    """
+
+    __slots__ = (
+        "began", "clock", "code", "flags", "message", "parent_id", "request_id", "route", "span_id",
+        "trace_id",
+    )  # fmt: skip
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self.began = time.perf_counter()
+        self.route = self.code = self.message = ""
+        self.clock: Clock | None = None
+        parent = given = None
+        parents = 0
+        for name, value in headers:
+            if name == TRACEPARENT:
+                parents += 1
+                parent = value
+            elif name == REQUEST_ID and given is None:
+                given = value
+        # Ids are no secrets, and have to be different, not unforeseeable.
+        self.span_id = f"{random.getrandbits(64) or 1:016x}"
+        caller = parse_parent(parent) if parent is not None and parents == 1 else None
+        if caller is None:
+            self.trace_id = f"{random.getrandbits(128) or 1:032x}"
+            self.parent_id, self.flags = "", 0
+        else:
+            self.trace_id, self.parent_id, self.flags = caller
+        known = given is not None and _REQUEST_ID.fullmatch(given)
+        self.request_id = given.decode() if given is not None and known else self.trace_id
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Headers of the answer."""
+        own = f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
+        return [(REQUEST_ID, self.request_id.encode()), (TRACEPARENT, own.encode())]
+
+    def fields(self) -> bytes:
+        """`headers` as they are sent."""
+        return b"%b: %b\r\n%b: %b\r\n" % (*(part for field in self.headers() for part in field),)
+
+
+def parse_parent(value: bytes) -> tuple[str, str, int] | None:
+    """Trace, span and flags of a ``traceparent``; None where it is not valid.
+
+    Flags that version 00 does not define are not passed on.
+    """
+    found = _PARENT.fullmatch(value)
+    if found is None:
+        return None
+    version, trace, span, flags, more = found.groups()
+    if version == b"ff" or (version == b"00" and more is not None):
+        return None
+    if not trace.strip(b"0") or not span.strip(b"0"):
+        return None
+    return trace.decode(), span.decode(), int(flags, 16) & SAMPLED
+
+
+# Of the request that a task answers; the log and the JSON of errors name it.
+current_trace: ContextVar[Trace | None] = ContextVar("current_trace", default=None)
+
+
+def current_request_id() -> str:
+    """Id of the request that this task answers; empty outside of one."""
+    trace = current_trace.get()
+    return "" if trace is None else trace.request_id
+
+
+@contextlib.contextmanager
+def traced(trace: Trace) -> Iterator[Trace]:
+    """Have what happens in the block belong to a request."""
+    token = current_trace.set(trace)
+    try:
+        yield trace
+    finally:
+        current_trace.reset(token)
