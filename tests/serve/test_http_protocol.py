@@ -323,7 +323,7 @@ def test_under_overload_plain_requests_are_refused_without_the_parser(
 
     monkeypatch.setattr(HttpProtocol, "_parse", noted)
     monkeypatch.setattr(open_connections, "REFUSES_S", 60.0)
-    one = POST + b"Content-Length: %d\r\n\r\n" % len(photo) + photo
+    one = POST + b"X-Request-Id: a\r\nContent-Length: %d\r\n\r\n" % len(photo) + photo
     before = metric("seatrial_refusals_total", reason="queue")
     with run_app(Limits(queue=1)) as running, running.connect() as connection:
 
