@@ -324,6 +324,7 @@ def start_service(
         limits: Limits | None = None,
         drain_notice_s: float = 0.0,
         port: int = 0,
+        grpc: bool = False,
         code: str = "",
         runtime: RuntimeName = "bentoml",
         env: Mapping[str, str] | None = None,
@@ -335,7 +336,10 @@ def start_service(
             layout=layout or CoreLayout(workers=1),
             limits=limits or Limits(drain_s=20),
             server=Server(
-                port=port or free_port("127.0.0.1"), drain_notice_s=drain_notice_s, runtime=runtime
+                port=port or free_port("127.0.0.1"),
+                grpc_port=free_port("127.0.0.1") if grpc else None,
+                drain_notice_s=drain_notice_s,
+                runtime=runtime,
             ),
         )
         service = write_service(folder / "bento", artifact, deployment)

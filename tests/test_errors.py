@@ -7,6 +7,7 @@ import re
 import signal
 from pathlib import Path
 
+import grpc
 import pytest
 
 from seatrial import errors
@@ -19,11 +20,12 @@ ALL = [
     for _, kind in inspect.getmembers(errors, inspect.isclass)
     if issubclass(kind, SeatrialError)
 ]
-# Name -> depth, HTTP status, exit code of each line of the drawing.
+# Name -> depth, HTTP status, gRPC status, exit code of each line of the drawing.
 DRAWN = {
-    match["name"]: (len(match["tree"]) // 4, int(match["status"]), int(match["exit"]))
+    match["name"]: (len(match["tree"]) // 4, int(match["http"]), match["grpc"], int(match["exit"]))
     for match in re.finditer(
-        r"^    (?P<tree>[|` ]*[|`]-- )(?P<name>\w+) .* (?P<status>\d{3}) +(?P<exit>\d+)$",
+        r"^    (?P<tree>[|` ]*[|`]-- )(?P<name>\w+) .* "
+        r"(?P<http>\d{3}) +(?P<grpc>\w+) +(?P<exit>\d+)$",
         errors.__doc__ or "",
         re.MULTILINE,
     )
@@ -39,13 +41,20 @@ def test_every_error_is_in_the_drawing() -> None:
 )
 def test_the_drawing_tells_the_truth(kind: type[SeatrialError]) -> None:
     depth = len(kind.__mro__) - len(SeatrialError.__mro__)
-    assert DRAWN[kind.__name__] == (depth, kind.http_status, kind.exit_code)
+    assert DRAWN[kind.__name__] == (depth, kind.http_status, kind.grpc_status, kind.exit_code)
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_the_callers_fault_is_4xx_and_nothing_else_is(kind: type[SeatrialError]) -> None:
     assert (400 <= kind.http_status < 500) == issubclass(kind, InvalidInput)
     assert 0 < kind.exit_code < 126
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_every_error_has_a_status_of_grpc(kind: type[SeatrialError]) -> None:
+    assert kind.grpc_status in grpc.StatusCode.__members__
+    # What a client may simply try again is the same over both.
+    assert (kind.http_status in (502, 503)) == (kind.grpc_status == "UNAVAILABLE")
 
 
 def test_an_error_carries_message_and_hint() -> None:

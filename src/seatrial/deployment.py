@@ -17,6 +17,7 @@ Requests = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86_400)]
 WholeSeconds = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Precision = Literal["f32", "bf16", "f16"]
 RuntimeName = Literal["bentoml", "uvicorn", "triton"]  # as in serve/runtimes/registry.py
 MOST_DETECTIONS = 30_000  # of one image
@@ -130,6 +131,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         host: Address of an interface.
         port: 0 takes a free one.
+        grpc_port: Port of the Open Inference Protocol over gRPC; 0 takes a free one, None: it is
+            not served.
         drain_notice_s: On SIGTERM, how long the service goes on taking requests while ``/readyz``
             says that it ends; part of `Limits.drain_s`. At least the time in which a balancer
             notices.
@@ -144,7 +147,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
-    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 3000
+    port: Port = 3000
+    grpc_port: Port | None = None
     drain_notice_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 1.0
     log: Literal["errors", "requests"] = "errors"
     token_file: FilePath | None = None

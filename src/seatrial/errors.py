@@ -1,30 +1,30 @@
 """The tree of errors.
 
-    SeatrialError                                                        HTTP  exit code
-    |-- InvalidInput              the caller sent or wrote something wrong  400   2
-    |   |-- Unauthorized          the service needs a token, or another one 401   2
-    |   |-- NotServed             the service has no such model             404   2
-    |   |-- UnsupportedImage      the file is not a JPEG, PNG or WebP       415   2
-    |   |-- InvalidImage          the image cannot be decoded               422   2
-    |   |-- InputTooSlow          the body does not arrive in time          408   2
-    |   |-- InputTooLarge         the body or image is over the limit       413   2
-    |   |-- InvalidConfig         a TOML file or an option is wrong         400   2
-    |   `-- InvalidDataset        a folder of images or labels is unusable  400   2
-    |-- InvalidArtifact           a model file or folder is unusable        500   3
-    |   |-- UnknownFamily         the file is sound, its layout unknown     500   3
-    |   `-- Diverged              a model differs from its parent           500   8
-    |-- MissingExtra              a package is not installed                500   4
-    |   `-- BrokenExtra           a package is installed, import fails      500   4
-    |-- DeviceUnavailable         the requested device is not available     500   4
-    |-- SourceUnavailable         a registry or hub cannot be reached       502   5
-    |-- ServiceFailed             a service did not start or answer         502   6
-    |   `-- PortInUse             another process listens on the address    502   6
-    |-- EngineFailed              an engine raised, or did not end      500   6
-    |-- NotWritable               a folder or disk cannot be written        500   7
-    |-- TrainingFailed            a finetuning failed                       500   10
-    |   `-- OutOfMemory           a training step needs more memory         500   10
-    |-- Overloaded                too much to do; try again later           503   6
-    `-- DeadlineExceeded          a request was not answered in time        504   6
+    SeatrialError                                                      HTTP gRPC               exit
+    |-- InvalidInput          the caller sent or wrote something wrong 400  INVALID_ARGUMENT    2
+    |   |-- Unauthorized      the service needs a token, or another    401  UNAUTHENTICATED     2
+    |   |-- NotServed         the service has no such model            404  NOT_FOUND           2
+    |   |-- UnsupportedImage  the file is not a JPEG, PNG or WebP      415  INVALID_ARGUMENT    2
+    |   |-- InvalidImage      the image cannot be decoded              422  INVALID_ARGUMENT    2
+    |   |-- InputTooSlow      the body does not arrive in time         408  DEADLINE_EXCEEDED   2
+    |   |-- InputTooLarge     the body or image is over the limit      413  RESOURCE_EXHAUSTED  2
+    |   |-- InvalidConfig     a TOML file or an option is wrong        400  INVALID_ARGUMENT    2
+    |   `-- InvalidDataset    a folder of images or labels is unusable 400  INVALID_ARGUMENT    2
+    |-- InvalidArtifact       a model file or folder is unusable       500  INTERNAL            3
+    |   |-- UnknownFamily     the file is sound, its layout unknown    500  INTERNAL            3
+    |   `-- Diverged          a model differs from its parent          500  INTERNAL            8
+    |-- MissingExtra          a package is not installed               500  INTERNAL            4
+    |   `-- BrokenExtra       a package is installed, import fails     500  INTERNAL            4
+    |-- DeviceUnavailable     the requested device is not available    500  INTERNAL            4
+    |-- SourceUnavailable     a registry or hub cannot be reached      502  UNAVAILABLE         5
+    |-- ServiceFailed         a service did not start or answer        502  UNAVAILABLE         6
+    |   `-- PortInUse         another process listens on the address   502  UNAVAILABLE         6
+    |-- EngineFailed          an engine raised, or did not end         500  INTERNAL            6
+    |-- NotWritable           a folder or disk cannot be written       500  INTERNAL            7
+    |-- TrainingFailed        a finetuning failed                      500  INTERNAL            10
+    |   `-- OutOfMemory       a training step needs more memory        500  INTERNAL            10
+    |-- Overloaded            too much to do; try again later          503  UNAVAILABLE         6
+    `-- DeadlineExceeded      a request was not answered in time       504  DEADLINE_EXCEEDED   6
 
 Every error says what was wrong and with which input; its ``hint`` says what to do next.
 """
@@ -49,6 +49,7 @@ class SeatrialError(Exception):
     """
 
     http_status: ClassVar[int] = 500
+    grpc_status: ClassVar[str] = "INTERNAL"  # name of a gRPC status code
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -66,6 +67,7 @@ class InvalidInput(SeatrialError):
     """The caller sent something that cannot be processed."""
 
     http_status = 400
+    grpc_status = "INVALID_ARGUMENT"
     exit_code = 2
 
 
@@ -73,12 +75,14 @@ class Unauthorized(InvalidInput):
     """The service needs a token, and the request has none that it knows."""
 
     http_status = 401
+    grpc_status = "UNAUTHENTICATED"
 
 
 class NotServed(InvalidInput):
     """The service has no model of that name, or no such version of it."""
 
     http_status = 404
+    grpc_status = "NOT_FOUND"
 
 
 class UnsupportedImage(InvalidInput):
@@ -97,12 +101,14 @@ class InputTooSlow(InvalidInput):
     """The body of a request was not sent within the time limit."""
 
     http_status = 408
+    grpc_status = "DEADLINE_EXCEEDED"
 
 
 class InputTooLarge(InvalidInput):
     """A request body or an image is over the limit."""
 
     http_status = 413
+    grpc_status = "RESOURCE_EXHAUSTED"
 
 
 class InvalidConfig(InvalidInput):
@@ -159,6 +165,7 @@ class SourceUnavailable(SeatrialError):
     """A package registry, hub or file that a model comes from cannot be reached."""
 
     http_status = 502
+    grpc_status = "UNAVAILABLE"
     exit_code = 5
 
 
@@ -166,6 +173,7 @@ class ServiceFailed(SeatrialError):
     """A service did not start, or did not answer as a Seatrial service does."""
 
     http_status = 502
+    grpc_status = "UNAVAILABLE"
     exit_code = 6
 
 
@@ -219,6 +227,7 @@ class Overloaded(SeatrialError):
     """
 
     http_status = 503
+    grpc_status = "UNAVAILABLE"
     exit_code = 6
 
     def __init__(
@@ -233,6 +242,7 @@ class DeadlineExceeded(SeatrialError):
     """The request was not answered within the time limit."""
 
     http_status = 504
+    grpc_status = "DEADLINE_EXCEEDED"
     exit_code = 6
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 
@@ -20,6 +21,7 @@ from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.detect.detector import Detector
 from seatrial.engines.lanes import Place
 from seatrial.serve.app import create_app
+from seatrial.serve.companions import companions
 from seatrial.serve.http_protocol import HttpProtocol
 from seatrial.serve.process import free_port
 from seatrial.serve.service import Service
@@ -38,12 +40,14 @@ class Running:
         port: Where it listens, on 127.0.0.1.
         client: Talks to it.
         loop: Its event loop, which runs on a thread of its own.
+        grpc_port: Where it serves gRPC; 0 where it does not.
     """
 
     app: Starlette
     port: int
     client: httpx.Client
     loop: asyncio.AbstractEventLoop
+    grpc_port: int = 0
 
     @property
     def service(self) -> Service:
@@ -80,16 +84,15 @@ def serve_application(
     port: int = 0,
     layout: CoreLayout | None = None,
     server: Server | None = None,
+    grpc: bool = False,
     **options: Any,
 ) -> Iterator[Running]:
     """Serve an artifact from a thread of this process, as long as the block lasts."""
     layout = layout or CoreLayout(1, 1, 1, wide=False)
+    grpc_port = free_port("127.0.0.1") if grpc else None
+    address = msgspec.structs.replace(server or Server(), grpc_port=grpc_port)
     deployment = Deployment(
-        "tiny",
-        engine=engine,
-        layout=layout,
-        limits=limits or Limits(),
-        server=server or Server(),
+        "tiny", engine=engine, layout=layout, limits=limits or Limits(), server=address
     )
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -97,7 +100,7 @@ def serve_application(
         loops.append(asyncio.get_running_loop())
         return open_service(artifact, deployment)
 
-    app = create_app(start, **options)
+    app = create_app(start, companions=companions(deployment), **options)
     port = port or free_port("127.0.0.1")
     config = uvicorn.Config(app, port=port, http=HttpProtocol, log_config=None, loop="asyncio")
     server = uvicorn.Server(config)
@@ -108,7 +111,7 @@ def serve_application(
             assert thread.is_alive(), "the server did not start"
             time.sleep(0.002)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
-            yield Running(app, port, client, loops[0])
+            yield Running(app, port, client, loops[0], grpc_port or 0)
     finally:
         server.should_exit = True
         thread.join(PATIENCE_S)

@@ -20,6 +20,7 @@ def serve(
     options: DeploymentOptions | None = None,
     host: str | None = None,
     port: int | None = None,
+    grpc_port: int | None = None,
     log: Literal["errors", "requests"] | None = None,
     token_file: Path | None = None,
     cors_origins: Sequence[str] | None = None,
@@ -38,6 +39,8 @@ def serve(
         options: What to serve, and how.
         host: Address to listen on [default: 127.0.0.1].
         port: Port to listen on; 0 takes a free one [default: 3000].
+        grpc_port: Port of the Open Inference Protocol over gRPC, with health checking and
+            reflection; 0 takes a free one [default: it is not served].
         log: errors, or requests too: a JSON line for each request on standard error, with its
             status, duration and size [default: errors].
         token_file: File of bearer tokens, one a line, which is read again when it changes; every
@@ -57,6 +60,7 @@ def serve(
     deployment = (options or DeploymentOptions()).resolve(
         host=host,
         port=port,
+        grpc_port=grpc_port,
         log=log,
         token_file=None if token_file is None else str(token_file.absolute()),
         cors_origins=cors_origins,

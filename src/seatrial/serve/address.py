@@ -14,18 +14,39 @@ from seatrial.deployment import Deployment, Server
 from seatrial.errors import PortInUse
 
 
-def check_port(host: str, port: int) -> None:
+def check_ports(server: Server) -> None:
+    """Check that the ports of a service are free, before anything is compiled.
+
+    Raises:
+        PortInUse: See `check_port`; or both are the same.
+    """
+    check_port(server.host, server.port)
+    if server.grpc_port is not None:
+        if server.grpc_port == server.port:
+            raise PortInUse(
+                f"port {server.port} cannot be that of HTTP and of gRPC",
+                hint="choose another with --grpc-port",
+            )
+        check_port(server.host, server.grpc_port, "--grpc-port")
+
+
+def check_port(host: str, port: int, option: str = "--port") -> None:
     """Check that an address is free, before anything is compiled.
+
+    Args:
+        host: Address of an interface.
+        port: Port.
+        option: Option that names another port, for the message.
 
     Raises:
         PortInUse: Another process listens there, or the address is not this machine's.
     """
-    with bound(host, port):
+    with bound(host, port, option):
         pass
 
 
 @contextlib.contextmanager
-def bound(host: str, port: int) -> Iterator[socket.socket]:
+def bound(host: str, port: int, option: str = "--port") -> Iterator[socket.socket]:
     """A socket that has an address, and does not listen yet; closed when the block ends.
 
     Raises:
@@ -42,7 +63,7 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
         except OSError as error:
             raise PortInUse(
                 f"cannot listen on {host}:{port}: {error.strerror}",
-                hint="choose another with --port; --port 0 takes a free one"
+                hint=f"choose another with {option}; {option} 0 takes a free one"
                 if error.errno == errno.EADDRINUSE
                 else "name an address of this machine with --host, and a port that is allowed",
             ) from error
@@ -60,18 +81,32 @@ def free_port(host: str) -> int:
 
 
 def with_port(deployment: Deployment) -> Deployment:
-    """The deployment on a port that is known: port 0 becomes a free one."""
+    """The deployment on ports that are known: port 0 becomes a free one."""
     server = deployment.server
-    if server.port:
-        return deployment
-    server = msgspec.structs.replace(server, port=free_port(server.host))
+    if not server.port:
+        server = msgspec.structs.replace(server, port=free_port(server.host))
+    if server.grpc_port == 0:
+        server = msgspec.structs.replace(server, grpc_port=free_port(server.host))
     return msgspec.structs.replace(deployment, server=server)
 
 
 def url(server: Server) -> str:
     """The address of a service, as clients write it."""
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    return f"http://{host}:{server.port}"
+    return f"http://{_host(server)}:{server.port}"
+
+
+def grpc_url(server: Server) -> str:
+    """The address of a service's gRPC; empty where it is not served."""
+    return "" if server.grpc_port is None else f"grpc://{_host(server)}:{server.grpc_port}"
+
+
+def urls(server: Server) -> str:
+    """All addresses of a service."""
+    return f"{url(server)} {grpc_url(server)}".rstrip()
+
+
+def _host(server: Server) -> str:
+    return f"[{server.host}]" if ":" in server.host else server.host
 
 
 def is_ready(server: Server) -> bool:

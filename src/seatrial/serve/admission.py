@@ -99,6 +99,23 @@ class Admitted(Ticket):
             self.check()
             self._dispatcher.check_deadline(self.promise, asked.deadline_s, here=1)
 
+    def arrived(self, body_bytes: int) -> None:
+        """The body is here, and its length was only guessed before: count the real one.
+
+        Raises:
+            Overloaded: It would not be answered in time, or there is no room for so many bytes.
+            DeadlineExceeded: The deadline has passed.
+        """
+        self.check()
+        dispatcher = self._dispatcher
+        dispatcher.hold(self, body_bytes)
+        if body_bytes.bit_length() != self.promise.kind:
+            dispatcher.forecast.ended(self.promise)
+            self.promise = dispatcher.forecast.promise(body_bytes)
+            dispatcher.forecast.accept(self.promise)
+            left_s = self.remaining_s() if self._default_s is None else self._default_s
+            dispatcher.check_deadline(self.promise, left_s, here=1)
+
     def ready(self) -> None:
         """The body is here."""
         super().ready()
@@ -242,13 +259,7 @@ class Dispatcher:
             self.limits.body_bytes if asked.body_bytes is None else asked.body_bytes,
             self.limits.body_bytes,
         )
-        if present and self._held_bytes + held_bytes > self.limits.bytes_in_flight:
-            raise Overloaded(
-                f"the bodies of {present} requests take {self._held_bytes} bytes already",
-                hint="try again in a second",
-                reason="bytes",
-                wait_s=promise.finish_s,
-            )
+        self._check_bytes(held_bytes, present, promise)
         return promise, held_bytes
 
     def check_deadline(self, promise: Promise, deadline_s: float, here: int = 0) -> None:
@@ -269,6 +280,28 @@ class Dispatcher:
                 f"it would be answered after {promise.finish_s:.2g} s, and has {deadline_s:g} s",
                 hint="send less at a time, or give it more time",
                 reason="deadline",
+                wait_s=promise.finish_s,
+            )
+
+    def hold(self, ticket: Admitted, body_bytes: int) -> None:
+        """Count a body that is here in the place of the one that was expected.
+
+        Raises:
+            Overloaded: The bodies take more than `Limits.bytes_in_flight` with it.
+        """
+        more = body_bytes - ticket.held_bytes
+        with self._lock:
+            self._held_bytes += more
+        ticket.held_bytes = body_bytes
+        self.on_bytes(more)
+        self._check_bytes(0, self.detector.lanes.present - 1, ticket.promise)
+
+    def _check_bytes(self, more: int, others: int, promise: Promise) -> None:
+        if others > 0 and self._held_bytes + more > self.limits.bytes_in_flight:
+            raise Overloaded(
+                f"the bodies of {others} requests take {self._held_bytes} bytes already",
+                hint="try again in a second",
+                reason="bytes",
                 wait_s=promise.finish_s,
             )
 

@@ -27,6 +27,7 @@ from starlette.routing import Route
 from seatrial.detect.answer import answer
 from seatrial.detect.detector import Detected
 from seatrial.detect.draw import annotated_jpeg
+from seatrial.serve.companions import Companion
 from seatrial.serve.connections import StopReading
 from seatrial.serve.cross_origin import CrossOrigin
 from seatrial.serve.health import PROBES, CloseWhileDraining
@@ -60,6 +61,7 @@ def create_app(
     on_start: Callable[[Serving], object] = lambda serving: None,
     probes: Sequence[Route] = (),
     around: Callable[[], AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
+    companions: Sequence[Companion] = (),
     log_requests: bool = False,
 ) -> Starlette:
     """The application.
@@ -69,6 +71,7 @@ def create_app(
         on_start: Called with what holds the service, in the event loop.
         probes: Routes of the runtime beside our own, such as ``/metrics``.
         around: Start-up and shutdown of the runtime; ours run inside.
+        companions: Servers beside this one; see `seatrial.serve.companions`.
         log_requests: Write a line for each request, see `seatrial.serve.request_log`.
     """
 
@@ -78,19 +81,21 @@ def create_app(
             serving = app.state.serving = Serving(open_service())
             on_start(serving)
             limits = serving.live.dispatcher.limits
-            fit = room(limits.connections)
+            fit = room(limits.connections, 1 + len(companions))
             paths = frozenset(route.path for route in (*PROBES, *probes))
             refusals = Refusals(serving, DETECT)
             # What start-up made stays until the end: no collection needs to walk it again.
             gc.collect()
             gc.freeze()
             try:
-                # The protocol of each connection finds it there: `HttpProtocol`.
-                refuse = {} if log_requests else {"refuse": refusals}
-                check = serving.tokens.check
-                yield {
-                    CONNECTIONS: Connections(limits, fit, serving.metrics, paths, check, **refuse)
-                }
+                async with contextlib.AsyncExitStack() as beside:
+                    for companion in companions:
+                        await beside.enter_async_context(companion(serving, fit))
+                    # The protocol of each connection finds it there: `HttpProtocol`.
+                    refuse = {} if log_requests else {"refuse": refusals}
+                    check = serving.tokens.check
+                    connections = Connections(limits, fit, serving.metrics, paths, check, **refuse)
+                    yield {CONNECTIONS: connections}
             finally:
                 refusals.count()
                 serving.close()

@@ -204,28 +204,31 @@ class Connections:
         connection.end()
 
 
-def room(wanted: int | None) -> int:
-    """How many connections fit this process: descriptors that are left, less a reserve.
+def room(wanted: int | None, servers: int = 1) -> int:
+    """How many connections fit each server of this process: descriptors that are left, less a few.
 
     The soft limit of open files is raised as far as is needed and allowed.
 
     Args:
         wanted: Limit of the deployment; None takes `MOST`, or what fits.
+        servers: Number of servers: HTTP, gRPC.
 
     Raises:
         ServiceFailed: Fewer than wanted fit, or fewer than `FEWEST`.
     """
     used = len(os.listdir("/proc/self/fd")) + SPARE_FILES + PROBE_PLACES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = used + (wanted or MOST)
+    needed = used + servers * (wanted or MOST)
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    fits = (wanted or MOST) if soft == resource.RLIM_INFINITY else min(soft, needed) - used
+    fits = needed if soft == resource.RLIM_INFINITY else min(soft, needed)
+    fits = (fits - used) // servers
     if fits < (wanted or FEWEST):
+        least = used + servers * (wanted or FEWEST)
         raise ServiceFailed(
             f"a process may have {soft} open files, which leaves room for {max(0, fits)} "
             f"connections; it needs {wanted or FEWEST}",
-            hint=f"allow more: ulimit -n {used + (wanted or FEWEST)}, or LimitNOFILE of systemd",
+            hint=f"allow more: ulimit -n {least}, or LimitNOFILE of systemd",
         )
     return fits

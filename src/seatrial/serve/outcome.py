@@ -26,6 +26,54 @@ ADMISSION = "admission"
 CLIENT_CLOSED_REQUEST = 499  # nginx's code: no client reads it, the metrics show it
 
 
+class Counted:
+    """Counts how a request ends, as a context manager around its way; errors pass through.
+
+    Args:
+        metrics: Where the outcome is counted.
+        scope: The request, for the log: its client, method and path.
+        route: Its label in the metrics; never a path that a client can choose.
+        model: Its kind; see `seatrial.serve.statistics`. None where it is of no model.
+
+    Attributes:
+        model: The same; it may become known on the way.
+    """
+
+    def __init__(
+        self, metrics: RequestMetrics, scope: Scope, route: str, model: str | None
+    ) -> None:
+        self.model = model
+        self._metrics, self._scope, self._route = metrics, scope, route
+        self._begin = time.perf_counter()
+        self._trace = current_trace.get()
+        if self._trace is not None:
+            self._trace.route = route
+
+    def __enter__(self) -> Counted:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._count(200)
+        elif isinstance(error, SeatrialError):
+            self._count(error.http_status)
+            if self._trace is not None:
+                self._trace.code, self._trace.message = error.code, error.message
+            if isinstance(error, Overloaded):  # each a line: the log would be the next overload
+                self._metrics.refuse(error.reason)
+            elif error.http_status >= 500:
+                log_failure(self._scope, error)
+        elif isinstance(error, Abandoned | ClientDisconnect):
+            self._count(CLIENT_CLOSED_REQUEST)
+        elif isinstance(error, Exception):
+            self._count(500)
+
+    def _count(self, status: int) -> None:
+        self._metrics.count(self._route, status, time.perf_counter() - self._begin)
+        if status != 200 and self.model is not None:
+            self._metrics.models.failed(self.model)
+
+
 async def counted(
     metrics: RequestMetrics,
     scope: Scope,
@@ -34,57 +82,36 @@ async def counted(
     answering: Awaitable[Response],
     error_response: Callable[[SeatrialError], Response],
 ) -> Response:
-    """The answer, or what an error or a client that left makes of it.
+    """The answer, or what an error or a client that left makes of it; counted: see `Counted`.
 
     Args:
-        metrics: Where the outcome is counted.
-        scope: The request.
-        route: Its label in the metrics; never a path that a client can choose.
-        model: Its kind; see `seatrial.serve.statistics`.
+        metrics: See `Counted`.
+        scope: See `Counted`.
+        route: See `Counted`.
+        model: See `Counted`.
         answering: Makes the answer.
         error_response: Makes an answer of an error.
     """
-    begin = time.perf_counter()
-    trace = current_trace.get()
-    if trace is not None:
-        trace.route = route
-
-    def count(status: int) -> None:
-        metrics.count(route, status, time.perf_counter() - begin)
-        if status != 200:
-            metrics.models.failed(model)
-
     try:
-        response = await answering
+        with Counted(metrics, scope, route, model):
+            try:
+                return await answering
+            except asyncio.CancelledError as error:
+                # Only the server's shutdown cancels a request: the time for answers is over.
+                raise cut_off() from error
     except SeatrialError as error:
-        count(error.http_status)
-        if trace is not None:
-            trace.code, trace.message = error.code, error.message
-        if isinstance(error, Overloaded):  # each a line: the log would be the next overload
-            metrics.refuse(error.reason)
-        elif error.http_status >= 500:
-            log_failure(scope, error)
         return error_response(error)
     except (Abandoned, ClientDisconnect):
-        count(CLIENT_CLOSED_REQUEST)
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    except asyncio.CancelledError:
-        # Only the server's shutdown cancels a request: the time for answers is over.
-        left = Overloaded(
-            "the service ends, and the request took too long",
-            hint="send it to another server, or again in a few seconds",
-            reason="drain",
-        )
-        count(left.http_status)
-        metrics.refuse(left.reason)
-        if trace is not None:
-            trace.code, trace.message = left.code, left.message
-        return error_response(left)
-    except Exception:
-        count(500)
-        raise
-    count(200)
-    return response
+
+
+def cut_off() -> Overloaded:
+    """The error of a request that was not answered before the process had to end."""
+    return Overloaded(
+        "the service ends, and the request took too long",
+        hint="send it to another server, or again in a few seconds",
+        reason="drain",
+    )
 
 
 def admitted(clock: Clock) -> Clock:

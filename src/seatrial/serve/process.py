@@ -17,7 +17,15 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment, Server
 from seatrial.errors import ServiceFailed
 from seatrial.progress import Progress, silent
-from seatrial.serve.address import check_port, free_port, is_ready, url, with_port
+from seatrial.serve.address import (
+    check_port,
+    check_ports,
+    free_port,
+    grpc_url,
+    is_ready,
+    url,
+    with_port,
+)
 from seatrial.serve.runtimes.parent import PARENT
 from seatrial.serve.runtimes.registry import runtime
 from seatrial.serve.service_folder import environment, write_service
@@ -49,6 +57,7 @@ class ServiceProcess:
 
     Attributes:
         url: Address of the service.
+        grpc_url: Address of its gRPC; empty where it is not served.
         process: Its first process: a supervisor, or the server itself.
     """
 
@@ -64,11 +73,11 @@ class ServiceProcess:
         server = deployment.server
         program = runtime(server.runtime)
         program.require()
-        self.url = url(server)
+        self.url, self.grpc_url = url(server), grpc_url(server)
         self._deployment = deployment
         self._log = log
         self._ready_within_s = ready_within_s
-        check_port(server.host, server.port)
+        check_ports(server)
         words = program.command(folder, deployment)
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -156,7 +165,14 @@ def scratch_service(
     runtime(deployment.server.runtime).require()
     # No balancer sends requests to it: none has to be told that it ends. Nobody else knows it.
     given = deployment.server
-    anywhere = Server(given.host, 0, drain_notice_s=0.0, log=given.log, runtime=given.runtime)
+    anywhere = Server(
+        given.host,
+        0,
+        None if given.grpc_port is None else 0,
+        drain_notice_s=0.0,
+        log=given.log,
+        runtime=given.runtime,
+    )
     environment = {key: value for key, value in environment.items() if key != SERVER_TOKENS}
     deployment = with_port(msgspec.structs.replace(deployment, server=anywhere))
     # A worker that cannot start is started again and again: find out here that it can.

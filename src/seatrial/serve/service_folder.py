@@ -71,6 +71,8 @@ def _python_section(folder: Path, deployment: Deployment) -> str:
     if deployment.device == "cuda" and engine == "onnxruntime":
         engine = "onnxruntime-gpu"
     extras = ["serve"] if engine == "null" else ["serve", engine]
+    if deployment.server.grpc_port is not None:
+        extras.append("grpc")
     lines = ["python:", "  packages:", f'    - "{provide_package(folder, *extras)}"']
     if wheels := sorted(folder.glob("wheels/*.whl")):
         lines += ["  wheels:", *(f'    - "wheels/{wheel.name}"' for wheel in wheels)]

@@ -14,6 +14,7 @@ from seatrial.detect.opening import layout, open_detector
 from seatrial.engines.base import EngineConfig
 from seatrial.report.numbers import counted
 from seatrial.serve.admission import Dispatcher
+from seatrial.serve.companions import check_grpc
 from seatrial.serve.cross_origin import check_origins
 from seatrial.serve.decode_memory import decode_memory
 from seatrial.serve.health import Health
@@ -47,11 +48,14 @@ def check(artifact: Artifact, deployment: Deployment) -> str:
 
 
 def check_server(server: Server) -> None:
-    """Check what a server is told of its clients: tokens, origins.
+    """Check what a server is told of its clients: tokens, origins; and that it can be served.
 
     Raises:
         InvalidConfig: A file cannot be used, or a value is wrong.
+        MissingExtra: gRPC is to be served, and a package is not installed.
     """
+    if server.grpc_port is not None:
+        check_grpc()
     check_origins(server.cors_origins)
     Tokens(server, os.environ).close()
 

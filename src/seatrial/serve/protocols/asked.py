@@ -9,6 +9,7 @@ from seatrial.serve.admission import Asked
 
 TIMEOUT = b"x-request-timeout-ms"
 PRIORITY = b"x-request-priority"
+SHORTEST_S = 1e-6
 SHOWN = 40  # characters of a wrong value
 PRIORITIES = {b"live": False, b"batch": True}
 
@@ -44,6 +45,37 @@ def read_asked(headers: Iterable[tuple[bytes, bytes]], longest_deadline_s: float
                     f"{PRIORITY.decode()}: {_shown(value)} is neither live nor batch"
                 ) from None
     return Asked(body_bytes if known else None, deadline_s, batch)
+
+
+def read_call_asked(
+    metadata: Iterable[tuple[str, str | bytes]],
+    remaining_s: float | None,
+    longest_deadline_s: float,
+    likely_bytes: int,
+) -> Asked:
+    """`read_asked` of a gRPC call, whose deadline is that of the client (``grpc-timeout``).
+
+    Args:
+        metadata: Keys and values of the call.
+        remaining_s: Seconds until the client gives up; None where it waits for ever.
+        longest_deadline_s: Longest deadline; that of a client that waits longer.
+        likely_bytes: Expected length of the message, which gRPC does not declare.
+
+    Raises:
+        InvalidInput: A value is not one of those that its key takes.
+    """
+    wanted = [
+        (key.encode(), value.encode() if isinstance(value, str) else value)
+        for key, value in metadata
+        if key.encode() in (TIMEOUT, PRIORITY)
+    ]
+    asked = read_asked(wanted, longest_deadline_s)
+    deadline_s = asked.deadline_s
+    if remaining_s is not None:
+        # None is left: a deadline all the same, and not the deployment's.
+        own_s = max(SHORTEST_S, min(remaining_s, longest_deadline_s))
+        deadline_s = own_s if deadline_s is None else min(own_s, deadline_s)
+    return Asked(likely_bytes, deadline_s, asked.batch)
 
 
 def _shown(value: bytes) -> str:

@@ -17,7 +17,7 @@ from seatrial.errors import InvalidInput, did_you_mean
 from seatrial.serve.admission import Admitted, Asked
 from seatrial.serve.protocols.served_models import ProtocolModel
 from seatrial.serve.protocols.signatures import FOUND, found_tensors
-from seatrial.serve.protocols.tensors import BYTES, Given, Signature
+from seatrial.serve.protocols.tensors import BYTES, Given, Signature, bytes_tensor
 from seatrial.serve.protocols.thresholds import request_options
 from seatrial.serve.service import Service
 from seatrial.serve.side_by_side import detect_images
@@ -46,6 +46,12 @@ class Output(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         """Its sizes."""
         return (len(self.data),) if isinstance(self.data, list) else self.data.shape
+
+    def binary(self) -> bytes:
+        """Its data as the binary extension and raw contents have them: see `Binary`."""
+        if isinstance(self.data, list):
+            return bytes_tensor(self.data)
+        return self.data.astype(self.data.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 class TensorAnswer(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from seatrial.errors import InvalidInput
 from seatrial.serve.protocols.inference import Call, Output, Scalar, TensorAnswer
 from seatrial.serve.protocols.signatures import VERSION
-from seatrial.serve.protocols.tensors import Binary, Content, Given, Json, bytes_tensor
+from seatrial.serve.protocols.tensors import Binary, Content, Given, Json
 
 # An object of Python is many times larger than its JSON, and this runs on the event loop: what is
 # decoded is bounded before.
@@ -163,7 +163,7 @@ def write_answer(answer: TensorAnswer, form: Form) -> tuple[bytes, int | None]:
         name, datatype, _ = one.signature
         row: dict[str, Any] = {"name": name, "datatype": datatype, "shape": one.shape}
         if form.binary_otherwise or name in form.binary:
-            data = _binary(one)
+            data = one.binary()
             row["parameters"] = {"binary_data_size": len(data)}
             behind.append(data)
         else:
@@ -176,12 +176,6 @@ def write_answer(answer: TensorAnswer, form: Form) -> tuple[bytes, int | None]:
         head["parameters"] = {"warnings": "; ".join(answer.warnings)}
     text = msgspec.json.encode({**head, "outputs": rows})
     return (b"".join([text, *behind]), len(text)) if behind else (text, None)
-
-
-def _binary(one: Output) -> bytes:
-    if isinstance(one.data, list):
-        return bytes_tensor(one.data)
-    return one.data.astype(one.data.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _listed(one: Output) -> Sequence[Any]:

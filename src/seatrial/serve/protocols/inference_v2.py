@@ -24,7 +24,7 @@ from seatrial.serve.protocols.body import read_unpacked_body
 from seatrial.serve.protocols.error_answers import PROTOCOL, error_answer, plain_answer
 from seatrial.serve.protocols.inference import TensorAnswer, infer
 from seatrial.serve.protocols.inference_json import read_call, write_answer
-from seatrial.serve.protocols.served_models import ProtocolModel, find_model, models
+from seatrial.serve.protocols.served_models import ProtocolModel, find_model
 from seatrial.serve.service import Service
 
 INFER = "/v2/models/infer"  # label in the metrics, whatever the model's name
@@ -45,8 +45,8 @@ def routes() -> list[Route]:
         Route("/v2/health/live", _live, methods=["GET"]),
         Route("/v2/health/ready", _ready, methods=["GET"]),
         *(Route(path + "/ready", _model_ready, methods=["GET"]) for path in (MODEL, VERSIONED)),
-        Route("/v2/models/stats", _told(_all_statistics), methods=["GET"]),
-        Route("/v2/repository/index", _told(_index), methods=["POST"]),
+        Route("/v2/models/stats", _told(model_description.all_statistics), methods=["GET"]),
+        Route("/v2/repository/index", _told(model_description.index), methods=["POST"]),
         *(
             Route(path + end, _told_of_model(describe), methods=["GET"])
             for end, describe in of_model.items()
@@ -91,15 +91,6 @@ async def _described(describe: Callable[[], Any]) -> Response:
 def _model(request: Request, service: Service) -> ProtocolModel:
     given = request.path_params
     return find_model(service, given["model"], given.get("version", ""))
-
-
-def _all_statistics(service: Service) -> dict[str, Any]:
-    each = [model_description.statistics(service, one) for one in models(service)]
-    return {"model_stats": [row for one in each for row in one["model_stats"]]}
-
-
-def _index(service: Service) -> list[dict[str, str]]:
-    return [model_description.entry(one) for one in models(service)]
 
 
 def _state(failed: str) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from seatrial import __version__
-from seatrial.serve.protocols.served_models import ProtocolModel
+from seatrial.serve.protocols.served_models import ProtocolModel, models
 from seatrial.serve.protocols.signatures import VERSION
 from seatrial.serve.protocols.tensors import BYTES, Signature
 from seatrial.serve.service import Service
@@ -46,6 +46,11 @@ def _metadata(one: Signature) -> dict[str, Any]:
 def entry(model: ProtocolModel) -> dict[str, str]:
     """A model's entry in the repository's index."""
     return {"name": model.name, "version": VERSION, "state": "READY", "reason": ""}
+
+
+def index(service: Service) -> list[dict[str, str]]:
+    """The repository's index: an entry for each model."""
+    return [entry(one) for one in models(service)]
 
 
 def configuration(service: Service, model: ProtocolModel) -> dict[str, Any]:
@@ -136,3 +141,9 @@ def statistics(service: Service, model: ProtocolModel) -> dict[str, Any]:
         "memory_usage": [],
     }
     return {"model_stats": [row]}
+
+
+def all_statistics(service: Service) -> dict[str, Any]:
+    """The statistics of all models."""
+    each = [statistics(service, one) for one in models(service)]
+    return {"model_stats": [row for one in each for row in one["model_stats"]]}

@@ -18,7 +18,7 @@ import msgspec
 
 from seatrial.deployment import Deployment
 from seatrial.errors import InvalidConfig, SeatrialError
-from seatrial.serve.address import bound, url
+from seatrial.serve.address import bound, urls
 from seatrial.serve.runtimes import notify
 from seatrial.serve.runtimes.parent import end_with_owner
 from seatrial.serve.runtimes.supervise import INTERRUPTED
@@ -59,7 +59,7 @@ def main(deployment_file: str) -> None:
             def on_ready() -> None:
                 nonlocal ready
                 ready = True
-                sys.stderr.write(f"ready: {url(server)}\n")
+                sys.stderr.write(f"ready: {urls(server)}\n")
                 sys.stderr.flush()
                 notify.notify(notify.READY)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.progress import Progress
-from seatrial.serve.address import check_port
+from seatrial.serve.address import check_ports
 from seatrial.serve.runtimes.base import Launch
 from seatrial.serve.runtimes.metrics_folder import metrics_root
 from seatrial.serve.runtimes.supervise import bentoml_words, command, options
@@ -37,7 +37,7 @@ class BentoMl:
     ) -> Launch:
         """The supervisor, on a service folder."""
         server = deployment.server
-        check_port(server.host, server.port)
+        check_ports(server)
         metrics_root()
         # A worker that cannot start is started again and again: find out here that it can.
         engine = check(artifact, deployment)

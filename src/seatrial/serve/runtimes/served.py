@@ -13,6 +13,7 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.detect.opening import layout
 from seatrial.serve.app import create_app
+from seatrial.serve.companions import companions
 from seatrial.serve.metrics_page import METRICS
 from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.draining import Drain
@@ -105,6 +106,7 @@ class Served:
             on_start=on_start,
             probes=[METRICS],
             around=around,
+            companions=companions(self.deployment),
             log_requests=self.deployment.server.log == "requests",
         )
         return app

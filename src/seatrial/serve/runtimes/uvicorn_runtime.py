@@ -12,7 +12,7 @@ import msgspec
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.progress import Progress
-from seatrial.serve.address import check_port
+from seatrial.serve.address import check_ports
 from seatrial.serve.runtimes.alone import one_process
 from seatrial.serve.runtimes.base import Launch
 from seatrial.serve.service_folder import write_service
@@ -39,7 +39,7 @@ class Uvicorn:
         """The server, on the artifact where it is: nothing is written, and nothing tried before."""
         server = deployment.server
         deployment = one_process(deployment)
-        check_port(server.host, server.port)
+        check_ports(server)
         check_server(server)
         on_progress(f"{artifact.manifest.name} on {deployment.engine}: {in_words(deployment)}")
         absolute = msgspec.structs.replace(deployment, model=str(artifact.path.absolute()))

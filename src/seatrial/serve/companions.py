@@ -1,0 +1,40 @@
+"""Servers that run beside the HTTP server of a process, on the same event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
+
+from seatrial.deployment import Deployment
+from seatrial.serve.serving import Serving
+from seatrial.system.extras import require
+
+# Serves as long as the context lasts. It is given what holds the service, of which each request
+# takes its own, and the number of connections that it may have.
+Companion = Callable[[Serving, int], AbstractAsyncContextManager[Any]]
+
+
+def companions(deployment: Deployment) -> tuple[Companion, ...]:
+    """The companions of a deployment's HTTP server.
+
+    Raises:
+        MissingExtra: A package that one of them needs is not installed.
+    """
+    if deployment.server.grpc_port is None:
+        return ()
+    check_grpc()
+    from seatrial.serve.grpc_server import grpc_server  # loads gRPC
+
+    return (partial(grpc_server, deployment),)
+
+
+def check_grpc() -> None:
+    """Check that gRPC can be served.
+
+    Raises:
+        MissingExtra: A package that it needs is not installed.
+    """
+    for module in ("grpc", "google.protobuf", "grpc_health.v1", "grpc_reflection.v1alpha"):
+        require(module, extra="grpc", purpose="serving gRPC")

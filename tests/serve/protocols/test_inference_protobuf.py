@@ -1,0 +1,134 @@
+"""Calls from messages and answers to them, without a service."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grpc_calls import images_request
+from seatrial.client.inference_messages import ModelInferRequest, ModelInferResponse
+from seatrial.errors import InvalidInput
+from seatrial.serve.protocols.inference import Output, TensorAnswer
+from seatrial.serve.protocols.inference_protobuf import (
+    LISTS,
+    Form,
+    Listed,
+    read_call,
+    read_request,
+    write_answer,
+)
+from seatrial.serve.protocols.tensors import DATATYPES, Signature
+
+
+def listed(field: str, values: Any) -> Listed:
+    request = ModelInferRequest()
+    contents = request.inputs.add().contents
+    getattr(contents, field).extend(values)
+    return Listed(contents)
+
+
+@pytest.mark.parametrize("dtype", [*LISTS])
+def test_numbers_come_out_of_the_list_of_their_type(dtype: str) -> None:
+    values = np.array([0, 1, 1]).astype(dtype)
+    found = listed(LISTS[dtype], values.tolist()).numbers(np.dtype(dtype), 3)
+    assert found.dtype == dtype
+    assert (found == values).all()
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "dtype", "count", "text"),
+    [
+        ("uint_contents", [256], "uint8", 1, "out of the range of UINT8"),
+        ("int_contents", [-129], "int8", 1, "out of the range of INT8"),
+        ("uint_contents", [1, 2], "uint8", 3, "have 2 elements, and the shape 3"),
+        ("int_contents", [1], "uint8", 1, "are in int_contents, and belong into uint_contents"),
+        ("fp32_contents", [1.0], "float16", 1, "FP16 has no list"),
+    ],
+)
+def test_numbers_that_do_not_fit(
+    field: str, values: list[Any], dtype: str, count: int, text: str
+) -> None:
+    with pytest.raises(InvalidInput, match=text):
+        listed(field, values).numbers(np.dtype(dtype), count)
+
+
+def test_an_empty_list_has_no_numbers() -> None:
+    assert listed("uint_contents", []).numbers(np.dtype("uint8"), 0).shape == (0,)
+
+
+def test_elements_of_bytes() -> None:
+    found = listed("bytes_contents", [b"a", b""]).elements(2)
+    assert [bytes(one) for one in found] == [b"a", b""]
+    with pytest.raises(InvalidInput, match="have 2 elements"):
+        listed("bytes_contents", [b"a", b""]).elements(1)
+
+
+def test_a_request_becomes_a_call() -> None:
+    request = images_request(
+        b"x", id="seven", parameters={"confidence": 0.5, "priority": 2, "multi_label": True}
+    )
+    request.outputs.add(name="boxes")
+    call, form = read_call(read_request(request.SerializeToString()))
+    assert form == Form("tiny", "seven", True)
+    assert call.outputs == ["boxes"]
+    assert call.parameters == {"confidence": 0.5, "priority": 2, "multi_label": True}
+    assert [(one.name, one.datatype, one.shape) for one in call.inputs] == [
+        ("image", "BYTES", (1,))
+    ]
+    assert [bytes(one) for one in call.inputs[0].content.elements(1)] == [b"x"]
+
+
+def test_what_contradicts_itself_is_refused() -> None:
+    negative = images_request(b"x")
+    negative.inputs[0].shape[0] = -1
+    unset = images_request(b"x")
+    unset.parameters["confidence"].SetInParent()
+    of_output = images_request(b"x")
+    of_output.outputs.add(name="boxes").parameters["classification"].int64_param = 3
+    for request, text in (
+        (negative, "a size is out of range"),
+        (unset, "'confidence' has no value"),
+        (of_output, "'classification' is not served"),
+    ):
+        with pytest.raises(InvalidInput, match=text):
+            read_call(request)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("dtype", [*LISTS])
+def test_answers_are_raw_or_in_lists(dtype: str, raw: bool) -> None:
+    data = np.array([[0, 1, 1]]).astype(dtype)
+    answer = TensorAnswer(
+        [
+            Output(Signature("x", DATATYPES[dtype], (1, 3)), data),
+            Output(Signature("labels", "BYTES", (-1,)), [b"cat", "übel".encode()]),
+        ],
+        ["odd"],
+    )
+    found = ModelInferResponse.FromString(write_answer(answer, Form("m", "1", raw)))
+    assert (found.model_name, found.model_version, found.id) == ("m", "1", "1")
+    assert found.parameters["warnings"].string_param == "odd"
+    assert len(found.raw_output_contents) == (2 if raw else 0)
+    if raw:
+        assert found.raw_output_contents[0] == data.tobytes()
+        assert found.raw_output_contents[1] == b"\x03\0\0\0cat\x05\0\0\0\xc3\xbcbel"
+    else:
+        assert getattr(found.outputs[0].contents, LISTS[dtype]) == data.ravel().tolist()
+        assert list(found.outputs[1].contents.bytes_contents) == [b"cat", "übel".encode()]
+
+
+def test_half_precision_is_raw_whatever_was_asked() -> None:
+    half = Output(Signature("x", "FP16", (2,)), np.array([1, 2], np.float16))
+    found = ModelInferResponse.FromString(write_answer(TensorAnswer([half]), Form("m", "", False)))
+    assert found.raw_output_contents[0] == np.array([1, 2], "<f2").tobytes()
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_an_error_of_ours(data: bytes) -> None:
+    with contextlib.suppress(InvalidInput):
+        read_call(read_request(data))

@@ -1,0 +1,202 @@
+"""The gRPC server beside the application: health, reflection, connections, the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from grpc_calls import Service, calls, failure, field, images_request, tensors
+from seatrial.artifact import Artifact
+from seatrial.client.inference_messages import SERVICE
+from seatrial.deployment import Deployment, Limits, Server
+from seatrial.errors import PortInUse
+from seatrial.serve.grpc_server import REFLECTION, grpc_server
+from served_application import Running, serve_application
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+CONNECTIONS = 6
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+@pytest.fixture(scope="module")
+def serving(run_app: Callable[..., Any]) -> Iterator[Running]:
+    limits = Limits(connections=CONNECTIONS, header_s=1.0, body_s=2.0)
+    with run_app(limits, grpc=True) as served:
+        yield served
+
+
+@pytest.fixture
+def service(serving: Running) -> Iterator[Service]:
+    with calls(serving.grpc_port) as opened:
+        yield opened
+
+
+def check(service: Service, name: str) -> int:
+    stub = health_pb2_grpc.HealthStub(service.channel)
+    status: int = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=20).status
+    return status
+
+
+@contextlib.contextmanager
+def no_usable_lane(serving: Running) -> Iterator[None]:
+    """What the process says while its lanes are out."""
+    health = serving.service.health
+    usable = health.usable_lanes
+    health.usable_lanes = lambda: 0
+    try:
+        yield
+    finally:
+        health.usable_lanes = usable
+
+
+def test_health_follows_readiness(
+    serving: Running, service: Service, until: Callable[..., Any]
+) -> None:
+    for name in ("", SERVICE, "readiness", "liveness"):
+        assert check(service, name) == SERVING
+    with no_usable_lane(serving):
+        until(lambda: check(service, "readiness") == NOT_SERVING)
+        assert check(service, SERVICE) == check(service, "") == NOT_SERVING
+        assert check(service, "liveness") == SERVING
+        assert not service.ServerReady().ready
+        assert not service.ModelReady(name="tiny").ready
+        assert service.ServerLive().live
+    until(lambda: check(service, "readiness") == SERVING)
+
+
+def test_watchers_are_told_of_each_change(serving: Running, service: Service) -> None:
+    stub = health_pb2_grpc.HealthStub(service.channel)
+    told = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+    assert next(told).status == SERVING
+    with no_usable_lane(serving):
+        assert next(told).status == NOT_SERVING
+    assert next(told).status == SERVING
+    told.cancel()
+    unknown = stub.Watch(health_pb2.HealthCheckRequest(service="none"))
+    assert next(unknown).status == SERVICE_UNKNOWN
+    unknown.cancel()
+    assert failure(stub.Check, health_pb2.HealthCheckRequest(service="none"))[0] == "NOT_FOUND"
+
+
+def test_health_takes_no_long_or_broken_messages(service: Service) -> None:
+    check = service.channel.unary_unary("/grpc.health.v1.Health/Check")
+    assert failure(check, field(1, b"x" * 2**17), timeout=20)[0] == "RESOURCE_EXHAUSTED"
+    assert failure(check, b"\xff", timeout=20)[0] == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("version", REFLECTION)
+def test_reflection_tells_all_that_a_client_needs(service: Service, version: str) -> None:
+    """From reflection alone a client makes a request and reads its answer."""
+    kind = reflection_pb2.ServerReflectionRequest
+    ask = service.channel.stream_stream(
+        f"/{version}/ServerReflectionInfo",
+        request_serializer=kind.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    listed, ours, theirs, none = ask(
+        iter(
+            [
+                kind(list_services=""),
+                kind(file_containing_symbol=SERVICE),
+                kind(file_containing_symbol="grpc.health.v1.Health"),
+                kind(file_containing_symbol="nobody.Knows"),
+            ]
+        ),
+        timeout=20,
+    )
+    names = {one.name for one in listed.list_services_response.service}
+    assert names == {SERVICE, "grpc.health.v1.Health", *REFLECTION}
+    assert theirs.file_descriptor_response.file_descriptor_proto
+    assert none.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+    pool = descriptor_pool.DescriptorPool()
+    for data in ours.file_descriptor_response.file_descriptor_proto:
+        pool.Add(FileDescriptorProto.FromString(data))
+    method = pool.FindServiceByName(SERVICE).methods_by_name["ServerMetadata"]
+    asked, told = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
+    call = service.channel.unary_unary(
+        f"/{SERVICE}/ServerMetadata", asked.SerializeToString, told.FromString
+    )
+    assert call(asked(), timeout=20).name == "seatrial"
+
+
+def test_silent_connections_are_closed_and_there_are_only_so_many(serving: Running) -> None:
+    """Each is closed for its silence after `header_s`; beyond the limit at once."""
+    silent = [
+        socket.create_connection(("127.0.0.1", serving.grpc_port), timeout=30)
+        for _ in range(CONNECTIONS + 3)
+    ]
+    begin = time.monotonic()
+    ended = []
+    for one in silent:
+        with one:
+            while one.recv(4096):
+                pass
+            ended.append(time.monotonic() - begin)
+    assert sum(seconds < 0.5 for seconds in ended[CONNECTIONS:]) <= 3
+    with calls(serving.grpc_port) as service:
+        assert service.ServerLive(wait_for_ready=True).live
+
+
+def test_what_is_no_http2_is_closed(serving: Running) -> None:
+    with socket.create_connection(("127.0.0.1", serving.grpc_port), timeout=30) as one:
+        one.sendall(b"GET /detect HTTP/1.1\r\nHost: x\r\n\r\n")
+        while one.recv(4096):
+            pass
+    with calls(serving.grpc_port) as service:
+        assert service.ServerLive(wait_for_ready=True).live
+
+
+def test_long_metadata_is_refused(service: Service) -> None:
+    status, _, _ = failure(service.ServerLive, metadata=(("x-long", "x" * 40_000),))
+    assert status == "RESOURCE_EXHAUSTED"
+
+
+def test_a_taken_port_is_an_error(tiny_artifact: Artifact, serving: Running) -> None:
+    async def serve(port: int) -> None:
+        deployment = Deployment("tiny", server=Server(grpc_port=port))
+        async with grpc_server(deployment, serving.app.state.serving, 10):
+            pass
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUse, match=str(port)):
+            asyncio.run(serve(port))
+
+
+def test_the_drain_answers_what_runs_and_takes_no_more(
+    tiny_artifact: Artifact, files: list[bytes], until: Callable[..., Any]
+) -> None:
+    with (
+        serve_application(tiny_artifact, Limits(drain_s=20, deadline_s=30.0), grpc=True) as serving,
+        calls(serving.grpc_port) as service,
+    ):
+        stub = health_pb2_grpc.HealthStub(service.channel)
+        told = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        assert next(told).status == SERVING
+        with serving.lanes_held():
+            running = service.ModelInfer.future(images_request(files[0]))
+            until(lambda: serving.detector.lanes.waiting == 1)
+            serving.service.health.draining = True
+            assert next(told).status == NOT_SERVING
+            with pytest.raises(grpc.RpcError) as ended:  # watchers do not hold up the end
+                next(told)
+            assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+            with calls(serving.grpc_port) as late:
+                assert failure(late.ServerLive)[0] == "UNAVAILABLE"
+            assert not running.done()
+        assert tensors(running.result())["counts"].tolist() == [2]
