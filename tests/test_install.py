@@ -104,6 +104,7 @@ COMMANDS = """
     judge contract.toml --url CLOSED --dataset coco:coco --split val --ready-s 1
     serve --model tiny --engine null --write service
     package triton deployment.toml -o repository
+    serve --model tiny --engine null --grpc-port 4001 --write both
     demo gradio --model tiny --port PORT
     demo streamlit --model tiny --engine null --port PORT
 """
@@ -323,7 +324,17 @@ def test_every_command_works_or_names_the_extra(
 
 def test_what_a_command_names_is_what_it_lacks(ended: Callable[[str], list[Ended]]) -> None:
     """With the extra that it named, a command works or names another one."""
-    small = ("openvino", "onnxruntime", "serve", "bench", "evaluate", "data", "hub", "compress")
+    small = (
+        "openvino",
+        "onnxruntime",
+        "serve",
+        "grpc",
+        "bench",
+        "evaluate",
+        "data",
+        "hub",
+        "compress",
+    )
     for one in ended(""):
         if one.missing in small:
             (after,) = (other for other in ended(one.missing) if other.line == one.line)

@@ -75,6 +75,7 @@ LOOKED_UP = {
         ("lightning", "accelerate", "scipy", "transformers", "torch", "timm", "onnx"),
     ),
     "curves elsewhere": ("track", ("tensorboard", "mlflow", "sqlalchemy", "alembic")),
+    "gRPC": ("grpc", ("grpc", "google.protobuf", "grpc_health", "grpc_reflection")),
     "compress": ("compress", ("nncf", "onnx", "onnxruntime", "openvino")),
     "sample digits": ("data", ("sklearn", "yaml")),
     "video": ("video", ("av", "scipy")),
@@ -142,7 +143,7 @@ def _try(name: str, module: str, extra: str, purpose: str, works: Callable[[], s
 
 
 def _look_up(name: str, extra: str, modules: tuple[str, ...]) -> Part:
-    absent = [_package(module) for module in modules if importlib.util.find_spec(module) is None]
+    absent = [_package(module) for module in modules if not _is_there(module)]
     there = [module for module in modules if _package(module) not in absent]
     known = ", ".join(f"{_package(module)} {_version(module)}".strip() for module in there)
     if not absent:
@@ -150,6 +151,13 @@ def _look_up(name: str, extra: str, modules: tuple[str, ...]) -> Part:
         return Part(name, "installed", version, known)
     lacks = f"lacks {', '.join(absent)}" + (f"; has {known}" if known else "")
     return Part(name, "missing", "", lacks, install_command(extra))
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it is in
+        return False
 
 
 def _package(module: str) -> str:

@@ -22,7 +22,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "call-a-service.md"
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
 PRINTS = (
     "<1 detections: 1 red>", "1.jpg ['red']\n2.jpg ['red']", "['red']", "['red'] ['red']",
-    "('red', 'green', 'blue') 0",
+    "('red', 'green', 'blue') 0", "[b'red'] [",
 )  # fmt: skip
 
 
@@ -32,7 +32,8 @@ async def _ready(request: Request) -> Response:
 
 @pytest.fixture(scope="module")
 def served(tiny_artifact: Artifact) -> Iterator[Running]:
-    with serve_application(tiny_artifact, probes=(Route("/readyz", _ready),)) as running:
+    probes = (Route("/readyz", _ready),)
+    with serve_application(tiny_artifact, probes=probes, grpc=True) as running:
         yield running
 
 
@@ -44,8 +45,11 @@ def test_every_example_runs(
     for name in ("photo.jpg", "photos/1.jpg", "photos/2.jpg"):
         picture().save(tmp_path / name, quality=95)
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    example = EXAMPLES[number].replace("yolo11n", "tiny")
+    for written, port in ((":3000", served.port), (":3001", served.grpc_port)):
+        example = example.replace(written, f":{port}")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", EXAMPLES[number].replace(":3000", f":{served.port}")],
+        [sys.executable, "-W", "error", "-c", example],
         cwd=tmp_path,
         env={
             **os.environ,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import socket
+
 import msgspec
 import pytest
 
 from seatrial.deployment import Deployment, Limits, Server
-from seatrial.errors import (
-    PortInUse,
-)
+from seatrial.errors import PortInUse
 from seatrial.serve.address import (
     check_port,
+    check_ports,
+    free_port,
+    grpc_url,
     url,
+    urls,
     with_port,
 )
 
@@ -25,7 +29,7 @@ def test_an_address_of_another_machine() -> None:
 
 def test_port_0_becomes_a_free_one() -> None:
     given = Deployment("m", server=Server(port=4000), limits=Limits(queue=3))
-    assert with_port(given) is given
+    assert with_port(given) == given
     chosen = with_port(msgspec.structs.replace(given, server=Server("127.0.0.2", 0)))
     assert chosen.server.port > 0
     assert (chosen.server.host, chosen.limits) == ("127.0.0.2", given.limits)
@@ -44,3 +48,30 @@ def test_what_is_no_host_of_this_machine_is_refused(host: str) -> None:
         with pytest.raises(PortInUse, match="cannot listen on") as caught:
             check()
         assert "--host" in caught.value.hint
+
+
+def test_port_0_of_grpc_becomes_a_free_one() -> None:
+    assert with_port(Deployment("m", server=Server(HOST, 4000))).server.grpc_port is None
+    both = with_port(Deployment("m", server=Server(HOST, 3000, 0))).server
+    assert both.port == 3000
+    assert both.grpc_port
+    check_port(HOST, both.grpc_port)
+
+
+def test_the_port_of_grpc_has_to_be_free_and_another_one() -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUse) as refused:
+            check_ports(Server(HOST, free_port(HOST), port))
+        assert refused.value.hint == "choose another with --grpc-port; --grpc-port 0 takes a free one"
+    port = free_port(HOST)
+    with pytest.raises(PortInUse, match="cannot be that of HTTP and of gRPC"):
+        check_ports(Server(HOST, port, port))
+    check_ports(Server(HOST, port))
+
+
+def test_the_addresses_of_a_service() -> None:
+    assert urls(Server(HOST, 3000)) == url(Server(HOST, 3000)) == "http://127.0.0.1:3000"
+    assert grpc_url(Server(HOST, 3000)) == ""
+    assert urls(Server(HOST, 3000, 3001)) == "http://127.0.0.1:3000 grpc://127.0.0.1:3001"
+    assert grpc_url(Server("::1", 3000, 3001)) == "grpc://[::1]:3001"

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -200,3 +201,28 @@ def test_the_drain_answers_what_runs_and_takes_no_more(
                 assert failure(late.ServerLive)[0] == "UNAVAILABLE"
             assert not running.done()
         assert tensors(running.result())["counts"].tolist() == [2]
+
+
+def test_a_service_with_tokens_asks_for_one(tiny_artifact: Artifact, tmp_path: Path) -> None:
+    """For all but health, as over HTTP."""
+    (tmp_path / "tokens").write_text("a-token-of-sixteen-characters-or-more\n")
+    server = Server(token_file=str(tmp_path / "tokens"))
+    known = (("authorization", "Bearer a-token-of-sixteen-characters-or-more"),)
+    unknown = (("authorization", "Bearer another-token-of-sixteen-characters"),)
+    with (
+        serve_application(tiny_artifact, grpc=True, server=server) as serving,
+        calls(serving.grpc_port) as service,
+    ):
+        assert check(service, SERVICE) == SERVING
+        assert service.ServerLive(metadata=known).live
+        for name in ("ServerLive", "ModelInfer", "ModelStatistics"):
+            for metadata in ((), unknown):
+                status, details, found = failure(getattr(service, name), metadata=metadata)
+                assert (status, found["x-error-code"]) == ("UNAUTHENTICATED", "Unauthorized")
+                assert "Authorization: Bearer TOKEN" in details
+        status, _, _ = failure(service.ModelInfer, metadata=known)
+        assert status == "NOT_FOUND"
+        reflect = service.channel.stream_stream(f"/{REFLECTION[0]}/ServerReflectionInfo")
+        with pytest.raises(grpc.RpcError) as refused:
+            next(reflect(iter([b""]), timeout=20))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -118,6 +118,7 @@ def test_what_fits_is_what_the_limit_of_open_files_leaves(monkeypatch: pytest.Mo
     monkeypatch.setattr(open_connections.os, "listdir", lambda _: ["0"] * 50)
     assert room(None) == 256 - 50 - 32 - 16
     assert room(100) == 100
+    assert room(None, 2) == (256 - 50 - 32 - 16) // 2  # of two servers, each
     with pytest.raises(ServiceFailed, match=r"256 open files, .* room for 158 .* needs 200") as few:
         room(200)
     assert "ulimit -n 298" in few.value.hint

@@ -19,6 +19,10 @@ from seatrial.errors import BrokenExtra, MissingExtra
 # Module -> package, where their names differ.
 PACKAGES = {
     "cv2": "opencv-python-headless",
+    "google.protobuf": "protobuf",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "grpc_reflection": "grpcio-reflection",
     "mlflow": "mlflow-skinny",
     "modelscope_hub": "modelscope-hub",
     "PIL": "pillow",

@@ -6,7 +6,7 @@ import pytest
 
 from seatrial.errors import InvalidInput
 from seatrial.serve.admission import Asked
-from seatrial.serve.protocols.asked import read_asked
+from seatrial.serve.protocols.asked import SHORTEST_S, read_asked, read_call_asked
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,29 @@ def test_the_length_of_a_packed_body_is_not_known() -> None:
             [(b"content-encoding", b"gzip"), *length], [*length, (b"content-encoding", b"gzip")]
         ):  # fmt: skip
             assert read_asked(headers, 60).body_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("metadata", "remaining_s", "asked"),
+    [
+        ([], None, Asked(1000)),
+        ([], 0.25, Asked(1000, 0.25)),
+        ([], 300.0, Asked(1000, 60.0)),  # it may wait longer than any request may take
+        ([], 0.0, Asked(1000, SHORTEST_S)),
+        ([("x-request-timeout-ms", "500")], None, Asked(1000, 0.5)),
+        ([("x-request-timeout-ms", "500")], 0.25, Asked(1000, 0.25)),
+        ([("x-request-timeout-ms", "100")], 0.25, Asked(1000, 0.1)),
+        ([("x-request-priority", "batch")], None, Asked(1000, batch=True)),
+        ([("x-request-priority", b"batch")], None, Asked(1000, batch=True)),
+        ([("content-length", "5"), ("other-bin", b"\xff")], None, Asked(1000)),
+    ],
+)
+def test_what_a_call_asks_for(
+    metadata: list[tuple[str, str | bytes]], remaining_s: float | None, asked: Asked
+) -> None:
+    assert read_call_asked(metadata, remaining_s, 60.0, 1000) == asked
+
+
+def test_wrong_metadata_of_a_call_is_an_error() -> None:
+    with pytest.raises(InvalidInput, match="is neither live nor batch"):
+        read_call_asked([("x-request-priority", "high")], None, 60.0, 1000)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -23,6 +27,7 @@ Encode = Callable[..., bytes]
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 LIMIT = 2**18
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +151,14 @@ def test_a_raw_tensor_goes_in_and_raw_outputs_come_out(service: Service) -> None
     assert (tensors(listed)["output0"] == output).all()
 
 
-def test_times_of_the_stages_are_trailing_metadata(service: Service, files: list[bytes]) -> None:
+def test_times_of_the_stages_are_trailing_metadata(
+    serving: Running, service: Service, files: list[bytes]
+) -> None:
     _, call = service.ModelInfer(images_request(files[0]), whole=True)
     times = dict(call.trailing_metadata())["server-timing"]
     stages = [one.partition(";")[0] for one in times.split(", ")]
     assert stages[:2] == ["admission", "receive"]
+    assert dict(call.trailing_metadata())["x-model-digest"] == serving.service.digest
     assert {"decode", "infer", "encode", "total"} <= {*stages}
 
 
@@ -229,11 +237,12 @@ def test_a_call_has_the_deadline_of_its_client(
     serving: Running, service: Service, files: list[bytes], outcomes: Callable[[int], float],
     until: Callable[..., Any],
 ) -> None:  # fmt: skip
-    before = outcomes(504)
+    # By the client's clock, or by ours: on a busy machine it may be any of the two.
+    before = outcomes(504) + outcomes(499)
     with serving.lanes_held():
         status, _, _ = failure(service.ModelInfer, images_request(files[0]), timeout=0.2)
         assert status == "DEADLINE_EXCEEDED"
-        until(lambda: outcomes(504) == before + 1)
+        until(lambda: outcomes(504) + outcomes(499) > before)
         until(lambda: serving.detector.lanes.present == 1)  # what holds the lane
     assert tensors(infer(service, files[0]))["counts"].tolist() == [2]
 
@@ -266,7 +275,7 @@ def test_a_client_that_leaves_gives_its_place_back(
         until(lambda: lanes.waiting == 1)
         waiting.cancel()
         until(lambda: lanes.waiting == 0 and lanes.present == 1)
-    until(lambda: outcomes(499) == before + 1)
+    until(lambda: outcomes(499) > before)
     assert lanes.mean_s == ran  # it never had a lane
 
 
@@ -334,9 +343,8 @@ def test_a_message_that_does_not_arrive_ends_its_call(
     call = service.channel.stream_unary(INFER)
     status, details, _ = failure(call, never(), timeout=30)
     done.set()
-    assert (status, details.startswith("the message was not here after 1")) == (
-        "DEADLINE_EXCEEDED", True,
-    ) or details.startswith("the message was not here after 2")  # fmt: skip
+    assert status == "DEADLINE_EXCEEDED"
+    assert details.startswith("the message was not here after 2 s"), details
     assert outcomes(408) == before + 1
 
 
@@ -368,3 +376,22 @@ def test_a_failure_of_ours_says_nothing_of_itself(
     assert (status, details) == ("INTERNAL", "the server failed; see the server's log")
     assert outcomes(500) == before + 1
     assert "secret" in caplog.text
+
+
+def test_the_example_of_the_reference_runs(
+    serving: Running, files: list[bytes], tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "reference" / "open-inference.md").read_text()
+    section = page[page.index("## Over gRPC") :]
+    example = section.partition("```python\n")[2].partition("```")[0].replace("yolo11n", "tiny")
+    (tmp_path / "photo.jpg").write_bytes(files[0])
+    done = subprocess.run(
+        [sys.executable, "-c", example.replace(":3001", f":{serving.grpc_port}")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[b'blue', b'red'] [["), done.stdout

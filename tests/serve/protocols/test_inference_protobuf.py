@@ -16,7 +16,7 @@ from seatrial.errors import InvalidInput
 from seatrial.serve.protocols.inference import Output, TensorAnswer
 from seatrial.serve.protocols.inference_protobuf import (
     LISTS,
-    Form,
+    MessageForm,
     Listed,
     read_call,
     read_request,
@@ -74,7 +74,7 @@ def test_a_request_becomes_a_call() -> None:
     )
     request.outputs.add(name="boxes")
     call, form = read_call(read_request(request.SerializeToString()))
-    assert form == Form("tiny", "seven", True)
+    assert form == MessageForm("tiny", "seven", True)
     assert call.outputs == ["boxes"]
     assert call.parameters == {"confidence": 0.5, "priority": 2, "multi_label": True}
     assert [(one.name, one.datatype, one.shape) for one in call.inputs] == [
@@ -110,7 +110,7 @@ def test_answers_are_raw_or_in_lists(dtype: str, raw: bool) -> None:
         ],
         ["odd"],
     )
-    found = ModelInferResponse.FromString(write_answer(answer, Form("m", "1", raw)))
+    found = ModelInferResponse.FromString(write_answer(answer, MessageForm("m", "1", raw)))
     assert (found.model_name, found.model_version, found.id) == ("m", "1", "1")
     assert found.parameters["warnings"].string_param == "odd"
     assert len(found.raw_output_contents) == (2 if raw else 0)
@@ -124,7 +124,9 @@ def test_answers_are_raw_or_in_lists(dtype: str, raw: bool) -> None:
 
 def test_half_precision_is_raw_whatever_was_asked() -> None:
     half = Output(Signature("x", "FP16", (2,)), np.array([1, 2], np.float16))
-    found = ModelInferResponse.FromString(write_answer(TensorAnswer([half]), Form("m", "", False)))
+    found = ModelInferResponse.FromString(
+        write_answer(TensorAnswer([half]), MessageForm("m", "", False))
+    )
     assert found.raw_output_contents[0] == np.array([1, 2], "<f2").tobytes()
 
 

@@ -44,6 +44,8 @@ from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import DETECTOR
 from seatrial.serve.trace_context import Trace, current_trace, traced
 
+# A client gives up by its own clock, which began when it sent: its word may be here before ours.
+LATE_S = 0.1
 QUESTION_BYTES = 64 * 1024  # longest message of the other methods
 QUESTION_PLACES = 8  # of them that arrive at once
 # Length of a message that nothing is known of yet, and the share of the newest in the mean.
@@ -129,7 +131,7 @@ class InferenceService:
     def _too_late(context: Context) -> SeatrialError | None:
         """The error of a cancelled call whose deadline has passed; None where its client left."""
         left_s = context.time_remaining()
-        if left_s is None or left_s > 0:
+        if left_s is None or left_s > LATE_S:
             return None
         return DeadlineExceeded("not answered before the deadline of the call")
 

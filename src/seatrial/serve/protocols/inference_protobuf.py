@@ -62,7 +62,7 @@ class Listed(NamedTuple):
         return found
 
 
-class Form(NamedTuple):
+class MessageForm(NamedTuple):
     """How an answer is written: the request's id, and whether its tensors are raw."""
 
     model: str
@@ -86,7 +86,7 @@ def read_request(data: bytes) -> Any:
     return parse(ModelInferRequest, data)
 
 
-def read_call(request: Any) -> tuple[Call, Form]:
+def read_call(request: Any) -> tuple[Call, MessageForm]:
     """The call that a ``ModelInferRequest`` holds.
 
     Raises:
@@ -112,7 +112,7 @@ def read_call(request: Any) -> tuple[Call, Form]:
     for one in request.outputs:
         _refuse_parameters(one.parameters, f"output {one.name[:100]!r}")
     call = Call(inputs, [one.name for one in request.outputs], _parameters(request.parameters))
-    return call, Form(request.model_name, request.id, bool(raw))
+    return call, MessageForm(request.model_name, request.id, bool(raw))
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Scalar]:
@@ -130,7 +130,7 @@ def _refuse_parameters(given: Mapping[str, Any], what: str) -> None:
         raise InvalidInput(f"{what}: the parameter {name[:40]!r} is not served")
 
 
-def write_answer(answer: TensorAnswer, form: Form) -> bytes:
+def write_answer(answer: TensorAnswer, form: MessageForm) -> bytes:
     """The bytes of a ``ModelInferResponse``: raw, or in lists where the request had lists.
 
     Tensors of FP16 are raw, and all others of their answer with them.

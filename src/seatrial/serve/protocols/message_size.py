@@ -1,4 +1,4 @@
-"""What a ``ModelInferRequest`` would take in memory, from its bytes alone.
+"""Bounds of the memory that a ``ModelInferRequest`` takes, from its bytes alone.
 
 protobuf makes objects of a message that can be a hundred times longer than its bytes: an empty
 message in a message takes two bytes, and a number in a list one. All of it is made on the event
