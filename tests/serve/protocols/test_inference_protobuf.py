@@ -16,8 +16,8 @@ from seatrial.errors import InvalidInput
 from seatrial.serve.protocols.inference import Output, TensorAnswer
 from seatrial.serve.protocols.inference_protobuf import (
     LISTS,
-    MessageForm,
     Listed,
+    MessageForm,
     read_call,
     read_request,
     write_answer,
