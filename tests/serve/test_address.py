@@ -63,7 +63,9 @@ def test_the_port_of_grpc_has_to_be_free_and_another_one() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(PortInUse) as refused:
             check_ports(Server(HOST, free_port(HOST), port))
-        assert refused.value.hint == "choose another with --grpc-port; --grpc-port 0 takes a free one"
+        assert (
+            refused.value.hint == "choose another with --grpc-port; --grpc-port 0 takes a free one"
+        )
     port = free_port(HOST)
     with pytest.raises(PortInUse, match="cannot be that of HTTP and of gRPC"):
         check_ports(Server(HOST, port, port))
