@@ -44,11 +44,7 @@ def become_worker(worker: OwnWorker) -> None:
 
 
 def own_worker() -> OwnWorker | None:
-<<<<<<< HEAD
     """The worker that `become_worker` was told of; None in other processes."""
-=======
-    """The worker that `become_worker` was told of; None in a supervisor and in BentoML's own."""
->>>>>>> f3e1cfa (A docstring's length)
     return _own_worker[0] if _own_worker else None
 
 
