@@ -17,7 +17,7 @@ WORKERS = $$(n=$$(nproc); echo $$((n > 2 ? n : 2)))
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	--max-worker-restart 0
 
-.PHONY: run test quick lint format docs clean help
+.PHONY: run test quick lint format docs audit clean help
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -51,5 +51,9 @@ docs: ## Build the documentation as a site, build/site/index.html, which needs n
 	@scripts/environment $(VENV) docs
 	@$(VENV)/bin/python scripts/site
 
+audit: ## Look the pinned dependencies up in databases of known weaknesses; 3: none can be reached.
+	@scripts/environment $(VENV)-audit audit
+	@$(VENV)-audit/bin/python scripts/audit
+
 clean: ## Remove what the other targets made.
-	rm -rf $(VENV) $(RUN) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit $(RUN) build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -60,6 +60,7 @@ LEFT_OUT = {
     "tensorrt-check": "a gigabyte, for one part of the export",
     "test": "nothing for users",
     "lint": "nothing for users",
+    "audit": "nothing for users",
     "docs": "nothing for users",
 }
 # A gigabyte and minutes each: tried with --large-extras.

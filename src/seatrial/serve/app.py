@@ -3,6 +3,7 @@
 POST /detect       an image -> boxes as JSON
 POST /detect.jpg   an image -> the image with the boxes drawn
 GET  /model        what is being served
+GET  /openapi.json the description of all routes
      /v2           the Open Inference Protocol
 GET  /             the list of routes
 """
@@ -13,7 +14,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -43,6 +44,8 @@ from seatrial.serve.protocols.error_answers import (
     plain_answer,
 )
 from seatrial.serve.protocols.image_body import read_image
+from seatrial.serve.protocols.openapi import document
+from seatrial.serve.protocols.served_models import models
 from seatrial.serve.protocols.thresholds import query_options
 from seatrial.serve.refusals import Refusals
 from seatrial.serve.request_log import RequestLog
@@ -50,6 +53,7 @@ from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import DETECTOR
 from seatrial.serve.token_check import CheckTokens
+from seatrial.serve.tokens import METRICS
 
 # Makes the body of an answer from a result and the times until then.
 Encode = Callable[[Detected, Mapping[str, float]], bytes]
@@ -103,6 +107,7 @@ def create_app(
     routes = [
         *(Route(path, route, methods=["POST"]) for path, route in DETECT.items()),
         Route("/model", _model, methods=["GET"]),
+        Route("/openapi.json", _openapi, methods=["GET"]),
         *inference_v2.routes(),
         *PROBES,
         *probes,
@@ -193,6 +198,26 @@ async def _model(request: Request) -> Response:
         media_type="application/json",
         headers={DIGEST: service.digest},
     )
+
+
+async def _openapi(request: Request) -> Response:
+    serving: Serving = request.app.state.serving
+    service = serving.live
+    limit = max(service.dispatcher.limits.detections, service.detection.max_detections)
+    body = _described(
+        tuple(model.name for model in models(service)),
+        limit,
+        token=serving.tokens.required,
+        metrics=any(getattr(route, "path", "") == METRICS for route in request.app.routes),
+        open_metrics=serving.server.open_metrics,
+    )
+    return Response(body, media_type="application/json")
+
+
+@lru_cache(maxsize=2)
+def _described(names: Sequence[str], limit: int, **options: bool) -> bytes:
+    """Made once: it takes milliseconds."""
+    return msgspec.json.encode(document(names, limit, **options))
 
 
 async def _http_error(request: Request, error: Any) -> Response:

@@ -17,6 +17,7 @@ from seatrial.serve.admission import Dispatcher
 from seatrial.serve.companions import check_grpc
 from seatrial.serve.cross_origin import check_origins
 from seatrial.serve.decode_memory import decode_memory
+from seatrial.serve.description import checked
 from seatrial.serve.health import Health
 from seatrial.serve.metrics import request_metrics
 from seatrial.serve.service import Service
@@ -95,6 +96,7 @@ def open_service(
     in_force = msgspec.structs.replace(deployment, limits=dispatcher.limits)
     description = describe(detector, in_force, workers, config, cores)
     description["decode_memory_bytes"] = memory.limit_bytes
+    description = checked(description)
     metrics = request_metrics(dispatcher.deadline_s)
     detector.lanes.on_place = metrics.present.inc
     detector.lanes.on_lane = metrics.lanes_busy.inc
