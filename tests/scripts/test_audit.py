@@ -29,7 +29,8 @@ def run(folder: Path, outcomes: dict[str, Any]) -> subprocess.CompletedProcess[s
         "import json, sys\n"
         f"outcomes = json.loads({json.dumps(outcomes)!r})\n"
         "found = outcomes[sys.argv[sys.argv.index('--vulnerability-service') + 1]]\n"
-        "sys.exit(found) if isinstance(found, str) else print(json.dumps({'dependencies': found}))\n"
+        "if isinstance(found, str):\n    sys.exit(found)\n"
+        "print(json.dumps({'dependencies': found}))\n"
     )
     return subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "audit")],

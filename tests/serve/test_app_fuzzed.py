@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "0123456789abcdef" * 2
 PNG = b"\x89PNG\r\n\x1a\n"
 # Statuses that a run of a few requests meets.
-MET = {200, 400, 415}
+MET = {200, 400}
 
 pytestmark = [pytest.mark.usefixtures("time_limit"), pytest.mark.slow]
 
@@ -44,19 +44,18 @@ def served(run_app: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 
 
 def test_every_answer_is_as_described(fuzzer: ModuleType, served: Any) -> None:
-    report = fuzzer.fuzz(f"http://127.0.0.1:{served.port}", 12, 0, TOKEN)
+    report = fuzzer.fuzz(f"http://127.0.0.1:{served.port}", 8, 0, TOKEN)
     assert report.failures == {}
     statuses = {status for _, status in report.statuses}
     assert statuses >= MET
-    assert len({operation for operation, _ in report.statuses}) == len(
-        [1 for path in served.client.get("/openapi.json", headers=AUTHORISED).json()["paths"]]
-    )
+    described = served.client.get("/openapi.json", headers=AUTHORISED).json()
+    assert len({operation for operation, _ in report.statuses}) == len(described["paths"])
 
 
 def test_a_service_that_leaks_is_found_out(
     fuzzer: ModuleType, served: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The checks can fail: an answer with a trace, of another form, and with another status."""
+    """The checks can fail: an answer with a trace, and with a status that is not described."""
     from starlette.responses import PlainTextResponse
 
     from seatrial.serve.protocols import error_answers
@@ -65,11 +64,10 @@ def test_a_service_that_leaks_is_found_out(
         return PlainTextResponse('Traceback\n  File "/srv/app.py"', 418)
 
     monkeypatch.setattr(error_answers, "plain_answer", traced)
-    report = fuzzer.fuzz(f"http://127.0.0.1:{served.port}", 6, 0, TOKEN)
+    report = fuzzer.fuzz(f"http://127.0.0.1:{served.port}", 2, 0, TOKEN)
     kinds = " ".join(report.failures)
     assert "leak" in kinds
     assert "UndefinedStatusCode" in kinds
-    assert "ContentType" in kinds
 
 
 AUTHORISED = {"Authorization": f"Bearer {TOKEN}"}
