@@ -23,6 +23,7 @@ OF_MANY = {
     "test_figures.py": "pages of docs, and benchmarks/results",
     "test_install.py": "the wheel, its extras and pyproject.toml",
     "test_documentation.py": "pages of docs",
+    "scripts/test_audit.py": "a script",
     "scripts/test_mutate.py": "a script",
     "scripts/test_site.py": "a script, and the site that it builds",
     "scripts/test_rooms.py": "a script, and the page that it writes",
