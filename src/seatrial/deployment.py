@@ -141,6 +141,9 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             again when it changes. A relative path starts at the deployment file.
         open_metrics: Whether ``/metrics`` needs no token, as ``/livez``, ``/readyz`` and
             ``/healthz`` never do.
+        tls_certificate: PEM file with the service's certificate and those between it and the
+            authority: the service then speaks https. Read again when it changes, as its key is.
+        tls_key: PEM file with its key, without a password.
         cors_origins: Origins whose pages may read answers: ``https://app.example.com``; or ``*``.
         runtime: What runs the server processes: ``bentoml``, with a supervisor; ``uvicorn``, one
             process alone, for containers and systemd; ``triton``, NVIDIA's server (see `Triton`).
@@ -153,6 +156,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: Literal["errors", "requests"] = "errors"
     token_file: FilePath | None = None
     open_metrics: bool = False
+    tls_certificate: FilePath | None = None
+    tls_key: FilePath | None = None
     cors_origins: tuple[str, ...] = ()
     runtime: RuntimeName = "bentoml"
 
@@ -213,15 +218,15 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         read = read_toml(path, cls)
         server = read.server
-        if server.token_file is not None:
-            server = msgspec.structs.replace(
-                server, token_file=str(path.absolute().parent / server.token_file)
-            )
-        triton = read.triton
+        triton, folder = read.triton, path.absolute().parent
+        files = {
+            name: str(folder / file)
+            for name in ("token_file", "tls_certificate", "tls_key")
+            if (file := getattr(server, name)) is not None
+        }
         if triton.python is not None:
-            triton = msgspec.structs.replace(
-                triton, python=str(path.absolute().parent / triton.python)
-            )
+            triton = msgspec.structs.replace(triton, python=str(folder / triton.python))
+        server = msgspec.structs.replace(server, **files)
         return msgspec.structs.replace(read, server=server, triton=triton)
 
     def to_toml(self) -> str:

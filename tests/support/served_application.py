@@ -20,10 +20,10 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.detect.detector import Detector
 from seatrial.engines.lanes import Place
+from seatrial.serve.address import free_port, url
 from seatrial.serve.app import create_app
 from seatrial.serve.companions import companions
 from seatrial.serve.http_protocol import HttpProtocol
-from seatrial.serve.process import free_port
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
 from seatrial.serve.startup import open_service
@@ -85,6 +85,7 @@ def serve_application(
     layout: CoreLayout | None = None,
     server: Server | None = None,
     grpc: bool = False,
+    loop: str = "asyncio",
     **options: Any,
 ) -> Iterator[Running]:
     """Serve an artifact from a thread of this process, as long as the block lasts."""
@@ -102,7 +103,7 @@ def serve_application(
 
     app = create_app(start, companions=companions(deployment), **options)
     port = port or free_port("127.0.0.1")
-    config = uvicorn.Config(app, port=port, http=HttpProtocol, log_config=None, loop="asyncio")
+    config = uvicorn.Config(app, port=port, http=HttpProtocol, log_config=None, loop=loop)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -110,7 +111,10 @@ def serve_application(
         while not server.started:
             assert thread.is_alive(), "the server did not start"
             time.sleep(0.002)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
+        with httpx.Client(
+            base_url=url(Server(port=port, tls_certificate=deployment.server.tls_certificate)),
+            timeout=PATIENCE_S,
+        ) as client:
             yield Running(app, port, client, loops[0], grpc_port or 0)
     finally:
         server.should_exit = True

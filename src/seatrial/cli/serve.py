@@ -23,6 +23,8 @@ def serve(
     grpc_port: int | None = None,
     log: Literal["errors", "requests"] | None = None,
     token_file: Path | None = None,
+    tls_certificate: Path | None = None,
+    tls_key: Path | None = None,
     cors_origins: Sequence[str] | None = None,
     on: RuntimeName | None = None,
     write: Path | None = None,
@@ -45,6 +47,9 @@ def serve(
             status, duration and size [default: errors].
         token_file: File of bearer tokens, one a line, which is read again when it changes; every
             request needs one of them, except those for /livez, /readyz and /healthz.
+        tls_certificate: PEM file with the certificate, and those between it and the authority: the
+            service speaks https. Read again when it changes, as its key is.
+        tls_key: PEM file with its key, without a password.
         cors_origins: Origins whose pages may read answers: https://app.example.com; or *.
         on: Runtime: bentoml starts server processes and others in the place of those that end;
             uvicorn is one process, for containers and systemd; triton is NVIDIA's server, with
@@ -62,7 +67,15 @@ def serve(
         port=port,
         grpc_port=grpc_port,
         log=log,
-        token_file=None if token_file is None else str(token_file.absolute()),
+        **{
+            name: str(file.absolute())
+            for name, file in (
+                ("token_file", token_file),
+                ("tls_certificate", tls_certificate),
+                ("tls_key", tls_key),
+            )
+            if file is not None
+        },
         cors_origins=cors_origins,
         runtime=on,
         python=None if triton_python is None else str(triton_python.absolute()),

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import http.client
 import socket
+import ssl
 from collections.abc import Iterator
 
 import msgspec
@@ -92,7 +93,7 @@ def with_port(deployment: Deployment) -> Deployment:
 
 def url(server: Server) -> str:
     """The address of a service, as clients write it."""
-    return f"http://{_host(server)}:{server.port}"
+    return f"{_scheme(server)}://{_host(server)}:{server.port}"
 
 
 def grpc_url(server: Server) -> str:
@@ -109,9 +110,21 @@ def _host(server: Server) -> str:
     return f"[{server.host}]" if ":" in server.host else server.host
 
 
+def _scheme(server: Server) -> str:
+    return "http" if server.tls_certificate is None else "https"
+
+
 def is_ready(server: Server) -> bool:
     """Whether a service answers there, and says that it is ready."""
     connection = http.client.HTTPConnection(server.host, server.port, timeout=2)
+    if _scheme(server) == "https":
+        # Only whether it is ready is of interest here, and no token is sent.
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(
+            server.host, server.port, timeout=2, context=context
+        )
     try:
         path = "/v2/health/ready" if server.runtime == "triton" else "/readyz"
         connection.request("GET", path)

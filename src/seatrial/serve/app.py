@@ -97,8 +97,10 @@ def create_app(
                         await beside.enter_async_context(companion(serving, fit))
                     # The protocol of each connection finds it there: `HttpProtocol`.
                     refuse = {} if log_requests else {"refuse": refusals}
-                    check = serving.tokens.check
-                    connections = Connections(limits, fit, serving.metrics, paths, check, **refuse)
+                    connections = Connections(
+                        limits, fit, serving.metrics, paths, serving.tokens.check, serving.tls,
+                        **refuse,
+                    )  # fmt: skip
                     yield {CONNECTIONS: connections}
             finally:
                 refusals.count()

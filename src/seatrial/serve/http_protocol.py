@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from seatrial.errors import Unauthorized
 from seatrial.serve.arrivals import Arrivals
 from seatrial.serve.connections import SKIPPED_BYTES, may_be_long
+from seatrial.serve.handshake import Handshake
 from seatrial.serve.open_connections import CONNECTIONS, Connections, Wait
 from seatrial.serve.protocols.error_body import MEDIA_TYPE, error_body
 from seatrial.serve.protocols.plain_head import read_plain_head
@@ -51,6 +52,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.ws_protocol_class = None  # no route of ours is one
         self._all: Connections = app_state[CONNECTIONS]
         self.waiting: Wait | None = None
+        self._handshake: asyncio.Task[None] | None = None
         self._in_head = True  # or else in a body
         self._head_begun = False
         self._unbounded_bytes = 0  # of a head, or of a body's framing, that the parser collects
@@ -63,13 +65,44 @@ class HttpProtocol(HttpToolsProtocol):
 
     # What the event loop calls.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        transport.set_protocol(Arrivals(self, self._all.room))
-        self._all.opened(self)
-        self._beyond = self._all.full
+        if self._handshake is not None:  # the same connection, encrypted
+            self._begin(transport)
+            return
+        self._open(transport)
+        if self._all.tls is None:
+            self._begin(transport)
+        elif transport.is_closing():  # it was one too many
+            self._leave()
+        else:
+            handshake = Handshake(transport, self._all.tls.context, self._all.header_s)
+            self._handshake = self.loop.create_task(self._secure(handshake))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._all.closed(self)
+
+    def _begin(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        transport.set_protocol(Arrivals(self, self._all.room))
+
+    def _open(self, transport: asyncio.Transport) -> None:
+        """Count a connection, from its first moment."""
+        self.transport = transport
+        self.connections.add(self)  # which the server closes at its end
+        self._all.opened(self)
+        self._beyond = self._all.full
+
+    async def _secure(self, handshake: Handshake) -> None:
+        secured = await handshake.secured()
+        if secured is not None:
+            handshake.hand_over(secured, self)
+        else:
+            self._all.insecure()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Count a connection no more that was never encrypted."""
+        self.connections.discard(self)
         self._all.closed(self)
 
     def data_received(self, data: bytes | memoryview) -> None:
@@ -179,7 +212,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def end(self) -> None:
         """Close the connection, whatever the client has read."""
-        if self._refusal is not None or self.transport.get_write_buffer_size():
+        shakes_hands = self._handshake is not None and self.flow is None
+        if shakes_hands or self._refusal is not None or self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             self.transport.close()

@@ -87,7 +87,7 @@ class RequestMetrics:
             ["reason"], registry=registry,
         )  # fmt: skip
         self._closed = functools.cache(closed.labels)
-        for reason in ("head", "idle", "answer", "limit"):
+        for reason in ("head", "idle", "answer", "limit", "tls"):
             self._closed(reason)
         faults = Counter(
             "seatrial_lane_faults", "Lanes taken out: stuck in a run, or failing again and again.",

@@ -19,6 +19,7 @@ from seatrial.deployment import Limits
 from seatrial.errors import ServiceFailed
 from seatrial.serve.arrivals import ROOM_BYTES
 from seatrial.serve.metrics import RequestMetrics
+from seatrial.serve.tls import Tls
 from seatrial.serve.trace_context import Trace
 
 CONNECTIONS = "connections"  # name in the state of the application's life, which uvicorn passes on
@@ -70,6 +71,7 @@ class Connections:
         metrics: Where they are counted.
         probes: Paths that are answered beyond that number, too.
         check: Checks the token of a path and its headers; see `Tokens.check`.
+        tls: Certificate; None where connections are not encrypted.
         refuse: Refuses requests before the application sees them: under overload a refusal has to
             be cheap.
 
@@ -78,6 +80,8 @@ class Connections:
         check: The same.
         refuses: Whether a request was refused in the last second.
         room: Buffer for what arrives.
+        tls: The same.
+        header_s: Longest time until the end of a request's headers.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Connections:
         metrics: RequestMetrics,
         probes: frozenset[str] = frozenset(),
         check: Callable[[str, Headers], object] = lambda path, headers: None,
+        tls: Tls | None = None,
         refuse: Refuse = lambda target, headers: None,
     ) -> None:
         self.check = check
@@ -94,6 +99,8 @@ class Connections:
         self.room = memoryview(bytearray(ROOM_BYTES))
         self._refuse = refuse
         self._refused_s = -math.inf
+        self.tls = tls
+        self.header_s = limits.header_s
         self._most = most
         self._metrics = metrics
         self.probes = frozenset(path.encode() for path in probes)
@@ -157,6 +164,10 @@ class Connections:
         if refused is not None:
             self.refuses, self._refused_s = True, self._time()
         return refused
+
+    def insecure(self) -> None:
+        """A connection was given up that could not be encrypted."""
+        self._metrics.close_connection("tls")
 
     def refused(self, status: int) -> None:
         """A request was answered that the application has not seen."""

@@ -10,6 +10,7 @@ from seatrial.deployment import Server, Thresholds
 from seatrial.serve.admission import Dispatcher
 from seatrial.serve.health import Health
 from seatrial.serve.metrics import RequestMetrics
+from seatrial.serve.tls import Tls
 from seatrial.serve.tokens import Tokens
 from seatrial.serve.watchdog import Watchdog
 
@@ -27,6 +28,7 @@ class Service(msgspec.Struct, frozen=True):
         watchdog: Looks after the lanes.
         server: Settings of the server, which stay when another artifact is served.
         tokens: Tokens that requests are let in with; they stay as well.
+        tls: Certificate; None where connections are not encrypted. It stays as well.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Service(msgspec.Struct, frozen=True):
     watchdog: Watchdog
     server: Server
     tokens: Tokens
+    tls: Tls | None
 
     @property
     def digest(self) -> str:

@@ -10,6 +10,7 @@ from seatrial.deployment import Server
 from seatrial.serve.health import Health
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.service import Service
+from seatrial.serve.tls import Tls
 from seatrial.serve.tokens import Tokens
 from seatrial.system.memory import give_back_freed_memory
 
@@ -33,6 +34,7 @@ class Serving:
         metrics: Metrics of the process.
         server: Settings of the server.
         tokens: Tokens that requests are let in with.
+        tls: Certificate; None where connections are not encrypted.
     """
 
     def __init__(self, service: Service) -> None:
@@ -40,6 +42,7 @@ class Serving:
         self.metrics: RequestMetrics = service.metrics
         self.server: Server = service.server
         self.tokens: Tokens = service.tokens
+        self.tls: Tls | None = service.tls
         self._leaving: list[Service] = []
         self._install(service)
 
@@ -76,6 +79,8 @@ class Serving:
     def close(self) -> None:
         """Wait for running requests, then release all that is in place."""
         self.tokens.close()
+        if self.tls is not None:
+            self.tls.close()
         for service in (self.live, *self._leaving):
             service.close()
 

@@ -21,6 +21,7 @@ from seatrial.serve.description import checked
 from seatrial.serve.health import Health
 from seatrial.serve.metrics import request_metrics
 from seatrial.serve.service import Service
+from seatrial.serve.tls import Tls
 from seatrial.serve.tokens import Tokens
 from seatrial.serve.watchdog import Watchdog
 from seatrial.system.hardware import usable_cores
@@ -49,7 +50,7 @@ def check(artifact: Artifact, deployment: Deployment) -> str:
 
 
 def check_server(server: Server) -> None:
-    """Check what a server is told of its clients: tokens, origins; and that it can be served.
+    """Check what a server is told of its clients, and that it can be served.
 
     Raises:
         InvalidConfig: A file cannot be used, or a value is wrong.
@@ -59,6 +60,8 @@ def check_server(server: Server) -> None:
         check_grpc()
     check_origins(server.cors_origins)
     Tokens(server, os.environ).close()
+    if tls := Tls.of(server):
+        tls.close()
 
 
 def in_words(deployment: Deployment, cores: int | None = None) -> str:
@@ -111,6 +114,7 @@ def open_service(
         watchdog=Watchdog(detector, metrics.lane_fault),
         server=beside.server if beside else deployment.server,
         tokens=beside.tokens if beside else Tokens(deployment.server, os.environ),
+        tls=beside.tls if beside else Tls.of(deployment.server),
     )
 
 

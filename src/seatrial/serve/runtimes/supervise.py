@@ -1,6 +1,6 @@
 """The process of ``seatrial serve`` once all is checked: BentoML's supervisor.
 
-    python -m seatrial.serve.runtimes.supervise HOST PORT GRPC_PORT serve service:Seatrial ...
+    python -m seatrial.serve.runtimes.supervise FOLDER serve service:Seatrial ...
 
 It says when the service is ready. Until then an interruption ends it with code 130.
 """
@@ -22,11 +22,8 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 def command(folder: Path, deployment: Deployment) -> list[str]:
     """The command that serves a service folder in this module's process."""
-    server = deployment.server
-    grpc_port = "" if server.grpc_port is None else str(server.grpc_port)
-    address = [server.host, str(server.port), grpc_port]
     module = "seatrial.serve.runtimes.supervise"
-    return [sys.executable, "-m", module, *address, *bentoml_words(folder, deployment)]
+    return [sys.executable, "-m", module, str(folder), *bentoml_words(folder, deployment)]
 
 
 def bentoml_words(folder: Path, deployment: Deployment) -> list[str]:
@@ -44,13 +41,11 @@ def options(deployment: Deployment) -> list[str]:
     ]  # fmt: skip
 
 
-def main(host: str, port: str, grpc_port: str, *words: str) -> None:
+def main(folder: str, *words: str) -> None:
     """Run BentoML's command line.
 
     Args:
-        host: Address of the service.
-        port: Port of the service.
-        grpc_port: Port of its gRPC; empty where it is not served.
+        folder: The service folder.
         words: Arguments of ``bentoml``.
     """
 
@@ -62,7 +57,7 @@ def main(host: str, port: str, grpc_port: str, *words: str) -> None:
     signal.signal(signal.SIGINT, interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     ready, stopped = threading.Event(), threading.Event()
-    server = Server(host, int(port), int(grpc_port) if grpc_port else None)
+    server = Deployment.read(Path(folder) / "deployment.toml").server
     threading.Thread(target=_announce, args=(server, ready), daemon=True).start()
 
     from bentoml_cli.cli import cli

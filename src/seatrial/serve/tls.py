@@ -1,0 +1,90 @@
+"""TLS by files: the context of new connections, made again when a file changes."""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from pathlib import Path
+
+from seatrial.deployment import Server
+from seatrial.errors import InvalidConfig, SeatrialError, first_line
+from seatrial.serve.watched_files import WatchedFiles
+from seatrial.system.files import beside
+
+HINT = (
+    "server.tls_certificate is a PEM file with the certificate and those between it and the "
+    "authority, server.tls_key one with its key, without a password"
+)
+
+
+class Tls:
+    """The certificate of a service. Connections that are open keep theirs when it changes.
+
+    Args:
+        certificate: PEM: the certificate, and those between it and the authority.
+        key: PEM, without a password.
+
+    Attributes:
+        context: Context of the next connection.
+
+    Raises:
+        InvalidConfig: A file cannot be read or used, or the two do not belong together.
+    """
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._files = certificate, key
+        self.context = _context(certificate, key)
+        self._watch = WatchedFiles(self._files, self._reread)
+
+    @classmethod
+    def of(cls, server: Server) -> Tls | None:
+        """The certificate that a deployment names; None where it names none.
+
+        Raises:
+            InvalidConfig: See `Tls`; or it names one file of the two.
+        """
+        certificate, key = server.tls_certificate, server.tls_key
+        if certificate is None and key is None:
+            return None
+        if certificate is None or key is None:
+            absent = "tls_key" if key is None else "tls_certificate"
+            raise InvalidConfig(f"server.{absent} is missing: TLS needs both files", hint=HINT)
+        return cls(Path(certificate), Path(key))
+
+    def close(self) -> None:
+        """Look at the files no more."""
+        self._watch.close()
+
+    def _reread(self) -> None:
+        try:
+            self.context = _context(*self._files)
+            line = "new connections get the new certificate"
+        except SeatrialError as error:
+            # The one of two files that is written first does not fit yet.
+            line = f"error: the certificate stays as it is: {error.message}"
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+def _context(certificate: Path, key: Path) -> ssl.SSLContext:
+    for file in (certificate, key):
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise InvalidConfig(
+                f"{file} cannot be read: {error.strerror}", hint=beside(file)
+            ) from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # Without a password OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        if "KEY_VALUES_MISMATCH" in str(error):
+            said = f"{key} is not the key of {certificate}"
+        else:
+            said = f"{certificate} and {key} cannot be used: {first_line(error)}"
+        raise InvalidConfig(said, hint=HINT) from error
+    return context

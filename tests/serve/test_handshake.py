@@ -1,0 +1,229 @@
+"""HTTP over TLS on a real server: the same limits, from the first moment of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import seatrial
+from certificates import Made, make_certificate
+from raw_http import read_response
+from seatrial.client.credentials import Credentials
+from seatrial.deployment import Limits, Server
+from seatrial.errors import ServiceFailed
+from seatrial.serve.address import is_ready, url
+
+Running = Any
+Metric = Callable[..., float]
+Until = Callable[[Callable[[], Any]], Any]
+GET = b"GET /model HTTP/1.1\r\nHost: x\r\n\r\n"
+HEADER_S = 1.0
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+    folder = tmp_path_factory.mktemp("certificates")
+    return {name: make_certificate(folder, name) for name in ("one", "two")}
+
+
+@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+def secure(
+    request: pytest.FixtureRequest,
+    run_app: Callable[..., Any],
+    made: dict[str, Made],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Running, Made]]:
+    """A service, and the files that it reads; on the event loop of each kind."""
+    folder = tmp_path_factory.mktemp("service")
+    files = Made(folder / "service.pem", folder / "service.key")
+    for file, source in zip(files, made["one"], strict=True):
+        file.write_bytes(source.read_bytes())
+    server = Server(tls_certificate=str(files.certificate), tls_key=str(files.key))
+    limits = Limits(header_s=HEADER_S, connections=16)
+    with run_app(limits, server=server, loop=request.param) as served:
+        yield served, files
+
+
+def connected(
+    running: Running, authority: Path, **options: Any
+) -> contextlib.AbstractContextManager[ssl.SSLSocket]:
+    context = ssl.create_default_context(cafile=str(authority))
+    for name, value in options.items():
+        setattr(context, name, value)
+    raw = running.connect()
+    return context.wrap_socket(raw, server_hostname="127.0.0.1")
+
+
+def asked(connection: ssl.SSLSocket, sent: bytes = GET) -> int:
+    connection.sendall(sent)
+    return read_response(connection)[0]
+
+
+def test_requests_are_answered(secure: tuple[Running, Made], photo: bytes) -> None:
+    running, files = secure
+    address = f"https://127.0.0.1:{running.port}"
+    with seatrial.Client(address, ca_file=files.certificate) as client:
+        assert client.is_ready()
+        client.detect(photo)
+    with connected(running, files.certificate) as connection:
+        assert connection.version() == "TLSv1.3"
+        assert [asked(connection) for _ in range(3)] == [200, 200, 200]
+    with connected(running, files.certificate, maximum_version=ssl.TLSVersion.TLSv1_2) as one:
+        assert asked(one) == 200
+
+
+def test_a_client_trusts_nobody_else(secure: tuple[Running, Made], made: dict[str, Made]) -> None:
+    running, _ = secure
+    for authority in (None, made["two"].certificate):
+        address = f"https://127.0.0.1:{running.port}"
+        with (
+            seatrial.Client(address, ca_file=authority, retries=0) as client,
+            pytest.raises(ServiceFailed, match="certificate is not trusted"),
+        ):
+            client.model()
+
+
+def test_a_load_is_put_on_it(secure: tuple[Running, Made], photo: bytes) -> None:
+    from yarl import URL
+
+    from seatrial.load.http_client import exchange, http_session
+    from seatrial.load.target import Body
+
+    running, files = secure
+
+    async def sent() -> Any:
+        async with http_session(1, 60.0, Credentials(ca_file=files.certificate)) as http:
+            return await exchange(
+                http, URL(f"https://127.0.0.1:{running.port}/detect"), Body(photo, {})
+            )
+
+    assert asyncio.run(sent()).status == 200
+
+
+def test_readiness_is_asked_for_without_trust(secure: tuple[Running, Made]) -> None:
+    running, files = secure
+    server = Server(port=running.port, tls_certificate=str(files.certificate))
+    assert url(server) == f"https://127.0.0.1:{running.port}"
+    assert is_ready(server)
+    assert not is_ready(Server(port=running.port))
+
+
+def test_a_request_that_comes_with_the_end_of_the_handshake(secure: tuple[Running, Made]) -> None:
+    """In one segment: it must not be lost, nor read before there is a protocol for it."""
+    running, files = secure
+    context = ssl.create_default_context(cafile=str(files.certificate))
+    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(coming, going, server_hostname="127.0.0.1")
+    with running.connect() as raw:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                raw.sendall(going.read())
+                coming.write(raw.recv(65536))
+        tls.write(GET)
+        raw.sendall(going.read())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            try:
+                answer += tls.read(65536)
+            except ssl.SSLWantReadError:
+                coming.write(raw.recv(65536))
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_what_is_no_tls_gets_no_answer(
+    secure: tuple[Running, Made], metric: Metric, until: Until
+) -> None:
+    running, _ = secure
+    before = metric("seatrial_connections_closed_total", reason="tls")
+    for sent in (GET, b"\0" * 600):
+        with running.connect() as raw:
+            raw.sendall(sent)
+            with contextlib.suppress(ConnectionError):
+                assert b"HTTP" not in raw.recv(65536)
+    until(lambda: metric("seatrial_connections_closed_total", reason="tls") >= before + 2)
+
+
+def test_protocol_errors_have_their_form(secure: tuple[Running, Made]) -> None:
+    running, files = secure
+    with connected(running, files.certificate) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        status, headers, body = read_response(connection)
+        assert (status, json.loads(body)["error"]["code"]) == (400, "Http400")
+        assert headers["connection"] == "close"
+
+
+def test_slow_handshakes_end_with_the_time_for_headers(
+    secure: tuple[Running, Made], metric: Metric, until: Until
+) -> None:
+    running, _ = secure
+    open_before = metric("seatrial_connections")
+    with running.connect() as silent, running.connect() as slow:
+        slow.sendall(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a first message
+        until(lambda: metric("seatrial_connections") >= open_before + 2)
+        for connection in (silent, slow):
+            with contextlib.suppress(ConnectionError):
+                assert connection.recv(1) == b""  # and not after the 60 s of asyncio
+    until(lambda: metric("seatrial_connections") <= open_before)
+
+
+def test_silent_connections_leave_room_for_probes(
+    secure: tuple[Running, Made], metric: Metric, until: Until
+) -> None:
+    """A flood before any handshake: the oldest of them go, and a probe is answered."""
+    running, files = secure
+    with contextlib.ExitStack() as held:
+        for _ in range(60):
+            held.enter_context(running.connect())
+        with connected(running, files.certificate) as connection:
+            assert asked(connection, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") == 200
+        assert metric("seatrial_connections") <= 16 + 16
+    until(lambda: metric("seatrial_connections") <= 1)
+
+
+def test_new_connections_get_the_new_certificate(
+    secure: tuple[Running, Made], made: dict[str, Made], until: Until
+) -> None:
+    running, files = secure
+    old = connected(running, made["one"].certificate)
+    with old as before:
+        assert asked(before) == 200
+        for file, source in zip(files, made["two"], strict=True):
+            file.write_bytes(source.read_bytes())
+
+        def shown() -> bytes:
+            raw = running.connect()
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(raw) as connection:
+                return hashlib.sha256(connection.getpeercert(binary_form=True) or b"").digest()
+
+        pem = made["two"].certificate.read_text()
+        expected = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).digest()
+        until(lambda: shown() == expected)
+        assert asked(before) == 200
+    with connected(running, made["two"].certificate) as after:
+        assert asked(after) == 200
+
+
+def test_a_socket_that_leaves_at_once(
+    secure: tuple[Running, Made], metric: Metric, until: Until
+) -> None:
+    running, _ = secure
+    for _ in range(20):
+        with running.connect() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
+    until(lambda: metric("seatrial_connections") == 0)

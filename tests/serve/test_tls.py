@@ -1,0 +1,81 @@
+"""Certificates by files: which are taken, and what becomes of a change."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+
+import pytest
+
+from certificates import Made, make_certificate
+from seatrial.deployment import Server
+from seatrial.errors import InvalidConfig
+from seatrial.serve.tls import Tls
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+    folder = tmp_path_factory.mktemp("certificates")
+    names = {"one": "", "two": "", "locked": "secret"}
+    return {name: make_certificate(folder, name, password=word) for name, word in names.items()}
+
+
+def test_versions_and_protocol(made: dict[str, Made]) -> None:
+    tls = Tls(*made["one"])
+    tls.close()
+    assert tls.context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert tls.context.options & ssl.OP_NO_RENEGOTIATION
+
+
+def test_files_that_do_not_do(made: dict[str, Made], tmp_path: Path) -> None:
+    one, two, locked = (made[name] for name in ("one", "two", "locked"))
+    with pytest.raises(InvalidConfig, match=r"two\.key is not the key of .*one\.pem"):
+        Tls(one.certificate, two.key)
+    with pytest.raises(InvalidConfig, match=r"locked\.key cannot be used"):
+        Tls(locked.certificate, locked.key)
+    with pytest.raises(InvalidConfig, match="absent cannot be read: No such file"):
+        Tls(one.certificate, tmp_path / "absent")
+    (tmp_path / "text").write_text("no certificate")
+    with pytest.raises(InvalidConfig, match="cannot be used") as caught:
+        Tls(tmp_path / "text", one.key)
+    assert "server.tls_key" in caught.value.hint
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InvalidConfig, match="cannot be read"):
+        Tls(tmp_path / "folder", one.key)
+
+
+def test_a_deployment_names_both_files_or_none(made: dict[str, Made]) -> None:
+    assert Tls.of(Server()) is None
+    with pytest.raises(InvalidConfig, match=r"server\.tls_key is missing"):
+        Tls.of(Server(tls_certificate="a"))
+    with pytest.raises(InvalidConfig, match=r"server\.tls_certificate is missing"):
+        Tls.of(Server(tls_key="a"))
+    tls = Tls.of(Server(tls_certificate=str(made["one"][0]), tls_key=str(made["one"][1])))
+    assert tls is not None
+    tls.close()
+
+
+def test_a_change_is_taken_when_both_files_fit(
+    made: dict[str, Made], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate, key = tmp_path / "service.pem", tmp_path / "service.key"
+    certificate.write_bytes(made["one"].certificate.read_bytes())
+    key.write_bytes(made["one"].key.read_bytes())
+    tls = Tls(certificate, key)
+    tls._watch.close()  # the test looks
+    first = tls.context
+    certificate.write_bytes(made["two"].certificate.read_bytes())
+    tls._watch.look()
+    assert tls.context is first
+    assert "error: the certificate stays as it is" in capsys.readouterr().err
+    os.replace(_copy(made["two"].key, tmp_path), key)
+    tls._watch.look()
+    assert tls.context is not first
+    assert "new connections get the new certificate" in capsys.readouterr().err
+
+
+def _copy(file: Path, folder: Path) -> Path:
+    copy = folder / "copy"
+    copy.write_bytes(file.read_bytes())
+    return copy
