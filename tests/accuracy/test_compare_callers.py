@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,7 +124,7 @@ PAIRS = {
 }
 
 
-@pytest.fixture(params=PAIRS.values(), ids=PAIRS)
+@pytest.fixture(scope="module", params=PAIRS.values(), ids=PAIRS)
 def pair(request: pytest.FixtureRequest) -> Pair:
     found: Pair = request.param
     return found
@@ -145,28 +147,35 @@ def scaled(model: Any, by: tuple[float, ...]) -> Any:
     return changed
 
 
-@pytest.fixture
-def parent(store: Store, model_file: Callable[..., Path]) -> Artifact:
-    return import_onnx(store, model_file("parent.onnx"), name="parent")
+@pytest.fixture(scope="module")
+def made(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is made of a pair: its store, graphs and scenes, which no test changes."""
+    return tmp_path_factory.mktemp("pair")
 
 
-@pytest.fixture
-def child(store: Store, parent: Artifact, pair: Pair, tmp_path: Path) -> Artifact:
-    changed = scaled(onnx.load(tmp_path / "parent.onnx"), pair.factors)
-    onnx.save(changed, tmp_path / "child.onnx")
-    return import_onnx(store, tmp_path / "child.onnx", name="child")
+@pytest.fixture(scope="module")
+def parent(made: Path, tiny_model: Callable[..., Any]) -> Artifact:
+    onnx.save(tiny_model(), made / "parent.onnx")
+    return import_onnx(Store(made / "store"), made / "parent.onnx", name="parent")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def child(parent: Artifact, pair: Pair, made: Path) -> Artifact:
+    changed = scaled(onnx.load(made / "parent.onnx"), pair.factors)
+    onnx.save(changed, made / "child.onnx")
+    return import_onnx(Store(made / "store"), made / "child.onnx", name="child")
+
+
+@pytest.fixture(scope="module")
 def folder(
-    tmp_path: Path,
+    made: Path,
     pair: Pair,
     picture: Callable[..., Any],
     box_of: Callable[..., list[float]],
 ) -> Path:
     """The scenes with their labels."""
-    made = tmp_path / "scenes"
-    made.mkdir()
+    scenes = made / "scenes"
+    scenes.mkdir()
     images, rows = [], []
     for number, scene in enumerate(pair.scenes * COPIES):
         full = picture({place: colour for place, (colour, _) in scene.items()})
@@ -185,29 +194,30 @@ def folder(
                     "bbox": [left, top, right - left, bottom - top],
                 }
             )
-        Image.fromarray(pixels.round().astype(np.uint8)).save(made / f"{number}.png")
+        Image.fromarray(pixels.round().astype(np.uint8)).save(scenes / f"{number}.png")
         images.append({"id": number, "file_name": f"{number}.png", "width": 128, "height": 128})
     labels = {
         "images": images,
         "annotations": rows,
         "categories": [{"id": index, "name": name} for index, name in enumerate(COLOURS)],
     }
-    (made / "instances.json").write_text(json.dumps(labels))
-    return made
+    (scenes / "instances.json").write_text(json.dumps(labels))
+    return scenes
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def labelled(folder: Path) -> LabelledSet:
     return read_labelled(f"coco:{folder}")
 
 
-@pytest.fixture
-def reference(
-    parent: Artifact, child: Artifact, labelled: LabelledSet, folder: Path, capsysbinary: Any
-) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def reference(parent: Artifact, child: Artifact, folder: Path) -> dict[str, Any]:
     """The answer of ``evaluate --parent``, which the others are held to."""
-    evaluate_command(str(child.path), dataset=f"coco:{folder}", parent=str(parent.path), json=True)
-    answer = json.loads(capsysbinary.readouterr().out)
+    dataset = f"coco:{folder}"
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8")) as printed:
+        evaluate_command(str(child.path), dataset=dataset, parent=str(parent.path), json=True)
+        printed.seek(0)
+        answer = json.load(printed)
     return {**answer["parent"], "verdict": msgspec.convert(answer["parent_verdict"], Verdict)}
 
 
