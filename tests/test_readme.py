@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from documents import Reader, blocks
+from packages import skip_without
 from seatrial.artifact import Artifact
 from seatrial.serve.process import free_port
 
@@ -43,8 +44,7 @@ def test_every_command_of_the_readme_runs(
     tiny_model: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    for module in ("gradio", "bentoml", "aiohttp", "openvino"):
-        pytest.importorskip(module, reason=f"{module} is not installed: seatrial[all,demo]")
+    skip_without("gradio", "bentoml", "aiohttp", "openvino", extra="all,demo")
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     import onnx

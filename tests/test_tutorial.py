@@ -12,6 +12,7 @@ import pytest
 
 from documents import Reader
 from hub_server import FakeHub
+from packages import skip_without
 from seatrial.serve.process import free_port
 from tiny_networks import build_network, save_snapshot
 
@@ -40,8 +41,7 @@ def hub(transformers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="module")
 def reader(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    for module in ("gradio", "sklearn", "bentoml", "aiohttp"):
-        pytest.importorskip(module, reason=f"{module} is not installed: seatrial[all,train,demo]")
+    skip_without("gradio", "sklearn", "bentoml", "aiohttp", extra="all,train,demo")
     folder = tmp_path_factory.mktemp("tutorial") / "work"
     folder.mkdir()
     serve, demo = free_port("127.0.0.1"), free_port("127.0.0.1")

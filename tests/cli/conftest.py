@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from forked_commands import Commands
+from packages import skip_without
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 DIGITS = ("--count", "20", "--size", "96", "--digits", "1", "3", "--backgrounds", "bundled")
@@ -27,7 +28,7 @@ def data_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 @pytest.fixture(scope="session")
 def digits(data_command: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of twenty pictures; not to be changed."""
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed: seatrial[data]")
+    skip_without("sklearn", extra="data")
     folder = tmp_path_factory.mktemp("sets") / "digits"
     done = data_command("sample", "digits", "-o", folder, *DIGITS)
     assert (done.returncode, done.stdout.strip()) == (0, str(folder)), done.stderr

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from packages import skip_without
 from seatrial.artifact import Artifact
 from seatrial.errors import (
     InvalidArtifact,
@@ -86,13 +87,13 @@ def test_both_a_model_and_a_service(refused: Callable[..., str], model: Any) -> 
 def test_a_wrong_model_is_said_before_a_page_opens(
     refused: Callable[..., str], front_end: str
 ) -> None:
-    pytest.importorskip(front_end, reason=f"{front_end} is not installed")
+    skip_without(front_end, extra="demo")
     said = refused(InvalidArtifact, front_end, "--model", "nosuch", "--port", "0")
     assert "error: no artifact named 'nosuch'" in said
 
 
 def test_a_wrong_address_is_said_before_a_page_opens(refused: Callable[..., str]) -> None:
-    pytest.importorskip("streamlit", reason="streamlit is not installed")
+    skip_without("streamlit", extra="demo")
     said = refused(ServiceFailed, "streamlit", "--url", "http://127.0.0.1:1", "--port", "0")
     assert "error: nothing answers at http://127.0.0.1:1: Connection refused\n" in said
     assert "hint: start a service (seatrial serve --model NAME), or correct the address" in said
@@ -103,7 +104,7 @@ def test_a_wrong_address_is_said_before_a_page_opens(refused: Callable[..., str]
 def test_a_wrong_model_to_compare_with_is_said_before_a_page_opens(
     refused: Callable[..., str], model: Any
 ) -> None:
-    pytest.importorskip("streamlit", reason="streamlit is not installed")
+    skip_without("streamlit", extra="demo")
     said = refused(InvalidArtifact, "streamlit", *model, "--compare", "nosuch", "--port", "0")
     assert "error: no artifact named 'nosuch'" in said
 
@@ -111,7 +112,7 @@ def test_a_wrong_model_to_compare_with_is_said_before_a_page_opens(
 def test_examples_that_are_not_there(
     refused: Callable[..., str], model: Any, tmp_path: Path
 ) -> None:
-    pytest.importorskip("streamlit", reason="streamlit is not installed")
+    skip_without("streamlit", extra="demo")
     absent = str(tmp_path / "absent")
     said = refused(InvalidInput, "streamlit", *model, "--examples", absent, "--port", "0")
     assert "cannot be read" in said
@@ -141,7 +142,7 @@ def running(environment: dict[str, str], model: Any) -> Iterator[Callable[..., A
     started: list[subprocess.Popen[str]] = []
 
     def start(front_end: str) -> tuple[subprocess.Popen[str], str]:
-        pytest.importorskip(front_end, reason=f"{front_end} is not installed")
+        skip_without(front_end, extra="demo")
         process = subprocess.Popen(
             [sys.executable, "-m", "seatrial.cli.main", "demo", front_end, *model, "--port", "0"],
             env=environment,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from forked_commands import Commands
+from packages import skip_without
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.running import check_service
 from seatrial.errors import InvalidConfig
@@ -60,7 +61,7 @@ def test_a_closed_port_is_one_error_in_all_commands(
     commands: Commands, line: str, words: dict[str, Path], tmp_path: Path
 ) -> None:
     if line.startswith("demo"):
-        pytest.importorskip("gradio", reason="gradio is not installed")
+        skip_without("gradio", extra="demo")
     url = f"http://127.0.0.1:{free_port('127.0.0.1')}"
     output = [] if line.startswith(("demo", "evaluate")) else ["-o", tmp_path / "out"]
     done = commands.run(

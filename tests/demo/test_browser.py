@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from browser import PHONE, WIDE
+from packages import skip_without
 from seatrial.artifact import Artifact
 from seatrial.demo.brand import ICON
 
@@ -88,7 +89,7 @@ def examples(
 
 @pytest.fixture(scope="module", params=PAGES)
 def front_end(request: pytest.FixtureRequest, browser: Any) -> str:
-    pytest.importorskip(request.param, reason=f"{request.param} is not installed")
+    skip_without(request.param, extra="demo")
     return str(request.param)
 
 

@@ -54,6 +54,15 @@ def store_graph(artifact: Artifact, root: Path, module: Any = None, **changes: A
         return store.commit(folder, manifest)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compile_here() -> Iterator[None]:
+    """No pool of processes compiles: each would import PyTorch, for a kernel or two."""
+    settings = require("torch._inductor.config", extra="torch", purpose="this test")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "compile_threads", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def artifact(tiny_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return store_graph(tiny_artifact, tmp_path_factory.mktemp("torch"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ import pytest
 from PIL import Image
 
 import torchvision_operators
+from packages import skip_without
 from seatrial.train.plan import (
     Data,
     Trainer,
@@ -129,9 +129,7 @@ def build_networks(library: Any, folder: Path) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def trainings() -> Trainings:
     """Starts trainings in separate processes."""
-    for name in ("torch", "transformers", "accelerate", "lightning"):
-        if importlib.util.find_spec(name) is None:  # not imported: they are in the children only
-            pytest.skip(f"{name} is not installed: seatrial[train]")
+    skip_without("torch", "transformers", "accelerate", "lightning", extra="train")
     return Trainings()
 
 
