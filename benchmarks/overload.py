@@ -1,14 +1,29 @@
 """Open loop, Poisson, at multiples of the capacity: answers within the deadline, cost of refusals.
 
-python benchmarks/overload.py [--seconds 60] [--loads 3 10] [--workers 1]
+python benchmarks/overload.py [--seconds 60] [--loads 3 10] [--workers 1] [--neighbour]
+                              [--hand-set 2 4 8 16 32]
+
+After each storm half of the capacity is asked for: ``normal_after_s`` is when the last request was
+sent, counted from the end of the storm, that was refused, late or failed; 0 where there was none.
+
+``--neighbour`` measures once more while another process takes all it gets of one core, and once
+with that process from the middle of the storm on. ``--hand-set`` compares the goodput at the first
+load with that of services which admit by a number of requests alone, as people set it by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import os
+import random
 import socket
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -19,38 +34,90 @@ import uvloop
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits
-from seatrial.load.arrivals import Poisson
 from seatrial.load.http_client import Sample
 from seatrial.load.run import Load, Recording, run_load
 from seatrial.load.target import Body, Target, endpoint
 
-NORMAL_S = 3.0  # watched after the storm, at a tenth of the capacity
+CALM_S = 4.0  # watched after the storm
+SETTLED_S = 5.0  # after a neighbour has come
 
 
-def storm(to: Target, requests: list[Body], rate_hz: float, seconds: float) -> Recording:
-    """An open loop at a rate; its first second is not counted."""
-    plan = Load(arrivals=Poisson(rate_hz), measure_s=seconds, warmup_s=1.0, warmup_requests=1)
+class Storm:
+    """Poisson arrivals at one rate, and at another when it is over.
+
+    Args:
+        rate_hz: Mean of the requests per second during the storm.
+        seconds: Its length.
+        calm_hz: Mean of the requests per second after it.
+
+    Attributes:
+        over_ns: End of the storm, `perf_counter_ns`.
+    """
+
+    def __init__(self, rate_hz: float, seconds: float, calm_hz: float) -> None:
+        self.over_ns = 0
+        self._rate_hz, self._seconds, self._calm_hz = rate_hz, seconds, calm_hz
+
+    def due_s(self, seed: int) -> Iterator[float]:
+        """See `seatrial.load.arrivals.OpenLoop`."""
+        self.over_ns = time.perf_counter_ns() + round(1e9 * self._seconds)
+        draw = random.Random(seed)
+        due_s = 0.0
+        while True:
+            calm = due_s >= self._seconds
+            due_s += draw.expovariate(self._calm_hz if calm else self._rate_hz)
+            yield due_s
+
+
+def storm(
+    to: Target, requests: list[Body], rate_hz: float, seconds: float, calm_hz: float = 0.0
+) -> tuple[Recording, int]:
+    """An open loop at a rate, of which the first second is not counted; and when it was over.
+
+    Where ``calm_hz`` is given, requests at that rate follow for `CALM_S`.
+    """
+    law = Storm(rate_hz, 1.0 + seconds, calm_hz or rate_hz)
+    plan = Load(
+        arrivals=law,
+        measure_s=seconds + (CALM_S if calm_hz else 0.0),
+        warmup_s=1.0,
+        warmup_requests=1,
+    )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run_load(endpoint(to), requests, plan, measure._Nobody(), lambda _: None))
+        load = run_load(endpoint(to), requests, plan, measure._Nobody(), lambda _: None)
+        return runner.run(load), law.over_ns
 
 
-def figures(recording: Recording, deadline_ms: float, peak_hz: float) -> dict[str, Any]:
-    """Goodput, latency of what was let in, latency of refusals."""
-    samples = [*recording.samples, *recording.stragglers]
-    seconds = (recording.close_ns - recording.open_ns) / 1e9
-    answered = [one for one in recording.samples if one.status == 200]
-    refused = [one for one in recording.samples if one.status == 503]
+def figures(
+    recording: Recording, over_ns: int, deadline_ms: float, peak_hz: float
+) -> dict[str, Any]:
+    """Goodput, latency of what was let in, latency of refusals, and what comes after the storm."""
+    seconds = (min(over_ns, recording.close_ns) - recording.open_ns) / 1e9
+    everything = [*recording.samples, *recording.stragglers]
+    samples = [one for one in everything if (one.due_ns or 0) < over_ns]
+    refused = [one for one in samples if one.status == 503]
     accepted = [one for one in samples if one.status != 503]
-    # From the send: a client on the same cores sends late, which is not the service's time.
-    good = [one for one in answered if one.service_ms <= deadline_ms]
+    calm = [one for one in everything if (one.due_ns or 0) >= over_ns]
+    amiss_s = [((one.due_ns or 0) - over_ns) / 1e9 for one in calm if not good(one, deadline_ms)]
+    ended = [one for one in recording.samples if (one.due_ns or 0) < over_ns]
+    goodput = sum(good(one, deadline_ms) for one in ended) / seconds
     return {
-        "goodput_per_s": round(len(good) / seconds, 2),
-        "goodput_of_peak": round(len(good) / seconds / peak_hz, 3),
+        "goodput_per_s": round(goodput, 2),
+        "goodput_of_peak": round(goodput / peak_hz, 3),
         "refused_per_s": round(len(refused) / seconds, 1),
         **quantiles("accepted", accepted),
         **quantiles("refused", refused),
-        "late_or_failed": len([one for one in accepted if one.status != 200]),
+        "late_or_failed": sum(not good(one, deadline_ms) for one in accepted),
+        **({"normal_after_s": round(max(amiss_s, default=0.0), 2)} if calm else {}),
     }
+
+
+def good(sample: Sample, deadline_ms: float) -> bool:
+    """Whether a request was answered by its deadline.
+
+    From the send: a client on the same cores sends late, which is not the service's time.
+    """
+    return sample.status == 200 and sample.service_ms <= deadline_ms
 
 
 def quantiles(name: str, samples: list[Sample]) -> dict[str, float]:
@@ -83,7 +150,7 @@ def refusing(artifact: Artifact, pictures: list[bytes], rate_hz: float) -> dict[
         time.sleep(0.5)
         pid = service.process.pid
         before, start = cpu_s(pid), time.monotonic()
-        found = storm(to, requests, rate_hz, 10.0)
+        found, _ = storm(to, requests, rate_hz, 10.0)
         share = (cpu_s(pid) - before) / (time.monotonic() - start)
     refused = [one for one in found.samples if one.status == 503]
     return {
@@ -94,6 +161,83 @@ def refusing(artifact: Artifact, pictures: list[bytes], rate_hz: float) -> dict[
     }
 
 
+@contextlib.contextmanager
+def neighbour() -> Iterator[None]:
+    """A process that takes all it gets of one core."""
+    burner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    os.sched_setaffinity(burner.pid, {min(os.sched_getaffinity(0))})
+    try:
+        yield
+    finally:
+        burner.kill()
+        burner.wait()
+
+
+def storms(
+    to: Target, requests: list[Body], options: argparse.Namespace, deadline_ms: float
+) -> dict[str, Any]:
+    """The capacity, and each load."""
+    peak_hz = measure.throughput(measure.load(to, within(requests, 60_000), 8, 10))
+    found: dict[str, Any] = {"peak_per_s": round(peak_hz, 2)}
+    for load in options.loads:
+        recording, over_ns = storm(to, requests, load * peak_hz, options.seconds, peak_hz / 2)
+        found[f"at_{load:g}x"] = figures(recording, over_ns, deadline_ms, peak_hz)
+        print(load, found[f"at_{load:g}x"], flush=True)
+    return found
+
+
+def with_neighbour(
+    to: Target,
+    requests: list[Body],
+    options: argparse.Namespace,
+    deadline_ms: float,
+    alone_hz: float,
+) -> dict[str, Any]:
+    """The same beside another process, and what becomes of a storm into which it comes."""
+    with neighbour():
+        found = storms(to, requests, options, deadline_ms)
+    stop = threading.Event()
+
+    def come() -> None:
+        if not stop.wait(1.0 + options.seconds / 2):
+            with neighbour():
+                stop.wait()
+
+    coming = threading.Thread(target=come)
+    coming.start()
+    rate_hz = options.loads[0] * alone_hz
+    recording, over_ns = storm(to, requests, rate_hz, options.seconds)
+    stop.set()
+    coming.join()
+    settled_ns = over_ns - round(1e9 * max(1.0, options.seconds / 2 - SETTLED_S))
+    accepted = [
+        one
+        for one in (*recording.samples, *recording.stragglers)
+        if one.status != 503 and settled_ns <= (one.due_ns or 0) < over_ns
+    ]
+    late = sum(not good(one, deadline_ms) for one in accepted)
+    found["it_comes"] = {**quantiles("accepted", accepted), "accepted": len(accepted), "late": late}
+    return found
+
+
+def hand_set(
+    artifact: Artifact, pictures: list[bytes], options: argparse.Namespace, deadline_ms: float,
+    peak_hz: float,
+) -> dict[str, Any]:  # fmt: skip
+    """Goodput within the same deadline where a number of requests is the only limit."""
+    found: dict[str, Any] = {}
+    for queue in options.hand_set:
+        limits = Limits(queue=queue, deadline_s=60.0, longest_deadline_s=60.0)
+        layout = CoreLayout(workers=options.workers)
+        with measure.served(artifact, Deployment("model", layout=layout, limits=limits)) as service:
+            to, requests = measure.jpeg_bodies(service.url, pictures)
+            measure.load(to, requests, 1, 2)
+            recording, over_ns = storm(to, requests, options.loads[0] * peak_hz, options.seconds)
+        found[str(queue)] = figures(recording, over_ns, deadline_ms, peak_hz)
+        print("queue", queue, found[str(queue)], flush=True)
+    return found
+
+
 def main() -> None:
     """Measure and save."""
     parser = argparse.ArgumentParser(
@@ -102,6 +246,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--loads", type=float, nargs="+", default=[3.0, 10.0])
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--neighbour", action="store_true")
+    parser.add_argument("--hand-set", type=int, nargs="+", default=[])
     options = parser.parse_args()
     measure.need_shared()
     artifact = measure.open_artifact()
@@ -110,19 +256,22 @@ def main() -> None:
     results: dict[str, Any] = {"workers": options.workers, "seconds": options.seconds}
     with measure.served(artifact, deployment) as service:
         to, requests = measure.jpeg_bodies(service.url, pictures)
-        peak_hz = measure.throughput(measure.load(to, within(requests, 60_000), 8, 10))
-        results["peak_per_s"] = round(peak_hz, 2)
         model = httpx.get(f"{service.url}/model").json()
         deadline_ms = 1e3 * model["limits"]["deadline_s"]
         results["deadline_ms"] = round(deadline_ms)
-        for load in options.loads:
-            recording = storm(to, requests, load * peak_hz, options.seconds)
-            results[f"at_{load:g}x"] = figures(recording, deadline_ms, peak_hz)
-            after = storm(to, requests, 0.1 * peak_hz, NORMAL_S)
-            results[f"after_{load:g}x"] = figures(after, deadline_ms, 0.1 * peak_hz)
-            print(load, results[f"at_{load:g}x"], results[f"after_{load:g}x"], flush=True)
+        results |= storms(to, requests, options, deadline_ms)
+        peak_hz = results["peak_per_s"]
+        if options.neighbour:
+            results["neighbour"] = with_neighbour(to, requests, options, deadline_ms, peak_hz)
+    if options.hand_set:
+        by_hand = hand_set(artifact, pictures, options, deadline_ms, peak_hz)
+        best = max(one["goodput_per_s"] for one in by_hand.values())
+        own = results[f"at_{options.loads[0]:g}x"]["goodput_per_s"]
+        results["hand_set"] = by_hand
+        results["of_best_hand_set"] = round(own / best, 3) if best else None
     results["refusals_alone"] = refusing(artifact, pictures, 10 * peak_hz)
-    measure.save("overload", results)
+    several = f"-{options.workers}-workers" if options.workers > 1 else ""
+    measure.save(f"overload{several}", results)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from raw_http import read_response
 from seatrial.deployment import Limits
 from seatrial.serve import open_connections
+from seatrial.serve.connections import SKIPPED_BYTES
 from seatrial.serve.http_protocol import HttpProtocol
+from seatrial.serve.one_write import OneWrite
 from seatrial.serve.protocols.request_head import FIELDS, HEAD_BYTES
 
 Running = Any
@@ -171,10 +174,44 @@ def test_a_broken_body_is_one_answer(running: Running, until: Until) -> None:
 
 
 def test_connections_are_counted(running: Running, metric: Metric, until: Until) -> None:
-    before = metric("seatrial_connections")
+    def of_the_client_alone() -> bool:  # those of other tests may still be there
+        running.client.get("/livez")
+        return metric("seatrial_connections") == 1
+
+    until(of_the_client_alone)
     with running.connect():
-        until(lambda: metric("seatrial_connections") == before + 1)
-    until(lambda: metric("seatrial_connections") == before)
+        until(lambda: metric("seatrial_connections") == 2)
+    until(lambda: metric("seatrial_connections") == 1)
+
+
+def test_an_answer_is_one_write_and_a_body_is_read_without_a_pause(
+    running: Running, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would be a system call, and a wake-up of the client or of the service."""
+    written: list[bytes] = []
+    paused: list[int] = []
+    write = OneWrite.write
+    pause = FlowControl.pause_reading
+
+    def noted(self: OneWrite, data: bytes) -> None:
+        if self._begun:  # and before the client can have it
+            written.append(data[:5])
+        write(self, data)
+
+    def counted(self: FlowControl) -> None:
+        paused.append(1)
+        pause(self)
+
+    monkeypatch.setattr(OneWrite, "write", noted)
+    monkeypatch.setattr(FlowControl, "pause_reading", counted)
+    large = photo + bytes(SKIPPED_BYTES - len(photo))  # data behind the end of a JPEG are ignored
+    with running.connect() as connection:
+        for _ in range(3):
+            connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(large) + large)
+            status, _, body = read_response(connection)
+            assert (status, json.loads(body)["detections"] != []) == (200, True)
+    assert written == [b'{"ima'] * 3  # the heads are held until then
+    assert paused == []
 
 
 @pytest.fixture(scope="module")

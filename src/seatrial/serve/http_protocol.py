@@ -18,6 +18,7 @@ from seatrial.errors import Unauthorized
 from seatrial.serve.arrivals import Arrivals
 from seatrial.serve.connections import SKIPPED_BYTES, may_be_long
 from seatrial.serve.handshake import Handshake
+from seatrial.serve.one_write import OneWrite
 from seatrial.serve.open_connections import CONNECTIONS, Connections, Wait
 from seatrial.serve.protocols.error_body import MEDIA_TYPE, error_body
 from seatrial.serve.protocols.plain_head import read_plain_head
@@ -164,6 +165,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._skips_body:
             trace = self.scope["state"][TRACE] = Trace(self.headers)
             super().on_headers_complete()
+            self.cycle.transport = OneWrite(self.transport)  # type: ignore[assignment]
             self.cycle.default_headers = [*self.cycle.default_headers, *trace.headers()]
             self.cycle.on_response = partial(self._answered, trace)
         self._in_head, self._unbounded_bytes = False, 0
@@ -171,9 +173,20 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
+        """Take a part of a body, as uvicorn does with three copies more and a mark of 64 KiB."""
         self._body_came, self._unbounded_bytes = True, 0
-        if not self._skips_body:
-            super().on_body(body)
+        cycle = self.cycle
+        if self._skips_body or cycle.response_complete:
+            return
+        if not cycle.body:  # often this is all of it
+            cycle.body = body  # type: ignore[assignment]
+        else:
+            if isinstance(cycle.body, bytes):
+                cycle.body = bytearray(cycle.body)
+            cycle.body += body
+        if len(cycle.body) > SKIPPED_BYTES:  # nobody asks for it
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if not self._skips_body:

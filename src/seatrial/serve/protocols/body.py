@@ -18,7 +18,7 @@ PIECE_BYTES = 256 * 1024
 
 async def read_body(
     request: Request, limit_bytes: int, within_s: float, overhead_bytes: int = 0
-) -> bytearray:
+) -> bytes | bytearray:
     """The body of a request, as it was sent.
 
     Args:
@@ -40,7 +40,9 @@ async def read_body(
     return await _joined(request.stream(), limit_bytes, most_bytes, within_s)
 
 
-async def read_unpacked_body(request: Request, limit_bytes: int, within_s: float) -> bytearray:
+async def read_unpacked_body(
+    request: Request, limit_bytes: int, within_s: float
+) -> bytes | bytearray:
     """`read_body` of a request that may be packed (``Content-Encoding: gzip`` or ``deflate``).
 
     It is unpacked while it arrives, and never kept packed; the limit is that of both forms.
@@ -65,14 +67,19 @@ async def read_unpacked_body(request: Request, limit_bytes: int, within_s: float
 
 async def _joined(
     pieces: AsyncIterator[bytes], limit_bytes: int, most_bytes: int, within_s: float
-) -> bytearray:
-    body = bytearray()
+) -> bytes | bytearray:
+    body: bytes | bytearray = b""
     try:
         async with asyncio.timeout(within_s):
             async for piece in pieces:
                 if len(body) + len(piece) > most_bytes:
                     raise too_large(limit_bytes)
-                body += piece
+                if not body:  # often this is all of it
+                    body = piece
+                elif piece:
+                    if isinstance(body, bytes):
+                        body = bytearray(body)
+                    body += piece
     except TimeoutError as error:
         raise InputTooSlow(
             f"only {len(body)} bytes of the body were here after {within_s:g} s",

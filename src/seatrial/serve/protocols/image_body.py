@@ -67,7 +67,7 @@ def _parameters(header: bytes) -> dict[bytes, bytes]:
     return {name.lower(): quoted or token for name, quoted, token in _PARAMETER.findall(header)}
 
 
-def _field(body: bytearray, boundary: bytes) -> bytes:
+def _field(body: bytes | bytearray, boundary: bytes) -> bytes:
     """The content of the form's field ``image``.
 
     A form costs at most `MAX_PARTS` searches, each over a part of the body of its own, whatever
@@ -88,7 +88,7 @@ def _field(body: bytearray, boundary: bytes) -> bytes:
     return bytes(memoryview(body)[parts[names.index(FIELD)][1]])
 
 
-def _parts(body: bytearray, boundary: bytes) -> list[tuple[str, slice]]:
+def _parts(body: bytes | bytearray, boundary: bytes) -> list[tuple[str, slice]]:
     """Name and place of each part (RFC 2046 5.1.1, RFC 7578)."""
     delimiter = b"\r\n--" + boundary
     found: list[tuple[str, slice]] = []

@@ -51,7 +51,7 @@ class Form(NamedTuple):
     binary_otherwise: bool
 
 
-def read_call(body: bytearray, json_bytes: int | None, model: str) -> tuple[Call, Form]:
+def read_call(body: bytes | bytearray, json_bytes: int | None, model: str) -> tuple[Call, Form]:
     """Read the body of a request.
 
     Args:
