@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import http.client
+import ipaddress
 import socket
 import ssl
 from collections.abc import Iterator
@@ -89,6 +90,21 @@ def with_port(deployment: Deployment) -> Deployment:
     if server.grpc_port == 0:
         server = msgspec.structs.replace(server, grpc_port=free_port(server.host))
     return msgspec.structs.replace(deployment, server=server)
+
+
+def warning(host: str, *, needs_token: bool) -> str:
+    """The warning for a service that strangers may reach; empty where it needs none.
+
+    Args:
+        host: Address that it really listens on, not a name.
+        needs_token: Whether its requests need a token.
+    """
+    if needs_token or ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+        return ""
+    return (
+        f"warning: the service listens on {host} and needs no token: who reaches it can use it; "
+        "see server.token_file"
+    )
 
 
 def url(server: Server) -> str:

@@ -29,6 +29,7 @@ from seatrial.serve.protocols.inference_grpc import (
     guarded,
 )
 from seatrial.serve.serving import Serving
+from seatrial.serve.tls import Tls
 
 HEALTH = health.SERVICE_NAME
 # Clients ask for the first; the second has the same messages.
@@ -76,7 +77,11 @@ async def grpc_server(
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
     host = f"[{address.host}]" if ":" in address.host else address.host
     try:
-        port: int = server.add_insecure_port(f"{host}:{address.grpc_port}")
+        where = f"{host}:{address.grpc_port}"
+        if serving.tls is None:
+            port: int = server.add_insecure_port(where)
+        else:
+            port = server.add_secure_port(where, _credentials(serving.tls))
     except RuntimeError as error:
         raise PortInUse(
             f"cannot listen on {host}:{address.grpc_port} for gRPC", hint="choose another port"
@@ -105,6 +110,17 @@ async def grpc_server(
         watching.cancel()
         await statuses.enter_graceful_shutdown()
         await stop()
+
+
+def _credentials(tls: Tls) -> Any:
+    """Credentials that each handshake asks for a newer certificate."""
+
+    def configuration() -> Any:
+        return grpc.ssl_server_certificate_configuration([tls.pair])
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(), configuration, require_client_authentication=False
+    )
 
 
 async def _tell(statuses: Any, state: Health) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from seatrial.deployment import Server
 from seatrial.errors import InvalidConfig, SeatrialError, first_line
 from seatrial.serve.watched_files import WatchedFiles
-from seatrial.system.files import beside
+from seatrial.system.files import beside, bounded_bytes
 
+MOST_BYTES = 2**20
 HINT = (
     "server.tls_certificate is a PEM file with the certificate and those between it and the "
     "authority, server.tls_key one with its key, without a password"
@@ -26,6 +27,7 @@ class Tls:
 
     Attributes:
         context: Context of the next connection.
+        pair: Key and certificate of the next connection, PEM.
 
     Raises:
         InvalidConfig: A file cannot be read or used, or the two do not belong together.
@@ -33,7 +35,7 @@ class Tls:
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._files = certificate, key
-        self.context = _context(certificate, key)
+        self.context, self.pair = _read(certificate, key)
         self._watch = WatchedFiles(self._files, self._reread)
 
     @classmethod
@@ -57,7 +59,7 @@ class Tls:
 
     def _reread(self) -> None:
         try:
-            self.context = _context(*self._files)
+            self.context, self.pair = _read(*self._files)
             line = "new connections get the new certificate"
         except SeatrialError as error:
             # The one of two files that is written first does not fit yet.
@@ -66,10 +68,11 @@ class Tls:
         sys.stderr.flush()
 
 
-def _context(certificate: Path, key: Path) -> ssl.SSLContext:
-    for file in (certificate, key):
+def _read(certificate: Path, key: Path) -> tuple[ssl.SSLContext, tuple[bytes, bytes]]:
+    found = []
+    for file in (key, certificate):
         try:
-            file.open("rb").close()
+            found.append(bounded_bytes(file, MOST_BYTES))
         except OSError as error:
             raise InvalidConfig(
                 f"{file} cannot be read: {error.strerror}", hint=beside(file)
@@ -87,4 +90,4 @@ def _context(certificate: Path, key: Path) -> ssl.SSLContext:
         else:
             said = f"{certificate} and {key} cannot be used: {first_line(error)}"
         raise InvalidConfig(said, hint=HINT) from error
-    return context
+    return context, (found[0], found[1])

@@ -76,6 +76,11 @@ class Served:
         server, limits = self.deployment.server, self.deployment.limits
         self.drain = Drain(server.drain_notice_s, limits.drain_s)
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the first of its supervisor, or the only one."""
+        return self._worker == 0
+
     def open(self) -> Service:
         """Open the model, compile it and warm it up."""
         artifact = Artifact.open(self._folder / self.deployment.model)

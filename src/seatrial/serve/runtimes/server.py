@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -11,9 +12,11 @@ from typing import Any
 
 import uvicorn
 
+from seatrial.serve.address import warning
 from seatrial.serve.http_protocol import HttpProtocol
 from seatrial.serve.runtimes.draining import SIGNALS
 from seatrial.serve.runtimes.served import Served
+from seatrial.system.token_files import SERVER_TOKENS
 
 BACKLOG = 2048  # connections that may wait to be taken
 Handler = Callable[[int, FrameType | None], Any]
@@ -72,6 +75,10 @@ def serve(
         callback_notify=while_alive,
         timeout_notify=alive_every_s,  # type: ignore[arg-type]
     )
+    needs_token = served.deployment.server.token_file is not None or SERVER_TOKENS in os.environ
+    said = warning(listener.getsockname()[0], needs_token=needs_token) if served.is_first else ""
+    if said:
+        sys.stderr.write(f"{said}\n")
     # uvicorn puts these back when it ends, and raises the signal once more.
     for number in SIGNALS:
         signal.signal(number, on_signal)

@@ -1,0 +1,51 @@
+"""gRPC over TLS: the certificate of the service, a newer one after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certificates import Made, make_certificate
+from seatrial.deployment import Server
+
+grpc = pytest.importorskip("grpc", reason="grpcio is not installed: seatrial[grpc]")
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+def live(port: int, authority: Path | None) -> bool:
+    """Whether the server says that it is alive, to a client that trusts an authority."""
+    from grpc_calls import Service
+
+    target = f"127.0.0.1:{port}"
+    settings = [("grpc.use_local_subchannel_pool", 1)]
+    if authority is None:
+        channel = grpc.insecure_channel(target, options=settings)
+    else:
+        trusted = grpc.ssl_channel_credentials(authority.read_bytes())
+        channel = grpc.secure_channel(target, trusted, options=settings)
+    with channel:
+        try:
+            return bool(Service(channel).ServerLive(timeout=20).live)
+        except grpc.RpcError as error:
+            return error.code() != grpc.StatusCode.UNAVAILABLE
+
+
+def test_new_handshakes_get_the_new_certificate(
+    run_app: Callable[..., Any], tmp_path: Path, until: Callable[[Callable[[], Any]], Any]
+) -> None:
+    made = {name: make_certificate(tmp_path, name) for name in ("one", "two")}
+    files = Made(tmp_path / "service.pem", tmp_path / "service.key")
+    for file, source in zip(files, made["one"], strict=True):
+        file.write_bytes(source.read_bytes())
+    server = Server(tls_certificate=str(files.certificate), tls_key=str(files.key))
+    with run_app(server=server, grpc=True) as served:
+        assert live(served.grpc_port, made["one"].certificate)
+        assert not live(served.grpc_port, made["two"].certificate)
+        assert not live(served.grpc_port, None)
+        for file, source in zip(files, made["two"], strict=True):
+            file.write_bytes(source.read_bytes())
+        until(lambda: live(served.grpc_port, made["two"].certificate))
