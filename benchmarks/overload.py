@@ -34,8 +34,8 @@ import uvloop
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits
-from seatrial.load.http_client import Sample
 from seatrial.load.run import Load, Recording, run_load
+from seatrial.load.samples import Sample
 from seatrial.load.target import Body, Target, endpoint
 
 CALM_S = 4.0  # watched after the storm

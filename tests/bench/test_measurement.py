@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from seatrial.bench.measurement import summarise
 from seatrial.load.arrivals import ClosedLoop
-from seatrial.load.http_client import Sample
 from seatrial.load.run import Load, Recording
+from seatrial.load.samples import Sample
 
 MS = 1_000_000
 

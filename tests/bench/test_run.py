@@ -63,7 +63,7 @@ def test_a_whole_benchmark_of_a_real_service(
 def test_each_limit_of_time_is_its_own_option(quick, monkeypatch):
     asked = []
 
-    async def probe(target, prepared, ready_s, timeout_s):
+    async def probe(target, prepared, ready_s, timeout_s, credentials):
         asked.append((ready_s, timeout_s))
         raise ServiceFailed("enough")
 

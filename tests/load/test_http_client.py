@@ -9,7 +9,8 @@ import pytest
 import uvloop
 from yarl import URL
 
-from seatrial.load.http_client import Reply, ask, exchange, http_session, read_answer, refusal
+from seatrial.load.http_client import ask, exchange, http_session, read_answer, refusal
+from seatrial.load.samples import Reply
 from seatrial.load.target import Body
 
 

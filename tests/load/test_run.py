@@ -14,9 +14,9 @@ import uvloop
 
 from seatrial.bench.measurement import summarise
 from seatrial.load.arrivals import ClosedLoop, ConstantRate
-from seatrial.load.http_client import Sample
 from seatrial.load.images import load_images
 from seatrial.load.run import Load, Window, image_order, run_load
+from seatrial.load.samples import Sample
 from seatrial.load.target import Target, bodies, endpoint
 
 pytestmark = pytest.mark.slow

@@ -13,9 +13,9 @@ from seatrial.bench.measurement import Measurement, summarise
 from seatrial.bench.options import BenchOptions
 from seatrial.bench.report_data import SCHEMA, BenchReport, Run
 from seatrial.load.arrivals import ClosedLoop
-from seatrial.load.http_client import Sample
 from seatrial.load.images import ImagesSummary
 from seatrial.load.run import Load, Recording
+from seatrial.load.samples import Sample
 from seatrial.load.target import Target
 from seatrial.load.usage import ClientUsage, MachineUsage, ServerUsage, Usage
 from seatrial.system.hardware import Cpu

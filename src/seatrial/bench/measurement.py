@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from seatrial.load.http_client import Sample
 from seatrial.load.run import Load, Recording
+from seatrial.load.samples import Sample
 from seatrial.load.statistics import (
     Latency,
     LatencyHistogram,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -14,15 +15,8 @@ from yarl import URL
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.config import UNDECODABLE
 from seatrial.errors import ServiceFailed
-from seatrial.load.http_client import (
-    CONNECT,
-    DISCONNECT,
-    TIMEOUT,
-    ask,
-    exchange,
-    http_session,
-    refusal,
-)
+from seatrial.load.http_client import ask, exchange, http_session, refusal
+from seatrial.load.samples import CONNECT, DISCONNECT, TIMEOUT, Sample
 from seatrial.load.target import Body, Target, base_url, endpoint
 from seatrial.system.network import no_answer
 
@@ -88,19 +82,10 @@ async def _try_images(
     http: aiohttp.ClientSession, target: Target, prepared: Sequence[Body], timeout_s: float
 ) -> None:
     url = endpoint(target)
-    for body in prepared:
-        sample = await exchange(http, url, body)
-        refused = sample.status in FOR_GOOD or (
-            300 <= sample.status < 500 and sample.status not in PASSING
-        )
-        if not refused or sample.status < 400:
-            break
-    if sample.error in (CONNECT, DISCONNECT):
-        raise no_answer(target.url, "the connection broke at the first image")
-    if sample.error == TIMEOUT:
-        message = f"the service at {target.url} did not answer an image within {timeout_s:g} s"
-        raise ServiceFailed(message, hint="allow it a longer timeout, or see its log")
-    if refused:
+    sample = await first_taken(
+        target, [partial(exchange, http, url, body) for body in prepared], timeout_s
+    )
+    if is_refused(sample):
         said = refusal(await ask(http, url, prepared[0]))
         sent = "the raw body" if target.field is None else f"the multipart field {target.field!r}"
         raise ServiceFailed(
@@ -108,3 +93,30 @@ async def _try_images(
             hint=f"the image was sent as {sent} to {target.path}; do path and field fit the "
             "service?",
         )
+
+
+async def first_taken(
+    target: Target, tries: Sequence[Callable[[], Awaitable[Sample]]], timeout_s: float
+) -> Sample:
+    """Send images until one is taken; the record of the last.
+
+    Raises:
+        ServiceFailed: The service does not answer.
+    """
+    for send in tries:
+        sample = await send()
+        if not is_refused(sample) or sample.status < 400:
+            break
+    if sample.error in (CONNECT, DISCONNECT):
+        raise no_answer(target.url, "the connection broke at the first image")
+    if sample.error == TIMEOUT:
+        message = f"the service at {target.url} did not answer an image within {timeout_s:g} s"
+        raise ServiceFailed(message, hint="allow it a longer timeout, or see its log")
+    return sample
+
+
+def is_refused(sample: Sample) -> bool:
+    """Whether a service refuses such a request for good."""
+    return sample.status in FOR_GOOD or (
+        300 <= sample.status < 500 and sample.status not in PASSING
+    )

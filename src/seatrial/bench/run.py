@@ -20,18 +20,19 @@ from seatrial.bench.environment import describe_environment
 from seatrial.bench.findings import interpret
 from seatrial.bench.measurement import Measurement, summarise
 from seatrial.bench.options import BenchOptions
-from seatrial.bench.preflight import probe
+from seatrial.bench.preflight import ProbedService, probe
 from seatrial.bench.report_data import SCHEMA, BenchReport, Run
 from seatrial.bench.scenarios import Scenario, longest_s, plan
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.errors import ServiceFailed
 from seatrial.load.images import ImageSet, load_images
 from seatrial.load.run import Load, Window, run_load
-from seatrial.load.target import Body, Target, base_url, bodies, endpoint, is_local
+from seatrial.load.target import GRPC, Body, Target, base_url, bodies, endpoint, is_local
 from seatrial.load.usage import UsageMeter
 from seatrial.progress import Progress, silent
 from seatrial.report.numbers import sessions
 from seatrial.system import hardware
+from seatrial.system.extras import require
 from seatrial.system.processes import ServiceProcesses, find_service
 
 
@@ -65,13 +66,13 @@ def run_benchmark(
     url = endpoint(target)
     if images is None:
         images = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
-    prepared = bodies(target, images.images)
     local = is_local(target)
     started, begun = datetime.now(UTC), perf_counter()
     with _quiet_collector(), asyncio.Runner(loop_factory=_event_loop) as runner:
         on_progress("asking the service", 0, math.ceil(longest_s(scenarios)), unit="s")
-        asked = probe(target, prepared, options.ready_s, options.timeout_s, credentials)
-        service = runner.run(asked)
+        service, prepared = runner.run(_ask(target, images, options, credentials))
+        if url.scheme == GRPC:
+            target = msgspec.structs.replace(target, path=f"/{(service.model or {})['name']}")
         processes = find_service(base_url(target).port or 80, local=local)
         environment = describe_environment(processes, local=local)
         campaign = _Campaign(url, prepared, processes, options, scenarios, on_progress, credentials)
@@ -91,6 +92,22 @@ def run_benchmark(
         findings=(),
     )
     return msgspec.structs.replace(report, findings=interpret(report))
+
+
+async def _ask(
+    target: Target, images: ImageSet, options: BenchOptions, credentials: Credentials
+) -> tuple[ProbedService, list[Body]]:
+    """Ask the service what it is, and prepare the request of every image."""
+    if base_url(target).scheme == GRPC:
+        require("grpc", extra="grpc", purpose="measuring a service over gRPC")
+        from seatrial.bench.preflight_grpc import probe_grpc
+
+        return await probe_grpc(
+            target, images.images, options.ready_s, options.timeout_s, credentials
+        )
+    prepared = bodies(target, images.images)
+    asked = probe(target, prepared, options.ready_s, options.timeout_s, credentials)
+    return await asked, prepared
 
 
 @dataclass

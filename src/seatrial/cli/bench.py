@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from cyclopts import Parameter, default_name_transform
@@ -15,6 +15,7 @@ from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.running import check_service, running_service
 from seatrial.cli.verdict import leave, show_verdict
 from seatrial.contract import Contract
+from seatrial.errors import InvalidConfig
 
 
 def _option_name(field: str) -> str:
@@ -31,6 +32,7 @@ def bench(
     credentials: CredentialOptions | None = None,
     service: DeploymentOptions | None = None,
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("."),
+    protocol: Literal["http", "grpc"] | None = None,
     path: str = "/detect",
     field: str | None = None,
     contract: Path | None = None,
@@ -43,11 +45,14 @@ def bench(
 
     Args:
         options: What to measure.
-        url: Address of a running service.
+        url: Address of a running service: http://HOST:PORT, or grpc://HOST:PORT for the Open
+            Inference Protocol over gRPC.
         credentials: What it wants to see.
         service: What to start, where no --url is given.
         output: Folder for report.html and report.json.
-        path: Path at which a foreign service takes images.
+        protocol: http or grpc: how a service that is started here is measured [default: http].
+        path: Path at which a foreign service takes images; over gRPC, the model's name [default
+            there: the first that the service has].
         field: Multipart field of a foreign service [default: the raw body].
         contract: TOML file; its latency and load clauses are judged. Exit code 8: they do not
             hold; 9: it cannot be decided.
@@ -69,10 +74,19 @@ def bench(
     check_writable(output)
     service = service or DeploymentOptions()
     check_service(url, service)
+    grpc = protocol == "grpc"
+    if url is not None and protocol is not None and grpc != url.startswith("grpc://"):
+        raise InvalidConfig(
+            f"--protocol {protocol} does not fit the address {url}",
+            hint="leave --protocol out: the scheme of the address says it, http:// or grpc://",
+        )
     shown = (credentials or CredentialOptions()).read(url)
     images = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
     try:
-        with running_service(url, service) as (address, _), progress_display() as on_progress:
+        with (
+            running_service(url, service, grpc=grpc) as (address, _),
+            progress_display() as on_progress,
+        ):
             target = Target(address, path=path, field=field)
             command = command_line()
             report = run_benchmark(

@@ -45,9 +45,14 @@ def check_service(url: str | None, options: DeploymentOptions) -> None:
 
 @contextlib.contextmanager
 def running_service(
-    url: str | None, options: DeploymentOptions
+    url: str | None, options: DeploymentOptions, *, grpc: bool = False
 ) -> Iterator[tuple[str, Artifact | None]]:
     """A running service: the one given, or one that is started for as long as the block lasts.
+
+    Args:
+        url: Address of a running one.
+        options: What to start where there is none.
+        grpc: Start it with gRPC, and give that address.
 
     Yields:
         Its address, and its artifact where it was started here.
@@ -58,10 +63,10 @@ def running_service(
     from seatrial.models.resolve import resolve
     from seatrial.serve.process import environment, scratch_service
 
-    deployment = options.resolve()
+    deployment = options.resolve(grpc_port=0 if grpc else None)
     artifact = resolve(store(), deployment.model)
     folder = home() / "services"
     with scratch_service(
         deployment, artifact, folder, environment(os.environ), progress
     ) as service:
-        yield service.url, artifact
+        yield service.grpc_url if grpc else service.url, artifact

@@ -12,60 +12,9 @@ from yarl import URL
 
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.config import UNDECODABLE
+from seatrial.load.samples import CONNECT, DISCONNECT, PROTOCOL, TIMEOUT, Reply, Sample
 from seatrial.load.target import Body
 from seatrial.system.network import network_reason
-
-# Failures before any byte of an answer; the others are `http-<status>`.
-CONNECT, DISCONNECT, TIMEOUT, PROTOCOL = "connect", "disconnect", "timeout", "protocol"
-
-
-class Sample(msgspec.Struct, frozen=True, gc=False):
-    """One request and its answer.
-
-    Attributes:
-        start_ns: `perf_counter_ns` before the send.
-        end_ns: The same clock after the last byte of the answer, or at the failure.
-        status: HTTP status; 0 where there was no whole answer.
-        error: Kind of failure: `connect`, `timeout`, `http-503`, ...; empty for a good answer.
-        received_bytes: Size of the answer's body.
-        detections: Number of detections in the answer; None where it does not say.
-        timing_ms: Stage times of the service itself; None where it gives none.
-        due_ns: The same clock when the request was due; None in a closed loop, where a request
-            is due when it is sent.
-    """
-
-    start_ns: int
-    end_ns: int
-    status: int
-    error: str = ""
-    received_bytes: int = 0
-    detections: int | None = None
-    timing_ms: dict[str, float] | None = None
-    due_ns: int | None = None
-
-    @property
-    def latency_ms(self) -> float:
-        """Time from the due time to the last byte; from the send where there is no due time."""
-        return (self.end_ns - (self.start_ns if self.due_ns is None else self.due_ns)) / 1e6
-
-    @property
-    def service_ms(self) -> float:
-        """Time from the send to the last byte."""
-        return (self.end_ns - self.start_ns) / 1e6
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """The answer to a small question.
-
-    Attributes:
-        status: HTTP status; 0 where no answer came.
-        payload: Body of the answer.
-        error: Why no answer came; empty where one came.
-    """
-
-    status: int
-    payload: bytes = b""
-    error: str = ""
 
 
 class _Answer(msgspec.Struct):

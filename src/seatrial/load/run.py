@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from time import perf_counter_ns
 from typing import Literal, Protocol
 
@@ -14,8 +14,9 @@ from yarl import URL
 
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.load.arrivals import Arrivals, ClosedLoop
-from seatrial.load.http_client import CONNECT, DISCONNECT, Sample, exchange, http_session
-from seatrial.load.target import Body
+from seatrial.load.http_client import exchange, http_session
+from seatrial.load.samples import CONNECT, DISCONNECT, Sample
+from seatrial.load.target import GRPC, Body
 
 TICK_S = 0.5
 OVERLOADED = 503
@@ -191,10 +192,10 @@ async def run_load(
         credentials: What the service wants to see.
     """
     window, arrivals = Window(load, observer), load.arrivals
-    async with http_session(load.sessions, load.timeout_s, credentials) as http:
+    async with _exchanges(url, load, credentials) as send_body:
 
         async def send(index: int, due_ns: int | None = None) -> Sample:
-            sample = await exchange(http, url, bodies[index], due_ns)
+            sample = await send_body(bodies[index], due_ns)
             window.add(sample)
             return sample
 
@@ -223,6 +224,21 @@ async def run_load(
         warmup_requests=window.warmed,
         ended=window.ended,
     )
+
+
+@contextlib.asynccontextmanager
+async def _exchanges(
+    url: URL, load: Load, credentials: Credentials
+) -> AsyncIterator[Callable[[Body, int | None], Awaitable[Sample]]]:
+    """Connections to a service, as what sends one request and gives the record of it."""
+    if url.scheme == GRPC:
+        from seatrial.load.grpc_client import grpc_session
+
+        async with grpc_session(url, load.sessions, load.timeout_s, credentials) as session:
+            yield session.send
+        return
+    async with http_session(load.sessions, load.timeout_s, credentials) as http:
+        yield lambda body, due_ns: exchange(http, url, body, due_ns)
 
 
 async def _session(

@@ -13,13 +13,18 @@ from yarl import URL
 from seatrial.errors import InvalidConfig
 from seatrial.load.images import EncodedImage
 
+DETECT = "/detect"
+GRPC = "grpc"  # scheme of addresses
+
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A service that takes one image and answers with detections.
 
     Attributes:
-        url: Scheme, host and port, ``http://127.0.0.1:3000``.
-        path: Path that images are posted to.
+        url: Scheme, host and port: ``http://127.0.0.1:3000``; or ``grpc://127.0.0.1:3001`` for the
+            Open Inference Protocol over gRPC.
+        path: Path that images are posted to; over gRPC, the name of the model behind a slash, or
+            `DETECT` for the first that the service has.
         field: Name of the multipart field; None: the image is the raw body.
         params: Query parameters of every request, ``{"confidence": "0.4"}``.
         model_path: Path at which the service describes itself; need not exist.
@@ -27,7 +32,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     url: str
-    path: str = "/detect"
+    path: str = DETECT
     field: str | None = None
     params: dict[str, str] = {}
     model_path: str = "/model"
@@ -45,15 +50,20 @@ def base_url(target: Target) -> URL:
     """The parsed address.
 
     Raises:
-        InvalidConfig: Not an http(s) address, or one that carries a password.
+        InvalidConfig: Not an http(s) or grpc address, or one that carries a password.
     """
     try:
         url = URL(target.url)
     except ValueError as error:
         raise InvalidConfig(f"{target.url!r} is not an address: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https", GRPC) or not url.host:
         hint = "give scheme, host and port, for example http://127.0.0.1:3000"
-        raise InvalidConfig(f"{target.url!r} is not an http address", hint=hint)
+        raise InvalidConfig(f"{target.url!r} is not an http or grpc address", hint=hint)
+    if url.scheme == GRPC and url.explicit_port is None:
+        hint = "give the port of gRPC, for example grpc://127.0.0.1:3001"
+        raise InvalidConfig(f"{target.url!r} has no port", hint=hint)
+    if url.scheme == GRPC and (target.field or target.params):
+        raise InvalidConfig("a field of a form and parameters of a query are of HTTP alone")
     if url.user or url.password:
         message = "the address holds a user name or a password"
         raise InvalidConfig(message, hint="the report shows the address; leave them out")
@@ -62,7 +72,8 @@ def base_url(target: Target) -> URL:
 
 def endpoint(target: Target) -> URL:
     """The address that images are posted to, with the query parameters."""
-    return base_url(target).join(URL(target.path)).update_query(target.params)
+    url = base_url(target)
+    return url if url.scheme == GRPC else url.join(URL(target.path)).update_query(target.params)
 
 
 def bodies(target: Target, images: Sequence[EncodedImage]) -> list[Body]:

@@ -83,6 +83,11 @@ def test_a_request_becomes_a_call() -> None:
     assert [bytes(one) for one in call.inputs[0].content.elements(1)] == [b"x"]
 
 
+def test_what_triton_clients_say_of_streams_means_nothing_here() -> None:
+    request = images_request(b"x", parameters={"triton_enable_empty_final_response": False})
+    assert read_call(request)[0].parameters == {}
+
+
 def test_what_contradicts_itself_is_refused() -> None:
     negative = images_request(b"x")
     negative.inputs[0].shape[0] = -1

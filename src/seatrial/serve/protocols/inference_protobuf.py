@@ -29,6 +29,8 @@ LISTS = {
     "float64": "fp64_contents",
 }
 ELEMENTS = "bytes_contents"
+# Parameters of streams, which Triton's own clients send with every request.
+OF_STREAMS = ("triton_enable_empty_final_response",)
 
 
 class Listed(NamedTuple):
@@ -118,6 +120,8 @@ def read_call(request: Any) -> tuple[Call, MessageForm]:
 def _parameters(given: Mapping[str, Any]) -> dict[str, Scalar]:
     found: dict[str, Scalar] = {}
     for name, value in given.items():
+        if name in OF_STREAMS:
+            continue
         choice = value.WhichOneof("parameter_choice")
         if choice is None:
             raise InvalidInput(f"parameters: {name[:40]!r} has no value")
