@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -344,6 +344,7 @@ def start_service(
         grpc: bool = False,
         code: str = "",
         runtime: RuntimeName = "bentoml",
+        log_format: Literal["text", "json"] = "text",
         env: Mapping[str, str] | None = None,
     ) -> ServiceProcess:
         folder = tmp_path_factory.mktemp("service")
@@ -356,6 +357,7 @@ def start_service(
                 port=port or free_port("127.0.0.1"),
                 grpc_port=free_port("127.0.0.1") if grpc else None,
                 drain_notice_s=drain_notice_s,
+                log_format=log_format,
                 runtime=runtime,
             ),
         )

@@ -145,6 +145,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             authority: the service then speaks https. Read again when it changes, as its key is.
         tls_key: PEM file with its key, without a password.
         cors_origins: Origins whose pages may read answers: ``https://app.example.com``; or ``*``.
+        log_format: Form of the lines: ``text`` for people, ``json`` for programs.
         runtime: What runs the server processes: ``bentoml``, with a supervisor; ``uvicorn``, one
             process alone, for containers and systemd; ``triton``, NVIDIA's server (see `Triton`).
     """
@@ -159,6 +160,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls_certificate: FilePath | None = None
     tls_key: FilePath | None = None
     cors_origins: tuple[str, ...] = ()
+    log_format: Literal["text", "json"] = "text"
     runtime: RuntimeName = "bentoml"
 
 

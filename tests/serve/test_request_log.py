@@ -1,4 +1,4 @@
-"""The log of requests: one line each, whatever a request holds; none where it is not asked for."""
+"""Lines about requests: each one, whatever it holds, or only failures."""
 
 from __future__ import annotations
 
@@ -8,25 +8,115 @@ from typing import Any
 
 import pytest
 
+from seatrial.deployment import Limits
+from seatrial.serve import log, request_log
+from seatrial.serve.request_log import RefusalLog
+from seatrial.serve.trace_context import Trace
+
+
+@pytest.fixture
+def rows(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Gives the lines that were written since the last call."""
+    monkeypatch.setattr(log, "_lines", [log._json])
+    monkeypatch.setattr(request_log.log_refusal, "_written", 0)
+    return lambda: [
+        json.loads(line) for line in capfd.readouterr().err.splitlines() if line[:1] == "{"
+    ]
+
 
 def test_each_request_is_a_line_with_its_outcome(
-    run_app: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+    run_app: Callable[..., Any], rows: Any, photo: bytes
 ) -> None:
     with run_app(engine="null", log_requests=True) as running:
         size = len(running.client.get("/model").content)
         running.client.post("/detect", content=b"no image", headers={"content-type": "image/png"})
         running.client.get('/a%0a{"status":200}')
-    rows = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line[:1] == "{"]
-    assert [(row["method"], row["path"], row["status"]) for row in rows] == [
+        answer = running.client.post("/detect", content=photo, headers={"X-Request-Id": "job-7"})
+    found = [row for row in rows() if row["event"] == "request"]
+    assert [(row["method"], row["path"], row["status"]) for row in found] == [
         ("GET", "/model", 200), ("POST", "/detect", 415), ("GET", '/a\n{"status":200}', 404),
+        ("POST", "/detect", 200),
     ]  # fmt: skip
-    assert rows[0]["bytes"] == size
-    assert all(row["ms"] > 0 and row["client"] == "127.0.0.1" for row in rows)
+    assert found[0]["bytes"] == size
+    assert all(row["duration_s"] > 0 and row["client"] == "127.0.0.1" for row in found)
+    assert found[1]["code"] == "UnsupportedImage"
+    last = found[-1]
+    assert (last["request_id"], last["route"]) == ("job-7", "/detect")
+    assert last["trace_id"] == answer.headers["traceparent"].split("-")[1]
+    stages = last["stages_s"]
+    assert {"admission", "receive", "decode", "infer", "encode"} <= set(stages)
+    assert sum(stages.values()) <= last["duration_s"] + 1e-5
 
 
-def test_without_it_nothing_is_written(
-    run_app: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+def test_without_it_only_failures_are_lines(
+    run_app: Callable[..., Any], rows: Any, photo: bytes
+) -> None:
+    with run_app(Limits(deadline_s=0.05), engine="null") as running:
+        running.client.get("/model")
+        running.client.post("/detect", content=b"no image")
+        assert rows() == []
+        with running.lanes_held():
+            answer = running.client.post("/detect", content=photo)
+        (row,) = rows()
+    assert answer.status_code == row["status"] == 504
+    assert (row["level"], row["event"], row["code"]) == (
+        "error", "request_failed", "DeadlineExceeded",
+    )  # fmt: skip
+    assert row["request_id"] == answer.json()["error"]["request_id"]
+    assert row["route"] == "/detect"
+
+
+def test_a_fault_of_the_service_is_a_line(
+    run_app: Callable[..., Any], rows: Any, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with run_app(engine="null") as running:
-        running.client.get("/model")
-    assert capfd.readouterr().err == ""
+        monkeypatch.setattr("seatrial.serve.app.read_image", lambda *given: 1 // 0)
+        answer = running.client.post("/detect", content=photo)
+    assert answer.status_code == 500
+    (row,) = (row for row in rows() if row["event"] == "request_failed")
+    assert (row["status"], row["code"]) == (500, "InternalError")
+    assert row["request_id"] == answer.json()["error"]["request_id"]
+
+
+def test_refusals_under_load_are_lines_of_which_many_are_left_out(
+    run_app: Callable[..., Any], rows: Any, photo: bytes
+) -> None:
+    with run_app(Limits(queue=1), engine="null") as running, running.lanes_held():
+        answers = [running.client.post("/detect", content=photo) for _ in range(5)]
+    assert {answer.status_code for answer in answers} == {503}
+    found = [row for row in rows() if row["event"] == "request_refused"]
+    assert [row["request_id"] for row in found] == [
+        answer.headers["x-request-id"] for answer in answers
+    ]
+    assert {(row["status"], row["code"], row["route"]) for row in found} == {
+        (503, "Overloaded", "/detect")
+    }
+
+
+def test_lines_in_a_second_are_bounded_and_the_next_says_how_many_are_missing(
+    rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(request_log.time, "monotonic", lambda: now[0])
+    refused = RefusalLog()
+    for _ in range(request_log.MOST + 5):
+        refused(Trace(), 503, "Overloaded", "m", "/detect")
+    assert len(rows()) == request_log.MOST
+    now[0] += 1
+    refused(Trace(), 503, "Overloaded", "m", "/detect")
+    (row,) = rows()
+    assert row["left_out"] == 5
+
+
+@pytest.mark.parametrize("requests", [False, True])
+def test_what_is_no_request_is_a_line_where_requests_are(
+    run_app: Callable[..., Any], rows: Any, requests: bool
+) -> None:
+    with (
+        run_app(engine="null", log_requests=requests) as running,
+        running.connect() as connection,
+    ):
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400")
+    found = [(row["status"], row["code"]) for row in rows()]
+    assert found == ([(400, "Http400")] if requests else [])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -106,11 +105,12 @@ def test_an_engine_that_raises_is_an_error_that_is_counted_and_logged(
         assert answer.status_code == 500
         said = answer.json()["error"]
         assert said["code"] == "EngineFailed"
-        assert said["message"].startswith(f"the onnxruntime engine failed: {type(error).__name__}")
+        assert said["message"] == "the onnxruntime engine failed"  # the log says of what
         assert said["hint"]
         assert metric("seatrial_requests_total", **counted) == before + 1
         (line,) = (line for line in capfd.readouterr().err.splitlines() if "500" in line)
-        assert json.loads(line)["message"] == said["message"]
+        assert f"the onnxruntime engine failed: {type(error).__name__}" in line
+        assert said["request_id"] in line
         broken.lanes = []
         # The connection is the same one, and so is the lane.
         assert running.client.post("/detect", content=photo).status_code == 200

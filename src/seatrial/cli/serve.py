@@ -22,6 +22,7 @@ def serve(
     port: int | None = None,
     grpc_port: int | None = None,
     log: Literal["errors", "requests"] | None = None,
+    log_format: Literal["text", "json"] | None = None,
     token_file: Path | None = None,
     tls_certificate: Path | None = None,
     tls_key: Path | None = None,
@@ -43,8 +44,9 @@ def serve(
         port: Port to listen on; 0 takes a free one [default: 3000].
         grpc_port: Port of the Open Inference Protocol over gRPC, with health checking and
             reflection; 0 takes a free one [default: it is not served].
-        log: errors, or requests too: a JSON line for each request on standard error, with its
-            status, duration and size [default: errors].
+        log: errors, or requests too: a line for each request on standard error, with its status,
+            duration and size [default: errors].
+        log_format: Form of the lines on standard error: text, or json [default: text].
         token_file: File of bearer tokens, one a line, which is read again when it changes; every
             request needs one of them, except those for /livez, /readyz and /healthz.
         tls_certificate: PEM file with the certificate, and those between it and the authority: the
@@ -67,6 +69,7 @@ def serve(
         port=port,
         grpc_port=grpc_port,
         log=log,
+        log_format=log_format,
         **{
             name: str(file.absolute())
             for name, file in (

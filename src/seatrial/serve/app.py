@@ -48,9 +48,11 @@ from seatrial.serve.protocols.openapi import document
 from seatrial.serve.protocols.served_models import models
 from seatrial.serve.protocols.thresholds import query_options
 from seatrial.serve.refusals import Refusals
-from seatrial.serve.request_log import RequestLog
+from seatrial.serve.reporting import Report, Reporting
+from seatrial.serve.request_log import log_fault, log_refusal, log_request
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
+from seatrial.serve.spans import Spans
 from seatrial.serve.statistics import DETECTOR
 from seatrial.serve.token_check import CheckTokens
 from seatrial.serve.tokens import METRICS
@@ -67,6 +69,7 @@ def create_app(
     around: Callable[[], AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
     companions: Sequence[Companion] = (),
     log_requests: bool = False,
+    spans: Spans | None = None,
 ) -> Starlette:
     """The application.
 
@@ -77,7 +80,12 @@ def create_app(
         around: Start-up and shutdown of the runtime; ours run inside.
         companions: Servers beside this one; see `seatrial.serve.companions`.
         log_requests: Write a line for each request, see `seatrial.serve.request_log`.
+        spans: Makes spans of requests; closed at the end.
     """
+    log_refusal.requests = log_requests
+    reports: list[Report] = [log_request] if log_requests else []
+    if spans is not None:
+        reports.append(spans)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -96,13 +104,14 @@ def create_app(
                     for companion in companions:
                         await beside.enter_async_context(companion(serving, fit))
                     # The protocol of each connection finds it there: `HttpProtocol`.
-                    refuse = {} if log_requests else {"refuse": refusals}
                     connections = Connections(
                         limits, fit, serving.metrics, paths, serving.tokens.check, serving.tls,
-                        **refuse,
+                        refusals,
                     )  # fmt: skip
                     yield {CONNECTIONS: connections}
             finally:
+                if spans is not None:
+                    spans.close()
                 refusals.count()
                 serving.close()
 
@@ -126,7 +135,7 @@ def create_app(
         routes=[*routes, Route("/", index, methods=["GET"])],
         lifespan=lifespan,
         middleware=[
-            *([Middleware(RequestLog)] if log_requests else []),
+            *([Middleware(Reporting, reports=reports)] if reports else []),
             Middleware(CloseWhileDraining),
             Middleware(StopReading),
             Middleware(CrossOrigin),
@@ -233,4 +242,5 @@ async def _http_error(request: Request, error: Any) -> Response:
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
+    log_fault(request.scope)
     return plain_answer(request.scope["path"], 500, "InternalError", FAILED, SEE_LOG)

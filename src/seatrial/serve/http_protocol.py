@@ -342,7 +342,7 @@ class HttpProtocol(HttpToolsProtocol):
             MEDIA_TYPE.encode(), len(body), trace.fields(), EXTRA_FIELDS.get(refusal.status, b""),
         )  # fmt: skip
         self._write(refusal.status, fields + body)
-        self._all.refused(refusal.status)
+        self._all.refused(trace, refusal.status, refusal.code, str(refusal))
         self._all.waits(self, Wait.END)
         # What still arrives is dropped for a while: a connection that is closed with unread data is
         # reset, and its client loses the answer.

@@ -19,6 +19,7 @@ from seatrial.deployment import Limits
 from seatrial.errors import ServiceFailed
 from seatrial.serve.arrivals import ROOM_BYTES
 from seatrial.serve.metrics import RequestMetrics
+from seatrial.serve.request_log import log_refusal
 from seatrial.serve.tls import Tls
 from seatrial.serve.trace_context import Trace
 
@@ -169,9 +170,10 @@ class Connections:
         """A connection was given up that could not be encrypted."""
         self._metrics.close_connection("tls")
 
-    def refused(self, status: int) -> None:
+    def refused(self, trace: Trace, status: int, code: str, message: str) -> None:
         """A request was answered that the application has not seen."""
         self._metrics.count("other", status)
+        log_refusal(trace, status, code, message)
 
     def answered(self, trace: Trace) -> None:
         """All of an answer was written, to the kernel or to a buffer for a slow reader."""

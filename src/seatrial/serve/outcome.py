@@ -16,9 +16,9 @@ from seatrial.detect.clock import Clock
 from seatrial.engines.lanes import Abandoned
 from seatrial.errors import Overloaded, SeatrialError
 from seatrial.serve.metrics import RequestMetrics
-from seatrial.serve.request_log import log_failure
+from seatrial.serve.request_log import log_failure, log_refusal
 from seatrial.serve.service import Service
-from seatrial.serve.trace_context import current_trace
+from seatrial.serve.trace_context import Trace, current_trace
 
 DIGEST = "X-Model-Digest"
 WAIT = "X-Predicted-Wait-Ms"
@@ -59,8 +59,10 @@ class Counted:
             self._count(error.http_status)
             if self._trace is not None:
                 self._trace.code, self._trace.message = error.code, error.message
-            if isinstance(error, Overloaded):  # each a line: the log would be the next overload
+            if isinstance(error, Overloaded):
                 self._metrics.refuse(error.reason)
+                named = self._trace or Trace()
+                log_refusal(named, error.http_status, error.code, error.message, self._route)
             elif error.http_status >= 500:
                 log_failure(self._scope, error)
         elif isinstance(error, Abandoned | ClientDisconnect):

@@ -12,6 +12,7 @@ from seatrial.serve.outcome import WAIT, retry_after_s
 from seatrial.serve.protocols.asked import read_asked
 from seatrial.serve.protocols.error_answers import OTHER_ROUTE, error_answer
 from seatrial.serve.protocols.error_body import MEDIA_TYPE, error_body
+from seatrial.serve.request_log import log_refusal
 from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import DETECTOR
 from seatrial.serve.trace_context import Trace, traced
@@ -65,11 +66,14 @@ class Refusals:
             if not self._uncounted:
                 asyncio.get_running_loop().call_later(COUNTED_EVERY_S, self.count)
             self._uncounted[route, error.http_status, error.reason] += 1
-            return error.http_status, _answer(error, Trace(headers))
+            trace = Trace(headers)
+            log_refusal(trace, error.http_status, error.code, error.message, route)
+            return error.http_status, _answer(error, trace)
         except Unauthorized as error:
             serving.metrics.count(OTHER_ROUTE, error.http_status)
             with traced(Trace(headers)) as trace:
                 answer = error_answer(route, error)
+                log_refusal(trace, error.http_status, error.code, error.message, route)
             fields = b"".join(b"%b: %b\r\n" % field for field in answer.raw_headers)
             return answer.status_code, trace.fields() + fields + b"\r\n" + bytes(answer.body)
         except SeatrialError:  # of the headers: the application says so

@@ -1,71 +1,110 @@
-"""A line of JSON on standard error for each request: what was asked, and what became of it."""
+"""Lines of the log about requests: each one where that is asked for, and what failed.
+
+Under overload each refusal would be a line, and the log the next overload: of refusals, `MOST` are
+written in a second, and the next one says how many were left out.
+"""
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from datetime import UTC, datetime
 
-import msgspec
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from seatrial.errors import SeatrialError
+from seatrial.serve.log import say
+from seatrial.serve.trace_context import Trace, current_trace
 
-NO_ANSWER = 499  # as in `seatrial.serve.outcome`: the client has left
+MOST = 10  # lines about refusals in a second
 
 
-class RequestLog:
-    """ASGI middleware that writes the lines; a line is one write, whole among several processes.
-
-    Args:
-        app: The application.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, and write its line."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began = time.perf_counter()
-        status, size = NO_ANSWER, 0
-
-        async def note(message: Message) -> None:
-            nonlocal status, size
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            elif message["type"] == "http.response.body":
-                size += len(message.get("body", b""))
-            await send(message)
-
-        try:
-            await self._app(scope, receive, note)
-        finally:
-            _write(
-                scope,
-                status,
-                {"ms": round((time.perf_counter() - began) * 1e3, 3), "bytes": size},
-            )
+def log_request(scope: Scope, trace: Trace, status: int, size: int) -> None:
+    """Write the line of a request that has its answer, of so many bytes."""
+    client = scope.get("client")
+    say(
+        "error" if status >= 500 else "info",
+        "request",
+        f"{scope['method']} {scope['path']!r}: {status}",
+        client=client[0] if client else "",
+        method=scope["method"],
+        path=scope["path"],
+        bytes=size,
+        **_facts(trace, status),
+    )
 
 
 def log_failure(scope: Scope, error: SeatrialError) -> None:
     """Write the line of a request that the service failed to answer."""
-    _write(scope, error.http_status, {"code": error.code, "message": error.message})
+    trace = current_trace.get() or Trace()
+    say(
+        "error",
+        "request_failed",
+        f"{scope['method']} {scope['path']!r} failed: {error.message}",
+        **{**_facts(trace, error.http_status), "code": error.code},
+    )
 
 
-def _write(scope: Scope, status: int, facts: dict[str, object]) -> None:
-    client = scope.get("client")
-    row = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "client": client[0] if client else "",
-        "method": scope["method"],
-        "path": scope["path"],
+def log_fault(scope: Scope) -> None:
+    """Write the line of a request that a fault of the service ended; its traceback follows."""
+    trace = current_trace.get() or Trace()
+    say(
+        "error",
+        "request_failed",
+        f"{scope['method']} {scope['path']!r} failed by a fault of the service",
+        **{**_facts(trace, 500), "code": "InternalError"},
+    )
+
+
+class RefusalLog:
+    """Lines about refusals, `MOST` in a second; only the event loop calls it.
+
+    Attributes:
+        requests: Whether a refusal that is no fault of the service (4xx) is a line, too.
+    """
+
+    def __init__(self) -> None:
+        self.requests = False
+        self._second = self._written = self._left_out = 0
+
+    def __call__(self, trace: Trace, status: int, code: str, message: str, route: str = "") -> None:
+        """Write the line of a request that was refused, or count it for the next line.
+
+        Args:
+            trace: The request.
+            status: Status of its answer.
+            code: Kind of the error.
+            message: What was wrong.
+            route: Label of its route; empty for what has none.
+        """
+        if status < 500 and not self.requests:
+            return
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._written = second, 0
+        if self._written >= MOST:
+            self._left_out += 1
+            return
+        self._written += 1
+        left_out, self._left_out = self._left_out, 0
+        trace.route, trace.code = route or trace.route, code
+        more = {"left_out": left_out} if left_out else {}
+        words = f"a request was refused: {message}"
+        say("warning", "request_refused", words, **_facts(trace, status), **more)
+
+
+log_refusal = RefusalLog()  # of this process
+
+
+def _facts(trace: Trace, status: int) -> dict[str, object]:
+    facts: dict[str, object] = {
         "status": status,
-        **facts,
-        "process": os.getpid(),
+        "route": trace.route,
+        "request_id": trace.request_id,
+        "trace_id": trace.trace_id,
+        "duration_s": round(time.perf_counter() - trace.began, 6),
     }
-    sys.stderr.write(msgspec.json.encode(row).decode() + "\n")
-    sys.stderr.flush()
+    if trace.code:
+        facts["code"] = trace.code
+    if trace.clock is not None:
+        stages = trace.clock.stages_ms
+        facts["stages_s"] = {stage: round(ms / 1e3, 6) for stage, ms in stages.items()}
+    return facts

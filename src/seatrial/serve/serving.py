@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 
 from seatrial.deployment import Server
 from seatrial.serve.health import Health
+from seatrial.serve.log import say
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.service import Service
 from seatrial.serve.tls import Tls
@@ -100,10 +100,7 @@ class Serving:
         while dispatcher.running and time.monotonic() < give_up:
             time.sleep(POLL_S)
         if dispatcher.running:
-            sys.stderr.write(
-                "error: a model that was replaced still computes: it stays in memory\n"
-            )
-            sys.stderr.flush()
+            say("error", "left_behind", "a replaced model still computes: it stays in memory")
         service.close()
         self._leaving.remove(service)
         del service, dispatcher

@@ -7,7 +7,6 @@ No error, log or description holds one.
 from __future__ import annotations
 
 import hmac
-import sys
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from seatrial.deployment import Server
 from seatrial.errors import SeatrialError, Unauthorized
 from seatrial.serve.health import PROBES
+from seatrial.serve.log import say
 from seatrial.serve.watched_files import WatchedFiles
 from seatrial.system.token_files import SERVER_TOKENS, checked_tokens, read_tokens
 
@@ -91,11 +91,10 @@ class Tokens:
     def _reread(self) -> None:
         try:
             self._known = self._read()
-            line = f"{len(self._known)} tokens are in force"
         except SeatrialError as error:
-            line = f"error: the tokens stay as they are: {error.message}"
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+            say("error", "tokens", f"the tokens stay as they are: {error.message}")
+        else:
+            say("info", "tokens", f"{len(self._known)} tokens are in force")
 
 
 def _digests(tokens: Iterable[str]) -> list[bytes]:

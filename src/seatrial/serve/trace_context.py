@@ -10,7 +10,7 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 
 from seatrial.detect.clock import Clock
@@ -20,6 +20,13 @@ TRACEPARENT, REQUEST_ID = b"traceparent", b"x-request-id"
 _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 SAMPLED = 1  # flag: the caller may have recorded the trace
+# Whether a trace that begins here is recorded, by its id.
+_sampled: list[Callable[[str], bool]] = [lambda trace_id: False]
+
+
+def sample_roots(decide: Callable[[str], bool]) -> None:
+    """Have the flags of traces that begin here say whether they are recorded."""
+    _sampled[0] = decide
 
 
 class Trace:
@@ -60,7 +67,7 @@ class Trace:
         caller = parse_parent(parent) if parent is not None and parents == 1 else None
         if caller is None:
             self.trace_id = f"{random.getrandbits(128) or 1:032x}"
-            self.parent_id, self.flags = "", 0
+            self.parent_id, self.flags = "", int(_sampled[0](self.trace_id))
         else:
             self.trace_id, self.parent_id, self.flags = caller
         known = given is not None and _REQUEST_ID.fullmatch(given)

@@ -11,7 +11,6 @@ inside. It says so and ends, and its supervisor starts another one; see docs/dec
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from seatrial.detect.detector import Detector
 from seatrial.engines.base import Lane, RenewingEngine, StoppableLane
 from seatrial.engines.lanes import FAILURES, Held
 from seatrial.errors import EngineFailed, first_line
+from seatrial.serve.log import say
 
 # A lane is stuck after this long, or so many times the time that it usually takes.
 LEAST_S, TIMES = 10.0, 50.0
@@ -140,5 +140,5 @@ class Watchdog:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    level = "error" if line.startswith("error: ") else "warning"
+    say(level, "lane", line.removeprefix("error: "))

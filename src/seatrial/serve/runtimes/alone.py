@@ -18,6 +18,7 @@ import msgspec
 
 from seatrial.deployment import Deployment
 from seatrial.errors import InvalidConfig, SeatrialError
+from seatrial.serve import log
 from seatrial.serve.address import bound, urls
 from seatrial.serve.runtimes import notify
 from seatrial.serve.runtimes.parent import end_with_owner
@@ -59,8 +60,7 @@ def main(deployment_file: str) -> None:
             def on_ready() -> None:
                 nonlocal ready
                 ready = True
-                sys.stderr.write(f"ready: {urls(server)}\n")
-                sys.stderr.flush()
+                log.say("info", "ready", f"ready: {urls(server)}")
                 notify.notify(notify.READY)
 
             async def while_alive() -> None:
@@ -78,8 +78,8 @@ def main(deployment_file: str) -> None:
                 alive_every_s=(within_s or 0.0) / 3,
             )
     except SeatrialError as error:
-        hint = f"hint: {error.hint}\n" if error.hint else ""
-        sys.stderr.write(f"error: the service did not start: {error.message}\n{hint}")
+        hint = f"\nhint: {error.hint}" if error.hint else ""
+        log.say("error", "start_failed", f"the service did not start: {error.message}{hint}")
         sys.exit(error.exit_code)
 
 

@@ -17,6 +17,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 
 from seatrial.detect.opening import layout
 from seatrial.errors import NotWritable
+from seatrial.serve import log
 from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.metrics_folder import keep_metrics_apart
 from seatrial.serve.runtimes.parent import end_with_owner, end_with_parent
@@ -71,6 +72,7 @@ def direct_service(deployment_file: Path) -> DirectService:
             folder = keep_metrics_apart()
         except NotWritable as error:  # BentoML's traceback would hide it
             sys.exit(f"error: {error.message}\nhint: {error.hint}")
+        log.configure(deployment.server.log_format)  # BentoML has made its own handlers since
         supervisor.take_over(deployment_file, deployment.limits.drain_s, folder)
     workers, _ = layout(deployment)
     inner = type(NAME, (), {"__doc__": f"Object detection: {deployment.model}"})

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from seatrial.errors import ServiceFailed
+from seatrial.serve.log import say
 from seatrial.serve.serving import Serving
 
 # After `Limits.drain_s`: time for answers on their way.
@@ -80,6 +80,5 @@ class Drain:
 
 def _leave(serving: Serving) -> None:
     if serving.running:
-        sys.stderr.write("requests that still run are left behind\n")
-        sys.stderr.flush()
+        say("warning", "left_behind", "requests that still run are left behind")
     os._exit(ServiceFailed.exit_code if serving.health.failure else 0)

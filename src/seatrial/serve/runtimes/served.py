@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -12,6 +14,7 @@ from starlette.applications import Starlette
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.detect.opening import layout
+from seatrial.serve import log
 from seatrial.serve.app import create_app
 from seatrial.serve.companions import companions
 from seatrial.serve.metrics_page import METRICS
@@ -20,6 +23,7 @@ from seatrial.serve.runtimes.draining import Drain
 from seatrial.serve.runtimes.metrics_folder import reserve_metrics
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
+from seatrial.serve.spans import Spans, wanted
 from seatrial.serve.startup import open_service
 
 
@@ -69,6 +73,7 @@ class Served:
         self, deployment_file: Path, worker: int = 0, failed_starts: int = starts.MOST
     ) -> None:
         self.deployment = Deployment.read(deployment_file)
+        log.configure(self.deployment.server.log_format)
         self._folder = deployment_file.parent
         self._worker = worker
         self._failed_starts = failed_starts
@@ -113,5 +118,12 @@ class Served:
             around=around,
             companions=companions(self.deployment),
             log_requests=self.deployment.server.log == "requests",
+            spans=self._spans(),
         )
         return app
+
+    def _spans(self) -> Spans | None:
+        """Tracing, where OpenTelemetry's variables ask for it."""
+        if not wanted(os.environ):
+            return None
+        return Spans({"service.name": "seatrial", "service.version": version("seatrial")})

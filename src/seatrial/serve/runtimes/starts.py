@@ -12,7 +12,6 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TypeVar
 import msgspec
 
 from seatrial.errors import SeatrialError, ServiceFailed, first_line
+from seatrial.serve.log import say
 
 T = TypeVar("T")
 FOLDER = "SEATRIAL_STARTS"  # notes of the workers of one supervisor, which sets it for them
@@ -65,11 +65,8 @@ def supervise() -> bool:
         if not failure:
             return
         first = failure[0]
-        hint = f"hint: {first.hint}\n" if first.hint else ""
-        sys.stderr.write(
-            f"error: the service did not start: {first.message}\n{hint}",
-        )
-        sys.stderr.flush()
+        hint = f"\nhint: {first.hint}" if first.hint else ""
+        say("error", "start_failed", f"the service did not start: {first.message}{hint}")
         os._exit(first.exit_code)  # the supervisor thinks that it was asked to end
 
     atexit.register(end)

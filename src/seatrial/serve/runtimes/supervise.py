@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seatrial.deployment import Deployment, Server
+from seatrial.serve import log
 from seatrial.serve.address import is_ready, urls
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -58,6 +59,7 @@ def main(folder: str, *words: str) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     ready, stopped = threading.Event(), threading.Event()
     server = Deployment.read(Path(folder) / "deployment.toml").server
+    log.configure(server.log_format)
     threading.Thread(target=_announce, args=(server, ready), daemon=True).start()
 
     from bentoml_cli.cli import cli
@@ -82,8 +84,7 @@ def _announce(server: Server, ready: threading.Event) -> None:
     while not is_ready(server):
         time.sleep(0.1)
     ready.set()
-    sys.stderr.write(f"ready: {urls(server)}\n")
-    sys.stderr.flush()
+    log.say("info", "ready", f"ready: {urls(server)}")
 
 
 if __name__ == "__main__":

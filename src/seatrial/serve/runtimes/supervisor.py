@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import circus.watcher  # type: ignore[import-untyped]
 from circus.exc import ConflictError  # type: ignore[import-untyped]
 
+from seatrial.serve.log import say
 from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.draining import LEAVE_S
 
@@ -92,8 +92,8 @@ def _report(watcher: Any, process_pid: int, exit_code: int | None, **facts: obje
     if watcher.is_stopping() or watcher.is_stopped() or watcher.arbiter._stopping:
         return True
     then = "another one is started" if watcher.respawn else "none takes its place"
-    sys.stderr.write(f"error: server process {process_pid} {_cause(exit_code)}: {then}\n")
-    sys.stderr.flush()
+    said = f"server process {process_pid} {_cause(exit_code)}: {then}"
+    say("error", "worker_died", said, pid=process_pid)
     starts.note_death(process_pid)
     return True
 

@@ -1,0 +1,89 @@
+"""The log of a service: a line on standard error for each event, as JSON or as text.
+
+A line is one write, so that lines of several processes stay whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from seatrial.serve.trace_context import current_trace
+
+Level = str  # "info", "warning" or "error"
+# Facts of an event that its text has in its message already.
+IN_MESSAGE = frozenset({"pid"})
+
+
+def say(level: Level, event: str, message: str, **facts: object) -> None:
+    """Write a line.
+
+    Args:
+        level: ``info``, ``warning`` or ``error``.
+        event: Name of the kind of event; it stays the same across releases.
+        message: What happened, in words.
+        **facts: Further fields.
+    """
+    sys.stderr.write(_lines[0](level, event, message, facts) + "\n")
+    sys.stderr.flush()
+
+
+def configure(log_format: str) -> None:
+    """Choose the form of the lines: ``text`` or ``json``; other libraries' lines follow it."""
+    _lines[0] = _json if log_format == "json" else _text
+    if log_format == "json":
+        logging.captureWarnings(True)
+        for name in ("", *OF_OTHERS):
+            logger = logging.getLogger(name)
+            logger.handlers = [Handler()]
+            logger.propagate = False
+        logging.getLogger().setLevel(logging.WARNING)
+
+
+OF_OTHERS = ("bentoml", "circus", "uvicorn", "uvicorn.error", "py.warnings")
+
+
+def _text(level: Level, event: str, message: str, facts: dict[str, Any]) -> str:
+    told = "".join(
+        f" {key}={value!r}" if isinstance(value, str) and not value.isalnum() else f" {key}={value}"
+        for key, value in facts.items()
+        if key not in IN_MESSAGE
+    )
+    return f"{'' if level == 'info' else f'{level}: '}{message}{told}"
+
+
+def _json(level: Level, event: str, message: str, facts: dict[str, Any]) -> str:
+    row: dict[str, object] = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "level": level,
+        "event": event,
+        "message": message,
+        **facts,
+        "process": os.getpid(),
+    }
+    trace = current_trace.get()
+    if trace is not None and "request_id" not in row:
+        row |= {"request_id": trace.request_id, "trace_id": trace.trace_id}
+    return msgspec.json.encode(row).decode()
+
+
+_lines: list[Callable[[Level, str, str, dict[str, Any]], str]] = [_text]
+
+
+class Handler(logging.Handler):
+    """Writes what other libraries log as lines of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; its traceback is a field."""
+        facts: dict[str, object] = {"logger": record.name}
+        if record.exc_info and record.exc_info[0] is not None:
+            facts["exception"] = "".join(traceback.format_exception(*record.exc_info))
+        level = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
+        say(level, "library", record.getMessage().strip(), **facts)

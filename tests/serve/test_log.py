@@ -1,0 +1,107 @@
+"""Lines of the log, as JSON and as text."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from seatrial.serve import log
+from seatrial.serve.process import ServiceProcess
+from seatrial.serve.trace_context import Trace, traced
+
+
+@pytest.fixture
+def as_json() -> Iterator[None]:
+    """The log as JSON, and all loggers as they were afterwards."""
+    loggers = [logging.getLogger(name) for name in ("", *log.OF_OTHERS)]
+    before = [(one, one.handlers, one.propagate, one.level) for one in loggers]
+    log.configure("json")
+    yield
+    log.configure("text")
+    logging.captureWarnings(False)
+    for one, handlers, propagate, level in before:
+        one.handlers, one.propagate = handlers, propagate
+        one.setLevel(level)
+
+
+@pytest.mark.usefixtures("as_json")
+def test_a_line_of_json_names_the_request_it_belongs_to(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    log.say("error", "worker_died", "line one\nline two", pid=7)
+    with traced(Trace([(b"x-request-id", b"job-7")])) as trace:
+        log.say("info", "x", "y")
+    first, second = (json.loads(line) for line in capfd.readouterr().err.splitlines())
+    assert datetime.fromisoformat(first.pop("time")).tzinfo is not None
+    assert first.pop("process") > 0
+    assert first == {
+        "level": "error", "event": "worker_died", "message": "line one\nline two", "pid": 7,
+    }  # fmt: skip
+    assert (second["request_id"], second["trace_id"]) == ("job-7", trace.trace_id)
+
+
+@pytest.mark.usefixtures("as_json")
+def test_what_libraries_log_is_json_with_its_traceback_in_one_line(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    try:
+        raise LookupError("lost")
+    except LookupError:
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application\n")
+    logging.getLogger("some.library").info("of no interest")
+    (line,) = capfd.readouterr().err.splitlines()
+    row = json.loads(line)
+    assert (row["level"], row["event"], row["logger"]) == ("error", "library", "uvicorn.error")
+    assert row["message"] == "Exception in ASGI application"
+    assert row["exception"].endswith("LookupError: lost\n")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("time_limit")
+@pytest.mark.parametrize("runtime", ["bentoml", "uvicorn"])
+def test_every_line_of_a_service_is_json(
+    start_service: Callable[..., ServiceProcess], until: Callable[..., Any], runtime: str
+) -> None:
+    """With a fault of the service in it, and the death of a server process."""
+    faults = "import seatrial.serve.app\nseatrial.serve.app.read_image = lambda *given: 1 // 0\n"
+    events = {"ready": "info"} if runtime == "uvicorn" else {}
+    with start_service(engine="null", runtime=runtime, log_format="json", code=faults) as service:
+        if runtime == "bentoml":
+            answer = httpx.post(f"{service.url}/detect", content=b"x", timeout=20)
+            assert answer.status_code == 500
+            (worker,) = psutil.Process(service.process.pid).children()
+            worker.kill()
+            until(lambda: "worker_died" in service._log.read_text())
+            events |= {"request_failed": "error", "library": "error", "worker_died": "error"}
+            until(lambda: _serves(service.url))
+    rows = [json.loads(line) for line in service._log.read_text().splitlines()]
+    assert events.items() <= {(row["event"], row["level"]) for row in rows}
+    if runtime == "bentoml":
+        named = [row for row in rows if row.get("request_id") == answer.headers["x-request-id"]]
+        assert [row["event"] for row in named] == ["request_failed", "library"]
+        assert "ZeroDivisionError" in named[1]["exception"]
+
+
+def _serves(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_text_is_for_people(capfd: pytest.CaptureFixture[str]) -> None:
+    log.say("info", "ready", "ready: http://127.0.0.1:1")
+    log.say("error", "worker_died", "server process 7 was ended by SIGKILL", pid=7)
+    log.say("warning", "request_refused", "refused", status=503, code="a b")
+    assert capfd.readouterr().err.splitlines() == [
+        "ready: http://127.0.0.1:1",
+        "error: server process 7 was ended by SIGKILL",
+        "warning: refused status=503 code='a b'",
+    ]
