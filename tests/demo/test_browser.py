@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from browser import PHONE, WIDE
+from browser import PHONE, POLL_MS, WIDE
 from packages import skip_without
 from seatrial.artifact import Artifact
 from seatrial.demo.brand import ICON
@@ -42,7 +42,7 @@ class GradioPage:
     def photograph(self) -> None:
         self.page.get_by_role("tab", name="Webcam").click()
         self.page.get_by_text("Click to Access Webcam").click()
-        self.page.wait_for_function(CAMERA_SHOWS)
+        self.page.wait_for_function(CAMERA_SHOWS, polling=POLL_MS)
         self.page.get_by_role("button", name="capture photo").click()
 
     def click_example(self, number: int) -> None:
@@ -64,7 +64,7 @@ class StreamlitPage(GradioPage):
 
     def photograph(self) -> None:
         self.page.get_by_text("Webcam", exact=True).click()
-        self.page.wait_for_function(CAMERA_SHOWS)
+        self.page.wait_for_function(CAMERA_SHOWS, polling=POLL_MS)
         self.page.get_by_role("button", name="Take Photo").click()
 
     def click_example(self, number: int) -> None:
@@ -147,7 +147,7 @@ ROWS = """table => {
 
 def rows(page: Any, table: int = 0) -> list[list[str]]:
     """Text of a table's rows without its head, once it is in sight."""
-    found: list[list[str]] = page.wait_for_function(ROWS, arg=table).json_value()
+    found: list[list[str]] = page.wait_for_function(ROWS, arg=table, polling=POLL_MS).json_value()
     return found
 
 
@@ -160,6 +160,7 @@ def wait_for_rows(page: Any, *expected: tuple[str, ...], table: int = 0) -> None
                 (row, n) => row.every((cell, m) => found[n][m] == cell));
         }}""",
         arg=[table, expected],
+        polling=POLL_MS,
     )
 
 
@@ -170,6 +171,7 @@ def wait_for_pictures(page: Any, count: int, width: int = 128) -> None:
             image => image.complete && image.naturalWidth == width && image.checkVisibility()
         ).length == count""",
         arg=[count, width],
+        polling=POLL_MS,
     )
 
 
@@ -307,7 +309,7 @@ def test_a_video_plays_with_its_boxes(visit: Callable[..., Any], examples: Path)
     wait_for_rows(page, ("red", "1", "5 of 5"))
     played = """() => [...document.querySelectorAll("video")].some(
         video => video.checkVisibility() && video.videoWidth == 128 && video.readyState >= 2)"""
-    page.wait_for_function(played)
+    page.wait_for_function(played, polling=POLL_MS)
     name, data = download(page, "Image")
     assert (name, data[4:8]) == ("c-walk-boxes.mp4", b"ftyp")
 

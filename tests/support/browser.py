@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 PATIENCE_MS = 120_000
+# Between two looks at a page, unless it is told, there is one frame: the page is drawn for it.
+POLL_MS = 100
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     # No name is found: what a page asks another host for fails, and is seen to be asked for.
@@ -34,6 +36,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             executable_path=found,
             args=FLAGS,
             permissions=["camera"],
+            reduced_motion="reduce",
         ) as context,
     ):
         context.set_default_timeout(PATIENCE_MS)
