@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 from yarl import URL
 
+from certificates import make_certificate
 from seatrial.artifact import Artifact
-from seatrial.deployment import Limits
+from seatrial.client.credentials import Credentials
+from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.grpc_client import GrpcSession, bodies, grpc_session
 from seatrial.load.images import EncodedImage
 from seatrial.load.run import Load, Window, run_load
 from seatrial.load.samples import Sample
 from seatrial.load.target import Body
+from seatrial.serve.address import free_port
+from seatrial.serve.grpc_server import grpc_server
+from seatrial.serve.serving import Serving
+from seatrial.serve.startup import open_service
 from served_application import Running, serve_application
 
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"  # an empty frame of HTTP/2, with which a server begins
@@ -139,6 +148,60 @@ def test_a_connection_that_breaks(prepared: list[Body]) -> None:
         sample = talk(url, lambda session: session.send(prepared[0]))
         closing.join()
     assert (sample.status, sample.error) == (0, "disconnect")
+
+
+def test_an_encrypted_service_with_tokens(
+    tiny_artifact: Artifact, prepared: list[Body], tmp_path: Path
+) -> None:
+    made = make_certificate(tmp_path, "service")
+    token = "a-token-of-sixteen-characters-or-more"
+    (tmp_path / "tokens").write_text(token)
+    server = Server(
+        token_file=str(tmp_path / "tokens"),
+        tls_certificate=str(made.certificate),
+        tls_key=str(made.key),
+    )
+    shown = Credentials(token, made.certificate)
+
+    async def send(url: URL, credentials: Credentials) -> Sample:
+        async with grpc_session(url, 1, 30.0, credentials) as session:
+            return await session.send(prepared[0])
+
+    with served_over_tls(tiny_artifact, server) as port:
+        url = URL(f"grpcs://127.0.0.1:{port}")
+        assert asyncio.run(send(url, shown)).detections == 1
+        without = asyncio.run(send(url, Credentials(None, made.certificate)))
+        assert (without.status, without.error) == (401, "grpc-unauthenticated")
+        unknown = asyncio.run(send(url, Credentials(token)))
+        assert (unknown.status, unknown.error) == (0, "connect")
+
+
+@contextlib.contextmanager
+def served_over_tls(artifact: Artifact, server: Server) -> Iterator[int]:
+    """The gRPC server alone: gives its port."""
+    server = msgspec.structs.replace(server, grpc_port=free_port("127.0.0.1"))
+    layout = CoreLayout(1, 1, 1, wide=False)
+    deployment = Deployment("tiny", engine="onnxruntime", layout=layout, server=server)
+    opened = threading.Event()
+    loop, end = asyncio.new_event_loop(), asyncio.Event()
+
+    async def serve() -> None:
+        serving = Serving(open_service(artifact, deployment))
+        async with grpc_server(deployment, serving, 10):
+            opened.set()
+            await end.wait()
+        serving.close()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert opened.wait(60)
+        assert server.grpc_port is not None
+        yield server.grpc_port
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        thread.join(60)
+        loop.close()
 
 
 def test_requests_take_the_connections_with_the_fewest(

@@ -77,3 +77,5 @@ def test_the_addresses_of_a_service() -> None:
     assert grpc_url(Server(HOST, 3000)) == ""
     assert urls(Server(HOST, 3000, 3001)) == "http://127.0.0.1:3000 grpc://127.0.0.1:3001"
     assert grpc_url(Server("::1", 3000, 3001)) == "grpc://[::1]:3001"
+    tls = Server(HOST, 3000, 3001, tls_certificate="c.pem", tls_key="k.pem")
+    assert urls(tls) == "https://127.0.0.1:3000 grpcs://127.0.0.1:3001"

@@ -71,7 +71,7 @@ def run_benchmark(
     with _quiet_collector(), asyncio.Runner(loop_factory=_event_loop) as runner:
         on_progress("asking the service", 0, math.ceil(longest_s(scenarios)), unit="s")
         service, prepared = runner.run(_ask(target, images, options, credentials))
-        if url.scheme == GRPC:
+        if url.scheme in GRPC:
             target = msgspec.structs.replace(target, path=f"/{(service.model or {})['name']}")
         processes = find_service(base_url(target).port or 80, local=local)
         environment = describe_environment(processes, local=local)
@@ -98,7 +98,7 @@ async def _ask(
     target: Target, images: ImageSet, options: BenchOptions, credentials: Credentials
 ) -> tuple[ProbedService, list[Body]]:
     """Ask the service what it is, and prepare the request of every image."""
-    if base_url(target).scheme == GRPC:
+    if base_url(target).scheme in GRPC:
         require("grpc", extra="grpc", purpose="measuring a service over gRPC")
         from seatrial.bench.preflight_grpc import probe_grpc
 

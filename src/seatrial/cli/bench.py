@@ -75,7 +75,7 @@ def bench(
     service = service or DeploymentOptions()
     check_service(url, service)
     grpc = protocol == "grpc"
-    if url is not None and protocol is not None and grpc != url.startswith("grpc://"):
+    if url is not None and protocol is not None and grpc != url.startswith(("grpc://", "grpcs://")):
         raise InvalidConfig(
             f"--protocol {protocol} does not fit the address {url}",
             hint="leave --protocol out: the scheme of the address says it, http:// or grpc://",

@@ -10,6 +10,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
@@ -63,15 +64,17 @@ class GrpcSession:
     """Connections that stay open. A request takes the one with the fewest under way.
 
     Args:
-        address: Host and port.
+        url: ``grpc://HOST:PORT``, or ``grpcs://HOST:PORT`` with TLS.
         connections: Number of connections; 0: `OPEN_LOOP_CONNECTIONS`.
         timeout_s: Longest time of one request.
         credentials: What the service wants to see.
     """
 
     def __init__(
-        self, address: str, connections: int, timeout_s: float, credentials: Credentials
+        self, url: URL, connections: int, timeout_s: float, credentials: Credentials
     ) -> None:
+        host = f"[{url.host}]" if url.host and ":" in url.host else url.host
+        address = f"{host}:{url.port}"
         options = [
             ("grpc.use_local_subchannel_pool", 1),  # or all would be one connection
             ("grpc.max_send_message_length", -1),
@@ -79,7 +82,11 @@ class GrpcSession:
             ("grpc.enable_retries", 0),
         ]
         count = connections or OPEN_LOOP_CONNECTIONS
-        self._channels = [grpc.aio.insecure_channel(address, options) for _ in range(count)]
+        if url.scheme == "grpcs":
+            tls = _authorities(credentials)
+            self._channels = [grpc.aio.secure_channel(address, tls, options) for _ in range(count)]
+        else:
+            self._channels = [grpc.aio.insecure_channel(address, options) for _ in range(count)]
         # The first arguments and answers are bytes: parsing would be timed with them.
         self._calls = [channel.unary_unary(INFER) for channel in self._channels]
         self._under_way = [0] * count
@@ -150,13 +157,18 @@ class GrpcSession:
 async def grpc_session(
     url: URL, connections: int, timeout_s: float, credentials: Credentials = NONE
 ) -> AsyncIterator[GrpcSession]:
-    """A client of the service at ``grpc://HOST:PORT``; see `GrpcSession`."""
-    host = f"[{url.host}]" if url.host and ":" in url.host else url.host
-    session = GrpcSession(f"{host}:{url.port}", connections, timeout_s, credentials)
+    """A client of a service; see `GrpcSession`."""
+    session = GrpcSession(url, connections, timeout_s, credentials)
     try:
         yield session
     finally:
         await session.close()
+
+
+def _authorities(credentials: Credentials) -> Any:
+    credentials.tls()  # says what is wrong with the file
+    file = credentials.ca_file
+    return grpc.ssl_channel_credentials(None if file is None else Path(file).read_bytes())
 
 
 def _outcome(failure: Any) -> tuple[int, str]:

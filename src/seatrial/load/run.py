@@ -231,7 +231,7 @@ async def _exchanges(
     url: URL, load: Load, credentials: Credentials
 ) -> AsyncIterator[Callable[[Body, int | None], Awaitable[Sample]]]:
     """Connections to a service, as what sends one request and gives the record of it."""
-    if url.scheme == GRPC:
+    if url.scheme in GRPC:
         from seatrial.load.grpc_client import grpc_session
 
         async with grpc_session(url, load.sessions, load.timeout_s, credentials) as session:

@@ -14,7 +14,7 @@ from seatrial.errors import InvalidConfig
 from seatrial.load.images import EncodedImage
 
 DETECT = "/detect"
-GRPC = "grpc"  # scheme of addresses
+GRPC = ("grpc", "grpcs")  # schemes of addresses; the second is encrypted
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,13 +56,13 @@ def base_url(target: Target) -> URL:
         url = URL(target.url)
     except ValueError as error:
         raise InvalidConfig(f"{target.url!r} is not an address: {error}") from error
-    if url.scheme not in ("http", "https", GRPC) or not url.host:
+    if url.scheme not in ("http", "https", *GRPC) or not url.host:
         hint = "give scheme, host and port, for example http://127.0.0.1:3000"
         raise InvalidConfig(f"{target.url!r} is not an http or grpc address", hint=hint)
-    if url.scheme == GRPC and url.explicit_port is None:
+    if url.scheme in GRPC and url.explicit_port is None:
         hint = "give the port of gRPC, for example grpc://127.0.0.1:3001"
         raise InvalidConfig(f"{target.url!r} has no port", hint=hint)
-    if url.scheme == GRPC and (target.field or target.params):
+    if url.scheme in GRPC and (target.field or target.params):
         raise InvalidConfig("a field of a form and parameters of a query are of HTTP alone")
     if url.user or url.password:
         message = "the address holds a user name or a password"
@@ -73,7 +73,7 @@ def base_url(target: Target) -> URL:
 def endpoint(target: Target) -> URL:
     """The address that images are posted to, with the query parameters."""
     url = base_url(target)
-    return url if url.scheme == GRPC else url.join(URL(target.path)).update_query(target.params)
+    return url if url.scheme in GRPC else url.join(URL(target.path)).update_query(target.params)
 
 
 def bodies(target: Target, images: Sequence[EncodedImage]) -> list[Body]:

@@ -114,7 +114,10 @@ def url(server: Server) -> str:
 
 def grpc_url(server: Server) -> str:
     """The address of a service's gRPC; empty where it is not served."""
-    return "" if server.grpc_port is None else f"grpc://{_host(server)}:{server.grpc_port}"
+    if server.grpc_port is None:
+        return ""
+    scheme = "grpc" if server.tls_certificate is None else "grpcs"
+    return f"{scheme}://{_host(server)}:{server.grpc_port}"
 
 
 def urls(server: Server) -> str:

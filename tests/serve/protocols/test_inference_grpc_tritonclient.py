@@ -5,7 +5,9 @@ One service for all: its last test ends it.
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import subprocess
 import threading
 import time
@@ -23,6 +25,8 @@ from PIL import Image
 
 from fresh_environments import ENVIRONMENT, install
 from grpc_calls import calls, images_request
+from open_inference import elements
+from perf_analyzer import perf_analyzer
 from seatrial.client.inference_messages import COMPILED, SERVICE
 from seatrial.deployment import CoreLayout, Limits
 from seatrial.serve.process import ServiceProcess
@@ -266,6 +270,36 @@ def fields(data: bytes) -> dict[tuple[str, str], Any]:
                 streams = (one.client_streaming, one.server_streaming)
                 found[service.name, one.name] = (one.input_type, one.output_type, streams)
     return found
+
+
+@pytest.fixture(scope="module")
+def analyzer(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The words that start perf_analyzer."""
+    return perf_analyzer(tmp_path_factory.mktemp("perf_analyzer"))
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_perf_analyzer_measures_the_service(
+    analyzer: list[str], served: ServiceProcess, images: Path, tmp_path: Path, protocol: str
+) -> None:
+    """Unmodified, with encoded images."""
+    data = base64.b64encode(elements((images / "0.jpg").read_bytes())).decode()
+    (tmp_path / "data.json").write_text(json.dumps({"data": [{"image": {"b64": data}}]}))
+    address = served.url if protocol == "http" else served.grpc_url
+    done = subprocess.run(
+        [
+            *analyzer, "-m", "tiny", "-u", address.partition("://")[2], "-i", protocol,
+            "--shape", "image:1", "--input-data", tmp_path / "data.json",
+            "--concurrency-range", "2", "--request-count", "20",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Request count: 20" in done.stdout
+    # As the service's own statistics have it, over a window that begins and ends between requests.
+    counted = re.search(r"Successful request count: (\d+)", done.stdout)
+    assert counted is not None, done.stdout
+    assert int(counted[1]) > 0
 
 
 def test_two_processes_share_the_port(
