@@ -262,12 +262,13 @@ def main() -> None:
         results |= storms(to, requests, options, deadline_ms)
         peak_hz = results["peak_per_s"]
         if options.neighbour:
-            results["neighbour"] = with_neighbour(to, requests, options, deadline_ms, peak_hz)
+            found = with_neighbour(to, requests, options, deadline_ms, peak_hz)
+            results |= {f"neighbour_{name}": figure for name, figure in found.items()}
     if options.hand_set:
         by_hand = hand_set(artifact, pictures, options, deadline_ms, peak_hz)
         best = max(one["goodput_per_s"] for one in by_hand.values())
         own = results[f"at_{options.loads[0]:g}x"]["goodput_per_s"]
-        results["hand_set"] = by_hand
+        results |= {f"queue_of_{queue}": row for queue, row in by_hand.items()}
         results["of_best_hand_set"] = round(own / best, 3) if best else None
     results["refusals_alone"] = refusing(artifact, pictures, 10 * peak_hz)
     several = f"-{options.workers}-workers" if options.workers > 1 else ""

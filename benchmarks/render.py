@@ -42,6 +42,8 @@ TITLES = {
     "served_vs_raw_bf16": "Served against the raw engine, bfloat16",
     "vs_reference": "Against a plain service",
     "overload": "Under overload, open loop, Poisson",
+    "overload-2-workers": "Under overload, two processes",
+    "refusals": "Refusals beside servers that do nothing else",
     "null_engine": "Everything but the model",
     "against_commit-null-f32": "Against commit 47c2a9d, null engine",
     "against_commit-openvino-f32": "Against commit 47c2a9d, OpenVINO",

@@ -185,13 +185,14 @@ def test_silent_connections_leave_room_for_probes(
 ) -> None:
     """A flood before any handshake: the oldest of them go, and a probe is answered."""
     running, files = secure
+    before = metric("seatrial_connections")  # other applications of this process may have some
     with contextlib.ExitStack() as held:
         for _ in range(60):
             held.enter_context(running.connect())
         with connected(running, files.certificate) as connection:
             assert asked(connection, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") == 200
-        assert metric("seatrial_connections") <= 16 + 16
-    until(lambda: metric("seatrial_connections") <= 1)
+        assert metric("seatrial_connections") <= before + 16 + 16
+    until(lambda: metric("seatrial_connections") <= before + 1)
 
 
 def test_new_connections_get_the_new_certificate(
@@ -223,7 +224,8 @@ def test_a_socket_that_leaves_at_once(
     secure: tuple[Running, Made], metric: Metric, until: Until
 ) -> None:
     running, _ = secure
+    before = metric("seatrial_connections")
     for _ in range(20):
         with running.connect() as raw:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
-    until(lambda: metric("seatrial_connections") == 0)
+    until(lambda: metric("seatrial_connections") <= before)

@@ -40,6 +40,9 @@ class HttpProtocol(HttpToolsProtocol):
     """One connection; a server makes it: ``uvicorn.Config(app, http=HttpProtocol)``.
 
     The application's life gives it `Connections` in its state.
+
+    Attributes:
+        stays: Whether it may not be given to another process.
     """
 
     def __init__(
@@ -63,11 +66,17 @@ class HttpProtocol(HttpToolsProtocol):
         self._unread_bytes = 0
         self._skips_body = False  # of a request that was refused before the application saw it
         self._left_bytes = 0  # of such a body that the parser does not see
+        self._given = False  # to another process
+        self.stays = False
 
     # What the event loop calls.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if self._handshake is not None:  # the same connection, encrypted
             self._begin(transport)
+            return
+        if not self.stays and self._all.give(transport):
+            self._given = True
+            transport.abort()  # our end of it alone
             return
         self._open(transport)
         if self._all.tls is None:
@@ -79,6 +88,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._handshake = self.loop.create_task(self._secure(handshake))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._given:
+            return
         super().connection_lost(exc)
         self._all.closed(self)
 

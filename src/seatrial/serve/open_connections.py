@@ -19,6 +19,7 @@ from seatrial.deployment import Limits
 from seatrial.errors import ServiceFailed
 from seatrial.serve.arrivals import ROOM_BYTES
 from seatrial.serve.metrics import RequestMetrics
+from seatrial.serve.peers import Peers
 from seatrial.serve.request_log import log_refusal
 from seatrial.serve.tls import Tls
 from seatrial.serve.trace_context import Trace
@@ -79,6 +80,7 @@ class Connections:
     Attributes:
         probes: The same paths, as they are sent.
         check: The same.
+        peers: The other processes of the service; None where it is alone.
         refuses: Whether a request was refused in the last second.
         room: Buffer for what arrives.
         tls: The same.
@@ -96,6 +98,7 @@ class Connections:
         refuse: Refuse = lambda target, headers: None,
     ) -> None:
         self.check = check
+        self.peers: Peers | None = None
         self.refuses = False
         self.room = memoryview(bytearray(ROOM_BYTES))
         self._refuse = refuse
@@ -126,6 +129,7 @@ class Connections:
     def opened(self, connection: Connection) -> None:
         """A connection is there; another one may have to go for it."""
         self._open += 1
+        self._tell()
         self._metrics.connections.inc()
         self.waits(connection, Wait.HEAD)
         if self._timer is None:
@@ -137,8 +141,17 @@ class Connections:
     def closed(self, connection: Connection) -> None:
         """A connection is gone."""
         self._open -= 1
+        self._tell()
         self._metrics.connections.dec()
         self.works(connection)
+
+    def give(self, transport: asyncio.BaseTransport) -> bool:
+        """Give a new connection to another process that has fewer; see `Peers.give`."""
+        return self.peers is not None and self.peers.give(transport, self._open)
+
+    def _tell(self) -> None:
+        if self.peers is not None:
+            self.peers.has(self._open)
 
     def waits(self, connection: Connection, wait: Wait, *, anew: bool = False) -> None:
         """A connection waits: from now on, where it has not waited for the same thing before.

@@ -90,7 +90,7 @@ def test_the_front_page_is_ours_and_asks_nobody_outside(client: httpx.Client) ->
     assert page.status_code == 200
     listed = [line for line in page.text.splitlines() if " /v2" not in line]
     assert listed == [
-        "POST /detect", "POST /detect.jpg", "GET  /model",
+        "POST /detect", "POST /detect.jpg", "GET  /model", "GET  /openapi.json",
         "GET  /livez", "GET  /readyz", "GET  /healthz", "GET  /metrics",
     ]  # fmt: skip
     # BentoML's description of its own interface, which knows none of our routes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +19,10 @@ from seatrial.serve import log
 from seatrial.serve.app import create_app
 from seatrial.serve.companions import companions
 from seatrial.serve.metrics_page import METRICS
+from seatrial.serve.peers import Peers, Take
 from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.draining import Drain
-from seatrial.serve.runtimes.metrics_folder import reserve_metrics
+from seatrial.serve.runtimes.metrics_folder import FOLDER, reserve_metrics
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
 from seatrial.serve.spans import Spans, wanted
@@ -91,6 +93,21 @@ class Served:
         artifact = Artifact.open(self._folder / self.deployment.model)
         workers, _ = layout(self.deployment)
         return open_service(artifact, self.deployment, self._worker % workers)
+
+    def peers(self, take: Take) -> Peers | None:
+        """The other processes of this one's supervisor; None where it is alone.
+
+        Args:
+            take: See `Peers`.
+        """
+        count, _ = layout(self.deployment)
+        if count < 2 or FOLDER not in os.environ:
+            return None
+        try:
+            return Peers(Path(os.environ[FOLDER]), self._worker % count, count, take)
+        except OSError as error:  # such as a name too long for a socket: it serves all the same
+            sys.stderr.write(f"connections are not shared evenly among processes: {error}\n")
+            return None
 
     def application(self) -> Starlette:
         """The application; it opens the service at its start-up, and drains on SIGTERM."""

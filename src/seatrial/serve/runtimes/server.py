@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -14,6 +15,8 @@ import uvicorn
 
 from seatrial.serve.address import warning
 from seatrial.serve.http_protocol import HttpProtocol
+from seatrial.serve.open_connections import CONNECTIONS, Connections
+from seatrial.serve.peers import Peers
 from seatrial.serve.runtimes.draining import SIGNALS
 from seatrial.serve.runtimes.served import Served
 from seatrial.system.token_files import SERVER_TOKENS
@@ -28,14 +31,35 @@ def end(number: int, frame: FrameType | None) -> None:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], object]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, served: Served, on_ready: Callable[[], object]
+    ) -> None:
         super().__init__(config)
+        self._served = served
         self._on_ready = on_ready
+        self._peers: Peers | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
+            connections: Connections = self.lifespan.state[CONNECTIONS]
+            connections.peers = self._peers = self._served.peers(self._take)
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._peers is not None:
+            self._peers.close()
+        await super().shutdown(sockets=sockets)
+
+    async def _take(self, given: socket.socket) -> None:
+        """Take a connection that another process of the service gives."""
+
+        def make() -> HttpProtocol:
+            protocol = HttpProtocol(self.config, self.server_state, self.lifespan.state)
+            protocol.stays = True
+            return protocol
+
+        await asyncio.get_running_loop().connect_accepted_socket(make, given)
 
 
 def serve(
@@ -82,4 +106,4 @@ def serve(
     # uvicorn puts these back when it ends, and raises the signal once more.
     for number in SIGNALS:
         signal.signal(number, on_signal)
-    _Server(config, on_ready).run(sockets=[listener])
+    _Server(config, served, on_ready).run(sockets=[listener])
