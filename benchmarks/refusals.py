@@ -26,6 +26,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,14 +39,20 @@ import psutil
 import uvloop
 from against_commit import checkout
 
-from seatrial.deployment import CoreLayout, Deployment, Limits
-from seatrial.serve.process import free_port
+from seatrial.deployment import CoreLayout, Deployment, Limits, Server
+from seatrial.serve.process import ServiceProcess, free_port, write_service
 
 BODY_BYTES = 104_000
 CONNECTIONS = 4
 REFUSED = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\nretry-after: 1\r\n\r\n{}"
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 PIECE_BYTES = 256 * 1024
+PLAIN = """model = "model"
+engine = "null"
+layout = {{workers = 1}}
+limits = {{queue = 1, body_s = 3600.0, deadline_s = 3600.0}}
+server = {{port = {port}}}
+"""
 
 
 # The servers that do nothing else, each in a process of its own.
@@ -166,23 +173,24 @@ def bare(kind: str) -> Iterator[tuple[int, int]]:
 def full_service(tree: Path) -> Iterator[tuple[int, int]]:
     """Port and process id of a service of a tree, with one request that never arrives in it."""
     limits = Limits(queue=1, body_s=3600.0, deadline_s=3600.0)
+    server = Server(port=free_port("127.0.0.1"))
     layout = CoreLayout(workers=1)
-    deployment = Deployment("model", engine="null", layout=layout, limits=limits)
-    before, os.environ["PYTHONPATH"] = os.environ.get("PYTHONPATH"), str(tree / "src")
-    try:
-        with (
-            measure.served(measure.open_artifact(), deployment) as service,
-            socket.socket() as held,
-        ):
-            port = int(service.url.rpartition(":")[2])
-            held.connect(("127.0.0.1", port))
+    deployment = Deployment("model", engine="null", layout=layout, limits=limits, server=server)
+    with (
+        tempfile.TemporaryDirectory(prefix="seatrial-benchmark-") as scratch,
+        socket.socket() as held,
+    ):
+        artifact = measure.open_artifact()
+        folder = write_service(Path(scratch) / "service", artifact, deployment)
+        # Another commit may not know all that is written there.
+        (folder / "deployment.toml").write_text(PLAIN.format(port=server.port))
+        env = {**os.environ, "PYTHONPATH": str(tree / "src")}
+        log = Path(scratch) / "service.log"
+        with ServiceProcess(folder, deployment, env, log) as service:
+            held.connect(("127.0.0.1", server.port))
             held.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
             time.sleep(0.5)
-            yield port, service.process.pid
-    finally:
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
+            yield server.port, service.process.pid
 
 
 def cpu_ns(pid: int) -> int:
