@@ -28,7 +28,7 @@ ROOMS = (
     "errors", "progress", "system", "config", "gate", "report", "conditions", "manifest",
     "artifact", "contract", "deployment", "engines", "graphs", "detect", "client", "video",
     "models", "datasets", "accuracy", "export", "quantise", "train", "serve", "load", "bench",
-    "trial", "doctor", "project", "api", "demo", "cli",
+    "trial", "rehearsal", "doctor", "project", "api", "demo", "cli",
 )  # fmt: skip
 # Room -> rooms before it that it does not import all the same; "*" for all but those of `PLAIN`.
 PLAIN = ("errors", "progress")

@@ -148,6 +148,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         log_format: Form of the lines: ``text`` for people, ``json`` for programs.
         runtime: What runs the server processes: ``bentoml``, with a supervisor; ``uvicorn``, one
             process alone, for containers and systemd; ``triton``, NVIDIA's server (see `Triton`).
+        admin_port: Port on 127.0.0.1 that takes commands (``POST /admin/reload``); None: no port.
     """
 
     host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
@@ -162,6 +163,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cors_origins: tuple[str, ...] = ()
     log_format: Literal["text", "json"] = "text"
     runtime: RuntimeName = "bentoml"
+    admin_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
 
 
 class Triton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -185,6 +187,46 @@ class Triton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
 
 
+class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Conditions under which another artifact takes the place of the served one while it serves.
+
+    Relative paths start at the deployment file.
+
+    Attributes:
+        images: Folder of images that both answer first, the first 64 by name; None: four drawn
+            ones.
+        agreement: Least share of boxes that both report on them, 0-1.
+        same_family: Whether it must be of the same family.
+        same_labels: Whether it must have the same classes, in the same order.
+        dataset: Labelled images, as ``seatrial evaluate --dataset`` takes them.
+        split: Which set of it, where it has several.
+        contract: Contract whose accuracy must hold on the dataset.
+    """
+
+    images: str | None = None
+    agreement: Fraction = 0.5
+    same_family: bool = True
+    same_labels: bool = True
+    dataset: str | None = None
+    split: Literal["train", "val", "test"] = "val"
+    contract: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.dataset is None) != (self.contract is None):
+            raise ValueError("dataset and contract belong together: name both, or none")
+
+    def below(self, folder: Path) -> Reload:
+        """The same with relative paths that start at a folder."""
+
+        def path(given: str | None) -> str | None:
+            return given and str(folder / given)
+
+        kind, colon, place = (self.dataset or "").rpartition(":")
+        dataset = self.dataset and f"{kind}{colon}{path(place)}"
+        images, contract = path(self.images), path(self.contract)
+        return msgspec.structs.replace(self, images=images, contract=contract, dataset=dataset)
+
+
 class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A choice of artifact, engine, cores and limits.
 
@@ -199,6 +241,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         limits: Limits above which a request is refused.
         server: Address.
         triton: Where it is served by Triton: which one.
+        reload: Conditions of a reload.
     """
 
     model: str
@@ -210,6 +253,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     server: Server = Server()
     triton: Triton = Triton()
+    reload: Reload = Reload()
 
     @classmethod
     def read(cls, path: Path) -> Deployment:
@@ -229,7 +273,8 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if triton.python is not None:
             triton = msgspec.structs.replace(triton, python=str(folder / triton.python))
         server = msgspec.structs.replace(server, **files)
-        return msgspec.structs.replace(read, server=server, triton=triton)
+        reload = read.reload.below(folder)
+        return msgspec.structs.replace(read, server=server, triton=triton, reload=reload)
 
     def to_toml(self) -> str:
         """The deployment as TOML text, which `read` reads back."""

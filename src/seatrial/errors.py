@@ -3,6 +3,7 @@
     SeatrialError                                                      HTTP gRPC               exit
     |-- InvalidInput          the caller sent or wrote something wrong 400  INVALID_ARGUMENT    2
     |   |-- Unauthorized      the service needs a token, or another    401  UNAUTHENTICATED     2
+    |   |-- NotSwapped        a service keeps the model that it has   409  FAILED_PRECONDITION 8
     |   |-- NotServed         the service has no such model            404  NOT_FOUND           2
     |   |-- UnsupportedImage  the file is not a JPEG, PNG or WebP      415  INVALID_ARGUMENT    2
     |   |-- InvalidImage      the image cannot be decoded              422  INVALID_ARGUMENT    2
@@ -196,6 +197,14 @@ class EngineFailed(SeatrialError):
     def __init__(self, message: str, *, hint: str = "", cause: str = "") -> None:
         super().__init__(f"{message}: {cause}" if cause else message, hint=hint)
         self.public = shortened(message, LONGEST_MESSAGE)
+
+
+class NotSwapped(InvalidInput):
+    """A service does not serve another artifact: it serves on what it served."""
+
+    http_status = 409
+    grpc_status = "FAILED_PRECONDITION"
+    exit_code = GATE_FAILS
 
 
 class NotWritable(SeatrialError):

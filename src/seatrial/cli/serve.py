@@ -12,6 +12,7 @@ from typing import Literal
 
 from seatrial.cli.console import err, home, progress, store
 from seatrial.cli.deployment import DeploymentOptions
+from seatrial.config import encode_json
 from seatrial.deployment import RuntimeName
 
 
@@ -62,6 +63,7 @@ def serve(
     """
     from seatrial.models.resolve import resolve
     from seatrial.serve.address import with_port
+    from seatrial.serve.origin import ORIGIN, Origin
     from seatrial.serve.runtimes.registry import runtime
 
     deployment = (options or DeploymentOptions()).resolve(
@@ -101,4 +103,8 @@ def serve(
     # Ctrl-C waits until the next program can take it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     # In this process's place: signals reach the service itself.
-    os.execve(launch.command[0], launch.command, launch.environment)  # noqa: S606
+    given = options or DeploymentOptions()
+    file = None if given.deployment is None else str(given.deployment)
+    origin = encode_json(Origin(os.getcwd(), file, given.model)).decode()
+    environment = {**launch.environment, ORIGIN: origin}
+    os.execve(launch.command[0], launch.command, environment)  # noqa: S606

@@ -107,6 +107,11 @@ class Lanes:
         return sum(map(len, self._waiting))
 
     @property
+    def idle(self) -> int:
+        """Number of narrow lanes that a request could take at once; 0 where one waits."""
+        return 0 if self._wide_busy or any(self._waiting) else len(self._idle)
+
+    @property
     def usable(self) -> int:
         """Number of narrow lanes that are not taken out."""
         return self._narrow_count

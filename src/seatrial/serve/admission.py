@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.types import Message, Receive
@@ -179,6 +179,7 @@ class Dispatcher:
         on_bytes: Called with the bytes that the body of a request may have, and with as many less
             when it ends.
         memory: Memory for decoding.
+        on_detected: Called on a request's thread with its image, its thresholds and what was found.
     """
 
     def __init__(
@@ -195,6 +196,7 @@ class Dispatcher:
         self.memory = memory or decode_memory(memory_left_bytes(), limits)
         self._turns = Turns(2 * lanes)
         self.on_bytes: Callable[[int], object] = lambda change: None
+        self.on_detected: Callable[[Any, Thresholds, Detected], object] | None = None
         self._held_bytes = 0
         self._lock = threading.Lock()  # requests end on threads
         self._working = 0  # threads that are in `_work`
@@ -350,9 +352,12 @@ class Dispatcher:
         self, ticket: Admitted, data: bytes | bytearray | memoryview, options: Thresholds
     ) -> Detected:
         """`Detector.detect` within the limits; for a thread of the service."""
-        return self.detector.detect(
+        found = self.detector.detect(
             memoryview(data), options, max_pixels=self.limits.image_pixels, ticket=ticket
         )
+        if self.on_detected is not None:
+            self.on_detected(data, options, found)
+        return found
 
     async def work(
         self, ticket: Admitted, work: Callable[[], T], gone: asyncio.Future[Message]

@@ -174,7 +174,13 @@ async def _detect(request: Request, service: Service, encode: Encode, media_type
     answering = _answer(request, service, encode, media_type)
     route = request.scope["path"]
     return await counted(
-        service.metrics, request.scope, route, DETECTOR, answering, partial(error_answer, route)
+        service.metrics,
+        request.scope,
+        route,
+        DETECTOR,
+        answering,
+        partial(error_answer, route),
+        service.variant,
     )
 
 

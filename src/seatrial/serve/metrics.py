@@ -7,7 +7,6 @@ import contextlib
 import functools
 import math
 import os
-import resource
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from seatrial.detect.clock import REQUEST_STAGES, SEND
 from seatrial.serve.statistics import DETECTOR, ModelMetrics
+from seatrial.serve.variants import VariantMetrics
 from seatrial.system.files import writing
+from seatrial.system.memory import resident_bytes
 
 # Seconds. From half a millisecond (a decode) on, and close together where detectors answer.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.035, 0.05, 0.07, 0.1, 0.14, 0.2,
@@ -42,6 +43,7 @@ class RequestMetrics:
 
     Attributes:
         models: What each model did.
+        variants: What was done while there was a canary.
     """
 
     def __init__(
@@ -134,6 +136,14 @@ class RequestMetrics:
             "livemax",
             MODEL,
         )
+        reloads = Counter(
+            "seatrial_reloads", "Attempts to serve another artifact, by result.", ["result"],
+            registry=registry,
+        )  # fmt: skip
+        self._reloads = functools.cache(reloads.labels)
+        for result in ("swapped", "refused"):
+            self._reloads(result)
+        self.variants = VariantMetrics(bounded, registry)
         self._served: tuple[str, ...] | None = None
 
     def serves(self, description: Mapping[str, Any]) -> None:
@@ -143,6 +153,10 @@ class RequestMetrics:
         self._served = tuple(str(description[key]) for key in MODEL)
         self._model.labels(*self._served).set(1)
         self.deadline.set(description["limits"]["deadline_s"])
+
+    def reloaded(self, result: str) -> None:
+        """Count one attempt to serve another artifact: ``swapped`` or ``refused``."""
+        self._reloads(result).inc()
 
     def count(self, route: str, status: int, seconds: float | None = None) -> None:
         """Count one request that has ended.
@@ -225,7 +239,7 @@ class RequestMetrics:
         now = time.monotonic()
         if now - self._memory_at >= MEMORY_EVERY_S:
             self._memory_at = now
-            self._memory.set(_resident_bytes())
+            self._memory.set(resident_bytes())
 
 
 def observe_many(histogram: Histogram, value: float, times: int) -> None:
@@ -252,12 +266,6 @@ def request_metrics(bound_s: float | None = None) -> RequestMetrics:
     if not _of_process:
         _of_process.append(RequestMetrics(bound_s))
     return _of_process[0]
-
-
-def _resident_bytes() -> int:
-    with contextlib.suppress(OSError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    return 0
 
 
 def reserve_files(folder: Path) -> None:

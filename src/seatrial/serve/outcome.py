@@ -17,7 +17,7 @@ from seatrial.engines.lanes import Abandoned
 from seatrial.errors import Overloaded, SeatrialError
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.request_log import log_failure, log_refusal
-from seatrial.serve.service import Service
+from seatrial.serve.service import LIVE, Service
 from seatrial.serve.trace_context import Trace, current_trace
 
 DIGEST = "X-Model-Digest"
@@ -34,15 +34,22 @@ class Counted:
         scope: The request, for the log: its client, method and path.
         route: Its label in the metrics; never a path that a client can choose.
         model: Its kind; see `seatrial.serve.statistics`. None where it is of no model.
+        variant: That of the service which answers.
 
     Attributes:
         model: The same; it may become known on the way.
     """
 
     def __init__(
-        self, metrics: RequestMetrics, scope: Scope, route: str, model: str | None
+        self,
+        metrics: RequestMetrics,
+        scope: Scope,
+        route: str,
+        model: str | None,
+        variant: str = LIVE,
     ) -> None:
         self.model = model
+        self._variant = variant
         self._metrics, self._scope, self._route = metrics, scope, route
         self._begin = time.perf_counter()
         self._trace = current_trace.get()
@@ -71,7 +78,9 @@ class Counted:
             self._count(500)
 
     def _count(self, status: int) -> None:
-        self._metrics.count(self._route, status, time.perf_counter() - self._begin)
+        seconds = time.perf_counter() - self._begin
+        self._metrics.count(self._route, status, seconds)
+        self._metrics.variants.count(self._variant, status, seconds)
         if status != 200 and self.model is not None:
             self._metrics.models.failed(self.model)
 
@@ -83,6 +92,7 @@ async def counted(
     model: str,
     answering: Awaitable[Response],
     error_response: Callable[[SeatrialError], Response],
+    variant: str = LIVE,
 ) -> Response:
     """The answer, or what an error or a client that left makes of it; counted: see `Counted`.
 
@@ -93,9 +103,10 @@ async def counted(
         model: See `Counted`.
         answering: Makes the answer.
         error_response: Makes an answer of an error.
+        variant: That of the service which answers.
     """
     try:
-        with Counted(metrics, scope, route, model):
+        with Counted(metrics, scope, route, model, variant):
             try:
                 return await answering
             except asyncio.CancelledError as error:

@@ -14,6 +14,8 @@ from seatrial.serve.tls import Tls
 from seatrial.serve.tokens import Tokens
 from seatrial.serve.watchdog import Watchdog
 
+LIVE, CANARY = "live", "canary"
+
 
 class Service(msgspec.Struct, frozen=True):
     """The parts that a running process serves with.
@@ -29,6 +31,7 @@ class Service(msgspec.Struct, frozen=True):
         server: Settings of the server, which stay when another artifact is served.
         tokens: Tokens that requests are let in with; they stay as well.
         tls: Certificate; None where connections are not encrypted. It stays as well.
+        variant: `LIVE`, or `CANARY` for a second one beside it.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Service(msgspec.Struct, frozen=True):
     server: Server
     tokens: Tokens
     tls: Tls | None
+    variant: str = LIVE
 
     @property
     def digest(self) -> str:

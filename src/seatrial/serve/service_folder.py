@@ -12,6 +12,7 @@ import msgspec
 
 from seatrial.artifact import MANIFEST, Artifact
 from seatrial.deployment import Deployment
+from seatrial.errors import SeatrialError
 from seatrial.system.files import staged_folder, writing
 from seatrial.system.own_wheel import provide_package
 
@@ -58,12 +59,32 @@ def write_service(
         (staged / "bentofile.yaml").write_text(BENTOFILE + python)
         written = msgspec.structs.replace(deployment, model="model")
         (staged / "deployment.toml").write_text(written.to_toml())
-        # The files of the manifest alone: a link that lies beside them may lead anywhere.
-        for name in (MANIFEST, *(file.path for file in artifact.manifest.files)):
-            target = staged / "model" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(artifact.path / name, target)
+        _write_artifact(artifact, staged / "model")
     return folder
+
+
+def place_artifact(artifact: Artifact, folder: Path) -> Path:
+    """Put an artifact into a folder of its own, where the store's changes do not reach it.
+
+    Returns:
+        The folder, or the artifact's own where that one cannot be written.
+    """
+    if (folder / MANIFEST).is_file():
+        return folder
+    try:
+        with staged_folder(folder) as staged:
+            _write_artifact(artifact, staged)
+    except SeatrialError:
+        return artifact.path
+    return folder
+
+
+def _write_artifact(artifact: Artifact, folder: Path) -> None:
+    # The files of the manifest alone: a link that lies beside them may lead anywhere.
+    for name in (MANIFEST, *(file.path for file in artifact.manifest.files)):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(artifact.path / name, target)
 
 
 def _python_section(folder: Path, deployment: Deployment) -> str:

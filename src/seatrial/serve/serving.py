@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 import time
 
+import msgspec
+
 from seatrial.deployment import Server
+from seatrial.errors import NotSwapped
+from seatrial.serve.canary import Canary
 from seatrial.serve.health import Health
 from seatrial.serve.log import say
 from seatrial.serve.metrics import RequestMetrics
-from seatrial.serve.service import Service
+from seatrial.serve.service import LIVE, Service
 from seatrial.serve.tls import Tls
 from seatrial.serve.tokens import Tokens
 from seatrial.system.memory import give_back_freed_memory
@@ -30,6 +34,7 @@ class Serving:
 
     Attributes:
         live: The service in place at this moment: for what belongs to no request.
+        canary: A second one beside it, where there is one.
         health: State of the process.
         metrics: Metrics of the process.
         server: Settings of the server.
@@ -43,17 +48,35 @@ class Serving:
         self.server: Server = service.server
         self.tokens: Tokens = service.tokens
         self.tls: Tls | None = service.tls
+        self.canary: Canary | None = None
         self._leaving: list[Service] = []
+        self._left = threading.Condition()
         self._install(service)
 
     def take(self) -> Service:
         """The service that answers a request which has just arrived."""
+        if self.canary is not None and self.canary.chosen():
+            return self.canary.service
         return self.live
 
     @property
     def running(self) -> bool:
         """Whether requests are here, of the service in place or of one before it."""
-        return any(one.dispatcher.running for one in (self.live, *self._leaving))
+        return any(one.dispatcher.running for one in self._all())
+
+    @property
+    def leaving(self) -> int:
+        """Number of services that were replaced and are not closed yet."""
+        return len(self._leaving)
+
+    def wait_until_left(self, wait_s: float) -> bool:
+        """Whether all that was replaced is closed, after so many seconds at most; on any thread."""
+        with self._left:
+            return self._left.wait_for(lambda: not self._leaving, wait_s)
+
+    def _all(self) -> tuple[Service, ...]:
+        canary = (self.canary.service,) if self.canary else ()
+        return (self.live, *canary, *self._leaving)
 
     def replace(self, service: Service) -> threading.Thread:
         """Put another service in place; the next request takes it.
@@ -81,8 +104,31 @@ class Serving:
         self.tokens.close()
         if self.tls is not None:
             self.tls.close()
-        for service in (self.live, *self._leaving):
+        for service in self._all():
             service.close()
+
+    def begin_canary(self, canary: Canary) -> None:
+        """Put a second service beside the one in place."""
+        if self.canary is not None:
+            raise NotSwapped("there is a canary already", hint="promote or abandon it first")
+        canary.follow(self.live)
+        self.canary = canary
+
+    def promote_canary(self) -> threading.Thread:
+        """Put the canary in place; see `replace`."""
+        canary = self._end_canary()
+        return self.replace(msgspec.structs.replace(canary.service, variant=LIVE))
+
+    def abandon_canary(self) -> threading.Thread:
+        """Let the canary go; see `retire`."""
+        return self.retire(self._end_canary().service)
+
+    def _end_canary(self) -> Canary:
+        canary, self.canary = self.canary, None
+        if canary is None:
+            raise NotSwapped("there is no canary", hint="start one: seatrial canary start MODEL")
+        canary.end()
+        return canary
 
     def _install(self, service: Service) -> None:
         self.live = service
@@ -102,6 +148,8 @@ class Serving:
         if dispatcher.running:
             say("error", "left_behind", "a replaced model still computes: it stays in memory")
         service.close()
-        self._leaving.remove(service)
+        with self._left:
+            self._leaving.remove(service)
+            self._left.notify_all()
         del service, dispatcher
         give_back_freed_memory()

@@ -73,7 +73,11 @@ def in_words(deployment: Deployment, cores: int | None = None) -> str:
 
 
 def open_service(
-    artifact: Artifact, deployment: Deployment, worker: int = 0, beside: Service | None = None
+    artifact: Artifact,
+    deployment: Deployment,
+    worker: int = 0,
+    beside: Service | None = None,
+    name: str | None = None,
 ) -> Service:
     """Open all that one server process needs.
 
@@ -82,6 +86,7 @@ def open_service(
         deployment: How to serve it.
         worker: Index of this process, from 0: with several, each keeps to its own cores.
         beside: Service that the process has already; the new one shares its name and counts.
+        name: Name in the Open Inference Protocol; None: that of `beside`, or the artifact's.
     """
     # As the process found them: afterwards it has its share of the cores alone.
     cores: int = beside.description["layout"]["cores"] if beside else usable_cores()
@@ -105,7 +110,7 @@ def open_service(
     detector.lanes.on_lane = metrics.lanes_busy.inc
     dispatcher.on_bytes = metrics.body_bytes_present.inc
     return Service(
-        name=beside.name if beside else artifact.manifest.name,
+        name=name or (beside.name if beside else artifact.manifest.name),
         dispatcher=dispatcher,
         detection=deployment.detection.of(artifact.manifest),
         description=description,

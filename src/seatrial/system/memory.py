@@ -53,6 +53,13 @@ def _up_the_tree(root: Path, own: str, name: str) -> list[int]:
         folder = folder.parent
 
 
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM; 0 where that is not known."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
 def memory_left_bytes(processes: int = 1) -> int:
     """Memory that this process may still take, not below 0.
 

@@ -116,7 +116,7 @@ class InferenceService:
         scope = {"client": (context.peer(),), "method": "POST", "path": INFER}
         cancelled = False
         try:
-            with Counted(service.metrics, scope, INFER, DETECTOR) as outcome:
+            with Counted(service.metrics, scope, INFER, DETECTOR, service.variant) as outcome:
                 try:
                     return await self._answer(service, outcome, messages, context)
                 except asyncio.CancelledError as error:  # by gRPC: no one waits for the answer

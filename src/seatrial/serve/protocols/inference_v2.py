@@ -26,6 +26,8 @@ from seatrial.serve.protocols.inference import TensorAnswer, infer
 from seatrial.serve.protocols.inference_json import read_call, write_answer
 from seatrial.serve.protocols.served_models import ProtocolModel, find_model
 from seatrial.serve.service import Service
+from seatrial.serve.serving import Serving
+from seatrial.serve.statistics import GRAPH
 
 INFER = "/v2/models/infer"  # label in the metrics, whatever the model's name
 JSON_BYTES = "Inference-Header-Content-Length"
@@ -115,15 +117,26 @@ async def _model_ready(request: Request) -> Response:
 
 
 async def _infer(request: Request) -> Response:
-    service: Service = request.app.state.serving.take()
+    serving: Serving = request.app.state.serving
+    service = serving.take()
     try:
         model = _model(request, service)
+        if model.kind == GRAPH and service is not serving.live:
+            # Tensors fit one graph; another artifact may have others.
+            service = serving.live
+            model = _model(request, service)
     except SeatrialError as error:  # of no model
         service.metrics.count(INFER, error.http_status)
         return _error_answer(error)
     answering = _answer(request, service, model)
     return await counted(
-        service.metrics, request.scope, INFER, model.kind, answering, _error_answer
+        service.metrics,
+        request.scope,
+        INFER,
+        model.kind,
+        answering,
+        _error_answer,
+        service.variant,
     )
 
 

@@ -20,7 +20,9 @@ from seatrial.deployment import Deployment
 from seatrial.errors import InvalidConfig, SeatrialError
 from seatrial.serve import log
 from seatrial.serve.address import bound, urls
-from seatrial.serve.runtimes import notify
+from seatrial.serve.log import say
+from seatrial.serve.origin import Origin
+from seatrial.serve.runtimes import notify, starts
 from seatrial.serve.runtimes.parent import end_with_owner
 from seatrial.serve.runtimes.supervise import INTERRUPTED
 
@@ -50,6 +52,7 @@ def main(deployment_file: str) -> None:
         from seatrial.serve.runtimes.served import Served
         from seatrial.serve.runtimes.server import serve
 
+        _take_commands(Path(deployment_file))
         served = Served(Path(deployment_file))
         served.deployment = one_process(served.deployment)
         server = served.deployment.server
@@ -81,6 +84,21 @@ def main(deployment_file: str) -> None:
         hint = f"\nhint: {error.hint}" if error.hint else ""
         log.say("error", "start_failed", f"the service did not start: {error.message}{hint}")
         sys.exit(error.exit_code)
+
+
+def _take_commands(deployment_file: Path) -> None:
+    """Let this process be its own supervisor, where there is a temporary folder."""
+    from seatrial.serve.reload import Coordinator
+
+    try:
+        starts.supervise()
+    except OSError as error:
+        reason = f"no commands are taken: no temporary folder: {error.strerror}"
+        say("warning", "reload", reason)
+        return
+    coordinator = Coordinator(deployment_file, starts.own_folder(), Origin.of(os.environ))
+    coordinator.listen_or_say()
+    signal.signal(signal.SIGHUP, lambda number, frame: coordinator.reload_soon())
 
 
 def one_process(deployment: Deployment) -> Deployment:

@@ -23,10 +23,12 @@ from seatrial.serve.peers import Peers, Take
 from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.draining import Drain
 from seatrial.serve.runtimes.metrics_folder import FOLDER, reserve_metrics
+from seatrial.serve.served_state import ServedState
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
 from seatrial.serve.spans import Spans, wanted
 from seatrial.serve.startup import open_service
+from seatrial.serve.worker_commands import WorkerCommands
 
 
 class OwnWorker(msgspec.Struct, frozen=True):
@@ -90,9 +92,18 @@ class Served:
 
     def open(self) -> Service:
         """Open the model, compile it and warm it up."""
-        artifact = Artifact.open(self._folder / self.deployment.model)
+        folder = starts.folder()
+        state = ServedState.read(folder) if folder else None  # once another model was swapped in
+        artifact = Artifact.open(
+            Path(state.path) if state else self._folder / self.deployment.model
+        )
         workers, _ = layout(self.deployment)
-        return open_service(artifact, self.deployment, self._worker % workers)
+        name = state.served_as if state else None
+        return open_service(artifact, self.deployment, self._worker % workers, name=name)
+
+    def open_beside(self, artifact: Artifact, beside: Service) -> Service:
+        """Open another model beside the one that is served."""
+        return open_service(artifact, self.deployment, beside=beside)
 
     def peers(self, take: Take) -> Peers | None:
         """The other processes of this one's supervisor; None where it is alone.
@@ -122,6 +133,8 @@ class Served:
         def on_start(serving: Serving) -> None:
             serving.metrics.worker_died(starts.deaths())
             self.drain.listen(serving)
+            if (folder := starts.folder()) is not None:
+                WorkerCommands(serving, self.open_beside, folder)
 
         @contextlib.asynccontextmanager
         async def around() -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from typing import TypeVar
 import msgspec
 
 from seatrial.errors import SeatrialError, ServiceFailed, first_line
+from seatrial.serve.control import SUPERVISOR
 from seatrial.serve.log import say
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ def supervise() -> bool:
     """
     if _supervisor() == os.getppid():
         return False
-    folder = Path(tempfile.mkdtemp(prefix="seatrial-starts-"))
+    folder = Path(tempfile.mkdtemp(prefix=SUPERVISOR))
     os.environ[FOLDER] = f"{os.getpid()}:{folder}"
     owner = os.getpid()
 
@@ -71,6 +72,16 @@ def supervise() -> bool:
 
     atexit.register(end)
     return True
+
+
+def own_folder() -> Path:
+    """The folder of this process, which is a supervisor: `supervise` gave True."""
+    return _folder()
+
+
+def folder() -> Path | None:
+    """The folder of this process's supervisor, or its own where it is one; None without one."""
+    return _folder() if _supervisor() in (os.getppid(), os.getpid()) else None
 
 
 def note_death(pid: int) -> None:

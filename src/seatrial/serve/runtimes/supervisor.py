@@ -10,6 +10,7 @@ adding to it. The processes that it starts are those of `seatrial.serve.runtimes
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +18,11 @@ from typing import Any
 
 import circus.watcher  # type: ignore[import-untyped]
 from circus.exc import ConflictError  # type: ignore[import-untyped]
+from circus.sighandler import SysHandler  # type: ignore[import-untyped]
 
 from seatrial.serve.log import say
+from seatrial.serve.origin import Origin
+from seatrial.serve.reload import Coordinator
 from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.draining import LEAVE_S
 
@@ -43,6 +47,15 @@ def take_over(deployment_file: Path, drain_s: float, metrics: Path) -> None:
     # What it gives its processes as PROMETHEUS_MULTIPROC_DIR, whatever the environment says.
     BentoMLContainer.prometheus_multiproc_dir.set(str(metrics))
     service = deployment_file.absolute().with_name(SERVICE)
+    coordinator = Coordinator(deployment_file, starts.own_folder(), Origin.of(os.environ))
+
+    def listen(arbiter: Any, **facts: object) -> bool:
+        _look_at_once(arbiter)
+        coordinator.listen_or_say()
+        return True
+
+    # By itself it ends all processes and starts others.
+    SysHandler.handle_hup = lambda self: coordinator.reload_soon()
 
     class Watcher(circus.watcher.Watcher):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -51,7 +64,7 @@ def take_over(deployment_file: Path, drain_s: float, metrics: Path) -> None:
                 options["args"] = _own_words(options.get("args", ()), service, failed_starts)
             options["graceful_timeout"] = drain_s + LEAVE_S + KILL_S
             options["hooks"] = {
-                "before_start": (_look_at_once, False),
+                "before_start": (listen, False),
                 "after_reap": (_report, True),
                 "before_stop": (_close_listeners, True),
             }

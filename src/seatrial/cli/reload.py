@@ -1,0 +1,267 @@
+"""``seatrial reload``, ``canary`` and ``rehearse``: another model while a service runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+from urllib.parse import urlsplit
+
+from cyclopts import App, Parameter
+
+from seatrial.cli.console import err, out, print_json, store
+from seatrial.cli.credentials import TOKEN
+from seatrial.deployment import Deployment, Server
+from seatrial.errors import InvalidConfig, NotSwapped, ServiceFailed
+from seatrial.report.table import Table
+
+app = App(
+    name="canary",
+    help="Serve a second model beside the first: for a share of the requests, or as a shadow.",
+    help_format="markdown",
+)
+
+
+def reload(
+    deployment: Path | None = None,
+    /,
+    *,
+    model: str | None = None,
+    url: str | None = None,
+    port: int | None = None,
+    json: bool = False,
+) -> None:
+    """Have a running service serve another model, without a request lost.
+
+    The model is tried in a process of its own, loaded beside the present one in each server
+    process, and takes its place between two requests. One that is damaged, does not run, or does
+    not answer as reload.* of the deployment wants is not swapped in: exit code 8.
+
+    Args:
+        deployment: Deployment file of the service, for its address [default: port 3000].
+        model: Name in the store, an artifact folder or a model file [default: what the service
+            was started with, looked up anew].
+        url: Address of the service's admin port: http://127.0.0.1:PORT.
+        port: Port of the service.
+        json: Print JSON.
+    """
+    told = _command("POST /admin/reload", {"model": model} if model else {}, deployment, url, port)
+    if json:
+        print_json(told)
+        return
+    if told["result"] == "unchanged":
+        err.print(f"{told['model']} is served already: nothing is changed")
+        return
+    tried = told["rehearsal"]
+    agreed = (tried["comparison"] or {}).get("agreement")
+    share = f"; they agree on {agreed['share']:.1%} of their boxes" if agreed else ""
+    out.print(
+        f"{told['model']} is served in place of {told['before']['model']} "
+        f"(tried on {tried['images']} images{share})"
+    )
+
+
+@app.command
+def start(
+    model: str,
+    /,
+    deployment: Path | None = None,
+    *,
+    share: str | None = None,
+    shadow: str | None = None,
+    url: str | None = None,
+    port: int | None = None,
+    json: bool = False,
+) -> None:
+    """Serve a second model beside the first.
+
+    Args:
+        model: Name in the store, an artifact folder or a model file.
+        deployment: Deployment file of the service, for its address [default: port 3000].
+        share: Share of the requests that it answers: 5%, or 0.05.
+        shadow: Share of the images that it gets a copy of, in idle lanes: its boxes are compared
+            with the answers, and discarded.
+        url: Address of the service's admin port: http://127.0.0.1:PORT.
+        port: Port of the service.
+        json: Print JSON.
+    """
+    if (share is None) == (shadow is None):
+        raise InvalidConfig("give one of --share and --shadow", hint="for example --share 5%")
+    given = share if shadow is None else shadow
+    body = {"model": model, "share": _share(given or ""), "shadow": shadow is not None}
+    _show(_command("POST /admin/canary", body, deployment, url, port), json=json)
+
+
+@app.command
+def status(
+    deployment: Path | None = None,
+    /,
+    *,
+    url: str | None = None,
+    port: int | None = None,
+    json: bool = False,
+) -> None:
+    """Show what each process serves, and how the canary does.
+
+    Args:
+        deployment: Deployment file of the service, for its address [default: port 3000].
+        url: Address of the service's admin port: http://127.0.0.1:PORT.
+        port: Port of the service.
+        json: Print JSON.
+    """
+    _show(_command("GET /admin/status", {}, deployment, url, port), json=json)
+
+
+@app.command
+def promote(
+    deployment: Path | None = None,
+    /,
+    *,
+    url: str | None = None,
+    port: int | None = None,
+    json: bool = False,
+) -> None:
+    """Serve the canary alone.
+
+    Args:
+        deployment: Deployment file of the service, for its address [default: port 3000].
+        url: Address of the service's admin port: http://127.0.0.1:PORT.
+        port: Port of the service.
+        json: Print JSON.
+    """
+    _show(_command("POST /admin/canary/promote", {}, deployment, url, port), json=json)
+
+
+@app.command
+def abandon(
+    deployment: Path | None = None,
+    /,
+    *,
+    url: str | None = None,
+    port: int | None = None,
+    json: bool = False,
+) -> None:
+    """Let the canary go; the first model serves on alone.
+
+    Args:
+        deployment: Deployment file of the service, for its address [default: port 3000].
+        url: Address of the service's admin port: http://127.0.0.1:PORT.
+        port: Port of the service.
+        json: Print JSON.
+    """
+    _show(_command("POST /admin/canary/abandon", {}, deployment, url, port), json=json)
+
+
+def rehearse(
+    served: str,
+    model: str,
+    /,
+    *,
+    deployment: Annotated[Path | None, Parameter()] = None,
+    json: bool = False,
+) -> None:
+    """Try whether a model could take the place of a served one, as a reload does; serve nothing.
+
+    Both answer the same images. Exit code 8: it could not; the message says why.
+
+    Args:
+        served: Name in the store, an artifact folder or a model file: what is served.
+        model: The same, of what is to take its place.
+        deployment: Deployment file: engine, layout and reload.* [default: the defaults].
+        json: Print JSON.
+    """
+    from seatrial.models.resolve import resolve
+    from seatrial.rehearsal import give_way
+    from seatrial.rehearsal import rehearse as library
+
+    give_way()
+    chosen = Deployment(model) if deployment is None else Deployment.read(deployment)
+    found = library(resolve(store(), served), resolve(store(), model), chosen)
+    if json:
+        print_json(found)
+        return
+    agreed = found.comparison.agreement
+    share = "no boxes to compare" if agreed is None else f"{agreed.share:.1%} of the boxes agree"
+    out.print(
+        f"{found.name} could be served: {share} on {found.images} images; it takes "
+        f"{found.memory_bytes / 2**20:.0f} MiB"
+    )
+
+
+def _command(
+    command: str,
+    body: dict[str, Any],
+    deployment: Path | None,
+    url: str | None,
+    port: int | None,
+) -> dict[str, Any]:
+    from seatrial.serve.control import Address, ask, find_socket
+
+    address: Address
+    if url is not None:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        if not parts.hostname or not parts.port:
+            raise InvalidConfig(f"--url {url} has no host and port")
+        address = (parts.hostname, parts.port)
+    else:
+        server = Server() if deployment is None else Deployment.read(deployment).server
+        server = server if port is None else Server(port=port)
+        found = find_socket(server)
+        if found is None:
+            raise _nobody(f"port {server.port}")
+        address = found
+    try:
+        token = os.environ.get(TOKEN)
+        status, told = ask(address, command, body, timeout_s=3600.0, token=token)
+    except (ServiceFailed, OSError) as error:
+        raise _nobody(url or f"port {server.port}") from error
+    if status != 200:
+        _refused(told["error"])
+    return dict(told)
+
+
+def _nobody(place: str) -> ServiceFailed:
+    return ServiceFailed(
+        f"no service takes commands at {place}",
+        hint="does it run on this machine, as this user? name it by --port, its deployment file, "
+        "or --url http://127.0.0.1:ADMIN_PORT",
+    )
+
+
+def _refused(error: dict[str, str]) -> NoReturn:
+    kind = InvalidConfig if error["code"] == "InvalidInput" else NotSwapped
+    raise kind(error["message"], hint=error["hint"])
+
+
+def _share(text: str) -> float:
+    percent = text.endswith("%")
+    try:
+        share = float(text.removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise InvalidConfig(f"{text!r} is not a share", hint="for example 5%, or 0.05")
+    return share
+
+
+def _show(told: dict[str, Any], *, json: bool) -> None:
+    if json:
+        print_json(told)
+        return
+    table = Table("process", "model", "digest")
+    for one in told["processes"]:
+        table.add_row(str(one["pid"]), one["name"], one["digest"][:12])
+    out.print(table)
+    canary = told["canary"]
+    if canary is None:
+        err.print("no canary")
+        return
+    what = "a shadow of" if canary["shadow"] else "a canary with"
+    out.print(f"{canary['model']} ({canary['digest'][:12]}): {what} {canary['share']:.3g}")
+    if canary["failure"]:
+        out.print(f"it serves no more: {canary['failure']}")
+    for kind in ("requests", "images", "boxes"):
+        counts = ", ".join(f"{number} {name}" for name, number in canary[kind].items())
+        out.print(f"{kind}: {counts}")
+    if canary["agreement"] is not None:
+        out.print(f"agreement: {canary['agreement']:.1%} of the boxes")

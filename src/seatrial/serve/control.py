@@ -1,0 +1,215 @@
+"""Commands to the processes of a service: JSON over HTTP, by a Unix socket or a loopback port."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import os
+import socket
+import socketserver
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seatrial.deployment import Server
+from seatrial.errors import InvalidInput, PortInUse, SeatrialError, ServiceFailed
+
+SUPERVISOR = "seatrial-starts-"  # temporary folders of supervisors
+BODY_BYTES = 64 * 1024
+IDLE_S = 10.0
+LOOPBACK = "127.0.0.1"
+# A browser that is made to call a port of its own machine names another host (DNS rebinding).
+HOSTS = ("127.0.0.1", "localhost", "[::1]")
+# A socket's file, or host and port.
+Address = Path | tuple[str, int]
+Headers = Sequence[tuple[bytes, bytes]]
+Check = Callable[[Headers], object]
+# Answers a command: method and path, and the JSON that came with it.
+Handle = Callable[[str, dict[str, Any]], Any]
+
+
+def socket_name(server: Server) -> str:
+    """Name of the socket on which a service takes commands, in the folder of its supervisor."""
+    return f"service-{server.port}.sock"
+
+
+def find_socket(server: Server) -> Path | None:
+    """The socket of the service at an address, where this user runs one on this machine."""
+    found = Path(tempfile.gettempdir()).glob(f"{SUPERVISOR}*/{socket_name(server)}")
+    own = [one for one in found if one.stat().st_uid == os.getuid()]
+    # One that was killed leaves its own behind.
+    return max(own, key=lambda one: one.stat().st_mtime, default=None)
+
+
+class ControlServer:
+    """Answers commands on threads of its own until the process ends.
+
+    Args:
+        address: Where it listens; a file of an earlier process is replaced.
+        handle: Answers with what becomes JSON; a `SeatrialError` is an answer too.
+        check: Checks the headers of a command before it is read.
+
+    Raises:
+        PortInUse: It cannot listen there.
+    """
+
+    def __init__(self, address: Address, handle: Handle, check: Check | None = None) -> None:
+        local = isinstance(address, Path)
+
+        class Handler(_Handler):
+            answer = staticmethod(handle)
+            trusted = local
+            allowed = staticmethod(check or (lambda headers: None))
+
+        try:
+            if isinstance(address, Path):
+                address.unlink(missing_ok=True)
+                with _short(address) as short:
+                    self._server: socketserver.BaseServer = _UnixServer(short, Handler)
+            else:
+                self._server = _Server(address, Handler)
+        except OSError as error:
+            raise PortInUse(
+                f"no commands can be taken on {address}: {error.strerror}",
+                hint="choose another server.admin_port",
+            ) from error
+        threading.Thread(target=self._server.serve_forever, name="control", daemon=True).start()
+
+
+def ask(
+    address: Address,
+    command: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    timeout_s: float = 600.0,
+    token: str | None = None,
+) -> tuple[int, Any]:
+    """Send one command.
+
+    Args:
+        address: That of a `ControlServer`.
+        command: Method and path: ``POST /admin/reload``.
+        body: Sent as JSON.
+        timeout_s: Longest wait for the answer.
+        token: Bearer token, where the admin port needs one.
+
+    Returns:
+        HTTP status, and the JSON of the answer.
+
+    Raises:
+        ServiceFailed: There is no answer.
+    """
+    method, _, path = command.partition(" ")
+    connection: http.client.HTTPConnection
+    if isinstance(address, Path):
+        connection = _UnixConnection(address, timeout_s)
+    else:
+        connection = http.client.HTTPConnection(*address, timeout=timeout_s)
+    headers = {"Content-Type": "application/json", "Connection": "close"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    try:
+        connection.request(method, path, msgspec.json.encode(body or {}), headers)
+        response = connection.getresponse()
+        return response.status, msgspec.json.decode(response.read())
+    except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+        raise ServiceFailed(f"no answer from {address}: {error}") from error
+    finally:
+        connection.close()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    answer: Callable[..., Any]
+    trusted: bool
+    allowed: Callable[[Headers], object]
+    timeout = IDLE_S
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._do("GET")
+
+    def do_POST(self) -> None:
+        self._do("POST")
+
+    def _body(self) -> dict[str, Any]:
+        length = self.headers.get("Content-Length", "0")
+        if not (length.isascii() and length.isdigit() and int(length) <= BODY_BYTES):
+            raise InvalidInput(f"Content-Length {length[:20]!r} is not 0 to {BODY_BYTES}")
+        # A page that a browser shows cannot send this type to another host unasked.
+        own_type = self.headers.get_content_type() == "application/json"
+        if self.command == "POST" and not self.trusted and not own_type:
+            raise InvalidInput("the body is not application/json")
+        try:
+            return msgspec.json.decode(self.rfile.read(int(length)) or b"{}", type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise InvalidInput(f"the body is not a JSON object: {error}") from error
+
+    def _do(self, method: str) -> None:
+        host = self.headers.get("Host", "").rsplit(":", 1)[0]
+        try:
+            # Read in any case: closed with unread data, the connection is reset under the answer.
+            body = self._body()
+            if not self.trusted and host not in HOSTS:
+                raise InvalidInput(f"Host {host[:60]!r} is not one of {', '.join(HOSTS)}")
+            self.allowed([(k.lower().encode(), v.encode()) for k, v in self.headers.items()])
+            told = self.answer(f"{method} {self.path}", body)
+        except SeatrialError as error:
+            self._fail(error)
+        except Exception as error:
+            self._fail(ServiceFailed(f"the command failed: {type(error).__name__}: {error}"))
+            raise  # `socketserver` writes the traceback to the log
+        else:
+            self._send(200, told)
+
+    def _fail(self, error: SeatrialError) -> None:
+        told = {"code": error.code, "message": error.message, "hint": error.hint}
+        self._send(error.http_status, {"error": told})
+
+    def _send(self, status: int, told: Any) -> None:
+        content = msgspec.json.encode(told)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+        self.close_connection = True
+
+    def log_message(self, *args: object) -> None:
+        """Commands log what they do themselves."""
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+
+class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__(LOOPBACK, timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        with _short(self._path) as short:
+            self.sock.connect(short)
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A short name of a socket: the kernel takes 107 bytes, and temporary folders can be deep."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        short = f"/proc/self/fd/{folder}/{path.name}"
+        yield short if os.path.isdir("/proc/self/fd") else str(path)
+    finally:
+        os.close(folder)

@@ -1,0 +1,423 @@
+"""Another artifact for all processes of a service: tried first, then loaded beside, then switched.
+
+One coordinator leads the processes of a service, from their supervisor. The artifact is tried in a
+process of its own. Then each process loads it beside the one that it serves, one after the other;
+where one of them cannot, all drop it again. Once all have it, the state is written, which a process
+that starts later reads, and each process switches between two of its requests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seatrial.artifact import Artifact
+from seatrial.deployment import Deployment
+from seatrial.errors import InvalidInput, NotSwapped, SeatrialError, ServiceFailed
+from seatrial.serve.control import LOOPBACK, ControlServer, ask, socket_name
+from seatrial.serve.log import say
+from seatrial.serve.origin import Origin
+from seatrial.serve.served_state import SecondState, ServedState
+from seatrial.serve.service_folder import place_artifact
+from seatrial.serve.tokens import Tokens
+from seatrial.serve.worker_commands import LEAVE_S, SOCKET
+
+RELOADED = "reloaded"  # folder of artifacts that were swapped in, in the service folder
+REHEARSAL_S, PREPARE_S, SWITCH_S = 600.0, 600.0, 60.0
+# The command line, without a file of its name on the path.
+COMMAND_LINE = "from seatrial.cli.main import main; main()"
+
+
+class Unchanged(NotSwapped):
+    """What is asked for is served already."""
+
+
+class Coordinator:
+    """Leads the processes of one service from one artifact to another.
+
+    Args:
+        deployment_file: The deployment; a relative model path in it starts at the file's folder.
+        folder: The supervisor's, in which the processes have their sockets.
+        origin: What it was started with; None: the service folder alone.
+    """
+
+    def __init__(self, deployment_file: Path, folder: Path, origin: Origin | None) -> None:
+        self._file = deployment_file.absolute()
+        self._service_folder = self._file.parent
+        self._folder = folder
+        self._deployment = Deployment.read(deployment_file)
+        self._origin = origin
+        self._busy = threading.Lock()
+        self._commands: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "GET /admin/status": lambda body: self.status(),
+            "POST /admin/reload": lambda body: self.reload(_text(body, "model")),
+            "GET /admin/canary": lambda body: self.status(),
+            "POST /admin/canary": self._start_canary,
+            "POST /admin/canary/promote": lambda body: self.promote(),
+            "POST /admin/canary/abandon": lambda body: self.abandon(),
+        }
+
+    def listen(self) -> list[ControlServer]:
+        """Take commands: of the service's user on a socket, and on the admin port if there is one.
+
+        Raises:
+            PortInUse: The port is taken.
+        """
+        local = self._folder / socket_name(self._deployment.server)
+        servers = [ControlServer(local, self._handle)]
+        if self._deployment.server.admin_port is not None:
+            address = (LOOPBACK, self._deployment.server.admin_port)
+            tokens = Tokens(self._deployment.server, os.environ)  # those of requests
+            check = partial(tokens.check, "/admin")
+            servers.append(ControlServer(address, self._handle, check))
+        return servers
+
+    def listen_or_say(self) -> None:
+        """Take commands; where that cannot be, the log says so and the service serves."""
+        try:
+            self.listen()
+        except SeatrialError as error:
+            _say(f"error: {error.message}")
+
+    def reload_soon(self) -> None:
+        """Reload on a thread of its own, and say what became of it in the log; for a signal."""
+        threading.Thread(target=self._reload_and_say, name="reload", daemon=True).start()
+
+    def status(self) -> dict[str, Any]:
+        """The model of each process, and the canary's counts of all of them."""
+        workers = [told for _, told in self._ask_all("GET /status", {}, SWITCH_S)]
+        state = self._state()
+        second = state.second
+        canaries = [told["canary"] for told in workers if told["canary"]]
+        summed = {
+            kind: {
+                key: sum(one[kind][key] for one in canaries)
+                for key in (canaries[0][kind] if canaries else ())
+            }
+            for kind in ("images", "boxes", "requests", "seconds")
+        }
+        boxes = summed["boxes"]
+        all_boxes = sum(boxes.values()) + boxes.get("matched", 0)
+        return {
+            "model": state.name,
+            "digest": state.digest,
+            "processes": [
+                {key: told[key] for key in ("pid", "name", "digest", "leaving")} for told in workers
+            ],
+            "canary": second
+            and {
+                "model": second.name,
+                "digest": second.digest,
+                "share": second.share,
+                "shadow": second.shadow,
+                "failure": next((one["failure"] for one in canaries if one["failure"]), ""),
+                **summed,
+                "agreement": 2 * boxes["matched"] / all_boxes if all_boxes else None,
+            },
+        }
+
+    def reload(self, model: str | None = None) -> dict[str, Any]:
+        """Serve another artifact, if nothing is wrong with it.
+
+        Args:
+            model: Its name, or a path; None: what the service was started with, looked up anew.
+
+        Returns:
+            The new name and digest, those before, and the report of the rehearsal.
+
+        Raises:
+            NotSwapped: It is not served; the message says why.
+        """
+        with self._counted():
+            before = self._state()
+            if before.second is not None:
+                raise NotSwapped("there is a canary", hint="promote or abandon it first")
+            try:
+                tried = self._prepare(model, before)
+            except Unchanged:
+                return {"result": "unchanged", "model": before.name, "digest": before.digest}
+            after = self._after(before, tried)
+            self._write(after)
+            self._switch("POST /switch", {"digest": after.digest})
+            self._remove_others(after)
+        _say(f"serving {after.name} ({after.digest[:12]}) in place of {before.name}")
+        return {
+            "result": "swapped",
+            "model": after.name,
+            "digest": after.digest,
+            "before": {"model": before.name, "digest": before.digest},
+            "rehearsal": tried,
+        }
+
+    def start_canary(self, model: str, share: float, *, shadow: bool) -> dict[str, Any]:
+        """Serve another artifact beside the present one.
+
+        Args:
+            model: Its name, or a path.
+            share: Share of the requests, above 0 and up to 1.
+            shadow: Whether its answers are compared and discarded.
+
+        Raises:
+            NotSwapped: It is not served; the message says why.
+            InvalidInput: The share is none.
+        """
+        if not 0 < share <= 1:
+            raise InvalidInput(f"the share {share:g} is not above 0 % and up to 100 %")
+        with self._counted():
+            before = self._state()
+            if before.second is not None:
+                raise NotSwapped("there is a canary already", hint="promote or abandon it first")
+            tried = self._prepare(model, before)
+            placed = self._after(before, tried)
+            second = SecondState(placed.path, placed.digest, placed.name, share, shadow)
+            self._write(msgspec.structs.replace(before, second=second))
+            self._switch("POST /canary", {"share": share, "shadow": shadow})
+        what = "a shadow of" if shadow else ""
+        _say(f"serving {placed.name} ({placed.digest[:12]}) beside: {what} {share:.3g} of requests")
+        return self.status()
+
+    def promote(self) -> dict[str, Any]:
+        """Serve the canary alone.
+
+        Raises:
+            NotSwapped: There is none, or it failed.
+        """
+        with self._counted():
+            before = self._state()
+            second = self._second(before)
+            failed = [one["canary"]["failure"] for _, one in self._ask_all("GET /status", {}, 60.0)
+                      if one["canary"]]  # fmt: skip
+            if any(failed):
+                raise NotSwapped(f"the canary serves no more: {max(failed)}", hint="abandon it")
+            after = ServedState(second.path, second.digest, second.name, before.served_as)
+            self._write(after)
+            self._switch("POST /promote", {"digest": after.digest})
+            self._remove_others(after)
+        _say(f"serving {after.name} ({after.digest[:12]}) in place of {before.name}")
+        return self.status()
+
+    def abandon(self) -> dict[str, Any]:
+        """Let the canary go.
+
+        Raises:
+            NotSwapped: There is none.
+        """
+        with self._alone():
+            before = self._state()
+            second = self._second(before)
+            after = msgspec.structs.replace(before, second=None)
+            self._write(after)
+            self._switch("POST /abandon", {})
+            self._remove_others(after)
+        _say(f"the canary {second.name} is abandoned: {after.name} serves alone")
+        return self.status()
+
+    def _handle(self, command: str, body: dict[str, Any]) -> Any:
+        if command not in self._commands:
+            raise InvalidInput(
+                f"unknown command {command[:60]!r}", hint=f"known: {', '.join(self._commands)}"
+            )
+        return self._commands[command](body)
+
+    def _start_canary(self, body: dict[str, Any]) -> dict[str, Any]:
+        share, shadow = body.get("share"), body.get("shadow", False)
+        model = _text(body, "model")
+        if model is None or isinstance(share, bool) or not isinstance(share, int | float):
+            raise InvalidInput("a canary needs model, and share as a number from 0 to 1")
+        if not isinstance(shadow, bool):
+            raise InvalidInput("shadow is not true or false")
+        return self.start_canary(model, float(share), shadow=shadow)
+
+    def _reload_and_say(self) -> None:
+        with contextlib.suppress(SeatrialError):  # `_counted` has said it
+            self.reload()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise NotSwapped("another change is under way", hint="try again when it is over")
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """One change at a time; its result is counted, and what was refused is said."""
+        with self._alone():
+            try:
+                yield
+            except Unchanged as error:
+                _say(error.message)
+                raise
+            except SeatrialError as error:
+                _say(f"error: the model is not swapped: {error.message}")
+                self._count("refused")
+                raise
+            self._count("swapped")
+
+    def _count(self, result: str) -> None:
+        """Have one of the processes count it: the metrics are theirs."""
+        for socket in self._sockets():
+            with contextlib.suppress(ServiceFailed):
+                ask(socket, "POST /count", {"result": result}, timeout_s=SWITCH_S)
+                return
+
+    def _state(self) -> ServedState:
+        found = ServedState.read(self._folder)
+        if found is not None:
+            return found
+        artifact = Artifact.open(self._service_folder / self._deployment.model, verify=False)
+        name = artifact.manifest.name
+        return ServedState(str(artifact.path), artifact.digest, name, name)
+
+    def _write(self, state: ServedState) -> None:
+        """From here on a process that starts serves this."""
+        try:
+            state.write(self._folder)
+        except OSError as error:
+            self._ask_all("POST /drop", {}, LEAVE_S)
+            raise NotSwapped(f"the state cannot be written: {error.strerror}") from error
+
+    def _second(self, state: ServedState) -> SecondState:
+        if state.second is None:
+            raise NotSwapped("there is no canary", hint="start one: seatrial canary start MODEL")
+        return state.second
+
+    def _prepare(self, model: str | None, before: ServedState) -> dict[str, Any]:
+        """Try an artifact, and have each process load it beside; none keeps it if one cannot."""
+        named, folder = self._named(model)
+        tried = self._rehearse(named, folder, before)
+        if tried["digest"] == before.digest:
+            raise Unchanged(f"{before.name} is what is served already: nothing is changed")
+        path = place_artifact(
+            Artifact.open(Path(tried["path"])), self._service_folder / RELOADED / tried["digest"]
+        )
+        tried = {**tried, "path": str(path)}
+        sockets = self._sockets()
+        if not sockets:
+            raise NotSwapped("no server process is ready", hint="try again when the service is")
+        asked = {
+            "path": tried["path"],
+            "digest": tried["digest"],
+            "memory_bytes": tried["memory_bytes"],
+            "processes": len(sockets),
+        }
+        try:
+            for socket in sockets:
+                self._ask(socket, "POST /prepare", asked, PREPARE_S)
+        except SeatrialError:
+            self._ask_all("POST /drop", {}, LEAVE_S)
+            self._remove_others(before)
+            raise
+        return tried
+
+    def _named(self, model: str | None) -> tuple[str, Path]:
+        """The name of the wanted model, and the folder where a relative path begins."""
+        origin = self._origin
+        if origin is None:
+            again = Deployment.read(self._file).model
+            return model or str(self._service_folder / again), self._service_folder
+        folder = Path(origin.folder)
+        if model is None and origin.model is None and origin.deployment is not None:
+            model = Deployment.read(folder / origin.deployment).model
+        return model or origin.model or "", folder
+
+    def _rehearse(self, named: str, folder: Path, before: ServedState) -> dict[str, Any]:
+        # The file may be one that only this process can open.
+        file = self._folder / "deployment.toml"
+        file.write_text(self._deployment.to_toml())
+        words = ["rehearse", before.path, named, "--deployment", str(file), "--json"]
+        command = [sys.executable, "-c", COMMAND_LINE, *words]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, timeout=REHEARSAL_S, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise NotSwapped(f"{named} gave no answers within {REHEARSAL_S:g} s") from error
+        except OSError as error:
+            raise NotSwapped(f"{named} cannot be tried: {error.strerror}") from error
+        if done.returncode == 0:
+            with contextlib.suppress(msgspec.DecodeError):
+                return msgspec.json.decode(done.stdout, type=dict[str, Any])
+        if done.returncode < 0:
+            name = signal.Signals(-done.returncode).name
+            killed = "; was there too little memory?" if name == "SIGKILL" else ""
+            raise NotSwapped(f"{named} ended the process that tried it ({name}){killed}")
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        hint = next((ln[6:] for ln in lines if ln.startswith("hint: ")), "")
+        message = next((ln[7:] for ln in lines if ln.startswith("error: ")), lines[-1])
+        raise NotSwapped(message, hint=hint)
+
+    def _after(self, before: ServedState, tried: dict[str, Any]) -> ServedState:
+        return ServedState(tried["path"], tried["digest"], tried["name"], before.served_as)
+
+    def _switch(self, command: str, body: dict[str, Any]) -> None:
+        """Have each process switch. One that does not is ended: the next one reads the state."""
+        for socket in self._sockets():
+            try:
+                self._ask(socket, command, body, SWITCH_S)
+            except SeatrialError as error:
+                pid = _pid(socket)
+                _say(f"error: process {pid} does not switch and is ended: {error.message}")
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+
+    def _remove_others(self, state: ServedState) -> None:
+        """Remove the artifacts that are served no more."""
+        kept = {state.path, state.second.path if state.second else ""}
+        for other in (self._service_folder / RELOADED).glob("*"):
+            if str(other) not in kept:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def _sockets(self) -> list[Path]:
+        """The sockets of the processes that serve."""
+        found = []
+        for socket in sorted(self._folder.glob(f"{SOCKET}*.sock")):
+            try:
+                os.kill(_pid(socket), 0)
+                found.append(socket)
+            except ProcessLookupError:
+                socket.unlink(missing_ok=True)
+        return found
+
+    def _ask(self, socket: Path, command: str, body: dict[str, Any], timeout_s: float) -> Any:
+        status, told = ask(socket, command, body, timeout_s=timeout_s)
+        if status != 200:
+            raise NotSwapped(told["error"]["message"], hint=told["error"]["hint"])
+        return told
+
+    def _ask_all(self, command: str, body: dict[str, Any], timeout_s: float) -> list[Any]:
+        """The answers of those processes that give one, each with its socket."""
+        told = []
+        for socket in self._sockets():
+            with contextlib.suppress(SeatrialError):
+                told.append((socket, self._ask(socket, command, body, timeout_s)))
+        return told
+
+
+def _pid(socket: Path) -> int:
+    return int(socket.stem.removeprefix(SOCKET))
+
+
+def _text(body: dict[str, Any], key: str) -> str | None:
+    value = body.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidInput(f"{key} is not a text")
+    return value
+
+
+def _say(line: str) -> None:
+    wrong = line.startswith("error: ")
+    say("error" if wrong else "info", "reload", line.removeprefix("error: "))

@@ -1,0 +1,93 @@
+"""Commands as JSON over a Unix socket and over a loopback port."""
+
+from __future__ import annotations
+
+import http.client
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seatrial.errors import NotSwapped, PortInUse, ServiceFailed, Unauthorized
+from seatrial.serve.control import Address, ControlServer, ask
+from seatrial.serve.process import free_port
+
+
+def answer(command: str, body: dict[str, Any]) -> Any:
+    if command == "POST /refuse":
+        raise NotSwapped("not now", hint="later")
+    if command == "POST /fail":
+        raise ZeroDivisionError("nothing")
+    return {"command": command, **body}
+
+
+@pytest.fixture(params=["socket", "port"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
+    deep = tmp_path / ("d" * 100)  # no name of a socket may be as long
+    deep.mkdir()
+    local = request.param == "socket"
+    where: Address = deep / "own.sock" if local else ("127.0.0.1", free_port("127.0.0.1"))
+    ControlServer(where, answer)
+    return where
+
+
+def test_a_command_is_answered_and_a_refusal_says_why(address: Address) -> None:
+    for _ in range(20):
+        assert ask(address, "GET /status") == (200, {"command": "GET /status"})
+        assert ask(address, "POST /go", {"n": 1}) == (200, {"command": "POST /go", "n": 1})
+    error = {"code": "NotSwapped", "message": "not now", "hint": "later"}
+    assert ask(address, "POST /refuse") == (409, {"error": error})
+
+
+def test_a_fault_is_an_answer(address: Address, capsys: pytest.CaptureFixture[str]) -> None:
+    status, told = ask(address, "POST /fail")
+    assert (status, told["error"]["code"]) == (502, "ServiceFailed")
+    assert "ZeroDivisionError" in told["error"]["message"]
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    for where in (tmp_path / "none.sock", ("127.0.0.1", free_port("127.0.0.1"))):
+        with pytest.raises(ServiceFailed, match="no answer"):
+            ask(where, "GET /status")
+
+
+def test_a_taken_port_is_an_error() -> None:
+    port = free_port("127.0.0.1")
+    ControlServer(("127.0.0.1", port), answer)
+    with pytest.raises(PortInUse, match="no commands can be taken"):
+        ControlServer(("127.0.0.1", port), answer)
+
+
+def test_a_port_can_ask_for_a_token() -> None:
+    address = ("127.0.0.1", free_port("127.0.0.1"))
+
+    def check(headers: Any) -> None:
+        if (b"authorization", b"Bearer right") not in headers:
+            raise Unauthorized("no token")
+
+    ControlServer(address, answer, check)
+    assert ask(address, "GET /status")[0] == 401
+    assert ask(address, "GET /status", token="wrong")[0] == 401
+    assert ask(address, "GET /status", token="right")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "message"),
+    [
+        ({"Host": "evil.example"}, b"{}", "Host 'evil.example'"),
+        ({"Content-Type": "text/plain"}, b"{}", "not application/json"),
+        ({"Content-Length": "1000000"}, b"", "is not 0 to"),
+        ({}, b"[1]", "not a JSON object"),
+    ],
+)
+def test_what_a_web_page_could_send_is_refused(
+    headers: dict[str, str], body: bytes, message: str
+) -> None:
+    port = free_port("127.0.0.1")
+    ControlServer(("127.0.0.1", port), answer)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("POST", "/go", body, {"Content-Type": "application/json", **headers})
+    response = connection.getresponse()
+    assert response.status == 400
+    assert message in response.read().decode()
+    connection.close()
