@@ -19,7 +19,7 @@ from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Reload, Server
 from seatrial.serve.address import free_port
-from seatrial.serve.control import ask
+from seatrial.serve.control import ask, find_socket
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.service_folder import write_service
 from seatrial.serve.worker_commands import SOCKET
@@ -277,6 +277,37 @@ def test_a_shadow_answers_nobody_and_is_compared(reloadable: Reloadable, photo: 
     assert reloadable.command("POST /admin/canary/abandon")[0] == 200
     assert reloadable.status()["canary"] is None
     assert reloadable.digests() == [live.digest] * WORKERS
+
+
+def test_one_process_without_a_supervisor_reloads_on_sighup(
+    tiny_model: Callable[..., Any], tmp_path: Path, photo: bytes
+) -> None:
+    first = dimmed_artifact(tiny_model, tmp_path, 1.0, "first")
+    second = dimmed_artifact(tiny_model, tmp_path, 0.6, "second")
+    deployment = Deployment(
+        model=str(first.path),
+        engine="onnxruntime",
+        layout=CoreLayout(1, 1, 1, wide=False),
+        server=Server(port=free_port("127.0.0.1"), drain_notice_s=0.0, runtime="uvicorn"),
+    )
+    service = write_service(tmp_path / "service", first, deployment)
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with ServiceProcess(service, deployment, env, tmp_path / "service.log") as running:
+
+        def digest() -> str:
+            answer = httpx.post(f"{running.url}/detect", content=photo, timeout=PATIENCE_S)
+            assert answer.status_code == 200
+            return str(answer.headers[DIGEST])
+
+        assert digest() == first.digest
+        file = service / "deployment.toml"
+        file.write_text(file.read_text().replace('model = "model"', f'model = "{second.path}"'))
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: digest() == second.digest)
+        socket = find_socket(deployment.server, tmp_path)
+        assert socket is not None
+        assert ask(socket, "GET /admin/status")[1]["digest"] == second.digest
+    assert find_socket(deployment.server, tmp_path) is None
 
 
 def test_wrong_commands_say_what_is_known(reloadable: Reloadable) -> None:

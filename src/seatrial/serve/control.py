@@ -38,9 +38,15 @@ def socket_name(server: Server) -> str:
     return f"service-{server.port}.sock"
 
 
-def find_socket(server: Server) -> Path | None:
-    """The socket of the service at an address, where this user runs one on this machine."""
-    found = Path(tempfile.gettempdir()).glob(f"{SUPERVISOR}*/{socket_name(server)}")
+def find_socket(server: Server, folder: Path | None = None) -> Path | None:
+    """The socket of the service at an address, where this user runs one on this machine.
+
+    Args:
+        server: The address.
+        folder: Folder of temporary files; None takes this process's.
+    """
+    root = folder or Path(tempfile.gettempdir())
+    found = root.glob(f"{SUPERVISOR}*/{socket_name(server)}")
     own = [one for one in found if one.stat().st_uid == os.getuid()]
     # One that was killed leaves its own behind.
     return max(own, key=lambda one: one.stat().st_mtime, default=None)

@@ -40,7 +40,7 @@ COMMAND_LINE = "from seatrial.cli.main import main; main()"
 
 
 class Unchanged(NotSwapped):
-    """What is asked for is served already."""
+    """The wanted model is served already."""
 
 
 class Coordinator:
