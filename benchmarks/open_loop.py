@@ -1,0 +1,101 @@
+"""Poisson requests whose answers are checked: status, artifact, boxes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+import psutil
+
+DIGEST = "X-Model-Digest"
+Boxes = list[dict[str, Any]]
+
+
+class OpenLoop:
+    """Sends images at a rate, whatever comes back, and counts what came back.
+
+    Args:
+        url: Address of the service.
+        images: JPEG files.
+        rate_hz: Mean rate.
+
+    Attributes:
+        counts: Outcome -> requests: ``answered``, ``wrong`` (other boxes than the artifact of its
+            digest gives), ``refused`` (503), ``late`` (504), ``failed``.
+        digests: Digest -> answers.
+        expected: Digest -> the boxes of each image.
+    """
+
+    def __init__(self, url: str, images: Sequence[bytes], rate_hz: float) -> None:
+        self._url = url
+        self._images = images
+        self._rate_hz = rate_hz
+        self.counts: Counter[str] = Counter()
+        self.digests: Counter[str] = Counter()
+        self.expected: dict[str, list[Boxes]] = {}
+        self._over = False
+
+    async def learn(self) -> str:
+        """Take the boxes of what is served now as those of its digest, which is returned."""
+        async with aiohttp.ClientSession() as session:
+            found = [await self._ask(session, index) for index in range(len(self._images))]
+        (digest,) = {digest for _, digest, _ in found}
+        self.expected[digest] = [boxes for _, _, boxes in found]
+        return digest
+
+    async def run(self) -> None:
+        """Send until `end`; returns when all have their answers."""
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            asked: set[asyncio.Task[None]] = set()
+            due = time.monotonic()
+            while not self._over:
+                due += random.expovariate(self._rate_hz)
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                one = asyncio.create_task(self._count(session))
+                asked.add(one)
+                one.add_done_callback(asked.discard)
+            await asyncio.gather(*asked)
+
+    def end(self) -> None:
+        """Send no more."""
+        self._over = True
+
+    async def _count(self, session: aiohttp.ClientSession) -> None:
+        index = random.randrange(len(self._images))
+        try:
+            status, digest, boxes = await self._ask(session, index)
+        except (aiohttp.ClientError, TimeoutError):
+            self.counts["failed"] += 1
+            return
+        if status == 200:
+            self.digests[digest] += 1
+            right = self.expected.get(digest, {index: None})[index] == boxes
+            self.counts["answered" if right else "wrong"] += 1
+        else:
+            self.counts[{503: "refused", 504: "late"}.get(status, "failed")] += 1
+
+    async def _ask(self, session: aiohttp.ClientSession, index: int) -> tuple[int, str, Boxes]:
+        headers = {"Content-Type": "image/jpeg"}
+        async with session.post(
+            f"{self._url}/detect", data=self._images[index], headers=headers
+        ) as response:
+            told = await response.json()
+            digest = response.headers.get(DIGEST, "")
+            return response.status, digest, told.get("detections", [])
+
+
+def resources(pid: int) -> dict[str, float]:
+    """Memory, descriptors and threads of a process and its descendants."""
+    root = psutil.Process(pid)
+    family = [root, *root.children(recursive=True)]
+    return {
+        "rss_mb": round(sum(one.memory_info().rss for one in family) / 1e6, 1),
+        "descriptors": sum(one.num_fds() for one in family),
+        "threads": sum(one.num_threads() for one in family),
+    }

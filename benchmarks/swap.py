@@ -1,0 +1,131 @@
+"""Swaps of the model under load: requests that failed or got the wrong boxes, memory after each.
+
+    python benchmarks/swap.py [--swaps 20] [--share 0.8] [--every-s 10] [--engine openvino]
+
+Two artifacts of one network, the second with a higher default confidence: an answer shows which of
+them gave it, and is compared with the boxes of the digest that it names. The load is an open loop
+(Poisson) at a share of the capacity, which a closed loop measures first. Memory is that of the
+server process alone, half a second after the old model has left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import measure
+import msgspec
+import psutil
+from open_loop import OpenLoop, resources
+
+from seatrial.artifact import Artifact, Store
+from seatrial.deployment import CoreLayout, Deployment, Limits, Server
+from seatrial.serve.control import ask, find_socket
+
+CONFIDENCE = 0.5  # of the second artifact
+IMAGES = 16
+
+
+def second(artifact: Artifact) -> Artifact:
+    """The same network with another default confidence."""
+    store = Store(measure.ROOT / "run" / "benchmarks" / "artifacts")
+    name = f"{artifact.manifest.name}-surer"
+    with store.staging() as staged:
+        for entry in artifact.manifest.files:
+            (staged / entry.path).write_bytes((artifact.path / entry.path).read_bytes())
+        manifest = msgspec.structs.replace(artifact.manifest, name=name, confidence=CONFIDENCE)
+        return store.commit(staged, manifest, replace=True)
+
+
+async def swaps(url: str, pid: int, loop: OpenLoop, options: Any, pair: list[Artifact]) -> Any:
+    """Swap to and fro under load; a row for each swap."""
+    server = Server(port=int(url.rpartition(":")[2]))
+    socket = find_socket(server)
+    assert socket is not None
+
+    async def command(text: str, **body: Any) -> Any:
+        status, told = await asyncio.to_thread(ask, socket, text, body)
+        assert status == 200, told
+        return told
+
+    async def left() -> Any:
+        while True:
+            told = await command("GET /admin/status")
+            if not any(one["leaving"] for one in told["processes"]):
+                return told
+            await asyncio.sleep(0.1)
+
+    for artifact in (pair[1], pair[0]):  # the boxes of both, without load
+        await command("POST /admin/reload", model=str(artifact.path))
+        assert await loop.learn() == artifact.digest
+    worker = (await left())["processes"][0]["pid"]
+    sending = asyncio.create_task(loop.run())
+    await asyncio.sleep(options.every_s)
+    rows = [{"swap": 0, **resources(worker)}]
+    for number in range(1, options.swaps + 1):
+        begin = time.monotonic()
+        artifact = pair[number % 2]
+        await command("POST /admin/reload", model=str(artifact.path))
+        took_s = round(time.monotonic() - begin, 1)
+        await left()
+        await asyncio.sleep(0.5)
+        rows.append({"swap": number, "took_s": took_s, **resources(worker), **dict(loop.counts)})
+        print(rows[-1], flush=True)
+        await asyncio.sleep(max(0.0, options.every_s - took_s))
+    loop.end()
+    await sending
+    assert psutil.pid_exists(worker)
+    return rows
+
+
+def main() -> None:
+    """Measure and save."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--swaps", type=int, default=20)
+    parser.add_argument("--share", type=float, default=0.8)
+    parser.add_argument("--every-s", type=float, default=10.0)
+    parser.add_argument("--engine", default="openvino")
+    parser.add_argument("--model", default=str(measure.MODEL))
+    options = parser.parse_args()
+    measure.need_shared()
+    artifact = measure.open_artifact(options.model)
+    pair = [artifact, second(artifact)]
+    images = measure.encoded(IMAGES)
+    deployment = Deployment(
+        "model",
+        engine=options.engine,
+        layout=CoreLayout(workers=1),
+        limits=Limits(deadline_s=20.0),  # other load on the machine is not what is measured
+    )
+    with measure.served(artifact, deployment) as service:
+        to, requests = measure.jpeg_bodies(service.url, images)
+        capacity_hz = measure.throughput(measure.load(to, requests, 4, 8.0))
+        loop = OpenLoop(service.url, images, options.share * capacity_hz)
+        pid = service.process.pid
+        rows = asyncio.run(swaps(service.url, pid, loop, options, pair))
+    first, last = rows[0]["rss_mb"], rows[-1]["rss_mb"]
+    measure.save(
+        f"swap_{options.engine}",
+        {
+            "model": Path(options.model).name,
+            "capacity_per_s": round(capacity_hz, 1),
+            "rate_per_s": round(options.share * capacity_hz, 1),
+            "swaps": options.swaps,
+            "requests": sum(loop.counts.values()),
+            **{name: loop.counts[name] for name in ("wrong", "refused", "late", "failed")},
+            "answers_by_digest": {key[:12]: count for key, count in loop.digests.items()},
+            "rss_at_start_mb": first,
+            "rss_at_end_mb": last,
+            "rss_growth": round(last / first - 1, 4),
+            "each": rows,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
