@@ -38,6 +38,7 @@ class OpenLoop:
         self.counts: Counter[str] = Counter()
         self.digests: Counter[str] = Counter()
         self.expected: dict[str, list[Boxes]] = {}
+        self.reasons: Counter[str] = Counter()
         self._over = False
 
     async def learn(self) -> str:
@@ -79,6 +80,7 @@ class OpenLoop:
             self.counts["answered" if right else "wrong"] += 1
         else:
             self.counts[{503: "refused", 504: "late"}.get(status, "failed")] += 1
+            self.reasons[f"{status} {boxes}"] += 1
 
     async def _ask(self, session: aiohttp.ClientSession, index: int) -> tuple[int, str, Boxes]:
         headers = {"Content-Type": "image/jpeg"}
@@ -87,7 +89,9 @@ class OpenLoop:
         ) as response:
             told = await response.json()
             digest = response.headers.get(DIGEST, "")
-            return response.status, digest, told.get("detections", [])
+            if response.status != 200:
+                return response.status, digest, told["error"]["message"]
+            return response.status, digest, told["detections"]
 
 
 def resources(pid: int) -> dict[str, float]:

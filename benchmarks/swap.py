@@ -73,7 +73,7 @@ async def swaps(url: str, pid: int, loop: OpenLoop, options: Any, pair: list[Art
         await left()
         await asyncio.sleep(0.5)
         rows.append({"swap": number, "took_s": took_s, **resources(worker), **dict(loop.counts)})
-        print(rows[-1], flush=True)
+        print(rows[-1], dict(loop.reasons), flush=True)
         await asyncio.sleep(max(0.0, options.every_s - took_s))
     loop.end()
     await sending

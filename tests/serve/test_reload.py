@@ -22,7 +22,6 @@ from seatrial.serve.address import free_port
 from seatrial.serve.control import ask, find_socket
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.service_folder import write_service
-from seatrial.serve.worker_commands import SOCKET
 
 WORKERS = 2
 DIGEST = "X-Model-Digest"
@@ -172,20 +171,6 @@ def test_a_bad_model_is_not_swapped_in_and_says_why(
     assert reloadable.digests() == before
     assert reloadable.counted('seatrial_reloads_total{result="refused"}') == refused + 2
     assert httpx.post(f"{reloadable.process.url}/detect", content=photo).status_code == 200
-
-
-def test_two_models_must_fit_and_none_of_the_processes_keeps_what_one_refuses(
-    reloadable: Reloadable,
-) -> None:
-    (starts,) = reloadable.folder.glob("seatrial-starts-*")
-    sockets = sorted(starts.glob(f"{SOCKET}*.sock"))
-    assert len(sockets) == WORKERS
-    asked = {"path": str(reloadable.dimmed.path), "digest": reloadable.dimmed.digest}
-    status, told = ask(sockets[0], "POST /prepare", {**asked, "memory_bytes": 2**50})
-    assert status == 409
-    assert told["error"]["message"].startswith("two models do not fit")
-    assert ask(sockets[0], "POST /prepare", {**asked, "digest": "0" * 64})[0] == 409
-    assert ask(sockets[1], "POST /switch", {"digest": "0" * 64})[0] == 409  # none is prepared
 
 
 def test_sighup_reads_the_deployment_again_and_a_worker_that_is_killed_follows(

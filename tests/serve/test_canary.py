@@ -1,0 +1,62 @@
+"""A second service of a process: its share, its end, its copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from seatrial.artifact import Artifact
+from seatrial.deployment import CoreLayout, Deployment, Thresholds
+from seatrial.serve.canary import Canary
+from seatrial.serve.startup import open_service
+from served_application import Running
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+@pytest.fixture
+def second(running: Running, tiny_artifact: Artifact) -> Callable[..., Canary]:
+    """Makes a canary beside the running service."""
+
+    def made(share: float, *, shadow: bool = False) -> Canary:
+        layout = CoreLayout(1, 1, 1, wide=False)
+        deployment = Deployment("tiny", engine="onnxruntime", layout=layout)
+        service = open_service(tiny_artifact, deployment, beside=running.service)
+        return Canary(service, share, shadow=shadow, metrics=running.service.metrics)
+
+    return made
+
+
+def test_its_share_until_it_fails(second: Callable[..., Canary]) -> None:
+    canary = second(0.25)
+    chosen = sum(canary.chosen() for _ in range(2000))
+    assert chosen == pytest.approx(500, abs=5 * (0.25 * 0.75 * 2000) ** 0.5)
+    assert canary.service.variant == "canary"
+    canary.service.watchdog.on_hopeless("no lane works")
+    assert not any(canary.chosen() for _ in range(100))
+    assert canary.told()["failure"] == "no lane works"
+    canary.end()
+    canary.service.close()
+
+
+def test_a_shadow_answers_none_and_compares_copies_while_a_lane_is_idle(
+    second: Callable[..., Canary], running: Running, photo: bytes, until: Callable[[Any], Any]
+) -> None:
+    shadow = second(1.0, shadow=True)
+    shadow.follow(running.service)
+    assert not shadow.chosen()
+    found = running.detector.detect(photo, Thresholds())
+    running.client.post("/detect", content=photo).raise_for_status()
+    until(lambda: shadow.told()["images"]["compared"] == 1)
+    assert shadow.told()["boxes"] == {"matched": 1, "lost": 0, "gained": 0}
+    with running.lanes_held():  # no lane is idle: one copy waits, one is being looked after
+        for _ in range(4):
+            shadow._offer(photo, Thresholds(), found)
+        assert shadow.told()["images"]["skipped"] >= 2
+    shadow.end()
+    assert running.service.dispatcher.on_detected is None
+    running.client.post("/detect", content=photo).raise_for_status()
+    until(lambda: not shadow.service.dispatcher.running)
+    shadow.service.close()
