@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seatrial.deployment import Server
 from seatrial.errors import InvalidConfig, Unauthorized
@@ -122,3 +124,13 @@ def test_a_file_is_read_again_when_it_changes(
 def test_a_variable_without_a_token_opens_nothing(text: str) -> None:
     with pytest.raises(InvalidConfig, match=TOKENS):
         Tokens(environment={TOKENS: text})
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"authorization", b"x"]), st.binary(max_size=60))))
+@settings(max_examples=300)
+def test_no_other_header_opens_it(headers: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(Unauthorized):
+        ONE_TOKEN.check("/detect", headers)
+
+
+ONE_TOKEN = Tokens(environment={TOKENS: ONE})

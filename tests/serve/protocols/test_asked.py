@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seatrial.errors import InvalidInput
 from seatrial.serve.admission import Asked
@@ -74,3 +78,18 @@ def test_what_a_call_asks_for(
 def test_wrong_metadata_of_a_call_is_an_error() -> None:
     with pytest.raises(InvalidInput, match="is neither live nor batch"):
         read_call_asked([("x-request-priority", "high")], None, 60.0, 1000)
+
+
+NAMES = (
+    b"content-length", b"transfer-encoding", b"content-encoding", b"x-request-timeout-ms",
+    b"x-request-priority", b"x",
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=40)), max_size=6))
+@settings(max_examples=300)
+def test_any_values_are_read_or_refused(headers: list[tuple[bytes, bytes]]) -> None:
+    with contextlib.suppress(InvalidInput):
+        asked = read_asked(headers, 60.0)
+        assert asked.body_bytes is None or asked.body_bytes >= 0
+        assert asked.deadline_s is None or 0 < asked.deadline_s <= 60

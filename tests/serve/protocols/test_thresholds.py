@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import contextlib
 
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import any_text
 from seatrial.deployment import Thresholds
 from seatrial.errors import InvalidInput
 from seatrial.serve.protocols.thresholds import query_options
@@ -40,3 +45,27 @@ def test_a_query_may_not_ask_for_any_number_of_detections(
     with pytest.raises(InvalidInput, match=said) as refusal:
         query_options([("max_detections", str(most + 1))], default, allowed)
     assert "limits.detections of the deployment" in refusal.value.hint
+
+
+@given(st.lists(st.tuples(any_text.text(max_size=20), any_text.text(max_size=20)), max_size=4))
+@example([("confidence", "nan")])
+@example([("max_detections", "1e400")])
+@example([("iou", "\u0660.\u0665")])
+@settings(max_examples=200)
+def test_any_query_gives_thresholds_in_range(
+    query: list[tuple[str, str]],
+) -> None:
+    with contextlib.suppress(InvalidInput):
+        options = query_options(query, DEFAULT, 1000)
+        assert 0 <= options.confidence <= 1
+        assert 0 <= options.iou <= 1
+        assert 1 <= options.max_detections <= 1000
+
+
+@given(st.sampled_from(["confidence", "iou", "max_detections", "multi_label"]), any_text.text())
+@settings(max_examples=200)
+def test_any_value_of_a_parameter(name: str, value: str) -> None:
+    with contextlib.suppress(InvalidInput):
+        options = query_options([(name, value)], DEFAULT, 1000)
+        assert 0 <= options.confidence <= 1
+        assert 1 <= options.max_detections <= 1000
