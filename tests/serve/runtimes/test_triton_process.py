@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from typing import Any
 import httpx
 import msgspec
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
+from documents import Reader
 from fresh_environments import ENVIRONMENT
 from seatrial.artifact import Artifact, Store
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
@@ -29,10 +32,11 @@ from seatrial.serve.process import ServiceProcess
 from seatrial.serve.runtimes import triton_process
 from seatrial.serve.triton.backends import GraphRunner
 from seatrial.serve.triton.model_config import Shape, detector_config, graph_config
+from seatrial.serve.triton.own_code import requirements
 from seatrial.serve.triton.repository import Packaged, write_repository
 from seatrial.serve.triton.running import RunningTriton
 from seatrial.serve.triton.server import Ports, TritonServer, find_server
-from triton_environment import triton_environment
+from triton_environment import SERVER, triton_environment
 
 Told = dict[str, Any]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("time_limit")]
@@ -45,6 +49,7 @@ PATCHES: list[dict[tuple[int, int], str]] = [
 # A request of these takes a lane seconds, whatever the machine.
 LARGE_HW, LARGE_IMAGES = (4900, 4900), 12
 REQUESTS = 12  # of them, at once
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "triton.md"
 CLIENT = Path(__file__).with_name("triton_client.txt")
 
 
@@ -391,3 +396,39 @@ def test_sigterm_lets_requests_end_and_leaves_nothing_behind(
             assert asked.result()["answers"] == ["answered", "answered"]
         assert process.wait(60) == 0
         assert processes_of(server) == []
+
+
+def test_the_commands_of_the_guide_run(
+    python: Path, images: Path, tiny_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    """In the environment that is there: `triton_environment` has done what pip is asked for."""
+    folder = tmp_path / "guide"
+    folder.mkdir()
+    onnx.save(tiny_model(), folder / "model.onnx")
+    port = free_port(HOST)
+    changes = {
+        "python -m venv triton\n": f"ln -s {python.parent.parent} triton\n",
+        f"triton/bin/pip install {SERVER}\n": "",
+        "triton/bin/pip install --no-deps -r": "cat",
+        "--deployment deployment.toml --": f"--port {port} --deployment deployment.toml --",
+    }
+    reader = Reader(
+        folder, changes, {"seatrial serve --on triton": port}, {"SEATRIAL_HOME": str(folder)}
+    )
+    printed = reader.follow(GUIDE)
+    assert reader.left == {}
+    assert "tritonserver --model-repository=repository --disable-auto" in printed[0]
+    assert printed[1] == "".join(f"{one}\n" for one in requirements(ENGINE))
+
+
+def test_the_example_of_the_guide_runs(running: Running, images: Path, tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.M | re.S)
+    for name, index in (("a.jpg", 0), ("b.jpg", 2)):
+        (tmp_path / name).write_bytes((images / f"{index}.jpg").read_bytes())
+    code = example.replace(":3000", f":{running.ports.http}").replace(", timeout=500_000", "")
+    done = subprocess.run(
+        [running.python, "-W", "ignore", "-c", code],
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[2 1] ")
