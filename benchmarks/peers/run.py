@@ -1,0 +1,104 @@
+"""Seatrial and other servers with the same detector, engine and lanes, interleaved in one run.
+
+    python benchmarks/peers/run.py [--servers seatrial bentoml litserve mlserver triton]
+        [--engine onnxruntime] [--rounds 5] [--seconds 10] [--deadline-ms 1000] [--load 3]
+
+Each server has an environment of its own, made at the first run. In each round each server in turn
+gets a closed loop of `--sessions`, then an open loop (Poisson) at `--load` times the throughput
+that it had in the closed loop: answers within the deadline are its goodput. The other servers are
+up and idle. `--engine null` computes nothing: what is left is the server's own work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # measure.py and overload.py
+
+import measure
+import overload
+import servers
+
+from seatrial.system.hardware import usable_cores
+
+
+def one_round(up: servers.Up, options: argparse.Namespace) -> dict[str, float]:
+    """Closed loop, then open loop."""
+    closed = measure.load(up.target, up.requests, options.sessions, options.seconds)
+    peak_hz = measure.throughput(closed)
+    deadline_ms = options.deadline_ms
+    asked = overload.within(up.requests, deadline_ms)
+    recording = overload.storm(up.target, asked, options.load * peak_hz, options.seconds)
+    found = overload.figures(recording, deadline_ms, peak_hz)
+    return {
+        "throughput_per_s": round(peak_hz, 2),
+        "p50_ms": round(measure.p50_ms(closed), 2),
+        "goodput_per_s": found["goodput_per_s"],
+        "goodput_of_peak": found["goodput_of_peak"],
+        "accepted_p99_ms": found.get("accepted_p99_ms", 0.0),
+        "refused_per_s": found["refused_per_s"],
+        "late_or_failed": found["late_or_failed"],
+    }
+
+
+def table(figures: dict[str, dict[str, float]]) -> str:
+    """The medians, a server a line."""
+    names = list(next(iter(figures.values())))
+    head = f"| server | {' | '.join(names)} |\n|---|{'---|' * len(names)}\n"
+    rows = (
+        f"| {server} | {' | '.join(f'{found[name]:g}' for name in names)} |\n"
+        for server, found in figures.items()
+    )
+    return head + "".join(rows)
+
+
+def main() -> None:
+    """Measure and save."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--servers", nargs="+", choices=servers.SERVERS, default=[*servers.SERVERS])
+    parser.add_argument("--engine", default="onnxruntime")
+    parser.add_argument("--lanes", type=int, default=usable_cores() + 1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--sessions", type=int, default=8)
+    parser.add_argument("--deadline-ms", type=int, default=1000)
+    parser.add_argument("--load", type=float, default=3.0)
+    parser.add_argument("--no-save", action="store_true", help="print, and write no result")
+    options = parser.parse_args()
+    measure.need_shared()
+    artifact, pictures = measure.open_artifact(), measure.encoded(32)
+    setting = servers.Setting(artifact, options.engine, options.lanes, options.deadline_ms / 1e3)
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in options.servers}
+    with contextlib.ExitStack() as stack:
+        running: dict[str, servers.Up] = {}
+        for name in options.servers:
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"peer-{name}-")))
+            running[name] = stack.enter_context(servers.SERVERS[name](setting, scratch, pictures))
+        for _ in range(options.rounds):
+            for name, up in running.items():
+                rounds[name].append(one_round(up, options))
+                print(name, rounds[name][-1], file=sys.stderr, flush=True)
+    medians = {
+        name: {key: statistics.median(one[key] for one in found) for key in found[0]}
+        for name, found in rounds.items()
+    }
+    print(table(medians))
+    if not options.no_save:
+        figures: dict[str, Any] = {
+            "engine": options.engine, "lanes": options.lanes, "sessions": options.sessions,
+            "deadline_ms": options.deadline_ms, "load": options.load, "rounds": options.rounds,
+            **medians,
+        }  # fmt: skip
+        measure.save(f"peers-{options.engine}", figures)
+
+
+if __name__ == "__main__":
+    main()
