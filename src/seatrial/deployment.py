@@ -176,14 +176,12 @@ class Triton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         image: Image for a container.
         backend: What runs the graph: ``auto`` takes the backend with the runtime of the engine
             where the server has it, and ``python`` otherwise.
-        grpc_port: Port of gRPC; None takes a free one.
         metrics_port: Port of the metrics; None takes a free one.
     """
 
     python: FilePath | None = None
     image: Annotated[str, msgspec.Meta(min_length=1)] = "nvcr.io/nvidia/tritonserver:25.06-py3"
     backend: Literal["auto", "python", "onnxruntime", "openvino", "tensorrt"] = "auto"
-    grpc_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
     metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
 
 

@@ -329,7 +329,8 @@ def served(
     """``seatrial serve --on triton``: the process, what it said, and the server's process."""
     home.mkdir()
     limits = Limits(deadline_s=60.0)  # of a request that waits for another one
-    deployment = deployment_of(artifact, engine="null", limits=limits)
+    at = Server(HOST, free_port(HOST), free_port(HOST))
+    deployment = deployment_of(artifact, engine="null", limits=limits, server=at)
     (home / "deployment.toml").write_text(deployment.to_toml())
     words = [
         sys.executable, "-m", "seatrial.cli.main", "serve", "--on", "triton",

@@ -64,6 +64,7 @@ def test_it_says_what_is_started_and_writes_a_service(
     [
         ({"token_file": "/tokens"}, {}, "does not check bearer tokens"),
         ({}, {SERVER_TOKENS: "a" * 20}, "does not check bearer tokens"),
+        ({"tls_certificate": "/c", "tls_key": "/k"}, {}, "does not speak https"),
         ({"cors_origins": ("*",)}, {}, "does not allow pages of other origins"),
     ],
 )

@@ -117,4 +117,9 @@ def test_a_container_publishes_the_ports_where_the_deployment_says(tmp_path: Pat
     assert words[-2:] == ["--model-repository=/models", "-x"]
     on_ipv6 = server_command(server, tmp_path, Ports("::1", 1, 2, 3), (), detector="tiny")
     assert "[::1]:1:8000" in on_ipv6
+    without = Ports("127.0.0.1", 1, None, 3)
+    for one in (server, TritonServer("", frozenset(), ("tritonserver",))):
+        words = server_command(one, tmp_path, without, (), detector="tiny")
+        assert "--allow-grpc=false" in words
+        assert not [word for word in words if "8001" in word or "--grpc-port" in word]
     assert "--gpus=all" not in on_ipv6

@@ -18,8 +18,8 @@ import msgspec
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
-from seatrial.errors import SeatrialError, ServiceFailed
-from seatrial.serve.address import check_port, free_port, url
+from seatrial.errors import PortInUse, SeatrialError, ServiceFailed
+from seatrial.serve.address import check_port, check_ports, free_port, grpc_url, url
 from seatrial.serve.runtimes import notify
 from seatrial.serve.runtimes.parent import end_with_owner
 from seatrial.serve.runtimes.supervise import INTERRUPTED
@@ -124,24 +124,23 @@ def prepare(
 
 
 def ports_of(deployment: Deployment) -> Ports:
-    """Ports of HTTP, gRPC and metrics; free ones where the deployment names none.
+    """Ports of HTTP, gRPC and metrics, of which the last is a free one where none is named.
 
     Raises:
-        PortInUse: One of them is taken.
+        PortInUse: One of them is taken, or is another's.
     """
     server, metrics = deployment.server, deployment.triton.metrics_port
-    taken = {server.port}
-
-    def port(named: int | None) -> int:
-        if named:
-            check_port(server.host, named)
-            return named
-        while (found := free_port(server.host)) in taken:
+    check_ports(server)
+    if metrics is None:
+        while (metrics := free_port(server.host)) in (server.port, server.grpc_port):
             continue
-        taken.add(found)
-        return found
-
-    return Ports(server.host, server.port, port(deployment.triton.grpc_port), port(metrics))
+    elif metrics in (server.port, server.grpc_port):
+        raise PortInUse(
+            f"port {metrics} cannot be that of the metrics, too", hint="choose another metrics_port"
+        )
+    else:
+        check_port(server.host, metrics, "metrics_port in [triton] of the deployment")
+    return Ports(server.host, server.port, server.grpc_port, metrics)
 
 
 def start(
@@ -168,15 +167,10 @@ def start(
 
 def addresses(ports: Ports, deployment: Deployment) -> dict[str, str]:
     """Where each interface answers, as clients write it."""
-
-    def at(port: int) -> str:
-        return url(msgspec.structs.replace(deployment.server, port=port))
-
-    return {
-        "HTTP": at(ports.http),
-        "gRPC": at(ports.grpc).removeprefix("http://"),
-        "metrics": f"{at(ports.metrics)}/metrics",
-    }
+    server = deployment.server
+    metrics = msgspec.structs.replace(server, port=ports.metrics)
+    found = {"HTTP": url(server), "gRPC": grpc_url(server), "metrics": f"{url(metrics)}/metrics"}
+    return {kind: address for kind, address in found.items() if address}
 
 
 def _say(text: str) -> None:

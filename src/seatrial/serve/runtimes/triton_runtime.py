@@ -12,7 +12,7 @@ from seatrial.deployment import Deployment
 from seatrial.errors import InvalidConfig
 from seatrial.progress import Progress
 from seatrial.report.numbers import counted
-from seatrial.serve.address import check_port
+from seatrial.serve.address import check_ports
 from seatrial.serve.runtimes.base import Launch
 from seatrial.serve.service_folder import write_service
 from seatrial.serve.triton.repository import lanes_of
@@ -35,7 +35,7 @@ class TritonRuntime:
         on_progress: Progress,
     ) -> Launch:
         """The process that looks after the server, on a service folder."""
-        check_port(deployment.server.host, deployment.server.port)
+        check_ports(deployment.server)
         check_clients(deployment, environment)
         write_service(folder, artifact, deployment)
         server = find_server(folder / "triton", deployment, environment)
@@ -58,7 +58,7 @@ class TritonRuntime:
 
 
 def check_clients(deployment: Deployment, environment: Mapping[str, str]) -> None:
-    """Refuse what only our own server does for a service: tokens, and pages of other origins.
+    """Refuse what only our own server does for a service: tokens, TLS, pages of other origins.
 
     Raises:
         InvalidConfig: The deployment asks for it.
@@ -68,6 +68,11 @@ def check_clients(deployment: Deployment, environment: Mapping[str, str]) -> Non
         raise InvalidConfig(
             "Triton does not check bearer tokens: everybody could ask the service",
             hint="put a proxy that checks them before it, or serve with --on bentoml or uvicorn",
+        )
+    if server.tls_certificate is not None:
+        raise InvalidConfig(
+            "Triton does not speak https",
+            hint="put a proxy that does before it, or serve with --on bentoml or uvicorn",
         )
     if server.cors_origins:
         raise InvalidConfig(

@@ -45,11 +45,11 @@ json.dump(found, sys.stdout)
 
 
 class Ports(NamedTuple):
-    """Where a server listens; see `Server.host` of the deployment."""
+    """Where a server listens; see `Server.host` of the deployment. Without gRPC it is None."""
 
     host: str
     http: int
-    grpc: int
+    grpc: int | None
     metrics: int
 
 
@@ -214,17 +214,20 @@ def server_command(
         detector: Name of the model whose folder says what the models need.
         device: Device of the deployment.
     """
+    off = ["--allow-grpc=false"] if ports.grpc is None else []
     if not server.container:
+        grpc = off or [f"--grpc-address={ports.host}", f"--grpc-port={ports.grpc}"]
         return [
             *server.program, f"--model-repository={repository}", *server.options, *options,
             f"--http-address={ports.host}", f"--http-port={ports.http}",
-            f"--grpc-address={ports.host}", f"--grpc-port={ports.grpc}",
+            *grpc,
             f"--metrics-address={ports.host}", f"--metrics-port={ports.metrics}",
         ]  # fmt: skip
     host = f"[{ports.host}]" if ":" in ports.host else ports.host
     published = [
         word
         for inside, outside in ((8000, ports.http), (8001, ports.grpc), (8002, ports.metrics))
+        if outside is not None
         for word in ("-p", f"{host}:{outside}:{inside}")
     ]
     # The shell installs, and then is the server: signals reach that.
@@ -237,5 +240,5 @@ def server_command(
         *(["--gpus=all"] if device == "cuda" else []),
         "-v", f"{repository.absolute()}:{IN_CONTAINER}:ro",
         *server.program, "sh", "-c", start, "tritonserver",
-        f"--model-repository={IN_CONTAINER}", *server.options, *options,
+        f"--model-repository={IN_CONTAINER}", *server.options, *options, *off,
     ]  # fmt: skip
