@@ -132,8 +132,9 @@ def ports_of(deployment: Deployment) -> Ports:
     server, metrics = deployment.server, deployment.triton.metrics_port
     check_ports(server)
     if metrics is None:
-        while (metrics := free_port(server.host)) in (server.port, server.grpc_port):
-            continue
+        metrics = free_port(server.host)
+        while metrics in (server.port, server.grpc_port):
+            metrics = free_port(server.host)
     elif metrics in (server.port, server.grpc_port):
         raise PortInUse(
             f"port {metrics} cannot be that of the metrics, too", hint="choose another metrics_port"
