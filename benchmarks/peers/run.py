@@ -34,8 +34,9 @@ def one_round(up: servers.Up, options: argparse.Namespace) -> dict[str, float]:
     peak_hz = measure.throughput(closed)
     deadline_ms = options.deadline_ms
     asked = overload.within(up.requests, deadline_ms)
-    recording = overload.storm(up.target, asked, options.load * peak_hz, options.seconds)
-    found = overload.figures(recording, deadline_ms, peak_hz)
+    rate_hz = options.load * peak_hz
+    recording, over_ns = overload.storm(up.target, asked, rate_hz, options.seconds)
+    found = overload.figures(recording, over_ns, deadline_ms, peak_hz)
     return {
         "throughput_per_s": round(peak_hz, 2),
         "p50_ms": round(measure.p50_ms(closed), 2),
