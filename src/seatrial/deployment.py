@@ -81,6 +81,20 @@ class DetectionDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         )
 
 
+class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many images a lane is given at once, where the graph takes any number of them.
+
+    Attributes:
+        max_batch: Most images of a run; 1: each alone. ``auto`` measures at start-up which number
+            takes the least time for each image, and takes 1 where none is faster.
+        max_delay_ms: Longest time that an image waits for others that are decoded meanwhile,
+            although a lane is free. An image that no other follows never waits.
+    """
+
+    max_batch: Annotated[int, msgspec.Meta(ge=1, le=64)] | Literal["auto"] = 1
+    max_delay_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much a service takes on, and for how long.
 
@@ -235,6 +249,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         precision: Numeric type that the engine computes in. It is explicit, since engines differ
             in their defaults: OpenVINO takes bf16 where the CPU has it.
         layout: Division of the cores.
+        batching: Images that a lane is given at once.
         detection: Default thresholds of a request.
         limits: Limits above which a request is refused.
         server: Address.
@@ -249,6 +264,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layout: CoreLayout = CoreLayout()
     detection: DetectionDefaults = DetectionDefaults()
     limits: Limits = Limits()
+    batching: Batching = Batching()
     server: Server = Server()
     triton: Triton = Triton()
     reload: Reload = Reload()

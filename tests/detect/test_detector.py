@@ -18,9 +18,15 @@ from seatrial.deployment import Thresholds
 from seatrial.detect.clock import STAGES
 from seatrial.detect.detector import Detector, Ticket
 from seatrial.engines.base import EngineConfig
-from seatrial.engines.lanes import Abandoned
+from seatrial.engines.places import Abandoned
 from seatrial.engines.registry import open_engine
-from seatrial.errors import DeadlineExceeded, InputTooLarge, InvalidImage, InvalidInput
+from seatrial.errors import (
+    DeadlineExceeded,
+    EngineFailed,
+    InputTooLarge,
+    InvalidImage,
+    InvalidInput,
+)
 from seatrial.models.import_onnx import import_onnx
 
 Picture = Callable[..., Image.Image]
@@ -187,6 +193,37 @@ def test_a_ticket_that_is_not_wanted_any_more_never_reaches_the_engine(
         assert "infer" not in ticket.clock.stages_ms
         assert detector.lanes.present == 0
         assert len(detector.lanes._idle) == 1
+
+
+@pytest.mark.parametrize("lane_works", [True, False])
+def test_tensors_at_which_the_engine_fails_are_at_fault_if_the_lane_works(
+    tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch, lane_works: bool
+) -> None:
+    engine = open_engine(tiny_artifact, "onnxruntime", EngineConfig())
+    with Detector(tiny_artifact, engine) as detector:
+        suspects: list[Any] = []
+        detector.lanes.on_suspect = suspects.append
+        (lane,) = engine.narrow
+        infer, odd = lane.infer, np.full((1, 64, 64, 3), 7, np.uint8)
+
+        def failing(feeds: Any) -> Any:
+            if not lane_works or (feeds["image"] == 7).all():
+                raise RuntimeError("index out of range")
+            return infer(feeds)
+
+        monkeypatch.setattr(lane, "infer", failing)
+        for _ in range(5 if lane_works else 3):
+            with Ticket(detector.lanes) as ticket:
+                ticket.ready()
+                with pytest.raises(InvalidInput if lane_works else EngineFailed) as error:
+                    detector.infer({"image": odd}, ticket)
+        assert ("out of range" in error.value.message) is not lane_works  # no engine's own words
+        assert len(suspects) == (0 if lane_works else 1)
+        if lane_works:
+            with Ticket(detector.lanes) as ticket:
+                ticket.ready()
+                found, _ = detector.infer({"image": np.zeros_like(odd)}, ticket)
+            assert found["output0"].shape == (1, 7, 64)
 
 
 def test_the_callers_ticket_is_counted_once_and_timed(

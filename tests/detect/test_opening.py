@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from seatrial.artifact import Artifact
-from seatrial.deployment import CoreLayout, Deployment
+from seatrial.artifact import Artifact, Store
+from seatrial.deployment import Batching, CoreLayout, Deployment
+from seatrial.detect import opening
 from seatrial.detect.detector import Detector
-from seatrial.detect.opening import layout, open_detector
+from seatrial.detect.families.yolo import Yolo
+from seatrial.detect.opening import best_batch, layout, open_detector
 from seatrial.engines.base import EngineConfig
+from seatrial.errors import InvalidConfig
+from seatrial.models.import_onnx import import_onnx
 
 
 def test_layout_counts_the_cores_of_this_process() -> None:
@@ -51,3 +57,47 @@ def test_a_detector_that_does_not_warm_up_is_closed(
     with pytest.raises(KeyboardInterrupt):
         open_detector(tiny_artifact, Deployment("tiny", engine="null"))
     assert len(closed) == 1
+
+
+@pytest.mark.parametrize(
+    ("image_s", "best"),
+    [
+        ({1: 0.07, 2: 0.071, 4: 0.072, 8: 0.074}, 1),
+        ({1: 0.07, 2: 0.066, 4: 0.065, 8: 0.068}, 1),  # not worth the wait
+        ({1: 0.010, 2: 0.006, 4: 0.0045, 8: 0.0046}, 4),
+    ],
+)
+def test_the_batch_that_is_chosen_is_worth_its_wait(image_s: dict[int, float], best: int) -> None:
+    assert best_batch(image_s) == best
+
+
+@pytest.mark.parametrize(("gain", "size"), [(1.0, 1), (2.0, 8)])
+def test_auto_takes_what_was_measured(
+    store: Store, model_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
+    gain: float, size: int,
+) -> None:  # fmt: skip
+    artifact = import_onnx(store, model_file(batch="batch"))
+    monkeypatch.setattr(Detector, "image_s", lambda self, size: 0.01 / gain if size > 1 else 0.01)
+    monkeypatch.setattr(opening, "best_batch", lambda image_s: 8 if image_s[8] < 0.01 else 1)
+    deployment = Deployment("tiny", engine="onnxruntime", batching=Batching("auto", 3.0))
+    with open_detector(artifact, deployment) as detector:
+        assert detector.lanes.max_batch == size
+
+
+def test_auto_leaves_a_graph_for_one_image_as_it_is(tiny_artifact: Artifact) -> None:
+    deployment = Deployment("tiny", engine="onnxruntime", batching=Batching("auto"))
+    with open_detector(tiny_artifact, deployment) as detector:
+        assert detector.lanes.max_batch == 1
+    with pytest.raises(InvalidConfig, match="takes one image at a time") as refusal:
+        open_detector(tiny_artifact, Deployment("tiny", batching=Batching(2)))
+    assert "--dynamic-batch" in refusal.value.hint
+
+
+def test_outputs_that_do_not_keep_the_images_apart_are_refused(
+    store: Store, model_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = import_onnx(store, model_file(batch="batch"))
+    deployment = Deployment("tiny", engine="onnxruntime", batching=Batching(2))
+    monkeypatch.setattr(Yolo, "one_by_one", lambda self: True)
+    with pytest.raises(InvalidConfig, match="does not keep the images of a batch apart"):
+        open_detector(artifact, deployment)

@@ -14,7 +14,7 @@ import pytest
 from tests.support.tiny_by_hand import BATCH, by_hand, run
 
 from seatrial.artifact import Artifact, Store
-from seatrial.engines.base import EngineConfig, batch_of_one
+from seatrial.engines.base import EngineConfig, of_batch
 from seatrial.engines.onnxruntime import OnnxRuntimeEngine
 from seatrial.engines.openvino import OpenVinoEngine
 from seatrial.engines.registry import open_engine
@@ -182,4 +182,4 @@ def test_a_graph_with_an_operator_that_nobody_has(
     ("shape", "one"), [((-1, 64, 64, 3), (1, 64, 64, 3)), ((4, -1), (4, -1)), ((), ())]
 )
 def test_an_open_batch_size_is_one(shape: tuple[int, ...], one: tuple[int, ...]) -> None:
-    assert batch_of_one(shape) == one
+    assert of_batch(shape) == one

@@ -10,7 +10,9 @@ from collections.abc import Callable
 import pytest
 from tests.support.lane_requests import WIDE, ready, request
 
-from seatrial.engines.lanes import FAILURES, Abandoned, Held, Lanes, Place
+from seatrial.engines.base import Lane
+from seatrial.engines.lanes import FAILURES, Held, Lanes
+from seatrial.engines.places import Abandoned, Place
 from seatrial.errors import DeadlineExceeded
 
 PATIENCE_S = 20.0
@@ -315,6 +317,9 @@ def test_a_wait_that_is_broken_off_blocks_nobody(
                     lanes.release(held)
                 raise Interrupted
 
+        def locked(self) -> bool:
+            return True
+
         def release(self) -> None:
             pass
 
@@ -341,7 +346,7 @@ def test_a_lane_that_is_held_too_long_is_taken_out_and_stays_out(
     lanes.release(other)
     assert lanes.acquire(quick) is other  # its time counts anew
     (found,) = lanes.overdue(6.0, 10.0)
-    assert (found.lane, found.place) == (held, slow)
+    assert (found.lane, found.places) == (held, [slow])
     assert lanes.usable == 1
     lanes.release(held)  # it came back, too late
     lanes.release(other)
@@ -370,6 +375,16 @@ def test_who_waits_for_the_wide_lane_goes_on_when_it_is_taken_out(
     lanes.put_in(wide, wide=True)
 
 
+def run(lanes: Lanes, *, failed: bool) -> Lane:
+    """A request that runs its lane, and is gone."""
+    with ready(lanes) as place:
+        lane = lanes.acquire(place)
+        assert lane is not None
+        lanes.judge(lane, failed=failed)
+        lanes.release(lane, ran=not failed)
+    return lane
+
+
 def test_a_lane_is_suspected_after_failures_without_a_success(
     make_lanes: Callable[..., Lanes],
 ) -> None:
@@ -377,13 +392,13 @@ def test_a_lane_is_suspected_after_failures_without_a_success(
     suspects: list[Held] = []
     lanes.on_suspect = suspects.append
     for failed in [True] * (FAILURES - 1) + [False] + [True] * (FAILURES - 1):
-        lanes.release(lanes.acquire(ready(lanes)), failed=failed)
+        run(lanes, failed=failed)
     assert suspects == []
-    lanes.release(lane := lanes.acquire(ready(lanes)), failed=True)
+    lane = run(lanes, failed=True)
     assert [held.lane for held in suspects] == [lane]
     assert lanes.usable == 0
     lanes.put_in(lane)
-    lanes.release(lanes.acquire(ready(lanes)), failed=True)  # it starts anew
+    run(lanes, failed=True)  # it starts anew
     assert lanes.usable == 1
 
 

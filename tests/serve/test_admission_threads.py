@@ -15,7 +15,7 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Thresholds
 from seatrial.detect.detector import Detected, Ticket
 from seatrial.detect.opening import open_detector
-from seatrial.engines.lanes import Abandoned, Place
+from seatrial.engines.places import Abandoned, Place
 from seatrial.errors import DeadlineExceeded, InvalidImage, Overloaded
 from seatrial.serve.admission import Asked, Dispatcher
 from seatrial.serve.forecast import Forecast
@@ -318,16 +318,23 @@ def test_bodies_in_flight_are_bounded(open_dispatcher: Callable[..., Dispatcher]
 
 
 def test_live_requests_go_before_those_of_a_batch(
-    dispatcher: Dispatcher, photo: bytes, open_dispatcher: Callable[..., Dispatcher]
+    photo: bytes, open_dispatcher: Callable[..., Dispatcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dispatcher = open_dispatcher(deadline_s=3000)
-    lanes, order = dispatcher.detector.lanes, []
+    lanes, order, name_of = dispatcher.detector.lanes, [], {}
+    choose = lanes._choose
+
+    def noted(places: list[Place]) -> Any:
+        order.extend(name_of[place] for place in places if place in name_of)
+        return choose(places)
+
+    monkeypatch.setattr(lanes, "_choose", noted)
     names = [f"{kind} {n}" for n in range(4) for kind in ("batch", "live")]
 
     async def one(name: str) -> None:
         with dispatcher.admit(Asked(batch=name.startswith("batch"))) as ticket:
-            finish = lambda result: order.append(name)  # noqa: E731
-            await dispatcher.run(ticket, photo, Thresholds(), finish, never)
+            name_of[ticket] = name
+            await dispatcher.run(ticket, photo, Thresholds(), lambda result: None, never)
 
     async def work() -> None:
         with lane_held(dispatcher):

@@ -13,8 +13,9 @@ from PIL import Image
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Thresholds
+from seatrial.detect.decode_cost import DecodeCost
 from seatrial.detect.opening import open_detector
-from seatrial.engines.lanes import Abandoned
+from seatrial.engines.places import Abandoned
 from seatrial.errors import InputTooLarge, Overloaded
 from seatrial.serve.admission import Admitted, Asked, Dispatcher
 from seatrial.serve.decode_memory import DecodeMemory, decode_memory
@@ -35,7 +36,7 @@ def dispatcher(tiny_artifact: Artifact) -> Iterator[Dispatcher]:
 def taking(ticket: Admitted, wanted: int, took: list[str], name: str) -> threading.Thread:
     def take() -> None:
         try:
-            ticket.reserve(wanted)
+            ticket.weigh(DecodeCost(0.0, wanted))
             took.append(name)
         except (Overloaded, Abandoned) as error:
             took.append(type(error).__name__)
@@ -47,7 +48,7 @@ def taking(ticket: Admitted, wanted: int, took: list[str], name: str) -> threadi
 
 def test_what_never_fits_is_refused_at_once(dispatcher: Dispatcher) -> None:
     with dispatcher.admit() as ticket, pytest.raises(InputTooLarge, match="has 0 MiB"):
-        ticket.reserve(1001)
+        ticket.weigh(DecodeCost(0.0, 1001))
 
 
 def test_requests_wait_in_order_and_a_small_one_does_not_pass(
@@ -56,7 +57,7 @@ def test_requests_wait_in_order_and_a_small_one_does_not_pass(
     took: list[str] = []
     memory = dispatcher.memory
     with dispatcher.admit() as first, dispatcher.admit() as large, dispatcher.admit() as small:
-        first.reserve(900)
+        first.weigh(DecodeCost(0.0, 900))
         threads = [taking(large, 800, took, "large")]
         until(lambda: len(memory._waiting) == 1)
         threads += [taking(small, 50, took, "small")]  # there would be room for it
@@ -72,13 +73,13 @@ def test_requests_wait_in_order_and_a_small_one_does_not_pass(
 
 def test_a_request_that_cannot_wait_longer_is_refused(dispatcher: Dispatcher) -> None:
     with dispatcher.admit() as first, dispatcher.admit(Asked(deadline_s=0.3)) as second:
-        first.reserve(900)
+        first.weigh(DecodeCost(0.0, 900))
         with pytest.raises(Overloaded, match="that are decoded take") as refused:
-            second.reserve(200)
+            second.weigh(DecodeCost(0.0, 200))
         assert refused.value.reason == "pixels"
         assert second.remaining_s() > 0  # 503, before it would be 504
         first.keep(0)
-        second.reserve(200)
+        second.weigh(DecodeCost(0.0, 200))
 
 
 def test_a_client_that_leaves_ends_the_wait(
@@ -86,7 +87,7 @@ def test_a_client_that_leaves_ends_the_wait(
 ) -> None:
     took: list[str] = []
     with dispatcher.admit() as first, dispatcher.admit() as second:
-        first.reserve(900)
+        first.weigh(DecodeCost(0.0, 900))
         thread = taking(second, 200, took, "second")
         until(lambda: len(dispatcher.memory._waiting) == 1)
         second.cancel()
@@ -131,7 +132,7 @@ def test_the_service_answers_503_and_counts_it(
         )
         assert running.client.post("/detect", content=photo).status_code == 200
         with dispatcher.admit() as other:
-            other.reserve(dispatcher.memory.limit_bytes)
+            other.weigh(DecodeCost(0.0, dispatcher.memory.limit_bytes))
             refused = running.client.post("/detect", content=photo)
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) >= 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from seatrial.serve.forecast import Forecast, Promise
+from seatrial.serve.forecast import Forecast, Promise, Took
 
 DEADLINE_S = 1.0
 
@@ -183,3 +183,111 @@ def test_bodies_that_do_not_arrive_hold_nobody_up() -> None:
     for promise in slow:
         forecast.ended(promise)
     assert forecast.promise(1000).finish_s == pytest.approx(0.1)
+
+
+@dataclass
+class Stages(Simulation):
+    """A service that decodes on threads, computes batches on lanes, and postprocesses on threads.
+
+    Attributes:
+        decode_s: Seconds of a thread before the lane.
+        read_s: Seconds of a thread after it.
+        max_batch: Requests that share a run.
+        saved: Share of the time of an image that each of a batch but the first saves.
+    """
+
+    decode_s: float = 0.004
+    read_s: float = 0.003
+    max_batch: int = 1
+    saved: float = 0.0
+
+    def __post_init__(self) -> None:
+        threads = 2 * self.lanes * self.max_batch
+        self.forecast = Forecast(self.lanes, self.first_s, lambda: self.now, threads)
+        self.free_threads, self.free_lanes = threads, self.lanes
+        self.waiting = deque()  # for a thread
+        self.decoded: deque[Promise] = deque()
+        self.running = []  # what a thread works for
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+
+    def _start(self, number: int) -> None:
+        while self.waiting and self.free_threads:
+            promise = self.waiting.popleft()
+            if self.now - promise.arrived >= self.deadline_s:
+                self._end(promise, None)
+                continue
+            self.free_threads -= 1
+            self.running.append((0.0, 0, promise, 0.0))
+            self._after(self.decode_s, lambda promise=promise: self._ask(promise))
+
+    def _ask(self, promise: Promise) -> None:
+        self.decoded.append(promise)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self.decoded and self.free_lanes:
+            together = [
+                self.decoded.popleft() for _ in range(min(len(self.decoded), self.max_batch))
+            ]
+            run_s = self.work_s(self.now) * (1 + (len(together) - 1) * (1 - self.saved))
+            self.free_lanes -= 1
+
+            def computed(together: list[Promise] = together, run_s: float = run_s) -> None:
+                self.free_lanes += 1
+                for promise in together:
+                    part_s = run_s / len(together)
+                    own_s = self.decode_s + self.read_s
+                    took = Took(own_s + part_s, own_s + run_s, self.decode_s, 2 * self.decode_s)
+                    self._after(self.read_s, lambda p=promise, t=took: self._answer(p, t))
+                self._hand_out()
+
+            self._after(run_s, computed)
+
+    def _answer(self, promise: Promise, took: Took) -> None:
+        self.free_threads += 1
+        self.running.pop()
+        self._end(promise, took)
+        self._start(0)
+
+    def _end(self, promise: Promise, took: Took | None) -> None:
+        self.forecast.ended(promise, took)
+        late_s = float("inf") if took is None else self.now - promise.arrived
+        self.latencies_s.append((self.now, late_s))
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> None:
+        self.count = getattr(self, "count", 0) + 1
+        heapq.heappush(self.events, (self.now + seconds, self.count, call))
+
+    def _until(self, at: float) -> None:
+        while self.events and self.events[0][0] <= at:
+            self.now, _, call = heapq.heappop(self.events)
+            call()
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4])
+@pytest.mark.parametrize("load", [1.5, 10.0])
+@pytest.mark.parametrize("read_s", [0.0, 0.02])
+def test_time_on_threads_beside_the_lanes_is_no_time_of_the_lanes(
+    lanes: int, load: float, read_s: float
+) -> None:
+    service = Stages(lanes, noisy(0.04), read_s=read_s)
+    peak_hz = lanes / 0.04
+    service.run(poisson(load * peak_hz, 20))
+    latencies = [one for at, one in service.latencies_s if at >= 2]
+    assert service.good_hz(2, 20) >= 0.95 * peak_hz
+    assert np.quantile(latencies, 0.99, method="lower") <= DEADLINE_S
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("load", [1.5, 5.0])
+@pytest.mark.parametrize(("max_batch", "saved"), [(4, 0.0), (8, 0.8)])
+def test_shared_runs_are_foretold_as_well(
+    lanes: int, load: float, max_batch: int, saved: float
+) -> None:
+    """A run of eight lasts as long as eight, or as two: each has its part of it as work."""
+    service = Stages(lanes, noisy(0.03), max_batch=max_batch, saved=saved)
+    peak_hz = lanes / (0.03 * (1 + (max_batch - 1) * (1 - saved)) / max_batch)
+    service.run(poisson(load * peak_hz, 20))
+    latencies = [one for at, one in service.latencies_s if at >= 2]
+    assert service.good_hz(2, 20) >= 0.95 * peak_hz
+    assert np.quantile(latencies, 0.99, method="lower") <= DEADLINE_S

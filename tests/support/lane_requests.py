@@ -6,7 +6,8 @@ import contextlib
 import math
 from collections.abc import Iterator
 
-from seatrial.engines.lanes import Lanes, Place
+from seatrial.engines.lanes import Lanes
+from seatrial.engines.places import Place
 
 WIDE = 4  # threads of the wide lane of `make_lanes`
 

@@ -17,9 +17,9 @@ import uvicorn
 from starlette.applications import Starlette
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import CoreLayout, Deployment, Limits, Server
+from seatrial.deployment import Batching, CoreLayout, Deployment, Limits, Server
 from seatrial.detect.detector import Detector
-from seatrial.engines.lanes import Place
+from seatrial.engines.places import Place
 from seatrial.serve.address import free_port, url
 from seatrial.serve.app import create_app
 from seatrial.serve.companions import companions
@@ -86,6 +86,7 @@ def serve_application(
     server: Server | None = None,
     grpc: bool = False,
     loop: str = "asyncio",
+    batching: Batching | None = None,
     **options: Any,
 ) -> Iterator[Running]:
     """Serve an artifact from a thread of this process, as long as the block lasts."""
@@ -93,7 +94,12 @@ def serve_application(
     grpc_port = free_port("127.0.0.1") if grpc else None
     address = msgspec.structs.replace(server or Server(), grpc_port=grpc_port)
     deployment = Deployment(
-        "tiny", engine=engine, layout=layout, limits=limits or Limits(), server=address
+        "tiny",
+        engine=engine,
+        layout=layout,
+        limits=limits or Limits(),
+        server=address,
+        batching=batching or Batching(),
     )
     loops: list[asyncio.AbstractEventLoop] = []
 

@@ -37,9 +37,14 @@ class Clock:
         self.start = self._last = at
         self.lap(stage)
 
-    def lap(self, stage: str) -> None:
-        """End a stage: the time since the end of the stage before is added to it."""
-        now = time.perf_counter()
+    def lap(self, stage: str, now: float | None = None) -> None:
+        """End a stage: the time since the end of the stage before is added to it.
+
+        Args:
+            stage: Its name.
+            now: When it ended, on the clock of `time.perf_counter`; default: now.
+        """
+        now = time.perf_counter() if now is None else now
         self.stages_ms[stage] = self.stages_ms.get(stage, 0.0) + 1e3 * (now - self._last)
         self.laps.append((stage, now))
         self._last = now

@@ -14,12 +14,25 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import Thresholds
 from seatrial.detect.clock import Clock
 from seatrial.detect.decode import decode
+from seatrial.detect.decode_cost import DecodeCost
 from seatrial.detect.detections import Detections
+from seatrial.detect.early_release import EarlyRelease, copied
+from seatrial.detect.families.base import OneByOne
 from seatrial.detect.families.registry import family_of
 from seatrial.detect.preprocess import Letterbox, fit
 from seatrial.engines.base import Arrays, Engine, Lane
-from seatrial.engines.lanes import Lanes, Place
-from seatrial.errors import EngineFailed, InvalidArtifact, SeatrialError, first_line
+from seatrial.engines.batches import Batches
+from seatrial.engines.lanes import Lanes
+from seatrial.engines.places import Place, Share
+from seatrial.engines.sized_lane import batch_sizes
+from seatrial.errors import (
+    EngineFailed,
+    InvalidArtifact,
+    InvalidConfig,
+    InvalidInput,
+    SeatrialError,
+    first_line,
+)
 
 MAX_PIXELS = 50_000_000
 
@@ -42,11 +55,11 @@ class Ticket(Place):
         self.clock = Clock()
         super().__init__(lanes, deadline_s, batch=batch)
 
-    def reserve(self, peak_bytes: int) -> None:
-        """Take memory before an image is decoded; here there is no budget of it.
+    def weigh(self, cost: DecodeCost) -> None:
+        """Take what an image costs before it is decoded; here there is no budget of it.
 
         Args:
-            peak_bytes: Memory that decoding takes at most.
+            cost: What decoding takes at most.
         """
 
     def keep(self, kept_bytes: int) -> None:
@@ -67,6 +80,7 @@ class Detected:
         stages_ms: Stage name -> milliseconds, in the order in which the stages ended; ``queue``
             is the wait for a lane.
         lane_threads: Threads that computed the inference.
+        batch_size: Images that the inference took at once.
         warnings: What is odd about the image, which is whole all the same.
     """
 
@@ -74,6 +88,7 @@ class Detected:
     detections: Detections
     stages_ms: dict[str, float]
     lane_threads: int
+    batch_size: int = 1
     warnings: tuple[str, ...] = ()
 
 
@@ -83,19 +98,30 @@ class Detector:
     Args:
         artifact: Describes how images go in and boxes come out.
         engine: Compiled from the artifact; the detector owns it from here on.
+        max_batch: Most images of a run, as the engine was opened for.
+        delay_s: Longest time that an image waits for others although a lane is free.
 
     Attributes:
         lane_s: Seconds that a narrow lane takes for an image, as `warm_up` measured it; 0 before.
     """
 
-    def __init__(self, artifact: Artifact, engine: Engine) -> None:
+    def __init__(
+        self, artifact: Artifact, engine: Engine, max_batch: int = 1, delay_s: float = 0.0
+    ) -> None:
         self.artifact = artifact
         self.engine = engine
-        self.lanes = Lanes(engine)
+        self.lanes = Lanes(engine, max_batch, delay_s)
         self.lane_s = 0.0
+        self._runs = Batches(self.lanes, self._infer)
+        self._early = EarlyRelease()
         self._family = family_of(artifact.manifest)
         self._preprocessing = artifact.manifest.preprocessing
         self._input = artifact.manifest.inputs[0].name
+
+    @property
+    def at_a_time(self) -> int:
+        """Number of images that the narrow lanes compute at a time, at most."""
+        return len(self.engine.narrow) * self.lanes.max_batch
 
     def detect(
         self,
@@ -132,7 +158,7 @@ class Detector:
                 data,
                 max_pixels=max_pixels,
                 on_warning=odd.append,
-                on_cost=lambda cost: ticket.reserve(cost.peak_bytes),
+                on_cost=ticket.weigh,
             )
         )
         clock.lap("decode")
@@ -141,19 +167,37 @@ class Detector:
         batch, letterbox = fit(image, self._preprocessing)
         feeds = self._family.feeds(letterbox)
         clock.lap("preprocess")
-        lane = self.lanes.acquire(ticket)
+        share = self._runs.run(ticket, {self._input: batch, **feeds})
+        clock.lap("queue", share.began)
+        clock.lap("infer", share.ended)
+        detections = self._read(share, letterbox, options)
+        clock.lap("postprocess")
+        return Detected(
+            image, detections, dict(clock.stages_ms), share.threads, share.size, tuple(odd)
+        )
+
+    def _read(self, share: Share, letterbox: Letterbox, options: Thresholds) -> Detections:
+        """The detections of an image; its lane is released as soon as the outputs allow it."""
+        lane, outputs = share.lane, share.outputs
+        begin = time.perf_counter()
+        if lane is not None and self.lanes.waiting and self._early.pays(options):
+            outputs = copied(outputs)
+            self.lanes.release(lane, ran=True)
+            lane, now = None, time.perf_counter()
+            self._early.copied(now - begin)
+            begin = now
         failed = True
         try:
-            clock.lap("queue")
-            outputs = self._infer(lane, {self._input: batch, **feeds})
-            clock.lap("infer")
-            # Before the lane is released: the arrays are its own and change with its next call.
             detections = self._family.detections(outputs, letterbox, options)
             failed = False
         finally:
-            self.lanes.release(lane, failed=failed)
-        clock.lap("postprocess")
-        return Detected(image, detections, dict(clock.stages_ms), lane.threads, tuple(odd))
+            if share.ran_on is not None:
+                self.lanes.judge(share.ran_on, failed=failed)
+            if lane is not None:
+                self.lanes.release(lane, ran=not failed)
+        self._early.read(options, time.perf_counter() - begin)
+        share.feeds, share.outputs = {}, {}  # the ticket lives until the answer is sent
+        return detections
 
     def _infer(self, lane: Lane, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """The outputs of a lane, or `EngineFailed` whatever the runtime raises."""
@@ -204,19 +248,31 @@ class Detector:
 
         Raises:
             DeadlineExceeded: The ticket's deadline passed before a lane was free.
-            EngineFailed: The engine raised.
+            InvalidInput: The engine raised, and runs on an image of ours: the tensors are at fault.
+            EngineFailed: The engine raised on both.
             Abandoned: The ticket was cancelled before a lane was free.
         """
         lane = self.lanes.acquire(ticket)
-        failed = True
+        assert lane is not None  # noqa: S101 - it shares no run
+        ran = failed = False
         try:
             ticket.clock.lap("queue")
-            outputs = self._infer(lane, feeds)
+            try:
+                outputs = self._infer(lane, feeds)
+            except EngineFailed as error:
+                failed = True
+                self.check(lane)
+                failed = False
+                raise InvalidInput(
+                    "the graph does not run on these tensors, and does on an image of ours",
+                    hint="see what values its inputs may have",
+                ) from error
             ticket.clock.lap("infer")
-            own = {name: np.array(array) for name, array in outputs.items()}
-            failed = False
+            own = copied(outputs) if lane.lends else outputs
+            ran = True
         finally:
-            self.lanes.release(lane, failed=failed)
+            self.lanes.judge(lane, failed=failed)
+            self.lanes.release(lane, ran=ran)
         ticket.clock.lap("postprocess")
         return own, lane.threads
 
@@ -225,18 +281,19 @@ class Detector:
 
         Raises:
             InvalidArtifact: The graph does not run on an image.
+            InvalidConfig: It does not keep the images of a batch apart.
         """
         feeds, _ = self._blank()
         try:
             for lane in (*self.engine.narrow, *([self.engine.wide] if self.engine.wide else [])):
-                lane.infer(feeds)
-            # The shorter of two: processes that start side by side share the cores.
-            taken: list[float] = []
+                outputs = lane.infer(feeds)
+            for size in batch_sizes(self.lanes.max_batch)[1:]:
+                self._warm_up_batch(feeds, size)
+            self.lane_s = self.image_s(1)
             for _ in range(2):
                 start = time.perf_counter()
-                self.engine.narrow[0].infer(feeds)
-                taken.append(time.perf_counter() - start)
-            self.lane_s = min(taken)
+                copied(outputs)
+                self._early.copied(time.perf_counter() - start)
         except SeatrialError:
             raise
         except Exception as error:  # runtimes' errors share no base
@@ -245,6 +302,33 @@ class Detector:
                 f"{first_line(error)}",
                 hint="try another --engine, or import its model file again",
             ) from error
+
+    def _warm_up_batch(self, feeds: Arrays, size: int) -> None:
+        several = {name: np.concatenate([array] * size) for name, array in feeds.items()}
+        for lane in self.engine.narrow:
+            outputs = lane.infer(several)
+        family = self._family
+        mixed = [name for name, array in outputs.items() if array.shape[:1] != (size,)]
+        if isinstance(family, OneByOne) and family.one_by_one():
+            mixed = [*outputs]
+        if mixed:
+            raise InvalidConfig(
+                f"{self.artifact.manifest.name} does not keep the images of a batch apart: its "
+                f"output {mixed[0]} is {list(outputs[mixed[0]].shape)} for {size} images",
+                hint="leave out batching.max_batch",
+            )
+
+    def image_s(self, size: int) -> float:
+        """Seconds that a narrow lane, which no request has, takes for each image of a batch."""
+        feeds, _ = self._blank()
+        several = {name: np.concatenate([array] * size) for name, array in feeds.items()}
+        # The shorter of two: processes that start side by side share the cores.
+        taken: list[float] = []
+        for _ in range(2):
+            start = time.perf_counter()
+            self.engine.narrow[0].infer(several)
+            taken.append(time.perf_counter() - start)
+        return min(taken) / size
 
     def close(self) -> None:
         """Release the engine and its lanes: no request may be here."""

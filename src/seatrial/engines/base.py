@@ -24,6 +24,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         instances: Number of narrow lanes.
         threads: Number of threads of each narrow lane.
         wide_threads: Number of threads of the wide lane; 0 for no wide lane.
+        max_batch: Most images that a narrow lane takes at once; the wide lane takes one.
     """
 
     device: str = "cpu"
@@ -31,23 +32,33 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     instances: int = 1
     threads: int = 1
     wide_threads: int = 0
+    max_batch: int = 1
 
 
 class Lane(Protocol):
-    """Runs a compiled graph for one request at a time; not thread-safe."""
+    """Runs a compiled graph for one request, or one batch of them, at a time; not thread-safe."""
 
     @property
     def threads(self) -> int:
         """Number of threads that compute one request."""
 
+    @property
+    def lends(self) -> bool:
+        """Whether the arrays that `infer` gives are the lane's own, and change with its next call.
+
+        False: they are the caller's.
+        """
+
     def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """Run the graph.
 
         Args:
-            feeds: Input name -> array, C-contiguous, of the dtype and shape in `Engine.inputs`.
+            feeds: Input name -> array, C-contiguous, of the dtype and shape in `Engine.inputs`;
+                of a narrow lane, the first size may be up to `EngineConfig.max_batch`.
 
         Returns:
-            Output name -> array, valid until the lane's next call: copy what must outlive it.
+            Output name -> array. Where the lane `lends`, it is valid until the lane's next call:
+            copy what must outlive it.
         """
 
 
@@ -115,9 +126,9 @@ class RenewingEngine(Engine, Protocol):
         """
 
 
-def batch_of_one(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of a tensor for one image: an open batch size (-1) becomes 1."""
-    return (1, *shape[1:]) if shape[:1] == (-1,) else shape
+def of_batch(shape: tuple[int, ...], size: int = 1) -> tuple[int, ...]:
+    """Shape of a tensor for so many images: an open batch size (-1) becomes that."""
+    return (size, *shape[1:]) if shape[:1] == (-1,) else shape
 
 
 class EngineFactory(Protocol):

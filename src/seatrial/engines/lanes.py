@@ -11,7 +11,9 @@ compiled; they share the cores, so only one of them runs at any time:
 - Nothing starts while the wide lane runs: it ends sooner than a narrow lane that has to share
   its core would.
 
-Requests start in the order in which they ask, those of a batch while no other waits.
+Requests start in the order in which they ask, those of a batch while no other waits. Where graphs
+take several images, those that wait share a run, see `seatrial.engines.waiting`: the first of them
+has the lane, and the others wait for what it computes, see `seatrial.engines.batches`.
 
 A lane that fails again and again, or that never ends, is taken out and another one is put in:
 `seatrial.serve.watchdog` finds them here.
@@ -19,17 +21,14 @@ A lane that fails again and again, or that never ends, is taken out and another 
 
 from __future__ import annotations
 
-import contextlib
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from seatrial.engines.base import Engine, Lane
-from seatrial.errors import DeadlineExceeded, SeatrialError
+from seatrial.engines.places import Abandoned, Place
+from seatrial.engines.waiting import Waiting
 
 # Failures of a lane one after the other, after which it is looked at before it runs again.
 FAILURES = 3
@@ -37,26 +36,22 @@ FAILURES = 3
 NEWEST, LONGEST = 0.1, 8.0
 
 
-class Abandoned(Exception):
-    """The request was given up: no caller waits for its answer."""
-
-
 class Held:
     """A lane that a request has.
 
     Attributes:
         lane: The lane.
-        place: Place of the request.
+        places: Place of the request, and those of the requests that share its run.
         wide: Whether it is the wide lane.
         since: When it was handed out, on the monotonic clock.
         watched_s: Seconds that `Lanes.overdue` has seen it held.
     """
 
-    __slots__ = ("lane", "place", "since", "watched_s", "wide")
+    __slots__ = ("lane", "places", "since", "watched_s", "wide")
 
-    def __init__(self, lane: Lane, place: Place, *, wide: bool) -> None:
+    def __init__(self, lane: Lane, places: list[Place], *, wide: bool) -> None:
         self.lane = lane
-        self.place = place
+        self.places = places
         self.wide = wide
         self.since = time.monotonic()
         self.watched_s = 0.0
@@ -67,28 +62,34 @@ class Lanes:
 
     Args:
         engine: Its lanes are taken over: call none of them elsewhere.
+        max_batch: Most requests that share a run of a narrow lane.
+        delay_s: Longest time that a request waits for others although a lane is free.
 
     Attributes:
         on_place: Called with 1 when a request takes a place, and with -1 when it leaves it.
         on_lane: Called with 1 when a request takes a lane, and with -1 when it gives it back.
         on_suspect: Called, on the thread of the request, with a lane that failed `FAILURES` times
             in a row: it is out until `put_in`. None leaves it in.
+        on_batch: Called with the number of requests of a run, the reason of its release, and the
+            seconds that they were held back; only where runs may be shared.
         mean_s: Mean seconds that a request has a lane; 0 before the first.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, max_batch: int = 1, delay_s: float = 0.0) -> None:
         self.on_place: Callable[[int], object] = lambda change: None
         self.on_lane: Callable[[int], object] = lambda change: None
         self.on_suspect: Callable[[Held], object] | None = None
+        self.on_batch: Callable[[int, str, float], object] = lambda size, reason, held_s: None
         self.mean_s = 0.0
+        self.max_batch = max_batch
         self._wide = engine.wide
         self._idle = deque(engine.narrow)
         self._narrow_count = len(engine.narrow)
         self._wide_busy = False
         self._held: dict[int, Held] = {}  # by the id of the lane
         self._failures: dict[int, int] = {}
-        # Live ones, and those of a batch, which start while no live one waits.
-        self._waiting: tuple[deque[Place], deque[Place]] = deque(), deque()
+        self._waiting = Waiting(max_batch, delay_s)
+        self._coming: set[Place] = set()  # ready, and without a lane or a wait for one
         self._places: set[Place] = set()
         self._ready: set[Place] = set()
         # Whether the last request that became ready found others, and the same of the busy period
@@ -104,7 +105,7 @@ class Lanes:
     @property
     def waiting(self) -> int:
         """Number of requests that wait for a lane."""
-        return sum(map(len, self._waiting))
+        return len(self._waiting)
 
     @property
     def idle(self) -> int:
@@ -116,13 +117,17 @@ class Lanes:
         """Number of narrow lanes that are not taken out."""
         return self._narrow_count
 
-    def acquire(self, place: Place) -> Lane:
+    def acquire(self, place: Place) -> Lane | None:
         """Wait for a lane, in the order of the calls.
 
-        The lane is the caller's until `release`.
+        The lane is the caller's until `release`. Where `Place.joins`, it is for all of
+        `Place.sharing`, of which the caller's is the first.
 
         Args:
             place: The request's place, which is ready.
+
+        Returns:
+            The lane; None where another request's run had it in `Place.sharing`, and is over.
 
         Raises:
             DeadlineExceeded: The deadline passed before a lane was free.
@@ -130,43 +135,53 @@ class Lanes:
         """
         with self._lock:
             place.check()
-            if self._available() and not any(self._waiting):
-                return self._choose(place)
             # Each has a lock of its own: only the one whose turn it is wakes.
             place.turn = turn = threading.Lock()
             turn.acquire()
-            self._waiting[place.batch].append(place)
+            place.asks, place.asked = True, time.monotonic()
+            self._coming.discard(place)
+            self._waiting.add(place)
+            self._hand_out()
+            held_back_s = self._waiting.patience_s(place, self.mean_s)
         try:
-            while not turn.acquire(timeout=place.patience_s()):
-                place.check()
+            woken = bool(self._waiting.delay_s) and turn.acquire(timeout=held_back_s)
+            if self._waiting.delay_s and not woken:
+                with self._lock:  # it is held back no longer
+                    self._hand_out()
+            while not woken:
+                woken = turn.acquire(timeout=place.patience_s())
+                if not woken:
+                    place.check()
             place.check()
         except BaseException:  # deadline, cancelled, Ctrl-C in the main thread
-            with self._lock, contextlib.suppress(ValueError):
-                self._waiting[place.batch].remove(place)
-            if place.lane is not None:  # granted meanwhile: pass it on
-                self.release(place.lane)
+            with self._lock:
+                place.asks = False
+                self._waiting.discard(place)
+                lane, others = place.lane, place.sharing[1:]
+                if lane is not None:  # granted meanwhile: pass it on
+                    self._waiting.put_back([one for one in others if one.asks])
+                    self._hand_out()
+            if lane is not None:
+                self.release(lane)
             raise
-        assert place.lane is not None  # noqa: S101 - its turn comes only with a lane
+        place.asks = False
         return place.lane
 
-    def release(self, lane: Lane, *, failed: bool | None = None) -> None:
+    def release(self, lane: Lane, *, ran: bool = False) -> None:
         """Give a lane back; requests that wait get what is free now.
 
         A lane that was taken out meanwhile stays out.
 
         Args:
             lane: From `acquire`.
-            failed: Whether its run raised; None where it did not run.
+            ran: Whether it ran without an error.
         """
         with self._lock:
             held = self._held.pop(id(lane), None)
             if held is None:
                 return
             self.on_lane(-1)
-            if failed:
-                self._failures[id(lane)] = self._failures.get(id(lane), 0) + 1
-            elif failed is not None:
-                self._failures.pop(id(lane), None)
+            if ran:
                 self._learn(time.monotonic() - held.since)
             report = self.on_suspect if self._failures.get(id(lane), 0) >= FAILURES else None
             if report is None:
@@ -175,6 +190,25 @@ class Lanes:
                 self._remove(lane)
         if report is not None:
             report(held)
+
+    def judge(self, lane: Lane, *, failed: bool) -> None:
+        """Say what came of a run, before or after the lane is given back.
+
+        Args:
+            lane: From `acquire`.
+            failed: Whether it raised, or gave outputs that are no detections.
+        """
+        with self._lock:
+            if not failed:
+                self._failures.pop(id(lane), None)
+            elif id(lane) in self._held or lane in self._idle or lane is self._wide:
+                self._failures[id(lane)] = self._failures.get(id(lane), 0) + 1
+
+    def wake(self, places: list[Place]) -> None:
+        """Let requests go on that waited for the run of another one."""
+        with self._lock:
+            for place in places:
+                place.wake()
 
     def overdue(self, passed_s: float, limit_s: float) -> list[Held]:
         """Take lanes out that a request has had for too long.
@@ -236,171 +270,83 @@ class Lanes:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        while any(self._waiting) and self._available():
-            live, batch = self._waiting
-            place = (live or batch).popleft()
-            place.lane = self._choose(place)
-            place.turn.release()
+        while self._available() and (batch := self._waiting.take(bool(self._coming), self.mean_s)):
+            first, *others = batch.places
+            first.sharing = batch.places
+            first.lane = self._choose(batch.places)
+            for one in others:
+                one.sharing = []
+            first.wake()
+            if first.joins:
+                self.on_batch(len(batch.places), batch.reason, batch.held_s)
 
     def _available(self) -> bool:
         return bool(self._idle) and not self._wide_busy
 
-    def _choose(self, place: Place) -> Lane:
+    def _choose(self, places: list[Place]) -> Lane:
         self.on_lane(1)
-        alone = not self._company and not self._company_before
+        alone = not self._company and not self._company_before and len(places) == 1
         if self._wide is not None and alone and len(self._idle) == self._narrow_count:
             self._wide_busy = True
-            held = Held(self._wide, place, wide=True)
+            held = Held(self._wide, places, wide=True)
         else:
-            held = Held(self._idle.popleft(), place, wide=False)
+            held = Held(self._idle.popleft(), places, wide=False)
         self._held[id(held.lane)] = held
         return held.lane
 
+    # What a place does; see `seatrial.engines.places.Keeper`.
 
-class Place:
-    """One request's place in the service: counted once from its arrival to its end.
+    def enter(self, place: Place) -> None:
+        """See `Keeper.enter`."""
+        with self._lock:
+            self._places.add(place)
+        self.on_place(1)
 
-    Whoever works for the request holds the place (``with place:``), on any thread. When the last
-    of them lets go, the request is counted no more.
+    def count_ready(self, place: Place) -> None:
+        """See `Keeper.count_ready`."""
+        with self._lock:
+            if place in self._places and place not in self._ready:
+                self._company = bool(self._ready)
+                self._ready.add(place)
+                self._coming.add(place)
 
-    Args:
-        lanes: Lanes that the request will run on.
-        deadline_s: Seconds from now until when the request has to be answered.
-        batch: Whether it waits for all that do not belong to a batch.
-
-    Attributes:
-        deadline_s: Seconds to the deadline, from where it was counted.
-        batch: Whether live requests go before it.
-        cancelled: Whether the request was given up.
-        turn: Lock that is released when the place gets its lane or is cancelled.
-        lane: Lane that a wait ended with.
-    """
-
-    __slots__ = (
-        "_deadline", "_holders", "_lanes", "batch", "cancelled", "deadline_s", "lane", "turn"
-    )  # fmt: skip
-
-    turn: threading.Lock
-    lane: Lane | None
-
-    def __init__(self, lanes: Lanes, deadline_s: float = math.inf, *, batch: bool = False) -> None:
-        self.deadline_s = deadline_s
-        self.batch = batch
-        self.cancelled = False
-        self.lane = None
-        self._deadline = time.monotonic() + deadline_s
-        self._lanes = lanes
-        self._holders = 0
-        with lanes._lock:
-            lanes._places.add(self)
-        lanes.on_place(1)
-
-    def ready(self) -> None:
-        """Count the request among those that are ready for a lane: its image has arrived.
-
-        Only ready requests send others to narrow lanes; one that still arrives does not.
-        """
-        lanes = self._lanes
-        with lanes._lock:
-            if self in lanes._places and self not in lanes._ready:
-                lanes._company = bool(lanes._ready)
-                lanes._ready.add(self)
-
-    def expire_in(self, deadline_s: float, passed_s: float = 0.0) -> None:
-        """Let the deadline count from now on, or from so many seconds before."""
-        self.deadline_s = deadline_s
-        self._deadline = time.monotonic() - passed_s + deadline_s
-
-    def remaining_s(self) -> float:
-        """Seconds until the deadline; not below 0."""
-        return max(0.0, self._deadline - time.monotonic())
-
-    def patience_s(self) -> float:
-        """`remaining_s` as a lock takes it: -1 where there is no deadline."""
-        if self._deadline == math.inf:
-            return -1.0
-        return min(self.remaining_s(), threading.TIMEOUT_MAX)
-
-    def check(self) -> None:
-        """Stop work that is not wanted any more.
-
-        Raises:
-            Abandoned: The request was cancelled.
-            DeadlineExceeded: Its deadline has passed.
-        """
-        if self.cancelled:
-            raise Abandoned
-        if time.monotonic() >= self._deadline:
-            raise self.too_late()
-
-    def too_late(self) -> DeadlineExceeded:
-        """The error of a request whose deadline has passed."""
-        return DeadlineExceeded(
-            f"not answered within {self.deadline_s:g} s",
-            hint="send less at a time, or raise limits.deadline_s",
-        )
-
-    def fail(self, error: SeatrialError) -> None:
-        """Give the request up although a lane still computes for it.
-
-        Args:
-            error: What its caller gets.
-        """
-        self.cancel()
-        self.leave()
-
-    def cancel(self) -> None:
-        """Give the request up: if it has no lane yet, it never gets one."""
-        lanes = self._lanes
-        with lanes._lock:
-            self.cancelled = True
-            waiting = lanes._waiting[self.batch]
-            if self in waiting:
-                waiting.remove(self)
-                self.turn.release()
-
-    def __enter__(self) -> Self:
-        """Hold the place.
-
-        Raises:
-            Abandoned: All have let go of it before.
-        """
-        with self._lanes._lock:
-            if self not in self._lanes._places:
+    def hold(self, place: Place, change: int) -> None:
+        """See `Keeper.hold`."""
+        with self._lock:
+            if change > 0 and place not in self._places:
                 raise Abandoned
-            self._holders += 1
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._lanes._lock:
-            self._holders -= 1
-            counted = not self._holders and self._uncount()
+            place.holders += change
+            counted = not place.holders and self._uncount(place)
         if counted:
-            self.left()
+            place.left()
 
-    def leave(self) -> None:
-        """Count the request no more: those that hold its place may never let go."""
-        with self._lanes._lock:
-            counted = self._uncount()
+    def leave(self, place: Place) -> None:
+        """See `Keeper.leave`."""
+        with self._lock:
+            counted = self._uncount(place)
         if counted:
-            self.left()
+            place.left()
 
-    def _uncount(self) -> bool:
-        lanes = self._lanes
-        if self not in lanes._places:
+    def cancel(self, place: Place) -> None:
+        """See `Keeper.cancel`."""
+        with self._lock:
+            self._waiting.discard(place)
+            if place.lane is None:
+                place.wake()
+
+    def left(self, place: Place) -> None:
+        """See `Keeper.left`."""
+        self.on_place(-1)
+
+    def _uncount(self, place: Place) -> bool:
+        if place not in self._places:
             return False
-        lanes._places.remove(self)
-        if self in lanes._ready:
-            lanes._ready.remove(self)
-            if not lanes._ready:
-                lanes._company_before = lanes._company
+        self._places.remove(place)
+        self._coming.discard(place)
+        if place in self._ready:
+            self._ready.remove(place)
+            if not self._ready:
+                self._company_before = self._company
+        if len(self._waiting):  # those that waited for its image wait no longer
+            self._hand_out()
         return True
-
-    def left(self) -> None:
-        """The request is counted no more."""
-        self._lanes.on_place(-1)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.engines.base import Arrays, EngineConfig, Lane
+from seatrial.engines.base import Arrays, EngineConfig, Lane, of_batch
 from seatrial.errors import DeviceUnavailable
 from seatrial.manifest import Manifest, TensorSpec
 
@@ -16,16 +16,22 @@ from seatrial.manifest import Manifest, TensorSpec
 class NullLane:
     """Answers with zeros, the same arrays each time."""
 
-    def __init__(self, threads: int, outputs: tuple[TensorSpec, ...]) -> None:
+    lends = False  # they never change
+
+    def __init__(self, threads: int, outputs: tuple[TensorSpec, ...], max_batch: int = 1) -> None:
         self.threads = threads
-        self._answer: dict[str, NDArray[Any]] = {
-            spec.name: np.zeros([1 if size < 0 else size for size in spec.shape], spec.dtype)
-            for spec in outputs
-        }
+        self._answers = [
+            {spec.name: _zeros(spec, size) for spec in outputs} for size in range(1, max_batch + 1)
+        ]
 
     def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """Return zeros of the graph's output shapes: no detections."""
-        return self._answer
+        return self._answers[len(next(iter(feeds.values()))) - 1]
+
+
+def _zeros(spec: TensorSpec, size: int) -> NDArray[Any]:
+    shape = of_batch(spec.shape, size)
+    return np.zeros([1 if side < 0 else side for side in shape], spec.dtype)
 
 
 class NullEngine:
@@ -42,15 +48,17 @@ class NullEngine:
         self.inputs = manifest.inputs
         self.outputs = manifest.outputs
         self.narrow: tuple[Lane, ...] = tuple(
-            NullLane(config.threads, self.outputs) for _ in range(config.instances)
+            NullLane(config.threads, self.outputs, config.max_batch)
+            for _ in range(config.instances)
         )
+        self._max_batch = config.max_batch
         self.wide: Lane | None = (
             NullLane(config.wide_threads, self.outputs) if config.wide_threads else None
         )
 
     def renew(self, lane: Lane) -> Lane:
         """See `seatrial.engines.base.RenewingEngine.renew`."""
-        return NullLane(lane.threads, self.outputs)
+        return NullLane(lane.threads, self.outputs, self._max_batch)
 
     def properties(self) -> dict[str, str]:
         """See `Engine.properties`."""

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
+from seatrial.engines.base import Arrays, EngineConfig, Lane, of_batch
 from seatrial.engines.onnxruntime_placement import check_placement, placement
+from seatrial.engines.sized_lane import sized
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, first_line
 from seatrial.manifest import Manifest, TensorSpec
 from seatrial.system.extras import install_command, require
@@ -30,6 +31,8 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
 
 class OnnxRuntimeLane:
     """Runs a session; sessions with one thread are shared between lanes."""
+
+    lends = False  # each run has memory of its own
 
     def __init__(self, session: Any, threads: int, outputs: list[str], run_options: Any) -> None:
         self.threads = threads
@@ -56,9 +59,11 @@ class BoundLane:
         memory: Memory of the inputs as ONNX Runtime names it: ``cuda`` or ``cpu``.
         inputs: Inputs of fixed sizes, but for the batch.
         outputs: Outputs of fixed sizes, but for the batch.
+        size: Batch size.
     """
 
     threads = 1
+    lends = True
 
     def __init__(
         self,
@@ -67,6 +72,7 @@ class BoundLane:
         memory: str,
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
+        size: int = 1,
     ) -> None:
         self._session = session
         self._binding = session.io_binding()
@@ -74,12 +80,12 @@ class BoundLane:
         self._answer: dict[str, NDArray[Any]] = {}
         for spec in inputs:
             place = ort.OrtValue.ortvalue_from_shape_and_type(
-                batch_of_one(spec.shape), np.dtype(spec.dtype).type, memory, 0
+                of_batch(spec.shape, size), np.dtype(spec.dtype).type, memory, 0
             )
             self._binding.bind_ortvalue_input(spec.name, place)
             self._feeds[spec.name] = place
         for spec in outputs:
-            self._answer[spec.name] = np.zeros(batch_of_one(spec.shape), spec.dtype)
+            self._answer[spec.name] = np.zeros(of_batch(spec.shape, size), spec.dtype)
             # On the CPU a value lives in the array that it was made from.
             place = ort.OrtValue.ortvalue_from_numpy(self._answer[spec.name])
             self._binding.bind_ortvalue_output(spec.name, place)
@@ -154,10 +160,14 @@ class OnnxRuntimeEngine:
         session = _session(ort, model, providers, 1)
         check_placement(placement(session), providers)
         self._sessions.append(session)
-        fixed = all(-1 not in batch_of_one(spec.shape) for spec in (*self.inputs, *self.outputs))
+        fixed = all(-1 not in of_batch(spec.shape) for spec in (*self.inputs, *self.outputs))
         names = [spec.name for spec in self.outputs]
+
+        def bound(size: int) -> BoundLane:
+            return BoundLane(ort, session, "cuda", self.inputs, self.outputs, size)
+
         self.narrow = tuple(
-            BoundLane(ort, session, "cuda", self.inputs, self.outputs)
+            sized(bound, config.max_batch)
             if fixed
             else OnnxRuntimeLane(session, 1, names, _run_options(ort))
             for _ in range(config.instances)

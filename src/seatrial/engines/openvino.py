@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
+from seatrial.engines.base import Arrays, EngineConfig, Lane, of_batch
+from seatrial.engines.sized_lane import batch_sizes, sized
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
 from seatrial.manifest import Manifest, TensorSpec
 from seatrial.system.extras import require
@@ -19,6 +20,8 @@ PRODUCTS = frozenset({"Convolution", "FullyConnected", "MatMul"})  # in the comp
 
 class OpenVinoLane:
     """One infer request of a compiled model."""
+
+    lends = True
 
     def __init__(self, request: Any, threads: int, outputs: tuple[TensorSpec, ...]) -> None:
         self.threads = threads
@@ -50,11 +53,19 @@ class OpenVinoEngine:
         self.inputs = manifest.inputs
         self.outputs = manifest.outputs
         graph = _read(core, model, self.inputs)
-        self._compile_alone = functools.partial(_compile_alone, model, self.inputs, config)
+        self._open_alone = functools.partial(_open_alone, model, self.inputs, self.outputs, config)
         narrow = _compile(core, graph, config, config.instances, config.threads)
+        batched = {1: narrow}
+        for size in batch_sizes(config.max_batch)[1:]:
+            several = _read(core, model, self.inputs, size)
+            batched[size] = _compile(core, several, config, config.instances, config.threads)
+
+        def lane(size: int) -> OpenVinoLane:
+            request = batched[size].create_infer_request()
+            return OpenVinoLane(request, config.threads, self.outputs)
+
         self.narrow: tuple[Lane, ...] = tuple(
-            OpenVinoLane(narrow.create_infer_request(), config.threads, self.outputs)
-            for _ in range(config.instances)
+            sized(lane, config.max_batch) for _ in range(config.instances)
         )
         self.wide: Lane | None = None
         if config.wide_threads:
@@ -72,8 +83,7 @@ class OpenVinoEngine:
 
     def renew(self, lane: Lane) -> Lane:
         """See `seatrial.engines.base.RenewingEngine.renew`."""
-        compiled = self._compile_alone(lane.threads)
-        return OpenVinoLane(compiled.create_infer_request(), lane.threads, self.outputs)
+        return self._open_alone(lane.threads, 1 if lane is self.wide else None)
 
     def properties(self) -> dict[str, str]:
         """See `seatrial.engines.base.Engine.properties`."""
@@ -105,21 +115,40 @@ def _check_device(core: Any, config: EngineConfig) -> None:
         )
 
 
-def _read(core: Any, model: Path, inputs: tuple[TensorSpec, ...]) -> Any:
+def _read(core: Any, model: Path, inputs: tuple[TensorSpec, ...], size: int = 1) -> Any:
     try:
         graph = core.read_model(model)
-        graph.reshape({spec.name: list(batch_of_one(spec.shape)) for spec in inputs})
+        graph.reshape({spec.name: list(of_batch(spec.shape, size)) for spec in inputs})
     except RuntimeError as error:
         raise InvalidArtifact(f"OpenVINO does not read {model}: {_last_line(error)}") from error
     return graph
 
 
-def _compile_alone(
-    model: Path, inputs: tuple[TensorSpec, ...], config: EngineConfig, threads: int
-) -> Any:
-    """The graph for one lane, with threads of its own: a stuck run holds those of its graph."""
+def _open_alone(
+    model: Path,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    config: EngineConfig,
+    threads: int,
+    max_batch: int | None,
+) -> Lane:
+    """A lane on graphs with threads of their own: a stuck run holds those of its graph.
+
+    Args:
+        model: The file.
+        inputs: Inputs of the graph.
+        outputs: Outputs of the graph.
+        config: Options of the engine.
+        threads: Number of threads of the lane.
+        max_batch: Most images of the lane; None takes that of the narrow ones.
+    """
     core = require("openvino", extra="openvino", purpose="the openvino engine").Core()
-    return _compile(core, _read(core, model, inputs), config, 1, threads)
+
+    def lane(size: int) -> OpenVinoLane:
+        compiled = _compile(core, _read(core, model, inputs, size), config, 1, threads)
+        return OpenVinoLane(compiled.create_infer_request(), threads, outputs)
+
+    return sized(lane, config.max_batch if max_batch is None else max_batch)
 
 
 def _compile(core: Any, graph: Any, config: EngineConfig, streams: int, threads: int) -> Any:

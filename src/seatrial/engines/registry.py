@@ -59,11 +59,28 @@ def open_engine(artifact: Artifact, name: str, config: EngineConfig) -> Engine:
                 hint="import its model file again, which makes a graph for one image of it: "
                 "seatrial models import FILE --replace",
             )
+    if config.max_batch > 1:
+        check_takes_batches(artifact)
     have = artifact.manifest.formats
     chosen = next((f for f in factory.formats if f in have), None)
     if chosen is None:
         raise _unreadable(artifact, name, factory)
     return factory(artifact.file(chosen), artifact.manifest, config)
+
+
+def check_takes_batches(artifact: Artifact) -> None:
+    """Check that a graph takes any number of images.
+
+    Raises:
+        InvalidConfig: It takes one at a time.
+    """
+    manifest = artifact.manifest
+    fixed = [spec.name for spec in (*manifest.inputs, *manifest.outputs) if spec.shape[:1] != (-1,)]
+    if fixed:
+        raise InvalidConfig(
+            f"{manifest.name} takes one image at a time: the batch size of {fixed[0]} is fixed",
+            hint="leave out batching.max_batch, or export the checkpoint with --dynamic-batch",
+        )
 
 
 def _check_device(device: str) -> None:

@@ -7,6 +7,7 @@ engines.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from seatrial.config import decode_json
 from seatrial.deployment import Precision
 from seatrial.engines import cuda
-from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
+from seatrial.engines.base import Arrays, EngineConfig, Lane, of_batch
+from seatrial.engines.sized_lane import sized
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, InvalidInput
 from seatrial.manifest import Manifest, TensorSpec
 from seatrial.system.extras import require
@@ -129,6 +131,7 @@ class TensorRtLane:
     """An execution context with its own stream and memory."""
 
     threads = 1
+    lends = True
 
     def __init__(
         self,
@@ -136,6 +139,7 @@ class TensorRtLane:
         context: Any,
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
+        size: int = 1,
     ) -> None:
         self._context = context
         self._stream = cuda.Stream(cudart)
@@ -143,7 +147,7 @@ class TensorRtLane:
         self._outputs: dict[str, cuda.Tensor] = {}
         try:
             for spec in inputs:
-                shape = batch_of_one(spec.shape)
+                shape = of_batch(spec.shape, size)
                 if not context.set_input_shape(spec.name, shape):
                     raise InvalidArtifact(f"the engine's input {spec.name} does not take {shape}")
                 self._inputs[spec.name] = cuda.Tensor(cudart, shape, spec.dtype)
@@ -210,12 +214,13 @@ class TensorRtEngine:
         _check_tensors(trt, self._engine, manifest, model)
         self._lanes: list[TensorRtLane] = []
         try:
-            for _ in range(config.instances):
-                self._lanes.append(self._lane(cudart))
+            self.narrow: tuple[Lane, ...] = tuple(
+                sized(functools.partial(self._lane, cudart), config.max_batch)
+                for _ in range(config.instances)
+            )
         except BaseException:
             self.close()
             raise
-        self.narrow: tuple[Lane, ...] = tuple(self._lanes)
         # One request has the whole GPU anyway.
         self.wide: Lane | None = None
         self._properties = {
@@ -226,14 +231,16 @@ class TensorRtEngine:
             "onnx_sha256": record.onnx_sha256,
         }
 
-    def _lane(self, cudart: Any) -> TensorRtLane:
+    def _lane(self, cudart: Any, size: int) -> TensorRtLane:
         context = self._engine.create_execution_context()
         if context is None:
             raise DeviceUnavailable(
                 f"TensorRT gives no execution context: {'; '.join(self._log.messages)}",
                 hint="the GPU's memory may be full: fewer instances, or end other processes on it",
             )
-        return TensorRtLane(cudart, context, self.inputs, self.outputs)
+        lane = TensorRtLane(cudart, context, self.inputs, self.outputs, size)
+        self._lanes.append(lane)
+        return lane
 
     def properties(self) -> dict[str, str]:
         """See `seatrial.engines.base.Engine.properties`."""

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.engines.base import Arrays, EngineConfig, Lane, batch_of_one
+from seatrial.engines.base import Arrays, EngineConfig, Lane, of_batch
+from seatrial.engines.sized_lane import SizedLane, batch_sizes, sized
 from seatrial.engines.torch_cuda import TorchCudaLane
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, first_line
 from seatrial.manifest import Manifest, TensorSpec
@@ -39,6 +40,8 @@ class TorchLane:
         inputs: Inputs in the order in which `forward` takes them.
         outputs: Outputs in the order in which it gives them.
     """
+
+    lends = False
 
     def __init__(
         self,
@@ -102,6 +105,7 @@ class TorchEngine:
         forward = _forward(torch, module, config, manifest)
         self._torch, self._forward = torch, forward
         self._lanes: list[TorchLane | TorchCudaLane] = []
+        self._max_batch = config.max_batch
         self.narrow: tuple[Lane, ...] = ()
         self.wide: Lane | None = None
         before = torch.get_num_threads()
@@ -116,22 +120,31 @@ class TorchEngine:
 
     def _open(self, torch: Any, forward: Forward, config: EngineConfig) -> None:
         for _ in range(config.instances):
-            self.narrow += (self._lane(torch, forward, config.device, config.threads),)
+            narrow = self._lane(torch, forward, config.device, config.threads, config.max_batch)
+            self.narrow += (narrow,)
         if config.wide_threads and config.device == "cpu":
-            self.wide = self._lane(torch, forward, config.device, config.wide_threads)
+            self.wide = self._lane(torch, forward, config.device, config.wide_threads, 1)
 
-    def _lane(self, torch: Any, forward: Forward, device: str, threads: int) -> Lane:
+    def _lane(
+        self, torch: Any, forward: Forward, device: str, threads: int, max_batch: int
+    ) -> Lane:
         """A lane that has run once: a graph is compiled when it first runs."""
         hint = "the torch engine needs no C++ compiler (g++)" if self.compiles else ""
+
+        def on_gpu(size: int) -> TorchCudaLane:
+            one = TorchCudaLane(torch, forward, self.inputs, self.outputs, self.compiles, size)
+            self._lanes.append(one)
+            return one
+
         try:
             if device == "cuda":
-                gpu_lane = TorchCudaLane(torch, forward, self.inputs, self.outputs, self.compiles)
-                self._lanes.append(gpu_lane)
-                return gpu_lane
+                return sized(on_gpu, max_batch)
             lane = TorchLane(torch, forward, threads, self.inputs, self.outputs)
             self._lanes.append(lane)
-            blank = {s.name: np.zeros(batch_of_one(s.shape), s.dtype) for s in self.inputs}
-            answers = lane.infer(blank)
+            sizes = batch_sizes(max_batch)  # each is compiled
+            for size in reversed(sizes if self.compiles else (1,)):
+                shapes = {s.name: (of_batch(s.shape, size), s.dtype) for s in self.inputs}
+                answers = lane.infer({n: np.zeros(*given) for n, given in shapes.items()})
         except RuntimeError as error:
             raise DeviceUnavailable(
                 f"PyTorch does not run the graph: {first_line(error)}", hint=hint
@@ -142,7 +155,7 @@ class TorchEngine:
                 hint="use threads = 1 in the deployment's [layout]",
             )
         _check_answers(answers, self.outputs)
-        return lane
+        return SizedLane(dict.fromkeys(sizes, lane)) if self.compiles and max_batch > 1 else lane
 
     def renew(self, lane: Lane) -> Lane:
         """See `seatrial.engines.base.RenewingEngine.renew`.
@@ -152,7 +165,8 @@ class TorchEngine:
         """
         if self.device != "cpu":
             raise DeviceUnavailable(f"a lane on {self.device} cannot be renewed")
-        return self._lane(self._torch, self._forward, self.device, lane.threads)
+        most = 1 if lane is self.wide else self._max_batch
+        return self._lane(self._torch, self._forward, self.device, lane.threads, most)
 
     def properties(self) -> dict[str, str]:
         """See `seatrial.engines.base.Engine.properties`."""
@@ -245,14 +259,14 @@ def _load(model: Path, manifest: Manifest) -> Any:
         (_sizes(value.shape), str(value.dtype).removeprefix("torch."))
         for value in found
     ]
-    wanted = [(batch_of_one(spec.shape), spec.dtype) for spec in manifest.inputs]
+    wanted = [(of_batch(spec.shape), spec.dtype) for spec in manifest.inputs]
     if takes != wanted:
         raise InvalidArtifact(f"{model} takes {takes}; its manifest says {wanted}")
     return program
 
 
 def _sizes(shape: Any) -> tuple[int, ...]:
-    return batch_of_one(tuple(size if isinstance(size, int) else -1 for size in shape))
+    return of_batch(tuple(size if isinstance(size, int) else -1 for size in shape))
 
 
 def _forward(torch: Any, module: Any, config: EngineConfig, manifest: Manifest) -> Forward:

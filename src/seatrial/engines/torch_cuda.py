@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from seatrial.engines.base import Arrays, batch_of_one
+from seatrial.engines.base import Arrays, of_batch
 from seatrial.errors import InvalidInput
 from seatrial.manifest import TensorSpec
 
@@ -24,9 +24,11 @@ class TorchCudaLane:
         outputs: Outputs in the order in which it gives them.
         capture: Record one run as a CUDA graph and replay it for each request: one launch in
             place of hundreds.
+        size: Batch size.
     """
 
     threads = 1
+    lends = True
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class TorchCudaLane:
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
         capture: bool,
+        size: int = 1,
     ) -> None:
         self._torch = torch
         self._forward = forward
@@ -42,10 +45,10 @@ class TorchCudaLane:
         self._names = [spec.name for spec in outputs]
         self._pinned, self._inputs = {}, {}
         for spec in inputs:
-            size = batch_of_one(spec.shape)
+            shape = of_batch(spec.shape, size)
             dtype = getattr(torch, spec.dtype)
-            self._pinned[spec.name] = torch.zeros(size, dtype=dtype, pin_memory=True)
-            self._inputs[spec.name] = torch.zeros(size, dtype=dtype, device="cuda")
+            self._pinned[spec.name] = torch.zeros(shape, dtype=dtype, pin_memory=True)
+            self._inputs[spec.name] = torch.zeros(shape, dtype=dtype, device="cuda")
         # The zeros are written in the default stream; this lane's stream does not wait for it.
         torch.cuda.synchronize()
         with torch.cuda.stream(self._stream):

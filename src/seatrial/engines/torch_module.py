@@ -22,6 +22,8 @@ class ModuleLane:
         self._inputs = [spec.name for spec in manifest.inputs]
         self._outputs = [spec.name for spec in manifest.outputs]
 
+    lends = False
+
     def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """See `seatrial.engines.base.Lane.infer`; takes any batch size."""
         given = [self._torch.from_numpy(feeds[name]).to(self._device) for name in self._inputs]

@@ -29,7 +29,7 @@ from seatrial.engines.base import (
     EngineConfig,
     Lane,
     StoppableLane,
-    batch_of_one,
+    of_batch,
 )
 from seatrial.engines.registry import engine_class
 from seatrial.errors import InvalidArtifact, MissingExtra, first_line
@@ -295,7 +295,7 @@ def _run(
             hint="export it again, for one image and a fixed size",
         ) from error
     for spec in manifest.outputs:
-        wanted, got = batch_of_one(spec.shape), outputs[spec.name].shape
+        wanted, got = of_batch(spec.shape), outputs[spec.name].shape
         fits = len(wanted) == len(got) and all(
             a in (-1, b) for a, b in zip(wanted, got, strict=True)
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact
 from seatrial.detect.families import huggingface
-from seatrial.engines.base import batch_of_one
+from seatrial.engines.base import of_batch
 from seatrial.errors import InvalidArtifact
 from seatrial.graphs.signature import VALID_HW
 from seatrial.manifest import Manifest
@@ -203,7 +203,7 @@ def examples(manifest: Manifest) -> dict[str, NDArray[Any]]:
     """Inputs of batch size 1 to trace with: a grey image that fills the canvas."""
     found: dict[str, NDArray[Any]] = {}
     for spec in manifest.inputs:
-        shape = batch_of_one(spec.shape)
+        shape = of_batch(spec.shape)
         if spec.name == VALID_HW:
             found[spec.name] = np.array([manifest.preprocessing.size_hw], np.int64)
         else:

@@ -16,11 +16,13 @@ from starlette.types import Message, Receive
 
 from seatrial.deployment import Limits, Thresholds
 from seatrial.detect.decode import lacks_memory, out_of_memory
+from seatrial.detect.decode_cost import DecodeCost
 from seatrial.detect.detector import Detected, Detector, Ticket
-from seatrial.engines.lanes import Abandoned
+from seatrial.engines.places import Abandoned
 from seatrial.errors import Overloaded, SeatrialError
 from seatrial.serve.decode_memory import DecodeMemory, decode_memory
-from seatrial.serve.forecast import Forecast, Promise
+from seatrial.serve.decode_time import check_in_time, check_possible
+from seatrial.serve.forecast import Forecast, Promise, Took
 from seatrial.serve.turns import Turns
 from seatrial.serve.watchdog import MOST_STUCK
 from seatrial.system.memory import memory_left_bytes
@@ -28,7 +30,8 @@ from seatrial.system.memory import memory_left_bytes
 T = TypeVar("T")
 CLOSE_S = 1.0  # the server has waited for `Limits.drain_s` before it closes
 # Deadline where the deployment names none: this, or so many times the time of one image.
-DEADLINE_S, DEADLINE_IMAGES = 1.0, 10
+# or of full runs of the engine.
+DEADLINE_S, DEADLINE_IMAGES, DEADLINE_RUNS = 1.0, 10, 3
 RENEWAL_WAIT_S = 2.0  # in which another lane is opened, mostly
 # Stages in which no thread works for the request.
 WAITS = ("receive", "queue")
@@ -56,7 +59,8 @@ class Admitted(Ticket):
 
     Attributes:
         promise: When it is expected to be answered.
-        work_s: Seconds that a thread worked for it; None until it is answered.
+        took: Time that it took; None until it is answered.
+        bound_s: Most seconds that decoding its image takes; 0 before the header is read.
         body_s: Seconds that its body may take to arrive.
         held_bytes: Longest body that it may have.
         failure: Becomes the error of a request that the engine does not end; None before `run`.
@@ -64,8 +68,8 @@ class Admitted(Ticket):
     """
 
     __slots__ = (
-        "_arrived", "_default_s", "_dispatcher", "body_s", "failure", "has_turn", "held_bytes",
-        "promise", "work_s",
+        "_arrived", "_default_s", "_dispatcher", "body_s", "bound_s", "failure", "has_turn",
+        "held_bytes", "promise", "took",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +78,8 @@ class Admitted(Ticket):
         self._dispatcher = dispatcher
         self._arrived = time.monotonic()
         self.promise = promise
-        self.work_s: float | None = None
+        self.took: Took | None = None
+        self.bound_s = 0.0
         self.held_bytes = held_bytes
         self.failure: asyncio.Future[SeatrialError] | None = None
         self.has_turn = False
@@ -132,9 +137,34 @@ class Admitted(Ticket):
         super().fail(error)
         self._dispatcher.failed(self, error)
 
-    def reserve(self, peak_bytes: int) -> None:
-        """See `DecodeMemory.take`."""
-        self._dispatcher.memory.take(self, peak_bytes, self.promise)
+    def weigh(self, cost: DecodeCost) -> None:
+        """Refuse an image that would not be decoded in time, and take memory for the others.
+
+        Raises:
+            InvalidImage: It takes longer than a request may.
+            Overloaded: It would not be answered in the time that is left, or see
+                `DecodeMemory.take`.
+        """
+        dispatcher, self.bound_s = self._dispatcher, cost.cpu_s
+        limit_s = max(self.deadline_s, dispatcher.deadline_s)
+        check_possible(dispatcher.forecast, self.bound_s, limit_s)
+        self.clock.lap("decode")
+        dispatcher.memory.take(self, cost.peak_bytes, self.promise)
+        self.clock.lap("queue")
+        alone = dispatcher.detector.lanes.present <= 1
+        check_in_time(self, self.promise, dispatcher.forecast, self.bound_s, alone=alone)
+
+    def took_until_now(self) -> Took:
+        """The time that it took, by its clock."""
+        spent_ms = self.clock.stages_ms
+        whole_s = 1e-3 * sum(spent_ms[stage] for stage in spent_ms if stage not in WAITS)
+        others = 1 - 1 / self.share.size if self.share is not None else 0.0
+        return Took(
+            whole_s - others * 1e-3 * spent_ms.get("infer", 0.0),
+            whole_s,
+            1e-3 * spent_ms.get("decode", 0.0),
+            self.bound_s,
+        )
 
     def keep(self, kept_bytes: int) -> None:
         """See `DecodeMemory.keep`."""
@@ -163,9 +193,10 @@ def watched(receive: Receive) -> Iterator[asyncio.Future[Message]]:
 class Dispatcher:
     """Admits requests, and runs them on threads of its own.
 
-    Two threads for each lane: while one infers, the other decodes the next image and waits to
-    follow at once. With fewer the lanes stand idle between requests (1.1 ms of 47 here). As many
-    again for requests of a batch, so that these never hold the threads of live ones.
+    Two threads for each image that the lanes take: while one infers, the other decodes the next
+    image and waits to follow at once. With fewer the lanes stand idle between requests (1.1 ms of
+    47 here). As many again for requests of a batch, so that these never hold the threads of live
+    ones.
 
     Args:
         detector: Does the work.
@@ -189,19 +220,22 @@ class Dispatcher:
         lanes = len(detector.engine.narrow)
         lane_s = detector.lane_s
         # To a tenth: it is shown, and an edge of the buckets of metrics.
-        own_s = math.ceil(10 * max(DEADLINE_S, DEADLINE_IMAGES * lane_s)) / 10
+        run_s = detector.lanes.max_batch * lane_s
+        own_s = max(DEADLINE_S, DEADLINE_IMAGES * lane_s, DEADLINE_RUNS * run_s)
+        own_s = math.ceil(10 * own_s) / 10
         self.deadline_s = limits.deadline_s or own_s
         self.limits = msgspec.structs.replace(limits, deadline_s=self.deadline_s)
-        self.forecast = Forecast(lanes, lane_s)
+        threads = 2 * detector.at_a_time
+        self.forecast = Forecast(lanes, lane_s, threads=threads)
         self.memory = memory or decode_memory(memory_left_bytes(), limits)
-        self._turns = Turns(2 * lanes)
+        self._turns = Turns(threads)
         self.on_bytes: Callable[[int], object] = lambda change: None
         self.on_detected: Callable[[Any, Thresholds, Detected], object] | None = None
         self._held_bytes = 0
         self._lock = threading.Lock()  # requests end on threads
         self._working = 0  # threads that are in `_work`
         self._threads = concurrent.futures.ThreadPoolExecutor(
-            max_workers=4 * lanes + MOST_STUCK, thread_name_prefix="request"
+            max_workers=2 * threads + MOST_STUCK, thread_name_prefix="request"
         )
 
     @property
@@ -313,7 +347,7 @@ class Dispatcher:
         with self._lock:
             self._held_bytes -= ticket.held_bytes
         self.on_bytes(-ticket.held_bytes)
-        self.forecast.ended(ticket.promise, ticket.work_s)
+        self.forecast.ended(ticket.promise, ticket.took)
 
     async def run(
         self,
@@ -434,8 +468,7 @@ class Dispatcher:
                 if lacks_memory(error):
                     raise out_of_memory() from error
                 raise
-            spent_ms = ticket.clock.stages_ms
-            ticket.work_s = 1e-3 * sum(spent_ms[stage] for stage in spent_ms if stage not in WAITS)
+            ticket.took = ticket.took_until_now()
             return answer
 
     @contextlib.contextmanager

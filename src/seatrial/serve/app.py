@@ -205,7 +205,8 @@ async def _answer(request: Request, service: Service, encode: Encode, media_type
             return body, timing_ms
 
         body, timing_ms = await dispatcher.run(ticket, data, options, finish, request.receive)
-    return Response(body, media_type=media_type, headers=answer_headers(service, timing_ms))
+    headers = answer_headers(service, timing_ms, ticket)
+    return Response(body, media_type=media_type, headers=headers)
 
 
 async def _model(request: Request) -> Response:

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 
 from seatrial.deployment import Limits
-from seatrial.engines.lanes import Place
+from seatrial.engines.places import Place
 from seatrial.errors import InputTooLarge, Overloaded
 from seatrial.serve.forecast import Promise
 

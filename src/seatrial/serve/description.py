@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from seatrial.deployment import Limits, Thresholds
+from seatrial.deployment import Batching, Limits, Thresholds
 
 
 class DescribedLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +43,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         device: Device that it really computes on.
         precision: Numeric type that it really computes in.
         layout: Division of the cores.
+        batching: Images that a lane is given at once.
         detection: Thresholds where a request names none.
         limits: Limits above which a request is refused.
         properties: Facts that the engine states about itself.
@@ -61,6 +62,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str
     precision: str
     layout: DescribedLayout
+    batching: Batching
     detection: Thresholds
     limits: Limits
     properties: dict[str, Any]

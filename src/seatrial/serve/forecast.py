@@ -4,7 +4,10 @@ A detector takes nearly the same time for each image of a size, so what is here 
 request will be answered. Nothing is configured:
 
 - Work of a request: seconds that a thread spends on it, without its waits. It is learnt for each
-  class of body sizes; a neighbour on the machine that takes the cores makes it longer at once.
+  class of body sizes; a neighbour on the machine that takes the cores makes it longer at once. Of a
+  run of the engine that requests share, each has its part as work; it lasts as long as the whole.
+- Decoding: what it takes of the bound that the header of an image gives, see
+  `seatrial.detect.decode_cost`. With the header, the work of a request is foretold anew.
 - Rate: work that the service does in a second while all of its lanes have work. It is near the
   number of lanes, and above it, since decoding goes on beside them.
 - Spread: how far answers were from what was promised.
@@ -19,6 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 # Means forget in this time, or in so many requests, whichever is longer.
 MEMORY_S, MEMORY_REQUESTS = 0.5, 10
@@ -28,10 +32,29 @@ GROWING, SPREAD_MEMORY_S = 0.2, 10.0
 DEVIATIONS = 2.0  # that an answer may be later than promised
 # A single stall, such as a suspended machine, counts as no more than this many times the mean.
 LONGEST = 8.0
-# Rate within these factors of the number of lanes, whatever is measured.
-LEAST_RATE, MOST_RATE = 0.25, 4.0
+MOST_WHOLE = 64.0  # images of a run
+# Rate within these factors of the number of lanes, and of threads, whatever is measured.
+LEAST_RATE, MOST_RATE = 0.25, 2.0
+# Decoding by its bound, before one was measured; and how much of the sums of both the next keeps.
+PACE, PACE_KEPT = 0.5, 0.95
 # A body that is not here after this long is behind those that are: it counts again when it is.
 ARRIVAL_S = 0.1
+
+
+class Took(NamedTuple):
+    """Time that an answered request took.
+
+    Attributes:
+        work_s: Seconds of a thread, of a shared run its part.
+        whole_s: The same with all of a shared run.
+        decode_s: Seconds of decoding.
+        bound_s: Its bound; 0 where there was none.
+    """
+
+    work_s: float
+    whole_s: float
+    decode_s: float = 0.0
+    bound_s: float = 0.0
 
 
 class Promise:
@@ -60,14 +83,23 @@ class Forecast:
         lanes: Number of requests that the engine computes at a time.
         work_s: Seconds of one request, as measured at start-up.
         clock: Gives the time, seconds.
+        threads: Number of threads that work for requests of one priority; None: two for each lane.
     """
 
     def __init__(
-        self, lanes: int, work_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        lanes: int,
+        work_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        threads: int | None = None,
     ) -> None:
         self._clock = clock
         self._lanes = lanes
+        self._threads = threads or 2 * lanes
         self._first_s = work_s
+        self._rest_s = work_s  # without decoding
+        self._whole = 1.0  # time of a request, as times of its work: more where runs are shared
+        self._bound_s, self._decode_s = 1e-3, 1e-3 * PACE  # sums
         self._work_s: dict[int, float] = {}
         self._spread_s = work_s / 2
         self._backlog_s = 0.0  # work of requests that are here
@@ -82,7 +114,12 @@ class Forecast:
     def rate(self) -> float:
         """Seconds of work that are done in a second while all lanes have work."""
         rate = self._done_s / self._busy_s
-        return min(max(rate, LEAST_RATE * self._lanes), MOST_RATE * self._lanes)
+        return min(max(rate, LEAST_RATE * self._lanes), MOST_RATE * self._threads)
+
+    @property
+    def pace(self) -> float:
+        """Seconds that decoding takes for each second of its bound."""
+        return self._decode_s / self._bound_s
 
     def promise(self, body_bytes: int) -> Promise:
         """Foretell a request of which the headers are here; nothing is counted yet.
@@ -121,13 +158,39 @@ class Forecast:
             self._backlog_s += promise.work_s
             promise.counted = True
 
-    def ended(self, promise: Promise, work_s: float | None = None) -> None:
+    def weighed(self, promise: Promise, bound_s: float) -> float:
+        """The header of a request's image is read, and a thread works for it: foretell it anew.
+
+        Args:
+            promise: What was foretold of it.
+            bound_s: Most seconds that decoding takes, see `seatrial.detect.decode_cost`.
+
+        Returns:
+            Seconds from now until it is answered, where it waits for nothing.
+        """
+        with self._lock:
+            work_s = self._rest_s + self.pace * bound_s
+            more_s = work_s - promise.work_s
+            if promise.counted:
+                self._backlog_s = max(0.0, self._backlog_s + more_s)
+            promise.finish_s = max(work_s, promise.finish_s + more_s)
+            promise.work_s = work_s
+            return work_s * self._whole
+
+    def ended(self, promise: Promise, took: Took | float | None = None) -> None:
         """A request is here no more. To say it again changes nothing.
 
         Args:
             promise: What was foretold of it.
-            work_s: Seconds of work that it took; None where it was not answered.
+            took: Time that it took, or its seconds of work alone; None where it was not answered.
         """
+        if isinstance(took, Took):
+            with self._lock:
+                self._learn_parts(took)
+            took = took.work_s
+        self._ended_after(promise, took)
+
+    def _ended_after(self, promise: Promise, work_s: float | None) -> None:
         with self._lock:
             now = self._advance()
             if promise.counted:
@@ -154,7 +217,17 @@ class Forecast:
 
     def _finish_s(self, work_s: float) -> float:
         """Seconds until a request is answered that comes behind all that are here."""
-        return max(work_s, (self._backlog_s + work_s) / self.rate)
+        return max(work_s * self._whole, (self._backlog_s + work_s) / self.rate)
+
+    def _learn_parts(self, took: Took) -> None:
+        newest = 1 / MEMORY_REQUESTS
+        if took.work_s > 0:
+            self._whole += newest * (min(took.whole_s / took.work_s, MOST_WHOLE) - self._whole)
+        if took.bound_s > 0:
+            self._bound_s = PACE_KEPT * self._bound_s + took.bound_s
+            self._decode_s = PACE_KEPT * self._decode_s + took.decode_s
+            rest_s = min(took.work_s - took.decode_s, LONGEST * self._rest_s)
+            self._rest_s += newest * (rest_s - self._rest_s)
 
     def _mean_s(self, kind: int) -> float:
         """Work of a kind of request; of the kind next to it where there was none yet."""

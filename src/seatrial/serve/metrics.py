@@ -15,6 +15,7 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from seatrial.detect.clock import REQUEST_STAGES, SEND
+from seatrial.engines.waiting import REASONS
 from seatrial.serve.statistics import DETECTOR, ModelMetrics
 from seatrial.serve.variants import VariantMetrics
 from seatrial.system.files import writing
@@ -25,6 +26,7 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.035, 0.05, 0.07, 
            0.25, 0.35, 0.5, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)  # fmt: skip
 PIXELS = (1e5, 3e5, 1e6, 2e6, 4e6, 8e6, 16e6, 32e6)  # of an image
 BYTES = tuple(2.0**power for power in range(13, 25))  # of a body: 8 KiB to 16 MiB
+BATCH = (1, 2, 4, 8, 16, 32, 64)  # images of a run
 MODEL = ("name", "digest", "engine", "device", "precision")
 MEMORY_EVERY_S = 1.0
 
@@ -98,6 +100,22 @@ class RequestMetrics:
         self._faults = functools.cache(faults.labels)
         for reason in ("stuck", "failing"):
             self._faults(reason)
+        self._batch_size = Histogram(
+            "seatrial_batch_size", "Images of a run of the engine, where runs may be shared.",
+            buckets=BATCH, registry=registry,
+        )  # fmt: skip
+        self._batch_wait = Histogram(
+            "seatrial_batch_wait_seconds",
+            "Time that a run was held back for more images although a lane was free.",
+            buckets=BUCKETS, registry=registry,
+        )  # fmt: skip
+        released = Counter(
+            "seatrial_batch_released", "Runs by why they were held back no longer.", ["reason"],
+            registry=registry,
+        )  # fmt: skip
+        self._batch_released = functools.cache(released.labels)
+        for reason in REASONS:
+            self._batch_released(reason)
         self._deaths = Counter(
             "seatrial_worker_deaths", "Server processes that died and were started again.",
             registry=registry,
@@ -198,6 +216,12 @@ class RequestMetrics:
     def lane_fault(self, reason: str) -> None:
         """Count one lane that was taken out."""
         self._faults(reason).inc()
+
+    def batch(self, size: int, reason: str, wait_s: float) -> None:
+        """Count one run of the engine that requests may share; see `Lanes.on_batch`."""
+        self._batch_size.observe(size)
+        self._batch_released(reason).inc()
+        self._batch_wait.observe(wait_s)
 
     def worker_died(self, times: int) -> None:
         """Count server processes that died."""

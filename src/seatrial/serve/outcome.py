@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from seatrial.detect.clock import Clock
-from seatrial.engines.lanes import Abandoned
+from seatrial.engines.places import Abandoned, Place
 from seatrial.errors import Overloaded, SeatrialError
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.request_log import log_failure, log_refusal
@@ -149,9 +149,17 @@ def error_headers(error: SeatrialError) -> dict[str, str]:
     return headers
 
 
-def answer_headers(service: Service, timing_ms: Mapping[str, float]) -> dict[str, str]:
-    """Headers of an answer: the digest of the artifact that gave it, and the time of each stage."""
-    return {DIGEST: service.digest, "Server-Timing": server_timing(timing_ms)}
+def answer_headers(
+    service: Service, timing_ms: Mapping[str, float], place: Place
+) -> dict[str, str]:
+    """Headers of an answer: the digest of the artifact that gave it, and the time of each stage.
+
+    Where runs of the engine may be shared, the number of images of the run is there as well.
+    """
+    timing = server_timing(timing_ms)
+    if place.share is not None:
+        timing += f', batch;desc="{place.share.size}"'
+    return {DIGEST: service.digest, "Server-Timing": timing}
 
 
 def retry_after_s(wait_s: float) -> int:

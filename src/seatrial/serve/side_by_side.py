@@ -28,7 +28,7 @@ async def detect_images(
 ) -> list[T]:
     """Detect in each image, on threads of the service.
 
-    One more image than there are lanes is under way at a time: the lanes stay busy while the next
+    One more image than the lanes take is under way at a time: the lanes stay busy while the next
     image is decoded, and a request that comes meanwhile waits for no more than these.
 
     Args:
@@ -63,7 +63,7 @@ async def detect_images(
                     ticket.check()
                     found[index] = await dispatcher.work(own, work, gone)
 
-        width = min(len(images), len(dispatcher.detector.engine.narrow) + 1)
+        width = min(len(images), dispatcher.detector.at_a_time + 1)
         lanes = [asyncio.ensure_future(lane()) for _ in range(width)]
         try:
             await asyncio.gather(*lanes)

@@ -43,7 +43,12 @@ def check(artifact: Artifact, deployment: Deployment) -> str:
         SeatrialError: See `seatrial.detect.opening.open_detector`.
     """
     check_server(deployment.server)
-    config = EngineConfig(device=deployment.device, precision=deployment.precision)
+    most = deployment.batching.max_batch
+    config = EngineConfig(
+        device=deployment.device,
+        precision=deployment.precision,
+        max_batch=1 if most == "auto" else most,
+    )
     with open_detector(artifact, deployment, config) as detector:
         engine = detector.engine
         return f"{engine.name}, {engine.device}, {engine.precision}"
@@ -101,13 +106,15 @@ def open_service(
         else decode_memory(memory_left_bytes(workers), deployment.limits)
     )
     dispatcher = Dispatcher(detector, deployment.limits, memory)
-    in_force = msgspec.structs.replace(deployment, limits=dispatcher.limits)
+    batching = msgspec.structs.replace(deployment.batching, max_batch=detector.lanes.max_batch)
+    in_force = msgspec.structs.replace(deployment, limits=dispatcher.limits, batching=batching)
     description = describe(detector, in_force, workers, config, cores)
     description["decode_memory_bytes"] = memory.limit_bytes
     description = checked(description)
     metrics = request_metrics(dispatcher.deadline_s)
     detector.lanes.on_place = metrics.present.inc
     detector.lanes.on_lane = metrics.lanes_busy.inc
+    detector.lanes.on_batch = metrics.batch
     dispatcher.on_bytes = metrics.body_bytes_present.inc
     return Service(
         name=name or (beside.name if beside else artifact.manifest.name),
@@ -146,6 +153,7 @@ def describe(
             "wide_threads": config.wide_threads,
             "cores": cores,
         },
+        "batching": msgspec.to_builtins(deployment.batching),
         "detection": msgspec.to_builtins(deployment.detection.of(manifest)),
         "limits": msgspec.to_builtins(deployment.limits),
         "properties": detector.engine.properties(),

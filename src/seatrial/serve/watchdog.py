@@ -1,9 +1,9 @@
 """Lanes that hang or fail again and again: others take their place, or the process ends.
 
-A lane is stuck when it computes one image for far longer than images take, and at least `LEAST_S`.
-Its run cannot be ended by force: the lane is taken out, its request gets an error, and a new lane
-is opened beside it, where the engine can do that. A lane that fails on several images in a row is
-tried on an image of ours first: the images may be at fault.
+A lane is stuck when one run of it takes far longer than runs do, and at least `LEAST_S`. The run
+cannot be ended by force: the lane is taken out, its requests get an error, and a new lane is opened
+beside it, where the engine can do that. A lane that fails on several images in a row is tried on an
+image of ours first: the images may be at fault.
 
 A process without a lane that works, or with many runs that never ended, cannot be mended from
 inside. It says so and ends, and its supervisor starts another one; see docs/decisions/0025.
@@ -93,11 +93,13 @@ class Watchdog:
         limit_s, name = self.limit_s, self._detector.engine.name
         _say(f"error: a lane of {name} has computed one image for more than {limit_s:.3g} s")
         self._begin_renewal(held, stuck=True)
-        held.place.fail(
-            EngineFailed(
-                f"the {name} engine did not end within {limit_s:.3g} s", hint="send the image again"
+        for place in held.places:
+            place.fail(
+                EngineFailed(
+                    f"the {name} engine did not end within {limit_s:.3g} s",
+                    hint="send the image again",
+                )
             )
-        )
 
     def _failing(self, held: Held) -> None:
         """A lane raised on several requests in a row, and no request has it."""

@@ -106,6 +106,14 @@ class Doubtful(Protocol):
         """
 
 
+@runtime_checkable
+class OneByOne(Protocol):
+    """A family of which some layouts do not keep the images of a batch apart."""
+
+    def one_by_one(self) -> bool:
+        """Whether a graph of this layout has to be given one image at a time."""
+
+
 class FamilyClass(Protocol):
     """A class in the table of families.
 

@@ -82,6 +82,10 @@ class Yolo:
             scores = rows[:, 4:5] if only else rows[:, 5:] * rows[:, 4:5]
         return find(scores, lambda anchors: corners(rows[anchors, :4]), letterbox, thresholds)
 
+    def one_by_one(self) -> bool:
+        """See `seatrial.detect.families.base.OneByOne.one_by_one`."""
+        return self._variant == "numbered_rows"  # rows of all images, in one list
+
     def doubt(self, outputs: Arrays) -> str:
         """See `seatrial.detect.families.base.Doubtful.doubt`."""
         output = outputs[self._output]

@@ -17,7 +17,7 @@ import grpc
 
 from seatrial.client.inference_messages import INFER, SERVICE, methods
 from seatrial.deployment import Limits
-from seatrial.engines.lanes import Abandoned
+from seatrial.engines.places import Abandoned
 from seatrial.errors import (
     DeadlineExceeded,
     NotServed,
@@ -176,7 +176,7 @@ class InferenceService:
         # A client that leaves cancels this task.
         gone = asyncio.get_running_loop().create_future()
         data, timing_ms = await infer(service, ticket, model, call, encode, gone)
-        headers = answer_headers(service, timing_ms).items()
+        headers = answer_headers(service, timing_ms, ticket).items()
         trace = current_trace.get()
         context.set_trailing_metadata(
             (

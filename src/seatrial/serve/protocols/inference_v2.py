@@ -158,7 +158,7 @@ async def _answer(request: Request, service: Service, model: ProtocolModel) -> R
 
         with watched(request.receive) as gone:
             (written, length), timing_ms = await infer(service, ticket, model, call, encode, gone)
-    headers = answer_headers(service, timing_ms)
+    headers = answer_headers(service, timing_ms, ticket)
     if length is None:
         return Response(written, media_type="application/json", headers=headers)
     headers[JSON_BYTES] = str(length)

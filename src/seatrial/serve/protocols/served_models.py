@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from seatrial.engines.base import batch_of_one
+from seatrial.engines.base import of_batch
 from seatrial.errors import NotServed, did_you_mean
 from seatrial.serve.protocols.signatures import FOUND, GRAPH_SUFFIX, IMAGE, VERSION
 from seatrial.serve.protocols.tensors import Signature
@@ -39,8 +39,8 @@ def models(service: Service) -> tuple[ProtocolModel, ProtocolModel]:
     """The models of a service, the detector first."""
     name, engine = service.name, service.dispatcher.detector.engine
     platform = f"seatrial_{engine.name}"
-    inputs = tuple(Signature.of(spec, batch_of_one(spec.shape)) for spec in engine.inputs)
-    outputs = tuple(Signature.of(spec, batch_of_one(spec.shape)) for spec in engine.outputs)
+    inputs = tuple(Signature.of(spec, of_batch(spec.shape)) for spec in engine.inputs)
+    outputs = tuple(Signature.of(spec, of_batch(spec.shape)) for spec in engine.outputs)
     return (
         ProtocolModel(name, DETECTOR, platform, (IMAGE,), FOUND),
         ProtocolModel(name + GRAPH_SUFFIX, GRAPH, platform, inputs, outputs),

@@ -15,6 +15,7 @@ class GraphLane:
     """Asks the model for one run at a time."""
 
     threads = 1
+    lends = True  # whatever the backend does with the memory of an answer
 
     def __init__(self, model: str, outputs: list[str], backend: Any) -> None:
         self._model = model

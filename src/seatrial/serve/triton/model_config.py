@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
-from seatrial.engines.base import batch_of_one
+from seatrial.engines.base import of_batch
 from seatrial.manifest import TensorSpec
 from seatrial.serve.protocols.signatures import FOUND, GRAPH_SUFFIX, IMAGE
 from seatrial.serve.protocols.tensors import BYTES, Signature
@@ -120,7 +120,7 @@ def graph_config(
     batches = not own and takes_batches(manifest.inputs, manifest.outputs)
     cut = 1 if batches else 0  # the dimension that counts images is left out there
     inputs, outputs = (
-        [Signature.of(spec, batch_of_one(spec.shape)[cut:]) for spec in specs]
+        [Signature.of(spec, of_batch(spec.shape)[cut:]) for spec in specs]
         for specs in (manifest.inputs, manifest.outputs)
     )
     kind = "KIND_CPU" if own or deployment.device == "cpu" else "KIND_GPU"

@@ -1,0 +1,62 @@
+"""No image is decoded past the deadline of its request: its header says before what it may take."""
+
+from __future__ import annotations
+
+from seatrial.engines.places import Place
+from seatrial.errors import InvalidImage, Overloaded
+from seatrial.serve.forecast import Forecast, Promise
+
+
+def check_possible(forecast: Forecast, bound_s: float, limit_s: float) -> None:
+    """Refuse an image that no request of a service has the time for.
+
+    Args:
+        forecast: Knows how long decoding takes here.
+        bound_s: Most CPU time that decoding takes, see `seatrial.detect.decode_cost`.
+        limit_s: Seconds from the arrival of a request to its deadline.
+
+    Raises:
+        InvalidImage: Decoding may take longer than that.
+    """
+    longest_s = _longest_s(forecast, bound_s)
+    if longest_s > limit_s:
+        raise InvalidImage(
+            f"the image would take up to {1e3 * longest_s:.0f} ms to decode, and a request has "
+            f"{1e3 * limit_s:.0f} ms",
+            hint="save it as a JPEG that is not progressive, or smaller; or give it more time",
+        )
+
+
+def check_in_time(
+    place: Place, promise: Promise, forecast: Forecast, bound_s: float, *, alone: bool
+) -> None:
+    """Refuse an image that would not be decoded, or answered, in the time that is left.
+
+    A thread works for it, and nothing is decoded yet.
+
+    Args:
+        place: The request's place.
+        promise: Its forecast, which is made anew.
+        forecast: The forecast that it is of.
+        bound_s: Most CPU time that decoding takes.
+        alone: Whether no other request is here: then the bound alone counts, since a forecast that
+            is wrong would otherwise stay wrong.
+
+    Raises:
+        Overloaded: It would be late.
+    """
+    left_s = place.remaining_s()
+    longest_s, work_s = _longest_s(forecast, bound_s), forecast.weighed(promise, bound_s)
+    if longest_s > left_s or (not alone and work_s > left_s):
+        raise Overloaded(
+            f"it would be answered after another {max(longest_s, work_s):.2g} s, and has "
+            f"{left_s:.2g} s",
+            hint="send less at a time, a smaller image, or give it more time",
+            reason="deadline",
+            wait_s=promise.finish_s,
+        )
+
+
+def _longest_s(forecast: Forecast, bound_s: float) -> float:
+    """The bound on this machine: where decoding took longer, the bound is that much longer."""
+    return max(1.0, forecast.pace) * bound_s
