@@ -110,7 +110,7 @@ class Lanes:
     @property
     def idle(self) -> int:
         """Number of narrow lanes that a request could take at once; 0 where one waits."""
-        return 0 if self._wide_busy or any(self._waiting) else len(self._idle)
+        return 0 if self._wide_busy or self._waiting else len(self._idle)
 
     @property
     def usable(self) -> int:
