@@ -22,7 +22,7 @@ from seatrial.engines.places import Abandoned
 from seatrial.errors import Overloaded, SeatrialError
 from seatrial.serve.decode_memory import DecodeMemory, decode_memory
 from seatrial.serve.decode_time import check_in_time, check_possible
-from seatrial.serve.forecast import Forecast, Promise, Took
+from seatrial.serve.forecast import Forecast, Promise, Took, took_by
 from seatrial.serve.turns import Turns
 from seatrial.serve.watchdog import MOST_STUCK
 from seatrial.system.memory import memory_left_bytes
@@ -33,8 +33,6 @@ CLOSE_S = 1.0  # the server has waited for `Limits.drain_s` before it closes
 # or of full runs of the engine.
 DEADLINE_S, DEADLINE_IMAGES, DEADLINE_RUNS = 1.0, 10, 3
 RENEWAL_WAIT_S = 2.0  # in which another lane is opened, mostly
-# Stages in which no thread works for the request.
-WAITS = ("receive", "queue")
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -153,18 +151,6 @@ class Admitted(Ticket):
         self.clock.lap("queue")
         alone = dispatcher.detector.lanes.present <= 1
         check_in_time(self, self.promise, dispatcher.forecast, self.bound_s, alone=alone)
-
-    def took_until_now(self) -> Took:
-        """The time that it took, by its clock."""
-        spent_ms = self.clock.stages_ms
-        whole_s = 1e-3 * sum(spent_ms[stage] for stage in spent_ms if stage not in WAITS)
-        others = 1 - 1 / self.share.size if self.share is not None else 0.0
-        return Took(
-            whole_s - others * 1e-3 * spent_ms.get("infer", 0.0),
-            whole_s,
-            1e-3 * spent_ms.get("decode", 0.0),
-            self.bound_s,
-        )
 
     def keep(self, kept_bytes: int) -> None:
         """See `DecodeMemory.keep`."""
@@ -468,7 +454,8 @@ class Dispatcher:
                 if lacks_memory(error):
                     raise out_of_memory() from error
                 raise
-            ticket.took = ticket.took_until_now()
+            size = 1 if ticket.share is None else ticket.share.size
+            ticket.took = took_by(ticket.clock.stages_ms, size, ticket.bound_s)
             return answer
 
     @contextlib.contextmanager

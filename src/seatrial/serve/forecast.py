@@ -21,7 +21,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 # Means forget in this time, or in so many requests, whichever is longer.
@@ -33,6 +33,8 @@ DEVIATIONS = 2.0  # that an answer may be later than promised
 # A single stall, such as a suspended machine, counts as no more than this many times the mean.
 LONGEST = 8.0
 MOST_WHOLE = 64.0  # images of a run
+# Stages in which no thread works for the request.
+WAITS = ("receive", "queue")
 # Rate within these factors of the number of lanes, and of threads, whatever is measured.
 LEAST_RATE, MOST_RATE = 0.25, 2.0
 # Decoding by its bound, before one was measured; and how much of the sums of both the next keeps.
@@ -55,6 +57,19 @@ class Took(NamedTuple):
     whole_s: float
     decode_s: float = 0.0
     bound_s: float = 0.0
+
+
+def took_by(stages_ms: Mapping[str, float], size: int, bound_s: float) -> Took:
+    """The time that a request took, by its clock.
+
+    Args:
+        stages_ms: Stage -> milliseconds.
+        size: Number of requests that shared its run.
+        bound_s: Bound of its decoding, seconds.
+    """
+    whole_s = 1e-3 * sum(stages_ms[stage] for stage in stages_ms if stage not in WAITS)
+    others_s = 1e-3 * stages_ms.get("infer", 0.0) * (1 - 1 / size)
+    return Took(whole_s - others_s, whole_s, 1e-3 * stages_ms.get("decode", 0.0), bound_s)
 
 
 class Promise:
