@@ -224,12 +224,19 @@ def parts_ms(artifact: Artifact, pictures: Sequence[bytes], outputs: Any) -> dic
     return result
 
 
+def _script() -> str:
+    """This benchmark as a command from the top of the repository names it."""
+    path = Path(sys.argv[0]).resolve()
+    top = RESULTS.parent.parent.resolve()
+    return str(path.relative_to(top)) if path.is_relative_to(top) else path.name
+
+
 def save(name: str, figures: dict[str, Any], packages: Sequence[str] = ()) -> None:
     """Write a result beside what it was measured on and with, and print it."""
     cpu = hardware.cpu()
     document = {
         "benchmark": name,
-        "command": "python " + " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": " ".join(["python", _script(), *sys.argv[1:]]),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "cpu": cpu.model,

@@ -13,6 +13,7 @@ from seatrial.cli.console import err, out, print_json, store
 from seatrial.cli.credentials import TOKEN
 from seatrial.deployment import Deployment, Server
 from seatrial.errors import InvalidConfig, NotSwapped, ServiceFailed
+from seatrial.report.numbers import counted
 from seatrial.report.table import Table
 
 app = App(
@@ -57,7 +58,7 @@ def reload(
     share = f"; they agree on {agreed['share']:.1%} of their boxes" if agreed else ""
     out.print(
         f"{told['model']} is served in place of {told['before']['model']} "
-        f"(tried on {tried['images']} images{share})"
+        f"(tried on {counted(tried['images'], 'image')}{share})"
     )
 
 
@@ -183,7 +184,7 @@ def rehearse(
     agreed = found.comparison.agreement
     share = "no boxes to compare" if agreed is None else f"{agreed.share:.1%} of the boxes agree"
     out.print(
-        f"{found.name} could be served: {share} on {found.images} images; it takes "
+        f"{found.name} could be served: {share} on {counted(found.images, 'image')}; it takes "
         f"{found.memory_bytes / 2**20:.0f} MiB"
     )
 

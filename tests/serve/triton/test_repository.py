@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import CoreLayout, Deployment
+from seatrial.deployment import Batching, CoreLayout, Deployment
 from seatrial.errors import InvalidInput, NotWritable
 from seatrial.serve.triton.repository import lanes_of, server_options, write_repository
 
@@ -124,6 +124,15 @@ def test_options_of_the_server_keep_it_to_the_lanes(tiny_artifact: Artifact) -> 
         "--disable-auto-complete-config", "--rate-limit=execution_count",
         "--rate-limit-resource=lane:6",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "most"), [(1, 1), (4, 4), ("auto", 1)])
+def test_batches_are_those_of_the_deployment(
+    tiny_artifact: Artifact, asked: Any, most: int
+) -> None:
+    batching = Batching(max_batch=asked, max_delay_ms=2.5)
+    shape = lanes_of(msgspec.structs.replace(deployment(tiny_artifact), batching=batching))
+    assert (shape.max_batch, shape.max_delay_ms) == (most, 2.5)
 
 
 def test_labels_are_a_line_each(tiny_artifact: Artifact, tmp_path: Path) -> None:

@@ -134,7 +134,10 @@ def write_repository(
 def lanes_of(deployment: Deployment) -> Shape:
     """Lanes of all processes of a deployment: in Triton they belong to one server."""
     workers, config = layout(deployment)
-    return Shape(workers * config.instances, config.threads)
+    batching = deployment.batching
+    # What `auto` measures at the start of a service is not known before one.
+    most = 1 if batching.max_batch == "auto" else batching.max_batch
+    return Shape(workers * config.instances, config.threads, most, batching.max_delay_ms)
 
 
 def server_options(shape: Shape) -> tuple[str, ...]:
