@@ -23,7 +23,7 @@ from seatrial.client.credentials import Credentials
 from seatrial.deployment import Limits, Server
 from seatrial.errors import ServiceFailed
 from seatrial.serve.address import is_ready, url
-from seatrial.serve.open_connections import PROBE_PLACES
+from seatrial.serve.open_connections import PROBE_PLACES, Connections
 
 Running = Any
 Metric = Callable[..., float]
@@ -237,6 +237,28 @@ def test_a_socket_that_leaves_at_once(
         with running.connect() as raw:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
     until(lambda: metric("seatrial_connections") < before + 20)
+
+
+def test_one_too_many_is_counted_once(
+    secure: tuple[Running, Made], until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted twice at its end, it would leave a place that does not exist."""
+    running, _ = secure
+    ended: list[Any] = []
+    closed = Connections.closed
+
+    def noted(self: Connections, connection: Any) -> None:
+        closed(self, connection)
+        ended.append(connection)
+
+    monkeypatch.setattr(Connections, "_make_room", lambda self, newest: False)  # all others work
+    monkeypatch.setattr(Connections, "closed", noted)
+    with contextlib.ExitStack() as held:
+        for _ in range(60):
+            held.enter_context(running.connect())
+        until(lambda: len(set(ended)) >= 60 - 16 - PROBE_PLACES)
+    until(lambda: len(set(ended)) >= 60)
+    assert len(ended) == len(set(ended))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=400), min_size=1, max_size=3))

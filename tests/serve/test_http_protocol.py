@@ -281,6 +281,100 @@ def test_who_does_not_read_is_hung_up_on(
     until(lambda: metric("seatrial_connections_closed_total", reason="answer") == closed + 1)
 
 
+def test_who_reads_neither_answers_nor_the_refusal_behind_them_is_hung_up_on(
+    short: Running, metric: Metric, until: Until
+) -> None:
+    """What is no HTTP is refused after the answers to what came before."""
+    closed = metric("seatrial_connections_closed_total", reason="answer")
+    asks = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 700
+    with short.connect() as connection:
+        connection.sendall(asks + b"no HTTP\r\n")
+        until(lambda: metric("seatrial_connections_closed_total", reason="answer") == closed + 1)
+
+
+def test_an_answer_without_a_body_is_written_when_it_is_complete(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal of the next request, which is written at once, would come before it."""
+    held: list[bytes] = []
+    answered = HttpProtocol._answered
+
+    def noted(self: HttpProtocol, *args: Any) -> None:
+        answered(self, *args)
+        held.append(self.cycle.transport._held)
+
+    monkeypatch.setattr(HttpProtocol, "_answered", noted)
+    with running.connect() as connection:
+        connection.sendall(b"HEAD /model HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert held == [b""]
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_who_does_not_read_refusals_is_hung_up_on(
+    run_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    """They are written round the application, which waits for the client to read."""
+    written: list[int] = []
+    write = HttpProtocol._write
+
+    def noted(self: HttpProtocol, status: int, rest: bytes) -> None:
+        write(self, status, rest)
+        written.append(self.transport.get_write_buffer_size())
+
+    monkeypatch.setattr(HttpProtocol, "_write", noted)
+    monkeypatch.setattr(open_connections, "REFUSES_S", 60.0 if plain else 0.0)
+    one = POST + b"Content-Length: 1\r\n%s\r\nx" % (b"" if plain else b"X:\r\n")
+    with (
+        run_app(Limits(queue=1, idle_s=0.5)) as running,
+        running.lanes_held(),
+        running.connect() as connection,
+    ):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while max(written, default=0) < 2**20:
+                connection.sendall(one * 100)
+        assert 0 < max(written) < 2**20
+
+
+def test_many_requests_that_come_at_once_are_no_long_head(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are answered, and so is the next one."""
+    one = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    times = 2 * HEAD_BYTES // len(one)
+    behind = [one * (times - 1)]
+    received = HttpProtocol.data_received
+
+    def at_once(self: HttpProtocol, data: bytes | memoryview) -> None:
+        received(self, bytes(data) + (behind.pop() if behind else b""))
+
+    monkeypatch.setattr(HttpProtocol, "data_received", at_once)
+    with running.connect() as connection:
+        for expected in (times, 1):
+            connection.sendall(one)
+            answers = b""
+            while answers.count(b"ok\n") < expected:
+                answers += (read := connection.recv(65536))
+                assert read
+
+
+def test_a_refused_request_is_the_end_of_the_wait_for_its_head(
+    run_app: Callable[..., Any],
+) -> None:
+    """A connection on which all requests are refused has not waited since its beginning."""
+    one = POST + b"X:\r\nContent-Length: 1\r\n\r\nx"  # the parser reads it
+    with (
+        run_app(Limits(queue=1, header_s=0.2)) as running,
+        running.lanes_held(),
+        running.connect() as connection,
+    ):
+        began = time.monotonic()
+        while time.monotonic() < began + 1:
+            connection.sendall(one)
+            assert read_response(connection)[0] == 503
+            time.sleep(0.02)
+
+
 def refused(running: Running, sent: bytes) -> tuple[int, dict[str, str], Any]:
     with running.connect() as connection:
         connection.sendall(sent)

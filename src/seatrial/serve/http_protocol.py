@@ -60,7 +60,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True  # or else in a body
         self._head_begun = False
         self._unbounded_bytes = 0  # of a head, or of a body's framing, that the parser collects
-        self._body_came = False
+        self._advanced = False  # a head ended in what came, or a part of a body or its end came
+        self._asked = False  # whether a request came
         self._beyond = False  # whether it was opened when there were too many
         self._refusal: RefusedHead | None = None
         self._unread_bytes = 0
@@ -81,9 +82,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._open(transport)
         if self._all.tls is None:
             self._begin(transport)
-        elif transport.is_closing():  # it was one too many
-            self._leave()
-        else:
+        elif not transport.is_closing():  # or else it was one too many
             handshake = Handshake(transport, self._all.tls.context, self._all.header_s)
             self._handshake = self.loop.create_task(self._secure(handshake))
 
@@ -126,7 +125,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._parse(data)
 
     def _parse(self, data: bytes | memoryview) -> None:
-        began_in_head, self._body_came = self._in_head, False
+        self._advanced = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -134,7 +133,7 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(_cause(error))
             return
-        if self._in_head == began_in_head and not self._body_came:
+        if not self._advanced:
             self._unbounded_bytes += len(data)
             if self._unbounded_bytes > HEAD_BYTES:
                 self._refuse(too_large())
@@ -176,16 +175,18 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._skips_body:
             trace = self.scope["state"][TRACE] = Trace(self.headers)
             super().on_headers_complete()
-            self.cycle.transport = OneWrite(self.transport)  # type: ignore[assignment]
+            writing = OneWrite(self.transport)
+            self.cycle.transport = writing  # type: ignore[assignment]
             self.cycle.default_headers = [*self.cycle.default_headers, *trace.headers()]
-            self.cycle.on_response = partial(self._answered, trace)
+            self.cycle.on_response = partial(self._answered, trace, writing)
         self._in_head, self._unbounded_bytes = False, 0
+        self._advanced = self._asked = True
         if ends:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body, as uvicorn does with three copies more and a mark of 64 KiB."""
-        self._body_came, self._unbounded_bytes = True, 0
+        self._advanced, self._unbounded_bytes = True, 0
         cycle = self.cycle
         if self._skips_body or cycle.response_complete:
             return
@@ -200,9 +201,11 @@ class HttpProtocol(HttpToolsProtocol):
         cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        if not self._skips_body:
+        if self._skips_body:
+            self._all.waits(self, Wait.IDLE, anew=True)
+        else:
             super().on_message_complete()
-        self._skips_body = False
+        self._skips_body, self._advanced = False, True
         self._in_head, self._head_begun, self._unbounded_bytes = True, False, 0
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -211,7 +214,8 @@ class HttpProtocol(HttpToolsProtocol):
         current_trace.reset(token)
 
     # What the answer calls when it is complete.
-    def _answered(self, trace: Trace) -> None:
+    def _answered(self, trace: Trace, writing: OneWrite) -> None:
+        writing.flush()  # refusals are written past it
         self._all.answered(trace)
         self.on_response_complete()
 
@@ -248,7 +252,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _note_wait(self) -> None:
         """Say what the connection waits for; its time begins where that is another thing."""
-        if self._refusal is not None:
+        if self.waiting is Wait.END:
             return
         unread_bytes = self.transport.get_write_buffer_size()
         if self.flow.write_paused or (unread_bytes and self._is_idle()):
@@ -256,7 +260,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._unread_bytes = unread_bytes
         elif not self._is_idle():
             self._all.works(self)
-        elif self.cycle is None or self._head_begun or not self._in_head:
+        elif not self._asked or self._head_begun or not self._in_head:
             self._all.waits(self, Wait.HEAD)
         else:
             self._all.waits(self, Wait.IDLE)
@@ -290,6 +294,7 @@ class HttpProtocol(HttpToolsProtocol):
             or self._unbounded_bytes
             or not self._in_head
             or not self._is_idle()
+            or self.flow.write_paused  # the application waits until the client reads
             or self.transport.is_closing()
         ):
             return 0
@@ -317,6 +322,7 @@ class HttpProtocol(HttpToolsProtocol):
         if (
             self.parser.get_method() != b"POST"
             or not self._is_idle()
+            or self.flow.write_paused
             or not self.parser.should_keep_alive()
             or self.expect_100_continue
             or may_be_long(self.headers)
@@ -333,6 +339,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_head and not self._is_idle():
             # The answer to an earlier request comes first. It is the last one.
             self.cycle.keep_alive = False
+            self._note_wait()
             return
         answered = False
         if not self._in_head:  # in the body of the present request
@@ -341,6 +348,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
         if answered:
             self.transport.close()
+            self._all.waits(self, Wait.END)
         else:
             self._answer(refusal)
 

@@ -28,7 +28,7 @@ class OneWrite:
             data, self._held = self._held + data, b""
         elif not self._begun:
             self._begun, self._held = True, data
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
             return
         self._transport.write(data)
 
@@ -38,10 +38,11 @@ class OneWrite:
 
     def close(self) -> None:
         """Close the connection when all is written."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is held."""
         held, self._held = self._held, b""
         if held and not self._transport.is_closing():
             self._transport.write(held)
