@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import http.client
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seatrial.deployment import Server
 from seatrial.errors import NotSwapped, PortInUse, ServiceFailed, Unauthorized
-from seatrial.serve.control import Address, ControlServer, ask
+from seatrial.serve.control import (
+    SUPERVISOR,
+    Address,
+    ControlServer,
+    ask,
+    find_socket,
+    socket_name,
+)
 from seatrial.serve.process import free_port
 
 
@@ -71,12 +80,28 @@ def test_a_port_can_ask_for_a_token() -> None:
     assert ask(address, "GET /status", token="right")[0] == 200
 
 
+def test_links_to_other_sockets_are_not_followed(tmp_path: Path) -> None:
+    """Everyone may write to the folder of temporary files."""
+    server = Server(port=8123)
+    for name in ("own", "other"):
+        (tmp_path / f"{SUPERVISOR}{name}").mkdir()
+    own = tmp_path / f"{SUPERVISOR}own" / socket_name(server)
+    link = tmp_path / f"{SUPERVISOR}other" / socket_name(server)
+    ControlServer(tmp_path / "another.sock", answer)
+    link.symlink_to(tmp_path / "another.sock")
+    assert find_socket(server, tmp_path) is None
+    ControlServer(own, answer)
+    os.utime(own, (0, 0))
+    assert find_socket(server, tmp_path) == own
+
+
 @pytest.mark.parametrize(
     ("headers", "body", "message"),
     [
         ({"Host": "evil.example"}, b"{}", "Host 'evil.example'"),
         ({"Content-Type": "text/plain"}, b"{}", "not application/json"),
         ({"Content-Length": "1000000"}, b"", "is not 0 to"),
+        ({"Content-Length": "9" * 5000}, b"", "is not 0 to"),
         ({}, b"[1]", "not a JSON object"),
     ],
 )

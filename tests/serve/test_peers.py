@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -101,6 +102,33 @@ def test_a_process_that_does_not_take_gets_no_more(
         await asyncio.gather(*second._tasks)
         for one in taken:
             one.close()
+
+    run(test())
+
+
+def test_a_process_that_had_no_descriptor_left_gets_more_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel closes what is given then: it is on its way no more."""
+
+    async def test() -> None:
+        async def take(connection: socket.socket) -> None:
+            raise AssertionError("there is no descriptor for it")
+
+        first, second = Peers(tmp_path, 0, 2, take), Peers(tmp_path, 1, 2, take)
+        monkeypatch.setattr(module, "STUCK_S", 0.0)
+        assert given(first, 9)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            second._receive()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert not second._tasks
+        assert given(first, 9)
+        for one in (first, second):  # without what is under way
+            one._loop.remove_reader(one._socket)
+            one._socket.close()
 
     run(test())
 

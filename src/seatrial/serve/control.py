@@ -8,6 +8,7 @@ import http.server
 import os
 import socket
 import socketserver
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from seatrial.errors import InvalidInput, PortInUse, SeatrialError, ServiceFaile
 
 SUPERVISOR = "seatrial-starts-"  # temporary folders of supervisors
 BODY_BYTES = 64 * 1024
+MOST_DIGITS = 20  # of a length that is read as a number
 IDLE_S = 10.0
 LOOPBACK = "127.0.0.1"
 # A browser that is made to call a port of its own machine names another host (DNS rebinding).
@@ -46,10 +48,15 @@ def find_socket(server: Server, folder: Path | None = None) -> Path | None:
         folder: Folder of temporary files; None takes this process's.
     """
     root = folder or Path(tempfile.gettempdir())
-    found = root.glob(f"{SUPERVISOR}*/{socket_name(server)}")
-    own = [one for one in found if one.stat().st_uid == os.getuid()]
+    own: dict[Path, float] = {}
+    for one in root.glob(f"{SUPERVISOR}*/{socket_name(server)}"):
+        with contextlib.suppress(OSError):  # it has just gone
+            # Others can make folders there, with links to any socket of this user.
+            state = one.lstat()
+            if stat.S_ISSOCK(state.st_mode) and state.st_uid == os.getuid():
+                own[one] = state.st_mtime
     # One that was killed leaves its own behind.
-    return max(own, key=lambda one: one.stat().st_mtime, default=None)
+    return max(own, key=lambda one: own[one], default=None)
 
 
 class ControlServer:
@@ -144,7 +151,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _body(self) -> dict[str, Any]:
         length = self.headers.get("Content-Length", "0")
-        if not (length.isascii() and length.isdigit() and int(length) <= BODY_BYTES):
+        is_number = length.isascii() and length.isdigit() and len(length) < MOST_DIGITS
+        if not (is_number and int(length) <= BODY_BYTES):
             raise InvalidInput(f"Content-Length {length[:20]!r} is not 0 to {BODY_BYTES}")
         # A page that a browser shows cannot send this type to another host unasked.
         own_type = self.headers.get_content_type() == "application/json"

@@ -136,6 +136,8 @@ class Peers:
         with contextlib.suppress(BlockingIOError):
             while True:
                 sender, ancillary, _, _ = self._socket.recvmsg(1, space)
+                if not ancillary:  # no descriptor was left: the kernel has closed it
+                    self._count(sender[0])
                 for level, kind, data in ancillary:
                     if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                         given = socket.socket(fileno=array.array("i", data)[0])
@@ -144,8 +146,14 @@ class Peers:
                         task.add_done_callback(self._tasks.discard)
 
     async def _accept(self, given: socket.socket, sender: int) -> None:
-        with contextlib.suppress(OSError):  # its client has gone
-            await self._take(given)
+        try:
+            with contextlib.suppress(OSError):  # its client has gone
+                await self._take(given)
+        finally:
+            self._count(sender)
+
+    def _count(self, sender: int) -> None:
+        """Count a connection that is not on its way any more."""
         self._memory[self._index * self._row + TAKEN + sender] += 1
 
     def _path(self, peer: int) -> Path:
