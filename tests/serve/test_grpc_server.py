@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,9 @@ from seatrial.artifact import Artifact
 from seatrial.client.inference_messages import SERVICE
 from seatrial.deployment import Deployment, Limits, Server
 from seatrial.errors import PortInUse
-from seatrial.serve.grpc_server import REFLECTION, grpc_server
+from seatrial.serve import grpc_server as module
+from seatrial.serve.grpc_server import REFLECTION, WATCHERS, grpc_server
+from seatrial.serve.protocols.inference_grpc import QUESTION_PLACES
 from served_application import Running, serve_application
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -92,6 +95,57 @@ def test_watchers_are_told_of_each_change(serving: Running, service: Service) ->
     assert next(unknown).status == SERVICE_UNKNOWN
     unknown.cancel()
     assert failure(stub.Check, health_pb2.HealthCheckRequest(service="none"))[0] == "NOT_FOUND"
+
+
+def test_only_so_many_watch(service: Service, until: Callable[..., Any]) -> None:
+    """They are calls without end, and anyone may make them: others need the places."""
+    stub = health_pb2_grpc.HealthStub(service.channel)
+    request = health_pb2.HealthCheckRequest(service=SERVICE)
+    told = [stub.Watch(request) for _ in range(WATCHERS)]
+    assert [next(one).status for one in told] == [SERVING] * WATCHERS
+    with pytest.raises(grpc.RpcError) as refused:
+        next(stub.Watch(request, timeout=20))
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert check(service, SERVICE) == SERVING
+
+    def watched() -> bool:
+        one = stub.Watch(request)
+        try:
+            return bool(next(one).status == SERVING)
+        except grpc.RpcError:
+            return False
+        finally:
+            one.cancel()
+
+    told[0].cancel()
+    until(watched)
+    for one in told:
+        one.cancel()
+
+
+def test_calls_without_a_message_do_not_hold_up_health(
+    run_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HEALTH_S", 0.5)
+    never = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        never.wait()
+        yield from ()
+
+    with run_app(Limits(body_s=50.0), grpc=True) as served, calls(served.grpc_port) as service:
+        ask = service.channel.stream_unary(f"/{SERVICE}/ServerLive")
+        silent = [ask.future(nothing(), timeout=50) for _ in range(2 * QUESTION_PLACES)]
+        stub = health_pb2_grpc.HealthStub(service.channel)
+        request = health_pb2.HealthCheckRequest(service=SERVICE)
+        assert stub.Check(request, timeout=20).status == SERVING
+        health = service.channel.stream_unary("/grpc.health.v1.Health/Check")
+        with pytest.raises(grpc.RpcError) as late:
+            health(nothing(), timeout=20)
+        assert "the message was not here after 0.5 s" in str(late.value.details())
+        for one in silent:
+            one.cancel()
+        never.set()
 
 
 def test_health_takes_no_long_or_broken_messages(service: Service) -> None:

@@ -19,11 +19,12 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from seatrial.client.inference_messages import COMPILED, SERVICE, add_files
 from seatrial.deployment import Deployment, Limits
-from seatrial.errors import PortInUse, ServiceFailed
+from seatrial.errors import Overloaded, PortInUse, ServiceFailed
 from seatrial.serve.health import Health
 from seatrial.serve.protocols.grpc_messages import Reception, parse
 from seatrial.serve.protocols.inference_grpc import (
     QUESTION_BYTES,
+    QUESTION_PLACES,
     InferenceService,
     answered,
     guarded,
@@ -36,6 +37,8 @@ HEALTH = health.SERVICE_NAME
 REFLECTION = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
 # Names that orchestrators ask the health of: all services, ours, and what Kubernetes' pages name.
 READY, LIVE = ("", SERVICE, "readiness"), ("liveness",)
+HEALTH_S = 2.0  # for a question of health, which comes with the beginning of its call
+WATCHERS = 32  # calls that are told of health until they end; anyone may make them
 QUESTION_S = 10.0  # that reflection waits for the next question
 LOOK_S = 0.1  # between two looks at the service's health
 OTHER_CALLS = 128  # at a time, beside those that may wait for an answer: questions, watchers
@@ -68,10 +71,12 @@ async def grpc_server(
     )
     methods = InferenceService(serving, limits)
     statuses, ending = health.aio.HealthServicer(), asyncio.Event()
-    reception, body_s = methods.questions, limits.body_s
+    reception = methods.questions
+    # Of its own: who asks for other things and sends nothing cannot hold up the probes.
+    health_reception = Reception(QUESTION_PLACES, QUESTION_BYTES)
     for name, handlers in {
         SERVICE: methods.handlers(),
-        HEALTH: _health_handlers(statuses, reception, body_s, ending),
+        HEALTH: _health_handlers(statuses, health_reception, ending),
         **{one: _reflection_handlers(serving, one, reception, ending) for one in REFLECTION},
     }.items():
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
@@ -176,17 +181,24 @@ async def _until(ending: asyncio.Event, streaming: Coroutine[Any, Any, None]) ->
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _health_handlers(
-    statuses: Any, reception: Reception, body_s: float, ending: asyncio.Event
-) -> dict[str, Any]:
+def _health_handlers(statuses: Any, reception: Reception, ending: asyncio.Event) -> dict[str, Any]:
+    watchers = 0
+
     async def asked(messages: AsyncIterator[bytes]) -> Any:
-        return parse(health_pb2.HealthCheckRequest, await reception.read(messages, body_s))
+        return parse(health_pb2.HealthCheckRequest, await reception.read(messages, HEALTH_S))
 
     async def check(messages: AsyncIterator[bytes], context: Any) -> Any:
         return await statuses.Check(await asked(messages), context)
 
     async def watch(messages: AsyncIterator[bytes], context: Any) -> None:
-        await _until(ending, statuses.Watch(await asked(messages), context))
+        nonlocal watchers
+        if watchers >= WATCHERS:
+            raise Overloaded(f"{watchers} calls watch the health already", hint="call Check")
+        watchers += 1
+        try:
+            await _until(ending, statuses.Watch(await asked(messages), context))
+        finally:
+            watchers -= 1
 
     written = health_pb2.HealthCheckResponse.SerializeToString
     return {
