@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -29,6 +30,16 @@ def as_json() -> Iterator[None]:
     for one, handlers, propagate, level in before:
         one.handlers, one.propagate = handlers, propagate
         one.setLevel(level)
+
+
+def test_a_line_that_cannot_be_written_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes it goes on: a request that is refused, say."""
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stderr", full)
+        log.say("error", "x", "y")
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
 
 
 @pytest.mark.usefixtures("as_json")

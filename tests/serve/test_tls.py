@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from certificates import Made, make_certificate
 from seatrial.deployment import Server
 from seatrial.errors import InvalidConfig
+from seatrial.serve import tls as module
 from seatrial.serve.tls import Tls
 
 
@@ -73,6 +75,28 @@ def test_a_change_is_taken_when_both_files_fit(
     tls._watch.look()
     assert tls.context is not first
     assert "new connections get the new certificate" in capsys.readouterr().err
+
+
+def test_a_change_while_they_are_first_read_is_noticed(
+    made: dict[str, Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Made(tmp_path / "service.pem", tmp_path / "service.key")
+    read = module._read
+
+    def then_changed(*paths: Path) -> Any:
+        found = read(*paths)
+        for file, source in zip(files, made["two"], strict=True):
+            file.write_bytes(source.read_bytes())
+        return found
+
+    for file, source in zip(files, made["one"], strict=True):
+        file.write_bytes(source.read_bytes())
+        os.utime(file, (0, 0))
+    monkeypatch.setattr(module, "_read", then_changed)
+    tls = Tls(*files)
+    tls._watch.close()
+    tls._watch.look()
+    assert tls.pair[1] == made["two"].certificate.read_bytes()
 
 
 def _copy(file: Path, folder: Path) -> Path:

@@ -47,6 +47,24 @@ def test_a_thread_looks_by_itself_until_it_is_closed(tmp_path: Path) -> None:
     watch.close()
 
 
+def test_an_error_does_not_end_the_watch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file, calls, noticed = tmp_path / "a", [0], threading.Event()
+    file.write_text("one")
+
+    def fail_once() -> None:
+        calls[0] += 1
+        if calls[0] == 1:
+            file.write_text("another")
+            raise ZeroDivisionError
+        noticed.set()
+
+    watch = WatchedFiles([file], fail_once, every_s=0.01)
+    file.write_text("the second")
+    assert noticed.wait(60)
+    watch.close()
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_without_files_there_is_no_thread() -> None:
     before = threading.active_count()
     WatchedFiles([], lambda: None).close()

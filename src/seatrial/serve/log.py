@@ -5,6 +5,7 @@ A line is one write, so that lines of several processes stay whole.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -23,7 +24,7 @@ IN_MESSAGE = frozenset({"pid"})
 
 
 def say(level: Level, event: str, message: str, **facts: object) -> None:
-    """Write a line.
+    """Write a line; where it cannot be written, it is lost.
 
     Args:
         level: ``info``, ``warning`` or ``error``.
@@ -31,8 +32,11 @@ def say(level: Level, event: str, message: str, **facts: object) -> None:
         message: What happened, in words.
         **facts: Further fields.
     """
-    sys.stderr.write(_lines[0](level, event, message, facts) + "\n")
-    sys.stderr.flush()
+    line = _lines[0](level, event, message, facts) + "\n"
+    # A full disk or a reader that has gone must not end a request, or a thread that watches files.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(line)
+        sys.stderr.flush()
 
 
 def configure(log_format: str) -> None:

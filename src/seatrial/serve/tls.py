@@ -35,8 +35,12 @@ class Tls:
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._files = certificate, key
-        self.context, self.pair = _read(certificate, key)
         self._watch = WatchedFiles(self._files, self._reread)
+        try:
+            self.context, self.pair = _read(certificate, key)
+        except BaseException:
+            self._watch.close()
+            raise
 
     @classmethod
     def of(cls, server: Server) -> Tls | None:

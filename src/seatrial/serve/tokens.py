@@ -41,8 +41,13 @@ class Tokens:
         self._open = {route.path for route in PROBES}
         if server.open_metrics:
             self._open.add(METRICS)
-        self._known = self._read()
+        self._known: tuple[bytes, ...] = ()
         self._watch = WatchedFiles([self._file] if self._file else [], self._reread)
+        try:
+            self._known = self._read()
+        except BaseException:
+            self._watch.close()
+            raise
 
     @property
     def required(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -13,12 +14,14 @@ EVERY_S = 1.0
 class WatchedFiles:
     """Calls back, on a thread of its own, after files have changed.
 
+    It is made before the files are first read: a change meanwhile would not be noticed.
+
     A file is another one when its place, size or time of change differs: links may be turned to
     other files, as Kubernetes does with its secrets.
 
     Args:
         paths: The files.
-        on_change: Called without arguments. It raises nothing.
+        on_change: Called without arguments; what it raises is logged, and the watch goes on.
         every_s: Time between two looks.
     """
 
@@ -46,7 +49,10 @@ class WatchedFiles:
 
     def _watch(self) -> None:
         while not self._closed.wait(self._every_s):
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                logging.getLogger(__name__).exception("files that changed were not read again")
 
     def _marks(self) -> list[tuple[int, ...] | None]:
         return [_mark(path) for path in self._paths]
