@@ -61,8 +61,13 @@ def memory(run_app: Callable[..., Any]) -> Iterator[tuple[Any, Any]]:
         yield running, exporter
 
 
-def finished(exporter: Any, count: int, until: Callable[..., Any]) -> list[Any]:
-    until(lambda: len(exporter.get_finished_spans()) >= count)
+def finished(exporter: Any, until: Callable[..., Any]) -> list[Any]:
+    """The spans of one request that was recorded: its own is the last of them."""
+
+    def is_there() -> bool:
+        return any(span.kind.name == "SERVER" for span in exporter.get_finished_spans())
+
+    until(is_there)
     return list(exporter.get_finished_spans())
 
 
@@ -73,7 +78,7 @@ def test_a_request_is_a_span_of_its_caller_with_its_stages_inside(
     answer = running.client.post(
         "/detect", content=photo, headers={"traceparent": f"00-{TRACE}-{SPAN}-01"}
     )
-    spans = finished(exporter, 11, until)
+    spans = finished(exporter, until)
     server, stages = spans[-1], spans[:-1]
     assert server.name == "POST /detect"
     assert f"{server.context.trace_id:032x}" == TRACE
@@ -99,7 +104,11 @@ def test_a_trace_that_its_caller_does_not_record_is_not_recorded(
         running.client.post(
             "/detect", content=photo, headers={"traceparent": f"00-{TRACE}-{SPAN}-{flags}"}
         )
-    assert len(finished(exporter, 11, until)) == 11
+    spans = finished(exporter, until)
+    assert [span.name for span in spans if span.kind.name == "SERVER"] == ["POST /detect"]
+    # All are of one request: the second.
+    assert {span.context.trace_id for span in spans} == {int(TRACE, 16)}
+    assert {span.parent.span_id for span in spans[:-1]} == {spans[-1].context.span_id}
 
 
 def test_one_that_begins_here_says_that_it_is_recorded_and_failures_are_errors(
@@ -109,7 +118,7 @@ def test_one_that_begins_here_says_that_it_is_recorded_and_failures_are_errors(
     answer = running.client.post("/detect", content=b"hello")
     _, trace, span, flags = answer.headers["traceparent"].split("-")
     assert flags == "01"
-    server = finished(exporter, 3, until)[-1]
+    server = finished(exporter, until)[-1]
     assert (f"{server.context.trace_id:032x}", f"{server.context.span_id:016x}") == (trace, span)
     assert server.parent is None
     assert server.attributes["error.type"] == "UnsupportedImage"
