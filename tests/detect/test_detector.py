@@ -175,6 +175,22 @@ def test_outputs_are_read_before_the_lane_goes_to_somebody_else(
         assert len(detector.lanes._idle) == 1
 
 
+def test_a_copy_that_finds_no_memory_gives_the_lane_back(
+    tiny_artifact: Artifact, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Detector(tiny_artifact, open_engine(tiny_artifact, "openvino", EngineConfig())) as one:
+
+        def fails(outputs: Any) -> Any:
+            raise MemoryError
+
+        monkeypatch.setattr("seatrial.detect.detector.copied", fails)
+        monkeypatch.setattr(type(one.lanes), "waiting", 1)  # the lane is wanted: a copy pays
+        with pytest.raises(MemoryError):
+            one.detect(photo, Thresholds())
+        assert len(one.lanes._idle) == 1
+        assert not one.lanes._held
+
+
 @pytest.mark.parametrize("reason", ["deadline", "cancelled"])
 def test_a_ticket_that_is_not_wanted_any_more_never_reaches_the_engine(
     tiny_artifact: Artifact, photo: bytes, reason: str, monkeypatch: pytest.MonkeyPatch

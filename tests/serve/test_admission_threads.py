@@ -16,7 +16,7 @@ from seatrial.deployment import CoreLayout, Deployment, Limits, Thresholds
 from seatrial.detect.detector import Detected, Ticket
 from seatrial.detect.opening import open_detector
 from seatrial.engines.places import Abandoned, Place
-from seatrial.errors import DeadlineExceeded, InvalidImage, Overloaded
+from seatrial.errors import DeadlineExceeded, EngineFailed, InvalidImage, Overloaded
 from seatrial.serve.admission import Asked, Dispatcher
 from seatrial.serve.forecast import Forecast
 
@@ -435,3 +435,50 @@ def test_closing_leaves_behind_what_does_not_end(
     dispatcher.close()
     assert closed
     real()
+
+
+def test_a_turn_that_comes_when_its_request_is_given_up_goes_to_the_next(
+    dispatcher: Dispatcher,
+) -> None:
+    """Clients of gRPC leave at any moment: each turn that was lost would be so for ever."""
+
+    async def main() -> None:
+        turns = dispatcher._turns
+        others = 0
+        while turns._free[False]:
+            assert turns.take(batch=False) is None
+            others += 1
+        with dispatcher.admit() as ticket:
+            gone = asyncio.get_running_loop().create_future()
+            working = asyncio.ensure_future(dispatcher.work(ticket, lambda: None, gone))
+            while not turns.waiting:
+                await asyncio.sleep(0)
+            turns.give_back(batch=False)
+            working.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await working
+        assert turns._free[False] == 1
+        for _ in range(others - 1):
+            turns.give_back(batch=False)
+
+    asyncio.run(main())
+
+
+def test_the_error_of_a_lane_is_told_though_its_thread_ends_as_abandoned(
+    dispatcher: Dispatcher,
+) -> None:
+    async def main() -> None:
+        with dispatcher.admit() as ticket:
+            loop = asyncio.get_running_loop()
+            gone, go_on = loop.create_future(), threading.Event()
+
+            def work() -> None:
+                loop.call_soon_threadsafe(go_on.wait, 20)  # the loop learns of both at once
+                ticket.fail(EngineFailed("the engine did not end"))
+                threading.Timer(0.2, go_on.set).start()
+                raise Abandoned
+
+            with pytest.raises(EngineFailed, match="did not end"):
+                await dispatcher.work(ticket, work, gone)
+
+    asyncio.run(main())

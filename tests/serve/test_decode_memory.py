@@ -71,6 +71,27 @@ def test_requests_wait_in_order_and_a_small_one_does_not_pass(
     assert memory.held_bytes == 0
 
 
+def test_a_live_request_does_not_wait_behind_one_of_a_batch(
+    dispatcher: Dispatcher, until: Callable[..., Any]
+) -> None:
+    took: list[str] = []
+    memory = dispatcher.memory
+    with (
+        dispatcher.admit() as first,
+        dispatcher.admit(Asked(batch=True)) as batch,
+        dispatcher.admit() as live,
+    ):
+        first.weigh(DecodeCost(0.0, 900))
+        waiting = taking(batch, 800, took, "batch")
+        until(lambda: len(memory._waiting) == 1)
+        taking(live, 50, took, "live").join(5)
+        assert took == ["live"]
+        first.keep(0)
+        live.keep(0)
+        waiting.join(20)
+        assert took == ["live", "batch"]
+
+
 def test_a_request_that_cannot_wait_longer_is_refused(dispatcher: Dispatcher) -> None:
     with dispatcher.admit() as first, dispatcher.admit(Asked(deadline_s=0.3)) as second:
         first.weigh(DecodeCost(0.0, 900))

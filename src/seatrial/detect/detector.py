@@ -180,14 +180,14 @@ class Detector:
         """The detections of an image; its lane is released as soon as the outputs allow it."""
         lane, outputs = share.lane, share.outputs
         begin = time.perf_counter()
-        if lane is not None and self.lanes.waiting and self._early.pays(options):
-            outputs = copied(outputs)
-            self.lanes.release(lane, ran=True)
-            lane, now = None, time.perf_counter()
-            self._early.copied(now - begin)
-            begin = now
         failed = True
         try:
+            if lane is not None and self.lanes.waiting and self._early.pays(options):
+                outputs = copied(outputs)
+                self.lanes.release(lane, ran=True)
+                lane, now = None, time.perf_counter()
+                self._early.copied(now - begin)
+                begin = now
             detections = self._family.detections(outputs, letterbox, options)
             failed = False
         finally:

@@ -132,8 +132,9 @@ class Admitted(Ticket):
 
     def fail(self, error: SeatrialError) -> None:
         """See `Place.fail`; on any thread."""
-        super().fail(error)
+        # The error first: a thread that waits for another one's run ends as abandoned.
         self._dispatcher.failed(self, error)
+        super().fail(error)
 
     def weigh(self, cost: DecodeCost) -> None:
         """Refuse an image that would not be decoded in time, and take memory for the others.
@@ -398,7 +399,12 @@ class Dispatcher:
         ticket.failure = loop.create_future()
         turn = self._turns.take(batch=ticket.batch)
         if turn is not None:
-            await self._first(turn, gone, ticket)
+            try:
+                await self._first(turn, gone, ticket)
+            except BaseException:
+                if turn.done() and not turn.cancelled():  # it came too late
+                    self._turns.give_back(batch=ticket.batch)
+                raise
         ticket.has_turn = True
         done = self._threads.submit(self._work, ticket, work)
         done.add_done_callback(lambda _: _on_loop(loop, self._end_turn, ticket))
@@ -416,10 +422,10 @@ class Dispatcher:
                 timeout=ticket.remaining_s(),
                 return_when=asyncio.FIRST_COMPLETED,
             )
+            if failure in done:  # first: its thread may have ended because of it
+                raise failure.result()
             if wanted in done:
                 return wanted.result()
-            if failure in done:
-                raise failure.result()
             raise Abandoned if gone in done else ticket.too_late()
         finally:
             if not wanted.done():

@@ -20,6 +20,8 @@ POLL_S = 0.05  # in which a wait notices that its client has gone
 class DecodeMemory:
     """Hands out a process's memory for decoding, in the order of asking. Thread-safe.
 
+    Live requests come before those of a batch.
+
     Args:
         limit_bytes: Most that is handed out at a time.
     """
@@ -59,8 +61,7 @@ class DecodeMemory:
             self._waiting.append(place)
             try:
                 while (
-                    self._waiting[0] is not place
-                    or self.held_bytes + wanted_bytes > self.limit_bytes
+                    self._next() is not place or self.held_bytes + wanted_bytes > self.limit_bytes
                 ):
                     place.check()
                     left_s = place.remaining_s() - max(
@@ -79,6 +80,10 @@ class DecodeMemory:
             finally:
                 self._waiting.remove(place)
                 self._change.notify_all()
+
+    def _next(self) -> Place:
+        """Whose turn it is, of those that wait."""
+        return next((one for one in self._waiting if not one.batch), self._waiting[0])
 
     def keep(self, place: Place, kept_bytes: int) -> None:
         """Give back what a request no longer needs; 0 keeps nothing."""
