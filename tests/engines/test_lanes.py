@@ -6,13 +6,16 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests.support.lane_requests import WIDE, ready, request
 
-from seatrial.engines.base import Lane
+from seatrial.artifact import Artifact
+from seatrial.engines.base import EngineConfig, Lane
 from seatrial.engines.lanes import FAILURES, Held, Lanes
-from seatrial.engines.places import Abandoned, Place
+from seatrial.engines.null import NullEngine
+from seatrial.engines.places import Abandoned, Place, Share
 from seatrial.errors import DeadlineExceeded
 
 PATIENCE_S = 20.0
@@ -414,3 +417,21 @@ def test_a_request_that_is_given_up_is_counted_no_more_whoever_holds_it(
         with pytest.raises(Abandoned):
             place.check()
     assert changes == [1, -1]
+
+
+def test_a_request_that_is_held_back_starts_in_time_though_runs_are_shorter_now(
+    tiny_artifact: Artifact,
+) -> None:
+    """It was to start early, by the runs before: it may be held longer, and not until too late."""
+    engine = NullEngine(Path("unused"), tiny_artifact.manifest, EngineConfig(max_batch=4))
+    lanes = Lanes(engine, max_batch=4, delay_s=60)
+    lanes.mean_s = 1.9
+    place, coming = ready(lanes, 4.0), ready(lanes)
+    place.share = Share({})
+    asking = threading.Timer(0.05, setattr, (lanes, "mean_s", 0.001))
+    asking.start()
+    with place, coming:
+        lane = lanes.acquire(place)
+        assert lane is not None
+        lanes.release(lane)
+    asking.join()

@@ -60,3 +60,53 @@ def test_a_shadow_answers_none_and_compares_copies_while_a_lane_is_idle(
     running.client.post("/detect", content=photo).raise_for_status()
     until(lambda: not shadow.service.dispatcher.running)
     shadow.service.close()
+
+
+def test_a_shadow_goes_on_after_a_copy_for_which_there_is_no_memory(
+    second: Callable[..., Canary],
+    running: Running,
+    photo: bytes,
+    until: Callable[[Any], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shadow = second(1.0, shadow=True)
+    shadow.follow(running.service)
+    detector = shadow.service.dispatcher.detector
+
+    def fails(*args: Any, **options: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(detector, "detect", fails)
+        running.client.post("/detect", content=photo).raise_for_status()
+        until(lambda: shadow.told()["images"]["failed"] == 1)
+    running.client.post("/detect", content=photo).raise_for_status()
+    until(lambda: shadow.told()["images"]["compared"] == 1)
+    shadow.end()
+    until(lambda: not shadow.service.dispatcher.running)
+    shadow.service.close()
+    running.client.post("/detect", content=photo).raise_for_status()
+
+
+def test_a_copy_never_reaches_a_service_whose_shadow_has_ended(
+    second: Callable[..., Canary], running: Running, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is closed as soon as no request is here: the copy would find a closed engine."""
+    shadow = second(1.0, shadow=True)
+    reached: list[int] = []
+    monkeypatch.setattr(
+        shadow.service.dispatcher.detector, "detect", lambda *args, **options: reached.append(1)
+    )
+    shadow._live = running.service
+    found = running.detector.detect(photo, Thresholds()).detections
+    shadow._copies.put((photo, Thresholds(), found))
+
+    def ends() -> bool:  # between the wait for a lane and the run
+        shadow._copies.put(None)
+        shadow._ended = True
+        return True
+
+    monkeypatch.setattr(shadow, "_wait_for_idle_lane", ends)
+    shadow._compare()
+    assert reached == []
+    shadow.service.close()

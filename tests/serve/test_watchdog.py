@@ -7,14 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout
+from seatrial.detect.detector import Detector
+from seatrial.engines.base import EngineConfig
 from seatrial.engines.lanes import FAILURES
-from seatrial.engines.null import NullLane
+from seatrial.engines.null import NullEngine, NullLane
 from seatrial.engines.onnxruntime import OnnxRuntimeEngine, OnnxRuntimeLane
 from seatrial.engines.openvino import OpenVinoLane
 from seatrial.serve import watchdog
@@ -306,3 +310,12 @@ def test_a_process_that_was_stopped_is_not_blamed_for_the_time(
         broken.let_go.set()
         assert hung.result().status_code == 200
     assert max(looks) <= 0.04
+
+
+def test_a_full_run_after_many_of_one_image_is_not_stuck(tiny_artifact: Artifact) -> None:
+    engine = NullEngine(Path("unused"), tiny_artifact.manifest, EngineConfig(max_batch=64))
+    with Detector(tiny_artifact, engine, max_batch=64) as detector:
+        detector.lane_s = detector.lanes.mean_s = 1.0
+        looks_after = watchdog.Watchdog(detector)
+        assert looks_after.limit_s > 64 * detector.lane_s
+        looks_after.close()

@@ -144,10 +144,12 @@ class Lanes:
             self._hand_out()
             held_back_s = self._waiting.patience_s(place, self.mean_s)
         try:
-            woken = bool(self._waiting.delay_s) and turn.acquire(timeout=held_back_s)
-            if self._waiting.delay_s and not woken:
-                with self._lock:  # it is held back no longer
+            woken = False
+            while held_back_s > 0 and not (woken := turn.acquire(timeout=held_back_s)):
+                with self._lock:  # it is held back no longer, or longer where runs are shorter now
                     self._hand_out()
+                    patience_s = self._waiting.patience_s(place, self.mean_s)
+                held_back_s = place.asked + patience_s - time.monotonic()
             while not woken:
                 woken = turn.acquire(timeout=place.patience_s())
                 if not woken:

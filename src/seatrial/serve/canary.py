@@ -18,7 +18,9 @@ from seatrial.deployment import Thresholds
 from seatrial.detect.agreement import Agreed, agree
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import Detected, Ticket
-from seatrial.errors import SeatrialError
+from seatrial.engines.places import Abandoned
+from seatrial.errors import SeatrialError, first_line
+from seatrial.serve.log import say
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.service import CANARY, Service
 
@@ -133,13 +135,18 @@ class Canary:
                 continue
             detector = self.service.dispatcher.detector
             try:
+                # Counted first: who closes the service waits for the ticket, or the end is seen.
                 with Ticket(detector.lanes, SHADOW_S, batch=True) as ticket:
+                    if self._ended:
+                        return
                     ticket.ready()
                     found = detector.detect(data, options, ticket=ticket).detections
-            except SeatrialError:
+                agreed = agree(detections, found)
+            except Exception as error:  # noqa: BLE001 - such as too little memory: the next may do
+                if not isinstance(error, SeatrialError | Abandoned):
+                    say("warning", "shadow", f"a copy is not compared: {first_line(error)}")
                 self._count("failed")
                 continue
-            agreed = agree(detections, found)
             with self._lock:
                 self._agreed = self._agreed + agreed
             self._metrics.compared(agreed.matched, agreed.lost, agreed.gained)

@@ -30,9 +30,10 @@ class Health:
         self.on_failure: Callable[[], object] = lambda: None
 
     def fail(self, reason: str) -> None:
-        """Serve no more."""
-        self.failure = reason
-        self.on_failure()
+        """Serve no more; the first reason counts."""
+        if not self.failure:
+            self.failure = reason
+            self.on_failure()
 
     def unready(self) -> str:
         """Why no request should be sent to this process; empty where they should."""

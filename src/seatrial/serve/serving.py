@@ -136,7 +136,10 @@ class Serving:
         lanes = service.dispatcher.detector.lanes
         self.health.usable_lanes = lambda: lanes.usable
         # A process whose service cannot be mended ends.
-        service.watchdog.on_hopeless = self.health.fail
+        watchdog = service.watchdog
+        watchdog.on_hopeless = self.health.fail
+        if watchdog.hopeless:  # while it was a canary, or was loaded
+            self.health.fail(watchdog.hopeless)
         self.metrics.serves(service.description)
 
     def _leave(self, service: Service) -> None:

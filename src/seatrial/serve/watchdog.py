@@ -23,6 +23,8 @@ from seatrial.serve.log import say
 
 # A lane is stuck after this long, or so many times the time that it usually takes.
 LEAST_S, TIMES = 10.0, 50.0
+# A run of several images may come after many of one alone: so many full runs are never too long.
+FULL_RUNS = 5.0
 TICK_S = 0.25
 # Longest time for opening another lane, and lanes that may be stuck in the life of a process: each
 # holds a thread and memory for ever.
@@ -40,6 +42,7 @@ class Watchdog:
 
     Attributes:
         on_hopeless: The same.
+        hopeless: That reason; empty before. It may be there before `on_hopeless` is anyone's.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Watchdog:
         self._lanes = detector.lanes
         self._on_fault = on_fault
         self.on_hopeless = on_hopeless
+        self.hopeless = ""
         self._stuck = 0
         self._renewals: set[float] = set()  # when those began that are under way
         self._closed = threading.Event()
@@ -61,7 +65,9 @@ class Watchdog:
     @property
     def limit_s(self) -> float:
         """Seconds of one run after which a lane is stuck."""
-        return max(LEAST_S, TIMES * (self._lanes.mean_s or self._detector.lane_s))
+        lane_s = self._detector.lane_s
+        full_s = FULL_RUNS * self._lanes.max_batch * lane_s
+        return max(LEAST_S, TIMES * (self._lanes.mean_s or lane_s), full_s)
 
     def close(self) -> None:
         """Look no more."""
@@ -77,6 +83,7 @@ class Watchdog:
             last = now
             if reason := self._hopeless(now):
                 self._closed.set()
+                self.hopeless = reason
                 _say(f"error: {reason}: this process ends, and is to be started anew")
                 self.on_hopeless(reason)
 
