@@ -88,6 +88,17 @@ class Admitted(Ticket):
         first_s = asked.deadline_s or limit_s + dispatcher.deadline_s
         super().__init__(dispatcher.detector.lanes, first_s, batch=asked.batch)
 
+    def follow(self, before: Admitted) -> None:
+        """Go on where another ticket of the same request ended: with its clock and its start."""
+        self.clock, self._arrived = before.clock, before._arrived
+        if self._default_s is None:
+            self.deadline_s = before.deadline_s
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that are left of the deadline that the request named; None where it has none."""
+        return max(1e-6, self.remaining_s()) if self._default_s is None else None
+
     def ask(self, asked: Asked) -> None:
         """Take what only the body says: another deadline, counted from the headers, or priority.
 
@@ -247,6 +258,20 @@ class Dispatcher:
         self.on_bytes(held_bytes)
         self.forecast.accept(promise)
         return Admitted(self, promise, asked, held_bytes)
+
+    def admit_from(self, before: Admitted, body_bytes: int) -> Admitted:
+        """A ticket for a request that another service has let in, and whose body is here.
+
+        Args:
+            before: The ticket there.
+            body_bytes: Length of its body.
+
+        Raises:
+            Overloaded: See `check`.
+        """
+        ticket = self.admit(Asked(body_bytes, before.left_s, before.batch))
+        ticket.follow(before)
+        return ticket
 
     def check(self, asked: Asked) -> tuple[Promise, int]:
         """Whether a request would be admitted now.

@@ -38,6 +38,7 @@ class Counted:
 
     Attributes:
         model: The same; it may become known on the way.
+        variant: The same; a request may go on to another service.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Counted:
         variant: str = LIVE,
     ) -> None:
         self.model = model
-        self._variant = variant
+        self.variant = variant
         self._metrics, self._scope, self._route = metrics, scope, route
         self._begin = time.perf_counter()
         self._trace = current_trace.get()
@@ -80,7 +81,7 @@ class Counted:
     def _count(self, status: int) -> None:
         seconds = time.perf_counter() - self._begin
         self._metrics.count(self._route, status, seconds)
-        self._metrics.variants.count(self._variant, status, seconds)
+        self._metrics.variants.count(self.variant, status, seconds)
         if status != 200 and self.model is not None:
             self._metrics.models.failed(self.model)
 

@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dimmed_artifacts import dimmed_artifact
 from grpc_calls import Service, calls, failure, field, images_request, tensors
 from open_inference import detected, rows
 from seatrial import __version__
 from seatrial.client.inference_messages import INFER, ModelInferRequest
-from seatrial.deployment import Limits
+from seatrial.deployment import CoreLayout, Deployment, Limits
+from seatrial.serve.canary import Canary
+from seatrial.serve.startup import open_service
 from served_application import Running
 
 Picture = Callable[..., Image.Image]
@@ -395,3 +398,36 @@ def test_the_example_of_the_reference_runs(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("[b'blue', b'red'] [["), done.stdout
+
+
+def test_raw_tensors_are_for_the_live_artifact_as_over_http(
+    run_app: Callable[..., Any],
+    tiny_model: Callable[..., Any],
+    tmp_path: Path,
+    files: list[bytes],
+    until: Callable[..., Any],
+) -> None:
+    """Tensors fit one graph. Images go to the canary, which has all of them here."""
+    with run_app(grpc=True) as running:
+        dimmed = dimmed_artifact(tiny_model, tmp_path, 0.6, "dimmed")
+        deployment = Deployment(
+            "other", engine="onnxruntime", layout=CoreLayout(1, 1, 1, wide=False)
+        )
+        second = open_service(dimmed, deployment, beside=running.service)
+        canary = Canary(second, 1.0, shadow=False, metrics=running.service.metrics)
+        held = running.app.state.serving
+        running.loop.call_soon_threadsafe(held.begin_canary, canary)
+        until(lambda: held.canary is canary)
+        canvas = np.full((1, 64, 64, 3), 114, np.uint8)
+        with calls(running.grpc_port) as opened:
+            _, image = opened.ModelInfer(images_request(files[0]), whole=True)
+            _, tensor = opened.ModelInfer(graph_request(canvas), whole=True)
+            _, patient = opened.ModelInfer(graph_request(canvas), whole=True, timeout=None)
+        digests = [dict(one.trailing_metadata())["x-model-digest"] for one in (image, tensor)]
+        assert digests == [dimmed.digest, running.service.digest]
+        stages = dict(patient.trailing_metadata())["server-timing"]
+        assert [one.partition(";")[0] for one in stages.split(", ")][:2] == ["admission", "receive"]
+        told = canary.told()["requests"]
+        assert (told["canary_answered"], told["live_answered"]) == (1, 2)
+        assert not second.dispatcher.running
+        assert not running.service.dispatcher.running

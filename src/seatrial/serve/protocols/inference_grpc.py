@@ -31,17 +31,18 @@ from seatrial.serve.protocols import model_description
 from seatrial.serve.protocols.asked import read_call_asked
 from seatrial.serve.protocols.error_answers import OTHER_ROUTE
 from seatrial.serve.protocols.grpc_messages import Reception, parse
-from seatrial.serve.protocols.inference import TensorAnswer, infer
+from seatrial.serve.protocols.inference import Call, TensorAnswer, infer
 from seatrial.serve.protocols.inference_protobuf import (
+    MessageForm,
     read_call,
     read_request,
     write_answer,
     written,
 )
-from seatrial.serve.protocols.served_models import find_model
-from seatrial.serve.service import Service
+from seatrial.serve.protocols.served_models import ProtocolModel, find_model
+from seatrial.serve.service import LIVE, Service
 from seatrial.serve.serving import Serving
-from seatrial.serve.statistics import DETECTOR
+from seatrial.serve.statistics import DETECTOR, GRAPH
 from seatrial.serve.trace_context import Trace, current_trace, traced
 
 # A client gives up by its own clock, which began when it sent: its word may be here before ours.
@@ -148,27 +149,36 @@ class InferenceService:
         )
         with dispatcher.admit(asked) as ticket:
             admitted(ticket.clock)
-            return await self._admitted(service, ticket, outcome, messages, context)
+            message = await self._bodies.read(messages, ticket.body_s)
+            body_bytes = len(message)
+            self._likely_bytes += NEWEST * (body_bytes - self._likely_bytes)
+            ticket.arrived(body_bytes)
+            request = read_request(message)
+            del message
+            outcome.model = None
+            model = find_model(service, request.model_name, request.model_version)
+            outcome.model = model.kind
+            call, form = read_call(request)
+            del request  # its raw contents are in the call
+            ticket.clock.lap("receive")
+            if model.kind != GRAPH or service.variant == LIVE:
+                return await self._inferred(service, ticket, model, call, form, context)
+        # Tensors fit one graph; another artifact may have others. Only the message names the model.
+        live = self._serving.live
+        outcome.variant = LIVE
+        model = find_model(live, model.name)
+        with live.dispatcher.admit_from(ticket, body_bytes) as own:
+            return await self._inferred(live, own, model, call, form, context)
 
-    async def _admitted(
-        self,
+    @staticmethod
+    async def _inferred(
         service: Service,
         ticket: Admitted,
-        outcome: Counted,
-        messages: Messages,
+        model: ProtocolModel,
+        call: Call,
+        form: MessageForm,
         context: Context,
     ) -> bytes:
-        message = await self._bodies.read(messages, ticket.body_s)
-        self._likely_bytes += NEWEST * (len(message) - self._likely_bytes)
-        ticket.arrived(len(message))
-        request = read_request(message)
-        del message
-        outcome.model = None
-        model = find_model(service, request.model_name, request.model_version)
-        outcome.model = model.kind
-        call, form = read_call(request)
-        del request  # its raw contents are in the call
-        ticket.clock.lap("receive")
 
         def encode(answer: TensorAnswer) -> bytes:
             return write_answer(answer, form)
