@@ -174,7 +174,9 @@ def rehearse(
     from seatrial.models.resolve import resolve
     from seatrial.rehearsal import give_way
     from seatrial.rehearsal import rehearse as library
+    from seatrial.serve.runtimes.parent import end_with_owner
 
+    end_with_owner()
     give_way()
     chosen = Deployment(model) if deployment is None else Deployment.read(deployment)
     found = library(resolve(store(), served), resolve(store(), model), chosen)

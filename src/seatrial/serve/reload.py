@@ -28,6 +28,7 @@ from seatrial.errors import InvalidInput, NotSwapped, SeatrialError, ServiceFail
 from seatrial.serve.control import LOOPBACK, ControlServer, ask, socket_name
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
+from seatrial.serve.runtimes.parent import PARENT
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import place_artifact
 from seatrial.serve.tokens import Tokens
@@ -340,9 +341,10 @@ class Coordinator:
         file.write_text(self._deployment.to_toml())
         words = ["rehearse", before.path, named, "--deployment", str(file), "--json"]
         command = [sys.executable, "-c", COMMAND_LINE, *words]
+        env = {**os.environ, PARENT: str(os.getpid())}  # it ends with the service
         try:
             done = subprocess.run(
-                command, cwd=folder, capture_output=True, timeout=REHEARSAL_S, check=False
+                command, cwd=folder, env=env, capture_output=True, timeout=REHEARSAL_S, check=False
             )
         except subprocess.TimeoutExpired as error:
             raise NotSwapped(f"{named} gave no answers within {REHEARSAL_S:g} s") from error

@@ -433,3 +433,17 @@ def test_the_example_of_the_guide_runs(running: Running, images: Path, tmp_path:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("[2 1] ")
+
+
+def test_with_nohup_it_outlives_its_terminal() -> None:
+    code = (
+        "import signal; from seatrial.serve.runtimes.triton_process import Signals; Signals(); "
+        "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
+    )
+    for words, ignored in (("", "False\n"), ("nohup ", "True\n")):
+        command = f"{words}'{sys.executable}' -c '{code}'"
+        done = subprocess.run(
+            ["sh", "-c", command], check=True, capture_output=True, stdin=subprocess.DEVNULL,
+            text=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        )  # fmt: skip
+        assert done.stdout == ignored

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -23,6 +24,7 @@ from seatrial.serve.address import bound, urls
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
 from seatrial.serve.runtimes import notify, starts
+from seatrial.serve.runtimes.hangup import hangup
 from seatrial.serve.runtimes.parent import end_with_owner
 from seatrial.serve.runtimes.supervise import INTERRUPTED
 
@@ -44,6 +46,7 @@ def main(deployment_file: str) -> None:
     # The kernel ends the first process of a container by no signal that it does not handle.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
+    hangup().listen()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if os.getpid() == 1:  # orphans of the container are its children, and nobody waits for them
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -52,7 +55,7 @@ def main(deployment_file: str) -> None:
         from seatrial.serve.runtimes.served import Served
         from seatrial.serve.runtimes.server import serve
 
-        _take_commands(Path(deployment_file))
+        reload = _take_commands(Path(deployment_file))
         served = Served(Path(deployment_file))
         served.deployment = one_process(served.deployment)
         server = served.deployment.server
@@ -63,6 +66,7 @@ def main(deployment_file: str) -> None:
             def on_ready() -> None:
                 nonlocal ready
                 ready = True
+                hangup().reload = reload
                 log.say("info", "ready", f"ready: {urls(server)}")
                 notify.notify(notify.READY)
 
@@ -86,8 +90,12 @@ def main(deployment_file: str) -> None:
         sys.exit(error.exit_code)
 
 
-def _take_commands(deployment_file: Path) -> None:
-    """Let this process be its own supervisor, where there is a temporary folder."""
+def _take_commands(deployment_file: Path) -> Callable[[], object]:
+    """Let this process be its own supervisor, where there is a temporary folder.
+
+    Returns:
+        Reloads soon.
+    """
     from seatrial.serve.reload import Coordinator
 
     try:
@@ -95,10 +103,10 @@ def _take_commands(deployment_file: Path) -> None:
     except OSError as error:
         reason = f"no commands are taken: no temporary folder: {error.strerror}"
         say("warning", "reload", reason)
-        return
+        return lambda: say("warning", "reload", reason)
     coordinator = Coordinator(deployment_file, starts.own_folder(), Origin.of(os.environ))
     coordinator.listen_or_say()
-    signal.signal(signal.SIGHUP, lambda number, frame: coordinator.reload_soon())
+    return coordinator.reload_soon
 
 
 def one_process(deployment: Deployment) -> Deployment:

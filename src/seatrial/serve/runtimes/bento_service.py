@@ -6,6 +6,7 @@ to `seatrial.serve.app`.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def direct_service(deployment_file: Path) -> DirectService:
     served = Served(deployment_file, (index or 1) - 1, failed_starts)
     deployment = served.deployment
     if index is not None:
-        end_with_parent()
+        end_with_parent(starts.supervisor() or os.getppid())
     elif starts.supervise():
         from seatrial.serve.runtimes import supervisor  # workers do without it
 

@@ -52,7 +52,7 @@ def supervise() -> bool:
     Returns:
         False in a worker, whose supervisor keeps them: nothing happens there.
     """
-    if _supervisor() == os.getppid():
+    if supervisor() == os.getppid():
         return False
     folder = Path(tempfile.mkdtemp(prefix=SUPERVISOR))
     os.environ[FOLDER] = f"{os.getpid()}:{folder}"
@@ -74,6 +74,12 @@ def supervise() -> bool:
     return True
 
 
+def supervisor() -> int | None:
+    """Id of the process that set the folder; None where there is none."""
+    pid = os.environ.get(FOLDER, "").partition(":")[0]
+    return int(pid) if pid.isdigit() else None
+
+
 def own_folder() -> Path:
     """The folder of this process, which is a supervisor: `supervise` gave True."""
     return _folder()
@@ -81,7 +87,7 @@ def own_folder() -> Path:
 
 def folder() -> Path | None:
     """The folder of this process's supervisor, or its own where it is one; None without one."""
-    return _folder() if _supervisor() in (os.getppid(), os.getpid()) else None
+    return _folder() if supervisor() in (os.getppid(), os.getpid()) else None
 
 
 def note_death(pid: int) -> None:
@@ -92,7 +98,7 @@ def note_death(pid: int) -> None:
 
 def deaths() -> int:
     """Number of workers that died, each of which is told to one worker alone."""
-    if _supervisor() != os.getppid():
+    if supervisor() != os.getppid():
         return 0
     told = 0
     for note in _folder().glob(f"{DEATH}*"):
@@ -110,7 +116,7 @@ def counted(start: Callable[[], T], worker: int, most: int = MOST) -> T:
         worker: Index of the worker, from 0.
         most: Failed starts in a row that end the service.
     """
-    if _supervisor() != os.getppid():
+    if supervisor() != os.getppid():
         return start()
     note = _folder() / f"worker-{worker}.json"
     before = _read(note)
@@ -134,12 +140,6 @@ def _give_up(note: Path, failed: list[FailedStart]) -> None:
     if not verdict.exists():
         _write(verdict, failed[:1])
     os.kill(os.getppid(), signal.SIGTERM)
-
-
-def _supervisor() -> int | None:
-    """Id of the process that set the folder; None where there is none."""
-    pid = os.environ.get(FOLDER, "").partition(":")[0]
-    return int(pid) if pid.isdigit() else None
 
 
 def _folder() -> Path:

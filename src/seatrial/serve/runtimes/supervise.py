@@ -17,6 +17,7 @@ from typing import Any
 from seatrial.deployment import Deployment, Server
 from seatrial.serve import log
 from seatrial.serve.address import is_ready, urls
+from seatrial.serve.runtimes.hangup import hangup
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -56,6 +57,7 @@ def main(folder: str, *words: str) -> None:
 
     # Until circus has its own handler: BentoML takes seconds to import.
     signal.signal(signal.SIGINT, interrupt)
+    hangup().listen()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     ready, stopped = threading.Event(), threading.Event()
     server = Deployment.read(Path(folder) / "deployment.toml").server

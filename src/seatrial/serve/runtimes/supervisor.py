@@ -25,6 +25,7 @@ from seatrial.serve.origin import Origin
 from seatrial.serve.reload import Coordinator
 from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.draining import LEAVE_S
+from seatrial.serve.runtimes.hangup import hangup
 
 KILL_S = 0.5  # after a process should have left
 AGAIN_S = 0.1
@@ -55,7 +56,8 @@ def take_over(deployment_file: Path, drain_s: float, metrics: Path) -> None:
         return True
 
     # By itself it ends all processes and starts others.
-    SysHandler.handle_hup = lambda self: coordinator.reload_soon()
+    hangup().reload = coordinator.reload_soon
+    SysHandler.handle_hup = lambda self: hangup().take()
 
     class Watcher(circus.watcher.Watcher):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:

@@ -39,6 +39,8 @@ class Signals:
         self.came: list[int] = []
         self._running: RunningTriton | None = None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: it outlives its terminal
             signal.signal(number, self._take)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 

@@ -8,10 +8,12 @@ own worker does: what somebody added to it holds here too.
 
 from __future__ import annotations
 
+import os
 import runpy
 import socket
 import sys
 
+from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.parent import end_with_parent
 from seatrial.serve.runtimes.served import OwnWorker, Served, become_worker
 from seatrial.serve.runtimes.server import serve
@@ -29,7 +31,7 @@ def main(service: str, fd: str, number: str, backlog: str, failed_starts: str) -
         backlog: Connections that may wait to be taken.
         failed_starts: Failed starts in a row that end the supervisor.
     """
-    end_with_parent()
+    end_with_parent(starts.supervisor() or os.getppid())
     become_worker(OwnWorker(int(number) - 1, int(failed_starts)))
     served: Served = runpy.run_path(service)[VARIABLE]
     serve(served, socket.socket(fileno=int(fd)), backlog=int(backlog))
