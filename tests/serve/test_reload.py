@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -17,10 +18,14 @@ import pytest
 
 from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
+from seatrial.cli.reload import rehearse
 from seatrial.deployment import CoreLayout, Deployment, Limits, Reload, Server
+from seatrial.errors import NotSwapped
 from seatrial.serve.address import free_port
 from seatrial.serve.control import ask, find_socket
 from seatrial.serve.process import ServiceProcess
+from seatrial.serve.reload import Coordinator
+from seatrial.serve.runtimes.parent import PARENT
 from seatrial.serve.service_folder import write_service
 
 WORKERS = 2
@@ -301,3 +306,29 @@ def test_wrong_commands_say_what_is_known(reloadable: Reloadable) -> None:
     status, told = reloadable.command("POST /admin/nothing")
     assert status == 400
     assert "POST /admin/reload" in told["error"]["hint"]
+
+
+def test_a_rehearsal_ends_with_its_service(
+    tiny_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the memory of a model, and may run for minutes: nobody would wait for it."""
+    folder = write_service(tmp_path / "service", tiny_artifact, Deployment("tiny", engine="null"))
+    given: list[str] = []
+
+    def begun(command: list[str], *, env: dict[str, str], **options: Any) -> Any:
+        given.append(env[PARENT])
+        raise OSError(errno.ENOMEM, "no memory")
+
+    monkeypatch.setattr("subprocess.run", begun)
+    coordinator = Coordinator(folder / "deployment.toml", tmp_path, None)
+    with pytest.raises(NotSwapped, match="cannot be tried"):
+        coordinator.reload()
+    assert given == [str(os.getpid())]
+
+    def asked(parent: int) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr("seatrial.serve.runtimes.parent.end_with_parent", asked)
+    monkeypatch.setenv(PARENT, str(os.getppid()))
+    with pytest.raises(InterruptedError):
+        rehearse("served", "other")
