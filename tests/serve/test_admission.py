@@ -14,7 +14,7 @@ import pytest
 from seatrial.deployment import Limits
 from seatrial.detect.detector import Detected
 from seatrial.errors import InvalidImage, Overloaded
-from seatrial.serve.admission import Asked
+from seatrial.serve.asked import Asked
 
 Running = Any
 

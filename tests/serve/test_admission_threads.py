@@ -17,7 +17,8 @@ from seatrial.detect.detector import Detected, Ticket
 from seatrial.detect.opening import open_detector
 from seatrial.engines.places import Abandoned, Place
 from seatrial.errors import DeadlineExceeded, EngineFailed, InvalidImage, Overloaded
-from seatrial.serve.admission import Asked, Dispatcher
+from seatrial.serve.admission import Dispatcher
+from seatrial.serve.asked import Asked
 from seatrial.serve.forecast import Forecast
 
 Running = Any

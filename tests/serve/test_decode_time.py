@@ -14,7 +14,8 @@ from seatrial.detect import decode as decode_module
 from seatrial.detect.decode_cost import DecodeCost
 from seatrial.detect.opening import open_detector
 from seatrial.errors import InvalidImage, Overloaded
-from seatrial.serve.admission import Asked, Dispatcher
+from seatrial.serve.admission import Dispatcher
+from seatrial.serve.asked import Asked
 from seatrial.serve.forecast import Forecast, Took
 
 pytestmark = pytest.mark.usefixtures("time_limit")

@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_l
 
 from seatrial.detect.clock import REQUEST_STAGES
 from seatrial.errors import NotWritable
-from seatrial.serve.admission import Asked
+from seatrial.serve.asked import Asked
 from seatrial.serve.metrics import (
     BUCKETS,
     FILE_BYTES,

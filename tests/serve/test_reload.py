@@ -23,9 +23,9 @@ from seatrial.deployment import CoreLayout, Deployment, Limits, Reload, Server
 from seatrial.errors import NotSwapped
 from seatrial.serve.address import free_port
 from seatrial.serve.control import ask, find_socket
+from seatrial.serve.parent import PARENT
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.reload import Coordinator
-from seatrial.serve.runtimes.parent import PARENT
 from seatrial.serve.service_folder import write_service
 
 WORKERS = 2
@@ -328,7 +328,7 @@ def test_a_rehearsal_ends_with_its_service(
     def asked(parent: int) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr("seatrial.serve.runtimes.parent.end_with_parent", asked)
+    monkeypatch.setattr("seatrial.serve.parent.end_with_parent", asked)
     monkeypatch.setenv(PARENT, str(os.getppid()))
     with pytest.raises(InterruptedError):
         rehearse("served", "other")

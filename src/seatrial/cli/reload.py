@@ -174,7 +174,7 @@ def rehearse(
     from seatrial.models.resolve import resolve
     from seatrial.rehearsal import give_way
     from seatrial.rehearsal import rehearse as library
-    from seatrial.serve.runtimes.parent import end_with_owner
+    from seatrial.serve.parent import end_with_owner
 
     end_with_owner()
     give_way()

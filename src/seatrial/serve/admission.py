@@ -20,6 +20,7 @@ from seatrial.detect.decode_cost import DecodeCost
 from seatrial.detect.detector import Detected, Detector, Ticket
 from seatrial.engines.places import Abandoned
 from seatrial.errors import Overloaded, SeatrialError
+from seatrial.serve.asked import NOTHING, Asked, watched
 from seatrial.serve.decode_memory import DecodeMemory, decode_memory
 from seatrial.serve.decode_time import check_in_time, check_possible
 from seatrial.serve.forecast import Forecast, Promise, Took, took_by
@@ -33,23 +34,6 @@ CLOSE_S = 1.0  # the server has waited for `Limits.drain_s` before it closes
 # or of full runs of the engine.
 DEADLINE_S, DEADLINE_IMAGES, DEADLINE_RUNS = 1.0, 10, 3
 RENEWAL_WAIT_S = 2.0  # in which another lane is opened, mostly
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """A request as its headers describe it.
-
-    Attributes:
-        body_bytes: Declared length of the body; None where it is not declared.
-        deadline_s: Seconds until when it has to be answered; None takes the deployment's.
-        batch: Whether it may wait for live requests.
-    """
-
-    body_bytes: int | None = None
-    deadline_s: float | None = None
-    batch: bool = False
-
-
-NOTHING = Asked()
 
 
 class Admitted(Ticket):
@@ -172,20 +156,6 @@ class Admitted(Ticket):
         """The request is counted no more."""
         super().left()
         self._dispatcher.ended(self)
-
-
-@contextlib.contextmanager
-def watched(receive: Receive) -> Iterator[asyncio.Future[Message]]:
-    """A future that is done when the client of a request goes away.
-
-    Args:
-        receive: The request's ASGI channel, its body read.
-    """
-    gone: asyncio.Future[Message] = asyncio.ensure_future(receive())
-    try:
-        yield gone
-    finally:
-        gone.cancel()
 
 
 class Dispatcher:

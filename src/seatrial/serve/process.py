@@ -26,7 +26,7 @@ from seatrial.serve.address import (
     url,
     with_port,
 )
-from seatrial.serve.runtimes.parent import PARENT
+from seatrial.serve.parent import PARENT
 from seatrial.serve.runtimes.registry import runtime
 from seatrial.serve.service_folder import environment, write_service
 from seatrial.system.children import end

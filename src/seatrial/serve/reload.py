@@ -28,7 +28,7 @@ from seatrial.errors import InvalidInput, NotSwapped, SeatrialError, ServiceFail
 from seatrial.serve.control import LOOPBACK, ControlServer, ask, socket_name
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
-from seatrial.serve.runtimes.parent import PARENT
+from seatrial.serve.parent import PARENT
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import place_artifact
 from seatrial.serve.tokens import Tokens

@@ -12,7 +12,8 @@ from starlette.types import Message
 from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detected
 from seatrial.errors import naming
-from seatrial.serve.admission import Admitted, Asked, Dispatcher
+from seatrial.serve.admission import Admitted, Dispatcher
+from seatrial.serve.asked import Asked
 from seatrial.serve.forecast import Promise
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seatrial.errors import InvalidInput
-from seatrial.serve.admission import Asked
+from seatrial.serve.asked import Asked
 from seatrial.serve.protocols.asked import SHORTEST_S, read_asked, read_call_asked
 
 

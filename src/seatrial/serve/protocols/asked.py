@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from seatrial.errors import InvalidInput
-from seatrial.serve.admission import Asked
+from seatrial.serve.asked import Asked
 
 TIMEOUT = b"x-request-timeout-ms"
 PRIORITY = b"x-request-priority"

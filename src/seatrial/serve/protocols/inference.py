@@ -14,7 +14,8 @@ from starlette.types import Message
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import Detected
 from seatrial.errors import InvalidInput, did_you_mean
-from seatrial.serve.admission import Admitted, Asked
+from seatrial.serve.admission import Admitted
+from seatrial.serve.asked import Asked
 from seatrial.serve.protocols.served_models import ProtocolModel
 from seatrial.serve.protocols.signatures import FOUND, found_tensors
 from seatrial.serve.protocols.tensors import BYTES, Given, Signature, bytes_tensor

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from seatrial.errors import InvalidInput, SeatrialError
-from seatrial.serve.admission import watched
+from seatrial.serve.asked import watched
 from seatrial.serve.outcome import admitted, answer_headers, counted
 from seatrial.serve.protocols import model_description
 from seatrial.serve.protocols.asked import read_asked

@@ -23,9 +23,9 @@ from seatrial.serve import log
 from seatrial.serve.address import bound, urls
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
+from seatrial.serve.parent import end_with_owner
 from seatrial.serve.runtimes import notify, starts
 from seatrial.serve.runtimes.hangup import hangup
-from seatrial.serve.runtimes.parent import end_with_owner
 from seatrial.serve.runtimes.supervise import INTERRUPTED
 
 

@@ -19,9 +19,9 @@ from uvicorn.config import HTTP_PROTOCOLS
 from seatrial.detect.opening import layout
 from seatrial.errors import NotWritable
 from seatrial.serve import log
+from seatrial.serve.parent import end_with_owner, end_with_parent
 from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.metrics_folder import keep_metrics_apart
-from seatrial.serve.runtimes.parent import end_with_owner, end_with_parent
 from seatrial.serve.runtimes.served import Served
 
 NAME = "Seatrial"

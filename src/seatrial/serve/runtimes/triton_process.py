@@ -20,8 +20,8 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.errors import PortInUse, SeatrialError, ServiceFailed
 from seatrial.serve.address import check_port, check_ports, free_port, grpc_url, url
+from seatrial.serve.parent import end_with_owner
 from seatrial.serve.runtimes import notify
-from seatrial.serve.runtimes.parent import end_with_owner
 from seatrial.serve.runtimes.supervise import INTERRUPTED
 from seatrial.serve.triton.backends import OF_ENGINE
 from seatrial.serve.triton.repository import Packaged, write_repository

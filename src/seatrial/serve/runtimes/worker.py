@@ -13,8 +13,8 @@ import runpy
 import socket
 import sys
 
+from seatrial.serve.parent import end_with_parent
 from seatrial.serve.runtimes import starts
-from seatrial.serve.runtimes.parent import end_with_parent
 from seatrial.serve.runtimes.served import OwnWorker, Served, become_worker
 from seatrial.serve.runtimes.server import serve
 

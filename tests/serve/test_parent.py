@@ -9,7 +9,7 @@ import sys
 
 WAITS = """
 import os, signal, sys
-from seatrial.serve.runtimes.parent import end_with_parent
+from seatrial.serve.parent import end_with_parent
 end_with_parent(int(sys.argv[1]))
 sys.stdout.write("alive"); sys.stdout.flush()
 signal.sigwait([signal.SIGUSR1])
