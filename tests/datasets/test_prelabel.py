@@ -43,7 +43,7 @@ def detect(data: bytes, options: Thresholds) -> Detected:
         np.array([score for _, score, _ in rows], np.float32),
         np.array([kind for *_, kind in rows], np.int64),
     )
-    return Detected(image, found, {}, 1, tuple(odd))
+    return Detected(image, found, {}, 1, warnings=tuple(odd))
 
 
 TEACHER = Teacher("squares", ("small", "large", "never"), detect, 2)
