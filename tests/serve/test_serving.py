@@ -126,25 +126,26 @@ def test_a_service_that_left_cannot_end_the_process(
 
 
 def test_a_service_that_was_hopeless_before_it_was_in_place_ends_the_process(
-    running: Running, tiny_artifact: Artifact
+    run_app: Callable[..., Any], tiny_artifact: Artifact
 ) -> None:
     """Its watchdog has said so when nobody listened, and says it once."""
-    layout = CoreLayout(1, 1, 1, wide=False)
-    deployment = Deployment("other", engine="null", layout=layout)
-    service = open_service(tiny_artifact, deployment, beside=running.service)
-    watchdog = service.watchdog
-    watchdog._stuck = MOST_STUCK
-    while not watchdog._closed.wait(20):
-        pass
-    until_said = threading.Event()
-    ended: list[int] = []
-    running.service.health.on_failure = lambda: ended.append(1)
+    with run_app() as running:
+        layout = CoreLayout(1, 1, 1, wide=False)
+        deployment = Deployment("other", engine="null", layout=layout)
+        service = open_service(tiny_artifact, deployment, beside=running.service)
+        watchdog = service.watchdog
+        watchdog._stuck = MOST_STUCK
+        while not watchdog._closed.wait(20):
+            pass
+        until_said = threading.Event()
+        ended: list[int] = []
+        running.service.health.on_failure = lambda: ended.append(1)
 
-    def switch() -> None:
-        running.app.state.serving.replace(service)
-        until_said.set()
+        def switch() -> None:
+            running.app.state.serving.replace(service)
+            until_said.set()
 
-    running.loop.call_soon_threadsafe(switch)
-    assert until_said.wait(20)
-    assert ended == [1]
-    assert running.client.get("/livez").status_code == 503
+        running.loop.call_soon_threadsafe(switch)
+        assert until_said.wait(20)
+        assert ended == [1]
+        assert running.client.get("/livez").status_code == 503
