@@ -107,3 +107,15 @@ def detected(running: Running, file: bytes, query: str = "") -> list[dict[str, A
         }
         for one in answer["detections"]
     ]
+
+
+def columns(*answers: dict[str, Any]) -> dict[str, Any]:
+    """Answers of ``POST /detect`` as the protocol has them."""
+    found = [row for one in answers for row in one["detections"]]
+    return {
+        "boxes": np.array([row["box"] for row in found], np.float32).tolist(),
+        "scores": np.array([row["confidence"] for row in found], np.float32).tolist(),
+        "class_ids": [row["class_id"] for row in found],
+        "labels": [row["label"] for row in found],
+        "counts": [len(one["detections"]) for one in answers],
+    }

@@ -25,7 +25,7 @@ from PIL import Image
 
 from fresh_environments import ENVIRONMENT, install
 from grpc_calls import calls, images_request
-from open_inference import elements
+from open_inference import columns, elements
 from perf_analyzer import perf_analyzer
 from seatrial.client.inference_messages import COMPILED, SERVICE
 from seatrial.deployment import CoreLayout, Limits
@@ -172,18 +172,6 @@ def told(served: ServiceProcess, images: Path, tmp_path_factory: pytest.TempPath
         for index in range(len(PATCHES))
     ]
     return answers
-
-
-def columns(*answers: Told) -> Told:
-    """Answers of ``POST /detect`` as the protocol has them."""
-    found = [row for one in answers for row in one["detections"]]
-    return {
-        "boxes": np.array([row["box"] for row in found], np.float32).tolist(),
-        "scores": np.array([row["confidence"] for row in found], np.float32).tolist(),
-        "class_ids": [row["class_id"] for row in found],
-        "labels": [row["label"] for row in found],
-        "counts": [len(one["detections"]) for one in answers],
-    }
 
 
 def test_health_metadata_and_configuration(told: Told) -> None:

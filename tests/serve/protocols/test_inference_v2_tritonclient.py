@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from fresh_environments import ENVIRONMENT, install
+from open_inference import columns
 from seatrial.serve.process import ServiceProcess
 
 Told = dict[str, Any]
@@ -127,18 +128,6 @@ def told(
         for index in range(len(PATCHES))
     ]
     return answers
-
-
-def columns(*answers: Told) -> Told:
-    """Answers of ``POST /detect`` as the protocol has them."""
-    rows = [row for one in answers for row in one["detections"]]
-    return {
-        "boxes": np.array([row["box"] for row in rows], np.float32).tolist(),
-        "scores": np.array([row["confidence"] for row in rows], np.float32).tolist(),
-        "class_ids": [row["class_id"] for row in rows],
-        "labels": [row["label"] for row in rows],
-        "counts": [len(one["detections"]) for one in answers],
-    }
 
 
 def test_health_metadata_and_configuration(told: Told) -> None:

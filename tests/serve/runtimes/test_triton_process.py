@@ -24,6 +24,7 @@ from PIL import Image
 
 from documents import Reader
 from fresh_environments import ENVIRONMENT
+from open_inference import columns
 from seatrial.artifact import Artifact, Store
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
 from seatrial.errors import ServiceFailed
@@ -178,18 +179,6 @@ def detected(service: ServiceProcess, images: Path) -> list[Told]:
         httpx.post(f"{service.url}/detect", content=file.read_bytes()).json()
         for file in sorted(images.glob("*.jpg"))
     ]
-
-
-def columns(*answers: Told) -> Told:
-    """Answers of ``POST /detect`` as the protocol has them."""
-    rows = [row for one in answers for row in one["detections"]]
-    return {
-        "boxes": np.array([row["box"] for row in rows], np.float32).tolist(),
-        "scores": np.array([row["confidence"] for row in rows], np.float32).tolist(),
-        "class_ids": [row["class_id"] for row in rows],
-        "labels": [row["label"] for row in rows],
-        "counts": [len(one["detections"]) for one in answers],
-    }
 
 
 @pytest.mark.parametrize("model", ["tiny", "asking"])
