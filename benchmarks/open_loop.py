@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import measure
 import psutil
 
+from seatrial.artifact import Artifact
+from seatrial.deployment import CoreLayout, Deployment, Limits
+
+IMAGES = 32
 DIGEST = "X-Model-Digest"
 Boxes = list[dict[str, Any]]
 
@@ -92,6 +100,36 @@ class OpenLoop:
             if response.status != 200:
                 return response.status, digest, told["error"]["message"]
             return response.status, digest, told["detections"]
+
+
+@contextlib.contextmanager
+def at_share(
+    artifact: Artifact, options: argparse.Namespace
+) -> Iterator[tuple[Any, OpenLoop, dict[str, Any]]]:
+    """A service of one process, a loop at ``options.share`` of its capacity, and both rates."""
+    images = measure.encoded(IMAGES)
+    deployment = Deployment(
+        "model",
+        engine=options.engine,
+        layout=CoreLayout(workers=1),
+        limits=Limits(deadline_s=20.0),  # other load on the machine is not what is measured
+    )
+    with measure.served(artifact, deployment) as service:
+        to, requests = measure.jpeg_bodies(service.url, images)
+        capacity_hz = measure.throughput(measure.load(to, requests, 4, 8.0))
+        rate_hz = options.share * capacity_hz
+        rates = {
+            "model": Path(options.model).name,
+            "capacity_per_s": round(capacity_hz, 1),
+            "rate_per_s": round(rate_hz, 1),
+        }
+        yield service, OpenLoop(service.url, images, rate_hz), rates
+
+
+def outcomes(loop: OpenLoop) -> dict[str, int]:
+    """Requests of a loop that has ended, and what was no right answer."""
+    kinds = ("wrong", "refused", "late", "failed")
+    return {"requests": sum(loop.counts.values()), **{kind: loop.counts[kind] for kind in kinds}}
 
 
 def resources(pid: int) -> dict[str, float]:

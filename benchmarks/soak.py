@@ -11,16 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from pathlib import Path
 from typing import Any
 
 import measure
 import numpy as np
-from open_loop import OpenLoop, resources
+from open_loop import OpenLoop, at_share, outcomes, resources
 
-from seatrial.deployment import CoreLayout, Deployment, Limits
-
-IMAGES = 32
 KINDS = ("rss_mb", "descriptors", "threads")
 
 
@@ -57,28 +53,15 @@ def main() -> None:
     options = parser.parse_args()
     measure.need_shared()
     artifact = measure.open_artifact(options.model)
-    images = measure.encoded(IMAGES)
-    deployment = Deployment(
-        "model",
-        engine=options.engine,
-        layout=CoreLayout(workers=1),
-        limits=Limits(deadline_s=20.0),  # other load on the machine is not what is measured
-    )
-    with measure.served(artifact, deployment) as service:
-        to, requests = measure.jpeg_bodies(service.url, images)
-        capacity_hz = measure.throughput(measure.load(to, requests, 4, 8.0))
-        loop = OpenLoop(service.url, images, options.share * capacity_hz)
+    with at_share(artifact, options) as (service, loop, rates):
         rows = asyncio.run(soak(loop, service.process.pid, options.minutes, options.every_s))
     kept = rows[len(rows) // 10 :]
     measure.save(
         f"soak_{options.engine}",
         {
-            "model": Path(options.model).name,
+            **rates,
             "minutes": options.minutes,
-            "capacity_per_s": round(capacity_hz, 1),
-            "rate_per_s": round(options.share * capacity_hz, 1),
-            "requests": sum(loop.counts.values()),
-            **{name: loop.counts[name] for name in ("wrong", "refused", "late", "failed")},
+            **outcomes(loop),
             "least_and_most": {
                 kind: [min(row[kind] for row in kept), max(row[kind] for row in kept)]
                 for kind in KINDS

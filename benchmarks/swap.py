@@ -13,20 +13,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from pathlib import Path
 from typing import Any
 
 import measure
 import msgspec
 import psutil
-from open_loop import OpenLoop, resources
+from open_loop import OpenLoop, at_share, outcomes, resources
 
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import CoreLayout, Deployment, Limits, Server
+from seatrial.deployment import Server
 from seatrial.serve.control import ask, find_socket
 
 CONFIDENCE = 0.5  # of the second artifact
-IMAGES = 16
 
 
 def second(artifact: Artifact) -> Artifact:
@@ -95,29 +93,16 @@ def main() -> None:
     measure.need_shared()
     artifact = measure.open_artifact(options.model)
     pair = [artifact, second(artifact)]
-    images = measure.encoded(IMAGES)
-    deployment = Deployment(
-        "model",
-        engine=options.engine,
-        layout=CoreLayout(workers=1),
-        limits=Limits(deadline_s=20.0),  # other load on the machine is not what is measured
-    )
-    with measure.served(artifact, deployment) as service:
-        to, requests = measure.jpeg_bodies(service.url, images)
-        capacity_hz = measure.throughput(measure.load(to, requests, 4, 8.0))
-        loop = OpenLoop(service.url, images, options.share * capacity_hz)
+    with at_share(artifact, options) as (service, loop, rates):
         pid = service.process.pid
         rows = asyncio.run(swaps(service.url, pid, loop, options, pair))
     first, last = rows[0]["rss_mb"], rows[-1]["rss_mb"]
     measure.save(
         f"swap_{options.engine}",
         {
-            "model": Path(options.model).name,
-            "capacity_per_s": round(capacity_hz, 1),
-            "rate_per_s": round(options.share * capacity_hz, 1),
+            **rates,
             "swaps": options.swaps,
-            "requests": sum(loop.counts.values()),
-            **{name: loop.counts[name] for name in ("wrong", "refused", "late", "failed")},
+            **outcomes(loop),
             "answers_by_digest": {key[:12]: count for key, count in loop.digests.items()},
             "rss_at_start_mb": first,
             "rss_at_end_mb": last,
