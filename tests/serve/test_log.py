@@ -87,6 +87,8 @@ def test_every_line_of_a_service_is_json(
         if runtime == "bentoml":
             answer = httpx.post(f"{service.url}/detect", content=b"x", timeout=20)
             assert answer.status_code == 500
+            # The server logs the fault after its answer, and a kill now would come before it.
+            until(lambda: "ZeroDivisionError" in service._log.read_text())
             (worker,) = psutil.Process(service.process.pid).children()
             worker.kill()
             until(lambda: "worker_died" in service._log.read_text())
