@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,8 @@ import pytest
 from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact, Store
 from seatrial.deployment import CoreLayout, Deployment, Reload
-from seatrial.errors import EngineFailed, InvalidArtifact, NotSwapped
-from seatrial.rehearsal import DRAWN, rehearse
+from seatrial.errors import EngineFailed, InvalidArtifact, InvalidConfig, NotSwapped
+from seatrial.rehearsal import DRAWN, MOST_IMAGES, _images, rehearse
 
 ONE_LANE = CoreLayout(1, 1, 1, wide=False)
 
@@ -122,3 +124,30 @@ def test_one_that_is_damaged_or_raises_is_refused(
     graph.write_bytes(graph.read_bytes()[:-1])
     with pytest.raises(InvalidArtifact, match="size or sha256 differs"):
         Artifact.open(other.path)
+
+
+def test_the_first_images_of_a_folder_by_name_are_answered(tmp_path: Path) -> None:
+    for number in reversed(range(MOST_IMAGES + 2)):
+        (tmp_path / f"{number:03}.jpg").write_bytes(str(number).encode())
+    assert _images(str(tmp_path)) == [str(number).encode() for number in range(MOST_IMAGES)]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidConfig, match="there is no image in"):
+        _images(str(tmp_path / "empty"))
+
+
+GIVES_WAY = """
+import os
+from pathlib import Path
+from seatrial.rehearsal import give_way
+
+give_way()
+print(os.nice(0), Path("/proc/self/oom_score_adj").read_text().strip())
+"""
+
+
+def test_the_process_of_a_rehearsal_goes_before_the_service() -> None:
+    """In time, and when memory is short."""
+    done = subprocess.run(
+        [sys.executable, "-c", GIVES_WAY], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "19 1000\n"

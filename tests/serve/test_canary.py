@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Thresholds
-from seatrial.serve.canary import Canary
+from seatrial.engines.places import Place
+from seatrial.serve import canary as module
+from seatrial.serve.canary import SHADOW_PIXELS, Canary
 from seatrial.serve.startup import open_service
 from served_application import Running
 
@@ -41,20 +45,71 @@ def test_its_share_until_it_fails(second: Callable[..., Canary]) -> None:
     canary.service.close()
 
 
+def test_none_is_chosen_while_it_has_no_lane(second: Callable[..., Canary]) -> None:
+    canary = second(1.0)
+    assert canary.chosen()
+    lanes = canary.service.dispatcher.detector.lanes
+    with Place(lanes) as place:
+        place.ready()
+        assert lanes.acquire(place) is not None
+        assert len(lanes.overdue(2.0, 1.0)) == 1
+    assert not canary.chosen()
+    canary.end()
+    canary.service.close()
+
+
+def test_a_shadow_gets_its_share_and_no_large_image(
+    second: Callable[..., Canary], running: Running, photo: bytes
+) -> None:
+    shadow = second(0.25, shadow=True)  # which follows nobody: a copy stays where it is
+    found = running.detector.detect(photo, Thresholds())
+
+    def offered(result: Any, times: int) -> int:
+        before = shadow.told()["images"]["skipped"]
+        for _ in range(times):
+            shadow._offer(photo, Thresholds(), result)
+        return int(shadow.told()["images"]["skipped"] - before)
+
+    side = int(SHADOW_PIXELS**0.5)
+    large = np.broadcast_to(np.uint8(0), (side + 1, side + 1, 3))
+    assert offered(dataclasses.replace(found, image=large), 100) > 0
+    assert shadow._copies.empty()
+    skipped = offered(found, 2000)
+    assert not shadow._copies.empty()
+    assert skipped + 1 == pytest.approx(500, abs=5 * (0.25 * 0.75 * 2000) ** 0.5)
+    shadow.end()
+    shadow.service.close()
+
+
 def test_a_shadow_answers_none_and_compares_copies_while_a_lane_is_idle(
-    second: Callable[..., Canary], running: Running, photo: bytes, until: Callable[[Any], Any]
+    second: Callable[..., Canary],
+    running: Running,
+    photo: bytes,
+    until: Callable[[Any], Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shadow = second(1.0, shadow=True)
     shadow.follow(running.service)
     assert not shadow.chosen()
+    batch: list[bool] = []
+    detect = shadow.service.dispatcher.detector.detect
+
+    def noted(*args: Any, ticket: Any) -> Any:
+        batch.append(ticket.batch)
+        return detect(*args, ticket=ticket)
+
+    monkeypatch.setattr(shadow.service.dispatcher.detector, "detect", noted)
     found = running.detector.detect(photo, Thresholds())
     running.client.post("/detect", content=photo).raise_for_status()
     until(lambda: shadow.told()["images"]["compared"] == 1)
     assert shadow.told()["boxes"] == {"matched": 1, "lost": 0, "gained": 0}
+    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
     with running.lanes_held():  # no lane is idle: one copy waits, one is being looked after
         for _ in range(4):
             shadow._offer(photo, Thresholds(), found)
         assert shadow.told()["images"]["skipped"] >= 2
+        until(lambda: shadow.told()["images"]["skipped"] == 4)
+    assert batch == [True]
     shadow.end()
     assert running.service.dispatcher.on_detected is None
     running.client.post("/detect", content=photo).raise_for_status()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +19,9 @@ import pytest
 from seatrial.serve import log
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.trace_context import Trace, traced
+
+ROOT = Path(__file__).parents[2]
+SERVE = ROOT / "src" / "seatrial" / "serve"
 
 
 @pytest.fixture
@@ -118,3 +124,36 @@ def test_text_is_for_people(capfd: pytest.CaptureFixture[str]) -> None:
         "error: server process 7 was ended by SIGKILL",
         "warning: refused status=503 code='a b'",
     ]
+
+
+def nodes_of(*modules: Path) -> Iterator[tuple[Path, ast.AST]]:
+    for module in modules:
+        for node in ast.walk(ast.parse(module.read_text())):
+            yield module, node
+
+
+def test_every_event_is_in_the_table_and_no_other() -> None:
+    page = (ROOT / "docs" / "reference" / "log.md").read_text()
+    table = page.partition("| event |")[2].partition("\n\n")[0]
+    listed = set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
+    written = {
+        node.args[1].value
+        for _, node in nodes_of(*SERVE.rglob("*.py"), SERVE.parent / "cli" / "serve.py")
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("say", "log.say")
+        and len(node.args) == 3
+        and isinstance(node.args[1], ast.Constant)
+    }
+    assert {"ready", "reload"} <= written
+    assert written == listed
+
+
+def test_nothing_else_of_a_service_writes_to_standard_error() -> None:
+    """It would be no JSON where the log is. What runs Triton has no such log."""
+    others = [path for path in SERVE.rglob("*.py") if "triton" not in str(path.relative_to(SERVE))]
+    writing = {
+        module.name
+        for module, node in nodes_of(*others)
+        if ast.unparse(node) in ("sys.stderr", "print")
+    }
+    assert writing == {"log.py"}

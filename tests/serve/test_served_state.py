@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,21 @@ def test_a_damaged_one_is_an_error(tmp_path: Path) -> None:
     (tmp_path / STATE).write_text("{")
     with pytest.raises(InvalidConfig, match=r"served\.json cannot be read"):
         ServedState.read(tmp_path)
+
+
+def test_one_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ServedState("/a", "1" * 64, "a", "first")
+    before.write(tmp_path)
+
+    def full(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            ServedState("/b", "2" * 64, "b", "first").write(tmp_path)
+    assert ServedState.read(tmp_path) == before

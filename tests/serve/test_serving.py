@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from prometheus_client import REGISTRY
 from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment
+from seatrial.errors import NotSwapped
+from seatrial.serve.canary import Canary
 from seatrial.serve.metrics import MODEL
 from seatrial.serve.service import Service
 from seatrial.serve.startup import open_service
@@ -149,3 +152,37 @@ def test_a_service_that_was_hopeless_before_it_was_in_place_ends_the_process(
         assert until_said.wait(20)
         assert ended == [1]
         assert running.client.get("/livez").status_code == 503
+
+
+def test_a_canary_that_is_promoted_is_the_live_one(
+    run_app: Callable[..., Any], dimmed: Artifact, photo: bytes
+) -> None:
+    with run_app() as running:
+        layout = CoreLayout(1, 1, 1, wide=False)
+        deployment = Deployment("other", engine="onnxruntime", layout=layout)
+        first = running.service
+        opened = open_service(dimmed, deployment, beside=first)
+        serving = running.app.state.serving
+
+        def on_loop(call: Callable[[], Any]) -> Any:
+            async def called() -> Any:
+                return call()
+
+            return asyncio.run_coroutine_threadsafe(called(), running.loop).result(30)
+
+        canary = Canary(opened, 1.0, shadow=False, metrics=first.metrics)
+        on_loop(lambda: serving.begin_canary(canary))
+        with pytest.raises(NotSwapped, match="there is a canary already"):
+            on_loop(lambda: serving.begin_canary(canary))
+        answer = running.client.post("/detect", content=photo)
+        assert answer.headers[DIGEST] == dimmed.digest
+        assert running.client.get("/model").headers[DIGEST] == first.digest
+        leaving = on_loop(serving.promote_canary)
+        assert (running.service.digest, running.service.variant) == (dimmed.digest, "live")
+        assert serving.canary is None
+        with pytest.raises(NotSwapped, match="there is no canary"):
+            on_loop(serving.abandon_canary)
+        leaving.join(30)
+        answer = running.client.post("/detect", content=photo)
+        assert answer.headers[DIGEST] == dimmed.digest
+        assert first.dispatcher.detector.lanes.usable == 0

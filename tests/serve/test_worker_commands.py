@@ -12,6 +12,8 @@ import pytest
 from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment
+from seatrial.detect.detector import Detector
+from seatrial.errors import EngineFailed
 from seatrial.serve.control import ask
 from seatrial.serve.served_state import ServedState
 from seatrial.serve.service import Service
@@ -43,8 +45,15 @@ def commands(running: Running, folder: Path) -> Path:
     return made[0].path
 
 
+def fails(*given: Any) -> None:
+    raise EngineFailed("it raises on an image")
+
+
 def test_loaded_beside_then_switched_or_dropped(
-    run_app: Callable[..., Any], tiny_model: Callable[..., Any], tmp_path: Path
+    run_app: Callable[..., Any],
+    tiny_model: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = dimmed_artifact(tiny_model, tmp_path, 0.6, "other")
     asked: dict[str, Any] = {"path": str(other.path), "digest": other.digest}
@@ -57,6 +66,11 @@ def test_loaded_beside_then_switched_or_dropped(
         assert told["error"]["message"].startswith("two models do not fit")
         status, told = ask(socket, "POST /prepare", {**asked, "digest": "0" * 64})
         assert "it has changed" in told["error"]["message"]
+        with monkeypatch.context() as patch:
+            patch.setattr(Detector, "check", fails)
+            status, told = ask(socket, "POST /prepare", asked)
+            assert (status, told["error"]["message"]) == (500, "it raises on an image")
+        assert ask(socket, "POST /switch", {"digest": other.digest})[0] == 409
         assert ask(socket, "POST /prepare", asked) == (200, {"digest": other.digest})
         assert running.service.digest == first
         assert ask(socket, "POST /drop") == (200, {})

@@ -8,12 +8,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from seatrial.cli.console import err, home, progress, store
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.config import encode_json
-from seatrial.deployment import RuntimeName
+from seatrial.deployment import Deployment, RuntimeName
+
+if TYPE_CHECKING:
+    from seatrial.progress import Progress
 
 
 def serve(
@@ -95,9 +98,10 @@ def serve(
         err.print(f"wrote {write}; start it with: {start}", highlight=False, soft_wrap=True)
         return
     folder = home() / "services" / f"{artifact.manifest.name}-{deployment.server.port}"
-    launch = program.launch(artifact, deployment, folder, os.environ, progress)
+    say = _said(deployment)
+    launch = program.launch(artifact, deployment, folder, os.environ, say)
     # The address is printed once it answers: whoever copies it earlier gets no answer.
-    err.print("starting  (Ctrl-C ends)")
+    say("starting  (Ctrl-C ends)")
     # stdout is for data; a server's log is none.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     # Ctrl-C waits until the next program can take it.
@@ -108,3 +112,19 @@ def serve(
     origin = encode_json(Origin(os.getcwd(), file, given.model)).decode()
     environment = {**launch.environment, ORIGIN: origin}
     os.execve(launch.command[0], launch.command, environment)  # noqa: S606
+
+
+def _said(deployment: Deployment) -> Progress:
+    """Progress on standard error, in the form of the log that follows it."""
+    from seatrial.serve import log
+
+    server = deployment.server
+    if server.log_format == "text" or server.runtime == "triton":  # whose log is its own
+        return progress
+    log.configure(server.log_format)
+
+    def say(what: str, done: int = 0, total: int = 0, *, unit: str = "") -> None:
+        if done == 0:
+            log.say("info", "starting", what)
+
+    return say

@@ -102,7 +102,7 @@ def warning(host: str, *, needs_token: bool) -> str:
     if needs_token or ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         return ""
     return (
-        f"warning: the service listens on {host} and needs no token: who reaches it can use it; "
+        f"the service listens on {host} and needs no token: who reaches it can use it; "
         "see server.token_file"
     )
 

@@ -36,6 +36,7 @@ from seatrial.serve.worker_commands import LEAVE_S, SOCKET
 
 RELOADED = "reloaded"  # folder of artifacts that were swapped in, in the service folder
 REHEARSAL_S, PREPARE_S, SWITCH_S = 600.0, 600.0, 60.0
+SHORT = "was there too little memory?"
 # The command line, without a file of its name on the path.
 COMMAND_LINE = "from seatrial.cli.main import main; main()"
 
@@ -256,17 +257,17 @@ class Coordinator:
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
         """One change at a time; its result is counted, and what was refused is said."""
-        with self._alone():
-            try:
+        try:
+            with self._alone():
                 yield
-            except Unchanged as error:
-                _say(error.message)
-                raise
-            except SeatrialError as error:
-                _say(f"error: the model is not swapped: {error.message}")
-                self._count("refused")
-                raise
-            self._count("swapped")
+        except Unchanged as error:
+            _say(error.message)
+            raise
+        except SeatrialError as error:
+            _say(f"error: the model is not swapped: {error.message}")
+            self._count("refused")
+            raise
+        self._count("swapped")
 
     def _count(self, result: str) -> None:
         """Have one of the processes count it: the metrics are theirs."""
@@ -355,9 +356,11 @@ class Coordinator:
                 return msgspec.json.decode(done.stdout, type=dict[str, Any])
         if done.returncode < 0:
             name = signal.Signals(-done.returncode).name
-            killed = "; was there too little memory?" if name == "SIGKILL" else ""
+            killed = f"; {SHORT}" if name == "SIGKILL" else ""
             raise NotSwapped(f"{named} ended the process that tried it ({name}){killed}")
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        if not lines:  # the first process of a container does not learn how its children end
+            raise NotSwapped(f"the process that tried {named} ended without a word; {SHORT}")
         hint = next((ln[6:] for ln in lines if ln.startswith("hint: ")), "")
         message = next((ln[7:] for ln in lines if ln.startswith("error: ")), lines[-1])
         raise NotSwapped(message, hint=hint)

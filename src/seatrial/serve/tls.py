@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ssl
-import sys
 from pathlib import Path
 
 from seatrial.deployment import Server
 from seatrial.errors import InvalidConfig, SeatrialError, first_line
+from seatrial.serve.log import say
 from seatrial.serve.watched_files import WatchedFiles
 from seatrial.system.files import beside, bounded_bytes
 
@@ -64,12 +64,11 @@ class Tls:
     def _reread(self) -> None:
         try:
             self.context, self.pair = _read(*self._files)
-            line = "new connections get the new certificate"
         except SeatrialError as error:
             # The one of two files that is written first does not fit yet.
-            line = f"error: the certificate stays as it is: {error.message}"
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+            say("error", "certificate", f"the certificate stays as it is: {error.message}")
+        else:
+            say("info", "certificate", "new connections get the new certificate")
 
 
 def _read(certificate: Path, key: Path) -> tuple[ssl.SSLContext, tuple[bytes, bytes]]:

@@ -250,6 +250,24 @@ def test_a_call_has_the_deadline_of_its_client(
     assert tensors(infer(service, files[0]))["counts"].tolist() == [2]
 
 
+def test_the_deadline_of_a_client_is_in_seconds_and_no_longer_than_allowed(
+    serving: Running, service: Service, files: list[bytes], until: Callable[..., Any]
+) -> None:
+    lanes = serving.detector.lanes
+
+    def given(timeout: float) -> float:
+        with serving.lanes_held():
+            waiting = service.ModelInfer.future(images_request(files[0]), timeout=timeout)
+            until(lambda: lanes.waiting == 1)
+            (deadline_s,) = (one.deadline_s for one in [*lanes._places] if one.asks)
+            waiting.cancel()
+            until(lambda: lanes.present == 1)
+        return deadline_s
+
+    assert 0 < given(30.0) <= 30.0
+    assert given(3000.0) == serving.service.dispatcher.limits.longest_deadline_s == 60.0
+
+
 def test_the_parameter_timeout_and_the_deployments_deadline_hold(
     serving: Running, service: Service, files: list[bytes]
 ) -> None:

@@ -127,24 +127,32 @@ def test_it_is_one_process_and_takes_all_cores() -> None:
         one_process(Deployment("m", layout=CoreLayout(workers=2)))
 
 
-def test_the_command_needs_no_folder_that_can_be_written(
+def test_the_command_writes_sockets_alone_and_each_of_its_lines_is_json(
     tiny_artifact: Artifact, tmp_path: Path, photo: bytes
 ) -> None:
-    port = free_port(HOST)
+    port, temporary = free_port(HOST), tmp_path / "temporary"
+    temporary.mkdir()
     words = ["serve", "--model", str(tiny_artifact.path), "--engine", "null", "--port", str(port)]
+    words += ["--on", "uvicorn", "--log-format", "json"]
+    home = {"SEATRIAL_HOME": str(tmp_path / "home"), "TMPDIR": str(temporary)}
     with subprocess.Popen(
-        [sys.executable, "-m", "seatrial.cli.main", *words, "--on", "uvicorn"],
-        env={**os.environ, "SEATRIAL_HOME": str(tmp_path / "home")},
+        [sys.executable, "-m", "seatrial.cli.main", *words],
+        env={**os.environ, **home},
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stderr is not None
-        said = [next(process.stderr) for _ in range(3)]
-        assert said[-1] == f"ready: http://{HOST}:{port}\n"
+        said = [json.loads(next(process.stderr)) for _ in range(3)]
+        assert [row["event"] for row in said] == ["starting", "starting", "ready"]
+        assert said[-1]["message"] == f"ready: http://{HOST}:{port}"
         assert httpx.post(f"http://{HOST}:{port}/detect", content=photo).status_code == 200
+        (own,) = temporary.iterdir()
+        sockets = {f"service-{port}.sock", f"worker-{process.pid}.sock"}
+        assert {path.name for path in own.iterdir()} == sockets
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
     assert not (tmp_path / "home").exists()
+    assert list(temporary.iterdir()) == []
 
 
 # The first process of a container starts a child that is left behind: its parent is then PID 1.

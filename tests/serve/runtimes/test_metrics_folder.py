@@ -112,6 +112,6 @@ def test_a_process_started_by_hand_says_it_in_a_line(
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 7
     assert done.stderr.startswith(f"error: {tmp_path} has 1 KiB free; a service needs 16384 KiB")
     assert done.stderr.count("\n") == 2

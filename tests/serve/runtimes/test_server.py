@@ -36,7 +36,16 @@ from seatrial.serve.runtimes.server import serve
 
 served = Served(Path(sys.argv[1]))
 served.start = lambda: 1 // 0
-with socket.socket() as listener:
+
+
+class Elsewhere(socket.socket):
+    # Says alone that others reach it.
+
+    def getsockname(self):
+        return "192.0.2.1", 3000
+
+
+with Elsewhere() as listener:
     listener.bind(("127.0.0.1", 0))
     serve(served, listener, on_ready=lambda: print("ready"))
 """
@@ -74,9 +83,11 @@ def test_a_service_that_does_not_start_is_never_ready(
     folder = write_service(tmp_path / "service", tiny_artifact, deployment)
     done = subprocess.run(
         [sys.executable, "-c", FAILS, folder / "deployment.toml"],
-        env=environment(os.environ), capture_output=True, text=True, check=False,
+        env={k: v for k, v in environment(os.environ).items() if k != "SEATRIAL_SERVER_TOKEN"},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 3  # uvicorn's code
     assert "ready" not in done.stdout
     assert "ZeroDivisionError" in done.stderr
     assert "startup failed" in done.stderr
+    assert done.stderr.startswith("warning: the service listens on 192.0.2.1 and needs no token")

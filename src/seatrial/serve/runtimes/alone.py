@@ -39,7 +39,7 @@ def main(deployment_file: str) -> None:
 
     def end(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and not ready:
-            sys.stderr.write("interrupted\n")
+            say("info", "interrupted", "interrupted")
             sys.exit(INTERRUPTED)
         sys.exit(0)
 

@@ -72,7 +72,8 @@ def direct_service(deployment_file: Path) -> DirectService:
         try:
             folder = keep_metrics_apart()
         except NotWritable as error:  # BentoML's traceback would hide it
-            sys.exit(f"error: {error.message}\nhint: {error.hint}")
+            log.say("error", "start_failed", f"{error.message}\nhint: {error.hint}")
+            sys.exit(error.exit_code)
         log.configure(deployment.server.log_format)  # BentoML has made its own handlers since
         supervisor.take_over(deployment_file, deployment.limits.drain_s, folder)
     workers, _ = layout(deployment)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -117,7 +116,8 @@ class Served:
         try:
             return Peers(Path(os.environ[FOLDER]), self._worker % count, count, take)
         except OSError as error:  # such as a name too long for a socket: it serves all the same
-            sys.stderr.write(f"connections are not shared evenly among processes: {error}\n")
+            reason = f"connections are not shared evenly among processes: {error}"
+            log.say("warning", "peers", reason)
             return None
 
     def application(self) -> Starlette:

@@ -15,6 +15,7 @@ import uvicorn
 
 from seatrial.serve.address import warning
 from seatrial.serve.http_protocol import HttpProtocol
+from seatrial.serve.log import say
 from seatrial.serve.open_connections import CONNECTIONS, Connections
 from seatrial.serve.peers import Peers
 from seatrial.serve.runtimes.draining import SIGNALS
@@ -102,7 +103,7 @@ def serve(
     needs_token = served.deployment.server.token_file is not None or SERVER_TOKENS in os.environ
     said = warning(listener.getsockname()[0], needs_token=needs_token) if served.is_first else ""
     if said:
-        sys.stderr.write(f"{said}\n")
+        say("warning", "open", said)
     # uvicorn puts these back when it ends, and raises the signal once more.
     for number in SIGNALS:
         signal.signal(number, on_signal)

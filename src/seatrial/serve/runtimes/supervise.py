@@ -52,7 +52,7 @@ def main(folder: str, *words: str) -> None:
     """
 
     def interrupt(number: int, frame: object) -> None:
-        sys.stderr.write("interrupted\n")
+        log.say("info", "interrupted", "interrupted")
         sys.exit(INTERRUPTED)
 
     # Until circus has its own handler: BentoML takes seconds to import.

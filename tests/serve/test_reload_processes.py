@@ -1,0 +1,274 @@
+"""What a supervisor asks its processes in a change: in which order, and where one of them cannot.
+
+The commands go over real sockets; the processes only note what they are asked.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dimmed_artifacts import dimmed_artifact
+from seatrial.artifact import Artifact
+from seatrial.deployment import Deployment, Server
+from seatrial.errors import InvalidInput, NotSwapped
+from seatrial.serve import reload as module
+from seatrial.serve.address import free_port
+from seatrial.serve.control import ControlServer, ask
+from seatrial.serve.reload import RELOADED, Coordinator
+from seatrial.serve.served_state import SecondState, ServedState
+from seatrial.serve.service_folder import write_service
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+NOBODY = {"requests": {"live_answered": 0}, "seconds": {"live": 0.0}}
+TOKEN = "0123456789abcdef" * 2
+
+
+class Service:
+    """A supervisor's part, and what its processes were asked.
+
+    Attributes:
+        folder: The service folder.
+        sockets: The supervisor's folder.
+        coordinator: Leads the processes.
+        asked: Number of each process and command, in their order.
+        refuses: Command -> number of the process that refuses it.
+        told: What each process says of its canary, by its number.
+    """
+
+    def __init__(self, folder: Path, sockets: Path) -> None:
+        self.folder, self.sockets = folder, sockets
+        self.coordinator = Coordinator(folder / "deployment.toml", sockets, None)
+        self.asked: list[tuple[int, str]] = []
+        self.refuses: dict[str, int] = {}
+        self.told: dict[int, dict[str, Any]] = {}
+
+    def listen(self, *pids: int) -> None:
+        """Have processes take commands; they are numbered in the order of their sockets."""
+        for number, name in enumerate(sorted(f"worker-{pid}.sock" for pid in pids)):
+            ControlServer(self.sockets / name, self._process(number))
+
+    def _process(self, number: int) -> Callable[[str, dict[str, Any]], Any]:
+        def answer(command: str, body: dict[str, Any]) -> Any:
+            self.asked.append((number, command))
+            if self.refuses.get(command) == number:
+                raise NotSwapped("there is no room", hint="give it more memory")
+            if command == "GET /status":
+                told = {"pid": number, "name": "tiny", "digest": "0" * 64, "leaving": 0}
+                return {**told, "canary": self.told.get(number)}
+            return {}
+
+        return answer
+
+    @property
+    def placed(self) -> list[str]:
+        """Digests of the artifacts that were put beside the first one."""
+        return sorted(path.name for path in (self.folder / RELOADED).glob("*"))
+
+
+@pytest.fixture
+def other(tiny_model: Callable[..., Any], tmp_path: Path) -> Artifact:
+    return dimmed_artifact(tiny_model, tmp_path, 0.6, "other")
+
+
+@pytest.fixture
+def service(tiny_artifact: Artifact, tmp_path: Path) -> Service:
+    folder = write_service(tmp_path / "service", tiny_artifact, Deployment("tiny", engine="null"))
+    sockets = tmp_path / "supervisor"
+    sockets.mkdir()
+    return Service(folder, sockets)
+
+
+@pytest.fixture
+def rehearsed(service: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[[Artifact], None]:
+    """Has the trial of an artifact pass; `tests/test_rehearsal.py` has real ones."""
+
+    def passes(artifact: Artifact) -> None:
+        tried = {
+            "path": str(artifact.path), "digest": artifact.digest,
+            "name": artifact.manifest.name, "memory_bytes": 1,
+        }  # fmt: skip
+        monkeypatch.setattr(service.coordinator, "_rehearse", lambda *given: tried)
+
+    return passes
+
+
+def test_all_have_it_before_one_switches_and_the_state_is_written_between(
+    service: Service, other: Artifact, rehearsed: Callable[[Artifact], None]
+) -> None:
+    rehearsed(other)
+    service.listen(os.getpid(), os.getppid())
+    states: list[Any] = []
+    ask_one = service.coordinator._ask
+
+    def noted(socket: Path, command: str, *rest: Any) -> Any:
+        states.append((command, ServedState.read(service.sockets)))
+        return ask_one(socket, command, *rest)
+
+    service.coordinator._ask = noted  # type: ignore[method-assign]
+    told = service.coordinator.reload(str(other.path))
+    assert (told["result"], told["model"], told["digest"]) == ("swapped", "other", other.digest)
+    assert told["before"]["model"] == "tiny"
+    assert service.asked == [
+        (0, "POST /prepare"), (1, "POST /prepare"), (0, "POST /switch"), (1, "POST /switch"),
+        (0, "POST /count"),
+    ]  # fmt: skip
+    after = ServedState(
+        str(service.folder / RELOADED / other.digest), other.digest, "other", served_as="tiny"
+    )
+    assert [state for _, state in states] == [None, None, after, after]
+    assert service.placed == [other.digest]
+
+
+def test_where_one_cannot_load_it_all_let_go_of_it(
+    service: Service, other: Artifact, rehearsed: Callable[[Artifact], None]
+) -> None:
+    rehearsed(other)
+    service.listen(os.getpid(), os.getppid())
+    service.refuses = {"POST /prepare": 1}
+    with pytest.raises(NotSwapped, match="there is no room") as refused:
+        service.coordinator.reload(str(other.path))
+    assert refused.value.hint == "give it more memory"
+    assert service.asked == [
+        (0, "POST /prepare"), (1, "POST /prepare"), (0, "POST /drop"), (1, "POST /drop"),
+        (0, "POST /count"),
+    ]  # fmt: skip
+    assert ServedState.read(service.sockets) is None
+    assert service.placed == []
+
+
+def test_what_was_swapped_in_before_is_removed_with_the_next(
+    service: Service, other: Artifact, tiny_artifact: Artifact,
+    rehearsed: Callable[[Artifact], None],
+) -> None:  # fmt: skip
+    service.listen(os.getpid())
+    for artifact in (other, tiny_artifact):
+        rehearsed(artifact)
+        service.coordinator.reload(str(artifact.path))
+        assert service.placed == [artifact.digest]
+    assert service.coordinator.reload(str(tiny_artifact.path)) == {
+        "result": "unchanged", "model": "tiny", "digest": tiny_artifact.digest
+    }  # fmt: skip
+
+
+def test_a_process_that_does_not_switch_is_ended(
+    service: Service, other: Artifact, rehearsed: Callable[[Artifact], None]
+) -> None:
+    rehearsed(other)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        service.listen(process.pid)
+        service.refuses = {"POST /switch": 0}
+        assert service.coordinator.reload(str(other.path))["result"] == "swapped"
+        assert process.wait(20) == -signal.SIGTERM
+
+
+def test_one_change_at_a_time_and_the_other_is_counted_and_said(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bodies: list[Any] = []
+    ControlServer(
+        service.sockets / f"worker-{os.getpid()}.sock",
+        lambda command, body: bodies.append((command, body)),
+    )
+    service.coordinator._busy.acquire()
+    with pytest.raises(NotSwapped, match="another change is under way"):
+        service.coordinator.reload("other")
+    assert bodies == [("POST /count", {"result": "refused"})]
+    assert "error: the model is not swapped: another change" in capsys.readouterr().err
+
+
+def test_without_a_process_that_is_ready_nothing_is_swapped(
+    service: Service, other: Artifact, rehearsed: Callable[[Artifact], None]
+) -> None:
+    rehearsed(other)
+    (service.sockets / "worker-999999999.sock").touch()  # of one that has ended
+    with pytest.raises(NotSwapped, match="no server process is ready"):
+        service.coordinator.reload(str(other.path))
+
+
+def with_canary(service: Service) -> None:
+    second = SecondState("/other", "2" * 64, "other", 0.5, shadow=True)
+    ServedState("/tiny", "1" * 64, "tiny", "tiny", second).write(service.sockets)
+
+
+def canary(matched: int, lost: int, failure: str = "") -> dict[str, Any]:
+    return {
+        "failure": failure, **NOBODY, "images": {"compared": 1},
+        "boxes": {"matched": matched, "lost": lost, "gained": 0},
+    }  # fmt: skip
+
+
+def test_the_status_of_a_canary_is_that_of_all_processes(service: Service) -> None:
+    assert service.coordinator.status()["canary"] is None
+    with_canary(service)
+    service.listen(os.getpid(), os.getppid())
+    service.told = {0: canary(4, 1), 1: canary(2, 3)}
+    told = service.coordinator.status()["canary"]
+    assert (told["model"], told["digest"], told["share"]) == ("other", "2" * 64, 0.5)
+    assert told["images"] == {"compared": 2}
+    assert told["boxes"] == {"matched": 6, "lost": 4, "gained": 0}
+    assert told["agreement"] == 2 * 6 / (2 * 6 + 4)
+    assert told["failure"] == ""
+
+
+def test_a_canary_that_failed_in_one_process_is_not_promoted(service: Service) -> None:
+    with_canary(service)
+    service.listen(os.getpid(), os.getppid())
+    service.told = {0: canary(1, 0), 1: canary(1, 0, "no lane works")}
+    with pytest.raises(NotSwapped, match="the canary serves no more: no lane works"):
+        service.coordinator.promote()
+    assert "POST /promote" not in [command for _, command in service.asked]
+    with pytest.raises(NotSwapped, match="there is a canary already"):
+        service.coordinator.start_canary("other", 0.5, shadow=False)
+    assert service.coordinator.abandon()["canary"] is None
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.01])
+def test_a_share_is_above_nothing_and_up_to_all(service: Service, share: float) -> None:
+    with pytest.raises(InvalidInput, match="is not above 0 % and up to 100 %"):
+        service.coordinator.start_canary("other", share, shadow=False)
+
+
+@pytest.mark.parametrize(
+    ("program", "said", "hint"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", r"\(SIGKILL\); was there too little memory", ""),
+        ("import os; os.kill(os.getpid(), 11)", r"that tried it \(SIGSEGV\)$", ""),
+        ("import sys; sys.exit('x\\nerror: no such model\\nhint: import it')", "^no such model$",
+         "import it"),
+        ("raise SystemExit('lost')", "^lost$", ""),
+        ("pass", "ended without a word; was there too little memory", ""),
+    ],
+)  # fmt: skip
+def test_a_trial_that_fails_says_how(
+    service: Service, monkeypatch: pytest.MonkeyPatch, program: str, said: str, hint: str
+) -> None:
+    monkeypatch.setattr(module, "COMMAND_LINE", program)
+    with pytest.raises(NotSwapped, match=said) as failed:
+        service.coordinator.reload("other")
+    assert failed.value.hint == hint
+
+
+def test_the_admin_port_needs_a_token_of_the_service(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SEATRIAL_SERVER_TOKEN", raising=False)
+    (tmp_path / "tokens").write_text(TOKEN)
+    port = free_port("127.0.0.1")
+    server = Server(admin_port=port, token_file=str(tmp_path / "tokens"))
+    file = service.folder / "deployment.toml"
+    file.write_text(msgspec.structs.replace(Deployment.read(file), server=server).to_toml())
+    Coordinator(file, service.sockets, None).listen()
+    address = ("127.0.0.1", port)
+    for command in ("GET /admin/status", "POST /admin/reload"):
+        assert ask(address, command)[0] == 401
+        assert ask(address, command, token="another" * 4)[0] == 401
+    assert ask(address, "GET /admin/status", token=TOKEN)[0] == 200
