@@ -343,6 +343,8 @@ def test_a_lane_that_is_held_too_long_is_taken_out_and_stays_out(
     make_lanes: Callable[..., Lanes],
 ) -> None:
     lanes = make_lanes(2, wide=False)
+    busy: list[int] = []
+    lanes.on_lane = busy.append
     slow, quick = ready(lanes), ready(lanes)
     held, other = lanes.acquire(slow), lanes.acquire(quick)
     assert lanes.overdue(6.0, 10.0) == []
@@ -351,8 +353,10 @@ def test_a_lane_that_is_held_too_long_is_taken_out_and_stays_out(
     (found,) = lanes.overdue(6.0, 10.0)
     assert (found.lane, found.places) == (held, [slow])
     assert lanes.usable == 1
+    assert busy == [1, 1, -1, 1, -1]  # it computes no more, as far as anyone is told
     lanes.release(held)  # it came back, too late
     lanes.release(other)
+    assert busy == [1, 1, -1, 1, -1, -1]
     assert lanes.acquire(ready(lanes)) is other
     late = Waiting(lanes)
     assert not late.has.wait(0.05)
@@ -435,3 +439,25 @@ def test_a_request_that_is_held_back_starts_in_time_though_runs_are_shorter_now(
         assert lane is not None
         lanes.release(lane)
     asking.join()
+
+
+def test_a_request_that_is_held_back_starts_when_the_one_it_waits_for_leaves(
+    tiny_artifact: Artifact,
+) -> None:
+    engine = NullEngine(Path("unused"), tiny_artifact.manifest, EngineConfig(max_batch=4))
+    lanes = Lanes(engine, max_batch=4, delay_s=600)
+    place, coming = ready(lanes), ready(lanes)
+    place.share = Share({})
+    runs: list[tuple[int, str]] = []
+    lanes.on_batch = lambda size, reason, held_s: runs.append((size, reason))
+    with place, coming:
+        acquired: list[Lane | None] = []
+        asking = threading.Thread(target=lambda: acquired.append(lanes.acquire(place)))
+        asking.start()
+        until(lambda: lanes.waiting == 1)
+        assert runs == []
+        coming.leave()  # its client has gone, before its image was decoded
+        asking.join(PATIENCE_S)
+        assert runs == [(1, "idle")]
+        assert acquired == [engine.narrow[0]]
+        lanes.release(engine.narrow[0])

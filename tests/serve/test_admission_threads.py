@@ -274,15 +274,20 @@ def test_a_body_may_not_take_longer_than_its_request(
 
 
 @pytest.mark.parametrize(
-    ("lane_s", "limit_s", "deadline_s"),
-    [(0.02, None, 1.0), (0.1, None, 1.0), (0.3, None, 3.0), (0.3, 0.5, 0.5)],
-)
-def test_the_deadline_follows_from_the_time_of_one_image(
-    tiny_artifact: Artifact, lane_s: float, limit_s: float | None, deadline_s: float
+    ("lane_s", "max_batch", "limit_s", "deadline_s"),
+    [(0.02, 1, None, 1.0), (0.1, 1, None, 1.0), (0.3, 1, None, 3.0), (0.3, 1, 0.5, 0.5),
+     (0.3, 3, None, 3.0), (0.3, 4, None, 3.6), (0.31, 4, None, 3.8), (0.3, 4, 0.5, 0.5)],
+)  # fmt: skip
+def test_the_deadline_follows_from_the_time_of_one_image_or_of_full_runs(
+    tiny_artifact: Artifact,
+    lane_s: float,
+    max_batch: int,
+    limit_s: float | None,
+    deadline_s: float,
 ) -> None:
     deployment = Deployment("tiny", engine="null", layout=CoreLayout(1, 1, 1, wide=False))
     detector = open_detector(tiny_artifact, deployment)
-    detector.lane_s = lane_s
+    detector.lane_s, detector.lanes.max_batch = lane_s, max_batch
     dispatcher = Dispatcher(detector, Limits(deadline_s=limit_s))
     assert dispatcher.deadline_s == pytest.approx(deadline_s)
     dispatcher.close()

@@ -106,6 +106,31 @@ def test_a_process_that_does_not_take_gets_no_more(
     run(test())
 
 
+def test_a_process_in_the_place_of_another_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its predecessor was given, and never took, is not on its way."""
+
+    async def test() -> None:
+        async def take(connection: socket.socket) -> None:
+            connection.close()
+
+        monkeypatch.setattr(module, "STUCK_S", 0.0)
+        first, second = Peers(tmp_path, 0, 2, take), Peers(tmp_path, 1, 2, take)
+        assert given(first, 9)
+        second.close()
+        await asyncio.gather(*second._tasks)
+        assert not given(first, 9)
+        third = Peers(tmp_path, 1, 2, take)
+        time.sleep(0.001)
+        assert given(first, 9)
+        first.close()
+        third.close()
+        await asyncio.gather(*third._tasks)
+
+    run(test())
+
+
 def test_a_process_that_had_no_descriptor_left_gets_more_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,10 +17,12 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
-from seatrial.engines.lanes import FAILURES
+from seatrial.engines.lanes import FAILURES, Held
 from seatrial.engines.null import NullEngine, NullLane
 from seatrial.engines.onnxruntime import OnnxRuntimeEngine, OnnxRuntimeLane
 from seatrial.engines.openvino import OpenVinoLane
+from seatrial.engines.places import Place
+from seatrial.errors import EngineFailed, SeatrialError
 from seatrial.serve import watchdog
 
 Metric = Callable[..., float]
@@ -255,6 +257,8 @@ def test_a_process_whose_lanes_cannot_be_replaced_says_that_it_is_to_end(
             assert (answer.status_code, answer.text) == (503, "no lane of the engine works\n")
         refused = running.client.post("/detect", content=photo)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "Overloaded")
+        assert refused.json()["error"]["reason"] == "lanes"
+        assert refused.headers["x-predicted-wait-ms"] == "2000"  # another one is opened by then
         broken.let_go.set()
     assert ended == [1]
     log = capfd.readouterr().err
@@ -318,4 +322,24 @@ def test_a_full_run_after_many_of_one_image_is_not_stuck(tiny_artifact: Artifact
         detector.lane_s = detector.lanes.mean_s = 1.0
         looks_after = watchdog.Watchdog(detector)
         assert looks_after.limit_s > 64 * detector.lane_s
+        looks_after.close()
+
+
+def test_all_that_share_a_run_which_does_not_end_are_told(tiny_artifact: Artifact) -> None:
+    engine = NullEngine(Path("unused"), tiny_artifact.manifest, EngineConfig(max_batch=4))
+    with Detector(tiny_artifact, engine, max_batch=4) as detector:
+        told: list[tuple[Place, SeatrialError]] = []
+
+        class Told(Place):
+            def fail(self, error: SeatrialError) -> None:
+                told.append((self, error))
+                super().fail(error)
+
+        places: list[Place] = [Told(detector.lanes) for _ in range(3)]
+        looks_after = watchdog.Watchdog(detector)
+        looks_after._take_out(Held(engine.narrow[0], places, wide=False))
+        assert [place for place, _ in told] == places
+        assert {type(error) for _, error in told} == {EngineFailed}
+        assert all(place.cancelled for place in places)
+        assert detector.lanes.present == 0
         looks_after.close()
