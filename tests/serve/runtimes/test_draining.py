@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -265,3 +266,35 @@ def test_connections_after_the_notice_are_refused_and_not_left_waiting(
             assert service.process.poll() is None
             slow.sendall(photo)
             assert slow.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+STUCK_LOOP = """
+import asyncio, os, signal, sys, time
+from types import SimpleNamespace
+from seatrial.serve.health import Health
+from seatrial.serve.runtimes.draining import Drain
+
+signal.signal(signal.SIGTERM, lambda *given: None)  # the server's own
+
+
+async def main():
+    health = Health(lambda: 1)
+    health.failure = sys.argv[1]
+    Drain(0.1, 0.2).listen(SimpleNamespace(health=health, running=True))
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(600)
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("failure", "code"), [("", 0), ("no lane works", 6)])
+def test_a_process_whose_event_loop_is_stuck_ends_by_itself(failure: str, code: int) -> None:
+    """Where no supervisor is there to kill it."""
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK_LOOP, failure],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert done.stderr == "warning: requests that still run are left behind\n"
