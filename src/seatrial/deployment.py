@@ -106,10 +106,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             its body is read (503).
         bytes_in_flight: Bytes that their bodies may take (503).
         body_s: Time from a request's headers to the end of its body (408).
-        deadline_s: Time from the end of a request's body to its answer (504); None: 1 s, or ten
-            times the time of one image where that is longer. A request that would not be answered
-            by then is refused before its body is read (503). A request may ask for another
-            deadline, which counts from its headers.
+        deadline_s: Time from the end of a request's body to its answer (504); None: the longest of
+            1 s, ten times the time of one image and three times that of a full run. A request that
+            would not be answered by then is refused before its body is read (503). A request may
+            ask for another deadline, which counts from its headers.
         longest_deadline_s: Longest time that a request may ask for.
         drain_s: On SIGTERM, how long running requests may take to finish; the service is gone
             within 2 s after that, whatever still runs.
