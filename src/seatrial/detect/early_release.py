@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.deployment import Thresholds
+from seatrial.engines.lanes import newer_mean_s
 
-# Share of the newest in a mean, and how many times the mean it counts: a stall is no measure.
-NEWEST, LONGEST = 0.1, 8.0
 LOWEST = 16  # confidences below 2 to the power of minus this are one kind
 COPY_COSTS = 2.0  # times: what it costs itself, and what it takes of the gain
 
@@ -40,24 +39,19 @@ class EarlyRelease:
     def copied(self, seconds: float) -> None:
         """Learn from a copy of all outputs."""
         with self._lock:
-            self._copy_s = _mean(self._copy_s, seconds)
+            self._copy_s = newer_mean_s(self._copy_s, seconds)
 
     def read(self, thresholds: Thresholds, seconds: float) -> None:
         """Learn from the reading of the outputs of one image."""
         kind = _kind(thresholds)
         with self._lock:
-            self._read_s[kind] = _mean(self._read_s.get(kind, 0.0), seconds)
+            self._read_s[kind] = newer_mean_s(self._read_s.get(kind, 0.0), seconds)
 
 
 def _kind(thresholds: Thresholds) -> tuple[bool, int]:
     """Requests that take about as long to read: of few values, whatever clients ask for."""
     exponent = math.frexp(thresholds.confidence)[1] if thresholds.confidence else -LOWEST
     return thresholds.multi_label, max(-LOWEST, exponent)
-
-
-def _mean(mean_s: float, seconds: float) -> float:
-    mean_s = mean_s or seconds
-    return mean_s + NEWEST * (min(seconds, LONGEST * mean_s) - mean_s)
 
 
 def copied(outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -32,8 +32,14 @@ from seatrial.engines.waiting import Waiting
 
 # Failures of a lane one after the other, after which it is looked at before it runs again.
 FAILURES = 3
-# Share of the newest request in the mean time of a lane, and how many times the mean it counts.
+# Share of the newest in a mean time, and how many times the mean it counts: a stall is no measure.
 NEWEST, LONGEST = 0.1, 8.0
+
+
+def newer_mean_s(mean_s: float, seconds: float) -> float:
+    """A mean time with one more of its kind; 0 is the mean of none."""
+    mean_s = mean_s or seconds
+    return mean_s + NEWEST * (min(seconds, LONGEST * mean_s) - mean_s)
 
 
 class Held:
@@ -184,7 +190,7 @@ class Lanes:
                 return
             self.on_lane(-1)
             if ran:
-                self._learn(time.monotonic() - held.since)
+                self.mean_s = newer_mean_s(self.mean_s, time.monotonic() - held.since)
             report = self.on_suspect if self._failures.get(id(lane), 0) >= FAILURES else None
             if report is None:
                 self._add(lane)
@@ -251,10 +257,6 @@ class Lanes:
             else:
                 self._narrow_count += 1
             self._add(lane)
-
-    def _learn(self, seconds: float) -> None:
-        mean_s = self.mean_s or seconds
-        self.mean_s = mean_s + NEWEST * (min(seconds, LONGEST * mean_s) - mean_s)
 
     def _remove(self, lane: Lane) -> None:
         """Take out a lane that no request has."""

@@ -30,7 +30,7 @@ from seatrial.system.memory import memory_left_bytes
 
 T = TypeVar("T")
 CLOSE_S = 1.0  # the server has waited for `Limits.drain_s` before it closes
-# Deadline where the deployment names none: this, or so many times the time of one image.
+# Deadline where the deployment names none: this, or so many times the time of one image,
 # or of full runs of the engine.
 DEADLINE_S, DEADLINE_IMAGES, DEADLINE_RUNS = 1.0, 10, 3
 RENEWAL_WAIT_S = 2.0  # in which another lane is opened, mostly
