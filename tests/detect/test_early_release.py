@@ -13,8 +13,9 @@ from tests.support.lane_requests import ready
 from seatrial.artifact import Artifact
 from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detector, Ticket
-from seatrial.detect.early_release import LONGEST, EarlyRelease
+from seatrial.detect.early_release import EarlyRelease
 from seatrial.engines.base import EngineConfig
+from seatrial.engines.lanes import LONGEST
 from seatrial.engines.registry import open_engine
 
 PATIENCE_S = 20.0
