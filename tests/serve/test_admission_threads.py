@@ -250,6 +250,19 @@ def test_a_deadline_of_its_own_counts_from_the_headers(
     assert present(dispatcher) == 0
 
 
+def test_a_deadline_that_the_body_names_counts_from_the_headers(
+    open_dispatcher: Callable[..., Dispatcher],
+) -> None:
+    dispatcher = open_dispatcher()
+    with dispatcher.admit() as ticket:
+        ticket._arrived -= 10.0  # the body took its time
+        ticket.ask(Asked(deadline_s=50.0))
+        assert 39 < ticket.remaining_s() <= 40
+        assert ticket.deadline_s == 50
+        with pytest.raises(DeadlineExceeded, match="within 5 s"):
+            ticket.ask(Asked(deadline_s=5.0))
+
+
 def test_the_deadline_of_the_deployment_counts_from_the_end_of_the_body(
     open_dispatcher: Callable[..., Dispatcher],
 ) -> None:
@@ -305,7 +318,10 @@ def test_what_would_be_too_late_is_refused_with_its_wait(
     assert refusal.value.wait_s == pytest.approx(20.0, rel=0.01)
     assert "after 20 s, and has 15 s" in refusal.value.message
     with dispatcher.admit(hurried):  # nobody is there any more
-        dispatcher.admit()  # has time
+        # An answer may be later than foretold by twice the spread, which is 5 s at first.
+        with pytest.raises(Overloaded, match="after 20 s, and has 29 s"):
+            dispatcher.admit(Asked(deadline_s=29.0))
+        dispatcher.admit(Asked(deadline_s=31.0))
 
 
 def test_bodies_in_flight_are_bounded(open_dispatcher: Callable[..., Dispatcher]) -> None:
@@ -321,6 +337,9 @@ def test_bodies_in_flight_are_bounded(open_dispatcher: Callable[..., Dispatcher]
         dispatcher.admit(Asked(body_bytes=400))
     with dispatcher.admit(Asked(body_bytes=600)):  # what ended, counts no more
         pass
+    small = open_dispatcher(bytes_in_flight=100, body_bytes=600)
+    with small.admit(Asked(body_bytes=600)) as alone:  # or it would be refused for ever
+        alone.arrived(600)
 
 
 def test_live_requests_go_before_those_of_a_batch(

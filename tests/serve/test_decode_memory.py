@@ -143,6 +143,20 @@ def test_all_is_given_back_when_a_request_ends(dispatcher: Dispatcher, damaged: 
     assert dispatcher.memory.held_bytes == 0
 
 
+def test_what_is_taken_after_the_request_was_given_up_is_given_back(
+    dispatcher: Dispatcher,
+) -> None:
+    ticket = dispatcher.admit()
+
+    def work() -> None:
+        ticket.leave()  # its deadline passes while its thread works
+        dispatcher.memory.take(ticket, 100, ticket.promise)
+        assert dispatcher.memory.held_bytes == 100
+
+    dispatcher._work(ticket, work)
+    assert dispatcher.memory.held_bytes == 0
+
+
 def test_the_service_answers_503_and_counts_it(
     run_app: Callable[..., Any], photo: bytes, metric: Callable[..., float]
 ) -> None:
