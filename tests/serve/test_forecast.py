@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from seatrial.serve.forecast import Forecast, Promise, Took
+from seatrial.serve.forecast import Forecast, Promise, Took, took_by
 
 DEADLINE_S = 1.0
 
@@ -140,6 +140,12 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once_and_not_when_idle() ->
     service = Simulation(1, lambda now: 0.5, deadline_s=0.3, first_s=0.5)
     service.run(iter([0.0, 0.1, 1.0]))
     assert service.refused == 1
+
+
+@pytest.mark.parametrize(("size", "work_s"), [(1, 0.055), (4, 0.025), (40, 0.016)])
+def test_of_a_shared_run_each_request_has_its_part(size: int, work_s: float) -> None:
+    stages_ms = {"receive": 100.0, "queue": 200.0, "decode": 10.0, "infer": 40.0, "encode": 5.0}
+    assert took_by(stages_ms, size, 0.02) == pytest.approx(Took(work_s, 0.055, 0.01, 0.02))
 
 
 def test_sizes_are_learnt_apart() -> None:

@@ -359,7 +359,7 @@ class Coordinator:
             killed = f"; {SHORT}" if name == "SIGKILL" else ""
             raise NotSwapped(f"{named} ended the process that tried it ({name}){killed}")
         lines = done.stderr.decode(errors="replace").strip().splitlines()
-        if not lines:  # the first process of a container does not learn how its children end
+        if not lines:  # who else waits for children of this process may have its exit code
             raise NotSwapped(f"the process that tried {named} ended without a word; {SHORT}")
         hint = next((ln[6:] for ln in lines if ln.startswith("hint: ")), "")
         message = next((ln[7:] for ln in lines if ln.startswith("error: ")), lines[-1])

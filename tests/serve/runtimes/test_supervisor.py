@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import circus.arbiter
+import circus.sighandler
+import circus.util
 import circus.watcher
 import httpx
 import psutil
@@ -50,6 +52,48 @@ def test_a_process_that_is_killed_is_logged_counted_and_replaced_at_once(
         said = f"error: server process {first.pid} was ended by SIGKILL: another one is started"
         assert log.count(said) == 1
     assert service._log.read_text().count("error: server process") == 1  # an end is no death
+
+
+# While a file is there, the supervisor starts a process or looks after one: it takes no command.
+BUSY = """
+from pathlib import Path
+from seatrial.serve.runtimes import supervisor
+
+look, folder = supervisor._look_at_once, Path(__file__).parent
+
+
+def looks(arbiter, **facts):
+    def busy():
+        wanted = (folder / "busy").exists()
+        arbiter._exclusive_running_command = "another" if wanted else None
+        if wanted:
+            (folder / "is-busy").touch()
+        if not (folder / "over").exists():
+            arbiter.loop.call_later(0.02, busy)
+
+    busy()
+    return look(arbiter, **facts)
+
+
+supervisor._look_at_once = looks
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_while_the_supervisor_is_busy_is_not_forgotten(
+    start_service: Start, until: Until, number: int
+) -> None:
+    with start_service(engine="null", code=BUSY) as service:
+        folder = Path(workers(service)[0].cwd())
+        (folder / "busy").touch()
+        until((folder / "is-busy").exists)
+        service.process.send_signal(number)
+        time.sleep(0.3)
+        assert service.process.poll() is None
+        (folder / "busy").unlink()
+        (folder / "over").touch()
+        assert service.process.wait(30) == 0
 
 
 @pytest.mark.slow
@@ -121,4 +165,9 @@ def test_what_is_used_of_circus_is_there() -> None:
     assert 'call_hook("after_reap"' in source.replace("'", '"')
     assert '"exit_code": exit_code' in source
     assert "_stopping" in inspect.getsource(circus.arbiter.Arbiter)
+    assert "_exclusive_running_command" in inspect.getsource(circus.util.synchronized)
+    handler = inspect.getsource(circus.sighandler.SysHandler)
+    assert 'self.controller.dispatch, (None, make_json("quit"))' in handler
+    assert handler.count("self.quit()") > 2
+    assert "def _register(self):" in handler
     assert callable(circus.arbiter.Arbiter.manage_watchers)

@@ -50,8 +50,10 @@ def main(folder: str, *words: str) -> None:
         folder: The service folder.
         words: Arguments of ``bentoml``.
     """
+    ready, stopped = threading.Event(), threading.Event()
 
     def interrupt(number: int, frame: object) -> None:
+        stopped.set()
         log.say("info", "interrupted", "interrupted")
         sys.exit(INTERRUPTED)
 
@@ -59,7 +61,6 @@ def main(folder: str, *words: str) -> None:
     signal.signal(signal.SIGINT, interrupt)
     hangup().listen()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    ready, stopped = threading.Event(), threading.Event()
     server = Deployment.read(Path(folder) / "deployment.toml").server
     log.configure(server.log_format)
     threading.Thread(target=_announce, args=(server, ready), daemon=True).start()
@@ -67,13 +68,18 @@ def main(folder: str, *words: str) -> None:
     from bentoml_cli.cli import cli
     from circus.sighandler import SysHandler  # type: ignore[import-untyped]
 
-    handle = SysHandler.handle_int
+    handle, register = SysHandler.handle_int, SysHandler._register
 
     def handle_int(self: Any) -> None:
         stopped.set()
         handle(self)
 
-    SysHandler.handle_int = handle_int
+    def take_signals(self: Any) -> None:
+        register(self)
+        if stopped.is_set():  # a module that was imported meanwhile has swallowed the end
+            handle(self)
+
+    SysHandler.handle_int, SysHandler._register = handle_int, take_signals
     try:
         cli(words, prog_name="bentoml")
     except SystemExit:

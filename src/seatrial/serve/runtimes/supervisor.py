@@ -1,8 +1,9 @@
 """Additions to BentoML's supervisor; all that is private of BentoML and circus.
 
 BentoML's supervisor is circus. By itself it looks after its processes every 10 s, says nothing of
-one that died, waits a day for one that does not end, and keeps the listening socket open, so that
-clients connect to a service that nobody answers for. Its processes are started from
+one that died, waits a day for one that does not end, forgets a SIGTERM that comes while it starts
+one, and keeps the listening socket open, so that clients connect to a service that nobody answers
+for. Its processes are started from
 ``circus.watcher.Watcher``, which a subclass takes the place of here; hooks are circus' own way of
 adding to it. The processes that it starts are those of `seatrial.serve.runtimes.worker`.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import circus.watcher  # type: ignore[import-untyped]
+from circus.client import make_json  # type: ignore[import-untyped]
 from circus.exc import ConflictError  # type: ignore[import-untyped]
 from circus.sighandler import SysHandler  # type: ignore[import-untyped]
 
@@ -29,6 +31,7 @@ from seatrial.serve.runtimes.hangup import hangup
 
 KILL_S = 0.5  # after a process should have left
 AGAIN_S = 0.1
+QUIT = make_json("quit")
 SERVICE = "service.py"
 WORKER = "_bentoml_impl.worker.service"  # BentoML's server process
 # Options of it that our server process does not have: it is left in its place then.
@@ -58,6 +61,7 @@ def take_over(deployment_file: Path, drain_s: float, metrics: Path) -> None:
     # By itself it ends all processes and starts others.
     hangup().reload = coordinator.reload_soon
     SysHandler.handle_hup = lambda self: hangup().take()
+    SysHandler.quit = _quit
 
     class Watcher(circus.watcher.Watcher):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -100,6 +104,23 @@ def _look_at_once(arbiter: Any, **facts: object) -> bool:
 
     signal.signal(signal.SIGCHLD, ended)
     return True
+
+
+def _quit(handler: Any) -> None:
+    """End the service, as soon as the supervisor has done what it does at this moment.
+
+    By itself it forgets a signal that comes while it starts a process or looks after them.
+    """
+    controller = handler.controller
+    arbiter = controller.arbiter
+
+    def ask() -> None:
+        if not arbiter._stopping:
+            controller.dispatch((None, QUIT))
+        if not arbiter._stopping:
+            arbiter.loop.call_later(AGAIN_S, ask)
+
+    arbiter.loop.add_callback_from_signal(ask)
 
 
 def _report(watcher: Any, process_pid: int, exit_code: int | None, **facts: object) -> bool:
