@@ -148,6 +148,18 @@ def test_of_a_shared_run_each_request_has_its_part(size: int, work_s: float) -> 
     assert took_by(stages_ms, size, 0.02) == pytest.approx(Took(work_s, 0.055, 0.01, 0.02))
 
 
+def test_a_request_lasts_as_long_as_the_run_that_it_shares() -> None:
+    now = [0.0]
+    forecast = Forecast(1, 0.1, lambda: now[0])
+    for _ in range(200):  # the lane has time in between: its rate is not measured
+        promise = forecast.promise(1000)
+        forecast.accept(promise)
+        now[0] += 0.4
+        forecast.ended(promise, Took(0.1, 0.4))
+    assert forecast.promise(1000).work_s == pytest.approx(0.1, rel=0.01)
+    assert forecast.promise(1000).finish_s == pytest.approx(0.4, rel=0.01)
+
+
 def test_sizes_are_learnt_apart() -> None:
     now = [0.0]
     forecast = Forecast(1, 0.04, lambda: now[0])
