@@ -136,6 +136,17 @@ def test_a_single_stall_does_not_close_the_service() -> None:
     assert service.good_hz(66, 80) >= 8.5
 
 
+def test_a_single_stall_counts_as_a_few_requests() -> None:
+    now = [0.0]
+    forecast = Forecast(1, 0.04, lambda: now[0])
+    for work_s in [0.04] * 20 + [60.0]:
+        promise = forecast.promise(1000)
+        forecast.accept(promise)
+        now[0] += work_s
+        forecast.ended(promise, work_s)
+    assert forecast.promise(1000).work_s == pytest.approx(0.04 + 0.1 * 7 * 0.04)
+
+
 def test_a_deadline_that_cannot_be_met_is_refused_at_once_and_not_when_idle() -> None:
     service = Simulation(1, lambda now: 0.5, deadline_s=0.3, first_s=0.5)
     service.run(iter([0.0, 0.1, 1.0]))
