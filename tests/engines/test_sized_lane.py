@@ -61,6 +61,20 @@ def test_a_batch_of_any_size_is_answered_image_by_image(size: int) -> None:
     assert all({*one.sizes} <= {size} for size, one in lanes.items())
 
 
+def test_one_lane_of_all_sizes_may_lend_its_answers() -> None:
+    """Each part is written over the one before."""
+
+    class OneBuffer(Doubling):
+        def infer(self, feeds: Any) -> dict[str, np.ndarray]:
+            size = len(feeds["x"])
+            self._answer[:size] = 2 * feeds["x"]
+            return {"y": self._answer[:size]}
+
+    x = np.random.default_rng(0).random((7, 2))
+    lane = SizedLane(dict.fromkeys(batch_sizes(8), OneBuffer(8)))
+    np.testing.assert_array_equal(lane.infer({"x": x})["y"], 2 * x)
+
+
 def test_where_one_image_is_the_most_the_lane_is_the_plain_one() -> None:
     assert isinstance(sized(Doubling, 1), Doubling)
     assert isinstance(sized(Doubling, 2), SizedLane)
