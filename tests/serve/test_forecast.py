@@ -147,6 +147,25 @@ def test_a_single_stall_counts_as_a_few_requests() -> None:
     assert forecast.promise(1000).work_s == pytest.approx(0.04 + 0.1 * 7 * 0.04)
 
 
+def test_the_spread_grows_at_once_and_shrinks_slowly() -> None:
+    now = [0.0]
+    forecast = Forecast(1, 0.04, lambda: now[0])
+
+    def later_s(after_s: float, times: int = 1) -> float:
+        """How much later than foretold an answer may be, after some that took so long."""
+        for _ in range(times):
+            promise = forecast.promise(1000)
+            forecast.accept(promise)
+            now[0] += after_s
+            forecast.ended(promise, 0.04)
+        return forecast.late_s(promise) - promise.finish_s
+
+    assert forecast.late_s(promise := forecast.promise(1000)) - promise.finish_s == 0.04
+    assert later_s(1.0) == pytest.approx(2 * (0.02 + 0.2 * (8 * 0.04 - 0.02)))
+    assert 0.14 < later_s(0.04, 10) < 0.16
+    assert later_s(0.04, 1000) < 0.01
+
+
 def test_a_deadline_that_cannot_be_met_is_refused_at_once_and_not_when_idle() -> None:
     service = Simulation(1, lambda now: 0.5, deadline_s=0.3, first_s=0.5)
     service.run(iter([0.0, 0.1, 1.0]))
