@@ -106,6 +106,9 @@ def test_lines_in_a_second_are_bounded_and_the_next_says_how_many_are_missing(
     refused(Trace(), 503, "Overloaded", "m", "/detect")
     (row,) = rows()
     assert row["left_out"] == 5
+    refused(Trace(), 503, "Overloaded", "m", "/detect")
+    (row,) = rows()
+    assert "left_out" not in row  # they were told of
 
 
 @pytest.mark.parametrize("requests", [False, True])
