@@ -69,11 +69,14 @@ def test_without_it_only_failures_are_lines(
 def test_a_fault_of_the_service_is_a_line(
     run_app: Callable[..., Any], rows: Any, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with run_app(engine="null") as running:
+    with run_app(engine="null", log_requests=True) as running:
         monkeypatch.setattr("seatrial.serve.app.read_image", lambda *given: 1 // 0)
         answer = running.client.post("/detect", content=photo)
     assert answer.status_code == 500
-    (row,) = (row for row in rows() if row["event"] == "request_failed")
+    found = rows()
+    (row,) = (row for row in found if row["event"] == "request")
+    assert (row["level"], row["status"], row["code"]) == ("error", 500, "InternalError")
+    (row,) = (row for row in found if row["event"] == "request_failed")
     assert (row["status"], row["code"]) == (500, "InternalError")
     assert row["request_id"] == answer.json()["error"]["request_id"]
 

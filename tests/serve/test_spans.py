@@ -111,7 +111,24 @@ def test_a_trace_that_its_caller_does_not_record_is_not_recorded(
     assert {span.parent.span_id for span in spans[:-1]} == {spans[-1].context.span_id}
 
 
-def test_one_that_begins_here_says_that_it_is_recorded_and_failures_are_errors(
+def test_a_fault_of_the_service_is_an_error_and_what_a_client_sent_is_none(
+    memory: Any, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, exporter = memory
+    for path in ("/detect", "/nothing"):
+        exporter.clear()
+        running.client.post(path, content=b"hello")
+        assert finished(exporter, until)[-1].status.status_code.name == "UNSET"
+    exporter.clear()
+    monkeypatch.setattr("seatrial.serve.app.read_image", lambda *given: 1 // 0)
+    running.client.post("/detect", content=b"hello")
+    fault = finished(exporter, until)[-1]
+    assert fault.status.status_code.name == "ERROR"
+    assert fault.attributes["http.response.status_code"] == 500
+    assert fault.attributes["error.type"] == "InternalError"
+
+
+def test_one_that_begins_here_says_that_it_is_recorded(
     memory: Any, until: Callable[..., Any]
 ) -> None:
     running, exporter = memory

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seatrial.serve.trace_context import Trace, current_trace
 
+FAULT = "InternalError"  # as in `seatrial.serve.app`
 NO_ANSWER = 499  # as in `seatrial.serve.outcome`: the client has left
 # Takes a request, its trace, its status and the bytes of its answer.
 Report = Callable[[Scope, Trace, int, int], object]
@@ -43,6 +44,10 @@ class Reporting:
 
         try:
             await self._app(scope, receive, note)
+        except Exception:  # a fault: Starlette answers it, outside of here
+            if status == NO_ANSWER:
+                status, trace.code = 500, trace.code or FAULT
+            raise
         finally:
             for report in self._reports:
                 report(scope, trace, status, size)
