@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from seatrial.serve.reporting import NO_ANSWER, Reporting
+from seatrial.serve.reporting import Reporting
 from seatrial.serve.trace_context import Trace, traced
 
 
@@ -41,7 +41,7 @@ async def raises(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("app", "expected"), [(answers, [(201, 5)]), (raises, [(NO_ANSWER, 0), ("raised",)])]
+    ("app", "expected"), [(answers, [(201, 5)]), (raises, [(500, 0), ("raised",)])]
 )
 def test_a_request_is_told_once_with_its_status_and_size(app: Any, expected: Any) -> None:
     trace = Trace()
