@@ -21,6 +21,8 @@ import msgspec
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
+from seatrial.load import v2_client
+from seatrial.load.inference import ModelInput, ModelName
 from seatrial.load.target import Body, Target, bodies
 from seatrial.serve.address import free_port
 from seatrial.serve.process import ServiceProcess
@@ -98,29 +100,11 @@ def ours(
     with ServiceProcess(folder, deployment, environment(os.environ), log) as service:
         to, requests = measure.jpeg_bodies(service.url, pictures)
         if runtime == "triton":
-            to = msgspec.structs.replace(to, path=_infer_path(setting))
-            requests = [_binary(one) for one in pictures]
+            name = ModelName(setting.artifact.manifest.name)
+            to = msgspec.structs.replace(to, path=name.infer_path)
+            image = ModelInput("image", "BYTES", (-1,))
+            requests = v2_client.bodies(image, [Jpeg(one) for one in pictures])  # type: ignore[misc]
         yield Up(to, requests, service.process.pid)
-
-
-def _infer_path(setting: Setting) -> str:
-    return f"/v2/models/{setting.artifact.manifest.name}/infer"
-
-
-def _binary(picture: bytes) -> Body:
-    """A request of the Open Inference Protocol with its binary extension."""
-    size = len(picture) + 4
-    tensor = {"name": "image", "shape": [1], "datatype": "BYTES"}
-    asked = {
-        "inputs": [{**tensor, "parameters": {"binary_data_size": size}}],
-        "parameters": {"binary_data_output": True},
-    }
-    head = json.dumps(asked).encode()
-    length = {"Inference-Header-Content-Length": str(len(head))}
-    return Body(
-        head + len(picture).to_bytes(4, "little") + picture,
-        {"Content-Type": "application/octet-stream", **length},
-    )
 
 
 def _base64(picture: bytes) -> Body:

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from seatrial.bench import preflight
-from seatrial.bench.preflight import probe
+from seatrial.bench.preflight import probe, recognise
 from seatrial.errors import ServiceFailed
 from seatrial.load.images import load_images
 from seatrial.load.target import Target, bodies
@@ -142,3 +142,31 @@ def test_a_service_that_gets_ready_is_waited_for(detector, ask, monkeypatch):
     monkeypatch.setattr(preflight, "ask", first_loading)
     assert ask(Target(detector(hold_ms=1).url))["engine"] == "openvino"
     assert not loading
+
+
+@pytest.mark.parametrize(
+    ("changes", "protocol"),
+    [
+        ({}, "http"),
+        ({"protocol": "v2"}, "v2"),
+        ({"path": "/v2/models/tiny/infer"}, "v2"),
+        ({"path": "/v1/predict"}, "http"),
+        ({"field": "file"}, "http"),
+    ],
+)
+def test_what_is_named_holds(changes, protocol):
+    """None of these asks the service, but for the first."""
+    nowhere = Target("http://127.0.0.1:1", **changes)
+    if changes:
+        assert asyncio.run(recognise(nowhere, 1.0)) == protocol
+    else:
+        with pytest.raises(ServiceFailed, match="nothing answers"):
+            asyncio.run(recognise(nowhere, 1.0))
+    assert asyncio.run(recognise(Target("grpcs://127.0.0.1:1"), 1.0)) == "grpc"
+
+
+@pytest.mark.parametrize("behaviour", ["good", "loading", "plain"])
+def test_a_service_without_the_inference_protocol_is_sent_images(detector, behaviour):
+    service = detector(behaviour=behaviour, hold_ms=1)
+    assert asyncio.run(recognise(Target(service.url), 10.0)) == "http"
+    assert service.seen()["images"] == 0

@@ -69,7 +69,8 @@ def test_each_limit_of_time_is_its_own_option(quick, monkeypatch):
 
     monkeypatch.setattr(run, "probe", probe)
     with pytest.raises(ServiceFailed, match="enough"):
-        run_benchmark(Target("http://127.0.0.1:1"), quick(ready_s=3.0, timeout_s=4.0))
+        nowhere = Target("http://127.0.0.1:1", protocol="http")
+        run_benchmark(nowhere, quick(ready_s=3.0, timeout_s=4.0))
     assert asked == [(3.0, 4.0)]
 
 

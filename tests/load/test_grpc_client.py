@@ -23,8 +23,9 @@ from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.grpc_client import GrpcSession, bodies, grpc_session
 from seatrial.load.images import EncodedImage
+from seatrial.load.inference import InferenceModel, InferenceServer, ModelInput, ModelName
 from seatrial.load.run import Load, Window, run_load
-from seatrial.load.samples import Sample
+from seatrial.load.samples import Reply, Sample
 from seatrial.load.target import Body
 from seatrial.serve.address import free_port
 from seatrial.serve.grpc_server import grpc_server
@@ -52,7 +53,7 @@ def url(serving: Running) -> URL:
 def prepared(photo: bytes) -> list[Body]:
     image = EncodedImage("photo.jpg", photo, "image/jpeg", 128, 128)
     broken = EncodedImage("broken.jpg", b"hello", "image/jpeg", 1, 1)
-    return bodies("tiny", [image, broken])
+    return bodies(ModelName("tiny"), ModelInput("image", "BYTES", (-1,)), [image, broken])
 
 
 def talk(
@@ -88,6 +89,26 @@ def test_what_the_service_refuses_has_its_status(url: URL, prepared: list[Body])
     assert (sample.status, sample.error) == (400, "grpc-invalid-argument")
     assert (sample.detections, sample.timing_ms) == (None, None)
     assert "known formats" in talk(url, lambda session: session.refusal(prepared[1]))
+
+
+def test_a_server_says_what_it_is_and_has(url: URL) -> None:
+    async def job(session: GrpcSession) -> Any:
+        server: InferenceServer = session
+        return (
+            await server.ready(),
+            await server.server(),
+            await server.models(),
+            await server.metadata(ModelName("tiny")),
+            await server.metadata(ModelName("tiny", "7")),
+        )
+
+    ready, name, models, tiny, unknown = talk(url, job)
+    assert (ready.status, name.partition(" ")[0]) == (200, "seatrial")
+    assert models == ["tiny", "tiny.graph"]
+    inputs = (ModelInput("image", "BYTES", (-1,)),)
+    assert tiny == InferenceModel("tiny", "seatrial_onnxruntime", inputs)
+    assert isinstance(unknown, Reply)
+    assert (unknown.status, b"version" in unknown.payload) == (404, True)
 
 
 def test_an_overloaded_service_is_no_broken_connection(

@@ -7,9 +7,18 @@ import time
 import msgspec
 import pytest
 import uvloop
+from multidict import CIMultiDict
 from yarl import URL
 
-from seatrial.load.http_client import ask, exchange, http_session, read_answer, refusal
+from seatrial.load.http_client import (
+    JSON_BYTES,
+    ask,
+    exchange,
+    http_session,
+    read_answer,
+    refusal,
+    server_timing,
+)
 from seatrial.load.samples import Reply
 from seatrial.load.target import Body
 
@@ -43,6 +52,31 @@ def test_only_times_are_taken_for_stages():
         {"timing_ms": {"infer": 3, "note": "warm", "cached": True, "skew": -1.0, "none": None}}
     )
     assert read_answer(payload) == (None, {"infer": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("outputs", "count"),
+    [
+        ([{"name": "boxes", "shape": [2, 4]}, {"name": "scores", "shape": [2]}], 2),
+        ([{"name": "scores", "shape": [1, 2]}], None),
+        ([{"name": "output0", "shape": [1, 84, 8400]}], None),
+        ([], None),
+    ],
+)
+def test_answers_of_the_open_inference_protocol(outputs, count):
+    head = msgspec.json.encode({"model_name": "m", "outputs": outputs})
+    headers = CIMultiDict({JSON_BYTES.lower(): str(len(head)), "server-timing": "infer;dur=3.5"})
+    assert read_answer(head + b"\xff\0 tensors", headers) == (count, {"infer": 3.5})
+    assert read_answer(head) == (count, None)
+    assert read_answer(head, {JSON_BYTES: "many"}) == (None, None)
+
+
+def test_stage_times_of_a_header():
+    assert server_timing('decode;dur=1.5, batch;desc="2", infer;dur=3') == {
+        "decode": 1.5,
+        "infer": 3.0,
+    }
+    assert server_timing("") is None
 
 
 @pytest.fixture
@@ -135,7 +169,8 @@ def test_a_question_that_is_not_answered_in_time(detector, talk):
         (Reply(422, b'{"error": {"message": "not to my taste"}}'), "not to my taste"),
         (Reply(500, b"<html>  oops \n"), "<html>  oops"),
         (Reply(500, b"x" * 300), "x" * 200),
-        (Reply(500, b'{"error": "flat"}'), '{"error": "flat"}'),
+        (Reply(400, b'{"error": "unknown model"}'), "unknown model"),
+        (Reply(500, b'{"error": 5}'), '{"error": 5}'),
         (Reply(500, b"\xff"), "\N{REPLACEMENT CHARACTER}"),
         (Reply(500, b""), ""),
         (Reply(0, b"", "connection refused"), "connection refused"),

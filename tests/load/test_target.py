@@ -60,3 +60,22 @@ def test_unknown_name_is_not_local(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     assert not is_local(Target("http://nowhere.invalid:3000"))
+
+
+@pytest.mark.parametrize(
+    ("url", "protocol"),
+    [("http://127.0.0.1:1", "grpc"), ("grpc://127.0.0.1:1", "http"), ("grpcs://h:1", "v2")],
+)
+def test_the_protocol_has_to_fit_the_address(url, protocol):
+    with pytest.raises(InvalidConfig, match=f"the protocol {protocol} does not fit"):
+        base_url(Target(url, protocol=protocol))
+
+
+def test_a_form_and_a_query_are_not_of_the_inference_protocol():
+    for target in (
+        Target("grpc://127.0.0.1:1", field="image"),
+        Target("http://127.0.0.1:1", field="image", protocol="v2"),
+        Target("http://127.0.0.1:1", params={"confidence": "0.4"}, protocol="v2"),
+    ):
+        with pytest.raises(InvalidConfig, match="do not belong to the Open Inference Protocol"):
+            base_url(target)

@@ -16,8 +16,10 @@ from seatrial.client.credentials import NONE, Credentials
 from seatrial.config import UNDECODABLE
 from seatrial.errors import ServiceFailed
 from seatrial.load.http_client import ask, exchange, http_session, refusal
-from seatrial.load.samples import CONNECT, DISCONNECT, TIMEOUT, Sample
-from seatrial.load.target import Body, Target, base_url, endpoint
+from seatrial.load.inference import is_inference_path
+from seatrial.load.samples import CONNECT, DISCONNECT, TIMEOUT, ProtocolName, Reply, Sample
+from seatrial.load.target import DETECT, GRPC, Body, Target, base_url, endpoint
+from seatrial.load.v2_client import server_name
 from seatrial.system.network import no_answer
 
 # One image may be at fault; if the service refuses as many, the request is.
@@ -25,17 +27,52 @@ TRIES = 3
 POLL_S = 0.2
 # 4xx statuses that come and go with the load; the others are the request's fault for good.
 PASSING = (408, 425, 429)
+UNREADY = 503
+NO_ROUTE = (400, 404, 405)  # of servers that do not know the path
 FOR_GOOD = (501, 505)  # 5xx statuses that no later request changes: the method is not known
 
 
 class ProbedService(msgspec.Struct, frozen=True):
-    """Facts that a service reports about itself.
+    """Facts that a service reports about itself, and how it is measured.
 
     Attributes:
-        model: Its answer to GET /model; None where it gives none.
+        target: The service with its protocol, and the path that images go to.
+        model: Its answer to GET /model, or what it says of its model in the Open Inference
+            Protocol; None where it says nothing.
     """
 
+    target: Target
     model: dict[str, Any] | None
+
+
+async def recognise(
+    target: Target, timeout_s: float, credentials: Credentials = NONE
+) -> ProtocolName:
+    """The protocol in which a service is measured.
+
+    What is named holds: a protocol, the scheme of gRPC, a path. Otherwise a service that has our
+    probes is sent images, and one that has only the Open Inference Protocol is measured by that.
+
+    Raises:
+        InvalidConfig: See `seatrial.load.target.base_url`.
+        ServiceFailed: The service does not answer.
+    """
+    url = base_url(target)
+    if target.protocol is not None:
+        return target.protocol
+    if url.scheme in GRPC:
+        return "grpc"
+    if is_inference_path(target.path):
+        return "v2"
+    if target.path != DETECT or target.field is not None or target.params:
+        return "http"
+    async with http_session(1, timeout_s, credentials) as http:
+        reply = await ask(http, url.join(URL(target.ready_path)))
+        if reply.error:
+            raise no_answer(target.url, reply.error)
+        if reply.status in (200, UNREADY):
+            return "http"
+        return "v2" if await server_name(http, url) else "http"
 
 
 async def probe(
@@ -50,31 +87,52 @@ async def probe(
     Raises:
         ServiceFailed: The service does not answer, does not get ready, or refuses every image.
     """
+    target = msgspec.structs.replace(target, protocol="http")
     async with http_session(1, timeout_s, credentials) as http:
-        await _wait_until_ready(http, target, ready_s)
-        model = await ask(http, base_url(target).join(URL(target.model_path)))
+        url = base_url(target).join(URL(target.ready_path))
+        hint = f"GET {url.path} answers {UNREADY}; see its log"
+        await wait_until_ready(target, partial(ask, http, url), ready_s, hint)
+        model = await describe(http, target)
         await _try_images(http, target, prepared[:TRIES], timeout_s)
+    return ProbedService(target, model)
+
+
+async def describe(http: aiohttp.ClientSession, target: Target) -> dict[str, Any] | None:
+    """The service's own description; None where it gives none, as another kind of service does."""
+    model = await ask(http, base_url(target).join(URL(target.model_path)))
     if model.status != 200:
-        return ProbedService(None)
+        return None
     try:
-        return ProbedService(msgspec.json.decode(model.payload, type=dict[str, Any]))
+        found: dict[str, Any] = msgspec.json.decode(model.payload, type=dict[str, Any])
     except UNDECODABLE:
-        return ProbedService(None)  # another kind of service: it is measured as "unknown"
+        return None
+    return found
 
 
-async def _wait_until_ready(http: aiohttp.ClientSession, target: Target, ready_s: float) -> None:
-    url = base_url(target).join(URL(target.ready_path))
+async def wait_until_ready(
+    target: Target, ready: Callable[[], Awaitable[Reply]], ready_s: float, hint: str
+) -> None:
+    """Ask a service until it says that it is ready.
+
+    Args:
+        target: The service, for messages.
+        ready: Asks it. Anything but "unavailable" is an answer, 404 of a foreign service too.
+        ready_s: Longest wait.
+        hint: Hint of the error.
+
+    Raises:
+        ServiceFailed: It does not answer, or is not ready in time.
+    """
     deadline = perf_counter() + ready_s
     while True:
-        reply = await ask(http, url)
+        reply = await ready()
         if reply.error:
             raise no_answer(target.url, reply.error)
-        # Anything but "unavailable" is an answer, 404 of a foreign service too.
-        if reply.status != 503:
+        if reply.status != UNREADY:
             return
         if perf_counter() > deadline:
             message = f"the service at {target.url} is not ready after {ready_s:.0f} s"
-            raise ServiceFailed(message, hint=f"GET {url.path} answers 503; see its log")
+            raise ServiceFailed(message, hint=hint)
         await asyncio.sleep(POLL_S)
 
 
@@ -87,6 +145,11 @@ async def _try_images(
     )
     if is_refused(sample):
         said = refusal(await ask(http, url, prepared[0]))
+        if sample.status in NO_ROUTE and await server_name(http, base_url(target)):
+            raise ServiceFailed(
+                f"POST {url.path} is refused with {sample.status}: {said or 'no reason given'}",
+                hint="the service speaks the Open Inference Protocol: measure it by --protocol v2",
+            )
         sent = "the raw body" if target.field is None else f"the multipart field {target.field!r}"
         raise ServiceFailed(
             f"POST {url.path} is refused with {sample.status}: {said or 'no reason given'}",

@@ -73,13 +73,18 @@ class Scope:
         for key in quote.keys[named:]:
             path += "/" + key.replace("~", "~0").replace("/", "~1")
             try:
-                value = _inner(value, key)
+                value = inner(value, key)
             except (LookupError, ValueError, AttributeError) as error:
                 raise LookupError(f"nothing lies at {path}") from error
         return Evidence(path=path, value=value, shown=quote.form(value))
 
 
-def _inner(value: Any, key: str) -> Any:
+def inner(value: Any, key: str) -> Any:
+    """The value inside another one, by a part of a JSON pointer.
+
+    Raises:
+        LookupError, ValueError, AttributeError: Nothing does.
+    """
     if isinstance(value, dict):
         return value[key]
     return value[int(key)] if isinstance(value, tuple) else getattr(value, key)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from seatrial import config
 from seatrial.bench import report_charts
+from seatrial.bench.environment import Environment
 from seatrial.bench.report_data import BenchReport
 from seatrial.conditions import Conditions, condition_rows
 from seatrial.config import encode_json
+from seatrial.load.target import Target
 from seatrial.report import numbers
 from seatrial.report.blocks import clauses, unbroken, verdict_title
 from seatrial.report.page import head
@@ -22,6 +24,7 @@ from seatrial.system.files import write_atomically, writing
 if TYPE_CHECKING:
     from jinja2 import Template
 
+CARRIED = {"v2": "HTTP", "grpc": "gRPC"}  # protocol of a target -> what carries it
 TEMPLATES = resources.files("seatrial.bench") / "templates"
 
 
@@ -81,19 +84,22 @@ def to_html(report: BenchReport) -> str:
         distribution=report_charts.distribution(alone) if alone else None,
         stages=report_charts.stages(bars),
         legend={segment.name: segment.colour for bar in bars for segment in bar.segments},
-        model=_model_rows(report.model),
-        made=list(condition_rows(_conditions(report))),
+        image_as=image_as(report.target),
+        model=model_rows(report.model),
+        made=list(
+            condition_rows(conditions_of(report.created_at, report.command, report.environment))
+        ),
         verdict_title="" if report.verdict is None else verdict_title(report.verdict),
         clauses="" if report.verdict is None else clauses(report.verdict),
         head=head(f"Seatrial benchmark: {(report.model or {}).get('name', report.target.url)}"),
     )
 
 
-def _conditions(report: BenchReport) -> Conditions:
-    machine = report.environment
+def conditions_of(created_at: str, command: str, machine: Environment) -> Conditions:
+    """The conditions of a benchmark as every report has them."""
     return Conditions(
-        created_at=report.created_at,
-        command=report.command,
+        created_at=created_at,
+        command=command,
         system=machine.system,
         cpu=machine.cpu,
         memory_bytes=machine.memory_bytes,
@@ -102,7 +108,15 @@ def _conditions(report: BenchReport) -> Conditions:
     )
 
 
-def _model_rows(model: dict[str, Any] | None) -> list[tuple[str, str]]:
+def image_as(target: Target) -> str:
+    """How a service was sent its images."""
+    if target.protocol in CARRIED:
+        return f"element of BYTES, Open Inference Protocol over {CARRIED[target.protocol]}"
+    return "raw body" if target.field is None else f"multipart field {target.field}"
+
+
+def model_rows(model: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """The facts that a service tells of itself, a row for each."""
     rows = []
     for key, value in (model or {}).items():
         # 80 class names would bury the rest; they stand in the JSON.

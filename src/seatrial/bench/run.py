@@ -20,19 +20,18 @@ from seatrial.bench.environment import describe_environment
 from seatrial.bench.findings import interpret
 from seatrial.bench.measurement import Measurement, summarise
 from seatrial.bench.options import BenchOptions
-from seatrial.bench.preflight import ProbedService, probe
+from seatrial.bench.preflight import ProbedService, probe, recognise
 from seatrial.bench.report_data import SCHEMA, BenchReport, Run
 from seatrial.bench.scenarios import Scenario, longest_s, plan
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.errors import ServiceFailed
 from seatrial.load.images import ImageSet, load_images
 from seatrial.load.run import Load, Window, run_load
-from seatrial.load.target import GRPC, Body, Target, base_url, bodies, endpoint, is_local
+from seatrial.load.target import Body, Target, base_url, bodies, endpoint, is_local
 from seatrial.load.usage import UsageMeter
 from seatrial.progress import Progress, silent
 from seatrial.report.numbers import sessions
 from seatrial.system import hardware
-from seatrial.system.extras import require
 from seatrial.system.processes import ServiceProcesses, find_service
 
 
@@ -63,7 +62,7 @@ def run_benchmark(
         KeyboardInterrupt: Ctrl-C; connections are closed by then.
     """
     scenarios = plan(options)
-    url = endpoint(target)
+    base_url(target)  # says what is wrong with it before images are read
     if images is None:
         images = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
     local = is_local(target)
@@ -71,10 +70,10 @@ def run_benchmark(
     with _quiet_collector(), asyncio.Runner(loop_factory=_event_loop) as runner:
         on_progress("asking the service", 0, math.ceil(longest_s(scenarios)), unit="s")
         service, prepared = runner.run(_ask(target, images, options, credentials))
-        if url.scheme in GRPC:
-            target = msgspec.structs.replace(target, path=f"/{(service.model or {})['name']}")
+        target = service.target
         processes = find_service(base_url(target).port or 80, local=local)
         environment = describe_environment(processes, local=local)
+        url = endpoint(target)
         campaign = _Campaign(url, prepared, processes, options, scenarios, on_progress, credentials)
         runs = tuple(runner.run(campaign.run(scenario)) for scenario in scenarios)
     report = BenchReport(
@@ -98,11 +97,11 @@ async def _ask(
     target: Target, images: ImageSet, options: BenchOptions, credentials: Credentials
 ) -> tuple[ProbedService, list[Body]]:
     """Ask the service what it is, and prepare the request of every image."""
-    if base_url(target).scheme in GRPC:
-        require("grpc", extra="grpc", purpose="measuring a service over gRPC")
-        from seatrial.bench.preflight_grpc import probe_grpc
+    protocol = await recognise(target, options.timeout_s, credentials)
+    if protocol != "http":
+        from seatrial.bench.preflight_inference import probe_inference
 
-        return await probe_grpc(
+        return await probe_inference(
             target, images.images, options.ready_s, options.timeout_s, credentials
         )
     prepared = bodies(target, images.images)

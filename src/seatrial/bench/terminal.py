@@ -24,15 +24,16 @@ def render_terminal(report: BenchReport) -> RenderableType:
     Names that come from outside (files, models, error kinds) are never read as markup.
     """
     parts: list[RenderableType] = [Text(report.of_kind("headline")[0].text, style="bold"), Text()]
-    parts += _findings("Read first", report.of_kind("caveat"))
+    parts += findings_list("Read first", report.of_kind("caveat"))
     points = [(run.scenario, point) for run in report.runs for point in run.points]
     parts += [_latencies(points), Text(), _costs(points), Text()]
-    parts += _findings("What it means", report.of_kind("explanation"))
-    parts += _findings("What to change next", report.of_kind("advice"))
+    parts += findings_list("What it means", report.of_kind("explanation"))
+    parts += findings_list("What to change next", report.of_kind("advice"))
     return Group(*parts)
 
 
-def _findings(title: str, rows: Sequence[Finding]) -> list[RenderableType]:
+def findings_list(title: str, rows: Sequence[Finding]) -> list[RenderableType]:
+    """A title and a list of findings; nothing where there are none."""
     if not rows:
         return []
     table = Table.grid(padding=(0, 1))
@@ -42,7 +43,7 @@ def _findings(title: str, rows: Sequence[Finding]) -> list[RenderableType]:
 
 
 def _latencies(points: Sequence[tuple[str, Measurement]]) -> Table:
-    table = _table("scenario", "sessions", "good/s", *PERCENTILES, "mean ms", "good", "failed")
+    table = plain_table("scenario", "sessions", "good/s", *PERCENTILES, "mean ms", "good", "failed")
     for scenario, point in points:
         found = [point.latency.percentiles[name].value_ms for name in PERCENTILES]
         table.add_row(
@@ -59,7 +60,7 @@ def _latencies(points: Sequence[tuple[str, Measurement]]) -> Table:
 
 
 def _costs(points: Sequence[tuple[str, Measurement]]) -> Table:
-    table = _table(
+    table = plain_table(
         "scenario", "sessions", "window", "service cores", "client cores", "other cores", "memory"
     )
     for scenario, point in points:
@@ -77,7 +78,8 @@ def _costs(points: Sequence[tuple[str, Measurement]]) -> Table:
     return table
 
 
-def _table(*columns: str) -> Table:
+def plain_table(*columns: str) -> Table:
+    """A table whose first column holds names, and the others figures."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
     for n, name in enumerate(columns):
         table.add_column(name, justify="left" if n == 0 else "right", no_wrap=True)

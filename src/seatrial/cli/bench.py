@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import Parameter, default_name_transform
 
 from seatrial.bench.options import BenchOptions, require_client
+from seatrial.cli.bench_runtimes import bench_runtimes
 from seatrial.cli.console import command_line, err, out, print_json, progress_display
 from seatrial.cli.credentials import CredentialOptions
-from seatrial.cli.deployment import DeploymentOptions
+from seatrial.cli.deployment import DeploymentOptions, TritonOptions
 from seatrial.cli.running import check_service, running_service
 from seatrial.cli.verdict import leave, show_verdict
 from seatrial.contract import Contract
+from seatrial.deployment import RuntimeName
 from seatrial.errors import InvalidConfig
+from seatrial.load.samples import ProtocolName
+
+if TYPE_CHECKING:
+    from seatrial.bench.report_data import BenchReport
+    from seatrial.gate import Verdict
+
+SEVERAL = Parameter(consume_multiple=True)
 
 
 def _option_name(field: str) -> str:
@@ -31,8 +40,11 @@ def bench(
     url: str | None = None,
     credentials: CredentialOptions | None = None,
     service: DeploymentOptions | None = None,
+    on: Annotated[tuple[RuntimeName, ...], SEVERAL] = (),
+    protocol: Annotated[tuple[ProtocolName, ...], SEVERAL] = (),
+    rounds: int | None = None,
+    triton: TritonOptions | None = None,
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("."),
-    protocol: Literal["http", "grpc"] | None = None,
     path: str = "/detect",
     field: str | None = None,
     contract: Path | None = None,
@@ -43,60 +55,94 @@ def bench(
     Two scenarios, both closed-loop. single-stream: one request at a time. scaling: 1, 2, 4, 8
     sessions at a time. Writes report.html and report.json.
 
+    With several runtimes (--on) or protocols, the service is started on each runtime in turn and
+    measured by each protocol, in several rounds; the report has the figures side by side.
+
     Args:
         options: What to measure.
         url: Address of a running service: http://HOST:PORT, or grpc://HOST:PORT for the Open
             Inference Protocol over gRPC.
         credentials: What it wants to see.
         service: What to start, where no --url is given.
+        on: Runtimes to start it on, one or several: bentoml, uvicorn, triton [default: that of the
+            deployment].
+        protocol: How images are sent: http (POST /detect), v2 (the Open Inference Protocol over
+            HTTP), grpc (the same over gRPC); one, or several for a service that is started here
+            [default: http, or v2 where the service knows only that; with several runtimes v2 and
+            grpc, which all of them know].
+        rounds: Number of rounds over all runtimes and protocols [default: 3 with several of them].
+        triton: The server that --on triton starts.
         output: Folder for report.html and report.json.
-        protocol: http or grpc: how a service that is started here is measured [default: http].
-        path: Path at which a foreign service takes images; over gRPC, the model's name [default
-            there: the first that the service has].
+        path: Path at which a foreign service takes images; with v2 and grpc the model's name
+            [default there: the first that takes an encoded image].
         field: Multipart field of a foreign service [default: the raw body].
         contract: TOML file; its latency and load clauses are judged. Exit code 8: they do not
             hold; 9: it cannot be decided.
         json: Print the report as JSON too.
     """
     require_client()
-    from seatrial.bench.report import write_report
-    from seatrial.bench.run import run_benchmark
     from seatrial.bench.scenarios import plan
-    from seatrial.bench.terminal import render_terminal
     from seatrial.load.images import load_images
-    from seatrial.load.target import Target
+    from seatrial.load.target import DETECT, Target, base_url
     from seatrial.system.files import check_writable
-    from seatrial.trial.verdict import judge_contract
 
     # What is wrong is reported before a service is started, not after a minute of load.
     plan(options)
     wanted = None if contract is None else Contract.read(contract, judged=["latency", "load"])
     check_writable(output)
-    service = service or DeploymentOptions()
+    service, triton = service or DeploymentOptions(), triton or TritonOptions()
     check_service(url, service)
-    grpc = protocol == "grpc"
-    if url is not None and protocol is not None and grpc != url.startswith(("grpc://", "grpcs://")):
+    several = len({*on}) > 1 or len({*protocol}) > 1 or rounds is not None
+    one = protocol[0] if protocol else None
+    if url is not None:
+        if several or on or triton != TritonOptions():
+            raise InvalidConfig(
+                "--url measures one running service by one protocol, where it runs",
+                hint="leave --url out to start a deployment on runtimes (--deployment, --on)",
+            )
+        base_url(Target(url, protocol=one))
+    elif several and (contract is not None or path != DETECT or field is not None):
         raise InvalidConfig(
-            f"--protocol {protocol} does not fit the address {url}",
-            hint="leave --protocol out: the scheme of the address says it, http:// or grpc://",
+            "--contract, --path and --field are for one runtime and one protocol",
+            hint="measure that one: --on triton --protocol grpc, without --rounds",
         )
     shown = (credentials or CredentialOptions()).read(url)
     images = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
+    if several:
+        bench_runtimes(
+            service, triton, on, protocol, options, images, rounds, output=output, json=json
+        )
+        return
+    from seatrial.bench.run import run_benchmark
+    from seatrial.trial.verdict import judge_contract
+
+    grpc = one == "grpc"
+    chosen = {"runtime": on[0] if on else None, **triton.fields}
     try:
         with (
-            running_service(url, service, grpc=grpc) as (address, _),
+            running_service(url, service, grpc=grpc, **chosen) as (address, _),
             progress_display() as on_progress,
         ):
-            target = Target(address, path=path, field=field)
-            command = command_line()
             report = run_benchmark(
-                target, options, on_progress, command=command, images=images, credentials=shown
+                Target(address, path=path, field=field, protocol=one),
+                options,
+                on_progress,
+                command=command_line(),
+                images=images,
+                credentials=shown,
             )
     except KeyboardInterrupt:
         err.print("no report was written")
         raise
     verdict = None if wanted is None else judge_contract(wanted, report=report)
-    report = msgspec.structs.replace(report, verdict=verdict)
+    _show(msgspec.structs.replace(report, verdict=verdict), verdict, output, json=json)
+
+
+def _show(report: BenchReport, verdict: Verdict | None, output: Path, *, json: bool) -> None:
+    """Write the report, print it, and end with the verdict's exit code."""
+    from seatrial.bench.report import write_report
+    from seatrial.bench.terminal import render_terminal
+
     html, data = write_report(report, output / "report.html")
     if json:
         print_json(report)

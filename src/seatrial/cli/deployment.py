@@ -66,3 +66,26 @@ class DeploymentOptions:
             if value is not None and name != "deployment":
                 next(table for table in tables if name in table)[name] = value
         return from_options(plain, Deployment, flag)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TritonOptions:
+    """The server that ``--on triton`` starts.
+
+    Attributes:
+        triton_python: With --on triton: Python of an environment with nvidia-pytriton.
+        triton_image: With --on triton: image for a container, where no server is installed.
+    """
+
+    triton_python: Path | None = None
+    triton_image: str | None = None
+
+    @property
+    def fields(self) -> dict[str, str | None]:
+        """The options as fields of `seatrial.deployment.Triton`."""
+        python = self.triton_python
+        return {
+            "python": None if python is None else str(python.absolute()),
+            "image": self.triton_image,
+        }

@@ -13,6 +13,9 @@ from seatrial.errors import InvalidConfig
 
 if TYPE_CHECKING:
     from seatrial.artifact import Artifact
+    from seatrial.deployment import Deployment
+    from seatrial.progress import Progress
+    from seatrial.serve.process import ServiceProcess
 
 
 def check_named(url: str | None, options: DeploymentOptions) -> None:
@@ -45,7 +48,7 @@ def check_service(url: str | None, options: DeploymentOptions) -> None:
 
 @contextlib.contextmanager
 def running_service(
-    url: str | None, options: DeploymentOptions, *, grpc: bool = False
+    url: str | None, options: DeploymentOptions, *, grpc: bool = False, **server: object
 ) -> Iterator[tuple[str, Artifact | None]]:
     """A running service: the one given, or one that is started for as long as the block lasts.
 
@@ -53,6 +56,7 @@ def running_service(
         url: Address of a running one.
         options: What to start where there is none.
         grpc: Start it with gRPC, and give that address.
+        **server: See `DeploymentOptions.resolve`.
 
     Yields:
         Its address, and its artifact where it was started here.
@@ -61,12 +65,22 @@ def running_service(
         yield url, None
         return
     from seatrial.models.resolve import resolve
+
+    deployment = options.resolve(grpc_port=0 if grpc else None, **server)
+    artifact = resolve(store(), deployment.model)
+    with started(deployment, artifact) as service:
+        yield service.grpc_url if grpc else service.url, artifact
+
+
+@contextlib.contextmanager
+def started(
+    deployment: Deployment, artifact: Artifact, on_progress: Progress = progress
+) -> Iterator[ServiceProcess]:
+    """A service of a deployment on a free port, for as long as the block lasts."""
     from seatrial.serve.process import environment, scratch_service
 
-    deployment = options.resolve(grpc_port=0 if grpc else None)
-    artifact = resolve(store(), deployment.model)
     folder = home() / "services"
     with scratch_service(
-        deployment, artifact, folder, environment(os.environ), progress
+        deployment, artifact, folder, environment(os.environ), on_progress
     ) as service:
-        yield service.grpc_url if grpc else service.url, artifact
+        yield service

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from seatrial.cli.console import err, home, progress, store
-from seatrial.cli.deployment import DeploymentOptions
+from seatrial.cli.deployment import DeploymentOptions, TritonOptions
 from seatrial.config import encode_json
 from seatrial.deployment import Deployment, RuntimeName
 
@@ -33,8 +33,7 @@ def serve(
     cors_origins: Sequence[str] | None = None,
     on: RuntimeName | None = None,
     write: Path | None = None,
-    triton_python: Path | None = None,
-    triton_image: str | None = None,
+    triton: TritonOptions | None = None,
 ) -> None:
     """Serve a detector over HTTP.
 
@@ -61,8 +60,7 @@ def serve(
             uvicorn is one process, for containers and systemd; triton is NVIDIA's server, with
             the Open Inference Protocol alone [default: bentoml].
         write: Write a folder that the runtime starts, on another machine too, and start nothing.
-        triton_python: With --on triton: Python of an environment with nvidia-pytriton.
-        triton_image: With --on triton: image for a container, where no server is installed.
+        triton: The server that --on triton starts.
     """
     from seatrial.models.resolve import resolve
     from seatrial.serve.address import with_port
@@ -86,8 +84,7 @@ def serve(
         },
         cors_origins=cors_origins,
         runtime=on,
-        python=None if triton_python is None else str(triton_python.absolute()),
-        image=triton_image,
+        **(triton or TritonOptions()).fields,
     )
     program = runtime(deployment.server.runtime)
     program.require()

@@ -7,7 +7,6 @@ sent, as none is over HTTP: that of the deployment holds, and a client that give
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,11 +25,12 @@ from seatrial.client.inference_messages import (
     ModelInferResponse,
     methods,
 )
+from seatrial.load.http_client import scores_count, server_timing
 from seatrial.load.images import EncodedImage
+from seatrial.load.inference import InferenceModel, ModelInput, ModelName, element
 from seatrial.load.samples import CONNECT, DISCONNECT, TIMEOUT, Reply, Sample
 from seatrial.load.target import Body
 
-LENGTH = struct.Struct("<I")  # before each element of BYTES
 # Connections of an open loop, in which any number of requests may be under way.
 OPEN_LOOP_CONNECTIONS = 16
 # Status of gRPC -> that of HTTP which says the same to a load.
@@ -47,21 +47,24 @@ BROKEN = (
 )  # fmt: skip
 
 
-def bodies(model: str, images: Sequence[EncodedImage]) -> list[Body]:
+def bodies(model: ModelName, image_input: ModelInput, images: Sequence[EncodedImage]) -> list[Body]:
     """Prepare the request of every image: one element of BYTES, raw."""
-    return [Body(_request(model, image.data), {}) for image in images]
+    return [Body(_request(model, image_input, image.data), {}) for image in images]
 
 
-def _request(model: str, data: bytes) -> bytes:
-    request = ModelInferRequest(model_name=model)
-    request.inputs.add(name="image", datatype="BYTES", shape=[1])
-    request.raw_input_contents.append(LENGTH.pack(len(data)) + data)
+def _request(model: ModelName, image_input: ModelInput, data: bytes) -> bytes:
+    request = ModelInferRequest(model_name=model.name, model_version=model.version)
+    shape = [1 for _ in image_input.shape]
+    request.inputs.add(name=image_input.name, datatype=image_input.datatype, shape=shape)
+    request.raw_input_contents.append(element(data))
     made: bytes = request.SerializeToString()
     return made
 
 
 class GrpcSession:
     """Connections that stay open. A request takes the one with the fewest under way.
+
+    It answers the questions of `seatrial.load.inference.InferenceServer` as well.
 
     Args:
         url: ``grpc://HOST:PORT``, or ``grpcs://HOST:PORT`` with TLS.
@@ -136,8 +139,38 @@ class GrpcSession:
             told = await call(kind(**fields), timeout=self._timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as failure:
             status, _ = _outcome(failure)
-            return None, Reply(status, error="" if status else failure.details() or "no answer")
+            said = failure.details() or ""
+            return None, Reply(status, said.encode(), "" if status else said or "no answer")
         return told, Reply(200)
+
+    async def ready(self) -> Reply:
+        """Whether the server takes requests."""
+        told, reply = await self.ask("ServerReady")
+        return reply if told is None or told.ready else Reply(503)
+
+    async def server(self) -> str:
+        """Name and version."""
+        told, _ = await self.ask("ServerMetadata")
+        return "" if told is None else f"{told.name} {told.version}".strip()
+
+    async def models(self) -> list[str] | Reply:
+        """Names of its models."""
+        told, reply = await self.ask("RepositoryIndex")
+        return reply if told is None else list(dict.fromkeys(str(one.name) for one in told.models))
+
+    async def metadata(self, model: ModelName) -> InferenceModel | Reply:
+        """The description of a model."""
+        told, reply = await self.ask("ModelMetadata", name=model.name, version=model.version)
+        if told is None:
+            return reply
+        inputs = tuple(ModelInput(one.name, one.datatype, tuple(one.shape)) for one in told.inputs)
+        return InferenceModel(told.name, told.platform, inputs)
+
+    def prepare(
+        self, model: ModelName, image_input: ModelInput, images: Sequence[EncodedImage]
+    ) -> list[Body]:
+        """The request of every image."""
+        return bodies(model, image_input, images)
 
     async def refusal(self, body: Body) -> str:
         """Reason that a service gives for refusing a request."""
@@ -187,18 +220,9 @@ def _count(payload: bytes) -> int | None:
         answer = ModelInferResponse.FromString(payload)
     except DecodeError:
         return None
-    found = [one.shape for one in answer.outputs if one.name == "scores"]
-    return int(found[0][0]) if found and len(found[0]) == 1 else None
+    return scores_count((one.name, one.shape) for one in answer.outputs)
 
 
 def _times(trailing: Any) -> dict[str, float] | None:
-    """Stage times (milliseconds) of the trailing metadata, in the form of W3C Server Timing."""
-    text = next((value for key, value in trailing if key == "server-timing"), "")
-    found: dict[str, float] = {}
-    for entry in text.split(", "):
-        stage, _, value = entry.partition(";dur=")
-        try:
-            found[stage] = float(value)
-        except ValueError:
-            continue
-    return found or None
+    """Stage times (milliseconds) of the trailing metadata."""
+    return server_timing(next((value for key, value in trailing if key == "server-timing"), ""))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter_ns
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -16,11 +18,22 @@ from seatrial.load.samples import CONNECT, DISCONNECT, PROTOCOL, TIMEOUT, Reply,
 from seatrial.load.target import Body
 from seatrial.system.network import network_reason
 
+# Length of the JSON of an answer of the Open Inference Protocol, where binary tensors follow it.
+JSON_BYTES = "Inference-Header-Content-Length"
+SCORES = "scores"  # the output with an element for each detection
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class _Output(msgspec.Struct):
+    name: str
+    shape: list[int] = []
+
 
 class _Answer(msgspec.Struct):
     # Raw: the boxes are counted, not built; the client shares its cores with the service.
     detections: list[msgspec.Raw] | None = None
     timing_ms: dict[str, Any] | None = None
+    outputs: list[_Output] | None = None
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
@@ -51,13 +64,14 @@ async def exchange(
 ) -> Sample:
     """Send one image and time the answer to its last byte."""
     end_ns, status, error, payload = 0, 0, "", b""
+    headers = NO_HEADERS
     start_ns = perf_counter_ns()
     try:
         async with http.post(
             url, data=body.data, headers=body.headers, allow_redirects=False
         ) as response:
             payload = await response.read()
-            end_ns, status = perf_counter_ns(), response.status
+            end_ns, status, headers = perf_counter_ns(), response.status, response.headers
     except TimeoutError:
         error = TIMEOUT
     except aiohttp.ClientConnectorError:
@@ -68,7 +82,7 @@ async def exchange(
         error = PROTOCOL
     if not error and not 200 <= status < 300:
         error = f"http-{status}"
-    detections, timing_ms = (None, None) if error else read_answer(payload)
+    detections, timing_ms = (None, None) if error else read_answer(payload, headers)
     return Sample(
         start_ns=start_ns,
         end_ns=end_ns or perf_counter_ns(),
@@ -81,21 +95,49 @@ async def exchange(
     )
 
 
-def read_answer(payload: bytes) -> tuple[int | None, dict[str, float] | None]:
-    """Number of detections and stage times (milliseconds) of an answer, where it has them."""
+def read_answer(
+    payload: bytes, headers: Mapping[str, str] = NO_HEADERS
+) -> tuple[int | None, dict[str, float] | None]:
+    """Number of detections and stage times (milliseconds) of an answer, where it has them.
+
+    Args:
+        payload: Our answer, or one of the Open Inference Protocol.
+        headers: Headers of the answer; names in any case.
+    """
+    length = headers.get(JSON_BYTES, "")
     try:
-        answer = _ANSWER.decode(payload)
+        answer = _ANSWER.decode(payload[: int(length)] if length else payload)
     except UNDECODABLE:
         return None, None  # another service's shape of answer: it is timed all the same
     count = None if answer.detections is None else len(answer.detections)
+    if answer.outputs is not None:
+        count = scores_count((one.name, one.shape) for one in answer.outputs)
     if answer.timing_ms is None:
-        return count, None
+        return count, server_timing(headers.get("Server-Timing", ""))
     timing = {
         stage: float(value)
         for stage, value in answer.timing_ms.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
     }
     return count, timing or None
+
+
+def scores_count(outputs: Iterable[tuple[str, Sequence[int]]]) -> int | None:
+    """Number of detections by the outputs' names and shapes; None where they do not say."""
+    found = [shape for name, shape in outputs if name == SCORES]
+    return int(found[0][0]) if found and len(found[0]) == 1 else None
+
+
+def server_timing(text: str) -> dict[str, float] | None:
+    """Stage times (milliseconds) in the form of W3C Server Timing."""
+    found: dict[str, float] = {}
+    for entry in text.split(", "):
+        stage, _, value = entry.partition(";dur=")
+        try:
+            found[stage] = float(value)
+        except ValueError:
+            continue
+    return found or None
 
 
 async def ask(http: aiohttp.ClientSession, url: URL, body: Body | None = None) -> Reply:
@@ -113,6 +155,8 @@ def refusal(reply: Reply) -> str:
     if reply.error:
         return reply.error
     try:
-        return str(msgspec.json.decode(reply.payload)["error"]["message"])
+        said = msgspec.json.decode(reply.payload)["error"]
+        # The Open Inference Protocol has the message itself there.
+        return said if isinstance(said, str) else str(said["message"])
     except (*UNDECODABLE, KeyError, TypeError):
         return reply.payload[:200].decode("utf-8", "replace").strip()

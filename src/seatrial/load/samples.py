@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
+# An image that is posted; the Open Inference Protocol over HTTP; the same over gRPC.
+ProtocolName = Literal["http", "v2", "grpc"]
 # Failures before any byte of an answer; the others are `http-<status>`
 # and `grpc-<status>`.
 CONNECT, DISCONNECT, TIMEOUT, PROTOCOL = "connect", "disconnect", "timeout", "protocol"

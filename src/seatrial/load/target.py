@@ -12,6 +12,7 @@ from yarl import URL
 
 from seatrial.errors import InvalidConfig
 from seatrial.load.images import EncodedImage
+from seatrial.load.samples import ProtocolName
 
 DETECT = "/detect"
 GRPC = ("grpc", "grpcs")  # schemes of addresses; the second is encrypted
@@ -23,12 +24,13 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         url: Scheme, host and port: ``http://127.0.0.1:3000``; or ``grpc://127.0.0.1:3001`` for the
             Open Inference Protocol over gRPC.
-        path: Path that images are posted to; over gRPC, the name of the model behind a slash, or
-            `DETECT` for the first that the service has.
+        path: Path that images are posted to; in the Open Inference Protocol, the name of the model,
+            the path of its inference, or `DETECT` for the first that takes an encoded image.
         field: Name of the multipart field; None: the image is the raw body.
         params: Query parameters of every request, ``{"confidence": "0.4"}``.
         model_path: Path at which the service describes itself; need not exist.
         ready_path: Path at which the service says that it is ready; need not exist.
+        protocol: How images are sent; None: what the address, the path and the service say.
     """
 
     url: str
@@ -37,6 +39,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     params: dict[str, str] = {}
     model_path: str = "/model"
     ready_path: str = "/readyz"
+    protocol: ProtocolName | None = None
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +53,8 @@ def base_url(target: Target) -> URL:
     """The parsed address.
 
     Raises:
-        InvalidConfig: Not an http(s) or grpc address, or one that carries a password.
+        InvalidConfig: Not an http(s) or grpc address, one that carries a password, or one that does
+            not fit the protocol.
     """
     try:
         url = URL(target.url)
@@ -62,8 +66,17 @@ def base_url(target: Target) -> URL:
     if url.scheme in GRPC and url.explicit_port is None:
         hint = "give the port of gRPC, for example grpc://127.0.0.1:3001"
         raise InvalidConfig(f"{target.url!r} has no port", hint=hint)
-    if url.scheme in GRPC and (target.field or target.params):
-        raise InvalidConfig("a field of a form and parameters of a query are of HTTP alone")
+    if target.protocol is not None and (target.protocol == "grpc") != (url.scheme in GRPC):
+        raise InvalidConfig(
+            f"the protocol {target.protocol} does not fit the address {target.url}",
+            hint="grpc:// is the address of grpc, and http:// that of http and v2",
+        )
+    if (url.scheme in GRPC or target.protocol == "v2") and (target.field or target.params):
+        raise InvalidConfig(
+            "a field of a form and parameters of a query do not belong to the Open Inference "
+            "Protocol",
+            hint="leave them out, or send images to a path of your own (--protocol http)",
+        )
     if url.user or url.password:
         message = "the address holds a user name or a password"
         raise InvalidConfig(message, hint="the report shows the address; leave them out")

@@ -78,7 +78,7 @@ class ServiceProcess:
         self._log = log
         self._ready_within_s = ready_within_s
         check_ports(server)
-        words = program.command(folder, deployment)
+        words = program.command(folder, deployment, env)
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 words,
@@ -174,7 +174,8 @@ def scratch_service(
         runtime=given.runtime,
     )
     environment = {key: value for key, value in environment.items() if key != SERVER_TOKENS}
-    deployment = with_port(msgspec.structs.replace(deployment, server=anywhere))
+    triton = msgspec.structs.replace(deployment.triton, metrics_port=None)
+    deployment = with_port(msgspec.structs.replace(deployment, server=anywhere, triton=triton))
     # A worker that cannot start is started again and again: find out here that it can.
     engine = check(artifact, deployment)
     with writing(folder):

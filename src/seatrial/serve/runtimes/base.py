@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -56,8 +57,15 @@ class Runtime(Protocol):
             SeatrialError: It cannot run so.
         """
 
-    def command(self, folder: Path, deployment: Deployment) -> list[str]:
+    def command(
+        self, folder: Path, deployment: Deployment, environment: Mapping[str, str] = os.environ
+    ) -> list[str]:
         """The command that serves a folder from `seatrial.serve.service_folder.write_service`.
+
+        Args:
+            folder: The folder.
+            deployment: What is written there.
+            environment: Variables that the service starts with.
 
         Raises:
             SeatrialError: This machine lacks what the service needs.

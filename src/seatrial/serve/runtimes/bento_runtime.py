@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +46,9 @@ class BentoMl:
         on_progress(f"{artifact.manifest.name} on {engine}: {in_words(deployment)}")
         return Launch(command(folder, deployment), service_environment(environment, folder))
 
-    def command(self, folder: Path, deployment: Deployment) -> list[str]:
+    def command(
+        self, folder: Path, deployment: Deployment, environment: Mapping[str, str] = os.environ
+    ) -> list[str]:
         """``bentoml serve`` of a service folder."""
         metrics_root()
         return [sys.executable, "-m", "bentoml", *bentoml_words(folder, deployment)]

@@ -45,9 +45,12 @@ class TritonRuntime:
         on_progress(f"Triton: {server.words}")
         return Launch(_command(folder), dict(environment))
 
-    def command(self, folder: Path, deployment: Deployment) -> list[str]:
+    def command(
+        self, folder: Path, deployment: Deployment, environment: Mapping[str, str] = os.environ
+    ) -> list[str]:
         """The process that looks after the server, on a service folder."""
-        check_clients(deployment, os.environ)
+        check_clients(deployment, environment)
+        find_server(folder / "triton", deployment, environment)
         return _command(folder)
 
     def write(self, folder: Path, artifact: Artifact, deployment: Deployment) -> list[str]:

@@ -45,7 +45,9 @@ class Uvicorn:
         absolute = msgspec.structs.replace(deployment, model=str(artifact.path.absolute()))
         return Launch(_command(_kept_in_memory(absolute.to_toml())), dict(environment))
 
-    def command(self, folder: Path, deployment: Deployment) -> list[str]:
+    def command(
+        self, folder: Path, deployment: Deployment, environment: Mapping[str, str] = os.environ
+    ) -> list[str]:
         """The server, on a service folder."""
         one_process(deployment)
         return _command(folder / "deployment.toml")

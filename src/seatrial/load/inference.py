@@ -1,0 +1,115 @@
+"""Models of the Open Inference Protocol as a load meets them, whatever carries the requests.
+
+A session over HTTP and one over gRPC answer the same questions; what is sent is one encoded image
+as one element of BYTES.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from typing import Protocol
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from seatrial.load.images import EncodedImage
+from seatrial.load.samples import Reply, Sample
+from seatrial.load.target import DETECT, Body
+
+BYTES = "BYTES"
+LENGTH = struct.Struct("<I")  # before each element of BYTES
+_PATH = re.compile(r"/?v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
+
+
+class ModelName(msgspec.Struct, frozen=True):
+    """Name of a model, and its version; an empty version is the server's choice."""
+
+    name: str
+    version: str = ""
+
+    @property
+    def path(self) -> str:
+        """Path of the model over HTTP."""
+        version = f"/versions/{quote(self.version, safe='')}" if self.version else ""
+        return f"/v2/models/{quote(self.name, safe='')}{version}"
+
+    @property
+    def infer_path(self) -> str:
+        """Path of its inference over HTTP."""
+        return f"{self.path}/infer"
+
+
+class ModelInput(msgspec.Struct, frozen=True):
+    """An input as the model describes it; -1 in the shape is any size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class InferenceModel(msgspec.Struct, frozen=True):
+    """A model as the server describes it."""
+
+    name: str
+    platform: str = ""
+    inputs: tuple[ModelInput, ...] = ()
+
+    def image_input(self) -> ModelInput | None:
+        """The only input, where that takes one encoded image; None where the model takes others."""
+        if len(self.inputs) != 1:
+            return None
+        (one,) = self.inputs
+        fits = one.datatype == BYTES and all(size in (-1, 1) for size in one.shape)
+        return one if fits else None
+
+
+class InferenceServer(Protocol):
+    """A session with a server of the protocol."""
+
+    async def ready(self) -> Reply:
+        """Whether the server takes requests: status 200 if so, 503 if not yet, 0 if none answers.
+
+        Any other status says that it does not answer this question.
+        """
+
+    async def server(self) -> str:
+        """Name and version of the server; empty where it does not say."""
+
+    async def models(self) -> list[str] | Reply:
+        """Names of its models, or the answer in their place."""
+
+    async def metadata(self, model: ModelName) -> InferenceModel | Reply:
+        """The description of a model, or the answer in its place."""
+
+    def prepare(
+        self, model: ModelName, image_input: ModelInput, images: Sequence[EncodedImage]
+    ) -> list[Body]:
+        """The request of every image."""
+
+    async def send(self, body: Body, due_ns: int | None = None) -> Sample:
+        """Send one image, and time the answer to its last byte."""
+
+    async def refusal(self, body: Body) -> str:
+        """Reason that the server gives for refusing a request."""
+
+
+def is_inference_path(path: str) -> bool:
+    """Whether a path over HTTP is that of a model's inference."""
+    return _PATH.fullmatch(path) is not None
+
+
+def named_model(path: str) -> ModelName | None:
+    """The model that a target names: alone, or by the path of its inference; None for none."""
+    if path == DETECT:
+        return None
+    found = _PATH.fullmatch(path)
+    if found is None:
+        return ModelName(path.strip("/"))
+    return ModelName(unquote(found[1]), unquote(found[2] or ""))
+
+
+def element(data: bytes) -> bytes:
+    """Bytes as one raw element of BYTES."""
+    return LENGTH.pack(len(data)) + data

@@ -1,0 +1,60 @@
+"""Names and descriptions of models of the Open Inference Protocol."""
+
+from __future__ import annotations
+
+import pytest
+
+from seatrial.load.inference import (
+    InferenceModel,
+    ModelInput,
+    ModelName,
+    element,
+    is_inference_path,
+    named_model,
+)
+from seatrial.load.target import DETECT
+
+IMAGE = ModelInput("image", "BYTES", (-1,))
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        (DETECT, None),
+        ("yolo11n", ModelName("yolo11n")),
+        ("/yolo11n", ModelName("yolo11n")),
+        ("/v2/models/yolo11n/infer", ModelName("yolo11n")),
+        ("/v2/models/a%20b/versions/2/infer", ModelName("a b", "2")),
+    ],
+)
+def test_a_path_names_a_model(path: str, model: ModelName | None) -> None:
+    assert named_model(path) == model
+    assert is_inference_path(path) == path.startswith("/v2/")
+
+
+def test_the_path_of_a_name_leads_back_to_it() -> None:
+    for model in (ModelName("tiny.graph"), ModelName("a/b c", "1")):
+        assert named_model(model.infer_path) == model
+    assert ModelName("a/b").infer_path == "/v2/models/a%2Fb/infer"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "fits"),
+    [
+        ((IMAGE,), True),
+        ((ModelInput("INPUT", "BYTES", (-1, 1)),), True),
+        ((ModelInput("images", "UINT8", (1, -1, -1, 3)),), False),
+        ((ModelInput("texts", "BYTES", (7,)),), False),
+        ((IMAGE, ModelInput("threshold", "FP32", (1,))), False),
+        ((), False),
+    ],
+)
+def test_an_image_goes_to_the_only_input_of_one_element(
+    inputs: tuple[ModelInput, ...], fits: bool
+) -> None:
+    found = InferenceModel("m", inputs=inputs).image_input()
+    assert found == (inputs[0] if fits else None)
+
+
+def test_an_element_has_its_length_before_it() -> None:
+    assert element(b"abc") == b"\3\0\0\0abc"
