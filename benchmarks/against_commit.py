@@ -100,7 +100,7 @@ def checkout(commit: str, folder: Path) -> Iterator[Path]:
 
 def cpu_s(processes: list[psutil.Process]) -> float:
     """CPU time that processes have used, in seconds."""
-    return sum(used.user + used.system for used in (p.cpu_times() for p in processes))
+    return float(sum(used.user + used.system for used in (p.cpu_times() for p in processes)))
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ def _repeat(small: LabelledSet, found: Predictions) -> tuple[LabelledSet, Predic
     boxes = Predictions(
         (found.image + step[:, None]).reshape(-1),
         np.tile(found.category, copies),
-        np.round(np.maximum(xywh + chance.normal(0, 0.5, xywh.shape), 0.01), 2),
+        np.maximum(xywh + chance.normal(0, 0.5, xywh.shape), 0.01).round(2),
         np.clip(confidence + chance.normal(0, 1e-3, len(confidence)), 1e-6, 1.0),
     )
     kept = objects.take(np.flatnonzero(objects.image < IMAGES))

@@ -72,7 +72,7 @@ def main() -> None:
 def parent_of(model: str) -> Artifact:
     """The artifact that is exported."""
     if model == "ssd-mobilenet-v2":
-        return pull(STORE, model, on_progress=tell)
+        return pull(STORE, model, on_progress=measure.tell)
     return resolve(STORE, str(measure.SHARED / "models" / model), allow_pickle=True)
 
 
@@ -87,7 +87,7 @@ def report_of(parent: Artifact, options: ExportOptions, known: ParentAnswers) ->
             annotations=LABELS,
             replace=True,
             known=known,
-            on_progress=tell,
+            on_progress=measure.tell,
         )
     except Diverged as error:
         if not isinstance(error.report, ExportReport):
@@ -116,11 +116,6 @@ def row(report: ExportReport) -> dict[str, Any]:
     ready = report.tensorrt
     found["TensorRT"] = "" if ready is None else "no" if ready.problems else "ready"
     return {**found, "holds": "no" if report.verdict.outcome == "fails" else "yes"}
-
-
-def tell(what: str) -> None:
-    """A line for each step, on stderr."""
-    print(what, file=sys.stderr)
 
 
 if __name__ == "__main__":

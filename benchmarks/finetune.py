@@ -79,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="seatrial-benchmark-") as scratch:
         folder = (options.folder or Path(scratch)).resolve()
-        figures = {}
+        figures: dict[str, dict[str, Any]] = {}
         for name in [options.only] if options.only else RUNS:
             if RUNS[name].pretrained and not CHECKPOINT.is_file():
                 print(f"{name} skipped: no ../shared (models/yolo11n.pt)", file=sys.stderr)

@@ -102,7 +102,7 @@ def fuzz(url: str, examples: int, number: int = 0, token: str | None = None) -> 
     described = session.get(f"{url}/openapi.json", headers=headers, timeout=60).json()
     schema = schemathesis.openapi.from_dict(described)
     for found in schema.get_all_operations():
-        operation = found.ok()
+        operation = found.ok()  # type: ignore[union-attr]
         for mode in GenerationMode:
             # Hypothesis has nothing to break where an operation takes nothing.
             takes = operation.body or any(map(len, (operation.query, operation.headers)))

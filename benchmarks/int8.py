@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import measure
@@ -23,11 +24,12 @@ import msgspec
 
 from seatrial.artifact import Artifact, Store
 from seatrial.datasets.read import read_labelled
+from seatrial.deployment import Precision
 from seatrial.engines.base import Engine, EngineConfig, Lane
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable, Diverged, SourceUnavailable
 from seatrial.models.sources.table import pull
-from seatrial.quantise.options import QuantiseOptions
+from seatrial.quantise.options import Backends, QuantiseOptions
 from seatrial.quantise.report import QuantiseReport
 from seatrial.quantise.run import compress_int8
 from seatrial.system.hardware import usable_cores
@@ -68,18 +70,13 @@ def parent_of(model: str) -> Artifact:
     if model == "yolo11n":
         return measure.open_artifact()
     try:
-        return pull(STORE, model, on_progress=lambda text: print(text, file=sys.stderr))
+        return pull(STORE, model, on_progress=measure.tell)
     except SourceUnavailable as error:
         sys.exit(f"skipped: {error.message}")
 
 
-def compress(parent: Artifact, to: str) -> tuple[Artifact, QuantiseReport]:
+def compress(parent: Artifact, to: Backends) -> tuple[Artifact, QuantiseReport]:
     """Artifact and report; ends the benchmark if the gate fails."""
-
-    def tell(what: str, done: int, total: int) -> None:
-        if done == total:
-            print(f"{what} {total or ''}", file=sys.stderr)
-
     try:
         return compress_int8(
             STORE,
@@ -88,7 +85,7 @@ def compress(parent: Artifact, to: str) -> tuple[Artifact, QuantiseReport]:
             calibration=CALIBRATION,
             labelled=read_labelled(LABELLED),
             replace=True,
-            on_progress=tell,
+            on_progress=measure.tell,
         )
     except Diverged as error:
         sys.exit(error.message)
@@ -130,9 +127,10 @@ def timed(parent: Artifact, child: Artifact, engine: str, rounds: int) -> dict[s
     found: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         engines: dict[str, Engine] = {}
-        for name, artifact, precision in (
+        ways: tuple[tuple[str, Artifact, Precision], ...] = (
             ("f32", parent, "f32"), ("bf16", parent, "bf16"), ("int8", child, "f32"),
-        ):  # fmt: skip
+        )  # fmt: skip
+        for name, artifact, precision in ways:
             if precision == "bf16" and engine != "openvino":
                 continue
             with contextlib.suppress(DeviceUnavailable):
@@ -143,7 +141,7 @@ def timed(parent: Artifact, child: Artifact, engine: str, rounds: int) -> dict[s
         for _ in range(rounds):
             for name, opened in engines.items():
                 lane = opened.narrow[0]
-                one_ms = measure.median_ms(lambda lane=lane: lane.infer(feeds), ROUND_S / 2)
+                one_ms = measure.median_ms(partial(lane.infer, feeds), ROUND_S / 2)
                 found.setdefault(f"latency_ms_{name}", []).append(one_ms)
             for name, opened in engines.items():
                 found.setdefault(f"per_s_{name}", []).append(all_lanes_hz(opened, feeds))

@@ -6,6 +6,10 @@ python benchmarks/overload.py [--seconds 60] [--loads 3 10] [--workers 1] [--nei
 After each storm half of the capacity is asked for: ``normal_after_s`` is when the last request was
 sent, counted from the end of the storm, that was refused, late or failed; 0 where there was none.
 
+The client runs on the same cores. ``client_cores`` and ``service_cores`` are what both take of
+them; ``goodput_of_left`` is the share of the peak that the cores which the client leaves could
+reach: goodput / (peak x cores left in the storm / cores left at the peak).
+
 ``--neighbour`` measures once more while another process takes all it gets of one core, and once
 with that process from the middle of the storm on. ``--hand-set`` compares the goodput at the first
 load with that of services which admit by a number of requests alone, as people set it by hand.
@@ -37,6 +41,7 @@ from seatrial.deployment import CoreLayout, Deployment, Limits
 from seatrial.load.run import Load, Recording, run_load
 from seatrial.load.samples import Sample
 from seatrial.load.target import Body, Target, endpoint
+from seatrial.system.hardware import usable_cores
 
 CALM_S = 4.0  # watched after the storm
 SETTLED_S = 5.0  # after a neighbour has come
@@ -128,16 +133,10 @@ def quantiles(name: str, samples: list[Sample]) -> dict[str, float]:
     return {f"{name}_p50_ms": round(float(p50), 2), f"{name}_p99_ms": round(float(p99), 2)}
 
 
-def within(requests: list[Body], deadline_ms: int) -> list[Body]:
-    """The same requests with a deadline of their own."""
-    asked = {"X-Request-Timeout-Ms": str(deadline_ms)}
-    return [Body(one.data, {**one.headers, **asked}) for one in requests]
-
-
 def cpu_s(pid: int) -> float:
     """CPU seconds of a process and its descendants."""
     root = psutil.Process(pid)
-    return sum(sum(one.cpu_times()[:2]) for one in (root, *root.children(recursive=True)))
+    return float(sum(sum(one.cpu_times()[:2]) for one in (root, *root.children(recursive=True))))
 
 
 def refusing(artifact: Artifact, pictures: list[bytes], rate_hz: float) -> dict[str, Any]:
@@ -173,16 +172,41 @@ def neighbour() -> Iterator[None]:
         burner.wait()
 
 
+class Cores:
+    """Cores that this process, the client, and the service take from now on."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._begun = time.monotonic(), time.process_time(), cpu_s(pid)
+
+    def taken(self) -> dict[str, float]:
+        """CPU seconds in a second: of the client, and of the service."""
+        begun, client_s, service_s = self._begun
+        passed_s = time.monotonic() - begun
+        return {
+            "client_cores": round((time.process_time() - client_s) / passed_s, 3),
+            "service_cores": round((cpu_s(self._pid) - service_s) / passed_s, 3),
+        }
+
+
 def storms(
-    to: Target, requests: list[Body], options: argparse.Namespace, deadline_ms: float
+    to: Target, requests: list[Body], options: argparse.Namespace, deadline_ms: float, pid: int
 ) -> dict[str, Any]:
-    """The capacity, and each load."""
-    peak_hz = measure.throughput(measure.load(to, within(requests, 60_000), 8, 10))
-    found: dict[str, Any] = {"peak_per_s": round(peak_hz, 2)}
+    """The capacity, and each load; `pid` is that of the service."""
+    cores = Cores(pid)
+    peak_hz = measure.throughput(measure.load(to, requests, 8, 10))
+    at_peak = cores.taken()
+    left_at_peak = usable_cores() - at_peak["client_cores"]
+    found: dict[str, Any] = {"peak_per_s": round(peak_hz, 2), **at_peak}
     for load in options.loads:
+        cores = Cores(pid)
         recording, over_ns = storm(to, requests, load * peak_hz, options.seconds, peak_hz / 2)
-        found[f"at_{load:g}x"] = figures(recording, over_ns, deadline_ms, peak_hz)
-        print(load, found[f"at_{load:g}x"], flush=True)
+        taken = cores.taken()
+        row = figures(recording, over_ns, deadline_ms, peak_hz)
+        left = (usable_cores() - taken["client_cores"]) / left_at_peak
+        row |= {"goodput_of_left": round(row["goodput_of_peak"] / left, 3), **taken}
+        found[f"at_{load:g}x"] = row
+        print(load, row, flush=True)
     return found
 
 
@@ -192,10 +216,11 @@ def with_neighbour(
     options: argparse.Namespace,
     deadline_ms: float,
     alone_hz: float,
+    pid: int,
 ) -> dict[str, Any]:
     """The same beside another process, and what becomes of a storm into which it comes."""
     with neighbour():
-        found = storms(to, requests, options, deadline_ms)
+        found = storms(to, requests, options, deadline_ms, pid)
     stop = threading.Event()
 
     def come() -> None:
@@ -259,10 +284,11 @@ def main() -> None:
         model = httpx.get(f"{service.url}/model").json()
         deadline_ms = 1e3 * model["limits"]["deadline_s"]
         results["deadline_ms"] = round(deadline_ms)
-        results |= storms(to, requests, options, deadline_ms)
+        pid = service.process.pid
+        results |= storms(to, requests, options, deadline_ms, pid)
         peak_hz = results["peak_per_s"]
         if options.neighbour:
-            found = with_neighbour(to, requests, options, deadline_ms, peak_hz)
+            found = with_neighbour(to, requests, options, deadline_ms, peak_hz, pid)
             results |= {f"neighbour_{name}": figure for name, figure in found.items()}
     if options.hand_set:
         by_hand = hand_set(artifact, pictures, options, deadline_ms, peak_hz)

@@ -44,7 +44,7 @@ class Reference:
         self.labels = ast.literal_eval(metadata["names"])
         self.executor = ThreadPoolExecutor(SESSIONS)
 
-    @bentoml.api(route="/detect")
+    @bentoml.api(route="/detect")  # type: ignore[untyped-decorator]
     async def detect(self, image: Annotated[Path, ContentType("image/*")]) -> dict[str, Any]:
         """Detect objects in the form field `image`."""
         loop = asyncio.get_running_loop()

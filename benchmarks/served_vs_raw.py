@@ -84,7 +84,7 @@ def main() -> None:
 
 def run_engine(artifact: Artifact, pictures: list[bytes], precision: Precision) -> list[Arrays]:
     """The engine's real outputs, for timing the postprocessing on them."""
-    engine = open_engine(artifact, "openvino", EngineConfig("cpu", precision, 1, 1))
+    engine = open_engine(artifact, "openvino", EngineConfig(precision=precision))
     name, size = artifact.manifest.inputs[0].name, artifact.manifest.preprocessing
     results: list[Arrays] = []
     for picture in pictures:

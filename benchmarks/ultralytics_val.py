@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -23,8 +24,8 @@ import measure
 import numpy as np
 import torch
 
-from seatrial.accuracy.evaluate import Matches, coco_results, evaluate, score
-from seatrial.accuracy.matching import IGNORED, TRUE_POSITIVE, Predictions
+from seatrial.accuracy.evaluate import coco_results, evaluate, score
+from seatrial.accuracy.matching import IGNORED, TRUE_POSITIVE, Matches, Predictions
 from seatrial.accuracy.predict import InProcess
 from seatrial.datasets.coco import encode
 from seatrial.datasets.labels import LabelledSet, match_labels
@@ -46,7 +47,7 @@ def main() -> None:
     dataset = read_labelled(f"coco:{measure.IMAGES}", LABELS)
     artifact = measure.open_artifact()
     with open_detector(artifact, Deployment("model", precision="f32")) as detector:
-        ours = evaluate(InProcess(detector), dataset).report.scores.figures
+        ours = evaluate(InProcess(detector), dataset).report.scores.figures.ap
     plain = replace(dataset, truth=dataset.truth.take(np.flatnonzero(~dataset.truth.crowd)))
     category = match_labels(artifact.manifest.labels, dataset)
     with tempfile.TemporaryDirectory(prefix="seatrial-val-") as scratch:
@@ -55,8 +56,8 @@ def main() -> None:
         square, boxes = _val(library, plan, dataset, category, rect=False)
         default, _ = _val(library, plan, dataset, category, rect=True)
     matches, without_crowds = score(plain, boxes)
-    lines = [
-        ("seatrial evaluate: COCO's rules", ours.ap),
+    lines: list[tuple[str, float | None]] = [
+        ("seatrial evaluate: COCO's rules", ours),
         ("the boxes of Ultralytics, square pictures", score(dataset, boxes)[1].figures.ap),
         ("crowds are not labelled", without_crowds.figures.ap),
         ("300 boxes of an image and class instead of 100", _pycocotools(plain, boxes, 300)),
@@ -67,12 +68,12 @@ def main() -> None:
     measure.save("ultralytics_val", _table(lines), ("ultralytics", "torch", "pycocotools"))
 
 
-def _table(lines: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    """Each line, and what it changes."""
-    before = [lines[0][1], *(value for _, value in lines[:-1])]
+def _table(lines: Sequence[tuple[str, float | None]]) -> dict[str, Any]:
+    """Each line, and what it changes; AP is None where there are no labels."""
+    values = [math.nan if value is None else value for _, value in lines]
     return {
         name: {"ap": round(value, 5), "difference": round(value - earlier, 5)}
-        for (name, value), earlier in zip(lines, before, strict=True)
+        for (name, _), value, earlier in zip(lines, values, [values[0], *values], strict=False)
     }
 
 
@@ -111,7 +112,8 @@ def _val(
     library: Any, plan: Path, dataset: LabelledSet, category: Any, *, rect: bool
 ) -> tuple[float, Predictions]:
     """The figure that is printed, and the boxes it was made from."""
-    model, kept = library.YOLO(CHECKPOINT), []
+    model = library.YOLO(CHECKPOINT)
+    kept: list[dict[str, Any]] = []
 
     def keep(validator: Any) -> None:
         numbers = {number: place for place, number in enumerate(validator.class_map)}

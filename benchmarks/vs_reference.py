@@ -23,7 +23,7 @@ from pathlib import Path
 import measure
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import Deployment
+from seatrial.deployment import Deployment, Precision
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable
@@ -40,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     measure.need_shared()
     artifact, pictures = measure.open_artifact(), measure.encoded(64)
-    best = "bf16" if has_bf16(artifact) else "f32"
+    best: Precision = "bf16" if has_bf16(artifact) else "f32"
     deployments = {
         "onnxruntime_f32": Deployment("model", engine="onnxruntime"),
         f"openvino_{best}": Deployment("model", precision=best),
@@ -76,7 +76,7 @@ def main() -> None:
 def has_bf16(artifact: Artifact) -> bool:
     """Whether the best non-INT8 precision of this CPU is bf16."""
     try:
-        open_engine(artifact, "openvino", EngineConfig("cpu", "bf16")).close()
+        open_engine(artifact, "openvino", EngineConfig(precision="bf16")).close()
     except DeviceUnavailable:
         return False
     return True

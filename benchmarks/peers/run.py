@@ -33,7 +33,7 @@ def one_round(up: servers.Up, options: argparse.Namespace) -> dict[str, float]:
     closed = measure.load(up.target, up.requests, options.sessions, options.seconds)
     peak_hz = measure.throughput(closed)
     deadline_ms = options.deadline_ms
-    asked = overload.within(up.requests, deadline_ms)
+    asked = [measure.within(one, deadline_ms) for one in up.requests]
     rate_hz = options.load * peak_hz
     recording, over_ns = overload.storm(up.target, asked, rate_hz, options.seconds)
     found = overload.figures(recording, over_ns, deadline_ms, peak_hz)
