@@ -6,6 +6,7 @@
     |   |-- NotSwapped        a service keeps the model that it has   409  FAILED_PRECONDITION 8
     |   |-- NotServed         the service has no such model            404  NOT_FOUND           2
     |   |-- UnsupportedImage  the file is not a JPEG, PNG or WebP      415  INVALID_ARGUMENT    2
+    |   |-- UnsupportedCoding the body is packed in another way        415  INVALID_ARGUMENT    2
     |   |-- InvalidImage      the image cannot be decoded              422  INVALID_ARGUMENT    2
     |   |-- InputTooSlow      the body does not arrive in time         408  DEADLINE_EXCEEDED   2
     |   |-- InputTooLarge     the body or image is over the limit      413  RESOURCE_EXHAUSTED  2
@@ -88,6 +89,12 @@ class NotServed(InvalidInput):
 
 class UnsupportedImage(InvalidInput):
     """The bytes are not in a known image format."""
+
+    http_status = 415
+
+
+class UnsupportedCoding(InvalidInput):
+    """The body of a request has a content coding that is not unpacked."""
 
     http_status = 415
 

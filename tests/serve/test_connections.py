@@ -113,3 +113,16 @@ def test_who_sends_little_keeps_the_connection(run_app: Callable[..., Any], phot
             found, headers, _ = read_response(connection)
             assert found == status
             assert "connection" not in headers
+
+
+def test_who_asks_before_it_sends_is_hung_up_on_with_a_refusal(
+    running: Running, photo: bytes
+) -> None:
+    """Some clients send no body then, and their next request would be taken for it."""
+    for line, status in (("POST /nothing", 404), ("POST /detect?unknown=1", 400)):
+        with running.connect() as connection:
+            asked = head(line, len(photo)).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+            connection.sendall(asked)
+            found, headers, _ = read_response(connection)
+            assert (found, headers["connection"]) == (status, "close")
+            assert connection.recv(1) == b""

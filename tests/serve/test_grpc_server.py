@@ -280,3 +280,41 @@ def test_a_service_with_tokens_asks_for_one(tiny_artifact: Artifact, tmp_path: P
         with pytest.raises(grpc.RpcError) as refused:
             next(reflect(iter([b""]), timeout=20))
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_pings_on_a_connection_without_calls(
+    serving: Running, early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As clients with keep-alive send them; gRPC's own default ends the connection at the third."""
+    often = 0.2
+    monkeypatch.setattr(module, "PING_S", 1000 * often if early else often / 2)
+
+    async def serve() -> bytes:
+        deployment = Deployment("tiny", server=Server(grpc_port=0))
+        async with grpc_server(deployment, serving.app.state.serving, 10) as port:
+            return await asyncio.to_thread(pinged, port)
+
+    def pinged(port: int) -> bytes:
+        got = b""
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as one:
+            one.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, b""))
+            for number in range(8):
+                ping = bytes(7) + bytes([number])
+                one.sendall(frame(PING, ping))
+                while ping not in got and b"too_many_pings" not in got:
+                    got += (read := one.recv(4096))
+                    if not read:
+                        return got
+                time.sleep(often)
+        return got
+
+    assert (b"too_many_pings" in asyncio.run(serve())) == early
+
+
+SETTINGS, PING = 4, 6
+
+
+def frame(kind: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2 on the connection itself (RFC 9113, 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind]) + bytes(5) + payload

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -76,7 +77,6 @@ def asked(running: Running, sent: bytes) -> tuple[int, dict[str, Any]]:
         (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         (b"POST /detect HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
-        (POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 1\r\n\r\na", 400),
         # Chunks.
         (CHUNKED + b"zz\r\n\r\n", 400),
         (CHUNKED + b"0x1\r\na\r\n0\r\n\r\n", 400),
@@ -142,12 +142,56 @@ def test_trailers_do_not_become_headers(running: Running, photo: bytes) -> None:
             assert read_response(connection)[0] == 200
 
 
-def test_an_offer_of_another_protocol_is_answered_in_this_one(running: Running) -> None:
-    for upgrade in (b"h2c", b"websocket"):
-        with running.connect() as connection:
-            connection.sendall(GET + b"Connection: Upgrade\r\nUpgrade: " + upgrade + b"\r\n\r\n")
-            status, headers, _ = read_response(connection)
-            assert (status, headers["connection"]) == (200, "close")
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("pieces", ["whole", "head apart", "bytes"])
+def test_an_offer_of_another_protocol_is_passed_over(
+    running: Running, photo: bytes, chunked: bool, pieces: str
+) -> None:
+    """Java's client sends one with every POST, and the parser does not read its body."""
+    half = len(photo) // 2
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(x), x) for x in (photo[:half], photo[half:]))
+    length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(photo)
+    body = chunks + b"0\r\n\r\n" if chunked else photo
+    head = POST + UPGRADE + length + b"\r\n\r\n"
+    behind = GET + UPGRADE + b"\r\n" + GET + b"\r\n"
+    sent = {
+        "whole": [head + body + behind],
+        "head apart": [head, body + behind],
+        "bytes": [*(head[i : i + 1] for i in range(len(head))), body[:3], body[3:], behind],
+    }[pieces]
+    with running.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in sent:
+            connection.sendall(part)
+        with connection.makefile("rb") as answers:
+            status, answer = read_answer(answers)
+            assert (status, len(json.loads(answer)["detections"])) == (200, 1)
+            assert [read_answer(answers)[0] for _ in range(2)] == [200, 200]
+
+
+def read_answer(answers: Any) -> tuple[int, bytes]:
+    status = int(answers.readline().split()[1])
+    length = 0
+    while (line := answers.readline()) != b"\r\n":
+        name, _, value = line.partition(b":")
+        length = int(value) if name.lower() == b"content-length" else length
+        assert name.lower() != b"connection"
+    return status, answers.read(length)
+
+
+def test_an_offer_is_the_last_request_where_the_client_says_so(
+    running: Running, photo: bytes
+) -> None:
+    offer = UPGRADE.replace(b"Upgrade, ", b"Upgrade, close, ")
+    sent = POST + offer + b"Content-Length: %d\r\n\r\n" % len(photo)
+    with running.connect() as connection:
+        connection.sendall(sent + photo + GET + b"\r\n")
+        status, headers, _ = read_response(connection)
+        assert (status, headers["connection"]) == (200, "close")
+        assert connection.recv(1) == b""
 
 
 def test_what_follows_a_request_is_answered_after_it(running: Running, photo: bytes) -> None:
@@ -410,6 +454,20 @@ def test_an_overloaded_service_refuses_round_the_application_in_the_same_words(
     assert errors[0]["code"] == "Overloaded"
     assert {*late[1]} == {*early[1], "connection"}
     assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 1]
+
+
+def test_a_refusal_of_http_1_0_ends_the_connection(
+    run_app: Callable[..., Any], photo: bytes
+) -> None:
+    """Its client reads until the end, whatever it asked for: ApacheBench would wait for ever."""
+    head = POST.replace(b"1.1", b"1.0") + b"Connection: Keep-Alive\r\nContent-Length: %d\r\n\r\n"
+    with run_app(Limits(queue=1)) as running, running.lanes_held():
+        for _ in range(2):  # the second one in the second after a refusal
+            with running.connect() as connection:
+                connection.sendall(head % len(photo) + photo)
+                status, headers, _ = read_response(connection)
+                assert (status, headers["connection"]) == (503, "close")
+                assert connection.recv(1) == b""
 
 
 def test_a_connection_that_was_refused_serves_the_next_requests(

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from seatrial.detect.clock import REQUEST_STAGES
 from seatrial.errors import NotWritable
@@ -218,6 +219,22 @@ def test_files_have_their_room_from_the_start(tmp_path: Path) -> None:
     assert [(file.st_size, file.st_blocks * 512) for file in files] == [(FILE_BYTES,) * 2] * len(
         KINDS
     )
+
+
+def test_no_file_is_there_before_it_has_its_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A process that is killed in between leaves none that a scrape cannot read."""
+    fallocate, seen = os.posix_fallocate, []
+
+    def watched(*given: int) -> None:
+        MultiProcessCollector(CollectorRegistry(), str(tmp_path)).collect()  # type: ignore[no-untyped-call]
+        seen.append(len(list(tmp_path.glob("*.db"))))
+        fallocate(*given)
+
+    monkeypatch.setattr(os, "posix_fallocate", watched)
+    reserve_files(tmp_path)
+    assert seen == list(range(len(KINDS)))
 
 
 def test_files_without_room_are_an_error_and_leave_nothing(

@@ -34,6 +34,10 @@ def test_files_that_do_not_do(made: dict[str, Made], tmp_path: Path) -> None:
     one, two, locked = (made[name] for name in ("one", "two", "locked"))
     with pytest.raises(InvalidConfig, match=r"two\.key is not the key of .*one\.pem"):
         Tls(one.certificate, two.key)
+    # The authority's before one's own, as some join them.
+    (tmp_path / "chain").write_bytes(one.certificate.read_bytes() + two.certificate.read_bytes())
+    with pytest.raises(InvalidConfig, match="not the key of the first certificate in"):
+        Tls(tmp_path / "chain", two.key)
     with pytest.raises(InvalidConfig, match=r"locked\.key cannot be used"):
         Tls(locked.certificate, locked.key)
     with pytest.raises(InvalidConfig, match="absent cannot be read: No such file"):

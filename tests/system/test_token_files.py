@@ -16,6 +16,8 @@ def test_a_file_has_one_token_a_line(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"# of the line\n\n  {TOKEN}  \r\n{TOKEN}-._~+/==\n")
     assert read_tokens(file) == [TOKEN, TOKEN + "-._~+/=="]
+    file.write_text(TOKEN, encoding="utf-8-sig")  # as editors of Windows do
+    assert read_tokens(file) == [TOKEN]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from seatrial.detect.decode_cost import (
     webp_cost,
 )
 from seatrial.detect.encode import png
+from seatrial.detect.mistaken import HEAD_BYTES, seems
 from seatrial.errors import (
     InputTooLarge,
     InvalidDataset,
@@ -131,6 +132,7 @@ def decode(
         # Codecs have the same errors for damage and for a lack of memory.
         if costs and not _is_there(costs[0].peak_bytes):
             raise out_of_memory() from error
+        error.hint = error.hint or seems(data)
         raise
     except Exception as error:
         if lacks_memory(error):
@@ -312,7 +314,7 @@ def _decode_any(
             if unread := unread_pixels(io.BytesIO(data)):
                 raise UnsupportedImage(unread) from error
             raise InvalidImage("the image header is damaged or cut off") from error
-        raise _unsupported(bytes(data[:32]), formats) from error
+        raise _unsupported(bytes(data[:HEAD_BYTES]), formats) from error
     except Image.DecompressionBombError as error:
         raise InputTooLarge(str(error)) from error
     except MemoryError:  # no damage
@@ -343,7 +345,8 @@ def _unsupported(head: bytes, formats: tuple[str, ...]) -> UnsupportedImage:
     if kind is not None:
         return UnsupportedImage(f"the file is in the format {kind}, which is not read", hint=known)
     return UnsupportedImage(
-        f"the file is not in a known image format (it starts with {head[:8]!r})", hint=known
+        f"the file is not in a known image format (it starts with {head[:8]!r})",
+        hint=seems(head) or known,
     )
 
 

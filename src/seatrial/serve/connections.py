@@ -16,9 +16,11 @@ LINGER_S = 1.0
 
 
 class StopReading:
-    """Middleware that ends the connection of a request whose long body is not read.
+    """Middleware that ends the connection of a request whose body is not read, if it is long.
 
-    The server would read all that such a client goes on sending, and drop it.
+    The server would read all that such a client goes on sending, and drop it. So is that of a
+    client that waits for leave to send its body (``Expect``): some send none after a refusal, and
+    their next request would be taken for it.
 
     Args:
         app: The application.
@@ -29,7 +31,7 @@ class StopReading:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or not may_be_long(scope["headers"]):
+        if scope["type"] != "http" or not _may_stay_unread(scope["headers"]):
             await self._app(scope, receive, send)
             return
         reading = True
@@ -63,6 +65,10 @@ def may_be_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
         if name == b"transfer-encoding":
             return True
     return False
+
+
+def _may_stay_unread(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return may_be_long(headers) or any(name == b"expect" for name, _ in headers)
 
 
 async def _linger(receive: Receive) -> None:

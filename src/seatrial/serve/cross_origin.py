@@ -14,13 +14,14 @@ from seatrial.errors import InvalidConfig
 from seatrial.serve.protocols.error_answers import plain_answer
 
 ALL = "*"
+# Tracing in a page adds Tracestate and Baggage to Traceparent: refused, they end every request.
 ALLOWED_HEADERS = (
-    "Authorization", "Content-Encoding", "Inference-Header-Content-Length", "Traceparent",
-    "X-Request-Priority", "X-Request-Timeout-Ms",
+    "Authorization", "Baggage", "Content-Encoding", "Inference-Header-Content-Length",
+    "Traceparent", "Tracestate", "X-Request-Id", "X-Request-Priority", "X-Request-Timeout-Ms",
 )  # fmt: skip
 EXPOSED_HEADERS = (
-    "Inference-Header-Content-Length", "Retry-After", "Server-Timing", "WWW-Authenticate",
-    "X-Predicted-Wait-Ms",
+    "Inference-Header-Content-Length", "Retry-After", "Server-Timing", "Traceparent",
+    "WWW-Authenticate", "X-Model-Digest", "X-Predicted-Wait-Ms", "X-Request-Id",
 )  # fmt: skip
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
 

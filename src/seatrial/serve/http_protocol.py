@@ -27,6 +27,8 @@ from seatrial.serve.protocols.request_head import (
     HEAD_BYTES,
     RefusedHead,
     check_head,
+    lengths_alone,
+    refusal_of,
     too_large,
 )
 from seatrial.serve.trace_context import Trace, current_trace, traced
@@ -63,6 +65,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._advanced = False  # a head ended in what came, or a part of a body or its end came
         self._asked = False  # whether a request came
         self._beyond = False  # whether it was opened when there were too many
+        self._offered = False  # the parser stopped at an offer of another protocol
+        self._reads_on = False  # the parser is told the lengths of such a request
         self._refusal: RefusedHead | None = None
         self._unread_bytes = 0
         self._skips_body = False  # of a request that was refused before the application saw it
@@ -127,11 +131,9 @@ class HttpProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes | memoryview) -> None:
         self._advanced = False
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # it is answered in HTTP/1.1, and is the last on this connection
+            self._feed(data)
         except httptools.HttpParserError as error:
-            self._refuse(_cause(error))
+            self._refuse(refusal_of(error))
             return
         if not self._advanced:
             self._unbounded_bytes += len(data)
@@ -139,6 +141,29 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refuse(too_large())
                 return
         self._note_wait()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Have data parsed; an offer of another protocol is passed over (RFC 9110, 7.8).
+
+        The parser stops at such an offer, before the body of its request. Clients such as Java's
+        send one with every POST.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stopped:
+                data = data[stopped.args[0] :]
+                if not self._offered:
+                    return  # CONNECT, the last request on this connection
+            else:
+                return
+            head = self.headers, self.url, self.scope
+            self._offered, self._reads_on = False, True
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+            self.parser.feed_data(lengths_alone(self.headers, self.cycle.keep_alive))
+            self._reads_on = False
+            self.headers, self.url, self.scope = head
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -161,17 +186,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._reads_on:
+            return
         check_head(self.parser.get_http_version(), self.url, self.headers)
-        ends = self.parser.should_upgrade()
-        if ends and any(
-            name in (b"content-length", b"transfer-encoding") for name, _ in self.headers
-        ):
-            # The parser does not read the body of a request that would change the protocol.
-            raise RefusedHead(400, "a request with a body cannot ask for another protocol",
-                              "leave out the Upgrade header")  # fmt: skip
+        stops = self.parser.should_upgrade()
         if self._beyond and self._all.full:
             self._check_probe()
-        self._skips_body = not ends and self._refuse_early()
+        self._skips_body = not stops and self._refuse_early()
         if not self._skips_body:
             trace = self.scope["state"][TRACE] = Trace(self.headers)
             super().on_headers_complete()
@@ -181,7 +202,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.on_response = partial(self._answered, trace, writing)
         self._in_head, self._unbounded_bytes = False, 0
         self._advanced = self._asked = True
-        if ends:
+        self._offered = stops and self.parser.get_method() != b"CONNECT"
+        if stops and not self._offered:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -201,6 +223,8 @@ class HttpProtocol(HttpToolsProtocol):
         cycle.message_event.set()
 
     def on_message_complete(self) -> None:
+        if self._offered:
+            return  # its body, if it has one, is yet to come
         if self._skips_body:
             self._all.waits(self, Wait.IDLE, anew=True)
         else:
@@ -321,6 +345,7 @@ class HttpProtocol(HttpToolsProtocol):
         """
         if (
             self.parser.get_method() != b"POST"
+            or self.parser.get_http_version() != "1.1"  # its client waits for the end
             or not self._is_idle()
             or self.flow.write_paused
             or not self.parser.should_keep_alive()
@@ -372,12 +397,3 @@ class HttpProtocol(HttpToolsProtocol):
         """Write an answer; ``rest`` is its own fields, an empty line and its body."""
         lines = b"".join([b"%s: %s\r\n" % field for field in self.server_state.default_headers])
         self.transport.write(STATUS_LINE[status] + lines + rest)
-
-
-def _cause(error: httptools.HttpParserError) -> RefusedHead:
-    """The refusal that answers an error of the parser."""
-    if isinstance(error.__context__, RefusedHead):
-        return error.__context__
-    if isinstance(error, httptools.HttpParserCallbackError):
-        return RefusedHead(400, "the request target is not a path")
-    return RefusedHead(400, f"not an HTTP request: {error}")

@@ -306,11 +306,14 @@ def reserve_files(folder: Path) -> None:
     """
     for kind in KINDS:
         path = folder / f"{kind}_{os.getpid()}.db"
-        with writing(folder, setting="TMPDIR"), path.open("ab") as file:
+        # An empty file, of a process that is killed here, would fail every scrape from then on.
+        begun = path if path.exists() else path.with_suffix(".begun")
+        with writing(folder, setting="TMPDIR"), begun.open("ab") as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
+                begun.replace(path)
             except OSError:
-                path.unlink(missing_ok=True)
+                begun.unlink(missing_ok=True)
                 raise
 
 

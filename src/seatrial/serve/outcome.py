@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from seatrial.detect.clock import Clock
 from seatrial.engines.places import Abandoned, Place
-from seatrial.errors import Overloaded, SeatrialError
+from seatrial.errors import Overloaded, SeatrialError, UnsupportedCoding
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.request_log import log_failure, log_refusal
 from seatrial.serve.service import LIVE, Service
@@ -144,6 +144,8 @@ def error_headers(error: SeatrialError) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"  # RFC 6750, 3
     if error.http_status == 408:  # it says that the server ends the connection (RFC 9110, 15.5.9)
         headers["Connection"] = "close"
+    if isinstance(error, UnsupportedCoding):
+        headers["Accept-Encoding"] = "gzip, deflate"  # RFC 9110, 15.5.16
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(retry_after_s(error.wait_s))
         headers[WAIT] = f"{1e3 * error.wait_s:.0f}"

@@ -13,8 +13,8 @@ from seatrial.system.files import beside, bounded_bytes
 
 MOST_BYTES = 2**20
 HINT = (
-    "server.tls_certificate is a PEM file with the certificate and those between it and the "
-    "authority, server.tls_key one with its key, without a password"
+    "server.tls_certificate is a PEM file with the certificate, and behind it those between it and "
+    "the authority; server.tls_key is one with its key, without a password"
 )
 
 
@@ -89,7 +89,7 @@ def _read(certificate: Path, key: Path) -> tuple[ssl.SSLContext, tuple[bytes, by
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except (ssl.SSLError, OSError, ValueError) as error:
         if "KEY_VALUES_MISMATCH" in str(error):
-            said = f"{key} is not the key of {certificate}"
+            said = f"{key} is not the key of the first certificate in {certificate}"
         else:
             said = f"{certificate} and {key} cannot be used: {first_line(error)}"
         raise InvalidConfig(said, hint=HINT) from error

@@ -28,7 +28,8 @@ def read_tokens(file: Path) -> list[str]:
         raise InvalidConfig(
             f"{file} cannot be read: {error.strerror}", hint=beside(file)
         ) from error
-    lines = [line.strip() for line in data.decode("utf-8", "replace").splitlines()]
+    # Editors of Windows begin a file with a mark of its encoding.
+    lines = [line.strip() for line in data.decode("utf-8-sig", "replace").splitlines()]
     return checked_tokens([line for line in lines if line and not line.startswith("#")], str(file))
 
 

@@ -205,6 +205,20 @@ def test_a_content_type_is_not_longer_than_needed(running: Running, photo: bytes
         assert running.client.post("/detect", content=photo, headers=kind).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("field", "parameter"),
+    [("confidence", "confidence"), ("iou", "iou"), ("conf", "confidence"),
+     ("max_det", "max_detections")],
+)  # fmt: skip
+def test_a_parameter_in_the_form_is_not_passed_over(
+    running: Running, photo: bytes, field: str, parameter: str
+) -> None:
+    given = {"files": {"image": photo}, "data": {"note": "x", field: "0.9"}}
+    error = running.client.post("/detect", **given).json()["error"]
+    assert error["message"] == f"the form has the field {field!r}, which is not read"
+    assert f"/detect?{parameter}=" in error["hint"]
+
+
 @pytest.mark.parametrize(("parts", "status"), [(MAX_PARTS, 200), (MAX_PARTS + 1, 400)])
 def test_a_form_has_so_many_parts_and_no_more(
     running: Running, photo: bytes, parts: int, status: int

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_inference import GRAPH, INFER, error_of, images_body, post
+from open_inference import (
+    GRAPH,
+    INFER,
+    JSON_BYTES,
+    body_of,
+    detected,
+    error_of,
+    images_body,
+    post,
+    rows,
+    tensors,
+)
+from seatrial.errors import InvalidInput
+from seatrial.serve.protocols.inference import Output, TensorAnswer
+from seatrial.serve.protocols.inference_json import Form, read_whole, write_answer
+from seatrial.serve.protocols.served_models import ProtocolModel
+from seatrial.serve.protocols.tensors import Signature
 
 Running = Any
 
@@ -65,6 +83,19 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "priority": (INFER, {"inputs": [], "parameters": {"priority": 3}}, "must be 0, 1 or 2"),
     "timeout": (INFER, {"inputs": [], "parameters": {"timeout": -1}}, "microseconds from 0 to"),
     "a long timeout": (INFER, {"inputs": [], "parameters": {"timeout": 10**30}}, "microseconds"),
+    "another model's name": (INFER, {"inputs": [], "model_name": "x"}, "names model 'x', and its"),
+    "another version": (INFER, {"inputs": [], "model_version": "2"}, "has no version '2'"),
+    "another codec": (
+        INFER, {"inputs": [{**IMAGES, "data": ["AA=="], "parameters": {"content_type": "str"}}]},
+        "BYTES is read as base64",
+    ),
+    "a data URL": (
+        INFER, {"inputs": [{**IMAGES, "data": ["data:image/png;base64,AA=="]}]}, "a data URL; send",
+    ),
+    "rows of colours for planes": (
+        GRAPH, {"inputs": [{**TENSOR, "data": [[[[1] * 64] * 64] * 3]}]},
+        "have 64 numbers each, which does not fit the shape [1, 64, 64, 3]",
+    ),
     "output": (INFER, {"inputs": [], "outputs": [{"name": "box"}]}, "did you mean 'boxes'?"),
     "output twice": (INFER, {"inputs": [], "outputs": [{"name": "boxes"}] * 2}, "asked for twice"),
     "classification": (
@@ -76,6 +107,106 @@ WRONG: dict[str, tuple[str, Any, str]] = {
         "'shared_memory_region' is not served",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "input_fields"),
+    [
+        # What KServe's client writes, and Triton's pages show.
+        ({"id": "1", "model_name": "tiny"}, {}),
+        ({"model_name": "tiny", "model_version": "1"}, {}),
+        # MLServer's.
+        (
+            {"id": None, "parameters": None, "outputs": None},
+            {"shape": [1, 1], "parameters": {"content_type": "base64"}},
+        ),
+    ],
+)
+def test_what_clients_write_beside_the_tensors(
+    running: Running,
+    files: list[bytes],
+    request_fields: dict[str, Any],
+    input_fields: dict[str, Any],
+) -> None:
+    # As MIME writes it; JSON escapes the line ends.
+    data = [base64.encodebytes(files[0]).decode()]
+    body = {"inputs": [{**IMAGES, "data": data, **input_fields}], **request_fields}
+    response = running.client.post(INFER, json=body)
+    assert rows(tensors(response)) == detected(running, files[0])
+    assert response.json().get("id") == request_fields.get("id")
+
+
+def test_an_array_with_the_name_of_its_codec(running: Running) -> None:
+    image = {**TENSOR, "parameters": {"content_type": "np"}, "data": [0] * 12288}
+    assert tensors(running.client.post(GRAPH, json={"inputs": [image]}))
+
+
+WHOLE = {JSON_BYTES: "0"}
+
+
+def test_a_body_without_json_is_the_only_input(running: Running, files: list[bytes]) -> None:
+    """Triton's raw binary request: of BYTES one element without its length."""
+    found = post(running, (files[0], WHOLE))
+    assert found.headers["content-type"] == "application/octet-stream"
+    assert rows(tensors(found)) == detected(running, files[0])
+    pixels = np.arange(64 * 64 * 3, dtype=np.uint8)
+    tensor = {**TENSOR, "parameters": {"binary_data_size": pixels.size}}
+    with_json = post(running, body_of([tensor], [pixels.tobytes()]), GRAPH)
+    alone = post(running, (pixels.tobytes(), WHOLE), GRAPH)
+    expected = tensors(with_json)
+    for name, value in tensors(alone).items():
+        assert np.array_equal(value, expected[name])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        (INFER, b"", 400, "image 0 is empty"),
+        (INFER, b'{"inputs": []}', 415, "it is JSON"),
+        (GRAPH, bytes(5), 400, "5 bytes are no 12288 elements of UINT8"),
+        (GRAPH, b"", 400, "0 bytes are no 12288 elements of UINT8"),
+    ],
+)
+def test_what_is_wrong_with_such_a_body(
+    running: Running, path: str, body: bytes, status: int, said: str
+) -> None:
+    response = post(running, (body, WHOLE), path)
+    assert response.status_code == status
+    assert said in error_of(response)
+
+
+@pytest.mark.parametrize("shape", [(-1, 2), (2, -1), (2, 2)])
+def test_the_free_size_of_such_a_body_follows_from_its_length(shape: tuple[int, ...]) -> None:
+    taken = Signature("x", "FP32", shape)
+    model = ProtocolModel("m", "graph", "p", (taken,), ())
+    call, form = read_whole(np.arange(4, dtype="<f4").tobytes(), model)
+    (only,) = call.inputs
+    assert only.array(taken).tolist() == [[0, 1], [2, 3]]
+    assert form.binary_otherwise
+
+
+def test_such_a_body_has_one_free_size_at_most() -> None:
+    model = ProtocolModel("m", "graph", "p", (Signature("x", "FP32", (-1, -1)),), ())
+    with pytest.raises(InvalidInput, match="which the body does not say"):
+        read_whole(bytes(16), model)
+
+
+def test_such_a_body_is_for_one_input() -> None:
+    two = (Signature("a", "FP32", (1,)), Signature("b", "FP32", (1,)))
+    with pytest.raises(InvalidInput, match="has 2 inputs"):
+        read_whole(bytes(8), ProtocolModel("m", "graph", "p", two, ()))
+
+
+def test_numbers_that_json_has_not_are_named() -> None:
+    made = [
+        Output(Signature(name, "FP32", (2,)), np.array(data, np.float32))
+        for name, data in (("a", [1, np.inf]), ("b", [np.nan, 2]), ("c", [3, 4]))
+    ]
+    form = Form("m", "", frozenset("b"), binary_otherwise=False)
+    body, length = write_answer(TensorAnswer(made, ["odd"]), form)
+    head = json.loads(body[:length])
+    assert [row.get("data") for row in head["outputs"]] == [[1.0, None], None, [3.0, 4.0]]
+    assert head["parameters"]["warnings"] == "odd; output a: NaN and infinity are null in JSON"
 
 
 @pytest.mark.parametrize("name", WRONG)

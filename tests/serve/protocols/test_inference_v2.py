@@ -21,11 +21,16 @@ def test_a_service_tells_what_it_is(running: Running) -> None:
     told = running.client.get("/v2").json()
     assert told["name"] == "seatrial"
     assert {"binary_tensor_data", "model_configuration", "statistics"} <= set(told["extensions"])
-    for path in ("live", "ready"):
-        response = running.client.get(f"/v2/health/{path}")
-        assert (response.status_code, response.content) == (200, b"")
-    for path in ("/v2/models/tiny/ready", "/v2/models/tiny.graph/versions/1/ready"):
-        assert running.client.get(path).status_code == 200
+    # KServe's client reads "live" and "ready"; the protocol's text has "live" for both.
+    for path, expected in (
+        ("/v2/health/live", {"live": True}),
+        ("/v2/health/ready", {"live": True, "ready": True}),
+        ("/v2/models/tiny/ready", {"name": "tiny", "ready": True}),
+        ("/v2/models/tiny.graph/versions/1/ready", {"name": "tiny.graph", "ready": True}),
+    ):
+        response = running.client.get(path)
+        assert (response.status_code, response.json()) == (200, expected)
+        assert response.headers["content-type"] == "application/json"
     index = running.client.post("/v2/repository/index", json={"ready": True}).json()
     assert [(row["name"], row["version"], row["state"]) for row in index] == [
         ("tiny", "1", "READY"), ("tiny.graph", "1", "READY"),

@@ -68,7 +68,9 @@ def test_elements_that_lie_about_their_sizes(
 @pytest.mark.parametrize("dtype", sorted(DTYPES.values()))
 def test_every_type_by_both_ways(dtype: str, shape: tuple[int, ...]) -> None:
     wanted = np.array([0, 1, 1, 0], dtype).reshape(shape)
-    for content in (Binary(memoryview(wanted.tobytes())), Json(as_json(wanted.tolist()))):
+    listed = [wanted.tolist(), wanted.ravel().tolist(), [wanted.ravel().tolist()]]
+    nested = [Json(as_json(one), shape) for one in listed]
+    for content in (Binary(memoryview(wanted.tobytes())), *nested):
         signature = Signature("x", DATATYPES[dtype], (-1,) * len(shape))
         found = Given("x", DATATYPES[dtype], shape, content).array(signature)
         assert found.dtype == wanted.dtype
@@ -101,6 +103,19 @@ def test_numbers_that_are_more_or_fewer(data: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("shape", "nested"),
+    [((2, 3), (3, 2)), ((1, 3, 4), (1, 4, 3)), ((3, 8), (6, 4)), ((4,), (2, 2))],
+)
+def test_numbers_that_are_nested_otherwise_than_the_shape(
+    shape: tuple[int, ...], nested: tuple[int, ...]
+) -> None:
+    """Without their brackets they would change places."""
+    data = np.zeros(nested).tolist()
+    with pytest.raises(InvalidInput, match=f"lists of the data have {nested[-1]} numbers each"):
+        Json(as_json(data), shape).numbers(np.dtype("float32"), int(np.prod(shape)))
+
+
+@pytest.mark.parametrize(
     "data", [["Y["], ["Y]Q=="], ["YQ"], [["YQ==", "YQ=="]], [[["YQ=="]]], "YQ=="]
 )
 def test_strings_that_are_no_base64(data: object) -> None:
@@ -109,7 +124,7 @@ def test_strings_that_are_no_base64(data: object) -> None:
 
 
 def test_strings_of_base64() -> None:
-    for data in (["YQ==", "YmM="], [["YQ=="], ["YmM="]]):
+    for data in (["YQ==", "YmM="], [["YQ=="], ["YmM="]], ["Y\r\nQ==\n", " YmM= "]):
         assert [bytes(one) for one in Json(as_json(data)).elements(2)] == [b"a", b"bc"]
 
 

@@ -8,10 +8,14 @@ from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 
-from seatrial.errors import InputTooLarge, InputTooSlow, InvalidInput
+from seatrial.errors import InputTooLarge, InputTooSlow, InvalidInput, UnsupportedCoding
 
 # Content-Encoding -> what zlib calls it.
-ENCODINGS = {"gzip": zlib.MAX_WBITS + 16, "deflate": zlib.MAX_WBITS}
+ENCODINGS = {
+    "gzip": zlib.MAX_WBITS + 16,
+    "x-gzip": zlib.MAX_WBITS + 16,  # the same (RFC 9110, 8.4.1.3)
+    "deflate": zlib.MAX_WBITS,
+}
 # Unpacked at a time: this runs on the event loop, where all other requests wait meanwhile.
 PIECE_BYTES = 256 * 1024
 
@@ -41,28 +45,31 @@ async def read_body(
 
 
 async def read_unpacked_body(
-    request: Request, limit_bytes: int, within_s: float
+    request: Request, limit_bytes: int, within_s: float, overhead_bytes: int = 0
 ) -> bytes | bytearray:
     """`read_body` of a request that may be packed (``Content-Encoding: gzip`` or ``deflate``).
 
     It is unpacked while it arrives, and never kept packed; the limit is that of both forms.
 
     Raises:
-        InvalidInput: Another encoding, or a body that is damaged, cut off or has more behind it.
+        UnsupportedCoding: Another encoding, or several.
+        InvalidInput: The body is damaged, cut off or has more behind it.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding in ("identity", ""):
-        return await read_body(request, limit_bytes, within_s)
+    encodings = request.headers.getlist("content-encoding")
+    encoding = ", ".join(encodings).strip().lower() or "identity"
+    if encoding == "identity":
+        return await read_body(request, limit_bytes, within_s, overhead_bytes)
     if encoding not in ENCODINGS:
-        raise InvalidInput(
+        raise UnsupportedCoding(
             f"content encoding {encoding[:40]!r} is not accepted",
             hint="send the body as it is, or with gzip or deflate",
         )
+    most_bytes = limit_bytes + overhead_bytes
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limit_bytes:
+    if declared.isdecimal() and int(declared) > most_bytes:
         raise too_large(limit_bytes)
     pieces = _unpacked(request.stream(), encoding)
-    return await _joined(pieces, limit_bytes, limit_bytes, within_s)
+    return await _joined(pieces, limit_bytes, most_bytes, within_s)
 
 
 async def _joined(

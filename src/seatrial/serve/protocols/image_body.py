@@ -6,10 +6,16 @@ import re
 
 from starlette.requests import Request
 
+from seatrial.deployment import Thresholds
 from seatrial.errors import InvalidInput
-from seatrial.serve.protocols.body import read_body, too_large
+from seatrial.serve.protocols.body import read_unpacked_body, too_large
 
 FIELD = "image"
+# Fields that are meant for the detector -> its name of the parameter; Ultralytics has the last two.
+PARAMETERS = {
+    **{name: name for name in Thresholds.__struct_fields__},
+    "conf": "confidence", "max_det": "max_detections",
+}  # fmt: skip
 # Boundary lines and part headers around the image.
 MULTIPART_OVERHEAD_BYTES = 8 * 1024
 MAX_PARTS = 64  # a form of a million empty parts would hold up all other requests
@@ -24,7 +30,8 @@ async def read_image(request: Request, limit_bytes: int, within_s: float) -> byt
 
     Args:
         request: ``image/*`` (or no type, or octet-stream) with the file as its body, or
-            ``multipart/form-data`` with the file in the field ``image``.
+            ``multipart/form-data`` with the file in the field ``image``; packed or not, see
+            `read_unpacked_body`.
         limit_bytes: Largest image. A declared length over it is refused unread; an undeclared
             one as soon as it is passed.
         within_s: Longest time for the body to arrive, seconds.
@@ -33,6 +40,7 @@ async def read_image(request: Request, limit_bytes: int, within_s: float) -> byt
         InputTooLarge: Over the limit.
         InputTooSlow: The body was not complete by then.
         InvalidInput: Empty, malformed, without the field, or of another content type.
+        UnsupportedCoding: It is packed otherwise than with gzip or deflate.
         ClientDisconnect: The client went away while sending.
     """
     content_type = request.headers.get("content-type", "").encode("latin-1")
@@ -46,12 +54,12 @@ async def read_image(request: Request, limit_bytes: int, within_s: float) -> byt
                 "multipart/form-data without a boundary",
                 hint="leave the content type to your HTTP client: it writes the boundary there",
             )
-        body = await read_body(request, limit_bytes, within_s, MULTIPART_OVERHEAD_BYTES)
+        body = await read_unpacked_body(request, limit_bytes, within_s, MULTIPART_OVERHEAD_BYTES)
         image: bytes | bytearray = _field(body, boundary)
         if len(image) > limit_bytes:
             raise too_large(limit_bytes)
     elif kind in (b"", b"application/octet-stream") or kind.startswith(b"image/"):
-        image = await read_body(request, limit_bytes, within_s)
+        image = await read_unpacked_body(request, limit_bytes, within_s)
     else:
         raise InvalidInput(
             f"content type {kind.decode('latin-1')!r} is not accepted",
@@ -79,6 +87,12 @@ def _field(body: bytes | bytearray, boundary: bytes) -> bytes:
         raise InvalidInput(
             f"no form field {FIELD!r}; the form has: {', '.join(map(repr, names)) or 'none'}",
             hint=f"name the field {FIELD!r}, for example: curl -F {FIELD}=@photo.jpg",
+        )
+    if misplaced := [name for name in names if name in PARAMETERS]:
+        name = PARAMETERS[misplaced[0]]
+        raise InvalidInput(
+            f"the form has the field {misplaced[0]!r}, which is not read",
+            hint=f"parameters belong into the address: /detect?{name}=...",
         )
     if names.count(FIELD) > 1:
         raise InvalidInput(

@@ -17,6 +17,31 @@ Parameters = dict[str, Scalar]
 Text = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
+class ServerLive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The server is alive."""
+
+    live: bool = True
+
+
+class ServerReady(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The server is ready.
+
+    Attributes:
+        live: Name of the same in the protocol's text.
+        ready: Its name in the interface by KServe, whose clients read it.
+    """
+
+    live: bool = True
+    ready: bool = True
+
+
+class ModelReady(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model is ready."""
+
+    name: str
+    ready: bool = True
+
+
 class ServerMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The server: its name, version and extensions of the protocol."""
 
@@ -109,7 +134,8 @@ class InputTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
     Attributes:
         shape: Sizes; their product is the number of elements.
-        parameters: ``binary_data_size``: length of the data behind the JSON.
+        parameters: ``binary_data_size``: length of the data behind the JSON; ``content_type``:
+            ``base64`` for ``BYTES``, otherwise ``np``.
         data: Elements, nested as the shape or flat; of ``BYTES`` as base64.
     """
 
@@ -135,6 +161,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """A request: tensors, or encoded images.
 
     Attributes:
+        model_name: That of the address.
+        model_version: That of the address.
         parameters: ``timeout`` (microseconds), ``priority`` (1 live, 2 batch),
             ``binary_data_output``, and thresholds.
         outputs: Outputs that are asked for; all where there are none.
@@ -142,6 +170,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     inputs: list[InputTensor]
     id: Text | None = None
+    model_name: Text | None = None
+    model_version: Text | None = None
     parameters: Parameters | None = None
     outputs: list[WantedOutput] | None = None
 

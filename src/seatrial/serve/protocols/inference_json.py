@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,8 +11,17 @@ import numpy as np
 
 from seatrial.errors import InvalidInput
 from seatrial.serve.protocols.inference import Call, Output, Scalar, TensorAnswer
+from seatrial.serve.protocols.served_models import ProtocolModel
 from seatrial.serve.protocols.signatures import VERSION
-from seatrial.serve.protocols.tensors import Binary, Content, Given, Json
+from seatrial.serve.protocols.tensors import (
+    BYTES,
+    DTYPES,
+    Binary,
+    Content,
+    Given,
+    Json,
+    Whole,
+)
 
 # An object of Python is many times larger than its JSON, and this runs on the event loop: what is
 # decoded is bounded before.
@@ -20,6 +30,7 @@ MOST_PARAMETERS_BYTES = 8 * 1024
 MOST_SHAPE_BYTES = 256
 MOST_SIZE = 2**53  # of one dimension: whole numbers that every JSON library reads
 NOTHING = msgspec.Raw(b"null")
+OF_INPUTS: dict[str, type] = {"binary_data_size": int, "content_type": str}
 
 
 class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,6 +49,8 @@ class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
 class _Request(msgspec.Struct, forbid_unknown_fields=True):
     inputs: list[_Tensor]
     id: str | None = None
+    model_name: str | None = None
+    model_version: str | None = None
     parameters: msgspec.Raw = NOTHING
     outputs: list[_Wanted] | None = None
 
@@ -73,14 +86,16 @@ def read_call(body: bytes | bytearray, json_bytes: int | None, model: str) -> tu
     if body.count(b"{", 0, len(text)) > MOST_OBJECTS:
         raise InvalidInput(f"the JSON has more than {MOST_OBJECTS} objects")
     request: _Request = _decoded(text, _Request, "the request")
+    _check_model(request, model)
     rest = view[len(text) :]
     inputs: list[Given] = []
     for one in request.inputs:
         what = f"input {one.name[:100]!r}"
-        parameters = _parameters(one.parameters, what, {"binary_data_size": int})
-        size = parameters.get("binary_data_size")
-        content, rest = _content(one, size, rest, what)
-        inputs.append(Given(one.name, one.datatype, _shape(one.shape, what), content))
+        parameters = _parameters(one.parameters, what, OF_INPUTS)
+        _check_content_type(parameters.get("content_type"), one.datatype, what)
+        shape = _shape(one.shape, what)
+        content, rest = _content(one, shape, parameters.get("binary_data_size"), rest, what)
+        inputs.append(Given(one.name, one.datatype, shape, content))
     if rest:
         raise InvalidInput(
             f"{len(rest)} bytes are behind the JSON that belong to no input",
@@ -101,13 +116,69 @@ def read_call(body: bytes | bytearray, json_bytes: int | None, model: str) -> tu
     return Call(inputs, names, parameters), form
 
 
-def _content(one: _Tensor, size: Any, rest: memoryview, what: str) -> tuple[Content, memoryview]:
+def read_whole(body: bytes | bytearray, model: ProtocolModel) -> tuple[Call, Form]:
+    """Read a body that is the data of a model's only input (Triton's raw binary request).
+
+    Of BYTES it is one element, and has no length before it. The outputs are binary.
+
+    Raises:
+        InvalidInput: The model has several inputs, or one of several free sizes, or the body is no
+            whole number of rows.
+    """
+    if len(model.inputs) > 1:
+        raise InvalidInput(
+            f"model {model.name!r} has {len(model.inputs)} inputs, and the body has no JSON",
+            hint="Inference-Header-Content-Length: 0 is for models with one input",
+        )
+    (only,) = model.inputs
+    view = memoryview(body)
+    if only.datatype == BYTES:
+        given = Given(only.name, BYTES, (1,), Whole(view))
+    elif only.shape.count(-1) > 1:
+        raise InvalidInput(
+            f"input {only.name!r} has the shape {list(only.shape)}, which the body does not say",
+            hint="send the shape as JSON before the data",
+        )
+    else:
+        row = math.prod(size for size in only.shape if size != -1)
+        free = len(view) // (row * np.dtype(DTYPES[only.datatype]).itemsize)
+        shape = tuple(free if size == -1 else size for size in only.shape)
+        given = Given(only.name, only.datatype, shape, Binary(view))
+    return Call([given], (), {}), Form(model.name, "", frozenset(), binary_otherwise=True)
+
+
+def _check_model(request: _Request, model: str) -> None:
+    """Check the model's name and version, which KServe's clients write into the body as well."""
+    if request.model_name not in (None, model):
+        raise InvalidInput(
+            f"the request names model {request.model_name[:100]!r}, and its address {model!r}"
+        )
+    if request.model_version not in (None, "", VERSION):
+        raise InvalidInput(
+            f"model {model!r} has no version {request.model_version[:20]!r}",
+            hint=f"it has: {VERSION}",
+        )
+
+
+def _check_content_type(given: str | None, datatype: str, what: str) -> None:
+    """Check what MLServer's clients say of the form of a tensor: only one is read here."""
+    known = "base64" if datatype == BYTES else "np"
+    if given not in (None, known):
+        raise InvalidInput(
+            f"{what}: content_type {given[:40]!r} is not read",
+            hint=f"{datatype[:40]} is read as {known}",
+        )
+
+
+def _content(
+    one: _Tensor, shape: tuple[int, ...], size: Any, rest: memoryview, what: str
+) -> tuple[Content, memoryview]:
     """The data of a tensor, and the binary data behind them."""
     given = bytes(memoryview(one.data)[:5]) != b"null"
     if size is None:
         if not given:
             raise InvalidInput(f"{what} has neither data nor the parameter binary_data_size")
-        return Json(one.data), rest
+        return Json(one.data, shape), rest
     if given:
         raise InvalidInput(f"{what} has data and the parameter binary_data_size")
     if not 0 <= size <= len(rest):
@@ -159,6 +230,7 @@ def write_answer(answer: TensorAnswer, form: Form) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON where binary data are behind it."""
     rows: list[dict[str, Any]] = []
     behind: list[bytes] = []
+    warnings = list(answer.warnings)
     for one in answer.outputs:
         name, datatype, _ = one.signature
         row: dict[str, Any] = {"name": name, "datatype": datatype, "shape": one.shape}
@@ -168,12 +240,14 @@ def write_answer(answer: TensorAnswer, form: Form) -> tuple[bytes, int | None]:
             behind.append(data)
         else:
             row["data"] = _listed(one)
+            if not isinstance(one.data, list) and not np.isfinite(one.data).all():
+                warnings.append(f"output {name}: NaN and infinity are null in JSON")
         rows.append(row)
     head: dict[str, Any] = {"model_name": form.model, "model_version": VERSION}
     if form.id:
         head["id"] = form.id
-    if answer.warnings:
-        head["parameters"] = {"warnings": "; ".join(answer.warnings)}
+    if warnings:
+        head["parameters"] = {"warnings": "; ".join(warnings)}
     text = msgspec.json.encode({**head, "outputs": rows})
     return (b"".join([text, *behind]), len(text)) if behind else (text, None)
 

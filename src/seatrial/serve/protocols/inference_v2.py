@@ -23,7 +23,8 @@ from seatrial.serve.protocols.asked import read_asked
 from seatrial.serve.protocols.body import read_unpacked_body
 from seatrial.serve.protocols.error_answers import PROTOCOL, error_answer, plain_answer
 from seatrial.serve.protocols.inference import TensorAnswer, infer
-from seatrial.serve.protocols.inference_json import read_call, write_answer
+from seatrial.serve.protocols.inference_forms import ModelReady, ServerLive, ServerReady
+from seatrial.serve.protocols.inference_json import read_call, read_whole, write_answer
 from seatrial.serve.protocols.served_models import ProtocolModel, find_model
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
@@ -95,25 +96,27 @@ def _model(request: Request, service: Service) -> ProtocolModel:
     return find_model(service, given["model"], given.get("version", ""))
 
 
-def _state(failed: str) -> Response:
-    return plain_answer(PROTOCOL, 503, "", failed) if failed else Response()
+def _state(failed: str, told: Any) -> Response:
+    if failed:
+        return plain_answer(PROTOCOL, 503, "", failed)
+    return Response(msgspec.json.encode(told), media_type="application/json")
 
 
 async def _live(request: Request) -> Response:
-    return _state(request.app.state.serving.health.failure)
+    return _state(request.app.state.serving.health.failure, ServerLive())
 
 
 async def _ready(request: Request) -> Response:
-    return _state(request.app.state.serving.health.unready())
+    return _state(request.app.state.serving.health.unready(), ServerReady())
 
 
 async def _model_ready(request: Request) -> Response:
     service: Service = request.app.state.serving.live
     try:
-        _model(request, service)
+        model = _model(request, service)
     except SeatrialError as error:
         return _error_answer(error)
-    return _state(service.health.unready())
+    return _state(service.health.unready(), ModelReady(model.name))
 
 
 async def _infer(request: Request) -> Response:
@@ -150,7 +153,10 @@ async def _answer(request: Request, service: Service, model: ProtocolModel) -> R
     with dispatcher.admit(asked) as ticket:
         admitted(ticket.clock)
         body = await read_unpacked_body(request, limits.body_bytes, ticket.body_s)
-        call, form = read_call(body, json_bytes, model.name)
+        if json_bytes == 0:
+            call, form = read_whole(body, model)
+        else:
+            call, form = read_call(body, json_bytes, model.name)
         ticket.clock.lap("receive")
 
         def encode(answer: TensorAnswer) -> tuple[bytes, int | None]:

@@ -28,7 +28,8 @@ from seatrial.serve.protocols.openapi_schemas import schemas_of
 KINDS = (
     Answer, Description, ErrorBody, ProtocolErrorBody, Thresholds, forms.ServerMetadata,
     forms.ModelMetadata, forms.IndexEntry, forms.ModelConfiguration, forms.StatisticsAnswer,
-    forms.InferenceRequest, forms.InferenceAnswer,
+    forms.InferenceRequest, forms.InferenceAnswer, forms.ServerLive, forms.ServerReady,
+    forms.ModelReady,
 )  # fmt: skip
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 PROBES = ("/livez", "/readyz", "/healthz")
@@ -184,8 +185,12 @@ def _protocol_paths(models: Sequence[str]) -> dict[str, Any]:
     server = _json("ServerMetadata")
     paths = {
         "/v2": {"get": _get("server", "The server.", server, protocol=True)},
-        "/v2/health/live": {"get": _state("serverLive", "Whether the server is alive.")},
-        "/v2/health/ready": {"get": _state("serverReady", "Whether the server is ready.")},
+        "/v2/health/live": {
+            "get": _state("serverLive", "Whether the server is alive.", "ServerLive")
+        },
+        "/v2/health/ready": {
+            "get": _state("serverReady", "Whether the server is ready.", "ServerReady")
+        },
         "/v2/models/stats": {
             "get": _get("allStatistics", "Statistics of all models.", stats, protocol=True)
         },
@@ -205,7 +210,9 @@ def _protocol_paths(models: Sequence[str]) -> dict[str, Any]:
                     f"metadata{kind}", "Inputs and outputs.", metadata, 404, protocol=True
                 )
             },
-            f"{base}/ready": {"get": _state(f"ready{kind}", "Whether the model is ready.", 404)},
+            f"{base}/ready": {
+                "get": _state(f"ready{kind}", "Whether the model is ready.", "ModelReady", 404)
+            },
             f"{base}/config": {
                 "get": _get(
                     f"configuration{kind}", "The configuration as Triton has it.",
@@ -233,7 +240,8 @@ def _infer(name: str) -> dict[str, Any]:
     }
     length = {
         "name": "Inference-Header-Content-Length", "in": "header",
-        "description": "Length of the JSON, where binary data are behind it.",
+        "description": "Length of the JSON, where binary data are behind it; 0: the body is the "
+        "data of the model's only input.",
         "schema": {"type": "integer", "minimum": 0},
     }  # fmt: skip
     return {
@@ -285,15 +293,9 @@ def _get(
     }
 
 
-def _state(name: str, summary: str, *errors: int) -> dict[str, Any]:
+def _state(name: str, summary: str, schema: str, *errors: int) -> dict[str, Any]:
     """An operation whose status says all."""
-    return {
-        "operationId": name,
-        "summary": summary,
-        "responses": {
-            "200": {"description": "It is."}, **error_responses(errors, protocol=True)
-        },
-    }  # fmt: skip
+    return _get(name, summary, _json(schema), *errors, protocol=True)
 
 
 def _plain(name: str, summary: str, *statuses: int) -> dict[str, Any]:

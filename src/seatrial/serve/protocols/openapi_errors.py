@@ -47,7 +47,8 @@ ERRORS = {
         "send a smaller file, or raise limits.body_bytes",
     ),
     415: DescribedError(
-        "The file is not a JPEG, PNG or WebP.", "UnsupportedImage",
+        "The file is not a JPEG, PNG or WebP, or the body is packed in another way.",
+        "UnsupportedImage",
         "the file is not a JPEG, PNG or WebP",
     ),
     422: DescribedError(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import httptools
+
 HEAD_BYTES = 32 * 1024  # largest request line and header fields together
 FIELDS = 100  # most header fields
 # A name, an IPv4 or a bracketed IPv6 address, and a port (RFC 3986 3.2.2 and 3.2.3).
@@ -41,6 +43,15 @@ def too_large() -> RefusedHead:
     )
 
 
+def refusal_of(error: httptools.HttpParserError) -> RefusedHead:
+    """The refusal that answers an error of the parser."""
+    if isinstance(error.__context__, RefusedHead):
+        return error.__context__
+    if isinstance(error, httptools.HttpParserCallbackError):
+        return RefusedHead(400, "the request target is not a path")
+    return RefusedHead(400, f"not an HTTP request: {error}")
+
+
 def check_head(version: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Check a request line and its headers.
 
@@ -70,3 +81,19 @@ def check_head(version: str, target: bytes, headers: Sequence[tuple[bytes, bytes
         raise RefusedHead(400, f"the request has {len(hosts)} Host headers", "send one")
     if hosts and not _HOST.fullmatch(hosts[0]):
         raise RefusedHead(400, "the Host header is not a name or address with a port")
+
+
+def lengths_alone(headers: Sequence[tuple[bytes, bytes]], keep_alive: bool) -> bytes:
+    """A head that says of a request how long its body is, and nothing else.
+
+    Args:
+        headers: Those of the request, names in lower case.
+        keep_alive: Whether another request may follow.
+    """
+    kept = [
+        b"%b: %b\r\n" % (name, value)
+        for name, value in headers
+        if name in (b"content-length", b"transfer-encoding")
+    ]
+    close = b"" if keep_alive else b"Connection: close\r\n"
+    return b"POST / HTTP/1.1\r\n%b%b\r\n" % (b"".join(kept), close)

@@ -25,6 +25,7 @@ DTYPES = {
 DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
 BYTES = "BYTES"
 LENGTH = struct.Struct("<I")  # before each element of BYTES
+DATA_URL_WITHIN = 64  # bytes of the JSON that are looked at for one
 # Kind of a numpy type -> its elements in JSON.
 _LISTS: dict[str, Any] = {"b": list[bool], "f": list[float], "i": list[int], "u": list[int]}
 
@@ -130,15 +131,31 @@ class Binary(NamedTuple):
         return found
 
 
+class Whole(NamedTuple):
+    """Content that is one element of BYTES, without a length before it."""
+
+    data: memoryview
+
+    def numbers(self, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+        """See `Content.numbers`."""
+        raise InvalidInput("the data are one element of BYTES, and no numbers")
+
+    def elements(self, count: int) -> list[memoryview]:
+        """See `Content.elements`."""
+        return [self.data]
+
+
 class Json(NamedTuple):
     """Content as JSON: numbers, nested as the shape or flat; bytes as base64."""
 
     data: msgspec.Raw
+    shape: tuple[int, ...] = ()
 
     def numbers(self, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
         """See `Content.numbers`."""
         text = bytes(self.data)
         _check_count(text, count)
+        _check_nesting(text, self.shape)
         # Nested or flat: without its brackets it is the same.
         flat = b"[" + text.translate(None, b"[]") + b"]"
         try:
@@ -156,18 +173,29 @@ class Json(NamedTuple):
     def elements(self, count: int) -> list[memoryview]:
         """See `Content.elements`."""
         text = bytes(self.data)
+        if b'"data:' in text[:DATA_URL_WITHIN]:
+            raise InvalidInput("the data are a data URL", hint="send what is behind its comma")
         _check_count(text, count)
         try:
             if text.replace(b" ", b"", 8).startswith(b"[["):
                 texts = [one for (one,) in msgspec.json.decode(text, type=list[tuple[str]])]
             else:
                 texts = msgspec.json.decode(text, type=list[str])
-            return [memoryview(base64.b64decode(one, validate=True)) for one in texts]
+            return [memoryview(_decoded(one)) for one in texts]
         except (msgspec.MsgspecError, ValueError) as error:
             raise InvalidInput(
                 "the data are not BYTES in JSON",
-                hint="write each element as a string of base64, or use the binary extension",
+                hint="write each element as a string of base64 (RFC 4648, 4), or use the binary "
+                "extension",
             ) from error
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of a string of base64; line ends in it are passed over, as MIME has them."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return base64.b64decode("".join(text.split()), validate=True)
 
 
 def _check_count(text: bytes, count: int) -> None:
@@ -175,6 +203,25 @@ def _check_count(text: bytes, count: int) -> None:
     found = text.count(b",") + 1 if text.strip(b" \t\r\n[]") else 0
     if found != count:
         raise InvalidInput(f"the data have {found} elements, and the shape {count}")
+
+
+def _check_nesting(text: bytes, shape: tuple[int, ...]) -> None:
+    """Refuse lists that divide the numbers otherwise than the shape does.
+
+    Their brackets are not read, so that such numbers would change places without a word: rows of
+    colours in a tensor of planes, for example.
+    """
+    end = text.find(b"]")
+    begin = text.rfind(b"[", 0, end) + 1
+    inner = text.count(b",", begin, end) + 1
+    # A list may hold several of the last dimensions one after the other, or one number.
+    rows = {math.prod(shape[at:]) for at in range(len(shape) + 1)}
+    if shape and text[begin:end].strip() and inner not in rows:
+        raise InvalidInput(
+            f"the lists of the data have {inner} numbers each, which does not fit the shape "
+            f"{list(shape)[:8]}",
+            hint="nest the numbers as the shape says, or send them in one list",
+        )
 
 
 def bytes_tensor(elements: Sequence[bytes]) -> bytes:
