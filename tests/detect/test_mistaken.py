@@ -44,10 +44,11 @@ MISTAKES: dict[str, tuple[Changed, str]] = {
     "as Python shows it": (lambda data: repr(data).encode(), "what Python shows"),
     "behind an empty line": (lambda data: b"\r\n" + data, "white space"),
     "an array": (an_array, "an array of numpy"),
+    "a video": (lambda data: b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + data, "it is a video"),
+    "an archive": (lambda data: b"PK\x03\x04" + data, "it is an archive"),
     "a name": (lambda data: b"photos/my photo.JPG", "the name of a file"),
     "a name in a form": (lambda data: b"photo.png\n", "the name of a file"),
     "a page": (lambda data: b"<!DOCTYPE html><html><body>404", "it is a page"),
-    "a drawing": (lambda data: b'<?xml version="1.0"?>\n<svg xmlns="x">', "a drawing"),
 }
 
 
@@ -90,6 +91,7 @@ def test_a_damaged_image_is_no_mistake_of_these(
     picture: Callable[..., Image.Image], encode: Callable[..., bytes]
 ) -> None:
     for image_format in ("JPEG", "PNG", "WEBP"):
+        data = encode(picture(), image_format)
         with pytest.raises(InvalidImage) as refusal:
-            decode(encode(picture(), image_format)[:-200], max_pixels=10**6)
-        assert refusal.value.hint == ""
+            decode(data[: len(data) // 2], max_pixels=10**6)
+        assert seems(data) == refusal.value.hint == ""

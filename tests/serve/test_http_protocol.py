@@ -182,6 +182,13 @@ def read_answer(answers: Any) -> tuple[int, bytes]:
     return status, answers.read(length)
 
 
+def test_http_1_0_gets_no_interim_answer(running: Running, photo: bytes) -> None:
+    asked = POST.replace(b"1.1", b"1.0") + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    with running.connect() as connection:
+        connection.sendall(asked % len(photo) + photo)
+        assert read_response(connection)[0] == 200
+
+
 def test_an_offer_is_the_last_request_where_the_client_says_so(
     running: Running, photo: bytes
 ) -> None:

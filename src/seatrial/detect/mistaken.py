@@ -36,10 +36,14 @@ _SEEMS = [
         (rb"\s+(?:\xff\xd8\xff|\x89PNG\r\n)", "there is white space before the image"),
         (rb"\x93NUMPY", "it is an array of numpy: save it as a PNG"),
         (
+            rb".{4}ftyp(?:mp4|iso|avc|M4V|qt  |3gp)|\x1aE\xdf\xa3|RIFF.{4}AVI ",
+            "it is a video: send its images one by one",
+        ),
+        (rb"PK\x03\x04", "it is an archive: send the files in it one by one"),
+        (
             rb"[ -~]{1,250}\.(?:jpe?g|png|webp|gif|bmp|tiff?|avif|heic)[\r\n]*\Z",
             "it is the name of a file: send what the file holds (curl -F image=@photo.jpg)",
         ),
-        (rb"\s*(?:<\?xml[^>]*>\s*)?<svg", "it is a drawing without pixels: save it as a PNG"),
         (rb"\s*<(?:!doctype|html|\?xml)", "it is a page: what should give the image gave an error"),
         (rb"\s*[\[{]\s*(?:[\"\d\[{\]}]|\Z)", "it is JSON: send the file itself"),
     )

@@ -151,14 +151,13 @@ class HttpProtocol(HttpToolsProtocol):
         while data:
             try:
                 self.parser.feed_data(data)
+                return
             except httptools.HttpParserUpgrade as stopped:
                 data = data[stopped.args[0] :]
-                if not self._offered:
-                    return  # CONNECT, the last request on this connection
-            else:
-                return
-            head = self.headers, self.url, self.scope
+            if not self._offered:
+                return  # CONNECT, the last request on this connection
             self._offered, self._reads_on = False, True
+            head = self.headers, self.url, self.scope
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
             self.parser.feed_data(lengths_alone(self.headers, self.cycle.keep_alive))
@@ -188,7 +187,10 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._reads_on:
             return
-        check_head(self.parser.get_http_version(), self.url, self.headers)
+        version = self.parser.get_http_version()
+        check_head(version, self.url, self.headers)
+        if version == "1.0":
+            self.expect_100_continue = False  # it knows no interim answers (RFC 9110, 10.1.1)
         stops = self.parser.should_upgrade()
         if self._beyond and self._all.full:
             self._check_probe()

@@ -39,6 +39,9 @@ TENSOR = {"name": "image", "datatype": "UINT8", "shape": [1, 64, 64, 3]}
 WRONG: dict[str, tuple[str, Any, str]] = {
     "no JSON": (INFER, b"nonsense", "the request cannot be read"),
     "empty": (INFER, b"", "the request cannot be read"),
+    "an image": (INFER, b"\x89PNG{{" * 99, "send Inference-Header-Content-Length: 0"),
+    "data behind": (INFER, b'{"inputs": []}' + b"{" * 99, "is the length of the JSON before"),
+    "cut off": (INFER, b'{"inputs": [', "is the length of the JSON before binary data"),
     "deep": (INFER, b'{"inputs": ' + b"[" * 100_000, "the request cannot be read"),
     "deep data": (
         GRAPH, json.dumps({"inputs": [{**TENSOR, "data": 0}]}).encode()

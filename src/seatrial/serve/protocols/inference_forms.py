@@ -170,10 +170,10 @@ class InferenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     inputs: list[InputTensor]
     id: Text | None = None
-    model_name: Text | None = None
-    model_version: Text | None = None
     parameters: Parameters | None = None
     outputs: list[WantedOutput] | None = None
+    model_name: Text | None = None
+    model_version: Text | None = None
 
 
 class OutputTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -30,6 +30,7 @@ MOST_PARAMETERS_BYTES = 8 * 1024
 MOST_SHAPE_BYTES = 256
 MOST_SIZE = 2**53  # of one dimension: whole numbers that every JSON library reads
 NOTHING = msgspec.Raw(b"null")
+LENGTH_OF_JSON = "Inference-Header-Content-Length is the length of the JSON before binary data"
 OF_INPUTS: dict[str, type] = {"binary_data_size": int, "content_type": str}
 
 
@@ -80,12 +81,17 @@ def read_call(body: bytes | bytearray, json_bytes: int | None, model: str) -> tu
     if json_bytes is not None and json_bytes > len(view):
         raise InvalidInput(
             f"the JSON is said to have {json_bytes} bytes, and the body has {len(view)}",
-            hint="Inference-Header-Content-Length is the length of the JSON before binary data",
+            hint=LENGTH_OF_JSON,
         )
     text = view if json_bytes is None else view[:json_bytes]
+    if text and not bytes(text[:64]).lstrip(b" \t\r\n").startswith(b"{"):
+        raise InvalidInput(
+            f"the request cannot be read: it is no object of JSON (it starts with {body[:8]!r})",
+            hint="for a body that is an image alone, send Inference-Header-Content-Length: 0",
+        )
     if body.count(b"{", 0, len(text)) > MOST_OBJECTS:
-        raise InvalidInput(f"the JSON has more than {MOST_OBJECTS} objects")
-    request: _Request = _decoded(text, _Request, "the request")
+        raise InvalidInput(f"the JSON has more than {MOST_OBJECTS} objects", hint=LENGTH_OF_JSON)
+    request: _Request = _decoded(text, _Request, "the request", LENGTH_OF_JSON)
     _check_model(request, model)
     rest = view[len(text) :]
     inputs: list[Given] = []
@@ -219,11 +225,12 @@ def _check_length(raw: msgspec.Raw, most: int, what: str) -> None:
         raise InvalidInput(f"{what} are longer than {most} bytes of JSON")
 
 
-def _decoded(text: Any, kind: Any, what: str) -> Any:
+def _decoded(text: Any, kind: Any, what: str, hint: str = "") -> Any:
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"{what} cannot be read: {error}") from error
+        wrong = isinstance(error, msgspec.ValidationError)  # JSON all the same
+        raise InvalidInput(f"{what} cannot be read: {error}", hint="" if wrong else hint) from error
 
 
 def write_answer(answer: TensorAnswer, form: Form) -> tuple[bytes, int | None]:
