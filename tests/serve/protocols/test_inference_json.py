@@ -41,7 +41,6 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "empty": (INFER, b"", "the request cannot be read"),
     "an image": (INFER, b"\x89PNG{{" * 99, "send Inference-Header-Content-Length: 0"),
     "data behind": (INFER, b'{"inputs": []}' + b"{" * 99, "is the length of the JSON before"),
-    "cut off": (INFER, b'{"inputs": [', "is the length of the JSON before binary data"),
     "deep": (INFER, b'{"inputs": ' + b"[" * 100_000, "the request cannot be read"),
     "deep data": (
         GRAPH, json.dumps({"inputs": [{**TENSOR, "data": 0}]}).encode()
@@ -142,6 +141,13 @@ def test_what_clients_write_beside_the_tensors(
 def test_an_array_with_the_name_of_its_codec(running: Running) -> None:
     image = {**TENSOR, "parameters": {"content_type": "np"}, "data": [0] * 12288}
     assert tensors(running.client.post(GRAPH, json={"inputs": [image]}))
+
+
+def test_a_length_within_the_json_is_named(running: Running, files: list[bytes]) -> None:
+    body, _ = images_body(files[0])
+    response = post(running, (body, {JSON_BYTES: "20"}))
+    assert response.status_code == 400
+    assert "is the length of the JSON before binary data" in error_of(response)
 
 
 WHOLE = {JSON_BYTES: "0"}

@@ -91,7 +91,8 @@ def read_call(body: bytes | bytearray, json_bytes: int | None, model: str) -> tu
         )
     if body.count(b"{", 0, len(text)) > MOST_OBJECTS:
         raise InvalidInput(f"the JSON has more than {MOST_OBJECTS} objects", hint=LENGTH_OF_JSON)
-    request: _Request = _decoded(text, _Request, "the request", LENGTH_OF_JSON)
+    hint = "" if json_bytes is None else LENGTH_OF_JSON
+    request: _Request = _decoded(text, _Request, "the request", hint)
     _check_model(request, model)
     rest = view[len(text) :]
     inputs: list[Given] = []
