@@ -1,4 +1,4 @@
-"""What bytes that are no image seem to be: some ways to a service change a file."""
+"""Known mistakes in the bytes that should be an image: some ways to a service change a file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _SEEMS = [
 
 
 def seems(data: bytes | memoryview) -> str:
-    """What to do about bytes that are no image where they look like a known mistake.
+    """The hint for bytes that are no image, where they look like a known mistake.
 
     Args:
         data: The file, or its first `HEAD_BYTES`.

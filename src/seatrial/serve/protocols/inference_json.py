@@ -86,7 +86,8 @@ def read_call(body: bytes | bytearray, json_bytes: int | None, model: str) -> tu
     text = view if json_bytes is None else view[:json_bytes]
     if text and not bytes(text[:64]).lstrip(b" \t\r\n").startswith(b"{"):
         raise InvalidInput(
-            f"the request cannot be read: it is no object of JSON (it starts with {body[:8]!r})",
+            f"the request cannot be read: an object of JSON is wanted, and it starts with "
+            f"{bytes(body[:8])!r}",
             hint="for a body that is an image alone, send Inference-Header-Content-Length: 0",
         )
     if body.count(b"{", 0, len(text)) > MOST_OBJECTS:
