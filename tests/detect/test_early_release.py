@@ -31,6 +31,18 @@ def test_a_copy_pays_where_it_gains_more_than_it_costs() -> None:
     assert early.pays(LOW)
 
 
+def test_each_class_of_confidences_is_learnt_apart() -> None:
+    early = EarlyRelease()
+    early.copied(0.4e-3)
+    early.read(Thresholds(confidence=0.25), 0.6e-3)
+    early.read(Thresholds(confidence=0.001), 2.6e-3)
+    assert not early.pays(Thresholds(confidence=0.3))
+    assert early.pays(Thresholds(confidence=0.0011))
+    for number in range(1, 2000):  # clients choose them: there are few classes all the same
+        early.read(Thresholds(confidence=number / 2000), 1e-3)
+    assert len(early._read_s) < 20
+
+
 def test_what_nobody_has_read_yet_is_copied() -> None:
     early = EarlyRelease()
     early.copied(1.0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 import uvloop
 from yarl import URL
@@ -231,13 +232,20 @@ def test_requests_take_the_connections_with_the_fewest(
     """As many connections as sessions: each is a connection of its own at the service."""
 
     async def job(session: GrpcSession) -> list[int]:
+        before = to_the_service(url)
         sending = [asyncio.create_task(session.send(prepared[0])) for _ in range(2)]
         await asyncio.sleep(0)
         under_way = list(session._under_way)
         await asyncio.gather(*sending)
-        return under_way + session._under_way
+        return [*under_way, *session._under_way, len(to_the_service(url) - before)]
 
-    assert talk(url, job, connections=2) == [1, 1, 0, 0]
+    assert talk(url, job, connections=2) == [1, 1, 0, 0, 2]
+
+
+def to_the_service(url: URL) -> set[int]:
+    """Ports of this process's connections to a service."""
+    connections = psutil.Process().net_connections("tcp")
+    return {one.laddr.port for one in connections if one.raddr and one.raddr.port == url.port}
 
 
 class Watcher:

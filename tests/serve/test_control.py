@@ -93,6 +93,12 @@ def test_links_to_other_sockets_are_not_followed(tmp_path: Path) -> None:
     ControlServer(own, answer)
     os.utime(own, (0, 0))
     assert find_socket(server, tmp_path) == own
+    for name, age in (("before", -1), ("later", 1), ("between", 0)):  # two were killed
+        (tmp_path / f"{SUPERVISOR}{name}").mkdir()
+        one = tmp_path / f"{SUPERVISOR}{name}" / socket_name(server)
+        ControlServer(one, answer)
+        os.utime(one, (100 + age, 100 + age))
+    assert find_socket(server, tmp_path) == tmp_path / f"{SUPERVISOR}later" / socket_name(server)
 
 
 @pytest.mark.parametrize(

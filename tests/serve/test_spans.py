@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -75,6 +76,7 @@ def test_a_request_is_a_span_of_its_caller_with_its_stages_inside(
     memory: Any, photo: bytes, until: Callable[..., Any]
 ) -> None:
     running, exporter = memory
+    began_ns, slack_ns = time.time_ns(), 10**9  # somebody may set the clock
     answer = running.client.post(
         "/detect", content=photo, headers={"traceparent": f"00-{TRACE}-{SPAN}-01"}
     )
@@ -92,6 +94,7 @@ def test_a_request_is_a_span_of_its_caller_with_its_stages_inside(
     for before, after in itertools.pairwise(stages):
         assert before.end_time == after.start_time
     assert stages[-1].end_time == server.end_time
+    assert began_ns - slack_ns < server.start_time < server.end_time < time.time_ns() + slack_ns
     assert server.attributes["http.route"] == "/detect"
     assert server.attributes["http.response.status_code"] == 200
 
