@@ -266,8 +266,9 @@ def test_the_admin_port_needs_a_token_of_the_service(
     server = Server(admin_port=port, token_file=str(tmp_path / "tokens"))
     file = service.folder / "deployment.toml"
     file.write_text(msgspec.structs.replace(Deployment.read(file), server=server).to_toml())
-    Coordinator(file, service.sockets, None).listen()
+    _, admin = Coordinator(file, service.sockets, None).listen()
     address = ("127.0.0.1", port)
+    assert admin._server.server_address == address  # nobody else's machine reaches it
     for command in ("GET /admin/status", "POST /admin/reload"):
         assert ask(address, command)[0] == 401
         assert ask(address, command, token="another" * 4)[0] == 401

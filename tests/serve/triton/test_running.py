@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,14 @@ def test_a_server_that_answers_is_ready_and_ends_when_told() -> None:
     assert one.end() == 0
     # Said on every machine without a GPU.
     assert output.getvalue() == "serving\n"
+
+
+def test_the_end_of_a_terminal_is_its_end_as_well() -> None:
+    """Triton has no handler of SIGHUP: it would end at once, with what runs."""
+    one = started(READY)
+    assert one.wait_ready(60)
+    one.tell(signal.SIGHUP)
+    assert one.leave() == 0
 
 
 @pytest.mark.parametrize(
