@@ -59,7 +59,7 @@ def test_a_server_that_answers_is_ready_and_ends_when_told() -> None:
 
 
 def test_the_end_of_a_terminal_is_its_end_as_well() -> None:
-    """Triton has no handler of SIGHUP: it would end at once, with what runs."""
+    """Triton ignores SIGHUP, and would go on without anyone who looks after it."""
     one = started(READY)
     assert one.wait_ready(60)
     one.tell(signal.SIGHUP)
