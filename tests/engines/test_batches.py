@@ -141,6 +141,28 @@ def test_an_image_at_which_the_engine_raises_takes_no_other_with_it(
     np.testing.assert_allclose(answer[0], by_hand(IMAGES[0]), atol=1e-5)
 
 
+def test_who_leaves_before_the_images_of_a_failed_run_are_run_alone_is_in_none(
+    open_batch: Artifact,
+) -> None:
+    service = Service(open_batch, "onnxruntime")
+    images = IMAGES[:3].copy()
+    images[:, 0, 0, 0, 0] = range(3)
+    service.poison, infer = 2, service._infer
+
+    def leaving(lane: Any, feeds: Any) -> Any:
+        asked[1][0].cancel()
+        return infer(lane, feeds)
+
+    service.batches._infer = leaving
+    with service.lanes_held():
+        asked = [service.ask(image) for image in images]
+    for _, thread, _ in asked:
+        thread.join(PATIENCE_S)
+    assert service.runs == [3, 1, 1]
+    kinds = [type(answer[0]) for _, _, answer in asked]
+    assert kinds == [np.ndarray, Abandoned, EngineFailed]
+
+
 def test_what_is_given_up_while_it_waits_is_in_no_run(open_batch: Artifact) -> None:
     service = Service(open_batch, "onnxruntime")
     with service.lanes_held():
