@@ -117,6 +117,26 @@ def test_a_shadow_answers_none_and_compares_copies_while_a_lane_is_idle(
     shadow.service.close()
 
 
+def test_a_box_that_the_live_artifact_has_alone_is_lost(
+    second: Callable[..., Canary],
+    running: Running,
+    photo: bytes,
+    until: Callable[[Any], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shadow = second(1.0, shadow=True)
+    nothing = running.detector.detect(photo, Thresholds(confidence=1.0))
+    detector = shadow.service.dispatcher.detector
+    monkeypatch.setattr(detector, "detect", lambda *args, **options: nothing)
+    shadow.follow(running.service)
+    running.client.post("/detect", content=photo).raise_for_status()
+    until(lambda: shadow.told()["images"]["compared"] == 1)
+    assert shadow.told()["boxes"] == {"matched": 0, "lost": 1, "gained": 0}
+    shadow.end()
+    until(lambda: not shadow.service.dispatcher.running)
+    shadow.service.close()
+
+
 def test_a_shadow_goes_on_after_a_copy_for_which_there_is_no_memory(
     second: Callable[..., Canary],
     running: Running,

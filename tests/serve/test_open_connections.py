@@ -111,6 +111,22 @@ async def test_each_wait_has_its_time() -> None:
     assert (head.ended, idle.ended) == ("head", None)
 
 
+@on_a_loop
+async def test_after_a_refusal_others_are_expected_for_a_while() -> None:
+    limits = Limits(header_s=0.02)
+    of = Connections(limits, 9, request_metrics(), refuse=lambda target, headers: (503, b""))
+    Recorded(of)
+    assert not of.refuses
+    of.refuse(b"/detect", [])
+    assert of.refuses
+    of._refused_s -= open_connections.REFUSES_S
+    for _ in range(4000):
+        if not of.refuses:
+            break
+        await asyncio.sleep(0.005)
+    assert not of.refuses
+
+
 def test_what_fits_is_what_the_limit_of_open_files_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     limit = [(256, 256)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: limit[0])

@@ -9,6 +9,8 @@ import pytest
 from prometheus_client import generate_latest
 
 from open_inference import INFER, images_body
+from seatrial.errors import DeadlineExceeded, InputTooSlow, Overloaded, Unauthorized
+from seatrial.serve.outcome import error_headers
 
 Running = Any
 
@@ -45,3 +47,12 @@ def test_a_client_that_leaves_takes_its_images_with_it(
             until(lambda: running.detector.lanes.waiting == 2)
         until(lambda: gone() == before + 1)
         until(lambda: running.detector.lanes.present == 1)
+
+
+def test_headers_of_errors_are_in_their_units() -> None:
+    found = [error_headers(Overloaded("x", wait_s=2.5)) for _ in range(200)]
+    assert {one["X-Predicted-Wait-Ms"] for one in found} == {"2500"}
+    assert {int(one["Retry-After"]) for one in found} == {3, 4, 5, 6}  # whole seconds, drawn
+    assert error_headers(Unauthorized("x")) == {"WWW-Authenticate": "Bearer"}
+    assert error_headers(InputTooSlow("x")) == {"Connection": "close"}
+    assert error_headers(DeadlineExceeded("x")) == {}

@@ -9,7 +9,9 @@ import pytest
 
 from raw_http import read_response
 from seatrial.deployment import Limits
+from seatrial.errors import Overloaded
 from seatrial.serve import refusals
+from seatrial.serve.trace_context import Trace
 
 Running = Any
 Metric = Callable[..., float]
@@ -47,3 +49,37 @@ def test_those_that_are_refused_together_do_not_come_again_together(
             connection.sendall(REFUSED)
             found.add(read_response(connection)[1]["retry-after"])
     assert found == {"1", "2"}
+
+
+def test_what_was_counted_is_not_counted_again_at_the_end(
+    run_app: Callable[..., Any], metric: Metric, until: Callable[..., Any]
+) -> None:
+    def refused() -> float:
+        return metric("seatrial_refusals_total", reason="queue")
+
+    before = refused()
+    with run_app(Limits(queue=1)) as running, running.lanes_held(), running.connect() as connection:
+        connection.sendall(REFUSED)
+        assert read_response(connection)[0] == 503
+        until(lambda: refused() == before + 1)
+    assert refused() == before + 1
+
+
+def test_while_a_service_ends_the_application_answers_and_the_connection_ends(
+    run_app: Callable[..., Any],
+) -> None:
+    with run_app(Limits(queue=1)) as running, running.lanes_held():
+        for ends in (False, True):
+            running.service.health.draining = ends
+            with running.connect() as connection:
+                connection.sendall(REFUSED)
+                status, headers, _ = read_response(connection)
+            assert (status, headers.get("connection")) == (503, "close" if ends else None)
+
+
+def test_its_headers_are_those_of_any_refusal_in_their_units() -> None:
+    trace = Trace()
+    answer = refusals._answer(Overloaded("x", wait_s=2.5), trace)
+    assert b"\r\nx-predicted-wait-ms: 2500\r\n" in answer
+    assert trace.fields() in answer
+    assert int(answer.partition(b"retry-after: ")[2].partition(b"\r")[0]) in range(3, 7)

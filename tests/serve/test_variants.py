@@ -21,10 +21,11 @@ def test_requests_count_while_there_is_a_canary_and_begin_anew_with_the_next() -
     variants.count("live", 200, 0.5)
     variants.count("canary", 200, 0.25)
     variants.count("canary", 500, 0.25)
+    variants.count("canary", 422, 0.25)
     assert (counted("live", "200"), counted("canary", "200"), counted("canary", "500")) == (1, 1, 1)
     assert variants.told() == {
         "requests": {
-            "live_answered": 1, "live_failed": 0, "canary_answered": 1, "canary_failed": 1
+            "live_answered": 1, "live_failed": 0, "canary_answered": 1, "canary_failed": 2
         },
         "seconds": {"live": 0.5, "canary": 0.25},
     }  # fmt: skip

@@ -292,7 +292,8 @@ def test_a_client_that_leaves_gives_its_place_back(
     lanes = serving.detector.lanes
     ran = lanes.mean_s
     with serving.lanes_held():
-        waiting = service.ModelInfer.future(images_request(files[0]))
+        # It has time left: it is no deadline that ends it.
+        waiting = service.ModelInfer.future(images_request(files[0]), timeout=60)
         until(lambda: lanes.waiting == 1)
         waiting.cancel()
         until(lambda: lanes.waiting == 0 and lanes.present == 1)

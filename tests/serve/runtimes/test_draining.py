@@ -21,6 +21,7 @@ import pytest
 
 from seatrial.deployment import CoreLayout, Limits
 from seatrial.serve.process import ServiceProcess, free_port
+from seatrial.serve.runtimes.draining import Drain
 
 Start = Callable[..., ServiceProcess]
 Until = Callable[[Callable[[], Any]], Any]
@@ -298,3 +299,9 @@ def test_a_process_whose_event_loop_is_stuck_ends_by_itself(failure: str, code: 
     )  # fmt: skip
     assert done.returncode == code
     assert done.stderr == "warning: requests that still run are left behind\n"
+
+
+def test_the_notice_is_a_part_of_the_drain() -> None:
+    assert Drain(1.0, 5.0).wait_s == 4.0
+    assert Drain(0.0, 5.0).wait_s == 5.0
+    assert Drain(9.0, 5.0).wait_s == 0.1  # a moment for what is nearly answered

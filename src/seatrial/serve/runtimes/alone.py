@@ -75,14 +75,14 @@ def main(deployment_file: str) -> None:
                     notify.notify(notify.ALIVE)
 
             served.drain.on_begin = lambda: notify.notify(notify.STOPPING)
-            within_s = notify.watchdog_s()
+            every_s = notify.alive_every_s()
             serve(
                 served,
                 listener,
                 on_ready=on_ready,
                 on_signal=end,
-                while_alive=while_alive if within_s else None,
-                alive_every_s=(within_s or 0.0) / 3,
+                while_alive=while_alive if every_s else None,
+                alive_every_s=every_s or 0.0,
             )
     except SeatrialError as error:
         hint = f"\nhint: {error.hint}" if error.hint else ""

@@ -33,11 +33,14 @@ def notify(state: str, environment: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
-def watchdog_s(environment: Mapping[str, str] = os.environ) -> float | None:
-    """Seconds within which the manager wants `ALIVE`; None where it does not want it of us."""
+def alive_every_s(environment: Mapping[str, str] = os.environ) -> float | None:
+    """Seconds between two `ALIVE`; None where the manager does not want it of us.
+
+    It may come late twice before the manager gives the process up.
+    """
     within = environment.get("WATCHDOG_USEC", "")
     if not within.isdecimal() or environment.get("WATCHDOG_PID", str(os.getpid())) != str(
         os.getpid()
     ):
         return None
-    return int(within) / 1e6
+    return int(within) / 1e6 / 3
