@@ -54,6 +54,32 @@ def test_the_headline_names_the_best_of_the_largest_load_and_the_fastest_lone_re
     check_traceable(report)
 
 
+def test_the_headline_says_where_the_rounds_tell_nothing(images):
+    report = build_side_by_side(
+        images,
+        build_setup(images, "bentoml", "http", 20.5, 21.5, 22.5),
+        build_setup(images, "uvicorn", "http", 20.0, 21.0, 22.0),
+    )
+    overlap = ", whose rounds overlap with those of others"
+    assert text_of(report, "headline") == (
+        f"Most good answers with 4 sessions: 47.6/s, uvicorn by http{overlap}; fastest lone "
+        f"request: 21.0 ms (p50), uvicorn by http{overlap}."
+    )
+    check_traceable(report)
+
+
+def test_lone_requests_are_compared_by_one_figure(images):
+    """By the mean of all, where the sample of one is too small for its median."""
+    report = build_side_by_side(
+        images,
+        build_setup(images, "bentoml", "http", 20.0),
+        build_setup(images, "triton", "v2", 30.0, count=5),
+        rounds=1,
+    )
+    assert "fastest lone request: 20.0 ms (mean), bentoml by http." in text_of(report, "headline")
+    check_traceable(report)
+
+
 def test_what_was_not_measured_says_why_and_what_to_do(images):
     missing = msgspec.structs.replace(
         build_setup(images, "triton", "v2"), missing="no Triton server", hint="install one"

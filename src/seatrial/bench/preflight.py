@@ -145,16 +145,12 @@ async def _try_images(
     )
     if is_refused(sample):
         said = refusal(await ask(http, url, prepared[0]))
-        if sample.status in NO_ROUTE and await server_name(http, base_url(target)):
-            raise ServiceFailed(
-                f"POST {url.path} is refused with {sample.status}: {said or 'no reason given'}",
-                hint="the service speaks the Open Inference Protocol: measure it by --protocol v2",
-            )
+        other = sample.status in NO_ROUTE and await server_name(http, base_url(target))
         sent = "the raw body" if target.field is None else f"the multipart field {target.field!r}"
         raise ServiceFailed(
             f"POST {url.path} is refused with {sample.status}: {said or 'no reason given'}",
             hint=f"the image was sent as {sent} to {target.path}; do path and field fit the "
-            "service?",
+            "service?" + (" It speaks the Open Inference Protocol: --protocol v2" if other else ""),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -48,32 +48,41 @@ def _setup(report: SideBySide, number: int) -> tuple[str | Evidence, ...]:
 
 def _headline(report: SideBySide) -> Finding:
     """The setup with most good answers under the largest load, and the fastest lone request."""
-    failed = any(row.failed for row in report.rows)
     if not any(row.good for row in report.rows):
         return _finding("headline", "headline", "bad", "No setup gave a good answer.")
-    parts: list[str | Evidence] = []
-    *_, (_, _, largest) = sorted(report.loads(), key=lambda load: load[1])
-    best, _ = max(largest, key=lambda numbered: numbered[1].goodput_per_s.median)
-    at = f"/rows/{best}"
-    parts += ["Most good answers with ", quote(report, f"{at}/sessions", sessions), ": "]
-    parts += [quote(report, f"{at}/goodput_per_s/median", per_second), ", "]
-    parts += [*_setup(report, best)]
-    lone = [numbered for _, count, rows in report.loads() if count == 1 for numbered in rows]
-    timed = [(number, path) for number, row in lone if (path := _lone_path(row))]
-    if timed:
-        fastest, path = min(
-            timed, key=lambda found: quote(report, f"/rows/{found[0]}{found[1]}").value
-        )
-        parts += ["; fastest lone request: ", quote(report, f"/rows/{fastest}{path}", milliseconds)]
-        parts += [" (p50), " if "p50" in path else " (mean), ", *_setup(report, fastest)]
-    return _finding("headline", "headline", "warn" if failed else "good", *parts, ".")
+    severity: Severity = "warn" if any(row.failed for row in report.rows) else "good"
+    loads = list(report.loads())
+    *_, (_, _, largest) = sorted(loads, key=lambda load: load[1])
+    best, *near = leaders([row for _, row in largest])
+    at = f"/rows/{largest[best][0]}"
+    parts: list[str | Evidence] = [
+        "Most good answers with ", quote(report, f"{at}/sessions", sessions), ": ",
+        quote(report, f"{at}/goodput_per_s/median", per_second), ", ",
+        *_setup(report, largest[best][0]), _overlapping(report, bool(near)),
+    ]  # fmt: skip
+    lone = next((rows for _, count, rows in loads if count == 1), [])
+    return _finding("headline", "headline", severity, *parts, *_fastest(report, lone), ".")
 
 
-def _lone_path(row: LoadRow) -> str:
-    """Where the latency of a lone request stands in a row; empty where it is not known."""
-    if row.percentiles.get("p50") is not None:
-        return "/percentiles/p50/median"
-    return "" if row.mean_ms is None else "/mean_ms/median"
+def _fastest(report: SideBySide, rows: Sequence[tuple[int, LoadRow]]) -> Iterator[str | Evidence]:
+    """The fastest lone request: by the median of all, or by the mean where one has no median."""
+    halves = [row.percentiles["p50"] for _, row in rows]
+    which, path = ("p50", "percentiles/p50") if all(halves) else ("mean", "mean_ms")
+    found = halves if all(halves) else [row.mean_ms for _, row in rows]
+    timed = [(spread, number) for spread, (number, _) in zip(found, rows, strict=True) if spread]
+    if not timed:
+        return
+    first, fastest = min(timed, key=lambda one: one[0].median)
+    near = any(number != fastest and spread.low <= first.high for spread, number in timed)
+    yield "; fastest lone request: "
+    yield quote(report, f"/rows/{fastest}/{path}/median", milliseconds)
+    yield f" ({which}), "
+    yield from _setup(report, fastest)
+    yield _overlapping(report, near)
+
+
+def _overlapping(report: SideBySide, near: bool) -> str:
+    return ", whose rounds overlap with those of others" if near and report.rounds > 1 else ""
 
 
 def _caveats(report: SideBySide) -> Iterator[Finding]:
