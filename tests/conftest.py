@@ -30,7 +30,7 @@ from seatrial.artifact import Artifact, Store
 from seatrial.deployment import CoreLayout, Deployment, Limits, RuntimeName, Server
 from seatrial.errors import MissingExtra
 from seatrial.models.import_onnx import import_onnx
-from seatrial.serve.process import ServiceProcess, free_port, write_service
+from seatrial.serve.process import ServiceProcess, with_port, write_service
 from seatrial.system.extras import OPT_OUTS, import_ultralytics_package
 
 # Some tests import ONNX Runtime themselves, which otherwise leaves a file for its telemetry.
@@ -354,13 +354,14 @@ def start_service(
             layout=layout or CoreLayout(workers=1),
             limits=limits or Limits(drain_s=20),
             server=Server(
-                port=port or free_port("127.0.0.1"),
-                grpc_port=free_port("127.0.0.1") if grpc else None,
+                port=port,
+                grpc_port=0 if grpc else None,
                 drain_notice_s=drain_notice_s,
                 log_format=log_format,
                 runtime=runtime,
             ),
         )
+        deployment = with_port(deployment)
         service = write_service(folder / "bento", artifact, deployment)
         with (service / "service.py").open("a") as program:
             program.write(code)

@@ -23,7 +23,7 @@ from seatrial.cli.deployment import DeploymentOptions, TritonOptions
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
 from seatrial.errors import InvalidConfig, ServiceFailed
 from seatrial.load.target import Target
-from seatrial.serve.address import free_port
+from seatrial.serve.address import with_port
 from seatrial.serve.process import ServiceProcess, write_service
 from triton_environment import triton_environment
 
@@ -56,9 +56,9 @@ def triton(
     folder = tmp_path_factory.mktemp("triton-service")
     deployment = Deployment(
         "tiny", engine=ENGINE, layout=CoreLayout(1, 1, 1), limits=Limits(queue=1, deadline_s=60.0),
-        server=Server(HOST, free_port(HOST), free_port(HOST), runtime="triton"),
-        triton=Triton(python=str(python)),
+        server=Server(HOST, 0, 0, runtime="triton"), triton=Triton(python=str(python)),
     )  # fmt: skip
+    deployment = with_port(deployment)
     service = write_service(folder / "service", tiny_artifact, deployment)
     with ServiceProcess(service, deployment, os.environ, folder / "log") as running:
         yield running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 
 from seatrial.deployment import Deployment, Limits, Server
 from seatrial.errors import PortInUse
+from seatrial.serve import address
 from seatrial.serve.address import (
     check_port,
     check_ports,
@@ -48,6 +50,20 @@ def test_what_is_no_host_of_this_machine_is_refused(host: str) -> None:
         with pytest.raises(PortInUse, match="cannot listen on") as caught:
             check()
         assert "--host" in caught.value.hint
+
+
+def test_a_port_is_not_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may: nobody listens on the first one yet."""
+    given = iter([5000, 5000, 5000, 5001])
+
+    class Probe:
+        def getsockname(self) -> tuple[str, int]:
+            return HOST, next(given)
+
+    monkeypatch.setattr(address, "bound", lambda *_: contextlib.nullcontext(Probe()))
+    chosen = with_port(Deployment("m", server=Server(HOST, 0, 0))).server
+    assert (chosen.port, chosen.grpc_port) == (5000, 5001)
+    assert next(given, None) is None
 
 
 def test_port_0_of_grpc_becomes_a_free_one() -> None:

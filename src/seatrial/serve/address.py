@@ -8,7 +8,7 @@ import http.client
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import msgspec
 
@@ -72,23 +72,33 @@ def bound(host: str, port: int, option: str = "--port") -> Iterator[socket.socke
         yield probe
 
 
-def free_port(host: str) -> int:
+def free_port(host: str, besides: Collection[int | None] = ()) -> int:
     """A port that no process listens on at this moment.
+
+    Args:
+        host: Address of an interface.
+        besides: Ports that are given away already: the system may give one of them again, as
+            nobody listens there yet.
 
     Raises:
         PortInUse: The address is not this machine's.
     """
-    with bound(host, 0) as probe:
-        return int(probe.getsockname()[1])
+    while True:
+        with bound(host, 0) as probe:
+            port = int(probe.getsockname()[1])
+        if port not in besides:
+            return port
 
 
 def with_port(deployment: Deployment) -> Deployment:
     """The deployment on ports that are known: port 0 becomes a free one."""
     server = deployment.server
     if not server.port:
-        server = msgspec.structs.replace(server, port=free_port(server.host))
+        port = free_port(server.host, (server.grpc_port,))
+        server = msgspec.structs.replace(server, port=port)
     if server.grpc_port == 0:
-        server = msgspec.structs.replace(server, grpc_port=free_port(server.host))
+        port = free_port(server.host, (server.port,))
+        server = msgspec.structs.replace(server, grpc_port=port)
     return msgspec.structs.replace(deployment, server=server)
 
 

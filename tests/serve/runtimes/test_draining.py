@@ -180,7 +180,8 @@ def balanced(port: int, ports: tuple[int, int], tmp_path: Path) -> Iterator[str]
 def test_no_request_fails_while_two_services_are_restarted_behind_a_balancer(
     start_service: Start, photo: bytes, tmp_path: Path, until: Until
 ) -> None:
-    ports = free_port(HOST), free_port(HOST)
+    first = free_port(HOST)
+    ports = first, free_port(HOST, (first,))
     failures: list[str] = []
     answers = [0]
     stop = threading.Event()

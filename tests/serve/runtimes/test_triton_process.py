@@ -73,7 +73,10 @@ def named(artifact: Artifact, name: str, folder: Path) -> Artifact:
 
 
 def free_ports() -> Ports:
-    return Ports(HOST, *(free_port(HOST) for _ in range(3)))
+    found: list[int] = []
+    for _ in range(3):
+        found.append(free_port(HOST, found))
+    return Ports(HOST, *found)
 
 
 class Running:
@@ -318,7 +321,8 @@ def served(
     """``seatrial serve --on triton``: the process, what it said, and the server's process."""
     home.mkdir()
     limits = Limits(deadline_s=60.0)  # of a request that waits for another one
-    at = Server(HOST, free_port(HOST), free_port(HOST))
+    port = free_port(HOST)
+    at = Server(HOST, port, free_port(HOST, (port,)))
     deployment = deployment_of(artifact, engine="null", limits=limits, server=at)
     (home / "deployment.toml").write_text(deployment.to_toml())
     words = [

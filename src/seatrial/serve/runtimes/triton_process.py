@@ -134,9 +134,7 @@ def ports_of(deployment: Deployment) -> Ports:
     server, metrics = deployment.server, deployment.triton.metrics_port
     check_ports(server)
     if metrics is None:
-        metrics = free_port(server.host)
-        while metrics in (server.port, server.grpc_port):
-            metrics = free_port(server.host)
+        metrics = free_port(server.host, (server.port, server.grpc_port))
     elif metrics in (server.port, server.grpc_port):
         raise PortInUse(
             f"port {metrics} cannot be that of the metrics, too", hint="choose another metrics_port"
