@@ -6,6 +6,7 @@ for the official figures, counts of a draw with replacement for a bootstrap.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,20 +87,32 @@ def average_precision(
 
     Args:
         lines: From `curves`.
-        weights: (images,) how often each image counts; once each by default.
+        weights: (..., images) how often each image counts, of one draw or of several; once each
+            by default.
 
     Returns:
-        (T, K) by threshold and category; NaN for a category without objects.
+        (..., T, K) by threshold and category; NaN for a category without objects.
     """
     precision, recall, objects, first = _steps(lines, weights)
     reached = np.searchsorted(RECALLS, recall, "right")
     gained = np.diff(reached, prepend=0)
-    gained[first] = reached[first]
-    size = len(IOU_THRESHOLDS) * lines.matches.categories
-    area = np.bincount(lines.segment, weights=precision * gained, minlength=size)
-    result: NDArray[np.float64] = area.reshape(len(IOU_THRESHOLDS), -1) / len(RECALLS)
-    result[:, objects == 0] = np.nan
+    gained[..., first] = reached[..., first]
+    steps, categories = len(IOU_THRESHOLDS), lines.matches.categories
+    area = weighted_counts(lines.segment, precision * gained, steps * categories)
+    result: NDArray[np.float64] = area.reshape(*area.shape[:-1], steps, categories) / len(RECALLS)
+    result[np.broadcast_to((objects == 0)[..., np.newaxis, :], result.shape)] = np.nan
     return result
+
+
+def weighted_counts(
+    index: NDArray[np.int64], weights: NDArray[np.float64], size: int
+) -> NDArray[np.float64]:
+    """(..., size) sums of the weights (..., N) of each index (N,), as `numpy.bincount` has them."""
+    rows = weights.reshape(math.prod(weights.shape[:-1]), len(index))
+    places = np.arange(len(rows))[:, np.newaxis] * size + index
+    sums = np.bincount(places.ravel(), weights=rows.ravel(), minlength=len(rows) * size)
+    # Of nothing, the sums are integers.
+    return sums.astype(np.float64, copy=False).reshape(*weights.shape[:-1], size)
 
 
 def precision_at_recalls(lines: Curves, step: int) -> NDArray[np.float64]:
@@ -129,7 +142,7 @@ def precision_at_recalls(lines: Curves, step: int) -> NDArray[np.float64]:
 def _steps(
     lines: Curves, weights: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[Any], NDArray[np.intp]]:
-    """Envelope of precision (N,), recall (N,), objects (K,), first point of each segment."""
+    """Envelope of precision, recall (..., N); objects (..., K); first points of segments (S,)."""
     matches = lines.matches
     first = np.flatnonzero(np.diff(lines.segment, prepend=-1))
     length = np.diff(np.append(first, len(lines.segment)))
@@ -140,21 +153,27 @@ def _steps(
         hits = np.arange(len(lines.found) + 1, dtype=np.float64)
         objects = matches.positives(lines.area)
     else:
-        total = _running(weights[matches.image])
-        ignored = _running(weights[matches.image[lines.ignored]])
-        seen = total[lines.found + 1] - total[lines.begin]
-        seen -= ignored[lines.ignored_span[1]] - ignored[lines.ignored_span[0]]
-        hits = _running(weights[matches.image[lines.found]])
-        objects = np.bincount(
-            matches.truth_category[lines.counting],
-            weights=weights[matches.truth_image[lines.counting]],
-            minlength=matches.categories,
-        )
-    right = hits[1:] - np.repeat(hits[first], length)
+        total = _running(weights[..., matches.image])
+        ignored = _running(weights[..., matches.image[lines.ignored]])
+        seen = total[..., lines.found + 1] - total[..., lines.begin]
+        seen -= ignored[..., lines.ignored_span[1]] - ignored[..., lines.ignored_span[0]]
+        hits = _running(weights[..., matches.image[lines.found]])
+        objects = objects_drawn(lines, weights)
+    right = hits[..., 1:] - np.repeat(hits[..., first], length, axis=-1)
     precision = _envelope(right / (seen + np.spacing(1)), lines.segment)
-    per_hit = objects[lines.segment % matches.categories]
+    per_hit = objects[..., lines.segment % matches.categories]
     recall = np.divide(right, per_hit, out=np.zeros_like(seen), where=per_hit > 0)
     return precision, recall, objects, first
+
+
+def objects_drawn(lines: Curves, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., K) objects of each category that count, by the weights (..., images) of the images."""
+    matches = lines.matches
+    return weighted_counts(
+        matches.truth_category[lines.counting],
+        weights[..., matches.truth_image[lines.counting]],
+        matches.categories,
+    )
 
 
 def recall(matches: Matches, area: int, limit: int) -> NDArray[np.float64]:
@@ -185,13 +204,16 @@ def mean(values: NDArray[np.float64]) -> float | None:
 
 
 def _running(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums of the first 0, 1, 2, ... values."""
-    return np.concatenate([[0.0], np.cumsum(values)])
+    """(..., N + 1) sums of the first 0, 1, 2, ... values."""
+    sums = np.zeros((*values.shape[:-1], values.shape[-1] + 1))
+    np.cumsum(values, axis=-1, out=sums[..., 1:])
+    return sums
 
 
 def _envelope(precision: NDArray[np.float64], segment: NDArray[np.int64]) -> NDArray[np.float64]:
     """The greatest precision from here to the end of the segment."""
     # Earlier segments are lifted over later ones, so that one pass from the end serves them all.
     lift = -2.0 * segment
-    highest: NDArray[np.float64] = np.maximum.accumulate((precision + lift)[::-1])[::-1] - lift
+    backward = (precision + lift)[..., ::-1]
+    highest: NDArray[np.float64] = np.maximum.accumulate(backward, axis=-1)[..., ::-1] - lift
     return highest

@@ -17,7 +17,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.accuracy.average_precision import Curves, average_precision, curves
+from seatrial.accuracy.average_precision import (
+    Curves,
+    average_precision,
+    curves,
+    objects_drawn,
+    weighted_counts,
+)
 from seatrial.accuracy.matching import Matches
 from seatrial.errors import InvalidInput
 from seatrial.gate import Interval
@@ -25,6 +31,8 @@ from seatrial.progress import Progress, silent
 from seatrial.system.hardware import usable_cores
 
 _DRAWS_AT_A_TIME = 50
+# Numbers of an array that a core works on at a time: as many draws of a small set as fit its cache.
+_NUMBERS_AT_A_TIME = 2**16
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -125,8 +133,8 @@ def resample(
     if samples < 1 or not matches.truth_counts[0].any():
         raise InvalidInput("a bootstrap needs objects and a draw")
     line = curves(matches)
-    drawn = _draws(matches, partial(_ap, line), samples=samples, seed=seed, on_progress=on_progress)
-    return Resampled(matches, _ap(line, np.ones(matches.images)), drawn, seed)
+    drawn = _draws(line, _ap, samples=samples, seed=seed, on_progress=on_progress)
+    return Resampled(matches, float(_ap(line, np.ones((1, matches.images)))[0]), drawn, seed)
 
 
 def intervals(
@@ -142,7 +150,7 @@ def intervals(
     """
     if not matches.truth_counts[0].any():
         return {}
-    drawn = _draws(matches, partial(_figures, curves(matches)), samples=samples, seed=seed)
+    drawn = _draws(curves(matches), _figures, samples=samples, seed=seed)
     low, high = np.percentile(drawn, [50 * (1 - level), 50 * (1 + level)], axis=0).tolist()
     ends = zip(("ap", "ap50", "ar100"), low, high, strict=True)
     return {name: Interval(least, most, level, matches.images) for name, least, most in ends}
@@ -177,23 +185,35 @@ def difference(a: Resampled, b: Resampled, *, level: float = 0.95) -> Difference
 
 
 def _draws(
-    matches: Matches,
-    measure: Callable[[NDArray[np.float64]], float | tuple[float, ...]],
+    line: Curves,
+    measure: Callable[[Curves, NDArray[np.float64]], NDArray[np.float64]],
     *,
     samples: int,
     seed: int,
     on_progress: Progress = silent,
 ) -> NDArray[np.float64]:
-    """(samples, ...) what is measured on every draw, on all cores."""
+    """(samples, ...) what is measured on every draw, on all cores.
+
+    Args:
+        line: Curves of the set.
+        measure: (curves, weights (draws, images)) -> (draws, ...).
+        samples: Draws.
+        seed: Seed of the draws.
+        on_progress: Called with the draws that are done.
+    """
     chance = np.random.default_rng(seed)
-    drawn: list[float | tuple[float, ...]] = []
-    with ThreadPoolExecutor(usable_cores(), "seatrial-bootstrap") as pool:
-        while len(drawn) < samples:  # in parts: a draw takes a number for each image
-            size = min(_DRAWS_AT_A_TIME, samples - len(drawn))
-            weights = [_draw(chance, matches) for _ in range(size)]
-            drawn += pool.map(measure, weights)
-            on_progress("drawing images with replacement", len(drawn), samples)
-    return np.array(drawn)
+    cores = usable_cores()
+    longest = max(len(line.found), len(line.matches.image), 1)
+    drawn: list[NDArray[np.float64]] = []
+    with ThreadPoolExecutor(cores, "seatrial-bootstrap") as pool:
+        for begun in range(0, samples, _DRAWS_AT_A_TIME):  # a draw takes a number for each image
+            size = min(_DRAWS_AT_A_TIME, samples - begun)
+            weights = np.stack([_draw(chance, line.matches) for _ in range(size)])  # (size, images)
+            step = max(1, min(-(-size // cores), _NUMBERS_AT_A_TIME // longest))
+            parts = [weights[at : at + step] for at in range(0, size, step)]
+            drawn += pool.map(partial(measure, line), parts)
+            on_progress("drawing images with replacement", begun + size, samples)
+    return np.concatenate(drawn)
 
 
 def _draw(chance: np.random.Generator, matches: Matches) -> NDArray[np.float64]:
@@ -206,21 +226,21 @@ def _draw(chance: np.random.Generator, matches: Matches) -> NDArray[np.float64]:
             return weights
 
 
-def _ap(line: Curves, weights: NDArray[np.float64]) -> float:
-    return float(np.nanmean(average_precision(line, weights)))
+def _ap(line: Curves, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(draws,) AP of draws."""
+    precision = average_precision(line, weights)
+    result: NDArray[np.float64] = np.nanmean(precision.reshape(len(weights), -1), axis=1)
+    return result
 
 
-def _figures(line: Curves, weights: NDArray[np.float64]) -> tuple[float, float, float]:
-    """AP, AP50 and AR100 of a draw."""
-    precision = average_precision(line, weights)  # (T, K)
-    matches = line.matches
-    hits = np.bincount(
-        line.segment, weights=weights[matches.image[line.found]], minlength=precision.size
+def _figures(line: Curves, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(draws, 3) AP, AP50 and AR100 of draws."""
+    precision = average_precision(line, weights)  # (draws, T, K)
+    draws, steps, categories = precision.shape
+    hits = weighted_counts(
+        line.segment, weights[:, line.matches.image[line.found]], steps * categories
     ).reshape(precision.shape)
-    objects = np.bincount(
-        matches.truth_category[line.counting],
-        weights=weights[matches.truth_image[line.counting]],
-        minlength=matches.categories,
-    )
-    recall = hits[:, objects > 0] / objects[objects > 0]
-    return float(np.nanmean(precision)), float(np.nanmean(precision[0])), float(recall.mean())
+    objects = objects_drawn(line, weights)[:, np.newaxis]  # (draws, 1, K)
+    recall = np.divide(hits, objects, out=np.full_like(hits, np.nan), where=objects > 0)
+    every = (precision, precision[:, 0], recall)
+    return np.stack([np.nanmean(one.reshape(draws, -1), axis=1) for one in every], axis=1)
