@@ -26,6 +26,7 @@ import onnx
 import pytest
 from PIL import Image
 
+import local_http
 import torchvision_operators
 from forked_commands import Commands
 from fresh_environments import (
@@ -492,7 +493,9 @@ def try_main_commands(python: Path, materials: Path, work: Path, *, version: str
             assert time.monotonic() < give_up, said
             time.sleep(0.1)
         data = (work / "image.png").read_bytes()
-        answer = httpx.post(f"{url}/detect", content=data, headers={"Content-Type": "image/png"})
+        answer = local_http.post(
+            f"{url}/detect", content=data, headers={"Content-Type": "image/png"}
+        )
         assert answer.status_code == 200, answer.text
         assert [one["label"] for one in answer.json()["detections"]] == ["red"]
     finally:
@@ -502,6 +505,6 @@ def try_main_commands(python: Path, materials: Path, work: Path, *, version: str
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=5).status_code == 200
+        return local_http.get(url, timeout=5).status_code == 200
     except httpx.TransportError:
         return False

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 
+import local_http
 from seatrial.artifact import Artifact
 from seatrial.bench.options import BenchOptions
 from seatrial.bench.run import run_benchmark
@@ -114,7 +114,7 @@ def test_what_triton_refuses_is_counted_by_its_kind(
         (point,) = run_benchmark(Target(url), options).runs[0].points
         assert point.errors.get(kind, 0) > 0, point
         assert set(point.errors) == {kind}
-    assert httpx.get(f"{triton.url}/v2/health/ready").status_code == 200
+    assert local_http.get(f"{triton.url}/v2/health/ready").status_code == 200
 
 
 def test_one_deployment_on_all_runtimes_side_by_side(

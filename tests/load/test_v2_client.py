@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-import httpx
 import pytest
 import uvloop
 from yarl import URL
 
+import local_http
 from open_inference import JSON_BYTES, tensors
 from seatrial import __version__
 from seatrial.artifact import Artifact
@@ -151,7 +151,7 @@ def test_a_service_of_another_kind_has_no_name(
 
     assert asyncio.run(named(detector(hold_ms=1).url)) == ""
     assert asyncio.run(named(f"http://127.0.0.1:{serving.port}")).startswith("seatrial ")
-    with httpx.Client() as client:
+    with local_http.client() as client:
         assert client.get(f"http://127.0.0.1:{serving.port}/v2").status_code == 200
 
 

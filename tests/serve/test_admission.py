@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+import local_http
 from seatrial.deployment import Limits
 from seatrial.detect.detector import Detected
 from seatrial.errors import InvalidImage, Overloaded
@@ -22,7 +23,9 @@ pytestmark = pytest.mark.usefixtures("time_limit")
 
 
 def post(running: Running, photo: bytes) -> Callable[[], httpx.Response]:
-    return lambda: httpx.post(f"http://127.0.0.1:{running.port}/detect", content=photo, timeout=20)
+    return lambda: local_http.post(
+        f"http://127.0.0.1:{running.port}/detect", content=photo, timeout=20
+    )
 
 
 def head(length: int, **headers: str) -> bytes:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import any_text
+import local_http
 from seatrial.detect.clock import REQUEST_STAGES, STAGES
 
 Running = Any
@@ -133,7 +134,7 @@ def test_an_answer_that_cannot_be_encoded_is_an_error_of_ours(
         assert running.detector.lanes.present == 0
         assert metric("seatrial_requests_present") == 0
         # uvicorn hangs up after an error of the application.
-        with httpx.Client(base_url=running.client.base_url) as fresh:
+        with local_http.client(base_url=running.client.base_url) as fresh:
             assert fresh.post("/detect", content=photo).status_code == 200
 
 

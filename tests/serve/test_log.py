@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+import local_http
 from seatrial.serve import log
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.trace_context import Trace, traced
@@ -91,7 +92,7 @@ def test_every_line_of_a_service_is_json(
     events = {"ready": "info"} if runtime == "uvicorn" else {}
     with start_service(engine="null", runtime=runtime, log_format="json", code=faults) as service:
         if runtime == "bentoml":
-            answer = httpx.post(f"{service.url}/detect", content=b"x", timeout=20)
+            answer = local_http.post(f"{service.url}/detect", content=b"x", timeout=20)
             assert answer.status_code == 500
             # The server logs the fault after its answer, and a kill now would come before it.
             until(lambda: "ZeroDivisionError" in service._log.read_text())
@@ -110,7 +111,7 @@ def test_every_line_of_a_service_is_json(
 
 def _serves(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/readyz").status_code == 200
+        return local_http.get(f"{url}/readyz").status_code == 200
     except httpx.TransportError:
         return False
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
+import local_http
 from seatrial.deployment import CoreLayout
 from seatrial.serve import peers as module
 from seatrial.serve.peers import OPEN, PID, Peers
@@ -205,7 +205,7 @@ def test_clients_that_connect_together_are_shared_among_processes(
         until(lambda: all((Path(_folder(worker)) / f"connections-{n}").is_socket()
                           for n, worker in enumerate(workers)))  # fmt: skip
         until(lambda: counts() == [0, 0])
-        clients = [httpx.Client(base_url=service.url, timeout=20) for _ in range(8)]
+        clients = [local_http.client(base_url=service.url, timeout=20) for _ in range(8)]
         try:
             for client in clients:
                 assert client.post("/detect", content=photo).status_code == 200

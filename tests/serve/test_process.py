@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.errors import (
@@ -182,7 +183,9 @@ def test_work_that_does_not_end_does_not_keep_the_service_up(
         members = family(service)
         head = f"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: {len(photo)}\r\n\r\n"
         connection.sendall(head.encode() + photo)
-        until(lambda: "seatrial_requests_present 1.0" in httpx.get(f"{service.url}/metrics").text)
+        until(
+            lambda: "seatrial_requests_present 1.0" in local_http.get(f"{service.url}/metrics").text
+        )
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(40) == 0
         assert not any(p.is_running() and p.status() != "zombie" for p in members)
@@ -222,12 +225,12 @@ def test_a_service_started_by_hand_with_bentoml_serve(
         def ready() -> bool:
             assert process.poll() is None, (tmp_path / "log").read_text()
             try:
-                return httpx.get(f"http://{HOST}:{port}/readyz").status_code == 200
+                return local_http.get(f"http://{HOST}:{port}/readyz").status_code == 200
             except httpx.TransportError:
                 return False
 
         until(ready)
-        answer = httpx.post(f"http://{HOST}:{port}/detect", files={"image": photo}).json()
+        answer = local_http.post(f"http://{HOST}:{port}/detect", files={"image": photo}).json()
         assert [row["label"] for row in answer["detections"]] == ["red"]
     finally:
         process.terminate()
@@ -285,7 +288,7 @@ def test_a_scratch_service_is_removed_when_it_ends(
     deployment = Deployment("m", engine="null", layout=CoreLayout(workers=1))
     started = scratch_service(deployment, tiny_artifact, folder, os.environ, said.append)
     with started as service:
-        assert httpx.post(f"{service.url}/detect", content=photo).status_code == 200
+        assert local_http.post(f"{service.url}/detect", content=photo).status_code == 200
         assert len(list(folder.iterdir())) == 2
         assert not left.exists()
         members = family(service)

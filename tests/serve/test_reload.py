@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import pytest
 
+import local_http
 from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
 from seatrial.cli.reload import rehearse
@@ -66,7 +66,7 @@ class Reloadable(NamedTuple):
         return (self.folder / "service.log").read_text()
 
     def counted(self, name: str) -> float:
-        lines = httpx.get(f"{self.process.url}/metrics").text.splitlines()
+        lines = local_http.get(f"{self.process.url}/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
 
@@ -113,7 +113,7 @@ class Load:
         ]
 
     def _ask(self, url: str, photo: bytes) -> None:
-        with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+        with local_http.client(base_url=url, timeout=PATIENCE_S) as client:
             while not self._over.is_set():
                 answer = client.post("/detect", content=photo)
                 found = answer.json()
@@ -142,10 +142,10 @@ def test_no_request_fails_while_models_change_and_each_answer_is_of_one_of_them(
             reloadable.serve(artifact)
             assert reloadable.digests() == [artifact.digest] * WORKERS
             # No process is behind: each answer from now on is of the new one.
-            late = httpx.post(f"{url}/detect", content=photo, timeout=PATIENCE_S)
+            late = local_http.post(f"{url}/detect", content=photo, timeout=PATIENCE_S)
             assert late.headers[DIGEST] == artifact.digest
             confidences[artifact.digest] = late.json()["detections"][0]["confidence"]
-            model = httpx.get(f"{url}/model")
+            model = local_http.get(f"{url}/model")
             assert model.json()["digest"] == model.headers[DIGEST] == artifact.digest
     bright, dimmed = confidences[reloadable.bright.digest], confidences[reloadable.dimmed.digest]
     assert dimmed == pytest.approx(0.6 * bright, abs=0.02)
@@ -154,7 +154,7 @@ def test_no_request_fails_while_models_change_and_each_answer_is_of_one_of_them(
     assert all(confidences[digest] == confidence for _, digest, confidence in load.answers)
     assert len(load.answers) > 100
     until(lambda: not any(one["leaving"] for one in reloadable.status()["processes"]))
-    assert httpx.get(f"{url}/v2/models/bright").status_code == 200
+    assert local_http.get(f"{url}/v2/models/bright").status_code == 200
 
 
 def test_a_bad_model_is_not_swapped_in_and_says_why(
@@ -175,7 +175,7 @@ def test_a_bad_model_is_not_swapped_in_and_says_why(
     assert "no artifact named" in told["error"]["message"]
     assert reloadable.digests() == before
     assert reloadable.counted('seatrial_reloads_total{result="refused"}') == refused + 2
-    assert httpx.post(f"{reloadable.process.url}/detect", content=photo).status_code == 200
+    assert local_http.post(f"{reloadable.process.url}/detect", content=photo).status_code == 200
 
 
 def test_sighup_reads_the_deployment_again_and_a_worker_that_is_killed_follows(
@@ -202,9 +202,9 @@ def test_sighup_reads_the_deployment_again_and_a_worker_that_is_killed_follows(
     assert reloadable.digests() == [wanted.digest] * WORKERS
     url = reloadable.process.url
     for _ in range(10):
-        answer = httpx.post(f"{url}/detect", content=photo, timeout=PATIENCE_S)
+        answer = local_http.post(f"{url}/detect", content=photo, timeout=PATIENCE_S)
         assert answer.headers[DIGEST] == wanted.digest
-    assert httpx.get(f"{url}/v2/models/bright").status_code == 200  # its name at the start
+    assert local_http.get(f"{url}/v2/models/bright").status_code == 200  # its name at the start
 
 
 def test_a_canary_answers_its_share_and_is_promoted(reloadable: Reloadable, photo: bytes) -> None:
@@ -219,7 +219,7 @@ def test_a_canary_answers_its_share_and_is_promoted(reloadable: Reloadable, phot
     assert told["canary"]["digest"] == other.digest
     assert reloadable.digests() == [live.digest] * WORKERS
     seen: Counter[str] = Counter()
-    with httpx.Client(base_url=reloadable.process.url, timeout=PATIENCE_S) as client:
+    with local_http.client(base_url=reloadable.process.url, timeout=PATIENCE_S) as client:
         for _ in range(asked):
             answer = client.post("/detect", content=photo)
             assert answer.status_code == 200
@@ -252,7 +252,9 @@ def test_a_shadow_answers_nobody_and_is_compared(reloadable: Reloadable, photo: 
     )
     assert status == 200, told
     for _ in range(asked):
-        answer = httpx.post(f"{reloadable.process.url}/detect", content=photo, timeout=PATIENCE_S)
+        answer = local_http.post(
+            f"{reloadable.process.url}/detect", content=photo, timeout=PATIENCE_S
+        )
         assert answer.headers[DIGEST] == live.digest
 
     def images() -> dict[str, int]:
@@ -285,7 +287,7 @@ def test_one_process_without_a_supervisor_reloads_on_sighup(
     with ServiceProcess(service, deployment, env, tmp_path / "service.log") as running:
 
         def digest() -> str:
-            answer = httpx.post(f"{running.url}/detect", content=photo, timeout=PATIENCE_S)
+            answer = local_http.post(f"{running.url}/detect", content=photo, timeout=PATIENCE_S)
             assert answer.status_code == 200
             return str(answer.headers[DIGEST])
 

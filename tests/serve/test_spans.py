@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import httpx
 import pytest
 
+import local_http
 from seatrial.detect.clock import REQUEST_STAGES, SEND
 from seatrial.errors import InvalidConfig
 from seatrial.serve.process import ServiceProcess
@@ -182,7 +182,7 @@ def test_a_collector_gets_the_spans_of_a_service(
     address, received = collector
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": address, "OTEL_SERVICE_NAME": "harbour"}
     with start_service(engine="null", runtime="uvicorn", env=env) as service:
-        answer = httpx.post(f"{service.url}/detect", content=photo, timeout=20)
+        answer = local_http.post(f"{service.url}/detect", content=photo, timeout=20)
         assert answer.status_code == 200
     path, request = received[-1]  # at the end, if not before
     assert path == "/v1/traces"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 
+import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import Batching, CoreLayout, Deployment, Limits, Server
 from seatrial.detect.detector import Detector
@@ -75,6 +77,16 @@ class Running:
             yield
 
 
+class PromptServer(uvicorn.Server):
+    """A server that ends when it is told to, and not up to a tenth of a second later."""
+
+    async def main_loop(self) -> None:
+        """Wait for the end."""
+        ticks = itertools.count()
+        while not await self.on_tick(next(ticks) // 10):
+            await asyncio.sleep(0.01)
+
+
 @contextlib.contextmanager
 def serve_application(
     artifact: Artifact,
@@ -110,14 +122,14 @@ def serve_application(
     app = create_app(start, companions=companions(deployment), **options)
     port = port or free_port("127.0.0.1")
     config = uvicorn.Config(app, port=port, http=HttpProtocol, log_config=None, loop=loop)
-    server = uvicorn.Server(config)
+    server = PromptServer(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         while not server.started:
             assert thread.is_alive(), "the server did not start"
             time.sleep(0.002)
-        with httpx.Client(
+        with local_http.client(
             base_url=url(Server(port=port, tls_certificate=deployment.server.tls_certificate)),
             timeout=PATIENCE_S,
         ) as client:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
+import local_http
 from fresh_environments import ENVIRONMENT, install
 from grpc_calls import calls, images_request
 from open_inference import columns, elements
@@ -168,7 +168,9 @@ def told(served: ServiceProcess, images: Path, tmp_path_factory: pytest.TempPath
     assert done.returncode == 0, done.stderr
     answers: Told = json.loads(done.stdout)
     answers["detect"] = [
-        httpx.post(f"{served.url}/detect", content=(images / f"{index}.jpg").read_bytes()).json()
+        local_http.post(
+            f"{served.url}/detect", content=(images / f"{index}.jpg").read_bytes()
+        ).json()
         for index in range(len(PATCHES))
     ]
     return answers
@@ -297,7 +299,7 @@ def test_two_processes_share_the_port(
     request = images_request((images / "0.jpg").read_bytes())
 
     def lanes() -> dict[str, float]:
-        text = httpx.get(f"{served.url}/metrics").text
+        text = local_http.get(f"{served.url}/metrics").text
         return {
             line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
             for line in text.splitlines()

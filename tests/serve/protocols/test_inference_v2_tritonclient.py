@@ -7,11 +7,11 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+import local_http
 from fresh_environments import ENVIRONMENT, install
 from open_inference import columns
 from seatrial.serve.process import ServiceProcess
@@ -124,7 +124,9 @@ def told(
     assert done.returncode == 0, done.stderr
     answers: Told = json.loads(done.stdout)
     answers["detect"] = [
-        httpx.post(f"{service.url}/detect", content=(folder / f"{index}.jpg").read_bytes()).json()
+        local_http.post(
+            f"{service.url}/detect", content=(folder / f"{index}.jpg").read_bytes()
+        ).json()
         for index in range(len(PATCHES))
     ]
     return answers

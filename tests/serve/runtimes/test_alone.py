@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
+import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.errors import InvalidConfig
@@ -59,18 +59,18 @@ def test_the_manager_hears_of_the_start_the_life_and_the_end(
     ) as running:
         assert manager.recv(100) == b"READY=1"
         assert psutil.Process(running.process.pid).children() == []
-        answer = httpx.post(f"{running.url}/detect", content=photo, timeout=20)
+        answer = local_http.post(f"{running.url}/detect", content=photo, timeout=20)
         assert answer.status_code == 200
         assert manager.recv(100) == b"WATCHDOG=1"
         running.process.terminate()
         while (said := manager.recv(100)) == b"WATCHDOG=1":
             pass
         assert said == b"STOPPING=1"
-        ready = httpx.get(f"{running.url}/readyz")
+        ready = local_http.get(f"{running.url}/readyz")
         assert (ready.status_code, ready.text) == (503, "the service ends\n")
         assert ready.headers["connection"] == "close"
         # A balancer that has not looked yet sends on.
-        assert httpx.post(f"{running.url}/detect", content=photo).status_code == 200
+        assert local_http.post(f"{running.url}/detect", content=photo).status_code == 200
         assert running.process.wait(20) == 0
     log = running._log.read_text()
     assert log == f"ready: {running.url}\n"
@@ -79,9 +79,9 @@ def test_the_manager_hears_of_the_start_the_life_and_the_end(
 def shown(url: str, photo: bytes) -> set[str]:
     """Names, labels, kinds and helps of the metrics after requests that make all of them."""
     for body in (photo, b"hello"):
-        httpx.post(f"{url}/detect", content=body, timeout=20)
-    httpx.get(f"{url}/nothing")
-    page = httpx.get(f"{url}/metrics", timeout=20)
+        local_http.post(f"{url}/detect", content=body, timeout=20)
+    local_http.get(f"{url}/nothing")
+    page = local_http.get(f"{url}/metrics", timeout=20)
     assert page.headers["content-type"].startswith("text/plain; version=")
     # Paths of artifacts, ids of processes: no line has any.
     return {
@@ -145,7 +145,7 @@ def test_the_command_writes_sockets_alone_and_each_of_its_lines_is_json(
         said = [json.loads(next(process.stderr)) for _ in range(3)]
         assert [row["event"] for row in said] == ["starting", "starting", "ready"]
         assert said[-1]["message"] == f"ready: http://{HOST}:{port}"
-        assert httpx.post(f"http://{HOST}:{port}/detect", content=photo).status_code == 200
+        assert local_http.post(f"http://{HOST}:{port}/detect", content=photo).status_code == 200
         (own,) = temporary.iterdir()
         sockets = {f"service-{port}.sock", f"worker-{process.pid}.sock"}
         assert {path.name for path in own.iterdir()} == sockets
@@ -216,6 +216,6 @@ def test_as_the_first_process_it_can_be_ended_before_it_is_ready(
 
 
 def test_an_error_has_its_json(alone: ServiceProcess) -> None:
-    answer = httpx.get(f"{alone.url}/nothing")
+    answer = local_http.get(f"{alone.url}/nothing")
     assert answer.status_code == 404
     assert json.loads(answer.text)["error"]["code"] == "Http404"

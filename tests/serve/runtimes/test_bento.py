@@ -19,6 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
+import local_http
 from seatrial.deployment import CoreLayout
 from seatrial.serve.process import ServiceProcess
 from seatrial.system.hardware import usable_cores
@@ -30,7 +31,7 @@ pytestmark = [pytest.mark.usefixtures("time_limit"), pytest.mark.slow]
 
 @pytest.fixture
 def client(service: ServiceProcess) -> Any:
-    with httpx.Client(base_url=service.url, timeout=20) as opened:
+    with local_http.client(base_url=service.url, timeout=20) as opened:
         yield opened
 
 
@@ -124,7 +125,7 @@ def test_another_service_leaves_the_metrics_alone(
     name, labels = "seatrial_requests_total", {"route": "/detect", "code": "200"}
     client.post("/detect", content=photo)
     before = sample(client, name, **labels)
-    with start_service() as other, httpx.Client(base_url=other.url, timeout=20) as second:
+    with start_service() as other, local_http.client(base_url=other.url, timeout=20) as second:
         assert sample(second, name, **labels) == 0
         second.post("/detect", content=photo)
         client.post("/detect", content=photo)
@@ -190,13 +191,13 @@ def test_two_workers_each_on_cores_of_its_own_both_serve(
         for other in workers:
             other.suspend()
             try:  # whatever is answered now, the one that is left answers
-                answer = httpx.post(f"{running.url}/detect", content=photo, timeout=20)
+                answer = local_http.post(f"{running.url}/detect", content=photo, timeout=20)
                 assert [row["label"] for row in answer.json()["detections"]] == ["red"]
-                model = httpx.get(f"{running.url}/model", timeout=20).json()
+                model = local_http.get(f"{running.url}/model", timeout=20).json()
                 assert model["layout"]["workers"] == 2
             finally:
                 other.resume()
-        metrics = httpx.get(f"{running.url}/metrics").text
+        metrics = local_http.get(f"{running.url}/metrics").text
         # One view over both processes.
         assert 'seatrial_requests_total{code="200",route="/detect"} 2.0' in metrics
 
@@ -208,7 +209,7 @@ def test_a_worker_that_is_killed_takes_its_requests_out_of_the_gauge(
         (worker,) = psutil.Process(running.process.pid).children()
         port = int(running.url.rpartition(":")[2])
         with (
-            httpx.Client(base_url=running.url, timeout=20) as client,
+            local_http.client(base_url=running.url, timeout=20) as client,
             socket.create_connection(("127.0.0.1", port), timeout=20) as slow,
         ):
             slow.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n123")
@@ -217,7 +218,7 @@ def test_a_worker_that_is_killed_takes_its_requests_out_of_the_gauge(
 
         def present() -> float | None:
             try:
-                with httpx.Client(base_url=running.url, timeout=20) as fresh:
+                with local_http.client(base_url=running.url, timeout=20) as fresh:
                     return sample(fresh, "seatrial_requests_present")
             except httpx.TransportError:  # the next worker is not there yet
                 return None

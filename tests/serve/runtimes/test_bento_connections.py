@@ -8,10 +8,10 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
+import local_http
 from seatrial.deployment import CoreLayout, Limits
 from seatrial.serve.process import ServiceProcess
 
@@ -56,7 +56,7 @@ def opened(few_files: ServiceProcess) -> Iterator[Callable[[int, bytes], list[so
 def answers(url: str, path: str, **given: Any) -> int:
     """Status of an answer on a new connection."""
     method = "POST" if given else "GET"
-    return httpx.request(method, f"{url}{path}", timeout=20, **given).status_code
+    return local_http.request(method, f"{url}{path}", timeout=20, **given).status_code
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.serve.metrics import FILE_BYTES
@@ -111,7 +112,7 @@ def test_disks_that_fill_later_take_nothing_away(
     assert set(sizes.values()) == {(FILE_BYTES, FILE_BYTES)}, "see KINDS in serve/metrics.py"
     fill(shared)
     fill(Path(f"/proc/{worker.pid}/root{tmp_path}/tmp"))
-    with httpx.Client(base_url=on_small_disks.url, timeout=20) as client:
+    with local_http.client(base_url=on_small_disks.url, timeout=20) as client:
         for path, status in (("/livez", 200), ("/readyz", 200), ("/nothing", 404)):
             assert client.get(path).status_code == status
         for _ in range(20):
@@ -148,7 +149,7 @@ def test_no_series_comes_of_a_path_that_a_client_makes_up(
                     given: dict[str, Any] = {"headers": {"Host": word, "User-Agent": word}}
                     assert client.request(method, tried, **given).status_code < 500
 
-    with httpx.Client(base_url=service.url, timeout=20) as client:
+    with local_http.client(base_url=service.url, timeout=20) as client:
         try_all(client, "zq1")
         before = series(client)
         for word in ("zq2", "%7aq3"):

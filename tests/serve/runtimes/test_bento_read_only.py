@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import onnx
 import pytest
 
+import local_http
 from seatrial.serve.process import free_port
 
 # Everything is read-only but what is mounted in its place: shared memory, and a folder.
@@ -60,9 +60,11 @@ def test_one_folder_is_enough(serve: Any, tmp_path: Path, photo: bytes) -> None:
                 if line.startswith("ready:"):
                     break
             assert said[-1] == f"ready: http://127.0.0.1:{port}\n", "".join(said)
-            answer = httpx.post(f"http://127.0.0.1:{port}/detect", content=photo, timeout=20)
+            answer = local_http.post(f"http://127.0.0.1:{port}/detect", content=photo, timeout=20)
             assert answer.status_code == 200
-            assert "seatrial_requests_total" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            assert (
+                "seatrial_requests_total" in local_http.get(f"http://127.0.0.1:{port}/metrics").text
+            )
         finally:
             process.send_signal(signal.SIGTERM)
             said += process.stderr.readlines()

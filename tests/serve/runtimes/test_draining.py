@@ -19,6 +19,7 @@ import httpx
 import psutil
 import pytest
 
+import local_http
 from seatrial.deployment import CoreLayout, Limits
 from seatrial.serve.process import ServiceProcess, free_port
 from seatrial.serve.runtimes.draining import Drain
@@ -68,7 +69,7 @@ def folder(service: ServiceProcess) -> Path:
 def post_in_background(service: ServiceProcess, photo: bytes, pool: ThreadPoolExecutor) -> Any:
     def post() -> int:
         with contextlib.suppress(httpx.TransportError):
-            return httpx.post(f"{service.url}/detect", content=photo, timeout=60).status_code
+            return local_http.post(f"{service.url}/detect", content=photo, timeout=60).status_code
         return 0
 
     return pool.submit(post)
@@ -113,11 +114,11 @@ def test_a_process_whose_engine_cannot_be_mended_ends_and_another_one_serves(
 
         def answered() -> bool:
             with contextlib.suppress(httpx.TransportError):
-                return httpx.post(f"{service.url}/detect", content=photo).status_code == 200
+                return local_http.post(f"{service.url}/detect", content=photo).status_code == 200
             return False
 
         until(answered)
-        assert "seatrial_worker_deaths_total 1.0" in httpx.get(f"{service.url}/metrics").text
+        assert "seatrial_worker_deaths_total 1.0" in local_http.get(f"{service.url}/metrics").text
         log = service._log.read_text()
     assert "error: no lane of the engine works: this process ends" in log
     assert f"error: server process {first.pid} ended with code 6: another one is started" in log
@@ -127,7 +128,7 @@ def test_readiness_ends_before_the_service_does(start_service: Start, photo: byt
     limits = Limits(drain_s=20)
     with (
         start_service(engine="null", limits=limits, drain_notice_s=3.0) as service,
-        httpx.Client(base_url=service.url, timeout=20) as client,
+        local_http.client(base_url=service.url, timeout=20) as client,
     ):
         assert "connection" not in client.get("/readyz").headers
         service.process.send_signal(signal.SIGTERM)
@@ -136,8 +137,8 @@ def test_readiness_ends_before_the_service_does(start_service: Start, photo: byt
         assert (ready.status_code, ready.text) == (503, "the service ends\n")
         assert ready.headers["connection"] == "close"
         # Alive, and it serves whoever has not noticed yet, on new connections too.
-        assert httpx.get(f"{service.url}/livez").status_code == 200
-        answer = httpx.post(f"{service.url}/detect", content=photo)
+        assert local_http.get(f"{service.url}/livez").status_code == 200
+        answer = local_http.post(f"{service.url}/detect", content=photo)
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         assert service.process.wait(30) == 0
 
@@ -190,7 +191,7 @@ def test_no_request_fails_while_two_services_are_restarted_behind_a_balancer(
         return start_service(engine="null", port=port, layout=ONE_LANE, drain_notice_s=1.0)
 
     def load(address: str, keep: bool) -> None:
-        client = httpx.Client(base_url=address, timeout=30)
+        client = local_http.client(base_url=address, timeout=30)
         while not stop.is_set():
             try:
                 response = client.post("/detect", content=photo)
@@ -201,8 +202,8 @@ def test_no_request_fails_while_two_services_are_restarted_behind_a_balancer(
                 failures.append(repr(error))
             if not keep:
                 client.close()
-                client = httpx.Client(base_url=address, timeout=30)
-            time.sleep(0.01)
+                client = local_http.client(base_url=address, timeout=30)
+            time.sleep(0.05)  # the services that start need the cores too
         client.close()
 
     with contextlib.ExitStack() as stack:
@@ -234,12 +235,12 @@ def test_no_request_fails_while_two_services_are_restarted_behind_a_balancer(
 
 def answers_once(address: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{address}/readyz").status_code == 200
+        return local_http.get(f"{address}/readyz").status_code == 200
     return False
 
 
 def requests_of(port: int) -> float:
-    page = httpx.get(f"http://{HOST}:{port}/metrics").text
+    page = local_http.get(f"http://{HOST}:{port}/metrics").text
     name = 'seatrial_requests_total{code="200",route="/detect"} '
     return float(page.partition(name)[2].partition("\n")[0] or 0)
 

@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits
 from seatrial.serve.process import ServiceProcess, environment, write_service
@@ -65,7 +66,7 @@ def test_a_request_that_is_cut_off_by_the_drain_gets_the_documented_error(
                 headers={"X-Request-Id": "cut-off"},
             )  # fmt: skip
             busy = "seatrial_lanes_busy 1.0"
-            until(lambda: busy in httpx.get(f"{service.url}/metrics").text)
+            until(lambda: busy in local_http.get(f"{service.url}/metrics").text)
             service.process.send_signal(signal.SIGTERM)
             answer = sent.result()
         assert answer.status_code == 503

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
+import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
 from seatrial.serve.process import environment, free_port, write_service
@@ -65,7 +65,7 @@ def test_it_says_once_that_it_is_ready_and_ctrl_c_ends_it(
     with started(serve(tiny_artifact, port), tmp_path) as process:
         said = read_until(process, "ready: ")
         assert said.splitlines()[-1] == f"ready: http://{HOST}:{port}"
-        assert httpx.get(f"http://{HOST}:{port}/readyz").status_code == 200
+        assert local_http.get(f"http://{HOST}:{port}/readyz").status_code == 200
         process.send_signal(signal.SIGINT)
         rest = process.communicate()[0]
         assert process.returncode == 0

@@ -18,6 +18,7 @@ import httpx
 import psutil
 import pytest
 
+import local_http
 from seatrial.deployment import CoreLayout, Limits
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.runtimes.supervisor import WORKER, _cause, _own_words
@@ -42,12 +43,12 @@ def test_a_process_that_is_killed_is_logged_counted_and_replaced_at_once(
         assert "seatrial.serve.runtimes.worker" in first.cmdline()
         first.kill()
         # The other one serves; the supervisor does not wait for its next look, 10 s later.
-        assert httpx.post(f"{service.url}/detect", content=photo).status_code == 200
+        assert local_http.post(f"{service.url}/detect", content=photo).status_code == 200
         began = time.monotonic()
         until(lambda: len({p.pid for p in workers(service)} - {first.pid, second.pid}) == 1)
         assert time.monotonic() - began < 8
         deaths = "seatrial_worker_deaths_total 1.0"
-        until(lambda: deaths in httpx.get(f"{service.url}/metrics").text)
+        until(lambda: deaths in local_http.get(f"{service.url}/metrics").text)
         log = service._log.read_text()
         said = f"error: server process {first.pid} was ended by SIGKILL: another one is started"
         assert log.count(said) == 1
@@ -114,9 +115,9 @@ def test_a_process_that_is_stopped_for_a_while_loses_no_request(
             worker.send_signal(signal.SIGCONT)
             statuses = {answer.result().status_code for answer in sent}
         assert statuses <= {200, 503, 504}
-        assert httpx.post(f"{service.url}/detect", content=photo).status_code == 200
+        assert local_http.post(f"{service.url}/detect", content=photo).status_code == 200
         assert workers(service) == [worker]
-        page = httpx.get(f"{service.url}/metrics").text
+        page = local_http.get(f"{service.url}/metrics").text
         assert 'seatrial_lane_faults_total{reason="stuck"} 0.0' in page
 
 

@@ -15,13 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import numpy as np
 import onnx
 import pytest
 from PIL import Image
 
+import local_http
 from documents import Reader
 from fresh_environments import ENVIRONMENT
 from open_inference import columns
@@ -130,7 +130,9 @@ class Running:
         return found
 
     def config(self, model: str) -> Told:
-        found: Told = httpx.get(f"http://{HOST}:{self.ports.http}/v2/models/{model}/config").json()
+        found: Told = local_http.get(
+            f"http://{HOST}:{self.ports.http}/v2/models/{model}/config"
+        ).json()
         return found
 
 
@@ -179,7 +181,7 @@ def service(start_service: Callable[..., ServiceProcess]) -> Iterator[ServicePro
 def detected(service: ServiceProcess, images: Path) -> list[Told]:
     """What our own service finds in the images."""
     return [
-        httpx.post(f"{service.url}/detect", content=file.read_bytes()).json()
+        local_http.post(f"{service.url}/detect", content=file.read_bytes()).json()
         for file in sorted(images.glob("*.jpg"))
     ]
 
@@ -275,8 +277,8 @@ def test_the_text_is_read_by_tritons_own_definition(running: Running) -> None:
 
 def test_metadata_is_that_of_our_service(running: Running, service: ServiceProcess) -> None:
     for model in ("tiny", "tiny.graph"):
-        there = httpx.get(f"http://{HOST}:{running.ports.http}/v2/models/{model}").json()
-        here = httpx.get(f"{service.url}/v2/models/{model}").json()
+        there = local_http.get(f"http://{HOST}:{running.ports.http}/v2/models/{model}").json()
+        here = local_http.get(f"{service.url}/v2/models/{model}").json()
         for side in ("inputs", "outputs"):
             assert there[side] == here[side]
         assert there["versions"] == here["versions"]
@@ -357,7 +359,7 @@ def test_serve_says_what_it_starts_and_a_killed_one_takes_the_server_with_it(
         assert "tiny: python\ntiny.graph: python\n" in said
         url = said.split("ready: ")[1].split()[0]
         assert url.startswith(f"http://{HOST}:")
-        assert httpx.get(f"{url}/v2/models/tiny/ready").status_code == 200
+        assert local_http.get(f"{url}/v2/models/tiny/ready").status_code == 200
         assert len(processes_of(server)) == 3  # the server, and one for each model
         process.kill()
         until(lambda: processes_of(server) == [])
@@ -385,7 +387,7 @@ def test_sigterm_lets_requests_end_and_leaves_nothing_behind(
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(running.client, "overload", images, "tiny", "4", "2", ports=ports)
             waiting = 'nv_inference_pending_request_count{model="tiny",version="1"} 1'
-            until(lambda: waiting in httpx.get(metrics).text)
+            until(lambda: waiting in local_http.get(metrics).text)
             process.send_signal(signal.SIGTERM)
             assert asked.result()["answers"] == ["answered", "answered"]
         assert process.wait(60) == 0
