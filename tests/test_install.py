@@ -1,4 +1,4 @@
-"""The wheel with one extra alone in a fresh environment; other Pythons; the lowest versions.
+"""The wheel with one extra alone in a fresh environment.
 
 One file, because its tests share what they install. The packages come out of uv's cache, or are
 downloaded once.
@@ -12,47 +12,32 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
-import tomllib
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import msgspec
-import onnx
 import pytest
-from PIL import Image
 
-import local_http
-import torchvision_operators
 from forked_commands import Commands
 from fresh_environments import (
+    CONSTRAINTS,
     ENVIRONMENT,
+    EXTRAS,
+    NO_SERVICE,
     ROOT,
-    build_wheel,
+    answers,
+    brings_cuda,
     install,
-    install_into,
-    interpreter,
     resolve,
+    share_bytecode,
+    variables,
 )
 from hub_server import FakeHub
-from seatrial.artifact import Store
-from seatrial.cli.data_write import convert
 from seatrial.cli.main import COMMANDS as NAMES
-from seatrial.models.resolve import import_model
 from seatrial.serve.process import free_port
-from seatrial.system.own_wheel import write_wheel
-from tiny_networks import build_network, save_snapshot
-from training_sets import build_images
 
 pytestmark = pytest.mark.slow
-
-CONSTRAINTS = ("--constraint", str(ROOT / "constraints.txt"))
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
 # Not tried here, and why.
 LEFT_OUT = {
@@ -113,14 +98,6 @@ COMMANDS = """
     demo gradio --model tiny --port PORT
     demo streamlit --model tiny --engine null --port PORT
 """
-CONTRACT = """name = "all"
-[accuracy]
-ap50 = 0.1
-[latency]
-percentile = "p90"
-at_most_ms = 100.0
-"""
-NO_SERVICE = "http://127.0.0.1:9"  # the port "discard", where nothing listens
 # Commands that need more than packages: code with which they end, where no package is missing.
 ENDS = {
     "models pull ssd-mobilenet-v2": 5,  # no package index
@@ -166,35 +143,6 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
-
-
-@pytest.fixture(scope="module")
-def materials(
-    transformers: Any,
-    tiny_model: Callable[..., Any],
-    picture: Callable[..., Image.Image],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """A folder with what the commands name."""
-    folder = tmp_path_factory.mktemp("materials")
-    store = Store(folder / "home" / "artifacts")
-    onnx.save(tiny_model(), folder / "model.onnx")
-    import_model(store, folder / "model.onnx", name="tiny")
-    (folder / "checkpoint").mkdir()
-    save_snapshot(build_network(transformers, "d_fine"), folder / "checkpoint", "d_fine")
-    import_model(store, folder / "checkpoint", name="network")
-    (folder / "weights.pt").write_bytes(b"PK\x03\x04 no checkpoint")
-    build_images(folder / "yolo", {"train": 4, "val": 4})
-    convert(folder / "yolo", output=folder / "coco", to="coco", json=True)
-    picture().save(folder / "image.png")
-    (folder / "deployment.toml").write_text('model = "tiny"\n')
-    (folder / "contract.toml").write_text(CONTRACT)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def hub(materials: Path) -> Iterator[FakeHub]:
     running = FakeHub()
     running.add("acme/tiny", {"model.onnx": (materials / "model.onnx").read_bytes()})
@@ -206,10 +154,14 @@ def hub(materials: Path) -> Iterator[FakeHub]:
 def environments(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Makes an environment with the wheel and some extras once, and gives its Python."""
 
+    bytecode = tmp_path_factory.mktemp("bytecode")
+
     @functools.cache
     def make(extras: str) -> Path:
         folder = tmp_path_factory.mktemp("environment") / "venv"
-        return install(folder, *CONSTRAINTS, f"{wheel}[{extras}]" if extras else str(wheel))
+        python = install(folder, *CONSTRAINTS, f"{wheel}[{extras}]" if extras else str(wheel))
+        share_bytecode(python, bytecode)
+        return python
 
     return make
 
@@ -235,6 +187,7 @@ def ended(
             Commands(
                 # Nothing of a fresh environment is compiled: imports may take minutes.
                 *WARM,
+                *(f"seatrial.cli.{target.partition(':')[0]}" for target, _ in NAMES.values()),
                 python=python,
                 environment=environment,
                 time_limit_s=600,
@@ -272,32 +225,6 @@ def begun(python: Path, words: list[str], environment: dict[str, str]) -> Ended:
     running.send_signal(signal.SIGINT)
     running.wait(60)
     return Ended(" ".join(words), code, log.read_text())
-
-
-def variables(python: Path, work: Path, hub: str) -> dict[str, str]:
-    """Environment of commands that reach nothing but a hub of ours."""
-    kept = {key: value for key, value in ENVIRONMENT.items() if not key.startswith("PIP_")}
-    return {
-        **kept,
-        "PATH": f"{python.parent}:{kept['PATH']}",
-        "PYTHONPATH": ":".join(torchvision_operators.for_children()),
-        "SEATRIAL_HOME": str(work / "home"),
-        "HF_ENDPOINT": hub,
-        "HF_HOME": str(work / "hf"),
-        "PIP_NO_INDEX": "1",
-        "UV_OFFLINE": "1",
-        "YOLO_OFFLINE": "true",
-        "YOLO_AUTOINSTALL": "false",
-        "YOLO_CONFIG_DIR": str(work),
-        "NO_COLOR": "1",
-    }
-
-
-@functools.cache
-def brings_cuda(extra: str) -> bool:
-    """Whether the index would give a build of torch that brings CUDA's libraries."""
-    wanted = [one for one in EXTRAS[extra] if not one.startswith("seatrial[")]
-    return bool(re.search(r"nvidia-c(uda|ublas|udnn)", resolve(*CONSTRAINTS, *wanted)))
 
 
 def check_size(extra: str, *, large: bool) -> None:
@@ -366,40 +293,6 @@ def test_all_is_enough_for_what_the_readme_says_of_it(
         assert not one.missing, one
 
 
-def test_the_pages_install_what_they_need() -> None:
-    """README and tutorial, in the folder of this repository."""
-    pages = [ROOT / "README.md", ROOT / "docs" / "tutorial" / "README.md"]
-    found = {
-        line
-        for page in pages
-        for line in re.findall(r"pip install '(\.\[[\w,-]+\])'", page.read_text())
-    }
-    assert found == {".[all,demo]", ".[all,train,demo]"}
-    for line in found:
-        assert re.search(r"^ \+ seatrial\b", resolve(*CONSTRAINTS, line), re.M)
-
-
-def test_pinned_versions_are_those_that_their_command_installs(wheel: Path) -> None:
-    text = (ROOT / "constraints.txt").read_text()
-    (extras,) = re.findall(r"^# .*scripts/environment FOLDER ([\w,]+)", text, re.M)
-    if brings_cuda("torch"):
-        pytest.skip("this index has another build of torch, with other packages")
-    installed = re.findall(r"^ \+ ([\w.-]+)==", resolve(*CONSTRAINTS, f"{wheel}[{extras}]"), re.M)
-    # One is installed by a line of its own; pip does not freeze itself and setuptools.
-    wanted = {*installed, "ultralytics-opencv-headless"} - {"seatrial", "setuptools", "pip"}
-    pinned = re.findall(r"^([\w.-]+)==", text, re.M)
-    assert {*map(normalised, pinned)} ^ {*map(normalised, wanted)} == set()
-
-
-def normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def test_a_wheel_of_ours_has_what_a_build_has(wheel: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(write_wheel(tmp_path)) as ours, zipfile.ZipFile(wheel) as built:
-        assert {*ours.namelist()} == {*built.namelist()}
-
-
 def test_a_project_runs_with_the_seatrial_that_made_it(
     environments: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -427,84 +320,3 @@ def test_a_project_runs_with_the_seatrial_that_made_it(
     assert "20 images decoded; 0 errors" in done.stderr
     if not brings_cuda("torch"):
         assert " + torch==" in resolve(*CONSTRAINTS, f"{work / 'app' / package}[all,train,demo]")
-
-
-def test_two_builds_of_opencv_do_not_meet(wheel: Path) -> None:
-    """No extra brings a second package with the module cv2."""
-    extras = ",".join(extra for extra in EXTRAS if "gpu" not in extra)
-    found = resolve(*CONSTRAINTS, f"{wheel}[{extras}]")
-    assert re.findall(r"^ \+ (opencv[\w-]*)==", found, re.M) == ["opencv-python-headless"]
-
-
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
-def test_other_pythons_import_check_detect_and_serve(
-    wheel: Path, materials: Path, tmp_path: Path, version: str
-) -> None:
-    if sys.version.startswith(f"{version}."):
-        pytest.skip(f"Python {version} runs all other tests")
-    python = install(
-        tmp_path / "venv", *CONSTRAINTS, f"{wheel}[openvino,serve]", python=interpreter(version)
-    )
-    try_main_commands(python, materials, tmp_path / "work", version=version)
-
-
-def test_the_lowest_versions_import_check_detect_and_serve(
-    wheel: Path, materials: Path, tmp_path: Path
-) -> None:
-    """What ``pyproject.toml`` allows, for every extra that needs no torch."""
-    wanted = [*PROJECT["dependencies"]]
-    for extra in ("openvino", "onnxruntime", "serve", "bench", "evaluate", "data", "hub"):
-        wanted += EXTRAS[extra]
-    python = install(tmp_path / "venv", "--resolution", "lowest-direct", *wanted)
-    install_into(python, "--no-deps", wheel)
-    try_main_commands(python, materials, tmp_path / "work")
-
-
-def try_main_commands(python: Path, materials: Path, work: Path, *, version: str = "") -> None:
-    """Import, check, detect and serve; a request to the service is answered."""
-    shutil.copytree(materials, work)
-    environment = variables(python, work, NO_SERVICE)
-
-    def run(*words: str) -> str:
-        done = subprocess.run(
-            words, cwd=work, env=environment, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    seatrial = str(python.parent / "seatrial")
-    names = "seatrial.load, seatrial.evaluate, seatrial.export, seatrial.bench, sys.version"
-    assert version in run(str(python), "-c", f"import sys, seatrial; print({names})")
-    run(seatrial, "data", "check", "coco")
-    run(seatrial, "models", "import", "model.onnx", "--name", "new")
-    assert "red" in run(seatrial, "detect", "image.png", "--model", "new", "--json")
-    port = free_port("127.0.0.1")
-    with (work / "service.log").open("wb") as log:
-        service = subprocess.Popen(
-            [seatrial, "serve", "--model", "new", "--workers", "1", "--port", str(port)],
-            cwd=work, env=environment, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    try:
-        url = f"http://127.0.0.1:{port}"
-        give_up = time.monotonic() + 120
-        while not answers(f"{url}/readyz"):
-            said = (work / "service.log").read_text()
-            assert service.poll() is None, said
-            assert time.monotonic() < give_up, said
-            time.sleep(0.1)
-        data = (work / "image.png").read_bytes()
-        answer = local_http.post(
-            f"{url}/detect", content=data, headers={"Content-Type": "image/png"}
-        )
-        assert answer.status_code == 200, answer.text
-        assert [one["label"] for one in answer.json()["detections"]] == ["red"]
-    finally:
-        service.send_signal(signal.SIGTERM)
-        service.wait(60)
-
-
-def answers(url: str) -> bool:
-    try:
-        return local_http.get(url, timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False

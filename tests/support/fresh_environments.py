@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import httpx
 import pytest
+
+import local_http
+import torchvision_operators
 
 ROOT = Path(__file__).resolve().parents[2]
 # The tests' own environment first: its programs are found without activating it.
@@ -21,6 +27,10 @@ ENVIRONMENT = {
     if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 }
 TIME_LIMIT_S = 600.0
+CONSTRAINTS = ("--constraint", str(ROOT / "constraints.txt"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+NO_SERVICE = "http://127.0.0.1:9"  # the port "discard", where nothing listens
 
 
 def uv(*words: str | Path) -> str:
@@ -96,6 +106,54 @@ def install_into(python: Path, *requirements: str | Path) -> None:
     uv("pip", "install", "--quiet", "--python", python, *requirements)
 
 
+def share_bytecode(python: Path, pool: Path) -> None:
+    """Keep an environment's compiled modules in a folder that others of the same versions share.
+
+    uv compiles nothing: else each environment compiles anew what it imports. Python takes bytecode
+    only for a source of the time and size that it was compiled from, and a file that uv links into
+    several environments has one time.
+    """
+    (packages,) = python.parents[1].glob("lib/python*/site-packages")
+    for folder, _, files in os.walk(packages):
+        if any(name.endswith(".py") for name in files):
+            kept = pool / Path(folder).relative_to(packages)
+            kept.mkdir(parents=True, exist_ok=True)
+            Path(folder, "__pycache__").symlink_to(kept)
+
+
 def resolve(*requirements: str) -> str:
     """What ``uv pip install`` would install, without an environment; a line each."""
     return uv("pip", "install", "--dry-run", "--target", "/nonexistent", *requirements)
+
+
+def variables(python: Path, work: Path, hub: str) -> dict[str, str]:
+    """Environment of commands that reach nothing but a hub of ours."""
+    kept = {key: value for key, value in ENVIRONMENT.items() if not key.startswith("PIP_")}
+    return {
+        **kept,
+        "PATH": f"{python.parent}:{kept['PATH']}",
+        "PYTHONPATH": ":".join(torchvision_operators.for_children()),
+        "SEATRIAL_HOME": str(work / "home"),
+        "HF_ENDPOINT": hub,
+        "HF_HOME": str(work / "hf"),
+        "PIP_NO_INDEX": "1",
+        "UV_OFFLINE": "1",
+        "YOLO_OFFLINE": "true",
+        "YOLO_AUTOINSTALL": "false",
+        "YOLO_CONFIG_DIR": str(work),
+        "NO_COLOR": "1",
+    }
+
+
+@functools.cache
+def brings_cuda(extra: str) -> bool:
+    """Whether the index would give a build of torch that brings CUDA's libraries."""
+    wanted = [one for one in EXTRAS[extra] if not one.startswith("seatrial[")]
+    return bool(re.search(r"nvidia-c(uda|ublas|udnn)", resolve(*CONSTRAINTS, *wanted)))
+
+
+def answers(url: str) -> bool:
+    try:
+        return local_http.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
