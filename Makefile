@@ -5,6 +5,8 @@ RUN ?= run
 MODEL ?= ssd-mobilenet-v2
 
 export PYTHON
+# The tests start hundreds of processes: without bytecode each compiles anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # What `make run` fetches stays in the working tree.
 export SEATRIAL_HOME ?= $(CURDIR)/$(RUN)/home
 SEATRIAL = $(VENV)/bin/seatrial

@@ -35,11 +35,14 @@ from seatrial.system.extras import OPT_OUTS, import_ultralytics_package
 
 # Some tests import ONNX Runtime themselves, which otherwise leaves a file for its telemetry.
 os.environ.update(OPT_OUTS)
+# Of the hundreds of processes that tests start, each would compile anew what it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Fixtures that several packages use.
 pytest_plugins = (
     "browser",
     "bench_fixtures",
+    "by_needs",
     "cats_and_dogs",
     "checkpoints",
     "labelled_boxes",
@@ -49,6 +52,7 @@ pytest_plugins = (
     "small_detector",
     "temporary_files",
     "training_sets",
+    "install_materials",  # which imports the one before
 )
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CELL_PX = 8
@@ -103,11 +107,25 @@ def pytest_collection(session: pytest.Session) -> Iterator[object]:
         gc.enable()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[pytest.CollectReport]:
+    """Every second process of a run in parallel imports the files from the last to the first.
+
+    In a fresh clone a file is compiled by whoever comes to it first, which takes half a minute of a
+    core for all: each then compiles a half.
+    """
+    report = yield
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    if isinstance(collector, pytest.Dir) and number % 2:
+        report.result.reverse()
+    return report
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: the last file of a run in parallel is then a short one."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, str(item.path)))
 
 
 def build_tiny(

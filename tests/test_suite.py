@@ -22,6 +22,8 @@ OF_MANY = {
     "test_readme.py": "pages of docs",
     "test_figures.py": "pages of docs, and benchmarks/results",
     "test_install.py": "the wheel, its extras and pyproject.toml",
+    "test_install_pythons.py": "the wheel and pyproject.toml",
+    "test_install_resolved.py": "the wheel, pyproject.toml, constraints.txt and pages of docs",
     "test_documentation.py": "pages of docs",
     "scripts/test_audit.py": "a script",
     "scripts/test_mutate.py": "a script",
@@ -99,9 +101,13 @@ def test_what_is_left_in_the_temporary_folder_is_a_failure(
     environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "temporary_files", "-p", "no:cacheprovider",
-         "--rootdir", str(tmp_path), "-n", processes, "test_it.py"],
+         "-p", "xdist.plugin", "--rootdir", str(tmp_path), "-n", processes, "test_it.py"],
         cwd=tmp_path,
-        env=environment | {"PYTHONPATH": str(TESTS / "support"), "TMPDIR": str(place)},
+        env=environment | {
+            "PYTHONPATH": str(TESTS / "support"),
+            "TMPDIR": str(place),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # seconds, of plugins that are not used
+        },
         capture_output=True,
         text=True,
         timeout=120,

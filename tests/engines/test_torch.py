@@ -56,10 +56,15 @@ def store_graph(artifact: Artifact, root: Path, module: Any = None, **changes: A
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_here() -> Iterator[None]:
-    """No pool of processes compiles: each would import PyTorch, for a kernel or two."""
+    """Inductor compiles the kernels and their headers, and nothing else.
+
+    No pool of processes, each of which would import PyTorch; no program for each set of
+    instructions to see whether it loads: PyTorch knows those of this CPU.
+    """
     settings = require("torch._inductor.config", extra="torch", purpose="this test")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "compile_threads", 1)
+        patch.setattr(settings.cpp, "vec_isa_ok", True)
         yield
 
 

@@ -54,7 +54,7 @@ def test_without_labels_agreement_decides(labelled: LabelledSet) -> None:
 
 
 def test_many_images_decide_what_a_few_cannot(labelled: LabelledSet) -> None:
-    chance, images, each = np.random.default_rng(3), 5000, 40
+    chance, images, each = np.random.default_rng(3), 5000, 12
     truth = Truth.of(
         np.repeat(np.arange(images), 3),
         chance.integers(0, 3, 3 * images),

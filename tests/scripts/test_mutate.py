@@ -75,7 +75,12 @@ def run(project: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(SCRIPT), "src/toy/area.py", *options],
         cwd=project,
-        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(project)},
+        # Each run imports what is installed for pytest; these tests use none of it.
+        env={
+            "PATH": "/usr/bin:/bin",
+            "TMPDIR": str(project),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        },
         capture_output=True,
         text=True,
         timeout=300,

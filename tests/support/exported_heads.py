@@ -173,15 +173,17 @@ def ranked(
     kept: list[int] = []
     for n in order:
         rivals = [m for m in kept if agnostic or class_id[m] == class_id[n]]
-        if all(_iou(boxes[n], boxes[m]) <= iou for m in rivals):
+        if (_iou(boxes[n], boxes[rivals]) <= iou).all():
             kept.append(n)
     return np.column_stack([boxes[kept], best[kept], class_id[kept]])
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    shared = float(np.prod(np.maximum(sides, 0)))
-    return shared / float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared)
+def _iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(N,) IoU of a box with each of (N, 4) others."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    shared = np.maximum(sides, 0).prod(axis=1)
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
+    return shared / ((box[2:] - box[:2]).prod() + areas - shared)
 
 
 def clipped(rows: np.ndarray, source_hw: tuple[int, int]) -> np.ndarray:

@@ -44,11 +44,11 @@ def by_detect_py(path: Path, image: np.ndarray, *, only_objectness: bool = False
 def assert_boxes(artifact: Artifact, path: Path, **rule: bool) -> None:
     rules = DetectionDefaults().of(artifact.manifest)
     assert (rules.confidence, rules.iou) == (0.25, 0.45)
+    images = [heads.noise(source_hw, number) for number, source_hw in enumerate(SOURCES_HW)]
+    every = [by_detect_py(path, image, **rule) for image in images]
     for engine in ("openvino", "onnxruntime"):
         with Detector(artifact, open_engine(artifact, engine, EngineConfig())) as detector:
-            for number, source_hw in enumerate(SOURCES_HW):
-                image = heads.noise(source_hw, number)
-                wanted = by_detect_py(path, image, **rule)
+            for image, wanted in zip(images, every, strict=True):
                 assert len(wanted) > 5
                 one = detector.detect(image, rules).detections
                 found = np.column_stack([one.xyxy, one.score, one.class_id])

@@ -5,6 +5,7 @@ Random networks of the real architectures, made small; and YOLO11n's weights whe
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 from collections.abc import Callable, Sequence
@@ -105,12 +106,20 @@ def _thumbnail(torch: Any, file: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def predict(ultralytics: Any) -> Callable[..., np.ndarray]:
-    """Ultralytics' own boxes: ``predict(checkpoint, picture)`` -> (N, 6), see `served`."""
+    """Ultralytics' own boxes: ``predict(checkpoint, picture)`` -> (N, 6), see `served`.
 
+    Several tests ask for the same ones, which are made once.
+    """
+
+    @functools.cache
+    def network(checkpoint: Path, **head: bool) -> Any:
+        return ultralytics.YOLO(checkpoint)
+
+    @functools.cache
     def find(
         checkpoint: Path, picture: Path, *, size_px: int = SIZE_PX, **head: bool
     ) -> np.ndarray:
-        (result,) = ultralytics.YOLO(checkpoint).predict(
+        (result,) = network(checkpoint, **head).predict(
             picture,
             imgsz=size_px,
             conf=RULES.confidence,
@@ -121,6 +130,7 @@ def predict(ultralytics: Any) -> Callable[..., np.ndarray]:
             **head,
         )
         found: np.ndarray = result.boxes.data.numpy()
+        found.flags.writeable = False
         return found
 
     return find
