@@ -17,7 +17,7 @@ from tests.support.tiny_by_hand import by_hand
 from seatrial.artifact import Artifact, Store
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.batches import Batches
-from seatrial.engines.lanes import Lanes
+from seatrial.engines.lanes import FAILURES, Held, Lanes
 from seatrial.engines.places import Abandoned, Place, Share
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeadlineExceeded, EngineFailed, InvalidConfig
@@ -139,6 +139,21 @@ def test_an_image_at_which_the_engine_raises_takes_no_other_with_it(
     _, thread, answer = service.ask(IMAGES[0])
     thread.join(PATIENCE_S)
     np.testing.assert_allclose(answer[0], by_hand(IMAGES[0]), atol=1e-5)
+
+
+def test_a_lane_that_fails_in_shared_runs_is_suspected(open_batch: Artifact) -> None:
+    service = Service(open_batch, "onnxruntime")
+    suspects: list[Held] = []
+    service.lanes.on_suspect = suspects.append
+    service.poison = int(IMAGES[0, 0, 0, 0, 0])
+    for _ in range(FAILURES):
+        assert suspects == []
+        with service.lanes_held():
+            asked = [service.ask(image) for image in (IMAGES[0], IMAGES[0])]
+        for _, thread, answer in asked:
+            thread.join(PATIENCE_S)
+            assert isinstance(answer[0], EngineFailed)
+    assert [held.lane for held in suspects] == [*service.engine.narrow]
 
 
 def test_who_leaves_before_the_images_of_a_failed_run_are_run_alone_is_in_none(

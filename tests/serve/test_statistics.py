@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ def test_statistics_count_both_models(running: Running, files: list[bytes]) -> N
         rows = running.client.get(path).json()["model_stats"]
         return {row["name"]: row for row in rows}
 
-    before = told("/v2/models/stats")
+    before, began_ns = told("/v2/models/stats"), time.perf_counter_ns()
     post(running, images_body(*files))
     running.client.post("/detect", content=files[0])
     post(running, images_body(b"hello"))
@@ -29,6 +30,8 @@ def test_statistics_count_both_models(running: Running, files: list[bytes]) -> N
     assert new["inference_count"] - old["inference_count"] == 5
     stats, then = new["inference_stats"], old["inference_stats"]
     assert stats["success"]["count"] - then["success"]["count"] == 2
+    # One request after the other: no more time than there was.
+    assert 0 < stats["success"]["ns"] - then["success"]["ns"] < time.perf_counter_ns() - began_ns
     assert stats["fail"]["count"] - then["fail"]["count"] == 1
     for phase in ("queue", "compute_input", "compute_infer", "compute_output"):
         assert stats[phase]["count"] - then[phase]["count"] == 5

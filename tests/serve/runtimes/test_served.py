@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment
 from seatrial.errors import InvalidConfig
@@ -14,6 +17,7 @@ from seatrial.serve.process import write_service
 from seatrial.serve.runtimes import served
 from seatrial.serve.runtimes.bento import service
 from seatrial.serve.runtimes.served import OwnWorker, Served, become_worker
+from seatrial.serve.served_state import ServedState
 
 
 @pytest.fixture
@@ -29,6 +33,19 @@ def test_the_model_is_found_from_the_folder_of_the_file(
     opened = Served(folder / "deployment.toml").open()
     try:
         assert opened.digest == tiny_artifact.digest
+    finally:
+        opened.close()
+
+
+def test_what_was_swapped_in_is_served_by_the_name_of_the_start(
+    folder: Path, tiny_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = dimmed_artifact(tiny_model, tmp_path, 0.6, "other")
+    ServedState(str(other.path), other.digest, "other", served_as="first").write(tmp_path)
+    monkeypatch.setattr(served.starts, "folder", lambda: tmp_path)
+    opened = Served(folder / "deployment.toml").open()
+    try:
+        assert (opened.digest, opened.name) == (other.digest, "first")
     finally:
         opened.close()
 
