@@ -368,7 +368,8 @@ def test_a_wrong_method(running: Running, photo: bytes, method: str) -> None:
     assert response.status_code == 405
     assert response.headers["allow"] == "POST"
     if method != "HEAD":
-        assert error_of(response)["code"] == "Http405"
+        error = error_of(response)
+        assert (error["code"], error["hint"]) == ("Http405", "this route takes POST")
     assert running.client.post("/model").status_code == 405
 
 
@@ -376,7 +377,8 @@ def test_a_wrong_method(running: Running, photo: bytes, method: str) -> None:
 def test_an_unknown_path(running: Running, path: str) -> None:
     response = running.client.post(path)
     assert response.status_code == 404
-    assert error_of(response)["code"] == "Http404"
+    error = error_of(response)
+    assert (error["code"], error["hint"]) == ("Http404", "GET / lists the routes")
 
 
 def test_outcomes_are_counted(running: Running, photo: bytes, metric: Callable[..., float]) -> None:

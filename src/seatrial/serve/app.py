@@ -245,7 +245,11 @@ async def _http_error(request: Request, error: Any) -> Response:
     route = path if error.status_code == 405 and ours else OTHER_ROUTE
     request.app.state.serving.metrics.count(route, error.status_code)
     status, headers = error.status_code, error.headers
-    return plain_answer(path, status, f"Http{status}", error.detail, headers=headers)
+    allowed = (headers or {}).get("Allow", "other methods")
+    # No part of the path: it is as long as the client likes.
+    hints = {404: "GET / lists the routes", 405: f"this route takes {allowed}"}
+    hint = hints.get(status, "")
+    return plain_answer(path, status, f"Http{status}", error.detail, hint, headers)
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
