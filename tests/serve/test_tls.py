@@ -38,13 +38,19 @@ def test_files_that_do_not_do(made: dict[str, Made], tmp_path: Path) -> None:
     (tmp_path / "chain").write_bytes(one.certificate.read_bytes() + two.certificate.read_bytes())
     with pytest.raises(InvalidConfig, match="not the key of the first certificate in"):
         Tls(tmp_path / "chain", two.key)
-    with pytest.raises(InvalidConfig, match=r"locked\.key cannot be used"):
+    with pytest.raises(InvalidConfig, match=r"locked\.key has a password"):
         Tls(locked.certificate, locked.key)
     with pytest.raises(InvalidConfig, match="absent cannot be read: No such file"):
         Tls(one.certificate, tmp_path / "absent")
     (tmp_path / "text").write_text("no certificate")
-    with pytest.raises(InvalidConfig, match="cannot be used") as caught:
+    with pytest.raises(InvalidConfig, match="text holds no certificate in PEM") as caught:
         Tls(tmp_path / "text", one.key)
+    with pytest.raises(InvalidConfig, match="text holds no private key in PEM"):
+        Tls(one.certificate, tmp_path / "text")
+    broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    (tmp_path / "broken").write_bytes(broken)
+    with pytest.raises(InvalidConfig, match=r"broken and .* cannot be used: "):
+        Tls(tmp_path / "broken", one.key)
     assert "server.tls_key" in caught.value.hint
     (tmp_path / "folder").mkdir()
     with pytest.raises(InvalidConfig, match="cannot be read"):

@@ -88,9 +88,19 @@ def _read(certificate: Path, key: Path) -> tuple[ssl.SSLContext, tuple[bytes, by
         # Without a password OpenSSL would ask for one on the terminal.
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except (ssl.SSLError, OSError, ValueError) as error:
-        if "KEY_VALUES_MISMATCH" in str(error):
-            said = f"{key} is not the key of the first certificate in {certificate}"
-        else:
-            said = f"{certificate} and {key} cannot be used: {first_line(error)}"
+        said = _said(certificate, key, found[1], found[0], first_line(error))
         raise InvalidConfig(said, hint=HINT) from error
     return context, (found[0], found[1])
+
+
+def _said(certificate: Path, key: Path, in_certificate: bytes, in_key: bytes, why: str) -> str:
+    """The message about a pair that OpenSSL refused: for most it says "PEM lib" alone."""
+    if b"CERTIFICATE-----" not in in_certificate:
+        return f"{certificate} holds no certificate in PEM"
+    if b"PRIVATE KEY-----" not in in_key:
+        return f"{key} holds no private key in PEM"
+    if b"ENCRYPTED" in in_key:
+        return f"{key} has a password"
+    if "KEY_VALUES_MISMATCH" in why or "NO_CERTIFICATE_ASSIGNED" in why:
+        return f"{key} is not the key of the first certificate in {certificate}"
+    return f"{certificate} and {key} cannot be used: {why}"
