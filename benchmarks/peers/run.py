@@ -30,7 +30,8 @@ from seatrial.system.hardware import usable_cores
 
 def one_round(up: servers.Up, options: argparse.Namespace) -> dict[str, float]:
     """Closed loop, then open loop."""
-    closed = measure.load(up.target, up.requests, options.sessions, options.seconds)
+    # The deadline of some servers is one for all requests: they miss it in the closed loop, too.
+    closed = measure.load(up.target, up.requests, options.sessions, options.seconds, may_fail=True)
     peak_hz = measure.throughput(closed)
     deadline_ms = options.deadline_ms
     asked = [measure.within(one, deadline_ms) for one in up.requests]
