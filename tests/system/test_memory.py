@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from seatrial.system import memory
+from seatrial.system.hardware import usable_cores
 from seatrial.system.memory import memory_left_bytes, memory_limit_bytes
 
 MACHINE = 2**40
@@ -79,7 +80,7 @@ def test_a_limit_of_the_address_space_counts() -> None:
 GIVEN_BACK = """
 import sys, threading
 from pathlib import Path
-from seatrial.system.memory import give_back_large_blocks
+from seatrial.system.memory import keep_little_memory
 
 def rss():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -96,7 +97,7 @@ def images():
 kept = []
 before = rss()
 if sys.argv[1:] == ["back"]:
-    assert give_back_large_blocks()
+    assert keep_little_memory()
 thread = threading.Thread(target=images)
 thread.start()
 thread.join()
@@ -115,3 +116,44 @@ def test_large_blocks_go_back_to_the_kernel(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert kept_mib[0] > 100  # what glibc keeps by itself: the test would see it
     assert kept_mib[1] < 32
+
+
+HEAPS = """
+import ctypes, sys, threading
+from pathlib import Path
+from seatrial.system.memory import keep_little_memory
+
+if sys.argv[2:] == ["few"]:
+    assert keep_little_memory()
+all_there = threading.Barrier(16)
+
+def work():
+    block = bytearray(100_000)
+    all_there.wait()
+
+threads = [threading.Thread(target=work) for _ in range(16)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+print(Path(sys.argv[1]).read_text().count("<heap nr="))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_threads_share_as_many_heaps_as_there_are_cores(tmp_path: Path) -> None:
+    program = tmp_path / "heaps.py"
+    program.write_text(HEAPS)
+    heaps = [
+        int(subprocess.run([sys.executable, str(program), str(tmp_path / "info"), *given],
+                           check=True, capture_output=True, text=True).stdout)
+        for given in ([], ["few"])
+    ]  # fmt: skip
+    few = max(2, usable_cores())
+    assert heaps[0] > few or few >= 16  # what glibc has by itself: the test would see it
+    assert heaps[1] <= few

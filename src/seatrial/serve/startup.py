@@ -25,7 +25,7 @@ from seatrial.serve.tls import Tls
 from seatrial.serve.tokens import Tokens
 from seatrial.serve.watchdog import Watchdog
 from seatrial.system.hardware import usable_cores
-from seatrial.system.memory import give_back_large_blocks, memory_left_bytes
+from seatrial.system.memory import keep_little_memory, memory_left_bytes
 from seatrial.system.versions import versions
 
 # The packages that decide how a request is answered; absent ones are left out.
@@ -98,7 +98,7 @@ def open_service(
     workers, config = layout(deployment, cores)
     if workers > 1 and beside is None:
         _keep_to_own_cores(worker, workers)
-    give_back_large_blocks()
+    keep_little_memory()
     detector = open_detector(artifact, deployment, config)
     memory = (
         beside.dispatcher.memory

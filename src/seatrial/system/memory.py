@@ -8,13 +8,13 @@ import os
 import resource
 from pathlib import Path
 
-from seatrial.system.hardware import CGROUP_ROOT, memory_total_bytes
+from seatrial.system.hardware import CGROUP_ROOT, memory_total_bytes, usable_cores
 
 # Blocks from here on come from the kernel and go back to it at once. By itself glibc keeps blocks
 # of up to 32 MiB for the thread that used them: gigabytes after a few large images. Smaller
 # blocks, such as an ordinary image, stay: a new page costs more than a decoded one.
 LARGE_BYTES = 8 * 2**20
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
 def memory_limit_bytes(root: Path = CGROUP_ROOT, membership: str | None = None) -> int:
@@ -81,8 +81,12 @@ def give_back_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def give_back_large_blocks() -> bool:
-    """Have glibc return blocks of `LARGE_BYTES` to the kernel when they are freed.
+def keep_little_memory() -> bool:
+    """Have glibc return freed blocks of `LARGE_BYTES` to the kernel, and keep few heaps.
+
+    By itself it has up to eight heaps for each core, and each keeps free blocks of its own: a
+    thread that is started takes any of them. As many as there are cores do, since that many threads
+    take memory at a time. To be called before threads are started, which have theirs for good.
 
     Returns:
         Whether the C library is one that can: glibc.
@@ -91,5 +95,8 @@ def give_back_large_blocks() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # musl, macOS
         return False
-    done = mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES) and mallopt(_M_TRIM_THRESHOLD, 2 * LARGE_BYTES)
-    return bool(done)
+    heaps = max(2, usable_cores())
+    wanted = {
+        _M_MMAP_THRESHOLD: LARGE_BYTES, _M_TRIM_THRESHOLD: 2 * LARGE_BYTES, _M_ARENA_MAX: heaps,
+    }  # fmt: skip
+    return all(mallopt(option, value) for option, value in wanted.items())
