@@ -35,7 +35,7 @@ from PIL import Image
 from seatrial.detect.decode import decode
 from seatrial.detect.decode_cost import DecodeCost
 from seatrial.errors import SeatrialError
-from seatrial.system.memory import give_back_large_blocks
+from seatrial.system.memory import keep_little_memory
 
 KEPT = 24  # costliest files of each measure
 LARGE_PIXELS = 1_000_000  # from which on memory is measured
@@ -305,7 +305,7 @@ def search(
     Returns:
         Number of inputs by result; and of each measure the costliest, the worst first.
     """
-    give_back_large_blocks()  # as a service does; memory that is kept would not be seen
+    keep_little_memory()  # as a service does; memory that is kept would not be seen
     chance = random.Random(seed)
     results: Counter[str] = Counter()
     worst: dict[str, list[Outcome]] = {}
