@@ -237,8 +237,8 @@ class Overloaded(SeatrialError):
         message: See `SeatrialError`.
         hint: See `SeatrialError`.
         reason: ``deadline``, ``queue``, ``bytes``, ``lanes``, ``pixels`` or ``memory``: what it
-            would have exceeded; ``drain`` where the service ended first; empty where a client
-            does not know.
+            would have exceeded; ``slow`` where its body was long in coming, ``drain`` where the
+            service ended first; empty where a client does not know.
         wait_s: Seconds after which it would have been answered.
     """
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from raw_http import read_response
 from seatrial.deployment import Server
 from seatrial.errors import NotSwapped, PortInUse, ServiceFailed, Unauthorized
+from seatrial.serve import control
 from seatrial.serve.control import (
     SUPERVISOR,
     Address,
     ControlServer,
     ask,
     find_socket,
+    listens,
     socket_name,
 )
 from seatrial.serve.process import free_port
@@ -52,6 +57,55 @@ def test_a_fault_is_an_answer(address: Address, capsys: pytest.CaptureFixture[st
     status, told = ask(address, "POST /fail")
     assert (status, told["error"]["code"]) == (502, "ServiceFailed")
     assert "ZeroDivisionError" in told["error"]["message"]
+
+
+def test_it_takes_so_many_callers_and_hangs_up_on_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is a thread of a process that serves, and anyone on the machine may call."""
+    monkeypatch.setattr(control, "MOST", 2)
+    where = ("127.0.0.1", free_port("127.0.0.1"))
+    ControlServer(where, lambda command, body: {})
+    with (
+        socket.create_connection(where),
+        socket.create_connection(where),
+        socket.create_connection(where, timeout=60) as third,
+    ):
+        assert third.recv(1) == b""
+    give_up = time.monotonic() + 60
+    while True:  # their places are free again
+        try:
+            assert ask(where, "GET /status")[0] == 200
+            break
+        except ServiceFailed:
+            assert time.monotonic() < give_up
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_body_that_does_not_come_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(control._Handler, "timeout", 0.05)
+    where = ("127.0.0.1", free_port("127.0.0.1"))
+    ControlServer(where, lambda command, body: {})
+    with socket.create_connection(where, timeout=60) as connection:
+        connection.sendall(
+            b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 9\r\n\r\n"
+        )
+        status, _, body = read_response(connection)
+    assert (status, b"did not arrive" in body) == (400, True)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_socket_without_a_process_is_told_from_one_with(tmp_path: Path) -> None:
+    assert not listens(tmp_path / "none.sock")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "left.sock"))
+        assert not listens(tmp_path / "left.sock")
+        left.listen()
+        assert listens(tmp_path / "left.sock")
+    assert not listens(tmp_path / "left.sock")
 
 
 def test_nobody_there(tmp_path: Path) -> None:

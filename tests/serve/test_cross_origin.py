@@ -81,6 +81,22 @@ def test_errors_can_be_read_by_the_page_too(shared: Running, photo: bytes) -> No
         assert (answer.status_code, ALLOWED in answer.headers) == (200, marked)
 
 
+def test_a_fault_can_be_read_by_the_page_and_is_a_line_of_the_log(
+    shared: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    until: Callable[..., Any],
+) -> None:
+    monkeypatch.setattr("seatrial.serve.app.read_image", lambda *given: 1 // 0)
+    for origin, marked in ((APP, True), (OTHER, False)):
+        headers = {"Origin": origin, "Authorization": f"Bearer {'t' * 32}"}
+        answer = shared.client.post("/detect", content=b"x", headers=headers)
+        assert (answer.status_code, ALLOWED in answer.headers) == (500, marked)
+        assert answer.json()["error"]["code"] == "InternalError"
+        assert answer.headers["connection"] == "close"
+        until(lambda: "failed by a fault of the service" in capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     "origins", [["app.example.com"], [APP + "/"], ["https://App.example.com"], ["*", APP], ["null"]]
 )

@@ -17,9 +17,10 @@ from seatrial.detect.decode_cost import DecodeCost
 from seatrial.detect.opening import open_detector
 from seatrial.engines.places import Abandoned
 from seatrial.errors import InputTooLarge, Overloaded
-from seatrial.serve.admission import Admitted, Dispatcher
+from seatrial.serve.admission import Dispatcher
 from seatrial.serve.asked import Asked
 from seatrial.serve.decode_memory import DecodeMemory, decode_memory
+from seatrial.serve.tickets import Admitted
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 

@@ -19,9 +19,10 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
+import raw_http2
 from grpc_calls import Service, calls, failure, field, images_request, tensors
 from seatrial.artifact import Artifact
-from seatrial.client.inference_messages import SERVICE
+from seatrial.client.inference_messages import SERVICE, ModelInferResponse
 from seatrial.deployment import Deployment, Limits, Server
 from seatrial.errors import PortInUse
 from seatrial.serve import grpc_server as module
@@ -146,6 +147,67 @@ def test_calls_without_a_message_do_not_hold_up_health(
         for one in silent:
             one.cancel()
         never.set()
+
+
+def test_thousands_of_silent_calls_keep_nobody_out(
+    run_app: Callable[..., Any], photo: bytes, until: Callable[..., Any]
+) -> None:
+    """More of each kind than there may be calls at a time."""
+    silent = (
+        f"/{SERVICE}/ServerLive", f"/{SERVICE}/ModelInfer", "/grpc.health.v1.Health/Check",
+        f"/{REFLECTION[0]}/ServerReflectionInfo",
+    )  # fmt: skip
+    limits = Limits(body_s=50.0, deadline_s=30.0, queue=32)
+    with (
+        run_app(limits, grpc=True) as served,
+        calls(served.grpc_port) as service,
+        contextlib.ExitStack() as clients,
+    ):
+        for path in silent:
+            for _ in range(2):
+                client = clients.enter_context(raw_http2.begin(served.grpc_port))
+                raw_http2.call(client, path, range(1, 401, 2))
+        stub = health_pb2_grpc.HealthStub(service.channel)
+        # While they all begin at once, a client may have to come again.
+        until(lambda: not failed(lambda: stub.Check(health_pb2.HealthCheckRequest(), timeout=20)))
+        until(lambda: not failed(lambda: service.ServerLive(timeout=20)))
+        until(lambda: not failed(lambda: service.ModelInfer(images_request(photo), timeout=20)))
+
+
+def test_answers_that_nobody_reads_do_not_fill_the_memory(
+    run_app: Callable[..., Any],
+    photo: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    until: Callable[..., Any],
+) -> None:
+    """gRPC keeps a long one, and ends no call whose client takes no byte and is there."""
+    request = images_request(photo)
+    long = ModelInferResponse(raw_output_contents=[bytes(2**18)]).SerializeToString()
+
+    async def answer(*given: Any) -> tuple[bytes, dict[str, float]]:
+        return long, {}
+
+    monkeypatch.setattr("seatrial.serve.protocols.inference_grpc.infer", answer)
+    with (
+        run_app(Limits(bytes_in_flight=2**17), grpc=True) as served,
+        calls(served.grpc_port) as service,
+    ):
+        for _ in range(3):  # answers that are read leave nothing behind
+            service.ModelInfer(request)
+        with raw_http2.begin(served.grpc_port, window=0) as client:
+            raw_http2.call(client, f"/{SERVICE}/ModelInfer", [1], request.SerializeToString())
+            until(lambda: "do not read" in failed(lambda: service.ModelInfer(request)))
+            assert service.ServerReady().ready  # whoever asks for it is told
+        until(lambda: not failed(lambda: service.ModelInfer(request)))
+
+
+def failed(ask: Callable[[], Any]) -> str:
+    """Details of the error of a call; empty where it is answered."""
+    try:
+        ask()
+    except grpc.RpcError as error:
+        return str(error.details())
+    return ""
 
 
 def test_health_takes_no_long_or_broken_messages(service: Service) -> None:

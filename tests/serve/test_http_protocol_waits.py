@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from PIL import Image
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from raw_http import GET, POST, last_error, read_response
 from seatrial.deployment import Limits
@@ -15,6 +20,7 @@ from seatrial.deployment import Limits
 Running = Any
 Metric = Callable[..., float]
 Until = Callable[[Callable[[], Any]], Any]
+LARGE_BYTES = 32 * 2**20  # far more than the operating system keeps for a reader
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 
@@ -113,3 +119,33 @@ def test_a_refused_request_is_the_end_of_the_wait_for_its_head(
             connection.sendall(one)
             assert read_response(connection)[0] == 503
             time.sleep(0.02)
+
+
+async def large(request: Request) -> Response:
+    return Response(bytes(LARGE_BYTES))
+
+
+def test_answers_that_nobody_reads_do_not_fill_the_memory(
+    run_app: Callable[..., Any], metric: Metric, until: Until
+) -> None:
+    """A request of a few bytes can have an answer of megabytes, and there are many connections."""
+    closed = metric("seatrial_connections_closed_total", reason="answer")
+    limits = Limits(body_bytes=2**16, bytes_in_flight=LARGE_BYTES + 2**20)
+    with (
+        run_app(limits, probes=[Route("/large", large)]) as running,
+        running.connect() as first,
+        running.connect() as second,
+    ):
+        for one in (first, second):
+            one.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        until(lambda: metric("seatrial_connections_closed_total", reason="answer") == closed + 1)
+        lost, whole = sorted(len(read_all(one)) for one in (first, second))
+        assert lost < LARGE_BYTES < whole
+
+
+def read_all(connection: socket.socket) -> bytes:
+    found = bytearray()
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(2**20):
+            found += part
+    return bytes(found)

@@ -116,6 +116,20 @@ def _serves(url: str) -> bool:
         return False
 
 
+@pytest.mark.usefixtures("as_json")
+def test_what_is_no_text_is_a_line_all_the_same(capfd: pytest.CaptureFixture[str]) -> None:
+    """The name of a file can be any bytes."""
+    log.say("error", "reload", "no file: caf\udce9", path="\udcff")
+    row = json.loads(capfd.readouterr().err)
+    assert (row["message"], row["path"]) == (r"no file: caf\udce9", r"\udcff")
+
+
+def test_no_terminal_obeys_a_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """A name that a message repeats may hold what a terminal would act on."""
+    log.say("error", "reload", "no file: \x1b[2J\r\x9b1m", name="\x1b[31m")
+    assert capfd.readouterr().err == "error: no file: \u241b[2J\u240d\ufffd1m name='\\x1b[31m'\n"
+
+
 def test_text_is_for_people(capfd: pytest.CaptureFixture[str]) -> None:
     log.say("info", "ready", "ready: http://127.0.0.1:1")
     log.say("error", "worker_died", "server process 7 was ended by SIGKILL", pid=7)

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from seatrial.detect.clock import REQUEST_STAGES
-from seatrial.errors import NotWritable
 from seatrial.serve.asked import Asked
 from seatrial.serve.metrics import (
     BUCKETS,
-    FILE_BYTES,
-    KINDS,
     RequestMetrics,
-    forget_dead_processes,
     observe_many,
     request_metrics,
-    reserve_files,
 )
 
 Metric = Callable[..., float]
@@ -188,66 +179,6 @@ def test_what_is_under_way_is_shown(running: Running, metric: Metric, photo: byt
     assert busy() == before
     assert running.client.post("/detect", content=photo).status_code == 200
     assert busy() == before
-
-
-def test_gauges_of_processes_that_have_ended_are_removed(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        pass
-    kept = {f"counter_{ended.pid}.db", f"gauge_livesum_{os.getpid()}.db"}
-    for name in (*kept, f"gauge_livesum_{ended.pid}.db", f"gauge_liveall_{ended.pid}.db"):
-        (tmp_path / name).write_bytes(b"")
-    forget_dead_processes(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == kept
-
-
-def test_a_process_that_nobody_waited_for_has_ended(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        gauge = tmp_path / f"gauge_livesum_{child.pid}.db"
-        gauge.write_bytes(b"")
-        forget_dead_processes(tmp_path)
-        assert gauge.exists()
-        child.kill()
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
-        forget_dead_processes(tmp_path)
-        assert not gauge.exists()
-
-
-def test_files_have_their_room_from_the_start(tmp_path: Path) -> None:
-    reserve_files(tmp_path)
-    reserve_files(tmp_path)  # of a process that had the same number
-    files = [file.stat() for file in tmp_path.iterdir()]
-    assert [(file.st_size, file.st_blocks * 512) for file in files] == [(FILE_BYTES,) * 2] * len(
-        KINDS
-    )
-
-
-def test_no_file_is_there_before_it_has_its_room(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A process that is killed in between leaves none that a scrape cannot read."""
-    fallocate, seen = os.posix_fallocate, []
-
-    def watched(*given: int) -> None:
-        MultiProcessCollector(CollectorRegistry(), str(tmp_path)).collect()  # type: ignore[no-untyped-call]
-        seen.append(len(list(tmp_path.glob("*.db"))))
-        fallocate(*given)
-
-    monkeypatch.setattr(os, "posix_fallocate", watched)
-    reserve_files(tmp_path)
-    assert seen == list(range(len(KINDS)))
-
-
-def test_files_without_room_are_an_error_and_leave_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def full(*_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(NotWritable, match=r"cannot be written: No space left") as refusal:
-        reserve_files(tmp_path)
-    assert "TMPDIR" in refusal.value.hint
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_to_observe_a_value_many_times_is_to_observe_it_so_often() -> None:

@@ -34,6 +34,7 @@ class Recorded:
         self.connections = connections
         self.ended: str | None = None
         self.waiting: Wait | None = None
+        self.unread_bytes = 0
         connections.opened(self)
 
     def expire(self, wait: Wait) -> None:
@@ -74,6 +75,32 @@ async def test_those_that_are_fewer_are_left_alone(wait: Wait) -> None:
         several.waits(one, wait)
     Recorded(several)
     assert [c.ended for c in kept] == ["limit", None, None, None]
+
+
+@on_a_loop
+async def test_answers_that_nobody_takes_are_bounded_together() -> None:
+    """Each is as large as it is, and there may be thousands of connections."""
+    of = connections(50, bytes_in_flight=100)
+    first, second, third, fourth = (Recorded(of) for _ in range(4))
+
+    def leaves(one: Recorded, size: int) -> None:
+        one.unread_bytes = size
+        of.waits(one, Wait.ANSWER)
+
+    for one in (first, second):
+        leaves(one, 40)
+    leaves(second, 60)
+    second.unread_bytes = 10  # it has read since
+    leaves(third, 50)
+    assert [c.ended for c in (first, second, third)] == [None, None, None]
+    leaves(fourth, 90)  # 190 together
+    assert [c.ended for c in (first, second, third, fourth)] == ["limit", "limit", "limit", None]
+    leaves(fourth, 1000)  # one answer alone may be longer
+    assert fourth.ended is None
+    of.works(fourth)
+    fifth = Recorded(of)
+    leaves(fifth, 100)
+    assert fifth.ended is None
 
 
 @on_a_loop

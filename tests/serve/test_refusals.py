@@ -11,6 +11,7 @@ from raw_http import read_response
 from seatrial.deployment import Limits
 from seatrial.errors import Overloaded
 from seatrial.serve import refusals
+from seatrial.serve.metrics import request_metrics
 from seatrial.serve.trace_context import Trace
 
 Running = Any
@@ -29,14 +30,18 @@ def test_a_service_that_ends_has_counted_all(
             metric("seatrial_request_seconds_count", code="503"),
             metric("seatrial_refusals_total", reason="queue"),
             metric("seatrial_model_requests_total", model="detector", outcome="failure"),
+            metric("seatrial_variant_requests_total", variant="live", code="503"),
         ]
 
     before = counts()
+    variants = request_metrics().variants
+    variants.set_share(0.5)  # beside a canary
     with run_app(Limits(queue=1)) as running, running.lanes_held(), running.connect() as connection:
         for _ in range(5):
             connection.sendall(REFUSED)
             assert read_response(connection)[0] == 503
         assert counts() == before
+    variants.set_share(0)
     assert counts() == [value + 5 for value in before]
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -22,11 +23,12 @@ from seatrial.cli.reload import rehearse
 from seatrial.deployment import CoreLayout, Deployment, Limits, Reload, Server
 from seatrial.errors import NotSwapped
 from seatrial.serve.address import free_port
-from seatrial.serve.control import ask, find_socket
+from seatrial.serve.control import SUPERVISOR, ask, find_socket
 from seatrial.serve.parent import PARENT
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.reload import Coordinator
 from seatrial.serve.service_folder import write_service
+from seatrial.serve.worker_commands import SOCKET
 
 WORKERS = 2
 DIGEST = "X-Model-Digest"
@@ -161,6 +163,10 @@ def test_a_bad_model_is_not_swapped_in_and_says_why(
     reloadable: Reloadable, tiny_model: Callable[..., Any], tmp_path: Path, photo: bytes
 ) -> None:
     before = reloadable.digests()
+    swapped = reloadable.counted('seatrial_reloads_total{result="swapped"}')
+    status, told = reloadable.command("POST /admin/reload")  # what is served already
+    assert (status, told["result"]) == (200, "unchanged")
+    assert reloadable.counted('seatrial_reloads_total{result="swapped"}') == swapped
     refused = reloadable.counted('seatrial_reloads_total{result="refused"}')
     damaged = dimmed_artifact(tiny_model, tmp_path, 0.7, "damaged")
     graph = damaged.path / damaged.manifest.formats["onnx"]
@@ -170,11 +176,12 @@ def test_a_bad_model_is_not_swapped_in_and_says_why(
     assert (status, told["error"]["code"]) == (409, "NotSwapped")
     assert "sha256 differs" in told["error"]["message"]
     assert "sha256 differs" in reloadable.log()
-    status, told = reloadable.command("POST /admin/reload", model="nothing-of-the-kind")
-    assert (status, told["error"]["code"]) == (409, "NotSwapped")
-    assert "no artifact named" in told["error"]["message"]
+    for name in ("nothing-of-the-kind", "--help"):  # a name is no option of the command behind
+        status, told = reloadable.command("POST /admin/reload", model=name)
+        assert (status, told["error"]["code"]) == (409, "NotSwapped")
+        assert f"no artifact named '{name}'" in told["error"]["message"]
     assert reloadable.digests() == before
-    assert reloadable.counted('seatrial_reloads_total{result="refused"}') == refused + 2
+    assert reloadable.counted('seatrial_reloads_total{result="refused"}') == refused + 3
     assert local_http.post(f"{reloadable.process.url}/detect", content=photo).status_code == 200
 
 
@@ -296,10 +303,41 @@ def test_one_process_without_a_supervisor_reloads_on_sighup(
         file.write_text(file.read_text().replace('model = "model"', f'model = "{second.path}"'))
         running.process.send_signal(signal.SIGHUP)
         until(lambda: digest() == second.digest)
-        socket = find_socket(deployment.server, tmp_path)
-        assert socket is not None
-        assert ask(socket, "GET /admin/status")[1]["digest"] == second.digest
+        commands = find_socket(deployment.server, tmp_path)
+        assert commands is not None
+        assert ask(commands, "GET /admin/status")[1]["digest"] == second.digest
     assert find_socket(deployment.server, tmp_path) is None
+
+
+def test_a_process_that_is_stopped_is_named_at_once(reloadable: Reloadable) -> None:
+    """It would be waited for as long as loading a model may take."""
+    reloadable.serve(reloadable.bright)
+    pid = reloadable.status()["processes"][0]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        status, told = reloadable.command("POST /admin/reload", model=str(reloadable.dimmed.path))
+        assert (status, told["error"]["message"]) == (409, f"process {pid} is stopped")
+        assert pid not in [one["pid"] for one in reloadable.status()["processes"]]
+        assert time.monotonic() - began < PATIENCE_S
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: reloadable.digests() == [reloadable.bright.digest] * WORKERS)
+
+
+def test_what_a_killed_process_left_does_not_count_where_another_has_its_number(
+    reloadable: Reloadable,
+) -> None:
+    (folder,) = reloadable.folder.glob(f"{SUPERVISOR}*")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(folder / f"{SOCKET}{os.getpid()}.sock"))  # and does not listen
+    other = next(
+        one
+        for one in (reloadable.bright, reloadable.dimmed)
+        if one.digest != reloadable.status()["digest"]
+    )
+    reloadable.serve(other)
+    assert reloadable.digests() == [other.digest] * WORKERS
 
 
 def test_wrong_commands_say_what_is_known(reloadable: Reloadable) -> None:

@@ -5,10 +5,12 @@ The commands go over real sockets; the processes only note what they are asked.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,11 @@ import pytest
 from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment, Server
-from seatrial.errors import InvalidInput, NotSwapped
+from seatrial.errors import InvalidInput, NotSwapped, NotWritable
 from seatrial.serve import reload as module
 from seatrial.serve.address import free_port
 from seatrial.serve.control import ControlServer, ask
-from seatrial.serve.reload import RELOADED, Coordinator
+from seatrial.serve.reload import RELOADED, Coordinator, _kill
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import write_service
 
@@ -124,7 +126,7 @@ def test_all_have_it_before_one_switches_and_the_state_is_written_between(
     after = ServedState(
         str(service.folder / RELOADED / other.digest), other.digest, "other", served_as="tiny"
     )
-    assert [state for _, state in states] == [None, None, after, after]
+    assert [state for _, state in states] == [None, None, after, after, after]
     assert service.placed == [other.digest]
 
 
@@ -165,9 +167,68 @@ def test_a_process_that_does_not_switch_is_ended(
     rehearsed(other)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         service.listen(process.pid)
-        service.refuses = {"POST /switch": 0}
+        service.refuses = {"POST /switch": 0, "POST /fail": 0}
         assert service.coordinator.reload(str(other.path))["result"] == "swapped"
         assert process.wait(20) == -signal.SIGTERM
+
+
+def test_it_ends_by_itself_as_one_that_failed_where_it_can(
+    service: Service,
+    other: Artifact,
+    rehearsed: Callable[[Artifact], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever started it starts another one: alone it is its own coordinator."""
+    killed: list[int] = []
+    monkeypatch.setattr("seatrial.serve.reload._kill", killed.append)
+    monkeypatch.setattr("seatrial.serve.reload.DEAF_S", -1e9)  # at once
+    rehearsed(other)
+    service.listen(os.getpid())
+    service.refuses = {"POST /switch": 0}
+    assert service.coordinator.reload(str(other.path))["result"] == "swapped"
+    asked = [command for _, command in service.asked]
+    assert asked.index("POST /fail") == asked.index("POST /switch") + 1
+    assert "does not switch and is ended: there is no room" in capsys.readouterr().err
+    give_up = time.monotonic() + 60
+    while not killed:  # it would, if it went on
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    os.close(killed[0])
+
+
+def test_one_that_does_not_even_end_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        _kill(os.pidfd_open(process.pid))
+        assert process.wait(20) == -signal.SIGKILL
+
+
+def test_a_full_disk_swaps_nothing_and_leaves_nothing(
+    service: Service,
+    other: Artifact,
+    rehearsed: Callable[[Artifact], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rehearsed(other)
+    service.listen(os.getpid())
+    monkeypatch.setattr("seatrial.serve.served_state.write_atomically", full)
+    with pytest.raises(NotWritable, match="No space left"):
+        service.coordinator.reload(str(other.path))
+    assert [command for _, command in service.asked][:2] == ["POST /prepare", "POST /drop"]
+    assert "POST /switch" not in [command for _, command in service.asked]
+    assert service.placed == []
+
+
+def test_a_full_disk_is_named_before_anything_is_tried(
+    service: Service, other: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(NotWritable, match="No space left"):
+        service.coordinator.reload(str(other.path))
+
+
+def full(*given: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_one_change_at_a_time_and_the_other_is_counted_and_said(

@@ -76,9 +76,10 @@ def test_a_fault_of_the_service_is_a_line(
     with run_app(engine="null", log_requests=True) as running:
         monkeypatch.setattr("seatrial.serve.app.read_image", lambda *given: 1 // 0)
         answer = running.client.post("/detect", content=photo)
+        assert running.client.get("/livez").status_code == 200  # on another connection
     assert answer.status_code == 500
     found = rows()
-    (row,) = (row for row in found if row["event"] == "request")
+    (row,) = (row for row in found if row["event"] == "request" and row["path"] == "/detect")
     assert (row["level"], row["status"], row["code"]) == ("error", 500, "InternalError")
     (row,) = (row for row in found if row["event"] == "request_failed")
     assert (row["status"], row["code"]) == (500, "InternalError")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seatrial.errors import InvalidConfig
+from seatrial.errors import InvalidConfig, NotWritable
 from seatrial.serve.served_state import STATE, SecondState, ServedState
 
 
@@ -39,6 +39,6 @@ def test_one_that_cannot_be_written_leaves_the_one_before(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(NotWritable, match="No space left"):
             ServedState("/b", "2" * 64, "b", "first").write(tmp_path)
     assert ServedState.read(tmp_path) == before

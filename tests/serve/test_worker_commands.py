@@ -95,3 +95,34 @@ def test_a_process_that_starts_late_follows_what_is_written(
         ServedState(str(other.path), other.digest, "other", "tiny").write(tmp_path)
         commands(running, tmp_path)
         until(lambda: running.service.digest == other.digest)
+
+
+def test_a_process_that_is_told_to_fail_says_so_whatever_else_it_does(
+    run_app: Callable[..., Any],
+    tiny_model: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ends as one that failed: a service manager starts no other one for an end in order."""
+    other = dimmed_artifact(tiny_model, tmp_path, 0.6, "other")
+    begun, over = threading.Event(), threading.Event()
+
+    def open_slowly(*given: Any) -> Any:
+        begun.set()
+        over.wait(60)
+        raise RuntimeError("too late")
+
+    monkeypatch.setitem(globals(), "open_beside", open_slowly)
+    with run_app() as running:
+        socket = commands(running, tmp_path)
+        health, failed = running.service.health, threading.Event()
+        health.on_failure = failed.set
+        asked = {"path": str(other.path), "digest": other.digest}
+        loading = threading.Thread(target=ask, args=(socket, "POST /prepare", asked))
+        loading.start()
+        assert begun.wait(60)
+        assert ask(socket, "POST /fail", {"reason": "it does not switch"}) == (200, {})
+        assert failed.is_set()
+        assert running.client.get("/livez").text == "it does not switch\n"
+        over.set()
+        loading.join()

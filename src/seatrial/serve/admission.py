@@ -16,14 +16,14 @@ from starlette.types import Message, Receive
 
 from seatrial.deployment import Limits, Thresholds
 from seatrial.detect.decode import lacks_memory, out_of_memory
-from seatrial.detect.decode_cost import DecodeCost
-from seatrial.detect.detector import Detected, Detector, Ticket
+from seatrial.detect.detector import Detected, Detector
 from seatrial.engines.places import Abandoned
 from seatrial.errors import Overloaded, SeatrialError
 from seatrial.serve.asked import NOTHING, Asked, watched
+from seatrial.serve.bodies_to_come import BodiesToCome
 from seatrial.serve.decode_memory import DecodeMemory, decode_memory
-from seatrial.serve.decode_time import check_in_time, check_possible
-from seatrial.serve.forecast import Forecast, Promise, Took, took_by
+from seatrial.serve.forecast import Forecast, Promise, took_by
+from seatrial.serve.tickets import Admitted
 from seatrial.serve.turns import Turns
 from seatrial.serve.watchdog import MOST_STUCK
 from seatrial.system.memory import memory_left_bytes
@@ -34,128 +34,6 @@ CLOSE_S = 1.0  # the server has waited for `Limits.drain_s` before it closes
 # or of full runs of the engine.
 DEADLINE_S, DEADLINE_IMAGES, DEADLINE_RUNS = 1.0, 10, 3
 RENEWAL_WAIT_S = 2.0  # in which another lane is opened, mostly
-
-
-class Admitted(Ticket):
-    """The ticket of a request that was let in.
-
-    Attributes:
-        promise: When it is expected to be answered.
-        took: Time that it took; None until it is answered.
-        bound_s: Most seconds that decoding its image takes; 0 before the header is read.
-        body_s: Seconds that its body may take to arrive.
-        held_bytes: Longest body that it may have.
-        failure: Becomes the error of a request that the engine does not end; None before `run`.
-        has_turn: Whether it has one of the turns on threads.
-    """
-
-    __slots__ = (
-        "_arrived", "_default_s", "_dispatcher", "body_s", "bound_s", "failure", "has_turn",
-        "held_bytes", "promise", "took",
-    )  # fmt: skip
-
-    def __init__(
-        self, dispatcher: Dispatcher, promise: Promise, asked: Asked, held_bytes: int
-    ) -> None:
-        self._dispatcher = dispatcher
-        self._arrived = time.monotonic()
-        self.promise = promise
-        self.took: Took | None = None
-        self.bound_s = 0.0
-        self.held_bytes = held_bytes
-        self.failure: asyncio.Future[SeatrialError] | None = None
-        self.has_turn = False
-        limit_s = dispatcher.limits.body_s
-        self.body_s = min(limit_s, asked.deadline_s or limit_s)
-        # The sender's line is no fault of the service: its own deadline counts without it.
-        self._default_s = None if asked.deadline_s else dispatcher.deadline_s
-        first_s = asked.deadline_s or limit_s + dispatcher.deadline_s
-        super().__init__(dispatcher.detector.lanes, first_s, batch=asked.batch)
-
-    def follow(self, before: Admitted) -> None:
-        """Go on where another ticket of the same request ended: with its clock and its start."""
-        self.clock, self._arrived = before.clock, before._arrived
-        if self._default_s is None:
-            self.deadline_s = before.deadline_s
-
-    @property
-    def left_s(self) -> float | None:
-        """Seconds that are left of the deadline that the request named; None where it has none."""
-        return max(1e-6, self.remaining_s()) if self._default_s is None else None
-
-    def ask(self, asked: Asked) -> None:
-        """Take what only the body says: another deadline, counted from the headers, or priority.
-
-        Raises:
-            Overloaded: It would not be answered by that deadline.
-            DeadlineExceeded: That deadline has passed.
-        """
-        self.batch = self.batch or asked.batch
-        if asked.deadline_s is not None:
-            self._default_s = None
-            self.expire_in(asked.deadline_s, time.monotonic() - self._arrived)
-            self.check()
-            self._dispatcher.check_deadline(self.promise, asked.deadline_s, here=1)
-
-    def arrived(self, body_bytes: int) -> None:
-        """The body is here, and its length was only guessed before: count the real one.
-
-        Raises:
-            Overloaded: It would not be answered in time, or there is no room for so many bytes.
-            DeadlineExceeded: The deadline has passed.
-        """
-        self.check()
-        dispatcher = self._dispatcher
-        dispatcher.hold(self, body_bytes)
-        if body_bytes.bit_length() != self.promise.kind:
-            dispatcher.forecast.ended(self.promise)
-            self.promise = dispatcher.forecast.promise(body_bytes)
-            dispatcher.forecast.accept(self.promise)
-            left_s = self.remaining_s() if self._default_s is None else self._default_s
-            dispatcher.check_deadline(self.promise, left_s, here=1)
-
-    def ready(self) -> None:
-        """The body is here."""
-        super().ready()
-        self.expire_with_body()
-        self._dispatcher.forecast.arrived(self.promise)
-
-    def expire_with_body(self) -> None:
-        """Let the deployment's deadline count from now on, if the request has none."""
-        if self._default_s is not None:
-            self.expire_in(self._default_s)
-
-    def fail(self, error: SeatrialError) -> None:
-        """See `Place.fail`; on any thread."""
-        # The error first: a thread that waits for another one's run ends as abandoned.
-        self._dispatcher.failed(self, error)
-        super().fail(error)
-
-    def weigh(self, cost: DecodeCost) -> None:
-        """Refuse an image that would not be decoded in time, and take memory for the others.
-
-        Raises:
-            InvalidImage: It takes longer than a request may.
-            Overloaded: It would not be answered in the time that is left, or see
-                `DecodeMemory.take`.
-        """
-        dispatcher, self.bound_s = self._dispatcher, cost.cpu_s
-        limit_s = max(self.deadline_s, dispatcher.deadline_s)
-        check_possible(dispatcher.forecast, self.bound_s, limit_s)
-        self.clock.lap("decode")
-        dispatcher.memory.take(self, cost.peak_bytes, self.promise)
-        self.clock.lap("queue")
-        alone = dispatcher.detector.lanes.present <= 1
-        check_in_time(self, self.promise, dispatcher.forecast, self.bound_s, alone=alone)
-
-    def keep(self, kept_bytes: int) -> None:
-        """See `DecodeMemory.keep`."""
-        self._dispatcher.memory.keep(self, kept_bytes)
-
-    def left(self) -> None:
-        """The request is counted no more."""
-        super().left()
-        self._dispatcher.ended(self)
 
 
 class Dispatcher:
@@ -178,6 +56,7 @@ class Dispatcher:
         on_bytes: Called with the bytes that the body of a request may have, and with as many less
             when it ends.
         memory: Memory for decoding.
+        bodies: Requests whose bodies are not here.
         on_detected: Called on a request's thread with its image, its thresholds and what was found.
     """
 
@@ -196,6 +75,7 @@ class Dispatcher:
         threads = 2 * detector.at_a_time
         self.forecast = Forecast(lanes, lane_s, threads=threads)
         self.memory = memory or decode_memory(memory_left_bytes(), limits)
+        self.bodies = BodiesToCome()
         self._turns = Turns(threads)
         self.on_bytes: Callable[[int], object] = lambda change: None
         self.on_detected: Callable[[Any, Thresholds, Detected], object] | None = None
@@ -266,7 +146,8 @@ class Dispatcher:
         deadline_s = self.deadline_s if asked.deadline_s is None else asked.deadline_s
         promise = self.forecast.promise(asked.body_bytes or 0)
         self.check_deadline(promise, deadline_s)
-        if present >= self.limits.queue:
+        bodies = self.bodies
+        if present - bodies.going >= self.limits.queue and not bodies.give_way(1, 0):
             raise Overloaded(
                 f"{present} requests wait or run already",
                 hint="try again in a second",
@@ -315,7 +196,9 @@ class Dispatcher:
         self._check_bytes(0, self.detector.lanes.present - 1, ticket.promise)
 
     def _check_bytes(self, more: int, others: int, promise: Promise) -> None:
-        if others > 0 and self._held_bytes + more > self.limits.bytes_in_flight:
+        held_bytes = self._held_bytes - self.bodies.going_bytes
+        over = held_bytes + more - self.limits.bytes_in_flight
+        if others > 0 and over > 0 and not self.bodies.give_way(0, over):
             raise Overloaded(
                 f"the bodies of {others} requests take {self._held_bytes} bytes already",
                 hint="try again in a second",

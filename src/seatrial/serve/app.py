@@ -31,15 +31,14 @@ from seatrial.detect.draw import annotated_jpeg
 from seatrial.serve.companions import Companion
 from seatrial.serve.connections import StopReading
 from seatrial.serve.cross_origin import CrossOrigin
+from seatrial.serve.fault_answer import fault_answer
 from seatrial.serve.health import PROBES, CloseWhileDraining
 from seatrial.serve.open_connections import CONNECTIONS, Connections, room
 from seatrial.serve.outcome import DIGEST, admitted, answer_headers, counted
 from seatrial.serve.protocols import inference_v2
 from seatrial.serve.protocols.asked import read_asked
 from seatrial.serve.protocols.error_answers import (
-    FAILED,
     OTHER_ROUTE,
-    SEE_LOG,
     error_answer,
     plain_answer,
 )
@@ -193,7 +192,9 @@ async def _answer(request: Request, service: Service, encode: Encode, media_type
         clock = admitted(ticket.clock)
         query, limits = request.query_params.multi_items(), dispatcher.limits
         options = query_options(query, service.detection, limits.detections)
-        data = await read_image(request, limits.body_bytes, ticket.body_s)
+        ticket.arrives(0)
+        reading = read_image(request, limits.body_bytes, ticket.body_s, ticket.arrives)
+        data = await dispatcher.bodies.receive(ticket, reading)
         clock.lap("receive")
 
         def finish(result: Detected) -> tuple[bytes, dict[str, float]]:
@@ -254,4 +255,4 @@ async def _http_error(request: Request, error: Any) -> Response:
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     log_fault(request.scope)
-    return plain_answer(request.scope["path"], 500, "InternalError", FAILED, SEE_LOG)
+    return fault_answer(request.scope["path"])

@@ -22,7 +22,8 @@ from seatrial.engines.places import Abandoned
 from seatrial.errors import SeatrialError, first_line
 from seatrial.serve.log import say
 from seatrial.serve.metrics import RequestMetrics
-from seatrial.serve.service import CANARY, Service
+from seatrial.serve.service import Service
+from seatrial.serve.variants import CANARY
 
 # A copy waits this long for an idle lane, and may then take as long as this.
 PATIENCE_S, SHADOW_S = 2.0, 30.0

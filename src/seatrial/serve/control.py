@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import http.server
+import logging
 import os
 import socket
 import socketserver
 import stat
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +26,7 @@ SUPERVISOR = "seatrial-starts-"  # temporary folders of supervisors
 BODY_BYTES = 64 * 1024
 MOST_DIGITS = 20  # of a length that is read as a number
 IDLE_S = 10.0
+MOST = 32  # connections at a time
 LOOPBACK = "127.0.0.1"
 # A browser that is made to call a port of its own machine names another host (DNS rebinding).
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -136,6 +139,20 @@ def ask(
         connection.close()
 
 
+def listens(address: Path) -> bool:
+    """Whether a process listens on a socket; one that is too busy to answer does."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            with _short(address) as short:
+                probe.connect(short)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:  # it has many callers
+            return True
+    return True
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     answer: Callable[..., Any]
     trusted: bool
@@ -159,7 +176,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command == "POST" and not self.trusted and not own_type:
             raise InvalidInput("the body is not application/json")
         try:
-            return msgspec.json.decode(self.rfile.read(int(length)) or b"{}", type=dict[str, Any])
+            content = self.rfile.read(int(length)) or b"{}"
+        except OSError as error:
+            raise InvalidInput(f"the body did not arrive within {IDLE_S:g} s") from error
+        try:
+            return msgspec.json.decode(content, type=dict[str, Any])
         except msgspec.DecodeError as error:
             raise InvalidInput(f"the body is not a JSON object: {error}") from error
 
@@ -175,8 +196,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except SeatrialError as error:
             self._fail(error)
         except Exception as error:
+            logging.getLogger(__name__).exception("a command failed")
             self._fail(ServiceFailed(f"the command failed: {type(error).__name__}: {error}"))
-            raise  # `socketserver` writes the traceback to the log
         else:
             self._send(200, told)
 
@@ -198,12 +219,43 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Commands log what they do themselves."""
 
 
-class _Server(http.server.ThreadingHTTPServer):
+class _Bounded(socketserver.ThreadingMixIn, socketserver.BaseServer):
+    """Takes so many connections at a time, and hangs up on others: each takes a thread."""
+
     daemon_threads = True
 
+    def __init__(self, *args: Any) -> None:
+        self._places = threading.BoundedSemaphore(MOST)
+        super().__init__(*args)
 
-class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread was left
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log a fault; a client that has left is none."""
+        if not isinstance(sys.exception(), OSError):
+            logging.getLogger(__name__).exception("a command was not answered")
+
+
+class _Server(_Bounded, http.server.HTTPServer):
+    pass
+
+
+class _UnixServer(_Bounded, socketserver.UnixStreamServer):
+    pass
 
 
 class _UnixConnection(http.client.HTTPConnection):

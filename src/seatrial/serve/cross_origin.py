@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from seatrial.errors import InvalidConfig
+from seatrial.serve.fault_answer import AnswerFaults
 from seatrial.serve.protocols.error_answers import plain_answer
 
 ALL = "*"
@@ -78,7 +79,7 @@ class CrossOrigin:
             return
         if self._cors is None:
             self._cors = _Cors(
-                self._app,
+                AnswerFaults(self._app),
                 allow_origins=origins,
                 allow_methods=("GET", "POST"),
                 allow_headers=ALLOWED_HEADERS,

@@ -21,7 +21,7 @@ from seatrial.client.inference_messages import COMPILED, SERVICE, add_files
 from seatrial.deployment import Deployment, Limits
 from seatrial.errors import Overloaded, PortInUse, ServiceFailed
 from seatrial.serve.health import Health
-from seatrial.serve.protocols.grpc_messages import Reception, parse
+from seatrial.serve.protocols.grpc_messages import MOST_WAITING, Reception, parse
 from seatrial.serve.protocols.inference_grpc import (
     QUESTION_BYTES,
     QUESTION_PLACES,
@@ -41,8 +41,12 @@ HEALTH_S = 2.0  # for a question of health, which comes with the beginning of it
 WATCHERS = 32  # calls that are told of health until they end; anyone may make them
 QUESTION_S = 10.0  # that reflection waits for the next question
 LOOK_S = 0.1  # between two looks at the service's health
-OTHER_CALLS = 128  # at a time, beside those that may wait for an answer: questions, watchers
+# At a time, beside those that may wait for an answer: questions, those of health, watchers. Each of
+# the two ends its oldest before there are so many.
+OTHER_CALLS = 2 * (QUESTION_PLACES + MOST_WAITING) + WATCHERS + 16
+AT_ONCE = 2048  # more that begin together, until those are ended that are too many
 HEADER_BYTES = 16 * 1024
+CONNECTION_S = 600.0  # after which a client is asked to connect anew; calls go on meanwhile
 # Clients may ask every 10 s whether the connection is alive; some of those come a little early.
 PING_S = 5.0
 GZIP_OFF = 1  # the set of compressions with the first alone: none
@@ -68,7 +72,7 @@ async def grpc_server(
     limits, address = deployment.limits, deployment.server
     server = grpc.aio.server(
         options=_options(limits, connections),
-        maximum_concurrent_rpcs=limits.queue + OTHER_CALLS,
+        maximum_concurrent_rpcs=limits.queue + OTHER_CALLS + AT_ONCE,
     )
     methods = InferenceService(serving, limits)
     statuses, ending = health.aio.HealthServicer(), asyncio.Event()
@@ -153,6 +157,12 @@ def _options(limits: Limits, connections: int) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", HEADER_BYTES),
         ("grpc.absolute_max_metadata_size", HEADER_BYTES),
         ("grpc.max_connection_idle_ms", milliseconds(limits.idle_s)),
+        # Nothing else ends a call whose client takes no byte of its answer, and is there.
+        ("grpc.max_connection_age_ms", milliseconds(CONNECTION_S)),
+        (
+            "grpc.max_connection_age_grace_ms",
+            milliseconds(limits.body_s + limits.longest_deadline_s),
+        ),
         # A client that vanished is noticed by what it does not answer.
         ("grpc.keepalive_time_ms", milliseconds(limits.idle_s)),
         ("grpc.keepalive_timeout_ms", milliseconds(limits.header_s)),

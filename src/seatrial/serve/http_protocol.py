@@ -257,7 +257,7 @@ class HttpProtocol(HttpToolsProtocol):
     # What `Connections` calls.
     def expire(self, wait: Wait) -> None:
         """It has waited too long."""
-        if wait is Wait.ANSWER and self.transport.get_write_buffer_size() < self._unread_bytes:
+        if wait is Wait.ANSWER and self.unread_bytes < self._unread_bytes:
             self._note_wait()  # slow, and not gone
         elif wait is Wait.HEAD and self._head_begun and self._in_head and self._is_idle():
             self._refuse(RefusedHead(408, "the headers did not arrive in time"))
@@ -272,6 +272,11 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    @property
+    def unread_bytes(self) -> int:
+        """See `Connection.unread_bytes`."""
+        return self.transport.get_write_buffer_size()
+
     def _is_idle(self) -> bool:
         """Whether all requests that came are answered."""
         return self.cycle is None or self.cycle.response_complete
@@ -280,7 +285,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Say what the connection waits for; its time begins where that is another thing."""
         if self.waiting is Wait.END:
             return
-        unread_bytes = self.transport.get_write_buffer_size()
+        unread_bytes = self.unread_bytes
         if self.flow.write_paused or (unread_bytes and self._is_idle()):
             self._all.waits(self, Wait.ANSWER)
             self._unread_bytes = unread_bytes

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from seatrial.errors import visible
 from seatrial.serve.trace_context import current_trace
 
 Level = str  # "info", "warning" or "error"
@@ -60,7 +61,7 @@ def _text(level: Level, event: str, message: str, facts: dict[str, Any]) -> str:
         for key, value in facts.items()
         if key not in IN_MESSAGE
     )
-    return f"{'' if level == 'info' else f'{level}: '}{message}{told}"
+    return f"{'' if level == 'info' else f'{level}: '}{visible(message)}{told}"
 
 
 def _json(level: Level, event: str, message: str, facts: dict[str, Any]) -> str:
@@ -75,7 +76,14 @@ def _json(level: Level, event: str, message: str, facts: dict[str, Any]) -> str:
     trace = current_trace.get()
     if trace is not None and "request_id" not in row:
         row |= {"request_id": trace.request_id, "trace_id": trace.trace_id}
-    return msgspec.json.encode(row).decode()
+    try:
+        return msgspec.json.encode(row).decode()
+    except UnicodeEncodeError:  # the name of a file may be no text at all
+        return msgspec.json.encode({key: _writable(value) for key, value in row.items()}).decode()
+
+
+def _writable(value: object) -> object:
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 _lines: list[Callable[[Level, str, str, dict[str, Any]], str]] = [_text]

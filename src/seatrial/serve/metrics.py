@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import bisect
-import contextlib
 import functools
 import math
-import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -17,8 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from seatrial.detect.clock import REQUEST_STAGES, SEND
 from seatrial.engines.waiting import REASONS
 from seatrial.serve.statistics import DETECTOR, ModelMetrics
-from seatrial.serve.variants import VariantMetrics
-from seatrial.system.files import writing
+from seatrial.serve.variants import LIVE, VariantMetrics
 from seatrial.system.memory import resident_bytes
 
 # Seconds. From half a millisecond (a decode) on, and close together where detectors answer.
@@ -29,10 +25,6 @@ BYTES = tuple(2.0**power for power in range(13, 25))  # of a body: 8 KiB to 16 M
 BATCH = (1, 2, 4, 8, 16, 32, 64)  # images of a run
 MODEL = ("name", "digest", "engine", "device", "precision")
 MEMORY_EVERY_S = 1.0
-
-# Names of the files of a process: a type of metric, for gauges with the way that they are added up.
-KINDS = ("counter", "histogram", "gauge_livesum", "gauge_livemax")
-FILE_BYTES = 512 * 1024  # some 3,000 series, of which there are some hundreds
 
 
 class RequestMetrics:
@@ -84,7 +76,7 @@ class RequestMetrics:
             ["reason"], registry=registry,
         )  # fmt: skip
         self._refusals = functools.cache(refusals.labels)
-        for reason in ("deadline", "queue", "bytes", "lanes", "pixels", "memory", "drain"):
+        for reason in ("deadline", "queue", "bytes", "lanes", "pixels", "memory", "slow", "drain"):
             self._refusals(reason)
         closed = Counter(
             "seatrial_connections_closed", "Connections that the service closed, by what for.",
@@ -208,6 +200,7 @@ class RequestMetrics:
         self._requests(route, status).inc(times)
         self._refusals(reason).inc(times)
         observe_many(self._times(status), 0.0, times)
+        self.variants.count(LIVE, status, 0.0, times)
 
     def close_connection(self, reason: str) -> None:
         """Count one connection that waited too long for its client, or was one too many."""
@@ -290,53 +283,3 @@ def request_metrics(bound_s: float | None = None) -> RequestMetrics:
     if not _of_process:
         _of_process.append(RequestMetrics(bound_s))
     return _of_process[0]
-
-
-def reserve_files(folder: Path) -> None:
-    """Make this process's files of metrics, with all the room that they will need.
-
-    prometheus-client makes them sparse, and writes to them as to memory: where the disk is full by
-    then, the kernel ends the process (SIGBUS), and no log says why. It takes files that are there.
-
-    Args:
-        folder: The folder in ``PROMETHEUS_MULTIPROC_DIR``.
-
-    Raises:
-        NotWritable: There is too little room.
-    """
-    for kind in KINDS:
-        path = folder / f"{kind}_{os.getpid()}.db"
-        # An empty file, of a process that is killed here, would fail every scrape from then on.
-        begun = path if path.exists() else path.with_suffix(".begun")
-        with writing(folder, setting="TMPDIR"), begun.open("ab") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
-                begun.replace(path)
-            except OSError:
-                begun.unlink(missing_ok=True)
-                raise
-
-
-def forget_dead_processes(folder: Path) -> None:
-    """Remove the gauges of processes that have ended from a folder of metrics.
-
-    A process that is killed leaves its own behind, with the requests that it had then.
-    """
-    for file in folder.glob("gauge_live*_*.db"):
-        with contextlib.suppress(PermissionError):  # it runs, as another user
-            pid = int(file.stem.rpartition("_")[2])
-            try:
-                os.kill(pid, 0)
-                ended = _is_zombie(pid)
-            except ProcessLookupError:
-                ended = True
-            if ended:
-                file.unlink(missing_ok=True)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended and its parent has not asked for its exit code (proc(5))."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
-    except OSError:
-        return False

@@ -57,6 +57,10 @@ class Connection(Protocol):
 
     waiting: Wait | None
 
+    @property
+    def unread_bytes(self) -> int:
+        """Length of what its client has not taken."""
+
     def expire(self, wait: Wait) -> None:
         """It has waited too long."""
 
@@ -109,6 +113,9 @@ class Connections:
         self._metrics = metrics
         self.probes = frozenset(path.encode() for path in probes)
         self._open = 0
+        self._most_unread_bytes = limits.bytes_in_flight
+        self._unread: dict[Connection, int] = {}
+        self._unread_bytes = 0  # their sum
         self._longest_s = {
             Wait.HEAD: limits.header_s,
             Wait.IDLE: limits.idle_s,
@@ -165,12 +172,28 @@ class Connections:
             self.works(connection)
             connection.waiting = wait
             self._waiting[wait][connection] = self._time()
+        if wait is Wait.ANSWER:
+            self._note_unread(connection)
 
     def works(self, connection: Connection) -> None:
         """A connection waits no more: a request of it is with the application."""
         if connection.waiting is not None:
             del self._waiting[connection.waiting][connection]
             connection.waiting = None
+            self._unread_bytes -= self._unread.pop(connection, 0)
+
+    def _note_unread(self, connection: Connection) -> None:
+        """Count what a client has not taken; there may be as much of it as of bodies."""
+        now = connection.unread_bytes
+        self._unread_bytes += now - self._unread.get(connection, 0)
+        self._unread[connection] = now
+        if self._unread_bytes <= self._most_unread_bytes:
+            return
+        # Some of it was taken since it was counted.
+        self._unread = {one: one.unread_bytes for one in self._unread}
+        self._unread_bytes = sum(self._unread.values())
+        while self._unread_bytes > self._most_unread_bytes and len(self._unread) > 1:
+            self._drop(next(iter(self._unread)), Wait.ANSWER.value)
 
     def refuse(self, target: bytes, headers: Headers) -> tuple[int, bytes] | None:
         """Refuse a request that the service has no time for; see `seatrial.serve.refusals`."""
@@ -224,9 +247,9 @@ class Connections:
         if self._open:
             self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._expire)
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: Connection, reason: str = "limit") -> None:
         self.works(connection)
-        self._metrics.close_connection("limit")
+        self._metrics.close_connection(reason)
         connection.end()
 
 

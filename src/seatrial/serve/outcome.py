@@ -17,8 +17,9 @@ from seatrial.engines.places import Abandoned, Place
 from seatrial.errors import Overloaded, SeatrialError, UnsupportedCoding
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.request_log import log_failure, log_refusal
-from seatrial.serve.service import LIVE, Service
+from seatrial.serve.service import Service
 from seatrial.serve.trace_context import Trace, current_trace
+from seatrial.serve.variants import LIVE
 
 DIGEST = "X-Model-Digest"
 WAIT = "X-Predicted-Wait-Ms"

@@ -22,6 +22,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from seatrial.system.children import runs
+
 NAME = "connections"  # of the shared memory, and of the sockets with a number behind it
 WORD = 8  # bytes
 # Words of a process: its id while it takes connections, their number, and those from each other.
@@ -93,7 +95,7 @@ class Peers:
         best = min(self._others, key=self._load, default=self._index)
         if best == self._index or self._load(best) >= connections:
             return False
-        if transport.get_extra_info("ssl_object") is not None or not _runs(self._pids[best]):
+        if transport.get_extra_info("ssl_object") is not None or not runs(self._pids[best]):
             return False
         descriptor = transport.get_extra_info("socket").fileno()
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))
@@ -158,12 +160,3 @@ class Peers:
 
     def _path(self, peer: int) -> Path:
         return self._folder / f"{NAME}-{peer}"
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process is neither stopped nor dead (proc(5))."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in (b"T", b"t", b"Z", b"X")

@@ -24,8 +24,8 @@ import msgspec
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
-from seatrial.errors import InvalidInput, NotSwapped, SeatrialError, ServiceFailed
-from seatrial.serve.control import LOOPBACK, ControlServer, ask, socket_name
+from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError
+from seatrial.serve.control import LOOPBACK, ControlServer, ask, listens, socket_name
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
 from seatrial.serve.parent import PARENT
@@ -33,10 +33,13 @@ from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import place_artifact
 from seatrial.serve.tokens import Tokens
 from seatrial.serve.worker_commands import LEAVE_S, SOCKET
+from seatrial.system.children import has_ended, runs
+from seatrial.system.files import writing
 
 RELOADED = "reloaded"  # folder of artifacts that were swapped in, in the service folder
-REHEARSAL_S, PREPARE_S, SWITCH_S = 600.0, 600.0, 60.0
 SHORT = "was there too little memory?"
+REHEARSAL_S, PREPARE_S, SWITCH_S, FAIL_S = 600.0, 600.0, 60.0, 5.0
+DEAF_S = 5.0  # after its drain, until a process that does not end is killed
 # The command line, without a file of its name on the path.
 COMMAND_LINE = "from seatrial.cli.main import main; main()"
 
@@ -141,18 +144,18 @@ class Coordinator:
         Raises:
             NotSwapped: It is not served; the message says why.
         """
-        with self._counted():
-            before = self._state()
-            if before.second is not None:
-                raise NotSwapped("there is a canary", hint="promote or abandon it first")
-            try:
+        try:
+            with self._counted():
+                before = self._state()
+                if before.second is not None:
+                    raise NotSwapped("there is a canary", hint="promote or abandon it first")
                 tried = self._prepare(model, before)
-            except Unchanged:
-                return {"result": "unchanged", "model": before.name, "digest": before.digest}
-            after = self._after(before, tried)
-            self._write(after)
-            self._switch("POST /switch", {"digest": after.digest})
-            self._remove_others(after)
+                after = self._after(before, tried)
+                self._write(after, before)
+                self._switch("POST /switch", {"digest": after.digest})
+                self._remove_others(after)
+        except Unchanged:
+            return {"result": "unchanged", "model": before.name, "digest": before.digest}
         _say(f"serving {after.name} ({after.digest[:12]}) in place of {before.name}")
         return {
             "result": "swapped",
@@ -183,7 +186,7 @@ class Coordinator:
             tried = self._prepare(model, before)
             placed = self._after(before, tried)
             second = SecondState(placed.path, placed.digest, placed.name, share, shadow)
-            self._write(msgspec.structs.replace(before, second=second))
+            self._write(msgspec.structs.replace(before, second=second), before)
             self._switch("POST /canary", {"share": share, "shadow": shadow})
         what = "a shadow of" if shadow else ""
         _say(f"serving {placed.name} ({placed.digest[:12]}) beside: {what} {share:.3g} of requests")
@@ -203,7 +206,7 @@ class Coordinator:
             if any(failed):
                 raise NotSwapped(f"the canary serves no more: {max(failed)}", hint="abandon it")
             after = ServedState(second.path, second.digest, second.name, before.served_as)
-            self._write(after)
+            self._write(after, before)
             self._switch("POST /promote", {"digest": after.digest})
             self._remove_others(after)
         _say(f"serving {after.name} ({after.digest[:12]}) in place of {before.name}")
@@ -219,7 +222,7 @@ class Coordinator:
             before = self._state()
             second = self._second(before)
             after = msgspec.structs.replace(before, second=None)
-            self._write(after)
+            self._write(after, before)
             self._switch("POST /abandon", {})
             self._remove_others(after)
         _say(f"the canary {second.name} is abandoned: {after.name} serves alone")
@@ -272,8 +275,8 @@ class Coordinator:
     def _count(self, result: str) -> None:
         """Have one of the processes count it: the metrics are theirs."""
         for socket in self._sockets():
-            with contextlib.suppress(ServiceFailed):
-                ask(socket, "POST /count", {"result": result}, timeout_s=SWITCH_S)
+            with contextlib.suppress(SeatrialError):
+                self._ask(socket, "POST /count", {"result": result}, SWITCH_S)
                 return
 
     def _state(self) -> ServedState:
@@ -284,13 +287,17 @@ class Coordinator:
         name = artifact.manifest.name
         return ServedState(str(artifact.path), artifact.digest, name, name)
 
-    def _write(self, state: ServedState) -> None:
+    def _write(self, state: ServedState, before: ServedState) -> None:
         """From here on a process that starts serves this."""
         try:
             state.write(self._folder)
-        except OSError as error:
-            self._ask_all("POST /drop", {}, LEAVE_S)
-            raise NotSwapped(f"the state cannot be written: {error.strerror}") from error
+        except NotWritable:
+            self._forget_prepared(before)
+            raise
+
+    def _forget_prepared(self, before: ServedState) -> None:
+        self._ask_all("POST /drop", {}, LEAVE_S)
+        self._remove_others(before)
 
     def _second(self, state: ServedState) -> SecondState:
         if state.second is None:
@@ -320,8 +327,7 @@ class Coordinator:
             for socket in sockets:
                 self._ask(socket, "POST /prepare", asked, PREPARE_S)
         except SeatrialError:
-            self._ask_all("POST /drop", {}, LEAVE_S)
-            self._remove_others(before)
+            self._forget_prepared(before)
             raise
         return tried
 
@@ -339,8 +345,10 @@ class Coordinator:
     def _rehearse(self, named: str, folder: Path, before: ServedState) -> dict[str, Any]:
         # The file may be one that only this process can open.
         file = self._folder / "deployment.toml"
-        file.write_text(self._deployment.to_toml())
-        words = ["rehearse", before.path, named, "--deployment", str(file), "--json"]
+        with writing(self._folder, setting="TMPDIR"):
+            file.write_text(self._deployment.to_toml())
+        # A name is never an option.
+        words = ["rehearse", "--deployment", str(file), "--json", "--", before.path, named]
         command = [sys.executable, "-c", COMMAND_LINE, *words]
         env = {**os.environ, PARENT: str(os.getpid())}  # it ends with the service
         try:
@@ -374,10 +382,24 @@ class Coordinator:
             try:
                 self._ask(socket, command, body, SWITCH_S)
             except SeatrialError as error:
-                pid = _pid(socket)
-                _say(f"error: process {pid} does not switch and is ended: {error.message}")
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
+                reason = f"process {_pid(socket)} does not switch and is ended: {error.message}"
+                _say(f"error: {reason}")
+                self._end(socket, reason)
+
+    def _end(self, socket: Path, reason: str) -> None:
+        """End a process as one that failed: whoever started it starts another one."""
+        pid, limits = _pid(socket), self._deployment.limits
+        with contextlib.suppress(ProcessLookupError):
+            try:
+                self._ask(socket, "POST /fail", {"reason": reason}, FAIL_S)
+            except SeatrialError:
+                os.kill(pid, signal.SIGTERM if runs(pid) else signal.SIGKILL)
+        # It would answer with the other model for as long as it does not hear.
+        with contextlib.suppress(OSError):  # it is gone; or the kernel has no such descriptors
+            process = os.pidfd_open(pid)
+            deaf = threading.Timer(limits.drain_s + DEAF_S, _kill, (process,))
+            deaf.daemon = True
+            deaf.start()
 
     def _remove_others(self, state: ServedState) -> None:
         """Remove the artifacts that are served no more."""
@@ -390,14 +412,15 @@ class Coordinator:
         """The sockets of the processes that serve."""
         found = []
         for socket in sorted(self._folder.glob(f"{SOCKET}*.sock")):
-            try:
-                os.kill(_pid(socket), 0)
-                found.append(socket)
-            except ProcessLookupError:
+            if has_ended(_pid(socket)):
                 socket.unlink(missing_ok=True)
+            elif listens(socket):  # or else its number is another process's by now
+                found.append(socket)
         return found
 
     def _ask(self, socket: Path, command: str, body: dict[str, Any], timeout_s: float) -> Any:
+        if not runs(_pid(socket)):
+            raise NotSwapped(f"process {_pid(socket)} is stopped", hint="let it go on, or end it")
         status, told = ask(socket, command, body, timeout_s=timeout_s)
         if status != 200:
             raise NotSwapped(told["error"]["message"], hint=told["error"]["hint"])
@@ -410,6 +433,15 @@ class Coordinator:
             with contextlib.suppress(SeatrialError):
                 told.append((socket, self._ask(socket, command, body, timeout_s)))
         return told
+
+
+def _kill(process: int) -> None:
+    """Kill the process of a descriptor, which no later one with its number has."""
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+    finally:
+        os.close(process)
 
 
 def _pid(socket: Path) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from seatrial.errors import InvalidConfig
+from seatrial.system.files import write_atomically, writing
 
 STATE = "served.json"
 
@@ -62,7 +62,10 @@ class ServedState(msgspec.Struct, frozen=True):
             raise InvalidConfig(f"{folder / STATE} cannot be read: {error}") from error
 
     def write(self, folder: Path) -> None:
-        """Write it in one piece."""
-        scratch = folder / f"{STATE}.{os.getpid()}"
-        scratch.write_bytes(msgspec.json.encode(self))
-        scratch.replace(folder / STATE)
+        """Write it in one piece.
+
+        Raises:
+            NotWritable: It cannot be written; what was there before stays.
+        """
+        with writing(folder):
+            write_atomically(folder / STATE, msgspec.json.encode(self))

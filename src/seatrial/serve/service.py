@@ -12,9 +12,8 @@ from seatrial.serve.health import Health
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.tls import Tls
 from seatrial.serve.tokens import Tokens
+from seatrial.serve.variants import LIVE
 from seatrial.serve.watchdog import Watchdog
-
-LIVE, CANARY = "live", "canary"
 
 
 class Service(msgspec.Struct, frozen=True):

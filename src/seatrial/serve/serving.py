@@ -14,9 +14,10 @@ from seatrial.serve.canary import Canary
 from seatrial.serve.health import Health
 from seatrial.serve.log import say
 from seatrial.serve.metrics import RequestMetrics
-from seatrial.serve.service import LIVE, Service
+from seatrial.serve.service import Service
 from seatrial.serve.tls import Tls
 from seatrial.serve.tokens import Tokens
+from seatrial.serve.variants import LIVE
 from seatrial.system.memory import give_back_freed_memory
 
 POLL_S = 0.02

@@ -12,9 +12,10 @@ from starlette.types import Message
 from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detected
 from seatrial.errors import naming
-from seatrial.serve.admission import Admitted, Dispatcher
+from seatrial.serve.admission import Dispatcher
 from seatrial.serve.asked import Asked
 from seatrial.serve.forecast import Promise
+from seatrial.serve.tickets import Admitted
 
 T = TypeVar("T")
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+LIVE, CANARY = "live", "canary"
 COUNTS = ("live_answered", "live_failed", "canary_answered", "canary_failed")
 
 
@@ -61,7 +62,7 @@ class VariantMetrics:
         with self._lock:
             self._told = {
                 "requests": dict.fromkeys(COUNTS, 0),
-                "seconds": dict.fromkeys(("live", "canary"), 0.0),
+                "seconds": dict.fromkeys((LIVE, CANARY), 0.0),
             }
         self._on = share > 0
         self._share.set(share)
@@ -71,16 +72,23 @@ class VariantMetrics:
         with self._lock:
             return {kind: dict(counts) for kind, counts in self._told.items()}
 
-    def count(self, variant: str, status: int, seconds: float) -> None:
-        """Count one request that has ended, where there is a canary."""
-        if not self._on and variant == "live":
+    def count(self, variant: str, status: int, seconds: float, times: int = 1) -> None:
+        """Count requests that have ended, where there is a canary.
+
+        Args:
+            variant: `LIVE` or `CANARY`.
+            status: HTTP status.
+            seconds: Time of one of them since its headers.
+            times: Number of them: 1 where they were answered.
+        """
+        if not self._on and variant == LIVE:
             return
-        self._requests(variant, status).inc()
+        self._requests(variant, status).inc(times)
         answered = status == 200
         if answered:
             self._seconds(variant).observe(seconds)
         with self._lock:
-            self._told["requests"][f"{variant}_{'answered' if answered else 'failed'}"] += 1
+            self._told["requests"][f"{variant}_{'answered' if answered else 'failed'}"] += times
             self._told["seconds"][variant] += seconds if answered else 0.0
 
     def shadowed(self, outcome: str) -> None:

@@ -82,6 +82,9 @@ class WorkerCommands:
     def _handle(self, command: str, body: dict[str, Any]) -> Any:
         if command == "GET /status":  # also while a model is loaded
             return self._status()
+        if command == "POST /fail":  # whatever else hangs
+            self._serving.health.fail(str(body["reason"]))
+            return {}
         if command not in self._commands:
             raise InvalidInput(f"unknown command {command[:60]!r}")
         with self._lock:

@@ -1,4 +1,4 @@
-"""Child processes: the end of one, or of its process group."""
+"""Processes: whether they run, the end of a child or of its group, children of the dead."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import contextlib
 import os
 import signal
 import subprocess
+from pathlib import Path
+from types import FrameType
 from typing import Any
+
+WNOTHREAD = 0x20000000  # linux/wait.h: children of the calling thread alone
 
 
 def end(process: subprocess.Popen[Any], *, grace_s: float, group: bool = False) -> None:
@@ -32,3 +36,41 @@ def end(process: subprocess.Popen[Any], *, grace_s: float, group: bool = False) 
     except subprocess.TimeoutExpired:
         send(signal.SIGKILL)
         process.wait()
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is neither stopped nor dead (proc(5))."""
+    return not has_ended(pid) and _state(pid) not in ("T", "t", "X")
+
+
+def has_ended(pid: int) -> bool:
+    """Whether there is no such process, or its parent has not asked for its exit code yet."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it runs, as another user
+        return False
+    return _state(pid) == "Z"
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+    except OSError:
+        return ""
+
+
+def adopt() -> None:
+    """Let the first process of a container wait for those that its processes leave behind.
+
+    They become children of its main thread, which starts none itself: children of other threads
+    are left to whoever started them. On the main thread.
+    """
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG | WNOTHREAD)[0]:
+                pass
+
+    signal.signal(signal.SIGCHLD, wait)

@@ -48,7 +48,7 @@ def test_what_is_wrong_with_a_message(
 
 def test_no_more_arrive_at_once_than_there_are_places() -> None:
     async def read() -> None:
-        reception = Reception(2, 10)
+        reception = Reception(2, 10, gives_way_s=60.0)
         begun = []
 
         async def slow(name: int, end: asyncio.Event) -> AsyncIterator[bytes]:
@@ -72,6 +72,54 @@ def test_no_more_arrive_at_once_than_there_are_places() -> None:
         for one in ends:
             one.set()
         assert await asyncio.gather(*reading) == [b"x"] * 3
+
+    asyncio.run(read())
+
+
+async def heard(event: asyncio.Event) -> AsyncIterator[bytes]:
+    event.set()
+    await asyncio.Event().wait()
+    yield b""
+
+
+def test_who_sends_nothing_gives_way_and_the_newest_call_comes_first() -> None:
+    async def read() -> None:
+        reception = Reception(1, 10, gives_way_s=0.02)
+        begun = [asyncio.Event() for _ in range(5)]
+        nothing = [asyncio.create_task(reception.read(heard(one), 60.0)) for one in begun]
+        await begun[0].wait()
+        assert await reception.read(sent(b"here"), 60.0) == b"here"
+        with pytest.raises(InputTooSlow, match="others needed its place"):
+            await nothing[0]
+        await begun[4].wait()
+        assert not any(one.is_set() for one in begun[1:4])
+        for one in nothing[1:]:
+            one.cancel()
+        await asyncio.gather(*nothing, return_exceptions=True)
+        assert await reception.read(sent(b"x"), 60.0) == b"x"  # no place is lost
+
+    asyncio.run(read())
+
+
+def test_where_nobody_waits_a_slow_message_is_waited_for() -> None:
+    async def late() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.1)
+        yield b"x"
+
+    assert asyncio.run(Reception(1, 10, gives_way_s=0.01).read(late(), 60.0)) == b"x"
+
+
+def test_only_so_many_calls_wait() -> None:
+    async def read() -> None:
+        reception = Reception(1, 10, waiting=2, gives_way_s=60.0)
+        calls = [asyncio.create_task(reception.read(silent(), 60.0)) for _ in range(4)]
+        done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        assert done == {calls[1]}  # the first reads, and this one waited longest
+        assert isinstance(calls[1].exception(), InputTooSlow)
+        for one in calls:
+            one.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert await reception.read(sent(b"x"), 60.0) == b"x"
 
     asyncio.run(read())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ import pytest
 import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
-from seatrial.serve.metrics import FILE_BYTES
+from seatrial.serve.control import SUPERVISOR
+from seatrial.serve.metrics_files import FILE_BYTES
 from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
 from seatrial.serve.runtimes.bento_runtime import BentoMl
 
@@ -72,9 +74,11 @@ def on_small_disks(
 
 
 def test_what_killed_services_left_in_memory_goes_with_the_next_start(
-    start_service: Callable[..., ServiceProcess],
+    start_service: Callable[..., ServiceProcess], tmp_path: Path
 ) -> None:
-    with start_service(engine="null", layout=CoreLayout(workers=1)) as first:
+    """And what they left among the temporary files: the folder of their commands."""
+    env = {"TMPDIR": str(tmp_path)}
+    with start_service(engine="null", layout=CoreLayout(workers=1), env=env) as first:
         supervisor = psutil.Process(first.process.pid)
         (worker,) = supervisor.children()
         left = Path(worker.environ()["PROMETHEUS_MULTIPROC_DIR"])
@@ -82,12 +86,17 @@ def test_what_killed_services_left_in_memory_goes_with_the_next_start(
         worker.kill()
         first.process.wait()
         assert left.is_dir()
-    with start_service(engine="null", layout=CoreLayout(workers=1)) as second:
+        commands = list(tmp_path.iterdir())
+        assert [path.name.startswith(SUPERVISOR) for path in commands] == [True]
+    with start_service(engine="null", layout=CoreLayout(workers=1), env=env) as second:
         assert not left.exists()
+        assert not commands[0].exists()
         (worker,) = psutil.Process(second.process.pid).children()
         own = Path(worker.environ()["PROMETHEUS_MULTIPROC_DIR"])
         assert own.is_dir()
+        assert stat.S_IMODE(own.stat().st_mode) == 0o700  # others could take its sockets' places
     assert not own.exists()
+    assert not list(tmp_path.iterdir())
 
 
 def fill(folder: Path) -> None:
@@ -109,7 +118,7 @@ def test_disks_that_fill_later_take_nothing_away(
     files = {file.name: file.stat() for file in folder.iterdir()}
     assert files
     sizes = {name: (file.st_size, file.st_blocks * 512) for name, file in files.items()}
-    assert set(sizes.values()) == {(FILE_BYTES, FILE_BYTES)}, "see KINDS in serve/metrics.py"
+    assert set(sizes.values()) == {(FILE_BYTES, FILE_BYTES)}, "see KINDS in serve/metrics_files.py"
     fill(shared)
     fill(Path(f"/proc/{worker.pid}/root{tmp_path}/tmp"))
     with local_http.client(base_url=on_small_disks.url, timeout=20) as client:

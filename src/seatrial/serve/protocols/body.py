@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from starlette.requests import Request
 
@@ -18,10 +18,20 @@ ENCODINGS = {
 }
 # Unpacked at a time: this runs on the event loop, where all other requests wait meanwhile.
 PIECE_BYTES = 256 * 1024
+# Told how many bytes of a body are here.
+Arrived = Callable[[int], object]
+
+
+def _nobody(arrived_bytes: int) -> None:
+    pass
 
 
 async def read_body(
-    request: Request, limit_bytes: int, within_s: float, overhead_bytes: int = 0
+    request: Request,
+    limit_bytes: int,
+    within_s: float,
+    overhead_bytes: int = 0,
+    on_arrival: Arrived = _nobody,
 ) -> bytes | bytearray:
     """The body of a request, as it was sent.
 
@@ -31,6 +41,7 @@ async def read_body(
             unread; an undeclared one as soon as it is passed.
         within_s: Longest time for the body to arrive, seconds.
         overhead_bytes: What the body may be longer.
+        on_arrival: Called after each piece.
 
     Raises:
         InputTooLarge: Over the limit.
@@ -41,11 +52,15 @@ async def read_body(
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > most_bytes:
         raise too_large(limit_bytes)
-    return await _joined(request.stream(), limit_bytes, most_bytes, within_s)
+    return await _joined(request.stream(), limit_bytes, most_bytes, within_s, on_arrival)
 
 
 async def read_unpacked_body(
-    request: Request, limit_bytes: int, within_s: float, overhead_bytes: int = 0
+    request: Request,
+    limit_bytes: int,
+    within_s: float,
+    overhead_bytes: int = 0,
+    on_arrival: Arrived = _nobody,
 ) -> bytes | bytearray:
     """`read_body` of a request that may be packed (``Content-Encoding: gzip`` or ``deflate``).
 
@@ -58,7 +73,7 @@ async def read_unpacked_body(
     encodings = request.headers.getlist("content-encoding")
     encoding = ", ".join(encodings).strip().lower() or "identity"
     if encoding == "identity":
-        return await read_body(request, limit_bytes, within_s, overhead_bytes)
+        return await read_body(request, limit_bytes, within_s, overhead_bytes, on_arrival)
     if encoding not in ENCODINGS:
         raise UnsupportedCoding(
             f"content encoding {encoding[:40]!r} is not accepted",
@@ -69,11 +84,15 @@ async def read_unpacked_body(
     if declared.isdecimal() and int(declared) > most_bytes:
         raise too_large(limit_bytes)
     pieces = _unpacked(request.stream(), encoding)
-    return await _joined(pieces, limit_bytes, most_bytes, within_s)
+    return await _joined(pieces, limit_bytes, most_bytes, within_s, on_arrival)
 
 
 async def _joined(
-    pieces: AsyncIterator[bytes], limit_bytes: int, most_bytes: int, within_s: float
+    pieces: AsyncIterator[bytes],
+    limit_bytes: int,
+    most_bytes: int,
+    within_s: float,
+    on_arrival: Arrived,
 ) -> bytes | bytearray:
     body: bytes | bytearray = b""
     try:
@@ -87,6 +106,7 @@ async def _joined(
                     if isinstance(body, bytes):
                         body = bytearray(body)
                     body += piece
+                on_arrival(len(body))
     except TimeoutError as error:
         raise InputTooSlow(
             f"only {len(body)} bytes of the body were here after {within_s:g} s",

@@ -17,7 +17,8 @@ class RequestError(msgspec.Struct, frozen=True, omit_defaults=True):
         message: What was wrong, in words.
         hint: What to do next; may be empty.
         reason: Limit that a request which was refused under load would have exceeded: ``deadline``,
-            ``queue``, ``bytes``, ``lanes``, ``pixels`` or ``memory``; ``drain`` where the service
+            ``queue``, ``bytes``, ``lanes``, ``pixels`` or ``memory``; ``slow`` where its body was
+            long in coming; ``drain`` where the service
             ended before the answer was there. Other errors have none.
         request_id: Name of the request in the service's log.
     """

@@ -9,6 +9,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from seatrial.errors import InputTooLarge, InputTooSlow, InvalidInput
+from seatrial.serve.bodies_to_come import GIVES_WAY_S
+
+MOST_WAITING = 64  # calls that wait for a place
 
 
 class Reception:
@@ -18,14 +21,31 @@ class Reception:
     once is bounded by the number of messages: while a call has no place, gRPC's flow control holds
     its sender up after 64 KiB.
 
+    Calls that send nothing could hold all places. So the newest call has the next place, and where
+    calls wait, the one that has read for longest gives its place up after a while.
+
     Args:
         places: Number of messages that may arrive at the same time.
         limit_bytes: Longest message.
+        waiting: Number of calls that may wait for a place; the oldest ends for one more.
+        gives_way_s: After which a call gives its place up, where others wait for one.
     """
 
-    def __init__(self, places: int, limit_bytes: int) -> None:
-        self._places = asyncio.Semaphore(places)
+    def __init__(
+        self,
+        places: int,
+        limit_bytes: int,
+        waiting: int = MOST_WAITING,
+        gives_way_s: float = GIVES_WAY_S,
+    ) -> None:
+        self._free = places
         self._limit_bytes = limit_bytes
+        self._most_waiting = waiting
+        self._gives_way_s = gives_way_s
+        # Since when they read; and who has a place when the future is done. The oldest first.
+        self._reading: dict[asyncio.Timeout, float] = {}
+        self._waiting: dict[asyncio.Timeout, asyncio.Future[None]] = {}
+        self._look: asyncio.TimerHandle | None = None
 
     async def read(self, messages: AsyncIterator[bytes], within_s: float) -> bytes:
         """The message of a call, not parsed.
@@ -65,11 +85,16 @@ class Reception:
 
     async def _next(self, messages: AsyncIterator[bytes], within_s: float) -> bytes | None:
         try:
-            async with asyncio.timeout(within_s), self._places:
-                message = await anext(messages, None)
+            async with asyncio.timeout(within_s) as patience:
+                await self._take_place(patience)
+                try:
+                    message = await anext(messages, None)
+                finally:
+                    self._reading.pop(patience, None)
+                    self._give_place()
         except TimeoutError as error:
             raise InputTooSlow(
-                f"the message was not here after {within_s:g} s",
+                f"the message was not here after {within_s:g} s, or when others needed its place",
                 hint="send a smaller one, or raise limits.body_s",
             ) from error
         if message is not None and len(message) > self._limit_bytes:
@@ -78,6 +103,53 @@ class Reception:
                 hint="send a smaller file, or raise limits.body_bytes",
             )
         return message
+
+    async def _take_place(self, patience: asyncio.Timeout) -> None:
+        loop = asyncio.get_running_loop()
+        if self._free:
+            self._free -= 1
+        else:
+            turn = self._waiting[patience] = loop.create_future()
+            if len(self._waiting) > self._most_waiting:
+                _end(self._waiting, loop)
+            self._hurry()
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if self._waiting.pop(patience, None) is None and not turn.cancelled():
+                    self._give_place()  # it came too late
+                raise
+        self._reading[patience] = loop.time()
+
+    def _give_place(self) -> None:
+        while self._waiting:
+            _, turn = self._waiting.popitem()
+            if not turn.done():  # or else its call has just been given up
+                turn.set_result(None)
+                self._hurry()
+                return
+        self._free += 1
+
+    def _hurry(self) -> None:
+        """End the call that has read for longest, now or when its time is over."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        if not (self._waiting and self._reading):
+            return
+        loop = asyncio.get_running_loop()
+        over = next(iter(self._reading.values())) + self._gives_way_s
+        if over > loop.time():
+            self._look = loop.call_at(over, self._hurry)
+        else:
+            _end(self._reading, loop)
+
+
+def _end(calls: dict[asyncio.Timeout, Any], loop: asyncio.AbstractEventLoop) -> None:
+    """End the oldest of some calls."""
+    oldest = next(iter(calls))
+    del calls[oldest]
+    oldest.reschedule(loop.time())
 
 
 def parse(kind: Any, data: bytes) -> Any:

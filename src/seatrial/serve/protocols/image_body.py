@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from seatrial.deployment import Thresholds
 from seatrial.errors import InvalidInput
-from seatrial.serve.protocols.body import read_unpacked_body, too_large
+from seatrial.serve.protocols.body import Arrived, read_unpacked_body, too_large
 
 FIELD = "image"
 # Fields that are meant for the detector -> its name of the parameter; Ultralytics has the last two.
@@ -25,7 +25,9 @@ _PARAMETER = re.compile(rb';\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*)
 _END_OF_LINE = re.compile(rb"[ \t]*\r\n")
 
 
-async def read_image(request: Request, limit_bytes: int, within_s: float) -> bytes | bytearray:
+async def read_image(
+    request: Request, limit_bytes: int, within_s: float, on_arrival: Arrived
+) -> bytes | bytearray:
     """Read the encoded image of a request.
 
     Args:
@@ -35,6 +37,7 @@ async def read_image(request: Request, limit_bytes: int, within_s: float) -> byt
         limit_bytes: Largest image. A declared length over it is refused unread; an undeclared
             one as soon as it is passed.
         within_s: Longest time for the body to arrive, seconds.
+        on_arrival: Called after each piece.
 
     Raises:
         InputTooLarge: Over the limit.
@@ -54,12 +57,14 @@ async def read_image(request: Request, limit_bytes: int, within_s: float) -> byt
                 "multipart/form-data without a boundary",
                 hint="leave the content type to your HTTP client: it writes the boundary there",
             )
-        body = await read_unpacked_body(request, limit_bytes, within_s, MULTIPART_OVERHEAD_BYTES)
+        body = await read_unpacked_body(
+            request, limit_bytes, within_s, MULTIPART_OVERHEAD_BYTES, on_arrival
+        )
         image: bytes | bytearray = _field(body, boundary)
         if len(image) > limit_bytes:
             raise too_large(limit_bytes)
     elif kind in (b"", b"application/octet-stream") or kind.startswith(b"image/"):
-        image = await read_unpacked_body(request, limit_bytes, within_s)
+        image = await read_unpacked_body(request, limit_bytes, within_s, on_arrival=on_arrival)
     else:
         raise InvalidInput(
             f"content type {kind.decode('latin-1')!r} is not accepted",

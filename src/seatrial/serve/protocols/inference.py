@@ -14,7 +14,6 @@ from starlette.types import Message
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import Detected
 from seatrial.errors import InvalidInput, did_you_mean
-from seatrial.serve.admission import Admitted
 from seatrial.serve.asked import Asked
 from seatrial.serve.protocols.served_models import ProtocolModel
 from seatrial.serve.protocols.signatures import FOUND, found_tensors
@@ -23,6 +22,7 @@ from seatrial.serve.protocols.thresholds import request_options
 from seatrial.serve.service import Service
 from seatrial.serve.side_by_side import detect_images
 from seatrial.serve.statistics import DETECTOR, GRAPH
+from seatrial.serve.tickets import Admitted
 
 PRIORITIES = {0: False, 1: False, 2: True}  # whether it is of a batch; 0 is the default
 OWN_PARAMETERS = ("timeout", "priority")

@@ -25,7 +25,7 @@ from seatrial.errors import (
     SeatrialError,
     shortened,
 )
-from seatrial.serve.admission import Admitted
+from seatrial.serve.bodies_to_come import UNSEEN_GIVES_WAY_S
 from seatrial.serve.outcome import Counted, admitted, answer_headers, error_headers
 from seatrial.serve.protocols import model_description
 from seatrial.serve.protocols.asked import read_call_asked
@@ -40,11 +40,14 @@ from seatrial.serve.protocols.inference_protobuf import (
     written,
 )
 from seatrial.serve.protocols.served_models import ProtocolModel, find_model
-from seatrial.serve.service import LIVE, Service
+from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import DETECTOR, GRAPH
+from seatrial.serve.tickets import Admitted
 from seatrial.serve.trace_context import Trace, current_trace, traced
+from seatrial.serve.variants import LIVE
 
+UNREAD_WAIT_S = 60.0  # the connections of those who do not read end after a while
 # A client gives up by its own clock, which began when it sent: its word may be here before ours.
 LATE_S = 0.1
 QUESTION_BYTES = 64 * 1024  # longest message of the other methods
@@ -71,7 +74,9 @@ class InferenceService:
         self._body_s = limits.body_s
         # As many longest bodies as may be in flight.
         places = max(1, limits.bytes_in_flight // limits.body_bytes)
-        self._bodies = Reception(places, limits.body_bytes + QUESTION_BYTES)
+        longest = limits.body_bytes + QUESTION_BYTES
+        self._bodies = Reception(places, longest, limits.queue, UNSEEN_GIVES_WAY_S)
+        self._unread_bytes, self._most_unread_bytes = 0, limits.bytes_in_flight
         self._likely_bytes = float(min(FIRST_BYTES, limits.body_bytes))
         self.questions = Reception(QUESTION_PLACES, QUESTION_BYTES)
 
@@ -141,6 +146,7 @@ class InferenceService:
     ) -> bytes:
         """The way of one request: admission, message, inference, answer."""
         dispatcher = service.dispatcher
+        self._check_unread()
         asked = read_call_asked(
             context.invocation_metadata(),
             context.time_remaining(),
@@ -149,7 +155,8 @@ class InferenceService:
         )
         with dispatcher.admit(asked) as ticket:
             admitted(ticket.clock)
-            message = await self._bodies.read(messages, ticket.body_s)
+            reading = self._bodies.read(messages, ticket.body_s)
+            message = await dispatcher.bodies.receive(ticket, reading)
             body_bytes = len(message)
             self._likely_bytes += NEWEST * (body_bytes - self._likely_bytes)
             ticket.arrived(body_bytes)
@@ -170,8 +177,31 @@ class InferenceService:
         with live.dispatcher.admit_from(ticket, body_bytes) as own:
             return await self._inferred(live, own, model, call, form, context)
 
-    @staticmethod
+    def _check_unread(self) -> None:
+        """Refuse a call where the memory for answers that nobody takes is full.
+
+        gRPC keeps an answer until its client takes it, and offers no way to give one up.
+        """
+        if self._unread_bytes >= self._most_unread_bytes:
+            raise Overloaded(
+                f"answers that their clients do not read take {self._unread_bytes} bytes",
+                hint="try again in a minute",
+                reason="bytes",
+                wait_s=UNREAD_WAIT_S,
+            )
+
+    def _keep(self, answer: bytes, context: Context) -> bytes:
+        """Count an answer until it was taken."""
+
+        def taken(context: Context) -> None:
+            self._unread_bytes -= len(answer)
+
+        self._unread_bytes += len(answer)
+        context.add_done_callback(taken)
+        return answer
+
     async def _inferred(
+        self,
         service: Service,
         ticket: Admitted,
         model: ProtocolModel,
@@ -194,8 +224,7 @@ class InferenceService:
                 *_metadata(trace.headers() if trace else ()),
             )
         )
-        answer: bytes = data
-        return answer
+        return self._keep(data, context)
 
 
 def _headers(context: Context) -> list[tuple[bytes, bytes]]:

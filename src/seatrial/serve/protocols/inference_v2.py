@@ -152,7 +152,11 @@ async def _answer(request: Request, service: Service, model: ProtocolModel) -> R
     json_bytes = _json_bytes(request)
     with dispatcher.admit(asked) as ticket:
         admitted(ticket.clock)
-        body = await read_unpacked_body(request, limits.body_bytes, ticket.body_s)
+        ticket.arrives(0)
+        reading = read_unpacked_body(
+            request, limits.body_bytes, ticket.body_s, on_arrival=ticket.arrives
+        )
+        body = await dispatcher.bodies.receive(ticket, reading)
         if json_bytes == 0:
             call, form = read_whole(body, model)
         else:

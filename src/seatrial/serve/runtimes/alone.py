@@ -27,6 +27,7 @@ from seatrial.serve.parent import end_with_owner
 from seatrial.serve.runtimes import notify, starts
 from seatrial.serve.runtimes.hangup import hangup
 from seatrial.serve.runtimes.supervise import INTERRUPTED
+from seatrial.system.children import adopt
 
 
 def main(deployment_file: str) -> None:
@@ -48,8 +49,8 @@ def main(deployment_file: str) -> None:
         signal.signal(number, end)
     hangup().listen()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    if os.getpid() == 1:  # orphans of the container are its children, and nobody waits for them
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    if os.getpid() == 1:
+        adopt()
     end_with_owner()
     try:
         from seatrial.serve.runtimes.served import Served

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ def direct_service(deployment_file: Path) -> DirectService:
         except NotWritable as error:  # BentoML's traceback would hide it
             log.say("error", "start_failed", f"{error.message}\nhint: {error.hint}")
             sys.exit(error.exit_code)
+        # BentoML makes a folder, too, and leaves it where it is killed: it goes with ours.
+        tempfile.tempdir = str(starts.own_folder())
         log.configure(deployment.server.log_format)  # BentoML has made its own handlers since
         supervisor.take_over(deployment_file, deployment.limits.drain_s, folder)
     workers, _ = layout(deployment)

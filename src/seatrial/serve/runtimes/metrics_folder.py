@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from seatrial.errors import NotWritable
-from seatrial.serve.metrics import reserve_files
-from seatrial.system.files import in_use, is_in_use
+from seatrial.serve.metrics_files import (
+    forget_dead_processes,
+    reserve_files,
+    take_over_files,
+)
+from seatrial.system.files import writing
+from seatrial.system.own_folders import keep_folder, make_own_folder
 
 PREFIX = "seatrial-metrics-"  # of the folders, before the id of the supervisor
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's name for it
@@ -58,12 +62,8 @@ def keep_metrics_apart() -> Path:
         NotWritable: See `metrics_root`.
     """
     root = metrics_root()
-    for left in root.glob(f"{PREFIX}*"):  # by processes that were killed
-        if not is_in_use(left):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = root / f"{PREFIX}{os.getpid()}"
-    folder.mkdir(exist_ok=True)
-    _mark(folder)
+    with writing(root, setting="TMPDIR"):
+        folder = make_own_folder(PREFIX, root)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
@@ -71,12 +71,16 @@ def keep_metrics_apart() -> Path:
 def reserve_metrics() -> None:
     """Take the room for a worker's metrics, and remove them with a supervisor that was killed.
 
+    The room of a worker that died comes first: it goes on counting where that one ended.
+
     Does nothing in a process that keeps its metrics in its own memory.
     """
     if FOLDER not in os.environ:
         return
     folder, supervisor = Path(os.environ[FOLDER]), os.getppid()
-    _mark(folder)
+    keep_folder(folder)
+    forget_dead_processes(folder)
+    take_over_files(folder)
     reserve_files(folder)
 
     def end() -> None:
@@ -84,10 +88,3 @@ def reserve_metrics() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(end)
-
-
-def _mark(folder: Path) -> None:
-    """Mark a folder as in use until this process ends."""
-    held = contextlib.ExitStack()
-    held.enter_context(in_use(folder))
-    atexit.register(held.close)

@@ -22,6 +22,7 @@ import msgspec
 from seatrial.errors import SeatrialError, ServiceFailed, first_line
 from seatrial.serve.control import SUPERVISOR
 from seatrial.serve.log import say
+from seatrial.system.own_folders import make_own_folder
 
 T = TypeVar("T")
 FOLDER = "SEATRIAL_STARTS"  # notes of the workers of one supervisor, which sets it for them
@@ -54,7 +55,7 @@ def supervise() -> bool:
     """
     if supervisor() == os.getppid():
         return False
-    folder = Path(tempfile.mkdtemp(prefix=SUPERVISOR))
+    folder = make_own_folder(SUPERVISOR, Path(tempfile.gettempdir()))
     os.environ[FOLDER] = f"{os.getpid()}:{folder}"
     owner = os.getpid()
 
