@@ -50,7 +50,8 @@ def test_an_option_of_another_tool_leads_to_one_of_ours() -> None:
     for command, rows in OPTIONS.items():
         for name, hint in rows.items():
             assert all(commands_in(hint)), hint
-            named = [*commands_in(hint), (command,) if command else ("detect",)]
+            own = {"": ("detect",), "canary": ("canary", "start")}.get(command, (command,))
+            named = [*commands_in(hint), own]
             known = set().union(*(options(*path) for path in named), {"--deployment", "--output"})
             for option in re.findall(r"--[a-z][a-z0-9-]*", hint):
                 assert option in known, (command, name, option)
@@ -67,6 +68,10 @@ def test_an_option_of_another_tool_leads_to_one_of_ours() -> None:
         ("detect", "--what", ""),
         ("detect", "image.jpg", ""),
         ("finetune", "hsv_h=0", "[augmentation]"),
+        ("serve", "--max-batch-size", "[batching]"),
+        ("serve", "--api_workers", "--workers"),
+        ("serve", "--ssl-certfile", "--tls-certificate"),
+        ("canary", "--weight", "--share"),
     ],
 )
 def test_spellings(command: str, typed: str, hint: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from dimmed_artifacts import dimmed_artifact
 from documents import Reader
+from seatrial.cli.admin import ServiceOptions
 from seatrial.cli.reload import reload, start
 from seatrial.errors import InvalidConfig, ServiceFailed
 from seatrial.serve.process import free_port
@@ -49,11 +50,9 @@ def test_the_guide(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
 def test_no_service_and_no_share_say_what_to_do() -> None:
     port = free_port("127.0.0.1")
     with pytest.raises(ServiceFailed, match=f"no service takes commands at port {port}"):
-        reload(port=port)
+        reload(service=ServiceOptions(port=port))
     with pytest.raises(ServiceFailed, match=f"at http://127.0.0.1:{port}"):
-        reload(url=f"http://127.0.0.1:{port}")
-    with pytest.raises(InvalidConfig, match="no host and port"):
-        reload(url="http://127.0.0.1")
+        reload(service=ServiceOptions(url=f"http://127.0.0.1:{port}"))
     with pytest.raises(InvalidConfig, match="one of --share and --shadow"):
         start("plates")
     for wrong in ("0%", "101%", "five", "-0.1"):

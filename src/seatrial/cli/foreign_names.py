@@ -1,7 +1,8 @@
 """Names of other tools, and what they are called here.
 
-The names are those of Ultralytics' command line (https://docs.ultralytics.com/usage/cfg) and of
-YOLOv5's and YOLOv7's scripts.
+The names are those of Ultralytics' command line (https://docs.ultralytics.com/usage/cfg), of
+YOLOv5's and YOLOv7's scripts, and for `serve` those of BentoML, uvicorn, LitServe, TorchServe and
+Triton.
 """
 
 from __future__ import annotations
@@ -112,6 +113,49 @@ OPTIONS: dict[str, dict[str, str]] = {
         ),
         "iou": "leave it out: AP is measured with IoU 0.7, as published figures are",
     },
+    "serve": {
+        **dict.fromkeys(
+            ("api-workers", "num-workers", "workers-per-device"), "server processes: --workers"
+        ),
+        **dict.fromkeys(("accelerator", "devices"), "--device"),
+        **dict.fromkeys(
+            ("reload", "development", "production"),
+            "leave it out: seatrial reload has a running service serve another model",
+        ),
+        **dict.fromkeys(("http-port", "http-address"), "--host and --port"),
+        **dict.fromkeys(("enable-grpc", "grpc", "grpc-host"), "--grpc-port"),
+        **dict.fromkeys(
+            ("model-repository", "model-store", "models", "model-name"),
+            "one model is served: --model NAME; seatrial package triton writes a model repository",
+        ),
+        **dict.fromkeys(
+            ("batch", "batch-size", "max-batch", "max-batch-size", "batch-timeout"),
+            "in the deployment file: max_batch and max_delay_ms in [batching]",
+        ),
+        **dict.fromkeys(
+            ("timeout", "timeout-graceful-shutdown", "timeout-keep-alive"),
+            "in the deployment file: deadline_s, drain_s and idle_s in [limits]",
+        ),
+        **dict.fromkeys(
+            ("max-concurrency", "limit-concurrency", "max-queue-size"),
+            "in the deployment file: queue in [limits]",
+        ),
+        **dict.fromkeys(("ssl-certfile", "ssl-cert"), "--tls-certificate"),
+        **dict.fromkeys(("ssl-keyfile", "ssl-key"), "--tls-key"),
+        **dict.fromkeys(
+            ("token", "api-key"), "--token-file: others on the machine can read options"
+        ),
+        **dict.fromkeys(
+            ("log-level", "debug", "quiet", "access-log"),
+            "--log requests writes a line for each request; left out, failures alone are lines",
+        ),
+        "runtime": "--on",
+        "daemon": "leave it out: systemd or a container keeps it running (guides/run-a-service)",
+        "confidence": "thresholds of a service stand in the deployment file: [detection]",
+        "iou": "thresholds of a service stand in the deployment file: [detection]",
+        "config": "--deployment FILE",
+    },
+    "canary": dict.fromkeys(("percent", "weight", "traffic"), "--share 5%"),
     "judge": {"report": "--output FOLDER: the reports in it have their own names"},
     "bench": {
         "report": "--output FOLDER: the reports in it have their own names",
@@ -148,6 +192,14 @@ COMMANDS = {
     "help": "seatrial --help",
     "settings": "SEATRIAL_HOME names the folder of models and services",
     "deploy": "seatrial serve starts a service",
+    "start": "seatrial serve starts a service",
+    "stop": "Ctrl-C or SIGTERM ends a service that seatrial serve started",
+    "build": "seatrial serve --write FOLDER writes a folder that stands alone",
+    "containerize": "seatrial serve --write FOLDER writes a folder that stands alone",
+    "swap": "seatrial reload has a running service serve another model",
+    "rollback": "seatrial reload --model NAME has a running service serve the former model",
+    "status": "seatrial canary status shows what a running service serves",
+    "shadow": "seatrial canary start MODEL --shadow 5%",
     "remove": "seatrial models rm removes a model",
     "delete": "seatrial models rm removes a model",
     "rm": "seatrial models rm removes a model",

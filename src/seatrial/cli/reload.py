@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from seatrial.cli.admin import ServiceOptions, ask_service
 from seatrial.cli.console import err, out, print_json, store
-from seatrial.cli.credentials import TOKEN
-from seatrial.deployment import Deployment, Server
-from seatrial.errors import InvalidConfig, NotSwapped, ServiceFailed
+from seatrial.deployment import Deployment
+from seatrial.errors import InvalidConfig
 from seatrial.report.numbers import counted
 from seatrial.report.table import Table
 
@@ -25,11 +23,9 @@ app = App(
 
 def reload(
     deployment: Path | None = None,
-    /,
     *,
     model: str | None = None,
-    url: str | None = None,
-    port: int | None = None,
+    service: ServiceOptions | None = None,
     json: bool = False,
 ) -> None:
     """Have a running service serve another model, without a request lost.
@@ -42,11 +38,11 @@ def reload(
         deployment: Deployment file of the service, for its address [default: port 3000].
         model: Name in the store, an artifact folder or a model file [default: what the service
             was started with, looked up anew].
-        url: Address of the service's admin port: http://127.0.0.1:PORT.
-        port: Port of the service.
+        service: Which service.
         json: Print JSON.
     """
-    told = _command("POST /admin/reload", {"model": model} if model else {}, deployment, url, port)
+    body = {"model": model} if model else {}
+    told = ask_service("POST /admin/reload", body, deployment, service, shows="result")
     if json:
         print_json(told)
         return
@@ -70,8 +66,7 @@ def start(
     *,
     share: str | None = None,
     shadow: str | None = None,
-    url: str | None = None,
-    port: int | None = None,
+    service: ServiceOptions | None = None,
     json: bool = False,
 ) -> None:
     """Serve a second model beside the first.
@@ -82,75 +77,69 @@ def start(
         share: Share of the requests that it answers: 5%, or 0.05.
         shadow: Share of the images that it gets a copy of, in idle lanes: its boxes are compared
             with the answers, and discarded.
-        url: Address of the service's admin port: http://127.0.0.1:PORT.
-        port: Port of the service.
+        service: Which service.
         json: Print JSON.
     """
     if (share is None) == (shadow is None):
         raise InvalidConfig("give one of --share and --shadow", hint="for example --share 5%")
     given = share if shadow is None else shadow
     body = {"model": model, "share": _share(given or ""), "shadow": shadow is not None}
-    _show(_command("POST /admin/canary", body, deployment, url, port), json=json)
+    told = ask_service("POST /admin/canary", body, deployment, service, shows="processes")
+    _show(told, json=json)
 
 
 @app.command
 def status(
     deployment: Path | None = None,
-    /,
     *,
-    url: str | None = None,
-    port: int | None = None,
+    service: ServiceOptions | None = None,
     json: bool = False,
 ) -> None:
     """Show what each process serves, and how the canary does.
 
     Args:
         deployment: Deployment file of the service, for its address [default: port 3000].
-        url: Address of the service's admin port: http://127.0.0.1:PORT.
-        port: Port of the service.
+        service: Which service.
         json: Print JSON.
     """
-    _show(_command("GET /admin/status", {}, deployment, url, port), json=json)
+    told = ask_service("GET /admin/status", {}, deployment, service, shows="processes")
+    _show(told, json=json)
 
 
 @app.command
 def promote(
     deployment: Path | None = None,
-    /,
     *,
-    url: str | None = None,
-    port: int | None = None,
+    service: ServiceOptions | None = None,
     json: bool = False,
 ) -> None:
     """Serve the canary alone.
 
     Args:
         deployment: Deployment file of the service, for its address [default: port 3000].
-        url: Address of the service's admin port: http://127.0.0.1:PORT.
-        port: Port of the service.
+        service: Which service.
         json: Print JSON.
     """
-    _show(_command("POST /admin/canary/promote", {}, deployment, url, port), json=json)
+    told = ask_service("POST /admin/canary/promote", {}, deployment, service, shows="processes")
+    _show(told, json=json)
 
 
 @app.command
 def abandon(
     deployment: Path | None = None,
-    /,
     *,
-    url: str | None = None,
-    port: int | None = None,
+    service: ServiceOptions | None = None,
     json: bool = False,
 ) -> None:
     """Let the canary go; the first model serves on alone.
 
     Args:
         deployment: Deployment file of the service, for its address [default: port 3000].
-        url: Address of the service's admin port: http://127.0.0.1:PORT.
-        port: Port of the service.
+        service: Which service.
         json: Print JSON.
     """
-    _show(_command("POST /admin/canary/abandon", {}, deployment, url, port), json=json)
+    told = ask_service("POST /admin/canary/abandon", {}, deployment, service, shows="processes")
+    _show(told, json=json)
 
 
 def rehearse(
@@ -189,51 +178,6 @@ def rehearse(
         f"{found.name} could be served: {share} on {counted(found.images, 'image')}; it takes "
         f"{found.memory_bytes / 2**20:.0f} MiB"
     )
-
-
-def _command(
-    command: str,
-    body: dict[str, Any],
-    deployment: Path | None,
-    url: str | None,
-    port: int | None,
-) -> dict[str, Any]:
-    from seatrial.serve.control import Address, ask, find_socket
-
-    address: Address
-    if url is not None:
-        parts = urlsplit(url if "//" in url else f"//{url}")
-        if not parts.hostname or not parts.port:
-            raise InvalidConfig(f"--url {url} has no host and port")
-        address = (parts.hostname, parts.port)
-    else:
-        server = Server() if deployment is None else Deployment.read(deployment).server
-        server = server if port is None else Server(port=port)
-        found = find_socket(server)
-        if found is None:
-            raise _nobody(f"port {server.port}")
-        address = found
-    try:
-        token = os.environ.get(TOKEN)
-        status, told = ask(address, command, body, timeout_s=3600.0, token=token)
-    except (ServiceFailed, OSError) as error:
-        raise _nobody(url or f"port {server.port}") from error
-    if status != 200:
-        _refused(told["error"])
-    return dict(told)
-
-
-def _nobody(place: str) -> ServiceFailed:
-    return ServiceFailed(
-        f"no service takes commands at {place}",
-        hint="does it run on this machine, as this user? name it by --port, its deployment file, "
-        "or --url http://127.0.0.1:ADMIN_PORT",
-    )
-
-
-def _refused(error: dict[str, str]) -> NoReturn:
-    kind = InvalidConfig if error["code"] == "InvalidInput" else NotSwapped
-    raise kind(error["message"], hint=error["hint"])
 
 
 def _share(text: str) -> float:

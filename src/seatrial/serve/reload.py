@@ -188,8 +188,9 @@ class Coordinator:
             second = SecondState(placed.path, placed.digest, placed.name, share, shadow)
             self._write(msgspec.structs.replace(before, second=second), before)
             self._switch("POST /canary", {"share": share, "shadow": shadow})
-        what = "a shadow of" if shadow else ""
-        _say(f"serving {placed.name} ({placed.digest[:12]}) beside: {what} {share:.3g} of requests")
+        what = "images, as a shadow" if shadow else "requests"
+        beside = f"beside {before.name}: a share of {share:.3g} of the {what}"
+        _say(f"serving {placed.name} ({placed.digest[:12]}) {beside}")
         return self.status()
 
     def promote(self) -> dict[str, Any]:

@@ -1,0 +1,145 @@
+"""Commands to a running service: where it takes them, and what its answers say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from cyclopts import Parameter
+
+from seatrial.artifact import MANIFEST
+from seatrial.cli.credentials import TOKEN, CredentialOptions
+from seatrial.deployment import Deployment, Server
+from seatrial.errors import InvalidConfig, SeatrialError, ServiceFailed, Unauthorized
+
+COMMAND_S = 3600.0  # longest wait for an answer: a model may be tried on a whole dataset
+NO_ADMIN_PORT = (404, 405)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServiceOptions:
+    """The service that a command goes to, where no deployment file names it.
+
+    Attributes:
+        url: Address of the service's admin port: http://127.0.0.1:PORT.
+        port: Port of the service, where it runs on this machine as this user.
+        token_file: File whose first line is the token for --url [default: $SEATRIAL_TOKEN].
+    """
+
+    url: str | None = None
+    port: int | None = None
+    token_file: Path | None = None
+
+    def admin_port(self) -> tuple[str, int] | None:
+        """Host and port of `url`; None without one.
+
+        Raises:
+            InvalidConfig: It is not the address of an admin port.
+        """
+        if self.url is None:
+            return None
+        try:
+            parts = urlsplit(self.url if "//" in self.url else f"//{self.url}")
+            host, port = parts.hostname, parts.port
+        except ValueError:  # a port beyond 65535, half a bracket
+            host = port = None
+        if not host or not port:
+            raise InvalidConfig(
+                f"--url {self.url} has no host and port", hint="give http://127.0.0.1:ADMIN_PORT"
+            )
+        if parts.scheme not in ("", "http") or parts.path.strip("/") or parts.query:
+            raise InvalidConfig(
+                f"--url {self.url} is not the address of an admin port, which speaks http",
+                hint=f"give http://{parts.netloc}",
+            )
+        return host, port
+
+    def server(self, deployment: Path | None) -> Server:
+        """The address of the service.
+
+        Raises:
+            InvalidConfig: The deployment file cannot be used.
+        """
+        if self.port is not None:
+            return Server(port=self.port)
+        return Server() if deployment is None else Deployment.read(deployment).server
+
+
+def ask_service(
+    command: str,
+    body: dict[str, Any],
+    deployment: Path | None,
+    options: ServiceOptions | None,
+    *,
+    shows: str,
+) -> dict[str, Any]:
+    """The answer of a service to a command.
+
+    Args:
+        command: Method and path: ``POST /admin/reload``.
+        body: Its JSON.
+        deployment: Deployment file of the service.
+        options: Which service it is.
+        shows: Key that each answer to this command has.
+
+    Raises:
+        InvalidConfig: The options name no service, or two.
+        ServiceFailed: None takes commands there.
+        SeatrialError: It refuses; the error is of the class that it raised.
+    """
+    from seatrial.serve.control import Address, ask, find_socket
+
+    service = options or ServiceOptions()
+    if service.url is not None and (service.port is not None or deployment is not None):
+        raise InvalidConfig(
+            "--url names a service, and so does what stands beside it",
+            hint="give one of --url, --port and a deployment file",
+        )
+    address: Address | None = service.admin_port()
+    token = CredentialOptions(token_file=service.token_file).read(service.url).token
+    place = service.url
+    if address is None:
+        server = service.server(deployment)
+        place, address = f"port {server.port}", find_socket(server)
+        if "model" in body:  # the service has a working folder of its own
+            body = {**body, "model": _absolute(body["model"])}
+    if address is None:
+        raise _nobody(place)
+    try:
+        status, told = ask(address, command, body, timeout_s=COMMAND_S, token=token)
+    except (ServiceFailed, OSError, UnicodeError) as error:
+        raise _nobody(place) from error
+    if status != 200:
+        raise _refusal(place, status, told)
+    if not isinstance(told, dict) or shows not in told:
+        raise _nobody(place)
+    return told
+
+
+def _absolute(model: str) -> str:
+    """A path as another process finds it; a name in the store as it is."""
+    path = Path(model).expanduser()
+    is_path = "/" in model or path.is_file() or (path / MANIFEST).is_file()
+    return str(path.absolute()) if is_path else model
+
+
+def _nobody(place: str | None) -> ServiceFailed:
+    return ServiceFailed(
+        f"no service takes commands at {place}",
+        hint="does it run on this machine, as this user? name it by --port, its deployment file, "
+        "or --url http://127.0.0.1:ADMIN_PORT",
+    )
+
+
+def _refusal(place: str | None, status: int, told: Any) -> SeatrialError:
+    from seatrial.client.wire import HttpAnswer, refusal
+
+    error = refusal(str(place), HttpAnswer(status, {}, msgspec.json.encode(told)))
+    if isinstance(error, Unauthorized):
+        error.hint = f"name a file with a token of the service by --token-file, or set {TOKEN}"
+    # Something answers, and it is no admin port: the port for requests, most likely.
+    return _nobody(place) if status in NO_ADMIN_PORT else error
