@@ -20,7 +20,6 @@ app = App(
 @app.command
 def triton(
     deployment: Path,
-    /,
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     backend: Literal["auto", "python", "onnxruntime", "openvino", "tensorrt"] = "auto",
