@@ -88,6 +88,21 @@ def test_the_port_of_grpc_has_to_be_free_and_another_one() -> None:
     check_ports(Server(HOST, port))
 
 
+def test_the_admin_port_has_to_be_free_and_another_one() -> None:
+    """Otherwise the service would run, and take no commands."""
+    port, other = free_port(HOST), free_port(HOST)
+    for server in (Server(HOST, port, admin_port=port), Server(HOST, other, port, admin_port=port)):
+        with pytest.raises(PortInUse, match="cannot be that of requests and of commands"):
+            check_ports(server)
+    with socket.create_server((HOST, 0)) as taken:
+        admin_port = taken.getsockname()[1]
+        with pytest.raises(PortInUse) as refused:
+            check_ports(Server("127.0.0.2", port, admin_port=admin_port))
+        assert refused.value.hint == "choose another with server.admin_port"
+        check_ports(Server(HOST, port, runtime="triton", admin_port=admin_port))
+    check_ports(Server(HOST, port, admin_port=admin_port))
+
+
 def test_the_addresses_of_a_service() -> None:
     assert urls(Server(HOST, 3000)) == url(Server(HOST, 3000)) == "http://127.0.0.1:3000"
     assert grpc_url(Server(HOST, 3000)) == ""

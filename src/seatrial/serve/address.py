@@ -14,13 +14,14 @@ import msgspec
 
 from seatrial.deployment import Deployment, Server
 from seatrial.errors import PortInUse
+from seatrial.serve.control import LOOPBACK
 
 
 def check_ports(server: Server) -> None:
     """Check that the ports of a service are free, before anything is compiled.
 
     Raises:
-        PortInUse: See `check_port`; or both are the same.
+        PortInUse: See `check_port`; or two of them are the same.
     """
     check_port(server.host, server.port)
     if server.grpc_port is not None:
@@ -30,6 +31,13 @@ def check_ports(server: Server) -> None:
                 hint="choose another with --grpc-port",
             )
         check_port(server.host, server.grpc_port, "--grpc-port")
+    if server.admin_port is not None and server.runtime != "triton":  # which takes no commands
+        if server.admin_port in (server.port, server.grpc_port):
+            raise PortInUse(
+                f"port {server.admin_port} cannot be that of requests and of commands",
+                hint="choose another server.admin_port",
+            )
+        check_port(LOOPBACK, server.admin_port, "server.admin_port")
 
 
 def check_port(host: str, port: int, option: str = "--port") -> None:
@@ -38,7 +46,7 @@ def check_port(host: str, port: int, option: str = "--port") -> None:
     Args:
         host: Address of an interface.
         port: Port.
-        option: Option that names another port, for the message.
+        option: Option or key that names another port, for the message.
 
     Raises:
         PortInUse: Another process listens there, or the address is not this machine's.
@@ -63,11 +71,12 @@ def bound(host: str, port: int, option: str = "--port") -> Iterator[socket.socke
                 f"cannot listen on {host!r}: {error}", hint="name an address with --host"
             ) from error
         except OSError as error:
+            hint = "name an address of this machine with --host, and a port that is allowed"
+            if error.errno == errno.EADDRINUSE:
+                free = f"; {option} 0 takes a free one" if option.startswith("--") else ""
+                hint = f"choose another with {option}{free}"
             raise PortInUse(
-                f"cannot listen on {host}:{port}: {error.strerror}",
-                hint=f"choose another with {option}; {option} 0 takes a free one"
-                if error.errno == errno.EADDRINUSE
-                else "name an address of this machine with --host, and a port that is allowed",
+                f"cannot listen on {host}:{port}: {error.strerror}", hint=hint
             ) from error
         yield probe
 

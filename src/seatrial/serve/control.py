@@ -90,8 +90,9 @@ class ControlServer:
             else:
                 self._server = _Server(address, Handler)
         except OSError as error:
+            where = address if isinstance(address, Path) else f"{address[0]}:{address[1]}"
             raise PortInUse(
-                f"no commands can be taken on {address}: {error.strerror}",
+                f"no commands can be taken on {where}: {error.strerror}",
                 hint="choose another server.admin_port",
             ) from error
         threading.Thread(target=self._server.serve_forever, name="control", daemon=True).start()

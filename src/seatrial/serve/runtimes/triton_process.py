@@ -140,7 +140,7 @@ def ports_of(deployment: Deployment) -> Ports:
             f"port {metrics} cannot be that of the metrics, too", hint="choose another metrics_port"
         )
     else:
-        check_port(server.host, metrics, "metrics_port in [triton] of the deployment")
+        check_port(server.host, metrics, "triton.metrics_port")
     return Ports(server.host, server.port, server.grpc_port, metrics)
 
 
