@@ -130,8 +130,8 @@ def _absolute(model: str) -> str:
 def _nobody(place: str | None) -> ServiceFailed:
     return ServiceFailed(
         f"no service takes commands at {place}",
-        hint="does it run on this machine, as this user? name it by --port, its deployment file, "
-        "or --url http://127.0.0.1:ADMIN_PORT",
+        hint="does it run on this machine, as this user and with the same TMPDIR? name it by "
+        "--port, its deployment file, or --url http://127.0.0.1:ADMIN_PORT",
     )
 
 
