@@ -100,6 +100,27 @@ def test_an_output_that_is_full_is_told(home):
     )
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(home, tmp_path, closed):
+    """The output of a command goes nowhere, and into no file that it opens."""
+    line = f'exec "$@" {closed}'
+    for words, code in ((["models", "list", "--json"], 0), (["models", "list", "--wrong"], 2)):
+        ended = subprocess.run(
+            ["sh", "-c", line, "sh", *SEATRIAL, *words], env=home, capture_output=True, text=True
+        )
+        assert ended.returncode == code, ended.stderr
+        assert "Traceback" not in ended.stderr
+        if closed == "<&-":
+            assert ("[]" in ended.stdout) == (code == 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_an_error_that_cannot_be_written_has_its_code(home):
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run([*SEATRIAL, "models", "list", "--wrong"], stderr=full, env=home)
+    assert ended.returncode == 2
+
+
 @pytest.mark.parametrize(
     ("code", "absent"),
     [

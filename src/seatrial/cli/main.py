@@ -69,6 +69,7 @@ def build() -> App:
 
 def main() -> None:
     """Run the command line; errors become one message, a hint and an exit code."""
+    _open_closed_streams()
     # Ended like by Ctrl-C: a benchmark then ends the service that it started.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     interrupt = _Interrupt()
@@ -119,9 +120,10 @@ def _end_with(error: SeatrialError) -> NoReturn:
     from seatrial.errors import visible
 
     # A line each: a name that holds the end of a line would pass for another error.
-    sys.stderr.write(f"error: {_in_one_line(error.message)}\n")
-    if error.hint:
-        sys.stderr.write(f"hint: {visible(error.hint)}\n")
+    with contextlib.suppress(OSError):  # where stderr takes nothing, the code tells
+        sys.stderr.write(f"error: {_in_one_line(error.message)}\n")
+        if error.hint:
+            sys.stderr.write(f"hint: {visible(error.hint)}\n")
     sys.exit(error.exit_code)
 
 
@@ -153,6 +155,19 @@ class _Interrupt:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.seen = True
         raise KeyboardInterrupt
+
+
+def _open_closed_streams() -> None:
+    """Give standard streams that were closed (``>&-``) a place: what is written there is lost.
+
+    Otherwise the first file that is opened would get their number, and the command's output.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # It gets the lowest number that is free: that of the stream.
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)  # a service takes the place of this process
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
 
 
 def _drop_output() -> None:

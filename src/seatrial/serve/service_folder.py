@@ -35,7 +35,12 @@ EXTRAS = {"onnxruntime-tensorrt": "onnxruntime-gpu", "torch-compile": "torch"}
 
 
 def write_service(
-    folder: Path, artifact: Artifact, deployment: Deployment, *, with_package: bool = False
+    folder: Path,
+    artifact: Artifact,
+    deployment: Deployment,
+    *,
+    with_package: bool = False,
+    setting: str = "",
 ) -> Path:
     """Write a folder that ``bentoml serve`` starts: service.py, deployment.toml, the model.
 
@@ -45,6 +50,7 @@ def write_service(
         deployment: Written with the model's path in the folder.
         with_package: Say in ``bentofile.yaml`` what installs Seatrial and the engine, for
             ``bentoml build``; a wheel of this Seatrial is added where it is not on an index.
+        setting: Option or variable that names the folder, for errors.
 
     Returns:
         The folder.
@@ -53,7 +59,8 @@ def write_service(
         InvalidInput: The folder holds something else than a service, or is a file.
         NotWritable: It cannot be made or written.
     """
-    with staged_folder(folder, replace=(folder / "service.py").is_file()) as staged:
+    is_service = (folder / "service.py").is_file()
+    with staged_folder(folder, replace=is_service, setting=setting) as staged:
         (staged / "service.py").write_text(SERVICE_PY)
         python = _python_section(staged, deployment) if with_package else ""
         (staged / "bentofile.yaml").write_text(BENTOFILE + python)

@@ -97,7 +97,7 @@ def check_folder(folder: Path, *, hint: str) -> None:
 
 
 @contextlib.contextmanager
-def staged_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+def staged_folder(folder: Path, *, replace: bool = False, setting: str = "") -> Iterator[Path]:
     """An empty folder beside the wanted one, moved to its place when the block ends well.
 
     A block that raises, or is killed, leaves what was there before. A process that is killed while
@@ -106,6 +106,7 @@ def staged_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     Args:
         folder: The wanted folder: missing or empty; its parents are made.
         replace: Whether the new folder may replace one with files; the caller decides that.
+        setting: See `writing`.
 
     Raises:
         InvalidInput: There is a file of that name, or the folder holds files and `replace` is
@@ -116,15 +117,15 @@ def staged_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     if folder.is_symlink():  # files go where the link leads, which may be another disk
         folder = folder.resolve()
     check_free(folder, replace=replace)
-    with writing(folder):
+    with writing(folder, setting=setting):
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     staged = scratch / "new"
     try:
         staged.mkdir()
-        with writing(folder, within=scratch):
+        with writing(folder, within=scratch, setting=setting):
             yield staged
-        with writing(folder):
+        with writing(folder, setting=setting):
             if replace:
                 put_in_place(staged, folder, scratch / "old")
             elif not move(staged, folder):  # another command was faster

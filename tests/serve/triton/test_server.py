@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seatrial.deployment import Deployment, Triton
-from seatrial.errors import MissingExtra, SeatrialError
+from seatrial.errors import InvalidConfig, MissingExtra
 from seatrial.serve.triton import server as module
 from seatrial.serve.triton.server import Ports, TritonServer, find_server, server_command
 
@@ -85,11 +85,18 @@ def test_an_environment_that_cannot_run_the_models_is_an_error(
     assert "--no-deps -r" in caught.value.hint
 
 
-@pytest.mark.parametrize("text", ["exit 1", "echo nothing"])
-def test_what_is_no_python_is_an_error(tmp_path: Path, text: str) -> None:
-    with pytest.raises(SeatrialError, match="is no Python that runs"):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("exit 1", "code 1$"),
+        ("echo one >&2; echo no module >&2; exit 3", "code 3: no module$"),
+        ("echo nothing", "it prints something else$"),
+    ],
+)
+def test_what_is_no_python_is_an_error(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InvalidConfig, match=f"is no Python that runs: {said}"):
         found(tmp_path, python=program(tmp_path / "python", text))
-    with pytest.raises(SeatrialError, match="is no Python that runs"):
+    with pytest.raises(InvalidConfig, match="is no Python that runs: No such file"):
         found(tmp_path, python=tmp_path / "none")
 
 

@@ -42,7 +42,7 @@ class BentoMl:
         metrics_root()
         # A worker that cannot start is started again and again: find out here that it can.
         engine = check(artifact, deployment)
-        write_service(folder, artifact, deployment)
+        write_service(folder, artifact, deployment, setting="SEATRIAL_HOME")
         on_progress(f"{artifact.manifest.name} on {engine}: {in_words(deployment)}")
         return Launch(command(folder, deployment), service_environment(environment, folder))
 

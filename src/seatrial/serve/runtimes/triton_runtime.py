@@ -37,7 +37,7 @@ class TritonRuntime:
         """The process that looks after the server, on a service folder."""
         check_ports(deployment.server)
         check_clients(deployment, environment)
-        write_service(folder, artifact, deployment)
+        write_service(folder, artifact, deployment, setting="SEATRIAL_HOME")
         server = find_server(folder / "triton", deployment, environment)
         shape = lanes_of(deployment)
         lanes = f"{counted(shape.lanes, 'lane')} x {counted(shape.threads, 'thread')}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seatrial.deployment import Deployment
-from seatrial.errors import MissingExtra, SeatrialError
+from seatrial.errors import InvalidConfig, MissingExtra, first_line
 from seatrial.serve.triton.own_code import MODULES
 
 INSTALLED = Path("/opt/tritonserver/bin/tritonserver")
@@ -126,6 +126,7 @@ def wheel_server(
 
     Raises:
         MissingExtra: The wheel is not there, or what the models need is not.
+        InvalidConfig: `python` is none.
     """
     found = _look(python, engine)
     if not found["wheel"]:
@@ -167,11 +168,25 @@ def _look(python: Path, engine: str) -> dict[str, str]:
         done = subprocess.run(words, capture_output=True, text=True, timeout=ANSWER_S, check=True)
         found: dict[str, str] = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise SeatrialError(
-            f"{python} is no Python that runs: {error}",
+        raise InvalidConfig(
+            f"{python} is no Python that runs: {_reason(error)}",
             hint="name the program of an environment, such as triton/bin/python",
         ) from error
     return found
+
+
+def _reason(error: Exception) -> str:
+    """Why a program did not answer, without the text that it was given."""
+    match error:
+        case OSError():
+            return error.strerror or first_line(error)
+        case subprocess.CalledProcessError():
+            said = (error.stderr or "").strip().splitlines()
+            return f"code {error.returncode}" + (f": {said[-1][:300]}" if said else "")
+        case subprocess.TimeoutExpired():
+            return f"no answer within {ANSWER_S:g} s"
+        case _:
+            return "it prints something else"
 
 
 def _module(engine: str) -> str:
