@@ -63,6 +63,8 @@ def commands() -> Iterator[Commands]:
         ("export model=y --to onnx --images x", "'model=y' is not a file", "export y --to onnx"),
         ("serve yolo11n", "'yolo11n' is a model", "seatrial serve --model yolo11n"),
         ("serve gone.onnx --port 1", "'gone.onnx' is a model", "serve --port 1 --model gone.onnx"),
+        ("reload yolo11n", "'yolo11n' is a model", "seatrial reload --model yolo11n"),
+        ("reload d.toml yolo11n", "'yolo11n' is a model", "seatrial reload d.toml --model yolo11n"),
         ("judge yolo11n c.toml", "'yolo11n' is a model", "judge c.toml --model yolo11n"),
         ("bench yolo11n --model m --images x", "'yolo11n' is a model", "leave yolo11n out"),
         ("detect yolo11n --iou .5", "'yolo11n' is a model", "detect FILE-OR-FOLDER --iou .5 --m"),

@@ -343,6 +343,15 @@ def test_what_a_killed_process_left_does_not_count_where_another_has_its_number(
 def test_wrong_commands_say_what_is_known(reloadable: Reloadable) -> None:
     for body in ({}, {"model": "x", "share": 2}, {"model": "x", "share": True}, {"share": 0.5}):
         assert reloadable.command("POST /admin/canary", **body)[0] == 400
+    served = reloadable.status()["digest"]
+    other = reloadable.dimmed if served == reloadable.bright.digest else reloadable.bright
+    for command in ("POST /admin/reload", "POST /admin/canary/promote"):
+        status, told = reloadable.command(command, modle=str(other.path))  # not the default model
+        assert (status, told["error"]["message"]) == (400, "unknown key 'modle'")
+    assert reloadable.status()["digest"] == served
+    same = str((reloadable.bright if other is reloadable.dimmed else reloadable.dimmed).path)
+    status, told = reloadable.command("POST /admin/canary", model=same, share=0.5)
+    assert (status, told["error"]["code"]) == (409, "NotSwapped")
     status, told = reloadable.command("POST /admin/nothing")
     assert status == 400
     assert "POST /admin/reload" in told["error"]["hint"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from cyclopts import App, Parameter
 
 from seatrial.cli.admin import ServiceOptions, ask_service
 from seatrial.cli.console import err, out, print_json, store
+from seatrial.cli.usage import is_model, with_model
 from seatrial.deployment import Deployment
 from seatrial.errors import InvalidConfig
 from seatrial.report.numbers import counted
@@ -41,6 +43,10 @@ def reload(
         service: Which service.
         json: Print JSON.
     """
+    named = str(deployment)
+    if deployment is not None and not deployment.exists() and is_model(named):
+        hint = with_model(sys.argv[1:], named)
+        raise InvalidConfig(f"{named!r} is a model: --model names it", hint=hint)
     body = {"model": model} if model else {}
     told = ask_service("POST /admin/reload", body, deployment, service, shows="result")
     if json:
@@ -203,8 +209,11 @@ def _show(told: dict[str, Any], *, json: bool) -> None:
     if canary is None:
         err.print("no canary")
         return
-    what = "a shadow of" if canary["shadow"] else "a canary with"
-    out.print(f"{canary['model']} ({canary['digest'][:12]}): {what} {canary['share']:.3g}")
+    what = (
+        "a shadow of {} of the images" if canary["shadow"] else "a canary with {} of the requests"
+    )
+    share = what.format(f"{canary['share']:.3g}")
+    out.print(f"{canary['model']} ({canary['digest'][:12]}): {share}")
     if canary["failure"]:
         out.print(f"it serves no more: {canary['failure']}")
     for kind in ("requests", "images", "boxes"):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from seatrial.errors import SeatrialError
 
-TAKE_MODEL = [(name,) for name in ("detect", "serve", "bench", "judge", "demo")]
+TAKE_MODEL = [(name,) for name in ("detect", "serve", "bench", "judge", "demo", "reload")]
 MODEL_FILES = (".onnx", ".xml", ".pt")
 SHOWN_TYPES = {"int": "a whole number", "float": "a number", "Path": "a path", "bool": "yes or no"}
 

@@ -24,7 +24,7 @@ import msgspec
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
-from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError
+from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError, did_you_mean
 from seatrial.serve.control import LOOPBACK, ControlServer, ask, listens, socket_name
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
@@ -44,8 +44,17 @@ DEAF_S = 5.0  # after its drain, until a process that does not end is killed
 COMMAND_LINE = "from seatrial.cli.main import main; main()"
 
 
+# What the JSON of a command may say; another key is a typing error that would be lost.
+KEYS = {"POST /admin/reload": ("model",), "POST /admin/canary": ("model", "share", "shadow")}
+
+
 class Unchanged(NotSwapped):
     """The wanted model is served already."""
+
+    @property
+    def code(self) -> str:
+        """That of its base: to whoever asks it is no kind of its own."""
+        return NotSwapped.__name__
 
 
 class Coordinator:
@@ -234,6 +243,13 @@ class Coordinator:
             raise InvalidInput(
                 f"unknown command {command[:60]!r}", hint=f"known: {', '.join(self._commands)}"
             )
+        known = KEYS.get(command, ())
+        if unknown := [key for key in body if key not in known]:
+            listed = f"known keys: {', '.join(known)}" if known else "send {}"
+            raise InvalidInput(
+                f"unknown key {unknown[0][:60]!r}",
+                hint=did_you_mean(unknown[0][:60], known, otherwise=listed),
+            )
         return self._commands[command](body)
 
     def _start_canary(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -302,7 +318,9 @@ class Coordinator:
 
     def _second(self, state: ServedState) -> SecondState:
         if state.second is None:
-            raise NotSwapped("there is no canary", hint="start one: seatrial canary start MODEL")
+            raise NotSwapped(
+                "there is no canary", hint="start one: seatrial canary start MODEL --share 5%"
+            )
         return state.second
 
     def _prepare(self, model: str | None, before: ServedState) -> dict[str, Any]:
