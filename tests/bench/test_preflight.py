@@ -10,7 +10,7 @@ import uvloop
 
 from seatrial.bench import preflight
 from seatrial.bench.preflight import probe, recognise
-from seatrial.errors import ServiceFailed
+from seatrial.errors import ServiceFailed, Unauthorized
 from seatrial.load.images import load_images
 from seatrial.load.target import Target, bodies
 
@@ -77,6 +77,7 @@ def test_which_answers_refuse_and_which_images_are_tried_again(detector, ask, mo
         (300, 1),
         (399, 1),
         (400, 3),
+        (401, 3),
         (499, 3),
         (500, 1),
         (501, 3),
@@ -89,7 +90,11 @@ def test_which_answers_refuse_and_which_images_are_tried_again(detector, ask, mo
             return SimpleNamespace(status=status, error="")
 
         monkeypatch.setattr(preflight, "exchange", answer)
-        if 300 <= status < 500 or status in (501, 505):
+        if status == 401:
+            with pytest.raises(Unauthorized, match="is not for everybody") as caught:
+                ask(target)
+            assert "--token-file" in caught.value.hint
+        elif 300 <= status < 500 or status in (501, 505):
             with pytest.raises(ServiceFailed, match=f"is refused with {status}"):
                 ask(target)
         else:

@@ -12,7 +12,7 @@ import aiohttp
 import httpcore
 import pytest
 
-from seatrial.system.network import network_reason
+from seatrial.system.network import network_reason, no_answer
 
 
 def by_aiohttp(url: str) -> BaseException:
@@ -86,6 +86,23 @@ def test_what_listens_is_no_service(
 def test_a_service_that_hangs(listener: socket.socket, ask: Callable[[str], BaseException]) -> None:
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     assert network_reason(ask(url)) == "no answer in time"
+
+
+@pytest.mark.parametrize(
+    ("url", "reason", "hint"),
+    [
+        ("http://a:1", "Connection refused", "start a service"),
+        ("https://a:1", "its certificate is not trusted (self-signed certificate)", "--ca-file"),
+        ("http://a:1", "the connection is closed without an answer", "https://a:1"),
+        ("grpc://a:1", "UNAVAILABLE: ipv4:1.2.3.4:1: Socket closed", "grpcs://a:1"),
+        ("https://a:1", "the connection is closed without an answer", "start a service"),
+        ("https://a:1", "no encrypted connection", "http://a:1"),
+    ],
+)
+def test_the_hint_fits_the_reason(url: str, reason: str, hint: str) -> None:
+    error = no_answer(url, reason)
+    assert error.message == f"nothing answers at {url}: {reason}"
+    assert hint in error.hint
 
 
 def test_what_has_no_cause_is_said_as_it_is() -> None:

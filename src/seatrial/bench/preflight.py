@@ -14,7 +14,7 @@ from yarl import URL
 
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.config import UNDECODABLE
-from seatrial.errors import ServiceFailed
+from seatrial.errors import ServiceFailed, Unauthorized
 from seatrial.load.http_client import ask, exchange, http_session, refusal
 from seatrial.load.inference import is_inference_path
 from seatrial.load.samples import CONNECT, DISCONNECT, TIMEOUT, ProtocolName, Reply, Sample
@@ -29,6 +29,7 @@ POLL_S = 0.2
 PASSING = (408, 425, 429)
 UNREADY = 503
 NO_ROUTE = (400, 404, 405)  # of servers that do not know the path
+UNAUTHORIZED = 401
 FOR_GOOD = (501, 505)  # 5xx statuses that no later request changes: the method is not known
 
 
@@ -86,6 +87,7 @@ async def probe(
 
     Raises:
         ServiceFailed: The service does not answer, does not get ready, or refuses every image.
+        Unauthorized: It wants a token.
     """
     target = msgspec.structs.replace(target, protocol="http")
     async with http_session(1, timeout_s, credentials) as http:
@@ -145,6 +147,8 @@ async def _try_images(
     )
     if is_refused(sample):
         said = refusal(await ask(http, url, prepared[0]))
+        if sample.status == UNAUTHORIZED:
+            raise without_token(target, said)
         other = sample.status in NO_ROUTE and await server_name(http, base_url(target))
         sent = "the raw body" if target.field is None else f"the multipart field {target.field!r}"
         raise ServiceFailed(
@@ -152,6 +156,20 @@ async def _try_images(
             hint=f"the image was sent as {sent} to {target.path}; do path and field fit the "
             "service?" + (" It speaks the Open Inference Protocol: --protocol v2" if other else ""),
         )
+
+
+def without_token(target: Target, said: str = "") -> Unauthorized:
+    """The error for a service that wants a token.
+
+    Args:
+        target: The service.
+        said: Its own words; empty where it has none.
+    """
+    return Unauthorized(
+        f"{target.url} is not for everybody: {said or 'the request has no token that it knows'}",
+        hint="name a file with a token of the service by --token-file, or set SEATRIAL_TOKEN; in "
+        "Python token",
+    )
 
 
 async def first_taken(

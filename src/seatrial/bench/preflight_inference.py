@@ -15,11 +15,13 @@ import msgspec
 
 from seatrial.bench.preflight import (
     TRIES,
+    UNAUTHORIZED,
     ProbedService,
     describe,
     first_taken,
     is_refused,
     wait_until_ready,
+    without_token,
 )
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.errors import ServiceFailed
@@ -56,6 +58,7 @@ async def probe_inference(
     Raises:
         ServiceFailed: The service does not answer, does not get ready, has no model that takes an
             encoded image, or refuses every image.
+        Unauthorized: It wants a token.
         MissingExtra: It is asked by gRPC, and that is not installed.
     """
     async with _session(target, timeout_s, credentials) as (server, http):
@@ -68,6 +71,8 @@ async def probe_inference(
         )
         if is_refused(sample):
             said = await server.refusal(prepared[0])
+            if sample.status == UNAUTHORIZED:
+                raise without_token(target, said)
             raise ServiceFailed(
                 f"the inference of {model.name!r} is refused ({sample.error}): "
                 f"{said or 'no reason given'}",
@@ -108,6 +113,8 @@ async def _model(
     for model in [named] if named is not None else await _models(server, target):
         told = await server.metadata(model)
         if isinstance(told, Reply):
+            if told.status == UNAUTHORIZED:
+                raise without_token(target, refusal(told))
             if named is None:
                 continue  # of the index, and not loaded
             raise ServiceFailed(
@@ -129,6 +136,8 @@ async def _models(server: InferenceServer, target: Target) -> list[ModelName]:
     names = await server.models()
     if isinstance(names, Reply) or not names:
         said = refusal(names) if isinstance(names, Reply) else ""
+        if isinstance(names, Reply) and names.status == UNAUTHORIZED:
+            raise without_token(target, said)
         raise ServiceFailed(
             f"the service at {target.url} lists no model {said}".rstrip(),
             hint="name the model with --path",

@@ -7,14 +7,17 @@ import re
 
 from seatrial.errors import ServiceFailed, first_line
 
+UNTRUSTED = "its certificate is not trusted"
+UNENCRYPTED = "no encrypted connection"
+CLOSED = "the connection is closed without an answer"
 # Part of what the HTTP libraries say -> what to tell; {} is the part in parentheses.
 REASONS = (
     (r"not known|name resolution|No address associated", "its name is not known here"),
-    (r"CERTIFICATE_VERIFY_FAILED.*?: ([^\"'()\n]+)", "its certificate is not trusted ({})"),
-    (r"\[SSL", "no encrypted connection"),
+    (r"CERTIFICATE_VERIFY_FAILED.*?: ([^\"'()\n]+)", f"{UNTRUSTED} ({{}})"),
+    (r"\[SSL", UNENCRYPTED),
     (r"timed out|Timeout", "no answer in time"),
     (r"status line|BadStatusLine|Expected HTTP", "what answers there is not HTTP"),
-    (r"[Ss]erver disconnected", "the connection is closed without an answer"),
+    (r"[Ss]erver disconnected", CLOSED),
 )
 NUMBER = re.compile(r"\[Errno (\d+)\]")
 
@@ -39,7 +42,13 @@ def no_answer(url: str, reason: str) -> ServiceFailed:
         url: The address, as it was given.
         reason: From `network_reason`.
     """
-    return ServiceFailed(
-        f"nothing answers at {url}: {reason}",
-        hint="start a service (seatrial serve --model NAME), or correct the address",
-    )
+    if reason.startswith(UNTRUSTED):
+        hint = "name the authority of its certificate: --ca-file FILE, in Python ca_file"
+    elif (reason == CLOSED or "Socket closed" in reason) and url.startswith(("http://", "grpc://")):
+        secure = url.replace("://", "s://", 1)
+        hint = f"correct the address; a service with TLS closes such connections: {secure}"
+    elif reason == UNENCRYPTED:
+        hint = f"correct the address; a service without TLS is {url.replace('s://', '://', 1)}"
+    else:
+        hint = "start a service (seatrial serve --model NAME), or correct the address"
+    return ServiceFailed(f"nothing answers at {url}: {reason}", hint=hint)
