@@ -19,8 +19,8 @@ from seatrial.bench.preflight_inference import probe_inference
 from seatrial.bench.report import to_html
 from seatrial.bench.run import run_benchmark
 from seatrial.cli.bench import bench
-from seatrial.deployment import Limits
-from seatrial.errors import InvalidConfig, ServiceFailed
+from seatrial.deployment import Limits, Server
+from seatrial.errors import InvalidConfig, ServiceFailed, Unauthorized
 from seatrial.load.images import EncodedImage, load_images
 from seatrial.load.target import Target, bodies
 from seatrial.serve.address import free_port
@@ -85,6 +85,24 @@ def test_images_that_are_refused_are_named(target: Target) -> None:
     broken = [EncodedImage("x.jpg", b"hello", "image/jpeg", 1, 1)]
     with pytest.raises(ServiceFailed, match=r"inference of 'tiny' is refused .*known formats"):
         asyncio.run(probe_inference(target, broken, 1.0, 20.0))
+
+
+def test_a_service_that_wants_a_token(
+    tiny_artifact: Artifact, image_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("a-token-of-this-test\n")
+    server = Server(token_file=str(file))
+    with serve_application(tiny_artifact, server=server, grpc=True) as running:
+        for port, scheme, protocol in (
+            (running.grpc_port, "grpc", "grpc"),
+            (running.port, "http", "v2"),
+        ):
+            for path in ("/detect", "/tiny"):
+                target = Target(f"{scheme}://127.0.0.1:{port}", path=path, protocol=protocol)
+                with pytest.raises(Unauthorized, match="is not for everybody: ") as caught:
+                    probed(target, image_folder)
+                assert "--token-file" in caught.value.hint
 
 
 @BY

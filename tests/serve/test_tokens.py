@@ -115,7 +115,7 @@ def test_a_file_is_read_again_when_it_changes(
     assert allows(tokens, bearer(TWO))
     tokens.close()
     said = capsys.readouterr().err
-    assert "2 tokens are in force" in said
+    assert "2 tokens in force" in said
     assert said.count("error: the tokens stay as they are") == 3
     assert not any(token in said for token in (ONE, TWO, THREE))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from seatrial.deployment import Server
 from seatrial.errors import SeatrialError, Unauthorized
+from seatrial.report.numbers import counted
 from seatrial.serve.health import PROBES
 from seatrial.serve.log import say
 from seatrial.serve.watched_files import WatchedFiles
@@ -99,7 +100,7 @@ class Tokens:
         except SeatrialError as error:
             say("error", "tokens", f"the tokens stay as they are: {error.message}")
         else:
-            say("info", "tokens", f"{len(self._known)} tokens are in force")
+            say("info", "tokens", f"{counted(len(self._known), 'token')} in force")
 
 
 def _digests(tokens: Iterable[str]) -> list[bytes]:
