@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,35 @@ def live(port: int, authority: Path | None) -> bool:
             return bool(Service(channel).ServerLive(timeout=20).live)
         except grpc.RpcError as error:
             return error.code() != grpc.StatusCode.UNAVAILABLE
+
+
+# Serves with TLS, and is sent what is none; gRPC must not have been loaded before.
+NO_HANDSHAKE = """
+import socket, sys
+from concurrent import futures
+from seatrial.serve.companions import check_grpc
+check_grpc()
+import grpc
+server = grpc.server(futures.ThreadPoolExecutor(1))
+key, certificate = (open(name, "rb").read() for name in sys.argv[1:])
+port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)]))
+server.start()
+with socket.create_connection(("127.0.0.1", port)) as client:
+    client.sendall(b"GET / HTTP/1.1\\r\\n\\r\\n" * 4)
+    assert client.recv(100) == b""
+server.stop(0)
+print("closed")
+"""
+
+
+def test_a_handshake_that_fails_writes_no_line(tmp_path: Path) -> None:
+    made = make_certificate(tmp_path, "one")
+    environment = {k: v for k, v in os.environ.items() if k != "GRPC_VERBOSITY"}
+    done = subprocess.run(
+        [sys.executable, "-c", NO_HANDSHAKE, str(made.key), str(made.certificate)],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("closed\n", "")
 
 
 def test_new_handshakes_get_the_new_certificate(

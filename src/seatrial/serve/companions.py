@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -36,5 +37,7 @@ def check_grpc() -> None:
     Raises:
         MissingExtra: A package that it needs is not installed.
     """
+    # gRPC writes a line past the log for each handshake that fails, unless it is told not to.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     for module in ("grpc", "google.protobuf", "grpc_health.v1", "grpc_reflection.v1alpha"):
         require(module, extra="grpc", purpose="serving gRPC")
