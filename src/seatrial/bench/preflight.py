@@ -168,7 +168,7 @@ def without_token(target: Target, said: str = "") -> Unauthorized:
     return Unauthorized(
         f"{target.url} is not for everybody: {said or 'the request has no token that it knows'}",
         hint="name a file with a token of the service by --token-file, or set SEATRIAL_TOKEN; in "
-        "Python token",
+        "Python: token=",
     )
 
 
