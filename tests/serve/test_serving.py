@@ -69,6 +69,7 @@ def test_a_request_keeps_the_service_that_it_began_with(
     photo: bytes,
     replace: Callable[..., threading.Thread],
     until: Until,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     with run_app() as running, ThreadPoolExecutor() as pool:
         bright = running.client.post("/detect", content=photo)
@@ -88,6 +89,7 @@ def test_a_request_keeps_the_service_that_it_began_with(
         assert answer.headers[DIGEST] == tiny_artifact.digest
         assert confidence(answer) == confidence(bright)
         leaving.join(30)
+        assert "still computes" not in capfd.readouterr().err  # it was waited for
         assert engine.narrow == ()
         assert before.dispatcher.detector.lanes.usable == 0
 

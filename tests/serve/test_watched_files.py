@@ -31,11 +31,17 @@ def test_each_way_of_changing_a_file_is_noticed(tmp_path: Path) -> None:
     turned.symlink_to("c")
     os.replace(turned, link)  # as Kubernetes turns its secrets
     watch.look()
+    times = (tmp_path / "c").stat()
+    (tmp_path / "d").write_text("lonGer")
+    os.utime(tmp_path / "d", ns=(times.st_atime_ns, times.st_mtime_ns))
+    os.replace(tmp_path / "d", tmp_path / "c")  # of the same time as well
+    watch.look()
+    assert len(calls) == 4
     (tmp_path / "c").unlink()
     watch.look()
     watch.look()
     watch.close()
-    assert len(calls) == 4
+    assert len(calls) == 5
 
 
 def test_a_thread_looks_by_itself_until_it_is_closed(tmp_path: Path) -> None:
