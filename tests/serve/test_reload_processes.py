@@ -289,7 +289,7 @@ def test_a_canary_that_failed_in_one_process_is_not_promoted(service: Service) -
     assert "POST /promote" not in [command for _, command in service.asked]
     with pytest.raises(NotSwapped, match="there is a canary already"):
         service.coordinator.start_canary("other", 0.5, shadow=False)
-    with pytest.raises(NotSwapped, match="^there is a canary$"):
+    with pytest.raises(NotSwapped, match=r"^there is a canary$"):
         service.coordinator.reload("other")
     assert service.coordinator.abandon()["canary"] is None
 
