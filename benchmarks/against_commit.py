@@ -29,7 +29,7 @@ from pathlib import Path
 import measure
 import psutil
 
-from seatrial.serve.process import free_port
+from seatrial.serve.address import free_port
 
 READY_WITHIN_S = 120.0
 SESSIONS = 8

@@ -36,7 +36,9 @@ from seatrial.load.images import load_images
 from seatrial.load.run import Load, Recording, run_load
 from seatrial.load.target import Body, Target, bodies, endpoint
 from seatrial.models.resolve import resolve
-from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
+from seatrial.serve.address import free_port
+from seatrial.serve.process import ServiceProcess
+from seatrial.serve.service_folder import environment, write_service
 from seatrial.system import hardware
 from seatrial.system.versions import versions
 

@@ -10,8 +10,10 @@ Each server answers every POST of a JPEG of 104 KB with 503, on connections that
 - ``protocol``: an asyncio protocol on uvloop that looks for the end of the head and counts bytes.
 - ``sockets``: system calls into one buffer: what the kernel costs, and a little Python.
 
-They run side by side and take turns under a paced load, one request at a time. The CPU time is that
-of the server's processes, in user and kernel mode; figures are medians of the rounds.
+They run side by side and take turns under a paced load, one request at a time: the servers on one
+core, the client on another, since neighbours of the machine may slow one of them alone. The CPU
+time is that of the server's processes, in user and kernel mode, with what they do without a request
+(``idle_ms_per_s``); figures are medians of the rounds.
 """
 
 from __future__ import annotations
@@ -40,10 +42,13 @@ import uvloop
 from against_commit import checkout
 
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
-from seatrial.serve.process import ServiceProcess, free_port, write_service
+from seatrial.serve.address import free_port
+from seatrial.serve.process import ServiceProcess
+from seatrial.serve.service_folder import write_service
 
 BODY_BYTES = 104_000
 CONNECTIONS = 4
+IDLE_S = 3.0
 REFUSED = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\nretry-after: 1\r\n\r\n{}"
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 PIECE_BYTES = 256 * 1024
@@ -209,6 +214,14 @@ def kernel_s(pid: int) -> float:
     return float(sum(one.cpu_times().system for one in (root, *root.children(recursive=True))))
 
 
+def keep_to(core: int, pid: int) -> None:
+    """Keep all threads of a process and its descendants to one core."""
+    root = psutil.Process(pid)
+    for one in (root, *root.children(recursive=True)):
+        for task in os.listdir(f"/proc/{one.pid}/task"):
+            os.sched_setaffinity(int(task), {core})
+
+
 @dataclass
 class Figures:
     """Rounds of one server."""
@@ -277,6 +290,15 @@ def main() -> None:
             servers["before"] = stack.enter_context(full_service(tree))
         servers |= {kind: stack.enter_context(bare(kind)) for kind in BARE}
         rows = {name: Figures() for name in servers}
+        client, *cores = sorted(os.sched_getaffinity(0))
+        for _, pid in servers.values():
+            keep_to(cores[0] if cores else client, pid)
+        os.sched_setaffinity(0, {client})
+        idle = {}
+        for name, (_, pid) in servers.items():
+            begun_ns = cpu_ns(pid)
+            time.sleep(IDLE_S)
+            idle[name] = (cpu_ns(pid) - begun_ns) / 1e6 / IDLE_S
         for port, _ in servers.values():
             paced(port, request, options.rate, CONNECTIONS * 4)
         for number in range(options.rounds):
@@ -294,6 +316,7 @@ def main() -> None:
         figures[name] = {
             "cpu_ms": round(cpu_ms, 4),
             "kernel_ms": round(statistics.median(row.kernel_ms), 4),
+            "idle_ms_per_s": round(idle[name], 2),
             "core_share": round(cpu_ms * options.rate / 1e3, 4),
             "p50_ms": round(float(p50), 3),
             "p99_ms": round(float(p99), 3),

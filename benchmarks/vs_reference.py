@@ -27,7 +27,8 @@ from seatrial.deployment import Deployment, Precision
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable
-from seatrial.serve.process import environment, free_port
+from seatrial.serve.address import free_port
+from seatrial.serve.service_folder import environment
 
 
 def main() -> None:

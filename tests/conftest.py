@@ -30,7 +30,9 @@ from seatrial.artifact import Artifact, Store
 from seatrial.deployment import CoreLayout, Deployment, Limits, RuntimeName, Server
 from seatrial.errors import MissingExtra
 from seatrial.models.import_onnx import import_onnx
-from seatrial.serve.process import ServiceProcess, with_port, write_service
+from seatrial.serve.address import with_port
+from seatrial.serve.process import ServiceProcess
+from seatrial.serve.service_folder import write_service
 from seatrial.system.extras import OPT_OUTS, import_ultralytics_package
 
 # Some tests import ONNX Runtime themselves, which otherwise leaves a file for its telemetry.

@@ -15,7 +15,7 @@ import pytest
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment
-from seatrial.serve.process import environment, write_service
+from seatrial.serve.service_folder import environment, write_service
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted((SOURCE / "seatrial").rglob("*.py"))

@@ -35,7 +35,7 @@ from fresh_environments import (
 )
 from hub_server import FakeHub
 from seatrial.cli.main import COMMANDS as NAMES
-from seatrial.serve.process import free_port
+from seatrial.serve.address import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,7 @@ from fresh_environments import (
     interpreter,
     variables,
 )
-from seatrial.serve.process import free_port
+from seatrial.serve.address import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,7 @@ from PIL import Image
 from documents import Reader, blocks
 from packages import skip_without
 from seatrial.artifact import Artifact
-from seatrial.serve.process import free_port
+from seatrial.serve.address import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

@@ -13,7 +13,7 @@ import pytest
 from documents import Reader
 from hub_server import FakeHub
 from packages import skip_without
-from seatrial.serve.process import free_port
+from seatrial.serve.address import free_port
 from tiny_networks import build_network, save_snapshot
 
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial"

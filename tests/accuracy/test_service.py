@@ -16,7 +16,8 @@ from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Store
 from seatrial.errors import InvalidConfig, InvalidInput, ServiceFailed
 from seatrial.models.import_onnx import import_onnx
-from seatrial.serve.process import ServiceProcess, free_port
+from seatrial.serve.address import free_port
+from seatrial.serve.process import ServiceProcess
 
 
 def test_service_that_is_not_there() -> None:

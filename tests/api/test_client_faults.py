@@ -17,7 +17,7 @@ from seatrial.errors import (
     Overloaded,
     ServiceFailed,
 )
-from seatrial.serve.process import free_port
+from seatrial.serve.address import free_port
 from served_application import Running
 from service_clients import BUSY, listening, silence, url_of
 

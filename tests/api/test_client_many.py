@@ -23,7 +23,7 @@ from seatrial.errors import (
     InvalidInput,
     UnsupportedImage,
 )
-from seatrial.serve.process import free_port
+from seatrial.serve.address import free_port
 from served_application import Running, serve_application
 from service_clients import PROBES, describes_itself, listening, url_of
 

@@ -18,8 +18,8 @@ from seatrial.cli.admin import ServiceOptions, ask_service
 from seatrial.cli.credentials import TOKEN
 from seatrial.deployment import Server
 from seatrial.errors import InvalidConfig, NotSwapped, ServiceFailed, Unauthorized
+from seatrial.serve.address import free_port
 from seatrial.serve.control import SUPERVISOR, ControlServer, socket_name
-from seatrial.serve.process import free_port
 
 WORD = "a-token-of-this-test"
 STATUS = {"processes": [], "canary": None}

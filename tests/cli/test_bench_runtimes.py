@@ -24,7 +24,8 @@ from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
 from seatrial.errors import InvalidConfig, ServiceFailed
 from seatrial.load.target import Target
 from seatrial.serve.address import with_port
-from seatrial.serve.process import ServiceProcess, write_service
+from seatrial.serve.process import ServiceProcess
+from seatrial.serve.service_folder import write_service
 from triton_environment import triton_environment
 
 pytestmark = pytest.mark.slow

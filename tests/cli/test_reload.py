@@ -14,7 +14,7 @@ from documents import Reader
 from seatrial.cli.admin import ServiceOptions
 from seatrial.cli.reload import reload, start
 from seatrial.errors import InvalidConfig, ServiceFailed
-from seatrial.serve.process import free_port
+from seatrial.serve.address import free_port
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "swap-a-model.md"
 

@@ -13,7 +13,7 @@ from packages import skip_without
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.running import check_service
 from seatrial.errors import InvalidConfig
-from seatrial.serve.process import free_port
+from seatrial.serve.address import free_port
 
 CONTRACT = "[latency]\nat_most_ms = 60.0\n"
 LINES = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,9 @@ from PIL import Image
 from prometheus_client import REGISTRY
 
 from seatrial.artifact import Artifact
-from seatrial.deployment import Limits
+from seatrial.deployment import CoreLayout, Deployment, Limits
+from seatrial.detect.opening import open_detector
+from seatrial.serve.admission import Dispatcher
 from served_application import PATIENCE_S, Running, serve_application
 
 
@@ -60,3 +63,17 @@ def files(picture: Callable[..., Image.Image], encode: Callable[..., bytes]) -> 
     """JPEG files in which the tiny detector finds two objects, none, one and one."""
     patches = [{(2, 3): "red", (5, 5): "blue"}, {}, {(1, 1): "green"}, {(6, 2): "blue"}]
     return [encode(picture(one), "JPEG") for one in patches]
+
+
+@pytest.fixture
+def open_dispatcher(tiny_artifact: Artifact) -> Iterator[Callable[..., Dispatcher]]:
+    """Opens dispatchers of the null engine with one lane; closes them."""
+    deployment = Deployment("tiny", engine="null", layout=CoreLayout(1, 1, 1, wide=False))
+    with contextlib.ExitStack() as opened:
+
+        def open_one(**limits: Any) -> Dispatcher:
+            dispatcher = Dispatcher(open_detector(tiny_artifact, deployment), Limits(**limits))
+            opened.callback(dispatcher.close)
+            return dispatcher
+
+        yield open_one

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import uvloop
 
-from seatrial.serve.arrivals import Arrivals
+from seatrial.serve.arrivals import HEAD_ROOM_BYTES, Arrivals, Room
 
 
 class Noted(asyncio.Protocol):
     """Writes down what it is told."""
 
-    def __init__(self, room: memoryview) -> None:
+    def __init__(self, room: Room) -> None:
         self.room = room
+        self.in_head = True
         self.told: list[Any] = []
         self.done = asyncio.Event()
 
@@ -26,7 +27,7 @@ class Noted(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         assert isinstance(data, memoryview)
-        assert data.obj is self.room.obj
+        assert data.obj is self.room.whole.obj
         self.told.append(bytes(data))
 
     def eof_received(self) -> bool | None:
@@ -45,7 +46,7 @@ def test_a_view_of_the_buffer_is_received(
     async def receive() -> list[Any]:
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
-        protocol = Noted(memoryview(bytearray(4)))
+        protocol = Noted(Room(4))
         with theirs:
             await loop.connect_accepted_socket(lambda: protocol, ours)
             theirs.sendall(b"abcdefghij")
@@ -58,3 +59,22 @@ def test_a_view_of_the_buffer_is_received(
     assert told[-2:] == ["eof", "lost"]
     assert b"".join(told[:-2]) == b"abcdefghij"
     assert max(map(len, told[:-2])) == 4
+
+
+def test_little_is_read_where_the_rest_is_likely_to_be_dropped() -> None:
+    """Of the request after it; of a body that is wanted, as much as there is."""
+    room = Room()
+    protocol = Noted(room)
+    arrivals = Arrivals(protocol, room)
+
+    def most() -> int:
+        return len(arrivals.get_buffer(-1))
+
+    assert most() == len(room.whole)
+    room.refuses(True)
+    assert most() == HEAD_ROOM_BYTES
+    protocol.in_head = False
+    assert most() == len(room.whole)
+    protocol.in_head = True
+    room.refuses(False)
+    assert most() == len(room.whole)

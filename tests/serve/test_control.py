@@ -15,6 +15,7 @@ from raw_http import read_response
 from seatrial.deployment import Server
 from seatrial.errors import NotSwapped, PortInUse, ServiceFailed, Unauthorized
 from seatrial.serve import control
+from seatrial.serve.address import free_port
 from seatrial.serve.control import (
     SUPERVISOR,
     Address,
@@ -24,7 +25,6 @@ from seatrial.serve.control import (
     listens,
     socket_name,
 )
-from seatrial.serve.process import free_port
 
 
 def answer(command: str, body: dict[str, Any]) -> Any:

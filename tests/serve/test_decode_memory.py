@@ -154,7 +154,7 @@ def test_what_is_taken_after_the_request_was_given_up_is_given_back(
         dispatcher.memory.take(ticket, 100, ticket.promise)
         assert dispatcher.memory.held_bytes == 100
 
-    dispatcher._work(ticket, work)
+    dispatcher.threads.run(ticket, work)
     assert dispatcher.memory.held_bytes == 0
 
 

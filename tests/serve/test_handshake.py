@@ -280,3 +280,24 @@ def test_it_serves_all_the_same(secure: tuple[Running, Made], made: dict[str, Ma
     running, _ = secure
     with connected(running, made["two"].certificate) as connection:
         assert asked(connection) == 200
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_is_refused_is_dropped_to_its_last_byte(
+    run_app: Callable[..., Any], made: dict[str, Made], photo: bytes, loop: str
+) -> None:
+    """By the service: the kernel, which drops bodies of other connections, knows no more of it."""
+    files = made["one"]
+    server = Server(tls_certificate=str(files.certificate), tls_key=str(files.key))
+    head = b"POST /detect HTTP/1.1\r\nHost: x\r\n"
+    with (
+        run_app(Limits(queue=1), server=server, loop=loop) as running,
+        connected(running, files.certificate) as connection,
+    ):
+        with running.lanes_held():
+            for length in (len(photo), 200_000, 40_000):
+                connection.sendall(head + b"Content-Length: %d\r\n\r\n" % length)
+                assert read_response(connection)[0] == 503
+                connection.sendall(bytes(length // 2))
+                connection.sendall(bytes(length - length // 2))
+        assert asked(connection) == 200

@@ -12,8 +12,7 @@ import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from raw_http import CHUNKED, GET, POST, last_error, read_response
-from seatrial.serve.connections import SKIPPED_BYTES
-from seatrial.serve.http_protocol import HttpProtocol
+from seatrial.serve.http_protocol import PAUSE_BYTES, HttpProtocol
 from seatrial.serve.one_write import OneWrite
 from seatrial.serve.protocols.request_head import FIELDS, HEAD_BYTES
 
@@ -237,7 +236,7 @@ def test_an_answer_is_one_write_and_a_body_is_read_without_a_pause(
 
     monkeypatch.setattr(OneWrite, "write", noted)
     monkeypatch.setattr(FlowControl, "pause_reading", counted)
-    large = photo + bytes(SKIPPED_BYTES - len(photo))  # data behind the end of a JPEG are ignored
+    large = photo + bytes(PAUSE_BYTES - len(photo))  # data behind the end of a JPEG are ignored
     with running.connect() as connection:
         for _ in range(3):
             connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(large) + large)

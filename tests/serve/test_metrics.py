@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
 from seatrial.detect.clock import REQUEST_STAGES
 from seatrial.serve.asked import Asked
 from seatrial.serve.metrics import (
     BUCKETS,
     RequestMetrics,
-    observe_many,
     request_metrics,
 )
 
@@ -179,23 +178,3 @@ def test_what_is_under_way_is_shown(running: Running, metric: Metric, photo: byt
     assert busy() == before
     assert running.client.post("/detect", content=photo).status_code == 200
     assert busy() == before
-
-
-def test_to_observe_a_value_many_times_is_to_observe_it_so_often() -> None:
-    """With what is private of prometheus-client."""
-    for value in (0.0, 0.5, 1.0, 1.5, 9.0):
-        once, often = CollectorRegistry(), CollectorRegistry()
-        observe_many(Histogram("h", "H.", buckets=(1.0, 2.0), registry=once), value, 3)
-        each = Histogram("h", "H.", buckets=(1.0, 2.0), registry=often)
-        for _ in range(3):
-            each.observe(value)
-
-        def shown(registry: CollectorRegistry) -> list[tuple[str, Any, float]]:
-            return [
-                (sample.name, sample.labels, sample.value)
-                for metric in registry.collect()
-                for sample in metric.samples
-                if not sample.name.endswith("_created")
-            ]
-
-        assert shown(once) == shown(often)

@@ -13,8 +13,16 @@ import pytest
 from seatrial.deployment import Limits
 from seatrial.errors import ServiceFailed
 from seatrial.serve import open_connections
+from seatrial.serve.arrivals import HEAD_ROOM_BYTES, ROOM_BYTES
 from seatrial.serve.metrics import request_metrics
-from seatrial.serve.open_connections import PROBE_PLACES, Connections, Wait, room
+from seatrial.serve.open_connections import (
+    PROBE_PLACES,
+    Connections,
+    Headers,
+    RefuseNone,
+    Wait,
+    room,
+)
 
 
 def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -35,6 +43,7 @@ class Recorded:
         self.ended: str | None = None
         self.waiting: Wait | None = None
         self.unread_bytes = 0
+        self.active = False
         connections.opened(self)
 
     def expire(self, wait: Wait) -> None:
@@ -140,18 +149,26 @@ async def test_each_wait_has_its_time() -> None:
 
 @on_a_loop
 async def test_after_a_refusal_others_are_expected_for_a_while() -> None:
-    limits = Limits(header_s=0.02)
-    of = Connections(limits, 9, request_metrics(), refuse=lambda target, headers: (503, b""))
+    """Until then little of each request is read: see `seatrial.serve.arrivals.Room`."""
+
+    class RefuseAll(RefuseNone):
+        def __call__(self, path: bytes, headers: Headers) -> Any:
+            return 503, b""
+
+    of = Connections(Limits(header_s=0.02), 9, request_metrics(), refuse=RefuseAll())
     Recorded(of)
     assert not of.refuses
+    assert len(of.room.for_heads) == ROOM_BYTES
     of.refuse(b"/detect", [])
     assert of.refuses
+    assert len(of.room.for_heads) == HEAD_ROOM_BYTES
     of._refused_s -= open_connections.REFUSES_S
     for _ in range(4000):
         if not of.refuses:
             break
         await asyncio.sleep(0.005)
     assert not of.refuses
+    assert len(of.room.for_heads) == ROOM_BYTES
 
 
 def test_what_fits_is_what_the_limit_of_open_files_leaves(monkeypatch: pytest.MonkeyPatch) -> None:

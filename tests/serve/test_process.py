@@ -26,15 +26,9 @@ from seatrial.errors import (
     PortInUse,
     ServiceFailed,
 )
-from seatrial.serve.process import (
-    SCRATCH,
-    ServiceProcess,
-    check_port,
-    environment,
-    free_port,
-    scratch_service,
-    write_service,
-)
+from seatrial.serve.address import check_port, free_port
+from seatrial.serve.process import SCRATCH, ServiceProcess, scratch_service
+from seatrial.serve.service_folder import environment, write_service
 
 Start = Callable[..., ServiceProcess]
 HOST = "127.0.0.1"
@@ -262,7 +256,8 @@ def test_a_service_ends_with_the_process_that_started_it(
 import os, signal
 from pathlib import Path
 from seatrial.deployment import Deployment, Server
-from seatrial.serve.process import ServiceProcess, environment
+from seatrial.serve.process import ServiceProcess
+from seatrial.serve.service_folder import environment
 deployment = Deployment("m", server=Server(port={port}))
 with ServiceProcess(Path({str(folder)!r}), deployment, environment(os.environ), Path("log")) as it:
     print(it.process.pid, flush=True)

@@ -19,7 +19,8 @@ from seatrial.serve.trace_context import Trace
 def rows(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Gives the lines that were written since the last call."""
     monkeypatch.setattr(log, "_lines", [log._json])
-    monkeypatch.setattr(request_log.log_refusal, "_written", 0)
+    monkeypatch.setattr(request_log.log_refusal, "_until_s", 0.0)
+    monkeypatch.setattr(request_log.log_refusal, "left_out", 0)
     return lambda: [
         json.loads(line) for line in capfd.readouterr().err.splitlines() if line[:1] == "{"
     ]
@@ -104,19 +105,23 @@ def test_refusals_under_load_are_lines_of_which_many_are_left_out(
 def test_lines_in_a_second_are_bounded_and_the_next_says_how_many_are_missing(
     rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of a second in which there are few again, all are lines."""
     now = [100.0]
     monkeypatch.setattr(request_log.time, "monotonic", lambda: now[0])
     refused = RefusalLog()
-    for _ in range(request_log.MOST + 5):
-        refused(Trace(), 503, "Overloaded", "m", "/detect")
-    assert len(rows()) == request_log.MOST
-    now[0] += 1
-    refused(Trace(), 503, "Overloaded", "m", "/detect")
-    (row,) = rows()
-    assert row["left_out"] == 5
-    refused(Trace(), 503, "Overloaded", "m", "/detect")
-    (row,) = rows()
-    assert "left_out" not in row  # they were told of
+
+    def lines(times: int) -> list[int]:
+        """Number that each line of so many refusals says is left out."""
+        for _ in range(times):
+            refused(Trace(), 503, "Overloaded", "m", "/detect")
+        now[0] += 1
+        return [row.get("left_out", 0) for row in rows()]
+
+    most = request_log.MOST
+    assert lines(most + 5) == [0] * most
+    assert lines(3) == [5]
+    assert lines(1) == [2]
+    assert lines(most) == [0] * most
 
 
 @pytest.mark.parametrize("requests", [False, True])

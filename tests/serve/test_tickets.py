@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from seatrial.errors import Overloaded
+from seatrial.deployment import Thresholds
+from seatrial.errors import DeadlineExceeded, Overloaded
+from seatrial.serve.admission import Dispatcher
 from seatrial.serve.asked import Asked
 
 Running = Any
@@ -46,3 +50,62 @@ def test_a_body_that_is_longer_than_guessed_is_foretold_anew(running: Running) -
         ticket.arrived(1999)
         assert ticket.promise is same
     assert forecast._backlog_s == pytest.approx(backlog_s)
+
+
+async def never() -> Any:
+    await asyncio.Event().wait()
+
+
+def test_a_deadline_of_its_own_counts_from_the_headers(
+    open_dispatcher: Callable[..., Dispatcher], photo: bytes
+) -> None:
+    dispatcher = open_dispatcher(deadline_s=1)
+    ran: list[object] = []
+
+    async def late() -> None:
+        with dispatcher.admit(Asked(deadline_s=3000)) as ticket:
+            assert 2999 < ticket.remaining_s() <= 3000
+            ticket._deadline = 0.0  # the body took its time
+            await dispatcher.run(ticket, photo, Thresholds(), ran.append, never)
+
+    with pytest.raises(DeadlineExceeded, match="not answered within 3000 s"):
+        asyncio.run(late())
+    dispatcher.close()
+    assert ran == []
+    assert dispatcher.detector.lanes.present == 0
+
+
+def test_a_deadline_that_the_body_names_counts_from_the_headers(
+    open_dispatcher: Callable[..., Dispatcher],
+) -> None:
+    dispatcher = open_dispatcher()
+    with dispatcher.admit() as ticket:
+        ticket._arrived -= 10.0  # the body took its time
+        ticket.ask(Asked(deadline_s=50.0))
+        assert 39 < ticket.remaining_s() <= 40
+        assert ticket.deadline_s == 50
+        with pytest.raises(DeadlineExceeded, match="within 5 s"):
+            ticket.ask(Asked(deadline_s=5.0))
+
+
+def test_the_deadline_of_the_deployment_counts_from_the_end_of_the_body(
+    open_dispatcher: Callable[..., Dispatcher],
+) -> None:
+    """A slow line is no fault of the service; the body has a limit of its own."""
+    dispatcher = open_dispatcher(deadline_s=3000, body_s=20)
+    with dispatcher.admit() as ticket:
+        assert ticket.body_s == 20
+        assert 3019 < ticket.remaining_s() <= 3020
+        ticket._deadline = 0.0
+        ticket.ready()
+        assert 2999 < ticket.remaining_s() <= 3000
+        assert "within 3000 s" in ticket.too_late().message
+
+
+def test_a_body_may_not_take_longer_than_its_request(
+    open_dispatcher: Callable[..., Dispatcher],
+) -> None:
+    dispatcher = open_dispatcher(body_s=20)
+    for asked_s, body_s in ((3.0, 3.0), (30.0, 20.0), (None, 20.0)):
+        with dispatcher.admit(Asked(deadline_s=asked_s)) as ticket:
+            assert ticket.body_s == body_s

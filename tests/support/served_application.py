@@ -75,6 +75,7 @@ class Running:
                 place = held.enter_context(Place(lanes))
                 held.callback(lanes.release, lanes.acquire(place))
             yield
+        self.service.dispatcher.departures += 1  # as where a request ends
 
 
 class PromptServer(uvicorn.Server):

@@ -318,7 +318,8 @@ def _service(
     if model is None:
         yield str(url), None
         return
-    from seatrial.serve.process import environment, scratch_service
+    from seatrial.serve.process import scratch_service
+    from seatrial.serve.service_folder import environment
 
     artifact = open_model(model, allow_pickle=options.get("allow_pickle", False))
     deployment = deployment_of(model, **options)

@@ -61,7 +61,7 @@ def demo(
     from seatrial.demo import opening, server
     from seatrial.demo.examples import telling
     from seatrial.demo.workbench import Workbench
-    from seatrial.serve.process import check_port, free_port
+    from seatrial.serve.address import check_port, free_port
     from seatrial.system.extras import require
 
     given = options or DeploymentOptions()

@@ -77,7 +77,8 @@ def started(
     deployment: Deployment, artifact: Artifact, on_progress: Progress = progress
 ) -> Iterator[ServiceProcess]:
     """A service of a deployment on a free port, for as long as the block lasts."""
-    from seatrial.serve.process import environment, scratch_service
+    from seatrial.serve.process import scratch_service
+    from seatrial.serve.service_folder import environment
 
     folder = home() / "services"
     with scratch_service(

@@ -1,48 +1,56 @@
-"""From the event loop to the detector's threads and back: admission, deadline, disconnects."""
+"""Which requests are let in, by the time, the places and the memory that there are."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.types import Message, Receive
 
 from seatrial.deployment import Limits, Thresholds
-from seatrial.detect.decode import lacks_memory, out_of_memory
 from seatrial.detect.detector import Detected, Detector
-from seatrial.engines.places import Abandoned
 from seatrial.errors import Overloaded, SeatrialError
 from seatrial.serve.asked import NOTHING, Asked, watched
 from seatrial.serve.bodies_to_come import BodiesToCome
 from seatrial.serve.decode_memory import DecodeMemory, decode_memory
-from seatrial.serve.forecast import Forecast, Promise, took_by
+from seatrial.serve.forecast import Forecast, Promise
+from seatrial.serve.request_threads import RequestThreads
 from seatrial.serve.tickets import Admitted
-from seatrial.serve.turns import Turns
-from seatrial.serve.watchdog import MOST_STUCK
 from seatrial.system.memory import memory_left_bytes
 
 T = TypeVar("T")
 CLOSE_S = 1.0  # the server has waited for `Limits.drain_s` before it closes
-# Deadline where the deployment names none: this, or so many times the time of one image,
-# or of full runs of the engine.
+# Deadline where the deployment names none: this, or so many times the time of one image, or of full
+# runs of the engine.
 DEADLINE_S, DEADLINE_IMAGES, DEADLINE_RUNS = 1.0, 10, 3
 RENEWAL_WAIT_S = 2.0  # in which another lane is opened, mostly
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a request is not let in: what an `Overloaded` says.
+
+    Under overload most requests are refused, and an error that is raised costs several times as
+    much.
+    """
+
+    message: str
+    hint: str
+    reason: str
+    wait_s: float
+
+    def error(self) -> Overloaded:
+        """The same as an error."""
+        return Overloaded(self.message, hint=self.hint, reason=self.reason, wait_s=self.wait_s)
+
+
 class Dispatcher:
     """Admits requests, and runs them on threads of its own.
-
-    Two threads for each image that the lanes take: while one infers, the other decodes the next
-    image and waits to follow at once. With fewer the lanes stand idle between requests (1.1 ms of
-    47 here). As many again for requests of a batch, so that these never hold the threads of live
-    ones.
 
     Args:
         detector: Does the work.
@@ -57,6 +65,8 @@ class Dispatcher:
             when it ends.
         memory: Memory for decoding.
         bodies: Requests whose bodies are not here.
+        threads: Where requests run.
+        departures: Number of requests that were let in and are here no more.
         on_detected: Called on a request's thread with its image, its thresholds and what was found.
     """
 
@@ -76,20 +86,17 @@ class Dispatcher:
         self.forecast = Forecast(lanes, lane_s, threads=threads)
         self.memory = memory or decode_memory(memory_left_bytes(), limits)
         self.bodies = BodiesToCome()
-        self._turns = Turns(threads)
+        self.threads = RequestThreads(threads)
         self.on_bytes: Callable[[int], object] = lambda change: None
         self.on_detected: Callable[[Any, Thresholds, Detected], object] | None = None
+        self.departures = 0
         self._held_bytes = 0
         self._lock = threading.Lock()  # requests end on threads
-        self._working = 0  # threads that are in `_work`
-        self._threads = concurrent.futures.ThreadPoolExecutor(
-            max_workers=2 * threads + MOST_STUCK, thread_name_prefix="request"
-        )
 
     @property
     def running(self) -> bool:
         """Whether there are requests, or threads that still work for one that was given up."""
-        return bool(self.detector.lanes.present or self._working)
+        return bool(self.detector.lanes.present or self.threads.working)
 
     def admit(self, asked: Asked = NOTHING) -> Admitted:
         """A ticket for a request of which the headers are here and nothing else.
@@ -100,7 +107,7 @@ class Dispatcher:
             The ticket, to be held until the request is answered: ``with dispatcher.admit()``.
 
         Raises:
-            Overloaded: See `check`.
+            Overloaded: See `refusal`.
         """
         promise, held_bytes = self.check(asked)
         with self._lock:
@@ -117,7 +124,7 @@ class Dispatcher:
             body_bytes: Length of its body.
 
         Raises:
-            Overloaded: See `check`.
+            Overloaded: See `refusal`.
         """
         ticket = self.admit(Asked(body_bytes, before.left_s, before.batch))
         ticket.follow(before)
@@ -126,40 +133,53 @@ class Dispatcher:
     def check(self, asked: Asked) -> tuple[Promise, int]:
         """Whether a request would be admitted now.
 
-        The decision needs no byte of the body. It is made here and nowhere else.
-
         Returns:
             When it would be answered, and the bytes that its body may have.
 
         Raises:
-            Overloaded: No lane works, it could not be answered in time, `Limits.queue` requests
-                are here, or their bodies take `Limits.bytes_in_flight` already.
+            Overloaded: See `refusal`.
         """
-        present = self.detector.lanes.present
-        if not self.detector.lanes.usable:
-            raise Overloaded(
+        promise = self.forecast.promise(asked.body_bytes or 0)
+        if refusal := self._refusal(asked, promise):
+            raise refusal.error()
+        return promise, self._held(asked)
+
+    def refusal(self, asked: Asked) -> Refusal | None:
+        """Why a request would not be admitted now; None where it would be.
+
+        The decision needs no byte of the body: no lane works, the request could not be answered in
+        time, `Limits.queue` requests are here, or their bodies take `Limits.bytes_in_flight`
+        already.
+        """
+        return self._refusal(asked, self.forecast.promise(asked.body_bytes or 0))
+
+    def _refusal(self, asked: Asked, promise: Promise) -> Refusal | None:
+        """The decision: it is made here and nowhere else."""
+        lanes = self.detector.lanes
+        if not lanes.usable:
+            return Refusal(
                 "no lane of the engine works at this moment",
-                hint="try again in a few seconds; the log of the service says why",
-                reason="lanes",
-                wait_s=RENEWAL_WAIT_S,
+                "try again in a few seconds; the log of the service says why",
+                "lanes",
+                RENEWAL_WAIT_S,
             )
         deadline_s = self.deadline_s if asked.deadline_s is None else asked.deadline_s
-        promise = self.forecast.promise(asked.body_bytes or 0)
-        self.check_deadline(promise, deadline_s)
-        bodies = self.bodies
+        if late := self._late(promise, deadline_s, 0):
+            return late
+        present, bodies = lanes.present, self.bodies
         if present - bodies.going >= self.limits.queue and not bodies.give_way(1, 0):
-            raise Overloaded(
+            return Refusal(
                 f"{present} requests wait or run already",
-                hint="try again in a second",
-                reason="queue",
-                wait_s=promise.finish_s,
+                "try again in a second",
+                "queue",
+                promise.finish_s,
             )
-        held_bytes = min(
-            self.limits.body_bytes if asked.body_bytes is None else asked.body_bytes,
-            self.limits.body_bytes,
-        )
-        self._check_bytes(held_bytes, present, promise)
-        return promise, held_bytes
+        return self._too_many_bytes(self._held(asked), present, promise)
+
+    def _held(self, asked: Asked) -> int:
+        """Bytes that the body of a request may have."""
+        most = self.limits.body_bytes
+        return most if asked.body_bytes is None else min(asked.body_bytes, most)
 
     def check_deadline(self, promise: Promise, deadline_s: float, here: int = 0) -> None:
         """Refuse what would be late.
@@ -172,15 +192,19 @@ class Dispatcher:
         Raises:
             Overloaded: It would be answered later, and is not the only one.
         """
+        if late := self._late(promise, deadline_s, here):
+            raise late.error()
+
+    def _late(self, promise: Promise, deadline_s: float, here: int) -> Refusal | None:
         # The first is let in whatever is foretold: how else would a wrong forecast be mended?
-        alone = self.detector.lanes.present <= here
-        if not alone and self.forecast.late_s(promise) > deadline_s:
-            raise Overloaded(
-                f"it would be answered after {promise.finish_s:.2g} s, and has {deadline_s:g} s",
-                hint="send less at a time, or give it more time",
-                reason="deadline",
-                wait_s=promise.finish_s,
-            )
+        if self.detector.lanes.present <= here or self.forecast.late_s(promise) <= deadline_s:
+            return None
+        return Refusal(
+            f"it would be answered after {promise.finish_s:.2g} s, and has {deadline_s:g} s",
+            "send less at a time, or give it more time",
+            "deadline",
+            promise.finish_s,
+        )
 
     def hold(self, ticket: Admitted, body_bytes: int) -> None:
         """Count a body that is here in the place of the one that was expected.
@@ -193,26 +217,30 @@ class Dispatcher:
             self._held_bytes += more
         ticket.held_bytes = body_bytes
         self.on_bytes(more)
-        self._check_bytes(0, self.detector.lanes.present - 1, ticket.promise)
+        others = self.detector.lanes.present - 1
+        if refusal := self._too_many_bytes(0, others, ticket.promise):
+            raise refusal.error()
 
-    def _check_bytes(self, more: int, others: int, promise: Promise) -> None:
+    def _too_many_bytes(self, more: int, others: int, promise: Promise) -> Refusal | None:
         held_bytes = self._held_bytes - self.bodies.going_bytes
         over = held_bytes + more - self.limits.bytes_in_flight
-        if others > 0 and over > 0 and not self.bodies.give_way(0, over):
-            raise Overloaded(
-                f"the bodies of {others} requests take {self._held_bytes} bytes already",
-                hint="try again in a second",
-                reason="bytes",
-                wait_s=promise.finish_s,
-            )
+        if others <= 0 or over <= 0 or self.bodies.give_way(0, over):
+            return None
+        return Refusal(
+            f"the bodies of {others} requests take {self._held_bytes} bytes already",
+            "try again in a second",
+            "bytes",
+            promise.finish_s,
+        )
 
     def ended(self, ticket: Admitted) -> None:
         """A request is here no more."""
         self.memory.keep(ticket, 0)
+        self.forecast.ended(ticket.promise, ticket.took)
         with self._lock:
             self._held_bytes -= ticket.held_bytes
+            self.departures += 1  # when all else is as it will be
         self.on_bytes(-ticket.held_bytes)
-        self.forecast.ended(ticket.promise, ticket.took)
 
     async def run(
         self,
@@ -272,86 +300,11 @@ class Dispatcher:
             DeadlineExceeded: The answer was not there in time.
             Abandoned: The client went away.
         """
-        ticket.ready()
-        loop = asyncio.get_running_loop()
-        ticket.failure = loop.create_future()
-        turn = self._turns.take(batch=ticket.batch)
-        if turn is not None:
-            try:
-                await self._first(turn, gone, ticket)
-            except BaseException:
-                if turn.done() and not turn.cancelled():  # it came too late
-                    self._turns.give_back(batch=ticket.batch)
-                raise
-        ticket.has_turn = True
-        done = self._threads.submit(self._work, ticket, work)
-        done.add_done_callback(lambda _: _on_loop(loop, self._end_turn, ticket))
-        return await self._first(asyncio.wrap_future(done), gone, ticket)
-
-    async def _first(
-        self, wanted: asyncio.Future[T], gone: asyncio.Future[Message], ticket: Admitted
-    ) -> T:
-        """The result of ``wanted``, unless the client goes, the engine hangs, or it is too late."""
-        failure = ticket.failure
-        assert failure is not None  # noqa: S101 - `run` made it
-        try:
-            done, _ = await asyncio.wait(
-                (wanted, gone, failure),
-                timeout=ticket.remaining_s(),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if failure in done:  # first: its thread may have ended because of it
-                raise failure.result()
-            if wanted in done:
-                return wanted.result()
-            raise Abandoned if gone in done else ticket.too_late()
-        finally:
-            if not wanted.done():
-                ticket.cancel()
-                wanted.cancel()  # and with it what waits for a thread
+        return await self.threads.work(ticket, work, gone)
 
     def failed(self, ticket: Admitted, error: SeatrialError) -> None:
         """End a request whose thread may never come back; on any thread."""
-        failure = ticket.failure
-        if failure is None:
-            return
-
-        def end() -> None:
-            if not failure.done():
-                failure.set_result(error)
-            self._end_turn(ticket)
-
-        _on_loop(failure.get_loop(), end)
-
-    def _end_turn(self, ticket: Admitted) -> None:
-        if ticket.has_turn:
-            ticket.has_turn = False
-            self._turns.give_back(batch=ticket.batch)
-
-    def _work(self, ticket: Admitted, work: Callable[[], T]) -> T:
-        with ticket, self._counted_work(ticket):
-            ticket.check()
-            ticket.clock.lap("queue")  # the wait for this thread
-            try:
-                answer = work()
-            except Exception as error:
-                if lacks_memory(error):
-                    raise out_of_memory() from error
-                raise
-            size = 1 if ticket.share is None else ticket.share.size
-            ticket.took = took_by(ticket.clock.stages_ms, size, ticket.bound_s)
-            return answer
-
-    @contextlib.contextmanager
-    def _counted_work(self, ticket: Admitted) -> Iterator[None]:
-        with self._lock:
-            self._working += 1
-        try:
-            yield
-        finally:
-            ticket.keep(0)  # it may have been given up before it took memory
-            with self._lock:
-                self._working -= 1
+        self.threads.fail(ticket, error)
 
     def close(self, wait_s: float = CLOSE_S) -> None:
         """Wait for running requests, then release the detector.
@@ -363,14 +316,9 @@ class Dispatcher:
         give_up = time.monotonic() + wait_s
         while self.running:
             if time.monotonic() >= give_up:
-                self._threads.shutdown(wait=False, cancel_futures=True)
+                self.threads.close(wait=False)
                 return
             time.sleep(0.01)
-        self._threads.shutdown(wait=True)
+        self.threads.close(wait=True)
         with contextlib.suppress(RuntimeError):
             self.detector.close()
-
-
-def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has ended
-        loop.call_soon_threadsafe(call, *args)

@@ -111,7 +111,6 @@ def create_app(
             finally:
                 if spans is not None:
                     spans.close()
-                refusals.count()
                 serving.close()
 
     routes = [

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# A body up to this length is read to its end, so that the connection serves the next request.
-SKIPPED_BYTES = 256 * 1024
+# A body up to this length is read to its end, so that the connection serves the next request: a new
+# one would cost more, and more than once where it is encrypted.
+SKIPPED_BYTES = 1024 * 1024
 # A longer one is read for so long after the answer, and dropped: a connection that is closed while
 # data arrive is reset, and a client that first sends everything would lose the answer.
 LINGER_S = 1.0
@@ -57,14 +58,20 @@ class StopReading:
         await self._app(scope, watched, answer)
 
 
-def may_be_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a request's body is over `SKIPPED_BYTES`, or of a length that is not declared."""
+def declared_bytes(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """Declared length of a request's body, 0 where it has none; None where it is not declared."""
     for name, value in headers:
         if name == b"content-length":
-            return not (value.isdigit() and int(value) <= SKIPPED_BYTES)
+            return int(value) if value.isdigit() else None
         if name == b"transfer-encoding":
-            return True
-    return False
+            return None
+    return 0
+
+
+def may_be_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request's body is over `SKIPPED_BYTES`, or of a length that is not declared."""
+    length = declared_bytes(headers)
+    return length is None or length > SKIPPED_BYTES
 
 
 def _may_stay_unread(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -12,15 +12,15 @@ from functools import partial
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from seatrial.errors import Unauthorized
 from seatrial.serve.arrivals import Arrivals
-from seatrial.serve.connections import SKIPPED_BYTES, may_be_long
+from seatrial.serve.connections import SKIPPED_BYTES, declared_bytes
+from seatrial.serve.dropped_body import DroppedBody
 from seatrial.serve.handshake import Handshake
 from seatrial.serve.one_write import OneWrite
-from seatrial.serve.open_connections import CONNECTIONS, Connections, Wait
-from seatrial.serve.protocols.error_body import MEDIA_TYPE, error_body
+from seatrial.serve.open_connections import ANSWER, CONNECTIONS, END, HEAD, IDLE, Connections, Wait
+from seatrial.serve.protocols.error_answers import refusal_in_bytes
 from seatrial.serve.protocols.plain_head import read_plain_head
 from seatrial.serve.protocols.request_head import (
     FIELDS,
@@ -31,11 +31,11 @@ from seatrial.serve.protocols.request_head import (
     refusal_of,
     too_large,
 )
-from seatrial.serve.trace_context import Trace, current_trace, traced
+from seatrial.serve.trace_context import Trace, current_trace
 
 TRACE = "trace"  # name in the state of a request
-# Status -> header fields that a refusal of it has.
-EXTRA_FIELDS = {401: b"www-authenticate: Bearer\r\n", 503: b"retry-after: 1\r\n"}
+ENDLESS = 2**62  # bytes of a body
+PAUSE_BYTES = 256 * 1024  # of a body that the application has not taken: no more is read
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -44,6 +44,8 @@ class HttpProtocol(HttpToolsProtocol):
     The application's life gives it `Connections` in its state.
 
     Attributes:
+        in_head: Whether the next bytes belong to a head, or else to a body.
+        active: See `seatrial.serve.open_connections.Connection`.
         stays: Whether it may not be given to another process.
     """
 
@@ -59,7 +61,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._all: Connections = app_state[CONNECTIONS]
         self.waiting: Wait | None = None
         self._handshake: asyncio.Task[None] | None = None
-        self._in_head = True  # or else in a body
+        self.in_head = True
         self._head_begun = False
         self._unbounded_bytes = 0  # of a head, or of a body's framing, that the parser collects
         self._advanced = False  # a head ended in what came, or a part of a body or its end came
@@ -67,12 +69,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._beyond = False  # whether it was opened when there were too many
         self._offered = False  # the parser stopped at an offer of another protocol
         self._reads_on = False  # the parser is told the lengths of such a request
-        self._refusal: RefusedHead | None = None
+        self._over = False  # nothing is read any more: the last answer is written, or will be
         self._unread_bytes = 0
         self._skips_body = False  # of a request that was refused before the application saw it
-        self._left_bytes = 0  # of such a body that the parser does not see
+        self._dropped: DroppedBody | None = None  # drops such bodies past the parser
         self._given = False  # to another process
-        self.stays = False
+        self.active = self.stays = False
 
     # What the event loop calls.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -93,6 +95,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._given:
             return
+        if self._dropped is not None:
+            self._dropped.close()
         super().connection_lost(exc)
         self._all.closed(self)
 
@@ -121,9 +125,16 @@ class HttpProtocol(HttpToolsProtocol):
         self._all.closed(self)
 
     def data_received(self, data: bytes | memoryview) -> None:
-        if self._refusal is not None:
-            return  # it reads an answer, or will; see `_refuse`
-        while data and (taken := self._take_round_the_parser(data)):
+        if self._over:
+            self._drop_rest(ENDLESS)
+            return
+        dropped = self._dropped
+        if dropped is not None and dropped.left_bytes:
+            taken = dropped.take(len(data))
+            if not dropped.left_bytes:
+                self._all.waits(self, IDLE)
+            data = data[taken:]
+        while self._all.refuses and data and (taken := self._refuse_plain(data)):
             data = data[taken:]
         if data:
             self._parse(data)
@@ -178,7 +189,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_begun = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
+        if not self.in_head:
             return  # a trailer, which no part of the service reads
         if len(self.headers) == FIELDS:
             raise too_large()
@@ -192,8 +203,8 @@ class HttpProtocol(HttpToolsProtocol):
         if version == "1.0":
             self.expect_100_continue = False  # it knows no interim answers (RFC 9110, 10.1.1)
         stops = self.parser.should_upgrade()
-        if self._beyond and self._all.full:
-            self._check_probe()
+        if self._beyond:
+            self._all.check_probe(self.url, self.headers)
         self._skips_body = not stops and self._refuse_early()
         if not self._skips_body:
             trace = self.scope["state"][TRACE] = Trace(self.headers)
@@ -202,7 +213,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.transport = writing  # type: ignore[assignment]
             self.cycle.default_headers = [*self.cycle.default_headers, *trace.headers()]
             self.cycle.on_response = partial(self._answered, trace, writing)
-        self._in_head, self._unbounded_bytes = False, 0
+        self.in_head, self._unbounded_bytes = False, 0
         self._advanced = self._asked = True
         self._offered = stops and self.parser.get_method() != b"CONNECT"
         if stops and not self._offered:
@@ -220,7 +231,7 @@ class HttpProtocol(HttpToolsProtocol):
             if isinstance(cycle.body, bytes):
                 cycle.body = bytearray(cycle.body)
             cycle.body += body
-        if len(cycle.body) > SKIPPED_BYTES:  # nobody asks for it
+        if len(cycle.body) > PAUSE_BYTES:  # nobody asks for it
             self.flow.pause_reading()
         cycle.message_event.set()
 
@@ -228,11 +239,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self._offered:
             return  # its body, if it has one, is yet to come
         if self._skips_body:
-            self._all.waits(self, Wait.IDLE, anew=True)
+            self._all.waits(self, IDLE, anew=True)
         else:
             super().on_message_complete()
         self._skips_body, self._advanced = False, True
-        self._in_head, self._head_begun, self._unbounded_bytes = True, False, 0
+        self.in_head, self._head_begun, self._unbounded_bytes = True, False, 0
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         token = current_trace.set(cycle.scope["state"][TRACE])
@@ -251,15 +262,15 @@ class HttpProtocol(HttpToolsProtocol):
         self._note_wait()
 
     def shutdown(self) -> None:
-        if self._refusal is None:
+        if not self._over:
             super().shutdown()
 
     # What `Connections` calls.
     def expire(self, wait: Wait) -> None:
         """It has waited too long."""
-        if wait is Wait.ANSWER and self.unread_bytes < self._unread_bytes:
+        if wait is ANSWER and self.unread_bytes < self._unread_bytes:
             self._note_wait()  # slow, and not gone
-        elif wait is Wait.HEAD and self._head_begun and self._in_head and self._is_idle():
+        elif wait is HEAD and self._head_begun and self.in_head and self._is_idle():
             self._refuse(RefusedHead(408, "the headers did not arrive in time"))
         else:
             self.end()
@@ -267,7 +278,7 @@ class HttpProtocol(HttpToolsProtocol):
     def end(self) -> None:
         """Close the connection, whatever the client has read."""
         shakes_hands = self._handshake is not None and self.flow is None
-        if shakes_hands or self._refusal is not None or self.transport.get_write_buffer_size():
+        if shakes_hands or self._over or self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             self.transport.close()
@@ -283,70 +294,62 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _note_wait(self) -> None:
         """Say what the connection waits for; its time begins where that is another thing."""
-        if self.waiting is Wait.END:
+        if self.waiting is END:
             return
         unread_bytes = self.unread_bytes
         if self.flow.write_paused or (unread_bytes and self._is_idle()):
-            self._all.waits(self, Wait.ANSWER)
+            self._all.waits(self, ANSWER)
             self._unread_bytes = unread_bytes
         elif not self._is_idle():
             self._all.works(self)
-        elif not self._asked or self._head_begun or not self._in_head:
-            self._all.waits(self, Wait.HEAD)
+        elif not self._asked or self._head_begun or not self.in_head:
+            self._all.waits(self, HEAD)
         else:
-            self._all.waits(self, Wait.IDLE)
+            self._all.waits(self, IDLE)
 
-    def _check_probe(self) -> None:
-        """Refuse what is no probe; there are too many connections."""
-        path = self.url.partition(b"?")[0]
-        if path in self._all.probes:
-            return
-        try:
-            # Who has no token is not told that there is much to do.
-            self._all.check(path.decode("latin-1"), self.headers)
-        except Unauthorized as error:
-            raise RefusedHead(401, error.message, error.hint, error.code) from error
-        raise RefusedHead(503, "the service has too many connections", "try again in a second")
-
-    def _take_round_the_parser(self, data: bytes | memoryview) -> int:
-        """Drop a body, or refuse a plain request; how many bytes that took.
+    def _refuse_plain(self, data: bytes | memoryview) -> int:
+        """Refuse a plain request round the parser; how many bytes that took.
 
         Under overload this is the way of nearly every request, and the parser would be most of it.
         """
-        if self._left_bytes:
-            taken = min(len(data), self._left_bytes)
-            self._left_bytes -= taken
-            if not self._left_bytes:
-                self._all.waits(self, Wait.IDLE)
-            return taken
+        cycle = self.cycle
         if (
-            not self._all.refuses
-            or self._head_begun
+            self._head_begun
             or self._unbounded_bytes
-            or not self._in_head
-            or not self._is_idle()
+            or not self.in_head
+            or not (cycle is None or cycle.response_complete)
             or self.flow.write_paused  # the application waits until the client reads
             or self.transport.is_closing()
         ):
             return 0
         head = read_plain_head(data)
-        if head is None or head.body_bytes > SKIPPED_BYTES:
+        if head is None:
             return 0
-        try:
-            check_head("1.1", head.target, head.fields)
-        except RefusedHead:
-            return 0
-        refused = self._all.refuse(head.target, head.fields)
+        refused = self._all.refuse_again(head)
+        if refused is None:
+            refused = self._all.refuse(head.path, head.all_fields())
         if refused is None:
             return 0
+        if head.body_bytes > SKIPPED_BYTES:
+            self._write_last(*refused)
+            return len(data)
         self._write(*refused)
-        taken = min(len(data), head.head_bytes + head.body_bytes)
-        self._left_bytes = head.head_bytes + head.body_bytes - taken
-        self._all.waits(self, Wait.HEAD if self._left_bytes else Wait.IDLE, anew=True)
-        return taken
+        end = head.head_bytes + head.body_bytes
+        comes = end > len(data) and self._drop_rest(end - len(data))
+        self._all.waits(self, HEAD if comes else IDLE, anew=True)
+        return min(len(data), end)
+
+    def _drop_rest(self, left_bytes: int) -> int:
+        """Drop the rest of a body; how much of it is still to come."""
+        if self.transport.is_closing():  # its descriptor may be another connection's by now
+            return left_bytes
+        if self._dropped is None:
+            self._dropped = DroppedBody(self.transport, self._all.room.whole)
+        self._dropped.begin(left_bytes)
+        return self._dropped.left_bytes
 
     def _refuse_early(self) -> bool:
-        """Answer a request that the service has no time for, where its body is short.
+        """Answer a request that the service has no time for; its body has a declared length.
 
         It goes round the application, which takes several times as long to refuse it.
         """
@@ -357,50 +360,57 @@ class HttpProtocol(HttpToolsProtocol):
             or self.flow.write_paused
             or not self.parser.should_keep_alive()
             or self.expect_100_continue
-            or may_be_long(self.headers)
+            or (body_bytes := declared_bytes(self.headers)) is None
         ):
             return False
-        refused = self._all.refuse(self.url, self.headers)
-        if refused is not None:
+        refused = self._all.refuse(self.url.partition(b"?")[0], self.headers)
+        if refused is None:
+            return False
+        if body_bytes > SKIPPED_BYTES:
+            self._write_last(*refused)
+        else:
             self._write(*refused)
-        return refused is not None
+        return True
 
     def _refuse(self, refusal: RefusedHead) -> None:
         """Answer what is no request, and read nothing more."""
-        self._refusal = refusal
-        if self._in_head and not self._is_idle():
+        self._over = True
+        if self.in_head and not self._is_idle():
             # The answer to an earlier request comes first. It is the last one.
             self.cycle.keep_alive = False
             self._note_wait()
             return
         answered = False
-        if not self._in_head:  # in the body of the present request
+        if not self.in_head:  # in the body of the present request
             answered = self.cycle.response_started or bool(self.pipeline)
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if answered:
             self.transport.close()
-            self._all.waits(self, Wait.END)
+            self._all.waits(self, END)
         else:
             self._answer(refusal)
 
     def _answer(self, refusal: RefusedHead) -> None:
         # The headers were not all read, perhaps; or they are those of an earlier request.
         trace = Trace(self.headers if self._head_begun and self.headers else ())
-        with traced(trace):
-            body = error_body(refusal.code, str(refusal), refusal.hint)
-        fields = b"content-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n%s%s\r\n" % (
-            MEDIA_TYPE.encode(), len(body), trace.fields(), EXTRA_FIELDS.get(refusal.status, b""),
-        )  # fmt: skip
-        self._write(refusal.status, fields + body)
         self._all.refused(trace, refusal.status, refusal.code, str(refusal))
-        self._all.waits(self, Wait.END)
-        # What still arrives is dropped for a while: a connection that is closed with unread data is
-        # reset, and its client loses the answer.
+        self._write_last(refusal.status, refusal_in_bytes(refusal, trace))
+
+    def _write_last(self, status: int, rest: bytes) -> None:
+        """Write the last answer of the connection, and read nothing more.
+
+        What still arrives is dropped for a while: a connection that is closed with unread data is
+        reset, and its client loses the answer.
+        """
+        self._over = True
+        self._write(status, b"connection: close\r\n" + rest)
+        self._all.waits(self, END)
         if self.transport.can_write_eof():
             self.transport.write_eof()
+        self._drop_rest(ENDLESS)
 
     def _write(self, status: int, rest: bytes) -> None:
         """Write an answer; ``rest`` is its own fields, an empty line and its body."""
-        lines = b"".join([b"%s: %s\r\n" % field for field in self.server_state.default_headers])
-        self.transport.write(STATUS_LINE[status] + lines + rest)
+        begin = self._all.begin_of_answer(status, self.server_state.default_headers)
+        self.transport.write(begin + rest)

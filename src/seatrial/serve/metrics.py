@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import bisect
-import functools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -14,6 +12,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from seatrial.detect.clock import REQUEST_STAGES, SEND
 from seatrial.engines.waiting import REASONS
 from seatrial.serve.statistics import DETECTOR, ModelMetrics
+from seatrial.serve.tallies import Distribution, Tally, distributions, tallies, together
 from seatrial.serve.variants import LIVE, VariantMetrics
 from seatrial.system.memory import resident_bytes
 
@@ -64,66 +63,67 @@ class RequestMetrics:
             "seatrial_lane_requests", "Requests by the width of their lane.", ["threads"],
             registry=registry,
         )  # fmt: skip
-        # labels() makes strings and looks a child up under a lock: once is enough.
-        self._requests = functools.cache(requests.labels)
-        self._times = functools.cache(times.labels)
-        self._stages = functools.cache(stages.labels)
-        self._lanes = functools.cache(lanes.labels)
+        self._requests = tallies(requests)
+        self._times = distributions(times)
+        self._stages = distributions(stages)
+        self._lanes = tallies(lanes)
         for stage in (*REQUEST_STAGES, SEND, "total"):
             self._stages(stage)  # there from the start, with 0 requests
         refusals = Counter(
             "seatrial_refusals", "Requests refused undecoded, by what they would have exceeded.",
             ["reason"], registry=registry,
         )  # fmt: skip
-        self._refusals = functools.cache(refusals.labels)
+        self._refusals = tallies(refusals)
         for reason in ("deadline", "queue", "bytes", "lanes", "pixels", "memory", "slow", "drain"):
             self._refusals(reason)
         closed = Counter(
             "seatrial_connections_closed", "Connections that the service closed, by what for.",
             ["reason"], registry=registry,
         )  # fmt: skip
-        self._closed = functools.cache(closed.labels)
+        self._closed = tallies(closed)
         for reason in ("head", "idle", "answer", "limit", "tls"):
             self._closed(reason)
         faults = Counter(
             "seatrial_lane_faults", "Lanes taken out: stuck in a run, or failing again and again.",
             ["reason"], registry=registry,
         )  # fmt: skip
-        self._faults = functools.cache(faults.labels)
+        self._faults = tallies(faults)
         for reason in ("stuck", "failing"):
             self._faults(reason)
-        self._batch_size = Histogram(
+        self._batch_size = Distribution(Histogram(
             "seatrial_batch_size", "Images of a run of the engine, where runs may be shared.",
             buckets=BATCH, registry=registry,
-        )  # fmt: skip
-        self._batch_wait = Histogram(
+        ))  # fmt: skip
+        self._batch_wait = Distribution(Histogram(
             "seatrial_batch_wait_seconds",
             "Time that a run was held back for more images although a lane was free.",
             buckets=BUCKETS, registry=registry,
-        )  # fmt: skip
+        ))  # fmt: skip
         released = Counter(
             "seatrial_batch_released", "Runs by why they were held back no longer.", ["reason"],
             registry=registry,
         )  # fmt: skip
-        self._batch_released = functools.cache(released.labels)
+        self._batch_released = tallies(released)
         for reason in REASONS:
             self._batch_released(reason)
-        self._deaths = Counter(
+        self._deaths = Tally(Counter(
             "seatrial_worker_deaths", "Server processes that died and were started again.",
             registry=registry,
-        )  # fmt: skip
-        self._detections = Counter("seatrial_detections", "Objects reported.", registry=registry)
-        self._pixels = Histogram(
+        ))  # fmt: skip
+        self._detections = Tally(
+            Counter("seatrial_detections", "Objects reported.", registry=registry)
+        )
+        self._pixels = Distribution(Histogram(
             "seatrial_image_pixels", "Width x height of the images of answered requests.",
             buckets=PIXELS, registry=registry,
-        )  # fmt: skip
-        self._bytes = Histogram(
+        ))  # fmt: skip
+        self._bytes = Distribution(Histogram(
             "seatrial_body_bytes", "Length of the images of answered requests, encoded.",
             buckets=BYTES, registry=registry,
-        )  # fmt: skip
+        ))  # fmt: skip
 
-        def gauge(name: str, text: str, mode: Any = "livesum", labels: Any = ()) -> Gauge:
-            return Gauge(name, text, labels, multiprocess_mode=mode, registry=registry)
+        def gauge(name: str, text: str, mode: Any = "livesum") -> Tally:
+            return Tally(Gauge(name, text, multiprocess_mode=mode, registry=registry))
 
         self.connections = gauge("seatrial_connections", "Open connections.")
         self.present = gauge(
@@ -140,17 +140,15 @@ class RequestMetrics:
         self.deadline = gauge(
             "seatrial_deadline_seconds", "Deadline of requests that ask for none.", "livemax"
         )
-        self._model = gauge(
-            "seatrial_model_info",
-            "The model that is served: 1; one that was served before: 0.",
-            "livemax",
-            MODEL,
-        )
+        self._model = tallies(Gauge(
+            "seatrial_model_info", "The model that is served: 1; one that was served before: 0.",
+            MODEL, multiprocess_mode="livemax", registry=registry,
+        ))  # fmt: skip
         reloads = Counter(
             "seatrial_reloads", "Attempts to serve another artifact, by result.", ["result"],
             registry=registry,
         )  # fmt: skip
-        self._reloads = functools.cache(reloads.labels)
+        self._reloads = tallies(reloads)
         for result in ("swapped", "refused"):
             self._reloads(result)
         self.variants = VariantMetrics(bounded, registry)
@@ -159,9 +157,9 @@ class RequestMetrics:
     def serves(self, description: Mapping[str, Any]) -> None:
         """Name the model that is served, by the JSON of ``GET /model``."""
         if self._served:
-            self._model.labels(*self._served).set(0)
+            self._model(*self._served).set(0)
         self._served = tuple(str(description[key]) for key in MODEL)
-        self._model.labels(*self._served).set(1)
+        self._model(*self._served).set(1)
         self.deadline.set(description["limits"]["deadline_s"])
 
     def reloaded(self, result: str) -> None:
@@ -188,19 +186,27 @@ class RequestMetrics:
         """Count one request that was refused."""
         self._refusals(reason).inc()
 
-    def refuse_early(self, route: str, status: int, reason: str, times: int) -> None:
-        """Count requests that were refused by their headers, in no time.
+    def refused_early(self, route: str, status: int, reason: str, model: str) -> Callable[[], None]:
+        """A function that counts one request which was refused by its headers, in no time.
 
         Args:
             route: Path of the route.
             status: HTTP status.
             reason: See `refuse`.
-            times: Number of such requests.
+            model: Kind of the model that it was for; see `seatrial.serve.statistics`.
         """
-        self._requests(route, status).inc(times)
-        self._refusals(reason).inc(times)
-        observe_many(self._times(status), 0.0, times)
-        self.variants.count(LIVE, status, 0.0, times)
+        change = together(
+            self._requests(route, status).inc,
+            self._refusals(reason).inc,
+            self._times(status).at(0.0),
+            self.models.outcome(model, "failure").inc,
+        )
+
+        def count() -> None:
+            change()
+            self.variants.count(LIVE, status, 0.0)
+
+        return count
 
     def close_connection(self, reason: str) -> None:
         """Count one connection that waited too long for its client, or was one too many."""
@@ -257,18 +263,6 @@ class RequestMetrics:
         if now - self._memory_at >= MEMORY_EVERY_S:
             self._memory_at = now
             self._memory.set(resident_bytes())
-
-
-def observe_many(histogram: Histogram, value: float, times: int) -> None:
-    """Observe a value many times, at the cost of once; prometheus-client has no way of its own.
-
-    Args:
-        histogram: With its labels.
-        value: The value.
-        times: How many times.
-    """
-    histogram._sum.inc(value * times)
-    histogram._buckets[bisect.bisect_left(histogram._upper_bounds, value)].inc(times)
 
 
 _of_process: list[RequestMetrics] = []

@@ -15,11 +15,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
 from seatrial.deployment import Limits
-from seatrial.errors import ServiceFailed
-from seatrial.serve.arrivals import ROOM_BYTES
+from seatrial.errors import ServiceFailed, Unauthorized
+from seatrial.serve import connections
+from seatrial.serve.arrivals import Room
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.peers import Peers
+from seatrial.serve.protocols.plain_head import PlainHead
+from seatrial.serve.protocols.request_head import RefusedHead
 from seatrial.serve.request_log import log_refusal
 from seatrial.serve.tls import Tls
 from seatrial.serve.trace_context import Trace
@@ -33,13 +38,30 @@ LONGEST_TICK_S = 1.0
 REFUSES_S = 1.0  # after a refusal: others are likely
 
 
-# From the target and the headers of a POST: status, and header fields and body of its refusal; None
-# where the application answers it.
 Headers = Sequence[tuple[bytes, bytes]]
-Refuse = Callable[[bytes, Headers], tuple[int, bytes] | None]
 
 
-class Wait(enum.Enum):
+class Refuse(Protocol):
+    """Refuses requests; see `seatrial.serve.refusals.Refusals`."""
+
+    def __call__(self, path: bytes, headers: Headers) -> tuple[int, bytes] | None:
+        """Status, and header fields and body of the refusal of a POST; None: it is not refused."""
+
+    def again(self, head: PlainHead) -> tuple[int, bytes] | None:
+        """The same of one for which a decision stands; None: there is no such decision."""
+
+
+class RefuseNone:
+    """Refuses no request."""
+
+    def __call__(self, path: bytes, headers: Headers) -> None:
+        """See `Refuse`."""
+
+    def again(self, head: PlainHead) -> None:
+        """See `Refuse`."""
+
+
+class Wait(enum.StrEnum):  # of other enumerations, the hash is a function in Python
     """The event that a connection waits for."""
 
     HEAD = "head"  # the rest of a request's headers, or of a body that is not read
@@ -48,14 +70,19 @@ class Wait(enum.Enum):
     END = "end"  # the client has to see that it was refused
 
 
+HEAD, IDLE, ANSWER, END = Wait  # to look one up by its name is a function in Python 3.11
+
+
 class Connection(Protocol):
     """The part of a connection that `Connections` uses.
 
     Attributes:
         waiting: The event that it waits for; `Connections` sets it.
+        active: Whether that event has come, and it waits for the next one: see `Connections.waits`.
     """
 
     waiting: Wait | None
+    active: bool
 
     @property
     def unread_bytes(self) -> int:
@@ -83,9 +110,9 @@ class Connections:
 
     Attributes:
         probes: The same paths, as they are sent.
-        check: The same.
         peers: The other processes of the service; None where it is alone.
         refuses: Whether a request was refused in the last second.
+        refuse_again: See `Refuse.again`.
         room: Buffer for what arrives.
         tls: The same.
         header_s: Longest time until the end of a request's headers.
@@ -99,13 +126,14 @@ class Connections:
         probes: frozenset[str] = frozenset(),
         check: Callable[[str, Headers], object] = lambda path, headers: None,
         tls: Tls | None = None,
-        refuse: Refuse = lambda target, headers: None,
+        refuse: Refuse = RefuseNone(),  # noqa: B008  it has no state
     ) -> None:
-        self.check = check
+        self._check = check
         self.peers: Peers | None = None
         self.refuses = False
-        self.room = memoryview(bytearray(ROOM_BYTES))
+        self.room = Room()
         self._refuse = refuse
+        self.refuse_again = refuse.again
         self._refused_s = -math.inf
         self.tls = tls
         self.header_s = limits.header_s
@@ -117,14 +145,16 @@ class Connections:
         self._unread: dict[Connection, int] = {}
         self._unread_bytes = 0  # their sum
         self._longest_s = {
-            Wait.HEAD: limits.header_s,
-            Wait.IDLE: limits.idle_s,
-            Wait.ANSWER: limits.idle_s,
-            Wait.END: 1.0,
+            HEAD: limits.header_s,
+            IDLE: limits.idle_s,
+            ANSWER: limits.idle_s,
+            END: connections.LINGER_S,
         }
         # In the order in which they began to wait: the first of each expires first.
         self._waiting: dict[Wait, dict[Connection, float]] = {wait: {} for wait in Wait}
         self._tick_s = min(LONGEST_TICK_S, *(limit / 4 for limit in self._longest_s.values()))
+        self._headers: Headers = ()
+        self._begins: dict[int, bytes] = {}  # by the status
         self._timer: asyncio.TimerHandle | None = None
         self._time = asyncio.get_running_loop().time
 
@@ -138,7 +168,7 @@ class Connections:
         self._open += 1
         self._tell()
         self._metrics.connections.inc()
-        self.waits(connection, Wait.HEAD)
+        self.waits(connection, HEAD)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._expire)
         beyond_all = self._open > self._most + PROBE_PLACES
@@ -149,7 +179,7 @@ class Connections:
         """A connection is gone."""
         self._open -= 1
         self._tell()
-        self._metrics.connections.dec()
+        self._metrics.connections.inc(-1)
         self.works(connection)
 
     def give(self, transport: asyncio.BaseTransport) -> bool:
@@ -168,11 +198,13 @@ class Connections:
             wait: The event that it waits for.
             anew: Whether it has waited for something else meanwhile, which was soon there.
         """
-        if anew or connection.waiting is not wait:
+        if connection.waiting is not wait:
             self.works(connection)
-            connection.waiting = wait
+            connection.waiting, connection.active = wait, False
             self._waiting[wait][connection] = self._time()
-        if wait is Wait.ANSWER:
+        elif anew:  # its time begins when it would be over: to note it here costs more
+            connection.active = True
+        if wait is ANSWER:
             self._note_unread(connection)
 
     def works(self, connection: Connection) -> None:
@@ -193,14 +225,56 @@ class Connections:
         self._unread = {one: one.unread_bytes for one in self._unread}
         self._unread_bytes = sum(self._unread.values())
         while self._unread_bytes > self._most_unread_bytes and len(self._unread) > 1:
-            self._drop(next(iter(self._unread)), Wait.ANSWER.value)
+            self._drop(next(iter(self._unread)), ANSWER.value)
 
-    def refuse(self, target: bytes, headers: Headers) -> tuple[int, bytes] | None:
-        """Refuse a request that the service has no time for; see `seatrial.serve.refusals`."""
-        refused = self._refuse(target, headers)
+    def refuse(self, path: bytes, headers: Headers) -> tuple[int, bytes] | None:
+        """Refuse a request that the service has no time for; see `Refuse`."""
+        refused = self._refuse(path, headers)
         if refused is not None:
-            self.refuses, self._refused_s = True, self._time()
+            self._refused_s = self._time()
+            self._expect_refusals(True)
         return refused
+
+    def check_probe(self, target: bytes, headers: Headers) -> None:
+        """Refuse what is no probe while there are too many connections.
+
+        Args:
+            target: Path and query of the request, as they were sent.
+            headers: Its headers.
+
+        Raises:
+            RefusedHead: It is refused.
+        """
+        path = target.partition(b"?")[0]
+        if not self.full or path in self.probes:
+            return
+        try:
+            # Who has no token is not told that there is much to do.
+            self._check(path.decode("latin-1"), headers)
+        except Unauthorized as error:
+            raise RefusedHead(401, error.message, error.hint, error.code) from error
+        raise RefusedHead(503, "the service has too many connections", "try again in a second")
+
+    def _expect_refusals(self, likely: bool) -> None:
+        if likely is not self.refuses:
+            self.refuses = likely
+            if self.tls is None:  # of what is encrypted, the kernel drops nothing
+                self.room.refuses(likely)
+
+    def begin_of_answer(self, status: int, headers: Headers) -> bytes:
+        """The first lines of an answer; the headers that all have are another object each second.
+
+        Args:
+            status: Its status.
+            headers: Those headers.
+        """
+        if headers is not self._headers:
+            self._headers, self._begins = headers, {}
+        begin = self._begins.get(status)
+        if begin is None:
+            lines = (b"%s: %s\r\n" % field for field in headers)
+            begin = self._begins[status] = STATUS_LINE[status] + b"".join(lines)
+        return begin
 
     def insecure(self) -> None:
         """A connection was given up that could not be encrypted."""
@@ -223,24 +297,37 @@ class Connections:
         send one request and stay can take the places of the others.
         """
         groups = self._waiting
-        most = max((Wait.HEAD, Wait.IDLE, Wait.ANSWER), key=lambda wait: len(groups[wait]))
-        for wait in (Wait.END, most):
-            for oldest in groups[wait]:
-                if oldest is not newest:
+        most = max((HEAD, IDLE, ANSWER), key=lambda wait: len(groups[wait]))
+        for wait in (END, most):
+            for oldest in (*groups[wait], *groups[wait]):
+                if oldest is not newest and not self._was_active(oldest):
                     self._drop(oldest)
                     return True
         return False
 
+    def _was_active(self, connection: Connection) -> bool:
+        """Whether the event came that a connection waits for; then its time begins now."""
+        if not connection.active:
+            return False
+        connection.active = False
+        assert connection.waiting is not None  # noqa: S101
+        waiting = self._waiting[connection.waiting]
+        del waiting[connection]  # it comes behind the others
+        waiting[connection] = self._time()
+        return True
+
     def _expire(self) -> None:
         now = self._time()
-        self.refuses = now - self._refused_s < REFUSES_S
+        self._expect_refusals(now - self._refused_s < REFUSES_S)
         for wait, waiting in self._waiting.items():
             while waiting:
                 oldest, since = next(iter(waiting.items()))
                 if now - since < self._longest_s[wait]:
                     break
+                if self._was_active(oldest):
+                    continue
                 self.works(oldest)
-                if wait is not Wait.END:
+                if wait is not END:
                     self._metrics.close_connection(wait.value)
                 oldest.expire(wait)
         self._timer = None

@@ -168,8 +168,13 @@ def answer_headers(
 
 def retry_after_s(wait_s: float) -> int:
     """When those who are refused should come again: not together, as they were refused."""
-    soonest_s = max(1, math.ceil(wait_s))
-    return soonest_s + int(random.random() * (soonest_s + 1))  # noqa: S311
+    first_s = soonest_s(wait_s)
+    return first_s + int(random.random() * (first_s + 1))  # noqa: S311
+
+
+def soonest_s(wait_s: float) -> int:
+    """When the first of them should come again."""
+    return max(1, math.ceil(wait_s))
 
 
 def server_timing(timing_ms: Mapping[str, float]) -> str:

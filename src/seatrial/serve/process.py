@@ -18,9 +18,7 @@ from seatrial.deployment import Deployment, Server
 from seatrial.errors import ServiceFailed
 from seatrial.progress import Progress, silent
 from seatrial.serve.address import (
-    check_port,
     check_ports,
-    free_port,
     grpc_url,
     is_ready,
     url,
@@ -32,11 +30,6 @@ from seatrial.serve.service_folder import environment, write_service
 from seatrial.system.children import end
 from seatrial.system.files import writing
 from seatrial.system.token_files import SERVER_TOKENS
-
-__all__ = [
-    "ServiceProcess", "check_port", "environment", "free_port", "scratch_service", "url",
-    "with_port", "write_service",
-]  # fmt: skip
 
 STARTUP_FAILED = "startup failed"  # uvicorn's words
 SCRATCH = ".scratch-"  # folders of services that run for a while only: .scratch-PID-RANDOM

@@ -1,7 +1,7 @@
 """Lines of the log about requests: each one where that is asked for, and what failed.
 
 Under overload each refusal would be a line, and the log the next overload: of refusals, `MOST` are
-written in a second, and the next one says how many were left out.
+written in a second. While there are more, it is one in a second, which says how many were left out.
 """
 
 from __future__ import annotations
@@ -55,15 +55,22 @@ def log_fault(scope: Scope) -> None:
 
 
 class RefusalLog:
-    """Lines about refusals, `MOST` in a second; only the event loop calls it.
+    """Lines about refusals, a few in a second; only the event loop calls it.
 
     Attributes:
         requests: Whether a refusal that is no fault of the service (4xx) is a line, too.
+        left_out: Number of refusals that were no line, since the last line.
     """
 
     def __init__(self) -> None:
         self.requests = False
-        self._second = self._written = self._left_out = 0
+        self._until_s = 0.0  # end of a second
+        self._left = 0  # lines that may be written until then
+        self.left_out = 0
+
+    def full_until_s(self) -> float:
+        """When a line is written again, by `time.monotonic`; 0 where the next one is."""
+        return 0.0 if self._left else self._until_s
 
     def __call__(self, trace: Trace, status: int, code: str, message: str, route: str = "") -> None:
         """Write the line of a request that was refused, or count it for the next line.
@@ -77,14 +84,14 @@ class RefusalLog:
         """
         if status < 500 and not self.requests:
             return
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._written = second, 0
-        if self._written >= MOST:
-            self._left_out += 1
+        now_s = time.monotonic()
+        if now_s < self.full_until_s():
+            self.left_out += 1
             return
-        self._written += 1
-        left_out, self._left_out = self._left_out, 0
+        if now_s >= self._until_s:
+            self._until_s, self._left = now_s + 1, 1 if self.left_out else MOST
+        self._left -= 1
+        left_out, self.left_out = self.left_out, 0
         trace.route, trace.code = route or trace.route, code
         more = {"left_out": left_out} if left_out else {}
         words = f"a request was refused: {message}"

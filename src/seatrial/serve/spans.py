@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from seatrial.detect.clock import SEND
 from seatrial.errors import InvalidConfig, MissingExtra
-from seatrial.serve.trace_context import SAMPLED, Trace, sample_roots
+from seatrial.serve.trace_context import SAMPLED, Trace, roots
 from seatrial.system.extras import install_command
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Spans:
             decision: Any = sampler.should_sample(None, int(trace_id, 16), "").decision
             return bool(decision.is_sampled())
 
-        sample_roots(sampled)
+        roots.decide = sampled
 
     def __call__(self, scope: Scope, trace: Trace, status: int, size: int) -> None:
         """Report a request that has its answer; on the event loop."""
@@ -158,7 +158,7 @@ class Spans:
 
     def close(self) -> None:
         """Export what is left, for `FLUSH_MS` at most."""
-        sample_roots(lambda trace_id: False)
+        roots.decide = None
         self._provider.force_flush(FLUSH_MS)
         self._provider.shutdown()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from seatrial.detect.clock import REQUEST_STAGES
+from seatrial.serve.tallies import tallies
 
 # Where several processes keep their metrics; BentoML sets it.
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
@@ -24,6 +24,9 @@ class ModelMetrics:
 
     Args:
         registry: Registry that takes them.
+
+    Attributes:
+        outcome: Number of requests of a model and an outcome, ``success`` or ``failure``.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -42,23 +45,23 @@ class ModelMetrics:
             "seatrial_model_last_answer_timestamp_seconds", "Time of the last answer by model.",
             ["model"], multiprocess_mode="livemax", registry=registry,
         )  # fmt: skip
-        self._outcomes = functools.cache(outcomes.labels)
-        self._images = functools.cache(images.labels)
-        self._seconds = functools.cache(seconds.labels)
-        self._last = functools.cache(last.labels)
+        self.outcome = tallies(outcomes)
+        self._images = tallies(images)
+        self._seconds = tallies(seconds)
+        self._last = tallies(last)
         for model in (DETECTOR, GRAPH):
             for outcome in ("success", "failure"):
-                self._outcomes(model, outcome)
+                self.outcome(model, outcome)
             self._images(model)
 
     def answered(self, model: str) -> None:
         """Count one request that a model answered: `DETECTOR` or `GRAPH`."""
-        self._outcomes(model, "success").inc()
+        self.outcome(model, "success").inc()
         self._last(model).set(time.time())
 
-    def failed(self, model: str, times: int = 1) -> None:
-        """Count requests that a model did not answer."""
-        self._outcomes(model, "failure").inc(times)
+    def failed(self, model: str) -> None:
+        """Count one request that a model did not answer."""
+        self.outcome(model, "failure").inc()
 
     def inferred(self, model: str) -> None:
         """Count one image."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from seatrial.deployment import Limits
 from seatrial.detect.decode_cost import DecodeCost
@@ -48,12 +48,12 @@ class Admitted(Ticket):
         body_s: Seconds that its body may take to arrive.
         held_bytes: Longest body that it may have.
         arrived_bytes: Length of what has arrived of it; None where that is not known.
-        failure: Becomes the error of a request that the engine does not end; None before `run`.
+        awaited: What the request waits for on the event loop, a turn or its answer; None before.
         has_turn: Whether it has one of the turns on threads.
     """
 
     __slots__ = (
-        "_arrived", "_default_s", "_dispatcher", "arrived_bytes", "body_s", "bound_s", "failure",
+        "_arrived", "_default_s", "_dispatcher", "arrived_bytes", "awaited", "body_s", "bound_s",
         "has_turn", "held_bytes", "promise", "took",
     )  # fmt: skip
 
@@ -65,7 +65,7 @@ class Admitted(Ticket):
         self.bound_s = 0.0
         self.held_bytes = held_bytes
         self.arrived_bytes: int | None = None
-        self.failure: asyncio.Future[SeatrialError] | None = None
+        self.awaited: asyncio.Future[Any] | None = None
         self.has_turn = False
         limit_s = dispatcher.limits.body_s
         self.body_s = min(limit_s, asked.deadline_s or limit_s)

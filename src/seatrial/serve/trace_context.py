@@ -20,13 +20,20 @@ TRACEPARENT, REQUEST_ID = b"traceparent", b"x-request-id"
 _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 SAMPLED = 1  # flag: the caller may have recorded the trace
-# Whether a trace that begins here is recorded, by its id.
-_sampled: list[Callable[[str], bool]] = [lambda trace_id: False]
 
 
-def sample_roots(decide: Callable[[str], bool]) -> None:
-    """Have the flags of traces that begin here say whether they are recorded."""
-    _sampled[0] = decide
+class Roots:
+    """Traces that begin here.
+
+    Attributes:
+        decide: Whether one is recorded, by its id; None: none is.
+    """
+
+    def __init__(self) -> None:
+        self.decide: Callable[[str], bool] | None = None
+
+
+roots = Roots()  # of this process
 
 
 class Trace:
@@ -54,7 +61,7 @@ class Trace:
         self.began = time.perf_counter()
         self.route = self.code = self.message = ""
         self.clock: Clock | None = None
-        parent = given = None
+        parent = given = caller = None
         parents = 0
         for name, value in headers:
             if name == TRACEPARENT:
@@ -63,20 +70,26 @@ class Trace:
             elif name == REQUEST_ID and given is None:
                 given = value
         # Ids are no secrets, and have to be different, not unforeseeable.
-        self.span_id = f"{random.getrandbits(64) or 1:016x}"
-        caller = parse_parent(parent) if parent is not None and parents == 1 else None
+        ids = f"{random.getrandbits(192):048x}"
+        self.span_id = ids[32:]
+        if parent is not None and parents == 1:
+            caller = parse_parent(parent)
         if caller is None:
-            self.trace_id = f"{random.getrandbits(128) or 1:032x}"
-            self.parent_id, self.flags = "", int(_sampled[0](self.trace_id))
+            self.trace_id, self.parent_id = ids[:32], ""
+            self.flags = 0 if roots.decide is None else int(roots.decide(self.trace_id))
         else:
             self.trace_id, self.parent_id, self.flags = caller
         known = given is not None and _REQUEST_ID.fullmatch(given)
         self.request_id = given.decode() if given is not None and known else self.trace_id
 
+    @property
+    def own(self) -> str:
+        """The ``traceparent`` that names this request."""
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
+
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Headers of the answer."""
-        own = f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
-        return [(REQUEST_ID, self.request_id.encode()), (TRACEPARENT, own.encode())]
+        return [(REQUEST_ID, self.request_id.encode()), (TRACEPARENT, self.own.encode())]
 
     def fields(self) -> bytes:
         """`headers` as they are sent."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from seatrial.serve.tallies import Tally, distributions, tallies
 
 LIVE, CANARY = "live", "canary"
 COUNTS = ("live_answered", "live_failed", "canary_answered", "canary_failed")
@@ -40,14 +41,14 @@ class VariantMetrics:
             "seatrial_shadow_boxes", "Boxes of the live artifact and of a shadow on one image.",
             ["outcome"], registry=registry,
         )  # fmt: skip
-        self._share = Gauge(
+        self._share = Tally(Gauge(
             "seatrial_canary_share", "Share of the requests, or of the copies, of a canary.",
             multiprocess_mode="livemax", registry=registry,
-        )  # fmt: skip
-        self._requests = functools.cache(requests.labels)
-        self._seconds = functools.cache(seconds.labels)
-        self._images = functools.cache(images.labels)
-        self._boxes = functools.cache(boxes.labels)
+        ))  # fmt: skip
+        self._requests = tallies(requests)
+        self._seconds = distributions(seconds)
+        self._images = tallies(images)
+        self._boxes = tallies(boxes)
         for outcome in ("compared", "skipped", "failed"):
             self._images(outcome)
         for outcome in ("matched", "lost", "gained"):
@@ -72,23 +73,16 @@ class VariantMetrics:
         with self._lock:
             return {kind: dict(counts) for kind, counts in self._told.items()}
 
-    def count(self, variant: str, status: int, seconds: float, times: int = 1) -> None:
-        """Count requests that have ended, where there is a canary.
-
-        Args:
-            variant: `LIVE` or `CANARY`.
-            status: HTTP status.
-            seconds: Time of one of them since its headers.
-            times: Number of them: 1 where they were answered.
-        """
+    def count(self, variant: str, status: int, seconds: float) -> None:
+        """Count one request that has ended, where there is a canary."""
         if not self._on and variant == LIVE:
             return
-        self._requests(variant, status).inc(times)
+        self._requests(variant, status).inc()
         answered = status == 200
         if answered:
             self._seconds(variant).observe(seconds)
         with self._lock:
-            self._told["requests"][f"{variant}_{'answered' if answered else 'failed'}"] += times
+            self._told["requests"][f"{variant}_{'answered' if answered else 'failed'}"] += 1
             self._told["seconds"][variant] += seconds if answered else 0.0
 
     def shadowed(self, outcome: str) -> None:

@@ -21,8 +21,10 @@ import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.errors import InvalidConfig
-from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
+from seatrial.serve.address import free_port
+from seatrial.serve.process import ServiceProcess
 from seatrial.serve.runtimes.alone import one_process
+from seatrial.serve.service_folder import environment, write_service
 
 Start = Callable[..., ServiceProcess]
 Until = Callable[[Callable[[], Any]], Any]

@@ -19,10 +19,12 @@ import pytest
 import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
+from seatrial.serve.address import free_port
 from seatrial.serve.control import SUPERVISOR
 from seatrial.serve.metrics_files import FILE_BYTES
-from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
+from seatrial.serve.process import ServiceProcess
 from seatrial.serve.runtimes.bento_runtime import BentoMl
+from seatrial.serve.service_folder import environment, write_service
 
 METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PROPFIND")
 # The shared memory and the temporary files of a service on file systems of 20 MiB of its own.

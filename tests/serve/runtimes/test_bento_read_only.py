@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 import local_http
-from seatrial.serve.process import free_port
+from seatrial.serve.address import free_port
 
 # Everything is read-only but what is mounted in its place: shared memory, and a folder.
 READ_ONLY = """

@@ -12,7 +12,7 @@ import pytest
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment
-from seatrial.serve.process import environment, write_service
+from seatrial.serve.service_folder import environment, write_service
 
 pytestmark = [pytest.mark.usefixtures("time_limit"), pytest.mark.slow]
 

@@ -21,7 +21,8 @@ import pytest
 
 import local_http
 from seatrial.deployment import CoreLayout, Limits
-from seatrial.serve.process import ServiceProcess, free_port
+from seatrial.serve.address import free_port
+from seatrial.serve.process import ServiceProcess
 from seatrial.serve.runtimes.draining import Drain
 
 Start = Callable[..., ServiceProcess]

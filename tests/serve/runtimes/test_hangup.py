@@ -18,8 +18,8 @@ import pytest
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
 from seatrial.serve.address import free_port, is_ready
-from seatrial.serve.process import environment, write_service
 from seatrial.serve.runtimes import registry
+from seatrial.serve.service_folder import environment, write_service
 from seatrial.system.children import end
 
 Until = Callable[[Callable[[], Any]], Any]

@@ -16,9 +16,11 @@ import pytest
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
 from seatrial.errors import NotWritable
-from seatrial.serve.process import ServiceProcess, environment, free_port, write_service
+from seatrial.serve.address import free_port
+from seatrial.serve.process import ServiceProcess
 from seatrial.serve.runtimes import metrics_folder
 from seatrial.serve.runtimes.metrics_folder import METRICS_BYTES, metrics_root
+from seatrial.serve.service_folder import environment, write_service
 
 HOST = "127.0.0.1"
 

@@ -13,11 +13,11 @@ from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment
 from seatrial.errors import InvalidConfig
-from seatrial.serve.process import write_service
 from seatrial.serve.runtimes import served
 from seatrial.serve.runtimes.bento import service
 from seatrial.serve.runtimes.served import OwnWorker, Served, become_worker
 from seatrial.serve.served_state import ServedState
+from seatrial.serve.service_folder import write_service
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,14 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import uvicorn
 
 import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits
-from seatrial.serve.process import ServiceProcess, environment, write_service
+from seatrial.serve.process import ServiceProcess
+from seatrial.serve.runtimes import server
+from seatrial.serve.service_folder import environment, write_service
 
 SLOW = """
 import time
@@ -92,3 +97,27 @@ def test_a_service_that_does_not_start_is_never_ready(
     assert "ZeroDivisionError" in done.stderr
     assert "startup failed" in done.stderr
     assert done.stderr.startswith("warning: the service listens on 192.0.2.1 and needs no token")
+
+
+def test_a_server_looks_once_a_second_and_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle service wakes up for little else."""
+    looks: list[int] = []
+
+    async def look(self: uvicorn.Server, counter: int) -> bool:
+        looks.append(counter)
+        if len(looks) == 3:
+            timer = threading.Timer(0, self.handle_exit, (signal.SIGTERM, None))
+            timer.start()
+            monkeypatch.setattr(server, "TICK_S", 3600.0)
+        return len(looks) > 3 and self.should_exit
+
+    async def run() -> None:
+        served: Any = None
+        async with asyncio.timeout(60):
+            await server._Server(uvicorn.Config(""), served, lambda: None).main_loop()
+
+    assert server.TICK_S == 1.0
+    monkeypatch.setattr(server._Server, "on_tick", look)
+    monkeypatch.setattr(server, "TICK_S", 0.01)
+    asyncio.run(run())
+    assert looks == [0] * 4  # uvicorn makes the headers of all answers at multiples of ten

@@ -11,9 +11,10 @@ import pytest
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
 from seatrial.errors import InvalidArtifact
-from seatrial.serve.process import environment, free_port, write_service
+from seatrial.serve.address import free_port
 from seatrial.serve.runtimes import starts, supervise
 from seatrial.serve.runtimes.bento_runtime import BentoMl
+from seatrial.serve.service_folder import environment, write_service
 
 HOST = "127.0.0.1"
 

@@ -15,8 +15,9 @@ import pytest
 import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
-from seatrial.serve.process import environment, free_port, write_service
+from seatrial.serve.address import free_port
 from seatrial.serve.runtimes.supervise import command
+from seatrial.serve.service_folder import environment, write_service
 
 HOST = "127.0.0.1"
 

@@ -9,7 +9,7 @@ import msgspec
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
-from seatrial.serve.process import free_port
+from seatrial.serve.address import free_port
 from seatrial.serve.runtimes.uvicorn_runtime import Uvicorn
 
 HOST = "127.0.0.1"

@@ -14,7 +14,7 @@ import pytest
 
 from child_processes import gone
 from seatrial.errors import ServiceFailed
-from seatrial.serve.process import free_port
+from seatrial.serve.address import free_port
 from seatrial.serve.triton.running import RunningTriton
 from seatrial.serve.triton.server import Ports
 

@@ -14,12 +14,17 @@ from seatrial.errors import (
 )
 from seatrial.serve.outcome import error_headers
 from seatrial.serve.protocols.error_body import MEDIA_TYPE, error_body, protocol_error_body
+from seatrial.serve.protocols.request_head import RefusedHead
+from seatrial.serve.trace_context import Trace, traced
 
 OTHER_ROUTE = "other"  # label in the metrics of requests that have no route
 PROTOCOL = "/v2"  # paths of the Open Inference Protocol begin with it
 FAILED, SEE_LOG = "the server failed", "see the server's log"
 # Errors of a service that are told to its clients; others may name files of the machine.
 TOLD = (Overloaded, DeadlineExceeded, EngineFailed)
+
+# Status -> header fields that a refusal of it has.
+EXTRA_FIELDS = {401: b"www-authenticate: Bearer\r\n", 503: b"retry-after: 1\r\n"}
 
 
 def is_protocol(path: str) -> bool:
@@ -58,3 +63,12 @@ def plain_answer(
     else:
         body = error_body(code, message, hint, reason)
     return Response(body, status, dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def refusal_in_bytes(refusal: RefusedHead, trace: Trace) -> bytes:
+    """Fields and body of the answer to what no application sees; the line of its status is not."""
+    with traced(trace):
+        body = error_body(refusal.code, str(refusal), refusal.hint)
+    return b"content-type: %s\r\ncontent-length: %d\r\n%s%s\r\n%s" % (
+        MEDIA_TYPE.encode(), len(body), trace.fields(), EXTRA_FIELDS.get(refusal.status, b""), body,
+    )  # fmt: skip

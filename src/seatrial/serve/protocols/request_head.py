@@ -13,7 +13,8 @@ import httptools
 HEAD_BYTES = 32 * 1024  # largest request line and header fields together
 FIELDS = 100  # most header fields
 # A name, an IPv4 or a bracketed IPv6 address, and a port (RFC 3986 3.2.2 and 3.2.3).
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?", re.ASCII)
+HOST = rb"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.~!$&'()*+,;=%-]*+)(?::[0-9]*+)?+"
+_HOST = re.compile(HOST)
 
 
 class RefusedHead(Exception):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import os
 import signal
 import socket
@@ -22,6 +24,7 @@ from seatrial.serve.runtimes.draining import SIGNALS
 from seatrial.serve.runtimes.served import Served
 from seatrial.system.token_files import SERVER_TOKENS
 
+TICK_S = 1.0  # the date of answers changes
 BACKLOG = 2048  # connections that may wait to be taken
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -39,6 +42,19 @@ class _Server(uvicorn.Server):
         self._served = served
         self._on_ready = on_ready
         self._peers: Peers | None = None
+        self._wake: Callable[[], object] = lambda: None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._wake()
+
+    async def main_loop(self) -> None:
+        """Do what is due each second. uvicorn looks ten times: of an idle service, that is most."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = functools.partial(loop.call_soon_threadsafe, ended.set)
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), TICK_S)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)

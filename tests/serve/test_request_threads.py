@@ -1,4 +1,4 @@
-"""Requests on the dispatcher's threads: what is given up, what goes on, how it closes."""
+"""Requests on their threads: what is given up, what goes on, how it closes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,6 @@ from seatrial.serve.forecast import Forecast
 Running = Any
 
 pytestmark = pytest.mark.usefixtures("time_limit")
-
-
-@pytest.fixture
-def open_dispatcher(tiny_artifact: Artifact) -> Iterator[Callable[..., Dispatcher]]:
-    """Opens dispatchers of the null engine with one lane; closes them."""
-    deployment = Deployment("tiny", engine="null", layout=CoreLayout(1, 1, 1, wide=False))
-    with contextlib.ExitStack() as opened:
-
-        def open_one(**limits: Any) -> Dispatcher:
-            dispatcher = Dispatcher(open_detector(tiny_artifact, deployment), Limits(**limits))
-            opened.callback(dispatcher.close)
-            return dispatcher
-
-        yield open_one
 
 
 @pytest.fixture
@@ -231,61 +217,6 @@ def test_a_request_that_infers_already_is_counted_until_it_has(
     until(lambda: present(dispatcher) == 0)
 
 
-def test_a_deadline_of_its_own_counts_from_the_headers(
-    open_dispatcher: Callable[..., Dispatcher], photo: bytes
-) -> None:
-    dispatcher = open_dispatcher(deadline_s=1)
-    ran: list[object] = []
-
-    async def late() -> None:
-        with dispatcher.admit(Asked(deadline_s=3000)) as ticket:
-            assert 2999 < ticket.remaining_s() <= 3000
-            ticket._deadline = 0.0  # the body took its time
-            await dispatcher.run(ticket, photo, Thresholds(), ran.append, never)
-
-    with pytest.raises(DeadlineExceeded, match="not answered within 3000 s"):
-        asyncio.run(late())
-    dispatcher.close()
-    assert ran == []
-    assert present(dispatcher) == 0
-
-
-def test_a_deadline_that_the_body_names_counts_from_the_headers(
-    open_dispatcher: Callable[..., Dispatcher],
-) -> None:
-    dispatcher = open_dispatcher()
-    with dispatcher.admit() as ticket:
-        ticket._arrived -= 10.0  # the body took its time
-        ticket.ask(Asked(deadline_s=50.0))
-        assert 39 < ticket.remaining_s() <= 40
-        assert ticket.deadline_s == 50
-        with pytest.raises(DeadlineExceeded, match="within 5 s"):
-            ticket.ask(Asked(deadline_s=5.0))
-
-
-def test_the_deadline_of_the_deployment_counts_from_the_end_of_the_body(
-    open_dispatcher: Callable[..., Dispatcher],
-) -> None:
-    """A slow line is no fault of the service; the body has a limit of its own."""
-    dispatcher = open_dispatcher(deadline_s=3000, body_s=20)
-    with dispatcher.admit() as ticket:
-        assert ticket.body_s == 20
-        assert 3019 < ticket.remaining_s() <= 3020
-        ticket._deadline = 0.0
-        ticket.ready()
-        assert 2999 < ticket.remaining_s() <= 3000
-        assert "within 3000 s" in ticket.too_late().message
-
-
-def test_a_body_may_not_take_longer_than_its_request(
-    open_dispatcher: Callable[..., Dispatcher],
-) -> None:
-    dispatcher = open_dispatcher(body_s=20)
-    for asked_s, body_s in ((3.0, 3.0), (30.0, 20.0), (None, 20.0)):
-        with dispatcher.admit(Asked(deadline_s=asked_s)) as ticket:
-            assert ticket.body_s == body_s
-
-
 @pytest.mark.parametrize(
     ("lane_s", "max_batch", "limit_s", "deadline_s"),
     [(0.02, 1, None, 1.0), (0.1, 1, None, 1.0), (0.3, 1, None, 3.0), (0.3, 1, 0.5, 0.5),
@@ -380,7 +311,7 @@ def test_what_is_too_late_is_not_even_decoded(dispatcher: Dispatcher) -> None:
     with dispatcher.admit() as ticket:
         ticket._deadline = 0.0  # it waited for a thread for too long
         with pytest.raises(DeadlineExceeded):
-            dispatcher._work(ticket, lambda: None)
+            dispatcher.threads.run(ticket, lambda: None)
     assert ticket.clock.stages_ms == {}
 
 
@@ -395,7 +326,7 @@ def test_what_was_decoded_too_late_goes_no_further(
 
         monkeypatch.setattr("seatrial.detect.detector.decode", decode)
         with pytest.raises(DeadlineExceeded):
-            dispatcher._work(ticket, lambda: dispatcher.detect(ticket, photo, Thresholds()))
+            dispatcher.threads.run(ticket, lambda: dispatcher.detect(ticket, photo, Thresholds()))
 
 
 def test_the_limit_is_exact(dispatcher: Dispatcher) -> None:
@@ -468,7 +399,7 @@ def test_a_turn_that_comes_when_its_request_is_given_up_goes_to_the_next(
     """Clients of gRPC leave at any moment: each turn that was lost would be so for ever."""
 
     async def main() -> None:
-        turns = dispatcher._turns
+        turns = dispatcher.threads.turns
         others = 0
         while turns._free[False]:
             assert turns.take(batch=False) is None

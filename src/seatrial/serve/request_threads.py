@@ -1,0 +1,182 @@
+"""The threads on which requests are decoded and inferred, and the way there from the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from starlette.types import Message
+
+from seatrial.detect.decode import lacks_memory, out_of_memory
+from seatrial.engines.places import Abandoned
+from seatrial.errors import SeatrialError
+from seatrial.serve.forecast import took_by
+from seatrial.serve.tickets import Admitted
+from seatrial.serve.turns import Turns
+from seatrial.serve.watchdog import MOST_STUCK
+
+T = TypeVar("T")
+
+
+class RequestThreads:
+    """Threads of a service. Each request gets one when it is its turn.
+
+    Two threads for each image that the lanes take: while one infers, the other decodes the next
+    image and waits to follow at once. With fewer the lanes stand idle between requests (1.1 ms of
+    47 here). As many again for requests of a batch, so that these never hold the threads of live
+    ones.
+
+    Args:
+        count: Number of threads for requests of each priority.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.turns = Turns(count)
+        self._lock = threading.Lock()  # requests end on threads
+        self._working = 0  # threads that are in `run`
+        self._pool = concurrent.futures.ThreadPoolExecutor(
+            max_workers=2 * count + MOST_STUCK, thread_name_prefix="request"
+        )
+
+    @property
+    def working(self) -> int:
+        """Number of threads that work, also for requests that were given up."""
+        return self._working
+
+    async def work(
+        self, ticket: Admitted, work: Callable[[], T], gone: asyncio.Future[Message]
+    ) -> T:
+        """Do some work on a thread of the service when it is the ticket's turn.
+
+        Args:
+            ticket: Held; its clock has all that the work did when this returns.
+            work: Runs the engine once.
+            gone: Done when the client goes away; see `watched`.
+
+        Raises:
+            DeadlineExceeded: The answer was not there in time.
+            Abandoned: The client went away.
+        """
+        ticket.ready()
+        turn = self.turns.take(batch=ticket.batch)
+        if turn is not None:
+            ticket.awaited = turn
+            try:
+                await self._first(turn, gone, ticket)
+            except BaseException:
+                ticket.cancel()
+                if turn.done() and not turn.cancelled() and turn.exception() is None:
+                    self.turns.give_back(batch=ticket.batch)  # it came too late
+                raise
+        ticket.has_turn = True
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        ticket.awaited = answer  # before its thread can fail
+        done = self._pool.submit(self.run, ticket, work)
+        done.add_done_callback(lambda done: _on_loop(loop, self._finish, ticket, done, answer))
+        try:
+            return await self._first(answer, gone, ticket)
+        finally:
+            if not done.done():
+                ticket.cancel()
+                done.cancel()  # it waits for a thread
+
+    async def _first(
+        self, wanted: asyncio.Future[T], gone: asyncio.Future[Message], ticket: Admitted
+    ) -> T:
+        """The result of ``wanted``, unless the client goes, the engine hangs, or it is too late.
+
+        Whatever comes first ends this one future: to wait for several costs several times as much.
+        """
+
+        def left(_: object) -> None:
+            _end(wanted, Abandoned())
+
+        def too_late() -> None:
+            _end(wanted, ticket.too_late())
+
+        late = wanted.get_loop().call_later(ticket.remaining_s(), too_late)
+        gone.add_done_callback(left)
+        try:
+            return await wanted
+        finally:
+            late.cancel()
+            gone.remove_done_callback(left)
+
+    def fail(self, ticket: Admitted, error: SeatrialError) -> None:
+        """End a request whose thread may never come back; on any thread."""
+        if ticket.awaited is None:
+            return
+
+        def end() -> None:
+            if ticket.awaited is not None:  # not what it was before
+                _end(ticket.awaited, error)
+            self._end_turn(ticket)
+
+        _on_loop(ticket.awaited.get_loop(), end)
+
+    def _finish(
+        self, ticket: Admitted, done: concurrent.futures.Future[T], answer: asyncio.Future[T]
+    ) -> None:
+        """Take what a thread has made of a request, where it still waits for that."""
+        self._end_turn(ticket)
+        if answer.done() or done.cancelled():
+            return
+        error = done.exception()
+        if error is None:
+            answer.set_result(done.result())
+        else:
+            answer.set_exception(error)
+
+    def _end_turn(self, ticket: Admitted) -> None:
+        if ticket.has_turn:
+            ticket.has_turn = False
+            self.turns.give_back(batch=ticket.batch)
+
+    def run(self, ticket: Admitted, work: Callable[[], T]) -> T:
+        """Do the work of a request; on the thread that it has."""
+        with ticket, self._counted_work(ticket):
+            ticket.check()
+            ticket.clock.lap("queue")  # the wait for this thread
+            try:
+                answer = work()
+            except Exception as error:
+                if lacks_memory(error):
+                    raise out_of_memory() from error
+                raise
+            size = 1 if ticket.share is None else ticket.share.size
+            ticket.took = took_by(ticket.clock.stages_ms, size, ticket.bound_s)
+            return answer
+
+    @contextlib.contextmanager
+    def _counted_work(self, ticket: Admitted) -> Iterator[None]:
+        with self._lock:
+            self._working += 1
+        try:
+            yield
+        finally:
+            ticket.keep(0)  # it may have been given up before it took memory
+            with self._lock:
+                self._working -= 1
+
+    def close(self, *, wait: bool) -> None:
+        """Start no more work.
+
+        Args:
+            wait: Whether to wait for what runs; without it, what has not begun is dropped.
+        """
+        self._pool.shutdown(wait=wait, cancel_futures=not wait)
+
+
+def _end(wanted: asyncio.Future[Any], error: Exception) -> None:
+    if not wanted.done():
+        wanted.set_exception(error)
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(call, *args)
