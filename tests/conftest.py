@@ -85,6 +85,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--large-extras", action="store_true", help="try each extra with PyTorch alone as well"
     )
+    parser.addoption(
+        "--containers",
+        action="store_true",
+        help="build an image of Triton and serve from it, on a container engine of its own "
+        "(root, dockerd; a minute and 2 GB)",
+    )
 
 
 @pytest.hookimpl(optionalhook=True)

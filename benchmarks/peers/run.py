@@ -1,6 +1,6 @@
 """Seatrial and other servers with the same detector, engine and lanes, interleaved in one run.
 
-    python benchmarks/peers/run.py [--servers seatrial bentoml litserve mlserver triton]
+    python benchmarks/peers/run.py [--servers seatrial bentoml litserve mlserver kserve triton]
         [--engine onnxruntime] [--rounds 5] [--seconds 10] [--deadline-ms 1000] [--load 3]
 
 Each server has an environment of its own, made at the first run. In each round each server in turn

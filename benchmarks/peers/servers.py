@@ -201,6 +201,21 @@ def ml(setting: Setting, scratch: Path, pictures: Sequence[bytes]) -> Any:
     return started(setting, command, scratch, Up(to, [_base64(one) for one in pictures], 0))
 
 
+def kserve(setting: Setting, scratch: Path, pictures: Sequence[bytes]) -> Any:
+    """KServe's model server."""
+    python = python_of("kserve", ["kserve==0.21.0"], setting.engine)
+    port, log = free_port(HOST), scratch / "log.json"
+    # Its log has a line for each request, and another one for its time.
+    log.write_text(json.dumps({"version": 1, "root": {"level": "ERROR"}}))
+    command = [
+        str(python), str(HERE / "kserve_peer.py"), "--http_port", str(port),
+        "--workers", str(setting.lanes), "--enable_grpc", "false",
+        "--enable_latency_logging", "false", "--log_config_file", str(log),
+    ]  # fmt: skip
+    to = Target(f"http://{HOST}:{port}", path="/v2/models/peer/infer")
+    return started(setting, command, scratch, Up(to, [_base64(one) for one in pictures], 0))
+
+
 def seatrial(setting: Setting, scratch: Path, pictures: Sequence[bytes]) -> Any:
     """Our own server, with BentoML's supervisor."""
     return ours(setting, scratch, pictures, runtime="bentoml", python=None)
@@ -217,5 +232,6 @@ SERVERS: dict[str, Start] = {
     "bentoml": bento,
     "litserve": lit,
     "mlserver": ml,
+    "kserve": kserve,
     "triton": triton,
 }

@@ -33,14 +33,14 @@ from served_application import Running, serve_application
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-CONNECTIONS = 6
+CONNECTIONS = 6  # of gRPC: half of those of the process
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 
 
 @pytest.fixture(scope="module")
 def serving(run_app: Callable[..., Any]) -> Iterator[Running]:
-    limits = Limits(connections=CONNECTIONS, header_s=1.0, body_s=2.0)
+    limits = Limits(connections=2 * CONNECTIONS, header_s=1.0, body_s=2.0)
     with run_app(limits, grpc=True) as served:
         yield served
 
@@ -187,7 +187,7 @@ def test_answers_that_nobody_reads_do_not_fill_the_memory(
     async def answer(*given: Any) -> tuple[bytes, dict[str, float]]:
         return long, {}
 
-    monkeypatch.setattr("seatrial.serve.protocols.inference_grpc.infer", answer)
+    monkeypatch.setattr("seatrial.serve.protocols.grpc_request.infer", answer)
     with (
         run_app(Limits(bytes_in_flight=2**17), grpc=True) as served,
         calls(served.grpc_port) as service,
@@ -214,6 +214,28 @@ def test_health_takes_no_long_or_broken_messages(service: Service) -> None:
     check = service.channel.unary_unary("/grpc.health.v1.Health/Check")
     assert failure(check, field(1, b"x" * 2**17), timeout=20)[0] == "RESOURCE_EXHAUSTED"
     assert failure(check, b"\xff", timeout=20)[0] == "INVALID_ARGUMENT"
+
+
+def test_only_so_many_calls_of_reflection_are_open(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REFLECTIONS", len(REFLECTION))  # one of each version
+    ask = service.channel.stream_stream(f"/{REFLECTION[0]}/ServerReflectionInfo")
+    listing = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+    never = threading.Event()
+
+    def one_question() -> Iterator[bytes]:
+        yield listing
+        never.wait()
+
+    first = ask(one_question(), timeout=60)
+    assert next(first)
+    with pytest.raises(grpc.RpcError) as refused:
+        next(ask(iter([listing]), timeout=20))
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert check(service, SERVICE) == SERVING
+    never.set()
+    assert list(first) == []
 
 
 @pytest.mark.parametrize("version", REFLECTION)

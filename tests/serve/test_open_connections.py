@@ -22,6 +22,7 @@ from seatrial.serve.open_connections import (
     RefuseNone,
     Wait,
     room,
+    share,
 )
 
 
@@ -138,6 +139,24 @@ async def test_where_all_work_probes_have_places_of_their_own() -> None:
 
 
 @on_a_loop
+async def test_connections_to_a_server_beside_count_for_the_limit() -> None:
+    beside = [0]
+    of = Connections(
+        Limits(header_s=60.0), 4, request_metrics(), beside=lambda: beside[0]
+    )  # ticks every second
+    first, second, third = (Recorded(of) for _ in range(3))
+    beside[0] = 1
+    assert not of.full
+    fourth = Recorded(of)
+    assert [c.ended for c in (first, second, third, fourth)] == ["limit", None, None, None]
+    beside[0] = 3  # they came later: places are made at the next tick
+    while not third.ended:
+        await asyncio.sleep(0.005)
+    assert (second.ended, third.ended, fourth.ended) == ("limit", "limit", None)
+    assert not of.full
+
+
+@on_a_loop
 async def test_each_wait_has_its_time() -> None:
     of = connections(9, header_s=0.02, idle_s=60)
     head, idle = Recorded(of), Recorded(of)
@@ -178,7 +197,14 @@ def test_what_fits_is_what_the_limit_of_open_files_leaves(monkeypatch: pytest.Mo
     monkeypatch.setattr(open_connections.os, "listdir", lambda _: ["0"] * 50)
     assert room(None) == 256 - 50 - 32 - 16
     assert room(100) == 100
-    assert room(None, 2) == (256 - 50 - 32 - 16) // 2  # of two servers, each
+    # Another server beside has half of them, and may have them twice for a moment.
+    fits = room(None, beside=1)
+    assert fits == 2 * (256 - 50 - 32 - 16) // 3
+    assert fits + share(fits) <= 256 - 50 - 32 - 16
+    assert room(100, beside=1) == 100
+    with pytest.raises(ServiceFailed, match="room for 105 connections; it needs 120") as few:
+        room(120, beside=1)
+    assert "ulimit -n 278" in few.value.hint
     with pytest.raises(ServiceFailed, match=r"256 open files, .* room for 158 .* needs 200") as few:
         room(200)
     assert "ulimit -n 298" in few.value.hint

@@ -8,14 +8,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import grpc
 import pytest
 
 import local_http
+from grpc_calls import calls, failure, images_request, stream
+from seatrial.client.inference_messages import INFER, STREAM
 from seatrial.detect.clock import REQUEST_STAGES, SEND
-from seatrial.errors import InvalidConfig
+from seatrial.errors import InvalidConfig, MissingExtra
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.spans import Spans, wanted
 
@@ -36,6 +40,7 @@ sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="seatrial[otel] is n
         ({**ON, "OTEL_TRACES_EXPORTER": "none"}, False),
         ({**ON, "OTEL_SDK_DISABLED": "TRUE"}, False),
         ({**ON, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, True),
+        ({**ON, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, True),
     ],
 )
 def test_the_usual_variables_ask_for_traces(environment: dict[str, str], expected: bool) -> None:
@@ -43,11 +48,19 @@ def test_the_usual_variables_ask_for_traces(environment: dict[str, str], expecte
 
 
 @pytest.mark.parametrize(
-    "more", [{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, {"OTEL_TRACES_EXPORTER": "zipkin"}]
+    "more", [{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, {"OTEL_TRACES_EXPORTER": "zipkin"}]
 )
 def test_another_way_out_is_refused(more: dict[str, str]) -> None:
     with pytest.raises(InvalidConfig, match="http/protobuf"):
         wanted({**ON, **more})
+
+
+def test_a_way_out_whose_package_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc", None)
+    with pytest.raises(MissingExtra) as missing:
+        Spans({}, protocol="grpc")
+    assert "pip install opentelemetry-exporter-otlp-proto-grpc" in missing.value.hint
+    assert "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf" in missing.value.hint
 
 
 @pytest.fixture
@@ -78,13 +91,17 @@ def test_a_request_is_a_span_of_its_caller_with_its_stages_inside(
     running, exporter = memory
     began_ns, slack_ns = time.time_ns(), 10**9  # somebody may set the clock
     answer = running.client.post(
-        "/detect", content=photo, headers={"traceparent": f"00-{TRACE}-{SPAN}-01"}
+        "/detect",
+        content=photo,
+        headers={"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "a=1, b=2"},
     )
     spans = finished(exporter, until)
     server, stages = spans[-1], spans[:-1]
     assert server.name == "POST /detect"
     assert f"{server.context.trace_id:032x}" == TRACE
     assert f"{server.parent.span_id:016x}" == SPAN
+    assert dict(server.context.trace_state) == {"a": "1", "b": "2"}
+    assert answer.headers["tracestate"] == "a=1,b=2"
     # The answer's header names the span itself.
     assert answer.headers["traceparent"] == f"00-{TRACE}-{server.context.span_id:016x}-01"
     assert {span.name for span in stages} == {*REQUEST_STAGES, SEND}
@@ -144,6 +161,44 @@ def test_one_that_begins_here_says_that_it_is_recorded(
     assert server.attributes["error.type"] == "UnsupportedImage"
 
 
+def test_requests_over_grpc_are_spans_as_well(
+    run_app: Callable[..., Any], photo: bytes, until: Callable[..., Any]
+) -> None:
+    """A call, and each request of a stream; one that failed too."""
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter = InMemorySpanExporter()
+    spans = Spans({"service.name": "seatrial"}, SimpleSpanProcessor(exporter))
+
+    def served() -> list[Any]:
+        return [span for span in exporter.get_finished_spans() if span.kind.name == "SERVER"]
+
+    parent = (("traceparent", f"00-{TRACE}-{SPAN}-01"),)
+    with (
+        run_app(engine="null", spans=spans, grpc=True) as running,
+        calls(running.grpc_port) as service,
+    ):
+        service.ModelInfer(images_request(photo), metadata=parent)
+        until(lambda: len(served()) == 1)
+        assert failure(service.ModelInfer, images_request(b"x"), metadata=parent)
+        until(lambda: len(served()) == 2)
+        assert len([*stream(service, [images_request(photo)] * 2, metadata=parent)]) == 2
+        until(lambda: len(served()) == 4)
+    unary, failed, *streamed = served()
+    assert (unary.name, failed.name) == (f"POST {INFER}",) * 2
+    assert [span.name for span in streamed] == [f"POST {STREAM}"] * 2
+    assert failed.attributes["error.type"] == "UnsupportedImage"
+    for span in (unary, *streamed):
+        assert span.attributes["http.response.status_code"] == 200
+        assert (f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE, SPAN)
+        inside = [
+            one for one in exporter.get_finished_spans()
+            if one.parent is not None and one.parent.span_id == span.context.span_id
+        ]  # fmt: skip
+        assert {one.name for one in inside} == {*REQUEST_STAGES, SEND}
+
+
 @pytest.fixture
 def collector() -> Iterator[tuple[str, list[Any]]]:
     """The address of a collector of OTLP over HTTP, and the requests that it has decoded."""
@@ -174,25 +229,68 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
         server.shutdown()
 
 
+@pytest.fixture
+def grpc_collector() -> Iterator[tuple[str, list[Any]]]:
+    """The same over gRPC."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+        ExportTraceServiceRequest,
+        ExportTraceServiceResponse,
+    )
+
+    received: list[Any] = []
+    path = "opentelemetry.proto.collector.trace.v1.TraceService"
+
+    def export(request: Any, context: Any) -> Any:
+        received.append((path, request))
+        return ExportTraceServiceResponse()
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        export,
+        request_deserializer=ExportTraceServiceRequest.FromString,
+        response_serializer=ExportTraceServiceResponse.SerializeToString,
+    )
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(path, {"Export": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"http://127.0.0.1:{port}", received
+    server.stop(None)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("time_limit")
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_a_collector_gets_the_spans_of_a_service(
-    start_service: Start, photo: bytes, collector: tuple[str, list[Any]]
+    start_service: Start, photo: bytes, request: pytest.FixtureRequest, protocol: str
 ) -> None:
-    address, received = collector
-    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": address, "OTEL_SERVICE_NAME": "harbour"}
+    if protocol == "grpc":
+        pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc")
+    name, where = {
+        "grpc": ("grpc_collector", "opentelemetry.proto.collector.trace.v1.TraceService"),
+        "http/protobuf": ("collector", "/v1/traces"),
+    }[protocol]
+    address, received = request.getfixturevalue(name)
+    env = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": address,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_SERVICE_NAME": "harbour",
+    }
+    parent = {"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "a=1"}
     with start_service(engine="null", runtime="uvicorn", env=env) as service:
-        answer = local_http.post(f"{service.url}/detect", content=photo, timeout=20)
+        answer = local_http.post(f"{service.url}/detect", content=photo, timeout=20, headers=parent)
         assert answer.status_code == 200
-    path, request = received[-1]  # at the end, if not before
-    assert path == "/v1/traces"
-    (resource,) = request.resource_spans
+    path, exported = received[-1]  # at the end, if not before
+    assert path == where
+    (resource,) = exported.resource_spans
     told = {one.key: one.value.string_value for one in resource.resource.attributes}
     assert told["service.name"] == "harbour"
     spans = [span for scope in resource.scope_spans for span in scope.spans]
     (server,) = (span for span in spans if span.name == "POST /detect")
     trace, span = answer.headers["traceparent"].split("-")[1:3]
     assert (server.trace_id.hex(), server.span_id.hex()) == (trace, span)
+    assert (server.parent_span_id.hex(), server.trace_state) == (SPAN, "a=1")
     stages = {one.name for one in spans if one.parent_span_id == server.span_id}
     assert stages == {*REQUEST_STAGES, SEND}
 

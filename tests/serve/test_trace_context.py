@@ -55,6 +55,39 @@ def test_a_request_is_a_span_of_its_own_in_the_trace_of_its_caller() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["a=1"], "a=1"),
+        (["a=1,b=2", "c=3"], "a=1,b=2,c=3"),
+        (["congo=t61 r,\t rojo@x-y/z=00f0"], "congo=t61 r,rojo@x-y/z=00f0"),
+        (["a=1,,b=2,"], "a=1,b=2"),  # empty members are allowed
+        (["1a=1"], "1a=1"),
+        (["a=1,a=2"], ""),
+        (["A=1"], ""),
+        (["a=1=2"], ""),
+        (["a=", "b=2"], ""),
+        (["a=\x7f"], ""),
+        (["a=\xe9"], ""),
+        (["a=1\r\nb: 2"], ""),
+        ([",".join(f"k{n}=1" for n in range(32))], ",".join(f"k{n}=1" for n in range(32))),
+        ([",".join(f"k{n}=1" for n in range(33))], ""),
+        (["a=" + "x" * 256], "a=" + "x" * 256),
+        (["a=" + "x" * 257], ""),
+        (["," * 3000], ""),
+    ],
+)
+def test_the_state_of_a_trace_is_passed_on_where_it_is_valid(
+    values: list[str], expected: str
+) -> None:
+    headers = [(b"tracestate", one.encode("latin-1")) for one in values]
+    trace = Trace([(b"traceparent", PARENT.encode()), *headers])
+    assert trace.state == expected
+    assert dict(trace.headers()).get(b"tracestate", b"") == expected.encode()
+    assert (b"tracestate" in trace.fields()) == bool(expected)
+    assert Trace(headers).state == ""  # of no trace
+
+
 @pytest.mark.parametrize("parents", [[], ["nonsense"], [PARENT, PARENT]])
 def test_without_one_valid_parent_there_is_a_new_trace(parents: list[str]) -> None:
     traces = [Trace([(b"traceparent", one.encode()) for one in parents]) for _ in range(2)]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import grpc
 import numpy as np
 
 from open_inference import DTYPES, elements, split
-from seatrial.client.inference_messages import SERVICE, ModelInferRequest, methods
+from seatrial.client.inference_messages import (
+    SERVICE,
+    STREAM,
+    ModelInferRequest,
+    ModelStreamInferResponse,
+    methods,
+)
 
 PATIENCE_S = 60.0
 
@@ -54,6 +61,36 @@ def calls(port: int, **options: Any) -> Iterator[Service]:
     settings.append(("grpc.use_local_subchannel_pool", 1))
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=settings) as channel:
         yield Service(channel)
+
+
+def stream(service: Service, requests: Iterable[Any], **options: Any) -> Any:
+    """A stream of inference; iterating it gives its answers."""
+    call = service.channel.stream_stream(
+        STREAM,
+        request_serializer=lambda one: one if isinstance(one, bytes) else one.SerializeToString(),
+        response_deserializer=ModelStreamInferResponse.FromString,
+    )
+    options.setdefault("timeout", PATIENCE_S)
+    return call(iter(requests), **options)
+
+
+class Requests:
+    """Requests of a stream that a test sends one by one."""
+
+    def __init__(self, *first: Any) -> None:
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for one in first:
+            self.send(one)
+
+    def send(self, request: Any) -> None:
+        self._queue.put(request)
+
+    def end(self) -> None:
+        self._queue.put(None)
+
+    def __iter__(self) -> Iterator[Any]:
+        while (request := self._queue.get(timeout=2 * PATIENCE_S)) is not None:
+            yield request
 
 
 def images_request(*files: bytes, raw: bool = True, **more: Any) -> Any:

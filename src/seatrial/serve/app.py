@@ -33,7 +33,7 @@ from seatrial.serve.connections import StopReading
 from seatrial.serve.cross_origin import CrossOrigin
 from seatrial.serve.fault_answer import fault_answer
 from seatrial.serve.health import PROBES, CloseWhileDraining
-from seatrial.serve.open_connections import CONNECTIONS, Connections, room
+from seatrial.serve.open_connections import CONNECTIONS, Connections, room, share
 from seatrial.serve.outcome import DIGEST, admitted, answer_headers, counted
 from seatrial.serve.protocols import inference_v2
 from seatrial.serve.protocols.asked import read_asked
@@ -90,9 +90,10 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with around():
             serving = app.state.serving = Serving(open_service())
+            serving.reports = reports
             on_start(serving)
             limits = serving.live.dispatcher.limits
-            fit = room(limits.connections, 1 + len(companions))
+            fit = room(limits.connections, len(companions))
             paths = frozenset(route.path for route in (*PROBES, *probes))
             refusals = Refusals(serving, DETECT)
             # What start-up made stays until the end: no collection needs to walk it again.
@@ -101,11 +102,11 @@ def create_app(
             try:
                 async with contextlib.AsyncExitStack() as beside:
                     for companion in companions:
-                        await beside.enter_async_context(companion(serving, fit))
+                        await beside.enter_async_context(companion(serving, share(fit)))
                     # The protocol of each connection finds it there: `HttpProtocol`.
                     connections = Connections(
                         limits, fit, serving.metrics, paths, serving.tokens.check, serving.tls,
-                        refusals,
+                        refusals, lambda: serving.connections_beside,
                     )  # fmt: skip
                     yield {CONNECTIONS: connections}
             finally:

@@ -13,7 +13,7 @@ from seatrial.serve.serving import Serving
 from seatrial.system.extras import require
 
 # Serves as long as the context lasts. It is given what holds the service, of which each request
-# takes its own, and the number of connections that it may have.
+# takes its own, and the number of connections that it may have; the former is told how many it has.
 Companion = Callable[[Serving, int], AbstractAsyncContextManager[Any]]
 
 

@@ -20,14 +20,14 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from seatrial.client.inference_messages import COMPILED, SERVICE, add_files
 from seatrial.deployment import Deployment, Limits
 from seatrial.errors import Overloaded, PortInUse, ServiceFailed
+from seatrial.serve.grpc_connections import NOTED, GrpcConnections
 from seatrial.serve.health import Health
 from seatrial.serve.protocols.grpc_messages import MOST_WAITING, Reception, parse
+from seatrial.serve.protocols.grpc_methods import answered, guarded
 from seatrial.serve.protocols.inference_grpc import (
     QUESTION_BYTES,
     QUESTION_PLACES,
     InferenceService,
-    answered,
-    guarded,
 )
 from seatrial.serve.serving import Serving
 from seatrial.serve.tls import Tls
@@ -40,10 +40,12 @@ READY, LIVE = ("", SERVICE, "readiness"), ("liveness",)
 HEALTH_S = 2.0  # for a question of health, which comes with the beginning of its call
 WATCHERS = 32  # calls that are told of health until they end; anyone may make them
 QUESTION_S = 10.0  # that reflection waits for the next question
+REFLECTIONS = 16  # calls of reflection at a time
 LOOK_S = 0.1  # between two looks at the service's health
-# At a time, beside those that may wait for an answer: questions, those of health, watchers. Each of
-# the two ends its oldest before there are so many.
-OTHER_CALLS = 2 * (QUESTION_PLACES + MOST_WAITING) + WATCHERS + 16
+COUNT_S = 0.5  # between two counts of the connections
+# At a time, beside those that may wait for an answer and streams: questions, those of health,
+# watchers. Each of the two ends its oldest before there are so many.
+OTHER_CALLS = 2 * (QUESTION_PLACES + MOST_WAITING) + WATCHERS + REFLECTIONS + 16
 AT_ONCE = 2048  # more that begin together, until those are ended that are too many
 HEADER_BYTES = 16 * 1024
 CONNECTION_S = 600.0  # after which a client is asked to connect anew; calls go on meanwhile
@@ -70,12 +72,15 @@ async def grpc_server(
         PortInUse: Another process listens there.
     """
     limits, address = deployment.limits, deployment.server
-    server = grpc.aio.server(
-        options=_options(limits, connections),
-        maximum_concurrent_rpcs=limits.queue + OTHER_CALLS + AT_ONCE,
-    )
-    methods = InferenceService(serving, limits)
     statuses, ending = health.aio.HealthServicer(), asyncio.Event()
+    methods = InferenceService(serving, limits, ending)
+    most_calls = limits.queue + methods.streams.most + OTHER_CALLS
+    counted = GrpcConnections(serving)
+    server = grpc.aio.server(
+        options=_options(limits, connections, most_calls),
+        maximum_concurrent_rpcs=most_calls + AT_ONCE,
+    )
+    counted.made()
     reception = methods.questions
     # Of its own: who asks for other things and sends nothing cannot hold up the probes.
     health_reception = Reception(QUESTION_PLACES, QUESTION_BYTES)
@@ -113,13 +118,20 @@ async def grpc_server(
         await asyncio.sleep(min(notice_s, limits.drain_s))
         await stop()
 
-    watching = asyncio.ensure_future(watch())
+    async def count() -> None:
+        while True:
+            counted.look()
+            await asyncio.sleep(COUNT_S)
+
+    tasks = asyncio.ensure_future(watch()), asyncio.ensure_future(count())
     try:
         yield port
     finally:
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
         await statuses.enter_graceful_shutdown()
         await stop()
+        counted.end()
 
 
 def _credentials(tls: Tls) -> Any:
@@ -140,7 +152,7 @@ async def _tell(statuses: Any, state: Health) -> None:
             await statuses.set(name, status.NOT_SERVING if wrong else status.SERVING)
 
 
-def _options(limits: Limits, connections: int) -> list[tuple[str, int]]:
+def _options(limits: Limits, connections: int, calls: int) -> list[tuple[str, int]]:
     """Settings of gRPC's transport, by the names of its channel arguments."""
 
     def milliseconds(seconds: float) -> int:
@@ -152,7 +164,8 @@ def _options(limits: Limits, connections: int) -> list[tuple[str, int]]:
         # gRPC unpacks a message whole before it looks at the length.
         ("grpc.compression_enabled_algorithms_bitset", GZIP_OFF),
         ("grpc.max_allowed_incoming_connections", connections),
-        ("grpc.max_concurrent_streams", limits.queue + OTHER_CALLS),
+        ("grpc.max_concurrent_streams", calls),
+        NOTED,
         ("grpc.server_handshake_timeout_ms", milliseconds(limits.header_s)),
         ("grpc.max_metadata_size", HEADER_BYTES),
         ("grpc.absolute_max_metadata_size", HEADER_BYTES),
@@ -234,6 +247,7 @@ def _reflection_handlers(
         pool.AddSerializedFile(file.serialized_pb)
     about = reflection.aio.ReflectionServicer((SERVICE, HEALTH, *REFLECTION), pool=pool)
     kind = reflection_pb2.ServerReflectionRequest
+    open_calls = 0
 
     async def answer(messages: AsyncIterator[bytes], context: Any) -> None:
         asked = reception.read_all(messages, kind, QUESTION_S)
@@ -241,7 +255,14 @@ def _reflection_handlers(
             await context.write(told)
 
     async def tell(messages: AsyncIterator[bytes], context: Any) -> None:
-        await _until(ending, answer(messages, context))
+        nonlocal open_calls
+        if open_calls >= REFLECTIONS // len(REFLECTION):
+            raise Overloaded(f"{open_calls} calls of reflection are open", hint="try again later")
+        open_calls += 1
+        try:
+            await _until(ending, answer(messages, context))
+        finally:
+            open_calls -= 1
 
     return {
         "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(

@@ -107,6 +107,7 @@ class Connections:
         tls: Certificate; None where connections are not encrypted.
         refuse: Refuses requests before the application sees them: under overload a refusal has to
             be cheap.
+        beside: Number of connections that servers beside this one have; they count for `most`.
 
     Attributes:
         probes: The same paths, as they are sent.
@@ -127,6 +128,7 @@ class Connections:
         check: Callable[[str, Headers], object] = lambda path, headers: None,
         tls: Tls | None = None,
         refuse: Refuse = RefuseNone(),  # noqa: B008  it has no state
+        beside: Callable[[], int] = lambda: 0,
     ) -> None:
         self._check = check
         self.peers: Peers | None = None
@@ -134,6 +136,7 @@ class Connections:
         self.room = Room()
         self._refuse = refuse
         self.refuse_again = refuse.again
+        self._beside = beside
         self._refused_s = -math.inf
         self.tls = tls
         self.header_s = limits.header_s
@@ -161,7 +164,7 @@ class Connections:
     @property
     def full(self) -> bool:
         """Whether there are more connections than there should be."""
-        return self._open > self._most
+        return self._open + self._beside() > self._most
 
     def opened(self, connection: Connection) -> None:
         """A connection is there; another one may have to go for it."""
@@ -171,7 +174,7 @@ class Connections:
         self.waits(connection, HEAD)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._expire)
-        beyond_all = self._open > self._most + PROBE_PLACES
+        beyond_all = self._open + self._beside() > self._most + PROBE_PLACES
         if self.full and not self._make_room(connection) and beyond_all:
             self._drop(connection)
 
@@ -290,7 +293,7 @@ class Connections:
         if trace.clock is not None and not trace.code:
             self._metrics.sent(time.perf_counter() - trace.clock.end)
 
-    def _make_room(self, newest: Connection) -> bool:
+    def _make_room(self, newest: Connection | None = None) -> bool:
         """End the connection that has waited longest; false where all others work.
 
         It is one of the larger group, so that neither clients that say nothing nor those that
@@ -330,6 +333,8 @@ class Connections:
                 if wait is not END:
                     self._metrics.close_connection(wait.value)
                 oldest.expire(wait)
+        while self.full and self._make_room():  # for connections to a server beside this one
+            pass
         self._timer = None
         if self._open:
             self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._expire)
@@ -340,28 +345,42 @@ class Connections:
         connection.end()
 
 
-def room(wanted: int | None, servers: int = 1) -> int:
-    """How many connections fit each server of this process: descriptors that are left, less a few.
+def share(connections: int) -> int:
+    """Most connections of a server beside the HTTP server, of those of a process.
 
-    The soft limit of open files is raised as far as is needed and allowed.
+    Args:
+        connections: Most connections of all servers together.
+    """
+    return max(1, connections // 2)
+
+
+def room(wanted: int | None, beside: int = 0) -> int:
+    """How many connections fit this process: descriptors that are left, less a few.
+
+    The soft limit of open files is raised as far as is needed and allowed. Servers beside the HTTP
+    server open connections before that has seen them: their share is there twice.
 
     Args:
         wanted: Limit of the deployment; None takes `MOST`, or what fits.
-        servers: Number of servers: HTTP, gRPC.
+        beside: Number of servers beside the HTTP server.
 
     Raises:
         ServiceFailed: Fewer than wanted fit, or fewer than `FEWEST`.
     """
+
+    def files(connections: int) -> int:
+        return used + connections + beside * share(connections)
+
     used = len(os.listdir("/proc/self/fd")) + SPARE_FILES + PROBE_PLACES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = used + servers * (wanted or MOST)
+    needed = files(wanted or MOST)
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    fits = needed if soft == resource.RLIM_INFINITY else min(soft, needed)
-    fits = (fits - used) // servers
+    left = (needed if soft == resource.RLIM_INFINITY else min(soft, needed)) - used
+    fits = wanted or MOST if left >= needed - used else 2 * left // (2 + beside)
     if fits < (wanted or FEWEST):
-        least = used + servers * (wanted or FEWEST)
+        least = files(wanted or FEWEST)
         raise ServiceFailed(
             f"a process may have {soft} open files, which leaves room for {max(0, fits)} "
             f"connections; it needs {wanted or FEWEST}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,6 +15,7 @@ from seatrial.serve.canary import Canary
 from seatrial.serve.health import Health
 from seatrial.serve.log import say
 from seatrial.serve.metrics import RequestMetrics
+from seatrial.serve.reporting import Report
 from seatrial.serve.service import Service
 from seatrial.serve.tls import Tls
 from seatrial.serve.tokens import Tokens
@@ -42,6 +44,8 @@ class Serving:
         server: Settings of the server.
         tokens: Tokens that requests are let in with.
         tls: Certificate; None where connections are not encrypted.
+        connections_beside: Number of open connections of servers beside the HTTP server.
+        reports: Are told of each request that such a server has answered.
     """
 
     def __init__(self, service: Service) -> None:
@@ -51,6 +55,8 @@ class Serving:
         self.tokens: Tokens = service.tokens
         self.tls: Tls | None = service.tls
         self.canary: Canary | None = None
+        self.connections_beside = 0
+        self.reports: Sequence[Report] = ()
         self._leaving: list[Service] = []
         self._left = threading.Condition()
         self._install(service)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 EXPORTER, DISABLED = "OTEL_TRACES_EXPORTER", "OTEL_SDK_DISABLED"
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-HTTP = "http/protobuf"
+HTTP, GRPC = "http/protobuf", "grpc"  # ways to a collector; the second needs a package of its own
+GRPC_PACKAGE = "opentelemetry-exporter-otlp-proto-grpc"
 FLUSH_MS = 2000
 
 
@@ -39,13 +40,19 @@ def wanted(environment: Mapping[str, str]) -> bool:
     exporter = environment.get(EXPORTER, "")
     if exporter == "none" or not (exporter or any(environment.get(name) for name in ENDPOINTS)):
         return False
-    protocol = next((environment[name] for name in PROTOCOLS if environment.get(name)), HTTP)
-    if exporter not in ("", "otlp") or protocol != HTTP:
+    protocol = protocol_of(environment)
+    if exporter not in ("", "otlp") or protocol not in (HTTP, GRPC):
         raise InvalidConfig(
-            f"traces are exported by otlp over {HTTP}, not by {exporter or 'otlp'} over {protocol}",
+            f"traces are exported by otlp over {HTTP} or {GRPC}, not by {exporter or 'otlp'} over "
+            f"{protocol}",
             hint=f"set {EXPORTER}=otlp and {PROTOCOLS[0]}={HTTP}, or {DISABLED}=true",
         )
     return True
+
+
+def protocol_of(environment: Mapping[str, str]) -> str:
+    """The way to the collector that the environment names; `HTTP` where it names none."""
+    return next((environment[name] for name in PROTOCOLS if environment.get(name)), HTTP)
 
 
 class Spans:
@@ -55,13 +62,17 @@ class Spans:
         attributes: Names of OpenTelemetry's conventions -> values, for the service itself. The
             variables ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` override them.
         processor: Takes the spans; None exports them as the environment says.
+        protocol: The way to the collector, where there is no `processor`: see `protocol_of`.
 
     Raises:
         MissingExtra: The packages are not installed.
     """
 
     def __init__(
-        self, attributes: Mapping[str, str], processor: SpanProcessor | None = None
+        self,
+        attributes: Mapping[str, str],
+        processor: SpanProcessor | None = None,
+        protocol: str = HTTP,
     ) -> None:
         try:
             from opentelemetry import trace
@@ -69,12 +80,9 @@ class Spans:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
-            processor = processor or _exporting()
         except ModuleNotFoundError as error:
-            raise MissingExtra(
-                f"{error.name} is not installed; it is needed for traces",
-                hint=f"{install_command('otel')}, or set {DISABLED}=true",
-            ) from error
+            raise _missing(error, install_command("otel")) from error
+        processor = processor or _exporting(protocol)
 
         class Given(RandomIdGenerator):
             """Gives the ids of the request that is being reported."""
@@ -153,6 +161,7 @@ class Spans:
             int(trace.parent_id, 16),
             is_remote=True,
             trace_flags=api.TraceFlags(trace.flags & SAMPLED),
+            trace_state=api.TraceState.from_header([trace.state] if trace.state else []),
         )
         return api.set_span_in_context(api.NonRecordingSpan(caller), Context())
 
@@ -163,8 +172,22 @@ class Spans:
         self._provider.shutdown()
 
 
-def _exporting() -> SpanProcessor:
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+def _exporting(protocol: str) -> SpanProcessor:
+    exporter: Any
+    try:
+        if protocol == GRPC:
+            from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as exporter
+        else:
+            from opentelemetry.exporter.otlp.proto.http import trace_exporter as exporter
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ModuleNotFoundError as error:
+        own = f"pip install {GRPC_PACKAGE}, or set {PROTOCOLS[0]}={HTTP}"
+        raise _missing(error, own if protocol == GRPC else install_command("otel")) from error
+    return BatchSpanProcessor(exporter.OTLPSpanExporter())
 
-    return BatchSpanProcessor(OTLPSpanExporter())
+
+def _missing(error: ModuleNotFoundError, install: str) -> MissingExtra:
+    return MissingExtra(
+        f"{error.name} is not installed; it is needed for traces",
+        hint=f"{install}, or set {DISABLED}=true",
+    )

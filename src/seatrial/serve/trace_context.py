@@ -1,7 +1,8 @@
 """The name of a request across services: its id, and its place in a trace.
 
-Source: W3C Trace Context, section 3.2 (traceparent). An answer repeats the trace with a span of our
-own, so that a client without tracing can name the request as well.
+Source: W3C Trace Context, sections 3.2 (traceparent) and 3.3 (tracestate). An answer repeats the
+trace with a span of our own, so that a client without tracing can name the request as well, and the
+state of the trace as it came.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from contextvars import ContextVar
 
 from seatrial.detect.clock import Clock
 
-TRACEPARENT, REQUEST_ID = b"traceparent", b"x-request-id"
+TRACEPARENT, TRACESTATE, REQUEST_ID = b"traceparent", b"tracestate", b"x-request-id"
 # Version, trace, span, flags; a later version may have more behind another hyphen.
 _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+# One member of the state: a key of a tracing system, and what that wants to read again.
+_MEMBER = re.compile(rb"[a-z0-9][a-z0-9_\-*/@]{0,255}=[ -+\--<>-~]{0,255}[!-+\--<>-~]")
+MOST_MEMBERS, MOST_STATE_BYTES = 32, 2048
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 SAMPLED = 1  # flag: the caller may have recorded the trace
 
@@ -44,6 +48,7 @@ class Trace:
         parent_id: Span of the caller, 16 digits; empty where it sent none.
         span_id: Span of this request, 16 digits.
         flags: Flags of the trace, 0 to 255.
+        state: State of the trace, as the caller's ``tracestate`` has it; empty where it has none.
         request_id: What the caller named the request, or else the trace.
         began: When the headers were here, by `time.perf_counter`.
         route: Label of the route in the metrics; empty for what has none.
@@ -54,19 +59,22 @@ class Trace:
 
     __slots__ = (
         "began", "clock", "code", "flags", "message", "parent_id", "request_id", "route", "span_id",
-        "trace_id",
+        "state", "trace_id",
     )  # fmt: skip
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.began = time.perf_counter()
-        self.route = self.code = self.message = ""
+        self.route = self.code = self.message = self.state = ""
         self.clock: Clock | None = None
         parent = given = caller = None
         parents = 0
+        states: list[bytes] = []
         for name, value in headers:
             if name == TRACEPARENT:
                 parents += 1
                 parent = value
+            elif name == TRACESTATE:
+                states.append(value)
             elif name == REQUEST_ID and given is None:
                 given = value
         # Ids are no secrets, and have to be different, not unforeseeable.
@@ -79,6 +87,8 @@ class Trace:
             self.flags = 0 if roots.decide is None else int(roots.decide(self.trace_id))
         else:
             self.trace_id, self.parent_id, self.flags = caller
+            if states:
+                self.state = parse_state(states)
         known = given is not None and _REQUEST_ID.fullmatch(given)
         self.request_id = given.decode() if given is not None and known else self.trace_id
 
@@ -89,11 +99,15 @@ class Trace:
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Headers of the answer."""
-        return [(REQUEST_ID, self.request_id.encode()), (TRACEPARENT, self.own.encode())]
+        found = [(REQUEST_ID, self.request_id.encode()), (TRACEPARENT, self.own.encode())]
+        if self.state:
+            found.append((TRACESTATE, self.state.encode()))
+        return found
 
     def fields(self) -> bytes:
         """`headers` as they are sent."""
-        return b"%b: %b\r\n%b: %b\r\n" % (*(part for field in self.headers() for part in field),)
+        parts = [part for field in self.headers() for part in field]
+        return (b"%b: %b\r\n" * (len(parts) // 2)) % (*parts,)
 
 
 def parse_parent(value: bytes) -> tuple[str, str, int] | None:
@@ -110,6 +124,21 @@ def parse_parent(value: bytes) -> tuple[str, str, int] | None:
     if not trace.strip(b"0") or not span.strip(b"0"):
         return None
     return trace.decode(), span.decode(), int(flags, 16) & SAMPLED
+
+
+def parse_state(values: Iterable[bytes]) -> str:
+    """The state of a trace from the headers ``tracestate``, in one; empty where it is not valid.
+
+    A state that is not valid is dropped whole, and the trace goes on without it.
+    """
+    whole = b",".join(values)
+    members = [one for member in whole.split(b",") if (one := member.strip(b" \t"))]
+    if len(whole) > MOST_STATE_BYTES or len(members) > MOST_MEMBERS:
+        return ""
+    keys = {one.partition(b"=")[0] for one in members}
+    if len(keys) < len(members) or not all(_MEMBER.fullmatch(one) for one in members):
+        return ""
+    return b",".join(members).decode()
 
 
 # Of the request that a task answers; the log and the JSON of errors name it.

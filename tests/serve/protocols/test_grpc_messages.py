@@ -124,6 +124,26 @@ def test_only_so_many_calls_wait() -> None:
     asyncio.run(read())
 
 
+def test_a_place_can_be_kept() -> None:
+    async def read() -> None:
+        reception = Reception(1, 10)
+        messages = sent(b"one", b"two", b"x" * 11)
+        async with reception.place(5.0):
+            assert await reception.next(messages) == b"one"
+            assert await reception.next(messages) == b"two"
+            with pytest.raises(InputTooLarge, match="has 11 bytes"):
+                await reception.next(messages)
+            assert await reception.next(messages) is None
+            with pytest.raises(InputTooSlow):
+                await reception.read(sent(b"one"), 0.01)
+            with pytest.raises(InputTooSlow, match=r"were arriving for 0.01 s"):
+                async with reception.place(0.01):
+                    pass
+        assert await reception.read(sent(b"one"), 5.0) == b"one"
+
+    asyncio.run(read())
+
+
 def test_all_messages_of_a_call_are_parsed() -> None:
     kind = message("ModelReadyRequest")
 

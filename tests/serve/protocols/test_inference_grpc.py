@@ -168,11 +168,15 @@ def test_times_of_the_stages_are_trailing_metadata(
 def test_calls_have_names(service: Service, files: list[bytes]) -> None:
     """W3C Trace Context, as over HTTP: of answers and of errors."""
     trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-    given = (("traceparent", f"00-{trace}-{span}-01"), ("x-request-id", "seven"))
+    given = (
+        ("traceparent", f"00-{trace}-{span}-01"), ("tracestate", "a=1,b=2"),
+        ("x-request-id", "seven"),
+    )  # fmt: skip
     _, call = service.ModelInfer(images_request(files[0]), metadata=given, whole=True)
     *_, wrong = failure(service.ModelInfer, images_request(b"x"), metadata=given)
     for told in (dict(call.trailing_metadata()), wrong):
         assert told["x-request-id"] == "seven"
+        assert told["tracestate"] == "a=1,b=2"
         version, own_trace, own_span, flags = told["traceparent"].split("-")
         assert (version, own_trace, flags) == ("00", trace, "01")
         assert own_span != span
@@ -393,7 +397,7 @@ def test_a_failure_of_ours_says_nothing_of_itself(
         raise RuntimeError("secret")
 
     before = outcomes(500)
-    monkeypatch.setattr("seatrial.serve.protocols.inference_grpc.read_call", fail)
+    monkeypatch.setattr("seatrial.serve.protocols.grpc_request.read_call", fail)
     status, details, _ = failure(service.ModelInfer, images_request(files[0]))
     assert (status, details) == ("INTERNAL", "the server failed; see the server's log")
     assert outcomes(500) == before + 1

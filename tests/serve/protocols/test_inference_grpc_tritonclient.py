@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -85,6 +86,21 @@ def asynchronous():
     return found[0][0]
 
 
+def streamed(requests, **options):
+    # In the order in which they come: boxes, or the text of an error.
+    found, there = [], threading.Semaphore(0)
+    def callback(result, error):
+        found.append(boxes(result) if error is None else error.message())
+        there.release()
+    client.start_stream(callback, **options)
+    for given in requests:
+        client.async_stream_infer("tiny", image(*given), enable_empty_final_response=True)
+    for _ in requests:
+        assert there.acquire(timeout=60)
+    client.stop_stream()
+    return found
+
+
 def descriptors():
     files = descriptor_pb2.FileDescriptorSet()
     for module in (service_pb2, model_config_pb2):
@@ -125,6 +141,8 @@ told = {
     "no input": error(infer, "tiny", [graph]),
     "late": error(infer, "tiny", image(files[0]), timeout=1),
     "no load": error(client.load_model, "tiny"),
+    "streamed": streamed([[files[0]], [files[1]], [b"hello"], files, [files[0]]]),
+    "strict": streamed([[b"hello"]], headers={"triton_grpc_error": "true"}),
     "statistics": [before, client.get_inference_statistics("tiny", as_json=True)],
 }
 json.dump(told, sys.stdout)
@@ -158,9 +176,14 @@ def images(
 
 
 @pytest.fixture(scope="module")
-def told(served: ServiceProcess, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of the client's environment."""
+    return install(tmp_path_factory.mktemp("tritonclient") / "venv", "tritonclient[grpc]>=2.60")
+
+
+@pytest.fixture(scope="module")
+def told(served: ServiceProcess, images: Path, python: Path) -> Told:
     """What the client was told, in one run of it."""
-    python = install(tmp_path_factory.mktemp("tritonclient") / "venv", "tritonclient[grpc]>=2.60")
     done = subprocess.run(
         [python, "-W", "ignore", "-c", CLIENT, served.grpc_url.removeprefix("grpc://"), images],
         env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120,
@@ -204,6 +227,35 @@ def test_several_images_ids_and_parameters(told: Told) -> None:
     assert told["nothing"] == [0, 4]
 
 
+def test_a_stream_is_answered_in_order_errors_too(told: Told) -> None:
+    first, second, error, several, last = told["streamed"]
+    assert first == last == columns(told["detect"][0])
+    assert second == columns(told["detect"][1])
+    assert several == columns(*told["detect"])
+    assert "known formats: JPEG" in error
+    (strict,) = told["strict"]
+    assert "known formats: JPEG" in strict
+
+
+def test_the_example_of_streams_runs(
+    told: Told, python: Path, port: int, images: Path, tmp_path: Path
+) -> None:
+    page = Path(__file__).parents[3] / "docs" / "reference" / "open-inference.md"
+    section = page.read_text().partition("### Streams")[2]
+    example = section.partition("```python\n")[2].partition("```")[0]
+    shutil.copy(images / "0.jpg", tmp_path / "photo.jpg")
+    done = subprocess.run(
+        [python, "-W", "ignore", "-c",
+         example.replace("yolo11n", "tiny").replace(":3001", f":{port}")],
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    labels = [label.encode() for label in columns(told["detect"][0])["labels"]]
+    assert done.stdout.splitlines() == [
+        f"('{number}', {np.array(labels, dtype=object)!r})" for number in range(2)
+    ]
+
+
 def test_the_graph_gives_what_the_engine_gives(told: Told) -> None:
     output = np.array(told["raw"], np.float32)
     assert output.shape == (1, 7, 64)
@@ -225,9 +277,10 @@ def test_statistics_count_over_both_processes(told: Told) -> None:
     count = {
         key: int(after.get(key, 0)) - int(before.get(key, 0)) for key in after if "count" in key
     }
-    assert count["inference_count"] == 8 + 1 + len(PATCHES) + 2
+    streamed = 1 + 1 + len(PATCHES) + 1
+    assert count["inference_count"] == 8 + 1 + len(PATCHES) + 2 + streamed
     success = [int(one["inference_stats"]["success"].get("count", 0)) for one in (before, after)]
-    assert success[1] - success[0] == 12
+    assert success[1] - success[0] == 12 + 4
 
 
 def test_every_field_has_the_number_and_type_of_tritons(told: Told) -> None:
@@ -268,9 +321,16 @@ def analyzer(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return perf_analyzer(tmp_path_factory.mktemp("perf_analyzer"))
 
 
-@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize(
+    ("protocol", "more"), [("http", []), ("grpc", []), ("grpc", ["--streaming", "--async"])]
+)
 def test_perf_analyzer_measures_the_service(
-    analyzer: list[str], served: ServiceProcess, images: Path, tmp_path: Path, protocol: str
+    analyzer: list[str],
+    served: ServiceProcess,
+    images: Path,
+    tmp_path: Path,
+    protocol: str,
+    more: list[str],
 ) -> None:
     """Unmodified, with encoded images."""
     data = base64.b64encode(elements((images / "0.jpg").read_bytes())).decode()
@@ -280,7 +340,7 @@ def test_perf_analyzer_measures_the_service(
         [
             *analyzer, "-m", "tiny", "-u", address.partition("://")[2], "-i", protocol,
             "--shape", "image:1", "--input-data", tmp_path / "data.json",
-            "--concurrency-range", "2", "--request-count", "20",
+            "--concurrency-range", "2", "--request-count", "20", *more,
         ],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip

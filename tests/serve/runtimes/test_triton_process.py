@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,8 +27,9 @@ from documents import Reader
 from fresh_environments import ENVIRONMENT
 from open_inference import columns
 from seatrial.artifact import Artifact, Store
-from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
+from seatrial.deployment import Batching, CoreLayout, Deployment, Limits, Server, Triton
 from seatrial.errors import ServiceFailed
+from seatrial.models.import_onnx import import_onnx
 from seatrial.serve.address import free_port
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.runtimes import triton_process
@@ -264,15 +266,110 @@ def test_every_field_of_the_configuration_is_what_the_server_has(
     assert {p for p in served if p not in written and not p.startswith(own)} == filled
 
 
-def test_the_text_is_read_by_tritons_own_definition(running: Running) -> None:
+# Backends that the wheel does not have -> deployments whose graph they run.
+OTHER_BACKENDS: dict[str, list[dict[str, Any]]] = {
+    "onnxruntime": [
+        {"engine": "onnxruntime"},
+        {"engine": "onnxruntime", "device": "cuda"},
+        {"engine": "onnxruntime-tensorrt", "device": "cuda", "precision": "f16"},
+    ],
+    "openvino": [{"engine": "openvino"}, {"engine": "openvino", "precision": "bf16"}],
+    "tensorrt": [{"engine": "tensorrt"}, {"engine": "tensorrt", "device": "cuda"}],
+}
+
+
+@pytest.fixture(scope="module")
+def others(
+    tiny_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Graphs of those deployments -> their folders, which lie in one repository without detectors.
+
+    The graph takes any number of images, so that batches are configured as well.
+    """
+    folder = tmp_path_factory.mktemp("others")
+    repository, found = folder / "repository", {}
+    batch = Batching(max_batch=4, max_delay_ms=2.0)
+    for backend, deployments in OTHER_BACKENDS.items():
+        for index, changes in enumerate(deployments):
+            artifact = open_artifact(tiny_model, folder / f"{backend}{index}", backend)
+            deployment = deployment_of(artifact, batching=batch, **changes)
+            write_repository(repository, artifact, deployment, backend=backend)
+            name = artifact.manifest.name
+            shutil.rmtree(repository / name)
+            found[f"{name}.graph"] = repository / f"{name}.graph"
+    return found
+
+
+def open_artifact(tiny_model: Callable[..., Any], folder: Path, backend: str) -> Artifact:
+    """A detector of an open batch; for tensorrt, with a file in the place of an engine's."""
+    folder.mkdir()
+    onnx.save(tiny_model(batch="N"), folder / "model.onnx")
+    store = Store(folder / "store")
+    artifact = import_onnx(store, folder / "model.onnx", name=folder.name)
+    if backend != "tensorrt":
+        return artifact
+    formats = {**artifact.manifest.formats, "tensorrt": "model.plan"}
+    manifest = msgspec.structs.replace(artifact.manifest, formats=formats, files=())
+    second = Store(folder / "second")
+    with second.staging() as staged:
+        for file in artifact.manifest.files:
+            (staged / file.path).write_bytes((artifact.path / file.path).read_bytes())
+        (staged / "model.plan").write_bytes(b"an engine of TensorRT, made on another machine")
+        return second.commit(staged, manifest)
+
+
+def test_the_text_is_read_by_tritons_own_definition(
+    running: Running, others: dict[str, Path]
+) -> None:
     texts = [
-        running.repository / "tiny" / "config.pbtxt", running.folder / "asking.graph/config.pbtxt"
-    ]  # fmt: skip
-    detector, graph = running.client("parse", *texts)["parsed"]
+        running.repository / "tiny" / "config.pbtxt",
+        running.folder / "asking.graph/config.pbtxt",
+        *(folder / "config.pbtxt" for folder in others.values()),
+    ]
+    detector, graph, *rest = running.client("parse", *texts)["parsed"]
     assert detector["instance_group"][0]["count"] == 2
     assert graph["backend"] == ENGINE
     assert graph["default_model_filename"] == "model.onnx"
     assert graph["parameters"]["intra_op_thread_count"] == {"string_value": "1"}
+    found = dict(zip(others, rest, strict=True))
+    for name, one in found.items():
+        assert one["backend"] == name.partition(".")[0][:-1]
+        assert one["max_batch_size"] == 4
+        file = others[name] / "1" / one["default_model_filename"]
+        assert file.is_file(), f"{name} names a file that is not there"
+
+    def accelerator(name: str) -> Any:
+        own = found[name]["optimization"]["execution_accelerators"]
+        return own["gpu_execution_accelerator"][0]
+
+    assert accelerator("onnxruntime1.graph")["name"] == "cuda"
+    assert accelerator("onnxruntime2.graph")["parameters"]["precision_mode"] == "FP16"
+    assert found["openvino1.graph"]["parameters"]["HINT_BF16"] == {"string_value": "YES"}
+    assert found["tensorrt1.graph"]["instance_group"][0]["kind"] == "KIND_GPU"
+
+
+def test_the_real_server_lacks_nothing_of_other_graphs_but_their_backends(
+    running: Running, others: dict[str, Path]
+) -> None:
+    """It reads, completes and checks each configuration before it looks for the backend."""
+    ports, packaged = free_ports(), running.tiny
+    (repository,) = {folder.parent for folder in others.values()}
+    # Those of a GPU are refused for the want of one.
+    options = [f"--load-model={backend}0.graph" for backend in OTHER_BACKENDS]
+    packaged = msgspec.structs.replace(
+        packaged,
+        repository=str(repository),
+        server_options=(*packaged.server_options, "--model-control-mode=explicit", *options),
+    )
+    started = triton_process.start(running.server, packaged, running.deployment, ports)
+    with pytest.raises(ServiceFailed) as failed:
+        started.wait_ready(60)
+    started.end()
+    reasons = failed.value.message
+    for backend in OTHER_BACKENDS:
+        assert f"{backend}0.graph: " in reasons
+        assert f"unable to find backend library for backend '{backend}'" in reasons
+    assert reasons.count("unable to find") == len(OTHER_BACKENDS)
 
 
 def test_metadata_is_that_of_our_service(running: Running, service: ServiceProcess) -> None:

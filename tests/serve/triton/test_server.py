@@ -102,7 +102,7 @@ def test_what_is_no_python_is_an_error(tmp_path: Path, text: str, said: str) -> 
 
 def test_the_command_names_every_address(tmp_path: Path) -> None:
     server = TritonServer("", frozenset(), ("tritonserver",), ("--backend-directory=b",))
-    words = server_command(server, tmp_path, PORTS, ("--rate-limit=off",), detector="tiny")
+    words = server_command(server, tmp_path, PORTS, ("--rate-limit=off",))
     assert words[0] == "tritonserver"
     assert {
         f"--model-repository={tmp_path}", "--backend-directory=b", "--rate-limit=off",
@@ -111,22 +111,8 @@ def test_the_command_names_every_address(tmp_path: Path) -> None:
     } == {*words[1:]}  # fmt: skip
 
 
-def test_a_container_publishes_the_ports_where_the_deployment_says(tmp_path: Path) -> None:
-    server = TritonServer("", frozenset(), (IMAGE,), container="/bin/docker")
-    words = server_command(server, tmp_path, PORTS, ("-x",), detector="tiny", device="cuda")
-    text = " ".join(words)
-    assert text.startswith("/bin/docker run --rm --init ")
-    for inside, outside in ((8000, 1), (8001, 2), (8002, 3)):
-        assert f"-p 127.0.0.1:{outside}:{inside}" in text
-    assert f"-v {tmp_path}:/models:ro {IMAGE} sh -c" in text
-    assert "--gpus=all" in words
-    assert "pip install --no-deps -r /models/tiny/requirements.txt && exec tritonserver" in text
-    assert words[-2:] == ["--model-repository=/models", "-x"]
-    on_ipv6 = server_command(server, tmp_path, Ports("::1", 1, 2, 3), (), detector="tiny")
-    assert "[::1]:1:8000" in on_ipv6
-    without = Ports("127.0.0.1", 1, None, 3)
-    for one in (server, TritonServer("", frozenset(), ("tritonserver",))):
-        words = server_command(one, tmp_path, without, (), detector="tiny")
-        assert "--allow-grpc=false" in words
-        assert not [word for word in words if "8001" in word or "--grpc-port" in word]
-    assert "--gpus=all" not in on_ipv6
+def test_without_a_port_of_grpc_there_is_none(tmp_path: Path) -> None:
+    server = TritonServer("", frozenset(), ("tritonserver",))
+    words = server_command(server, tmp_path, Ports("127.0.0.1", 1, None, 3), ())
+    assert "--allow-grpc=false" in words
+    assert not [word for word in words if "--grpc-port" in word]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -83,12 +84,55 @@ class Reception:
         while (message := await self._next(messages, within_s)) is not None:
             yield parse(kind, message)
 
+    async def next(self, messages: AsyncIterator[bytes]) -> bytes | None:
+        """The next message of a call that keeps a place (`place`), whenever it comes.
+
+        Args:
+            messages: The messages of the call.
+
+        Returns:
+            The message, not parsed; None after the last one.
+
+        Raises:
+            InputTooLarge: It is over the limit.
+        """
+        message = await anext(messages, None)
+        if message is not None and len(message) > self._limit_bytes:
+            raise InputTooLarge(
+                f"the message has {len(message)} bytes, and at most {self._limit_bytes} are taken",
+                hint="send a smaller file, or raise limits.body_bytes",
+            )
+        return message
+
+    @contextlib.asynccontextmanager
+    async def place(self, within_s: float) -> AsyncIterator[None]:
+        """A place that is kept as long as the block lasts, and not given up to others.
+
+        Args:
+            within_s: Longest wait for one, seconds.
+
+        Raises:
+            InputTooSlow: Messages of others took all places for that long.
+        """
+        try:
+            async with asyncio.timeout(within_s) as patience:
+                await self._take_place(patience)
+        except TimeoutError as error:
+            raise InputTooSlow(
+                f"messages of other calls were arriving for {within_s:g} s", hint="try again"
+            ) from error
+        self._reading.pop(patience, None)
+        try:
+            yield
+        finally:
+            self._give_place()
+
     async def _next(self, messages: AsyncIterator[bytes], within_s: float) -> bytes | None:
         try:
             async with asyncio.timeout(within_s) as patience:
                 await self._take_place(patience)
                 try:
-                    message = await anext(messages, None)
+                    return await self.next(messages)
                 finally:
                     self._reading.pop(patience, None)
                     self._give_place()
@@ -97,12 +141,6 @@ class Reception:
                 f"the message was not here after {within_s:g} s, or when others needed its place",
                 hint="send a smaller one, or raise limits.body_s",
             ) from error
-        if message is not None and len(message) > self._limit_bytes:
-            raise InputTooLarge(
-                f"the message has {len(message)} bytes, and at most {self._limit_bytes} are taken",
-                hint="send a smaller file, or raise limits.body_bytes",
-            )
-        return message
 
     async def _take_place(self, patience: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()

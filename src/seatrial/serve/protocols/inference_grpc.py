@@ -8,44 +8,41 @@ Source: the protocol's specification by KServe, and Triton's pages on its extens
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import grpc
+from starlette.types import Scope
 
-from seatrial.client.inference_messages import INFER, SERVICE, methods
+from seatrial.client.inference_messages import INFER, SERVICE, STREAM, methods
 from seatrial.deployment import Limits
+from seatrial.detect.clock import Clock
 from seatrial.engines.places import Abandoned
-from seatrial.errors import (
-    DeadlineExceeded,
-    NotServed,
-    Overloaded,
-    SeatrialError,
-    shortened,
-)
+from seatrial.errors import DeadlineExceeded, NotServed, Overloaded, SeatrialError
 from seatrial.serve.bodies_to_come import UNSEEN_GIVES_WAY_S
-from seatrial.serve.outcome import Counted, admitted, answer_headers, error_headers
+from seatrial.serve.outcome import Counted, admitted
 from seatrial.serve.protocols import model_description
 from seatrial.serve.protocols.asked import read_call_asked
-from seatrial.serve.protocols.error_answers import OTHER_ROUTE
 from seatrial.serve.protocols.grpc_messages import Reception, parse
-from seatrial.serve.protocols.inference import Call, TensorAnswer, infer
-from seatrial.serve.protocols.inference_protobuf import (
-    MessageForm,
-    read_call,
-    read_request,
-    write_answer,
-    written,
+from seatrial.serve.protocols.grpc_methods import (
+    Context,
+    Messages,
+    Method,
+    answered,
+    guarded,
+    metadata_of,
+    report_call,
 )
-from seatrial.serve.protocols.served_models import ProtocolModel, find_model
+from seatrial.serve.protocols.grpc_request import infer_request, open_request
+from seatrial.serve.protocols.inference_protobuf import read_request, write_answer, written
+from seatrial.serve.protocols.inference_stream import InferenceStreams
+from seatrial.serve.protocols.served_models import find_model
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
-from seatrial.serve.statistics import DETECTOR, GRAPH
-from seatrial.serve.tickets import Admitted
-from seatrial.serve.trace_context import Trace, current_trace, traced
-from seatrial.serve.variants import LIVE
+from seatrial.serve.statistics import DETECTOR
+from seatrial.serve.trace_context import current_trace
 
 UNREAD_WAIT_S = 60.0  # the connections of those who do not read end after a while
 # A client gives up by its own clock, which began when it sent: its word may be here before ours.
@@ -54,11 +51,6 @@ QUESTION_BYTES = 64 * 1024  # longest message of the other methods
 QUESTION_PLACES = 8  # of them that arrive at once
 # Length of a message that nothing is known of yet, and the share of the newest in the mean.
 FIRST_BYTES, NEWEST = 128 * 1024, 0.1
-# Characters of a message of an error: clients take 8 KiB of metadata, and escape what is not ASCII.
-MOST_DETAILS = 1000
-Messages = AsyncIterator[bytes]
-Context = Any  # grpc.aio.ServicerContext
-Method = Callable[[Messages, Context], Awaitable[Any]]
 
 
 class InferenceService:
@@ -67,22 +59,29 @@ class InferenceService:
     Args:
         serving: Holds the service, of which each call takes its own.
         limits: Limits of the deployment.
+        ending: Set when the process ends: streams then take no more requests.
+
+    Attributes:
+        questions: Reads the messages of the methods that do not infer.
+        streams: The streams of inference.
     """
 
-    def __init__(self, serving: Serving, limits: Limits) -> None:
+    def __init__(self, serving: Serving, limits: Limits, ending: asyncio.Event) -> None:
         self._serving = serving
         self._body_s = limits.body_s
-        # As many longest bodies as may be in flight.
-        places = max(1, limits.bytes_in_flight // limits.body_bytes)
+        # As many longest bodies as may be in flight; streams keep at most half of the places.
+        places = max(2, limits.bytes_in_flight // limits.body_bytes)
         longest = limits.body_bytes + QUESTION_BYTES
         self._bodies = Reception(places, longest, limits.queue, UNSEEN_GIVES_WAY_S)
         self._unread_bytes, self._most_unread_bytes = 0, limits.bytes_in_flight
         self._likely_bytes = float(min(FIRST_BYTES, limits.body_bytes))
         self.questions = Reception(QUESTION_PLACES, QUESTION_BYTES)
+        most = min(places // 2, limits.queue)
+        self.streams = InferenceStreams(serving, limits, self._bodies, most, ending)
 
     def handlers(self) -> dict[str, Any]:
         """Method -> its handler, which takes messages that are not parsed and gives such."""
-        questions: dict[str, Callable[[Service, Any], Mapping[str, Any]]] = {
+        described: dict[str, Callable[[Service, Any], Mapping[str, Any]]] = {
             "ServerLive": _live,
             "ServerReady": _ready,
             "ModelReady": _model_ready,
@@ -94,15 +93,19 @@ class InferenceService:
         }
         found: dict[str, Method] = {
             name: partial(self._ask, *methods()[name], describe)
-            for name, describe in questions.items()
+            for name, describe in described.items()
         }
         found["ModelInfer"] = self._infer
-        return {
+        handlers = {
             name: grpc.stream_unary_rpc_method_handler(
                 partial(answered, guarded(self._serving, f"/{SERVICE}/{name}", method))
             )
             for name, method in found.items()
         }
+        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            partial(answered, guarded(self._serving, STREAM, self.streams.serve))
+        )
+        return handlers
 
     async def _ask(
         self,
@@ -120,6 +123,26 @@ class InferenceService:
     async def _infer(self, messages: Messages, context: Context) -> bytes:
         service = self._serving.take()
         scope = {"client": (context.peer(),), "method": "POST", "path": INFER}
+        trace = current_trace.get()
+        try:
+            answer, clock = await self._counted(service, scope, messages, context)
+        except BaseException as error:
+            report_call(self._serving, scope, trace, error)
+            raise
+
+        self._unread_bytes += len(answer)
+
+        def sent(_: Context) -> None:
+            self._unread_bytes -= len(answer)
+            service.metrics.sent(time.perf_counter() - clock.end)
+            report_call(self._serving, scope, trace, 200, len(answer))
+
+        context.add_done_callback(sent)
+        return answer
+
+    async def _counted(
+        self, service: Service, scope: Scope, messages: Messages, context: Context
+    ) -> tuple[bytes, Clock]:
         cancelled = False
         try:
             with Counted(service.metrics, scope, INFER, DETECTOR, service.variant) as outcome:
@@ -141,42 +164,6 @@ class InferenceService:
             return None
         return DeadlineExceeded("not answered before the deadline of the call")
 
-    async def _answer(
-        self, service: Service, outcome: Counted, messages: Messages, context: Context
-    ) -> bytes:
-        """The way of one request: admission, message, inference, answer."""
-        dispatcher = service.dispatcher
-        self._check_unread()
-        asked = read_call_asked(
-            context.invocation_metadata(),
-            context.time_remaining(),
-            dispatcher.limits.longest_deadline_s,
-            int(self._likely_bytes),
-        )
-        with dispatcher.admit(asked) as ticket:
-            admitted(ticket.clock)
-            reading = self._bodies.read(messages, ticket.body_s)
-            message = await dispatcher.bodies.receive(ticket, reading)
-            body_bytes = len(message)
-            self._likely_bytes += NEWEST * (body_bytes - self._likely_bytes)
-            ticket.arrived(body_bytes)
-            request = read_request(message)
-            del message
-            outcome.model = None
-            model = find_model(service, request.model_name, request.model_version)
-            outcome.model = model.kind
-            call, form = read_call(request)
-            del request  # its raw contents are in the call
-            ticket.clock.lap("receive")
-            if model.kind != GRAPH or service.variant == LIVE:
-                return await self._inferred(service, ticket, model, call, form, context)
-        # Tensors fit one graph; another artifact may have others. Only the message names the model.
-        live = self._serving.live
-        outcome.variant = LIVE
-        model = find_model(live, model.name)
-        with live.dispatcher.admit_from(ticket, body_bytes) as own:
-            return await self._inferred(live, own, model, call, form, context)
-
     def _check_unread(self) -> None:
         """Refuse a call where the memory for answers that nobody takes is full.
 
@@ -190,113 +177,41 @@ class InferenceService:
                 wait_s=UNREAD_WAIT_S,
             )
 
-    def _keep(self, answer: bytes, context: Context) -> bytes:
-        """Count an answer until it was taken."""
-
-        def taken(context: Context) -> None:
-            self._unread_bytes -= len(answer)
-
-        self._unread_bytes += len(answer)
-        context.add_done_callback(taken)
-        return answer
-
-    async def _inferred(
-        self,
-        service: Service,
-        ticket: Admitted,
-        model: ProtocolModel,
-        call: Call,
-        form: MessageForm,
-        context: Context,
-    ) -> bytes:
-
-        def encode(answer: TensorAnswer) -> bytes:
-            return write_answer(answer, form)
-
-        # A client that leaves cancels this task.
-        gone = asyncio.get_running_loop().create_future()
-        data, timing_ms = await infer(service, ticket, model, call, encode, gone)
-        headers = answer_headers(service, timing_ms, ticket).items()
+    async def _answer(
+        self, service: Service, outcome: Counted, messages: Messages, context: Context
+    ) -> tuple[bytes, Clock]:
+        """The way of one request: admission, message, inference, answer."""
+        dispatcher = service.dispatcher
+        self._check_unread()
+        asked = read_call_asked(
+            context.invocation_metadata(),
+            context.time_remaining(),
+            dispatcher.limits.longest_deadline_s,
+            int(self._likely_bytes),
+        )
+        with dispatcher.admit(asked) as ticket:
+            clock = admitted(ticket.clock)
+            reading = self._bodies.read(messages, ticket.body_s)
+            data = await dispatcher.bodies.receive(ticket, reading)
+            body_bytes = len(data)
+            self._likely_bytes += NEWEST * (body_bytes - self._likely_bytes)
+            ticket.arrived(body_bytes)
+            message = read_request(data)
+            del data
+            request = open_request(service, outcome, message, body_bytes)
+            del message  # its raw contents are in the request
+            clock.lap("receive")
+            answer, headers = await infer_request(
+                self._serving, service, outcome, ticket, request, write_answer
+            )
         trace = current_trace.get()
         context.set_trailing_metadata(
             (
-                *((name.lower(), text) for name, text in headers),
-                *_metadata(trace.headers() if trace else ()),
+                *((name.lower(), text) for name, text in headers.items()),
+                *metadata_of(trace.headers() if trace else ()),
             )
         )
-        return self._keep(data, context)
-
-
-def _headers(context: Context) -> list[tuple[bytes, bytes]]:
-    """The metadata of a call as headers over HTTP are."""
-    return [
-        (name.encode(), text.encode() if isinstance(text, str) else text)
-        for name, text in context.invocation_metadata()
-    ]
-
-
-def _metadata(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
-    return tuple((name.decode(), text.decode()) for name, text in headers)
-
-
-def guarded(serving: Serving, path: str, method: Method) -> Method:
-    """A method that only callers with a token reach, where the service has tokens.
-
-    Args:
-        serving: Holds the tokens.
-        path: Path of the method.
-        method: Answers.
-    """
-
-    async def checked(messages: Messages, context: Context) -> Any:
-        if serving.tokens.required:
-            try:
-                serving.tokens.check(path, _headers(context))
-            except SeatrialError as error:
-                serving.metrics.count(OTHER_ROUTE, error.http_status)
-                raise
-        return await method(messages, context)
-
-    return checked
-
-
-async def answered(method: Method, messages: Messages, context: Context) -> Any:
-    """The answer of a method; an error becomes the status of its kind.
-
-    Args:
-        method: Answers.
-        messages: The messages of the call, not parsed.
-        context: The call.
-    """
-    trace = Trace(_headers(context))
-    try:
-        with traced(trace):
-            return await method(messages, context)
-    except SeatrialError as error:
-        text = f"{error.message}; {error.hint}" if error.hint else error.message
-        failed = (grpc.StatusCode[error.grpc_status], shortened(text, MOST_DETAILS))
-        metadata = error_metadata(error)
-    except grpc.aio.BaseError:  # a method of a library ended the call
-        raise
-    except Exception:
-        logging.getLogger(__name__).exception("a gRPC call failed")
-        failed = (grpc.StatusCode.INTERNAL, "the server failed; see the server's log")
-        metadata = ()
-    try:
-        await context.abort(*failed, trailing_metadata=(*metadata, *_metadata(trace.headers())))
-    except grpc.aio.InternalError:  # gRPC has ended the call: its message was too long
-        raise asyncio.CancelledError from None
-
-
-def error_metadata(error: SeatrialError) -> tuple[tuple[str, str], ...]:
-    """Trailing metadata of an error: its name, and when to try again, for clients that do so."""
-    found = {"x-error-code": error.code}
-    if isinstance(error, Overloaded):
-        headers = {name.lower(): value for name, value in error_headers(error).items()}
-        # The key that retries of gRPC's own obey (gRFC A6).
-        pushback = {"grpc-retry-pushback-ms": f"{headers['retry-after']}000"}
-        found |= {"x-refused-for": error.reason, **headers, **pushback}
-    return tuple(found.items())
+        return answer, clock
 
 
 def _live(service: Service, request: Any) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,7 +10,11 @@ import numpy as np
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
-from seatrial.client.inference_messages import ModelInferRequest, ModelInferResponse
+from seatrial.client.inference_messages import (
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelStreamInferResponse,
+)
 from seatrial.errors import InvalidInput
 from seatrial.serve.protocols.grpc_messages import parse
 from seatrial.serve.protocols.inference import Call, Output, Scalar, TensorAnswer
@@ -31,6 +35,8 @@ LISTS = {
 ELEMENTS = "bytes_contents"
 # Parameters of streams, which Triton's own clients send with every request.
 OF_STREAMS = ("triton_enable_empty_final_response",)
+# Of an answer in a stream: whether it is the last one of its request. Each request has one here.
+FINAL = "triton_final_response"
 
 
 class Listed(NamedTuple):
@@ -70,6 +76,14 @@ class MessageForm(NamedTuple):
     model: str
     id: str
     raw: bool
+
+
+class Named(NamedTuple):
+    """What a request is called: its id, its model and the version of that, as the client said."""
+
+    id: str
+    model: str
+    version: str
 
 
 def written(kind: Any, fields: Mapping[str, Any]) -> bytes:
@@ -139,8 +153,45 @@ def write_answer(answer: TensorAnswer, form: MessageForm) -> bytes:
 
     Tensors of FP16 are raw, and all others of their answer with them.
     """
+    made = ModelInferResponse()
+    _fill_answer(made, answer, form)
+    data: bytes = made.SerializeToString()
+    return data
+
+
+def write_stream_answer(answer: TensorAnswer, form: MessageForm) -> bytes:
+    """The bytes of a ``ModelStreamInferResponse``; see `write_answer`."""
+    made = ModelStreamInferResponse()
+    _fill_answer(made.infer_response, answer, form)
+    made.infer_response.parameters[FINAL].bool_param = True
+    data: bytes = made.SerializeToString()
+    return data
+
+
+def write_stream_error(
+    text: str, named: Named | None, parameters: Iterable[tuple[str, str]]
+) -> bytes:
+    """The bytes of a ``ModelStreamInferResponse`` that says why a request failed.
+
+    Args:
+        text: Message of the error.
+        named: What the request is called; None where its message is none.
+        parameters: What programs are told of the error.
+    """
+    made = ModelStreamInferResponse(error_message=text)
+    told = made.infer_response
+    if named is not None:
+        told.id, told.model_name, told.model_version = named
+    for name, value in parameters:
+        told.parameters[name].string_param = value
+    told.parameters[FINAL].bool_param = True
+    data: bytes = made.SerializeToString()
+    return data
+
+
+def _fill_answer(made: Any, answer: TensorAnswer, form: MessageForm) -> None:
     raw = form.raw or any(one.signature.datatype == "FP16" for one in answer.outputs)
-    made = ModelInferResponse(model_name=form.model, model_version=VERSION, id=form.id)
+    made.model_name, made.model_version, made.id = form.model, VERSION, form.id
     if answer.warnings:
         made.parameters["warnings"].string_param = "; ".join(answer.warnings)
     for one in answer.outputs:
@@ -150,8 +201,6 @@ def write_answer(answer: TensorAnswer, form: MessageForm) -> bytes:
             made.raw_output_contents.append(one.binary())
         else:
             _fill(tensor.contents, one)
-    data: bytes = made.SerializeToString()
-    return data
 
 
 def _fill(contents: Any, one: Output) -> None:

@@ -25,7 +25,7 @@ from seatrial.serve.runtimes.metrics_folder import FOLDER, reserve_metrics
 from seatrial.serve.served_state import ServedState
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
-from seatrial.serve.spans import Spans, wanted
+from seatrial.serve.spans import Spans, protocol_of, wanted
 from seatrial.serve.startup import open_service
 from seatrial.serve.worker_commands import WorkerCommands
 
@@ -156,4 +156,5 @@ class Served:
         """Tracing, where OpenTelemetry's variables ask for it."""
         if not wanted(os.environ):
             return None
-        return Spans({"service.name": "seatrial", "service.version": version("seatrial")})
+        named = {"service.name": "seatrial", "service.version": version("seatrial")}
+        return Spans(named, protocol=protocol_of(os.environ))

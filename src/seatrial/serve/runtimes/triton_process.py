@@ -9,6 +9,7 @@ signals go on to it.
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import sys
 from pathlib import Path
@@ -24,8 +25,9 @@ from seatrial.serve.parent import end_with_owner
 from seatrial.serve.runtimes import notify
 from seatrial.serve.runtimes.supervise import INTERRUPTED
 from seatrial.serve.triton.backends import OF_ENGINE
+from seatrial.serve.triton.container import container_of, fetch_image
 from seatrial.serve.triton.repository import Packaged, write_repository
-from seatrial.serve.triton.running import RunningTriton
+from seatrial.serve.triton.running import LEAVE_S, RunningTriton
 from seatrial.serve.triton.server import Ports, TritonServer, find_server, server_command
 
 READY_WITHIN_S = 600.0  # an image may have to be fetched, a graph compiled for each lane
@@ -91,6 +93,8 @@ def serve(folder: Path, signals: Signals) -> int:
     own = folder / "triton"
     server = find_server(own, deployment)
     packaged = prepare(own / "repository", artifact, deployment, server)
+    if server.container and not fetch_image(server, _progress, lambda: bool(signals.came)):
+        return INTERRUPTED
     ports = ports_of(deployment)
     running = start(server, packaged, deployment, ports)
     signals.forward_to(running)
@@ -154,16 +158,24 @@ def start(
         f"--exit-timeout-secs={deployment.limits.drain_s}",
         f"--log-info={info}",
     )
-    command = server_command(
+    repository, own = Path(packaged.repository), {**os.environ, **server.environment}
+    drain_s = deployment.limits.drain_s
+    if not server.container:
+        command = server_command(server, repository, ports, options)
+        return RunningTriton(command, own, ports, sys.stderr, drain_s=drain_s)
+    container = container_of(
         server,
-        Path(packaged.repository),
+        repository,
         ports,
         options,
+        name=f"seatrial-{secrets.token_hex(8)}",
         detector=packaged.models[0].name,
         device=deployment.device,
+        grace_s=drain_s + LEAVE_S,
     )
-    own = {**os.environ, **server.environment}
-    return RunningTriton(command, own, ports, sys.stderr, drain_s=deployment.limits.drain_s)
+    return RunningTriton(
+        container.command, own, ports, sys.stderr, drain_s=drain_s, container=container
+    )
 
 
 def addresses(ports: Ports, deployment: Deployment) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import IO
 
 from seatrial.errors import ServiceFailed
 from seatrial.progress import Progress, silent
+from seatrial.serve.triton.container import Container
 from seatrial.serve.triton.server import Ports
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -32,11 +33,12 @@ class RunningTriton:
     """A server in a session of its own, which ends when this process does, however that ends.
 
     Args:
-        command: See `seatrial.serve.triton.server.server_command`.
+        command: See `seatrial.serve.triton.server.server_command` and `Container`.
         environment: All variables of the server.
         ports: Where it listens.
         output: Takes what the server says but for `HARMLESS` lines.
         drain_s: How long requests that run may take at its end.
+        container: What the command runs; None where it is the server itself.
 
     Attributes:
         process: The server.
@@ -50,7 +52,9 @@ class RunningTriton:
         output: IO[str],
         *,
         drain_s: float,
+        container: Container | None = None,
     ) -> None:
+        self._container = container
         self._ports = ports
         self._output = output
         self._drain_s = drain_s
@@ -64,7 +68,8 @@ class RunningTriton:
         self.process = subprocess.Popen(
             list(command),
             env=dict(environment),
-            stdin=subprocess.DEVNULL,
+            # A container ends with its standard input.
+            stdin=subprocess.DEVNULL if container is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -160,10 +165,14 @@ class RunningTriton:
             pass
         finally:
             self._kill_group()
+            if self._container is not None:
+                self._container.remove()
         code = self.process.wait()
         self._reader.join()  # all that could write to the pipe is gone
         assert self.process.stdout is not None  # noqa: S101 - it is a pipe
         self.process.stdout.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         return code
 
     def _kill_group(self) -> None:

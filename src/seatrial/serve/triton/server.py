@@ -17,7 +17,7 @@ from seatrial.serve.triton.own_code import MODULES
 
 INSTALLED = Path("/opt/tritonserver/bin/tritonserver")
 CONTAINER_ENGINES = ("docker", "podman")
-IN_CONTAINER = "/models"
+NO_GRPC = ("--allow-grpc=false",)
 WHEEL = "nvidia-pytriton"
 INSTALL = (
     "python -m venv triton; triton/bin/pip install nvidia-pytriton==0.7.0; what the models need: "
@@ -211,49 +211,20 @@ def _answers(program: str) -> bool:
 
 
 def server_command(
-    server: TritonServer,
-    repository: Path,
-    ports: Ports,
-    options: tuple[str, ...],
-    *,
-    detector: str,
-    device: str = "cpu",
+    server: TritonServer, repository: Path, ports: Ports, options: tuple[str, ...]
 ) -> list[str]:
-    """The command that serves a repository.
+    """The command of a server that runs on this machine itself.
 
     Args:
-        server: See `find_server`.
+        server: See `find_server`; one without a container.
         repository: See `seatrial.serve.triton.repository.write_repository`.
         ports: Where it listens.
         options: Further options of the server.
-        detector: Name of the model whose folder says what the models need.
-        device: Device of the deployment.
     """
-    off = ["--allow-grpc=false"] if ports.grpc is None else []
-    if not server.container:
-        grpc = off or [f"--grpc-address={ports.host}", f"--grpc-port={ports.grpc}"]
-        return [
-            *server.program, f"--model-repository={repository}", *server.options, *options,
-            f"--http-address={ports.host}", f"--http-port={ports.http}",
-            *grpc,
-            f"--metrics-address={ports.host}", f"--metrics-port={ports.metrics}",
-        ]  # fmt: skip
-    host = f"[{ports.host}]" if ":" in ports.host else ports.host
-    published = [
-        word
-        for inside, outside in ((8000, ports.http), (8001, ports.grpc), (8002, ports.metrics))
-        if outside is not None
-        for word in ("-p", f"{host}:{outside}:{inside}")
-    ]
-    # The shell installs, and then is the server: signals reach that.
-    start = (
-        f"pip install --no-deps -r {IN_CONTAINER}/{detector}/requirements.txt && "
-        'exec tritonserver "$@"'
-    )
+    grpc = [f"--grpc-address={ports.host}", f"--grpc-port={ports.grpc}"]
     return [
-        server.container, "run", "--rm", "--init", "--shm-size=1g", *published,
-        *(["--gpus=all"] if device == "cuda" else []),
-        "-v", f"{repository.absolute()}:{IN_CONTAINER}:ro",
-        *server.program, "sh", "-c", start, "tritonserver",
-        f"--model-repository={IN_CONTAINER}", *server.options, *options, *off,
+        *server.program, f"--model-repository={repository}", *server.options, *options,
+        f"--http-address={ports.host}", f"--http-port={ports.http}",
+        *(NO_GRPC if ports.grpc is None else grpc),
+        f"--metrics-address={ports.host}", f"--metrics-port={ports.metrics}",
     ]  # fmt: skip

@@ -1,0 +1,58 @@
+"""KServe's own way: a `Model` in its `ModelServer`; see run.py.
+
+Its binary tensors hold no images (bytes have to be UTF-8), so these come in base64, as in the
+example of its documentation.
+"""
+
+from __future__ import annotations
+
+import base64
+import multiprocessing
+from typing import Any
+
+import detecting
+import kserve
+import kserve.protocol.rest.server
+import numpy as np
+import uvicorn
+
+
+class LocalConfig(uvicorn.Config):
+    """Listens on this machine alone: the server itself takes no address."""
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **{**options, "host": "127.0.0.1"})
+
+
+kserve.protocol.rest.server.uvicorn.Config = LocalConfig  # type: ignore[misc]
+
+
+class Peer(kserve.Model):
+    """A detector."""
+
+    def __init__(self) -> None:
+        super().__init__("peer")
+        self.ready = True
+        # With several processes the first one only looks after the others, which get a copy.
+        if detecting.lanes() == 1 or multiprocessing.parent_process() is not None:
+            self._detect = detecting.open_detect()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Peer, ()
+
+    def predict(self, payload: kserve.InferRequest, *_: object) -> kserve.InferResponse:
+        """The boxes of an image."""
+        rows = self._detect(base64.b64decode(payload.inputs[0].data[0]))["detections"]
+        found = np.array(
+            [[*row["box"], row["confidence"], row["class_id"]] for row in rows], np.float32
+        )
+        boxes = kserve.InferOutput("boxes", [len(rows), 6], "FP32")
+        boxes.set_data_from_numpy(found.reshape(-1, 6), binary_data=False)
+        names = [row["label"] for row in rows]
+        labels = kserve.InferOutput("labels", [len(rows)], "BYTES", names)
+        return kserve.InferResponse(payload.id, self.name, [boxes, labels])
+
+
+if __name__ == "__main__":
+    # Ports, processes and logs are options of its own, which it reads from the command line.
+    kserve.ModelServer().start([Peer()])

@@ -1,0 +1,130 @@
+"""Around every method of the gRPC server: names of calls, tokens, and errors as statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
+
+import grpc
+from starlette.types import Scope
+
+from seatrial.errors import Overloaded, SeatrialError, shortened
+from seatrial.serve.outcome import CLIENT_CLOSED_REQUEST, error_headers
+from seatrial.serve.protocols.error_answers import OTHER_ROUTE
+from seatrial.serve.serving import Serving
+from seatrial.serve.trace_context import Trace, traced
+
+# Characters of a message of an error: clients take 8 KiB of metadata, and escape what is not ASCII.
+MOST_DETAILS = 1000
+FAULT_CODE = "InternalError"  # as over HTTP
+FAULT = "the server failed; see the server's log"  # what clients are told of a fault of ours
+Messages = AsyncIterator[bytes]
+Context = Any  # grpc.aio.ServicerContext
+Method = Callable[[Messages, Context], Awaitable[Any]]
+
+
+def call_headers(context: Context) -> list[tuple[bytes, bytes]]:
+    """The metadata of a call as headers over HTTP are."""
+    return [
+        (name.encode(), text.encode() if isinstance(text, str) else text)
+        for name, text in context.invocation_metadata()
+    ]
+
+
+def metadata_of(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+    """Headers over HTTP as metadata of a call."""
+    return tuple((name.decode(), text.decode()) for name, text in headers)
+
+
+def guarded(serving: Serving, path: str, method: Method) -> Method:
+    """A method that only callers with a token reach, where the service has tokens.
+
+    Args:
+        serving: Holds the tokens.
+        path: Path of the method.
+        method: Answers.
+    """
+
+    async def checked(messages: Messages, context: Context) -> Any:
+        if serving.tokens.required:
+            try:
+                serving.tokens.check(path, call_headers(context))
+            except SeatrialError as error:
+                serving.metrics.count(OTHER_ROUTE, error.http_status)
+                raise
+        return await method(messages, context)
+
+    return checked
+
+
+async def answered(method: Method, messages: Messages, context: Context) -> Any:
+    """The answer of a method; an error becomes the status of its kind.
+
+    Args:
+        method: Answers.
+        messages: The messages of the call, not parsed.
+        context: The call.
+    """
+    trace = Trace(call_headers(context))
+    try:
+        with traced(trace):
+            return await method(messages, context)
+    except SeatrialError as error:
+        failed = (grpc.StatusCode[error.grpc_status], error_text(error))
+        metadata = error_metadata(error)
+    except grpc.aio.BaseError:  # a method of a library ended the call
+        raise
+    except Exception:
+        logging.getLogger(__name__).exception("a gRPC call failed")
+        failed = (grpc.StatusCode.INTERNAL, FAULT)
+        metadata = ()
+    try:
+        await context.abort(*failed, trailing_metadata=(*metadata, *metadata_of(trace.headers())))
+    except grpc.aio.InternalError:  # gRPC has ended the call: its message was too long
+        raise asyncio.CancelledError from None
+
+
+def report_call(
+    serving: Serving, scope: Scope, trace: Trace | None, outcome: int | BaseException, size: int = 0
+) -> None:
+    """Report a request that has its answer, to the log and to a tracer as requests over HTTP are.
+
+    Args:
+        serving: Knows who is told.
+        scope: Its client, method and path.
+        trace: The request; None is not reported.
+        outcome: Its status as over HTTP, or what was raised.
+        size: Bytes of its answer.
+    """
+    if trace is None or not serving.reports:
+        return
+    if isinstance(outcome, SeatrialError):
+        status = outcome.http_status
+    elif isinstance(outcome, BaseException):
+        left = isinstance(outcome, asyncio.CancelledError)
+        status = CLIENT_CLOSED_REQUEST if left else 500
+        if not left:
+            trace.code = trace.code or FAULT_CODE
+    else:
+        status = outcome
+    for report in serving.reports:
+        report(scope, trace, status, size)
+
+
+def error_text(error: SeatrialError) -> str:
+    """What a client is told of an error: what was wrong, and what to do."""
+    text = f"{error.message}; {error.hint}" if error.hint else error.message
+    return shortened(text, MOST_DETAILS)
+
+
+def error_metadata(error: SeatrialError) -> tuple[tuple[str, str], ...]:
+    """Trailing metadata of an error: its name, and when to try again, for clients that do so."""
+    found = {"x-error-code": error.code}
+    if isinstance(error, Overloaded):
+        headers = {name.lower(): value for name, value in error_headers(error).items()}
+        # The key that retries of gRPC's own obey (gRFC A6).
+        pushback = {"grpc-retry-pushback-ms": f"{headers['retry-after']}000"}
+        found |= {"x-refused-for": error.reason, **headers, **pushback}
+    return tuple(found.items())

@@ -1,0 +1,70 @@
+"""One message from its model to its answer; streams and calls have tests of their own."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from grpc_calls import images_request, tensors
+from open_inference import detected, rows
+from seatrial.client.inference_messages import INFER, ModelInferRequest, ModelInferResponse
+from seatrial.errors import InvalidInput, NotServed
+from seatrial.serve.asked import Asked
+from seatrial.serve.outcome import Counted
+from seatrial.serve.protocols.grpc_request import infer_request, open_request
+from seatrial.serve.protocols.inference_protobuf import write_answer
+from seatrial.serve.statistics import DETECTOR, GRAPH
+from served_application import Running
+
+SCOPE = {"client": ("test",), "method": "POST", "path": INFER}
+
+
+def outcome(running: Running) -> Counted:
+    return Counted(running.service.metrics, SCOPE, INFER, DETECTOR)
+
+
+def test_the_outcome_is_of_the_model_that_the_message_names(
+    running: Running, files: list[bytes]
+) -> None:
+    found = outcome(running)
+    request = open_request(running.service, found, images_request(files[0], id="seven"), 10)
+    assert (request.model.name, request.form.id, request.body_bytes) == ("tiny", "seven", 10)
+    assert found.model == DETECTOR
+    open_request(running.service, found, ModelInferRequest(model_name="tiny.graph"), 10)
+    assert found.model == GRAPH
+
+
+def test_what_is_of_no_model_counts_for_none(running: Running) -> None:
+    found = outcome(running)
+    with pytest.raises(NotServed, match="no model 'none'"):
+        open_request(running.service, found, ModelInferRequest(model_name="none"), 10)
+    assert found.model is None
+
+
+def test_what_contradicts_itself_counts_for_its_model(running: Running, files: list[bytes]) -> None:
+    found, message = outcome(running), images_request(files[0])
+    message.raw_input_contents.append(b"")
+    with pytest.raises(InvalidInput, match="1 inputs have 2 raw_input_contents"):
+        open_request(running.service, found, message, 10)
+    assert found.model == DETECTOR
+
+
+def test_an_answer_has_the_headers_that_it_has_over_http(
+    running: Running, files: list[bytes]
+) -> None:
+    service, serving = running.service, running.app.state.serving
+
+    async def answer() -> tuple[bytes, dict[str, str]]:
+        message, found = images_request(files[0], id="seven"), outcome(running)
+        size = message.ByteSize()
+        with service.dispatcher.admit(Asked(size)) as ticket:
+            request = open_request(service, found, message, size)
+            return await infer_request(serving, service, found, ticket, request, write_answer)
+
+    data, headers = asyncio.run_coroutine_threadsafe(answer(), running.loop).result(60)
+    told = ModelInferResponse.FromString(data)
+    assert told.id == "seven"
+    assert rows(tensors(told)) == detected(running, files[0])
+    assert headers["X-Model-Digest"] == service.digest
+    assert "infer;dur=" in headers["Server-Timing"]
