@@ -268,7 +268,7 @@ def test_the_deadline_of_a_client_is_in_seconds_and_no_longer_than_allowed(
             until(lambda: lanes.present == 1)
         return deadline_s
 
-    assert 0 < given(30.0) <= 30.0
+    assert 0 < given(30.0) <= 30.2  # on the wire gRPC rounds it up, to a tenth
     assert given(3000.0) == serving.service.dispatcher.limits.longest_deadline_s == 60.0
 
 
