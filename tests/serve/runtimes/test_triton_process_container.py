@@ -31,7 +31,7 @@ from triton_environment import triton_environment
 
 HOST, ENGINE = "127.0.0.1", "onnxruntime"
 TAG = "seatrial-triton:test"
-PROGRAMS = ("sh", "sleep")  # that the container's shell needs
+PROGRAMS = ("sh", "sleep", "bash")  # of the shell, and of Triton, which starts Python by it
 PATCHES: list[dict[tuple[int, int], str]] = [
     {(2, 3): "red", (5, 5): "blue"}, {}, {(1, 1): "green"}
 ]  # fmt: skip

@@ -32,7 +32,10 @@ exec 3<&-
 pip install --no-deps -r {requirements} && exec tritonserver "$@"
 """
 # Debian's and Ubuntu's pip installs into its system's Python only when it is told so.
-PIP = ("PIP_BREAK_SYSTEM_PACKAGES=1", "PIP_ROOT_USER_ACTION=ignore", "PIP_NO_INPUT=1")
+PIP = (
+    "PIP_BREAK_SYSTEM_PACKAGES=1", "PIP_ROOT_USER_ACTION=ignore", "PIP_NO_INPUT=1",
+    "PIP_DISABLE_PIP_VERSION_CHECK=1",
+)  # fmt: skip
 
 
 class Container(NamedTuple):
