@@ -48,7 +48,7 @@ from seatrial.serve.trace_context import Trace, traced
 STRICT = (b"triton_grpc_error", b"true")
 
 
-class Answer(NamedTuple):
+class StreamAnswer(NamedTuple):
     """A message for the client, its request, and what became of that.
 
     Attributes:
@@ -168,8 +168,8 @@ class _Stream:
         self._strict = STRICT in [(name, value.lower()) for name, value in self._headers]
         self._scope = {"client": (context.peer(),), "method": "POST", "path": STREAM}
         self._places = asyncio.Semaphore(width)  # of requests whose answers are not sent
-        self._answers: asyncio.Queue[asyncio.Task[Answer] | None] = asyncio.Queue()
-        self._under_way: set[asyncio.Task[Answer]] = set()
+        self._answers: asyncio.Queue[asyncio.Task[StreamAnswer] | None] = asyncio.Queue()
+        self._under_way: set[asyncio.Task[StreamAnswer]] = set()
 
     async def run(self, messages: Messages) -> None:
         """Answer until the client has sent its last request and has all answers."""
@@ -253,14 +253,14 @@ class _Stream:
             report_call(self._serving, self._scope, answer.trace, answer.outcome, size)
             self._places.release()
 
-    async def _answered(self, arrived: _Arrived) -> Answer:
+    async def _answered(self, arrived: _Arrived) -> StreamAnswer:
         """The answer of one request; why it failed is one, too, but for strict clients."""
         told: Iterable[tuple[str, str]] = ()
         failed: Exception
         with traced(Trace(self._headers)) as trace:
             try:
                 message, clock = await self._counted(arrived)
-                return Answer(message, trace, clock=clock)
+                return StreamAnswer(message, trace, clock=clock)
             except asyncio.CancelledError as error:
                 report_call(self._serving, self._scope, trace, error)
                 raise
@@ -273,7 +273,7 @@ class _Stream:
             if self._strict:
                 report_call(self._serving, self._scope, trace, failed)
                 raise failed
-        return Answer(write_stream_error(text, arrived.named, told), trace, failed)
+        return StreamAnswer(write_stream_error(text, arrived.named, told), trace, failed)
 
     async def _counted(self, arrived: _Arrived) -> tuple[bytes, Clock]:
         service = self._serving.take()
