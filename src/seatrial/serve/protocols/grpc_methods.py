@@ -114,7 +114,7 @@ def report_call(
 
 
 def error_text(error: SeatrialError) -> str:
-    """What a client is told of an error: what was wrong, and what to do."""
+    """The words for a client: what was wrong, and what to do."""
     text = f"{error.message}; {error.hint}" if error.hint else error.message
     return shortened(text, MOST_DETAILS)
 

@@ -79,7 +79,7 @@ class MessageForm(NamedTuple):
 
 
 class Named(NamedTuple):
-    """What a request is called: its id, its model and the version of that, as the client said."""
+    """Names of a request: its id, its model and the version of that, as the client said."""
 
     id: str
     model: str
