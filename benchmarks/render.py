@@ -46,7 +46,8 @@ TITLES = {
     "refusals": "Refusals beside servers that do nothing else",
     "peers-onnxruntime": "Beside other servers, ONNX Runtime",
     "peers-null": "Beside other servers, null engine",
-    "swap_openvino": "Another model under load",
+    "swap_openvino": "Another model under load, OpenVINO",
+    "swap_null": "Another model under load, null engine",
     "soak_openvino": "A long run",
     "batching": "Images in one run",
     "null_engine": "Everything but the model",
@@ -67,7 +68,7 @@ TITLES = {
     "int8_ssd-mobilenet-v2_openvino": "INT8, SSD MobileNet V2, OpenVINO",
     "int8_ssd-mobilenet-v2_onnxruntime": "INT8, SSD MobileNet V2, ONNX Runtime",
 }
-UNPRINTED = ("rounds", "samples_mb", "report")
+UNPRINTED = ("rounds", "samples_mb", "report", "each", "samples")
 ROUNDS = "_rounds"  # behind the name of a figure
 
 
