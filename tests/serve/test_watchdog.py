@@ -267,6 +267,27 @@ def test_a_process_whose_lanes_cannot_be_replaced_says_that_it_is_to_end(
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_service_that_is_closed_while_its_lanes_are_looked_at_has_not_failed(
+    run_app: Callable[..., Any],
+) -> None:
+    """It would end the process as one that failed, or say so of a model that leaves."""
+    others = set(threading.enumerate())
+    told: list[str] = []
+    with run_app(engine="null") as running:
+        own = running.service.watchdog
+        (thread,) = (one for one in set(threading.enumerate()) - others if one.name == "watchdog")
+
+        def closed_meanwhile(now: float) -> str:
+            own.close()
+            return "no lane of the engine works"
+
+        own.on_hopeless, own._hopeless = told.append, closed_meanwhile
+        thread.join(60)
+        assert not thread.is_alive()
+        assert (told, own.hopeless) == ([], "")
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_process_in_which_runs_hang_again_and_again_is_to_end(
     run_app: Callable[..., Any], photo: bytes, broken: Broken, until: Until,
     monkeypatch: pytest.MonkeyPatch,

@@ -81,7 +81,9 @@ class Watchdog:
             for held in self._lanes.overdue(min(now - last, 2 * TICK_S), self.limit_s):
                 self._take_out(held)
             last = now
-            if reason := self._hopeless(now):
+            reason = self._hopeless(now)
+            # Lanes that were closed meanwhile are no fault: the service ends, or its model leaves.
+            if reason and not self._closed.is_set():
                 self._closed.set()
                 self.hopeless = reason
                 _say(f"error: {reason}: this process ends, and is to be started anew")
