@@ -159,6 +159,7 @@ def test_the_detections_are_those_of_our_service_and_sigterm_ends_all(
                 assert [row["confidence"] for row in rows(found)] == whole["scores"]
                 assert [row["label"] for row in rows(found)] == whole["labels"]
                 assert found["counts"].tolist() == whole["counts"]
+        running.client.close()
         process.terminate()
         assert process.wait(90) == 0
         assert engine.containers() == []
@@ -173,6 +174,7 @@ def test_whatever_is_killed_no_container_stays(
     with served(engine, tiny_artifact, tmp_path / "home") as (process, said):
         running = Running(process, said)
         assert len(engine.containers()) == 1
+        running.client.close()
         pids = running.processes()
         for index in killed:
             os.kill(pids[index], signal.SIGKILL)
