@@ -14,7 +14,7 @@ from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.serve import serve
 from seatrial.deployment import Deployment
 from seatrial.errors import DeviceUnavailable, NotWritable
-from seatrial.serve import process
+from seatrial.serve.address import free_port
 from seatrial.serve.runtimes import metrics_folder, supervise
 
 
@@ -40,7 +40,7 @@ def options(artifact: Artifact, **changes: Any) -> DeploymentOptions:
 def test_the_supervisor_takes_its_place(
     tiny_artifact: Artifact, programs: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
-    port = process.free_port("127.0.0.1")
+    port = free_port("127.0.0.1")
     serve(options=options(tiny_artifact), port=port)
     ((path, words, environment, blocked),) = programs
     folder = tmp_path / "home" / "services" / f"tiny-{port}"

@@ -22,7 +22,8 @@ def test_they_are_compiled_from_the_source() -> None:
 def test_each_method_has_its_messages() -> None:
     assert {"ServerLive", "ModelInfer", "ModelConfig", "ModelStatistics"} <= {*methods()}
     for name, (asked, told) in methods().items():
-        assert asked.DESCRIPTOR.full_name == f"inference.{name}Request"
+        one = name.replace("Stream", "")  # each message of a stream is a request of its own
+        assert asked.DESCRIPTOR.full_name == f"inference.{one}Request"
         assert told.DESCRIPTOR.full_name == f"inference.{name}Response"
 
 
