@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import platform
+import socket
 import statistics
 import sys
 import tempfile
@@ -48,6 +49,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 MODEL = SHARED / "models" / "yolo11n.onnx"
 IMAGES = SHARED / "data" / "coco-val" / "images"
 CLOSED_LOOP_MS = 60_000
+HELD_BYTES = 12 * 2**20  # of a request that takes a place
 
 
 def need_shared() -> None:
@@ -135,6 +137,17 @@ def load(
     if failed and not may_fail:
         sys.exit(f"{len(failed)} of {len(recording.samples)} requests failed: {failed[0].error}")
     return recording
+
+
+def hold(connection: socket.socket, port: int) -> None:
+    """Take the place of one request for three minutes.
+
+    Its body never ends; more of it is here already than a service waits for in that time. One of
+    which nothing comes would give way to others.
+    """
+    connection.connect(("127.0.0.1", port))
+    head = b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (HELD_BYTES + 1)
+    connection.sendall(head + bytes(HELD_BYTES))
 
 
 def throughput(recording: Recording) -> float:

@@ -144,8 +144,7 @@ def refusing(artifact: Artifact, pictures: list[bytes], rate_hz: float) -> dict[
     full = Deployment("model", layout=CoreLayout(workers=1), limits=Limits(queue=1, body_s=60.0))
     with measure.served(artifact, full) as service, socket.socket() as held:
         to, requests = measure.jpeg_bodies(service.url, pictures)
-        held.connect(("127.0.0.1", int(service.url.rpartition(":")[2])))
-        held.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        measure.hold(held, int(service.url.rpartition(":")[2]))
         time.sleep(0.5)
         pid = service.process.pid
         before, start = cpu_s(pid), time.monotonic()

@@ -192,8 +192,7 @@ def full_service(tree: Path) -> Iterator[tuple[int, int]]:
         env = {**os.environ, "PYTHONPATH": str(tree / "src")}
         log = Path(scratch) / "service.log"
         with ServiceProcess(folder, deployment, env, log) as service:
-            held.connect(("127.0.0.1", server.port))
-            held.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            measure.hold(held, server.port)
             time.sleep(0.5)
             yield server.port, service.process.pid
 
