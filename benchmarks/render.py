@@ -89,7 +89,8 @@ def section(name: str, result: dict[str, Any]) -> str:
     flat = {k: v for k, v in figures.items() if k not in nested}
     if flat:
         lines += ["| figure | value |", "|---|---|"]
-        rounds = result["figures"].get("rounds", {})
+        kept = result["figures"].get("rounds")  # or else their number
+        rounds = dict(kept) if isinstance(kept, dict) else {}
         rounds |= {
             key.removesuffix(ROUNDS): values
             for key, values in result["figures"].items()
