@@ -7,7 +7,8 @@ example of its documentation.
 from __future__ import annotations
 
 import base64
-import multiprocessing
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import detecting
@@ -33,9 +34,11 @@ class Peer(kserve.Model):
     def __init__(self) -> None:
         super().__init__("peer")
         self.ready = True
-        # With several processes the first one only looks after the others, which get a copy.
-        if detecting.lanes() == 1 or multiprocessing.parent_process() is not None:
-            self._detect = detecting.open_detect()
+
+    @cached_property
+    def _detect(self) -> Callable[[bytes], dict[str, Any]]:
+        # At the first request: the first process only looks after the others, which get a copy.
+        return detecting.open_detect()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Peer, ()
