@@ -20,8 +20,8 @@ from PIL import Image
 from bench_reports import STAGES, build_point, build_report, usage_of
 from seatrial.bench.measurement import Measurement
 from seatrial.bench.options import BenchOptions
-from seatrial.bench.report import to_json
 from seatrial.bench.report_data import BenchReport
+from seatrial.config import encode_json
 from seatrial.load.images import ImagesSummary, load_images
 from seatrial.load.usage import Usage
 
@@ -126,7 +126,7 @@ def full_report(make_report: Callable[..., BenchReport]) -> BenchReport:
 
 
 # Names that hold a digit and are no figure.
-NAMES = re.compile(r"\bp(50|90|99)\b|\b(bf16|f32|f16)\b")
+NAMES = re.compile(r"\bp(50|90|99)\b|\b(bf16|f32|f16|v2)\b")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -140,7 +140,7 @@ def resolve(document: Any, pointer: str) -> Any:
 
 def check_traceable(report):
     """Every number of every sentence is in the JSON, where the evidence says, as it is written."""
-    document = msgspec.json.decode(to_json(report))
+    document = msgspec.json.decode(encode_json(report))
     assert report.findings
     for finding in report.findings:
         left = finding.text

@@ -52,11 +52,16 @@ def write_report(report: BenchReport, html: Path) -> tuple[Path, Path]:
     Raises:
         NotWritable: The place cannot be written to.
     """
+    return write_both(html, to_html(report), to_json(report))
+
+
+def write_both(html: Path, text: str, document: bytes) -> tuple[Path, Path]:
+    """Write a page and its JSON; see `write_report`."""
     data = html.with_suffix(".json")
     with writing(html):
         html.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(html, to_html(report).encode())
-        write_atomically(data, to_json(report))
+        write_atomically(html, text.encode())
+        write_atomically(data, document)
     return html, data
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from seatrial.bench.report import conditions_of, image_as, model_rows
+from seatrial.bench.report import conditions_of, image_as, model_rows, write_both
 from seatrial.bench.report_data import BenchReport, Finding
 from seatrial.bench.side_by_side import LoadRow, SideBySide, leaders
 from seatrial.bench.side_by_side_terminal import COLUMNS, cells_of, spread_in_words
@@ -18,7 +18,6 @@ from seatrial.report import numbers, svg
 from seatrial.report.blocks import facts, heading, section, table, unbroken
 from seatrial.report.page import page
 from seatrial.report.svg import element
-from seatrial.system.files import write_atomically, writing
 
 LEAD = (
     "The median of the rounds, and the lowest and the highest of them. Latencies in milliseconds: "
@@ -30,20 +29,8 @@ LEAD = (
 
 
 def write_side_by_side(report: SideBySide, html: Path) -> tuple[Path, Path]:
-    """Write the page, and the JSON beside it under the same name.
-
-    Returns:
-        Paths of the HTML and of the JSON file.
-
-    Raises:
-        NotWritable: The place cannot be written to.
-    """
-    data = html.with_suffix(".json")
-    with writing(html):
-        html.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(html, to_html(report).encode())
-        write_atomically(data, encode_json(report))
-    return html, data
+    """Write the page, and the JSON beside it; see `seatrial.bench.report.write_report`."""
+    return write_both(html, to_html(report), encode_json(report))
 
 
 def to_html(report: SideBySide) -> str:

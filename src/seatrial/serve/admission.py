@@ -289,17 +289,7 @@ class Dispatcher:
     async def work(
         self, ticket: Admitted, work: Callable[[], T], gone: asyncio.Future[Message]
     ) -> T:
-        """Do some work on a thread of the service when it is the ticket's turn.
-
-        Args:
-            ticket: Held; its clock has all that the work did when this returns.
-            work: Runs the engine once.
-            gone: Done when the client goes away; see `watched`.
-
-        Raises:
-            DeadlineExceeded: The answer was not there in time.
-            Abandoned: The client went away.
-        """
+        """See `RequestThreads.work`."""
         return await self.threads.work(ticket, work, gone)
 
     def failed(self, ticket: Admitted, error: SeatrialError) -> None:
