@@ -6,6 +6,7 @@ The server's Python backend needs numpy 1, which nothing else of the tests' envi
 from __future__ import annotations
 
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,3 +36,14 @@ def triton_environment(folder: Path, engine: str) -> Path:
         raise
     install_into(python, "--no-deps", *requirements(engine))
     return python
+
+
+def said_until(process: subprocess.Popen[str], text: str) -> str:
+    """What a process says on stderr, up to the line with a text."""
+    assert process.stderr is not None
+    said = ""
+    while text not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    return said

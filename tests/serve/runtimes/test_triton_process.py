@@ -39,7 +39,7 @@ from seatrial.serve.triton.own_code import requirements
 from seatrial.serve.triton.repository import Packaged, write_repository
 from seatrial.serve.triton.running import RunningTriton
 from seatrial.serve.triton.server import Ports, TritonServer, find_server
-from triton_environment import SERVER, triton_environment
+from triton_environment import SERVER, said_until, triton_environment
 
 Told = dict[str, Any]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("time_limit")]
@@ -433,12 +433,7 @@ def served(
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         try:
-            assert process.stderr is not None
-            said = ""
-            while until not in said:
-                line = process.stderr.readline()
-                assert line, said
-                said += line
+            said = said_until(process, until)
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
             while not (found := children.read_text().split()[-1:]):
                 time.sleep(0.01)

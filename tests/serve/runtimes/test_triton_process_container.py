@@ -27,7 +27,7 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
 from seatrial.serve.address import free_port
 from seatrial.serve.process import ServiceProcess
-from triton_environment import triton_environment
+from triton_environment import said_until, triton_environment
 
 HOST, ENGINE = "127.0.0.1", "onnxruntime"
 TAG = "seatrial-triton:test"
@@ -121,12 +121,7 @@ def served(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         try:
-            assert process.stderr is not None
-            said = ""
-            while until not in said:
-                line = process.stderr.readline()
-                assert line, said
-                said += line
+            said = said_until(process, until)
             yield process, said
         finally:
             process.kill()
