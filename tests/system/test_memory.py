@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from seatrial.system import memory
 from seatrial.system.hardware import usable_cores
-from seatrial.system.memory import memory_left_bytes, memory_limit_bytes
+from seatrial.system.memory import heap_environment, memory_left_bytes, memory_limit_bytes
 
 MACHINE = 2**40
 
@@ -149,11 +150,17 @@ print(Path(sys.argv[1]).read_text().count("<heap nr="))
 def test_threads_share_as_many_heaps_as_there_are_cores(tmp_path: Path) -> None:
     program = tmp_path / "heaps.py"
     program.write_text(HEAPS)
-    heaps = [
-        int(subprocess.run([sys.executable, str(program), str(tmp_path / "info"), *given],
-                           check=True, capture_output=True, text=True).stdout)
-        for given in ([], ["few"])
-    ]  # fmt: skip
+
+    def heaps(*given: str, **environment: str) -> int:
+        done = subprocess.run(
+            [sys.executable, str(program), str(tmp_path / "info"), *given],
+            check=True, capture_output=True, text=True, env=environment,
+        )  # fmt: skip
+        return int(done.stdout)
+
     few = max(2, usable_cores())
-    assert heaps[0] > few or few >= 16  # what glibc has by itself: the test would see it
-    assert heaps[1] <= few
+    own = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    assert heaps(**own) > few or few >= 16  # what glibc has by itself: the test would see it
+    assert heaps("few", **own) <= few
+    assert heaps(**heap_environment(own)) <= few
+    assert heaps("few", **heap_environment({**own, "MALLOC_ARENA_MAX": "1"})) == 1

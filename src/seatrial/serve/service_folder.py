@@ -14,6 +14,7 @@ from seatrial.artifact import MANIFEST, Artifact
 from seatrial.deployment import Deployment
 from seatrial.errors import SeatrialError
 from seatrial.system.files import staged_folder, writing
+from seatrial.system.memory import heap_environment
 from seatrial.system.own_wheel import provide_package
 
 SERVICE_PY = '''"""A Seatrial service. Start it with: bentoml serve ."""
@@ -116,14 +117,14 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def environment(base: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
-    """Environment of a service process: the caller's, without BentoML's usage reports.
+    """Environment of a service process: the caller's, few heaps, no usage reports of BentoML.
 
     Args:
         base: The caller's.
         folder: The service folder. What BentoML writes goes beside it: the folder of the user may
             be read-only. So do temporary files where there is no folder for them.
     """
-    own = {**base, "BENTOML_DO_NOT_TRACK": "True"}
+    own = {**heap_environment(base), "BENTOML_DO_NOT_TRACK": "True"}
     if folder is None:
         return own
     own.setdefault("BENTOML_HOME", str(folder.parent.absolute() / ".bentoml"))

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import resource
+from collections.abc import Mapping
 from pathlib import Path
 
 from seatrial.system.hardware import CGROUP_ROOT, memory_total_bytes, usable_cores
@@ -14,7 +15,6 @@ from seatrial.system.hardware import CGROUP_ROOT, memory_total_bytes, usable_cor
 # of up to 32 MiB for the thread that used them: gigabytes after a few large images. Smaller
 # blocks, such as an ordinary image, stay: a new page costs more than a decoded one.
 LARGE_BYTES = 8 * 2**20
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
 def memory_limit_bytes(root: Path = CGROUP_ROOT, membership: str | None = None) -> int:
@@ -81,12 +81,22 @@ def give_back_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def heap_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Environment with which a process has what `keep_little_memory` sets from its first thread on.
+
+    Args:
+        base: The caller's environment, whose own settings of glibc's heaps hold.
+    """
+    return {name: str(value) for name, (_, value) in _heap_settings().items()} | dict(base)
+
+
 def keep_little_memory() -> bool:
     """Have glibc return freed blocks of `LARGE_BYTES` to the kernel, and keep few heaps.
 
     By itself it has up to eight heaps for each core, and each keeps free blocks of its own: a
     thread that is started takes any of them. As many as there are cores do, since that many threads
-    take memory at a time. To be called before threads are started, which have theirs for good.
+    take memory at a time. Threads that run already keep the heaps that they have for good:
+    processes that this package starts have `heap_environment` besides.
 
     Returns:
         Whether the C library is one that can: glibc.
@@ -95,8 +105,14 @@ def keep_little_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # musl, macOS
         return False
-    heaps = max(2, usable_cores())
-    wanted = {
-        _M_MMAP_THRESHOLD: LARGE_BYTES, _M_TRIM_THRESHOLD: 2 * LARGE_BYTES, _M_ARENA_MAX: heaps,
-    }  # fmt: skip
-    return all(mallopt(option, value) for option, value in wanted.items())
+    wanted = {name: one for name, one in _heap_settings().items() if name not in os.environ}
+    return all(mallopt(option, value) for option, value in wanted.values())
+
+
+def _heap_settings() -> dict[str, tuple[int, int]]:
+    """Variable of the environment (mallopt(3)) -> option of malloc.h and its value."""
+    return {
+        "MALLOC_ARENA_MAX": (-8, max(2, usable_cores())),
+        "MALLOC_MMAP_THRESHOLD_": (-3, LARGE_BYTES),
+        "MALLOC_TRIM_THRESHOLD_": (-1, 2 * LARGE_BYTES),
+    }

@@ -18,6 +18,7 @@ from seatrial.serve.runtimes.base import Launch
 from seatrial.serve.service_folder import write_service
 from seatrial.serve.startup import check_server, in_words
 from seatrial.system.extras import check_installed
+from seatrial.system.memory import heap_environment
 
 
 class Uvicorn:
@@ -43,7 +44,7 @@ class Uvicorn:
         check_server(server)
         on_progress(f"{artifact.manifest.name} on {deployment.engine}: {in_words(deployment)}")
         absolute = msgspec.structs.replace(deployment, model=str(artifact.path.absolute()))
-        return Launch(_command(_kept_in_memory(absolute.to_toml())), dict(environment))
+        return Launch(_command(_kept_in_memory(absolute.to_toml())), heap_environment(environment))
 
     def command(
         self, folder: Path, deployment: Deployment, environment: Mapping[str, str] = os.environ
