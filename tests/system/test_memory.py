@@ -120,12 +120,12 @@ def test_large_blocks_go_back_to_the_kernel(tmp_path: Path) -> None:
 
 
 HEAPS = """
-import ctypes, sys, threading
+import ctypes, os, sys, threading
 from pathlib import Path
 from seatrial.system.memory import keep_little_memory
 
 if sys.argv[2:] == ["few"]:
-    assert keep_little_memory()
+    assert keep_little_memory(os.environ)
 all_there = threading.Barrier(16)
 
 def work():

@@ -98,7 +98,7 @@ def open_service(
     workers, config = layout(deployment, cores)
     if workers > 1 and beside is None:
         _keep_to_own_cores(worker, workers)
-    keep_little_memory()
+    keep_little_memory(os.environ)
     detector = open_detector(artifact, deployment, config)
     memory = (
         beside.dispatcher.memory

@@ -90,13 +90,16 @@ def heap_environment(base: Mapping[str, str]) -> dict[str, str]:
     return {name: str(value) for name, (_, value) in _heap_settings().items()} | dict(base)
 
 
-def keep_little_memory() -> bool:
+def keep_little_memory(environment: Mapping[str, str] = {}) -> bool:  # noqa: B006  never changed
     """Have glibc return freed blocks of `LARGE_BYTES` to the kernel, and keep few heaps.
 
     By itself it has up to eight heaps for each core, and each keeps free blocks of its own: a
     thread that is started takes any of them. As many as there are cores do, since that many threads
     take memory at a time. Threads that run already keep the heaps that they have for good:
     processes that this package starts have `heap_environment` besides.
+
+    Args:
+        environment: That of the process, whose own settings of glibc's heaps hold.
 
     Returns:
         Whether the C library is one that can: glibc.
@@ -105,7 +108,7 @@ def keep_little_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # musl, macOS
         return False
-    wanted = {name: one for name, one in _heap_settings().items() if name not in os.environ}
+    wanted = {name: one for name, one in _heap_settings().items() if name not in environment}
     return all(mallopt(option, value) for option, value in wanted.values())
 
 
