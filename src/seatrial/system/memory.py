@@ -90,7 +90,7 @@ def heap_environment(base: Mapping[str, str]) -> dict[str, str]:
     return {name: str(value) for name, (_, value) in _heap_settings().items()} | dict(base)
 
 
-def keep_little_memory(environment: Mapping[str, str] = {}) -> bool:  # noqa: B006  never changed
+def keep_little_memory(environment: Mapping[str, str] = {}) -> bool:
     """Have glibc return freed blocks of `LARGE_BYTES` to the kernel, and keep few heaps.
 
     By itself it has up to eight heaps for each core, and each keeps free blocks of its own: a
