@@ -28,6 +28,13 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 INSTALL = re.compile(r"pip install (?:-c \S+ )?'\.\[([\w,-]+)\]'")
+# What several commands import.
+IMPORTED = (
+    "cyclopts", "cv2", "PIL.Image", "rich.table", "rich.progress", "onnx", "openvino",
+    "onnxruntime", "aiohttp", "bentoml", "seatrial.cli.main", "seatrial.cli.detect",
+    "seatrial.cli.evaluate", "seatrial.cli.bench", "seatrial.cli.serve",
+    "seatrial.accuracy.evaluate", "seatrial.serve.startup", "seatrial.bench.run",
+)  # fmt: skip
 TEMPLATES = sorted((ROOT / "src" / "seatrial" / "project" / "templates").iterdir())
 
 
@@ -73,6 +80,7 @@ def test_every_command_of_the_readme_runs(
     assert ran.pop(0) == "pip install '.[all,demo]'"
     ran += commands(elsewhere)
     with contextlib.ExitStack() as running:
+        running.enter_context(reader.forking(*IMPORTED))
         for command in ran:
             changed = (
                 command.replace("--port 3000", f"--port {serve}")

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torchvision_operators
+from forked_program import ForkedProgram
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A command that goes on until it is ended, and where it can be reached then.
@@ -46,7 +47,7 @@ class Reader:
         self.folder, self.ports = folder, ports
         self.left = dict(changes)
         self._changes = dict(changes)
-        tools = folder.parent / "tools"
+        self._tools = tools = folder.parent / "tools"
         tools.mkdir(exist_ok=True)
         # A page is for a shell in which the environment of Seatrial is active.
         for name, words in (
@@ -67,6 +68,10 @@ class Reader:
             "WITHOUT_MODULES": "tensorrt_rtx",
             **environment,
         }
+
+    def forking(self, *modules: str) -> ForkedProgram:
+        """A context in which ``seatrial`` forks from a process that has imported some modules."""
+        return ForkedProgram(self._tools / "seatrial", modules, self.environment)
 
     def follow(self, page: Path) -> list[str]:
         """Run all blocks of a page; what stays is ended after its last one.

@@ -118,28 +118,46 @@ class Commands:
         self._process.communicate()
 
 
-def _serve(modules: list[str]) -> None:
+def import_all(modules: Sequence[str]) -> None:
+    """Import those that are installed, once for all processes that are forked from here on."""
     for name in modules:
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
     gc.freeze()  # else each child would look through all that was imported
+
+
+def _serve(modules: list[str]) -> None:
+    import_all(modules)
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            _be_the_command(**json.loads(line))
+            asked = json.loads(line)
+            streams = [
+                os.open(os.devnull, os.O_RDONLY),
+                *(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600) for file in asked["files"]),
+            ]
+            be_the_command(asked["words"], asked["environment"], asked["folder"], streams)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def _be_the_command(
-    words: list[str], environment: dict[str, str], folder: str, files: list[str]
+def be_the_command(
+    words: Sequence[str], environment: Mapping[str, str], folder: str, streams: Sequence[int]
 ) -> None:
+    """Run ``seatrial WORDS`` in this process, which ends with it.
+
+    Args:
+        words: After the program's name.
+        environment: All of its environment.
+        folder: Its working folder.
+        streams: Descriptors of standard input, output and error.
+    """
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for number, file in enumerate(files, start=1):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), number)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
     sys.argv = ["seatrial", *words]
     main: Any = importlib.import_module("seatrial.cli.main").main
     code = 0

@@ -1,0 +1,134 @@
+"""A program ``seatrial`` for shells, whose processes fork from one which has done the slow imports.
+
+Each start of the program is a process of its own, with the environment, folder, standard streams
+and signals of the shell's, and its exit code is the shell's. The file is also the program of the
+process that forks (``serve SOCKET MODULES``), and what the shell starts (``run SOCKET WORDS``).
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+LENGTH_BYTES = 8  # before the JSON of a request
+
+
+class ForkedProgram:
+    """The process that forks; a context manager.
+
+    Args:
+        file: The program, which is written there; the socket lies beside it.
+        modules: What is imported first, where it is installed.
+        environment: Of the process that forks: what modules read when they are imported.
+    """
+
+    def __init__(self, file: Path, modules: Sequence[str], environment: Mapping[str, str]) -> None:
+        address = file.with_suffix(".socket")
+        # Neither site's packages nor the environment's: it starts in a hundredth of a second.
+        file.write_text(f'#!/bin/sh\nexec "{sys.executable}" -SE "{__file__}" run {address} "$@"\n')
+        file.chmod(0o755)
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "serve", str(address), *modules],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+
+    def __enter__(self) -> ForkedProgram:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+
+def serve(address: str, modules: Sequence[str]) -> None:
+    """Fork for each request on a socket, until this process is ended."""
+    from forked_commands import import_all
+
+    import_all(modules)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who forks waits for nobody
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        print("ready", flush=True)
+        while True:
+            asking, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                _attend(asking)
+            asking.close()
+
+
+def _attend(asking: socket.socket) -> None:
+    """Have one request answered by a child: its number, and later how it ended."""
+    from forked_commands import be_the_command
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    data, streams = _receive(asking)
+    child = os.fork()
+    if child == 0:
+        asking.close()
+        be_the_command(**json.loads(data), streams=streams)
+    for stream in streams:  # who reads them waits for the command's end, not for ours
+        os.close(stream)
+    for number in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    asking.sendall(f"{child}\n".encode())
+    _, status = os.waitpid(child, 0)
+    asking.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
+
+
+def _receive(asking: socket.socket) -> tuple[bytes, list[int]]:
+    received = array.array("i")
+    first, ancillary, _, _ = asking.recvmsg(LENGTH_BYTES, socket.CMSG_SPACE(3 * received.itemsize))
+    for _, _, data in ancillary:
+        received.frombytes(data)
+    length, rest = int.from_bytes(first, "big"), bytearray()
+    while len(rest) < length:
+        rest += asking.recv(length - len(rest))
+    return bytes(rest), [*received]
+
+
+def run(address: str, words: Sequence[str]) -> int:
+    """Have a command run as if it were this process; its exit code.
+
+    A command that a signal ended ends this process by the same one.
+    """
+    asked = {"words": [*words], "environment": dict(os.environ), "folder": os.getcwd()}
+    data = json.dumps(asked).encode()
+    with socket.socket(socket.AF_UNIX) as to:
+        to.connect(address)
+        to.sendmsg(
+            [len(data).to_bytes(LENGTH_BYTES, "big")],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))],
+        )
+        to.sendall(data)
+        with to.makefile() as told:
+            child = int(told.readline())
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, lambda number, _: os.kill(child, number))
+            code = int(told.readline())
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
+
+
+if __name__ == "__main__":
+    part, place, *others = sys.argv[1:]
+    if part == "serve":
+        serve(place, others)
+    else:
+        sys.exit(run(place, others))
