@@ -72,10 +72,13 @@ settings.register_profile(
 )
 settings.load_profile("seatrial")
 
-# A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: tests
-# of Ctrl-C would wait for ever.
+# A shell starts what runs in its background with Ctrl-C ignored, nohup with SIGHUP, and children
+# inherit that: tests of these signals would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # The run itself goes on without its terminal; a handler is not inherited.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
