@@ -121,7 +121,7 @@ def test_an_export_that_differs_tells_where(
 def test_bench_of_a_running_service(service: Any, dataset: Path) -> None:
     told: list[str] = []
     options = BenchOptions(
-        images=str(dataset), scenarios=("scaling",), sessions=(2,), point_s=0.5, warmup_s=0
+        images=str(dataset), scenarios=("scaling",), sessions=(2,), point_s=1.0, warmup_s=0
     )
     report = seatrial.bench(
         options, url=service.url, on_progress=lambda what, *_, unit="": told.append(what)

@@ -125,7 +125,7 @@ def test_a_service_that_is_not_ready_or_not_there(
 def test_a_benchmark_by_every_protocol(
     serving: Running, quick: Callable[..., BenchOptions]
 ) -> None:
-    options = quick(sessions=(2,), point_s=0.5)
+    options = quick(sessions=(2,), point_s=1.0)
     web = f"http://127.0.0.1:{serving.port}"
     for given, path, words in (
         (Target(f"grpc://127.0.0.1:{serving.grpc_port}"), "/tiny", "over gRPC"),

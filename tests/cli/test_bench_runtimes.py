@@ -109,7 +109,7 @@ def test_what_triton_refuses_is_counted_by_its_kind(
     folder.mkdir()
     Image.new("L", LARGE_HW).save(folder / "large.png")
     options = BenchOptions(
-        images=str(folder), scenarios=("scaling",), sessions=(8,), point_s=0.5, warmup_s=0.0
+        images=str(folder), scenarios=("scaling",), sessions=(8,), point_s=1.5, warmup_s=0.0
     )
     for url, kind in ((triton.url, "http-503"), (triton.grpc_url, "grpc-unavailable")):
         (point,) = run_benchmark(Target(url), options).runs[0].points

@@ -56,7 +56,7 @@ def test_each_request_is_a_line_with_its_outcome(
 def test_without_it_only_failures_are_lines(
     run_app: Callable[..., Any], rows: Any, photo: bytes
 ) -> None:
-    with run_app(Limits(deadline_s=0.05), engine="null") as running:
+    with run_app(Limits(deadline_s=0.5), engine="null") as running:
         running.client.get("/model")
         running.client.post("/detect", content=b"no image")
         assert rows() == []
