@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,8 +37,13 @@ def rows() -> list[tuple[str, str]]:
     return re.findall(r"^\| (.+?) \| (.+?) \|$", GLOSSARY.read_text(), re.MULTILINE)[1:]
 
 
-def names(path: Path) -> Iterator[tuple[str, int]]:
+@functools.cache
+def names(path: Path) -> tuple[tuple[str, int], ...]:
     """The names that a file gives: of modules, classes, functions, parameters, variables."""
+    return tuple(_names(path))
+
+
+def _names(path: Path) -> Iterator[tuple[str, int]]:
     yield path.stem, 0
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

@@ -125,6 +125,7 @@ def part_of(batch: dict[str, Any], first: int, last: int) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["detr", "rt_detr", "d_fine"])
 def test_parts_of_a_step_have_the_loss_of_the_whole_step(
     torch: Any, network: Callable[..., Any], step: Any, kind: str
@@ -145,6 +146,7 @@ def test_parts_of_a_step_have_the_loss_of_the_whole_step(
         assert mean == pytest.approx(float(names[name]), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_parts_is_that_of_the_whole_step(
     torch: Any, network: Callable[..., Any], step: Any
 ) -> None:
