@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,13 +25,14 @@ class ForkedProgram:
     """The process that forks; a context manager.
 
     Args:
-        file: The program, which is written there; the socket lies beside it.
+        file: The program, which is written there.
         modules: What is imported first, where it is installed.
         environment: Of the process that forks: what modules read when they are imported.
     """
 
     def __init__(self, file: Path, modules: Sequence[str], environment: Mapping[str, str]) -> None:
-        address = file.with_suffix(".socket")
+        self._folder = tempfile.TemporaryDirectory()  # short: a socket's name has 107 characters
+        address = Path(self._folder.name) / "socket"
         # Neither site's packages nor the environment's: it starts in a hundredth of a second.
         file.write_text(f'#!/bin/sh\nexec "{sys.executable}" -SE "{__file__}" run {address} "$@"\n')
         file.chmod(0o755)
@@ -50,6 +52,7 @@ class ForkedProgram:
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.communicate()
+        self._folder.cleanup()
 
 
 def serve(address: str, modules: Sequence[str]) -> None:
