@@ -27,7 +27,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import measure
-import psutil
 
 from seatrial.serve.address import free_port
 
@@ -62,14 +61,14 @@ def main() -> None:
         for number in range(options.rounds):
             order = list(sides) if number % 2 == 0 else list(reversed(sides))
             for side in order:
-                url, processes = sides[side]
+                url, pid = sides[side]
                 to, requests = measure.jpeg_bodies(url, images)
-                begun_s = cpu_s(processes)
+                begun_s = measure.cpu_s(pid)
                 busy = measure.load(to, requests, SESSIONS, options.seconds)
-                used_ms = 1000 * (cpu_s(processes) - begun_s)
+                used_ms = 1000 * (measure.cpu_s(pid) - begun_s)
                 rows[side]["served_per_s"].append(measure.throughput(busy))
-                served_all = len(busy.samples) + len(busy.stragglers) + busy.warmup_requests
-                rows[side]["service_cpu_ms_per_request"].append(used_ms / served_all)
+                used_ms /= measure.requests_of(busy)
+                rows[side]["service_cpu_ms_per_request"].append(used_ms)
             for side in order:
                 to, requests = measure.jpeg_bodies(sides[side][0], images)
                 alone = measure.load(to, requests, 1, options.seconds)
@@ -98,16 +97,9 @@ def checkout(commit: str, folder: Path) -> Iterator[Path]:
         subprocess.run([*git, "worktree", "remove", "--force", str(folder)], check=True)
 
 
-def cpu_s(processes: list[psutil.Process]) -> float:
-    """CPU time that processes have used, in seconds."""
-    return float(sum(used.user + used.system for used in (p.cpu_times() for p in processes)))
-
-
 @contextlib.contextmanager
-def served(
-    tree: Path, home: Path, options: argparse.Namespace
-) -> Iterator[tuple[str, list[psutil.Process]]]:
-    """The URL and the processes of a service that runs the code of a tree."""
+def served(tree: Path, home: Path, options: argparse.Namespace) -> Iterator[tuple[str, int]]:
+    """The URL and the process of a service that runs the code of a tree."""
     port = free_port("127.0.0.1")
     command = [
         sys.executable, "-m", "seatrial.cli.main", "serve", "--model", str(measure.MODEL),
@@ -122,8 +114,7 @@ def served(
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until_ready(url, process, home / "service.log")
-        root = psutil.Process(process.pid)
-        yield url, [root, *root.children(recursive=True)]
+        yield url, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         try:

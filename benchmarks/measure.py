@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import psutil
 import uvloop
 from numpy.typing import NDArray
 
@@ -148,6 +149,17 @@ def hold(connection: socket.socket, port: int) -> None:
     connection.connect(("127.0.0.1", port))
     head = b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (HELD_BYTES + 1)
     connection.sendall(head + bytes(HELD_BYTES))
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process and its descendants."""
+    root = psutil.Process(pid)
+    return float(sum(sum(one.cpu_times()[:2]) for one in (root, *root.children(recursive=True))))
+
+
+def requests_of(recording: Recording) -> int:
+    """Requests that ended, those before and after the window too."""
+    return len(recording.samples) + len(recording.stragglers) + recording.warmup_requests
 
 
 def throughput(recording: Recording) -> float:

@@ -33,7 +33,6 @@ from typing import Any
 import httpx
 import measure
 import numpy as np
-import psutil
 import uvloop
 
 from seatrial.artifact import Artifact
@@ -133,12 +132,6 @@ def quantiles(name: str, samples: list[Sample]) -> dict[str, float]:
     return {f"{name}_p50_ms": round(float(p50), 2), f"{name}_p99_ms": round(float(p99), 2)}
 
 
-def cpu_s(pid: int) -> float:
-    """CPU seconds of a process and its descendants."""
-    root = psutil.Process(pid)
-    return float(sum(sum(one.cpu_times()[:2]) for one in (root, *root.children(recursive=True))))
-
-
 def refusing(artifact: Artifact, pictures: list[bytes], rate_hz: float) -> dict[str, Any]:
     """Latency and cores of refusals alone: one request whose body does not come is all it takes."""
     full = Deployment("model", layout=CoreLayout(workers=1), limits=Limits(queue=1, body_s=60.0))
@@ -147,9 +140,9 @@ def refusing(artifact: Artifact, pictures: list[bytes], rate_hz: float) -> dict[
         measure.hold(held, int(service.url.rpartition(":")[2]))
         time.sleep(0.5)
         pid = service.process.pid
-        before, start = cpu_s(pid), time.monotonic()
+        before, start = measure.cpu_s(pid), time.monotonic()
         found, _ = storm(to, requests, rate_hz, 10.0)
-        share = (cpu_s(pid) - before) / (time.monotonic() - start)
+        share = (measure.cpu_s(pid) - before) / (time.monotonic() - start)
     refused = [one for one in found.samples if one.status == 503]
     return {
         "refused_per_s": round(len(refused) / 10.0, 1),
@@ -176,7 +169,7 @@ class Cores:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._begun = time.monotonic(), time.process_time(), cpu_s(pid)
+        self._begun = time.monotonic(), time.process_time(), measure.cpu_s(pid)
 
     def taken(self) -> dict[str, float]:
         """CPU seconds in a second: of the client, and of the service."""
@@ -184,7 +177,7 @@ class Cores:
         passed_s = time.monotonic() - begun
         return {
             "client_cores": round((time.process_time() - client_s) / passed_s, 3),
-            "service_cores": round((cpu_s(self._pid) - service_s) / passed_s, 3),
+            "service_cores": round((measure.cpu_s(self._pid) - service_s) / passed_s, 3),
         }
 
 

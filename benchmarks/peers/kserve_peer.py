@@ -16,6 +16,7 @@ import kserve
 import kserve.protocol.rest.server
 import numpy as np
 import uvicorn
+from kserve.utils.utils import generate_uuid
 
 
 class LocalConfig(uvicorn.Config):
@@ -49,11 +50,11 @@ class Peer(kserve.Model):
         found = np.array(
             [[*row["box"], row["confidence"], row["class_id"]] for row in rows], np.float32
         )
-        boxes = kserve.InferOutput("boxes", [len(rows), 6], "FP32")
-        boxes.set_data_from_numpy(found.reshape(-1, 6), binary_data=False)
+        boxes = kserve.InferOutput("boxes", [len(rows), 6], "FP32", found.reshape(-1, 6))
         names = [row["label"] for row in rows]
         labels = kserve.InferOutput("labels", [len(rows)], "BYTES", names)
-        return kserve.InferResponse(payload.id, self.name, [boxes, labels])
+        # The protocol lets a request have no id; KServe sends no answer without one.
+        return kserve.InferResponse(payload.id or generate_uuid(), self.name, [boxes, labels])
 
 
 if __name__ == "__main__":

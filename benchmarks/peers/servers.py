@@ -22,6 +22,7 @@ import msgspec
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
 from seatrial.load import v2_client
+from seatrial.load.http_client import JSON_BYTES
 from seatrial.load.inference import ModelInput, ModelName
 from seatrial.load.target import Body, Target, bodies
 from seatrial.serve.address import free_port
@@ -138,6 +139,21 @@ def started(setting: Setting, command: list[str], folder: Path, up: Up) -> Itera
         yield up._replace(pid=process.pid)
     finally:
         end(process, grace_s=10, group=True)
+
+
+def count_boxes(up: Up, request: Body) -> int:
+    """Number of boxes in a server's answer: its own JSON, or that of the inference protocol."""
+    answer = httpx.post(
+        up.target.url + up.target.path, content=request.data, headers=request.headers, timeout=60
+    )
+    answer.raise_for_status()
+    # Of binary tensors, the JSON before them tells the shapes.
+    length = int(answer.headers.get(JSON_BYTES, len(answer.content)))
+    told = json.loads(answer.content[:length])
+    if "detections" in told:
+        return len(told["detections"])
+    (boxes,) = (one for one in told["outputs"] if one["name"] == "boxes")
+    return int(boxes["shape"][0])
 
 
 def _wait(process: subprocess.Popen[bytes], up: Up, log: Path) -> None:

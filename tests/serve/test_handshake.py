@@ -23,7 +23,8 @@ from seatrial.client.credentials import Credentials
 from seatrial.deployment import Limits, Server
 from seatrial.errors import ServiceFailed
 from seatrial.serve.address import is_ready, url
-from seatrial.serve.open_connections import PROBE_PLACES, Connections
+from seatrial.serve.connection_limit import PROBE_PLACES
+from seatrial.serve.open_connections import Connections
 
 Running = Any
 Metric = Callable[..., float]

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import resource
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from seatrial.deployment import Limits
-from seatrial.errors import ServiceFailed
 from seatrial.serve import open_connections
 from seatrial.serve.arrivals import HEAD_ROOM_BYTES, ROOM_BYTES
+from seatrial.serve.connection_limit import PROBE_PLACES
 from seatrial.serve.metrics import request_metrics
-from seatrial.serve.open_connections import (
-    PROBE_PLACES,
-    Connections,
-    Headers,
-    RefuseNone,
-    Wait,
-    room,
-    share,
-)
+from seatrial.serve.open_connections import Connections, Headers, RefuseNone, Wait
 
 
 def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -190,38 +181,29 @@ async def test_after_a_refusal_others_are_expected_for_a_while() -> None:
     assert len(of.room.for_heads) == ROOM_BYTES
 
 
-def test_what_fits_is_what_the_limit_of_open_files_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = [(256, 256)]
-    monkeypatch.setattr(resource, "getrlimit", lambda _: limit[0])
-    monkeypatch.setattr(resource, "setrlimit", lambda _, value: limit.__setitem__(0, value))
-    monkeypatch.setattr(open_connections.os, "listdir", lambda _: ["0"] * 50)
-    assert room(None) == 256 - 50 - 32 - 16
-    assert room(100) == 100
-    # Another server beside has half of them, and may have them twice for a moment.
-    fits = room(None, beside=1)
-    assert fits == 2 * (256 - 50 - 32 - 16) // 3
-    assert fits + share(fits) <= 256 - 50 - 32 - 16
-    assert room(100, beside=1) == 100
-    with pytest.raises(ServiceFailed, match="room for 105 connections; it needs 120") as few:
-        room(120, beside=1)
-    assert "ulimit -n 278" in few.value.hint
-    with pytest.raises(ServiceFailed, match=r"256 open files, .* room for 158 .* needs 200") as few:
-        room(200)
-    assert "ulimit -n 298" in few.value.hint
-    limit[0] = (100, 100)
-    with pytest.raises(ServiceFailed, match="room for 2 connections; it needs 16"):
-        room(None)
+@on_a_loop
+async def test_connections_that_wait_wake_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next look is when the first of them has waited too long."""
+    looks = 0
+    expire = Connections._expire
 
+    def look(self: Connections) -> None:
+        nonlocal looks
+        looks += 1
+        expire(self)
 
-@pytest.mark.parametrize("hard", [4096, resource.RLIM_INFINITY])
-def test_the_soft_limit_is_raised_as_far_as_needed(
-    monkeypatch: pytest.MonkeyPatch, hard: int
-) -> None:
-    limit = [(1024, hard)]
-    monkeypatch.setattr(resource, "getrlimit", lambda _: limit[0])
-    monkeypatch.setattr(resource, "setrlimit", lambda _, value: limit.__setitem__(0, value))
-    assert room(1500) == 1500
-    assert 1500 < limit[0][0] < 1700
-    assert limit[0][1] == hard
-    fits = room(None)
-    assert fits == open_connections.MOST if hard < 0 else 3900 < fits < 4048
+    monkeypatch.setattr(Connections, "_expire", look)
+    of = connections(9, header_s=0.4, idle_s=60)
+    idle = [Recorded(of) for _ in range(3)]
+    for one in idle:
+        of.waits(one, Wait.IDLE)
+    head = Recorded(of)
+    while head.ended is None:
+        await asyncio.sleep(0.005)
+    assert looks <= 2  # the first was for the heads that came
+    refused = idle.pop()
+    of.waits(refused, Wait.END)  # for a shorter time than the others
+    while refused.ended is None:
+        await asyncio.sleep(0.005)
+    assert looks <= 3
+    assert [one.ended for one in idle] == [None] * 2

@@ -346,6 +346,23 @@ def test_a_full_run_after_many_of_one_image_is_not_stuck(tiny_artifact: Artifact
         looks_after.close()
 
 
+def test_the_watchdog_looks_seldom_while_no_lane_has_a_request(tiny_artifact: Artifact) -> None:
+    engine = NullEngine(Path("unused"), tiny_artifact.manifest, EngineConfig())
+    with Detector(tiny_artifact, engine) as detector:
+        looks_after = watchdog.Watchdog(detector)
+        assert looks_after._tick_s() == 2.0
+        with Place(detector.lanes) as place:
+            place.ready()
+            lane = detector.lanes.acquire(place)
+            assert looks_after._tick_s() == 0.25
+            assert lane is not None
+            detector.lanes.release(lane)
+        assert looks_after._tick_s() == 2.0
+        looks_after._renewals.add(0.0)
+        assert looks_after._tick_s() == 0.25
+        looks_after.close()
+
+
 def test_all_that_share_a_run_which_does_not_end_are_told(tiny_artifact: Artifact) -> None:
     engine = NullEngine(Path("unused"), tiny_artifact.manifest, EngineConfig(max_batch=4))
     with Detector(tiny_artifact, engine, max_batch=4) as detector:

@@ -119,6 +119,11 @@ class Lanes:
         return 0 if self._wide_busy or self._waiting else len(self._idle)
 
     @property
+    def held(self) -> int:
+        """Number of lanes that requests have."""
+        return len(self._held)
+
+    @property
     def usable(self) -> int:
         """Number of narrow lanes that are not taken out."""
         return self._narrow_count

@@ -29,11 +29,12 @@ from seatrial.detect.answer import answer
 from seatrial.detect.detector import Detected
 from seatrial.detect.draw import annotated_jpeg
 from seatrial.serve.companions import Companion
+from seatrial.serve.connection_limit import room, share
 from seatrial.serve.connections import StopReading
 from seatrial.serve.cross_origin import CrossOrigin
 from seatrial.serve.fault_answer import fault_answer
 from seatrial.serve.health import PROBES, CloseWhileDraining
-from seatrial.serve.open_connections import CONNECTIONS, Connections, room, share
+from seatrial.serve.open_connections import CONNECTIONS, Connections
 from seatrial.serve.outcome import DIGEST, admitted, answer_headers, counted
 from seatrial.serve.protocols import inference_v2
 from seatrial.serve.protocols.asked import read_asked
@@ -106,7 +107,7 @@ def create_app(
                     # The protocol of each connection finds it there: `HttpProtocol`.
                     connections = Connections(
                         limits, fit, serving.metrics, paths, serving.tokens.check, serving.tls,
-                        refusals, lambda: serving.connections_beside,
+                        refusals, (lambda: serving.connections_beside) if companions else None,
                     )  # fmt: skip
                     yield {CONNECTIONS: connections}
             finally:

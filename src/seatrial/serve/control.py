@@ -26,6 +26,7 @@ SUPERVISOR = "seatrial-starts-"  # temporary folders of supervisors
 BODY_BYTES = 64 * 1024
 MOST_DIGITS = 20  # of a length that is read as a number
 IDLE_S = 10.0
+LOOK_S = 3600.0  # whether it was shut down, which it never is: else a wake-up each half second
 MOST = 32  # connections at a time
 LOOPBACK = "127.0.0.1"
 # A browser that is made to call a port of its own machine names another host (DNS rebinding).
@@ -95,7 +96,9 @@ class ControlServer:
                 f"no commands can be taken on {where}: {error.strerror}",
                 hint="choose another server.admin_port",
             ) from error
-        threading.Thread(target=self._server.serve_forever, name="control", daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=(LOOK_S,), name="control", daemon=True
+        ).start()
 
 
 def ask(

@@ -125,6 +125,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._all.closed(self)
 
     def data_received(self, data: bytes | memoryview) -> None:
+        if self._all.now_s() >= self._all.dated_until_s:
+            self._all.date()
         if self._over:
             self._drop_rest(ENDLESS)
             return

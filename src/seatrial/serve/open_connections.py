@@ -1,4 +1,4 @@
-"""The open connections of a process: which wait for their clients, since when, and how many fit.
+"""The open connections of a process: which wait for their clients, and since when.
 
 A connection costs a file descriptor. A process that has none left answers no probe, so silent
 connections are closed after a time, and sooner where others need their place.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
-import os
-import resource
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -18,9 +16,10 @@ from typing import Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from seatrial.deployment import Limits
-from seatrial.errors import ServiceFailed, Unauthorized
+from seatrial.errors import Unauthorized
 from seatrial.serve import connections
 from seatrial.serve.arrivals import Room
+from seatrial.serve.connection_limit import PROBE_PLACES
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.peers import Peers
 from seatrial.serve.protocols.plain_head import PlainHead
@@ -30,13 +29,8 @@ from seatrial.serve.tls import Tls
 from seatrial.serve.trace_context import Trace
 
 CONNECTIONS = "connections"  # name in the state of the application's life, which uvicorn passes on
-MOST = 10_000  # connections of a process where the deployment names no limit
-FEWEST = 16
-SPARE_FILES = 32  # descriptors for files that a process opens later
-PROBE_PLACES = 16  # connections beyond the limit, on which probes alone are answered
 LONGEST_TICK_S = 1.0
 REFUSES_S = 1.0  # after a refusal: others are likely
-
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -100,7 +94,7 @@ class Connections:
 
     Args:
         limits: How long a connection may wait.
-        most: Largest number of connections; see `room`.
+        most: Largest number of connections; see `seatrial.serve.connection_limit.room`.
         metrics: Where they are counted.
         probes: Paths that are answered beyond that number, too.
         check: Checks the token of a path and its headers; see `Tokens.check`.
@@ -108,6 +102,7 @@ class Connections:
         refuse: Refuses requests before the application sees them: under overload a refusal has to
             be cheap.
         beside: Number of connections that servers beside this one have; they count for `most`.
+            None: there are no such servers.
 
     Attributes:
         probes: The same paths, as they are sent.
@@ -117,6 +112,10 @@ class Connections:
         room: Buffer for what arrives.
         tls: The same.
         header_s: Longest time until the end of a request's headers.
+        dated_until_s: When the headers of all answers are to be made anew, which have the date in
+            them, on the clock `now_s`.
+        now_s: Gives the time of the event loop, seconds.
+        date: Makes them; a server without a clock of its own sets both.
     """
 
     def __init__(
@@ -128,7 +127,7 @@ class Connections:
         check: Callable[[str, Headers], object] = lambda path, headers: None,
         tls: Tls | None = None,
         refuse: Refuse = RefuseNone(),  # noqa: B008  it has no state
-        beside: Callable[[], int] = lambda: 0,
+        beside: Callable[[], int] | None = None,
     ) -> None:
         self._check = check
         self.peers: Peers | None = None
@@ -136,7 +135,8 @@ class Connections:
         self.room = Room()
         self._refuse = refuse
         self.refuse_again = refuse.again
-        self._beside = beside
+        self._beside = beside or (lambda: 0)
+        self._polls = beside is not None
         self._refused_s = -math.inf
         self.tls = tls
         self.header_s = limits.header_s
@@ -158,8 +158,12 @@ class Connections:
         self._tick_s = min(LONGEST_TICK_S, *(limit / 4 for limit in self._longest_s.values()))
         self._headers: Headers = ()
         self._begins: dict[int, bytes] = {}  # by the status
-        self._timer: asyncio.TimerHandle | None = None
-        self._time = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
+        self._look: asyncio.TimerHandle | None = None
+        self._look_s = math.inf  # when that is
+        self.now_s = self._loop.time
+        self.dated_until_s = math.inf
+        self.date: Callable[[], object] = lambda: None
 
     @property
     def full(self) -> bool:
@@ -172,11 +176,11 @@ class Connections:
         self._tell()
         self._metrics.connections.inc()
         self.waits(connection, HEAD)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._expire)
         beyond_all = self._open + self._beside() > self._most + PROBE_PLACES
         if self.full and not self._make_room(connection) and beyond_all:
             self._drop(connection)
+        if self.full or self._polls:
+            self._look_by(self.now_s() + LONGEST_TICK_S)
 
     def closed(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -204,7 +208,9 @@ class Connections:
         if connection.waiting is not wait:
             self.works(connection)
             connection.waiting, connection.active = wait, False
-            self._waiting[wait][connection] = self._time()
+            now_s = self._waiting[wait][connection] = self.now_s()
+            if now_s + self._longest_s[wait] < self._look_s:
+                self._look_by(now_s + self._longest_s[wait])
         elif anew:  # its time begins when it would be over: to note it here costs more
             connection.active = True
         if wait is ANSWER:
@@ -234,8 +240,9 @@ class Connections:
         """Refuse a request that the service has no time for; see `Refuse`."""
         refused = self._refuse(path, headers)
         if refused is not None:
-            self._refused_s = self._time()
+            self._refused_s = self.now_s()
             self._expect_refusals(True)
+            self._look_by(self._refused_s + REFUSES_S)
         return refused
 
     def check_probe(self, target: bytes, headers: Headers) -> None:
@@ -316,11 +323,28 @@ class Connections:
         assert connection.waiting is not None  # noqa: S101
         waiting = self._waiting[connection.waiting]
         del waiting[connection]  # it comes behind the others
-        waiting[connection] = self._time()
+        waiting[connection] = self.now_s()
         return True
 
+    def _look_by(self, due_s: float) -> None:
+        """Look at the connections at this time, if not before: an idle service is not woken."""
+        if due_s < self._look_s:
+            if self._look is not None:
+                self._look.cancel()
+            self._look, self._look_s = self._loop.call_at(due_s, self._expire), due_s
+
+    def _next_look_s(self, now: float) -> float:
+        """When the first connection will have waited too long, or something else is due."""
+        firsts = ((wait, next(iter(group.values()), None)) for wait, group in self._waiting.items())
+        due_s = [since + self._longest_s[wait] for wait, since in firsts if since is not None]
+        if self.refuses:
+            due_s.append(self._refused_s + REFUSES_S)
+        if self.full or (self._polls and self._open):
+            due_s.append(now + LONGEST_TICK_S)
+        return max(now + self._tick_s, min(due_s, default=math.inf))
+
     def _expire(self) -> None:
-        now = self._time()
+        now = self.now_s()
         self._expect_refusals(now - self._refused_s < REFUSES_S)
         for wait, waiting in self._waiting.items():
             while waiting:
@@ -335,55 +359,10 @@ class Connections:
                 oldest.expire(wait)
         while self.full and self._make_room():  # for connections to a server beside this one
             pass
-        self._timer = None
-        if self._open:
-            self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._expire)
+        self._look, self._look_s = None, math.inf
+        self._look_by(self._next_look_s(now))
 
     def _drop(self, connection: Connection, reason: str = "limit") -> None:
         self.works(connection)
         self._metrics.close_connection(reason)
         connection.end()
-
-
-def share(connections: int) -> int:
-    """Most connections of a server beside the HTTP server, of those of a process.
-
-    Args:
-        connections: Most connections of all servers together.
-    """
-    return max(1, connections // 2)
-
-
-def room(wanted: int | None, beside: int = 0) -> int:
-    """How many connections fit this process: descriptors that are left, less a few.
-
-    The soft limit of open files is raised as far as is needed and allowed. Servers beside the HTTP
-    server open connections before that has seen them: their share is there twice.
-
-    Args:
-        wanted: Limit of the deployment; None takes `MOST`, or what fits.
-        beside: Number of servers beside the HTTP server.
-
-    Raises:
-        ServiceFailed: Fewer than wanted fit, or fewer than `FEWEST`.
-    """
-
-    def files(connections: int) -> int:
-        return used + connections + beside * share(connections)
-
-    used = len(os.listdir("/proc/self/fd")) + SPARE_FILES + PROBE_PLACES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = files(wanted or MOST)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    left = (needed if soft == resource.RLIM_INFINITY else min(soft, needed)) - used
-    fits = wanted or MOST if left >= needed - used else 2 * left // (2 + beside)
-    if fits < (wanted or FEWEST):
-        least = files(wanted or FEWEST)
-        raise ServiceFailed(
-            f"a process may have {soft} open files, which leaves room for {max(0, fits)} "
-            f"connections; it needs {wanted or FEWEST}",
-            hint=f"allow more: ulimit -n {least}, or LimitNOFILE of systemd",
-        )
-    return fits

@@ -26,6 +26,9 @@ LEAST_S, TIMES = 10.0, 50.0
 # A run of several images may come after many of one alone: so many full runs are never too long.
 FULL_RUNS = 5.0
 TICK_S = 0.25
+# While no lane has a request, so many looks in the time after which a lane is stuck: each wakes an
+# idle process.
+IDLE_LOOKS = 5
 # Longest time for opening another lane, and lanes that may be stuck in the life of a process: each
 # holds a thread and memory for ever.
 RENEWAL_S, MOST_STUCK = 60.0, 8
@@ -58,7 +61,8 @@ class Watchdog:
         self.hopeless = ""
         self._stuck = 0
         self._renewals: set[float] = set()  # when those began that are under way
-        self._closed = threading.Event()
+        self._closed = False
+        self._news = threading.Event()  # something to look at before the next tick
         self._lanes.on_suspect = self._failing
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
@@ -71,11 +75,16 @@ class Watchdog:
 
     def close(self) -> None:
         """Look no more."""
-        self._closed.set()
+        self._closed = True
+        self._news.set()
 
     def _watch(self) -> None:
         last = time.monotonic()
-        while not self._closed.wait(TICK_S):
+        while True:
+            self._news.wait(self._tick_s())
+            self._news.clear()
+            if self._closed:
+                return
             now = time.monotonic()
             # A process that was stopped, or got no core, is not blamed for the time.
             for held in self._lanes.overdue(min(now - last, 2 * TICK_S), self.limit_s):
@@ -83,11 +92,16 @@ class Watchdog:
             last = now
             reason = self._hopeless(now)
             # Lanes that were closed meanwhile are no fault: the service ends, or its model leaves.
-            if reason and not self._closed.is_set():
-                self._closed.set()
+            if reason and not self._closed:
+                self._closed = True
                 self.hopeless = reason
                 _say(f"error: {reason}: this process ends, and is to be started anew")
                 self.on_hopeless(reason)
+
+    def _tick_s(self) -> float:
+        """Seconds until the next look."""
+        at_rest = self._lanes.usable and not self._lanes.held and not self._renewals
+        return max(TICK_S, LEAST_S / IDLE_LOOKS) if at_rest else TICK_S
 
     def _hopeless(self, now: float) -> str:
         if self._stuck >= MOST_STUCK:
@@ -119,6 +133,7 @@ class Watchdog:
     def _begin_renewal(self, held: Held, *, stuck: bool) -> None:
         began = time.monotonic()
         self._renewals.add(began)
+        self._news.set()
 
         def renew() -> None:
             try:
@@ -129,6 +144,7 @@ class Watchdog:
                 _say(f"error: the lane is not replaced: {first_line(error)}")
             finally:
                 self._renewals.discard(began)
+                self._news.set()
 
         threading.Thread(target=renew, name="renewal", daemon=True).start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import json
 import os
 import re
@@ -76,6 +77,42 @@ def test_the_manager_hears_of_the_start_the_life_and_the_end(
         assert running.process.wait(20) == 0
     log = running._log.read_text()
     assert log == f"ready: {running.url}\n"
+
+
+def switches(process: psutil.Process) -> int:
+    """How often threads of a process waited, or were woken up."""
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/status")
+    pattern = re.compile(r"^voluntary_ctxt_switches:\s*(\d+)", re.MULTILINE)
+    return sum(int(found[1]) for one in tasks if (found := pattern.search(one.read_text())))
+
+
+def test_a_service_that_has_nothing_to_do_is_not_woken(alone: ServiceProcess, until: Until) -> None:
+    """All of its threads together; a connection that waits for its next request is open."""
+    process = psutil.Process(alone.process.pid)
+    with local_http.client(base_url=alone.url) as kept:
+        assert kept.get("/livez").status_code == 200
+
+        def is_at_rest() -> bool:  # what the answer left to do is done
+            before = switches(process)
+            time.sleep(3.0)
+            return switches(process) - before <= 4  # the watchdog looks each two seconds
+
+        until(is_at_rest)
+
+
+def test_answers_have_the_date_of_their_second(alone: ServiceProcess, until: Until) -> None:
+    """Nothing but requests has it made anew."""
+
+    def said() -> float:
+        date = local_http.get(f"{alone.url}/livez").headers["date"]
+        return email.utils.parsedate_to_datetime(date).timestamp()
+
+    first = said()
+    until(lambda: said() > first)
+    for _ in range(3):
+        time.sleep(0.7)
+        asked = time.time()
+        assert asked - 2.1 <= said() <= time.time()  # of its second, or of the one before
 
 
 def shown(url: str, photo: bytes) -> set[str]:

@@ -99,25 +99,33 @@ def test_a_service_that_does_not_start_is_never_ready(
     assert done.stderr.startswith("warning: the service listens on 192.0.2.1 and needs no token")
 
 
-def test_a_server_looks_once_a_second_and_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An idle service wakes up for little else."""
+@pytest.mark.parametrize("told", [False, True])
+def test_a_server_looks_only_where_its_life_is_to_be_told_and_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """An idle service wakes up for nothing else."""
     looks: list[int] = []
+    enough = 3 if told else 1
+
+    async def tell() -> None:
+        """Tell the service manager."""
 
     async def look(self: uvicorn.Server, counter: int) -> bool:
         looks.append(counter)
-        if len(looks) == 3:
-            timer = threading.Timer(0, self.handle_exit, (signal.SIGTERM, None))
+        if len(looks) == enough:
+            timer = threading.Timer(0.1, self.handle_exit, (signal.SIGTERM, None))
             timer.start()
             monkeypatch.setattr(server, "TICK_S", 3600.0)
-        return len(looks) > 3 and self.should_exit
+        return len(looks) > enough and self.should_exit
 
     async def run() -> None:
         served: Any = None
         async with asyncio.timeout(60):
-            await server._Server(uvicorn.Config(""), served, lambda: None).main_loop()
+            config = uvicorn.Config("", callback_notify=tell if told else None)
+            await server._Server(config, served, lambda: None).main_loop()
 
     assert server.TICK_S == 1.0
     monkeypatch.setattr(server._Server, "on_tick", look)
     monkeypatch.setattr(server, "TICK_S", 0.01)
     asyncio.run(run())
-    assert looks == [0] * 4  # uvicorn makes the headers of all answers at multiples of ten
+    assert looks == [0] * (enough + 1)  # uvicorn makes the headers of all answers at multiples of ten

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from types import FrameType
 from typing import Any
 
@@ -24,7 +25,8 @@ from seatrial.serve.runtimes.draining import SIGNALS
 from seatrial.serve.runtimes.served import Served
 from seatrial.system.token_files import SERVER_TOKENS
 
-TICK_S = 1.0  # the date of answers changes
+TICK_S = 1.0  # in which a supervisor is told that the process is alive
+DATE_S = 1.0  # for which answers have the same date
 BACKLOG = 2048  # connections that may wait to be taken
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -49,18 +51,32 @@ class _Server(uvicorn.Server):
         self._wake()
 
     async def main_loop(self) -> None:
-        """Do what is due each second. uvicorn looks ten times: of an idle service, that is most."""
+        """Wait for the end, and say once a second that the process is alive where that is asked.
+
+        uvicorn looks ten times a second, which is most of what an idle service does. Here requests
+        themselves have the date made anew.
+        """
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         self._wake = functools.partial(loop.call_soon_threadsafe, ended.set)
+        tick_s = None if self.config.callback_notify is None else TICK_S
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), TICK_S)
+                await asyncio.wait_for(ended.wait(), tick_s)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
             connections: Connections = self.lifespan.state[CONNECTIONS]
             connections.peers = self._peers = self._served.peers(self._take)
+
+            def date() -> None:
+                headers = self.config.encoded_headers
+                now = formatdate(usegmt=True).encode()
+                self.server_state.default_headers = [(b"date", now), *headers]
+                connections.dated_until_s = connections.now_s() + DATE_S
+
+            connections.date = date
+            date()
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
