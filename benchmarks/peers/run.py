@@ -33,7 +33,6 @@ import servers
 
 from seatrial.system.hardware import usable_cores
 
-
 REST_S, AT_REST = 0.5, 0.1  # CPU seconds in a second that servers take which have nothing to do
 REST_WITHIN_S = 120.0
 SAME = 8  # images in which the boxes of all servers are counted

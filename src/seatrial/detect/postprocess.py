@@ -45,6 +45,8 @@ def find(
         The detections in source pixels, the most confident first.
     """
     anchors, class_id, score = select(scores, thresholds)
+    if not len(anchors):  # most images of a camera at night
+        return Detections.empty()
     candidates = Detections(boxes(anchors), score, class_id)
     kept = nms(candidates, thresholds.iou, thresholds.max_detections, class_agnostic=class_agnostic)
     return finish(kept, letterbox, thresholds.max_detections)

@@ -103,7 +103,6 @@ def letterbox(
         (size_h, size_w, 3) uint8 RGB and where the image lies on it.
     """
     (source_h, source_w), (size_h, size_w) = image.shape[:2], preprocessing.size_hw
-    pad_value = preprocessing.pad_value
     gain = min(size_h / source_h, size_w / source_w)
     if preprocessing.align == "center":
         inner_w, inner_h = max(1, round(source_w * gain)), max(1, round(source_h * gain))
@@ -114,17 +113,12 @@ def letterbox(
         inner_w, inner_h = max(1, int(source_w * gain)), max(1, int(source_h * gain))
         left = top = 0
         scale_xy = (gain, gain)
-    canvas = np.empty((size_h, size_w, 3), np.uint8)
-    # Only the bars are filled: a full fill would write every pixel twice.
-    canvas[:top] = pad_value
-    canvas[top + inner_h :] = pad_value
-    canvas[top : top + inner_h, :left] = pad_value
-    canvas[top : top + inner_h, left + inner_w :] = pad_value
-    inner = canvas[top : top + inner_h, left : left + inner_w]
-    if (inner_h, inner_w) == (source_h, source_w):
-        inner[:] = image
-    else:
-        inner[:] = _resized(image, (inner_h, inner_w), preprocessing)
+    if (inner_h, inner_w) != (source_h, source_w):
+        image = _resized(image, (inner_h, inner_w), preprocessing)
+    # Bars and pixels in one call: between several, other threads would take Python's lock.
+    below, right = size_h - inner_h - top, size_w - inner_w - left
+    bars, pad = cv2.BORDER_CONSTANT, (preprocessing.pad_value,) * 3
+    canvas: Any = cv2.copyMakeBorder(image, top, below, left, right, bars, value=pad)
     place = (left, top), (inner_h, inner_w)
     return canvas, Letterbox((source_h, source_w), (size_h, size_w), scale_xy, *place)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.types import Message
@@ -15,6 +15,7 @@ from seatrial.detect.decode import lacks_memory, out_of_memory
 from seatrial.engines.places import Abandoned
 from seatrial.errors import SeatrialError
 from seatrial.serve.forecast import took_by
+from seatrial.serve.thread_pool import ThreadPool
 from seatrial.serve.tickets import Admitted
 from seatrial.serve.turns import Turns
 from seatrial.serve.watchdog import MOST_STUCK
@@ -38,9 +39,7 @@ class RequestThreads:
         self.turns = Turns(count)
         self._lock = threading.Lock()  # requests end on threads
         self._working = 0  # threads that are in `run`
-        self._pool = concurrent.futures.ThreadPoolExecutor(
-            max_workers=2 * count + MOST_STUCK, thread_name_prefix="request"
-        )
+        self._pool = ThreadPool(2 * count + MOST_STUCK, "request")
 
     @property
     def working(self) -> int:
@@ -76,14 +75,15 @@ class RequestThreads:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         ticket.awaited = answer  # before its thread can fail
-        done = self._pool.submit(self.run, ticket, work)
-        done.add_done_callback(lambda done: _on_loop(loop, self._finish, ticket, done, answer))
+        job = self._pool.submit(
+            partial(self.run, ticket, work), partial(_on_loop, loop, self._finish, ticket, answer)
+        )
         try:
             return await self._first(answer, gone, ticket)
         finally:
-            if not done.done():
+            if not job.ended:
                 ticket.cancel()
-                done.cancel()  # it waits for a thread
+                job.drop()  # it waits for a thread
 
     async def _first(
         self, wanted: asyncio.Future[T], gone: asyncio.Future[Message], ticket: Admitted
@@ -120,15 +120,18 @@ class RequestThreads:
         _on_loop(ticket.awaited.get_loop(), end)
 
     def _finish(
-        self, ticket: Admitted, done: concurrent.futures.Future[T], answer: asyncio.Future[T]
+        self,
+        ticket: Admitted,
+        answer: asyncio.Future[T],
+        result: T,
+        error: BaseException | None,
     ) -> None:
         """Take what a thread has made of a request, where it still waits for that."""
         self._end_turn(ticket)
-        if answer.done() or done.cancelled():
+        if answer.done():
             return
-        error = done.exception()
         if error is None:
-            answer.set_result(done.result())
+            answer.set_result(result)
         else:
             answer.set_exception(error)
 
@@ -169,7 +172,7 @@ class RequestThreads:
         Args:
             wait: Whether to wait for what runs; without it, what has not begun is dropped.
         """
-        self._pool.shutdown(wait=wait, cancel_futures=not wait)
+        self._pool.close(wait=wait)
 
 
 def _end(wanted: asyncio.Future[Any], error: Exception) -> None:

@@ -128,4 +128,4 @@ def test_a_server_looks_only_where_its_life_is_to_be_told_and_ends_at_once(
     monkeypatch.setattr(server._Server, "on_tick", look)
     monkeypatch.setattr(server, "TICK_S", 0.01)
     asyncio.run(run())
-    assert looks == [0] * (enough + 1)  # uvicorn makes the headers of all answers at multiples of ten
+    assert looks == [0] * (enough + 1)  # what is due at a multiple of ten
