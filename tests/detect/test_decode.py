@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
+from seatrial.detect import decode as decode_module
 from seatrial.detect.decode import MAX_SIDE_PX, decode, decode_file, read_image
 from seatrial.errors import (
     InputTooLarge,
@@ -317,6 +319,31 @@ def test_a_jpeg_that_lacks_pixels_and_has_an_end(
     data = encode(noise.convert(mode))
     with pytest.raises(InvalidImage, match="damaged"):
         read(data[: int(len(data) * share)] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("size", [(36, 23), (37, 22), (38, 23), (37, 24), (10, 100)])
+def test_a_size_that_the_library_reads_otherwise_takes_no_memory(
+    noise: Image.Image, encode: Encode, monkeypatch: pytest.MonkeyPatch, mode: str,
+    size: tuple[int, int],
+) -> None:  # fmt: skip
+    """What was weighed is what the image is decoded into."""
+    data = encode(noise.convert(mode))
+    told = decode_module.read_jpeg(data)
+    assert told.size == (37, 23)
+    wrong = msgspec.structs.replace(told, size=size)
+    monkeypatch.setattr(decode_module, "read_jpeg", lambda data: wrong)
+    with pytest.raises(InvalidImage, match="damaged"):
+        read(data)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_library_is_not_asked_for_an_ordinary_header(
+    noise: Image.Image, encode: Encode, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """It lets go of Python's lock for that, and other threads take it."""
+    monkeypatch.delattr(decode_module.simplejpeg, "decode_jpeg_header")
+    assert read(encode(noise.convert(mode))).shape == (23, 37, 3)
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 5), (5, 0)])

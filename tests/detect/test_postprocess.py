@@ -381,6 +381,16 @@ def test_find_decodes_the_boxes_of_candidates_alone() -> None:
     assert found.class_id.tolist() == [0, 1]
 
 
+def test_find_decodes_nothing_of_an_image_without_candidates() -> None:
+    def boxes(anchors: np.ndarray) -> np.ndarray:
+        raise AssertionError("there is no box to decode")
+
+    scores = np.zeros((8400, 80), np.float32)
+    whole = Letterbox((10, 10), (10, 10), (1.0, 1.0), (0, 0), (10, 10))
+    found = find(scores, boxes, whole, Thresholds())
+    assert (found.xyxy.shape, found.score.shape, found.class_id.shape) == ((0, 4), (0,), (0,))
+
+
 def test_the_costliest_thresholds_of_a_query_take_little_time() -> None:
     """`confidence=0&iou=1&multi_label=true`: 672,000 candidates, none of which covers another."""
     chance = np.random.default_rng(0)

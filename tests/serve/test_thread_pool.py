@@ -56,8 +56,6 @@ def test_a_thread_that_is_idle_is_taken_before_another_one_starts(
     for _ in range(20):
         single.submit(int, tell)
         ends.get(timeout=60)
-        while not single._idle:  # it has told the end, and is not back yet
-            time.sleep(0.001)
     assert len(single._threads) == 1
     for each in (pool, single):
         each.close(wait=True)
@@ -123,9 +121,9 @@ def test_an_idle_thread_keeps_nothing_of_its_work(ends: queue.SimpleQueue[Any], 
 
         pool.submit(work, lambda result, error: ends.put(None))
         ends.get(timeout=60)
-        while not pool._idle:
-            time.sleep(0.001)
         del image, work
-        gc.collect()
+        give_up = time.monotonic() + 60
+        while lives() is not None and time.monotonic() < give_up:  # it has told the end just now
+            gc.collect()
         assert lives() is None
     pool.close(wait=True)

@@ -53,6 +53,7 @@ MAX_SIDE_PX = 32_766  # OpenCV 4 warps nothing longer (SHRT_MAX); a JPEG answer 
 # libjpeg's warning (JWRN_EXTRANEOUS_DATA) where all blocks were read and bytes are left before EOI.
 _EXTRANEOUS = "extraneous bytes before marker 0xd9"
 EXTRANEOUS = "has bytes before its end marker that belong to no pixel; the image is whole"
+_AS_RGB = (1, 3)  # numbers of components that libjpeg turns into RGB
 COARSE = 8  # smallest scale of libjpeg: it reads every block and computes one pixel of each
 # First bytes of formats that people take for images; ISO base media names its brand (ISO 23008-12).
 _MAGIC = {
@@ -224,18 +225,20 @@ class _JpegHeader:
 
 def _read_header(data: bytes | memoryview, max_pixels: int, on_cost: OnCost) -> _JpegHeader | None:
     """The header; None for colours that libjpeg-turbo's reader lacks and Pillow reads."""
-    try:
-        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError as error:
-        if read_jpeg(data).components == 4:  # reduced colours
-            return None
-        raise InvalidImage(f"the JPEG header is damaged: {error}") from error
-    check_size(width, height, max_pixels)
     jpeg = read_jpeg(data)
+    if jpeg.components not in _AS_RGB:
+        # The library is asked only here: it lets go of Python's lock for a microsecond, and to have
+        # that back, with other threads at work, takes far longer.
+        try:
+            simplejpeg.decode_jpeg_header(data)
+        except ValueError as error:
+            if jpeg.components == 4:  # reduced colours
+                return None
+            raise InvalidImage(f"the JPEG header is damaged: {error}") from error
+    check_size(*jpeg.size, max_pixels)
     _check_cost(jpeg.cost, max_pixels, on_cost)
     # libjpeg-turbo turns CMYK into CMYK alone.
-    cmyk = colour not in ("YCbCr", "Gray", "RGB")
-    return _JpegHeader((width, height), cmyk, jpeg.orientation)
+    return _JpegHeader(jpeg.size, jpeg.components not in _AS_RGB, jpeg.orientation)
 
 
 def _check_cost(cost: DecodeCost, max_pixels: int, on_cost: OnCost) -> None:
@@ -248,8 +251,11 @@ def _jpeg_pixels(
 ) -> NDArray[np.uint8]:
     """(H, W, 3) RGB as stored, or (H, W, 4) CMYK, divided by the scale."""
     options: dict[str, Any] = {"colorspace": "CMYK" if header.cmyk else "RGB"}
+    size_hw = tuple(-(-side // scale) for side in reversed(header.size))
     if scale > 1:
         options |= {"min_factor": scale, "min_height": 1, "min_width": 1}
+    else:  # the library's own idea of the size takes no more memory than was weighed
+        options["buffer"] = np.empty((*size_hw, 4 if header.cmyk else 3), np.uint8)
     try:
         # strict: what libjpeg only warns of (data cut off, corrupt blocks) is an error here;
         # other decoders return an image that is half grey.
@@ -260,6 +266,8 @@ def _jpeg_pixels(
             raise InvalidImage(f"the JPEG is damaged or cut off: {error}") from error
         image = simplejpeg.decode_jpeg(data, strict=False, **options)
         on_warning(EXTRANEOUS)
+    if image.shape[:2] != size_hw:
+        raise InvalidImage("the JPEG header is damaged: it tells two sizes")
     return image
 
 

@@ -24,26 +24,31 @@ class Job(Generic[T]):
         ended: Whether the work is over.
     """
 
-    __slots__ = ("done", "dropped", "ended", "work")
+    __slots__ = ("done", "dropped", "ended", "error", "result", "work")
 
     def __init__(self, work: Callable[[], T], done: Done) -> None:
         self.work, self.done = work, done
         self.ended = self.dropped = False
+        self.result: T | None = None
+        self.error: BaseException | None = None
 
     def drop(self) -> None:
         """Do not begin it, if no thread has yet; its end is told all the same."""
         self.dropped = True
 
     def run(self) -> None:
-        """Do the work, and tell its end."""
-        result: T | None = None
-        error: BaseException | None = None
+        """Do the work."""
         if not self.dropped:
             try:
-                result = self.work()
-            except BaseException as raised:  # noqa: BLE001 - whoever waits for it decides
-                error = raised
+                self.result = self.work()
+            except BaseException as error:  # noqa: BLE001 - whoever waits for it decides
+                self.error = error
         self.ended = True
+
+    def tell(self) -> None:
+        """Tell its end, and keep nothing of it: whoever submitted it may keep the job."""
+        result, error = self.result, self.error
+        self.result = self.error = None
         try:
             self.done(result, error)
         finally:
@@ -112,6 +117,7 @@ class ThreadPool:
             if job is not None:
                 job.drop()
                 job.run()
+                job.tell()
 
     def _start(self) -> None:
         # One that is stuck in an engine must not keep the process from ending.
@@ -123,6 +129,7 @@ class ThreadPool:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job.run()
-            del job  # not kept until the next one
-            with self._lock:
+            with self._lock:  # before the next job can come
                 self._idle += 1
+            job.tell()
+            del job  # not kept until the next one
