@@ -58,10 +58,10 @@ class _Server(uvicorn.Server):
         """
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         self._wake = functools.partial(loop.call_soon_threadsafe, ended.set)
-        tick_s = None if self.config.callback_notify is None else TICK_S
+        tells = self.config.callback_notify is not None
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), tick_s)
+                await asyncio.wait_for(ended.wait(), TICK_S if tells else None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
