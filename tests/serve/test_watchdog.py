@@ -312,6 +312,7 @@ def test_a_process_that_was_stopped_is_not_blamed_for_the_time(
 ) -> None:  # fmt: skip
     """The clock jumps by an hour between two looks, as after SIGSTOP: nothing is stuck."""
     monkeypatch.setattr(watchdog, "TICK_S", 0.02)
+    monkeypatch.setattr(watchdog, "IDLE_LOOKS", 500)
     looks: list[float] = []
 
     class Clock:
