@@ -11,6 +11,7 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
 from seatrial.serve.address import free_port
 from seatrial.serve.runtimes.uvicorn_runtime import Uvicorn
+from seatrial.system.memory import heap_environment
 
 HOST = "127.0.0.1"
 MODULE = "seatrial.serve.runtimes.alone"
@@ -24,7 +25,8 @@ def test_it_starts_from_a_file_in_memory_that_names_the_artifact(
     folder = tmp_path / "x"
     launch = Uvicorn().launch(tiny_artifact, deployment, folder, {"A": "b"}, said.append)
     assert launch.command[:3] == [sys.executable, "-m", MODULE]
-    assert launch.environment == {"A": "b"}
+    assert launch.environment == heap_environment({"A": "b"})
+    assert launch.environment["A"] == "b"
     written = Deployment.read(Path(launch.command[3]))
     assert written == msgspec.structs.replace(
         deployment, model=str(tiny_artifact.path.absolute()), layout=CoreLayout(workers=1)
