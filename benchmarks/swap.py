@@ -25,6 +25,7 @@ from seatrial.deployment import Server
 from seatrial.serve.control import ask, find_socket
 
 CONFIDENCE = 0.5  # of the second artifact
+SETTLED = 3  # swaps after which the heaps have held a full queue beside two models
 
 
 def second(artifact: Artifact) -> Artifact:
@@ -97,6 +98,7 @@ def main() -> None:
         pid = service.process.pid
         rows = asyncio.run(swaps(service.url, pid, loop, options, pair))
     first, last = rows[0]["rss_mb"], rows[-1]["rss_mb"]
+    settled = rows[min(SETTLED, len(rows) - 1)]["rss_mb"]
     measure.save(
         f"swap_{options.engine}",
         {
@@ -107,6 +109,7 @@ def main() -> None:
             "rss_at_start_mb": first,
             "rss_at_end_mb": last,
             "rss_growth": round(last / first - 1, 4),
+            "rss_growth_since_swap_3": round(last / settled - 1, 4),
             "each": rows,
         },
     )
