@@ -28,7 +28,8 @@ from seatrial.serve.address import free_port
 from seatrial.serve.control import SUPERVISOR, ask, find_socket
 from seatrial.serve.parent import PARENT
 from seatrial.serve.process import ServiceProcess
-from seatrial.serve.reload import COMMAND_LINE, Coordinator
+from seatrial.serve.rehearsing import COMMAND_LINE
+from seatrial.serve.reload import Coordinator
 from seatrial.serve.service_folder import write_service
 from seatrial.serve.worker_commands import SOCKET
 

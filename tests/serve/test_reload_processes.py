@@ -22,12 +22,13 @@ from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment, Server
 from seatrial.errors import InvalidInput, NotSwapped, NotWritable
-from seatrial.serve import reload as module
+from seatrial.serve import rehearsing
 from seatrial.serve.address import free_port
 from seatrial.serve.control import ControlServer, ask
-from seatrial.serve.reload import RELOADED, Coordinator, _kill
+from seatrial.serve.reload import RELOADED, Coordinator
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import write_service
+from seatrial.serve.serving_processes import _kill
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 NOBODY = {"requests": {"live_answered": 0}, "seconds": {"live": 0.0}}
@@ -98,7 +99,7 @@ def rehearsed(service: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[[Ar
             "path": str(artifact.path), "digest": artifact.digest,
             "name": artifact.manifest.name, "memory_bytes": 1,
         }  # fmt: skip
-        monkeypatch.setattr(service.coordinator, "_rehearse", lambda *given: tried)
+        monkeypatch.setattr("seatrial.serve.reload.rehearse_apart", lambda *given: tried)
 
     return passes
 
@@ -109,13 +110,13 @@ def test_all_have_it_before_one_switches_and_the_state_is_written_between(
     rehearsed(other)
     service.listen(os.getpid(), os.getppid())
     states: list[Any] = []
-    ask_one = service.coordinator._ask
+    ask_one = service.coordinator._processes.ask
 
     def noted(socket: Path, command: str, *rest: Any) -> Any:
         states.append((command, ServedState.read(service.sockets)))
         return ask_one(socket, command, *rest)
 
-    service.coordinator._ask = noted  # type: ignore[method-assign]
+    service.coordinator._processes.ask = noted  # type: ignore[method-assign]
     told = service.coordinator.reload(str(other.path))
     assert (told["result"], told["model"], told["digest"]) == ("swapped", "other", other.digest)
     assert told["before"]["model"] == "tiny"
@@ -181,8 +182,8 @@ def test_it_ends_by_itself_as_one_that_failed_where_it_can(
 ) -> None:
     """Whatever started it starts another one: alone it is its own coordinator."""
     killed: list[int] = []
-    monkeypatch.setattr("seatrial.serve.reload._kill", killed.append)
-    monkeypatch.setattr("seatrial.serve.reload.DEAF_S", -1e9)  # at once
+    monkeypatch.setattr("seatrial.serve.serving_processes._kill", killed.append)
+    monkeypatch.setattr("seatrial.serve.serving_processes.DEAF_S", -1e9)  # at once
     rehearsed(other)
     service.listen(os.getpid())
     service.refuses = {"POST /switch": 0}
@@ -314,7 +315,7 @@ def test_a_share_is_above_nothing_and_up_to_all(service: Service, share: float) 
 def test_a_trial_that_fails_says_how(
     service: Service, monkeypatch: pytest.MonkeyPatch, program: str, said: str, hint: str
 ) -> None:
-    monkeypatch.setattr(module, "COMMAND_LINE", program)
+    monkeypatch.setattr(rehearsing, "COMMAND_LINE", program)
     with pytest.raises(NotSwapped, match=said) as failed:
         service.coordinator.reload("other")
     assert failed.value.hint == hint

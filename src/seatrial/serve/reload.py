@@ -11,9 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,26 +22,18 @@ import msgspec
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError, did_you_mean
-from seatrial.serve.control import LOOPBACK, ControlServer, ask, listens, socket_name
+from seatrial.serve.control import LOOPBACK, ControlServer, socket_name
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
-from seatrial.serve.parent import PARENT
+from seatrial.serve.rehearsing import rehearse_apart
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import place_artifact
+from seatrial.serve.serving_processes import ServingProcesses, pid_of
 from seatrial.serve.tokens import Tokens
-from seatrial.serve.worker_commands import LEAVE_S, SOCKET
-from seatrial.system.children import has_ended, runs
-from seatrial.system.files import writing
+from seatrial.serve.worker_commands import LEAVE_S
 
 RELOADED = "reloaded"  # folder of artifacts that were swapped in, in the service folder
-SHORT = "was there too little memory?"
-REHEARSAL_S, PREPARE_S, SWITCH_S, FAIL_S = 600.0, 600.0, 60.0, 5.0
-DEAF_S = 5.0  # after its drain, until a process that does not end is killed
-# The command line, without a file of its name on the path. Its imports take a second of a core, and
-# requests come first from the start.
-COMMAND_LINE = "import os; os.nice(19); from seatrial.cli.main import main; main()"
-
-
+PREPARE_S, SWITCH_S = 600.0, 60.0
 # What the JSON of a command may say; another key is a typing error that would be lost.
 KEYS = {"POST /admin/reload": ("model",), "POST /admin/canary": ("model", "share", "shadow")}
 
@@ -72,6 +61,7 @@ class Coordinator:
         self._service_folder = self._file.parent
         self._folder = folder
         self._deployment = Deployment.read(deployment_file)
+        self._processes = ServingProcesses(folder, self._deployment.limits.drain_s)
         self._origin = origin
         self._busy = threading.Lock()
         self._commands: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -111,7 +101,7 @@ class Coordinator:
 
     def status(self) -> dict[str, Any]:
         """The model of each process, and the canary's counts of all of them."""
-        workers = [told for _, told in self._ask_all("GET /status", {}, SWITCH_S)]
+        workers = [told for _, told in self._processes.ask_all("GET /status", {}, SWITCH_S)]
         state = self._state()
         second = state.second
         canaries = [told["canary"] for told in workers if told["canary"]]
@@ -212,8 +202,8 @@ class Coordinator:
         with self._counted():
             before = self._state()
             second = self._second(before)
-            failed = [one["canary"]["failure"] for _, one in self._ask_all("GET /status", {}, 60.0)
-                      if one["canary"]]  # fmt: skip
+            told = self._processes.ask_all("GET /status", {}, SWITCH_S)
+            failed = [one["canary"]["failure"] for _, one in told if one["canary"]]
             if any(failed):
                 raise NotSwapped(f"the canary serves no more: {max(failed)}", hint="abandon it")
             after = ServedState(second.path, second.digest, second.name, before.served_as)
@@ -292,9 +282,9 @@ class Coordinator:
 
     def _count(self, result: str) -> None:
         """Have one of the processes count it: the metrics are theirs."""
-        for socket in self._sockets():
+        for socket in self._processes.sockets():
             with contextlib.suppress(SeatrialError):
-                self._ask(socket, "POST /count", {"result": result}, SWITCH_S)
+                self._processes.ask(socket, "POST /count", {"result": result}, SWITCH_S)
                 return
 
     def _state(self) -> ServedState:
@@ -314,7 +304,7 @@ class Coordinator:
             raise
 
     def _forget_prepared(self, before: ServedState) -> None:
-        self._ask_all("POST /drop", {}, LEAVE_S)
+        self._processes.ask_all("POST /drop", {}, LEAVE_S)
         self._remove_others(before)
 
     def _second(self, state: ServedState) -> SecondState:
@@ -327,14 +317,14 @@ class Coordinator:
     def _prepare(self, model: str | None, before: ServedState) -> dict[str, Any]:
         """Try an artifact, and have each process load it beside; none keeps it if one cannot."""
         named, folder = self._named(model)
-        tried = self._rehearse(named, folder, before)
+        tried = rehearse_apart(named, folder, before.path, self._deployment, self._folder)
         if tried["digest"] == before.digest:
             raise Unchanged(f"{before.name} is what is served already: nothing is changed")
         path = place_artifact(
             Artifact.open(Path(tried["path"])), self._service_folder / RELOADED / tried["digest"]
         )
         tried = {**tried, "path": str(path)}
-        sockets = self._sockets()
+        sockets = self._processes.sockets()
         if not sockets:
             raise NotSwapped("no server process is ready", hint="try again when the service is")
         asked = {
@@ -345,7 +335,7 @@ class Coordinator:
         }
         try:
             for socket in sockets:
-                self._ask(socket, "POST /prepare", asked, PREPARE_S)
+                self._processes.ask(socket, "POST /prepare", asked, PREPARE_S)
         except SeatrialError:
             self._forget_prepared(before)
             raise
@@ -362,64 +352,18 @@ class Coordinator:
             model = Deployment.read(folder / origin.deployment).model
         return model or origin.model or "", folder
 
-    def _rehearse(self, named: str, folder: Path, before: ServedState) -> dict[str, Any]:
-        # The file may be one that only this process can open.
-        file = self._folder / "deployment.toml"
-        with writing(self._folder, setting="TMPDIR"):
-            file.write_text(self._deployment.to_toml())
-        # A name is never an option.
-        words = ["rehearse", "--deployment", str(file), "--json", "--", before.path, named]
-        command = [sys.executable, "-c", COMMAND_LINE, *words]
-        env = {**os.environ, PARENT: str(os.getpid())}  # it ends with the service
-        try:
-            done = subprocess.run(
-                command, cwd=folder, env=env, capture_output=True, timeout=REHEARSAL_S, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise NotSwapped(f"{named} gave no answers within {REHEARSAL_S:g} s") from error
-        except OSError as error:
-            raise NotSwapped(f"{named} cannot be tried: {error.strerror}") from error
-        if done.returncode == 0:
-            with contextlib.suppress(msgspec.DecodeError):
-                return msgspec.json.decode(done.stdout, type=dict[str, Any])
-        if done.returncode < 0:
-            name = signal.Signals(-done.returncode).name
-            killed = f"; {SHORT}" if name == "SIGKILL" else ""
-            raise NotSwapped(f"{named} ended the process that tried it ({name}){killed}")
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        if not lines:  # who else waits for children of this process may have its exit code
-            raise NotSwapped(f"the process that tried {named} ended without a word; {SHORT}")
-        hint = next((ln[6:] for ln in lines if ln.startswith("hint: ")), "")
-        message = next((ln[7:] for ln in lines if ln.startswith("error: ")), lines[-1])
-        raise NotSwapped(message, hint=hint)
-
     def _after(self, before: ServedState, tried: dict[str, Any]) -> ServedState:
         return ServedState(tried["path"], tried["digest"], tried["name"], before.served_as)
 
     def _switch(self, command: str, body: dict[str, Any]) -> None:
         """Have each process switch. One that does not is ended: the next one reads the state."""
-        for socket in self._sockets():
+        for socket in self._processes.sockets():
             try:
-                self._ask(socket, command, body, SWITCH_S)
+                self._processes.ask(socket, command, body, SWITCH_S)
             except SeatrialError as error:
-                reason = f"process {_pid(socket)} does not switch and is ended: {error.message}"
+                reason = f"process {pid_of(socket)} does not switch and is ended: {error.message}"
                 _say(f"error: {reason}")
-                self._end(socket, reason)
-
-    def _end(self, socket: Path, reason: str) -> None:
-        """End a process as one that failed: whoever started it starts another one."""
-        pid, limits = _pid(socket), self._deployment.limits
-        with contextlib.suppress(ProcessLookupError):
-            try:
-                self._ask(socket, "POST /fail", {"reason": reason}, FAIL_S)
-            except SeatrialError:
-                os.kill(pid, signal.SIGTERM if runs(pid) else signal.SIGKILL)
-        # It would answer with the other model for as long as it does not hear.
-        with contextlib.suppress(OSError):  # it is gone; or the kernel has no such descriptors
-            process = os.pidfd_open(pid)
-            deaf = threading.Timer(limits.drain_s + DEAF_S, _kill, (process,))
-            deaf.daemon = True
-            deaf.start()
+                self._processes.end(socket, reason)
 
     def _remove_others(self, state: ServedState) -> None:
         """Remove the artifacts that are served no more."""
@@ -427,45 +371,6 @@ class Coordinator:
         for other in (self._service_folder / RELOADED).glob("*"):
             if str(other) not in kept:
                 shutil.rmtree(other, ignore_errors=True)
-
-    def _sockets(self) -> list[Path]:
-        """The sockets of the processes that serve."""
-        found = []
-        for socket in sorted(self._folder.glob(f"{SOCKET}*.sock")):
-            if has_ended(_pid(socket)):
-                socket.unlink(missing_ok=True)
-            elif listens(socket):  # or else its number is another process's by now
-                found.append(socket)
-        return found
-
-    def _ask(self, socket: Path, command: str, body: dict[str, Any], timeout_s: float) -> Any:
-        if not runs(_pid(socket)):
-            raise NotSwapped(f"process {_pid(socket)} is stopped", hint="let it go on, or end it")
-        status, told = ask(socket, command, body, timeout_s=timeout_s)
-        if status != 200:
-            raise NotSwapped(told["error"]["message"], hint=told["error"]["hint"])
-        return told
-
-    def _ask_all(self, command: str, body: dict[str, Any], timeout_s: float) -> list[Any]:
-        """The answers of those processes that give one, each with its socket."""
-        told = []
-        for socket in self._sockets():
-            with contextlib.suppress(SeatrialError):
-                told.append((socket, self._ask(socket, command, body, timeout_s)))
-        return told
-
-
-def _kill(process: int) -> None:
-    """Kill the process of a descriptor, which no later one with its number has."""
-    try:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-    finally:
-        os.close(process)
-
-
-def _pid(socket: Path) -> int:
-    return int(socket.stem.removeprefix(SOCKET))
 
 
 def _text(body: dict[str, Any], key: str) -> str | None:
