@@ -7,8 +7,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -28,7 +26,6 @@ from seatrial.serve.address import free_port
 from seatrial.serve.control import SUPERVISOR, ask, find_socket
 from seatrial.serve.parent import PARENT
 from seatrial.serve.process import ServiceProcess
-from seatrial.serve.rehearsing import COMMAND_LINE
 from seatrial.serve.reload import Coordinator
 from seatrial.serve.service_folder import write_service
 from seatrial.serve.worker_commands import SOCKET
@@ -384,17 +381,3 @@ def test_a_rehearsal_ends_with_its_service(
     monkeypatch.setenv(PARENT, str(os.getppid()))
     with pytest.raises(InterruptedError):
         rehearse("served", "other")
-
-
-def test_a_rehearsal_gives_way_from_its_first_import_on(tmp_path: Path) -> None:
-    """Its imports take a second of a core, beside a service at work."""
-    package = tmp_path / "seatrial" / "cli"
-    package.mkdir(parents=True)
-    for folder in (package.parent, package):
-        (folder / "__init__.py").touch()
-    (package / "main.py").write_text("import os\nprint(os.nice(0))\ndef main(): pass\n")
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND_LINE], cwd=tmp_path, capture_output=True, text=True,
-        check=True, env=os.environ | {"PYTHONPATH": str(tmp_path)},
-    )  # fmt: skip
-    assert done.stdout == "19\n"

@@ -22,13 +22,11 @@ from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment, Server
 from seatrial.errors import InvalidInput, NotSwapped, NotWritable
-from seatrial.serve import rehearsing
 from seatrial.serve.address import free_port
 from seatrial.serve.control import ControlServer, ask
 from seatrial.serve.reload import RELOADED, Coordinator
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import write_service
-from seatrial.serve.serving_processes import _kill
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 NOBODY = {"requests": {"live_answered": 0}, "seconds": {"live": 0.0}}
@@ -198,12 +196,6 @@ def test_it_ends_by_itself_as_one_that_failed_where_it_can(
     os.close(killed[0])
 
 
-def test_one_that_does_not_even_end_is_killed() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        _kill(os.pidfd_open(process.pid))
-        assert process.wait(20) == -signal.SIGKILL
-
-
 def test_a_full_disk_swaps_nothing_and_leaves_nothing(
     service: Service,
     other: Artifact,
@@ -299,26 +291,6 @@ def test_a_canary_that_failed_in_one_process_is_not_promoted(service: Service) -
 def test_a_share_is_above_nothing_and_up_to_all(service: Service, share: float) -> None:
     with pytest.raises(InvalidInput, match="is not above 0 % and up to 100 %"):
         service.coordinator.start_canary("other", share, shadow=False)
-
-
-@pytest.mark.parametrize(
-    ("program", "said", "hint"),
-    [
-        ("import os; os.kill(os.getpid(), 9)", r"\(SIGKILL\); was there too little memory", ""),
-        ("import os; os.kill(os.getpid(), 11)", r"that tried it \(SIGSEGV\)$", ""),
-        ("import sys; sys.exit('x\\nerror: no such model\\nhint: import it')", "^no such model$",
-         "import it"),
-        ("raise SystemExit('lost')", "^lost$", ""),
-        ("pass", "ended without a word; was there too little memory", ""),
-    ],
-)  # fmt: skip
-def test_a_trial_that_fails_says_how(
-    service: Service, monkeypatch: pytest.MonkeyPatch, program: str, said: str, hint: str
-) -> None:
-    monkeypatch.setattr(rehearsing, "COMMAND_LINE", program)
-    with pytest.raises(NotSwapped, match=said) as failed:
-        service.coordinator.reload("other")
-    assert failed.value.hint == hint
 
 
 def test_the_admin_port_needs_a_token_of_the_service(

@@ -1,0 +1,49 @@
+"""The process that tries an artifact before it is swapped in: its priority, and how it fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seatrial.deployment import Deployment
+from seatrial.errors import NotSwapped
+from seatrial.serve import rehearsing
+from seatrial.serve.rehearsing import COMMAND_LINE, rehearse_apart
+
+
+@pytest.mark.parametrize(
+    ("program", "said", "hint"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", r"\(SIGKILL\); was there too little memory", ""),
+        ("import os; os.kill(os.getpid(), 11)", r"that tried it \(SIGSEGV\)$", ""),
+        ("import sys; sys.exit('x\\nerror: no such model\\nhint: import it')", "^no such model$",
+         "import it"),
+        ("raise SystemExit('lost')", "^lost$", ""),
+        ("pass", "ended without a word; was there too little memory", ""),
+    ],
+)  # fmt: skip
+def test_a_trial_that_fails_says_how(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, said: str, hint: str
+) -> None:
+    monkeypatch.setattr(rehearsing, "COMMAND_LINE", program)
+    with pytest.raises(NotSwapped, match=said) as failed:
+        rehearse_apart("other", tmp_path, "served", Deployment("tiny"), tmp_path)
+    assert failed.value.hint == hint
+
+
+def test_a_rehearsal_gives_way_from_its_first_import_on(tmp_path: Path) -> None:
+    """Its imports take a second of a core, beside a service at work."""
+    package = tmp_path / "seatrial" / "cli"
+    package.mkdir(parents=True)
+    for folder in (package.parent, package):
+        (folder / "__init__.py").touch()
+    (package / "main.py").write_text("import os\nprint(os.nice(0))\ndef main(): pass\n")
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND_LINE], cwd=tmp_path, capture_output=True, text=True,
+        check=True, env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout == "19\n"
