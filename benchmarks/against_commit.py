@@ -5,6 +5,8 @@ python benchmarks/against_commit.py COMMIT [--engine openvino] [--precision f32]
 
 Both services run at the same time, and only one of them is under load. The order changes from
 round to round. A ratio is taken within the round; what is printed is the median of the rounds.
+One request at a time has turns of a few calls, as long as all rounds together (see
+`single_stream`); with `--rounds 0` for 60 s, and nothing else is measured.
 
 The CPU time per request is that of the service's processes under load. It depends far less on
 neighbours of the machine than the rate does.
@@ -27,12 +29,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import measure
+import single_stream
 
 from seatrial.serve.address import free_port
 
-READY_WITHIN_S = 120.0
+READY_WITHIN_S, ALONE_S = 120.0, 60.0
 SESSIONS = 8
-FIGURES = ("served_per_s", "service_cpu_ms_per_request", "single_stream_p50_ms")
+FIGURES = ("served_per_s", "service_cpu_ms_per_request")
 
 
 def main() -> None:
@@ -69,12 +72,20 @@ def main() -> None:
                 rows[side]["served_per_s"].append(measure.throughput(busy))
                 used_ms /= measure.requests_of(busy)
                 rows[side]["service_cpu_ms_per_request"].append(used_ms)
-            for side in order:
-                to, requests = measure.jpeg_bodies(sides[side][0], images)
-                alone = measure.load(to, requests, 1, options.seconds)
-                rows[side]["single_stream_p50_ms"].append(measure.p50_ms(alone))
+        ways = {}
+        for side, (url, _) in sides.items():
+            ways[side], close = single_stream.over_http(url)
+            stack.callback(close)
+        single_stream.by_turns(ways, images, 3.0)
+        alone_s = options.rounds * options.seconds or ALONE_S
+        calls, _ = single_stream.by_turns(ways, images, alone_s)
     figures: dict[str, object] = {"commit": options.commit}
-    for figure in FIGURES:
+    for side, bursts in calls.items():
+        figures[f"{side}, ms"] = single_stream.medians_ms(bursts)
+    for stage in ("latency", "overhead"):
+        difference = single_stream.difference_ms(calls["after"], calls["before"], stage)
+        figures[f"{stage} after - before, ms"] = difference
+    for figure in FIGURES if options.rounds else ():
         before, after = rows["before"][figure], rows["after"][figure]
         ratios = [b / a for a, b in zip(before, after, strict=True)]
         figures |= {

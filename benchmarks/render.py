@@ -40,6 +40,9 @@ def main() -> None:
 TITLES = {
     "served_vs_raw_f32": "Served against the raw engine, float32",
     "served_vs_raw_bf16": "Served against the raw engine, bfloat16",
+    "single_stream_openvino_f32": "One request at a time, OpenVINO, float32",
+    "single_stream_openvino_bf16": "One request at a time, OpenVINO, bfloat16",
+    "single_stream_onnxruntime_f32": "One request at a time, ONNX Runtime, float32",
     "vs_reference": "Against a plain service",
     "overload": "Under overload, open loop, Poisson",
     "overload-2-workers": "Under overload, two processes",
@@ -98,14 +101,24 @@ def section(name: str, result: dict[str, Any]) -> str:
         }
         lines += [f"| {key} | {show(v)}{spread(key, rounds.get(key))} |" for key, v in flat.items()]
         lines += [""]
-    if nested:
-        columns = list(dict.fromkeys(key for row in nested.values() for key in row))
+    for table in tables(nested):
+        columns = list(dict.fromkeys(key for row in table.values() for key in row))
         lines += [f"| | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
         lines += [
             f"| {key} | {' | '.join(show(row.get(c, '')) for c in columns)} |"
-            for key, row in nested.items()
+            for key, row in table.items()
         ] + [""]
     return "\n".join(lines)
+
+
+def tables(rows: dict[str, dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
+    """Rows that belong into one table: each has a column in common with one before it."""
+    found: list[dict[str, dict[str, Any]]] = []
+    for name, row in rows.items():
+        if not found or not any(row.keys() & other.keys() for other in found[-1].values()):
+            found.append({})
+        found[-1][name] = row
+    return found
 
 
 def spread(name: str, values: object) -> str:

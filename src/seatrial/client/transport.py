@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import time
 from os import PathLike
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 IDLE_S = 30.0  # a connection that was not used for so long is closed
-WRITE_BYTES = 16 * 1024  # written at a time: the time left is read again before each
+# Written at a time where the kernel does not take all at once: the time left is read before each.
+WRITE_BYTES = 16 * 1024
 
 
 def _httpcore() -> ModuleType:
@@ -246,8 +248,22 @@ class _TimedStream:
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), WRITE_BYTES):
+        for start in range(self._written_at_once(buffer), len(buffer), WRITE_BYTES):
             self._stream.write(buffer[start : start + WRITE_BYTES], _left_s(timeout))
+
+    def _written_at_once(self, buffer: bytes) -> int:
+        """Number of bytes that the kernel took without a wait, mostly all of a request.
+
+        Each write may wake the service for a part of the request.
+        """
+        if len(buffer) <= WRITE_BYTES or self._stream.get_extra_info("ssl_object") is not None:
+            return 0
+        try:
+            line: socket.socket = self._stream.get_extra_info("socket")
+            line.settimeout(0)
+            return line.send(buffer)
+        except OSError:  # it has no room; or the line is broken, which the next write tells
+            return 0
 
     def start_tls(
         self,
