@@ -72,7 +72,7 @@ def main() -> None:
                 rows[side]["served_per_s"].append(measure.throughput(busy))
                 used_ms /= measure.requests_of(busy)
                 rows[side]["service_cpu_ms_per_request"].append(used_ms)
-        ways = {}
+        ways: dict[str, single_stream.Way] = {}
         for side, (url, _) in sides.items():
             ways[side], close = single_stream.over_http(url)
             stack.callback(close)

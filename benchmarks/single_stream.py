@@ -15,7 +15,6 @@ import re
 import socket
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -64,7 +63,7 @@ def by_turns(
     """
     order = random.Random(0)
     found: dict[str, Calls] = {name: [] for name in ways}
-    used: dict[str, Counter[str]] = {name: Counter() for name in ways}
+    used: dict[str, dict[str, float]] = {name: dict.fromkeys(used_ms(), 0.0) for name in ways}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         names = order.sample(list(ways), len(ways))
@@ -72,7 +71,8 @@ def by_turns(
         for name in names:
             before = used_ms()
             found[name].append([ways[name](image) for image in images][SETTLES:])
-            used[name].update({key: now - before[key] for key, now in used_ms().items()})
+            for process, now in used_ms().items():
+                used[name][process] += now - before[process]
     calls = {name: BURST * len(bursts) for name, bursts in found.items()}
     each = {way: {key: ms / calls[way] for key, ms in row.items()} for way, row in used.items()}
     return found, each

@@ -32,15 +32,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s"
 
 
-def overhead(result: dict[str, Any]) -> str:
-    name = "single_stream_overhead_ms"
-    rounds = result["rounds"][name]
-    text = f"{result[name]:+.1f} ms, {min(rounds):+.1f} to {max(rounds):+.1f}"
-    return f"{text} (not resolved)" if min(rounds) < 0 < max(rounds) else text
+def interval(result: dict[str, Any], difference: str) -> str:
+    found = result[f"{difference}, ms"]
+    return f"{found['median']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"
 
 
 def in_the_readme() -> list[list[str]]:
     f32, bf16 = RESULTS["served_vs_raw_f32"], RESULTS["served_vs_raw_bf16"]
+    alone = [RESULTS[f"single_stream_openvino_{precision}"] for precision in ("f32", "bf16")]
     ort, ov = (RESULTS["vs_reference"][name] for name in ("onnxruntime_f32", "openvino_bf16"))
     half = [
         RESULTS["export"][f"yolo11n.onnx: {name}"]["difference"]
@@ -58,8 +57,10 @@ def in_the_readme() -> list[list[str]]:
          *(f"{one['throughput_ratio']:.2f}" for one in (f32, bf16))],
         ["the same, of the limit with decoding, pre- and postprocessing",
          *(f"{one['limit_ratio']:.2f}" for one in (f32, bf16))],
-        ["single-stream p50 above the raw engine's latency: median, rounds from and to",
-         overhead(f32), overhead(bf16)],
+        ["one request at a time above the raw engine: median of paired differences with its 95 % "
+         "interval, ms", *(interval(one, "service latency - raw infer") for one in alone)],
+        ["of it all but decoding, engine and postprocessing: median, ms",
+         *(f"{one['service, ms']['overhead']:.1f}" for one in alone)],
         ["what", "value"],
         ["throughput at 8 sessions against a plain BentoML + PIL + ONNX Runtime service: "
          "ONNX Runtime f32, OpenVINO bf16",
@@ -88,6 +89,34 @@ def in_the_readme() -> list[list[str]]:
 
 def test_the_figures_of_the_readme() -> None:
     assert rows(ROOT / "README.md", "Figures") == in_the_readme()
+
+
+def test_the_figures_of_the_page_on_latency() -> None:
+    both = [RESULTS[f"single_stream_openvino_{precision}"] for precision in ("f32", "bf16")]
+    ways = {"raw": "raw", "raw, after a gap": "raw_after_gap", "least server": "plain",
+            "service": "service", "client": "client"}  # fmt: skip
+    stages = ("latency", "infer", "decode", "postprocess", "overhead")
+    expected = [
+        [name, *(f"{one[f'{way}, ms'][stage]:.2f}" if stage in one[f"{way}, ms"] else ""
+                 for one in both for stage in stages)]
+        for name, way in ways.items()
+    ]  # fmt: skip
+    differences = {
+        "service, above the raw engine": "service latency - raw infer",
+        "least server, above the raw engine": "plain latency - raw infer",
+        "service, above raw": "service latency - raw latency",
+        "raw after a gap, above raw": "raw_after_gap latency - raw latency",
+        "service, above the least server": "service latency - plain latency",
+        "client, above the service": "client latency - service latency",
+        "engine in the service, above raw": "service infer - raw infer",
+        "engine in the least server, above raw": "plain infer - raw infer",
+        "decoding in the service, above raw": "service decode - raw decode",
+        "postprocessing in the service, above raw": "service postprocess - raw postprocess",
+    }
+    expected += [["difference", "float32", "bfloat16"]]
+    for name, key in differences.items():
+        expected.append([name, *(interval(one, key) for one in both)])
+    assert rows(ROOT / "docs" / "concepts" / "latency.md", "Figures")[1:] == expected
 
 
 def test_the_figures_of_the_page_on_accuracy() -> None:
@@ -131,5 +160,3 @@ def test_the_page_of_results_is_what_the_results_give(tmp_path: Path) -> None:
     render.main()
     written = (ROOT / "benchmarks" / "RESULTS.md").read_text()
     assert (tmp_path / "RESULTS.md").read_text() == written, "python benchmarks/render.py"
-    unresolved = re.findall(r"single_stream_overhead_ms \| .*not resolved", written)
-    assert len(unresolved) == 2
