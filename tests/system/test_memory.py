@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,12 @@ import pytest
 
 from seatrial.system import memory
 from seatrial.system.hardware import usable_cores
-from seatrial.system.memory import heap_environment, memory_left_bytes, memory_limit_bytes
+from seatrial.system.memory import (
+    TUNABLES,
+    heap_environment,
+    memory_left_bytes,
+    memory_limit_bytes,
+)
 
 MACHINE = 2**40
 
@@ -164,3 +170,35 @@ def test_threads_share_as_many_heaps_as_there_are_cores(tmp_path: Path) -> None:
     assert heaps("few", **own) <= few
     assert heaps(**heap_environment(own)) <= few
     assert heaps("few", **heap_environment({**own, "MALLOC_ARENA_MAX": "1"})) == 1
+
+
+THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+LARGE_PAGES = """
+from pathlib import Path
+
+block = bytearray(64 * 2**20)
+flags = [line.split() for line in Path("/proc/self/smaps").read_text().splitlines()]
+print(sum("hg" in words for words in flags if words[0] == "VmFlags:"))
+"""
+
+
+BY_ASKING = THP.is_file() and "[madvise]" in THP.read_text()
+ASKS = platform.libc_ver() >= ("glibc", "2.35")
+
+
+@pytest.mark.skipif(
+    not (BY_ASKING and ASKS),
+    reason="the kernel gives large pages to all or to none, or the C library does not ask",
+)
+def test_heaps_are_of_large_pages_where_the_kernel_gives_them_to_who_asks() -> None:
+    def asked(**environment: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", LARGE_PAGES], check=True, capture_output=True, text=True,
+            env=environment,
+        )  # fmt: skip
+        return int(done.stdout)
+
+    own = {key: value for key, value in os.environ.items() if key != TUNABLES}
+    assert asked(**own) == 0
+    assert asked(**heap_environment(own)) >= 1
+    assert heap_environment({TUNABLES: "glibc.malloc.check=0"})[TUNABLES] == "glibc.malloc.check=0"

@@ -15,6 +15,8 @@ from seatrial.system.hardware import CGROUP_ROOT, memory_total_bytes, usable_cor
 # of up to 32 MiB for the thread that used them: gigabytes after a few large images. Smaller
 # blocks, such as an ordinary image, stay: a new page costs more than a decoded one.
 LARGE_BYTES = 8 * 2**20
+# Settings of glibc (from 2.35 on) that a program can only be started with.
+TUNABLES, LARGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
 
 
 def memory_limit_bytes(root: Path = CGROUP_ROOT, membership: str | None = None) -> int:
@@ -84,10 +86,14 @@ def give_back_freed_memory() -> None:
 def heap_environment(base: Mapping[str, str]) -> dict[str, str]:
     """Environment with which a process has what `keep_little_memory` sets from its first thread on.
 
+    Its heaps are of pages of 2 MiB, too, where the kernel gives them to who asks (``madvise``): a
+    processor finds what engines compute with sooner.
+
     Args:
         base: The caller's environment, whose own settings of glibc's heaps hold.
     """
-    return {name: str(value) for name, (_, value) in _heap_settings().items()} | dict(base)
+    settings = {name: str(value) for name, (_, value) in _heap_settings().items()}
+    return settings | {TUNABLES: LARGE_PAGES} | dict(base)
 
 
 def keep_little_memory(environment: Mapping[str, str] = {}) -> bool:
