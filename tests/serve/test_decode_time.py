@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from seatrial.artifact import Artifact
@@ -44,9 +45,8 @@ def costly(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[str]]:
 
         def read(data: Any) -> Any:
             jpeg = real(data)
-            return type(jpeg)(
-                jpeg.orientation, DecodeCost(cpu_s, jpeg.cost.peak_bytes), jpeg.components
-            )
+            cost = DecodeCost(cpu_s, jpeg.cost.peak_bytes)
+            return msgspec.structs.replace(jpeg, cost=cost)
 
         def noted(*args: Any, **options: Any) -> Any:
             decoded.append("decoded")

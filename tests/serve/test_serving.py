@@ -131,7 +131,7 @@ def test_a_service_that_left_cannot_end_the_process(
 
 
 def test_a_service_that_was_hopeless_before_it_was_in_place_ends_the_process(
-    run_app: Callable[..., Any], tiny_artifact: Artifact
+    run_app: Callable[..., Any], tiny_artifact: Artifact, until: Callable[..., Any]
 ) -> None:
     """Its watchdog has said so when nobody listened, and says it once."""
     with run_app() as running:
@@ -140,8 +140,7 @@ def test_a_service_that_was_hopeless_before_it_was_in_place_ends_the_process(
         service = open_service(tiny_artifact, deployment, beside=running.service)
         watchdog = service.watchdog
         watchdog._stuck = MOST_STUCK
-        while not watchdog._closed.wait(20):
-            pass
+        until(lambda: watchdog.hopeless)
         until_said = threading.Event()
         ended: list[int] = []
         running.service.health.on_failure = lambda: ended.append(1)
