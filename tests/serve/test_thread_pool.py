@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from seatrial.serve.thread_pool import ThreadPool
+from seatrial.serve.thread_pool import Job, ThreadPool
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 
@@ -62,9 +62,8 @@ def test_a_thread_that_is_idle_is_taken_before_another_one_starts(
         assert not any(thread.is_alive() for thread in each._threads)
 
 
-def test_work_that_is_dropped_before_it_begins_is_not_done_and_its_end_is_told(
-    ends: queue.SimpleQueue[Any], tell: Any
-) -> None:
+def busy_pool(tell: Any) -> tuple[ThreadPool, Job[str], threading.Event]:
+    """A pool of one thread, which works until the event is set."""
     pool, began, go = ThreadPool(1, "one"), threading.Event(), threading.Event()
 
     def wait() -> str:
@@ -72,8 +71,16 @@ def test_work_that_is_dropped_before_it_begins_is_not_done_and_its_end_is_told(
         go.wait(60)
         return "done"
 
-    first, second = pool.submit(wait, tell), pool.submit(fails, tell)
-    began.wait(60)
+    job = pool.submit(wait, tell)
+    assert began.wait(60)
+    return pool, job, go
+
+
+def test_work_that_is_dropped_before_it_begins_is_not_done_and_its_end_is_told(
+    ends: queue.SimpleQueue[Any], tell: Any
+) -> None:
+    pool, first, go = busy_pool(tell)
+    second = pool.submit(fails, tell)
     first.drop()  # too late
     second.drop()
     assert not first.ended
@@ -86,16 +93,8 @@ def test_work_that_is_dropped_before_it_begins_is_not_done_and_its_end_is_told(
 def test_a_closed_pool_ends_what_has_begun_and_drops_the_rest(
     ends: queue.SimpleQueue[Any], tell: Any
 ) -> None:
-    pool, began, go = ThreadPool(1, "one"), threading.Event(), threading.Event()
-
-    def wait() -> str:
-        began.set()
-        go.wait(60)
-        return "done"
-
-    pool.submit(wait, tell)
+    pool, _, go = busy_pool(tell)
     pool.submit(fails, tell)
-    began.wait(60)
     pool.close(wait=False)
     assert ends.get(timeout=60) == (None, None)  # the second, while the first still runs
     with pytest.raises(RuntimeError, match="closed"):
