@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +64,7 @@ def serve(
     from seatrial.models.resolve import resolve
     from seatrial.serve.address import with_port
     from seatrial.serve.origin import ORIGIN, Origin
+    from seatrial.serve.runtimes.handover import hold_signals
     from seatrial.serve.runtimes.registry import runtime
 
     deployment = (options or DeploymentOptions()).resolve(
@@ -101,13 +101,11 @@ def serve(
     say("starting  (Ctrl-C ends)")
     # stdout is for data; a server's log is none.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    # Ctrl-C waits until the next program can take it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    # In this process's place: signals reach the service itself.
+    # In this process's place: signals reach the service itself, those of this moment too.
     given = options or DeploymentOptions()
     file = None if given.deployment is None else str(given.deployment)
     origin = encode_json(Origin(os.getcwd(), file, given.model)).decode()
-    environment = {**launch.environment, ORIGIN: origin}
+    environment = {**launch.environment, ORIGIN: origin, **hold_signals()}
     os.execve(launch.command[0], launch.command, environment)  # noqa: S606
 
 

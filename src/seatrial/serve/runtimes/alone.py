@@ -25,6 +25,7 @@ from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
 from seatrial.serve.parent import end_with_owner
 from seatrial.serve.runtimes import notify, starts
+from seatrial.serve.runtimes.handover import take_signals
 from seatrial.serve.runtimes.hangup import hangup
 from seatrial.serve.runtimes.supervise import INTERRUPTED
 from seatrial.system.children import adopt
@@ -48,7 +49,7 @@ def main(deployment_file: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     hangup().listen()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    take_signals()
     if os.getpid() == 1:
         adopt()
     end_with_owner()

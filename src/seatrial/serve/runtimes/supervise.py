@@ -17,6 +17,7 @@ from typing import Any
 from seatrial.deployment import Deployment, Server
 from seatrial.serve import log
 from seatrial.serve.address import is_ready, urls
+from seatrial.serve.runtimes.handover import take_signals
 from seatrial.serve.runtimes.hangup import hangup
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -60,7 +61,7 @@ def main(folder: str, *words: str) -> None:
     # Until circus has its own handler: BentoML takes seconds to import.
     signal.signal(signal.SIGINT, interrupt)
     hangup().listen()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    take_signals()
     server = Deployment.read(Path(folder) / "deployment.toml").server
     log.configure(server.log_format)
     threading.Thread(target=_announce, args=(server, ready), daemon=True).start()
@@ -74,12 +75,12 @@ def main(folder: str, *words: str) -> None:
         stopped.set()
         handle(self)
 
-    def take_signals(self: Any) -> None:
+    def register_and_catch_up(self: Any) -> None:
         register(self)
         if stopped.is_set():  # a module that was imported meanwhile has swallowed the end
             handle(self)
 
-    SysHandler.handle_int, SysHandler._register = handle_int, take_signals
+    SysHandler.handle_int, SysHandler._register = handle_int, register_and_catch_up
     try:
         cli(words, prog_name="bentoml")
     except SystemExit:

@@ -23,6 +23,7 @@ from seatrial.errors import PortInUse, SeatrialError, ServiceFailed
 from seatrial.serve.address import check_port, check_ports, free_port, grpc_url, url
 from seatrial.serve.parent import end_with_owner
 from seatrial.serve.runtimes import notify
+from seatrial.serve.runtimes.handover import take_signals
 from seatrial.serve.runtimes.supervise import INTERRUPTED
 from seatrial.serve.triton.backends import OF_ENGINE
 from seatrial.serve.triton.container import container_of, fetch_image
@@ -44,7 +45,7 @@ class Signals:
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup: it outlives its terminal
             signal.signal(number, self._take)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        take_signals()
 
     def forward_to(self, running: RunningTriton) -> None:
         """Send signals on to a server from now on, those that came before included."""
