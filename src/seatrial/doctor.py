@@ -21,6 +21,7 @@ from seatrial.engines.tensorrt import open_gpu
 from seatrial.errors import BrokenExtra, DeviceUnavailable, MissingExtra, first_line
 from seatrial.system import hardware
 from seatrial.system.extras import PACKAGES, install_command, require
+from seatrial.system.openvino_core import openvino_core
 from seatrial.system.versions import versions
 
 
@@ -174,9 +175,7 @@ def _loads() -> str:
 
 
 def _openvino() -> str:
-    import openvino as ov
-
-    core = ov.Core()
+    core = openvino_core("the openvino engine")
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     precisions = [
         name

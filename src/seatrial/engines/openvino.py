@@ -13,7 +13,9 @@ from seatrial.engines.sized_lane import batch_sizes, sized
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
 from seatrial.manifest import Manifest, TensorSpec
 from seatrial.system.extras import require
+from seatrial.system.openvino_core import openvino_core
 
+PURPOSE = "the openvino engine"
 DEVICES = {"cpu": "CPU"}
 PRODUCTS = frozenset({"Convolution", "FullyConnected", "MatMul"})  # in the compiled graph
 
@@ -47,8 +49,8 @@ class OpenVinoEngine:
 
     def __init__(self, model: Path, manifest: Manifest, config: EngineConfig) -> None:
         """See `seatrial.engines.base.EngineFactory`."""
-        ov = require("openvino", extra="openvino", purpose="the openvino engine")
-        core = ov.Core()
+        ov = require("openvino", extra="openvino", purpose=PURPOSE)
+        core = openvino_core(PURPOSE)
         _check_device(core, config)
         self.inputs = manifest.inputs
         self.outputs = manifest.outputs
@@ -142,7 +144,7 @@ def _open_alone(
         threads: Number of threads of the lane.
         max_batch: Most images of the lane; None takes that of the narrow ones.
     """
-    core = require("openvino", extra="openvino", purpose="the openvino engine").Core()
+    core = openvino_core(PURPOSE)
 
     def lane(size: int) -> OpenVinoLane:
         compiled = _compile(core, _read(core, model, inputs, size), config, 1, threads)

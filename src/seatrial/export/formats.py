@@ -25,6 +25,7 @@ from seatrial.graphs.tensorrt_ready import cast_images_first, validate_for_tenso
 from seatrial.manifest import Manifest
 from seatrial.models import torch_modules
 from seatrial.system.extras import require
+from seatrial.system.openvino_core import openvino_core
 
 ONNX_FILE, OPENVINO_FILE, TORCH_FILE = "model.onnx", "model.xml", "model.pt2"
 
@@ -145,7 +146,7 @@ def _openvino(
         graph = narrow_weights(graph)
     try:
         # Read from memory: a file beside the export would become a part of the artifact.
-        model = ov.Core().read_model(graph.SerializeToString())
+        model = openvino_core("writing OpenVINO graphs").read_model(graph.SerializeToString())
         ov.save_model(model, file, compress_to_fp16=False)
     except RuntimeError as error:
         _raise_if_full(folder, graph.ByteSize())

@@ -13,6 +13,7 @@ from seatrial.errors import InvalidArtifact
 from seatrial.graphs.signature import IMAGE_INPUT, Channels, GraphSignature
 from seatrial.manifest import TensorSpec
 from seatrial.system.extras import require
+from seatrial.system.openvino_core import openvino_core
 
 PURPOSE = "reading OpenVINO graphs"
 PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16", "i8": "int8", "u8": "int8", "i4": "int8"}
@@ -27,7 +28,7 @@ def load(path: Path) -> Any:
     Raises:
         InvalidArtifact: A file is missing, cut off or no IR, or its weights are no numbers.
     """
-    ov = require("openvino", extra="openvino", purpose=PURPOSE)
+    core = openvino_core(PURPOSE)
     weights = path.with_suffix(".bin")
     for file, what in ((path, "the graph"), (weights, "its weights")):
         if not file.is_file():
@@ -36,7 +37,7 @@ def load(path: Path) -> Any:
                 hint="copy the whole folder that the exporter wrote: .xml and .bin",
             )
     try:
-        model = ov.Core().read_model(path)
+        model = core.read_model(path)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise InvalidArtifact(

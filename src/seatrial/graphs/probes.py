@@ -17,6 +17,7 @@ from seatrial.engines.base import Arrays
 from seatrial.engines.torch import DTYPES, read
 from seatrial.manifest import Manifest
 from seatrial.system.extras import require
+from seatrial.system.openvino_core import openvino_core
 
 
 class Probe(Protocol):
@@ -74,10 +75,10 @@ class OpenVinoProbe:
     """An OpenVINO model, compiled for each set of names."""
 
     def __init__(self, path: Path, precision: str) -> None:
-        self._ov = require("openvino", extra="openvino", purpose="comparing graphs")
+        self._core = openvino_core("comparing graphs")
         self._path = path
         self._precision = precision
-        model = self._ov.Core().read_model(path)
+        model = self._core.read_model(path)
         self.names = tuple(
             name
             for node in model.get_ordered_ops()
@@ -88,13 +89,13 @@ class OpenVinoProbe:
 
     def values(self, names: Sequence[str], feeds: Arrays) -> dict[str, NDArray[Any]]:
         """See `Probe.values`."""
-        core = self._ov.Core()
-        model = core.read_model(self._path)
+        model = self._core.read_model(self._path)
         have = {name for output in model.outputs for name in output.get_names()}
         inner = [name for name in names if name not in have]
         if inner:
             model.add_outputs(inner)
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": self._precision})
+        hint = {"INFERENCE_PRECISION_HINT": self._precision}
+        compiled = self._core.compile_model(model, "CPU", hint)
         found = compiled({port.any_name: feeds[port.any_name] for port in compiled.inputs})
         ports = {name: port for port in compiled.outputs for name in port.get_names()}
         return {name: _single(found[ports[name]]) for name in names}

@@ -27,6 +27,7 @@ from seatrial.quantise.kernels import saturates
 from seatrial.quantise.workspace import Workspace
 from seatrial.system.extras import require
 from seatrial.system.files import not_written
+from seatrial.system.openvino_core import openvino_core
 
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
 PURPOSE = "quantising for OpenVINO"
@@ -109,12 +110,12 @@ class OpenVinoBackend:
 
     def probe(self, folder: Path | None, work: Workspace) -> Probe:
         """See `Backend.probe`."""
-        ov = require("openvino", extra="compress", purpose=PURPOSE)
         model = self._read(folder or work.path / FLOAT)
         head = stored_head(work)
         nodes = _by_name(model)
         ports = model.add_outputs([nodes[name].output(0) for name in head.fed_by])
-        compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        core = openvino_core(PURPOSE, "compress")
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         places = [len(compiled.outputs) - len(ports) + index for index in range(len(ports))]
 
         def run(feeds: Feeds) -> list[NDArray[Any]]:
@@ -155,8 +156,7 @@ class OpenVinoBackend:
         return model
 
     def _read(self, folder: Path) -> Any:
-        ov = require("openvino", extra="compress", purpose=PURPOSE)
-        return ov.Core().read_model(folder / self.file)
+        return openvino_core(PURPOSE, "compress").read_model(folder / self.file)
 
     def _write(self, model: Any, folder: Path) -> None:
         ov = require("openvino", extra="compress", purpose=PURPOSE)
@@ -181,12 +181,12 @@ def _float_model(source: Path) -> Any:
     Without this the two operators of a SiLU get scales of their own, and are not fused into the
     convolution: YOLO11n took 37 ms instead of 29.
     """
-    ov = require("openvino", extra="compress", purpose=PURPOSE)
+    core = openvino_core(PURPOSE, "compress")
     transformations = require(
         "openvino._offline_transformations", extra="compress", purpose=PURPOSE
     )
     try:
-        model = ov.Core().read_model(source)
+        model = core.read_model(source)
     except RuntimeError as error:
         raise InvalidArtifact(
             f"OpenVINO does not read {source}: {str(error).strip().splitlines()[-1]}"

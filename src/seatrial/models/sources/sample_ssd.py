@@ -31,6 +31,7 @@ from seatrial.models.sources.openvino_to_onnx import convert
 from seatrial.models.sources.tensorflow_graph import prune
 from seatrial.progress import Progress
 from seatrial.system.extras import require
+from seatrial.system.openvino_core import openvino_core
 from seatrial.system.versions import versions
 from seatrial.system.wheels import Wheel, WheelFile, fetch
 
@@ -177,7 +178,7 @@ def _failures(frontend: Any) -> tuple[type[Exception], ...]:
 
 def _run(ov: Any, output: Any) -> NDArray[np.float32]:
     """Value of a subgraph that depends on constants alone."""
-    compiled = ov.Core().compile_model(
+    compiled = openvino_core("reading TensorFlow graphs").compile_model(
         ov.Model([output], []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     return np.array(compiled([])[0])
