@@ -34,6 +34,7 @@ from seatrial.serve.address import with_port
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.service_folder import write_service
 from seatrial.system.extras import OPT_OUTS, import_ultralytics_package
+from signal_stack import use_the_ordinary_stack
 
 # Some tests import ONNX Runtime themselves, which otherwise leaves a file for its telemetry.
 os.environ.update(OPT_OUTS)
@@ -94,6 +95,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="build an image of Triton and serve from it, on a container engine of its own "
         "(root, dockerd; a minute and 2 GB)",
     )
+
+
+def pytest_runtest_setup() -> None:
+    use_the_ordinary_stack()
 
 
 @pytest.hookimpl(optionalhook=True)
