@@ -14,6 +14,8 @@ from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import DeviceUnavailable, InvalidArtifact
 
+CORE = "seatrial.engines.openvino.openvino_core"
+
 
 def test_openvino_got_the_streams_and_threads(tiny_artifact: Artifact) -> None:
     engine = open_engine(tiny_artifact, "openvino", EngineConfig(instances=2, threads=1))
@@ -99,7 +101,7 @@ def test_openvino_that_does_something_else_is_refused(
 
     class Core:
         def __init__(self) -> None:
-            self._core = openvino_core()
+            self._core = made()
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._core, name)
@@ -107,8 +109,8 @@ def test_openvino_that_does_something_else_is_refused(
         def compile_model(self, *given: Any) -> Any:
             return Reports(self._core.compile_model(*given), key, value)
 
-    openvino_core = openvino.Core
-    monkeypatch.setattr(openvino, "Core", Core)
+    made = openvino.Core
+    monkeypatch.setattr(CORE, lambda purpose: Core())
     with pytest.raises(DeviceUnavailable, match=said) as refusal:
         open_engine(tiny_artifact, "openvino", EngineConfig())
     assert hint in refusal.value.hint
@@ -117,7 +119,6 @@ def test_openvino_that_does_something_else_is_refused(
 def test_a_cpu_without_bf16_is_told_before_the_graph_is_read(
     tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import openvino
 
     class Core:
         available_devices = ("CPU",)
@@ -126,7 +127,7 @@ def test_a_cpu_without_bf16_is_told_before_the_graph_is_read(
             assert (device, key) == ("CPU", "OPTIMIZATION_CAPABILITIES")
             return ["FP32", "INT8"]
 
-    monkeypatch.setattr(openvino, "Core", Core)
+    monkeypatch.setattr(CORE, lambda purpose: Core())
     for precision in ("bf16", "f16"):
         with pytest.raises(DeviceUnavailable, match=f"no {precision} arithmetic.*FP32, INT8"):
             open_engine(tiny_artifact, "openvino", EngineConfig(precision=precision))  # type: ignore[arg-type]
@@ -150,7 +151,7 @@ def test_of_an_error_of_openvino_the_cause_is_told(
         def read_model(self, *args: Any) -> Any:
             raise RuntimeError(text)
 
-    monkeypatch.setattr(openvino, "Core", Core)
+    monkeypatch.setattr(CORE, lambda purpose: Core())
     with pytest.raises(InvalidArtifact) as caught:
         open_engine(tiny_artifact, "openvino", EngineConfig())
     assert caught.value.message.endswith(f": {cause}")
