@@ -421,7 +421,8 @@ def test_the_drain_tells_watchers_answers_what_runs_and_takes_no_more(
             except grpc.RpcError as error:
                 refused = error.code()
         watcher.join(30)
-    assert refused is grpc.StatusCode.UNAVAILABLE
+    # gRPC cancels a call that comes at the very moment when it stops.
+    assert refused in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     assert statuses[:2] == [SERVING, NOT_SERVING]
     assert answered > 0  # for as long as balancers are given to notice
     ended = time.monotonic()
