@@ -5,7 +5,8 @@
 Two artifacts of one network, the second with a higher default confidence: an answer shows which of
 them gave it, and is compared with the boxes of the digest that it names. The load is an open loop
 (Poisson) at a share of the capacity, which a closed loop measures first. Memory is that of the
-server process alone, half a second after the old model has left.
+server process alone, half a second after the old model has left: with what the requests of that
+moment take, and ``at_rest``, after swaps without load before all others and behind them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import Any
 
 import measure
 import msgspec
-import psutil
 from open_loop import OpenLoop, at_share, outcomes, resources
 
 from seatrial.artifact import Artifact, Store
@@ -39,8 +39,8 @@ def second(artifact: Artifact) -> Artifact:
         return store.commit(staged, manifest, replace=True)
 
 
-async def swaps(url: str, pid: int, loop: OpenLoop, options: Any, pair: list[Artifact]) -> Any:
-    """Swap to and fro under load; a row for each swap."""
+async def swaps(url: str, loop: OpenLoop, options: Any, pair: list[Artifact]) -> Any:
+    """Swap to and fro under load; a row for each swap, and the memory at rest before and after."""
     server = Server(port=int(url.rpartition(":")[2]))
     socket = find_socket(server)
     assert socket is not None
@@ -57,10 +57,16 @@ async def swaps(url: str, pid: int, loop: OpenLoop, options: Any, pair: list[Art
                 return told
             await asyncio.sleep(0.1)
 
-    for artifact in (pair[1], pair[0]):  # the boxes of both, without load
-        await command("POST /admin/reload", model=str(artifact.path))
-        assert await loop.learn() == artifact.digest
-    worker = (await left())["processes"][0]["pid"]
+    async def at_rest(served: int) -> tuple[int, float]:
+        """Process and memory, MB; on the way, the boxes of both models become known."""
+        for artifact in (pair[1 - served], pair[served]):
+            await command("POST /admin/reload", model=str(artifact.path))
+            assert await loop.learn() == artifact.digest
+        worker = (await left())["processes"][0]["pid"]
+        await asyncio.sleep(0.5)
+        return worker, resources(worker)["rss_mb"]
+
+    worker, rest_before_mb = await at_rest(0)
     sending = asyncio.create_task(loop.run())
     await asyncio.sleep(options.every_s)
     rows = [{"swap": 0, **resources(worker)}]
@@ -76,8 +82,9 @@ async def swaps(url: str, pid: int, loop: OpenLoop, options: Any, pair: list[Art
         await asyncio.sleep(max(0.0, options.every_s - took_s))
     loop.end()
     await sending
-    assert psutil.pid_exists(worker)
-    return rows
+    same, rest_after_mb = await at_rest(options.swaps % 2)
+    assert same == worker
+    return rows, (rest_before_mb, rest_after_mb)
 
 
 def main() -> None:
@@ -95,8 +102,7 @@ def main() -> None:
     artifact = measure.open_artifact(options.model)
     pair = [artifact, second(artifact)]
     with at_share(artifact, options) as (service, loop, rates):
-        pid = service.process.pid
-        rows = asyncio.run(swaps(service.url, pid, loop, options, pair))
+        rows, rest_mb = asyncio.run(swaps(service.url, loop, options, pair))
     first, last = rows[0]["rss_mb"], rows[-1]["rss_mb"]
     settled = rows[min(SETTLED, len(rows) - 1)]["rss_mb"]
     measure.save(
@@ -106,6 +112,9 @@ def main() -> None:
             "swaps": options.swaps,
             **outcomes(loop),
             "answers_by_digest": {key[:12]: count for key, count in loop.digests.items()},
+            "rss_at_rest_before_mb": rest_mb[0],
+            "rss_at_rest_after_mb": rest_mb[1],
+            "rss_growth_at_rest": round(rest_mb[1] / rest_mb[0] - 1, 4),
             "rss_at_start_mb": first,
             "rss_at_end_mb": last,
             "rss_growth": round(last / first - 1, 4),

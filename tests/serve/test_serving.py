@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -187,3 +188,20 @@ def test_a_canary_that_is_promoted_is_the_live_one(
         answer = running.client.post("/detect", content=photo)
         assert answer.headers[DIGEST] == dimmed.digest
         assert first.dispatcher.detector.lanes.usable == 0
+
+
+def test_the_model_of_the_start_leaves_nothing_behind(
+    run_app: Callable[..., Any],
+    dimmed: Artifact,
+    photo: bytes,
+    replace: Callable[..., threading.Thread],
+) -> None:
+    """No collection walks what start-up made: a circle of it would stay for good."""
+    with run_app() as running:
+        assert running.client.post("/detect", content=photo).status_code == 200
+        detector = running.detector
+        left = [weakref.ref(one) for one in (detector, detector.engine, detector.lanes)]
+        del detector
+        replace(running, dimmed).join(60)
+        assert [one() for one in left] == [None] * 3
+        assert running.client.post("/detect", content=photo).status_code == 200

@@ -35,10 +35,11 @@ def test_what_work_gives_or_raises_is_told_and_the_thread_goes_on(
     ends: queue.SimpleQueue[Any], tell: Any
 ) -> None:
     pool = ThreadPool(1, "one")
-    job = pool.submit(fails, tell)
+    job = Job(fails, tell)
+    pool.submit(job)
     result, error = ends.get(timeout=60)
     assert (result, type(error), job.ended) == (None, SystemExit, True)
-    pool.submit(lambda: threading.current_thread().name, tell)
+    pool.submit(Job(lambda: threading.current_thread().name, tell))
     assert ends.get(timeout=60) == ("one_0", None)
     pool.close(wait=True)
 
@@ -48,13 +49,13 @@ def test_a_thread_that_is_idle_is_taken_before_another_one_starts(
 ) -> None:
     pool, go = ThreadPool(3, "three"), threading.Event()
     for _ in range(5):
-        pool.submit(go.wait, tell)
+        pool.submit(Job(go.wait, tell))
     assert len(pool._threads) == 3  # the others wait for them
     go.set()
     assert [ends.get(timeout=60) for _ in range(5)] == [(True, None)] * 5
     single = ThreadPool(3, "single")
     for _ in range(20):
-        single.submit(int, tell)
+        single.submit(Job(int, tell))
         ends.get(timeout=60)
     assert len(single._threads) == 1
     for each in (pool, single):
@@ -71,7 +72,8 @@ def busy_pool(tell: Any) -> tuple[ThreadPool, Job[str], threading.Event]:
         go.wait(60)
         return "done"
 
-    job = pool.submit(wait, tell)
+    job = Job(wait, tell)
+    pool.submit(job)
     assert began.wait(60)
     return pool, job, go
 
@@ -80,7 +82,8 @@ def test_work_that_is_dropped_before_it_begins_is_not_done_and_its_end_is_told(
     ends: queue.SimpleQueue[Any], tell: Any
 ) -> None:
     pool, first, go = busy_pool(tell)
-    second = pool.submit(fails, tell)
+    second = Job(fails, tell)
+    pool.submit(second)
     first.drop()  # too late
     second.drop()
     assert not first.ended
@@ -94,11 +97,11 @@ def test_a_closed_pool_ends_what_has_begun_and_drops_the_rest(
     ends: queue.SimpleQueue[Any], tell: Any
 ) -> None:
     pool, _, go = busy_pool(tell)
-    pool.submit(fails, tell)
+    pool.submit(Job(fails, tell))
     pool.close(wait=False)
     assert ends.get(timeout=60) == (None, None)  # the second, while the first still runs
     with pytest.raises(RuntimeError, match="closed"):
-        pool.submit(int, tell)
+        pool.submit(Job(int, tell))
     go.set()
     assert ends.get(timeout=60) == ("done", None)
     pool._threads[0].join(60)
@@ -118,7 +121,7 @@ def test_an_idle_thread_keeps_nothing_of_its_work(ends: queue.SimpleQueue[Any], 
             if fails_too:
                 raise ValueError("damaged")
 
-        pool.submit(work, lambda result, error: ends.put(None))
+        pool.submit(Job(work, lambda result, error: ends.put(None)))
         ends.get(timeout=60)
         del image, work
         give_up = time.monotonic() + 60

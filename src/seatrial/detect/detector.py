@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,8 @@ class Detector:
         self.engine = engine
         self.lanes = Lanes(engine, max_batch, delay_s)
         self.lane_s = 0.0
+        # Not a method: whoever has one has the detector, and the model stays until a collection.
+        self._infer = partial(_infer, engine.name)
         self._runs = Batches(self.lanes, self._infer)
         self._early = EarlyRelease()
         self._family = family_of(artifact.manifest)
@@ -198,19 +201,6 @@ class Detector:
         self._early.read(options, time.perf_counter() - begin)
         share.feeds, share.outputs = {}, {}  # the ticket lives until the answer is sent
         return detections
-
-    def _infer(self, lane: Lane, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        """The outputs of a lane, or `EngineFailed` whatever the runtime raises."""
-        try:
-            return lane.infer(feeds)
-        except (SeatrialError, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # SystemExit would end the event loop of a service
-            raise EngineFailed(
-                f"the {self.engine.name} engine failed",
-                cause=f"{type(error).__name__}: {first_line(error)}",
-                hint="try another image; where each fails, try another --engine",
-            ) from error
 
     def check(self, lane: Lane) -> None:
         """Run a lane on a black image.
@@ -340,3 +330,17 @@ class Detector:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _infer(engine: str, lane: Lane, feeds: Arrays) -> dict[str, NDArray[Any]]:
+    """The outputs of a lane, or `EngineFailed` whatever the runtime raises."""
+    try:
+        return lane.infer(feeds)
+    except (SeatrialError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # SystemExit would end the event loop of a service
+        raise EngineFailed(
+            f"the {engine} engine failed",
+            cause=f"{type(error).__name__}: {first_line(error)}",
+            hint="try another image; where each fails, try another --engine",
+        ) from error

@@ -93,7 +93,8 @@ class Place:
         asked: When it asked for a lane, on the monotonic clock.
         asks: Whether a thread waits for its turn.
         lane: Lane that a wait ended with.
-        sharing: Places of the run that it has a lane for, itself the first.
+        sharing: Places of the run that it has a lane for, itself the first; empty where it is the
+            only one.
         share: Its part of a run that others may share; None: it shares none.
     """
 

@@ -27,6 +27,10 @@ class Asked(msgspec.Struct, frozen=True):
 NOTHING = Asked()
 
 
+# Whether a client has gone is not looked at sooner: it would delay the thread of the request.
+WATCHED_AFTER_S = 0.005
+
+
 @contextlib.contextmanager
 def watched(receive: Receive) -> Iterator[asyncio.Future[Message]]:
     """A future that is done when the client of a request goes away.
@@ -34,8 +38,20 @@ def watched(receive: Receive) -> Iterator[asyncio.Future[Message]]:
     Args:
         receive: The request's ASGI channel, its body read.
     """
-    gone: asyncio.Future[Message] = asyncio.ensure_future(receive())
+    loop = asyncio.get_running_loop()
+    gone: asyncio.Future[Message] = loop.create_future()
+    watching: list[asyncio.Task[None]] = []
+
+    async def watch() -> None:
+        message = await receive()
+        if not gone.done():
+            gone.set_result(message)
+
+    begin = loop.call_later(WATCHED_AFTER_S, lambda: watching.append(loop.create_task(watch())))
     try:
         yield gone
     finally:
+        begin.cancel()
+        for task in watching:
+            task.cancel()
         gone.cancel()

@@ -15,7 +15,7 @@ from seatrial.detect.decode import lacks_memory, out_of_memory
 from seatrial.engines.places import Abandoned
 from seatrial.errors import SeatrialError
 from seatrial.serve.forecast import took_by
-from seatrial.serve.thread_pool import ThreadPool
+from seatrial.serve.thread_pool import Job, ThreadPool
 from seatrial.serve.tickets import Admitted
 from seatrial.serve.turns import Turns
 from seatrial.serve.watchdog import MOST_STUCK
@@ -75,22 +75,32 @@ class RequestThreads:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         ticket.awaited = answer  # before its thread can fail
-        job = self._pool.submit(
-            partial(self.run, ticket, work), partial(_on_loop, loop, self._finish, ticket, answer)
-        )
+        done = partial(_on_loop, loop, self._finish, ticket, answer)
+        job = Job(partial(self.run, ticket, work), done)
         try:
-            return await self._first(answer, gone, ticket)
+            return await self._first(answer, gone, ticket, partial(self._pool.submit, job))
         finally:
             if not job.ended:
                 ticket.cancel()
                 job.drop()  # it waits for a thread
 
     async def _first(
-        self, wanted: asyncio.Future[T], gone: asyncio.Future[Message], ticket: Admitted
+        self,
+        wanted: asyncio.Future[T],
+        gone: asyncio.Future[Message],
+        ticket: Admitted,
+        begin: Callable[[], object] = lambda: None,
     ) -> T:
         """The result of ``wanted``, unless the client goes, the engine hangs, or it is too late.
 
         Whatever comes first ends this one future: to wait for several costs several times as much.
+
+        Args:
+            wanted: Is waited for.
+            gone: See `work`.
+            ticket: See `work`.
+            begin: Begins what is wanted, as the last thing before the wait: a thread that it wakes
+                needs Python's lock.
         """
 
         def left(_: object) -> None:
@@ -102,6 +112,7 @@ class RequestThreads:
         late = wanted.get_loop().call_later(ticket.remaining_s(), too_late)
         gone.add_done_callback(left)
         try:
+            begin()
             return await wanted
         finally:
             late.cancel()

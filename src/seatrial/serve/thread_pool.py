@@ -20,6 +20,10 @@ Done = Callable[[Any, BaseException | None], object]
 class Job(Generic[T]):
     """A piece of work on its way to a thread, and until it has ended there.
 
+    Args:
+        work: The work.
+        done: Called on the thread at its end.
+
     Attributes:
         ended: Whether the work is over.
     """
@@ -71,17 +75,12 @@ class ThreadPool:
         self._closed = False
         self._lock = threading.Lock()
 
-    def submit(self, work: Callable[[], T], done: Done) -> Job[T]:
+    def submit(self, job: Job[Any]) -> None:
         """Have a thread do some work.
-
-        Args:
-            work: The work.
-            done: Called on the thread at its end.
 
         Raises:
             RuntimeError: The pool is closed.
         """
-        job = Job(work, done)
         with self._lock:
             if self._closed:
                 raise RuntimeError("no work is taken any more: the threads are closed")
@@ -90,7 +89,6 @@ class ThreadPool:
             elif len(self._threads) < self._most:
                 self._start()
             self._jobs.put(job)
-        return job
 
     def close(self, *, wait: bool) -> None:
         """Take no more work.

@@ -32,6 +32,7 @@ IDLE_LOOKS = 5
 # Longest time for opening another lane, and lanes that may be stuck in the life of a process: each
 # holds a thread and memory for ever.
 RENEWAL_S, MOST_STUCK = 60.0, 8
+CLOSE_S = 1.0  # longest wait for a look that is under way
 STUCK, FAILING = "stuck", "failing"
 
 
@@ -64,7 +65,8 @@ class Watchdog:
         self._closed = False
         self._news = threading.Event()  # something to look at before the next tick
         self._lanes.on_suspect = self._failing
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
 
     @property
     def limit_s(self) -> float:
@@ -74,9 +76,11 @@ class Watchdog:
         return max(LEAST_S, TIMES * (self._lanes.mean_s or lane_s), full_s)
 
     def close(self) -> None:
-        """Look no more."""
+        """Look no more, and keep the detector no longer."""
         self._closed = True
         self._news.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(CLOSE_S)
 
     def _watch(self) -> None:
         last = time.monotonic()

@@ -74,7 +74,7 @@ async def infer(
     encode: Encode,
     gone: asyncio.Future[Message],
 ) -> tuple[Any, dict[str, float]]:
-    """TensorAnswer a call.
+    """Answer a call.
 
     Args:
         service: What answers.
