@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from open_inference import DTYPES, elements, split
 from seatrial.client.inference_messages import (
@@ -61,6 +62,13 @@ def calls(port: int, **options: Any) -> Iterator[Service]:
     settings.append(("grpc.use_local_subchannel_pool", 1))
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=settings) as channel:
         yield Service(channel)
+
+
+def health(service: Service, name: str = "") -> int:
+    """The status that health checking gives for a name."""
+    stub = health_pb2_grpc.HealthStub(service.channel)
+    status: int = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=20).status
+    return status
 
 
 def stream(service: Service, requests: Iterable[Any], **options: Any) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Iterable
+import ssl
+from collections.abc import Iterable, Iterator
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, SETTINGS, PING = 0, 1, 4, 6
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
+PATIENCE_S = 60.0
 INITIAL_WINDOW = 4  # a setting: bytes that each stream may send
 
 
@@ -17,28 +20,86 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return head + stream.to_bytes(4, "big") + payload
 
 
-def begin(port: int, *, window: int | None = None) -> socket.socket:
+def begin(
+    port: int,
+    *,
+    window: int | None = None,
+    host: str = "127.0.0.1",
+    trusted: ssl.SSLContext | None = None,
+) -> socket.socket:
     """A connection on which streams can be opened.
 
     Args:
         port: Where a server listens.
         window: Bytes that the server may send on each stream; None: the usual number.
+        host: Address of the server.
+        trusted: Encrypts the connection; None: it is not encrypted.
     """
-    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
-    settings = b"" if window is None else INITIAL_WINDOW.to_bytes(2, "big") + _word(window)
-    connection.sendall(PREFACE + frame(SETTINGS, 0, 0, settings))
+    connection = socket.create_connection((host, port), timeout=PATIENCE_S)
+    if trusted is not None:
+        trusted.set_alpn_protocols(["h2"])
+        connection = trusted.wrap_socket(connection, server_hostname=host)
+    connection.sendall(PREFACE + settings(window))
     return connection
 
 
+def settings(window: int | None) -> bytes:
+    """A frame of settings: the bytes that the server may send on each stream, also of open ones."""
+    told = b"" if window is None else INITIAL_WINDOW.to_bytes(2, "big") + _word(window)
+    return frame(SETTINGS, 0, 0, told)
+
+
+def frames(connection: socket.socket) -> Iterator[tuple[int, int, int, bytes]]:
+    """Kind, flags, stream and payload of each frame, until the server ends the connection.
+
+    Pings and settings are answered: for the server this client is there.
+
+    Raises:
+        TimeoutError: The server sends nothing, and keeps the connection.
+    """
+    arrived = bytearray()
+    while True:
+        while len(arrived) >= 9 and len(arrived) >= (end := 9 + int.from_bytes(arrived[:3], "big")):
+            kind, flags, stream = arrived[3], arrived[4], int.from_bytes(arrived[5:9], "big")
+            payload = bytes(arrived[9:end])
+            del arrived[:end]
+            if kind in (SETTINGS, PING) and not flags & ACK:
+                with contextlib.suppress(ConnectionError):
+                    answer = payload if kind == PING else b""
+                    connection.sendall(frame(kind, ACK, 0, answer))
+            yield kind, flags, stream, payload
+        try:
+            read = connection.recv(65536)
+        except (ConnectionError, ssl.SSLEOFError):
+            return
+        if not read:
+            return
+        arrived += read
+
+
 def call(
-    connection: socket.socket, path: str, numbers: Iterable[int], message: bytes = b""
+    connection: socket.socket,
+    path: str,
+    numbers: Iterable[int],
+    message: bytes = b"",
+    *,
+    last: bool = True,
 ) -> None:
-    """Begin calls of a method, one for each number of a stream; without a message they wait."""
+    """Begin calls of a method, one for each number of a stream; without a message they wait.
+
+    Args:
+        connection: From `begin`.
+        path: Path of the method.
+        numbers: Numbers of the streams.
+        message: The message of each call.
+        last: Whether the server is told that no other message follows.
+    """
     sent = bytearray()
     for number in numbers:
         sent += frame(HEADERS, END_HEADERS, number, _headers(path))
         if message:
-            sent += frame(DATA, END_STREAM, number, b"\0" + _word(len(message)) + message)
+            flags = END_STREAM if last else 0
+            sent += frame(DATA, flags, number, b"\0" + _word(len(message)) + message)
     connection.sendall(sent)
 
 

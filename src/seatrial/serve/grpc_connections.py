@@ -1,49 +1,190 @@
-"""The connections of a gRPC server, which its library keeps to itself.
+"""The connections of a gRPC server, its calls on them, and the answers that clients do not take.
 
-`grpc.aio` tells a server of its calls, and of no connection. What gRPC notes of its sockets for
-introspection (channelz) has them, those that say nothing included. Python reaches that through
-functions that are not public: they are used here and nowhere else, and a service does without the
-number where a version of gRPC has none of them.
+`grpc.aio` tells a server of its calls, and of no connection: neither which are open, nor which wait
+for their clients. It offers no way to give up an answer that a client does not take: HTTP/2 lets a
+client that is there, and answers pings, take no byte for as long as it likes. So the connections
+are found among the sockets of the process, and those that wait too long are ended there.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Sized
 from typing import Any
-
-from grpc._cython import cygrpc
+from urllib.parse import unquote
 
 from seatrial.serve.serving import Serving
+from seatrial.system.accepted_connections import (
+    Accepted,
+    AcceptedConnections,
+    Peer,
+    plain_address,
+)
 
-NOTED = ("grpc.enable_channelz", 1)  # option of the server
-PAGE = 500  # sockets that gRPC lists at a time
+Context = Any  # grpc.aio.ServicerContext
+# Newer ones may be on the point of making a call, as those of probes are.
+GIVES_WAY_S = 0.2
+KEPT_FREE = 4  # one place of so many
 
 
 class GrpcConnections:
-    """Counts the connections of the server that is made after it. Only one event loop calls this.
+    """The connections of the server of one process. Only its event loop calls this.
+
+    Connections without a call give way when nearly all places are taken, so that a new client,
+    which may be a probe, finds one.
 
     Args:
-        serving: Is told of the number, and so are its metrics.
+        serving: Is told of their number, and so are its metrics.
+        most: Most connections, which gRPC itself holds to.
+        taken_s: Longest time in which a client has to take an answer, or a message of a stream.
+        unread_bytes: Length of such answers, of all clients together.
     """
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, most: int, taken_s: float, unread_bytes: int) -> None:
         self._serving = serving
-        self._before = _servers()
-        self._server: int | None = None
+        self._wanted = max(1, most - max(1, most // KEPT_FREE))
+        self._taken_s = taken_s
+        self._most_unread_bytes = unread_bytes
+        self._sockets: AcceptedConnections | None = None
+        self._open: dict[Peer, Accepted] = {}
+        self._ended: set[Accepted] = set()  # which gRPC has still to close
+        self._calls: dict[Peer, int] = {}
+        self._peers: dict[Context, Peer] = {}
+        self._idle_since: dict[Peer, float] = {}  # of those that have had calls, and have none
+        # Since when, and how long; the oldest first.
+        self._unread: dict[Context, tuple[float, int]] = {}
+        self._unread_bytes = 0
 
-    def made(self) -> None:
-        """The server is made."""
-        new = _servers() - self._before
-        self._server = max(new, default=None)
+    @property
+    def many(self) -> bool:
+        """Whether so many are open that there may soon be too many."""
+        return 2 * len(self._open) > self._wanted
+
+    def listens(self, port: int) -> None:
+        """The server listens on a port."""
+        self._sockets = AcceptedConnections(port)
+
+    def begin(self, context: Context) -> None:
+        """A call begins. Its end is heard of by its context."""
+        peer = self._peers[context] = _peer(context)
+        self._calls[peer] = self._calls.get(peer, 0) + 1
+        self._idle_since.pop(peer, None)
+        context.add_done_callback(self._call_ended)
+
+    def _call_ended(self, context: Context) -> None:
+        self._taken(context)
+        peer = self._peers.pop(context)
+        self._calls[peer] -= 1
+        if not self._calls[peer]:
+            del self._calls[peer]
+            self._idle_since[peer] = time.monotonic()
+
+    def gives(self, context: Context, message: object = b"") -> None:
+        """A call has its answer, and ends when its client has taken that.
+
+        Args:
+            context: The call.
+            message: The answer; bytes count for those that may be unread.
+        """
+        self._taken(context)
+        size = len(message) if isinstance(message, Sized) else 0
+        self._unread[context] = time.monotonic(), size
+        self._unread_bytes += size
+
+    async def write(self, context: Context, message: object) -> None:
+        """Write one message of a stream.
+
+        Raises:
+            Exception: What gRPC raises where the call has ended, as it has when the client did not
+                take the message for `taken_s`.
+        """
+        self.gives(context, message)
+        try:
+            await context.write(message)
+        finally:
+            self._taken(context)
+
+    def _taken(self, context: Context) -> None:
+        _, size = self._unread.pop(context, (0.0, 0))
+        self._unread_bytes -= size
+
+    def makes_room(self) -> bool:
+        """Whether there is memory for another answer; who has not read for longest goes for it."""
+        while self._unread_bytes >= self._most_unread_bytes:
+            context, since = next(
+                (one, since) for one, (since, size) in self._unread.items() if size
+            )
+            if time.monotonic() - since < GIVES_WAY_S or not self._end(self._peers[context]):
+                return False
+        return True
 
     def look(self) -> None:
-        """Count the connections that are open now."""
-        self._tell(0 if self._server is None else sum(1 for _ in _sockets(self._server)))
+        """Count the connections that are open now, and end those that wait for too long."""
+        now = time.monotonic()
+        self._find()
+        for context in [
+            one for one, (since, _) in self._unread.items() if now - since > self._taken_s
+        ]:
+            if context in self._unread:  # or else it went with another call of its connection
+                self._end(self._peers[context])
+        more = len(self._open) - len(self._ended) - self._wanted
+        if more > 0:
+            self._give_way(more, now)
+        self._tell(len(self._open))
 
     def end(self) -> None:
         """The server is gone, and its connections with it."""
         self._tell(0)
+
+    def _find(self) -> None:
+        found = self._sockets.look() if self._sockets is not None else []
+        self._open = {one.peer: one for one in found}
+        self._ended.intersection_update(found)
+        for gone in self._idle_since.keys() - self._open.keys():
+            del self._idle_since[gone]
+
+    def _give_way(self, count: int, now: float) -> None:
+        """End connections without a call: the oldest first, of the larger kind first.
+
+        So neither clients that say nothing nor those that make one call and stay take the places of
+        the others.
+        """
+        waiting = [
+            one
+            for peer, one in self._open.items()
+            if peer not in self._calls and one not in self._ended
+        ]
+        silent = [one for one in waiting if one.peer not in self._idle_since]
+        idle = [one for one in waiting if one.peer in self._idle_since]
+        silent.sort(key=lambda one: one.since, reverse=True)
+        idle.sort(key=lambda one: self._idle_since[one.peer], reverse=True)
+        while count and (silent or idle):
+            one = max(silent, idle, key=len).pop()
+            if now - one.since < GIVES_WAY_S:  # the smaller kind does not go for those
+                return
+            if one.end():
+                self._ended.add(one)
+                self._serving.metrics.close_connection("limit")
+            count -= 1
+
+    def _end(self, peer: Peer) -> bool:
+        """End a connection whose client does not read, with all of its calls."""
+        if peer not in self._open:
+            self._find()
+        one = self._open.get(peer)
+        if one is None or one in self._ended or not one.end(drop=True):
+            # It has just gone, and gRPC is about to notice; or there is no way to end it.
+            for context in self._unread_of(peer):
+                self._unread[context] = time.monotonic(), self._unread.pop(context)[1]
+            return False
+        self._ended.add(one)
+        for context in self._unread_of(peer):
+            self._taken(context)
+        self._serving.metrics.close_connection("answer")
+        return True
+
+    def _unread_of(self, peer: Peer) -> list[Context]:
+        return [context for context in self._unread if self._peers[context] == peer]
 
     def _tell(self, connections: int) -> None:
         serving = self._serving
@@ -51,24 +192,7 @@ class GrpcConnections:
         serving.connections_beside = connections
 
 
-def _servers() -> set[int]:
-    """Numbers of the servers of this process."""
-    return {int(one["ref"]["serverId"]) for one in _listed("channelz_get_servers", "server")}
-
-
-def _sockets(server: int) -> Iterator[Any]:
-    return _listed("channelz_get_server_sockets", "socketRef", server, page=PAGE)
-
-
-def _listed(function: str, key: str, *of: int, page: int | None = None) -> Iterator[Any]:
-    """All pages of a list."""
-    ask: Callable[..., bytes] | None = getattr(cygrpc, function, None)
-    more, start = ask is not None, 0
-    while more and ask is not None:
-        told = json.loads(ask(*of, start, *(() if page is None else (page,))))
-        found = told.get(key, [])
-        yield from found
-        more = bool(found) and not told.get("end")
-        if more:
-            last = found[-1]
-            start = int(last["ref"]["serverId"] if "ref" in last else last["socketId"]) + 1
+def _peer(context: Context) -> Peer:
+    """The client of a call, which gRPC writes as ``ipv4:192.0.2.1:80`` or ``ipv6:%5B::1%5D:80``."""
+    host, _, port = unquote(context.peer()).partition(":")[2].rpartition(":")
+    return plain_address(host.strip("[]")), int(port) if port.isdigit() else 0

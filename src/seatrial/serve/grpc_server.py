@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+import time
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from seatrial.client.inference_messages import COMPILED, SERVICE, add_files
 from seatrial.deployment import Deployment, Limits
-from seatrial.errors import Overloaded, PortInUse, ServiceFailed
-from seatrial.serve.grpc_connections import NOTED, GrpcConnections
-from seatrial.serve.health import Health
-from seatrial.serve.protocols.grpc_messages import MOST_WAITING, Reception, parse
-from seatrial.serve.protocols.grpc_methods import answered, guarded
+from seatrial.errors import Overloaded, PortInUse
+from seatrial.serve.grpc_connections import GrpcConnections
+from seatrial.serve.protocols.grpc_health import (
+    HEALTH,
+    WATCHERS,
+    HealthStatuses,
+    health_handlers,
+)
+from seatrial.serve.protocols.grpc_messages import MOST_WAITING, Reception
+from seatrial.serve.protocols.grpc_methods import answered, guarded, until_the_end
 from seatrial.serve.protocols.inference_grpc import (
     QUESTION_BYTES,
     QUESTION_PLACES,
@@ -32,17 +38,14 @@ from seatrial.serve.protocols.inference_grpc import (
 from seatrial.serve.serving import Serving
 from seatrial.serve.tls import Tls
 
-HEALTH = health.SERVICE_NAME
 # Clients ask for the first; the second has the same messages.
 REFLECTION = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
-# Names that orchestrators ask the health of: all services, ours, and what Kubernetes' pages name.
-READY, LIVE = ("", SERVICE, "readiness"), ("liveness",)
-HEALTH_S = 2.0  # for a question of health, which comes with the beginning of its call
-WATCHERS = 32  # calls that are told of health until they end; anyone may make them
 QUESTION_S = 10.0  # that reflection waits for the next question
 REFLECTIONS = 16  # calls of reflection at a time
 LOOK_S = 0.1  # between two looks at the service's health
-COUNT_S = 0.5  # between two counts of the connections
+# Between two looks at the connections; and where there may soon be too many.
+COUNT_S, SOON_S = 0.5, 0.1
+COUNTING = 0.05  # most of the time that counting takes
 # At a time, beside those that may wait for an answer and streams: questions, those of health,
 # watchers. Each of the two ends its oldest before there are so many.
 OTHER_CALLS = 2 * (QUESTION_PLACES + MOST_WAITING) + WATCHERS + REFLECTIONS + 16
@@ -72,22 +75,24 @@ async def grpc_server(
         PortInUse: Another process listens there.
     """
     limits, address = deployment.limits, deployment.server
-    statuses, ending = health.aio.HealthServicer(), asyncio.Event()
-    methods = InferenceService(serving, limits, ending)
+    statuses, ending = HealthStatuses(), asyncio.Event()
+    watched = GrpcConnections(serving, connections, limits.idle_s, limits.bytes_in_flight)
+    methods = InferenceService(serving, limits, ending, watched)
     most_calls = limits.queue + methods.streams.most + OTHER_CALLS
-    counted = GrpcConnections(serving)
     server = grpc.aio.server(
         options=_options(limits, connections, most_calls),
         maximum_concurrent_rpcs=most_calls + AT_ONCE,
     )
-    counted.made()
     reception = methods.questions
     # Of its own: who asks for other things and sends nothing cannot hold up the probes.
     health_reception = Reception(QUESTION_PLACES, QUESTION_BYTES)
     for name, handlers in {
         SERVICE: methods.handlers(),
-        HEALTH: _health_handlers(statuses, health_reception, ending),
-        **{one: _reflection_handlers(serving, one, reception, ending) for one in REFLECTION},
+        HEALTH: health_handlers(statuses, health_reception, ending, watched),
+        **{
+            one: _reflection_handlers(serving, one, reception, ending, watched)
+            for one in REFLECTION
+        },
     }.items():
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
     host = f"[{address.host}]" if ":" in address.host else address.host
@@ -101,7 +106,8 @@ async def grpc_server(
         raise PortInUse(
             f"cannot listen on {host}:{address.grpc_port} for gRPC", hint="choose another port"
         ) from error
-    await _tell(statuses, serving.health)
+    watched.listens(port)
+    statuses.tell(serving.health)
     await server.start()
 
     async def stop() -> None:
@@ -111,17 +117,19 @@ async def grpc_server(
     async def watch() -> None:
         """Keep the statuses true; take no more calls once balancers know of the end."""
         while not serving.health.draining:
-            await _tell(statuses, serving.health)
+            statuses.tell(serving.health)
             await asyncio.sleep(LOOK_S)
-        await _tell(statuses, serving.health)
+        statuses.tell(serving.health)
         notice_s = 0.0 if serving.health.failure else address.drain_notice_s
         await asyncio.sleep(min(notice_s, limits.drain_s))
         await stop()
 
     async def count() -> None:
         while True:
-            counted.look()
-            await asyncio.sleep(COUNT_S)
+            began = time.perf_counter()
+            watched.look()
+            took_s = time.perf_counter() - began
+            await asyncio.sleep(max(SOON_S if watched.many else COUNT_S, took_s / COUNTING))
 
     tasks = asyncio.ensure_future(watch()), asyncio.ensure_future(count())
     try:
@@ -129,9 +137,9 @@ async def grpc_server(
     finally:
         for task in tasks:
             task.cancel()
-        await statuses.enter_graceful_shutdown()
+        statuses.end()
         await stop()
-        counted.end()
+        watched.end()
 
 
 def _credentials(tls: Tls) -> Any:
@@ -143,13 +151,6 @@ def _credentials(tls: Tls) -> Any:
     return grpc.dynamic_ssl_server_credentials(
         configuration(), configuration, require_client_authentication=False
     )
-
-
-async def _tell(statuses: Any, state: Health) -> None:
-    status = health_pb2.HealthCheckResponse.ServingStatus
-    for names, wrong in ((READY, state.unready()), (LIVE, state.failure)):
-        for name in names:
-            await statuses.set(name, status.NOT_SERVING if wrong else status.SERVING)
 
 
 def _options(limits: Limits, connections: int, calls: int) -> list[tuple[str, int]]:
@@ -165,12 +166,10 @@ def _options(limits: Limits, connections: int, calls: int) -> list[tuple[str, in
         ("grpc.compression_enabled_algorithms_bitset", GZIP_OFF),
         ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.max_concurrent_streams", calls),
-        NOTED,
         ("grpc.server_handshake_timeout_ms", milliseconds(limits.header_s)),
         ("grpc.max_metadata_size", HEADER_BYTES),
         ("grpc.absolute_max_metadata_size", HEADER_BYTES),
         ("grpc.max_connection_idle_ms", milliseconds(limits.idle_s)),
-        # Nothing else ends a call whose client takes no byte of its answer, and is there.
         ("grpc.max_connection_age_ms", milliseconds(CONNECTION_S)),
         (
             "grpc.max_connection_age_grace_ms",
@@ -189,56 +188,12 @@ def _options(limits: Limits, connections: int, calls: int) -> list[tuple[str, in
     ]
 
 
-async def _until(ending: asyncio.Event, streaming: Coroutine[Any, Any, None]) -> None:
-    """Answer a call that its client ends, or the end of the process.
-
-    Raises:
-        ServiceFailed: The process ends.
-    """
-    tasks = asyncio.ensure_future(streaming), asyncio.ensure_future(ending.wait())
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0] not in done:
-            raise ServiceFailed("the process ends", hint="try again: another one takes its place")
-        await tasks[0]
-    finally:
-        for one in tasks:
-            one.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _health_handlers(statuses: Any, reception: Reception, ending: asyncio.Event) -> dict[str, Any]:
-    watchers = 0
-
-    async def asked(messages: AsyncIterator[bytes]) -> Any:
-        return parse(health_pb2.HealthCheckRequest, await reception.read(messages, HEALTH_S))
-
-    async def check(messages: AsyncIterator[bytes], context: Any) -> Any:
-        return await statuses.Check(await asked(messages), context)
-
-    async def watch(messages: AsyncIterator[bytes], context: Any) -> None:
-        nonlocal watchers
-        if watchers >= WATCHERS:
-            raise Overloaded(f"{watchers} calls watch the health already", hint="call Check")
-        watchers += 1
-        try:
-            await _until(ending, statuses.Watch(await asked(messages), context))
-        finally:
-            watchers -= 1
-
-    written = health_pb2.HealthCheckResponse.SerializeToString
-    return {
-        "Check": grpc.stream_unary_rpc_method_handler(
-            partial(answered, check), response_serializer=written
-        ),
-        "Watch": grpc.stream_stream_rpc_method_handler(
-            partial(answered, watch), response_serializer=written
-        ),
-    }
-
-
 def _reflection_handlers(
-    serving: Serving, name: str, reception: Reception, ending: asyncio.Event
+    serving: Serving,
+    name: str,
+    reception: Reception,
+    ending: asyncio.Event,
+    connections: GrpcConnections,
 ) -> dict[str, Any]:
     """Reflection of our services; theirs are in the same pool, which is no one else's."""
     pool = descriptor_pool.DescriptorPool()
@@ -252,7 +207,7 @@ def _reflection_handlers(
     async def answer(messages: AsyncIterator[bytes], context: Any) -> None:
         asked = reception.read_all(messages, kind, QUESTION_S)
         async for told in about.ServerReflectionInfo(asked, context):
-            await context.write(told)
+            await connections.write(context, told)
 
     async def tell(messages: AsyncIterator[bytes], context: Any) -> None:
         nonlocal open_calls
@@ -260,13 +215,13 @@ def _reflection_handlers(
             raise Overloaded(f"{open_calls} calls of reflection are open", hint="try again later")
         open_calls += 1
         try:
-            await _until(ending, answer(messages, context))
+            await until_the_end(ending, answer(messages, context))
         finally:
             open_calls -= 1
 
     return {
         "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
-            partial(answered, guarded(serving, f"/{name}/ServerReflectionInfo", tell)),
+            partial(answered, connections, guarded(serving, f"/{name}/ServerReflectionInfo", tell)),
             response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
         )
     }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import grpc
 from starlette.types import Scope
 
-from seatrial.errors import Overloaded, SeatrialError, shortened
+from seatrial.errors import Overloaded, SeatrialError, ServiceFailed, shortened
+from seatrial.serve.grpc_connections import GrpcConnections
 from seatrial.serve.outcome import CLIENT_CLOSED_REQUEST, error_headers
 from seatrial.serve.protocols.error_answers import OTHER_ROUTE
 from seatrial.serve.serving import Serving
@@ -59,18 +60,24 @@ def guarded(serving: Serving, path: str, method: Method) -> Method:
     return checked
 
 
-async def answered(method: Method, messages: Messages, context: Context) -> Any:
+async def answered(
+    connections: GrpcConnections, method: Method, messages: Messages, context: Context
+) -> Any:
     """The answer of a method; an error becomes the status of its kind.
 
     Args:
+        connections: Watches over the call, and over its client's taking the answer.
         method: Answers.
         messages: The messages of the call, not parsed.
         context: The call.
     """
     trace = Trace(call_headers(context))
+    connections.begin(context)
     try:
         with traced(trace):
-            return await method(messages, context)
+            answer = await method(messages, context)
+        connections.gives(context, answer)
+        return answer
     except SeatrialError as error:
         failed = (grpc.StatusCode[error.grpc_status], error_text(error))
         metadata = error_metadata(error)
@@ -80,10 +87,29 @@ async def answered(method: Method, messages: Messages, context: Context) -> Any:
         logging.getLogger(__name__).exception("a gRPC call failed")
         failed = (grpc.StatusCode.INTERNAL, FAULT)
         metadata = ()
+    connections.gives(context)
     try:
         await context.abort(*failed, trailing_metadata=(*metadata, *metadata_of(trace.headers())))
     except grpc.aio.InternalError:  # gRPC has ended the call: its message was too long
         raise asyncio.CancelledError from None
+
+
+async def until_the_end(ending: asyncio.Event, streaming: Coroutine[Any, Any, None]) -> None:
+    """Answer a call that its client ends, or the end of the process.
+
+    Raises:
+        ServiceFailed: The process ends.
+    """
+    tasks = asyncio.ensure_future(streaming), asyncio.ensure_future(ending.wait())
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0] not in done:
+            raise ServiceFailed("the process ends", hint="try again: another one takes its place")
+        await tasks[0]
+    finally:
+        for one in tasks:
+            one.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def report_call(

@@ -22,6 +22,7 @@ from seatrial.detect.clock import Clock
 from seatrial.engines.places import Abandoned
 from seatrial.errors import DeadlineExceeded, NotServed, Overloaded, SeatrialError
 from seatrial.serve.bodies_to_come import UNSEEN_GIVES_WAY_S
+from seatrial.serve.grpc_connections import GrpcConnections
 from seatrial.serve.outcome import Counted, admitted
 from seatrial.serve.protocols import model_description
 from seatrial.serve.protocols.asked import read_call_asked
@@ -44,7 +45,6 @@ from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import DETECTOR
 from seatrial.serve.trace_context import current_trace
 
-UNREAD_WAIT_S = 60.0  # the connections of those who do not read end after a while
 # A client gives up by its own clock, which began when it sent: its word may be here before ours.
 LATE_S = 0.1
 QUESTION_BYTES = 64 * 1024  # longest message of the other methods
@@ -60,24 +60,31 @@ class InferenceService:
         serving: Holds the service, of which each call takes its own.
         limits: Limits of the deployment.
         ending: Set when the process ends: streams then take no more requests.
+        connections: Watches over the calls.
 
     Attributes:
         questions: Reads the messages of the methods that do not infer.
         streams: The streams of inference.
     """
 
-    def __init__(self, serving: Serving, limits: Limits, ending: asyncio.Event) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        limits: Limits,
+        ending: asyncio.Event,
+        connections: GrpcConnections,
+    ) -> None:
         self._serving = serving
+        self._connections = connections
         self._body_s = limits.body_s
         # As many longest bodies as may be in flight; streams keep at most half of the places.
         places = max(2, limits.bytes_in_flight // limits.body_bytes)
         longest = limits.body_bytes + QUESTION_BYTES
         self._bodies = Reception(places, longest, limits.queue, UNSEEN_GIVES_WAY_S)
-        self._unread_bytes, self._most_unread_bytes = 0, limits.bytes_in_flight
         self._likely_bytes = float(min(FIRST_BYTES, limits.body_bytes))
         self.questions = Reception(QUESTION_PLACES, QUESTION_BYTES)
         most = min(places // 2, limits.queue)
-        self.streams = InferenceStreams(serving, limits, self._bodies, most, ending)
+        self.streams = InferenceStreams(serving, limits, self._bodies, most, ending, connections)
 
     def handlers(self) -> dict[str, Any]:
         """Method -> its handler, which takes messages that are not parsed and gives such."""
@@ -98,12 +105,16 @@ class InferenceService:
         found["ModelInfer"] = self._infer
         handlers = {
             name: grpc.stream_unary_rpc_method_handler(
-                partial(answered, guarded(self._serving, f"/{SERVICE}/{name}", method))
+                partial(
+                    answered,
+                    self._connections,
+                    guarded(self._serving, f"/{SERVICE}/{name}", method),
+                )
             )
             for name, method in found.items()
         }
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            partial(answered, guarded(self._serving, STREAM, self.streams.serve))
+            partial(answered, self._connections, guarded(self._serving, STREAM, self.streams.serve))
         )
         return handlers
 
@@ -130,10 +141,7 @@ class InferenceService:
             report_call(self._serving, scope, trace, error)
             raise
 
-        self._unread_bytes += len(answer)
-
         def sent(_: Context) -> None:
-            self._unread_bytes -= len(answer)
             service.metrics.sent(time.perf_counter() - clock.end)
             report_call(self._serving, scope, trace, 200, len(answer))
 
@@ -164,25 +172,17 @@ class InferenceService:
             return None
         return DeadlineExceeded("not answered before the deadline of the call")
 
-    def _check_unread(self) -> None:
-        """Refuse a call where the memory for answers that nobody takes is full.
-
-        gRPC keeps an answer until its client takes it, and offers no way to give one up.
-        """
-        if self._unread_bytes >= self._most_unread_bytes:
-            raise Overloaded(
-                f"answers that their clients do not read take {self._unread_bytes} bytes",
-                hint="try again in a minute",
-                reason="bytes",
-                wait_s=UNREAD_WAIT_S,
-            )
-
     async def _answer(
         self, service: Service, outcome: Counted, messages: Messages, context: Context
     ) -> tuple[bytes, Clock]:
         """The way of one request: admission, message, inference, answer."""
         dispatcher = service.dispatcher
-        self._check_unread()
+        if not self._connections.makes_room():
+            raise Overloaded(
+                "the memory for answers that their clients do not read is taken",
+                hint="try again in a second",
+                reason="bytes",
+            )
         asked = read_call_asked(
             context.invocation_metadata(),
             context.time_remaining(),

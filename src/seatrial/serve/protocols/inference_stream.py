@@ -19,6 +19,7 @@ from seatrial.deployment import Limits
 from seatrial.detect.clock import Clock
 from seatrial.engines.places import Abandoned
 from seatrial.errors import InputTooSlow, Overloaded, SeatrialError
+from seatrial.serve.grpc_connections import GrpcConnections
 from seatrial.serve.outcome import Counted, admitted
 from seatrial.serve.protocols.asked import read_call_asked
 from seatrial.serve.protocols.grpc_messages import Reception
@@ -95,6 +96,7 @@ class InferenceStreams:
         bodies: Reads the messages; a stream keeps one of its places.
         most: Largest number of streams.
         ending: Set when the process ends.
+        connections: Watches over what their clients do not take.
 
     Attributes:
         most: The same.
@@ -107,7 +109,9 @@ class InferenceStreams:
         bodies: Reception,
         most: int,
         ending: asyncio.Event,
+        connections: GrpcConnections,
     ) -> None:
+        self._connections = connections
         self._serving = serving
         self._limits = limits
         self._bodies = bodies
@@ -124,8 +128,7 @@ class InferenceStreams:
 
         Raises:
             Overloaded: There are `most` streams, or the process ends.
-            InputTooSlow: No request came, or the client did not take an answer, for
-                `Limits.idle_s`.
+            InputTooSlow: No request came for `Limits.idle_s`.
             SeatrialError: A request failed, where the client asks for the status of gRPC.
         """
         if self._open >= self.most:
@@ -140,8 +143,9 @@ class InferenceStreams:
                 # As many as the service has threads for.
                 width = min(2 * detector.at_a_time, self._limits.queue)
                 stream = _Stream(
-                    self._serving, self._limits, self._bodies, self._ending, width, context
-                )
+                    self._serving, self._limits, self._bodies, self._ending, width, context,
+                    self._connections,
+                )  # fmt: skip
                 await stream.run(messages)
         finally:
             self._open -= 1
@@ -158,7 +162,9 @@ class _Stream:
         ending: asyncio.Event,
         width: int,
         context: Context,
+        connections: GrpcConnections,
     ) -> None:
+        self._connections = connections
         self._serving = serving
         self._idle_s = limits.idle_s
         self._bodies = bodies
@@ -238,15 +244,9 @@ class _Stream:
         metrics = self._serving.metrics
         while (request := await self._answers.get()) is not None:
             answer = await request
+            # Until the client has taken it the stream is not idle: its connection would outlive it.
+            await self._connections.write(self._context, answer.message)
             self._under_way.discard(request)
-            try:
-                async with asyncio.timeout(self._idle_s):
-                    await self._context.write(answer.message)
-            except TimeoutError as error:
-                raise InputTooSlow(
-                    f"the client did not take an answer for {self._idle_s:g} s",
-                    hint="read the answers while requests are sent",
-                ) from error
             if answer.clock is not None:
                 metrics.sent(time.perf_counter() - answer.clock.end)
             size = len(answer.message)
