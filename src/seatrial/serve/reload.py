@@ -73,8 +73,11 @@ class Coordinator:
             "POST /admin/canary/abandon": lambda body: self.abandon(),
         }
 
-    def listen(self) -> list[ControlServer]:
+    def listen(self, tokens: Tokens | None = None) -> list[ControlServer]:
         """Take commands: of the service's user on a socket, and on the admin port if there is one.
+
+        Args:
+            tokens: Those of requests, where this process serves them too; None: they are read here.
 
         Raises:
             PortInUse: The port is taken.
@@ -83,15 +86,19 @@ class Coordinator:
         servers = [ControlServer(local, self._handle)]
         if self._deployment.server.admin_port is not None:
             address = (LOOPBACK, self._deployment.server.admin_port)
-            tokens = Tokens(self._deployment.server, os.environ)  # those of requests
+            tokens = tokens or Tokens(self._deployment.server, os.environ)
             check = partial(tokens.check, "/admin")
             servers.append(ControlServer(address, self._handle, check))
         return servers
 
-    def listen_or_say(self) -> None:
-        """Take commands; where that cannot be, the log says so and the service serves."""
+    def listen_or_say(self, tokens: Tokens | None = None) -> None:
+        """Take commands; where that cannot be, the log says so and the service serves.
+
+        Args:
+            tokens: See `listen`.
+        """
         try:
-            self.listen()
+            self.listen(tokens)
         except SeatrialError as error:
             _say(f"error: {error.message}")
 

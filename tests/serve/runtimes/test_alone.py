@@ -22,7 +22,8 @@ import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.errors import InvalidConfig
-from seatrial.serve.address import free_port
+from seatrial.serve.address import free_port, with_port
+from seatrial.serve.control import ask
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.runtimes.alone import one_process
 from seatrial.serve.service_folder import environment, write_service
@@ -252,6 +253,35 @@ def test_as_the_first_process_it_can_be_ended_before_it_is_ready(
     until(handles_sigterm)
     inside.terminate()
     assert outside.wait(20) == 0
+
+
+def test_a_change_of_the_token_file_is_told_once(
+    tiny_artifact: Artifact, tmp_path: Path, until: Until
+) -> None:
+    """Requests and commands on the admin port share one set of tokens."""
+    tokens, later, log = (tmp_path / name for name in ("tokens", "later", "log"))
+    tokens.write_text("a" * 32)
+    later.write_text("b" * 32)
+    admin_port = free_port(HOST)
+    server = Server(
+        HOST, 0, drain_notice_s=0.0, runtime="uvicorn", token_file=str(tokens),
+        admin_port=admin_port,
+    )  # fmt: skip
+    deployment = with_port(Deployment("m", engine="null", server=server))
+    folder = write_service(tmp_path / "service", tiny_artifact, deployment)
+
+    def statuses(token: str) -> tuple[int, int]:
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = local_http.get(f"{running.url}/model", headers=headers)
+        return answer.status_code, ask((HOST, admin_port), "GET /admin/status", token=token)[0]
+
+    with ServiceProcess(folder, deployment, os.environ, log) as running:
+        assert statuses("a" * 32) == (200, 200)
+        later.replace(tokens)
+        until(lambda: statuses("b" * 32) == (200, 200))
+        assert statuses("a" * 32) == (401, 401)
+        until(lambda: "in force" in log.read_text())
+    assert log.read_text().count("1 token in force") == 1
 
 
 def test_an_error_has_its_json(alone: ServiceProcess) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,6 +29,9 @@ from seatrial.serve.runtimes.handover import take_signals
 from seatrial.serve.runtimes.hangup import hangup
 from seatrial.serve.runtimes.supervise import INTERRUPTED
 from seatrial.system.children import adopt
+
+if TYPE_CHECKING:
+    from seatrial.serve.reload import Coordinator
 
 
 def main(deployment_file: str) -> None:
@@ -57,18 +60,22 @@ def main(deployment_file: str) -> None:
         from seatrial.serve.runtimes.served import Served
         from seatrial.serve.runtimes.server import serve
 
-        reload = _take_commands(Path(deployment_file))
+        coordinator = _own_coordinator(Path(deployment_file))
         served = Served(Path(deployment_file))
         served.deployment = one_process(served.deployment)
         server = served.deployment.server
         with bound(server.host, server.port) as listener:
             service = served.open()
             served.start = lambda: service
+            if coordinator is not None:
+                # One set of tokens: two would read the file, and tell of it, twice.
+                coordinator.listen_or_say(service.tokens)
 
             def on_ready() -> None:
                 nonlocal ready
                 ready = True
-                hangup().reload = reload
+                if coordinator is not None:
+                    hangup().reload = coordinator.reload_soon
                 log.say("info", "ready", f"ready: {urls(server)}")
                 notify.notify(notify.READY)
 
@@ -92,12 +99,8 @@ def main(deployment_file: str) -> None:
         sys.exit(error.exit_code)
 
 
-def _take_commands(deployment_file: Path) -> Callable[[], object]:
-    """Let this process be its own supervisor, where there is a temporary folder.
-
-    Returns:
-        Reloads soon.
-    """
+def _own_coordinator(deployment_file: Path) -> Coordinator | None:
+    """The coordinator of this process alone; None where there is no temporary folder."""
     from seatrial.serve.reload import Coordinator
 
     try:
@@ -105,10 +108,9 @@ def _take_commands(deployment_file: Path) -> Callable[[], object]:
     except OSError as error:
         reason = f"no commands are taken: no temporary folder: {error.strerror}"
         say("warning", "reload", reason)
-        return lambda: say("warning", "reload", reason)
-    coordinator = Coordinator(deployment_file, starts.own_folder(), Origin.of(os.environ))
-    coordinator.listen_or_say()
-    return coordinator.reload_soon
+        hangup().reload = lambda: say("warning", "reload", reason)
+        return None
+    return Coordinator(deployment_file, starts.own_folder(), Origin.of(os.environ))
 
 
 def one_process(deployment: Deployment) -> Deployment:
