@@ -60,6 +60,32 @@ def test_a_file_needs_no_more_than_the_model(tmp_path: Path) -> None:
     assert Deployment.read(tmp_path / "d.toml") == Deployment("yolo11n")
 
 
+def test_a_path_of_a_model_starts_at_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of other files do; what is not there is a name, or starts at the working folder."""
+    app, here = tmp_path / "app", tmp_path / "here"
+    for folder in (app / "models" / "kept", here / "models", app / "digits", app / "made"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    (app / "made" / "manifest.json").touch()
+    for file in (app / "tiny.onnx", here / "tiny.onnx", here / "models" / "other.onnx"):
+        file.touch()
+
+    def read(model: str) -> str:
+        (app / "d.toml").write_text(f'model = "{model}"\n')
+        return Deployment.read(Path("../app/d.toml")).model
+
+    folder = Path("../app").absolute()
+    assert read("tiny.onnx") == str(folder / "tiny.onnx")  # not that of the working folder
+    assert read("models/kept") == str(folder / "models" / "kept")
+    assert read("made") == str(folder / "made")
+    assert read("./digits") == str(folder / "digits")
+    assert read("digits") == "digits"  # a folder of images: it may be a name in the store
+    assert read("models/other.onnx") == "models/other.onnx"
+    assert read(str(here / "tiny.onnx")) == str(here / "tiny.onnx")
+
+
 def test_defaults_are_those_that_the_reference_shows() -> None:
     page = Path(__file__).parents[1] / "docs" / "reference" / "deployment.md"
     text = page.read_text().split("```toml\n")[1].split("```")[0]

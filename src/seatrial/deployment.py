@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
-from seatrial.config import Few, Fraction, encode_toml, read_toml
+from seatrial.artifact import MANIFEST
+from seatrial.config import Few, Fraction, encode_toml, from_options, read_toml
 from seatrial.manifest import Manifest
 
 # Limits beyond these are typing errors: a request would be waited for for ever, or take all memory.
@@ -244,7 +246,9 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A choice of artifact, engine, cores and limits.
 
     Attributes:
-        model: Name in the store, or path of an artifact folder or of a model file.
+        model: Name in the store, or path of an artifact folder or of a model file. In a file, a
+            relative path starts at the file; where nothing is there, at the working folder. A
+            folder that is no artifact is a path with a slash in it: ``./name``.
         engine: Name in the engine table (``seatrial doctor`` lists them).
         device: ``cpu`` or ``cuda``; another device is never used in its place.
         precision: Numeric type that the engine computes in. It is explicit, since engines differ
@@ -288,9 +292,40 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if triton.python is not None:
             triton = msgspec.structs.replace(triton, python=str(folder / triton.python))
         server = msgspec.structs.replace(server, **files)
-        reload = read.reload.below(folder)
-        return msgspec.structs.replace(read, server=server, triton=triton, reload=reload)
+        reload, model = read.reload.below(folder), _from_file(read.model, folder)
+        return msgspec.structs.replace(
+            read, model=model, server=server, triton=triton, reload=reload
+        )
+
+    def changed(
+        self, words: Mapping[str, object], name: Callable[[str], str] = lambda key: key
+    ) -> Deployment:
+        """The deployment with other values.
+
+        Args:
+            words: Field of the deployment, `CoreLayout`, `Server` or `Triton` -> value; None leaves
+                it as it is.
+            name: See `seatrial.config.from_options`.
+
+        Raises:
+            InvalidConfig: A field is unknown, or its value is wrong.
+        """
+        plain = msgspec.to_builtins(self)
+        tables = plain, plain["layout"], plain["server"], plain["triton"]
+        for word, value in words.items():
+            if value is not None:
+                next((table for table in tables if word in table), plain)[word] = value
+        return from_options(plain, Deployment, name)
 
     def to_toml(self) -> str:
         """The deployment as TOML text, which `read` reads back."""
         return encode_toml(self)
+
+
+def _from_file(model: str, folder: Path) -> str:
+    """The path of a model that lies beside a deployment file; what is not there stays as it is."""
+    path = folder / model
+    # A folder of images often has the name of an artifact in the store.
+    named = "/" in model and path.exists()
+    there = named or path.is_file() or (path / MANIFEST).is_file()
+    return str(path) if there else model

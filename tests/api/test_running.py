@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from PIL import Image
 import seatrial
 from seatrial.artifact import Artifact
 from seatrial.bench.options import BenchOptions, MeasureOptions
+from seatrial.bench.side_by_side import read_side_by_side
+from seatrial.bench.side_by_side_page import write_side_by_side
 from seatrial.errors import Diverged, InvalidConfig, InvalidInput
 from seatrial.trial.report import read_verdict
 
@@ -134,8 +137,11 @@ def test_bench_of_a_running_service(service: Any, dataset: Path) -> None:
 
 @pytest.mark.slow
 def test_bench_starts_a_service_and_ends_it(
-    tiny_artifact: Artifact, dataset: Path, at_home: Path
+    tiny_artifact: Artifact, dataset: Path, at_home: Path, tmp_path: Path
 ) -> None:
+    """A file describes it; what is given beside it overrides the file."""
+    file = tmp_path / "deployment.toml"
+    file.write_text('model = "other"\n[layout]\nwide = false\n[limits]\nqueue = 9\n')
     options = BenchOptions(
         images=str(dataset), scenarios=("scaling",), sessions=(1,), point_s=0.5, warmup_s=0
     )
@@ -143,14 +149,52 @@ def test_bench_starts_a_service_and_ends_it(
     report = seatrial.bench(
         options,
         model=tiny_artifact.path,
+        deployment=file,
         engine="onnxruntime",
-        wide=False,
+        on="uvicorn",
+        protocol="v2",
         on_progress=lambda what, *_, unit="": told.append(what),
     )
-    assert report.model["engine"] == "onnxruntime"
-    assert report.model["layout"]["workers"] == 1
+    assert report.target.protocol == "v2"
+    model = report.model or {}
+    assert (model["name"], model["engine"], model["limits"]["queue"]) == ("tiny", "onnxruntime", 9)
+    assert (model["layout"]["workers"], model["layout"]["wide_threads"]) == (1, 0)
     assert told[-1] == "stopping the service"
     assert list((at_home / "services").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_bench_of_lists_measures_side_by_side(
+    tiny_artifact: Artifact, dataset: Path, at_home: Path, tmp_path: Path
+) -> None:
+    """A runtime that is not here is named, and the other is measured."""
+    options = BenchOptions(
+        images=str(dataset), scenarios=("scaling",), sessions=(1,), point_s=0.3, warmup_s=0
+    )
+    report = seatrial.bench(
+        options,
+        model=tiny_artifact.path,
+        engine="onnxruntime",
+        wide=False,
+        on=["triton", "uvicorn"],
+        protocol=["http", "v2"],
+        rounds=1,
+        triton_python=sys.executable,  # has no Triton
+    )
+    assert [one.name for one in report.setups] == [
+        "triton, http", "triton, v2", "uvicorn, http", "uvicorn, v2",
+    ]  # fmt: skip
+    assert all("Triton" in one.missing or "models" in one.missing for one in report.setups[:2])
+    for setup in report.setups[2:]:
+        (one,) = setup.reports
+        assert one.target.protocol == setup.protocol
+        assert one.runs[0].points[0].detections_mean == 1.0
+    assert {(row.runtime, row.protocol) for row in report.rows} == {
+        ("uvicorn", "http"), ("uvicorn", "v2"),
+    }  # fmt: skip
+    html, data = write_side_by_side(report, tmp_path / "report.html")
+    assert read_side_by_side(data) == report
+    assert html.is_file()
 
 
 def test_what_bench_is_given_must_go_together(tiny_artifact: Artifact, dataset: Path) -> None:
@@ -160,6 +204,13 @@ def test_what_bench_is_given_must_go_together(tiny_artifact: Artifact, dataset: 
         seatrial.bench(dataset, model=tiny_artifact.path, url="http://127.0.0.1:1")
     with pytest.raises(InvalidConfig, match="takes no other threads"):
         seatrial.bench(dataset, url="http://127.0.0.1:1", threads=1)
+    with pytest.raises(InvalidConfig, match="takes no other on"):
+        seatrial.bench(dataset, url="http://127.0.0.1:1", on="triton")
+    for several in ({"on": ["uvicorn"]}, {"protocol": ("http", "v2")}, {"rounds": 2}):
+        with pytest.raises(InvalidConfig, match="measured by one protocol, where it runs"):
+            seatrial.bench(dataset, url="http://127.0.0.1:1", **several)  # type: ignore[call-overload]
+    with pytest.raises(InvalidConfig, match="runtime"):
+        seatrial.bench(dataset, model=tiny_artifact.path, on="apache")  # type: ignore[call-overload]
     with pytest.raises(InvalidConfig, match="unknown scenario"):
         seatrial.bench(
             BenchOptions(images=str(dataset), scenarios=("scalin",)), model=tiny_artifact.path
@@ -204,6 +255,8 @@ def test_what_judge_is_given_must_go_together(
         seatrial.judge(contract)
     with pytest.raises(InvalidConfig, match="takes no other threads"):
         seatrial.judge(contract, url="http://127.0.0.1:1", threads=1)
+    with pytest.raises(InvalidConfig, match="takes no other on"):
+        seatrial.judge(contract, url="http://127.0.0.1:1", on="triton")
     with pytest.raises(InvalidConfig, match="judges accuracy, and there are no labelled images"):
         seatrial.judge(contract, model=tiny_artifact.path, images=dataset)
     contract.write_text("")

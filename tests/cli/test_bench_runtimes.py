@@ -1,7 +1,11 @@
-"""``seatrial bench`` of a deployment on several runtimes: real services, Triton's among them."""
+"""``seatrial bench`` of a deployment on several runtimes: real services, Triton's among them.
+
+``seatrial judge`` and ``evaluate`` of the same Triton are here too: it takes long to start.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,22 +14,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from PIL import Image
 
 import local_http
+import seatrial
+from seatrial.accuracy.inference_service import running_subject
+from seatrial.accuracy.predict import EVALUATION
 from seatrial.artifact import Artifact
-from seatrial.bench.options import BenchOptions
+from seatrial.bench.options import BenchOptions, MeasureOptions
 from seatrial.bench.run import run_benchmark
 from seatrial.bench.side_by_side import read_side_by_side
 from seatrial.cli.bench import bench
 from seatrial.cli.deployment import DeploymentOptions, TritonOptions
+from seatrial.cli.judge import judge
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
-from seatrial.errors import InvalidConfig, ServiceFailed
+from seatrial.errors import InvalidConfig, InvalidInput, ServiceFailed
 from seatrial.load.target import Target
 from seatrial.serve.address import with_port
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.service_folder import write_service
+from seatrial.trial.report import read_verdict
 from triton_environment import triton_environment
 
 pytestmark = pytest.mark.slow
@@ -39,7 +49,7 @@ LARGE_HW = (3000, 3000)
 
 
 def run(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "seatrial.cli.main", "bench", *map(str, arguments)]
+    command = [sys.executable, "-m", "seatrial.cli.main", *map(str, arguments)]
     environment = os.environ | {"SEATRIAL_HOME": str(home)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -118,6 +128,75 @@ def test_what_triton_refuses_is_counted_by_its_kind(
     assert local_http.get(f"{triton.url}/v2/health/ready").status_code == 200
 
 
+CONTRACT = """name = "gate"
+[accuracy]
+ap50 = 0.01
+[latency]
+percentile = "p50"
+at_most_ms = 60000.0
+[load]
+memory_mib = 64000.0
+"""
+
+
+def test_a_running_triton_is_judged_by_its_whole_contract(
+    triton: ServiceProcess, tiny_artifact: Artifact, scenes: Path, tmp_path: Path
+) -> None:
+    """Its boxes give the same figures as the detector in this process."""
+    contract = tmp_path / "contract.toml"
+    contract.write_text(CONTRACT)
+    quick = MeasureOptions(
+        point_s=0.3, sessions=(1,), warmup_s=0.0, single_stream_s=20.0, single_stream_requests=12
+    )
+    with contextlib.suppress(SystemExit):  # four images may be too few to decide
+        judge(
+            contract, url=triton.url, dataset=f"coco:{scenes}", split="val", measure=quick,
+            output=tmp_path / "run",
+        )  # fmt: skip
+    report = read_verdict(tmp_path / "run" / "verdict.json")
+    outcomes = {row.clause.metric: row.outcome for row in report.verdict.rows}
+    assert set(outcomes) == {"accuracy.ap50", "latency.at_most_ms", "load.memory_mib"}
+    assert outcomes["latency.at_most_ms"] == outcomes["load.memory_mib"] == "holds"
+    assert report.service["digest"] == tiny_artifact.digest
+    assert (report.service["engine"], report.service["precision"]) == (ENGINE, "f32")
+    measured = json.loads((tmp_path / "run" / "accuracy.json").read_bytes())
+    with seatrial.load(tiny_artifact.path, engine=ENGINE, wide=False) as here:
+        wanted = seatrial.evaluate(here, f"coco:{scenes}", split="val")
+    assert measured["scores"] == json.loads(msgspec.json.encode(wanted.scores))
+    assert measured["detections"] == wanted.detections > 0
+
+
+def test_a_triton_refuses_what_it_cannot_read_and_models_without_classes(
+    triton: ServiceProcess,
+) -> None:
+    with contextlib.closing(running_subject(triton.url)) as subject:
+        assert subject.labels == ("red", "green", "blue")
+        with pytest.raises(InvalidInput, match="no image"):
+            subject.detect(b"hello", EVALUATION)
+    with pytest.raises(ServiceFailed, match=r"says its classes \(asked: tiny.graph\)"):
+        running_subject(triton.url, "tiny.graph")
+
+
+def test_a_deployment_is_judged_on_triton(
+    tiny_artifact: Artifact, python: Path, scenes: Path, tmp_path: Path
+) -> None:
+    contract = tmp_path / "contract.toml"
+    contract.write_text('name = "gate"\n[accuracy]\nap50 = 0.01\n')
+    file = tmp_path / "deployment.toml"
+    file.write_text(
+        f'model = "{tiny_artifact.path}"\nengine = "{ENGINE}"\n'
+        f'[layout]\nworkers = 1\ninstances = 1\n[triton]\npython = "{python}"\n'
+    )
+    done = run(
+        "judge", contract, "--deployment", file, "--on", "triton", "--dataset", f"coco:{scenes}",
+        "--split", "val", "-o", tmp_path / "out", home=tmp_path / "home",
+    )  # fmt: skip
+    assert done.returncode in (0, 9), done.stderr
+    report = read_verdict(tmp_path / "out" / "verdict.json")
+    assert report.service["digest"] == tiny_artifact.digest
+    assert list((tmp_path / "home" / "services").iterdir()) == []
+
+
 def test_one_deployment_on_all_runtimes_side_by_side(
     tiny_artifact: Artifact, python: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -128,8 +207,9 @@ def test_one_deployment_on_all_runtimes_side_by_side(
         f'[triton]\npython = "{python}"\n'
     )
     done = run(
-        "--deployment", file, "--on", "bentoml", "uvicorn", "triton", "--protocol", "http", "v2",
-        "grpc", "--rounds", "1", "--images", photos, "-o", tmp_path / "out", *QUICK, "--json",
+        "bench", "--deployment", file, "--on", "bentoml", "uvicorn", "triton",
+        "--protocol", "http", "v2", "grpc", "--rounds", "1", "--images", photos,
+        "-o", tmp_path / "out", *QUICK, "--json",
         home=tmp_path / "home",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -165,7 +245,7 @@ def test_a_runtime_that_is_not_here_is_named_and_the_others_are_measured(
 ) -> None:
     """This Python has no Triton: by its wheel, so that no server of the machine is found."""
     done = run(
-        "--model", tiny_artifact.path, "--engine", "null", "--on", "triton", "uvicorn",
+        "bench", "--model", tiny_artifact.path, "--engine", "null", "--on", "triton", "uvicorn",
         "--triton-python", sys.executable, "--protocol", "v2", "--rounds", "1",
         "--images", photos, "-o", tmp_path / "out", *QUICK,
         home=tmp_path / "home",

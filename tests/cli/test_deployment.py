@@ -9,7 +9,7 @@ import pytest
 
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.deployment import CoreLayout, Deployment, Server
-from seatrial.errors import InvalidConfig
+from seatrial.errors import InvalidArtifact, InvalidConfig
 
 
 @pytest.fixture
@@ -29,6 +29,25 @@ def test_without_a_model_there_is_no_deployment() -> None:
 
 def test_a_model_alone_has_the_defaults() -> None:
     assert DeploymentOptions(model="ssd").resolve() == Deployment("ssd")
+
+
+def test_a_model_that_is_nowhere_is_an_error_that_names_both_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, here = tmp_path / "app", tmp_path / "here"
+    app.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
+    (app / "d.toml").write_text('model = "models/none.onnx"\n')
+    options = DeploymentOptions(deployment=app / "d.toml")
+    said = f"models/none.onnx does not exist, neither beside {app / 'd.toml'} nor in {here}"
+    with pytest.raises(InvalidArtifact) as refusal:
+        options.open(options.resolve())
+    assert refusal.value.message == said
+    with pytest.raises(InvalidArtifact, match=r"^models/other.onnx does not exist$"):
+        named = DeploymentOptions(deployment=app / "d.toml", model="models/other.onnx")
+        named.open(named.resolve())
 
 
 def test_a_file_is_taken_as_it_is(file: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_folder_stands_alone(tiny_artifact: Artifact, tmp_path: Path) -> None:
         "bentofile.yaml", "deployment.toml", "model", "service.py",
     ]  # fmt: skip
     written = Deployment.read(folder / "deployment.toml")
-    assert written == msgspec.structs.replace(deployment, model="model")
+    assert written == msgspec.structs.replace(deployment, model=str(folder / "model"))
     assert Artifact.open(folder / "model").digest == tiny_artifact.digest
     assert folder.stat().st_mode & 0o777 == 0o755
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["service"]

@@ -8,9 +8,10 @@ import msgspec
 
 from seatrial.accuracy.predict import SeenImage
 from seatrial.artifact import Artifact
-from seatrial.client.calls import Calls
+from seatrial.client.calls import Call, Calls
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.client.transport import ThreadTransport
+from seatrial.client.wire import ServedModel
 from seatrial.deployment import Thresholds
 from seatrial.errors import (
     InputTooLarge,
@@ -53,9 +54,7 @@ class RemoteDetector:
             url, connections=MOST_CONNECTIONS, ca_file=credentials.ca_file
         )
         try:
-            # A person wants to know now that nothing answers.
-            asked = self._calls.model(self._calls.deadline(), retries=1)
-            self._model = self._connections.run(asked)
+            self._model = self._connections.run(self._asked())
         except BaseException:
             self.close()
             raise
@@ -63,6 +62,10 @@ class RemoteDetector:
         self.digest = self._model.digest
         self.usual = self._model.detection
         self.concurrency = min(MOST_CONNECTIONS, self._model.concurrency)
+
+    def _asked(self) -> Call[ServedModel]:
+        """The question what is served; a person wants to know now that nothing answers."""
+        return self._calls.model(self._calls.deadline(), retries=1)
 
     def describe(self) -> dict[str, Any]:
         """See `Subject.describe`."""

@@ -225,8 +225,10 @@ def load(
     return LoadedDetector(open_detector(artifact, deployment))
 
 
-def open_model(model: str | PathLike[str], *, allow_pickle: bool = False) -> Artifact:
-    """The artifact that a model's name, folder or file means."""
+def open_model(
+    model: str | PathLike[str], *, allow_pickle: bool = False, deployment: Path | None = None
+) -> Artifact:
+    """The artifact that a model's name, folder or file means; see `seatrial.models.resolve`."""
     from seatrial.models.resolve import resolve
 
     if not isinstance(model, str | PathLike):
@@ -234,7 +236,7 @@ def open_model(model: str | PathLike[str], *, allow_pickle: bool = False) -> Art
             f"{type(model).__name__} is not a model",
             hint="give a name in the store (seatrial models list), a folder or a model file",
         )
-    return resolve(store(), str(model), allow_pickle=allow_pickle)
+    return resolve(store(), str(model), allow_pickle=allow_pickle, deployment=deployment)
 
 
 def deployment_of(

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
 
 import msgspec
 
-from seatrial.api.home import home, store
-from seatrial.api.loading import LoadedDetector, LoadOptions, deployment_of, load, open_model
+from seatrial.api.home import store
+from seatrial.api.loading import LoadedDetector, LoadOptions, load, open_model
+from seatrial.api.services import Service, ServiceOptions
 from seatrial.client.credentials import Credentials
-from seatrial.deployment import Precision
+from seatrial.deployment import Precision, RuntimeName
 from seatrial.errors import InvalidConfig
 from seatrial.progress import Progress, silent
 
 if TYPE_CHECKING:
     from seatrial.accuracy.evaluate import Evaluation
-    from seatrial.artifact import Artifact
     from seatrial.bench.options import BenchOptions, MeasureOptions
     from seatrial.bench.report_data import BenchReport
+    from seatrial.bench.side_by_side import SideBySide
     from seatrial.export.report import ExportReport
+    from seatrial.load.samples import ProtocolName
     from seatrial.trial.report import VerdictReport
+
+T = TypeVar("T", bound=str)
 
 
 def evaluate(
@@ -157,36 +160,85 @@ def export(
     return msgspec.json.decode((made.path / REPORT_FILE).read_bytes(), type=ExportReport)
 
 
+@overload
+def bench(
+    images: str | PathLike[str] | BenchOptions,
+    *,
+    model: str | PathLike[str] | None = ...,
+    deployment: str | PathLike[str] | None = ...,
+    url: str | None = ...,
+    token: str | None = ...,
+    ca_file: str | PathLike[str] | None = ...,
+    on: RuntimeName | None = ...,
+    protocol: ProtocolName | None = ...,
+    rounds: None = ...,
+    on_progress: Progress = ...,
+    **options: Unpack[ServiceOptions],
+) -> BenchReport: ...
+@overload
+def bench(
+    images: str | PathLike[str] | BenchOptions,
+    *,
+    model: str | PathLike[str] | None = ...,
+    deployment: str | PathLike[str] | None = ...,
+    on: RuntimeName | Sequence[RuntimeName] | None = ...,
+    protocol: ProtocolName | Sequence[ProtocolName] | None = ...,
+    rounds: int | None = ...,
+    on_progress: Progress = ...,
+    **options: Unpack[ServiceOptions],
+) -> SideBySide: ...
+
+
 def bench(
     images: str | PathLike[str] | BenchOptions,
     *,
     model: str | PathLike[str] | None = None,
+    deployment: str | PathLike[str] | None = None,
     url: str | None = None,
     token: str | None = None,
     ca_file: str | PathLike[str] | None = None,
+    on: RuntimeName | Sequence[RuntimeName] | None = None,
+    protocol: ProtocolName | Sequence[ProtocolName] | None = None,
+    rounds: int | None = None,
     on_progress: Progress = silent,
-    **options: Unpack[LoadOptions],
-) -> BenchReport:
+    **options: Unpack[ServiceOptions],
+) -> BenchReport | SideBySide:
     """Measure a running service, or one that is started for it, and explain the result.
+
+    With a list of runtimes or of protocols, or a number of rounds, the service is started on each
+    runtime in turn and measured by each protocol, in several rounds.
 
     Args:
         images: Folder of images; or `seatrial.bench.options.BenchOptions`, which name it and say
             what is measured.
         model: As `load` takes it: a service of it is started, and ended afterwards.
-        url: Address of a running service, in place of a model.
+        deployment: TOML file that describes the service, in place of a model; a model and options
+            override it.
+        url: Address of a running service, in place of both.
         token: Bearer token for it.
         ca_file: Authorities that its https certificate is checked by, PEM; default: the machine's.
+        on: Runtime to start it on, or a list of them: ``"bentoml"``, ``"uvicorn"``, ``"triton"``;
+            default: that of the deployment.
+        protocol: How images are sent, or a list: ``"http"`` (``POST /detect``), ``"v2"`` (the Open
+            Inference Protocol over HTTP), ``"grpc"`` (the same over gRPC); default: ``"http"``, or
+            ``"v2"`` where the service knows only that; with several runtimes ``"v2"`` and
+            ``"grpc"``, which all of them know.
+        rounds: Number of rounds over all runtimes and protocols; default: 3 with a list.
         on_progress: Called with the progress.
-        **options: As for `load`, with a model.
+        **options: As for `load`, with a model; and ``triton_python`` (Python of an environment with
+            nvidia-pytriton) and ``triton_image``, of the server that ``on="triton"`` starts.
 
     Returns:
         What ``seatrial bench --json`` prints; `seatrial.bench.report.write_report` writes the
-        page.
+        page. With a list, or rounds, the figures side by side
+        (`seatrial.bench.side_by_side.SideBySide`), of which
+        `seatrial.bench.side_by_side_page.write_side_by_side` writes the page.
 
     Raises:
         InvalidConfig: Neither a model nor an address, both, or a wrong option.
         InvalidDataset: No image can be used.
-        ServiceFailed: The service does not start, does not answer, or dies.
+        ServiceFailed: The service does not start, does not answer, or dies; of several, none of
+            them could be measured.
         MissingExtra: A package of the extras ``bench`` or ``serve`` is not installed.
     """
     from seatrial.bench.options import BenchOptions, require_client
@@ -194,23 +246,54 @@ def bench(
 
     require_client()
     from seatrial.bench.run import run_benchmark
+    from seatrial.load.images import load_images
     from seatrial.load.target import Target
 
-    _check_service(model, url, options)
+    runtimes, protocols = _listed(on), _listed(protocol)
+    several = rounds is not None or not (_is_one(on) and _is_one(protocol))
+    if several and url is not None:
+        raise InvalidConfig(
+            "a running service is measured by one protocol, where it runs",
+            hint="name a model or a deployment to have it started on runtimes",
+        )
+    one = runtimes[0] if runtimes and not several else None
+    service = Service(model, deployment, url, one, options)
     measured = images if isinstance(images, BenchOptions) else BenchOptions(images=str(images))
     plan(measured)  # what is wrong is reported before a service is started
+    if several:
+        from seatrial.api.side_by_side import bench_runtimes
+
+        described, artifact = service.open()
+        found = load_images(Path(measured.images), limit=measured.image_limit, seed=measured.seed)
+        return bench_runtimes(
+            described, artifact, runtimes, protocols, measured, found, rounds, on_progress
+        )
     shown = Credentials(token, ca_file)
-    with _service(model, url, options, on_progress) as (address, _):
-        return run_benchmark(Target(address), measured, on_progress, credentials=shown)
+    by = protocols[0] if protocols else None
+    with service.running(on_progress, grpc=by == "grpc") as (address, _):
+        return run_benchmark(Target(address, protocol=by), measured, on_progress, credentials=shown)
+
+
+def _is_one(given: str | Sequence[str] | None) -> bool:
+    """Whether at most one is named, and not in a list."""
+    return given is None or isinstance(given, str)
+
+
+def _listed(given: T | Sequence[T] | None) -> tuple[T, ...]:
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) else tuple(given)  # type: ignore[return-value]
 
 
 def judge(
     contract: str | PathLike[str],
     *,
     model: str | PathLike[str] | None = None,
+    deployment: str | PathLike[str] | None = None,
     url: str | None = None,
     token: str | None = None,
     ca_file: str | PathLike[str] | None = None,
+    on: RuntimeName | None = None,
     dataset: str | None = None,
     annotations: str | PathLike[str] | None = None,
     split: Literal["train", "val", "test"] = "test",
@@ -219,7 +302,7 @@ def judge(
     measure: MeasureOptions | None = None,
     output: str | PathLike[str] | None = None,
     on_progress: Progress = silent,
-    **options: Unpack[LoadOptions],
+    **options: Unpack[ServiceOptions],
 ) -> VerdictReport:
     """Measure a running service, or one that is started for it, and judge all clauses.
 
@@ -228,9 +311,13 @@ def judge(
     Args:
         contract: TOML file with the clauses.
         model: As `load` takes it: a service of it is started, and ended afterwards.
-        url: Address of a running service, in place of a model.
+        deployment: TOML file that describes the service, in place of a model; a model and options
+            override it.
+        url: Address of a running service, in place of both.
         token: Bearer token for it.
         ca_file: Authorities that its https certificate is checked by, PEM; default: the machine's.
+        on: Runtime to start it on: ``"bentoml"``, ``"uvicorn"``, ``"triton"``; default: that of the
+            deployment.
         dataset: ``coco:FOLDER`` of images, ``yolo:FOLDER`` or ``voc:FOLDER``: labelled images that
             training has not seen. Needed where the contract judges accuracy.
         annotations: COCO's JSON file, another data.yaml, or a list of classes; default: found in
@@ -242,7 +329,8 @@ def judge(
         output: Folder for verdict.html, verdict.json and the reports that they rest on; default:
             nothing is written.
         on_progress: Called with the progress.
-        **options: As for `load`, with a model.
+        **options: As for `load`, with a model; and ``triton_python`` and ``triton_image``, as for
+            `bench`.
 
     Returns:
         What ``verdict.json`` holds; ``.verdict.outcome`` is ``"holds"``, ``"fails"`` or
@@ -258,7 +346,7 @@ def judge(
     """
     from seatrial.trial.plan import read_trial
 
-    _check_service(model, url, options)
+    service = Service(model, deployment, url, on, options)
     shown = Credentials(token, ca_file)
     trial = read_trial(
         Path(contract),
@@ -275,7 +363,7 @@ def judge(
 
     if output is not None:
         check_places(trial, Path(output))
-    with _service(model, url, options, on_progress) as (address, artifact):
+    with service.running(on_progress) as (address, artifact):
         made = judge_service(
             Target(address),
             trial,
@@ -284,47 +372,3 @@ def judge(
             credentials=shown,
         )
     return made.report if output is None else write_verdict(made, Path(output))
-
-
-def _check_service(
-    model: str | PathLike[str] | None, url: str | None, options: LoadOptions
-) -> None:
-    """Check that there is one service: a running one, or one of a model.
-
-    Raises:
-        InvalidConfig: Neither or both are given, or options for one that runs already.
-    """
-    if (model is None) == (url is None):
-        raise InvalidConfig(
-            "give a model or the address of a running service",
-            hint='for example model="yolo11n", or url="http://127.0.0.1:3000"',
-        )
-    if url is not None and options:
-        raise InvalidConfig(f"a running service takes no other {', '.join(options)}")
-
-
-@contextlib.contextmanager
-def _service(
-    model: str | PathLike[str] | None,
-    url: str | None,
-    options: LoadOptions,
-    on_progress: Progress,
-) -> Iterator[tuple[str, Artifact | None]]:
-    """A running service: the one given, or one of the model for as long as the block lasts.
-
-    Yields:
-        Its address, and its artifact where it was started here.
-    """
-    if model is None:
-        yield str(url), None
-        return
-    from seatrial.serve.process import scratch_service
-    from seatrial.serve.service_folder import environment
-
-    artifact = open_model(model, allow_pickle=options.get("allow_pickle", False))
-    deployment = deployment_of(model, **options)
-    where = home() / "services"
-    with scratch_service(
-        deployment, artifact, where, environment(os.environ), on_progress
-    ) as running:
-        yield running.url, artifact

@@ -24,11 +24,11 @@ from seatrial.bench.preflight import (
     without_token,
 )
 from seatrial.client.credentials import NONE, Credentials
+from seatrial.client.inference_wire import BYTES
 from seatrial.errors import ServiceFailed
 from seatrial.load.http_client import http_session, refusal
 from seatrial.load.images import EncodedImage
 from seatrial.load.inference import (
-    BYTES,
     InferenceModel,
     InferenceServer,
     ModelInput,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from seatrial.cli.console import err, out, print_json, progress_display, store
+from seatrial.cli.console import err, out, print_json, progress_display
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.datasets.prelabel import PrelabelOptions
 from seatrial.report.numbers import counted
@@ -38,10 +38,9 @@ def label(
     """
     from seatrial.datasets.prelabel import Teacher, prelabel
     from seatrial.detect.opening import open_detector
-    from seatrial.models.resolve import resolve
 
     deployment = (model or DeploymentOptions()).resolve()
-    artifact = resolve(store(), deployment.model)
+    artifact = (model or DeploymentOptions()).open(deployment)
     with open_detector(artifact, deployment) as detector, progress_display() as on_progress:
         teacher = Teacher(
             name=artifact.manifest.name,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
 from cyclopts import Parameter
 
-from seatrial.config import flag, from_options
+from seatrial.cli.console import store
+from seatrial.config import flag
 from seatrial.deployment import Deployment, Precision
 from seatrial.errors import InvalidConfig
+
+if TYPE_CHECKING:
+    from seatrial.artifact import Artifact
 
 
 @Parameter(name="*")
@@ -60,12 +64,20 @@ class DeploymentOptions:
                 "no model given",
                 hint="--model NAME (see seatrial models list) or --deployment FILE",
             )
-        plain = msgspec.to_builtins(base)
-        tables = plain, plain["layout"], plain["server"], plain["triton"]
-        for name, value in {**vars(self), **server}.items():
-            if value is not None and name != "deployment":
-                next(table for table in tables if name in table)[name] = value
-        return from_options(plain, Deployment, flag)
+        words = {**vars(self), **server}
+        del words["deployment"]
+        return base.changed(words, flag)
+
+    def open(self, deployment: Deployment) -> Artifact:
+        """The artifact of the deployment that the options describe.
+
+        Raises:
+            SeatrialError: See `seatrial.models.resolve.resolve`.
+        """
+        from seatrial.models.resolve import resolve
+
+        file = self.deployment if self.model is None else None
+        return resolve(store(), deployment.model, deployment=file)
 
 
 @Parameter(name="*")

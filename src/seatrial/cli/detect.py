@@ -66,7 +66,7 @@ def detect(
     """
     from seatrial.cli.detect_many import detect_many
     from seatrial.detect.classes import class_ids
-    from seatrial.models.resolve import read_by, resolve
+    from seatrial.models.resolve import read_by
     from seatrial.video.inputs import find_inputs
     from seatrial.video.targets import targets_of
     from seatrial.video.wanted import Wanted
@@ -91,7 +91,7 @@ def detect(
     one = len(inputs) == 1 and not inputs[0].video and not folders
     one = one and (output is None or targets[inputs[0].path] == output)
     data = read_bytes(inputs[0].path) if one else b""
-    artifact = resolve(store(), deployment.model)
+    artifact = (options or DeploymentOptions()).open(deployment)
     wanted = Wanted(
         chosen.of(artifact.manifest), class_ids(artifact.manifest.labels, classes), every, track
     )

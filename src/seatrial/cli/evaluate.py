@@ -188,10 +188,8 @@ def _check_detections(file: Path, report: Path | None, read: Sequence[Path]) -> 
 
 
 def _opened(options: DeploymentOptions) -> Opened:
-    from seatrial.models.resolve import resolve
-
     deployment = options.resolve()
-    return resolve(store(), deployment.model), deployment
+    return options.open(deployment), deployment
 
 
 def _here(opened: Opened, measure: Measure) -> Scored:
@@ -207,9 +205,9 @@ def _through(
     url: str, shown: Credentials, child: Artifact | None, measure: Measure
 ) -> tuple[Scored, Artifact | None]:
     """The accuracy that a service reaches, and its artifact, where that is known here."""
-    from seatrial.accuracy.service import RemoteDetector
+    from seatrial.accuracy.inference_service import running_subject
 
-    with contextlib.closing(RemoteDetector(url, credentials=shown)) as service:
+    with contextlib.closing(running_subject(url, credentials=shown)) as service:
         if child is not None:
             service.check(child)
         return measure(service, url), child or store().with_digest(service.digest)

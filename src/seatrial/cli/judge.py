@@ -10,9 +10,11 @@ from cyclopts import Parameter
 from seatrial.bench.options import MeasureOptions, require_client
 from seatrial.cli.console import command_line, err, print_json, progress_display, store
 from seatrial.cli.credentials import CredentialOptions
-from seatrial.cli.deployment import DeploymentOptions
+from seatrial.cli.deployment import DeploymentOptions, TritonOptions
 from seatrial.cli.running import check_service, running_service
 from seatrial.cli.verdict import leave, show_verdict
+from seatrial.deployment import RuntimeName
+from seatrial.errors import InvalidConfig
 
 
 def judge(
@@ -22,6 +24,8 @@ def judge(
     service: DeploymentOptions | None = None,
     url: str | None = None,
     credentials: CredentialOptions | None = None,
+    on: RuntimeName | None = None,
+    triton: TritonOptions | None = None,
     dataset: str | None = None,
     annotations: Path | None = None,
     split: Literal["train", "val", "test"] = "test",
@@ -46,6 +50,8 @@ def judge(
         service: What to start, where no --url is given.
         url: Address of a running service.
         credentials: What it wants to see.
+        on: Runtime to start it on: bentoml, uvicorn or triton [default: that of the deployment].
+        triton: The server that --on triton starts.
         dataset: coco:FOLDER of images, yolo:FOLDER with a data.yaml, or voc:FOLDER: images that
             training has not seen. Needed where the contract judges accuracy.
         annotations: COCO's JSON file, another data.yaml, or a list of classes [default: found].
@@ -55,7 +61,8 @@ def judge(
         images: Folder of images to send [default: those of the dataset].
         output: Folder for the reports.
         measure: How much is measured, and how long.
-        path: Path at which a foreign service takes images.
+        path: Path at which a foreign service takes images; of a Triton the model's name [default
+            there: the first that takes an encoded image].
         field: Multipart field of a foreign service [default: the raw body].
         json: Print verdict.json too.
     """
@@ -66,8 +73,13 @@ def judge(
     from seatrial.trial.run import judge_service
 
     # What is wrong is reported before a service is started, not after a minute of load.
-    service = service or DeploymentOptions()
+    service, triton = service or DeploymentOptions(), triton or TritonOptions()
     check_service(url, service)
+    if url is not None and (on is not None or triton != TritonOptions()):
+        raise InvalidConfig(
+            "--url judges a running service where it runs",
+            hint="leave --url out to start a deployment on a runtime (--deployment, --on)",
+        )
     shown = (credentials or CredentialOptions()).read(url)
     trial = read_trial(
         contract,
@@ -81,7 +93,7 @@ def judge(
     check_places(trial, output)
     try:
         with (
-            running_service(url, service) as (address, artifact),
+            running_service(url, service, runtime=on, **triton.fields) as (address, artifact),
             progress_display() as on_progress,
         ):
             made = judge_service(

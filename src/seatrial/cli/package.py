@@ -49,7 +49,7 @@ def triton(
     described = Deployment.read(deployment)
     packaged = write_repository(
         output,
-        resolve(store(), described.model),
+        resolve(store(), described.model, deployment=deployment),
         described,
         backend=backend,
         environment=environment,

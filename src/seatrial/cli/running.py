@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from seatrial.cli.console import home, progress, store
+from seatrial.cli.console import progress
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.errors import InvalidConfig
 
 if TYPE_CHECKING:
     from seatrial.artifact import Artifact
-    from seatrial.deployment import Deployment
-    from seatrial.progress import Progress
-    from seatrial.serve.process import ServiceProcess
 
 
 def check_named(url: str | None, options: DeploymentOptions) -> None:
@@ -64,24 +60,9 @@ def running_service(
     if url is not None:
         yield url, None
         return
-    from seatrial.models.resolve import resolve
-
     deployment = options.resolve(grpc_port=0 if grpc else None, **server)
-    artifact = resolve(store(), deployment.model)
-    with started(deployment, artifact) as service:
+    from seatrial.api.services import started
+
+    artifact = options.open(deployment)
+    with started(deployment, artifact, progress) as service:
         yield service.grpc_url if grpc else service.url, artifact
-
-
-@contextlib.contextmanager
-def started(
-    deployment: Deployment, artifact: Artifact, on_progress: Progress = progress
-) -> Iterator[ServiceProcess]:
-    """A service of a deployment on a free port, for as long as the block lasts."""
-    from seatrial.serve.process import scratch_service
-    from seatrial.serve.service_folder import environment
-
-    folder = home() / "services"
-    with scratch_service(
-        deployment, artifact, folder, environment(os.environ), on_progress
-    ) as service:
-        yield service

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from seatrial.cli.console import err, home, progress, store
+from seatrial.cli.console import err, home, progress
 from seatrial.cli.deployment import DeploymentOptions, TritonOptions
 from seatrial.config import encode_json
 from seatrial.deployment import Deployment, RuntimeName
@@ -61,7 +61,6 @@ def serve(
         write: Write a folder that the runtime starts, on another machine too, and start nothing.
         triton: The server that --on triton starts.
     """
-    from seatrial.models.resolve import resolve
     from seatrial.serve.address import with_port
     from seatrial.serve.origin import ORIGIN, Origin
     from seatrial.serve.runtimes.handover import hold_signals
@@ -89,7 +88,7 @@ def serve(
     program = runtime(deployment.server.runtime)
     program.require()
     deployment = with_port(deployment)
-    artifact = resolve(store(), deployment.model)
+    artifact = (options or DeploymentOptions()).open(deployment)
     if write is not None:
         start = shlex.join(program.write(write, artifact, deployment))
         err.print(f"wrote {write}; start it with: {start}", highlight=False, soft_wrap=True)

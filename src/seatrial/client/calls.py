@@ -183,9 +183,7 @@ class Calls:
             headers["X-Request-Priority"] = priority
         texts = {name: str(value).lower() for name, value in query.items()}
         path = f"/detect?{urlencode(texts)}" if texts else "/detect"
-        answer = yield from self._exchange(
-            Send("POST", path, deadline.at, headers, image), deadline
-        )
+        answer = yield from self.exchange(Send("POST", path, deadline.at, headers, image), deadline)
         if answer.status != 200:
             raise refusal(f"{self.url}/detect", answer)
         reply = read_reply(self.url, answer)
@@ -202,7 +200,7 @@ class Calls:
             DeadlineExceeded: There was no answer in time.
             ServiceFailed: There is no answer, or it is no description.
         """
-        answer = yield from self._exchange(Send("GET", "/model", deadline.at), deadline, retries)
+        answer = yield from self.exchange(Send("GET", "/model", deadline.at), deadline, retries)
         if answer.status not in (200, 404):
             raise refusal(f"{self.url}/model", answer)
         self._model = read_model(self.url, answer)
@@ -235,12 +233,21 @@ class Calls:
             return got.reason
         return "" if got.status == 200 else f"GET /readyz answers {got.status}"
 
-    def _exchange(
+    def exchange(
         self, request: Send, deadline: Deadline, retries: int | None = None
     ) -> Call[HttpAnswer]:
         """Send a request, again where that is safe and useful, and give its answer.
 
         A detection changes nothing on the service: sending it twice does no harm.
+
+        Args:
+            request: The request; path and headers that all have are added.
+            deadline: See `deadline`.
+            retries: In place of those of all calls.
+
+        Raises:
+            DeadlineExceeded: There was no answer in time.
+            ServiceFailed: There is no answer.
         """
         if self._budget:
             self._budget.request()

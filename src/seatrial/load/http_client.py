@@ -13,13 +13,12 @@ import msgspec
 from yarl import URL
 
 from seatrial.client.credentials import NONE, Credentials
+from seatrial.client.inference_wire import JSON_BYTES
 from seatrial.config import UNDECODABLE
 from seatrial.load.samples import CONNECT, DISCONNECT, PROTOCOL, TIMEOUT, Reply, Sample
 from seatrial.load.target import Body
 from seatrial.system.network import network_reason
 
-# Length of the JSON of an answer of the Open Inference Protocol, where binary tensors follow it.
-JSON_BYTES = "Inference-Header-Content-Length"
 SCORES = "scores"  # the output with an element for each detection
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -104,7 +103,7 @@ def read_answer(
         payload: Our answer, or one of the Open Inference Protocol.
         headers: Headers of the answer; names in any case.
     """
-    length = headers.get(JSON_BYTES, "")
+    length = headers.get(JSON_BYTES, "")  # where binary tensors follow the JSON
     try:
         answer = _ANSWER.decode(payload[: int(length)] if length else payload)
     except UNDECODABLE:

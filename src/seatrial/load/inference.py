@@ -7,19 +7,17 @@ as one element of BYTES.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import quote, unquote
 
 import msgspec
 
+from seatrial.client.inference_wire import BYTES
 from seatrial.load.images import EncodedImage
 from seatrial.load.samples import Reply, Sample
 from seatrial.load.target import DETECT, Body
 
-BYTES = "BYTES"
-LENGTH = struct.Struct("<I")  # before each element of BYTES
 _PATH = re.compile(r"/?v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
 
 
@@ -108,8 +106,3 @@ def named_model(path: str) -> ModelName | None:
     if found is None:
         return ModelName(path.strip("/"))
     return ModelName(unquote(found[1]), unquote(found[2] or ""))
-
-
-def element(data: bytes) -> bytes:
-    """Bytes as one raw element of BYTES."""
-    return LENGTH.pack(len(data)) + data

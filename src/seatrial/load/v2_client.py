@@ -1,12 +1,7 @@
-"""Requests of the Open Inference Protocol over HTTP, with the binary tensor data extension.
-
-An image travels as it lies on disk behind a short JSON, and the answer's tensors do so as well.
-Source: the protocol's specification by KServe, and Triton's page on binary tensor data.
-"""
+"""Load in the Open Inference Protocol over HTTP; see `seatrial.client.inference_wire`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +9,11 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from seatrial.client.inference_wire import image_request
 from seatrial.config import UNDECODABLE
-from seatrial.load.http_client import JSON_BYTES, ask, exchange, refusal
+from seatrial.load.http_client import ask, exchange, refusal
 from seatrial.load.images import EncodedImage
-from seatrial.load.inference import InferenceModel, ModelInput, ModelName, element
+from seatrial.load.inference import InferenceModel, ModelInput, ModelName
 from seatrial.load.samples import Reply, Sample
 from seatrial.load.target import Body
 
@@ -93,19 +89,9 @@ async def server_name(http: aiohttp.ClientSession, base: URL) -> str:
 
 def bodies(image_input: ModelInput, images: Sequence[EncodedImage]) -> list[Body]:
     """Prepare the request of every image; all outputs are asked for, binary."""
-    return [_body(image_input, element(image.data)) for image in images]
-
-
-def _body(image_input: ModelInput, data: bytes) -> Body:
-    tensor = {
-        "name": image_input.name,
-        "datatype": image_input.datatype,
-        "shape": [1 for _ in image_input.shape],
-        "parameters": {"binary_data_size": len(data)},
-    }
-    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    headers = {"Content-Type": "application/octet-stream", JSON_BYTES: str(len(head))}
-    return Body(head + data, headers)
+    one = [1 for _ in image_input.shape]
+    made = (image_request(image_input.name, one, image.data) for image in images)
+    return [Body(body, headers) for headers, body in made]
 
 
 def _told(reply: Reply, kind: Any) -> Any:

@@ -22,7 +22,9 @@ from seatrial.models.sidecars import GRAPH_FOLDERS, graphs_in
 from seatrial.system.files import beside, sha256_file
 
 
-def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact:
+def resolve(
+    store: Store, model: str, *, allow_pickle: bool = False, deployment: Path | None = None
+) -> Artifact:
     """Open what a person named; every command takes the same names.
 
     A model file or a checkpoint outside the store is imported under its own name and the hash of
@@ -35,6 +37,7 @@ def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact
             OpenVINO ``.xml`` file or its folder, of an Ultralytics ``.pt`` file, or of a folder
             that transformers wrote.
         allow_pickle: Read a ``.pt`` file although reading it runs code that is in it.
+        deployment: File that names the model, in the folder of which it was not found.
 
     Raises:
         InvalidArtifact: There is nothing of that name or path, or it is not usable.
@@ -68,7 +71,7 @@ def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact
     is_path = "/" in model or path.suffix in (".onnx", ".xml", ".pt")
     if is_path or any(near.endswith(f"{suffix}?") for suffix in (".onnx", ".xml", ".pt")):
         hint = near or "give the path of a model file"
-        raise InvalidArtifact(f"{model} does not exist", hint=hint)
+        raise InvalidArtifact(f"{model} does not exist{_looked(path, deployment)}", hint=hint)
     from seatrial.models.sources.table import SOURCES  # the hubs' clients take a while
 
     if model in SOURCES:
@@ -76,6 +79,14 @@ def resolve(store: Store, model: str, *, allow_pickle: bool = False) -> Artifact
             f"{model} is not in the store", hint=f"fetch it first: seatrial models pull {model}"
         )
     return store.open(model, fetched=SOURCES)
+
+
+def _looked(path: Path, deployment: Path | None) -> str:
+    """The folders in which a model was looked for, where they are not plain."""
+    if deployment is None or path.is_absolute():
+        return ""
+    folders = dict.fromkeys((deployment.absolute().parent, Path.cwd()))
+    return f", neither beside {deployment} nor in {Path.cwd()}" if len(folders) > 1 else ""
 
 
 def read_by(store: Store, model: str) -> list[Path]:

@@ -12,6 +12,7 @@ import msgspec
 
 from seatrial.accuracy.bootstrap import intervals
 from seatrial.accuracy.evaluate import Evaluation, Scored, evaluate
+from seatrial.accuracy.inference_service import running_subject
 from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Artifact
 from seatrial.bench.report_data import BenchReport
@@ -19,6 +20,7 @@ from seatrial.bench.run import run_benchmark
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.conditions import conditions
 from seatrial.datasets.labels import LabelledSet
+from seatrial.load.inference import named_model
 from seatrial.load.target import Target
 from seatrial.progress import Progress, silent
 from seatrial.trial.plan import Trial
@@ -74,7 +76,10 @@ def judge_service(
     contract, load = trial.contract, trial.load
     accuracy = evaluation = benchmark = scored = None
     if contract.judges("accuracy") and trial.labelled is not None:
-        with contextlib.closing(RemoteDetector(target.url, credentials=credentials)) as service:
+        named = named_model(target.path)
+        with contextlib.closing(
+            running_subject(target.url, named and named.name, credentials=credentials)
+        ) as service:
             scored, accuracy = _accuracy(service, trial.labelled, lineage, command, on_progress)
         verdict = judge_contract(contract, accuracy=accuracy)
         evaluation = msgspec.structs.replace(scored.report, verdict=verdict)
@@ -121,9 +126,9 @@ def _service(
     target: Target, evaluation: Evaluation | None, benchmark: BenchReport | None
 ) -> dict[str, Any]:
     """Address of the service, and its own words about itself."""
-    told: dict[str, Any] = {} if evaluation is None else evaluation.subject
+    told: dict[str, Any] = {} if evaluation is None else dict(evaluation.subject)
     if benchmark is not None and benchmark.model is not None:
-        told = benchmark.model
+        told |= benchmark.model  # of a Triton it has less than what accuracy was measured with
     keys = ("name", "digest", "engine", "device", "precision")
     return {"url": target.url, **{key: told[key] for key in keys if key in told}}
 

@@ -6,6 +6,7 @@ the Python backend.
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 from seatrial.artifact import Artifact
@@ -14,7 +15,7 @@ from seatrial.engines.base import of_batch
 from seatrial.manifest import TensorSpec
 from seatrial.serve.protocols.signatures import FOUND, GRAPH_SUFFIX, IMAGE
 from seatrial.serve.protocols.tensors import BYTES, Signature
-from seatrial.serve.triton.backends import GraphRunner
+from seatrial.serve.triton.backends import NO_F32, GraphRunner
 from seatrial.serve.triton.text_format import MapField, Word
 
 Message = dict[str, object]
@@ -64,7 +65,15 @@ def detector_config(
     """
     manifest, own = artifact.manifest, runner.backend == "python"
     thresholds = deployment.detection.of(manifest)
+    # Triton has no route that describes a detector: who evaluates one reads these.
     parameters = {
+        "digest": artifact.digest,
+        "labels": json.dumps(manifest.labels),
+        "engine": deployment.engine if own else f"triton {runner.backend}",
+        "device": deployment.device,
+        "precision": f"{deployment.precision} or bf16"
+        if NO_F32 in runner.notes
+        else deployment.precision,
         "confidence": str(thresholds.confidence),
         "iou": str(thresholds.iou),
         "max_detections": str(thresholds.max_detections),

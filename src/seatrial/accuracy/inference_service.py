@@ -1,0 +1,184 @@
+"""A Triton, or another server of the Open Inference Protocol, as the subject of an evaluation.
+
+Such a server does not describe a detector. A model of ``seatrial package triton`` has what an
+evaluation needs in the parameters of its configuration: classes, digest, engine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from seatrial.accuracy.predict import SeenImage
+from seatrial.accuracy.service import RemoteDetector
+from seatrial.client.calls import Call, Send
+from seatrial.client.credentials import NONE, Credentials
+from seatrial.client.inference_wire import image_request, read_tensors
+from seatrial.client.wire import HttpAnswer, ServedLayout, ServedModel
+from seatrial.config import UNDECODABLE
+from seatrial.deployment import Thresholds
+from seatrial.detect.answer import ImageSize
+from seatrial.detect.decode import decoded_size
+from seatrial.detect.detections import Detections
+from seatrial.detect.detector import MAX_PIXELS
+from seatrial.errors import InvalidInput, ServiceFailed
+
+INDEX = "/v2/repository/index"
+IMAGE, FOUND = "image", ("boxes", "scores", "class_ids")
+REFUSED = 400
+
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+class _Text(msgspec.Struct):
+    string_value: str = ""
+
+
+class _Instances(msgspec.Struct):
+    count: int = 1
+
+
+class _Config(msgspec.Struct):
+    parameters: dict[str, _Text] = {}
+    instance_group: tuple[_Instances, ...] = ()
+
+
+class _NoInference(ServiceFailed):
+    """The service does not speak the protocol."""
+
+
+class RemoteInference(RemoteDetector):
+    """A running server of the Open Inference Protocol; see `RemoteDetector`.
+
+    Args:
+        url: Scheme, host and port, ``http://127.0.0.1:3000``.
+        model: Name of the model; None: the first that says its classes.
+        credentials: What the service wants to see.
+
+    Raises:
+        InvalidConfig: Not an http(s) address.
+        MissingExtra: httpcore is not installed.
+        ServiceFailed: There is no service, or no model that says its classes.
+    """
+
+    def __init__(
+        self, url: str, model: str | None = None, *, credentials: Credentials = NONE
+    ) -> None:
+        self._wanted = model
+        super().__init__(url, credentials=credentials)
+
+    def _asked(self) -> Call[ServedModel]:
+        """The question which models there are, and what they say of themselves."""
+        listed = yield from self._index()
+        names = listed if self._wanted is None else [self._wanted]
+        for name in names:
+            answer = yield from self._ask("GET", f"{_path(name)}/config")
+            if (config := _read(answer, _Config)) and (found := _described(name, config)):
+                return found
+        raise ServiceFailed(
+            f"no model at {self._calls.url} says its classes (asked: {', '.join(names) or 'none'})",
+            hint="accuracy is measured of a model that seatrial package triton of this version "
+            "wrote; latency and load of every model",
+        )
+
+    def _index(self) -> Call[list[str]]:
+        answer = yield from self._ask("POST", INDEX, b"{}")
+        found = _read(answer, list[_Named])
+        if found is None:
+            raise _NoInference(f"{self._calls.url}{INDEX} answers {answer.status}")
+        return list(dict.fromkeys(one.name for one in found))
+
+    def _ask(self, method: str, path: str, body: bytes = b"") -> Call[HttpAnswer]:
+        deadline = self._calls.deadline()
+        headers = {"Content-Type": "application/json"} if body else {}
+        request = Send(method, path, deadline.at, headers, body)
+        return (yield from self._calls.exchange(request, deadline, retries=1))
+
+    def detect(self, data: bytes, rules: Thresholds) -> SeenImage:
+        """See `Subject.detect`; the size of the image is not in an answer, and is read here."""
+        odd: list[str] = []
+        width, height = decoded_size(data, max_pixels=MAX_PIXELS, on_warning=odd.append)
+        deadline = self._calls.deadline()
+        headers, body = image_request(
+            IMAGE, [1], data, outputs=FOUND, parameters=msgspec.structs.asdict(rules)
+        )
+        path = f"{_path(self._model.name)}/infer"
+        request = Send("POST", path, deadline.at, headers, body)
+        answer = self._connections.run(self._calls.exchange(request, deadline))
+        where = f"{self._calls.url}{path}"
+        if answer.status == REFUSED:
+            raise InvalidInput(_reason(answer))
+        if answer.status != 200:
+            raise ServiceFailed(f"{where} answers {answer.status}: {_reason(answer)}")
+        boxes, scores, class_ids = read_tensors(where, answer.headers, answer.body, FOUND)
+        try:
+            found = Detections(boxes, scores, class_ids)
+        except ValueError as error:
+            raise ServiceFailed(f"{where} answers something else: {error}") from error
+        return SeenImage(ImageSize(width, height), found, {}, tuple(odd))
+
+
+def running_subject(
+    url: str, model: str | None = None, *, credentials: Credentials = NONE
+) -> RemoteDetector:
+    """A running service, of ours or of the Open Inference Protocol alone.
+
+    Args:
+        url: Scheme, host and port.
+        model: Name of the model in the protocol; None: see `RemoteInference`.
+        credentials: What the service wants to see.
+
+    Raises:
+        InvalidConfig: Not an http(s) address.
+        MissingExtra: httpcore is not installed.
+        ServiceFailed: There is no service, or it does not describe a detector.
+        Unauthorized: It wants a token.
+    """
+    try:
+        return RemoteDetector(url, credentials=credentials)
+    except ServiceFailed as error:
+        try:
+            return RemoteInference(url, model, credentials=credentials)
+        except _NoInference:
+            raise error from None
+
+
+def _path(model: str) -> str:
+    return f"/v2/models/{quote(model, safe='')}"
+
+
+def _described(name: str, config: _Config) -> ServedModel | None:
+    """What a model says of itself; None where it does not say its classes."""
+    told = {key: one.string_value for key, one in config.parameters.items()}
+    instances = sum(one.count for one in config.instance_group)
+    try:
+        return ServedModel(
+            name=name,
+            digest=told["digest"],
+            labels=msgspec.json.decode(told["labels"], type=tuple[str, ...]),
+            engine=told["engine"],
+            device=told["device"],
+            precision=told["precision"],
+            layout=ServedLayout(1, max(1, instances)),
+        )
+    except (*UNDECODABLE, KeyError):
+        return None
+
+
+def _read(answer: HttpAnswer, kind: Any) -> Any:
+    """An answer as a struct; None where it is none."""
+    if answer.status != 200:
+        return None
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
+    except UNDECODABLE:
+        return None
+
+
+def _reason(answer: HttpAnswer) -> str:
+    found = _read(msgspec.structs.replace(answer, status=200), dict[str, Any]) or {}
+    return str(found.get("error") or "no reason given")
