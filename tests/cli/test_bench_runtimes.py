@@ -36,7 +36,6 @@ from seatrial.serve.address import with_port
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.service_folder import write_service
 from seatrial.trial.report import read_verdict
-from triton_environment import triton_environment
 
 pytestmark = pytest.mark.slow
 
@@ -55,19 +54,14 @@ def run(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return triton_environment(tmp_path_factory.mktemp("triton") / "environment", ENGINE)
-
-
-@pytest.fixture(scope="module")
 def triton(
-    python: Path, tiny_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory
+    triton_python: Path, tiny_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServiceProcess]:
     """Triton with one lane, and a queue of one request."""
     folder = tmp_path_factory.mktemp("triton-service")
     deployment = Deployment(
         "tiny", engine=ENGINE, layout=CoreLayout(1, 1, 1), limits=Limits(queue=1, deadline_s=60.0),
-        server=Server(HOST, 0, 0, runtime="triton"), triton=Triton(python=str(python)),
+        server=Server(HOST, 0, 0, runtime="triton"), triton=Triton(python=str(triton_python)),
     )  # fmt: skip
     deployment = with_port(deployment)
     service = write_service(folder / "service", tiny_artifact, deployment)
@@ -178,14 +172,14 @@ def test_a_triton_refuses_what_it_cannot_read_and_models_without_classes(
 
 
 def test_a_deployment_is_judged_on_triton(
-    tiny_artifact: Artifact, python: Path, scenes: Path, tmp_path: Path
+    tiny_artifact: Artifact, triton_python: Path, scenes: Path, tmp_path: Path
 ) -> None:
     contract = tmp_path / "contract.toml"
     contract.write_text('name = "gate"\n[accuracy]\nap50 = 0.01\n')
     file = tmp_path / "deployment.toml"
     file.write_text(
         f'model = "{tiny_artifact.path}"\nengine = "{ENGINE}"\n'
-        f'[layout]\nworkers = 1\ninstances = 1\n[triton]\npython = "{python}"\n'
+        f'[layout]\nworkers = 1\ninstances = 1\n[triton]\npython = "{triton_python}"\n'
     )
     done = run(
         "judge", contract, "--deployment", file, "--on", "triton", "--dataset", f"coco:{scenes}",
@@ -198,13 +192,13 @@ def test_a_deployment_is_judged_on_triton(
 
 
 def test_one_deployment_on_all_runtimes_side_by_side(
-    tiny_artifact: Artifact, python: Path, photos: Path, tmp_path: Path
+    tiny_artifact: Artifact, triton_python: Path, photos: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "deployment.toml"
     file.write_text(
         f'model = "{tiny_artifact.path}"\nengine = "{ENGINE}"\n'
         f"[layout]\nworkers = 1\ninstances = 1\nthreads = 1\nwide = false\n"
-        f'[triton]\npython = "{python}"\n'
+        f'[triton]\npython = "{triton_python}"\n'
     )
     done = run(
         "bench", "--deployment", file, "--on", "bentoml", "uvicorn", "triton",

@@ -1,6 +1,6 @@
 """A small detector of real convolutions, whose answer is known, and labelled pictures for it.
 
-It sees what the tiny detector of ``tests/conftest.py`` sees: coloured cells on grey. Before it
+It sees what the tiny detector of `tiny_detector` sees: coloured cells on grey. Before it
 looks, the picture goes through blocks that give it back unchanged: a convolution that makes x and
 -x of every channel, SiLU, and one that takes their difference, since silu(x) - silu(-x) = x. Sides
 of boxes come out of a distribution, as in YOLO's DFL: softmax, and a convolution that weighs bins.

@@ -1,4 +1,4 @@
-"""The tiny detector of tests/conftest.py as a torch module."""
+"""The tiny detector of `tiny_detector` as a torch module."""
 
 from __future__ import annotations
 
