@@ -20,9 +20,9 @@ import measure
 import msgspec
 
 from seatrial.artifact import Artifact
+from seatrial.client.inference_wire import JSON_BYTES
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
 from seatrial.load import v2_client
-from seatrial.load.http_client import JSON_BYTES
 from seatrial.load.inference import ModelInput, ModelName
 from seatrial.load.target import Body, Target, bodies
 from seatrial.serve.address import free_port

@@ -282,7 +282,7 @@ def _is_one(given: str | Sequence[str] | None) -> bool:
 def _listed(given: T | Sequence[T] | None) -> tuple[T, ...]:
     if given is None:
         return ()
-    return (given,) if isinstance(given, str) else tuple(given)  # type: ignore[return-value]
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def judge(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seatrial.api.home import home
 from seatrial.api.loading import LoadOptions, deployment_of, open_model
@@ -122,7 +122,7 @@ def _described(
     options: ServiceOptions,
 ) -> Deployment:
     """The deployment that is named, with the options in it."""
-    words = dict(options)
+    words: dict[str, Any] = dict(options)
     words.pop("allow_pickle", None)
     python = words.pop("triton_python", None)
     server = {

@@ -93,7 +93,10 @@ def judge(
     check_places(trial, output)
     try:
         with (
-            running_service(url, service, runtime=on, **triton.fields) as (address, artifact),
+            running_service(url, service, grpc=False, runtime=on, **triton.fields) as (
+                address,
+                artifact,
+            ),
             progress_display() as on_progress,
         ):
             made = judge_service(

@@ -78,7 +78,7 @@ def judge_service(
     if contract.judges("accuracy") and trial.labelled is not None:
         named = named_model(target.path)
         with contextlib.closing(
-            running_subject(target.url, named and named.name, credentials=credentials)
+            running_subject(target.url, named.name if named else None, credentials=credentials)
         ) as service:
             scored, accuracy = _accuracy(service, trial.labelled, lineage, command, on_progress)
         verdict = judge_contract(contract, accuracy=accuracy)
