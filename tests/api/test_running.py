@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from PIL import Image
 import seatrial
 from seatrial.artifact import Artifact
 from seatrial.bench.options import BenchOptions, MeasureOptions
-from seatrial.bench.side_by_side import read_side_by_side
-from seatrial.bench.side_by_side_page import write_side_by_side
 from seatrial.errors import Diverged, InvalidConfig, InvalidInput
 from seatrial.trial.report import read_verdict
 
@@ -161,40 +158,6 @@ def test_bench_starts_a_service_and_ends_it(
     assert (model["layout"]["workers"], model["layout"]["wide_threads"]) == (1, 0)
     assert told[-1] == "stopping the service"
     assert list((at_home / "services").iterdir()) == []
-
-
-@pytest.mark.slow
-def test_bench_of_lists_measures_side_by_side(
-    tiny_artifact: Artifact, dataset: Path, at_home: Path, tmp_path: Path
-) -> None:
-    """A runtime that is not here is named, and the other is measured."""
-    options = BenchOptions(
-        images=str(dataset), scenarios=("scaling",), sessions=(1,), point_s=0.3, warmup_s=0
-    )
-    report = seatrial.bench(
-        options,
-        model=tiny_artifact.path,
-        engine="onnxruntime",
-        wide=False,
-        on=["triton", "uvicorn"],
-        protocol=["http", "v2"],
-        rounds=1,
-        triton_python=sys.executable,  # has no Triton
-    )
-    assert [one.name for one in report.setups] == [
-        "triton, http", "triton, v2", "uvicorn, http", "uvicorn, v2",
-    ]  # fmt: skip
-    assert all("Triton" in one.missing or "models" in one.missing for one in report.setups[:2])
-    for setup in report.setups[2:]:
-        (one,) = setup.reports
-        assert one.target.protocol == setup.protocol
-        assert one.runs[0].points[0].detections_mean == 1.0
-    assert {(row.runtime, row.protocol) for row in report.rows} == {
-        ("uvicorn", "http"), ("uvicorn", "v2"),
-    }  # fmt: skip
-    html, data = write_side_by_side(report, tmp_path / "report.html")
-    assert read_side_by_side(data) == report
-    assert html.is_file()
 
 
 def test_what_bench_is_given_must_go_together(tiny_artifact: Artifact, dataset: Path) -> None:

@@ -8,7 +8,6 @@ from seatrial.load.inference import (
     InferenceModel,
     ModelInput,
     ModelName,
-    element,
     is_inference_path,
     named_model,
 )
@@ -54,7 +53,3 @@ def test_an_image_goes_to_the_only_input_of_one_element(
 ) -> None:
     found = InferenceModel("m", inputs=inputs).image_input()
     assert found == (inputs[0] if fits else None)
-
-
-def test_an_element_has_its_length_before_it() -> None:
-    assert element(b"abc") == b"\3\0\0\0abc"

@@ -98,6 +98,7 @@ def test_none_ends_where_that_would_not_be_enough() -> None:
         await asyncio.sleep(0.01)
         assert not bodies.give_way(4, 0)
         assert not bodies.give_way(0, 61)
+        assert bodies.give_way(0, 10)  # the first has as many
         assert bodies.give_way(0, 11)
         await asyncio.wait(bodies_of[:2])
         assert [one.done() for one in bodies_of] == [True, True, False]

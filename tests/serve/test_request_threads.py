@@ -13,13 +13,12 @@ import pytest
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Thresholds
-from seatrial.detect.detector import Detected, Ticket
+from seatrial.detect.detector import Detected
 from seatrial.detect.opening import open_detector
 from seatrial.engines.places import Abandoned, Place
 from seatrial.errors import DeadlineExceeded, EngineFailed, InvalidImage, Overloaded
 from seatrial.serve.admission import Dispatcher
 from seatrial.serve.asked import Asked
-from seatrial.serve.forecast import Forecast
 
 Running = Any
 
@@ -217,62 +216,6 @@ def test_a_request_that_infers_already_is_counted_until_it_has(
     until(lambda: present(dispatcher) == 0)
 
 
-@pytest.mark.parametrize(
-    ("lane_s", "max_batch", "limit_s", "deadline_s"),
-    [(0.02, 1, None, 1.0), (0.1, 1, None, 1.0), (0.3, 1, None, 3.0), (0.3, 1, 0.5, 0.5),
-     (0.3, 3, None, 3.0), (0.3, 4, None, 3.6), (0.31, 4, None, 3.8), (0.3, 4, 0.5, 0.5)],
-)  # fmt: skip
-def test_the_deadline_follows_from_the_time_of_one_image_or_of_full_runs(
-    tiny_artifact: Artifact,
-    lane_s: float,
-    max_batch: int,
-    limit_s: float | None,
-    deadline_s: float,
-) -> None:
-    deployment = Deployment("tiny", engine="null", layout=CoreLayout(1, 1, 1, wide=False))
-    detector = open_detector(tiny_artifact, deployment)
-    detector.lane_s, detector.lanes.max_batch = lane_s, max_batch
-    dispatcher = Dispatcher(detector, Limits(deadline_s=limit_s))
-    assert dispatcher.deadline_s == pytest.approx(deadline_s)
-    dispatcher.close()
-
-
-def test_what_would_be_too_late_is_refused_with_its_wait(
-    open_dispatcher: Callable[..., Dispatcher],
-) -> None:
-    dispatcher = open_dispatcher(deadline_s=3000)
-    dispatcher.forecast = Forecast(1, 10.0)  # one lane, 10 s each
-    hurried = Asked(deadline_s=15.0)
-    with dispatcher.admit(hurried), pytest.raises(Overloaded) as refusal:
-        dispatcher.admit(hurried)
-    assert refusal.value.reason == "deadline"
-    assert refusal.value.wait_s == pytest.approx(20.0, rel=0.01)
-    assert "after 20 s, and has 15 s" in refusal.value.message
-    with dispatcher.admit(hurried):  # nobody is there any more
-        # An answer may be later than foretold by twice the spread, which is 5 s at first.
-        with pytest.raises(Overloaded, match="after 20 s, and has 29 s"):
-            dispatcher.admit(Asked(deadline_s=29.0))
-        dispatcher.admit(Asked(deadline_s=31.0))
-
-
-def test_bodies_in_flight_are_bounded(open_dispatcher: Callable[..., Dispatcher]) -> None:
-    dispatcher = open_dispatcher(bytes_in_flight=1000, body_bytes=600, deadline_s=3000)
-    with dispatcher.admit(Asked(body_bytes=600)):
-        with dispatcher.admit(Asked(body_bytes=400)):
-            with pytest.raises(Overloaded, match="take 1000 bytes already") as refusal:
-                dispatcher.admit(Asked(body_bytes=1))
-            assert refusal.value.reason == "bytes"
-        for unknown in (None, 10**9):  # as long as a body may be
-            with pytest.raises(Overloaded, match="take 600 bytes already"):
-                dispatcher.admit(Asked(body_bytes=unknown))
-        dispatcher.admit(Asked(body_bytes=400))
-    with dispatcher.admit(Asked(body_bytes=600)):  # what ended, counts no more
-        pass
-    small = open_dispatcher(bytes_in_flight=100, body_bytes=600)
-    with small.admit(Asked(body_bytes=600)) as alone:  # or it would be refused for ever
-        alone.arrived(600)
-
-
 def test_live_requests_go_before_those_of_a_batch(
     photo: bytes, open_dispatcher: Callable[..., Dispatcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,15 +270,6 @@ def test_what_was_decoded_too_late_goes_no_further(
         monkeypatch.setattr("seatrial.detect.detector.decode", decode)
         with pytest.raises(DeadlineExceeded):
             dispatcher.threads.run(ticket, lambda: dispatcher.detect(ticket, photo, Thresholds()))
-
-
-def test_the_limit_is_exact(dispatcher: Dispatcher) -> None:
-    with dispatcher.admit() as first, dispatcher.admit() as second:
-        assert isinstance(first, Ticket)
-        assert first is not second
-        with pytest.raises(Overloaded, match="2 requests wait or run already"):
-            dispatcher.admit()
-    dispatcher.admit()
 
 
 def test_two_threads_for_each_lane(tiny_artifact: Artifact, photo: bytes) -> None:
@@ -418,6 +352,21 @@ def test_a_turn_that_comes_when_its_request_is_given_up_goes_to_the_next(
             turns.give_back(batch=False)
 
     asyncio.run(main())
+
+
+def test_memory_that_is_taken_after_the_request_is_gone_is_given_back(
+    dispatcher: Dispatcher,
+) -> None:
+    with dispatcher.admit() as ticket:
+
+        def work() -> None:
+            ticket.leave()  # as when a lane hangs: who counts it gives back what it has by now
+            assert dispatcher.memory.held_bytes == 0
+            dispatcher.memory.take(ticket, 1000, ticket.promise)
+            assert dispatcher.memory.held_bytes == 1000
+
+        dispatcher.threads.run(ticket, work)
+        assert dispatcher.memory.held_bytes == 0
 
 
 def test_the_error_of_a_lane_is_told_though_its_thread_ends_as_abandoned(

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from seatrial.deployment import Thresholds
+from seatrial.detect.decode_cost import DecodeCost
+from seatrial.engines.places import Place
 from seatrial.errors import DeadlineExceeded, Overloaded
 from seatrial.serve.admission import Dispatcher
 from seatrial.serve.asked import Asked
+from seatrial.serve.forecast import Forecast
 
 Running = Any
 
@@ -50,6 +53,35 @@ def test_a_body_that_is_longer_than_guessed_is_foretold_anew(running: Running) -
         ticket.arrived(1999)
         assert ticket.promise is same
     assert forecast._backlog_s == pytest.approx(backlog_s)
+
+
+def test_an_image_is_weighed_and_takes_memory_until_it_is_kept_no_more(
+    open_dispatcher: Callable[..., Dispatcher],
+) -> None:
+    dispatcher = open_dispatcher(deadline_s=3000)
+    memory = dispatcher.memory
+    with dispatcher.admit() as ticket, dispatcher.admit():
+        ticket.weigh(DecodeCost(cpu_s=0.25, peak_bytes=5000))
+        assert (ticket.bound_s, memory.held_bytes) == (0.25, 5000)
+        assert set(ticket.clock.stages_ms) == {"decode", "queue"}
+        ticket.keep(300)
+        assert memory.held_bytes == 300
+        ticket.keep(0)
+        assert memory.held_bytes == 0
+
+
+def test_an_image_that_the_forecast_makes_late_is_refused_where_others_wait(
+    open_dispatcher: Callable[..., Dispatcher],
+) -> None:
+    dispatcher = open_dispatcher(deadline_s=10)
+    dispatcher.forecast = Forecast(1, 20.0)  # one lane, 20 s each
+    cost = DecodeCost(cpu_s=0.001, peak_bytes=5000)
+    with dispatcher.admit() as ticket:
+        ticket.ready()
+        ticket.weigh(cost)  # alone: a forecast that is wrong would stay so
+        with Place(dispatcher.detector.lanes), pytest.raises(Overloaded) as refused:
+            ticket.weigh(cost)
+    assert refused.value.reason == "deadline"
 
 
 async def never() -> Any:

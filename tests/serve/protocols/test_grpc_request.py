@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+import numpy as np
 import pytest
 
 from grpc_calls import images_request, tensors
@@ -15,6 +17,7 @@ from seatrial.serve.outcome import Counted
 from seatrial.serve.protocols.grpc_request import infer_request, open_request
 from seatrial.serve.protocols.inference_protobuf import write_answer
 from seatrial.serve.statistics import DETECTOR, GRAPH
+from seatrial.serve.variants import CANARY, LIVE
 from served_application import Running
 
 SCOPE = {"client": ("test",), "method": "POST", "path": INFER}
@@ -48,6 +51,28 @@ def test_what_contradicts_itself_counts_for_its_model(running: Running, files: l
     with pytest.raises(InvalidInput, match="1 inputs have 2 raw_input_contents"):
         open_request(running.service, found, message, 10)
     assert found.model == DETECTOR
+
+
+def test_a_tensor_goes_to_the_live_model_whatever_answers_beside_it(running: Running) -> None:
+    """It fits one graph: that of a canary may take others."""
+    serving, live = running.app.state.serving, running.service
+    canary = msgspec.structs.replace(live, variant=CANARY, name="canary")
+    canvas = np.full((1, 64, 64, 3), 114, np.uint8)
+    message = ModelInferRequest(model_name="tiny.graph")
+    message.inputs.add(name="image", datatype="UINT8", shape=canvas.shape)
+    message.raw_input_contents.append(canvas.tobytes())
+    found = Counted(live.metrics, SCOPE, INFER, GRAPH, CANARY)
+
+    async def answer() -> tuple[bytes, dict[str, str]]:
+        with live.dispatcher.admit(Asked(message.ByteSize())) as ticket:
+            request = open_request(live, found, message, message.ByteSize())
+            return await infer_request(serving, canary, found, ticket, request, write_answer)
+
+    data, _ = asyncio.run_coroutine_threadsafe(answer(), running.loop).result(60)
+    told = ModelInferResponse.FromString(data)
+    assert told.model_name == "tiny.graph"
+    assert tensors(told)["output0"].shape == (1, 7, 64)
+    assert found.variant == LIVE
 
 
 def test_an_answer_has_the_headers_that_it_has_over_http(

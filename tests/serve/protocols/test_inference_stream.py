@@ -14,6 +14,7 @@ from open_inference import detected, rows
 from seatrial.artifact import Artifact
 from seatrial.client.inference_messages import STREAM
 from seatrial.deployment import Limits, Server
+from seatrial.serve.trace_context import Trace
 from served_application import Running, serve_application
 
 pytestmark = pytest.mark.usefixtures("time_limit")
@@ -196,10 +197,15 @@ def test_a_refusal_says_when_to_come_again(
 
 def test_a_client_that_leaves_gives_its_places_back(
     serving: Running, service: Service, files: list[bytes], outcomes: Callable[[int], float],
-    until: Callable[..., Any],
+    until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     before, lanes = outcomes(499), serving.detector.lanes
-    ran = lanes.mean_s
+    ran, told = lanes.mean_s, list[tuple[str, int]]()
+
+    def report(scope: Any, trace: Trace, status: int, size: int) -> None:
+        told.append((scope["path"], status))
+
+    monkeypatch.setattr(serving.app.state.serving, "reports", (report,))
     with serving.lanes_held():
         call = stream(service, [images_request(files[0]) for _ in range(5)])
         until(lambda: lanes.present == 3)
@@ -207,6 +213,7 @@ def test_a_client_that_leaves_gives_its_places_back(
         until(lambda: lanes.present == 1)
     until(lambda: outcomes(499) == before + 2)
     assert lanes.mean_s == ran  # none had a lane
+    until(lambda: told == [(STREAM, 499)] * 2)
 
 
 def test_there_are_only_so_many_streams_and_calls_have_places_beside_them(
