@@ -172,6 +172,8 @@ def test_what_bench_is_given_must_go_together(tiny_artifact: Artifact, dataset: 
     for several in ({"on": ["uvicorn"]}, {"protocol": ("http", "v2")}, {"rounds": 2}):
         with pytest.raises(InvalidConfig, match="measured by one protocol, where it runs"):
             seatrial.bench(dataset, url="http://127.0.0.1:1", **several)  # type: ignore[call-overload]
+    with pytest.raises(InvalidConfig, match="token and ca_file are for the address"):
+        seatrial.bench(dataset, model=tiny_artifact.path, token="secret")
     with pytest.raises(InvalidConfig, match="runtime"):
         seatrial.bench(dataset, model=tiny_artifact.path, on="apache")  # type: ignore[call-overload]
     with pytest.raises(InvalidConfig, match="unknown scenario"):
@@ -220,6 +222,8 @@ def test_what_judge_is_given_must_go_together(
         seatrial.judge(contract, url="http://127.0.0.1:1", threads=1)
     with pytest.raises(InvalidConfig, match="takes no other on"):
         seatrial.judge(contract, url="http://127.0.0.1:1", on="triton")
+    with pytest.raises(InvalidConfig, match="token and ca_file are for the address"):
+        seatrial.judge(contract, model=tiny_artifact.path, token="secret")
     with pytest.raises(InvalidConfig, match="judges accuracy, and there are no labelled images"):
         seatrial.judge(contract, model=tiny_artifact.path, images=dataset)
     contract.write_text("")

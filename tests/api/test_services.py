@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from seatrial.api.services import Service
+from seatrial.api.services import Service, credentials_for
 from seatrial.artifact import Artifact
+from seatrial.client.credentials import NONE, Credentials
 from seatrial.deployment import Deployment
 from seatrial.errors import InvalidArtifact, InvalidConfig
 
@@ -82,3 +83,11 @@ def test_what_does_not_go_together_is_an_error(named: dict[str, Any], said: str)
 def test_an_unknown_option_beside_a_file_is_an_error(file: Path) -> None:
     with pytest.raises(InvalidConfig, match="unknown key 'enginee'"):
         described(deployment=file, options={"enginee": "null"})
+
+
+def test_credentials_are_for_an_address() -> None:
+    assert credentials_for("http://x", "secret", "own.pem") == Credentials("secret", "own.pem")
+    assert credentials_for(None, None, None) is NONE
+    for token, ca_file in (("secret", None), (None, "own.pem")):
+        with pytest.raises(InvalidConfig, match="for the address of a running service"):
+            credentials_for(None, token, ca_file)

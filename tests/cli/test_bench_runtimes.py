@@ -144,8 +144,8 @@ def test_a_running_triton_is_judged_by_its_whole_contract(
     )
     with contextlib.suppress(SystemExit):  # four images may be too few to decide
         judge(
-            contract, url=triton.url, dataset=f"coco:{scenes}", split="val", measure=quick,
-            output=tmp_path / "run",
+            contract, url=triton.url, path="/v2/models/tiny/infer", dataset=f"coco:{scenes}",
+            split="val", measure=quick, output=tmp_path / "run",
         )  # fmt: skip
     report = read_verdict(tmp_path / "run" / "verdict.json")
     outcomes = {row.clause.metric: row.outcome for row in report.verdict.rows}

@@ -39,13 +39,27 @@ def free_ports() -> Ports:
     return Ports(HOST, *found)
 
 
-def ask(python: Path, ports: Ports, *words: str | Path) -> Told:
-    """What the client's script prints, in the environment of a Python that has tritonclient."""
+def start_client(python: Path, ports: Ports, *words: str | Path) -> subprocess.Popen[str]:
+    """The client's script, in the environment of a Python that has tritonclient."""
     script = [python, "-W", "ignore", "-c", CLIENT.read_text()]
-    done = subprocess.run(
+    return subprocess.Popen(
         [*script, str(ports.http), str(ports.grpc), *words],
-        env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=240,
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found: Told = json.loads(done.stdout)
+
+
+def told_by(client: subprocess.Popen[str]) -> Told:
+    """What the client's script prints, once it has ended."""
+    with client:
+        try:
+            printed, said = client.communicate(timeout=240)
+        finally:
+            client.kill()
+    assert client.returncode == 0, said
+    found: Told = json.loads(printed)
     return found
+
+
+def ask(python: Path, ports: Ports, *words: str | Path) -> Told:
+    """What the client's script prints."""
+    return told_by(start_client(python, ports, *words))

@@ -169,9 +169,9 @@ def _described(name: str, config: _Config) -> ServedModel | None:
         return None
 
 
-def _read(answer: HttpAnswer, kind: Any) -> Any:
-    """An answer as a struct; None where it is none."""
-    if answer.status != 200:
+def _read(answer: HttpAnswer, kind: Any, status: int | None = 200) -> Any:
+    """The body of an answer as a struct; None where it is none, or the status is another one."""
+    if status not in (None, answer.status):
         return None
     try:
         return msgspec.json.decode(answer.body, type=kind)
@@ -180,5 +180,5 @@ def _read(answer: HttpAnswer, kind: Any) -> Any:
 
 
 def _reason(answer: HttpAnswer) -> str:
-    found = _read(msgspec.structs.replace(answer, status=200), dict[str, Any]) or {}
+    found = _read(answer, dict[str, Any], status=None) or {}
     return str(found.get("error") or "no reason given")

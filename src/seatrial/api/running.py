@@ -12,8 +12,7 @@ import msgspec
 
 from seatrial.api.home import store
 from seatrial.api.loading import LoadedDetector, LoadOptions, load, open_model
-from seatrial.api.services import Service, ServiceOptions
-from seatrial.client.credentials import Credentials
+from seatrial.api.services import Service, ServiceOptions, credentials_for
 from seatrial.deployment import Precision, RuntimeName
 from seatrial.errors import InvalidConfig
 from seatrial.progress import Progress, silent
@@ -259,6 +258,7 @@ def bench(
     one = runtimes[0] if runtimes and not several else None
     service = Service(model, deployment, url, one, options)
     measured = images if isinstance(images, BenchOptions) else BenchOptions(images=str(images))
+    shown = credentials_for(url, token, ca_file)
     plan(measured)  # what is wrong is reported before a service is started
     if several:
         from seatrial.api.side_by_side import bench_runtimes
@@ -268,7 +268,6 @@ def bench(
         return bench_runtimes(
             described, artifact, runtimes, protocols, measured, found, rounds, on_progress
         )
-    shown = Credentials(token, ca_file)
     by = protocols[0] if protocols else None
     with service.running(on_progress, grpc=by == "grpc") as (address, _):
         return run_benchmark(Target(address, protocol=by), measured, on_progress, credentials=shown)
@@ -347,7 +346,7 @@ def judge(
     from seatrial.trial.plan import read_trial
 
     service = Service(model, deployment, url, on, options)
-    shown = Credentials(token, ca_file)
+    shown = credentials_for(url, token, ca_file)
     trial = read_trial(
         Path(contract),
         dataset=dataset,

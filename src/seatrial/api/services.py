@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from seatrial.api.home import home
 from seatrial.api.loading import LoadOptions, deployment_of, open_model
+from seatrial.client.credentials import NONE, Credentials
 from seatrial.deployment import Deployment, RuntimeName
 from seatrial.errors import InvalidConfig
 from seatrial.progress import Progress
@@ -98,6 +99,21 @@ class Service:
             deployment = deployment.changed({"grpc_port": 0})
         with started(deployment, artifact, on_progress) as service:
             yield service.grpc_url if grpc else service.url, artifact
+
+
+def credentials_for(
+    url: str | None, token: str | None, ca_file: str | PathLike[str] | None
+) -> Credentials:
+    """What a running service wants to see; none where it is started here.
+
+    Raises:
+        InvalidConfig: They are given, and no address.
+    """
+    if url is not None:
+        return Credentials(token, ca_file)
+    if token is not None or ca_file is not None:
+        raise InvalidConfig("token and ca_file are for the address of a running service")
+    return NONE
 
 
 @contextlib.contextmanager

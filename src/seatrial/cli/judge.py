@@ -61,8 +61,8 @@ def judge(
         images: Folder of images to send [default: those of the dataset].
         output: Folder for the reports.
         measure: How much is measured, and how long.
-        path: Path at which a foreign service takes images; of a Triton the model's name [default
-            there: the first that takes an encoded image].
+        path: Path at which a foreign service takes images; of a Triton /v2/models/NAME/infer
+            [default there: that of the first model that takes an encoded image].
         field: Multipart field of a foreign service [default: the raw body].
         json: Print verdict.json too.
     """

@@ -21,7 +21,11 @@ from seatrial.errors import ServiceFailed
 JSON_BYTES = "Inference-Header-Content-Length"
 BYTES = "BYTES"
 LENGTH = struct.Struct("<I")  # before each element of BYTES
-DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8"), "INT32": np.dtype("<i4")}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "FP32": np.dtype("<f4"),
+    "INT64": np.dtype("<i8"),
+    "INT32": np.dtype("<i4"),
+}
 
 
 class _Sized(msgspec.Struct):

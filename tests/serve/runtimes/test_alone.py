@@ -255,6 +255,63 @@ def test_as_the_first_process_it_can_be_ended_before_it_is_ready(
     assert outside.wait(20) == 0
 
 
+# The exit that a signal raises is lost: in a destructor, or as the error of a library.
+DROPPED = """
+import os, signal, sys
+from seatrial.errors import InvalidArtifact
+from seatrial.serve.runtimes import alone, served, server
+
+number, where, file = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+class Dying:
+    def __del__(self):
+        signal.raise_signal(number)
+
+def while_loading(self):
+    Dying()
+    return opened(self)
+
+def as_an_error(self):
+    try:
+        signal.raise_signal(number)
+    except SystemExit as error:
+        raise InvalidArtifact("does not load") from error
+
+def while_starting(served, listener, **options):
+    Dying()
+    return serve(served, listener, **options)
+
+opened, serve = served.Served.open, server.serve
+if where == "loading":
+    served.Served.open = while_loading
+elif where == "error":
+    served.Served.open = as_an_error
+else:
+    server.serve = while_starting
+sys.unraisablehook = lambda dropped: print("dropped", dropped.exc_type.__name__, flush=True)
+alone.main(file)
+"""
+
+
+@pytest.mark.parametrize("where", ["loading", "error", "starting"])
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGTERM, 0, ""), (signal.SIGINT, 130, "interrupted\n")]
+)
+def test_a_signal_ends_it_though_the_exit_was_dropped(
+    tiny_artifact: Artifact, tmp_path: Path, number: int, code: int, said: str, where: str
+) -> None:
+    server = Server(HOST, free_port(HOST), drain_notice_s=0.0, runtime="uvicorn")
+    deployment = Deployment("m", engine="null", server=server)
+    folder = write_service(tmp_path / "service", tiny_artifact, deployment)
+    words = [str(int(number)), where, str(folder / "deployment.toml")]
+    ended = subprocess.run(
+        [sys.executable, "-c", DROPPED, *words],
+        env=environment(os.environ), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (code, said)
+    assert ended.stdout == ("" if where == "error" else "dropped SystemExit\n")
+
+
 def test_a_change_of_the_token_file_is_told_once(
     tiny_artifact: Artifact, tmp_path: Path, until: Until
 ) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,12 @@ from seatrial.serve.address import free_port
 from seatrial.serve.triton.own_code import requirements
 from seatrial.serve.triton.server import Ports
 from triton_environment import SERVER, said_until
-from triton_serving import ENGINE, HOST, ask, deployment_of
+from triton_serving import ENGINE, HOST, deployment_of, start_client, told_by
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("time_limit")]
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "triton.md"
-# Two requests of these images take a lane seconds, whatever the machine.
+# Each request of these images takes a lane most of a second, whatever the machine.
 LARGE_HW = (4900, 4900)
 
 
@@ -102,20 +101,19 @@ def test_ctrl_c_while_models_load_ends_all(
 
 
 def test_sigterm_lets_requests_end_and_leaves_nothing_behind(
-    triton_python: Path, tiny_artifact: Artifact, tmp_path: Path, until: Callable[..., Any]
+    triton_python: Path, tiny_artifact: Artifact, tmp_path: Path
 ) -> None:
+    """When the first is answered, another one runs and the last one waits: all are on one lane."""
     home, images = tmp_path / "home", tmp_path / "images"
     images.mkdir()
     Image.new("L", LARGE_HW).save(images / "large.png")
     with served(tiny_artifact, triton_python, home) as (process, said, server):
-        http, grpc, metrics = (line.split()[1] for line in said.splitlines()[-3:])
+        http, grpc, _ = (line.split()[1] for line in said.splitlines()[-3:])
         ports = Ports(HOST, *(int(one.rpartition(":")[2]) for one in (http, grpc)), 0)
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(ask, triton_python, ports, "overload", images, "tiny", "4", "2")
-            waiting = 'nv_inference_pending_request_count{model="tiny",version="1"} 1'
-            until(lambda: waiting in local_http.get(metrics).text)
-            process.send_signal(signal.SIGTERM)
-            assert asked.result()["answers"] == ["answered", "answered"]
+        client = start_client(triton_python, ports, "overload", images, "tiny", "4", "3")
+        said_until(client, "an answer came")
+        process.send_signal(signal.SIGTERM)
+        assert told_by(client)["answers"] == ["answered"] * 3
         assert process.wait(60) == 0
         assert processes_of(server) == []
 

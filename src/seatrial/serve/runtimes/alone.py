@@ -34,23 +34,45 @@ if TYPE_CHECKING:
     from seatrial.serve.reload import Coordinator
 
 
+class _Ending:
+    """Signals that end the process: each raises `SystemExit` wherever the main thread is.
+
+    Where that is a destructor or a callback of a library, the exit is dropped.
+
+    Attributes:
+        asked: Number of the last signal; None before one came.
+        ready: Whether the service was ready before: Ctrl-C is then an end as any other.
+    """
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self.ready = False
+
+    def take(self, number: int, frame: FrameType | None = None) -> None:
+        """Handle a signal."""
+        first, self.asked = self.asked is None, number
+        if number == signal.SIGINT and not self.ready:
+            if first:
+                say("info", "interrupted", "interrupted")
+            sys.exit(INTERRUPTED)
+        sys.exit(0)
+
+    def catch_up(self) -> None:
+        """Raise an exit that was dropped."""
+        if self.asked is not None:
+            self.take(self.asked)
+
+
 def main(deployment_file: str) -> None:
     """Serve until a signal ends it.
 
     Args:
         deployment_file: TOML file; a relative model path in it starts at the file's folder.
     """
-    ready = False
-
-    def end(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and not ready:
-            say("info", "interrupted", "interrupted")
-            sys.exit(INTERRUPTED)
-        sys.exit(0)
-
+    ending = _Ending()
     # The kernel ends the first process of a container by no signal that it does not handle.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+        signal.signal(number, ending.take)
     hangup().listen()
     take_signals()
     if os.getpid() == 1:
@@ -72,8 +94,10 @@ def main(deployment_file: str) -> None:
                 coordinator.listen_or_say(service.tokens)
 
             def on_ready() -> None:
-                nonlocal ready
-                ready = True
+                if ending.asked is not None:
+                    signal.raise_signal(ending.asked)  # by the server's handlers now
+                    return
+                ending.ready = True
                 if coordinator is not None:
                     hangup().reload = coordinator.reload_soon
                 log.say("info", "ready", f"ready: {urls(server)}")
@@ -84,16 +108,18 @@ def main(deployment_file: str) -> None:
                     notify.notify(notify.ALIVE)
 
             served.drain.on_begin = lambda: notify.notify(notify.STOPPING)
+            ending.catch_up()
             every_s = notify.alive_every_s()
             serve(
                 served,
                 listener,
                 on_ready=on_ready,
-                on_signal=end,
+                on_signal=ending.take,
                 while_alive=while_alive if every_s else None,
                 alive_every_s=every_s or 0.0,
             )
     except SeatrialError as error:
+        ending.catch_up()  # a library may make its own error of the exit
         hint = f"\nhint: {error.hint}" if error.hint else ""
         log.say("error", "start_failed", f"the service did not start: {error.message}{hint}")
         sys.exit(error.exit_code)

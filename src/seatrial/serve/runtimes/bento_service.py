@@ -80,7 +80,7 @@ def direct_service(deployment_file: Path) -> DirectService:
         log.configure(deployment.server.log_format)  # BentoML has made its own handlers since
         supervisor.take_over(deployment_file, deployment.limits.drain_s, folder)
     workers, _ = layout(deployment)
-    inner = type(NAME, (), {"__doc__": f"Object detection: {deployment.model}"})
+    inner = type(NAME, (), {"__doc__": "Object detection"})
     built: DirectService = bentoml.service(
         service_class=DirectService,
         workers=workers,
