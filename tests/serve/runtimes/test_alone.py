@@ -293,12 +293,16 @@ alone.main(file)
 """
 
 
-@pytest.mark.parametrize("where", ["loading", "error", "starting"])
 @pytest.mark.parametrize(
-    ("number", "code", "said"), [(signal.SIGTERM, 0, ""), (signal.SIGINT, 130, "interrupted\n")]
+    ("where", "number", "code", "said"),
+    [
+        ("loading", signal.SIGTERM, 0, ""),
+        ("error", signal.SIGINT, 130, "interrupted\n"),
+        ("starting", signal.SIGINT, 130, "interrupted\n"),
+    ],
 )
 def test_a_signal_ends_it_though_the_exit_was_dropped(
-    tiny_artifact: Artifact, tmp_path: Path, number: int, code: int, said: str, where: str
+    tiny_artifact: Artifact, tmp_path: Path, where: str, number: int, code: int, said: str
 ) -> None:
     server = Server(HOST, free_port(HOST), drain_notice_s=0.0, runtime="uvicorn")
     deployment = Deployment("m", engine="null", server=server)
