@@ -66,6 +66,18 @@ def test_tensors_are_found_by_their_names() -> None:
     assert (class_ids.tolist(), class_ids.dtype) == (IDS.tolist(), np.int64)
 
 
+def test_an_answer_without_objects_is_json_alone() -> None:
+    """As Triton sends it: without the header, since no bytes follow the JSON."""
+    shapes = {"boxes": (0, 4), "scores": (0,), "class_ids": (0,)}
+    nothing = {"parameters": {"binary_data_size": 0}}
+    outputs = [
+        {"name": name, "datatype": "FP32", "shape": shape, **nothing}
+        for name, shape in shapes.items()
+    ]
+    found = read_tensors("here", {}, json.dumps({"outputs": outputs}).encode(), WANTED)
+    assert [array.shape for array in found] == list(shapes.values())
+
+
 def test_what_is_no_such_answer_is_an_error() -> None:
     headers, body = answer()
     wrong: list[tuple[dict[str, str], bytes]] = [
