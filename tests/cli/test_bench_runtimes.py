@@ -44,7 +44,7 @@ ENGINE = "onnxruntime"
 QUICK = (
     "--scenario", "scaling", "--sessions", "1", "2", "--point-s", "0.3", "--warmup-s", "0",
 )  # fmt: skip
-LARGE_HW = (3000, 3000)
+LARGE_HW, MOST_PIXELS = (3000, 3000), 9_000_000
 
 
 def run(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
@@ -60,7 +60,8 @@ def triton(
     """Triton with one lane, and a queue of one request."""
     folder = tmp_path_factory.mktemp("triton-service")
     deployment = Deployment(
-        "tiny", engine=ENGINE, layout=CoreLayout(1, 1, 1), limits=Limits(queue=1, deadline_s=60.0),
+        "tiny", engine=ENGINE, layout=CoreLayout(1, 1, 1),
+        limits=Limits(queue=1, deadline_s=60.0, image_pixels=MOST_PIXELS),
         server=Server(HOST, 0, 0, runtime="triton"), triton=Triton(python=str(triton_python)),
     )  # fmt: skip
     deployment = with_port(deployment)
@@ -149,8 +150,9 @@ def test_a_running_triton_is_judged_by_its_whole_contract(
         )  # fmt: skip
     report = read_verdict(tmp_path / "run" / "verdict.json")
     outcomes = {row.clause.metric: row.outcome for row in report.verdict.rows}
-    assert set(outcomes) == {"accuracy.ap50", "latency.at_most_ms", "load.memory_mib"}
-    assert outcomes["latency.at_most_ms"] == outcomes["load.memory_mib"] == "holds"
+    assert outcomes.pop("accuracy.ap50") in ("holds", "undecided")
+    assert set(outcomes) == {"latency.at_most_ms", "load.memory_mib", "load.error_rate"}
+    assert set(outcomes.values()) == {"holds"}
     assert report.service["digest"] == tiny_artifact.digest
     assert (report.service["engine"], report.service["precision"]) == (ENGINE, "f32")
     measured = json.loads((tmp_path / "run" / "accuracy.json").read_bytes())
@@ -160,13 +162,14 @@ def test_a_running_triton_is_judged_by_its_whole_contract(
     assert measured["detections"] == wanted.detections > 0
 
 
-def test_a_triton_refuses_what_it_cannot_read_and_models_without_classes(
-    triton: ServiceProcess,
+def test_an_image_that_triton_refuses_is_an_error_and_so_is_a_model_without_classes(
+    triton: ServiceProcess, encode: Callable[..., bytes]
 ) -> None:
     with contextlib.closing(running_subject(triton.url)) as subject:
         assert subject.labels == ("red", "green", "blue")
-        with pytest.raises(InvalidInput, match="no image"):
-            subject.detect(b"hello", EVALUATION)
+        too_large = encode(Image.new("L", (3000, 3001)), "PNG")
+        with pytest.raises(InvalidInput, match=r"3000.*3001"):
+            subject.detect(too_large, EVALUATION)
     with pytest.raises(ServiceFailed, match=r"says its classes \(asked: tiny.graph\)"):
         running_subject(triton.url, "tiny.graph")
 
