@@ -51,7 +51,7 @@ def test_bench_of_lists_measures_side_by_side(
         ("uvicorn", "http"), ("uvicorn", "v2"),
     }  # fmt: skip
     html, data = write_side_by_side(report, tmp_path / "report.html")
-    assert read_side_by_side(data) == report
+    assert read_side_by_side(data).rows == report.rows
     assert html.is_file()
 
 

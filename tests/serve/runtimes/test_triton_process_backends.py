@@ -76,7 +76,7 @@ def open_artifact(tiny_model: Callable[..., Any], folder: Path, backend: str) ->
 
 @pytest.fixture(scope="module")
 def server(triton_python: Path, tmp_path_factory: pytest.TempPathFactory) -> TritonServer:
-    deployment = Deployment("tiny", triton=Triton(python=str(triton_python)))
+    deployment = Deployment("tiny", engine=ENGINE, triton=Triton(python=str(triton_python)))
     return find_server(tmp_path_factory.mktemp("server"), deployment)
 
 
