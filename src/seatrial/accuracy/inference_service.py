@@ -15,7 +15,8 @@ from seatrial.accuracy.predict import SeenImage
 from seatrial.accuracy.service import RemoteDetector
 from seatrial.client.calls import Call, Send
 from seatrial.client.credentials import NONE, Credentials
-from seatrial.client.inference_wire import image_request, read_tensors
+from seatrial.client.inference_tensors import read_tensors
+from seatrial.client.inference_wire import image_request
 from seatrial.client.wire import HttpAnswer, ServedLayout, ServedModel
 from seatrial.config import UNDECODABLE
 from seatrial.deployment import Thresholds

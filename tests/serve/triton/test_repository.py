@@ -42,8 +42,10 @@ def test_python_has_the_artifact_in_both_models(tiny_artifact: Artifact, tmp_pat
         *DETECTOR, "tiny/1/model/model.onnx", *(f"tiny.graph/{name}" for name in graph)
     }  # fmt: skip
     assert (folder / "tiny" / "labels.txt").read_text() == "red\ngreen\nblue\n"
-    again = Deployment.read(folder / "tiny/1/deployment.toml")
-    assert again == msgspec.structs.replace(deployment(tiny_artifact), model="model")
+    version = folder / "tiny" / "1"
+    again = Deployment.read(version / "deployment.toml")
+    model = str(version / "model")
+    assert again == msgspec.structs.replace(deployment(tiny_artifact), model=model)
     assert [(one.name, one.backend, one.instances) for one in packaged.models] == [
         ("tiny", "python", 6), ("tiny.graph", "python", 1)
     ]  # fmt: skip
