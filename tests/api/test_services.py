@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seatrial.api.services import Service, credentials_for
+from seatrial.api.services import NamedService, credentials_for
 from seatrial.artifact import Artifact
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.deployment import Deployment
@@ -17,7 +17,7 @@ from seatrial.errors import InvalidArtifact, InvalidConfig
 
 def described(**named: Any) -> Deployment:
     given = {"model": None, "deployment": None, "url": None, "on": None, "options": {}}
-    found = Service(**{**given, **named}).deployment
+    found = NamedService(**{**given, **named}).deployment
     assert found is not None
     return found
 
@@ -58,7 +58,7 @@ def test_a_model_that_is_nowhere_is_an_error_that_names_both_places(
     here.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.setenv("SEATRIAL_HOME", str(tmp_path / "home"))
-    service = Service(None, file, None, None, {})
+    service = NamedService(None, file, None, None, {})
     with pytest.raises(InvalidArtifact, match=f"neither beside {file} nor in {here}"):
         service.open()
 

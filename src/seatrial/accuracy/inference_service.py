@@ -153,7 +153,7 @@ def _path(model: str) -> str:
 
 
 def _described(name: str, config: _Config) -> ServedModel | None:
-    """What a model says of itself; None where it does not say its classes."""
+    """The description that a model gives of itself; None where it does not say its classes."""
     told = {key: one.string_value for key, one in config.parameters.items()}
     instances = sum(one.count for one in config.instance_group)
     try:

@@ -12,7 +12,7 @@ import msgspec
 
 from seatrial.api.home import store
 from seatrial.api.loading import LoadedDetector, LoadOptions, load, open_model
-from seatrial.api.services import Service, ServiceOptions, credentials_for
+from seatrial.api.services import NamedService, StartOptions, credentials_for
 from seatrial.deployment import Precision, RuntimeName
 from seatrial.errors import InvalidConfig
 from seatrial.progress import Progress, silent
@@ -172,7 +172,7 @@ def bench(
     protocol: ProtocolName | None = ...,
     rounds: None = ...,
     on_progress: Progress = ...,
-    **options: Unpack[ServiceOptions],
+    **options: Unpack[StartOptions],
 ) -> BenchReport: ...
 @overload
 def bench(
@@ -184,7 +184,7 @@ def bench(
     protocol: ProtocolName | Sequence[ProtocolName] | None = ...,
     rounds: int | None = ...,
     on_progress: Progress = ...,
-    **options: Unpack[ServiceOptions],
+    **options: Unpack[StartOptions],
 ) -> SideBySide: ...
 
 
@@ -200,7 +200,7 @@ def bench(
     protocol: ProtocolName | Sequence[ProtocolName] | None = None,
     rounds: int | None = None,
     on_progress: Progress = silent,
-    **options: Unpack[ServiceOptions],
+    **options: Unpack[StartOptions],
 ) -> BenchReport | SideBySide:
     """Measure a running service, or one that is started for it, and explain the result.
 
@@ -256,7 +256,7 @@ def bench(
             hint="name a model or a deployment to have it started on runtimes",
         )
     one = runtimes[0] if runtimes and not several else None
-    service = Service(model, deployment, url, one, options)
+    service = NamedService(model, deployment, url, one, options)
     measured = images if isinstance(images, BenchOptions) else BenchOptions(images=str(images))
     shown = credentials_for(url, token, ca_file)
     plan(measured)  # what is wrong is reported before a service is started
@@ -301,7 +301,7 @@ def judge(
     measure: MeasureOptions | None = None,
     output: str | PathLike[str] | None = None,
     on_progress: Progress = silent,
-    **options: Unpack[ServiceOptions],
+    **options: Unpack[StartOptions],
 ) -> VerdictReport:
     """Measure a running service, or one that is started for it, and judge all clauses.
 
@@ -345,7 +345,7 @@ def judge(
     """
     from seatrial.trial.plan import read_trial
 
-    service = Service(model, deployment, url, on, options)
+    service = NamedService(model, deployment, url, on, options)
     shown = credentials_for(url, token, ca_file)
     trial = read_trial(
         Path(contract),

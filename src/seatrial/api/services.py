@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from seatrial.serve.process import ServiceProcess
 
 
-class ServiceOptions(LoadOptions, total=False):
+class StartOptions(LoadOptions, total=False):
     """The options of `load`, and those of the server that ``on="triton"`` starts.
 
     Attributes:
@@ -33,7 +33,7 @@ class ServiceOptions(LoadOptions, total=False):
     triton_image: str | None
 
 
-class Service:
+class NamedService:
     """The service that a call names: its address, or what is started.
 
     Args:
@@ -54,7 +54,7 @@ class Service:
         deployment: str | PathLike[str] | None,
         url: str | None,
         on: RuntimeName | None,
-        options: ServiceOptions,
+        options: StartOptions,
     ) -> None:
         if (model is None and deployment is None) == (url is None):
             raise InvalidConfig(
@@ -71,7 +71,7 @@ class Service:
         self.deployment = None if url is not None else _described(model, deployment, on, options)
 
     def open(self) -> tuple[Deployment, Artifact]:
-        """What is started, and its artifact."""
+        """The deployment that is started, and its artifact."""
         assert self.deployment is not None  # noqa: S101  there is no address
         artifact = open_model(
             self.deployment.model, allow_pickle=self._allow_pickle, deployment=self._file
@@ -104,7 +104,7 @@ class Service:
 def credentials_for(
     url: str | None, token: str | None, ca_file: str | PathLike[str] | None
 ) -> Credentials:
-    """What a running service wants to see; none where it is started here.
+    """The credentials for a running service; none where it is started here.
 
     Raises:
         InvalidConfig: They are given, and no address.
@@ -135,7 +135,7 @@ def _described(
     model: str | PathLike[str] | None,
     deployment: str | PathLike[str] | None,
     on: RuntimeName | None,
-    options: ServiceOptions,
+    options: StartOptions,
 ) -> Deployment:
     """The deployment that is named, with the options in it."""
     words: dict[str, Any] = dict(options)
