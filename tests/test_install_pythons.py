@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import local_http
+from forked_commands import Commands
 from fresh_environments import (
     CONSTRAINTS,
     EXTRAS,
@@ -57,20 +58,26 @@ def try_main_commands(python: Path, materials: Path, work: Path, *, version: str
     shutil.copytree(materials, work)
     environment = variables(python, work, NO_SERVICE)
 
-    def run(*words: str) -> str:
-        done = subprocess.run(
-            words, cwd=work, env=environment, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    seatrial = str(python.parent / "seatrial")
     names = "seatrial.load, seatrial.evaluate, seatrial.export, seatrial.bench, sys.version"
-    assert version in run(str(python), "-c", f"import sys, seatrial; print({names})")
-    run(seatrial, "data", "check", "coco")
-    run(seatrial, "models", "import", "model.onnx", "--name", "new")
-    assert "red" in run(seatrial, "detect", "image.png", "--model", "new", "--json")
-    port = free_port("127.0.0.1")
+    printed = subprocess.run(
+        [python, "-c", f"import sys, seatrial; print({names})"],
+        cwd=work, env=environment, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert version in printed
+    with pytest.MonkeyPatch.context() as patch, Commands(
+        "seatrial.cli.main", "cv2", "onnx", "openvino", python=python, environment=environment
+    ) as commands:  # fmt: skip
+        patch.chdir(work)
+
+        def run(*words: str) -> str:
+            done = commands.run(*words, environment=environment)
+            assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
+            return done.stdout
+
+        run("data", "check", "coco")
+        run("models", "import", "model.onnx", "--name", "new")
+        assert "red" in run("detect", "image.png", "--model", "new", "--json")
+    seatrial, port = python.parent / "seatrial", free_port("127.0.0.1")
     with (work / "service.log").open("wb") as log:
         service = subprocess.Popen(
             [seatrial, "serve", "--model", "new", "--workers", "1", "--port", str(port)],

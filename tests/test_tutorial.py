@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,14 @@ def hub(transformers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def reader(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+def reader(
+    hub: FakeHub, photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Reader:
     skip_without("gradio", "sklearn", "bentoml", "aiohttp", extra="all,train,demo")
     folder = tmp_path_factory.mktemp("tutorial") / "work"
     folder.mkdir()
+    # What `data sample photos` would download and decode is there already: it finds it.
+    shutil.copytree(photos["astronaut"].parent, folder / "photos")
     serve, demo = free_port("127.0.0.1"), free_port("127.0.0.1")
     changes = {
         "--count 1200": "--count 80 --backgrounds bundled",

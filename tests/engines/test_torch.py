@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,31 +12,33 @@ import msgspec
 import numpy as np
 import pytest
 
+from packages import Later
 from seatrial.artifact import Artifact, Store
 from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import Engine, EngineConfig
 from seatrial.engines.registry import open_engine
+from seatrial.engines.torch import TorchLane, move, save
 from seatrial.errors import DeviceUnavailable, InvalidArtifact, MissingExtra
 from seatrial.system.extras import require
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-from tests.support.tiny_module import Tiny  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-
-from seatrial.engines.torch import TorchLane, move, save  # noqa: E402
-
+torch, modules = Later("torch"), Later("tests.support.tiny_module")
+HAS_TORCH = importlib.util.find_spec("torch") is not None
 ENGINES = ["torch", "torch-compile"]
 BATCH = np.random.default_rng(2).integers(0, 256, (1, 64, 64, 3), np.uint8)
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
-NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is an NVIDIA GPU")
+# Conditions as text are looked at before the test, and not with the file.
+GPU = pytest.mark.skipif("HAS_TORCH and not torch.cuda.is_available()", reason="no NVIDIA GPU")
+NO_GPU = pytest.mark.skipif(
+    "HAS_TORCH and torch.cuda.is_available()", reason="there is an NVIDIA GPU"
+)
 BF16 = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bf16 for PyTorch"
+    "HAS_TORCH and not torch.ops.mkldnn._is_mkldnn_bf16_supported()",
+    reason="this CPU has no bf16 for PyTorch",
 )
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed"),
     # Inductor imports parts of PyTorch that PyTorch itself has deprecated.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
@@ -47,7 +49,7 @@ def store_graph(artifact: Artifact, root: Path, module: Any = None, **changes: A
     """An artifact with the tiny detector's manifest, and a torch graph for its file."""
     store = Store(root / "torch-store")
     with store.staging() as folder:
-        save((module or Tiny()).eval(), {"image": BATCH}, folder / "model.pt2")
+        save((module or modules.Tiny()).eval(), {"image": BATCH}, folder / "model.pt2")
         manifest = msgspec.structs.replace(
             artifact.manifest, formats={"torch": "model.pt2"}, **changes
         )
@@ -184,32 +186,17 @@ def test_a_picture_that_cannot_be_written_to_is_taken(artifact: Artifact) -> Non
     engine.close()
 
 
-class Seen(TorchDispatchMode):
-    """Notes the dtypes that convolutions are given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dtypes: set[Any] = set()
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if "conv" in str(function):
-            self.dtypes |= {arg.dtype for arg in args if isinstance(arg, torch.Tensor)}
-        return function(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize(
     ("precision", "dtype"),
-    [("f32", torch.float32), pytest.param("bf16", torch.bfloat16, marks=BF16)],
+    [("f32", "float32"), pytest.param("bf16", "bfloat16", marks=BF16)],
 )
 def test_convolutions_compute_in_the_precision_asked_for(
-    artifact: Artifact, precision: Any, dtype: Any
+    artifact: Artifact, precision: Any, dtype: str
 ) -> None:
     engine = open_engine(artifact, "torch", EngineConfig(precision=precision))
     assert engine.precision == precision
     lane = engine.narrow[0]
-    forward, seen = lane._forward, Seen()
+    forward, seen = lane._forward, modules.Seen()
 
     def watched(*tensors: Any) -> Any:
         with seen:
@@ -217,7 +204,7 @@ def test_convolutions_compute_in_the_precision_asked_for(
 
     lane._forward = watched
     answer = run(engine)
-    assert seen.dtypes == {dtype}
+    assert seen.dtypes == {getattr(torch, dtype)}
     assert answer.dtype == np.float32
     engine.close()
 
@@ -233,7 +220,8 @@ def test_bf16_is_near_f32_and_not_the_same(artifact: Artifact, name: str) -> Non
 
 
 @pytest.mark.skipif(
-    torch.ops.mkldnn._is_mkldnn_fp16_supported(), reason="this CPU has f16 for PyTorch"
+    "HAS_TORCH and torch.ops.mkldnn._is_mkldnn_fp16_supported()",
+    reason="this CPU has f16 for PyTorch",
 )
 def test_a_precision_that_the_cpu_lacks_is_refused(artifact: Artifact) -> None:
     with pytest.raises(DeviceUnavailable, match="no f16 arithmetic"):
@@ -312,15 +300,6 @@ def test_a_failed_opening_leaves_no_threads(tiny_artifact: Artifact, tmp_path: P
     assert set(threading.enumerate()) <= before
 
 
-class Scaled(Tiny):
-    """A graph that no earlier run has left in Inductor's cache on the disk."""
-
-    factor = 1 + time.time_ns() % 10**9 / 1e12
-
-    def forward(self, image: Any) -> Any:
-        return super().forward(image) * self.factor
-
-
 def test_without_a_compiler_the_engine_that_needs_none_is_named(
     tiny_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,7 +310,7 @@ def test_without_a_compiler_the_engine_that_needs_none_is_named(
         raise failures.InvalidCxxCompiler
 
     monkeypatch.setattr(builder, "cpp_compiler_search", none_found)
-    scaled = store_graph(tiny_artifact, tmp_path, Scaled())
+    scaled = store_graph(tiny_artifact, tmp_path, modules.Scaled())
     with pytest.raises(DeviceUnavailable, match="does not run the graph") as refusal:
         open_engine(scaled, "torch-compile", EngineConfig())
     assert "the torch engine needs no C++ compiler" in refusal.value.hint
@@ -346,7 +325,7 @@ def test_a_file_is_there_in_full_or_not_at_all(
 
     monkeypatch.setattr(torch.export, "save", disk_full)
     with pytest.raises(OSError, match="No space"):
-        save(Tiny().eval(), {"image": BATCH}, tmp_path / "model.pt2")
+        save(modules.Tiny().eval(), {"image": BATCH}, tmp_path / "model.pt2")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,16 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from packages import Later, skip_without
 from seatrial.artifact import Artifact
+from seatrial.engines.torch_cuda import TorchCudaLane
 from seatrial.errors import InvalidInput
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-
-from tests.support.tiny_module import Tiny  # noqa: E402
-
-from seatrial.engines.torch_cuda import TorchCudaLane  # noqa: E402
-
+torch, modules = Later("torch"), Later("tests.support.tiny_module")
 BATCH = np.random.default_rng(2).integers(0, 256, (1, 64, 64, 3), np.uint8)
 
 
@@ -67,8 +63,9 @@ class OnTheCpu:
 @pytest.mark.parametrize("capture", [False, True])
 def test_what_a_lane_on_a_gpu_does(tiny_artifact: Artifact, capture: bool) -> None:
     """Simulated: no CUDA call is made."""
+    skip_without("torch", extra="torch")
     simulated, manifest, runs = OnTheCpu(), tiny_artifact.manifest, []
-    graph = Tiny().eval()
+    graph = modules.Tiny().eval()
 
     def forward(image: Any) -> tuple[Any, ...]:
         runs.append(image)

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from typing import Any
 
 import pytest
+
+
+class Later:
+    """A module that is imported when something of it is asked for, and not with the test file.
+
+    Every process of a run imports all test files, PyTorch among them for three seconds of a core.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name), name)
 
 
 def skip_without(*packages: str, extra: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Tiny(torch.nn.Module):
@@ -22,3 +24,27 @@ class Tiny(torch.nn.Module):
     def forward(self, image: Any) -> Any:
         scores = self.saturation(image.permute(0, 3, 1, 2).to(torch.float32) / 255)
         return torch.cat([self.boxes, scores.clamp(0, 1).flatten(2)], dim=1)
+
+
+class Scaled(Tiny):
+    """A graph that no earlier run has left in Inductor's cache on the disk."""
+
+    factor = 1 + time.time_ns() % 10**9 / 1e12
+
+    def forward(self, image: Any) -> Any:
+        return super().forward(image) * self.factor
+
+
+class Seen(TorchDispatchMode):
+    """Notes the dtypes that convolutions are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[Any] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if "conv" in str(function):
+            self.dtypes |= {arg.dtype for arg in args if isinstance(arg, torch.Tensor)}
+        return function(*args, **(kwargs or {}))

@@ -15,14 +15,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from packages import Later, skip_without
 from seatrial.detect.detections import Detections, iou
 from seatrial.video.tracker import ByteTracker
 
-pytest.importorskip("scipy", reason="SciPy is not installed: seatrial[video]")
-motmetrics = pytest.importorskip("motmetrics", reason="motmetrics is not installed")
+motmetrics = Later("motmetrics")
 
 SIDE = 40.0
 LEAST_IOU = 0.5
+
+
+@pytest.fixture(autouse=True)
+def packages() -> None:
+    skip_without("scipy", "motmetrics", extra="test")
 
 
 @dataclass(frozen=True)
