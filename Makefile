@@ -11,8 +11,8 @@ unexport PYTHONDONTWRITEBYTECODE
 export SEATRIAL_HOME ?= $(CURDIR)/$(RUN)/home
 SEATRIAL = $(VENV)/bin/seatrial
 
-# Two at least: tests wait for servers and processes that they start.
-WORKERS = $$(n=$$(nproc); echo $$((n > 2 ? n : 2)))
+# More than cores: tests wait for servers and processes that they start, a third of their time.
+WORKERS = $$(n=$$(nproc); echo $$((n + (n > 1 ? n / 2 : 1))))
 
 # Files with slow tests go first (tests/conftest.py): xdist may not sort them anew. A process
 # that dies ends the run: what xdist starts in its place may wait for tests for ever.

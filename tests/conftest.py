@@ -19,6 +19,8 @@ from signal_stack import use_the_ordinary_stack
 
 # Some tests import ONNX Runtime themselves, which otherwise leaves a file for its telemetry.
 os.environ.update(OPT_OUTS)
+# Threads of PyTorch that wait for one another leave the cores to others.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Of the hundreds of processes that tests start, each would compile anew what it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -107,15 +109,16 @@ def pytest_collection(session: pytest.Session) -> Iterator[object]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[pytest.CollectReport]:
-    """Every second process of a run in parallel imports the files from the last to the first.
+    """Each process of a run in parallel begins elsewhere with importing the files of a folder.
 
     In a fresh clone a file is compiled by whoever comes to it first, which takes half a minute of a
-    core for all: each then compiles a half.
+    core for all: each then compiles a part.
     """
     report = yield
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    if isinstance(collector, pytest.Dir) and number % 2:
-        report.result.reverse()
+    if isinstance(collector, pytest.Dir):
+        first = len(report.result) * number // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+        report.result = [*report.result[first:], *report.result[:first]]
     return report
 
 

@@ -119,7 +119,7 @@ WARM = (
     "seatrial.cli.main", "seatrial.models.resolve", "seatrial.models.hubs.pull",
     "seatrial.datasets.read", "seatrial.accuracy.evaluate", "seatrial.export.run",
     "seatrial.quantise.run", "seatrial.train.run", "seatrial.cli.evaluate",
-    "seatrial.cli.finetune", "seatrial.serve.startup", "seatrial.bench.run",
+    "seatrial.cli.finetune", "seatrial.serve.startup", "seatrial.bench.run", "brief_speed",
 )  # fmt: skip
 
 

@@ -88,7 +88,8 @@ def test_every_command_of_the_readme_runs(
                 .replace("seatrial demo gradio", f"seatrial demo gradio --port {demo}")
                 .replace(
                     "seatrial bench",
-                    "seatrial bench --warmup-s 0.2 --point-s 1 --sessions 1 2 --single-stream-s 2",
+                    "seatrial bench --warmup-s 0.2 --point-s 0.5 --sessions 1 2 "
+                    "--single-stream-s 1",
                 )
             )
             if command.startswith("seatrial demo"):

@@ -177,9 +177,10 @@ def running(environment: dict[str, str], model: Any) -> Iterator[Callable[..., A
         process.communicate()
 
 
-@pytest.mark.parametrize("front_end", ["gradio", "streamlit"])
+# The other two: tests/demo/test_browser.py ends both by SIGTERM, the tutorial one by Ctrl-C.
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 128 + signal.SIGTERM)]
+    ("front_end", "number", "code"),
+    [("streamlit", signal.SIGINT, 0), ("gradio", signal.SIGTERM, 128 + signal.SIGTERM)],
 )
 def test_a_signal_ends_it_with_all_that_it_started(
     running: Callable[..., Any], front_end: str, number: int, code: int, tmp_path: Path

@@ -331,19 +331,6 @@ def test_an_example_and_another_model_beside_it(visit: Callable[..., Any]) -> No
     assert rows(person.page)[0][:2] == ["red", "1.00"]
 
 
-def test_a_model_beside_itself(
-    visit: Callable[..., Any], front_end: str, start_demo: Callable[..., Any],
-    tiny_artifact: Artifact, examples: Path,
-) -> None:  # fmt: skip
-    model = str(tiny_artifact.path)
-    with start_demo(front_end, "--model", model, "--compare", model) as running:
-        page = visit(url=running.url).page
-        give(page, examples / "b-green.jpg")
-        page.get_by_text("1 object in b-green.jpg").wait_for()
-        page.get_by_text("Both see 1 object").wait_for()
-        assert [rows(page, COMPARED)[0][0], rows(page, 3)[-1][0]] == ["green", "total"]
-
-
 def test_the_process_called_nobody_either(demo: Any, visit: Callable[..., Any]) -> None:
     visit()
     assert demo.contacted.read_text() == ""
@@ -359,6 +346,7 @@ def test_a_running_service_is_shown_as_well(
         give(page, examples / "a-pale.png")
         page.get_by_text("3 objects in a-pale.png").wait_for()
         page.get_by_text("Both see 3 objects").wait_for()
+        assert [rows(page, COMPARED)[0][0], rows(page, 3)[-1][0]] == ["red", "total"]
         page.get_by_text(f"tiny at {service.url}").wait_for()
         assert "receive" in [row[0] for row in rows(page, 1)]
         assert running.contacted.read_text() == ""

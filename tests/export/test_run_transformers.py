@@ -41,6 +41,7 @@ from seatrial.models.import_onnx import import_onnx
 
 KINDS = ("detr", "rt_detr", "rt_detr_v2", "d_fine")
 READY = ("detr", "d_fine")  # both kinds of attention
+TRIED = "detr"  # when it is exported, too
 EVERYTHING = Thresholds(confidence=0.0, max_detections=1000)
 # Tracing, and libraries that warn of what they do themselves.
 pytestmark = [
@@ -55,12 +56,12 @@ pytestmark = [
 
 @pytest.fixture(scope="module", autouse=True)
 def trials() -> Iterator[None]:
-    """TensorRT tries the graphs whose reports are read here, not each: seconds of building."""
+    """TensorRT tries the graph whose report is read here, not each: seconds of building."""
     plain = formats.Written.trial
 
     def trial(written: formats.Written) -> TensorRtTrial | None:
         manifest = written.manifest
-        read = manifest.name.replace("-", "_") in READY and manifest.variant != "native"
+        read = manifest.name == TRIED and manifest.variant != "native"
         plain_one = written.computes == "f32" and manifest.inputs[0].shape[0] == -1
         return plain(written) if read and plain_one else None
 
@@ -114,21 +115,20 @@ def exported(
     }  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_torch_onnx_runtime_and_openvino_agree_on_raw_outputs(
     parents: dict[str, Parent],
     exported: dict[tuple[str, str], Artifact],
     cell_images: Path,
     kind: str,
-    count: int,
 ) -> None:
-    parent = parents[kind]
+    """Of several images at once; an export has agreed on one by one, else there is none."""
+    parent, count = parents[kind], 4
     seen = verify.answer(
         parent.manifest, parent.engine, verify.read_images(cell_images), multi_label=False
     )
     feeds = {n: np.concatenate([one[n] for one in seen.feeds[:count]]) for n in seen.feeds[0]}
-    if kind == "detr" and count > 1:
+    if kind == "detr":
         assert len({tuple(row) for row in feeds["valid_hw"].tolist()}) > 1  # of different sizes
     wanted = parent.engine.narrow[0].infer(feeds)
     ordered = kind == "detr"  # the others pick their queries by score
@@ -260,7 +260,7 @@ def test_an_exported_file_can_be_imported_by_itself(
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
-@pytest.mark.parametrize("kind", ["detr", "d_fine"])
+@pytest.mark.parametrize("kind", ["detr", "rt_detr"])  # softmax; sigmoids, of which the best
 def test_fused_postprocessing_gives_the_same_boxes(
     store: Store,
     export_traced: Export,
@@ -310,8 +310,9 @@ def test_their_graphs_are_ready_for_tensorrt(
     tmp_path: Path,
     kind: str,
 ) -> None:
-    report = json.loads((exported[kind, "onnx"].path / "export.json").read_bytes())
-    assert report["tensorrt"]["problems"] == []
+    if kind == TRIED:
+        report = json.loads((exported[kind, "onnx"].path / "export.json").read_bytes())
+        assert report["tensorrt"]["problems"] == []
     model, manifest = to_float16(parents[kind].graph), parents[kind].manifest
     fuse(model, manifest)
     (tmp_path / "half-fused.onnx").write_bytes(model.SerializeToString())

@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import pty
+import runpy
 import struct
 import subprocess
 import sys
@@ -142,12 +143,12 @@ def _serve(modules: list[str]) -> None:
 
 
 def be_the_command(
-    words: Sequence[str], environment: Mapping[str, str], folder: str, streams: Sequence[int]
+    words: list[str], environment: Mapping[str, str], folder: str, streams: Sequence[int]
 ) -> None:
-    """Run ``seatrial WORDS`` in this process, which ends with it.
+    """Run ``seatrial WORDS``, or ``python -m WORDS``, in this process, which ends with it.
 
     Args:
-        words: After the program's name.
+        words: After the program's name; ``-u`` and ``-m`` as Python has them.
         environment: All of its environment.
         folder: Its working folder.
         streams: Descriptors of standard input, output and error.
@@ -158,11 +159,16 @@ def be_the_command(
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    sys.argv = ["seatrial", *words]
-    main: Any = importlib.import_module("seatrial.cli.main").main
+    words = words[1:] if words[:1] == ["-u"] else words
     code = 0
     try:
-        main()
+        if words[:1] == ["-m"]:
+            sys.argv = [*words[1:]]
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = ["seatrial", *words]
+            main: Any = importlib.import_module("seatrial.cli.main").main
+            main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     # As Python ends, but without taking the modules apart, which takes longer than many a command.

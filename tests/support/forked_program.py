@@ -33,9 +33,7 @@ class ForkedProgram:
     def __init__(self, file: Path, modules: Sequence[str], environment: Mapping[str, str]) -> None:
         self._folder = tempfile.TemporaryDirectory()  # short: a socket's name has 107 characters
         address = Path(self._folder.name) / "socket"
-        # Neither site's packages nor the environment's: it starts in a hundredth of a second.
-        file.write_text(f'#!/bin/sh\nexec "{sys.executable}" -SE "{__file__}" run {address} "$@"\n')
-        file.chmod(0o755)
+        write_program(file, address)
         self._process = subprocess.Popen(
             [sys.executable, __file__, "serve", str(address), *modules],
             stdin=subprocess.DEVNULL,
@@ -55,22 +53,34 @@ class ForkedProgram:
         self._folder.cleanup()
 
 
+def write_program(file: Path, address: Path) -> None:
+    """Write what the shell starts; it asks the process that forks at an address."""
+    # Neither site's packages nor the environment's: it starts in a hundredth of a second.
+    file.write_text(f'#!/bin/sh\nexec "{sys.executable}" -SE "{__file__}" run {address} "$@"\n')
+    file.chmod(0o755)
+
+
 def serve(address: str, modules: Sequence[str]) -> None:
-    """Fork for each request on a socket, until this process is ended."""
+    """Import modules, and fork for each request on a socket, until this process is ended."""
     from forked_commands import import_all
 
     import_all(modules)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who forks waits for nobody
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
         print("ready", flush=True)
-        while True:
-            asking, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
-                _attend(asking)
-            asking.close()
+        fork_for_each(listener)
+
+
+def fork_for_each(listener: socket.socket) -> None:
+    """Fork for each request on a socket, until this process is ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who forks waits for nobody
+    while True:
+        asking, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            _attend(asking)
+        asking.close()
 
 
 def _attend(asking: socket.socket) -> None:

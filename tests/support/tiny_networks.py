@@ -52,7 +52,7 @@ def _model(library: Any, kind: str) -> Any:
         backbone = library.ResNetConfig(**residual, layer_type="basic", out_features=["stage4"])
         return library.DetrForObjectDetection(
             library.DetrConfig(
-                backbone_config=backbone, d_model=32, encoder_layers=2, decoder_layers=2,
+                backbone_config=backbone, d_model=32, encoder_layers=1, decoder_layers=1,
                 encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=64,
                 decoder_ffn_dim=64, num_queries=20, **labels,
             )

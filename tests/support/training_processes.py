@@ -6,16 +6,20 @@ none of them, and can be killed like any other.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torchvision_operators
+from forked_program import fork_for_each, write_program
 
 
 class Trainings:
@@ -36,6 +40,28 @@ class Trainings:
         from multiprocessing import forkserver
 
         forkserver.ensure_running()
+
+    @contextlib.contextmanager
+    def python(self, file: Path) -> Iterator[None]:
+        """Write a program to a file that is ``python -m MODULE`` for as long as the block lasts.
+
+        Its processes fork off the server, and are Python's own for those that they start.
+        """
+        with (
+            tempfile.TemporaryDirectory() as folder,  # short: a socket's name has 107 characters
+            socket.socket(socket.AF_UNIX) as listener,
+        ):
+            address = Path(folder) / "socket"
+            write_program(file, address)
+            listener.bind(str(address))
+            listener.listen()
+            process = self._context.Process(target=_fork_for_each, args=(listener, str(file)))
+            process.start()
+            try:
+                yield
+            finally:
+                process.kill()
+                process.join()
 
     @property
     def memory_gib(self) -> float:
@@ -61,6 +87,11 @@ class Trainings:
             process.kill()
             raise AssertionError(f"{run} trains too long")
         return process.exitcode
+
+
+def _fork_for_each(listener: socket.socket, executable: str) -> None:
+    sys.executable = executable
+    fork_for_each(listener)
 
 
 def _tell_memory(queue: Any) -> None:

@@ -6,6 +6,7 @@ Small networks of the real architectures, trained by the real trainers in proces
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,14 +48,20 @@ def test_both_trainers_have_the_same_losses_for_twenty_steps(whole: Any) -> None
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_two_processes_have_the_losses_of_one_for_twenty_steps(
     trainer: str,
+    trainings: Any,
     whole: Any,
     support_path: dict[str, str],
     settle_plan: Callable[..., TrainingPlan],
     start: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Started by the trainers' launchers; that those start from nothing is another test's."""
     plan = settle_plan(trainer, "rt_detr", brief(EPOCHS, processes=2))
     run, alone = start(plan), whole(trainer, EPOCHS)
-    launch(plan, run, {**os.environ, **support_path}, silent)
+    with trainings.python(tmp_path / "python"):
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+        launch(plan, run, {**os.environ, **support_path}, silent)
     assert len(losses(run)) == EPOCHS * STEPS_PER_EPOCH
     assert losses(run) == pytest.approx(losses(alone), abs=1e-3)
     assert rates(run) == rates(alone)
