@@ -16,7 +16,7 @@ from seatrial.accuracy.service import RemoteDetector
 from seatrial.client.calls import Call
 from seatrial.client.wire import ServedModel
 from seatrial.deployment import Thresholds
-from seatrial.errors import InvalidInput, ServiceFailed
+from seatrial.errors import InvalidConfig, InvalidInput, ServiceFailed
 from seatrial.serve.address import free_port
 from seatrial.serve.process import ServiceProcess
 
@@ -66,6 +66,11 @@ def test_a_service_of_neither_kind_is_told_what_is_missing() -> None:
             service.model = (404, {}, b"{}")
             with pytest.raises(ServiceFailed, match="/model does not describe a detector"):
                 running_subject(service.url)
+
+
+def test_an_address_of_grpc_is_told_to_be_one() -> None:
+    with pytest.raises(InvalidConfig, match="measured over HTTP, and grpc://127.0.0.1:1 is"):
+        running_subject("grpc://127.0.0.1:1")
 
 
 CONFIG: dict[str, Any] = {

@@ -45,6 +45,12 @@ def test_a_model_that_is_nowhere_is_an_error_that_names_both_places(
     with pytest.raises(InvalidArtifact) as refusal:
         options.open(options.resolve())
     assert refusal.value.message == said
+    assert refusal.value.hint == f"there is no folder {app / 'models'}"
+    (app / "models").mkdir()
+    (app / "models" / "nine.onnx").touch()
+    with pytest.raises(InvalidArtifact) as refusal:
+        options.open(options.resolve())
+    assert refusal.value.hint == f"did you mean {app / 'models' / 'nine.onnx'}?"
     with pytest.raises(InvalidArtifact, match=r"^models/other.onnx does not exist$"):
         named = DeploymentOptions(deployment=app / "d.toml", model="models/other.onnx")
         named.open(named.resolve())

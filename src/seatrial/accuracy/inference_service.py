@@ -24,7 +24,7 @@ from seatrial.detect.answer import ImageSize
 from seatrial.detect.decode import decoded_size
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import MAX_PIXELS
-from seatrial.errors import InvalidInput, ServiceFailed
+from seatrial.errors import InvalidConfig, InvalidInput, ServiceFailed
 
 INDEX = "/v2/repository/index"
 IMAGE, FOUND = "image", ("boxes", "scores", "class_ids")
@@ -139,6 +139,11 @@ def running_subject(
         ServiceFailed: There is no service, or it does not describe a detector.
         Unauthorized: It wants a token.
     """
+    if url.partition("://")[0] in ("grpc", "grpcs"):
+        raise InvalidConfig(
+            f"accuracy is measured over HTTP, and {url} is an address of gRPC",
+            hint="give the service's address of HTTP, for example http://127.0.0.1:3000",
+        )
     try:
         return RemoteDetector(url, credentials=credentials)
     except ServiceFailed as error:

@@ -67,11 +67,13 @@ def resolve(
         return store.open(model)
     if path.is_dir():
         return Artifact.open(path)
-    near = beside(path)
+    looked = _looked(path, deployment)
+    # Of both places, the file's own is the one that is meant.
+    near = beside(deployment.absolute().parent / path if deployment and looked else path)
     is_path = "/" in model or path.suffix in (".onnx", ".xml", ".pt")
     if is_path or any(near.endswith(f"{suffix}?") for suffix in (".onnx", ".xml", ".pt")):
         hint = near or "give the path of a model file"
-        raise InvalidArtifact(f"{model} does not exist{_looked(path, deployment)}", hint=hint)
+        raise InvalidArtifact(f"{model} does not exist{looked}", hint=hint)
     from seatrial.models.sources.table import SOURCES  # the hubs' clients take a while
 
     if model in SOURCES:
