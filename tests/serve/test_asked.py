@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -42,6 +43,31 @@ def test_a_request_that_is_answered_soon_never_looks() -> None:
 
     asyncio.run(request())
     assert looked == []
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_channel_that_fails_ends_the_wait_and_warns_of_nothing(asks: bool) -> None:
+    warned: list[Any] = []
+
+    async def receive() -> Any:
+        raise ConnectionResetError("gone")
+
+    async def request() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: warned.append(context))
+        with watched(receive) as gone:
+            ended = asyncio.Event()
+            gone.add_done_callback(lambda _: ended.set())
+            await ended.wait()
+            if asks:
+                with pytest.raises(ConnectionResetError):
+                    await gone
+        del gone
+        gc.collect()
+        await asyncio.sleep(0)
+
+    asyncio.run(request())
+    assert warned == []
 
 
 def test_nothing_waits_for_the_client_once_the_request_has_ended() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,9 @@ from seatrial.client.inference_messages import (
     ModelStreamInferResponse,
 )
 from seatrial.deployment import Limits, Server
+from seatrial.serve.grpc_connections import LOOK_S, LOOKING, GrpcConnections
 from seatrial.serve.grpc_server import REFLECTION, REFLECTIONS, WATCHERS
+from seatrial.system.accepted_connections import AcceptedConnections
 from served_application import Running
 
 CONNECTIONS = 16  # of the process
@@ -364,6 +368,77 @@ def test_the_connection_of_a_call_is_found_by_its_client(
         assert list(raw_http2.frames(client))
         until(lambda: ended_for("answer") == before + 1)
         until(lambda: open_ones(served) == 0)
+
+
+def test_one_port_of_a_client_may_have_a_connection_to_each_address(
+    run_app: Callable[..., Any], ended_for: Callable[[str], float], until: Callable[..., Any]
+) -> None:
+    before = ended_for("answer")
+    limits = Limits(header_s=50.0, idle_s=1.0)
+    with (
+        run_app(limits, server=Server(host="0.0.0.0"), grpc=True) as served,
+        contextlib.ExitStack() as stack,
+    ):
+        clients: list[socket.socket] = []
+        for host in ("127.0.0.1", "127.0.0.2"):
+            one = stack.enter_context(socket.socket())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(clients[0].getsockname() if clients else ("127.0.0.1", 0))
+            one.settimeout(raw_http2.PATIENCE_S)
+            one.connect((host, served.grpc_port))
+            one.sendall(raw_http2.PREFACE + raw_http2.settings(window=0))
+            clients.append(one)
+        until(lambda: open_ones(served) == 2)
+        for one in clients:
+            raw_http2.call(one, WATCH, [1], HEALTH)
+        until(lambda: all(map(is_closed, clients)))
+        assert ended_for("answer") == before + 2
+        until(lambda: open_ones(served) == 0)
+
+
+def test_a_look_that_fails_is_logged_and_is_not_the_last(
+    serving: Running, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    until(lambda: open_ones(serving) == 0)
+    look, failed = AcceptedConnections.look, set()
+
+    def fail_once(sockets: AcceptedConnections) -> Any:
+        if sockets not in failed:
+            failed.add(sockets)
+            raise ZeroDivisionError
+        return look(sockets)
+
+    monkeypatch.setattr(AcceptedConnections, "look", fail_once)
+    with silent(serving.grpc_port, 2):
+        until(lambda: open_ones(serving) == 2)
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("works", [False, True])
+def test_a_look_puts_off_the_next_by_its_own_work_alone(
+    works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the time in which other threads had the core."""
+    took_s, gaps = 2 * LOOKING * LOOK_S, []
+
+    def look() -> None:
+        if not works:
+            time.sleep(2 * took_s)
+        began = time.thread_time()
+        while works and time.thread_time() - began < took_s:
+            pass
+
+    async def sleep(gap_s: float) -> None:
+        gaps.append(gap_s)
+        raise asyncio.CancelledError
+
+    connections = GrpcConnections(None, PLACES, 1.0, 1)  # type: ignore[arg-type]
+    monkeypatch.setattr(connections, "look", look)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(connections.keep_looking())
+    assert gaps[0] >= took_s / LOOKING if works else gaps == [LOOK_S]
 
 
 def has_ipv6() -> bool:

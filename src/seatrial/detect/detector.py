@@ -113,7 +113,7 @@ class Detector:
         self.engine = engine
         self.lanes = Lanes(engine, max_batch, delay_s)
         self.lane_s = 0.0
-        # Not a method: whoever has one has the detector, and the model stays until a collection.
+        # A bound method would keep the detector alive in a cycle.
         self._infer = partial(_infer, engine.name)
         self._runs = Batches(self.lanes, self._infer)
         self._early = EarlyRelease()

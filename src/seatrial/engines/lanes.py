@@ -281,7 +281,9 @@ class Lanes:
     def _hand_out(self) -> None:
         while self._available() and (batch := self._waiting.take(bool(self._coming), self.mean_s)):
             first, *others = batch.places
-            first.sharing = batch.places if others else []  # no circle: it is most of them
+            first.sharing = (
+                batch.places if others else []
+            )  # no reference cycle: most runs have one place
             first.lane = self._choose(batch.places)
             for one in others:
                 one.sharing = []

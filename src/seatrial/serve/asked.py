@@ -33,7 +33,9 @@ WATCHED_AFTER_S = 0.005
 
 @contextlib.contextmanager
 def watched(receive: Receive) -> Iterator[asyncio.Future[Message]]:
-    """A future that is done when the client of a request goes away.
+    """A future that is done when the client of a request goes away, or where that cannot be known.
+
+    It then has the message that says so, or the exception that `receive` raised.
 
     Args:
         receive: The request's ASGI channel, its body read.
@@ -43,9 +45,14 @@ def watched(receive: Receive) -> Iterator[asyncio.Future[Message]]:
     watching: list[asyncio.Task[None]] = []
 
     async def watch() -> None:
-        message = await receive()
-        if not gone.done():
-            gone.set_result(message)
+        try:
+            message = await receive()
+        except Exception as error:
+            if not gone.done():
+                gone.set_exception(error)
+        else:
+            if not gone.done():
+                gone.set_result(message)
 
     begin = loop.call_later(WATCHED_AFTER_S, lambda: watching.append(loop.create_task(watch())))
     try:
@@ -54,4 +61,5 @@ def watched(receive: Receive) -> Iterator[asyncio.Future[Message]]:
         begin.cancel()
         for task in watching:
             task.cancel()
-        gone.cancel()
+        if not gone.cancel() and not gone.cancelled():
+            gone.exception()  # who only waits for the end does not ask for it, and asyncio warns

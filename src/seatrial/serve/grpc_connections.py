@@ -8,6 +8,8 @@ are found among the sockets of the process, and those that wait too long are end
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Sized
 from typing import Any
@@ -25,6 +27,9 @@ Context = Any  # grpc.aio.ServicerContext
 # Newer ones may be on the point of making a call, as those of probes are.
 GIVES_WAY_S = 0.2
 KEPT_FREE = 4  # one place of so many
+# Between two looks at the connections; and where there may soon be too many.
+LOOK_S, SOON_S = 0.5, 0.1
+LOOKING = 0.05  # largest share of the time that looks take
 
 
 class GrpcConnections:
@@ -46,7 +51,10 @@ class GrpcConnections:
         self._taken_s = taken_s
         self._most_unread_bytes = unread_bytes
         self._sockets: AcceptedConnections | None = None
-        self._open: dict[Peer, Accepted] = {}
+        # gRPC names the client of a call alone, and one port of a client may have a connection to
+        # each of our addresses.
+        self._open: dict[Peer, list[Accepted]] = {}
+        self._count = 0  # of all of them
         self._ended: set[Accepted] = set()  # which gRPC has still to close
         self._calls: dict[Peer, int] = {}
         self._peers: dict[Context, Peer] = {}
@@ -58,14 +66,14 @@ class GrpcConnections:
     @property
     def many(self) -> bool:
         """Whether so many are open that there may soon be too many."""
-        return 2 * len(self._open) > self._wanted
+        return 2 * self._count > self._wanted
 
     def listens(self, port: int) -> None:
         """The server listens on a port."""
         self._sockets = AcceptedConnections(port)
 
     def begin(self, context: Context) -> None:
-        """A call begins. Its end is heard of by its context."""
+        """A call begins. Its context reports its end."""
         peer = self._peers[context] = _peer(context)
         self._calls[peer] = self._calls.get(peer, 0) + 1
         self._idle_since.pop(peer, None)
@@ -109,12 +117,21 @@ class GrpcConnections:
         self._unread_bytes -= size
 
     def makes_room(self) -> bool:
-        """Whether there is memory for another answer; who has not read for longest goes for it."""
+        """Whether there is memory for another answer.
+
+        Where there is none, this closes the connection that has waited longest for its client.
+        """
+        found = False
         while self._unread_bytes >= self._most_unread_bytes:
             context, since = next(
                 (one, since) for one, (since, size) in self._unread.items() if size
             )
-            if time.monotonic() - since < GIVES_WAY_S or not self._end(self._peers[context]):
+            if time.monotonic() - since < GIVES_WAY_S:
+                return False
+            if not found:  # it may have come since the last look
+                self._find()
+                found = True
+            if not self._end(self._peers[context]):
                 return False
         return True
 
@@ -127,10 +144,22 @@ class GrpcConnections:
         ]:
             if context in self._unread:  # or else it went with another call of its connection
                 self._end(self._peers[context])
-        more = len(self._open) - len(self._ended) - self._wanted
+        more = self._count - len(self._ended) - self._wanted
         if more > 0:
             self._give_way(more, now)
-        self._tell(len(self._open))
+        self._tell(self._count)
+
+    async def keep_looking(self) -> None:
+        """Look at the connections again and again, until it is cancelled."""
+        while True:
+            # Time of this thread: where others have the core, the next look is not put off.
+            began = time.thread_time()
+            try:
+                self.look()
+            except Exception:
+                logging.getLogger(__name__).exception("a look at the connections of gRPC failed")
+            took_s = time.thread_time() - began
+            await asyncio.sleep(max(SOON_S if self.many else LOOK_S, took_s / LOOKING))
 
     def end(self) -> None:
         """The server is gone, and its connections with it."""
@@ -138,7 +167,9 @@ class GrpcConnections:
 
     def _find(self) -> None:
         found = self._sockets.look() if self._sockets is not None else []
-        self._open = {one.peer: one for one in found}
+        self._open, self._count = {}, len(found)
+        for one in found:
+            self._open.setdefault(one.peer, []).append(one)
         self._ended.intersection_update(found)
         for gone in self._idle_since.keys() - self._open.keys():
             del self._idle_since[gone]
@@ -151,7 +182,8 @@ class GrpcConnections:
         """
         waiting = [
             one
-            for peer, one in self._open.items()
+            for peer, of_peer in self._open.items()
+            for one in of_peer
             if peer not in self._calls and one not in self._ended
         ]
         silent = [one for one in waiting if one.peer not in self._idle_since]
@@ -168,19 +200,23 @@ class GrpcConnections:
             count -= 1
 
     def _end(self, peer: Peer) -> bool:
-        """End a connection whose client does not read, with all of its calls."""
-        if peer not in self._open:
-            self._find()
-        one = self._open.get(peer)
-        if one is None or one in self._ended or not one.end(drop=True):
+        """End the connection of a client that does not read, with all of its calls.
+
+        Where one port of it has several, nothing tells which is meant, and all end.
+        """
+        ended = [
+            one for one in self._open.get(peer, ()) if one not in self._ended and one.end(drop=True)
+        ]
+        if not ended:
             # It has just gone, and gRPC is about to notice; or there is no way to end it.
             for context in self._unread_of(peer):
                 self._unread[context] = time.monotonic(), self._unread.pop(context)[1]
             return False
-        self._ended.add(one)
+        self._ended.update(ended)
         for context in self._unread_of(peer):
             self._taken(context)
-        self._serving.metrics.close_connection("answer")
+        for _ in ended:
+            self._serving.metrics.close_connection("answer")
         return True
 
     def _unread_of(self, peer: Peer) -> list[Context]:

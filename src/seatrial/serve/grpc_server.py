@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -43,9 +42,6 @@ REFLECTION = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
 QUESTION_S = 10.0  # that reflection waits for the next question
 REFLECTIONS = 16  # calls of reflection at a time
 LOOK_S = 0.1  # between two looks at the service's health
-# Between two looks at the connections; and where there may soon be too many.
-COUNT_S, SOON_S = 0.5, 0.1
-COUNTING = 0.05  # most of the time that counting takes
 # At a time, beside those that may wait for an answer and streams: questions, those of health,
 # watchers. Each of the two ends its oldest before there are so many.
 OTHER_CALLS = 2 * (QUESTION_PLACES + MOST_WAITING) + WATCHERS + REFLECTIONS + 16
@@ -124,14 +120,7 @@ async def grpc_server(
         await asyncio.sleep(min(notice_s, limits.drain_s))
         await stop()
 
-    async def count() -> None:
-        while True:
-            began = time.perf_counter()
-            watched.look()
-            took_s = time.perf_counter() - began
-            await asyncio.sleep(max(SOON_S if watched.many else COUNT_S, took_s / COUNTING))
-
-    tasks = asyncio.ensure_future(watch()), asyncio.ensure_future(count())
+    tasks = asyncio.ensure_future(watch()), asyncio.ensure_future(watched.keep_looking())
     try:
         yield port
     finally:

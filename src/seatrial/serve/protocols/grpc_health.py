@@ -1,8 +1,8 @@
 """Health checking over gRPC: what the process says of itself, once or at each change.
 
 The servicer of grpcio-health-checking is not used: while it writes to a watcher it keeps a lock
-that each change of a status needs. One watcher that does not read would have all others, and the
-drain, wait.
+that each change of a status needs. One watcher that does not read would block all others and
+the drain.
 
 Source: the gRPC Health Checking Protocol.
 """
