@@ -47,7 +47,7 @@ def watched(receive: Receive) -> Iterator[asyncio.Future[Message]]:
     async def watch() -> None:
         try:
             message = await receive()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
             if not gone.done():
                 gone.set_exception(error)
         else:

@@ -152,14 +152,21 @@ class GrpcConnections:
     async def keep_looking(self) -> None:
         """Look at the connections again and again, until it is cancelled."""
         while True:
-            # Time of this thread: where others have the core, the next look is not put off.
-            began = time.thread_time()
-            try:
-                self.look()
-            except Exception:
-                logging.getLogger(__name__).exception("a look at the connections of gRPC failed")
-            took_s = time.thread_time() - began
-            await asyncio.sleep(max(SOON_S if self.many else LOOK_S, took_s / LOOKING))
+            await asyncio.sleep(self.timed_look())
+
+    def timed_look(self) -> float:
+        """Look at the connections; an error is logged.
+
+        Returns:
+            Seconds until the next look, by what this one cost.
+        """
+        # Time of this thread: where others have the core, the next look is not put off.
+        began = time.thread_time()
+        try:
+            self.look()
+        except Exception:
+            logging.getLogger(__name__).exception("a look at the connections of gRPC failed")
+        return max(SOON_S if self.many else LOOK_S, (time.thread_time() - began) / LOOKING)
 
     def end(self) -> None:
         """The server is gone, and its connections with it."""
