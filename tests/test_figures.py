@@ -50,6 +50,7 @@ def in_the_readme() -> list[list[str]]:
     speed, demo = RESULTS["evaluation_speed"], RESULTS["demo"]
     added = [f"{demo[page]['added by the page p50, ms']:.0f} ms" for page in demo]
     memory, null = RESULTS["memory_null"], RESULTS["null_engine"]
+    storms, swap = RESULTS["overload"], RESULTS["swap_null"]
     return [
         ["what", "float32", "bfloat16"],
         ["served at 8 sessions, of the raw engine's best throughput",
@@ -70,6 +71,12 @@ def in_the_readme() -> list[list[str]]:
          f"{null['served_per_s']:.0f} requests/s"],
         [f"COCO mAP through the served path, {RESULTS['accuracy_openvino_f32']['images']} pictures",
          f"{RESULTS['accuracy_openvino_f32']['ap']:.4f}"],
+        ["answers within the deadline at 3 and at 10 times the capacity, of the peak, and of what "
+         "the client leaves",
+         ", ".join(f"{storm['goodput_of_peak']:.2f} and {storm['goodput_of_left']:.2f}"
+                   for storm in (storms["at_3x"], storms["at_10x"]))],
+        [f"late, failed or wrong in {swap['swaps']} swaps of the model under load, null engine",
+         f"{swap['late'] + swap['failed'] + swap['wrong']} of {swap['requests']} requests"],
         [f"growth of resident memory over {memory['requests']} requests",
          f"{memory['growth']:.1%}".replace("%", " %")],
         ["the same network in half precision: difference of COCO mAP with its 95 % interval, "
@@ -116,6 +123,87 @@ def test_the_figures_of_the_page_on_latency() -> None:
     for name, key in differences.items():
         expected.append([name, *(interval(one, key) for one in both)])
     assert rows(ROOT / "docs" / "concepts" / "latency.md", "Figures")[1:] == expected
+
+
+def under_load() -> dict[str, list[list[str]]]:
+    """The tables of the page by the headings above them."""
+    storms = [RESULTS["overload"][load] for load in ("at_3x", "at_10x")]
+    swaps, soak = (
+        [RESULTS[f"swap_{name}"] for name in ("null", "openvino")],
+        RESULTS["soak_openvino"],
+    )
+    in_storm = {
+        "answers within the deadline, of the peak": ("goodput_of_peak", "{:.3f}"),
+        "the same, of what the client leaves": ("goodput_of_left", "{:.3f}"),
+        "answers within the deadline a second": ("goodput_per_s", "{:.1f}"),
+        "refusals a second": ("refused_per_s", "{:.0f}"),
+        "time of an answer, p50, ms": ("accepted_p50_ms", "{:.0f}"),
+        "time of an answer, p99, ms": ("accepted_p99_ms", "{:.0f}"),
+        "time of a refusal, p50, ms": ("refused_p50_ms", "{:.1f}"),
+        "let in, and late or failed": ("late_or_failed", "{}"),
+        "until normal after the load, s": ("normal_after_s", "{:.1f}"),
+    }
+    in_swap = {
+        "requests": ("requests", "{:,}"),
+        "of them refused": ("refused", "{:,}"),
+        "late": ("late", "{}"),
+        "failed": ("failed", "{}"),
+        "with boxes of another model": ("wrong", "{}"),
+        "swaps": ("swaps", "{}"),
+        "memory at rest before, MB": ("rss_at_rest_before_mb", "{:.0f}"),
+        "memory at rest after, MB": ("rss_at_rest_after_mb", "{:.0f}"),
+        "growth at rest": ("rss_growth_at_rest", "{:.1%}"),
+    }
+
+    peers = {
+        name: one for name, one in RESULTS["peers-onnxruntime"].items() if isinstance(one, dict)
+    }
+    beside = {
+        "answers a second": ("throughput_per_s", "{:.1f}"),
+        "of this service": ("throughput_of_seatrial", "{:.2f}"),
+        "CPU time for an answer, of this service": ("cpu_ms_of_seatrial", "{:.2f}"),
+        "under overload: within the deadline a second": ("goodput_per_s", "{:.1f}"),
+        "p99, ms": ("accepted_p99_ms", "{:.0f}"),
+    }
+
+    def table(head: list[str], cells: dict[str, tuple[str, str]], found: list[Any]) -> Any:
+        return [head] + [
+            [name, *(form.format(one[key]).replace("%", " %") for one in found)]
+            for name, (key, form) in cells.items()
+        ]
+
+    least, most = zip(*soak["least_and_most"].values(), strict=True)
+    missed = sum(soak[outcome] for outcome in ("refused", "late", "failed", "wrong"))
+    return {
+        "More than it can answer": table(
+            ["load", "at three times the capacity", "at ten times"], in_storm, storms
+        ),
+        "Another model": table(["engine", "null", "OpenVINO"], in_swap, swaps),
+        "Half an hour": [
+            ["soak", "value"],
+            ["minutes", f"{soak['minutes']:.0f}"],
+            ["requests", f"{soak['requests']:,}"],
+            ["of them refused, late, failed or wrong", f"{missed}"],
+            ["memory, MB, lowest and highest", f"{least[0]}, {most[0]}"],
+            ["descriptors, lowest and highest", f"{least[1]}, {most[1]}"],
+            ["threads, lowest and highest", f"{least[2]}, {most[2]}"],
+        ],
+        "Beside other servers": [
+            ["server", *beside],
+            *(
+                [name, *(form.format(one[key]) for key, form in beside.values())]
+                for name, one in peers.items()
+            ),
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    "heading", ["More than it can answer", "Another model", "Half an hour", "Beside other servers"]
+)
+def test_the_figures_of_the_page_on_load(heading: str) -> None:
+    page = ROOT / "docs" / "concepts" / "under-load.md"
+    assert rows(page, heading) == under_load()[heading]
 
 
 def test_the_figures_of_the_page_on_accuracy() -> None:

@@ -53,7 +53,7 @@ class Running:
 
     - ``tiny``: two lanes, the graph in the detector's processes.
     - ``asking``: another model runs the graph, as where that is not Python.
-    - ``narrow``: one lane, a queue of 3 requests, which wait 1 s at most.
+    - ``narrow``: one lane, a queue of 3 requests, which wait 0.75 s at most.
     """
 
     def __init__(self, folder: Path, python: Path, artifact: Artifact) -> None:

@@ -62,9 +62,9 @@ def test_the_queue_is_that_of_the_limits(tiny_artifact: Artifact) -> None:
 
     found = policy(queue=7, deadline_s=0.25)
     assert found["max_queue_size"] == 7
-    assert found["default_timeout_microseconds"] == 250_000
+    assert found["default_timeout_microseconds"] == 187_500
     assert (found["timeout_action"], found["allow_timeout_override"]) == ("REJECT", True)
-    assert policy()["default_timeout_microseconds"] == 1_000_000
+    assert policy()["default_timeout_microseconds"] == 750_000
 
 
 def test_a_graph_of_one_image_has_no_batches(tiny_artifact: Artifact) -> None:

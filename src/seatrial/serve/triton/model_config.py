@@ -24,6 +24,9 @@ WARM_UP_FILE = "image"
 LANE = "lane"  # resource of the rate limiter: as many as there are lanes
 # A lone request may run 1 s where the deployment says nothing else, as in the service.
 DEADLINE_S = 1.0
+# Part of the deadline that a request may wait. Under overload those that are let in have waited for
+# as long as they may: without time for the run each of them is answered, and too late.
+WAIT_SHARE = 0.75
 PRIORITIES = 2  # 1: live, 2: batch, as in the service
 # Processes that decode while the graph's instances compute; each takes memory.
 MOST_DETECTORS = 32
@@ -207,7 +210,7 @@ def _queue(deployment: Deployment, shape: Shape | None = None) -> Message:
         "default_priority_level": 1,
         "default_queue_policy": {
             "timeout_action": Word("REJECT"),
-            "default_timeout_microseconds": round(1e6 * deadline_s),
+            "default_timeout_microseconds": round(1e6 * WAIT_SHARE * deadline_s),
             "allow_timeout_override": True,
             "max_queue_size": limits.queue,
         },
