@@ -20,10 +20,10 @@ import measure
 import msgspec
 
 from seatrial.artifact import Artifact
-from seatrial.client.inference_wire import JSON_BYTES
+from seatrial.client.inference_wire import JSON_BYTES, ModelName
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
 from seatrial.load import v2_client
-from seatrial.load.inference import ModelInput, ModelName
+from seatrial.load.inference import ModelInput
 from seatrial.load.target import Body, Target, bodies
 from seatrial.serve.address import free_port
 from seatrial.serve.process import ServiceProcess

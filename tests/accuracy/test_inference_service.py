@@ -14,6 +14,7 @@ from seatrial.accuracy.inference_service import RemoteInference, running_subject
 from seatrial.accuracy.predict import EVALUATION
 from seatrial.accuracy.service import RemoteDetector
 from seatrial.client.calls import Call
+from seatrial.client.inference_wire import ModelName
 from seatrial.client.wire import ServedModel
 from seatrial.deployment import Thresholds
 from seatrial.errors import InvalidConfig, InvalidInput, ServiceFailed
@@ -25,7 +26,9 @@ class Told(RemoteInference):
     """Our own service by this protocol: it is told what that does not say."""
 
     def _asked(self) -> Call[ServedModel]:
-        return self._calls.model(self._calls.deadline())
+        found = yield from self._calls.model(self._calls.deadline())
+        self.named = ModelName(found.name)
+        return found
 
 
 def test_boxes_are_those_that_the_other_interface_gives(
@@ -85,7 +88,7 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def asked(config: object, model: str | None = None) -> RemoteInference:
+def asked(config: object, model: ModelName | None = None) -> RemoteInference:
     """A subject that was told this configuration by a server that lists one model."""
     with scripted((200, {}, b'[{"name": "m"}]')) as service:
         service.model = (200, {}, json.dumps(config).encode())
@@ -101,7 +104,7 @@ def test_the_configuration_says_what_an_evaluation_needs() -> None:
         "url": "", "name": "m", "digest": "d", "engine": "onnxruntime", "device": "cpu",
         "precision": "f32",
     }  # fmt: skip
-    assert asked(CONFIG, "named").describe()["name"] == "named"
+    assert asked(CONFIG, ModelName("named", "1")).describe()["name"] == "named"
 
 
 @pytest.mark.parametrize("lost", ["digest", "labels", "engine", "device", "precision"])
@@ -130,3 +133,19 @@ def test_an_answer_that_is_none_is_an_error(
         ):
             subject.detect(photo, EVALUATION)
     assert service.posted == ["/v2/repository/index", "/v2/models/m/infer"]
+
+
+@pytest.mark.parametrize(
+    ("ready", "error"), [(200, InvalidInput), (400, ServiceFailed), (404, ServiceFailed)]
+)
+def test_a_refusal_is_of_the_image_only_where_the_model_is_still_there(
+    photo: bytes, ready: int, error: type[Exception]
+) -> None:
+    refusal = (400, {}, b'{"error": "Request for unknown model"}')
+    with scripted((200, {}, b'[{"name": "m"}]'), refusal) as service:
+        service.model = (200, {}, json.dumps(CONFIG).encode())
+        with contextlib.closing(RemoteInference(service.url, ModelName("m", "1"))) as subject:
+            service.model = (ready, {}, b"")
+            with pytest.raises(error, match="Request for unknown model"):
+                subject.detect(photo, EVALUATION)
+    assert service.posted[1:] == ["/v2/models/m/versions/1/infer"]

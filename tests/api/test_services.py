@@ -12,7 +12,7 @@ from seatrial.api.services import NamedService, credentials_for
 from seatrial.artifact import Artifact
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.deployment import Deployment
-from seatrial.errors import InvalidArtifact, InvalidConfig
+from seatrial.errors import InvalidArtifact, InvalidConfig, InvalidInput
 
 
 def described(**named: Any) -> Deployment:
@@ -78,6 +78,16 @@ def test_a_model_that_is_nowhere_is_an_error_that_names_both_places(
 def test_what_does_not_go_together_is_an_error(named: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidConfig, match=said):
         described(**named)
+
+
+def test_what_is_no_name_and_no_path_is_an_error(file: Path) -> None:
+    with pytest.raises(InvalidInput, match="int is not a model"):
+        described(model=5)
+    with pytest.raises(InvalidInput, match="dict is not a model"):
+        described(model={}, deployment=file)
+    for model in (None, "m"):
+        with pytest.raises(InvalidConfig, match="int is not a deployment file"):
+            described(model=model, deployment=5)
 
 
 def test_an_unknown_option_beside_a_file_is_an_error(file: Path) -> None:

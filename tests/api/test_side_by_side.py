@@ -15,6 +15,7 @@ from seatrial.bench.options import BenchOptions
 from seatrial.bench.side_by_side import read_side_by_side
 from seatrial.bench.side_by_side_page import write_side_by_side
 from seatrial.deployment import Deployment, Server
+from seatrial.errors import InvalidConfig
 
 
 @pytest.mark.slow
@@ -53,6 +54,28 @@ def test_bench_of_lists_measures_side_by_side(
     html, data = write_side_by_side(report, tmp_path / "report.html")
     assert read_side_by_side(data).rows == report.rows
     assert html.is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "hint"),
+    [
+        ({"protocol": "htpp"}, "unknown protocol 'htpp'", "did you mean 'http'?"),
+        ({"protocol": ["v2", "htpp"]}, "unknown protocol 'htpp'", "did you mean 'http'?"),
+        ({"protocol": 5}, "unknown protocol 5", "known: http, v2, grpc"),
+        ({"on": "uvicron"}, "unknown runtime 'uvicron'", "did you mean 'uvicorn'?"),
+        ({"on": ["uvicron", "uvicorn"]}, "unknown runtime 'uvicron'", "did you mean 'uvicorn'?"),
+        ({"rounds": 0}, "rounds must be a whole number from 1 on, not 0", ""),
+        ({"rounds": "2"}, "rounds must be a whole number from 1 on, not '2'", ""),
+    ],
+)
+def test_a_wrong_word_is_an_error_before_anything_starts(
+    options: dict[str, Any], said: str, hint: str,
+    tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("seatrial.api.services.started", lambda *_: pytest.fail("it started"))
+    with pytest.raises(InvalidConfig) as caught:
+        seatrial.bench("no images", model=tiny_artifact.path, **options)
+    assert (caught.value.message, caught.value.hint) == (said, hint)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from seatrial.bench.side_by_side import read_side_by_side
 from seatrial.cli.bench import bench
 from seatrial.cli.deployment import DeploymentOptions, TritonOptions
 from seatrial.cli.judge import judge
+from seatrial.client.inference_wire import ModelName
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server, Triton
 from seatrial.errors import InvalidConfig, InvalidInput, ServiceFailed
 from seatrial.load.target import Target
@@ -171,7 +172,7 @@ def test_an_image_that_triton_refuses_is_an_error_and_so_is_a_model_without_clas
         with pytest.raises(InvalidInput, match=r"3000.*3001"):
             subject.detect(too_large, EVALUATION)
     with pytest.raises(ServiceFailed, match=r"says its classes \(asked: tiny.graph\)"):
-        running_subject(triton.url, "tiny.graph")
+        running_subject(triton.url, ModelName("tiny.graph"))
 
 
 def test_a_deployment_is_judged_on_triton(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from open_inference import JSON_BYTES, elements
-from seatrial.client.inference_wire import element, image_request
+from seatrial.client.inference_wire import ModelName, element, image_request
 
 WANTED = ("boxes", "scores", "class_ids")
 
@@ -28,3 +28,10 @@ def test_a_request_is_its_json_and_the_file_behind_it() -> None:
     told = json.loads(body[: int(headers[JSON_BYTES])])
     assert "outputs" not in told
     assert told["parameters"] == {"binary_data_output": True}
+
+
+def test_the_path_of_a_name_leads_back_to_it() -> None:
+    for model in (ModelName("tiny.graph"), ModelName("a/b c", "1")):
+        assert ModelName.of(model.infer_path) == model
+    assert ModelName("a/b").infer_path == "/v2/models/a%2Fb/infer"
+    assert ModelName("a", "1").path == "/v2/models/a/versions/1"

@@ -20,11 +20,12 @@ from yarl import URL
 from certificates import make_certificate
 from seatrial.artifact import Artifact
 from seatrial.client.credentials import Credentials
+from seatrial.client.inference_wire import ModelName
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.grpc_client import GrpcSession, bodies, grpc_session
 from seatrial.load.images import EncodedImage
-from seatrial.load.inference import InferenceModel, InferenceServer, ModelInput, ModelName
+from seatrial.load.inference import InferenceModel, InferenceServer, ModelInput
 from seatrial.load.run import Load, Window, run_load
 from seatrial.load.samples import Reply, Sample
 from seatrial.load.target import Body

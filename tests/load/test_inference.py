@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from seatrial.client.inference_wire import ModelName, is_inference_path
 from seatrial.load.inference import (
     InferenceModel,
     ModelInput,
-    ModelName,
-    is_inference_path,
     named_model,
 )
 from seatrial.load.target import DETECT
@@ -29,12 +28,6 @@ IMAGE = ModelInput("image", "BYTES", (-1,))
 def test_a_path_names_a_model(path: str, model: ModelName | None) -> None:
     assert named_model(path) == model
     assert is_inference_path(path) == path.startswith("/v2/")
-
-
-def test_the_path_of_a_name_leads_back_to_it() -> None:
-    for model in (ModelName("tiny.graph"), ModelName("a/b c", "1")):
-        assert named_model(model.infer_path) == model
-    assert ModelName("a/b").infer_path == "/v2/models/a%2Fb/infer"
 
 
 @pytest.mark.parametrize(

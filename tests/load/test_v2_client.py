@@ -15,12 +15,13 @@ import local_http
 from open_inference import JSON_BYTES, tensors
 from seatrial import __version__
 from seatrial.artifact import Artifact
+from seatrial.client.inference_wire import ModelName
 from seatrial.deployment import Limits
 from seatrial.load import http_client
 from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.http_client import http_session
 from seatrial.load.images import EncodedImage
-from seatrial.load.inference import InferenceModel, InferenceServer, ModelInput, ModelName
+from seatrial.load.inference import InferenceModel, InferenceServer, ModelInput
 from seatrial.load.run import Load, Window, run_load
 from seatrial.load.samples import Reply, Sample
 from seatrial.load.v2_client import V2Session, bodies, server_name

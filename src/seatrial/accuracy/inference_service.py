@@ -7,7 +7,6 @@ evaluation needs in the parameters of its configuration: classes, digest, engine
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -16,7 +15,7 @@ from seatrial.accuracy.service import RemoteDetector
 from seatrial.client.calls import Call, Send
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.client.inference_tensors import read_tensors
-from seatrial.client.inference_wire import image_request
+from seatrial.client.inference_wire import GRPC, ModelName, image_request
 from seatrial.client.wire import HttpAnswer, ServedLayout, ServedModel
 from seatrial.config import UNDECODABLE
 from seatrial.deployment import Thresholds
@@ -57,8 +56,11 @@ class RemoteInference(RemoteDetector):
 
     Args:
         url: Scheme, host and port, ``http://127.0.0.1:3000``.
-        model: Name of the model; None: the first that says its classes.
+        model: Name and version of the model; None: the first that says its classes.
         credentials: What the service wants to see.
+
+    Attributes:
+        named: Name and version of the model that is asked.
 
     Raises:
         InvalidConfig: Not an http(s) address.
@@ -66,8 +68,10 @@ class RemoteInference(RemoteDetector):
         ServiceFailed: There is no service, or no model that says its classes.
     """
 
+    named: ModelName
+
     def __init__(
-        self, url: str, model: str | None = None, *, credentials: Credentials = NONE
+        self, url: str, model: ModelName | None = None, *, credentials: Credentials = NONE
     ) -> None:
         self._wanted = model
         super().__init__(url, credentials=credentials)
@@ -75,23 +79,25 @@ class RemoteInference(RemoteDetector):
     def _asked(self) -> Call[ServedModel]:
         """The question which models there are, and what they say of themselves."""
         listed = yield from self._index()
-        names = listed if self._wanted is None else [self._wanted]
-        for name in names:
-            answer = yield from self._ask("GET", f"{_path(name)}/config")
-            if (config := _read(answer, _Config)) and (found := _described(name, config)):
+        models = listed if self._wanted is None else [self._wanted]
+        for model in models:
+            answer = yield from self._ask("GET", f"{model.path}/config")
+            if (config := _read(answer, _Config)) and (found := _described(model.name, config)):
+                self.named = model
                 return found
+        asked = ", ".join(one.name for one in models) or "none"
         raise ServiceFailed(
-            f"no model at {self._calls.url} says its classes (asked: {', '.join(names) or 'none'})",
-            hint="accuracy is measured of a model that seatrial package triton of this version "
-            "wrote; latency and load of every model",
+            f"no model at {self._calls.url} says its classes (asked: {asked})",
+            hint="Accuracy needs a model written by this version's seatrial package triton; "
+            "latency and load do not",
         )
 
-    def _index(self) -> Call[list[str]]:
+    def _index(self) -> Call[list[ModelName]]:
         answer = yield from self._ask("POST", INDEX, b"{}")
         found = _read(answer, list[_Named])
         if found is None:
             raise _NoInference(f"{self._calls.url}{INDEX} answers {answer.status}")
-        return list(dict.fromkeys(one.name for one in found))
+        return [ModelName(name) for name in dict.fromkeys(one.name for one in found)]
 
     def _ask(self, method: str, path: str, body: bytes = b"") -> Call[HttpAnswer]:
         deadline = self._calls.deadline()
@@ -107,11 +113,11 @@ class RemoteInference(RemoteDetector):
         headers, body = image_request(
             IMAGE, [1], data, outputs=FOUND, parameters=msgspec.structs.asdict(rules)
         )
-        path = f"{_path(self._model.name)}/infer"
+        path = self.named.infer_path
         request = Send("POST", path, deadline.at, headers, body)
         answer = self._connections.run(self._calls.exchange(request, deadline))
         where = f"{self._calls.url}{path}"
-        if answer.status == REFUSED:
+        if answer.status == REFUSED and self._is_ready():
             raise InvalidInput(_reason(answer))
         if answer.status != 200:
             raise ServiceFailed(f"{where} answers {answer.status}: {_reason(answer)}")
@@ -122,15 +128,19 @@ class RemoteInference(RemoteDetector):
             raise ServiceFailed(f"{where} answers something else: {error}") from error
         return SeenImage(ImageSize(width, height), found, {}, tuple(odd))
 
+    def _is_ready(self) -> bool:
+        """Whether the model is still there: a server refuses images of one that is not, too."""
+        return self._connections.run(self._ask("GET", f"{self.named.path}/ready")).status == 200
+
 
 def running_subject(
-    url: str, model: str | None = None, *, credentials: Credentials = NONE
+    url: str, model: ModelName | None = None, *, credentials: Credentials = NONE
 ) -> RemoteDetector:
     """A running service, of ours or of the Open Inference Protocol alone.
 
     Args:
         url: Scheme, host and port.
-        model: Name of the model in the protocol; None: see `RemoteInference`.
+        model: Name and version of the model in the protocol; None: see `RemoteInference`.
         credentials: What the service wants to see.
 
     Raises:
@@ -139,7 +149,7 @@ def running_subject(
         ServiceFailed: There is no service, or it does not describe a detector.
         Unauthorized: It wants a token.
     """
-    if url.partition("://")[0] in ("grpc", "grpcs"):
+    if url.partition("://")[0] in GRPC:
         raise InvalidConfig(
             f"accuracy is measured over HTTP, and {url} is an address of gRPC",
             hint="give the service's address of HTTP, for example http://127.0.0.1:3000",
@@ -151,10 +161,6 @@ def running_subject(
             return RemoteInference(url, model, credentials=credentials)
         except _NoInference:
             raise error from None
-
-
-def _path(model: str) -> str:
-    return f"/v2/models/{quote(model, safe='')}"
 
 
 def _described(name: str, config: _Config) -> ServedModel | None:

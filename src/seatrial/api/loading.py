@@ -231,12 +231,21 @@ def open_model(
     """The artifact that a model's name, folder or file means; see `seatrial.models.resolve`."""
     from seatrial.models.resolve import resolve
 
+    check_model(model)
+    return resolve(store(), str(model), allow_pickle=allow_pickle, deployment=deployment)
+
+
+def check_model(model: object) -> None:
+    """Check that a name or a path is given.
+
+    Raises:
+        InvalidInput: It is something else.
+    """
     if not isinstance(model, str | PathLike):
         raise InvalidInput(
             f"{type(model).__name__} is not a model",
             hint="give a name in the store (seatrial models list), a folder or a model file",
         )
-    return resolve(store(), str(model), allow_pickle=allow_pickle, deployment=deployment)
 
 
 def deployment_of(

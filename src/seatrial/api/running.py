@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, get_args, overload
 
 import msgspec
 
@@ -14,7 +14,7 @@ from seatrial.api.home import store
 from seatrial.api.loading import LoadedDetector, LoadOptions, load, open_model
 from seatrial.api.services import NamedService, StartOptions, credentials_for
 from seatrial.deployment import Precision, RuntimeName
-from seatrial.errors import InvalidConfig
+from seatrial.errors import InvalidConfig, did_you_mean
 from seatrial.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -246,9 +246,13 @@ def bench(
     require_client()
     from seatrial.bench.run import run_benchmark
     from seatrial.load.images import load_images
+    from seatrial.load.samples import ProtocolName
     from seatrial.load.target import Target
 
-    runtimes, protocols = _listed(on), _listed(protocol)
+    runtimes = _listed("runtime", on, RuntimeName)
+    protocols = _listed("protocol", protocol, ProtocolName)
+    if rounds is not None and (not isinstance(rounds, int) or rounds < 1):
+        raise InvalidConfig(f"rounds must be a whole number from 1 on, not {rounds!r}")
     several = rounds is not None or not (_is_one(on) and _is_one(protocol))
     if several and url is not None:
         raise InvalidConfig(
@@ -278,10 +282,17 @@ def _is_one(given: str | Sequence[str] | None) -> bool:
     return given is None or isinstance(given, str)
 
 
-def _listed(given: T | Sequence[T] | None) -> tuple[T, ...]:
+def _listed(what: str, given: T | Sequence[T] | None, known: Any) -> tuple[T, ...]:
+    """What is named, each of it a value of the literal type `known`."""
     if given is None:
         return ()
-    return (given,) if isinstance(given, str) else tuple(given)
+    listed = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else (*given,)
+    names = get_args(known)
+    for one in listed:
+        if one not in names:
+            hint = did_you_mean(str(one), names, otherwise=f"known: {', '.join(names)}")
+            raise InvalidConfig(f"unknown {what} {one!r}", hint=hint)
+    return listed
 
 
 def judge(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seatrial.api.home import home
-from seatrial.api.loading import LoadOptions, deployment_of, open_model
+from seatrial.api.loading import LoadOptions, check_model, deployment_of, open_model
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.deployment import Deployment, RuntimeName
 from seatrial.errors import InvalidConfig
@@ -46,6 +46,7 @@ class NamedService:
     Raises:
         InvalidConfig: Nothing to measure is named, or an address and what to start; or the file or
             an option is wrong.
+        InvalidInput: The model is neither a name nor a path.
     """
 
     def __init__(
@@ -65,6 +66,13 @@ class NamedService:
         if url is not None and (options or on is not None):
             given = [*options, *(["on"] if on is not None else [])]
             raise InvalidConfig(f"a running service takes no other {', '.join(given)}")
+        if model is not None:
+            check_model(model)
+        if not isinstance(deployment, str | PathLike | None):
+            raise InvalidConfig(
+                f"{type(deployment).__name__} is not a deployment file",
+                hint='give the path of a TOML file, for example "deployment.toml"',
+            )
         self.url = url
         self._allow_pickle = options.get("allow_pickle", False)
         self._file = None if model is not None or deployment is None else Path(deployment)

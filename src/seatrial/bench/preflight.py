@@ -13,12 +13,12 @@ import msgspec
 from yarl import URL
 
 from seatrial.client.credentials import NONE, Credentials
+from seatrial.client.inference_wire import GRPC, is_inference_path
 from seatrial.config import UNDECODABLE
 from seatrial.errors import ServiceFailed, Unauthorized
 from seatrial.load.http_client import ask, exchange, http_session, refusal
-from seatrial.load.inference import is_inference_path
 from seatrial.load.samples import CONNECT, DISCONNECT, TIMEOUT, ProtocolName, Reply, Sample
-from seatrial.load.target import DETECT, GRPC, Body, Target, base_url, endpoint
+from seatrial.load.target import DETECT, Body, Target, base_url, endpoint
 from seatrial.load.v2_client import server_name
 from seatrial.system.network import no_answer
 

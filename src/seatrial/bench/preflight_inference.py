@@ -24,7 +24,7 @@ from seatrial.bench.preflight import (
     without_token,
 )
 from seatrial.client.credentials import NONE, Credentials
-from seatrial.client.inference_wire import BYTES
+from seatrial.client.inference_wire import BYTES, GRPC, ModelName
 from seatrial.errors import ServiceFailed
 from seatrial.load.http_client import http_session, refusal
 from seatrial.load.images import EncodedImage
@@ -32,11 +32,10 @@ from seatrial.load.inference import (
     InferenceModel,
     InferenceServer,
     ModelInput,
-    ModelName,
     named_model,
 )
 from seatrial.load.samples import Reply
-from seatrial.load.target import GRPC, Body, Target, base_url
+from seatrial.load.target import Body, Target, base_url
 from seatrial.load.v2_client import V2Session
 from seatrial.system.extras import require
 

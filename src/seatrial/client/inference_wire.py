@@ -8,13 +8,50 @@ Triton's page on binary tensor data.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote, unquote
+
+import msgspec
 
 JSON_BYTES = "Inference-Header-Content-Length"
 BYTES = "BYTES"
 LENGTH = struct.Struct("<I")  # before each element of BYTES
+GRPC = ("grpc", "grpcs")  # schemes of addresses; the second is encrypted
+_PATH = re.compile(r"/?v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
+
+
+class ModelName(msgspec.Struct, frozen=True):
+    """Name of a model, and its version; an empty version is the server's choice."""
+
+    name: str
+    version: str = ""
+
+    @classmethod
+    def of(cls, path: str) -> ModelName:
+        """The model that a name, or the path of its inference, means."""
+        found = _PATH.fullmatch(path)
+        if found is None:
+            return cls(path.strip("/"))
+        return cls(unquote(found[1]), unquote(found[2] or ""))
+
+    @property
+    def path(self) -> str:
+        """Path of the model over HTTP."""
+        version = f"/versions/{quote(self.version, safe='')}" if self.version else ""
+        return f"/v2/models/{quote(self.name, safe='')}{version}"
+
+    @property
+    def infer_path(self) -> str:
+        """Path of its inference over HTTP."""
+        return f"{self.path}/infer"
+
+
+def is_inference_path(path: str) -> bool:
+    """Whether a path over HTTP is that of a model's inference."""
+    return _PATH.fullmatch(path) is not None
 
 
 def element(data: bytes) -> bytes:

@@ -25,10 +25,10 @@ from seatrial.client.inference_messages import (
     ModelInferResponse,
     methods,
 )
-from seatrial.client.inference_wire import element
+from seatrial.client.inference_wire import ModelName, element
 from seatrial.load.http_client import scores_count, server_timing
 from seatrial.load.images import EncodedImage
-from seatrial.load.inference import InferenceModel, ModelInput, ModelName
+from seatrial.load.inference import InferenceModel, ModelInput
 from seatrial.load.samples import CONNECT, DISCONNECT, TIMEOUT, Reply, Sample
 from seatrial.load.target import Body
 

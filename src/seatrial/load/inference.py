@@ -6,37 +6,15 @@ as one element of BYTES.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Protocol
-from urllib.parse import quote, unquote
 
 import msgspec
 
-from seatrial.client.inference_wire import BYTES
+from seatrial.client.inference_wire import BYTES, ModelName
 from seatrial.load.images import EncodedImage
 from seatrial.load.samples import Reply, Sample
 from seatrial.load.target import DETECT, Body
-
-_PATH = re.compile(r"/?v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
-
-
-class ModelName(msgspec.Struct, frozen=True):
-    """Name of a model, and its version; an empty version is the server's choice."""
-
-    name: str
-    version: str = ""
-
-    @property
-    def path(self) -> str:
-        """Path of the model over HTTP."""
-        version = f"/versions/{quote(self.version, safe='')}" if self.version else ""
-        return f"/v2/models/{quote(self.name, safe='')}{version}"
-
-    @property
-    def infer_path(self) -> str:
-        """Path of its inference over HTTP."""
-        return f"{self.path}/infer"
 
 
 class ModelInput(msgspec.Struct, frozen=True):
@@ -93,16 +71,6 @@ class InferenceServer(Protocol):
         """Reason that the server gives for refusing a request."""
 
 
-def is_inference_path(path: str) -> bool:
-    """Whether a path over HTTP is that of a model's inference."""
-    return _PATH.fullmatch(path) is not None
-
-
 def named_model(path: str) -> ModelName | None:
     """The model that a target names: alone, or by the path of its inference; None for none."""
-    if path == DETECT:
-        return None
-    found = _PATH.fullmatch(path)
-    if found is None:
-        return ModelName(path.strip("/"))
-    return ModelName(unquote(found[1]), unquote(found[2] or ""))
+    return None if path == DETECT else ModelName.of(path)

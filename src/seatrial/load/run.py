@@ -13,10 +13,11 @@ import msgspec
 from yarl import URL
 
 from seatrial.client.credentials import NONE, Credentials
+from seatrial.client.inference_wire import GRPC
 from seatrial.load.arrivals import Arrivals, ClosedLoop
 from seatrial.load.http_client import exchange, http_session
 from seatrial.load.samples import CONNECT, DISCONNECT, Sample
-from seatrial.load.target import GRPC, Body
+from seatrial.load.target import Body
 
 TICK_S = 0.5
 OVERLOADED = 503

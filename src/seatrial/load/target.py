@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import msgspec
 from yarl import URL
 
+from seatrial.client.inference_wire import GRPC
 from seatrial.errors import InvalidConfig
 from seatrial.load.images import EncodedImage
 from seatrial.load.samples import ProtocolName
 
 DETECT = "/detect"
-GRPC = ("grpc", "grpcs")  # schemes of addresses; the second is encrypted
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,11 +9,11 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from seatrial.client.inference_wire import image_request
+from seatrial.client.inference_wire import ModelName, image_request
 from seatrial.config import UNDECODABLE
 from seatrial.load.http_client import ask, exchange, refusal
 from seatrial.load.images import EncodedImage
-from seatrial.load.inference import InferenceModel, ModelInput, ModelName
+from seatrial.load.inference import InferenceModel, ModelInput
 from seatrial.load.samples import Reply, Sample
 from seatrial.load.target import Body
 

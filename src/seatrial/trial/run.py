@@ -12,7 +12,7 @@ import msgspec
 
 from seatrial.accuracy.bootstrap import intervals
 from seatrial.accuracy.evaluate import Evaluation, Scored, evaluate
-from seatrial.accuracy.inference_service import running_subject
+from seatrial.accuracy.inference_service import RemoteInference, running_subject
 from seatrial.accuracy.service import RemoteDetector
 from seatrial.artifact import Artifact
 from seatrial.bench.report_data import BenchReport
@@ -21,7 +21,7 @@ from seatrial.client.credentials import NONE, Credentials
 from seatrial.conditions import conditions
 from seatrial.datasets.labels import LabelledSet
 from seatrial.load.inference import named_model
-from seatrial.load.target import Target
+from seatrial.load.target import DETECT, Target
 from seatrial.progress import Progress, silent
 from seatrial.trial.plan import Trial
 from seatrial.trial.report import SCHEMA, VerdictReport
@@ -76,10 +76,12 @@ def judge_service(
     contract, load = trial.contract, trial.load
     accuracy = evaluation = benchmark = scored = None
     if contract.judges("accuracy") and trial.labelled is not None:
-        named = named_model(target.path)
         with contextlib.closing(
-            running_subject(target.url, named.name if named else None, credentials=credentials)
+            running_subject(target.url, named_model(target.path), credentials=credentials)
         ) as service:
+            if isinstance(service, RemoteInference) and target.path == DETECT:
+                # All clauses are of one model: the first that takes an image may be another one.
+                target = msgspec.structs.replace(target, path=service.named.infer_path)
             scored, accuracy = _accuracy(service, trial.labelled, lineage, command, on_progress)
         verdict = judge_contract(contract, accuracy=accuracy)
         evaluation = msgspec.structs.replace(scored.report, verdict=verdict)

@@ -262,6 +262,10 @@ from seatrial.errors import InvalidArtifact
 from seatrial.serve.runtimes import alone, served, server
 
 number, where, file = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+ERRORS = {
+    "error": InvalidArtifact("does not load"),
+    "system error": SystemError("returned a result with an exception set"),
+}
 
 class Dying:
     def __del__(self):
@@ -275,7 +279,7 @@ def as_an_error(self):
     try:
         signal.raise_signal(number)
     except SystemExit as error:
-        raise InvalidArtifact("does not load") from error
+        raise ERRORS[where] from error
 
 def while_starting(served, listener, **options):
     Dying()
@@ -284,7 +288,7 @@ def while_starting(served, listener, **options):
 opened, serve = served.Served.open, server.serve
 if where == "loading":
     served.Served.open = while_loading
-elif where == "error":
+elif where in ERRORS:
     served.Served.open = as_an_error
 else:
     server.serve = while_starting
@@ -298,6 +302,7 @@ alone.main(file)
     [
         ("loading", signal.SIGTERM, 0, ""),
         ("error", signal.SIGINT, 130, "interrupted\n"),
+        ("system error", signal.SIGTERM, 0, ""),
         ("starting", signal.SIGINT, 130, "interrupted\n"),
     ],
 )
@@ -313,7 +318,7 @@ def test_a_signal_ends_it_though_the_exit_was_dropped(
         env=environment(os.environ), capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (code, said)
-    assert ended.stdout == ("" if where == "error" else "dropped SystemExit\n")
+    assert ended.stdout == ("" if "error" in where else "dropped SystemExit\n")
 
 
 def test_a_change_of_the_token_file_is_told_once(

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 class _Ending:
     """Signals that end the process: each raises `SystemExit` wherever the main thread is.
 
-    Where that is a destructor or a callback of a library, the exit is dropped.
+    Where that is a destructor or a callback of a library, the exit is dropped, or the library makes
+    an error of its own of it.
 
     Attributes:
         asked: Number of the last signal; None before one came.
@@ -119,10 +120,13 @@ def main(deployment_file: str) -> None:
                 alive_every_s=every_s or 0.0,
             )
     except SeatrialError as error:
-        ending.catch_up()  # a library may make its own error of the exit
+        ending.catch_up()
         hint = f"\nhint: {error.hint}" if error.hint else ""
         log.say("error", "start_failed", f"the service did not start: {error.message}{hint}")
         sys.exit(error.exit_code)
+    except Exception:
+        ending.catch_up()
+        raise
 
 
 def _own_coordinator(deployment_file: Path) -> Coordinator | None:
