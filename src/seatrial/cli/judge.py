@@ -62,8 +62,8 @@ def judge(
         output: Folder for the reports.
         measure: How much is measured, and how long.
         path: Path at which a foreign service takes images; of a Triton /v2/models/NAME/infer
-            [default there: that of the first model that says its classes, or else that takes an
-            encoded image].
+            [default there: the first model that says its classes; without clauses on accuracy, the
+            first that takes an encoded image].
         field: Multipart field of a foreign service [default: the raw body].
         json: Print verdict.json too.
     """
