@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -157,3 +162,84 @@ def test_what_is_no_verdict_is_refused(tmp_path: Path) -> None:
         (tmp_path / "other.json").write_text(text)
         with pytest.raises(InvalidConfig, match="is not a verdict"):
             read_verdict(tmp_path / "other.json")
+
+
+class TwoModels(BaseHTTPRequestHandler):
+    """A server of the Open Inference Protocol: a foreign model before one that says its classes."""
+
+    protocol_version = "HTTP/1.1"
+    asked: set[str]
+
+    def do_GET(self) -> None:
+        model, _, what = self.path.removeprefix("/v2/models/").partition("/")
+        what = what.removeprefix("versions/1").strip("/")
+        if self.path in ("/v2", "/v2/health/ready"):
+            self.answer({"name": "triton", "version": "2.51.0", "extensions": []})
+        elif model not in ("a", "b") or what not in ("", "config", "ready"):
+            self.answer({"error": "not here"}, status=404)
+        elif what == "config":
+            self.asked.add(self.path)
+            told = {"labels": '["red", "green", "blue"]', "digest": "d", "precision": "f32"}
+            told |= {"engine": "null", "device": "cpu"}
+            words = {key: {"string_value": text} for key, text in told.items()}
+            self.answer({"parameters": words if model == "b" else {}})
+        else:
+            image = {"name": "image", "datatype": "BYTES", "shape": [1]}
+            self.answer({"name": model, "platform": "x", "inputs": [image]})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/v2/repository/index":
+            self.answer([{"name": "a"}, {"name": "b"}])
+            return
+        self.asked.add(self.path)
+        nothing = {"parameters": {"binary_data_size": 0}}
+        shapes = {"boxes": ("FP32", [0, 4]), "scores": ("FP32", [0]), "class_ids": ("INT64", [0])}
+        outputs = [
+            {"name": name, "datatype": kind, "shape": shape, **nothing}
+            for name, (kind, shape) in shapes.items()
+        ]
+        self.answer({"outputs": outputs})
+
+    def answer(self, told: object, status: int = 200) -> None:
+        body = json.dumps(told).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def two_models() -> Iterator[tuple[str, set[str]]]:
+    """Address of a server of two models, and the paths at which they are asked."""
+    TwoModels.asked = set()
+    with ThreadingHTTPServer(("127.0.0.1", 0), TwoModels) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", TwoModels.asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("named", ["", "/v2/models/b/versions/1"])
+def test_accuracy_and_load_are_of_one_model(
+    two_models: tuple[str, set[str]], scenes: Path, named: str
+) -> None:
+    url, asked = two_models
+    labelled = read_labelled(f"coco:{scenes}")
+    contract = Contract(accuracy=AccuracyClause(ap50=0.0), load=LoadClause(goodput_per_s=0.001))
+    quick = MeasureOptions(point_s=0.3, sessions=(1,), warmup_s=0.0)
+    made = judge_service(
+        Target(url, path=f"{named}/infer") if named else Target(url),
+        Trial(contract, labelled, load_options(contract, quick, None, labelled), None),
+    )
+    model = named or "/v2/models/b"
+    assert asked - {"/v2/models/a/config"} == {f"{model}/config", f"{model}/infer"}
+    assert made.benchmark is not None
+    assert made.benchmark.target.path == f"{model}/infer"
+    assert (made.report.service["name"], made.report.service["digest"]) == ("b", "d")
