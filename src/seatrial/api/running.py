@@ -283,7 +283,7 @@ def _is_one(given: str | Sequence[str] | None) -> bool:
 
 
 def _listed(what: str, given: T | Sequence[T] | None, known: Any) -> tuple[T, ...]:
-    """What is named, each of it a value of the literal type `known`."""
+    """The given names, each a value of the literal type `known`."""
     if given is None:
         return ()
     listed = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else (*given,)
