@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 import local_http
 import raw_http2
 from certificates import make_certificate
-from grpc_calls import calls, images_request, tensors
+from grpc_calls import Service, calls, images_request, stream, tensors
 from seatrial.client.inference_messages import (
     INFER,
     SERVICE,
@@ -39,6 +39,7 @@ CONNECTIONS = 16  # of the process
 PLACES = CONNECTIONS // 2  # of gRPC
 WANTED = PLACES - PLACES // 4  # so many may wait for their clients
 STREAMS = 2
+LONG = 2**22  # bytes of a long answer
 LIVE, WATCH = f"/{SERVICE}/ServerLive", "/grpc.health.v1.Health/Watch"
 REFLECT = f"/{REFLECTION[0]}/ServerReflectionInfo"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -309,13 +310,7 @@ def test_answers_that_nobody_reads_do_not_fill_the_memory(
 ) -> None:  # fmt: skip
     """Whoever has not read for longest goes for a call of another, long before its time is over."""
     request = images_request(photo)
-    long = ModelInferResponse(raw_output_contents=[bytes(2**22)])
-    in_stream = ModelStreamInferResponse(infer_response=long)
-    for name, told in (("grpc.write_answer", long), ("stream.write_stream_answer", in_stream)):
-        data = told.SerializeToString()
-        monkeypatch.setattr(
-            f"seatrial.serve.protocols.inference_{name}", lambda *_, data=data: data
-        )
+    make_answers_long(monkeypatch)
     with (
         run_app(Limits(bytes_in_flight=2**21), grpc=True) as served,
         calls(served.grpc_port) as service,
@@ -339,6 +334,55 @@ def test_answers_that_nobody_reads_do_not_fill_the_memory(
         assert ended_for("answer") == before + 1
         assert not is_closed(watching)
         assert details(lambda: service.ModelInfer(request)) == ""
+
+
+@pytest.mark.parametrize("path", [INFER, STREAM])
+def test_answers_that_wait_in_a_stream_count_from_the_moment_they_are_made(
+    run_app: Callable[..., Any], path: str, photo: bytes, monkeypatch: pytest.MonkeyPatch,
+    ended_for: Callable[[str], float], until: Callable[..., Any], metric: Callable[..., float],
+) -> None:  # fmt: skip
+    """One is being written and does not fill the memory; the one behind it does."""
+    request = images_request(photo)
+    make_answers_long(monkeypatch)
+
+    def made() -> float:
+        return metric("seatrial_requests_total", route=STREAM, code="200")
+
+    def refusal(service: Service) -> str:
+        if path == INFER:
+            return details(lambda: service.ModelInfer(request))
+        (answer,) = stream(service, [request])
+        return str(answer.error_message)
+
+    with (
+        run_app(Limits(body_bytes=2**20, bytes_in_flight=2 * LONG), grpc=True) as served,
+        calls(served.grpc_port) as service,
+        raw_http2.begin(served.grpc_port, window=0) as client,
+    ):
+        ended, answers = ended_for("answer"), made()
+        raw_http2.call(client, STREAM, [1], request.SerializeToString(), last=False)
+        raw_http2.send(client, 1, request.SerializeToString())
+        until(lambda: made() == answers + 2)
+
+        def answered() -> bool:
+            refused = refusal(service)
+            assert not refused or "do not read" in refused
+            return not refused
+
+        until(answered)  # not before the client that takes nothing is gone
+        assert ended_for("answer") == ended + 1
+        until(lambda: is_closed(client))
+        assert refusal(service) == ""
+
+
+def make_answers_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = ModelInferResponse(raw_output_contents=[bytes(LONG)])
+    in_stream = ModelStreamInferResponse(infer_response=long)
+    for name, told in (("grpc.write_answer", long), ("stream.write_stream_answer", in_stream)):
+        data = told.SerializeToString()
+        monkeypatch.setattr(
+            f"seatrial.serve.protocols.inference_{name}", lambda *_, data=data: data
+        )
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,18 @@ def call(
     for number in numbers:
         sent += frame(HEADERS, END_HEADERS, number, _headers(path))
         if message:
-            flags = END_STREAM if last else 0
-            sent += frame(DATA, flags, number, b"\0" + _word(len(message)) + message)
+            sent += _message(number, message, last)
     connection.sendall(sent)
+
+
+def send(connection: socket.socket, number: int, message: bytes, *, last: bool = False) -> None:
+    """Send another message of a call; see `call`."""
+    connection.sendall(_message(number, message, last))
+
+
+def _message(number: int, message: bytes, last: bool) -> bytes:
+    flags = END_STREAM if last else 0
+    return frame(DATA, flags, number, b"\0" + _word(len(message)) + message)
 
 
 def _word(number: int) -> bytes:

@@ -15,6 +15,7 @@ from collections.abc import Sized
 from typing import Any
 from urllib.parse import unquote
 
+from seatrial.errors import Overloaded
 from seatrial.serve.serving import Serving
 from seatrial.system.accepted_connections import (
     Accepted,
@@ -61,7 +62,9 @@ class GrpcConnections:
         self._idle_since: dict[Peer, float] = {}  # of those that have had calls, and have none
         # Since when, and how long; the oldest first.
         self._unread: dict[Context, tuple[float, int]] = {}
-        self._unread_bytes = 0
+        # Bytes of the answers that wait in streams for those before them.
+        self._kept: dict[Context, int] = {}
+        self._unread_bytes = 0  # of both
 
     @property
     def many(self) -> bool:
@@ -80,7 +83,7 @@ class GrpcConnections:
         context.add_done_callback(self._call_ended)
 
     def _call_ended(self, context: Context) -> None:
-        self._taken(context)
+        self._forget(context)
         peer = self._peers.pop(context)
         self._calls[peer] -= 1
         if not self._calls[peer]:
@@ -99,6 +102,28 @@ class GrpcConnections:
         self._unread[context] = time.monotonic(), size
         self._unread_bytes += size
 
+    def keep(self, context: Context, size: int) -> None:
+        """A stream has an answer that waits for those before it.
+
+        Args:
+            context: The call.
+            size: Bytes of the answer, which count for those that may be unread.
+        """
+        if context in self._peers:  # or else it has just ended
+            self._kept[context] = self._kept.get(context, 0) + size
+            self._unread_bytes += size
+
+    def release(self, context: Context, size: int) -> None:
+        """An answer that `keep` counted is about to be written."""
+        size = min(size, self._kept.get(context, 0))  # 0 where its connection was ended
+        if size:
+            self._kept[context] -= size
+            self._unread_bytes -= size
+
+    def _forget(self, context: Context) -> None:
+        self._taken(context)
+        self._unread_bytes -= self._kept.pop(context, 0)
+
     async def write(self, context: Context, message: object) -> None:
         """Write one message of a stream.
 
@@ -116,17 +141,34 @@ class GrpcConnections:
         _, size = self._unread.pop(context, (0.0, 0))
         self._unread_bytes -= size
 
-    def makes_room(self) -> bool:
-        """Whether there is memory for another answer.
+    def make_room(self) -> None:
+        """Make sure that there is memory for another answer.
 
         Where there is none, this closes the connection that has waited longest for its client.
+
+        Raises:
+            Overloaded: There is none, and no connection has waited for long enough.
         """
+        if not self._makes_room():
+            raise Overloaded(
+                "the memory for answers that their clients do not read is taken",
+                hint="try again in a second",
+                reason="bytes",
+            )
+
+    def _makes_room(self) -> bool:
         found = False
         while self._unread_bytes >= self._most_unread_bytes:
             context, since = next(
-                (one, since) for one, (since, size) in self._unread.items() if size
+                (
+                    (one, since)
+                    for one, (since, size) in self._unread.items()
+                    if size or self._kept.get(one)
+                ),
+                (None, 0.0),
             )
-            if time.monotonic() - since < GIVES_WAY_S:
+            # Answers of streams may all wait for one that is not there yet.
+            if context is None or time.monotonic() - since < GIVES_WAY_S:
                 return False
             if not found:  # it may have come since the last look
                 self._find()
@@ -220,14 +262,17 @@ class GrpcConnections:
                 self._unread[context] = time.monotonic(), self._unread.pop(context)[1]
             return False
         self._ended.update(ended)
-        for context in self._unread_of(peer):
-            self._taken(context)
+        for context in {*self._unread_of(peer), *self._kept_of(peer)}:
+            self._forget(context)
         for _ in ended:
             self._serving.metrics.close_connection("answer")
         return True
 
     def _unread_of(self, peer: Peer) -> list[Context]:
         return [context for context in self._unread if self._peers[context] == peer]
+
+    def _kept_of(self, peer: Peer) -> list[Context]:
+        return [context for context in self._kept if self._peers[context] == peer]
 
     def _tell(self, connections: int) -> None:
         serving = self._serving

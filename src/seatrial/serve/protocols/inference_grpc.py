@@ -20,7 +20,7 @@ from seatrial.client.inference_messages import INFER, SERVICE, STREAM, methods
 from seatrial.deployment import Limits
 from seatrial.detect.clock import Clock
 from seatrial.engines.places import Abandoned
-from seatrial.errors import DeadlineExceeded, NotServed, Overloaded, SeatrialError
+from seatrial.errors import DeadlineExceeded, NotServed, SeatrialError
 from seatrial.serve.bodies_to_come import UNSEEN_GIVES_WAY_S
 from seatrial.serve.grpc_connections import GrpcConnections
 from seatrial.serve.outcome import Counted, admitted
@@ -177,12 +177,7 @@ class InferenceService:
     ) -> tuple[bytes, Clock]:
         """The way of one request: admission, message, inference, answer."""
         dispatcher = service.dispatcher
-        if not self._connections.makes_room():
-            raise Overloaded(
-                "the memory for answers that their clients do not read is taken",
-                hint="try again in a second",
-                reason="bytes",
-            )
+        self._connections.make_room()
         asked = read_call_asked(
             context.invocation_metadata(),
             context.time_remaining(),

@@ -211,7 +211,7 @@ class _Stream:
                 return self._ending.is_set()
             if self._serving.tokens.required:  # a stream may live longer than a token
                 self._serving.tokens.check(STREAM, self._headers)
-            request = asyncio.ensure_future(self._answered(_Arrived(message)))
+            request = asyncio.ensure_future(self._kept(_Arrived(message)))
             del message
             self._under_way.add(request)
             self._answers.put_nowait(request)
@@ -244,6 +244,7 @@ class _Stream:
         metrics = self._serving.metrics
         while (request := await self._answers.get()) is not None:
             answer = await request
+            self._connections.release(self._context, len(answer.message))
             # Until the client has taken it the stream is not idle: its connection would outlive it.
             await self._connections.write(self._context, answer.message)
             self._under_way.discard(request)
@@ -252,6 +253,12 @@ class _Stream:
             size = len(answer.message)
             report_call(self._serving, self._scope, answer.trace, answer.outcome, size)
             self._places.release()
+
+    async def _kept(self, arrived: _Arrived) -> StreamAnswer:
+        """The answer of one request, which takes memory until its turn comes."""
+        answer = await self._answered(arrived)
+        self._connections.keep(self._context, len(answer.message))
+        return answer
 
     async def _answered(self, arrived: _Arrived) -> StreamAnswer:
         """The answer of one request; why it failed is one, too, but for strict clients."""
@@ -291,6 +298,7 @@ class _Stream:
         self, service: Service, outcome: Counted, arrived: _Arrived
     ) -> tuple[bytes, Clock]:
         """The way of one request: admission, inference, answer."""
+        self._connections.make_room()
         limits, body_bytes = service.dispatcher.limits, len(arrived.data)
         asked = read_call_asked(
             self._context.invocation_metadata(),
