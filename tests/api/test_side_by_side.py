@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,27 @@ def test_what_is_measured_where_nothing_else_is_said(
             rounds, print,
         )  # fmt: skip
         assert asked.pop() == (runtimes, wanted, number)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({}, "./models/tiny"), ({"model": "{folder}/models/tiny"}, "{folder}/models/tiny")],
+)
+def test_the_report_names_the_model_as_it_was_named(
+    given: dict[str, str], named: str, tiny_artifact: Artifact, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A report does not show the folder of the deployment file."""
+    told: list[Any] = []
+    monkeypatch.setattr(
+        "seatrial.bench.rounds.measure_side_by_side",
+        lambda *_, deployment, **__: told.append(deployment["model"]),
+    )
+    monkeypatch.setattr("seatrial.load.images.load_images", lambda *_, **__: None)
+    shutil.copytree(tiny_artifact.path, tmp_path / "models" / "tiny")
+    (tmp_path / "deployment.toml").write_text('model = "./models/tiny"\n')
+    seatrial.bench(
+        "photos", deployment=tmp_path / "deployment.toml", rounds=1,
+        **{key: text.format(folder=tmp_path) for key, text in given.items()},
+    )  # fmt: skip
+    assert told == [named.format(folder=tmp_path).removeprefix("./")]

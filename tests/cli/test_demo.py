@@ -177,7 +177,8 @@ def running(environment: dict[str, str], model: Any) -> Iterator[Callable[..., A
         process.communicate()
 
 
-# The other two: tests/demo/test_browser.py ends both by SIGTERM, the tutorial one by Ctrl-C.
+# The other two: `start_demo` of tests/demo ends both by SIGTERM, and the tutorial's Gradio ends by
+# Ctrl-C; each has its exit code checked.
 @pytest.mark.parametrize(
     ("front_end", "number", "code"),
     [("streamlit", signal.SIGINT, 0), ("gradio", signal.SIGTERM, 128 + signal.SIGTERM)],

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from scripted_service import scripted
 from seatrial.artifact import Artifact, Store
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.evaluate import evaluate as command
@@ -146,6 +147,31 @@ def test_it_refuses_engine_options_for_a_running_service(scenes: Path) -> None:
         )
     with pytest.raises(InvalidConfig, match="--threshold 2"):
         command("x", dataset=f"coco:{scenes}", threshold=2)
+
+
+def test_the_model_of_a_triton_is_named(
+    service: ServiceProcess, scenes: Path, capsysbinary: Any
+) -> None:
+    words = {"digest": "d", "labels": '["red", "green", "blue"]', "engine": "e", "device": "cpu"}
+    words |= {"precision": "f32"}
+    config = {"parameters": {key: {"string_value": text} for key, text in words.items()}}
+    outputs = [
+        {"name": name, "datatype": kind, "shape": shape, "parameters": {"binary_data_size": 0}}
+        for name, kind, shape in (
+            ("boxes", "FP32", [0, 4]), ("scores", "FP32", [0]), ("class_ids", "INT64", [0]),
+        )
+    ]  # fmt: skip
+    index, found = b'[{"name": "a"}, {"name": "b"}]', json.dumps({"outputs": outputs}).encode()
+    for path, asked in (("b", "/v2/models/b/infer"), ("/v2/models/b/versions/1/infer",) * 2):
+        with scripted((200, {}, index), (200, {}, found)) as triton:
+            triton.model = (200, {}, json.dumps(config).encode())
+            command(url=triton.url, path=path, dataset=f"coco:{scenes}", json=True)
+            assert {*triton.posted[1:]} == {asked}
+        assert json.loads(capsysbinary.readouterr().out)["subject"]["name"] == "b"
+    with pytest.raises(InvalidConfig, match="names a model of a running Triton"):
+        command(str(scenes), path="b", dataset=f"coco:{scenes}")
+    with pytest.raises(InvalidConfig, match="is a service of Seatrial"):
+        command(url=service.url, path="b", dataset=f"coco:{scenes}")
 
 
 def test_boxes_that_cannot_be_written_are_one_error_before_the_work(

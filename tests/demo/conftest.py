@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import av
 import numpy as np
 import onnx
+import psutil
 import pytest
 from PIL import Image
 
@@ -190,6 +192,7 @@ def start_demo(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
             stderr=subprocess.PIPE,
             text=True,
         )  # fmt: skip
+        children: list[psutil.Process] = []
         try:
             said = ""
             for line in process.stderr:
@@ -200,9 +203,13 @@ def start_demo(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
             else:
                 pytest.fail(f"it ended before it answered:\n{said}")
         finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                children = psutil.Process(process.pid).children(recursive=True)
             process.terminate()
             rest = process.communicate(timeout=20)[1]
         assert "Traceback" not in rest
+        assert process.returncode == 128 + signal.SIGTERM
+        assert [child for child in children if child.is_running()] == []
         assert not list((home / "tmp").glob("seatrial-*")), "files were left behind"
 
     return start

@@ -135,7 +135,8 @@ class Reader:
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-                process.wait(60)
+            code = process.wait(60)
+        assert code == 0, f"{command}\n{log.read_text()}"
 
 
 def _answers(port: int) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +41,26 @@ def free_ports() -> Ports:
     return Ports(HOST, *found)
 
 
-def start_client(python: Path, ports: Ports, *words: str | Path) -> subprocess.Popen[str]:
-    """The client's script, in the environment of a Python that has tritonclient."""
+@contextlib.contextmanager
+def start_client(python: Path, ports: Ports, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """The client's script, in the environment of a Python that has tritonclient.
+
+    It has ended when the block is left.
+    """
     script = [python, "-W", "ignore", "-c", CLIENT.read_text()]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [*script, str(ports.http), str(ports.grpc), *words],
         env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    ) as client:  # fmt: skip
+        try:
+            yield client
+        finally:
+            client.kill()
 
 
 def told_by(client: subprocess.Popen[str]) -> Told:
     """What the client's script prints, once it has ended."""
-    with client:
-        try:
-            printed, said = client.communicate(timeout=240)
-        finally:
-            client.kill()
+    printed, said = client.communicate(timeout=240)
     assert client.returncode == 0, said
     found: Told = json.loads(printed)
     return found
@@ -62,4 +68,5 @@ def told_by(client: subprocess.Popen[str]) -> Told:
 
 def ask(python: Path, ports: Ports, *words: str | Path) -> Told:
     """What the client's script prints."""
-    return told_by(start_client(python, ports, *words))
+    with start_client(python, ports, *words) as client:
+        return told_by(client)

@@ -270,8 +270,9 @@ def bench(
         described, artifact = service.open()
         found = load_images(Path(measured.images), limit=measured.image_limit, seed=measured.seed)
         return bench_runtimes(
-            described, artifact, runtimes, protocols, measured, found, rounds, on_progress
-        )
+            described, artifact, runtimes, protocols, measured, found, rounds, on_progress,
+            file=service.file,
+        )  # fmt: skip
     by = protocols[0] if protocols else None
     with service.running(on_progress, grpc=by == "grpc") as (address, _):
         return run_benchmark(Target(address, protocol=by), measured, on_progress, credentials=shown)

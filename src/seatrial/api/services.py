@@ -43,6 +43,9 @@ class NamedService:
         on: Runtime to start it on; None: that of the deployment.
         options: Options that were given.
 
+    Attributes:
+        file: The deployment file, where that names the model.
+
     Raises:
         InvalidConfig: Nothing to measure is named, or an address and what to start; or the file or
             an option is wrong.
@@ -75,14 +78,14 @@ class NamedService:
             )
         self.url = url
         self._allow_pickle = options.get("allow_pickle", False)
-        self._file = None if model is not None or deployment is None else Path(deployment)
+        self.file = None if model is not None or deployment is None else Path(deployment)
         self.deployment = None if url is not None else _described(model, deployment, on, options)
 
     def open(self) -> tuple[Deployment, Artifact]:
         """The deployment that is started, and its artifact."""
         assert self.deployment is not None  # noqa: S101  there is no address
         artifact = open_model(
-            self.deployment.model, allow_pickle=self._allow_pickle, deployment=self._file
+            self.deployment.model, allow_pickle=self._allow_pickle, deployment=self.file
         )
         return self.deployment, artifact
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,6 +34,7 @@ def bench_runtimes(
     rounds: int | None,
     on_progress: Progress,
     command: str = "",
+    file: Path | None = None,
 ) -> SideBySide:
     """Measure a deployment on each runtime by each protocol.
 
@@ -47,12 +49,16 @@ def bench_runtimes(
         rounds: Number of rounds; None: `ROUNDS`.
         on_progress: Called with the progress.
         command: The command that a reader repeats this with.
+        file: File that names the model, if one does.
 
     Raises:
         SeatrialError: An option is wrong, or nothing could be measured.
     """
     from seatrial.bench.rounds import measure_side_by_side
 
+    told = msgspec.to_builtins(deployment)
+    if file is not None:  # the report does not show the file's folder
+        told["model"] = deployment.model.removeprefix(f"{file.absolute().parent}/")
     runtimes = tuple(dict.fromkeys(on or (deployment.server.runtime,)))
     alone: tuple[ProtocolName, ...] = ("v2",) if runtimes == ("triton",) else ("http",)
     wanted = tuple(dict.fromkeys(protocols)) or (ALL_KNOW if len(runtimes) > 1 else alone)
@@ -75,7 +81,7 @@ def bench_runtimes(
         options,
         rounds=ROUNDS if rounds is None else rounds,
         images=images,
-        deployment=msgspec.to_builtins(deployment),
+        deployment=told,
         on_progress=on_progress,
         command=command,
     )

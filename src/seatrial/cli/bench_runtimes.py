@@ -54,7 +54,7 @@ def bench_runtimes(
         with progress_display() as on_progress:
             report = library.bench_runtimes(
                 deployment, artifact, on, protocols, options, images, rounds, on_progress,
-                command_line(),
+                command_line(), service.deployment if service.model is None else None,
             )  # fmt: skip
     except KeyboardInterrupt:
         err.print("no report was written")

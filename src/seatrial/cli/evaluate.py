@@ -51,6 +51,7 @@ def evaluate(
     annotations: Path | None = None,
     split: Literal["train", "val", "test"] = "val",
     url: str | None = None,
+    path: str | None = None,
     credentials: CredentialOptions | None = None,
     parent: str | None = None,
     parent_precision: Precision = "f32",
@@ -74,6 +75,8 @@ def evaluate(
         annotations: COCO's JSON file, another data.yaml, or a list of classes [default: found].
         split: Which set, where the folder has several.
         url: Measure a running service; with an artifact, see that it serves that one.
+        path: Model of a Triton at --url: its name, or /v2/models/NAME/infer [default: the first
+            that says its classes].
         credentials: What it wants to see.
         parent: Compare with this model, in this process: difference in AP, with its interval, and
             shift of confidences. The same model in another precision will do.
@@ -107,6 +110,8 @@ def evaluate(
             "--url measures a running service; it cannot be given another engine or layout",
             hint="leave --url out to measure with these options in this process",
         )
+    if url is None and path is not None:
+        raise InvalidConfig("--path names a model of a running Triton", hint="give its --url, too")
     if artifact is not None and chosen.model not in (None, artifact):
         raise InvalidConfig(
             f"two models are named: {artifact} and --model {chosen.model}",
@@ -141,7 +146,7 @@ def evaluate(
 
     if url is not None:
         child = None if chosen.model is None else _opened(chosen)[0]
-        measured, child = _through(url, shown, child, measure)
+        measured, child = _through(url, path, shown, child, measure)
     else:
         opened = _opened(chosen)
         child, measured = opened[0], _here(opened, measure)
@@ -202,12 +207,19 @@ def _here(opened: Opened, measure: Measure) -> Scored:
 
 
 def _through(
-    url: str, shown: Credentials, child: Artifact | None, measure: Measure
+    url: str, path: str | None, shown: Credentials, child: Artifact | None, measure: Measure
 ) -> tuple[Scored, Artifact | None]:
     """The accuracy that a service reaches, and its artifact, where that is known here."""
-    from seatrial.accuracy.inference_service import running_subject
+    from seatrial.accuracy.inference_service import RemoteInference, running_subject
+    from seatrial.client.inference_wire import ModelName
 
-    with contextlib.closing(running_subject(url, credentials=shown)) as service:
+    named = None if path is None else ModelName.of(path)
+    with contextlib.closing(running_subject(url, named, credentials=shown)) as service:
+        if named is not None and not isinstance(service, RemoteInference):
+            raise InvalidConfig(
+                f"--path names a model of a Triton, and {url} is a service of Seatrial",
+                hint="leave --path out: the service says which model it serves",
+            )
         if child is not None:
             service.check(child)
         return measure(service, url), child or store().with_digest(service.digest)

@@ -110,10 +110,11 @@ def test_sigterm_lets_requests_end_and_leaves_nothing_behind(
     with served(tiny_artifact, triton_python, home) as (process, said, server):
         http, grpc, _ = (line.split()[1] for line in said.splitlines()[-3:])
         ports = Ports(HOST, *(int(one.rpartition(":")[2]) for one in (http, grpc)), 0)
-        client = start_client(triton_python, ports, "overload", images, "tiny", "4", "3")
-        said_until(client, "an answer came")
-        process.send_signal(signal.SIGTERM)
-        assert told_by(client)["answers"] == ["answered"] * 3
+        words = ("overload", images, "tiny", "4", "3")
+        with start_client(triton_python, ports, *words) as client:
+            said_until(client, "an answer came")
+            process.send_signal(signal.SIGTERM)
+            assert told_by(client)["answers"] == ["answered"] * 3
         assert process.wait(60) == 0
         assert processes_of(server) == []
 
