@@ -19,6 +19,8 @@ from forked_program import ForkedProgram
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A command that goes on until it is ended, and where it can be reached then.
 STAYS = re.compile(r"^seatrial (serve|demo) .*$", re.MULTILINE)
+# Triton answers while its models load: before this, Ctrl-C interrupts a start.
+SAID = re.compile(r"ready: http|http://\S+  \(Ctrl-C ends\)")
 PATIENCE_S = 240.0
 
 
@@ -127,7 +129,7 @@ class Reader:
             )
         try:
             give_up = time.monotonic() + PATIENCE_S
-            while not _answers(port):
+            while not (SAID.search(log.read_text()) and _answers(port)):
                 assert process.poll() is None, f"{command}\n{log.read_text()}"
                 assert time.monotonic() < give_up, f"{command}\n{log.read_text()}"
                 time.sleep(0.1)
