@@ -98,31 +98,41 @@ def test_a_graph_that_does_not_end_is_refused(
 
 
 INTERRUPTED = """
-import signal, sys, threading
+import signal, sys, threading, time
 from pathlib import Path
 from seatrial.artifact import Store
 from seatrial.models.import_onnx import import_onnx
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main = threading.get_ident()
-timer = threading.Timer(0.5, lambda: signal.pthread_kill(main, signal.SIGINT))
-timer.start()
+
+
+def interrupt():
+    while threading.active_count() < 3:  # the run has a thread of its own
+        time.sleep(0.001)
+    time.sleep(float(sys.argv[3]))
+    signal.pthread_kill(main, signal.SIGINT)
+
+
+interrupts = threading.Thread(target=interrupt)
+interrupts.start()
 try:
     import_onnx(Store(Path(sys.argv[1])), Path(sys.argv[2]))
 except KeyboardInterrupt:
-    timer.join()
+    interrupts.join()
     print("interrupted,", threading.active_count(), "thread")
 """
 
 
-def test_an_interruption_ends_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after_s", ["0", "0.2"], ids=["begins", "runs"])
+def test_an_interruption_ends_the_run(tmp_path: Path, after_s: str) -> None:
     """Python looks at signals between its own instructions only; a run of ONNX Runtime has none.
 
     In a process of its own: what libraries do to the handler of Ctrl-C is not ours to know.
     """
     file = endless(tmp_path / "endless.onnx")
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, str(tmp_path / "store"), str(file)],
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path / "store"), str(file), after_s],
         capture_output=True,
         text=True,
         check=False,

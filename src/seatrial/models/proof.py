@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ FEWEST_BOXES = 20  # of which one at least lies in the image
 MOST_DEGENERATE = 0.95  # share of the boxes; random weights give up to 0.85
 RUN_S = 120.0  # for one image; the largest detectors take 5 s on two cores
 STOP_S = 5.0  # until a run that was stopped has ended
+LOOK_S = 0.2  # between two looks at a signal
 SAME_ANSWER = 1e-3  # of the largest value of an output
 
 
@@ -268,9 +270,14 @@ def _in_time(lane: Lane, feeds: Arrays) -> Arrays:
             answer.set_exception(error)
 
     # A daemon: a run that cannot be stopped does not keep the process alive.
-    threading.Thread(target=infer, daemon=True).start()
+    thread = threading.Thread(target=infer, daemon=True)
+    give_up = time.monotonic() + RUN_S
     try:
-        return answer.result(RUN_S)
+        thread.start()  # Ctrl-C may come in here, too
+        # A signal that comes just before a wait does not end it: no wait is long.
+        while not answer.done() and (left_s := give_up - time.monotonic()) > 0:
+            concurrent.futures.wait([answer], min(left_s, LOOK_S))
+        return answer.result(0)
     except BaseException:
         if not answer.done() and isinstance(lane, StoppableLane):
             lane.stop()
