@@ -6,6 +6,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +46,12 @@ def metric() -> Callable[..., float]:
     return value
 
 
+@pytest.fixture
+def ended_for(metric: Callable[..., float]) -> Callable[[str], float]:
+    """Number of connections that were ended so far, by the reason."""
+    return lambda reason: metric("seatrial_connections_closed_total", reason=reason)
+
+
 @pytest.fixture(scope="session")
 def run_app(tiny_artifact: Artifact) -> Callable[..., Any]:
     """Serves the tiny detector from a thread: ``with run_app(limits=...) as running``."""
@@ -63,6 +70,15 @@ def files(picture: Callable[..., Image.Image], encode: Callable[..., bytes]) -> 
     """JPEG files in which the tiny detector finds two objects, none, one and one."""
     patches = [{(2, 3): "red", (5, 5): "blue"}, {}, {(1, 1): "green"}, {(6, 2): "blue"}]
     return [encode(picture(one), "JPEG") for one in patches]
+
+
+@pytest.fixture(scope="session")
+def images(files: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with these files: 0.jpg to 3.jpg."""
+    folder = tmp_path_factory.mktemp("images")
+    for index, data in enumerate(files):
+        (folder / f"{index}.jpg").write_bytes(data)
+    return folder
 
 
 @pytest.fixture

@@ -20,7 +20,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 import raw_http2
-from grpc_calls import Service, calls, failure, health, images_request, tensors
+from grpc_calls import (
+    NOT_SERVING,
+    SERVING,
+    Service,
+    calls,
+    failure,
+    health,
+    images_request,
+    tensors,
+)
 from seatrial.artifact import Artifact
 from seatrial.client.inference_messages import SERVICE
 from seatrial.deployment import Deployment, Limits, Server
@@ -28,9 +37,6 @@ from seatrial.errors import PortInUse
 from seatrial.serve import grpc_server as module
 from seatrial.serve.grpc_server import REFLECTION, grpc_server
 from served_application import Running, serve_application
-
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 

@@ -22,6 +22,12 @@ from seatrial.client.inference_messages import (
 )
 
 PATIENCE_S = 60.0
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# Calls without a client library. Empty messages are not sent, so each has a field.
+LIVE, WATCH = f"/{SERVICE}/ServerLive", "/grpc.health.v1.Health/Watch"
+LIVE_REQUEST = ModelInferRequest(id="x").SerializeToString()  # unknown fields are passed over
+WATCH_REQUEST = health_pb2.HealthCheckRequest(service=SERVICE).SerializeToString()
 
 
 class Service:

@@ -107,6 +107,41 @@ def send(connection: socket.socket, number: int, message: bytes, *, last: bool =
     connection.sendall(_message(number, message, last))
 
 
+@contextlib.contextmanager
+def silent(port: int, count: int) -> Iterator[list[socket.socket]]:
+    """Connections that say nothing."""
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            for _ in range(count)
+        ]
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the server has ended a connection; what it sent is read."""
+    connection.setblocking(False)
+    try:
+        while connection.recv(65536):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    return True
+
+
+def await_answer(connection: socket.socket) -> None:
+    for kind, flags, number, _ in frames(connection):
+        if (kind, number) == (HEADERS, 1) and flags & END_STREAM:
+            return
+    raise AssertionError("the connection was ended before the answer")
+
+
+def await_begin(connection: socket.socket) -> None:
+    """Wait for the metadata with which the answer to a call begins; windows do not hold it up."""
+    assert any(kind == HEADERS for kind, *_ in frames(connection))
+
+
 def _message(number: int, message: bytes, last: bool) -> bytes:
     flags = END_STREAM if last else 0
     return frame(DATA, flags, number, b"\0" + _word(len(message)) + message)

@@ -62,6 +62,12 @@ class Running:
         """The detector behind it."""
         return self.service.dispatcher.detector
 
+    @property
+    def grpc_connections(self) -> int:
+        """Open connections of gRPC, as the limit of the HTTP server sees them."""
+        serving: Serving = self.app.state.serving
+        return serving.connections_beside
+
     def connect(self) -> socket.socket:
         """A connection of one's own, for what no client library would send."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)

@@ -14,7 +14,18 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import raw_http2
-from grpc_calls import Service, calls, failure, field, health
+from grpc_calls import (
+    LIVE,
+    NOT_SERVING,
+    SERVING,
+    WATCH,
+    WATCH_REQUEST,
+    Service,
+    calls,
+    failure,
+    field,
+    health,
+)
 from seatrial.client.inference_messages import SERVICE
 from seatrial.deployment import Limits
 from seatrial.serve.protocols import grpc_health as module
@@ -22,8 +33,6 @@ from seatrial.serve.protocols.grpc_health import WATCHERS, HealthStatuses
 from seatrial.serve.protocols.inference_grpc import QUESTION_PLACES
 from served_application import Running
 
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 pytestmark = pytest.mark.usefixtures("time_limit")
@@ -138,7 +147,7 @@ def test_calls_without_a_message_do_not_hold_up_health(
         yield from ()
 
     with run_app(Limits(body_s=50.0), grpc=True) as served, calls(served.grpc_port) as service:
-        ask = service.channel.stream_unary(f"/{SERVICE}/ServerLive")
+        ask = service.channel.stream_unary(LIVE)
         silent = [ask.future(nothing(), timeout=50) for _ in range(2 * QUESTION_PLACES)]
         stub = health_pb2_grpc.HealthStub(service.channel)
         request = health_pb2.HealthCheckRequest(service=SERVICE)
@@ -158,9 +167,7 @@ def test_a_watcher_that_takes_nothing_holds_up_no_other(
     """Nor a change, nor who asks once."""
     request = health_pb2.HealthCheckRequest(service=SERVICE)
     with raw_http2.begin(serving.grpc_port, window=0) as client:
-        raw_http2.call(
-            client, "/grpc.health.v1.Health/Watch", range(1, 9, 2), request.SerializeToString()
-        )
+        raw_http2.call(client, WATCH, range(1, 9, 2), WATCH_REQUEST)
         begun = (one for one in raw_http2.frames(client) if one[0] == raw_http2.HEADERS)
         assert {next(begun)[2] for _ in range(4)} == {1, 3, 5, 7}
         told = health_pb2_grpc.HealthStub(service.channel).Watch(request)

@@ -21,11 +21,10 @@ import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from PIL import Image
 
 import local_http
 from fresh_environments import ENVIRONMENT, install
-from grpc_calls import calls, images_request
+from grpc_calls import NOT_SERVING, SERVING, calls, images_request
 from open_inference import columns, elements
 from perf_analyzer import perf_analyzer
 from seatrial.client.inference_messages import COMPILED, SERVICE
@@ -33,11 +32,6 @@ from seatrial.deployment import CoreLayout, Limits
 from seatrial.serve.process import ServiceProcess
 
 Told = dict[str, Any]
-PATCHES: list[dict[tuple[int, int], str]] = [
-    {(2, 3): "red", (5, 5): "blue"}, {}, {(1, 1): "green"}
-]  # fmt: skip
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 pytestmark = pytest.mark.slow
 
@@ -164,18 +158,6 @@ def port(served: ServiceProcess) -> int:
 
 
 @pytest.fixture(scope="module")
-def images(
-    tmp_path_factory: pytest.TempPathFactory,
-    picture: Callable[..., Image.Image],
-    encode: Callable[..., bytes],
-) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    for index, patches in enumerate(PATCHES):
-        (folder / f"{index}.jpg").write_bytes(encode(picture(patches), "JPEG"))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of the client's environment."""
     return install(tmp_path_factory.mktemp("tritonclient") / "venv", "tritonclient[grpc]>=2.60")
@@ -191,10 +173,8 @@ def told(served: ServiceProcess, images: Path, python: Path) -> Told:
     assert done.returncode == 0, done.stderr
     answers: Told = json.loads(done.stdout)
     answers["detect"] = [
-        local_http.post(
-            f"{served.url}/detect", content=(images / f"{index}.jpg").read_bytes()
-        ).json()
-        for index in range(len(PATCHES))
+        local_http.post(f"{served.url}/detect", content=file.read_bytes()).json()
+        for file in sorted(images.iterdir())
     ]
     return answers
 
@@ -221,7 +201,7 @@ def test_boxes_are_those_of_detect(told: Told, way: str) -> None:
 
 def test_several_images_ids_and_parameters(told: Told) -> None:
     assert told["several"] == columns(*told["detect"])
-    assert told["several"]["counts"] == [2, 0, 1]
+    assert told["several"]["counts"] == [2, 0, 1, 1]
     assert told["id"] == "seven"
     assert told["confident"]["counts"][0] < 2
     assert told["nothing"] == [0, 4]
@@ -277,8 +257,9 @@ def test_statistics_count_over_both_processes(told: Told) -> None:
     count = {
         key: int(after.get(key, 0)) - int(before.get(key, 0)) for key in after if "count" in key
     }
-    streamed = 1 + 1 + len(PATCHES) + 1
-    assert count["inference_count"] == 8 + 1 + len(PATCHES) + 2 + streamed
+    several = len(told["detect"])
+    streamed = 1 + 1 + several + 1
+    assert count["inference_count"] == 8 + 1 + several + 2 + streamed
     success = [int(one["inference_stats"]["success"].get("count", 0)) for one in (before, after)]
     assert success[1] - success[0] == 12 + 4
 

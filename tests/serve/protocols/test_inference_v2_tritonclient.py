@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import local_http
 from fresh_environments import ENVIRONMENT, install
@@ -17,9 +16,6 @@ from open_inference import columns
 from seatrial.serve.process import ServiceProcess
 
 Told = dict[str, Any]
-PATCHES: list[dict[tuple[int, int], str]] = [
-    {(2, 3): "red", (5, 5): "blue"}, {}, {(1, 1): "green"}
-]  # fmt: skip
 
 pytestmark = pytest.mark.slow
 
@@ -106,28 +102,18 @@ json.dump(told, sys.stdout)
 
 
 @pytest.fixture(scope="module")
-def told(
-    service: ServiceProcess,
-    tmp_path_factory: pytest.TempPathFactory,
-    picture: Callable[..., Image.Image],
-    encode: Callable[..., bytes],
-) -> Told:
+def told(service: ServiceProcess, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
     """What the client was told, in one run of it."""
-    folder = tmp_path_factory.mktemp("tritonclient")
-    python = install(folder / "environment", "tritonclient[http]>=2.60")
-    for index, patches in enumerate(PATCHES):
-        (folder / f"{index}.jpg").write_bytes(encode(picture(patches), "JPEG"))
+    python = install(tmp_path_factory.mktemp("tritonclient") / "venv", "tritonclient[http]>=2.60")
     done = subprocess.run(
-        [python, "-W", "ignore", "-c", CLIENT, service.url.removeprefix("http://"), folder],
+        [python, "-W", "ignore", "-c", CLIENT, service.url.removeprefix("http://"), images],
         env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     answers: Told = json.loads(done.stdout)
     answers["detect"] = [
-        local_http.post(
-            f"{service.url}/detect", content=(folder / f"{index}.jpg").read_bytes()
-        ).json()
-        for index in range(len(PATCHES))
+        local_http.post(f"{service.url}/detect", content=file.read_bytes()).json()
+        for file in sorted(images.iterdir())
     ]
     return answers
 
@@ -157,7 +143,7 @@ def test_boxes_are_those_of_detect(told: Told, way: str) -> None:
 
 def test_several_images_in_one_request(told: Told) -> None:
     assert told["several"] == columns(*told["detect"])
-    assert told["several"]["counts"] == [2, 0, 1]
+    assert told["several"]["counts"] == [2, 0, 1, 1]
 
 
 def test_requests_have_ids_and_parameters(told: Told) -> None:
@@ -193,7 +179,7 @@ def test_errors_reach_the_caller(told: Told) -> None:
 def test_statistics_count_what_was_asked(told: Told) -> None:
     before, after = (one["model_stats"][0] for one in told["statistics"])
     assert after["name"] == "tiny"
-    assert after["inference_count"] - before["inference_count"] == 10 + 1 + len(PATCHES) + 2
+    assert after["inference_count"] - before["inference_count"] == 10 + 1 + len(told["detect"]) + 2
     old, new = before["inference_stats"], after["inference_stats"]
     assert new["success"]["count"] - old["success"]["count"] == 14
     assert new["fail"]["count"] - old["fail"]["count"] == 4

@@ -104,13 +104,12 @@ def test_sigterm_lets_requests_end_and_leaves_nothing_behind(
     triton_python: Path, tiny_artifact: Artifact, tmp_path: Path
 ) -> None:
     """When the first is answered, another one runs and the last one waits: all are on one lane."""
-    home, images = tmp_path / "home", tmp_path / "images"
-    images.mkdir()
-    Image.new("L", LARGE_HW).save(images / "large.png")
+    home, large = tmp_path / "home", tmp_path / "large.png"
+    Image.new("L", LARGE_HW).save(large)
     with served(tiny_artifact, triton_python, home) as (process, said, server):
         http, grpc, _ = (line.split()[1] for line in said.splitlines()[-3:])
         ports = Ports(HOST, *(int(one.rpartition(":")[2]) for one in (http, grpc)), 0)
-        words = ("overload", images, "tiny", "4", "3")
+        words = ("overload", large, "tiny", "4", "3")
         with start_client(triton_python, ports, *words) as client:
             said_until(client, "an answer came")
             process.send_signal(signal.SIGTERM)

@@ -29,9 +29,6 @@ from triton_serving import ENGINE, HOST, Told, ask, deployment_of, free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("time_limit")]
 
-PATCHES: list[dict[tuple[int, int], str]] = [
-    {(2, 3): "red", (5, 5): "blue"}, {}, {(1, 1): "green"}
-]  # fmt: skip
 # A request of these takes a lane seconds, whatever the machine.
 LARGE_HW, LARGE_IMAGES = (4900, 4900), 12
 REQUESTS = 12  # of them, at once
@@ -108,19 +105,6 @@ def running(
 
 
 @pytest.fixture(scope="module")
-def images(
-    tmp_path_factory: pytest.TempPathFactory,
-    picture: Callable[..., Image.Image],
-    encode: Callable[..., bytes],
-) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    for index, patches in enumerate(PATCHES):
-        (folder / f"{index}.jpg").write_bytes(encode(picture(patches), "JPEG"))
-    Image.new("L", LARGE_HW).save(folder / "large.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def told(running: Running, images: Path) -> Told:
     """What the client was told, in one run of it."""
     return running.client("ask", images)
@@ -138,7 +122,7 @@ def detected(service: ServiceProcess, images: Path) -> list[Told]:
     """What our own service finds in the images."""
     return [
         local_http.post(f"{service.url}/detect", content=file.read_bytes()).json()
-        for file in sorted(images.glob("*.jpg"))
+        for file in sorted(images.iterdir())
     ]
 
 
@@ -177,9 +161,11 @@ def test_a_deadline_of_a_request_holds(told: Told) -> None:
 
 
 def test_a_full_queue_refuses_and_what_waits_too_long_is_dropped(
-    running: Running, images: Path
+    running: Running, tmp_path: Path
 ) -> None:
-    answers = running.client("overload", images, "narrow", str(LARGE_IMAGES), str(REQUESTS))[
+    large = tmp_path / "large.png"
+    Image.new("L", LARGE_HW).save(large)
+    answers = running.client("overload", large, "narrow", str(LARGE_IMAGES), str(REQUESTS))[
         "answers"
     ]
     kinds = {

@@ -17,7 +17,6 @@ from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 
 from container_engine import Engine, container_engine, make_image
 from grpc_calls import calls, images_request
@@ -32,9 +31,6 @@ from triton_environment import said_until, triton_environment
 HOST, ENGINE = "127.0.0.1", "onnxruntime"
 TAG = "seatrial-triton:test"
 PROGRAMS = ("sh", "sleep", "bash")  # of the shell, and of Triton, which starts Python by it
-PATCHES: list[dict[tuple[int, int], str]] = [
-    {(2, 3): "red", (5, 5): "blue"}, {}, {(1, 1): "green"}
-]  # fmt: skip
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("wanted")]
 
@@ -125,11 +121,6 @@ def served(
             yield process, said
         finally:
             process.kill()
-
-
-@pytest.fixture(scope="module")
-def files(picture: Callable[..., Image.Image], encode: Callable[..., bytes]) -> list[bytes]:
-    return [encode(picture(one), "JPEG") for one in PATCHES]
 
 
 def test_the_detections_are_those_of_our_service_and_sigterm_ends_all(
