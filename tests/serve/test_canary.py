@@ -163,6 +163,27 @@ def test_a_shadow_goes_on_after_a_copy_for_which_there_is_no_memory(
     running.client.post("/detect", content=photo).raise_for_status()
 
 
+def test_a_shadow_goes_on_after_a_copy_that_cannot_be_counted(
+    second: Callable[..., Canary], running: Running, photo: bytes, until: Callable[[Any], Any],
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    shadow = second(1.0, shadow=True)
+    shadow.follow(running.service)
+
+    def fails(*counts: int) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shadow._metrics, "compared", fails)
+        running.client.post("/detect", content=photo).raise_for_status()
+        until(lambda: "ZeroDivisionError" in caplog.text)
+    running.client.post("/detect", content=photo).raise_for_status()
+    until(lambda: shadow.told()["images"]["compared"] == 1)
+    shadow.end()
+    until(lambda: not shadow.service.dispatcher.running)
+    shadow.service.close()
+
+
 def test_a_copy_never_reaches_a_service_whose_shadow_has_ended(
     second: Callable[..., Canary], running: Running, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,37 @@ def test_the_drain_answers_what_runs_and_takes_no_more(
         assert tensors(running.result())["counts"].tolist() == [2]
 
 
+def test_a_look_at_the_health_that_fails_does_not_keep_it_from_the_drain(
+    tiny_artifact: Artifact, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    with serve_application(tiny_artifact, grpc=True) as serving, calls(serving.grpc_port) as first:
+        state = serving.service.health
+
+        def fails() -> str:
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(state, "unready", fails)
+            until(lambda: "ZeroDivisionError" in caplog.text)
+        usable, state.usable_lanes = state.usable_lanes, lambda: 0
+        until(lambda: health(first) == NOT_SERVING)
+        state.usable_lanes = usable
+        until(lambda: health(first) == SERVING)
+        monkeypatch.setattr(state, "unready", fails)
+        state.draining = True
+
+        def refused() -> bool:
+            with calls(serving.grpc_port) as late:
+                try:
+                    late.ServerLive()
+                except grpc.RpcError as error:
+                    return bool(error.code() is grpc.StatusCode.UNAVAILABLE)
+            return False
+
+        until(refused)
+
+
 def test_a_service_with_tokens_asks_for_one(tiny_artifact: Artifact, tmp_path: Path) -> None:
     """For all but health, as over HTTP."""
     (tmp_path / "tokens").write_text("a-token-of-sixteen-characters-or-more\n")

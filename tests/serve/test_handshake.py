@@ -170,6 +170,30 @@ def test_protocol_errors_have_their_form(secure: tuple[Running, Made]) -> None:
         assert headers["connection"] == "close"
 
 
+def test_a_handshake_that_fails_in_a_way_unknown_is_logged_and_counted_no_more(
+    secure: tuple[Running, Made], until: Until, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    running, _ = secure
+    ended: list[Any] = []
+    closed = Connections.closed
+
+    def noted(self: Connections, connection: Any) -> None:
+        closed(self, connection)
+        ended.append(connection)
+
+    def fails(begun: object) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Connections, "closed", noted)
+    monkeypatch.setattr("seatrial.serve.handshake._Begun.__await__", fails)
+    with running.connect() as raw:
+        with contextlib.suppress(ConnectionError):
+            assert raw.recv(1024) == b""
+        until(lambda: ended)
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_slow_handshakes_end_with_the_time_for_headers(
     secure: tuple[Running, Made], metric: Metric, until: Until
 ) -> None:

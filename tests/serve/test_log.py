@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -30,10 +31,12 @@ def as_json() -> Iterator[None]:
     """The log as JSON, and all loggers as they were afterwards."""
     loggers = [logging.getLogger(name) for name in ("", *log.OF_OTHERS)]
     before = [(one, one.handlers, one.propagate, one.level) for one in loggers]
+    hook = threading.excepthook
     log.configure("json")
     yield
     log.configure("text")
     logging.captureWarnings(False)
+    threading.excepthook = hook
     for one, handlers, propagate, level in before:
         one.handlers, one.propagate = handlers, propagate
         one.setLevel(level)
@@ -114,6 +117,38 @@ def _serves(url: str) -> bool:
         return local_http.get(f"{url}/readyz").status_code == 200
     except httpx.TransportError:
         return False
+
+
+@pytest.mark.usefixtures("as_json")
+def test_what_ends_a_thread_is_json_as_well(capfd: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        raise LookupError("lost")
+
+    thread = threading.Thread(target=fails, name="shadow")
+    thread.start()
+    thread.join()
+    (line,) = capfd.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["level"], told["message"]) == ("error", "thread shadow ended")
+    assert "LookupError: lost" in told["exception"]
+
+
+def test_a_loop_goes_on_and_the_first_failure_in_a_row_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    goes_on = log.GoesOn("a look failed")
+    rounds = 0
+    for fails in (True, True, False, True):
+        with goes_on:
+            rounds += 1
+            if fails:
+                raise LookupError(f"in round {rounds}")
+    assert rounds == 4
+    logged = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+    assert logged == ["in round 1", "in round 4"]
+    assert {record.message for record in caplog.records} == {"a look failed"}
+    with pytest.raises(SystemExit), goes_on:
+        raise SystemExit
 
 
 @pytest.mark.usefixtures("as_json")

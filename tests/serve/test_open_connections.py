@@ -158,6 +158,20 @@ async def test_each_wait_has_its_time() -> None:
 
 
 @on_a_loop
+async def test_one_that_cannot_be_ended_keeps_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    class Fails(Recorded):
+        def expire(self, wait: Wait) -> None:
+            raise ZeroDivisionError
+
+    of = connections(9, header_s=0.02, idle_s=60)
+    Fails(of)
+    other = Recorded(of)
+    while other.ended is None:
+        await asyncio.sleep(0.005)
+    assert "ZeroDivisionError" in caplog.text
+
+
+@on_a_loop
 async def test_after_a_refusal_others_are_expected_for_a_while() -> None:
     """Until then little of each request is read: see `seatrial.serve.arrivals.Room`."""
 

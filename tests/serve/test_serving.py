@@ -131,6 +131,25 @@ def test_a_service_that_left_cannot_end_the_process(
         assert running.client.get("/livez").text == "no lane works\n"
 
 
+def test_a_service_that_cannot_be_closed_keeps_no_other_out(
+    run_app: Callable[..., Any], dimmed: Artifact, replace: Callable[..., threading.Thread],
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """No model is loaded beside one that leaves."""
+    with run_app() as running:
+        serving = running.app.state.serving
+        detector, close = running.detector, running.detector.close
+
+        def fails() -> None:
+            close()
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(detector, "close", fails)
+        replace(running, dimmed).join(30)
+        assert serving.wait_until_left(0)
+        assert "ZeroDivisionError" in caplog.text
+
+
 def test_a_service_that_was_hopeless_before_it_was_in_place_ends_the_process(
     run_app: Callable[..., Any], tiny_artifact: Artifact, until: Callable[..., Any]
 ) -> None:

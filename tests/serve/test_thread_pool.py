@@ -129,3 +129,20 @@ def test_an_idle_thread_keeps_nothing_of_its_work(ends: queue.SimpleQueue[Any], 
             gc.collect()
         assert lives() is None
     pool.close(wait=True)
+
+
+def test_an_end_that_cannot_be_told_costs_no_thread(
+    ends: queue.SimpleQueue[Any], tell: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next piece of work would wait for it for ever."""
+
+    def fails(result: Any, error: BaseException | None) -> None:
+        ends.put((result, error))
+        raise ZeroDivisionError
+
+    pool = ThreadPool(1, "one")
+    for done in (fails, tell):
+        pool.submit(Job(int, done))
+        assert ends.get(timeout=60) == (0, None)
+    pool.close(wait=True)
+    assert "ZeroDivisionError" in caplog.text

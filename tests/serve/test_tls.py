@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,6 +88,49 @@ def test_a_change_is_taken_when_both_files_fit(
     tls._watch.look()
     assert tls.context is not first
     assert "new connections get the new certificate" in capsys.readouterr().err
+
+
+def test_a_certificate_that_ends_soon_is_spoken_of(
+    made: dict[str, Made], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    long = make_certificate(tmp_path, "long", days=30)
+    tls = Tls(*long)
+    tls._watch.close()  # the test looks
+    tls.warn()
+    assert capsys.readouterr().err == ""
+    for file, source in zip(long, made["one"], strict=True):
+        os.replace(_copy(source, tmp_path), file)
+    tls._watch.look()
+    said, soon = capsys.readouterr().err.splitlines()
+    assert said == "new connections get the new certificate"
+    assert tls.end_s is not None
+    end = datetime.fromtimestamp(tls.end_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    assert soon == f"warning: the certificate in {long.certificate} ends in 1.0 days, {end}"
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: tls.end_s))
+    tls.warn()
+    assert f" has ended, {end}" in capsys.readouterr().err
+
+
+def test_the_end_is_a_metric(
+    run_app: Callable[..., Any], made: dict[str, Made], tmp_path: Path,
+    metric: Callable[..., float], capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    name = "seatrial_tls_certificate_not_after_timestamp_seconds"
+    files = make_certificate(tmp_path, "service", days=30)
+    server = Server(tls_certificate=str(files.certificate), tls_key=str(files.key))
+    with run_app(server=server) as running:
+        tls: Tls = running.app.state.serving.tls
+        tls._watch.close()  # the test looks
+        first = tls.end_s
+        assert metric(name) == first
+        assert "the certificate in" not in capsys.readouterr().err
+        for file, source in zip(files, made["one"], strict=True):
+            os.replace(_copy(source, tmp_path), file)
+        tls._watch.look()
+        assert metric(name) == tls.end_s != first
+    with run_app(server=server):
+        assert "ends in 1.0 days" in capsys.readouterr().err
 
 
 def test_a_change_while_they_are_first_read_is_noticed(

@@ -338,6 +338,27 @@ def test_a_process_that_was_stopped_is_not_blamed_for_the_time(
     assert max(looks) <= 0.04
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_look_that_fails_is_logged_and_is_not_the_last(
+    run_app: Callable[..., Any], photo: bytes, monkeypatch: pytest.MonkeyPatch, broken: Broken,
+    until: Until, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    with run_app() as running:
+        lanes, overdue = running.detector.lanes, running.detector.lanes.overdue
+
+        def fails(passed_s: float, limit_s: float) -> Any:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(lanes, "overdue", fails)
+        broken.lanes = [*running.detector.engine.narrow]
+        assert running.client.post("/detect", content=photo).status_code == 504
+        until(lambda: "ZeroDivisionError" in caplog.text)
+        monkeypatch.setattr(lanes, "overdue", overdue)
+        until(lambda: lanes.usable and lanes._idle and lanes._idle[0] is not broken.lanes[0])
+        broken.let_go.set()
+        assert running.client.post("/detect", content=photo).status_code == 200
+
+
 def test_a_full_run_after_many_of_one_image_is_not_stuck(tiny_artifact: Artifact) -> None:
     engine = NullEngine(Path("unused"), tiny_artifact.manifest, EngineConfig(max_batch=64))
     with Detector(tiny_artifact, engine, max_batch=64) as detector:

@@ -20,7 +20,7 @@ from seatrial.detect.detections import Detections
 from seatrial.detect.detector import Detected, Ticket
 from seatrial.engines.places import Abandoned
 from seatrial.errors import SeatrialError, first_line
-from seatrial.serve.log import say
+from seatrial.serve.log import GoesOn, say
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.service import Service
 from seatrial.serve.variants import CANARY
@@ -129,29 +129,32 @@ class Canary:
             self._count("skipped")
 
     def _compare(self) -> None:
+        goes_on = GoesOn("a copy is not counted")
         while (copy := self._copies.get()) is not None:
-            data, options, detections = copy
-            if not self._wait_for_idle_lane():
-                self._count("skipped")
-                continue
-            detector = self.service.dispatcher.detector
-            try:
-                # Counted first: who closes the service waits for the ticket, or the end is seen.
-                with Ticket(detector.lanes, SHADOW_S, batch=True) as ticket:
-                    if self._ended:
-                        return
-                    ticket.ready()
-                    found = detector.detect(data, options, ticket=ticket).detections
-                agreed = agree(detections, found)
-            except Exception as error:  # noqa: BLE001 - such as too little memory: the next may do
-                if not isinstance(error, SeatrialError | Abandoned):
-                    say("warning", "shadow", f"a copy is not compared: {first_line(error)}")
-                self._count("failed")
-                continue
-            with self._lock:
-                self._agreed = self._agreed + agreed
-            self._metrics.compared(agreed.matched, agreed.lost, agreed.gained)
-            self._count("compared")
+            with goes_on:
+                self._count(self._compared_with(*copy))
+
+    def _compared_with(self, data: bytes, options: Thresholds, detections: Detections) -> str:
+        """Compare one copy; what became of it."""
+        if not self._wait_for_idle_lane():
+            return "skipped"
+        detector = self.service.dispatcher.detector
+        try:
+            # Counted first: who closes the service waits for the ticket, or the end is seen.
+            with Ticket(detector.lanes, SHADOW_S, batch=True) as ticket:
+                if self._ended:
+                    return "skipped"
+                ticket.ready()
+                found = detector.detect(data, options, ticket=ticket).detections
+            agreed = agree(detections, found)
+        except Exception as error:  # noqa: BLE001 - such as too little memory: the next may do
+            if not isinstance(error, SeatrialError | Abandoned):
+                say("warning", "shadow", f"a copy is not compared: {first_line(error)}")
+            return "failed"
+        with self._lock:
+            self._agreed = self._agreed + agreed
+        self._metrics.compared(agreed.matched, agreed.lost, agreed.gained)
+        return "compared"
 
     def _wait_for_idle_lane(self) -> bool:
         """Whether a lane of the live service is idle, and no request waits for it, in time."""

@@ -9,13 +9,13 @@ are found among the sockets of the process, and those that wait too long are end
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sized
 from typing import Any
 from urllib.parse import unquote
 
 from seatrial.errors import Overloaded
+from seatrial.serve.log import GoesOn
 from seatrial.serve.serving import Serving
 from seatrial.system.accepted_connections import (
     Accepted,
@@ -65,6 +65,7 @@ class GrpcConnections:
         # Bytes of the answers that wait in streams for those before them.
         self._kept: dict[Context, int] = {}
         self._unread_bytes = 0  # of both
+        self._goes_on = GoesOn("a look at the connections of gRPC failed")
 
     @property
     def many(self) -> bool:
@@ -204,10 +205,8 @@ class GrpcConnections:
         """
         # Time of this thread: where others have the core, the next look is not put off.
         began = time.thread_time()
-        try:
+        with self._goes_on:
             self.look()
-        except Exception:
-            logging.getLogger(__name__).exception("a look at the connections of gRPC failed")
         return max(SOON_S if self.many else LOOK_S, (time.thread_time() - began) / LOOKING)
 
     def end(self) -> None:

@@ -21,6 +21,7 @@ from seatrial.client.inference_messages import COMPILED, SERVICE, add_files
 from seatrial.deployment import Deployment, Limits
 from seatrial.errors import Overloaded, PortInUse
 from seatrial.serve.grpc_connections import GrpcConnections
+from seatrial.serve.log import GoesOn
 from seatrial.serve.protocols.grpc_health import (
     HEALTH,
     WATCHERS,
@@ -112,10 +113,13 @@ async def grpc_server(
 
     async def watch() -> None:
         """Keep the statuses true; take no more calls once balancers know of the end."""
-        while not serving.health.draining:
-            statuses.tell(serving.health)
-            await asyncio.sleep(LOOK_S)
-        statuses.tell(serving.health)
+        goes_on, draining = GoesOn("the health of gRPC was not told"), False
+        while not draining:
+            draining = serving.health.draining
+            with goes_on:
+                statuses.tell(serving.health)
+            if not draining:
+                await asyncio.sleep(LOOK_S)
         notice_s = 0.0 if serving.health.failure else address.drain_notice_s
         await asyncio.sleep(min(notice_s, limits.drain_s))
         await stop()

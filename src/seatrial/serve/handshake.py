@@ -8,6 +8,7 @@ connections nor that of time would hold for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Coroutine, Generator
 from typing import Any
@@ -59,6 +60,10 @@ class Handshake(asyncio.Protocol):
             async with asyncio.timeout(self._within_s + SHUTDOWN_S):
                 secured = await self._securing
         except (OSError, asyncio.CancelledError):  # ssl.SSLError, a client that left, the time
+            self._transport.abort()
+            return None
+        except Exception:  # whatever it is, the connection has to be counted no more
+            logging.getLogger(__name__).exception("a TLS handshake failed")
             self._transport.abort()
             return None
         # asyncio tells of a connection that was ended here as of one that is encrypted.

@@ -9,9 +9,11 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -50,6 +52,7 @@ def configure(log_format: str) -> None:
             logger.handlers = [Handler()]
             logger.propagate = False
         logging.getLogger().setLevel(logging.WARNING)
+        threading.excepthook = _log_end
 
 
 OF_OTHERS = ("bentoml", "circus", "uvicorn", "uvicorn.error", "py.warnings")
@@ -87,6 +90,44 @@ def _writable(value: object) -> object:
 
 
 _lines: list[Callable[[Level, str, str, dict[str, Any]], str]] = [_text]
+
+
+def _log_end(ended: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread, which Python would write to standard error as it is."""
+    if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
+        name = ended.thread.name if ended.thread is not None else "?"
+        logging.getLogger(__name__).error("thread %s ended", name, exc_info=ended.exc_value)
+
+
+class GoesOn:
+    """Keeps a loop in the background going: what a round of it raises is logged.
+
+    Of failures in a row the first is logged, since a loop may fail several times a second for ever.
+    To be used as the context of each round.
+
+    Args:
+        failed: The message, such as ``a look at the lanes failed``.
+    """
+
+    def __init__(self, failed: str) -> None:
+        self._failed = failed
+        self._fails = False
+
+    def __enter__(self) -> None:
+        """Begin a round."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> bool:
+        """End a round; the next one comes unless the loop itself is ended."""
+        is_failure = isinstance(error, Exception)
+        if is_failure and not self._fails:
+            logging.getLogger(__name__).error(self._failed, exc_info=error)
+        self._fails = is_failure
+        return is_failure
 
 
 class Handler(logging.Handler):

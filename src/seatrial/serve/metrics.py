@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -125,6 +126,12 @@ class RequestMetrics:
         def gauge(name: str, text: str, mode: Any = "livesum") -> Tally:
             return Tally(Gauge(name, text, multiprocess_mode=mode, registry=registry))
 
+        # Not there, rather than 0, where a service has no certificate.
+        self._certificate = functools.cache(lambda: gauge(
+            "seatrial_tls_certificate_not_after_timestamp_seconds",
+            "The earliest end of the certificates of the server, seconds since 1970.",
+            "livemin",
+        ))  # fmt: skip
         self.connections = gauge("seatrial_connections", "Open connections.")
         self.present = gauge(
             "seatrial_requests_present",
@@ -161,6 +168,10 @@ class RequestMetrics:
         self._served = tuple(str(description[key]) for key in MODEL)
         self._model(*self._served).set(1)
         self.deadline.set(description["limits"]["deadline_s"])
+
+    def certificate_ends(self, at_s: float) -> None:
+        """Tell when the first certificate of the server ends, seconds since 1970."""
+        self._certificate().set(at_s)
 
     def reloaded(self, result: str) -> None:
         """Count one attempt to serve another artifact: ``swapped`` or ``refused``."""

@@ -11,7 +11,7 @@ from seatrial.system.children import has_ended
 from seatrial.system.files import writing
 
 # Names of the files of a process: a type of metric, for gauges with the way that they are added up.
-SUMS, GAUGES = ("counter", "histogram"), ("gauge_livesum", "gauge_livemax")
+SUMS, GAUGES = ("counter", "histogram"), ("gauge_livesum", "gauge_livemax", "gauge_livemin")
 KINDS = (*SUMS, *GAUGES)
 FILE_BYTES = 512 * 1024  # some 3,000 series, of which there are some hundreds
 

@@ -345,6 +345,13 @@ class Connections:
 
     def _expire(self) -> None:
         now = self.now_s()
+        self._look, self._look_s = None, math.inf
+        try:
+            self._end_overdue(now)
+        finally:  # also where the end of one failed, which asyncio logs
+            self._look_by(self._next_look_s(now))
+
+    def _end_overdue(self, now: float) -> None:
         self._expect_refusals(now - self._refused_s < REFUSES_S)
         for wait, waiting in self._waiting.items():
             while waiting:
@@ -359,8 +366,6 @@ class Connections:
                 oldest.expire(wait)
         while self.full and self._make_room():  # for connections to a server beside this one
             pass
-        self._look, self._look_s = None, math.inf
-        self._look_by(self._next_look_s(now))
 
     def _drop(self, connection: Connection, reason: str = "limit") -> None:
         self.works(connection)

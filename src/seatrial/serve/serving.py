@@ -13,7 +13,7 @@ from seatrial.deployment import Server
 from seatrial.errors import NotSwapped
 from seatrial.serve.canary import Canary
 from seatrial.serve.health import Health
-from seatrial.serve.log import say
+from seatrial.serve.log import GoesOn, say
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.reporting import Report
 from seatrial.serve.service import Service
@@ -158,7 +158,8 @@ class Serving:
             time.sleep(POLL_S)
         if dispatcher.running:
             say("error", "left_behind", "a replaced model still computes: it stays in memory")
-        service.close()
+        with GoesOn("a replaced model was not closed"):  # or else no other would be loaded any more
+            service.close()
         with self._left:
             self._leaving.remove(service)
             self._left.notify_all()

@@ -19,7 +19,7 @@ from seatrial.serve.cross_origin import check_origins
 from seatrial.serve.decode_memory import decode_memory
 from seatrial.serve.description import checked
 from seatrial.serve.health import Health
-from seatrial.serve.metrics import request_metrics
+from seatrial.serve.metrics import RequestMetrics, request_metrics
 from seatrial.serve.service import Service
 from seatrial.serve.tls import Tls
 from seatrial.serve.tokens import Tokens
@@ -126,8 +126,25 @@ def open_service(
         watchdog=Watchdog(detector, metrics.lane_fault),
         server=beside.server if beside else deployment.server,
         tokens=beside.tokens if beside else Tokens(deployment.server, os.environ),
-        tls=beside.tls if beside else Tls.of(deployment.server),
+        tls=beside.tls if beside else _tls(deployment.server, metrics, worker),
     )
+
+
+def _tls(server: Server, metrics: RequestMetrics, worker: int) -> Tls | None:
+    """The certificate of this process; its end is a metric, and a line of the first process."""
+    tls = Tls.of(server)
+    if tls is None:
+        return None
+
+    def tell() -> None:
+        if tls.end_s is not None:
+            metrics.certificate_ends(tls.end_s)
+
+    tell()
+    tls.on_new = tell
+    if not worker:
+        tls.warn()
+    return tls
 
 
 def describe(

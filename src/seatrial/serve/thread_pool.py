@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from seatrial.serve.log import GoesOn
+
 T = TypeVar("T")
 # Takes what the work gave, or what it raised; on the thread.
 Done = Callable[[Any, BaseException | None], object]
@@ -125,9 +127,11 @@ class ThreadPool:
         thread.start()
 
     def _work(self) -> None:
+        goes_on = GoesOn("the end of a piece of work was not told")
         while (job := self._jobs.get()) is not None:
             job.run()
             with self._lock:  # before the next job can come
                 self._idle += 1
-            job.tell()
+            with goes_on:  # a thread that ended here would be taken for an idle one
+                job.tell()
             del job  # not kept until the next one

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ssl
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from seatrial.deployment import Server
 from seatrial.errors import InvalidConfig, SeatrialError, first_line
 from seatrial.serve.log import say
 from seatrial.serve.watched_files import WatchedFiles
+from seatrial.system.certificates import first_end_s
 from seatrial.system.files import beside, bounded_bytes
 
 MOST_BYTES = 2**20
+DAY_S = 86400.0
+SOON_S = 14 * DAY_S  # before its end a certificate is spoken of
 HINT = (
     "server.tls_certificate is a PEM file with the certificate, and behind it those between it and "
     "the authority; server.tls_key is one with its key, without a password"
@@ -28,6 +34,9 @@ class Tls:
     Attributes:
         context: Context of the next connection.
         pair: Key and certificate of the next connection, PEM.
+        end_s: The earliest end of the certificates in the file, seconds since 1970; None where that
+            cannot be read.
+        on_new: Called when the certificate is another one.
 
     Raises:
         InvalidConfig: A file cannot be read or used, or the two do not belong together.
@@ -36,8 +45,9 @@ class Tls:
     def __init__(self, certificate: Path, key: Path) -> None:
         self._files = certificate, key
         self._watch = WatchedFiles(self._files, self._reread)
+        self.on_new: Callable[[], object] = lambda: None
         try:
-            self.context, self.pair = _read(certificate, key)
+            self._take()
         except BaseException:
             self._watch.close()
             raise
@@ -61,14 +71,28 @@ class Tls:
         """Look at the files no more."""
         self._watch.close()
 
+    def warn(self) -> None:
+        """Say where the certificate ends soon, or has ended: clients refuse it then."""
+        if self.end_s is None or (left_s := self.end_s - time.time()) > SOON_S:
+            return
+        file, end = self._files[0], datetime.fromtimestamp(self.end_s, UTC)
+        ends = f"ends in {left_s / DAY_S:.1f} days" if left_s > 0 else "has ended"
+        say("warning", "certificate", f"the certificate in {file} {ends}, {end:%Y-%m-%d %H:%M} UTC")
+
+    def _take(self) -> None:
+        self.context, self.pair = _read(*self._files)
+        self.end_s = first_end_s(self.pair[1])
+
     def _reread(self) -> None:
         try:
-            self.context, self.pair = _read(*self._files)
+            self._take()
         except SeatrialError as error:
             # The one of two files that is written first does not fit yet.
             say("error", "certificate", f"the certificate stays as it is: {error.message}")
         else:
             say("info", "certificate", "new connections get the new certificate")
+            self.warn()
+            self.on_new()
 
 
 def _read(certificate: Path, key: Path) -> tuple[ssl.SSLContext, tuple[bytes, bytes]]:

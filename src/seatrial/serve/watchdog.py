@@ -19,7 +19,7 @@ from seatrial.detect.detector import Detector
 from seatrial.engines.base import Lane, RenewingEngine, StoppableLane
 from seatrial.engines.lanes import FAILURES, Held
 from seatrial.errors import EngineFailed, first_line
-from seatrial.serve.log import say
+from seatrial.serve.log import GoesOn, say
 
 # A lane is stuck after this long, or so many times the time that it usually takes.
 LEAST_S, TIMES = 10.0, 50.0
@@ -83,24 +83,27 @@ class Watchdog:
             self._thread.join(CLOSE_S)
 
     def _watch(self) -> None:
-        last = time.monotonic()
+        last, goes_on = time.monotonic(), GoesOn("a look at the lanes failed")
         while True:
             self._news.wait(self._tick_s())
             self._news.clear()
             if self._closed:
                 return
-            now = time.monotonic()
-            # A process that was stopped, or got no core, is not blamed for the time.
-            for held in self._lanes.overdue(min(now - last, 2 * TICK_S), self.limit_s):
-                self._take_out(held)
-            last = now
-            reason = self._hopeless(now)
-            # Lanes that were closed meanwhile are no fault: the service ends, or its model leaves.
-            if reason and not self._closed:
-                self._closed = True
-                self.hopeless = reason
-                _say(f"error: {reason}: this process ends, and is to be started anew")
-                self.on_hopeless(reason)
+            since, last = last, time.monotonic()
+            with goes_on:
+                self._look(since, last)
+
+    def _look(self, last: float, now: float) -> None:
+        # A process that was stopped, or got no core, is not blamed for the time.
+        for held in self._lanes.overdue(min(now - last, 2 * TICK_S), self.limit_s):
+            self._take_out(held)
+        reason = self._hopeless(now)
+        # Lanes that were closed meanwhile are no fault: the service ends, or its model leaves.
+        if reason and not self._closed:
+            self._closed = True
+            self.hopeless = reason
+            _say(f"error: {reason}: this process ends, and is to be started anew")
+            self.on_hopeless(reason)
 
     def _tick_s(self) -> float:
         """Seconds until the next look."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from seatrial.serve.log import GoesOn
 
 EVERY_S = 1.0
 
@@ -48,11 +49,10 @@ class WatchedFiles:
             self._on_change()
 
     def _watch(self) -> None:
+        goes_on = GoesOn("files that changed were not read again")
         while not self._closed.wait(self._every_s):
-            try:
+            with goes_on:
                 self.look()
-            except Exception:
-                logging.getLogger(__name__).exception("files that changed were not read again")
 
     def _marks(self) -> list[tuple[int, ...] | None]:
         return [_mark(path) for path in self._paths]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -43,7 +44,7 @@ time.sleep(600)
 """
 
 
-def started(code: str, *, output: io.StringIO | None = None, drain_s: float = 1.0) -> RunningTriton:
+def started(code: str, *, output: IO[str] | None = None, drain_s: float = 1.0) -> RunningTriton:
     ports = Ports(HOST, free_port(HOST), 0, 0)
     command = [sys.executable, "-c", code, str(ports.http)]
     return RunningTriton(command, os.environ, ports, output or io.StringIO(), drain_s=drain_s)
@@ -114,3 +115,13 @@ def test_what_hangs_is_killed_with_its_children(
     assert Path(f"/proc/{child}").exists()
     assert one.end() == -9
     assert gone(child)
+
+
+def test_what_cannot_be_written_does_not_stop_the_server() -> None:
+    """Nobody else reads what it says: it would wait as soon as the pipe is full."""
+    with open("/dev/full", "w") as full:
+        one = started("print('word ' * 100_000, *range(10_000), sep='\\n')", output=full)
+        assert one.process.wait(60) == 0
+        assert one.end() == 0
+        with contextlib.suppress(OSError):
+            full.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import http.client
 import os
@@ -85,8 +86,10 @@ class RunningTriton:
         for line in self.process.stdout:
             self._said.append(line)
             if not any(word in line for word in HARMLESS):
-                self._output.write(line)
-                self._output.flush()
+                # Who reads no more of a full pipe would stop the server.
+                with contextlib.suppress(OSError):
+                    self._output.write(line)
+                    self._output.flush()
 
     def wait_ready(
         self,
