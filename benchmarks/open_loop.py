@@ -49,6 +49,10 @@ class OpenLoop:
         self.reasons: Counter[str] = Counter()
         self._over = False
 
+    def at(self, times: float) -> OpenLoop:
+        """Another loop with the same images, at so many times the rate."""
+        return OpenLoop(self._url, self._images, times * self._rate_hz)
+
     async def learn(self) -> str:
         """Take the boxes of what is served now as those of its digest, which is returned."""
         async with aiohttp.ClientSession() as session:

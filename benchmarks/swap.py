@@ -6,7 +6,8 @@ Two artifacts of one network, the second with a higher default confidence: an an
 them gave it, and is compared with the boxes of the digest that it names. The load is an open loop
 (Poisson) at a share of the capacity, which a closed loop measures first. Memory is that of the
 server process alone, half a second after the old model has left: with what the requests of that
-moment take, and ``at_rest``, after swaps without load before all others and behind them.
+moment take, and ``at_rest``, after swaps without load before all others and behind them. All is
+after a storm of three times the capacity: its queue takes memory that swaps do not.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from seatrial.serve.control import ask, find_socket
 
 CONFIDENCE = 0.5  # of the second artifact
 SETTLED = 3  # swaps after which the heaps have held a full queue beside two models
+STORM_S, STORM = 8.0, 3  # time in which a queue is full, and times the rate
 
 
 def second(artifact: Artifact) -> Artifact:
@@ -66,6 +68,11 @@ async def swaps(url: str, loop: OpenLoop, options: Any, pair: list[Artifact]) ->
         await asyncio.sleep(0.5)
         return worker, resources(worker)["rss_mb"]
 
+    storm = loop.at(STORM / options.share)
+    flood = asyncio.create_task(storm.run())
+    await asyncio.sleep(STORM_S)
+    storm.end()
+    await flood
     worker, rest_before_mb = await at_rest(0)
     sending = asyncio.create_task(loop.run())
     await asyncio.sleep(options.every_s)

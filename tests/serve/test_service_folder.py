@@ -94,7 +94,7 @@ def test_the_environment_keeps_what_it_was_and_reports_nothing_home() -> None:
     assert given["A"] == "b"
     assert given["BENTOML_DO_NOT_TRACK"] == "True"
     assert given["MALLOC_ARENA_MAX"] == "7"
-    assert int(environment({})["MALLOC_ARENA_MAX"]) >= 2
+    assert int(environment({})["MALLOC_ARENA_MAX"]) >= 1
 
 
 def test_the_manifest_travels_with_the_folder(tiny_artifact: Artifact, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from seatrial.system.hardware import CGROUP_ROOT, memory_total_bytes, usable_cor
 # of up to 32 MiB for the thread that used them: gigabytes after a few large images. Smaller
 # blocks, such as an ordinary image, stay: a new page costs more than a decoded one.
 LARGE_BYTES = 8 * 2**20
+# The first heap has room enough in its gaps for what a second one would keep (decision 0035).
+CORES_OF_A_HEAP = 8
 # Settings of glibc (from 2.35 on) that a program can only be started with.
 TUNABLES, LARGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
 
@@ -99,10 +101,11 @@ def heap_environment(base: Mapping[str, str]) -> dict[str, str]:
 def keep_little_memory(environment: Mapping[str, str] = {}) -> bool:
     """Have glibc return freed blocks of `LARGE_BYTES` to the kernel, and keep few heaps.
 
-    By itself it has up to eight heaps for each core, and each keeps free blocks of its own: a
-    thread that is started takes any of them. As many as there are cores do, since that many threads
-    take memory at a time. Threads that run already keep the heaps that they have for good:
-    processes that this package starts have `heap_environment` besides.
+    By itself it has up to eight heaps for each core, and each keeps the free blocks that the
+    threads of its own left: a thread that is started takes any of them. Threads of Python that
+    take memory at the same time are few, and so are heaps here. Threads that run already keep the
+    heaps that they have for good: processes that this package starts have `heap_environment`
+    besides.
 
     Args:
         environment: That of the process, whose own settings of glibc's heaps hold.
@@ -121,7 +124,7 @@ def keep_little_memory(environment: Mapping[str, str] = {}) -> bool:
 def _heap_settings() -> dict[str, tuple[int, int]]:
     """Variable of the environment (mallopt(3)) -> option of malloc.h and its value."""
     return {
-        "MALLOC_ARENA_MAX": (-8, max(2, usable_cores())),
+        "MALLOC_ARENA_MAX": (-8, 1 + usable_cores() // CORES_OF_A_HEAP),
         "MALLOC_MMAP_THRESHOLD_": (-3, LARGE_BYTES),
         "MALLOC_TRIM_THRESHOLD_": (-1, 2 * LARGE_BYTES),
     }
