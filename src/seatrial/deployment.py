@@ -105,13 +105,14 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         image_pixels: Largest image, width x height, checked before it is decoded (413). An image
             may also take no more than 50 ns of CPU time for each of them (422).
         queue: Requests of one process that may arrive, wait or run; one more is refused before
-            its body is read (503).
-        bytes_in_flight: Bytes that their bodies may take (503).
+            its body is read (503). Where half of them are here, one of a batch is refused.
+        bytes_in_flight: Bytes that their bodies may take (503); half, for one of a batch.
         body_s: Time from a request's headers to the end of its body (408).
         deadline_s: Time from the end of a request's body to its answer (504); None: the longest of
             1 s, ten times the time of one image and three times that of a full run. A request that
             would not be answered by then is refused before its body is read (503). A request may
-            ask for another deadline, which counts from its headers.
+            ask for another deadline, which counts from its headers. Where it is longer, a live
+            request waits no longer for that: it is refused where this one would not be met.
         longest_deadline_s: Longest time that a request may ask for.
         drain_s: On SIGTERM, how long running requests may take to finish; the service is gone
             within 2 s after that, whatever still runs.

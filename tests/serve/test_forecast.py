@@ -339,3 +339,30 @@ def test_shared_runs_are_foretold_as_well(
     latencies = [one for at, one in service.latencies_s if at >= 2]
     assert service.good_hz(2, 20) >= 0.95 * peak_hz
     assert np.quantile(latencies, 0.99, method="lower") <= DEADLINE_S
+
+
+def test_live_requests_wait_for_no_batch_but_what_runs() -> None:
+    forecast = Forecast(2, 0.1, lambda: 0.0)
+    for _ in range(50):
+        forecast.accept(forecast.promise(1000, batch=True))
+    assert forecast.promise(1000, batch=True).finish_s == pytest.approx(51 * 0.1 / 2)
+    assert forecast.promise(1000).finish_s == pytest.approx((2 + 1) * 0.1 / 2)
+    live = forecast.promise(1000)
+    forecast.accept(live)
+    assert forecast.promise(1000).finish_s == pytest.approx((2 + 2) * 0.1 / 2)
+    forecast.yields(live)  # its body says so
+    assert forecast.promise(1000).finish_s == pytest.approx((2 + 1) * 0.1 / 2)
+    forecast.ended(live)
+    assert forecast.promise(1000, batch=True).finish_s == pytest.approx(51 * 0.1 / 2)
+
+
+def test_batches_that_wait_longer_than_foretold_are_no_reason_to_refuse_live_requests() -> None:
+    now = [0.0]
+    forecast = Forecast(1, 0.1, lambda: now[0])
+    before_s = forecast.late_s(forecast.promise(1000))
+    batch = forecast.promise(1000, batch=True)
+    forecast.accept(batch)
+    now[0] += 60.0
+    forecast.ended(batch, 0.1)
+    assert forecast.late_s(forecast.promise(1000)) == pytest.approx(before_s)
+    assert forecast.late_s(forecast.promise(1000, batch=True)) > before_s

@@ -166,8 +166,9 @@ async def test_one_that_cannot_be_ended_keeps_no_other(caplog: pytest.LogCapture
     of = connections(9, header_s=0.02, idle_s=60)
     Fails(of)
     other = Recorded(of)
-    while other.ended is None:
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(60):
+        while other.ended is None:
+            await asyncio.sleep(0.005)
     assert "ZeroDivisionError" in caplog.text
 
 

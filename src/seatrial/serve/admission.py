@@ -30,6 +30,13 @@ CLOSE_S = 1.0  # the server has waited for `Limits.drain_s` before it closes
 # runs of the engine.
 DEADLINE_S, DEADLINE_IMAGES, DEADLINE_RUNS = 1.0, 10, 3
 RENEWAL_WAIT_S = 2.0  # in which another lane is opened, mostly
+# A live request with a longer deadline than the deployment's is let in where that one would be met;
+# or, where its own work takes most of that, if it waits for no more than such a share of it.
+OWN_WAIT = 0.5
+# Share of the places and of the bytes that requests of a batch may take.
+BATCH_SHARE = 0.5
+MORE_TIME = "send less at a time, or give it more time"
+AS_BATCH = "send less at a time, or as a batch with more time (X-Request-Priority)"
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -139,7 +146,7 @@ class Dispatcher:
         Raises:
             Overloaded: See `refusal`.
         """
-        promise = self.forecast.promise(asked.body_bytes or 0)
+        promise = self._promise(asked)
         if refusal := self._refusal(asked, promise):
             raise refusal.error()
         return promise, self._held(asked)
@@ -151,7 +158,10 @@ class Dispatcher:
         time, `Limits.queue` requests are here, or their bodies take `Limits.bytes_in_flight`
         already.
         """
-        return self._refusal(asked, self.forecast.promise(asked.body_bytes or 0))
+        return self._refusal(asked, self._promise(asked))
+
+    def _promise(self, asked: Asked) -> Promise:
+        return self.forecast.promise(asked.body_bytes or 0, batch=asked.batch)
 
     def _refusal(self, asked: Asked, promise: Promise) -> Refusal | None:
         """The decision: it is made here and nowhere else."""
@@ -166,8 +176,11 @@ class Dispatcher:
         deadline_s = self.deadline_s if asked.deadline_s is None else asked.deadline_s
         if late := self._late(promise, deadline_s, 0):
             return late
+        if deadline_s > self.deadline_s and (crowds := self._crowds(promise)):
+            return crowds
         present, bodies = lanes.present, self.bodies
-        if present - bodies.going >= self.limits.queue and not bodies.give_way(1, 0):
+        most = self._most(self.limits.queue, promise)
+        if present - bodies.going >= most and not bodies.give_way(1, 0):
             return Refusal(
                 f"{present} requests wait or run already",
                 "try again in a second",
@@ -201,10 +214,32 @@ class Dispatcher:
             return None
         return Refusal(
             f"it would be answered after {promise.finish_s:.2g} s, and has {deadline_s:g} s",
-            "send less at a time, or give it more time",
+            MORE_TIME if deadline_s < self.deadline_s else AS_BATCH,
             "deadline",
             promise.finish_s,
         )
+
+    def _crowds(self, promise: Promise) -> Refusal | None:
+        """The refusal of a live request that would make the queue longer than others can wait.
+
+        Those with the deployment's deadline would be refused for as long as such requests come.
+        """
+        longest_s = max(self.deadline_s, OWN_WAIT * self.deadline_s + promise.work_s)
+        if promise.batch or not self.detector.lanes.present:
+            return None
+        if self.forecast.late_s(promise) <= longest_s:
+            return None
+        return Refusal(
+            f"it would be answered after {promise.finish_s:.2g} s, and the queue of live requests "
+            f"is for {self.deadline_s:g} s",
+            AS_BATCH,
+            "deadline",
+            promise.finish_s,
+        )
+
+    def _most(self, limit: int, promise: Promise) -> int:
+        """How much of a limit such requests may take."""
+        return math.ceil(BATCH_SHARE * limit) if promise.batch else limit
 
     def hold(self, ticket: Admitted, body_bytes: int) -> None:
         """Count a body that is here in the place of the one that was expected.
@@ -223,7 +258,7 @@ class Dispatcher:
 
     def _too_many_bytes(self, more: int, others: int, promise: Promise) -> Refusal | None:
         held_bytes = self._held_bytes - self.bodies.going_bytes
-        over = held_bytes + more - self.limits.bytes_in_flight
+        over = held_bytes + more - self._most(self.limits.bytes_in_flight, promise)
         if others <= 0 or over <= 0 or self.bodies.give_way(0, over):
             return None
         return Refusal(

@@ -10,7 +10,9 @@ request will be answered. Nothing is configured:
   `seatrial.detect.decode_cost`. With the header, the work of a request is foretold anew.
 - Rate: work that the service does in a second while all of its lanes have work. It is near the
   number of lanes, and above it, since decoding goes on beside them.
-- Spread: how far answers were from what was promised.
+- Spread: how far answers were from what was promised, of live requests and of those of a batch.
+
+A live request waits for those of a batch that run already, and for no other; these wait for all.
 
 Sources: Clockwork (OSDI 2020) for the idea; RFC 6298 for the mean with its deviation.
 """
@@ -78,12 +80,16 @@ class Promise:
     Attributes:
         work_s: Seconds of a thread that it will take.
         finish_s: Seconds after its arrival until it is answered.
+        batch: Whether live requests go before it.
     """
 
-    __slots__ = ("arrived", "counted", "finish_s", "kind", "ready", "work_s")
+    __slots__ = ("arrived", "batch", "counted", "finish_s", "kind", "ready", "work_s")
 
-    def __init__(self, kind: int, work_s: float, finish_s: float, arrived: float) -> None:
+    def __init__(
+        self, kind: int, work_s: float, finish_s: float, arrived: float, batch: bool
+    ) -> None:
         self.kind = kind
+        self.batch = batch
         self.work_s = work_s
         self.finish_s = finish_s
         self.arrived = arrived
@@ -116,8 +122,9 @@ class Forecast:
         self._whole = 1.0  # time of a request, as times of its work: more where runs are shared
         self._bound_s, self._decode_s = 1e-3, 1e-3 * PACE  # sums
         self._work_s: dict[int, float] = {}
-        self._spread_s = work_s / 2
-        self._backlog_s = 0.0  # work of requests that are here
+        # Each of live requests, and of those of a batch.
+        self._spread_s = [work_s / 2, work_s / 2]
+        self._backlog_s = [0.0, 0.0]  # work of requests that are here
         self._arriving: deque[Promise] = deque()  # those of them whose body is not
         self._ready = 0
         self._busy_s = work_s * MEMORY_REQUESTS / lanes
@@ -136,28 +143,37 @@ class Forecast:
         """Seconds that decoding takes for each second of its bound."""
         return self._decode_s / self._bound_s
 
-    def promise(self, body_bytes: int) -> Promise:
+    def promise(self, body_bytes: int, *, batch: bool = False) -> Promise:
         """Foretell a request of which the headers are here; nothing is counted yet.
 
         Args:
             body_bytes: Declared length of its body; 0 if it is not declared.
+            batch: Whether live requests go before it.
         """
         kind = body_bytes.bit_length()
         with self._lock:
             now = self._advance()
             work_s = self._mean_s(kind)
-            return Promise(kind, work_s, self._finish_s(work_s), now)
+            return Promise(kind, work_s, self._finish_s(work_s, batch), now, batch)
 
     def late_s(self, promise: Promise) -> float:
         """Seconds after which nearly all requests of such a promise are answered."""
-        return promise.finish_s + DEVIATIONS * self._spread_s
+        return promise.finish_s + DEVIATIONS * self._spread_s[promise.batch]
 
     def accept(self, promise: Promise) -> None:
         """Count a request among those that are here."""
         with self._lock:
-            self._backlog_s += promise.work_s
+            self._backlog_s[promise.batch] += promise.work_s
             promise.counted = True
             self._arriving.append(promise)
+
+    def yields(self, promise: Promise) -> None:
+        """Live requests go before one that was taken for a live one."""
+        with self._lock:
+            if promise.counted and not promise.batch:
+                self._add(promise, -promise.work_s)
+                self._backlog_s[True] += promise.work_s
+            promise.batch = True
 
     def arrived(self, promise: Promise) -> None:
         """The body of a request is here. One that took long to arrive is foretold anew."""
@@ -169,8 +185,9 @@ class Forecast:
             self._ready += 1
             if promise.counted:
                 return
-            promise.arrived, promise.finish_s = now, self._finish_s(promise.work_s)
-            self._backlog_s += promise.work_s
+            promise.arrived = now
+            promise.finish_s = self._finish_s(promise.work_s, promise.batch)
+            self._backlog_s[promise.batch] += promise.work_s
             promise.counted = True
 
     def weighed(self, promise: Promise, bound_s: float) -> float:
@@ -187,7 +204,7 @@ class Forecast:
             work_s = self._rest_s + self.pace * bound_s
             more_s = work_s - promise.work_s
             if promise.counted:
-                self._backlog_s = max(0.0, self._backlog_s + more_s)
+                self._add(promise, more_s)
             promise.finish_s = max(work_s, promise.finish_s + more_s)
             promise.work_s = work_s
             return work_s * self._whole
@@ -209,7 +226,7 @@ class Forecast:
         with self._lock:
             now = self._advance()
             if promise.counted:
-                self._backlog_s = max(0.0, self._backlog_s - promise.work_s)
+                self._add(promise, -promise.work_s)
                 promise.counted = False
             busy = self._ready >= self._lanes
             self._ready -= promise.ready
@@ -224,15 +241,23 @@ class Forecast:
             newest = min(-math.expm1(-since_s / MEMORY_S), 1 / MEMORY_REQUESTS)
             self._work_s[promise.kind] = mean_s + newest * (work_s - mean_s)
             wrong_s = min(abs(now - promise.arrived - promise.finish_s), LONGEST * mean_s)
-            if wrong_s < self._spread_s:
+            spread_s = self._spread_s[promise.batch]
+            if wrong_s < spread_s:
                 newest = min(-math.expm1(-since_s / SPREAD_MEMORY_S), 1 / MEMORY_REQUESTS)
             else:
                 newest = GROWING
-            self._spread_s += newest * (wrong_s - self._spread_s)
+            self._spread_s[promise.batch] += newest * (wrong_s - spread_s)
 
-    def _finish_s(self, work_s: float) -> float:
-        """Seconds until a request is answered that comes behind all that are here."""
-        return max(work_s * self._whole, (self._backlog_s + work_s) / self.rate)
+    def _finish_s(self, work_s: float, batch: bool) -> float:
+        """Seconds until a request is answered that comes behind all that go before it."""
+        live_s, batch_s = self._backlog_s
+        if batch_s and not batch:
+            batch_s = min(batch_s, self._lanes * work_s)  # what runs is not broken off
+        return max(work_s * self._whole, (live_s + batch_s + work_s) / self.rate)
+
+    def _add(self, promise: Promise, work_s: float) -> None:
+        left_s = self._backlog_s[promise.batch] + work_s
+        self._backlog_s[promise.batch] = max(0.0, left_s)
 
     def _learn_parts(self, took: Took) -> None:
         newest = 1 / MEMORY_REQUESTS
@@ -268,6 +293,6 @@ class Forecast:
         ):
             slow = self._arriving.popleft()
             if slow.counted and not slow.ready:
-                self._backlog_s -= slow.work_s
+                self._backlog_s[slow.batch] -= slow.work_s
                 slow.counted = False
         return now

@@ -95,7 +95,7 @@ def _promised(
     promises: list[Promise] = []
     try:
         for image in images:
-            promise = forecast.promise(len(image))
+            promise = forecast.promise(len(image), batch=ticket.batch)
             forecast.accept(promise)
             promises.append(promise)
             forecast.arrived(promise)

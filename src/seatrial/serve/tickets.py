@@ -92,7 +92,9 @@ class Admitted(Ticket):
             Overloaded: It would not be answered by that deadline.
             DeadlineExceeded: That deadline has passed.
         """
-        self.batch = self.batch or asked.batch
+        if asked.batch and not self.batch:
+            self.batch = True
+            self._dispatcher.forecast.yields(self.promise)
         if asked.deadline_s is not None:
             self._default_s = None
             self.expire_in(asked.deadline_s, time.monotonic() - self._arrived)
@@ -115,7 +117,7 @@ class Admitted(Ticket):
         dispatcher.hold(self, body_bytes)
         if body_bytes.bit_length() != self.promise.kind:
             dispatcher.forecast.ended(self.promise)
-            self.promise = dispatcher.forecast.promise(body_bytes)
+            self.promise = dispatcher.forecast.promise(body_bytes, batch=self.batch)
             dispatcher.forecast.accept(self.promise)
             left_s = self.remaining_s() if self._default_s is None else self._default_s
             dispatcher.check_deadline(self.promise, left_s, here=1)

@@ -66,7 +66,7 @@ TIMEOUT = {
 PRIORITY = {
     "name": "X-Request-Priority",
     "in": "header",
-    "description": "A batch request waits while live ones are here.",
+    "description": "A batch request waits while live ones are here, for as long as its deadline.",
     "schema": {"type": "string", "enum": ["live", "batch"]},
     "example": "live",
 }

@@ -71,7 +71,8 @@ ERRORS = {
     503: DescribedError(
         "The service has too much to do, or is not ready.", "Overloaded",
         "it would be answered after 2.4 s, and has 1 s",
-        "send less at a time, or give it more time", ("Retry-After", "X-Predicted-Wait-Ms"),
+        "send less at a time, or as a batch with more time (X-Request-Priority)",
+        ("Retry-After", "X-Predicted-Wait-Ms"),
     ),
     504: DescribedError(
         "The request was not answered by its deadline.", "DeadlineExceeded",
