@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 
+from seatrial.deployment import Limits
 from seatrial.errors import Overloaded
 from seatrial.serve.admission import Dispatcher
 from seatrial.serve.asked import Asked
@@ -147,3 +150,24 @@ def test_a_batch_leaves_half_of_the_places_and_of_the_bytes(
             dispatcher.admit(Asked(body_bytes=101, batch=True))
         with dispatcher.admit(Asked(body_bytes=100, batch=True)):
             pass
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_a_live_request_is_let_in_behind_a_batch_that_takes_longer_than_it_has(
+    run_app: Callable[..., Any], photo: bytes, until: Callable[..., Any]
+) -> None:
+    """Over HTTP, with threads and lanes."""
+    batch = {"X-Request-Priority": "batch", "X-Request-Timeout-Ms": "60000"}
+    with run_app(Limits(deadline_s=20.0)) as running, ThreadPoolExecutor(16) as pool:
+
+        def ask(headers: dict[str, str]) -> int:
+            return running.client.post("/detect", content=photo, headers=headers).status_code
+
+        running.service.dispatcher.forecast = Forecast(1, 2.0)
+        lanes = running.detector.lanes
+        with running.lanes_held():  # one more is present, who holds it
+            asked = [pool.submit(ask, batch) for _ in range(15)]
+            until(lambda: lanes.present == 16)
+            asked.append(pool.submit(ask, {}))
+            until(lambda: lanes.present == 17)
+        assert [one.result() for one in asked] == [200] * 16
