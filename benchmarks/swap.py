@@ -6,8 +6,9 @@ Two artifacts of one network, the second with a higher default confidence: an an
 them gave it, and is compared with the boxes of the digest that it names. The load is an open loop
 (Poisson) at a share of the capacity, which a closed loop measures first. Memory is that of the
 server process alone, half a second after the old model has left: with what the requests of that
-moment take, and ``at_rest``, after swaps without load before all others and behind them. All is
-after a storm of three times the capacity: its queue takes memory that swaps do not.
+moment take, and ``at_rest``, after swaps without requests before all others and behind them. A
+storm of three times the capacity comes first: the objects of a full queue take memory for good,
+with and without swaps.
 """
 
 from __future__ import annotations
@@ -60,10 +61,14 @@ async def swaps(url: str, loop: OpenLoop, options: Any, pair: list[Artifact]) ->
             await asyncio.sleep(0.1)
 
     async def at_rest(served: int) -> tuple[int, float]:
-        """Process and memory, MB; on the way, the boxes of both models become known."""
-        for artifact in (pair[1 - served], pair[served]):
-            await command("POST /admin/reload", model=str(artifact.path))
-            assert await loop.learn() == artifact.digest
+        """Process and memory, MB; on the way, the boxes of both models become known.
+
+        The last swaps have no requests behind them: what these used and left would be counted.
+        """
+        for asks in (True, False):
+            for artifact in (pair[1 - served], pair[served]):
+                await command("POST /admin/reload", model=str(artifact.path))
+                assert not asks or await loop.learn() == artifact.digest
         worker = (await left())["processes"][0]["pid"]
         await asyncio.sleep(0.5)
         return worker, resources(worker)["rss_mb"]
