@@ -158,12 +158,22 @@ def test_the_spread_grows_at_once_and_shrinks_slowly() -> None:
             forecast.accept(promise)
             now[0] += after_s
             forecast.ended(promise, 0.04)
-        return forecast.late_s(promise) - promise.finish_s
+        return forecast.late_s(far) - far.finish_s
 
-    assert forecast.late_s(promise := forecast.promise(1000)) - promise.finish_s == 0.04
+    far = Promise(10, 0.04, 10.0, 0.0, batch=False)
+    assert forecast.late_s(far) - far.finish_s == pytest.approx(0.04)
     assert later_s(1.0) == pytest.approx(2 * (0.02 + 0.2 * (8 * 0.04 - 0.02)))
     assert 0.14 < later_s(0.04, 10) < 0.16
     assert later_s(0.04, 1000) < 0.01
+
+
+def test_a_neighbour_that_comes_and_goes_closes_no_short_queue() -> None:
+    """It takes two thirds of the cores in two of each four seconds."""
+    service = Simulation(2, lambda now: 0.05 * (3 if now % 4 < 2 else 1))
+    service.run(poisson(60, 60))
+    late = [one for _, one in service.latencies_s if one > DEADLINE_S]
+    assert service.good_hz(0, 60) >= 0.9 * (40 + 40 / 3) / 2
+    assert len(late) <= 0.05 * len(service.latencies_s)
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once_and_not_when_idle() -> None:

@@ -32,6 +32,7 @@ MEMORY_S, MEMORY_REQUESTS = 0.5, 10
 # request that is let in when it is smallest would be late.
 GROWING, SPREAD_MEMORY_S = 0.2, 10.0
 DEVIATIONS = 2.0  # that an answer may be later than promised
+WRONG = 2.0  # but no more than so many times what was promised
 # A single stall, such as a suspended machine, counts as no more than this many times the mean.
 LONGEST = 8.0
 MOST_WHOLE = 64.0  # images of a run
@@ -157,8 +158,13 @@ class Forecast:
             return Promise(kind, work_s, self._finish_s(work_s, batch), now, batch)
 
     def late_s(self, promise: Promise) -> float:
-        """Seconds after which nearly all requests of such a promise are answered."""
-        return promise.finish_s + DEVIATIONS * self._spread_s[promise.batch]
+        """Seconds after which nearly all requests of such a promise are answered.
+
+        At most three times the foretold time: what is more wrong than that was a stall, such as a
+        neighbour that took the cores, and says little about a short queue.
+        """
+        spread_s = DEVIATIONS * self._spread_s[promise.batch]
+        return promise.finish_s + min(spread_s, WRONG * promise.finish_s)
 
     def accept(self, promise: Promise) -> None:
         """Count a request among those that are here."""
