@@ -68,6 +68,8 @@ def test_what_is_no_such_answer_is_an_error() -> None:
         answer(boxes={"name": "other"}),
         answer(boxes={"shape": [3, 4]}),
         answer(scores={"datatype": "FP8"}),
+        answer(scores={"shape": [int("9" * 400)]}),
+        (headers, body.replace(np.float32(0.75).tobytes(), np.float32("nan").tobytes())),
         answer(scores={"parameters": {}}),
     ]
     for one in wrong:

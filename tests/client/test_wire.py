@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import time
+from typing import Any
+
 import pytest
 
+from scripted_service import MODEL
 from seatrial import errors
-from seatrial.client.wire import CODES, HttpAnswer, refusal
+from seatrial.client.wire import CODES, HttpAnswer, read_model, read_reply, refusal
 from seatrial.errors import Overloaded, SeatrialError, ServiceFailed
 from seatrial.serve.protocols.error_answers import FAILED, SEE_LOG, TOLD, error_answer
 
@@ -35,7 +40,7 @@ def test_the_predicted_wait() -> None:
     found = refusal("", HttpAnswer(503, headers, bytes(response.body)))
     assert isinstance(found, Overloaded)
     assert (found.wait_s, found.reason) == (2.5, "deadline")
-    for odd in ("soon", "-1", "1e9", "\u0667"):
+    for odd in ("soon", "-1", "1e9", "\u0667", "9" * 10, "9" * 400, "9" * 5000):
         found = refusal("", HttpAnswer(503, {"x-predicted-wait-ms": odd}, bytes(response.body)))
         assert isinstance(found, Overloaded)
         assert found.wait_s == 1
@@ -46,3 +51,67 @@ def test_long_and_strange_answers_are_shortened() -> None:
     assert type(found) is ServiceFailed
     assert len(found.message) < 300
     assert "\n" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        (b"<html><TITLE lang=en>\n Bad \n gateway </Title><p>more", "Bad gateway"),
+        (b"<title>\xc4\xb0 \xff</title>", "\u0130 \N{REPLACEMENT CHARACTER}"),
+        (b"<title>no end", "<title>no end"),
+        (b"<title", "<title"),
+        (b"</title><p>", "</title><p>"),
+        (b"<title> </title> else", "<title> </title> else"),
+    ],
+)
+def test_the_title_of_a_page(page: bytes, said: str) -> None:
+    found = refusal("http://x", HttpAnswer(502, {}, page))
+    assert found.message == f"http://x answers 502 (Bad Gateway): {said}"
+
+
+@pytest.mark.parametrize("page", [b"<title>%s", b"<title>%s<", b"<title%s", b"<title>x%s</titl"])
+def test_white_space_takes_no_time(page: bytes) -> None:
+    begun = time.thread_time()
+    refusal("http://x", HttpAnswer(500, {}, page % (b" " * 4089)))
+    assert time.thread_time() - begun < 1  # a tenth of a millisecond; it was 23 s
+
+
+ROW = {"box": [0, 0, 1, 1], "confidence": 0.5, "class_id": 0, "label": "red"}
+HUGE = int("9" * 400)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image": {"width": HUGE, "height": 3}},
+        {"image": {"width": 4, "height": 0}},
+        {"timing_ms": {"infer": HUGE}},
+        {"timing_ms": {"infer": 1e308}},
+        {"timing_ms": {"infer": -1e308}},
+        {"detections": [{**ROW, "box": [0, 0, 1e300, 1]}]},
+        {"detections": [{**ROW, "box": [0, 0, HUGE, 1]}]},
+        {"detections": [{**ROW, "confidence": -0.1}]},
+        {"detections": [{**ROW, "confidence": 1e300}]},
+        {"detections": [{**ROW, "class_id": 2**63}]},
+        {"detections": [{**ROW, "class_id": HUGE}]},
+    ],
+    ids=lambda changes: json.dumps(changes)[:60],
+)
+def test_numbers_that_no_service_sends(changes: dict[str, Any]) -> None:
+    whole = {"image": {"width": 4, "height": 3}, "detections": [ROW], "timing_ms": {"infer": 2}}
+    assert len(read_reply("http://x", HttpAnswer(200, {}, json.dumps(whole).encode())).labels) == 1
+    body = json.dumps({**whole, **changes}).encode()
+    with pytest.raises(ServiceFailed, match="answers something else"):
+        read_reply("http://x", HttpAnswer(200, {}, body))
+
+
+@pytest.mark.parametrize("layout", [{"workers": 0}, {"instances": -1}, {"workers": HUGE}])
+def test_a_layout_that_no_service_has(layout: dict[str, int]) -> None:
+    body = json.dumps({**MODEL, "layout": layout}).encode()
+    with pytest.raises(ServiceFailed, match="does not describe a detector"):
+        read_model("http://x", HttpAnswer(200, {}, body))
+
+
+def test_no_layout_makes_threads_without_end() -> None:
+    body = json.dumps({**MODEL, "layout": {"workers": 1024, "instances": 1024}}).encode()
+    assert read_model("http://x", HttpAnswer(200, {}, body)).concurrency == 1024

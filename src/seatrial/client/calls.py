@@ -88,11 +88,12 @@ class Lost(msgspec.Struct, frozen=True):
     Attributes:
         why: ``refused``: there was no connection, the service knows nothing of it. ``broken``: the
             connection ended before the answer. ``late``: its time is up. ``foreign``: what came is
-            not HTTP, or there was no encrypted connection.
+            not HTTP, or there was no encrypted connection. ``unusable``: it is HTTP, and
+            longer than an answer of a service, or encoded.
         reason: The same in words.
     """
 
-    why: Literal["refused", "broken", "late", "foreign"]
+    why: Literal["refused", "broken", "late", "foreign", "unusable"]
     reason: str
 
 
@@ -136,6 +137,7 @@ class Calls:
         self._headers = {
             "Host": urlsplit(url).netloc,
             "User-Agent": f"seatrial/{__version__}",
+            "Accept-Encoding": "identity",
             **Credentials(token).headers,
         }
         self._clock = clock
@@ -267,13 +269,18 @@ class Calls:
                 return got
             elif got.why == "late":
                 break
+            elif got.why == "unusable":
+                raise ServiceFailed(
+                    f"{self.url} does not answer as a Seatrial service does: {got.reason}",
+                    hint="look at the address, and at the proxy between, if there is one",
+                )
             else:
                 raise no_answer(self.url, got.reason)
         raise self._too_late(deadline)
 
     def _wait_s(self, got: HttpAnswer | Lost, attempt: int, until: float) -> float | None:
         """Seconds until a request is sent again; None where it is not."""
-        if isinstance(got, Lost) and got.why in ("late", "foreign"):
+        if isinstance(got, Lost) and got.why in ("late", "foreign", "unusable"):
             return None
         asked_s = (
             retry_after_s(got.headers.get("retry-after")) if isinstance(got, HttpAnswer) else 0.0

@@ -64,10 +64,12 @@ def read_tensors(
             end = begin + one.parameters.binary_data_size
             if one.name in wanted:
                 array = np.frombuffer(body[begin:end], DTYPES[one.datatype])
+                if not np.isfinite(array).all():
+                    raise ValueError(f"{one.name} has numbers that are not finite")
                 found[one.name] = array.reshape(one.shape)
             begin = end
         return [found[name] for name in wanted]
-    except (*UNDECODABLE, KeyError) as error:
+    except (*UNDECODABLE, KeyError, OverflowError) as error:
         raise ServiceFailed(
             f"{where} does not answer with the tensors {', '.join(wanted)}: {error!r}",
             hint="name a model that takes images and answers with boxes, as seatrial package "

@@ -1,23 +1,26 @@
 """Connections to a service, by threads and by asyncio: they carry out the steps of a call.
 
 Both stand on httpcore, the transport of httpx. httpx bounds each read and each write by itself: a
-service that sends a byte now and then holds a call without end. Here the whole call has a bound.
+service that sends a byte now and then holds a call without end. Here the whole call has a bound,
+and so has the length of an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
 import time
 from os import PathLike
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from seatrial.client.calls import Call, Lost, Pause, Send
 from seatrial.client.credentials import Credentials
-from seatrial.client.wire import HttpAnswer
+from seatrial.client.streams import AsyncBackend, TimedBackend, TooLong
+from seatrial.client.wire import SHOWN, HttpAnswer
 from seatrial.errors import InvalidConfig, InvalidInput
 from seatrial.system.extras import require
 from seatrial.system.network import network_reason
@@ -27,8 +30,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 IDLE_S = 30.0  # a connection that was not used for so long is closed
-# Written at a time where the kernel does not take all at once: the time left is read before each.
-WRITE_BYTES = 16 * 1024
+# Of an answer with status 200: ten times the JSON of 30,000 boxes, the most that an image may have.
+ANSWER_BYTES = 64 * 2**20
+ERROR_BYTES = 2**20  # of any other answer, of which a person reads a few lines
+BODY = "its answer"
+SWITCHED = 101  # to another protocol: what follows is no body
 
 
 def _httpcore() -> ModuleType:
@@ -77,9 +83,20 @@ class _Pools:
                 "the client is closed", hint="call it before close(), or inside of its with block"
             )
 
-    def _answer(self, response: httpcore.Response) -> HttpAnswer:
+    def _head(self, response: httpcore.Response) -> HttpAnswer:
+        """An answer without its body, the length of which is bounded from now on.
+
+        Raises:
+            TooLong: It says itself that it is too long.
+        """
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers}
-        return HttpAnswer(response.status, headers, response.content)
+        head = HttpAnswer(response.status, headers, b"")
+        most = ANSWER_BYTES if head.status == 200 else ERROR_BYTES
+        if int(headers.get("content-length", 0)) > most:  # h11 takes 20 digits and nothing else
+            raise TooLong(BODY, most)
+        if head.status != SWITCHED:
+            response.extensions["network_stream"].allow(most, BODY)
+        return head
 
     def _lost(self, error: Exception) -> Lost:
         library, reason = self._library, network_reason(error)
@@ -91,6 +108,19 @@ class _Pools:
             return Lost("broken", reason)
         ended = "disconnected" in str(error) or "closed connection" in str(error)
         return Lost("broken" if ended else "foreign", reason)
+
+
+def _is_read(head: HttpAnswer) -> bool:
+    """Whether the body is read: one that is encoded, unasked, cannot be used."""
+    return head.status != SWITCHED and not head.encoding
+
+
+def _whole(head: HttpAnswer, body: bytes) -> HttpAnswer | Lost:
+    """An answer with its body, where it can be used."""
+    if head.encoding and head.status == 200:
+        reason = f"its answer is encoded ({head.encoding[:SHOWN]}), which was not asked for"
+        return Lost("unusable", reason)
+    return msgspec.structs.replace(head, body=body)
 
 
 def _is_tls(error: BaseException | None) -> bool:
@@ -119,7 +149,7 @@ class ThreadTransport(_Pools):
         self._open()
 
     def _open(self) -> None:
-        backend = _TimedBackend(self._library.SyncBackend())
+        backend = TimedBackend(self._library.SyncBackend())
         self._pool: httpcore.ConnectionPool = self._library.ConnectionPool(
             network_backend=backend, **self._options
         )
@@ -147,18 +177,22 @@ class ThreadTransport(_Pools):
         left_s = send.until - time.monotonic()
         if left_s <= 0:
             return Lost("late", "no time is left")
-        # Moments in place of durations: `_TimedStream` makes durations of them. The pool waits by
+        # Moments in place of durations: `TimedStream` makes durations of them. The pool waits by
         # itself.
         timeout = {"connect": send.until, "read": send.until, "write": send.until, "pool": left_s}
         library = self._library
         try:
-            response = self._pool.request(
+            with self._pool.stream(
                 send.method, self._url(send), headers=list(send.headers.items()),
                 content=send.body or None, extensions={"timeout": timeout},
-            )  # fmt: skip
-        except (library.TimeoutException, library.NetworkError, library.ProtocolError) as error:
+            ) as response:  # fmt: skip
+                head = self._head(response)
+                return _whole(head, response.read() if _is_read(head) else b"")
+        except (TimeoutError, library.TimeoutException, library.NetworkError,
+                library.ProtocolError) as error:  # fmt: skip
             return self._lost(error)
-        return self._answer(response)
+        except TooLong as error:
+            return Lost("unusable", str(error))
 
     def close(self) -> None:
         """Close the connections; a call after this raises InvalidInput."""
@@ -206,81 +240,26 @@ class AsyncTransport(_Pools):
         self._check_open()
         loop = asyncio.get_running_loop()
         if self._pool is None or self._loop is not loop:
-            self._pool = self._library.AsyncConnectionPool(**self._options)
+            self._pool = self._library.AsyncConnectionPool(
+                network_backend=AsyncBackend(self._library.AnyIOBackend()), **self._options
+            )
             self._loop = loop
         library = self._library
         try:
-            async with asyncio.timeout(send.until - time.monotonic()):
-                response = await self._pool.request(
-                    send.method, self._url(send), headers=list(send.headers.items()),
-                    content=send.body or None,
-                )  # fmt: skip
+            async with asyncio.timeout(send.until - time.monotonic()), self._pool.stream(
+                send.method, self._url(send), headers=list(send.headers.items()),
+                content=send.body or None,
+            ) as response:  # fmt: skip
+                head = self._head(response)
+                return _whole(head, await response.aread() if _is_read(head) else b"")
         except (TimeoutError, library.TimeoutException, library.NetworkError,
                 library.ProtocolError) as error:  # fmt: skip
             return self._lost(error)
-        return self._answer(response)
+        except TooLong as error:
+            return Lost("unusable", str(error))
 
     async def close(self) -> None:
         """Close the connections; a call after this raises InvalidInput."""
         self._closed = True
         if self._pool is not None and self._loop is asyncio.get_running_loop():
             await self._pool.aclose()
-
-
-def _left_s(until: float | None) -> float | None:
-    # 0 would be "do not block".
-    return None if until is None else max(1e-6, until - time.monotonic())
-
-
-class _TimedStream:
-    """A stream of httpcore (its `NetworkStream`) whose timeouts are moments by `time.monotonic`.
-
-    httpcore gives one duration to all reads and writes of a request; a moment stays right.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self.close = stream.close
-        self.get_extra_info = stream.get_extra_info
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data: bytes = self._stream.read(max_bytes, _left_s(timeout))
-        return data
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(self._written_at_once(buffer), len(buffer), WRITE_BYTES):
-            self._stream.write(buffer[start : start + WRITE_BYTES], _left_s(timeout))
-
-    def _written_at_once(self, buffer: bytes) -> int:
-        """Number of bytes that the kernel took without a wait, mostly all of a request.
-
-        Each write may wake the service for a part of the request.
-        """
-        if len(buffer) <= WRITE_BYTES or self._stream.get_extra_info("ssl_object") is not None:
-            return 0
-        try:
-            line: socket.socket = self._stream.get_extra_info("socket")
-            line.settimeout(0)
-            return line.send(buffer)
-        except OSError:  # it has no room; or the line is broken, which the next write tells
-            return 0
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> _TimedStream:
-        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, _left_s(timeout)))
-
-
-class _TimedBackend:
-    """A backend that opens such streams (httpcore's `NetworkBackend`)."""
-
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
-
-    def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, **options: Any
-    ) -> _TimedStream:
-        return _TimedStream(self._backend.connect_tcp(host, port, _left_s(timeout), **options))

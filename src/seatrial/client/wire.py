@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import http
-import re
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
 
 from seatrial import errors
-from seatrial.config import UNDECODABLE
+from seatrial.config import UNDECODABLE, Few
 from seatrial.deployment import Thresholds
 from seatrial.detect.answer import Box, ImageSize
 from seatrial.detect.detections import Detections
@@ -25,7 +24,9 @@ CODES = {
     if isinstance(kind, type) and issubclass(kind, SeatrialError)
 }
 SHOWN = 200  # characters of an answer that is not a service's
-_TITLE = re.compile(r"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
+LOOKED_AT = 4096  # bytes of such an answer in which its title is looked for
+MOST_AT_A_TIME = 1024  # images: a thread for each
+WAIT_DIGITS = 9  # of milliseconds: eleven days
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
@@ -35,12 +36,18 @@ class HttpAnswer(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def encoding(self) -> str:
+        """How the body is packed, which no request asks for; empty where it is not."""
+        named = self.headers.get("content-encoding", "").strip()
+        return "" if named.lower() == "identity" else named
+
 
 class ServedLayout(msgspec.Struct, frozen=True):
     """How a service shares out its cores: processes, and lanes in each of them."""
 
-    workers: int = 1
-    instances: int = 1
+    workers: Few = 1
+    instances: Few = 1
 
 
 class ServedModel(msgspec.Struct, frozen=True):
@@ -69,13 +76,23 @@ class ServedModel(msgspec.Struct, frozen=True):
     @property
     def concurrency(self) -> int:
         """Images that it is worth asking for at a time: one is decoded while the lanes infer."""
-        return self.layout.workers * self.layout.instances + 1
+        return min(self.layout.workers * self.layout.instances + 1, MOST_AT_A_TIME)
+
+
+Side = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+# A sum of larger numbers is beyond what a float holds.
+Milliseconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
+
+
+class _Size(msgspec.Struct):
+    width: Side
+    height: Side
 
 
 class _Reply(msgspec.Struct):
-    image: ImageSize
+    image: _Size
     detections: list[Box]
-    timing_ms: dict[str, float] = {}
+    timing_ms: dict[str, Milliseconds] = {}
     warnings: tuple[str, ...] = ()
 
 
@@ -133,18 +150,25 @@ def read_reply(url: str, answer: HttpAnswer) -> DetectionReply:
     labels = tuple(row.label for row in found.detections)
     try:
         detections = from_rows(found.detections)
-    except OverflowError as error:
+    except (OverflowError, ValueError) as error:
         raise ServiceFailed(f"{wrong}: {error}") from error
-    return DetectionReply(found.image, detections, labels, found.timing_ms, found.warnings)
+    size = ImageSize(found.image.width, found.image.height)
+    return DetectionReply(size, detections, labels, found.timing_ms, found.warnings)
 
 
 def from_rows(rows: Sequence[Box]) -> Detections:
-    """The rows of an answer as arrays, in their order."""
-    return Detections(
-        np.array([row.box for row in rows], np.float32).reshape(-1, 4),
-        np.array([row.confidence for row in rows], np.float32),
-        np.array([row.class_id for row in rows], np.int64),
-    )
+    """The rows of an answer as arrays, in their order.
+
+    Raises:
+        OverflowError: A class number is beyond 64 bits.
+        ValueError: A box is beyond what float32 holds, or a confidence is not 0-1.
+    """
+    with np.errstate(over="ignore"):
+        boxes = np.array([row.box for row in rows], np.float32).reshape(-1, 4)
+        scores = np.array([row.confidence for row in rows], np.float32)
+    if not (np.isfinite(boxes).all() and ((scores >= 0) & (scores <= 1)).all()):
+        raise ValueError("a box without end, or a confidence that is not 0 to 1")
+    return Detections(boxes, scores, np.array([row.class_id for row in rows], np.int64))
 
 
 def _decode(body: bytes, kind: type[T], wrong: str, hint: str = "") -> T:
@@ -180,7 +204,7 @@ def refusal(where: str, answer: HttpAnswer) -> SeatrialError:
         return kind(problem.message, hint=problem.hint)
     overloaded = Overloaded(problem.message, hint=problem.hint, reason=problem.reason)
     wait_ms = answer.headers.get("x-predicted-wait-ms", "")
-    if wait_ms.isascii() and wait_ms.isdecimal():
+    if wait_ms.isascii() and wait_ms.isdecimal() and len(wait_ms) <= WAIT_DIGITS:
         overloaded.wait_s = int(wait_ms) / 1e3
     return overloaded
 
@@ -193,7 +217,19 @@ def _in_words(answer: HttpAnswer) -> str:
         words = str(answer.status)
     if answer.status // 100 == 3 and "location" in answer.headers:
         return f"{words}: it has moved to {answer.headers['location'][:SHOWN]}"
-    text = answer.body[:4096].decode("utf-8", "replace")
-    title = _TITLE.search(text)
-    said = " ".join((title[1] if title else text).split())[:SHOWN]
+    begin = answer.body[:LOOKED_AT]
+    text = (_title(begin) or begin).decode("utf-8", "replace")
+    said = " ".join(text.split())[:SHOWN]
     return f"{words}: {said}" if said else words
+
+
+def _title(page: bytes) -> bytes:
+    """Text in the title of a page; empty where there is none.
+
+    No expression: one that skips white space on both sides takes minutes on a page of blanks.
+    """
+    lower = page.lower()
+    name = lower.find(b"<title")
+    begin = lower.find(b">", name) if name >= 0 else -1
+    end = lower.find(b"</title>", begin) if begin >= 0 else -1
+    return page[begin + 1 : end].strip() if end >= 0 else b""
