@@ -55,11 +55,11 @@ def in_the_readme() -> list[list[str]]:
         ["what", "float32", "bfloat16"],
         ["served at 8 sessions, of the raw engine's best throughput",
          *(f"{one['throughput_ratio']:.2f}" for one in (f32, bf16))],
-        ["the same, of the limit with decoding, pre- and postprocessing",
+        ["the same, of the most that engine, decoding, pre- and postprocessing allow",
          *(f"{one['limit_ratio']:.2f}" for one in (f32, bf16))],
         ["one request at a time above the raw engine: median of paired differences with its 95 % "
          "interval, ms", *(interval(one, "service latency - raw infer") for one in alone)],
-        ["of it all but decoding, engine and postprocessing: median, ms",
+        ["the part of it that is not engine, decoding or postprocessing: median, ms",
          *(f"{one['service, ms']['overhead']:.1f}" for one in alone)],
         ["what", "value"],
         ["throughput at 8 sessions against a plain BentoML + PIL + ONNX Runtime service: "

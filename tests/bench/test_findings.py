@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from seatrial.bench.findings import TABLE
+from seatrial.bench.findings import TABLE, interpret
 from seatrial.load.images import SkippedFile, load_images
 
 STAGES = {"decode": 1.5, "preprocess": 0.2, "queue": 0.2, "infer": 35.0}
@@ -114,6 +114,25 @@ def test_nothing_good_is_said_in_the_headline(make_report, point):
     assert "240 of 240 requests failed" in report.findings[0].text
     assert ids(report, "advice") == {"next-errors"}
     assert ids(report, "explanation") == set()
+
+
+@pytest.mark.parametrize(
+    ("commonest", "advice"),
+    [
+        ("http-503", "next-refused"),
+        ("http-500", "next-errors"),
+        ("grpc-unavailable", "next-refused"),
+    ],
+)
+def test_refusals_lead_to_the_deadline_and_other_failures_to_the_log(
+    make_report, point, commonest, advice
+):
+    report = degenerate(make_report, point)["everything failed"]
+    failures = msgspec.structs.replace(report.analysis.failures, commonest=commonest)
+    analysis = msgspec.structs.replace(report.analysis, failures=failures)
+    found = interpret(msgspec.structs.replace(report, analysis=analysis))
+    assert [one.code for one in found if one.kind == "advice"] == [advice]
+    assert ("limits.deadline_s" in found[-1].text) == (advice == "next-refused")
 
 
 def test_remote_service_gets_no_advice_about_its_cores(make_report, point):

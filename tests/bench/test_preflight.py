@@ -91,7 +91,7 @@ def test_which_answers_refuse_and_which_images_are_tried_again(detector, ask, mo
 
         monkeypatch.setattr(preflight, "exchange", answer)
         if status == 401:
-            with pytest.raises(Unauthorized, match="is not for everybody") as caught:
+            with pytest.raises(Unauthorized, match="needs a token") as caught:
                 ask(target)
             assert "--token-file" in caught.value.hint
         elif 300 <= status < 500 or status in (501, 505):

@@ -100,7 +100,7 @@ def test_a_service_that_wants_a_token(
         ):
             for path in ("/detect", "/tiny"):
                 target = Target(f"{scheme}://127.0.0.1:{port}", path=path, protocol=protocol)
-                with pytest.raises(Unauthorized, match="is not for everybody: ") as caught:
+                with pytest.raises(Unauthorized, match="needs a token: ") as caught:
                     probed(target, image_folder)
                 assert "--token-file" in caught.value.hint
 

@@ -31,6 +31,8 @@ LARGE_MEGAPIXELS = 0.5
 WORSE = 1.3
 # From this share of all requests on, failures are more than a warning.
 MANY_FAILURES = 0.01
+# Kinds of failure with which a service says that it has too much to do.
+REFUSALS = ("http-503", "grpc-unavailable")
 # A stage below this share of the latency is not worth a word.
 SMALL_STAGE, MOST_STAGES = 0.01, 4
 
@@ -179,15 +181,15 @@ CAVEATS = (
         "lost-time", "warn",
         lambda s: s.analysis.balance is not None and s.analysis.balance < s.cutoffs.balance,
         "Only {emptiest.in_flight:.2f} requests were under way on average with "
-        "{emptiest.sessions:sessions}: the sessions waited for the client itself or between "
-        "retries. Throughput is a lower bound.",
+        "{emptiest.sessions:sessions}: in the rest of the time the client had other work, or "
+        "waited before it tried again. Throughput is a lower bound.",
     ),
     Rule(
         "repeatability", "warn",
         lambda s: above(s.analysis.repeat_share, s.cutoffs.repeat),
         "One request at a time was measured twice, with {alone.goodput_per_s:per_second} and "
         "{again.goodput_per_s:per_second}: differences of up to {analysis.repeat_share:percent} "
-        "in this report mean nothing.",
+        "in this report are noise.",
     ),
     Rule(
         "unprinted-percentiles", "info",
@@ -313,8 +315,17 @@ EXPLANATIONS = (
 # What to change next; failures come before speed.
 ADVICE = (
     Rule(
+        "next-refused", "bad",
+        lambda s: s.analysis.failures.failed > 0 and s.analysis.failures.commonest in REFUSALS,
+        "The service refused requests ({analysis.failures.commonest}; "
+        "{analysis.failures.failed} of {analysis.failures.requests} failed). Seatrial refuses what "
+        "would miss its deadline: measure fewer sessions, or give requests more time "
+        "(limits.deadline_s in the deployment file). Other advice applies to a service that "
+        "answers.",
+    ),
+    Rule(
         "next-errors", "bad",
-        lambda s: s.analysis.failures.failed > 0,
+        lambda s: s.analysis.failures.failed > 0 and s.analysis.failures.commonest not in REFUSALS,
         "First find out why requests fail ({analysis.failures.commonest}, "
         "{analysis.failures.failed} of {analysis.failures.requests}): the service's log has more "
         "detail than the client. Other advice applies to a service that answers.",

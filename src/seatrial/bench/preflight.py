@@ -166,7 +166,7 @@ def without_token(target: Target, said: str = "") -> Unauthorized:
         said: Its own words; empty where it has none.
     """
     return Unauthorized(
-        f"{target.url} is not for everybody: {said or 'the request has no token that it knows'}",
+        f"{target.url} needs a token: {said or 'the request has none that it knows'}",
         hint="name a file with a token of the service by --token-file, or set SEATRIAL_TOKEN; in "
         "Python: token=",
     )

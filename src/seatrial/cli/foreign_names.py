@@ -1,8 +1,8 @@
 """Names of other tools, and what they are called here.
 
 The names are those of Ultralytics' command line (https://docs.ultralytics.com/usage/cfg), of
-YOLOv5's and YOLOv7's scripts, and for `serve` those of BentoML, uvicorn, LitServe, TorchServe and
-Triton.
+YOLOv5's and YOLOv7's scripts, for `serve` those of BentoML, uvicorn, LitServe, TorchServe and
+Triton, and for `bench` those of perf_analyzer, wrk, locust and k6.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "tracker": "leave it out: --track follows objects with ByteTrack",
         "persist": "leave it out: --track follows objects from frame to frame",
         "source": "give files and folders without an option",
+        "url": "leave it out: seatrial.Client asks a running service",
     },
     "finetune": {
         "model": "the model to start from is named with --from",
@@ -158,6 +159,19 @@ OPTIONS: dict[str, dict[str, str]] = {
     "canary": dict.fromkeys(("percent", "weight", "traffic"), "--share 5%"),
     "judge": {"report": "--output FOLDER: the reports in it have their own names"},
     "bench": {
+        **dict.fromkeys(
+            ("concurrency", "concurrency-range", "connections", "users", "vus"),
+            "concurrent sessions: --sessions",
+        ),
+        **dict.fromkeys(
+            ("request-rate", "request-rate-range", "rate", "rps", "qps"),
+            "leave it out: each session sends when it has its answer (--sessions)",
+        ),
+        **dict.fromkeys(
+            ("duration", "run-time", "measurement-interval"), "seconds for each point: --point-s"
+        ),
+        "host": "--url",
+        "model-name": "--path NAME",
         "report": "--output FOLDER: the reports in it have their own names",
         "source": "--images FOLDER",
         "data": "--images FOLDER",
