@@ -131,7 +131,7 @@ def test_refusals_lead_to_the_deadline_and_other_failures_to_the_log(
     failures = msgspec.structs.replace(report.analysis.failures, commonest=commonest)
     analysis = msgspec.structs.replace(report.analysis, failures=failures)
     found = interpret(msgspec.structs.replace(report, analysis=analysis))
-    assert [one.code for one in found if one.kind == "advice"] == [advice]
+    assert [one.id for one in found if one.kind == "advice"] == [advice]
     assert ("limits.deadline_s" in found[-1].text) == (advice == "next-refused")
 
 
