@@ -66,6 +66,36 @@ def test_a_handshake_that_fails_writes_no_line(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("closed\n", "")
 
 
+# Serves without compression, and is sent messages that are packed.
+PACKED = """
+import sys
+from concurrent import futures
+from seatrial.serve.companions import check_grpc
+check_grpc()
+import grpc
+from seatrial.serve.grpc_server import GZIP_OFF
+off = [("grpc.compression_enabled_algorithms_bitset", GZIP_OFF)]
+server = grpc.server(futures.ThreadPoolExecutor(1), options=off)
+port = server.add_insecure_port("127.0.0.1:0")
+server.start()
+with grpc.insecure_channel(f"127.0.0.1:{port}", compression=grpc.Compression.Gzip) as channel:
+    try:
+        channel.unary_unary("/a.B/C")(b"x" * 5000, timeout=30)
+    except grpc.RpcError as error:
+        print(error.code().name)
+server.stop(0)
+"""
+
+
+def test_a_packed_message_writes_no_line() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "GRPC_VERBOSITY"}
+    done = subprocess.run(
+        [sys.executable, "-c", PACKED],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("UNIMPLEMENTED\n", "")
+
+
 def test_new_handshakes_get_the_new_certificate(
     run_app: Callable[..., Any], tmp_path: Path, until: Callable[[Callable[[], Any]], Any]
 ) -> None:

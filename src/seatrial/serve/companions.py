@@ -37,7 +37,8 @@ def check_grpc() -> None:
     Raises:
         MissingExtra: A package that it needs is not installed.
     """
-    # gRPC writes a line past the log for each handshake that fails, unless it is told not to.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # gRPC writes lines past the log for handshakes that fail, and as an error one for each message
+    # that a client has packed in a way that is not taken. Its faults are raised as well.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for module in ("grpc", "google.protobuf", "grpc_health.v1", "grpc_reflection.v1alpha"):
         require(module, extra="grpc", purpose="serving gRPC")

@@ -37,6 +37,10 @@ pytestmark = pytest.mark.usefixtures("time_limit")
 IMAGES = {"name": "image", "datatype": "BYTES", "shape": [1]}
 TENSOR = {"name": "image", "datatype": "UINT8", "shape": [1, 64, 64, 3]}
 WRONG: dict[str, tuple[str, Any, str]] = {
+    "a long id": (
+        INFER, {"inputs": [{**IMAGES, "data": ["AA=="]}], "id": "x" * 1001},
+        "the id has 1001 characters; at most 1000",
+    ),
     "no JSON": (INFER, b"nonsense", "the request cannot be read"),
     "empty": (INFER, b"", "the request cannot be read"),
     "an image": (INFER, b"\x89PNG{{" * 99, "send Inference-Header-Content-Length: 0"),

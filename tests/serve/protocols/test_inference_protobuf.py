@@ -18,6 +18,7 @@ from seatrial.serve.protocols.inference_protobuf import (
     LISTS,
     Listed,
     MessageForm,
+    Named,
     read_call,
     read_request,
     write_answer,
@@ -86,6 +87,14 @@ def test_a_request_becomes_a_call() -> None:
 def test_what_triton_clients_say_of_streams_means_nothing_here() -> None:
     request = images_request(b"x", parameters={"triton_enable_empty_final_response": False})
     assert read_call(request)[0].parameters == {}
+
+
+def test_an_id_is_as_long_as_an_answer_repeats() -> None:
+    assert read_call(ModelInferRequest(id="x" * 1000))[1].id == "x" * 1000
+    with pytest.raises(InvalidInput, match="the id has 1001 characters"):
+        read_call(ModelInferRequest(id="x" * 1001))
+    told = Named.of(ModelInferRequest(id="i" * 5000, model_name="m" * 5000, model_version="7"))
+    assert told == ("i" * 1000, "m" * 1000, "7")
 
 
 def test_what_contradicts_itself_is_refused() -> None:

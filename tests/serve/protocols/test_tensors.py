@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import tracemalloc
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from open_inference import GRAPH, INFER, body_of, error_of, post
 from seatrial.errors import InvalidInput
+from seatrial.serve.protocols import tensors as module
 from seatrial.serve.protocols.tensors import (
     DATATYPES,
     DTYPES,
@@ -126,6 +128,33 @@ def test_strings_that_are_no_base64(data: object) -> None:
 def test_strings_of_base64() -> None:
     for data in (["YQ==", "YmM="], [["YQ=="], ["YmM="]], ["Y\r\nQ==\n", " YmM= "]):
         assert [bytes(one) for one in Json(as_json(data)).elements(2)] == [b"a", b"bc"]
+
+
+@pytest.mark.parametrize("between", [" ", "\n", "\t\r\n"])
+def test_base64_in_pieces_takes_memory_as_its_length(between: str) -> None:
+    """One string of Python for each piece would take thirty times as much, and seconds."""
+    count = 400_000
+    text = ("AA" + between) * (2 * count)
+    content = Json(as_json([text]))
+    tracemalloc.start()
+    try:
+        assert content.elements(1) == [memoryview(bytes(3 * count))]
+        assert tracemalloc.get_traced_memory()[1] < 6 * len(memoryview(content.data))
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("end", ["", "AA==", "AAA="])
+def test_base64_that_is_long_is_decoded_in_pieces(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PIECE_CHARACTERS", 8)
+    for length in range(0, 40, 4):
+        text = "YWJj" * (length // 4) + end
+        assert Json(as_json([text])).elements(1) == [memoryview(base64.b64decode(text))]
+    for wrong in ("YWJjAA==YWJj", "YWJjYWJjY", "YWJjYWJj=", "YWJjYWJj====YWJj"):
+        with pytest.raises(InvalidInput, match="not BYTES in JSON"):
+            Json(as_json([wrong])).elements(1)
 
 
 def test_numbers_are_counted_before_they_are_decoded() -> None:

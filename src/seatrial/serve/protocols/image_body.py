@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from starlette.requests import Request
 
 from seatrial.deployment import Thresholds
 from seatrial.errors import InvalidInput
 from seatrial.serve.protocols.body import Arrived, read_unpacked_body, too_large
+from seatrial.serve.protocols.off_loop import MOST_BINARY_BYTES, read_off_loop
 
 FIELD = "image"
 # Fields that are meant for the detector -> its name of the parameter; Ultralytics has the last two.
@@ -60,7 +62,9 @@ async def read_image(
         body = await read_unpacked_body(
             request, limit_bytes, within_s, MULTIPART_OVERHEAD_BYTES, on_arrival
         )
-        image: bytes | bytearray = _field(body, boundary)
+        image: bytes | bytearray = await read_off_loop(
+            len(body), partial(_field, body, boundary), MOST_BINARY_BYTES
+        )
         if len(image) > limit_bytes:
             raise too_large(limit_bytes)
     elif kind in (b"", b"application/octet-stream") or kind.startswith(b"image/"):
@@ -84,7 +88,7 @@ def _field(body: bytes | bytearray, boundary: bytes) -> bytes:
     """The content of the form's field ``image``.
 
     A form costs at most `MAX_PARTS` searches, each over a part of the body of its own, whatever
-    is in it: this runs on the event loop.
+    is in it.
     """
     parts = _parts(body, boundary)
     names = [name for name, _ in parts]

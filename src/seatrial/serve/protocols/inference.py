@@ -15,6 +15,7 @@ from seatrial.detect.detections import Detections
 from seatrial.detect.detector import Detected
 from seatrial.errors import InvalidInput, did_you_mean
 from seatrial.serve.asked import Asked
+from seatrial.serve.protocols.off_loop import read_off_loop
 from seatrial.serve.protocols.served_models import ProtocolModel
 from seatrial.serve.protocols.signatures import FOUND, found_tensors
 from seatrial.serve.protocols.tensors import BYTES, Given, Signature, bytes_tensor
@@ -26,6 +27,7 @@ from seatrial.serve.tickets import Admitted
 
 PRIORITIES = {0: False, 1: False, 2: True}  # whether it is of a batch; 0 is the default
 OWN_PARAMETERS = ("timeout", "priority")
+LONGEST_ID = 1000  # characters: an answer repeats the id, and a body that is packed names any
 Scalar = bool | int | float | str
 
 
@@ -106,7 +108,8 @@ async def infer(
         return await _run_graph(service, ticket, model, given, wanted, encode, gone)
     dispatcher = service.dispatcher
     options = request_options(thresholds, service.detection, dispatcher.limits.detections)
-    images = _images(given[0], dispatcher.limits.images)
+    reading = partial(_images, given[0], dispatcher.limits.images)
+    images = await read_off_loop(given[0].content.text_bytes, reading)
     if len(images) > 1:
         return await _detect_all(service, ticket, images, options, wanted, encode, gone)
 
@@ -224,6 +227,19 @@ def _wanted(model: ProtocolModel, names: Sequence[str]) -> Sequence[str]:
         if name in names[:index]:
             raise InvalidInput(f"output {name!r} is asked for twice")
     return names or known
+
+
+def check_id(given: str) -> None:
+    """Check the id that a client gives to its request.
+
+    Raises:
+        InvalidInput: It is longer than `LONGEST_ID`.
+    """
+    if len(given) > LONGEST_ID:
+        raise InvalidInput(
+            f"the id has {len(given)} characters; at most {LONGEST_ID} are taken",
+            hint="send a shorter one",
+        )
 
 
 def _images(given: Given, most: int) -> list[memoryview]:

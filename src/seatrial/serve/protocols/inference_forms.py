@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from seatrial.serve.protocols.inference import Scalar
+from seatrial.serve.protocols.inference import LONGEST_ID, Scalar
 
 Size = Annotated[int, msgspec.Meta(ge=0)]
 Parameters = dict[str, Scalar]
-Text = Annotated[str, msgspec.Meta(max_length=1000)]
+Text = Annotated[str, msgspec.Meta(max_length=LONGEST_ID)]
 
 
 class ServerLive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -39,6 +39,7 @@ from seatrial.serve.protocols.grpc_methods import (
 from seatrial.serve.protocols.grpc_request import infer_request, open_request
 from seatrial.serve.protocols.inference_protobuf import read_request, write_answer, written
 from seatrial.serve.protocols.inference_stream import InferenceStreams
+from seatrial.serve.protocols.off_loop import MOST_BINARY_BYTES, read_off_loop
 from seatrial.serve.protocols.served_models import find_model
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
@@ -191,8 +192,10 @@ class InferenceService:
             body_bytes = len(data)
             self._likely_bytes += NEWEST * (body_bytes - self._likely_bytes)
             ticket.arrived(body_bytes)
-            message = read_request(data)
+            parsing = partial(read_request, data)
             del data
+            message = await read_off_loop(body_bytes, parsing, MOST_BINARY_BYTES)
+            del parsing
             request = open_request(service, outcome, message, body_bytes)
             del message  # its raw contents are in the request
             clock.lap("receive")

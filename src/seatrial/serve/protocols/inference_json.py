@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from seatrial.errors import InvalidInput
-from seatrial.serve.protocols.inference import Call, Output, Scalar, TensorAnswer
+from seatrial.serve.protocols.inference import Call, Output, Scalar, TensorAnswer, check_id
 from seatrial.serve.protocols.served_models import ProtocolModel
 from seatrial.serve.protocols.signatures import VERSION
 from seatrial.serve.protocols.tensors import (
@@ -94,6 +94,7 @@ def read_call(body: bytes | bytearray, json_bytes: int | None, model: str) -> tu
         raise InvalidInput(f"the JSON has more than {MOST_OBJECTS} objects", hint=LENGTH_OF_JSON)
     hint = "" if json_bytes is None else LENGTH_OF_JSON
     request: _Request = _decoded(text, _Request, "the request", hint)
+    check_id(request.id or "")
     _check_model(request, model)
     rest = view[len(text) :]
     inputs: list[Given] = []

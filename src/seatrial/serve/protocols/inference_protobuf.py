@@ -17,7 +17,14 @@ from seatrial.client.inference_messages import (
 )
 from seatrial.errors import InvalidInput
 from seatrial.serve.protocols.grpc_messages import parse
-from seatrial.serve.protocols.inference import Call, Output, Scalar, TensorAnswer
+from seatrial.serve.protocols.inference import (
+    LONGEST_ID,
+    Call,
+    Output,
+    Scalar,
+    TensorAnswer,
+    check_id,
+)
 from seatrial.serve.protocols.message_size import check_size
 from seatrial.serve.protocols.signatures import VERSION
 from seatrial.serve.protocols.tensors import DATATYPES, Binary, Content, Given
@@ -57,6 +64,11 @@ class Listed(NamedTuple):
             raise InvalidInput(f"an element is out of the range of {name}")
         return found.astype(dtype)
 
+    @property
+    def text_bytes(self) -> int:
+        """See `seatrial.serve.protocols.tensors.Content.text_bytes`."""
+        return 0
+
     def elements(self, count: int) -> list[memoryview]:
         """See `seatrial.serve.protocols.tensors.Content.elements`."""
         return [memoryview(one) for one in self._list(ELEMENTS, count)]
@@ -85,6 +97,12 @@ class Named(NamedTuple):
     model: str
     version: str
 
+    @classmethod
+    def of(cls, message: Any) -> Named:
+        """The names of a ``ModelInferRequest``, each as far as an answer repeats it."""
+        names = message.id, message.model_name, message.model_version
+        return cls(*(name[:LONGEST_ID] for name in names))
+
 
 def written(kind: Any, fields: Mapping[str, Any]) -> bytes:
     """The bytes of a message of a kind with some fields, as plain structures."""
@@ -108,6 +126,7 @@ def read_call(request: Any) -> tuple[Call, MessageForm]:
     Raises:
         InvalidInput: It contradicts itself, or has parameters that are not served.
     """
+    check_id(request.id)
     raw = list(request.raw_input_contents)
     if raw and len(raw) != len(request.inputs):
         raise InvalidInput(

@@ -39,6 +39,7 @@ from seatrial.serve.protocols.inference_protobuf import (
     write_stream_answer,
     write_stream_error,
 )
+from seatrial.serve.protocols.off_loop import MOST_BINARY_BYTES, read_off_loop
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import DETECTOR
@@ -83,7 +84,7 @@ class _Arrived:
         """Parse the message; see `read_request`."""
         data, self.data = self.data, b""
         message = read_request(data)
-        self.named = Named(message.id, message.model_name, message.model_version)
+        self.named = Named.of(message)
         return message
 
 
@@ -308,7 +309,7 @@ class _Stream:
         )
         with service.dispatcher.admit(asked) as ticket:
             clock = admitted(ticket.clock)
-            message = arrived.read()
+            message = await read_off_loop(body_bytes, arrived.read, MOST_BINARY_BYTES)
             request = open_request(service, outcome, message, body_bytes)
             del message  # its raw contents are in the request
             clock.lap("receive")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from seatrial.serve.protocols.error_answers import PROTOCOL, error_answer, plain
 from seatrial.serve.protocols.inference import TensorAnswer, infer
 from seatrial.serve.protocols.inference_forms import ModelReady, ServerLive, ServerReady
 from seatrial.serve.protocols.inference_json import read_call, read_whole, write_answer
+from seatrial.serve.protocols.off_loop import read_off_loop
 from seatrial.serve.protocols.served_models import ProtocolModel, find_model
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
@@ -160,7 +162,10 @@ async def _answer(request: Request, service: Service, model: ProtocolModel) -> R
         if json_bytes == 0:
             call, form = read_whole(body, model)
         else:
-            call, form = read_call(body, json_bytes, model.name)
+            length = len(body) if json_bytes is None else json_bytes
+            reading_json = partial(read_call, body, json_bytes, model.name)
+            call, form = await read_off_loop(length, reading_json)
+        del body
         ticket.clock.lap("receive")
 
         def encode(answer: TensorAnswer) -> tuple[bytes, int | None]:
