@@ -32,6 +32,7 @@ class Held:
     def __init__(self, held_bytes: int) -> None:
         self.held_bytes = held_bytes
         self.arrived_bytes: int | None = 0
+        self.body_s = BODY_S
 
 
 pytestmark = pytest.mark.usefixtures("time_limit")
@@ -50,7 +51,7 @@ def silent(running: Running, head: bytes, field: bytes, until: Until) -> Iterato
     lanes = running.detector.lanes
     with contextlib.ExitStack() as stack:
         clients: list[socket.socket] = []
-        for number in range(QUEUE if b"Length" in field else 3):
+        for number in range(QUEUE if field.endswith(b" 9") else 3):
             clients.append(stack.enter_context(running.connect()))
             clients[-1].sendall(head + b" HTTP/1.1\r\nHost: x\r\n" + field + b"\r\n\r\n")
             until(lambda have=number + 1: lanes.present == have)
@@ -71,42 +72,159 @@ def test_who_sends_nothing_gives_way_to_who_sends(
     until(lambda: narrow.detector.lanes.present == 0)
 
 
+def test_heads_of_long_bodies_give_way_at_once_to_who_sends_less(
+    narrow: Running, photo: bytes, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who makes new ones all the time would keep all the bytes: none gets old."""
+    for name in ("BEGINS_S", "GIVES_WAY_S", "PACE_KNOWN_S"):
+        monkeypatch.setattr(bodies_to_come, name, 3600.0)
+    assert len(photo) < BODY
+    with silent(narrow, b"POST /detect", b"Content-Length: %d" % BODY, until):
+        assert narrow.client.post("/detect", content=photo).status_code == 200
+        same = narrow.client.post("/detect", content=bytes(BODY))
+        assert same.status_code == 415  # one has gone, so that it has room
+    until(lambda: narrow.detector.lanes.present == 0)
+
+
 def test_what_has_just_begun_and_what_arrives_stay(
     narrow: Running, photo: bytes, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over a line that is full of bodies each is slow, and none of them silent."""
-    monkeypatch.setattr(bodies_to_come, "GIVES_WAY_S", 3600.0)
+    monkeypatch.setattr(bodies_to_come, "PACE_KNOWN_S", 3600.0)
+    for name in ("BEGINS_S", "GIVES_WAY_S"):
+        monkeypatch.setattr(bodies_to_come, name, 3600.0)
     with silent(narrow, *SILENT["queue"], until) as clients:
         assert narrow.client.post("/detect", content=photo).status_code == 503
-        monkeypatch.setattr(bodies_to_come, "GIVES_WAY_S", 0.0)
-        monkeypatch.setattr(bodies_to_come, "LEAST_BYTES_PER_S", 1e-6)
         for one in clients:
             one.sendall(b"x")
         until(
             lambda: all(one.arrived_bytes == 1 for one in narrow.service.dispatcher.bodies._waiting)
         )
+        for name, value in (("BEGINS_S", 0.0), ("GIVES_WAY_S", 0.0), ("FIRST_BYTES", 1)):
+            monkeypatch.setattr(bodies_to_come, name, value)
+        monkeypatch.setattr(bodies_to_come, "LEAST_BYTES_PER_S", 1e-6)
         assert narrow.client.post("/detect", content=photo).status_code == 503
     until(lambda: narrow.detector.lanes.present == 0)
 
 
-def test_none_ends_where_that_would_not_be_enough() -> None:
-    async def wait() -> None:
-        bodies = BodiesToCome()
-        never = asyncio.Event()
-        held = [Held(size) for size in (10, 20, 30)]
-        bodies_of = [asyncio.create_task(bodies.receive(one, never.wait())) for one in held]
-        await asyncio.sleep(0.01)
-        assert not bodies.give_way(4, 0)
-        assert not bodies.give_way(0, 61)
-        assert bodies.give_way(0, 10)  # the first has as many
-        assert bodies.give_way(0, 11)
-        await asyncio.wait(bodies_of[:2])
-        assert [one.done() for one in bodies_of] == [True, True, False]
-        with pytest.raises(Overloaded, match="long in coming"):
-            await bodies_of[0]
-        bodies_of[2].cancel()
-        await asyncio.gather(*bodies_of, return_exceptions=True)
+class Waiting:
+    """Bodies that are waited for, by a clock that the test sets."""
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bodies_to_come, "GIVES_WAY_S", 0.0)
-        asyncio.run(wait())
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.bodies = BodiesToCome(lambda: self.now_s)
+        self.tasks: list[asyncio.Task[Any]] = []
+
+    async def begin(self, *held: Held) -> None:
+        never = asyncio.Event()
+        for one in held:
+            self.tasks.append(asyncio.create_task(self.bodies.receive(one, never.wait())))
+        await asyncio.sleep(0)
+
+    async def ended(self) -> list[bool]:
+        """Of each body, whether its request was told to end."""
+        for _ in range(10):  # its time-out is over at once, and each step is one of the loop
+            await asyncio.sleep(0)
+        return [one.done() for one in self.tasks]
+
+    async def end(self) -> None:
+        for one in self.tasks:
+            one.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+def run(test: Callable[[Waiting], Any]) -> None:
+    async def ran() -> None:
+        waiting = Waiting()
+        try:
+            await test(waiting)
+        finally:
+            await waiting.end()
+
+    asyncio.run(ran())
+
+
+LONG = 2**24
+BODY_S = 10.0
+
+
+def test_none_ends_where_that_would_not_be_enough() -> None:
+    async def test(waiting: Waiting) -> None:
+        bodies = waiting.bodies
+        await waiting.begin(*(Held(size) for size in (30, 20, 10)))
+        waiting.now_s = 1.0
+        assert not bodies.give_bytes(61, 100)
+        assert await waiting.ended() == [False] * 3
+        assert bodies.give_bytes(30, 100)  # who misses most has as many
+        assert bodies.going_bytes == 30
+        assert bodies.give_bytes(21, 100)
+        assert bodies.going == 3
+        assert not bodies.give_place()
+        assert await waiting.ended() == [True] * 3
+        assert bodies.going == bodies.going_bytes == 0
+        with pytest.raises(Overloaded, match="long in coming"):
+            await waiting.tasks[0]
+
+    run(test)
+
+
+def test_places_come_from_who_has_begun_nothing() -> None:
+    async def test(waiting: Waiting) -> None:
+        first, second, third = Held(LONG), Held(LONG), Held(9)
+        await waiting.begin(first, second, third)
+        first.arrived_bytes = bodies_to_come.FIRST_BYTES
+        assert not waiting.bodies.give_place()  # all are new
+        waiting.now_s = 0.1
+        assert waiting.bodies.give_place()
+        assert waiting.bodies.give_place()
+        assert not waiting.bodies.give_place()
+        assert await waiting.ended() == [False, True, True]
+
+    run(test)
+
+
+@pytest.mark.parametrize("passed_s", [0.02, 0.2, 1.0, 5.0, 9.0])
+def test_a_body_that_will_be_whole_in_time_stays(passed_s: float) -> None:
+    async def test(waiting: Waiting) -> None:
+        one = Held(LONG)
+        await waiting.begin(one)
+        waiting.now_s = passed_s
+        one.arrived_bytes = int(1.01 * LONG * passed_s / BODY_S)
+        assert not waiting.bodies.give_bytes(1, 1)
+        assert not waiting.bodies.give_place()
+        assert await waiting.ended() == [False]
+
+    run(test)
+
+
+@pytest.mark.parametrize("passed_s", [0.001, 0.2, 1.0, 5.0])
+def test_a_body_that_cannot_be_whole_in_time_gives_way(passed_s: float) -> None:
+    """Sixteen of the longest, each just faster than a slow line, would keep all others out."""
+
+    async def test(waiting: Waiting) -> None:
+        one = Held(LONG)
+        await waiting.begin(one)
+        waiting.now_s = passed_s
+        one.arrived_bytes = int(70_000 * passed_s)
+        # To one of the same length only when it is clear that it is no line that begins slowly.
+        clear = passed_s > bodies_to_come.PACE_KNOWN_S
+        assert waiting.bodies.give_bytes(1, LONG) == clear
+        if not clear:
+            assert waiting.bodies.give_bytes(1, 100_000)
+        assert await waiting.ended() == [True]
+
+    run(test)
+
+
+def test_who_misses_most_goes_first() -> None:
+    """Heads alone end no body that comes: they are what misses most."""
+
+    async def test(waiting: Waiting) -> None:
+        slow, silent_one = Held(LONG), Held(LONG)
+        await waiting.begin(slow, silent_one)
+        waiting.now_s = 1.0
+        slow.arrived_bytes = 2**20
+        assert waiting.bodies.give_bytes(1, 100)
+        assert await waiting.ended() == [False, True]
+
+    run(test)

@@ -180,14 +180,15 @@ class Dispatcher:
             return crowds
         present, bodies = lanes.present, self.bodies
         most = self._most(self.limits.queue, promise)
-        if present - bodies.going >= most and not bodies.give_way(1, 0):
+        if present - bodies.going >= most and not bodies.give_place():
             return Refusal(
                 f"{present} requests wait or run already",
                 "try again in a second",
                 "queue",
                 promise.finish_s,
             )
-        return self._too_many_bytes(self._held(asked), present, promise)
+        held = self._held(asked)
+        return self._too_many_bytes(held, present, promise, held)
 
     def _held(self, asked: Asked) -> int:
         """Bytes that the body of a request may have."""
@@ -253,13 +254,15 @@ class Dispatcher:
         ticket.held_bytes = body_bytes
         self.on_bytes(more)
         others = self.detector.lanes.present - 1
-        if refusal := self._too_many_bytes(0, others, ticket.promise):
+        if refusal := self._too_many_bytes(0, others, ticket.promise, body_bytes):
             raise refusal.error()
 
-    def _too_many_bytes(self, more: int, others: int, promise: Promise) -> Refusal | None:
+    def _too_many_bytes(
+        self, more: int, others: int, promise: Promise, body_bytes: int
+    ) -> Refusal | None:
         held_bytes = self._held_bytes - self.bodies.going_bytes
         over = held_bytes + more - self._most(self.limits.bytes_in_flight, promise)
-        if others <= 0 or over <= 0 or self.bodies.give_way(0, over):
+        if others <= 0 or over <= 0 or self.bodies.give_bytes(over, body_bytes):
             return None
         return Refusal(
             f"the bodies of {others} requests take {self._held_bytes} bytes already",

@@ -14,7 +14,7 @@ MOST_BINARY_BYTES = 512 * 1024
 
 
 async def read_off_loop(length: int, read: Callable[[], T], most_bytes: int = MOST_TEXT_BYTES) -> T:
-    """What is read of a body: at once where it is short, and otherwise on a thread.
+    """Read a part of a body: at once where it is short, and otherwise on a thread.
 
     Args:
         length: What there is to read, bytes.
