@@ -84,10 +84,16 @@ def _shown(value: bytes) -> str:
 
 
 def _deadline_s(value: bytes, longest_s: float) -> float:
-    digits = value.strip()
-    if not digits.isdigit() or len(digits) > 9 or not 1 <= int(digits) <= 1e3 * longest_s:
+    digits, longest_ms = value.strip(), int(1e3 * longest_s)
+    if not digits.isdigit() or not int(digits[:9]):
         raise InvalidInput(
-            f"{TIMEOUT.decode()}: {_shown(value)} is not a whole number of "
-            f"milliseconds from 1 to {1e3 * longest_s:.0f}",
+            f"{TIMEOUT.decode()}: {_shown(value)} is not a whole number of milliseconds from 1 to "
+            f"{longest_ms}"
+        )
+    if len(digits) > 9 or int(digits) > longest_ms:
+        raise InvalidInput(
+            f"{TIMEOUT.decode()}: {_shown(value)} is more than {longest_ms} ms, the longest "
+            "deadline that a request of this service may ask for",
+            hint="ask for less time, or set limits.longest_deadline_s in the deployment",
         )
     return int(digits) / 1e3
