@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
 import msgspec
 import pytest
 
+from raw_service import answer, raw_service
 from seatrial.bench import run
 from seatrial.bench.report import read_report, to_html, write_report
 from seatrial.bench.run import run_benchmark
@@ -58,6 +60,24 @@ def test_a_whole_benchmark_of_a_real_service(
     _, data = write_report(report, tmp_path / "report.html")
     assert read_report(data) == report
     assert "<script" not in to_html(report)
+
+
+def test_an_answer_that_cannot_be_is_a_failure_in_the_report(quick, tmp_path):
+    wrong = b'{"detections": [], "timing_ms": {"infer": %s, "total": 1}}' % (b"9" * 400)
+    right = b'{"detections": [], "timing_ms": {"infer": 1, "total": 1}}'
+    bodies = itertools.cycle([right, wrong])
+
+    def answers(asked):
+        return [answer(200, next(bodies) if asked == b"POST /detect" else b"{}")]
+
+    options = quick(scenarios=("single-stream",), single_stream_requests=10)
+    with raw_service(answers) as url:
+        report = run_benchmark(Target(url), options)
+    (point,) = report.runs[0].points
+    assert (point.good, point.errors) == (5, {"impossible-numbers": 5})
+    page, data = write_report(report, tmp_path / "report.html")
+    assert read_report(data) == report
+    assert "impossible-numbers" in page.read_text()
 
 
 def test_each_limit_of_time_is_its_own_option(quick, monkeypatch):

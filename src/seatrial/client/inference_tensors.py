@@ -16,6 +16,7 @@ from seatrial.client.inference_wire import JSON_BYTES
 from seatrial.config import UNDECODABLE
 from seatrial.errors import ServiceFailed
 
+FARTHEST = 2.0**31
 DTYPES: dict[str, np.dtype[Any]] = {
     "FP32": np.dtype("<f4"),
     "INT64": np.dtype("<i8"),
@@ -64,8 +65,8 @@ def read_tensors(
             end = begin + one.parameters.binary_data_size
             if one.name in wanted:
                 array = np.frombuffer(body[begin:end], DTYPES[one.datatype])
-                if not np.isfinite(array).all():
-                    raise ValueError(f"{one.name} has numbers that are not finite")
+                if array.dtype.kind == "f" and not (np.abs(array) <= FARTHEST).all():
+                    raise ValueError(f"{one.name} has numbers beyond any image")
                 found[one.name] = array.reshape(one.shape)
             begin = end
         return [found[name] for name in wanted]

@@ -26,6 +26,7 @@ CODES = {
 SHOWN = 200  # characters of an answer that is not a service's
 LOOKED_AT = 4096  # bytes of such an answer in which its title is looked for
 MOST_AT_A_TIME = 1024  # images: a thread for each
+FARTHEST = 2.0**31  # of a corner from the other, pixels: areas are numbers of float32 too
 WAIT_DIGITS = 9  # of milliseconds: eleven days
 
 
@@ -161,13 +162,13 @@ def from_rows(rows: Sequence[Box]) -> Detections:
 
     Raises:
         OverflowError: A class number is beyond 64 bits.
-        ValueError: A box is beyond what float32 holds, or a confidence is not 0-1.
+        ValueError: A box is beyond any image, or a confidence is not 0-1.
     """
     with np.errstate(over="ignore"):
         boxes = np.array([row.box for row in rows], np.float32).reshape(-1, 4)
         scores = np.array([row.confidence for row in rows], np.float32)
-    if not (np.isfinite(boxes).all() and ((scores >= 0) & (scores <= 1)).all()):
-        raise ValueError("a box without end, or a confidence that is not 0 to 1")
+    if not ((np.abs(boxes) <= FARTHEST).all() and ((scores >= 0) & (scores <= 1)).all()):
+        raise ValueError("a box beyond any image, or a confidence that is not 0 to 1")
     return Detections(boxes, scores, np.array([row.class_id for row in rows], np.int64))
 
 

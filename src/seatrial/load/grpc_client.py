@@ -26,10 +26,20 @@ from seatrial.client.inference_messages import (
     methods,
 )
 from seatrial.client.inference_wire import ModelName, element
-from seatrial.load.http_client import scores_count, server_timing
+from seatrial.load.http_client import Impossible, scores_count, server_timing
 from seatrial.load.images import EncodedImage
 from seatrial.load.inference import InferenceModel, ModelInput
-from seatrial.load.samples import CONNECT, DISCONNECT, TIMEOUT, Reply, Sample
+from seatrial.load.samples import (
+    ANSWER_BYTES,
+    CONNECT,
+    DISCONNECT,
+    ENCODED,
+    NUMBERS,
+    TIMEOUT,
+    TOO_LONG,
+    Reply,
+    Sample,
+)
 from seatrial.load.target import Body
 
 # Connections of an open loop, in which any number of requests may be under way.
@@ -42,6 +52,11 @@ STATUSES = {
 }  # fmt: skip
 # Words of gRPC itself on a connection that could not be made, and on one that broke.
 UNREACHABLE = ("failed to connect", "connections to all backends failing", "dns resolution failed")
+# The same on an answer that it does not read: status, words, kind of failure.
+UNREAD = (
+    ("INTERNAL", "compression algorithm", ENCODED),
+    ("RESOURCE_EXHAUSTED", "received message larger than max", TOO_LONG),
+)
 BROKEN = (
     "connection reset", "socket closed", "stream removed", "goaway", "end of tcp stream",
     "broken pipe", "transport closed", "transport closing", "connection dropped",
@@ -82,7 +97,9 @@ class GrpcSession:
         options = [
             ("grpc.use_local_subchannel_pool", 1),  # or all would be one connection
             ("grpc.max_send_message_length", -1),
-            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_receive_message_length", ANSWER_BYTES),
+            # gRPC bounds the length of what is packed, not of what that becomes.
+            ("grpc.compression_enabled_algorithms_bitset", 1 << grpc.Compression.NoCompression),
             ("grpc.enable_retries", 0),
         ]
         count = connections or OPEN_LOOP_CONNECTIONS
@@ -115,14 +132,20 @@ class GrpcSession:
             status, error = _outcome(failure)
         finally:
             self._under_way[index] -= 1
+        detections, timing_ms = None, None
+        try:
+            if not error:
+                detections, timing_ms = _count(payload), _times(trailing)
+        except Impossible:
+            error = NUMBERS
         return Sample(
             start_ns=start_ns,
             end_ns=end_ns or perf_counter_ns(),
             status=status,
             error=error,
             received_bytes=len(payload),
-            detections=None if error else _count(payload),
-            timing_ms=None if error else _times(trailing),
+            detections=detections,
+            timing_ms=timing_ms,
             due_ns=due_ns,
         )
 
@@ -208,6 +231,9 @@ def _authorities(credentials: Credentials) -> Any:
 def _outcome(failure: Any) -> tuple[int, str]:
     """Status and kind of a failure; the status is 0 where the service did not answer."""
     name, said = failure.code().name, (failure.details() or "").lower()
+    for code, words, kind in UNREAD:
+        if name == code and words in said:
+            return 0, kind
     if name == "UNAVAILABLE":  # the service's own word, or gRPC's of a connection
         if said.startswith(UNREACHABLE):
             return 0, CONNECT

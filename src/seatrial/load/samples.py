@@ -11,6 +11,12 @@ ProtocolName = Literal["http", "v2", "grpc"]
 # Failures before any byte of an answer; the others are `http-<status>`
 # and `grpc-<status>`.
 CONNECT, DISCONNECT, TIMEOUT, PROTOCOL = "connect", "disconnect", "timeout", "protocol"
+# Failures of an answer that came: longer than `ANSWER_BYTES`; packed, which no request asks for;
+# with numbers that no service counts or measures.
+TOO_LONG, ENCODED, NUMBERS = "too-long", "encoded", "impossible-numbers"
+# Of one answer. Ten times the JSON of 30,000 boxes, the most that a service of ours finds; foreign
+# ones answer with tensors of a network, written out in digits.
+ANSWER_BYTES = 64 * 2**20
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
@@ -21,7 +27,8 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
         end_ns: The same clock after the last byte of the answer, or at the failure.
         status: HTTP status, or the one that says the same as gRPC's; 0 where there was no whole
             answer.
-        error: Kind of failure: `connect`, `timeout`, `http-503`, ...; empty for a good answer.
+        error: Kind of failure: `connect`, `timeout`, `http-503`, `too-long`, ...; empty for a good
+            answer.
         received_bytes: Size of the answer's body.
         detections: Number of detections in the answer; None where it does not say.
         timing_ms: Stage times of the service itself; None where it gives none.
