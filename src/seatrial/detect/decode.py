@@ -141,6 +141,17 @@ def decode(
         raise
 
 
+def foretold_cost(data: bytes | memoryview) -> DecodeCost:
+    """Upper bound of the cost of decoding a file of a format that is served, from its headers.
+
+    It is nothing for a file that `decode` refuses by its headers.
+    """
+    try:
+        return read_jpeg(data).cost if data[:3] == JPEG_MAGIC else _cost_of_others(data)
+    except InvalidInput:
+        return DecodeCost(0.0, 0)
+
+
 def _is_there(size_bytes: int) -> bool:
     try:
         np.empty(size_bytes, np.uint8)  # no page of it is touched
@@ -303,15 +314,12 @@ def _decode_any(
     size = declared_size(head)
     if size is not None:  # before Pillow: its WebP plugin reserves the canvas when it opens
         check_size(*size, max_pixels)
-    cost = DecodeCost(0.0, 0)
-    if data[:8] == PNG_MAGIC:
-        cost = png_cost(data)
-    elif is_webp(head):
-        cost = webp_cost(data)
-    elif data[:3] == JPEG_MAGIC:
+    if data[:3] == JPEG_MAGIC:
         jpeg = read_jpeg(data)
         check_size(*jpeg.size, max_pixels)
         cost = jpeg.cost_by_pillow
+    else:
+        cost = _cost_of_others(data)
     _check_cost(cost, max_pixels, on_cost)
     try:
         with Image.open(io.BytesIO(data), formats=formats) as pil:
@@ -329,6 +337,13 @@ def _decode_any(
         raise
     except DAMAGE as error:
         raise InvalidImage(f"the image is damaged or cut off: {error}") from error
+
+
+def _cost_of_others(data: bytes | memoryview) -> DecodeCost:
+    """Cost of a file that is no JPEG; nothing where its format is not served."""
+    if data[:8] == PNG_MAGIC:
+        return png_cost(data)
+    return webp_cost(data) if is_webp(data[:30]) else DecodeCost(0.0, 0)
 
 
 def format_of(head: bytes | memoryview) -> str | None:

@@ -196,6 +196,10 @@ class Forecast:
             self._backlog_s[promise.batch] += promise.work_s
             promise.counted = True
 
+    def work_s(self, bound_s: float) -> float:
+        """Seconds of a thread for an image, by the most that its decoding takes."""
+        return self._rest_s + self.pace * bound_s
+
     def weighed(self, promise: Promise, bound_s: float) -> float:
         """The header of a request's image is read, and a thread works for it: foretell it anew.
 
@@ -207,7 +211,7 @@ class Forecast:
             Seconds from now until it is answered, where it waits for nothing.
         """
         with self._lock:
-            work_s = self._rest_s + self.pace * bound_s
+            work_s = self.work_s(bound_s)
             more_s = work_s - promise.work_s
             if promise.counted:
                 self._add(promise, more_s)

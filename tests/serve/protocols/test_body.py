@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from open_inference import INFER, detected, error_of, images_body, post, rows, tensors
+from open_inference import GRAPH, INFER, detected, error_of, images_body, post, rows, tensors
 from raw_http import read_response
+from seatrial.serve.protocols.body import MOST_TIMES
 
 Running = Any
 LIMIT = 2**18  # of `running`
@@ -60,6 +61,24 @@ def test_a_packed_image_is_unpacked(running: Running, photo: bytes, way: str) ->
     assert plain == unpacked != []
     long = gzip.compress(bytes(2 * LIMIT))
     assert running.client.post("/detect", content=long, headers=packed).status_code == 413
+
+
+def test_a_body_of_images_is_not_far_longer_unpacked(running: Running) -> None:
+    """3 KB of one colour, and as much work as a photo, are 115 bytes."""
+    packed = {"Content-Encoding": "gzip"}
+    for content, status in ((bytes(10_000), 400), (bytes(100), 415)):
+        made = gzip.compress(content)
+        assert (len(content) > MOST_TIMES * len(made)) == (status == 400)
+        response = running.client.post("/detect", content=made, headers=packed)
+        assert response.status_code == status
+        assert ("times as long unpacked" in response.text) == (status == 400)
+    response = post(running, (gzip.compress(bytes(10_000)), packed))
+    assert "times as long unpacked" in error_of(response)
+    # Tensors may be all zeros.
+    one = {"name": "image", "datatype": "UINT8", "shape": [1, 64, 64, 3], "data": [0] * 12288}
+    made = gzip.compress(json.dumps({"inputs": [one]}).encode())
+    response = post(running, (made, packed), GRAPH)
+    assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize("over", [0, 1])

@@ -18,6 +18,9 @@ ENCODINGS = {
 }
 # Unpacked at a time: this runs on the event loop, where all other requests wait meanwhile.
 PIECE_BYTES = 256 * 1024
+# An image that unpacks to more than so many times its length is one colour, and a hundred bytes of
+# it take a lane as long as 25 megapixels do. A photo, or base64 of it, has 1.4 at most.
+MOST_TIMES = 20
 # Told how many bytes of a body are here.
 Arrived = Callable[[int], object]
 
@@ -61,14 +64,24 @@ async def read_unpacked_body(
     within_s: float,
     overhead_bytes: int = 0,
     on_arrival: Arrived = _nobody,
+    most_times: float = MOST_TIMES,
 ) -> bytes | bytearray:
     """`read_body` of a request that may be packed (``Content-Encoding: gzip`` or ``deflate``).
 
     It is unpacked while it arrives, and never kept packed; the limit is that of both forms.
 
+    Args:
+        request: See `read_body`.
+        limit_bytes: See `read_body`.
+        within_s: See `read_body`.
+        overhead_bytes: See `read_body`.
+        on_arrival: See `read_body`.
+        most_times: How many times its packed length the body may have.
+
     Raises:
         UnsupportedCoding: Another encoding, or several.
-        InvalidInput: The body is damaged, cut off or has more behind it.
+        InvalidInput: The body is damaged, cut off or has more behind it, or is too long for what it
+            is packed in.
     """
     encodings = request.headers.getlist("content-encoding")
     encoding = ", ".join(encodings).strip().lower() or "identity"
@@ -83,7 +96,7 @@ async def read_unpacked_body(
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > most_bytes:
         raise too_large(limit_bytes)
-    pieces = _unpacked(request.stream(), encoding)
+    pieces = _unpacked(request.stream(), encoding, most_times)
     return await _joined(pieces, limit_bytes, most_bytes, within_s, on_arrival)
 
 
@@ -115,10 +128,12 @@ async def _joined(
     return body
 
 
-async def _unpacked(packed: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
+async def _unpacked(
+    packed: AsyncIterator[bytes], encoding: str, most_times: float
+) -> AsyncIterator[bytes]:
     """Pieces of what was packed, each `PIECE_BYTES` long at most."""
     unpacking = zlib.decompressobj(ENCODINGS[encoding])
-    arrived = 0
+    arrived = unpacked = 0
     async for chunk in packed:
         arrived += len(chunk)
         while chunk:
@@ -129,12 +144,20 @@ async def _unpacked(packed: AsyncIterator[bytes], encoding: str) -> AsyncIterato
             except zlib.error as error:
                 raise InvalidInput(f"the body is not {encoding} data, or damaged") from error
             chunk = unpacking.unconsumed_tail or unpacking.unused_data
+            unpacked += len(piece)
             yield piece
             await asyncio.sleep(0)
     while piece := unpacking.decompress(b"", PIECE_BYTES):  # what the last piece had no room for
+        unpacked += len(piece)
         yield piece
     if arrived and not unpacking.eof:
         raise InvalidInput(f"the {encoding} data of the body is cut off", hint="send all of it")
+    if unpacked > most_times * arrived:
+        raise InvalidInput(
+            f"the body is {unpacked / arrived:.0f} times as long unpacked; at most "
+            f"{most_times:.0f} times is taken",
+            hint="send images without Content-Encoding: they are packed already",
+        )
 
 
 def too_large(limit_bytes: int) -> InputTooLarge:

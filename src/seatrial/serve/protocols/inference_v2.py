@@ -7,6 +7,7 @@ data, model configuration, statistics, schedule policy, parameters.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from seatrial.serve.asked import watched
 from seatrial.serve.outcome import admitted, answer_headers, counted
 from seatrial.serve.protocols import model_description
 from seatrial.serve.protocols.asked import read_asked
-from seatrial.serve.protocols.body import read_unpacked_body
+from seatrial.serve.protocols.body import MOST_TIMES, read_unpacked_body
 from seatrial.serve.protocols.error_answers import PROTOCOL, error_answer, plain_answer
 from seatrial.serve.protocols.inference import TensorAnswer, infer
 from seatrial.serve.protocols.inference_forms import ModelReady, ServerLive, ServerReady
@@ -156,7 +157,11 @@ async def _answer(request: Request, service: Service, model: ProtocolModel) -> R
         admitted(ticket.clock)
         ticket.arrives(0)
         reading = read_unpacked_body(
-            request, limits.body_bytes, ticket.body_s, on_arrival=ticket.arrives
+            request,
+            limits.body_bytes,
+            ticket.body_s,
+            on_arrival=ticket.arrives,
+            most_times=math.inf if model.kind == GRAPH else MOST_TIMES,  # tensors may be all zeros
         )
         body = await dispatcher.bodies.receive(ticket, reading)
         if json_bytes == 0:
