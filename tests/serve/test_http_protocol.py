@@ -188,10 +188,11 @@ def test_what_follows_a_request_is_answered_after_it(running: Running, photo: by
         connection.sendall(
             POST + b"Content-Length: %d\r\n\r\n" % len(photo) + photo + b"no HTTP\r\n"
         )
-        status, _, body = read_response(connection)
-        assert status == 200
-        assert json.loads(body)["detections"]
-        assert connection.recv(1) == b""
+        with connection.makefile("rb") as answers:
+            status, body = read_answer(answers)
+            assert status == 200
+            assert json.loads(body)["detections"]
+            assert answers.readline().startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_broken_body_is_one_answer(running: Running, until: Until) -> None:

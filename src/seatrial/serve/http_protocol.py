@@ -1,7 +1,7 @@
 """HTTP/1.1 on one connection: uvicorn's protocol, with limits of time and size.
 
 uvicorn bounds neither the time nor the size of a request's head, keeps silent connections for ever,
-and answers what is no HTTP as plain text, in front of an answer that is still to come.
+parses any number of requests before it answers one, and answers what is no HTTP as plain text.
 """
 # ruff: noqa: D102  what asyncio and httptools call is documented there
 
@@ -18,6 +18,7 @@ from seatrial.serve.arrivals import Arrivals
 from seatrial.serve.connections import SKIPPED_BYTES, declared_bytes
 from seatrial.serve.dropped_body import DroppedBody
 from seatrial.serve.handshake import Handshake
+from seatrial.serve.one_by_one import CHUNKS_OF_A_PART, PARTS, Ends, Flow
 from seatrial.serve.one_write import OneWrite
 from seatrial.serve.open_connections import ANSWER, CONNECTIONS, END, HEAD, IDLE, Connections, Wait
 from seatrial.serve.protocols.error_answers import refusal_in_bytes
@@ -74,6 +75,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._skips_body = False  # of a request that was refused before the application saw it
         self._dropped: DroppedBody | None = None  # drops such bodies past the parser
         self._given = False  # to another process
+        self._ends = Ends()
         self.active = self.stays = False
 
     # What the event loop calls.
@@ -102,6 +104,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _begin(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
+        self.flow: Flow = Flow(transport)
         transport.set_protocol(Arrivals(self, self._all.room))
 
     def _open(self, transport: asyncio.Transport) -> None:
@@ -136,24 +139,68 @@ class HttpProtocol(HttpToolsProtocol):
             if not dropped.left_bytes:
                 self._all.waits(self, IDLE)
             data = data[taken:]
-        while self._all.refuses and data and (taken := self._refuse_plain(data)):
-            data = data[taken:]
-        if data:
-            self._parse(data)
+        if self.flow.rest:  # the transport had read it before it was told to pause
+            self.flow.hold(bytes(self.flow.rest) + bytes(data))
+        else:
+            self._take(data)
 
-    def _parse(self, data: bytes | memoryview) -> None:
+    def _take(self, data: bytes | memoryview) -> None:
+        """Parse what came, request by request; the rest is kept until it is its turn."""
+        ends, left, parsed = self._ends, PARTS, False
+        while data:
+            if left <= 0 or (self.in_head and not self._is_idle()):
+                self.flow.hold(data)
+                if left <= 0:
+                    self.loop.call_soon(self._go_on)
+                break
+            left -= 1
+            if self._all.refuses and (taken := self._refuse_plain(data)):
+                data, parsed = data[taken:], False  # what it waits for is noted
+                continue
+            size, chunks = ends.part(data, self.in_head), ends.chunks
+            if size < len(data):
+                part, data = data[:size], data[size:]
+            else:
+                part, data = data, b""
+            parsed = self._parse(part)
+            if not parsed:
+                return
+            left -= (ends.chunks - chunks) // CHUNKS_OF_A_PART
+        if parsed:
+            self._note_wait()
+
+    def _go_on(self) -> None:
+        """Parse what was kept, since it may be its turn."""
+        rest = self.flow.take()
+        if self._over or self.transport.is_closing():
+            return
+        self._take(rest)
+        if self._is_idle() or len(self.cycle.body) <= PAUSE_BYTES:
+            self.flow.resume_reading()
+
+    def _parse(self, data: bytes | memoryview) -> bool:
+        """Parse a part of what came; whether it could be."""
         self._advanced = False
+        was_in_head = self.in_head
         try:
             self._feed(data)
+            if not self.in_head:
+                if was_in_head:
+                    self._ends.head(self.headers)
+                else:
+                    self._ends.body(len(data))
         except httptools.HttpParserError as error:
             self._refuse(refusal_of(error))
-            return
-        if not self._advanced:
+        except RefusedHead as refused:
+            self._refuse(refused)
+        else:
+            if self._advanced:
+                return True
             self._unbounded_bytes += len(data)
-            if self._unbounded_bytes > HEAD_BYTES:
-                self._refuse(too_large())
-                return
-        self._note_wait()
+            if self._unbounded_bytes <= HEAD_BYTES:
+                return True
+            self._refuse(too_large())
+        return False
 
     def _feed(self, data: bytes | memoryview) -> None:
         """Have data parsed; an offer of another protocol is passed over (RFC 9110, 7.8).
@@ -237,6 +284,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
         cycle.message_event.set()
 
+    def on_chunk_complete(self) -> None:
+        self._ends.chunks += 1
+
     def on_message_complete(self) -> None:
         if self._offered:
             return  # its body, if it has one, is yet to come
@@ -262,6 +312,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
         self._unset_keepalive_if_required()  # it is one of the waits here
         self._note_wait()
+        if self.flow.rest:
+            self.loop.call_soon(self._go_on)
 
     def shutdown(self) -> None:
         if not self._over:
