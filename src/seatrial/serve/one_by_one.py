@@ -113,7 +113,7 @@ class Flow(FlowControl):
         self.pause_reading()
 
     def take(self) -> bytes | memoryview:
-        """What is kept, which is no longer."""
+        """Give what is kept, and keep it no longer."""
         rest, self.rest = self.rest, b""
         return rest
 
