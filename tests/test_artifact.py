@@ -133,6 +133,66 @@ def test_a_path_out_of_the_folder_is_refused(
         Artifact.open(path.parent, verify=False)
 
 
+# A quote, a brace, the end of a line, and a way out of a folder.
+UNSAFE = ('"""+x()+"""', "{name}", "a\nb", "../x", "$(x)", "a b", "\x1b[2J", "x" * 2000)
+
+
+def manifest_with(path: Path, *keys: str | int, value: Any) -> Path:
+    """The artifact's folder with another value in its manifest."""
+    file = path / MANIFEST
+    whole = place = json.loads(file.read_text())
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    file.write_text(json.dumps(whole))
+    return path
+
+
+@pytest.mark.parametrize("value", UNSAFE)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("name",), ("family",), ("variant",), ("precision",), ("parent",), ("step", "name"),
+        ("inputs", 0, "dtype"), ("outputs", 0, "layout"), ("files", 0, "sha256"),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_unsafe_in_a_path_or_in_source_is_refused(
+    commit: Callable[..., Artifact], keys: tuple[str | int, ...], value: str
+) -> None:
+    path = manifest_with(commit().path, *keys, value=value)
+    with pytest.raises(InvalidArtifact, match="cannot") as refusal:
+        Artifact.open(path, verify=False)
+    assert MANIFEST in refusal.value.message
+    assert ("--name" if keys == ("name",) else "--replace") in refusal.value.hint
+
+
+@pytest.mark.parametrize("value", ["", "a\nb", "a\x00b", "x" * 2000])
+@pytest.mark.parametrize("keys", [("files", 0, "path"), ("formats", "onnx")])
+def test_a_path_that_names_no_file_is_refused(
+    commit: Callable[..., Artifact], keys: tuple[str | int, ...], value: str
+) -> None:
+    path = manifest_with(commit().path, *keys, value=value)
+    with pytest.raises(InvalidArtifact, match="is not the path of a file"):
+        Artifact.open(path, verify=False)
+
+
+def test_labels_and_other_free_texts_may_have_any_characters(
+    commit: Callable[..., Artifact],
+) -> None:
+    path = commit().path
+    for keys in (("labels", 0), ("licence",), ("source", "uri"), ("inputs", 0, "name")):
+        manifest_with(path, *keys, value="".join(UNSAFE))
+    assert Artifact.open(path).manifest.labels[0] == "".join(UNSAFE)
+
+
+def test_nothing_is_committed_under_a_name_that_is_none(
+    store: Store, commit: Callable[..., Artifact]
+) -> None:
+    with pytest.raises(InvalidInput, match="cannot name an artifact"):
+        commit(name="../out")
+    assert not (store.root.parent / "out").exists()
+
+
 def test_a_manifest_with_a_key_of_another_version_is_refused(
     store: Store, commit: Callable[..., Artifact]
 ) -> None:

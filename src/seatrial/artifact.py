@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 
 from seatrial.config import decode_json
 from seatrial.errors import InvalidArtifact, InvalidInput, did_you_mean
-from seatrial.manifest import Manifest, ModelFile
+from seatrial.manifest import Manifest, ModelFile, check_name, check_texts
 from seatrial.system.files import (
     TAKEN,
     discard,
@@ -61,8 +60,8 @@ class Artifact:
                 for ``seatrial models gc``.
 
         Raises:
-            InvalidArtifact: The manifest is missing or of another schema, or a file is missing
-                or changed.
+            InvalidArtifact: The manifest is missing, of another schema, or has a text that
+                `check_texts` refuses; or a file is missing or changed.
         """
         manifest_path = path / MANIFEST
         try:
@@ -76,7 +75,7 @@ class Artifact:
             manifest = decode_json(data, Manifest, origin=str(manifest_path))
         except InvalidInput as error:
             raise InvalidArtifact(error.message, hint=error.hint or UNREADABLE) from error
-        _check_paths(manifest, manifest_path)
+        check_texts(manifest, manifest_path)
         artifact = cls(path, manifest, hashlib.sha256(data).hexdigest())
         if verify:
             artifact._verify()
@@ -112,17 +111,6 @@ class Artifact:
                     f"{file} is not the file that the manifest names (size or sha256 differs)",
                     hint="artifacts are immutable: pull or import the model again, with --replace",
                 )
-
-
-def _check_paths(manifest: Manifest, origin: Path) -> None:
-    """Refuse paths that lead out of the folder: the digest would not cover what they name."""
-    for text in (*(entry.path for entry in manifest.files), *manifest.formats.values()):
-        path = PurePosixPath(text)
-        if path.is_absolute() or ".." in path.parts:
-            raise InvalidArtifact(
-                f"{origin} names the file {text!r}, which is outside of the artifact's folder",
-                hint="pull or import the model again, with --replace",
-            )
 
 
 class Store:
@@ -340,8 +328,10 @@ class Store:
             The artifact. An existing one with the same content stays, unless it is damaged.
 
         Raises:
-            InvalidInput: The name is taken by an artifact with other content, or by a tag.
+            InvalidInput: The name is taken by an artifact with other content, or by a tag; or it
+                is no name.
         """
+        check_name(manifest.name)
         self._check_tags(manifest.name, replaced=False)
         entries = tuple(
             ModelFile(str(p.relative_to(folder)), sha256_file(p), p.stat().st_size)
@@ -416,23 +406,6 @@ def _name_taken(name: str) -> InvalidInput:
         f"the store already has another artifact named {name!r}",
         hint="give this one another name (--name), or replace it (--replace)",
     )
-
-
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-
-
-def check_name(name: str) -> str:
-    """Check the name of an artifact, which is also the name of a folder and a part of a URL.
-
-    Raises:
-        InvalidInput: Its characters or its length do not fit.
-    """
-    if not NAME.fullmatch(name):
-        raise InvalidInput(
-            f"{name!r} cannot name an artifact",
-            hint="use a-z, 0-9, '.', '_' and '-'; the first a letter or a digit",
-        )
-    return name
 
 
 def _could_fetch(name: str, fetched: Iterable[str]) -> str:

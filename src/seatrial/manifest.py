@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import msgspec
 
-from seatrial.errors import InvalidArtifact
+from seatrial.errors import InvalidArtifact, InvalidInput
 
 SCHEMA: Literal[1] = 1
 Resize = Literal["letterbox", "stretch", "shortest_edge"]
@@ -145,3 +148,76 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     step: Step
     metrics: dict[str, float] = {}
     files: tuple[ModelFile, ...] = ()
+
+
+# A folder, a part of a URL and a model of Triton have this name.
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+# Words of tables, ours and those of other packages; empty where there is none.
+_WORD = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+-]{0,99})?")
+_TYPE = re.compile(r"[A-Za-z0-9_]{0,40}")
+_DIGEST = re.compile(r"[0-9a-f]{0,64}")
+_PATH = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,1024}")
+
+
+def check_name(name: str) -> str:
+    """Check the name of an artifact, which is also the name of a folder and a part of a URL.
+
+    Raises:
+        InvalidInput: Its characters or its length do not fit.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name!r} cannot name an artifact",
+            hint="use a-z, 0-9, '.', '_' and '-'; the first a letter or a digit",
+        )
+    return name
+
+
+def check_texts(manifest: Manifest, origin: Path) -> None:
+    """Refuse a manifest with a text that is unsafe where it becomes a part of a path or of a file.
+
+    Labels, tensors' names, licence and source are any texts: whoever writes them quotes them.
+
+    Args:
+        manifest: The manifest, of whoever made the artifact.
+        origin: Its file, for the error.
+
+    Raises:
+        InvalidArtifact: The name, a path, a word or a digest is none.
+    """
+    try:
+        check_name(manifest.name)
+    except InvalidInput as error:
+        raise InvalidArtifact(
+            f"{origin}: name: {error.message}",
+            hint=f"{error.hint}; import or pull the model again under such a name (--name)",
+        ) from error
+    again = "pull or import the model again, with --replace"
+    for text in (*(entry.path for entry in manifest.files), *manifest.formats.values()):
+        path = PurePosixPath(text)
+        if path.is_absolute() or ".." in path.parts:
+            raise InvalidArtifact(
+                f"{origin} names the file {text!r}, which is outside of the artifact's folder",
+                hint=again,
+            )
+        if not path.parts or not _PATH.fullmatch(text):
+            raise InvalidArtifact(f"{origin}: {text!r} is not the path of a file", hint=again)
+    for key, text, pattern in _words(manifest):
+        if not pattern.fullmatch(text):
+            raise InvalidArtifact(f"{origin}: {key} cannot be {text!r}", hint=again)
+
+
+def _words(manifest: Manifest) -> Iterator[tuple[str, str, re.Pattern[str]]]:
+    """Key, text and form of each text that is a word, a type or a digest."""
+    yield "family", manifest.family, _WORD
+    yield "variant", manifest.variant, _WORD
+    yield "precision", manifest.precision, _WORD
+    yield "step.name", manifest.step.name, _WORD
+    yield "parent", manifest.parent or "", _DIGEST
+    for name in manifest.formats:
+        yield "a name of formats", name, _WORD
+    for tensor in (*manifest.inputs, *manifest.outputs):
+        yield "a tensor's dtype", tensor.dtype, _TYPE
+        yield "a tensor's layout", tensor.layout, _TYPE
+    for entry in manifest.files:
+        yield f"the sha256 of {entry.path}", entry.sha256, _DIGEST

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from seatrial.artifact import check_name
 from seatrial.cli.init import init
 from seatrial.errors import InvalidInput
+from seatrial.manifest import check_name
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from seatrial.artifact import Store, check_name
+from seatrial.artifact import Store
 from seatrial.deployment import Thresholds
 from seatrial.detect.detector import Detector
 from seatrial.engines.base import EngineConfig
 from seatrial.engines.registry import open_engine
 from seatrial.errors import InvalidArtifact, InvalidInput, UnknownFamily
+from seatrial.manifest import check_name
 from seatrial.models.import_onnx import import_onnx
 
 ModelFile = Callable[..., Path]

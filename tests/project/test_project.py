@@ -64,6 +64,13 @@ def test_every_step_of_the_readme_is_a_target_whose_command_parses(
             app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
 
 
+@pytest.mark.parametrize("base", ["a b", "$(shell touch made)", "a\nb:", "a;b", "-f", "a#b"])
+def test_a_base_that_make_or_a_shell_would_obey_is_refused(tmp_path: Path, base: str):
+    with pytest.raises(InvalidInput, match="cannot stand in a Makefile"):
+        create(tmp_path / "new", ProjectOptions(name="parts", base=base))
+    assert not (tmp_path / "new").exists()
+
+
 def test_ci_runs_targets_of_the_makefile(project: Path):
     workflow = yaml.safe_load((project / ".github/workflows/check.yml").read_text())
     commands = [step["run"] for step in workflow["jobs"]["check"]["steps"] if "run" in step]

@@ -59,7 +59,7 @@ def finetune(
         allow_pickle: Read a .pt file, which may run code that is in it.
         json: Print the report as JSON.
     """
-    from seatrial.artifact import check_name
+    from seatrial.manifest import check_name
     from seatrial.train.plan import SCRATCH
     from seatrial.train.report import REPORT_PAGE
     from seatrial.train.run import finetune as run

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seatrial.artifact import check_name
 from seatrial.cli.console import err, out, print_json
 from seatrial.errors import InvalidInput
+from seatrial.manifest import check_name
 
 
 def init(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -64,10 +65,10 @@ def triton(
     out.print(table)
     for note in packaged.notes:
         err.print(f"note: {note}", highlight=False, soft_wrap=True)
-    start = " ".join(("tritonserver", f"--model-repository={output}", *packaged.server_options))
+    install = shlex.join(("pip", "install", "--no-deps", "-r", str(output / packaged.requirements)))
+    start = shlex.join(("tritonserver", f"--model-repository={output}", *packaged.server_options))
     err.print(
-        f"wrote {output}; in the Python of the server: "
-        f"pip install --no-deps -r {output / packaged.requirements}; start it with: {start}",
+        f"wrote {output}; in the Python of the server: {install}; start it with: {start}",
         highlight=False,
         soft_wrap=True,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.artifact import Artifact, Store, check_name
+from seatrial.artifact import Artifact, Store
 from seatrial.config import encode_json
 from seatrial.datasets.read import read_labelled
 from seatrial.errors import Diverged
@@ -17,7 +17,7 @@ from seatrial.export.parent import describe, open_parent
 from seatrial.export.report import REPORT_FILE, ExportReport
 from seatrial.export.verify import ParentAnswers, compared_files, read_images, verify
 from seatrial.graphs.fuse_nms import fuse
-from seatrial.manifest import Step
+from seatrial.manifest import Step, check_name
 from seatrial.progress import Progress, silent
 from seatrial.system.hardware import usable_cores
 from seatrial.system.images import images_digest

@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 
-from seatrial.artifact import Artifact, Store, check_name
+from seatrial.artifact import Artifact, Store
 from seatrial.detect.families import huggingface
 from seatrial.detect.families.ultralytics import PAD_VALUE
 from seatrial.errors import InvalidArtifact, MissingExtra
 from seatrial.graphs.signature import IMAGE_INPUT, LOGITS, PRED_BOXES, VALID_HW
-from seatrial.manifest import Manifest, Preprocessing, Provenance, Step, TensorSpec
+from seatrial.manifest import Manifest, Preprocessing, Provenance, Step, TensorSpec, check_name
 from seatrial.models.safetensors_check import (
     StoredTensor,
     check_finite,

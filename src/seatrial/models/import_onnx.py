@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.artifact import Artifact, Store, check_name
+from seatrial.artifact import Artifact, Store
 from seatrial.detect.families.registry import family_of
 from seatrial.graphs import image_input, onnx_file
-from seatrial.manifest import Manifest, Provenance, Step, TensorSpec
+from seatrial.manifest import Manifest, Provenance, Step, TensorSpec, check_name
 from seatrial.models import description, proof
 from seatrial.models.facts import ModelFacts
 from seatrial.models.recognise import other_families, recognise, step_config

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seatrial.artifact import Artifact, Store, check_name
+from seatrial.artifact import Artifact, Store
 from seatrial.detect.families.registry import family_of
 from seatrial.errors import InvalidArtifact
 from seatrial.graphs import openvino_file
-from seatrial.manifest import Manifest, Provenance, Step, TensorSpec
+from seatrial.manifest import Manifest, Provenance, Step, TensorSpec, check_name
 from seatrial.models import proof
 from seatrial.models.facts import ModelFacts
 from seatrial.models.recognise import other_families, recognise, step_config

@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from seatrial.artifact import check_name
+from seatrial.errors import InvalidInput
+from seatrial.manifest import check_name
 from seatrial.system.files import staged_folder
 from seatrial.system.own_wheel import provide_package
 
@@ -23,6 +24,8 @@ FILES = {
     "gitignore": ".gitignore",
     "check.yml": ".github/workflows/check.yml",
 }
+# What neither make nor a shell takes for more than a word.
+BASE = re.compile(r"[\w.~/][\w.~/:@+-]*")
 PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 # Trainer -> its base model, and the extra that installs it.
 BASES = {
@@ -88,9 +91,17 @@ def render(options: ProjectOptions, package: str) -> dict[str, str]:
     Args:
         options: See `create`.
         package: Requirement that installs Seatrial.
+
+    Raises:
+        InvalidInput: The name or the base is none.
     """
     usual, _ = BASES[options.trainer]
     base = options.base or usual
+    if not BASE.fullmatch(base):
+        raise InvalidInput(
+            f"{base!r} cannot stand in a Makefile",
+            hint="name a model of a hub, or a file with letters, digits and -._~+@:/ in its path",
+        )
     values = {
         "name": check_name(options.name),
         "trainer": options.trainer,

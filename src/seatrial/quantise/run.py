@@ -14,11 +14,11 @@ import msgspec
 from seatrial.accuracy.compare import BoxSet
 from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.loss import Loss, judge_loss
-from seatrial.artifact import Artifact, Store, check_name
+from seatrial.artifact import Artifact, Store
 from seatrial.config import encode_json
 from seatrial.datasets.labels import LabelledSet
 from seatrial.errors import Diverged, InvalidArtifact, InvalidConfig, InvalidDataset
-from seatrial.manifest import Manifest, Step
+from seatrial.manifest import Manifest, Step, check_name
 from seatrial.progress import Progress, silent
 from seatrial.quantise import measure
 from seatrial.quantise.backend import Backend

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -102,9 +103,11 @@ def _python_section(folder: Path, deployment: Deployment) -> str:
     extras = ["serve"] if engine == "null" else ["serve", engine]
     if deployment.server.grpc_port is not None:
         extras.append("grpc")
-    lines = ["python:", "  packages:", f'    - "{provide_package(folder, *extras)}"']
+    # A text in JSON is one in YAML.
+    lines = ["python:", "  packages:", f"    - {json.dumps(provide_package(folder, *extras))}"]
     if wheels := sorted(folder.glob("wheels/*.whl")):
-        lines += ["  wheels:", *(f'    - "wheels/{wheel.name}"' for wheel in wheels)]
+        names = (json.dumps(f"wheels/{wheel.name}") for wheel in wheels)
+        lines += ["  wheels:", *(f"    - {name}" for name in names)]
     return "\n".join(lines) + "\n"
 
 

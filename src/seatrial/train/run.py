@@ -9,10 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.artifact import Artifact, Store, check_name
+from seatrial.artifact import Artifact, Store
 from seatrial.conditions import Conditions, conditions
 from seatrial.config import decode_json, encode_json
 from seatrial.errors import InvalidInput, TrainingFailed
+from seatrial.manifest import check_name
 from seatrial.progress import Progress, silent
 from seatrial.system.extras import check_installed
 from seatrial.system.files import locked, write_atomically, writing

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from seatrial.artifact import check_name
 from seatrial.errors import InvalidInput
+from seatrial.manifest import check_name
 from seatrial.models.hubs.reference import Reference, parse
 
 COMMIT = "1d5f47bd3bdd2c4bbfa585418ffe6da5028b4c0b"

@@ -60,11 +60,16 @@ def program(path: Path, text: str) -> Path:
 
 
 @contextmanager
-def shell(folder: Path, *, pip: str, tritonserver: str) -> Iterator[subprocess.Popen[str]]:
+def shell(
+    folder: Path,
+    *,
+    pip: str,
+    tritonserver: str,
+    script: str = SCRIPT.format(grace_s=1, requirements="requirements.txt"),
+) -> Iterator[subprocess.Popen[str]]:
     """The script of a container, run by a shell here, with such programs in it."""
     program(folder / "pip", pip)
     program(folder / "tritonserver", tritonserver)
-    script = SCRIPT.format(grace_s=1, requirements="requirements.txt")
     with subprocess.Popen(
         ["sh", "-c", script, "tritonserver", "--one", "two words"],
         env={"PATH": f"{folder}:{os.environ['PATH']}"}, text=True, start_new_session=True,
@@ -85,6 +90,18 @@ def leave(running: subprocess.Popen[str]) -> None:
     """End its standard input, as the death of whoever holds it does."""
     assert running.stdin is not None
     running.stdin.close()
+
+
+def test_no_text_becomes_a_word_of_the_shell(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    detector = f"a; touch {made}; 'b' $(touch {made}) `touch {made}`"
+    container = container_of(
+        server("/bin/docker"), tmp_path, PORTS, (), name="here", detector=detector, grace_s=1.0
+    )
+    script = container.command[container.command.index("-c") + 1]
+    with shell(tmp_path, pip='echo "$4"', tritonserver="exec sleep 1000", script=script) as running:
+        assert said(running) == f"/models/{detector}/requirements.txt\n"
+    assert not made.exists()
 
 
 SERVES = 'echo "serves $# $2"; exec sleep 1000'

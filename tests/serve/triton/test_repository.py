@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from seatrial.artifact import Artifact
 from seatrial.deployment import Batching, CoreLayout, Deployment
 from seatrial.errors import InvalidInput, NotWritable
-from seatrial.serve.triton.repository import lanes_of, server_options, write_repository
+from seatrial.serve.triton.repository import MODEL_PY, lanes_of, server_options, write_repository
 
 
 def deployment(artifact: Artifact, engine: str = "onnxruntime") -> Deployment:
@@ -52,6 +53,18 @@ def test_python_has_the_artifact_in_both_models(tiny_artifact: Artifact, tmp_pat
     needed = (folder / packaged.requirements).read_text().splitlines()
     assert any(line.startswith("onnxruntime==") for line in needed)
     assert not any(line.startswith("numpy") for line in needed)
+
+
+def test_a_text_that_goes_into_a_model_is_data_and_no_code() -> None:
+    text = '"""+__import__("os").system("touch made")+"""\'{kind}\n\\'
+    made = MODEL_PY.format(code=text, kind="DetectorModel", requirements=text)
+    parsed = ast.parse(made)
+    constants = [one.value for one in ast.walk(parsed) if isinstance(one, ast.Constant)]
+    assert constants.count(text) == 2
+    called = [one.func for one in ast.walk(parsed) if isinstance(one, ast.Call)]
+    assert {ast.unparse(one) for one in called} == {
+        "sys.path.insert", "str", "Path", "ImportError",
+    }  # fmt: skip
 
 
 def test_another_backend_has_the_graph_and_python_the_rest(

@@ -23,6 +23,11 @@ def test_fields_messages_lists_and_maps() -> None:
     )
 
 
+def test_a_word_is_one_name() -> None:
+    with pytest.raises(ValueError, match="names no value"):
+        to_text({"kind": Word("KIND_CPU } model { x: 1")})
+
+
 @pytest.mark.parametrize(
     ("text", "written"),
     [

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.artifact import Artifact, Store, check_name
+from seatrial.artifact import Artifact, Store
 from seatrial.config import flag
 from seatrial.errors import InvalidArtifact, InvalidInput
+from seatrial.manifest import check_name
 from seatrial.models.facts import ModelFacts, refuse_facts
 from seatrial.models.hubs.access import Access, Source
 from seatrial.models.hubs.client import HubClient

@@ -8,6 +8,7 @@ open: when that ends, for whatever reason, a shell in the container ends the ser
 from __future__ import annotations
 
 import contextlib
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -90,9 +91,8 @@ def container_of(
         if outside is not None
         for word in ("-p", f"{host}:{outside}:{inside}")
     ]
-    script = SCRIPT.format(
-        grace_s=round(grace_s), requirements=f"{MODELS}/{detector}/requirements.txt"
-    )
+    requirements = shlex.quote(f"{MODELS}/{detector}/requirements.txt")
+    script = SCRIPT.format(grace_s=round(grace_s), requirements=requirements)
     return Container(
         server.container,
         name,

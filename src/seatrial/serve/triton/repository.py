@@ -34,18 +34,21 @@ CONFIG = "config.pbtxt"
 REQUIREMENTS = "requirements.txt"
 # Of the folder of a version; `python_model` reads them.
 DEPLOYMENT, MODEL = "deployment.toml", "model"
-MODEL_PY = '''"""{name} in Triton's Python backend."""
+# Values are put in as `repr` writes them: no text of an artifact becomes code.
+MODEL_PY = '''"""A model in Triton's Python backend."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "{code}"))
+REQUIREMENTS = {requirements!r}
+
+sys.path.insert(0, str(Path(__file__).parent / {code!r}))
 
 try:
     from seatrial.serve.triton.python_model import {kind} as TritonPythonModel
 except ImportError as error:
     raise ImportError(
-        f"{{error}}; in the Python of this server: pip install --no-deps -r {requirements}"
+        f"{{error}}; in the Python of this server: pip install --no-deps -r {{REQUIREMENTS}}"
     ) from error
 '''
 
@@ -219,7 +222,8 @@ def _write_graph(
     for entry in artifact.manifest.files:
         file = artifact.path / entry.path
         # Weights lie beside the graph, by its name: model.bin, model.onnx.data.
-        if file == main or (file.name.startswith(main.stem) and file not in others):
+        beside = file.is_relative_to(main.parent) and file.name.startswith(main.stem)
+        if file == main or (beside and file not in others):
             target = version / file.relative_to(main.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(file, target)
@@ -230,8 +234,8 @@ def _write_python_model(
 ) -> None:
     version = _made(folder / VERSION)
     needed = f"{artifact.manifest.name}/{REQUIREMENTS}"
-    text = MODEL_PY.format(name=folder.name, code=CODE, kind=kind, requirements=needed)
-    (version / "model.py").write_text(text)
+    text = MODEL_PY.format(code=CODE, kind=kind, requirements=needed)
+    (version / "model.py").write_text(text, "utf-8")
     write_code(version / CODE)
     # Addresses and files of tokens are of another place.
     written = msgspec.structs.replace(deployment, model=MODEL, server=Server(), triton=Triton())

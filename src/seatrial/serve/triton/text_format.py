@@ -27,6 +27,7 @@ def to_text(message: Mapping[str, object]) -> str:
 
     Raises:
         TypeError: A value is none of these.
+        ValueError: A `Word` is no name.
     """
     return "".join(line + "\n" for line in _fields(message, 0))
 
@@ -56,7 +57,11 @@ def _field(name: str, value: object, level: int) -> Iterator[str]:
 def _scalar(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, Word | int | float):
+    if isinstance(value, Word):
+        if not value.isidentifier():  # it stands without quotes
+            raise ValueError(f"{value!r} names no value of an enumeration")
+        return value
+    if isinstance(value, int | float):
         return str(value)
     if isinstance(value, str):
         return '"' + "".join(map(_escaped, value)) + '"'
