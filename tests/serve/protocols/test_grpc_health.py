@@ -110,8 +110,11 @@ def test_a_name_that_is_not_known(service: Service) -> None:
     unknown.cancel()
 
 
-def test_only_so_many_watch(service: Service, until: Callable[..., Any]) -> None:
+def test_only_so_many_watch(
+    service: Service, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They are calls without end, and anyone may make them: others need the places."""
+    monkeypatch.setattr(module, "OLDEST_S", 3600.0)
     stub = health_pb2_grpc.HealthStub(service.channel)
     request = health_pb2.HealthCheckRequest(service=SERVICE)
     told = [stub.Watch(request) for _ in range(WATCHERS)]
@@ -134,6 +137,33 @@ def test_only_so_many_watch(service: Service, until: Callable[..., Any]) -> None
     until(watched)
     for one in told:
         one.cancel()
+
+
+def test_who_watches_most_gives_a_place_to_another(
+    serving: Running, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OLDEST_S", 3600.0)
+    request = health_pb2.HealthCheckRequest(service=SERVICE)
+    stub = health_pb2_grpc.HealthStub(service.channel)
+    told = []
+    for _ in range(WATCHERS):  # one after the other, so that the first is the oldest
+        told.append(stub.Watch(request))
+        assert next(told[-1]).status == SERVING
+    with calls(serving.grpc_port) as other:
+        one = health_pb2_grpc.HealthStub(other.channel).Watch(request, timeout=20)
+        assert next(one).status == SERVING
+        ended = [watcher for watcher in told if not watcher.is_active()]
+        status, details, _ = failure(next, told[0])
+        assert status == "UNAVAILABLE"
+        assert "other watchers of health needed the place" in details
+        assert len(ended) <= 1
+        monkeypatch.setattr(module, "OLDEST_S", 0.0)
+        more = stub.Watch(request, timeout=20)
+        assert next(more).status == SERVING  # another of its own goes
+        assert failure(next, told[1])[0] == "UNAVAILABLE"
+        assert one.is_active()
+    for watcher in (*told, more):
+        watcher.cancel()
 
 
 def test_calls_without_a_message_do_not_hold_up_health(

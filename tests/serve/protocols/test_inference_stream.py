@@ -14,6 +14,7 @@ from open_inference import detected, rows
 from seatrial.artifact import Artifact
 from seatrial.client.inference_messages import STREAM
 from seatrial.deployment import Limits, Server
+from seatrial.serve.protocols import inference_stream
 from seatrial.serve.trace_context import Trace
 from served_application import Running, serve_application
 
@@ -217,8 +218,10 @@ def test_a_client_that_leaves_gives_its_places_back(
 
 
 def test_there_are_only_so_many_streams_and_calls_have_places_beside_them(
-    service: Service, files: list[bytes], until: Callable[..., Any]
-) -> None:
+    service: Service, files: list[bytes], until: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(inference_stream, "IDLE_S", 3600.0)
     requests = [Requests(images_request(files[0])) for _ in range(STREAMS)]
     open_now = [stream(service, one) for one in requests]
     assert [next(one).error_message for one in open_now] == [""] * STREAMS
@@ -238,6 +241,38 @@ def test_there_are_only_so_many_streams_and_calls_have_places_beside_them(
             return False
 
     until(opens)
+
+
+def test_a_stream_that_does_nothing_gives_its_place_up(
+    serving: Running, service: Service, files: list[bytes], until: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A message that is no request, now and then, would keep it for ever."""
+    monkeypatch.setattr(inference_stream, "UNUSED_S", 0.0)
+    monkeypatch.setattr(inference_stream, "IDLE_S", 3600.0)
+    used, unused = Requests(images_request(files[0])), Requests(b"")
+    useful, empty = stream(service, used), stream(service, unused)
+    assert next(useful).error_message == ""
+    assert next(empty).error_message != ""
+    (answer,) = stream(service, [images_request(files[2])])
+    assert answer.error_message == ""
+    status, details, metadata = ended(empty)
+    assert (status, metadata["x-refused-for"]) == ("UNAVAILABLE", "slow")
+    assert "other streams needed the place" in details
+    unused.end()
+    monkeypatch.setattr(inference_stream, "IDLE_S", 0.0)
+    with serving.lanes_held():  # one with a request under way keeps its place
+        used.send(images_request(files[0]))
+        other = Requests(images_request(files[0]))
+        busy = stream(service, other)
+        until(lambda: serving.detector.lanes.present == 3)
+        status, details, _ = ended(stream(service, [images_request(files[0])]))
+        assert (status, details.partition(";")[0]) == (
+            "UNAVAILABLE", f"{STREAMS} streams are open already",
+        )  # fmt: skip
+    assert [next(one).error_message for one in (useful, busy)] == ["", ""]
+    for one in (used, other):
+        one.end()
 
 
 def test_a_message_over_the_limit_ends_its_stream(service: Service, files: list[bytes]) -> None:

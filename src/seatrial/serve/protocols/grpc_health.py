@@ -18,9 +18,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from seatrial.client.inference_messages import SERVICE
-from seatrial.errors import NotServed, Overloaded, shown
+from seatrial.errors import NotServed, shown
 from seatrial.serve.grpc_connections import GrpcConnections
 from seatrial.serve.health import Health
+from seatrial.serve.protocols.call_seats import Seats
 from seatrial.serve.protocols.grpc_messages import Reception, parse
 from seatrial.serve.protocols.grpc_methods import answered, until_the_end
 
@@ -29,6 +30,9 @@ HEALTH = health.SERVICE_NAME
 READY, LIVE = ("", SERVICE, "readiness"), ("liveness",)
 HEALTH_S = 2.0  # for a question of health, which comes with the beginning of its call
 WATCHERS = 32  # calls that are told of health until they end; anyone may make them
+# They do nothing but wait. Where they take all places, the connection with most of them gives its
+# oldest up; or the oldest goes, after so many seconds.
+OLDEST_S = 1.0
 STATUS = health_pb2.HealthCheckResponse.ServingStatus
 
 
@@ -91,7 +95,10 @@ def health_handlers(
         connections: Watches over the calls.
     """
     kind = health_pb2.HealthCheckResponse
-    watchers = 0
+    seats = Seats(
+        WATCHERS, "watchers of health", "call Check", idle_s=lambda: OLDEST_S,
+        unused_s=lambda: OLDEST_S,
+    )  # fmt: skip
 
     async def asked(messages: AsyncIterator[bytes]) -> str:
         question = parse(health_pb2.HealthCheckRequest, await reception.read(messages, HEALTH_S))
@@ -110,14 +117,8 @@ def health_handlers(
             await connections.write(context, kind(status=status))
 
     async def watch(messages: AsyncIterator[bytes], context: Any) -> None:
-        nonlocal watchers
-        if watchers >= WATCHERS:
-            raise Overloaded(f"{watchers} calls watch the health already", hint="call Check")
-        watchers += 1
-        try:
+        async with seats.take(context.peer(), shared=True):
             await until_the_end(ending, tell(messages, context))
-        finally:
-            watchers -= 1
 
     return {
         "Check": grpc.stream_unary_rpc_method_handler(

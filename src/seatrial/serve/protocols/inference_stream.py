@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from seatrial.client.inference_messages import STREAM
@@ -22,6 +22,7 @@ from seatrial.errors import InputTooSlow, Overloaded, SeatrialError
 from seatrial.serve.grpc_connections import GrpcConnections
 from seatrial.serve.outcome import Counted, admitted
 from seatrial.serve.protocols.asked import read_call_asked
+from seatrial.serve.protocols.call_seats import Seats
 from seatrial.serve.protocols.grpc_messages import Reception
 from seatrial.serve.protocols.grpc_methods import (
     FAULT,
@@ -48,6 +49,11 @@ from seatrial.serve.trace_context import Trace, traced
 # Metadata with which a client asks for the status of gRPC in place of messages about errors: the
 # first error ends its stream.
 STRICT = (b"triton_grpc_error", b"true")
+
+
+# Where streams take all places, the one that has had no answer for longest gives its own up: after
+# so many seconds, or fewer where it never had one. One with a request under way does not.
+IDLE_S, UNUSED_S = 1.0, 0.25
 
 
 class StreamAnswer(NamedTuple):
@@ -118,7 +124,13 @@ class InferenceStreams:
         self._bodies = bodies
         self.most = most
         self._ending = ending
-        self._open = 0
+        self._seats = Seats(
+            most,
+            "streams",
+            "send more requests through fewer streams, or call ModelInfer",
+            idle_s=lambda: IDLE_S,
+            unused_s=lambda: UNUSED_S,
+        )
 
     async def serve(self, messages: Messages, context: Context) -> None:
         """Answer the requests of one stream.
@@ -128,28 +140,24 @@ class InferenceStreams:
             context: The call.
 
         Raises:
-            Overloaded: There are `most` streams, or the process ends.
+            Overloaded: There are `most` streams, this one did nothing while others waited for it,
+                or the process ends.
             InputTooSlow: No request came for `Limits.idle_s`.
             SeatrialError: A request failed, where the client asks for the status of gRPC.
         """
-        if self._open >= self.most:
-            raise Overloaded(
-                f"{self._open} streams are open already",
-                hint="send more requests through fewer streams, or call ModelInfer",
-            )
-        self._open += 1
-        try:
-            async with self._bodies.place(self._limits.body_s):
-                detector = self._serving.live.dispatcher.detector
-                # As many as the service has threads for.
-                width = min(2 * detector.at_a_time, self._limits.queue)
-                stream = _Stream(
-                    self._serving, self._limits, self._bodies, self._ending, width, context,
-                    self._connections,
-                )  # fmt: skip
-                await stream.run(messages)
-        finally:
-            self._open -= 1
+        async with (
+            self._seats.take(context.peer()) as seat,
+            self._bodies.place(self._limits.body_s),
+        ):
+            detector = self._serving.live.dispatcher.detector
+            # As many as the service has threads for.
+            width = min(2 * detector.at_a_time, self._limits.queue)
+            stream = _Stream(
+                self._serving, self._limits, self._bodies, self._ending, width, context,
+                self._connections, lambda: self._seats.use(seat),
+            )  # fmt: skip
+            seat.busy = lambda: stream.under_way
+            await stream.run(messages)
 
 
 class _Stream:
@@ -164,8 +172,10 @@ class _Stream:
         width: int,
         context: Context,
         connections: GrpcConnections,
+        on_answer: Callable[[], object],
     ) -> None:
         self._connections = connections
+        self._on_answer = on_answer
         self._serving = serving
         self._idle_s = limits.idle_s
         self._bodies = bodies
@@ -177,6 +187,11 @@ class _Stream:
         self._places = asyncio.Semaphore(width)  # of requests whose answers are not sent
         self._answers: asyncio.Queue[asyncio.Task[StreamAnswer] | None] = asyncio.Queue()
         self._under_way: set[asyncio.Task[StreamAnswer]] = set()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there is a request of which the client has not taken the answer."""
+        return bool(self._under_way)
 
     async def run(self, messages: Messages) -> None:
         """Answer until the client has sent its last request and has all answers."""
@@ -250,6 +265,7 @@ class _Stream:
             await self._connections.write(self._context, answer.message)
             self._under_way.discard(request)
             if answer.clock is not None:
+                self._on_answer()
                 metrics.sent(time.perf_counter() - answer.clock.end)
             size = len(answer.message)
             report_call(self._serving, self._scope, answer.trace, answer.outcome, size)
