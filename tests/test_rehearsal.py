@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
 import numpy as np
 import onnx
@@ -71,6 +72,24 @@ def test_one_that_disagrees_is_refused(
     with pytest.raises(NotSwapped, match="agree on 0% of their boxes on 4 images"):
         rehearse(tiny_artifact, blind, deployment(images=str(scenes)))
     assert rehearse(tiny_artifact, blind, deployment(images=str(scenes), agreement=0.0))
+
+
+def test_agreement_that_is_asked_for_and_cannot_be_measured_is_refused(
+    dimmed: Callable[..., Artifact], tmp_path: Path
+) -> None:
+    """As with an SSD on drawn images: a dead model looks there as a good one does."""
+    served, dead = dimmed(0.1, "served"), dimmed(0.05, "dead")
+    images = tmp_path / "black"
+    images.mkdir()
+    for number in range(3):
+        assert cv2.imwrite(str(images / f"{number}.png"), np.zeros((64, 64, 3), np.uint8))
+    for folder, count in ((None, DRAWN), (str(images), 3)):
+        with pytest.raises(NotSwapped, match=f"sees anything on any of the {count} images") as told:
+            rehearse(served, dead, deployment(images=folder, agreement=0.5))
+        assert "reload.images" in told.value.hint
+        for rules in ({}, {"agreement": 0.0}):
+            found = rehearse(served, dead, deployment(images=folder, **rules))
+            assert found.comparison.agreement is None
 
 
 def test_other_classes_and_another_family_are_refused(

@@ -328,8 +328,8 @@ class Store:
             The artifact. An existing one with the same content stays, unless it is damaged.
 
         Raises:
-            InvalidInput: The name is taken by an artifact with other content, or by a tag; or it
-                is no name.
+            InvalidInput: The name is taken by an artifact with other content, by a tag, or by
+                something that is not an artifact; or it is no name.
         """
         check_name(manifest.name)
         self._check_tags(manifest.name, replaced=False)
@@ -351,6 +351,7 @@ class Store:
                     return Artifact.open(target)
             elif not replace:
                 raise _name_taken(manifest.name)
+            self._check_is_artifact(manifest.name)
             self._check_tags(manifest.name, replaced=not same)
             self._replace(folder, target)
         return Artifact.open(target)
@@ -359,11 +360,24 @@ class Store:
         """Check that `commit` may take a name, before work that takes minutes.
 
         Raises:
-            InvalidInput: There is an artifact or a tag of that name, or what is replaced has tags.
+            InvalidInput: There is an artifact or a tag of that name, or what is replaced has tags;
+                or something else lies in its place.
         """
         self._check_tags(name, replaced=replace)
+        self._check_is_artifact(name)
         if self.has(name) and not replace:
             raise _name_taken(name)
+
+    def _check_is_artifact(self, name: str) -> None:
+        """Check that what lies in an artifact's place is one: anything else may be somebody's."""
+        if (self.root / name).exists() and not self._has_manifest(name):
+            with contextlib.suppress(OSError):  # a file, or a folder that cannot be read
+                if not any((self.root / name).iterdir()):
+                    return
+            raise InvalidInput(
+                f"{self.root / name} is no artifact and is not replaced",
+                hint="move it away, or give another name (--name)",
+            )
 
     def _check_tags(self, name: str, *, replaced: bool) -> None:
         tags = self.tags()

@@ -203,6 +203,9 @@ class Triton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
 
 
+AGREEMENT = 0.5  # of boxes, for a reload
+
+
 class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Conditions under which another artifact takes the place of the served one while it serves.
 
@@ -211,7 +214,8 @@ class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         images: Folder of images that both answer first, the first 64 by name; None: four drawn
             ones.
-        agreement: Least share of boxes that both report on them, 0-1.
+        agreement: Least share of boxes that both report on them, 0-1. Where it is named and above
+            0, one of them has to report a box. None: `AGREEMENT`, where one of them does.
         same_family: Whether it must be of the same family.
         same_labels: Whether it must have the same classes, in the same order.
         dataset: Labelled images, as ``seatrial evaluate --dataset`` takes them.
@@ -220,7 +224,7 @@ class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     images: str | None = None
-    agreement: Fraction = 0.5
+    agreement: Fraction | None = None
     same_family: bool = True
     same_labels: bool = True
     dataset: str | None = None

@@ -24,7 +24,7 @@ from seatrial.accuracy.predict import InProcess
 from seatrial.artifact import Artifact
 from seatrial.contract import Contract
 from seatrial.datasets.read import read_labelled
-from seatrial.deployment import Deployment, Thresholds
+from seatrial.deployment import AGREEMENT, Deployment, Reload, Thresholds
 from seatrial.detect.detections import Detections
 from seatrial.detect.detector import Detector
 from seatrial.detect.opening import open_detector
@@ -96,14 +96,7 @@ def rehearse(served: Artifact, artifact: Artifact, deployment: Deployment) -> Re
     with open_detector(served, deployment) as detector:
         theirs = _boxes(detector, images)
     comparison = compare(mine, theirs, floor=FLOOR, samples=200)
-    agreed = comparison.agreement
-    if agreed is not None and agreed.share < rules.agreement:
-        raise NotSwapped(
-            f"{artifact.manifest.name} and {served.manifest.name} agree on {agreed.share:.0%} of "
-            f"their boxes on {counted(len(images), 'image')}, and at least {rules.agreement:.0%} "
-            "are wanted",
-            hint="if that is as it should be, lower reload.agreement of the deployment",
-        )
+    _check_agreement(comparison, served, artifact, rules)
     if verdict is not None and verdict.outcome != "holds":
         rows = [row for row in verdict.rows if row.outcome == verdict.outcome]
         found = "; ".join(f"{row.clause.label} {row.clause.wanted}: {row.text}" for row in rows)
@@ -116,6 +109,28 @@ def rehearse(served: Artifact, artifact: Artifact, deployment: Deployment) -> Re
         str(artifact.path.absolute()), artifact.digest, name, memory_bytes, len(images),
         comparison, verdict,
     )  # fmt: skip
+
+
+def _check_agreement(
+    comparison: Comparison, served: Artifact, artifact: Artifact, rules: Reload
+) -> None:
+    both = f"{artifact.manifest.name} and {served.manifest.name}"
+    images = counted(comparison.images, "image")
+    if comparison.agreement is None:
+        if not rules.agreement:  # the caller is told that no box was compared
+            return
+        raise NotSwapped(
+            f"whether {both} agree cannot be measured: neither sees anything on any of the "
+            f"{images}",
+            hint="name a folder of images of what they detect: reload.images of the deployment",
+        )
+    wanted = AGREEMENT if rules.agreement is None else rules.agreement
+    if comparison.agreement.share < wanted:
+        raise NotSwapped(
+            f"{both} agree on {comparison.agreement.share:.0%} of their boxes on {images}, and at "
+            f"least {wanted:.0%} are wanted",
+            hint="if that is as it should be, lower reload.agreement of the deployment",
+        )
 
 
 def _check_kind(served: Artifact, artifact: Artifact, deployment: Deployment) -> None:

@@ -12,7 +12,7 @@ import pytest
 from seatrial.deployment import Deployment
 from seatrial.errors import NotSwapped
 from seatrial.serve import rehearsing
-from seatrial.serve.rehearsing import COMMAND_LINE, rehearse_apart
+from seatrial.serve.rehearsing import COMMAND_LINE, rehearse_apart, without_comparison
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,9 @@ def test_a_rehearsal_gives_way_from_its_first_import_on(tmp_path: Path) -> None:
         check=True, env=os.environ | {"PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert done.stdout == "19\n"
+
+
+def test_a_rehearsal_without_boxes_says_so() -> None:
+    assert not without_comparison({"images": 4, "comparison": {"agreement": {"share": 1.0}}})
+    words = without_comparison({"images": 4, "comparison": {"agreement": None}})
+    assert words.startswith("tried on 4 images; no box was compared: neither reports one on them")

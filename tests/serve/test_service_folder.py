@@ -19,13 +19,14 @@ from seatrial.serve.service_folder import (
     environment,
     write_service,
 )
+from seatrial.system.written_folders import RECORD
 
 
 def test_a_folder_stands_alone(tiny_artifact: Artifact, tmp_path: Path) -> None:
     deployment = Deployment("whatever", engine="null", limits=Limits(queue=7))
     folder = write_service(tmp_path / "a" / "service", tiny_artifact, deployment)
     assert sorted(p.name for p in folder.iterdir()) == [
-        "bentofile.yaml", "deployment.toml", "model", "service.py",
+        RECORD, "bentofile.yaml", "deployment.toml", "model", "service.py",
     ]  # fmt: skip
     written = Deployment.read(folder / "deployment.toml")
     assert written == msgspec.structs.replace(deployment, model=str(folder / "model"))
@@ -87,6 +88,74 @@ def test_an_older_service_is_replaced_and_anything_else_is_kept(
     with pytest.raises(InvalidInput, match="is a file"):
         write_service(other / "thesis.tex", tiny_artifact, Deployment("m"))
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("with_package", [False, True])
+def test_a_project_of_somebody_else_is_no_service_folder(
+    tiny_artifact: Artifact, tmp_path: Path, with_package: bool
+) -> None:
+    """Projects of BentoML have a service.py, too."""
+    project = tmp_path / "project"
+    (project / ".git").mkdir(parents=True)
+    files = {".git/HEAD": "ref", "service.py": "import bentoml", "notes.md": "weeks"}
+    for name, text in files.items():
+        (project / name).write_text(text)
+    with pytest.raises(InvalidInput, match="holds files already"):
+        write_service(project, tiny_artifact, Deployment("m"), with_package=with_package)
+    assert {
+        str(path.relative_to(project)): path.read_text()
+        for path in project.rglob("*")
+        if path.is_file()
+    } == files
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        (".git/HEAD", "it holds .git, which Seatrial did not write there"),
+        ("Dockerfile", "it holds Dockerfile, which Seatrial did not write there"),
+        ("model/notes.md", "it holds model/notes.md, which Seatrial did not write there"),
+        ("service.py", "it holds service.py, which was edited since"),
+        ("deployment.toml", "it holds deployment.toml, which was edited since"),
+    ],
+)
+def test_what_was_put_into_a_written_folder_stays(
+    tiny_artifact: Artifact, tmp_path: Path, name: str, what: str
+) -> None:
+    folder = write_service(tmp_path / "s", tiny_artifact, Deployment("m"), with_package=True)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("mine")
+    with pytest.raises(InvalidInput, match=what) as caught:
+        write_service(folder, tiny_artifact, Deployment("m"), with_package=True)
+    assert "move it away, or name another folder" in caught.value.hint
+    assert (folder / name).read_text() == "mine"
+
+
+def test_what_runs_leave_in_a_written_folder_goes_with_it(
+    tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    folder = write_service(tmp_path / "s", tiny_artifact, Deployment("m"), with_package=True)
+    for name in ("__pycache__/service.cpython-312.pyc", "reloaded/0a/model.onnx", "triton/x"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(b"")
+    again = Deployment("m", engine="null")
+    write_service(folder, tiny_artifact, again, with_package=True)
+    assert Deployment.read(folder / "deployment.toml").engine == "null"
+    assert not (folder / "reloaded").exists()
+
+
+def test_a_service_of_ours_starts_again_after_a_loss_of_power(
+    tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    """Files are cut short then, the list of them too."""
+    folder = write_service(tmp_path / "s", tiny_artifact, Deployment("m"))
+    for name in ("service.py", RECORD):
+        (folder / name).write_bytes(b"")
+    write_service(folder, tiny_artifact, Deployment("m"))
+    assert (folder / "service.py").read_text()
+    (folder / RECORD).write_bytes(b"")
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        write_service(folder, tiny_artifact, Deployment("m"), with_package=True)
 
 
 def test_the_environment_keeps_what_it_was_and_reports_nothing_home() -> None:

@@ -154,6 +154,18 @@ def test_a_restart_empties_the_folder(tmp_path: Path) -> None:
         assert {entry.name for entry in run.iterdir()} == {".lock"}
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_folder_that_is_no_run_is_not_emptied(tmp_path: Path, restart: bool) -> None:
+    """SEATRIAL_HOME may be a project, whose runs/detect is Ultralytics'."""
+    (tmp_path / "results.csv").write_text("weeks")
+    with (
+        pytest.raises(InvalidInput, match="is no run of seatrial finetune"),
+        alone(tmp_path, restart=restart),
+    ):
+        pass
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("results.csv", "weeks")]
+
+
 def test_a_folder_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with (

@@ -43,6 +43,8 @@ def reload(
         service: Which service.
         json: Print JSON.
     """
+    from seatrial.serve.rehearsing import without_comparison
+
     named = str(deployment)
     if deployment is not None and not deployment.exists() and is_model(named):
         hint = with_model(sys.argv[1:], named)
@@ -56,12 +58,12 @@ def reload(
         err.print(f"{told['model']} is served already: nothing is changed")
         return
     tried = told["rehearsal"]
-    agreed = (tried["comparison"] or {}).get("agreement")
-    share = f"; they agree on {agreed['share']:.1%} of their boxes" if agreed else ""
-    out.print(
-        f"{told['model']} is served in place of {told['before']['model']} "
-        f"(tried on {counted(tried['images'], 'image')}{share})"
-    )
+    how = without_comparison(tried)
+    if not how:
+        share = tried["comparison"]["agreement"]["share"]
+        images = counted(tried["images"], "image")
+        how = f"tried on {images}; they agree on {share:.1%} of their boxes"
+    out.print(f"{told['model']} is served in place of {told['before']['model']} ({how})")
 
 
 @app.command
@@ -170,6 +172,7 @@ def rehearse(
     from seatrial.rehearsal import give_way
     from seatrial.rehearsal import rehearse as library
     from seatrial.serve.parent import end_with_owner
+    from seatrial.serve.rehearsing import NOT_COMPARED
 
     end_with_owner()
     give_way()
@@ -178,12 +181,14 @@ def rehearse(
     if json:
         print_json(found)
         return
-    agreed = found.comparison.agreement
-    share = "no boxes to compare" if agreed is None else f"{agreed.share:.1%} of the boxes agree"
-    out.print(
-        f"{found.name} could be served: {share} on {counted(found.images, 'image')}; it takes "
-        f"{found.memory_bytes / 2**20:.0f} MiB"
+    agreed, images = found.comparison.agreement, counted(found.images, "image")
+    how = (
+        f"it was tried on {images}; {NOT_COMPARED}"
+        if agreed is None
+        else f"{agreed.share:.1%} of the boxes agree on {images}"
     )
+    memory = f"it takes {found.memory_bytes / 2**20:.0f} MiB"
+    out.print(f"{found.name} could be served: {how}; {memory}")
 
 
 def _share(text: str) -> float:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import msgspec
 
 from seatrial.deployment import Deployment
 from seatrial.errors import NotSwapped
+from seatrial.report.numbers import counted
 from seatrial.serve.parent import PARENT
 from seatrial.system.files import writing
 
@@ -22,6 +24,20 @@ REHEARSAL_S = 600.0
 # The command line, without a file of its name on the path. Its imports take a second of a core, and
 # requests come first from the start.
 COMMAND_LINE = "import os; os.nice(19); from seatrial.cli.main import main; main()"
+
+# Said where neither model reported a box: it was tried that both run, and no more.
+NOT_COMPARED = "no box was compared: neither reports one on them, see reload.images"
+
+
+def without_comparison(rehearsal: Mapping[str, Any]) -> str:
+    """The words for a rehearsal in which no box was compared; empty for another one.
+
+    Args:
+        rehearsal: From `rehearse_apart`.
+    """
+    if rehearsal["comparison"]["agreement"] is not None:
+        return ""
+    return f"tried on {counted(rehearsal['images'], 'image')}; {NOT_COMPARED}"
 
 
 def rehearse_apart(

@@ -25,7 +25,7 @@ from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError
 from seatrial.serve.control import LOOPBACK, ControlServer, socket_name
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
-from seatrial.serve.rehearsing import rehearse_apart
+from seatrial.serve.rehearsing import rehearse_apart, without_comparison
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import place_artifact
 from seatrial.serve.serving_processes import ServingProcesses, pid_of
@@ -346,6 +346,8 @@ class Coordinator:
         except SeatrialError:
             self._forget_prepared(before)
             raise
+        if words := without_comparison(tried):
+            _say(f"{tried['name']} was {words}")
         return tried
 
     def _named(self, model: str | None) -> tuple[str, Path]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from seatrial.errors import SeatrialError
 from seatrial.system.files import staged_folder, writing
 from seatrial.system.memory import heap_environment
 from seatrial.system.own_wheel import provide_package
+from seatrial.system.written_folders import is_recorded, record, rewritten_folder
 
 SERVICE_PY = '''"""A Seatrial service. Start it with: bentoml serve ."""
 
@@ -32,6 +34,8 @@ include:
   - "deployment.toml"
   - "model/*"
 """
+# What runs of a service write into its folder: swapped models, and what Triton serves.
+OF_RUNS = ("reloaded", "triton")
 # Engine -> the extra that installs it, where their names differ.
 EXTRAS = {"onnxruntime-tensorrt": "onnxruntime-gpu", "torch-compile": "torch"}
 
@@ -47,7 +51,8 @@ def write_service(
     """Write a folder that ``bentoml serve`` starts: service.py, deployment.toml, the model.
 
     Args:
-        folder: Made if it is not there; a service folder in its place is replaced.
+        folder: Made if it is not there. One that an earlier call wrote is replaced; with
+            `with_package` only where it holds nothing else, see `rewritten_folder`.
         artifact: Copied into the folder, so that the folder stands alone.
         deployment: Written with the model's path in the folder.
         with_package: Say in ``bentofile.yaml`` what installs Seatrial and the engine, for
@@ -58,11 +63,11 @@ def write_service(
         The folder.
 
     Raises:
-        InvalidInput: The folder holds something else than a service, or is a file.
+        InvalidInput: The folder holds something else than a service of ours, or is a file.
         NotWritable: It cannot be made or written.
     """
-    is_service = (folder / "service.py").is_file()
-    with staged_folder(folder, replace=is_service, setting=setting) as staged:
+    place = rewritten_folder(folder, of_runs=OF_RUNS) if with_package else _own(folder, setting)
+    with place as staged:
         (staged / "service.py").write_text(SERVICE_PY)
         python = _python_section(staged, deployment) if with_package else ""
         (staged / "bentofile.yaml").write_text(BENTOFILE + python)
@@ -70,6 +75,18 @@ def write_service(
         (staged / "deployment.toml").write_text(written.to_toml())
         _write_artifact(artifact, staged / "model")
     return folder
+
+
+@contextlib.contextmanager
+def _own(folder: Path, setting: str) -> Iterator[Path]:
+    """A staged folder at a place of ours: a service starts there again whatever lies in it.
+
+    A file that a loss of power cut short, or a core dump, stops no start. A folder that we did not
+    write is kept.
+    """
+    with staged_folder(folder, replace=is_recorded(folder), setting=setting) as staged:
+        yield staged
+        record(staged)
 
 
 def place_artifact(artifact: Artifact, folder: Path) -> Path:

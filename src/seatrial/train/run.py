@@ -118,11 +118,17 @@ def alone(run: Path, *, restart: bool) -> Iterator[None]:
     """Hold a run's folder, so that no other process trains in it.
 
     Raises:
-        InvalidInput: Another process holds it.
+        InvalidInput: Another process holds it, or it is no run and holds files.
         NotWritable: The folder cannot be written.
     """
     with writing(run, within=run):
         run.mkdir(parents=True, exist_ok=True)
+        # A run that is begun anew is emptied.
+        if not (run / LOCK).is_file() and any(run.iterdir()):
+            raise InvalidInput(
+                f"{run} holds files and is no run of seatrial finetune",
+                hint="move it away, or give another --name",
+            )
         with locked(run / LOCK) as held:
             if not held:
                 raise InvalidInput(

@@ -13,6 +13,7 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import Batching, CoreLayout, Deployment
 from seatrial.errors import InvalidInput, NotWritable
 from seatrial.serve.triton.repository import MODEL_PY, lanes_of, server_options, write_repository
+from seatrial.system.written_folders import RECORD
 
 
 def deployment(artifact: Artifact, engine: str = "onnxruntime") -> Deployment:
@@ -28,6 +29,7 @@ def names(folder: Path) -> set[str]:
 
 
 DETECTOR = {
+    f"tiny/{RECORD}",
     "tiny/config.pbtxt", "tiny/labels.txt", "tiny/requirements.txt", "tiny/warmup/image",
     "tiny/1/model.py", "tiny/1/seatrial.zip", "tiny/1/deployment.toml",
     "tiny/1/model/manifest.json",
@@ -37,7 +39,7 @@ DETECTOR = {
 def test_python_has_the_artifact_in_both_models(tiny_artifact: Artifact, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "repository"
     packaged = write_repository(folder, tiny_artifact, deployment(tiny_artifact), backend="python")
-    graph = {"config.pbtxt", "1/model.py", "1/seatrial.zip", "1/deployment.toml",
+    graph = {RECORD, "config.pbtxt", "1/model.py", "1/seatrial.zip", "1/deployment.toml",
              "1/model/manifest.json", "1/model/model.onnx"}  # fmt: skip
     assert names(folder) == {
         *DETECTOR, "tiny/1/model/model.onnx", *(f"tiny.graph/{name}" for name in graph)
@@ -72,7 +74,7 @@ def test_another_backend_has_the_graph_and_python_the_rest(
 ) -> None:
     packaged = write_repository(tmp_path / "made", tiny_artifact, deployment(tiny_artifact))
     assert names(tmp_path / "made") == {
-        *DETECTOR, "tiny.graph/config.pbtxt", "tiny.graph/1/model.onnx"
+        *DETECTOR, f"tiny.graph/{RECORD}", "tiny.graph/config.pbtxt", "tiny.graph/1/model.onnx"
     }  # fmt: skip
     assert [one.instances for one in packaged.models] == [7, 6]
     # The runtime is Triton's own.
@@ -120,9 +122,31 @@ def test_models_that_are_there_stay_without_force(tiny_artifact: Artifact, tmp_p
 def test_force_replaces_models_alone(tiny_artifact: Artifact, tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "thesis.txt").write_text("years")
-    with pytest.raises(InvalidInput, match=r"cannot be replaced: it has no config\.pbtxt"):
+    with pytest.raises(InvalidInput, match="tiny is not replaced: Seatrial did not"):
         write_repository(tmp_path, tiny_artifact, deployment(tiny_artifact), force=True)
     assert (tmp_path / "tiny" / "thesis.txt").read_text() == "years"
+
+
+def test_force_keeps_a_model_that_somebody_else_wrote(
+    tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    """Every model of Triton has a config.pbtxt; and a version of one's own may lie beside ours."""
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "config.pbtxt").write_text('name: "tiny"')
+    with pytest.raises(InvalidInput, match="tiny is not replaced: Seatrial did not write it"):
+        write_repository(tmp_path, tiny_artifact, deployment(tiny_artifact), force=True)
+    assert names(tmp_path) == {"tiny/config.pbtxt"}
+    own = tmp_path / "own"
+    write_repository(own, tiny_artifact, deployment(tiny_artifact, "null"))
+    config = own / "tiny" / "config.pbtxt"
+    config.write_text("edited")
+    write_repository(own, tiny_artifact, deployment(tiny_artifact, "null"), force=True)
+    assert config.read_text() != "edited"
+    (own / "tiny" / "2").mkdir()
+    (own / "tiny" / "2" / "model.py").write_text("mine")
+    with pytest.raises(InvalidInput, match="it holds 2, which Seatrial did not write there"):
+        write_repository(own, tiny_artifact, deployment(tiny_artifact, "null"), force=True)
+    assert (own / "tiny" / "2" / "model.py").read_text() == "mine"
 
 
 def test_what_fails_leaves_nothing(tiny_artifact: Artifact, tmp_path: Path) -> None:

@@ -29,11 +29,13 @@ from seatrial.serve.triton.model_config import (
 from seatrial.serve.triton.own_code import CODE, requirements, write_code
 from seatrial.serve.triton.text_format import to_text
 from seatrial.system.files import staged_folder
+from seatrial.system.written_folders import check_recorded, record
 
 CONFIG = "config.pbtxt"
 REQUIREMENTS = "requirements.txt"
 # Of the folder of a version; `python_model` reads them.
 DEPLOYMENT, MODEL = "deployment.toml", "model"
+OTHER_PLACE = "-o names another folder"
 # Values are put in as `repr` writes them: no text of an artifact becomes code.
 MODEL_PY = '''"""A model in Triton's Python backend."""
 
@@ -108,12 +110,13 @@ def write_repository(
         deployment: How to serve it.
         backend: What runs the graph; see `choose_backend`.
         environment: See `detector_config`.
-        force: Replace models of the same names.
+        force: Replace models of the same names that an earlier call wrote, edited or not.
 
     Raises:
         InvalidConfig: The backend does not run the deployment's engine.
         InvalidArtifact: The artifact has no graph that the backend reads.
-        InvalidInput: There are models of the same names, and `force` is false.
+        InvalidInput: There are models of the same names, and `force` is false; or they hold files
+            that no earlier call wrote.
         NotWritable: The folder cannot be made or written.
     """
     shape = lanes_of(deployment)
@@ -161,7 +164,10 @@ def _model_folders(
     with contextlib.ExitStack() as stack:
         if not repository.exists():
             whole = stack.enter_context(staged_folder(repository))
-            yield {name: _made(whole / name) for name in names}
+            made = {name: _made(whole / name) for name in names}
+            yield made
+            for one in made.values():
+                record(one)
             return
         staged: dict[str, Path] = {}
         for name in reversed(names):  # those that are entered last are moved first
@@ -170,15 +176,13 @@ def _model_folders(
                 if not force:
                     raise InvalidInput(
                         f"{repository} has a model {name!r} already",
-                        hint="--force replaces it; -o names another folder",
+                        hint=f"--force replaces it; {OTHER_PLACE}",
                     )
-                if not (place / CONFIG).is_file():
-                    raise InvalidInput(
-                        f"{place} cannot be replaced: it has no {CONFIG}, as models of Triton do",
-                        hint="-o names another folder",
-                    )
+                check_recorded(place, edited=True, hint=OTHER_PLACE)
             staged[name] = stack.enter_context(staged_folder(place, replace=force))
         yield staged
+        for one in staged.values():
+            record(one)
 
 
 def _made(folder: Path) -> Path:

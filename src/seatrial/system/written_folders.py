@@ -1,0 +1,125 @@
+"""Folders that are written again: replaced where all that is in them was written here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import msgspec
+
+from seatrial.errors import InvalidInput
+from seatrial.system.files import bounded_bytes, sha256_file, staged_folder
+
+RECORD = ".seatrial-written.json"
+CACHES = ("__pycache__",)  # Python makes them from the files beside them
+HASHED_BYTES = 2**20  # larger files are models, which nobody edits by hand
+RECORD_BYTES = 2**26
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was written into a folder.
+
+    Attributes:
+        files: Path in the folder -> sha256, or "" for a file of more than `HASHED_BYTES`.
+    """
+
+    files: dict[str, str]
+
+
+def is_recorded(folder: Path) -> bool:
+    """Whether `rewritten_folder` wrote a folder, whatever was put into it since."""
+    return (folder / RECORD).is_file()
+
+
+@contextlib.contextmanager
+def rewritten_folder(
+    folder: Path, *, of_runs: Collection[str] = (), setting: str = ""
+) -> Iterator[Path]:
+    """`staged_folder` that replaces what an earlier call wrote, and nothing else.
+
+    The files are listed in `RECORD`, in the folder. A later call replaces the folder where it holds
+    these files alone, none of them edited.
+
+    Args:
+        folder: The wanted folder: missing, empty, or from an earlier call.
+        of_runs: Names in the folder of what programs of ours write there later; replaced too.
+        setting: See `seatrial.system.files.writing`.
+
+    Raises:
+        InvalidInput: It holds something else, or is a file; nothing in it is changed.
+        NotWritable: See `staged_folder`.
+    """
+    recorded = is_recorded(folder)
+    if recorded:
+        check_recorded(folder, of_runs=of_runs)
+    with staged_folder(folder, replace=recorded, setting=setting) as staged:
+        yield staged
+        record(staged)
+
+
+def record(folder: Path) -> None:
+    """Write the list of a folder's files, for `is_recorded` and `check_recorded`."""
+    files = {
+        str(path.relative_to(folder)): _digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    (folder / RECORD).write_bytes(msgspec.json.encode(_Record(files)))
+
+
+def check_recorded(
+    folder: Path, *, of_runs: Collection[str] = (), edited: bool = False, hint: str = ""
+) -> None:
+    """Check that a folder with a record may be removed: that nothing in it is somebody's own.
+
+    Args:
+        folder: The folder.
+        of_runs: See `rewritten_folder`.
+        edited: Whether files that were edited may go too.
+        hint: What to do next.
+
+    Raises:
+        InvalidInput: It holds another file or folder, or an edited one.
+    """
+    hint = hint or "move it away, or name another folder"
+    if not is_recorded(folder):
+        raise InvalidInput(f"{folder} is not replaced: Seatrial did not write it", hint=hint)
+    try:
+        data = bounded_bytes(folder / RECORD, RECORD_BYTES)
+        written = msgspec.json.decode(data, type=_Record).files
+    except (OSError, msgspec.DecodeError) as error:
+        raise InvalidInput(
+            f"{folder} is not replaced: {RECORD} in it cannot be read", hint=hint
+        ) from error
+    folders = {str(one) for name in written for one in Path(name).parents}
+    for at, inner, files in os.walk(folder, onerror=_raise):
+        here = Path(at).relative_to(folder)
+        if here == Path():
+            inner[:] = [name for name in inner if name not in of_runs]
+        inner[:] = sorted(name for name in inner if name not in CACHES)
+        links = [name for name in inner if (Path(at) / name).is_symlink()]
+        for name in inner:
+            if name in links or str(here / name) not in folders:
+                raise _strange(folder, here / name, "which Seatrial did not write there", hint)
+        for name in sorted(files):
+            own = str(here / name)
+            if own == RECORD:
+                continue
+            if own not in written or (Path(at) / name).is_symlink():
+                raise _strange(folder, here / name, "which Seatrial did not write there", hint)
+            if not edited and _digest(Path(at) / name) != written[own]:
+                raise _strange(folder, here / name, "which was edited since", hint)
+
+
+def _digest(path: Path) -> str:
+    return sha256_file(path) if path.stat().st_size <= HASHED_BYTES else ""
+
+
+def _strange(folder: Path, name: Path, what: str, hint: str) -> InvalidInput:
+    return InvalidInput(f"{folder} is not replaced: it holds {name}, {what}", hint=hint)
+
+
+def _raise(error: OSError) -> None:
+    raise InvalidInput(f"{error.filename} cannot be looked into: {error.strerror}") from error
