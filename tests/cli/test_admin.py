@@ -163,6 +163,24 @@ def test_a_token_from_a_file_or_the_environment(
         ask("POST /admin/reload", {}, None, options)
 
 
+def test_who_gives_up_is_told_what_becomes_of_the_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("seatrial.serve.control.ask", interrupted)
+    options = ServiceOptions(url="http://127.0.0.1:3900")
+    with pytest.raises(KeyboardInterrupt):
+        ask("POST /admin/reload", {}, None, options)
+    said = capsys.readouterr().err
+    assert "drops the change unless it is switching already" in said
+    assert "seatrial canary status" in said
+    with pytest.raises(KeyboardInterrupt):
+        ask("GET /admin/status", {}, None, options)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_path_means_the_same_to_the_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import os
+import queue
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from seatrial.serve.control import (
     Address,
     ControlServer,
     ask,
+    asker_has_left,
     find_socket,
     listens,
     socket_name,
@@ -51,6 +54,33 @@ def test_a_command_is_answered_and_a_refusal_says_why(address: Address) -> None:
         assert ask(address, "POST /go", {"n": 1}) == (200, {"command": "POST /go", "n": 1})
     error = {"code": "NotSwapped", "message": "not now", "hint": "later"}
     assert ask(address, "POST /refuse") == (409, {"error": error})
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_whoever_answers_can_see_that_the_asker_has_left(tmp_path: Path, local: bool) -> None:
+    seen: queue.Queue[bool] = queue.Queue()
+    closes = threading.Event()
+
+    def slow(command: str, body: dict[str, Any]) -> Any:
+        seen.put(asker_has_left())
+        closes.wait(60)
+        while not asker_has_left():
+            time.sleep(0.01)
+        seen.put(True)
+
+    where: Address = tmp_path / "own.sock" if local else ("127.0.0.1", free_port("127.0.0.1"))
+    ControlServer(where, slow)
+    connection: http.client.HTTPConnection
+    if isinstance(where, Path):
+        connection = control._UnixConnection(where, 60)
+    else:
+        connection = http.client.HTTPConnection(*where, timeout=60)
+    connection.request("POST", "/go", b"{}", {"Content-Type": "application/json"})
+    assert seen.get(timeout=60) is False
+    connection.close()
+    closes.set()
+    assert seen.get(timeout=60) is True
+    assert not asker_has_left()  # this thread answers nobody
 
 
 def test_a_fault_is_an_answer(address: Address, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,23 @@ def test_a_trial_that_fails_says_how(
     assert failed.value.hint == hint
 
 
+def test_a_trial_ends_when_who_asked_has_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    number = tmp_path / "number"
+    endless = (
+        "import os, time; "
+        f"open({str(number)!r} + '-', 'w').write(str(os.getpid())); "
+        f"os.rename({str(number)!r} + '-', {str(number)!r}); "
+        "time.sleep(3600)"
+    )
+    monkeypatch.setattr(rehearsing, "COMMAND_LINE", endless)
+    with pytest.raises(NotSwapped, match=r"who asked for other has left .* nothing is changed"):
+        rehearse_apart("other", tmp_path, "served", Deployment("t"), tmp_path, number.exists)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text()), 0)
+
+
 def test_a_rehearsal_gives_way_from_its_first_import_on(tmp_path: Path) -> None:
     """Its imports take a second of a core, beside a service at work."""
     package = tmp_path / "seatrial" / "cli"

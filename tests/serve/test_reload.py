@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import http.client
+import json
 import os
 import random
 import signal
@@ -276,6 +278,20 @@ def test_a_shadow_answers_nobody_and_is_compared(reloadable: Reloadable, photo: 
     assert reloadable.command("POST /admin/canary/abandon")[0] == 200
     assert reloadable.status()["canary"] is None
     assert reloadable.digests() == [live.digest] * WORKERS
+
+
+def test_who_gives_up_before_the_switch_has_nothing_changed(reloadable: Reloadable) -> None:
+    live = reloadable.digests()
+    bright = reloadable.bright
+    other = reloadable.dimmed if live[0] == bright.digest else bright
+    connection = http.client.HTTPConnection(*reloadable.admin)
+    body = json.dumps({"model": str(other.path)})
+    connection.request("POST", "/admin/reload", body, {"Content-Type": "application/json"})
+    connection.close()  # long before a process has started that tries it
+    until(lambda: f"who asked for {other.path} has left" in reloadable.log())
+    assert reloadable.digests() == live
+    reloadable.serve(other)  # no change is under way
+    assert reloadable.digests() == [other.digest] * WORKERS
 
 
 def test_one_process_without_a_supervisor_reloads_on_sighup(

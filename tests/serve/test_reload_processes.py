@@ -146,6 +146,24 @@ def test_where_one_cannot_load_it_all_let_go_of_it(
     assert service.placed == []
 
 
+def test_what_is_loaded_for_somebody_who_has_left_is_dropped(
+    service: Service, other: Artifact, rehearsed: Callable[[Artifact], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    rehearsed(other)
+    service.listen(os.getpid(), os.getppid())
+    with monkeypatch.context() as patch:
+        patch.setattr("seatrial.serve.reload.asker_has_left", lambda: True)
+        with pytest.raises(NotSwapped, match="has left before it was served"):
+            service.coordinator.reload(str(other.path))
+    assert service.asked == [
+        (0, "POST /prepare"), (0, "POST /drop"), (1, "POST /drop"), (0, "POST /count"),
+    ]  # fmt: skip
+    assert ServedState.read(service.sockets) is None
+    assert service.placed == []
+    assert service.coordinator.reload(str(other.path))["result"] == "swapped"
+
+
 def test_what_was_swapped_in_before_is_removed_with_the_next(
     service: Service, other: Artifact, tiny_artifact: Artifact,
     rehearsed: Callable[[Artifact], None],

@@ -11,12 +11,19 @@ import msgspec
 from cyclopts import Parameter
 
 from seatrial.artifact import MANIFEST
+from seatrial.cli.console import err
 from seatrial.cli.credentials import TOKEN, CredentialOptions
 from seatrial.deployment import Deployment, Server
 from seatrial.errors import InvalidConfig, SeatrialError, ServiceFailed, Unauthorized
 
 COMMAND_S = 3600.0  # longest wait for an answer: a model may be tried on a whole dataset
 NO_ADMIN_PORT = (404, 405)
+# Commands whose model is tried and loaded first, which the service notices to be given up.
+TRIED_FIRST = ("POST /admin/reload", "POST /admin/canary")
+GIVEN_UP = (
+    "the service drops the change unless it is switching already; "
+    "seatrial canary status shows what it serves"
+)
 
 
 @Parameter(name="*")
@@ -111,6 +118,10 @@ def ask_service(
         raise _nobody(place)
     try:
         status, told = ask(address, command, body, timeout_s=COMMAND_S, token=token)
+    except KeyboardInterrupt:
+        if command in TRIED_FIRST:
+            err.print(GIVEN_UP, highlight=False, soft_wrap=True)
+        raise
     except (ServiceFailed, OSError, UnicodeError) as error:
         raise _nobody(place) from error
     if status != 200:

@@ -7,6 +7,7 @@ import http.client
 import http.server
 import logging
 import os
+import select
 import socket
 import socketserver
 import stat
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,26 @@ Headers = Sequence[tuple[bytes, bytes]]
 Check = Callable[[Headers], object]
 # Answers a command: method and path, and the JSON that came with it.
 Handle = Callable[[str, dict[str, Any]], Any]
+
+
+# The connection of the command that the present thread answers.
+_asker: ContextVar[socket.socket | None] = ContextVar("_asker", default=None)
+
+
+def asker_has_left() -> bool:
+    """Whether who sent the command that this thread answers waits no more for the answer.
+
+    False on a thread that answers no command.
+    """
+    connection = _asker.get()
+    if connection is None:
+        return False
+    look = select.poll()
+    look.register(connection, select.POLLIN)
+    try:
+        return bool(look.poll(0)) and not connection.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return True
 
 
 def socket_name(server: Server) -> str:
@@ -196,6 +218,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if not self.trusted and host not in HOSTS:
                 raise InvalidInput(f"Host {host[:60]!r} is not one of {', '.join(HOSTS)}")
             self.allowed([(k.lower().encode(), v.encode()) for k, v in self.headers.items()])
+            _asker.set(self.connection)  # in this thread, which ends with its command
             told = self.answer(f"{method} {self.path}", body)
         except SeatrialError as error:
             self._fail(error)

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from seatrial.system.files import writing
 
 SHORT = "was there too little memory?"
 REHEARSAL_S = 600.0
+LOOK_S = 0.25  # whether who asked is still there
 # The command line, without a file of its name on the path. Its imports take a second of a core, and
 # requests come first from the start.
 COMMAND_LINE = "import os; os.nice(19); from seatrial.cli.main import main; main()"
@@ -41,7 +43,12 @@ def without_comparison(rehearsal: Mapping[str, Any]) -> str:
 
 
 def rehearse_apart(
-    named: str, folder: Path, served: str, deployment: Deployment, scratch: Path
+    named: str,
+    folder: Path,
+    served: str,
+    deployment: Deployment,
+    scratch: Path,
+    has_left: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Try an artifact against the one that is served, in a process that requests go before.
 
@@ -51,6 +58,7 @@ def rehearse_apart(
         served: Path of the artifact that is served.
         deployment: Engine, layout, and the rules of a swap.
         scratch: Folder for the deployment's file.
+        has_left: Whether who asked waits no more: the process is ended then.
 
     Returns:
         A `seatrial.rehearsal.Rehearsal` as JSON.
@@ -67,23 +75,45 @@ def rehearse_apart(
     command = [sys.executable, "-c", COMMAND_LINE, *words]
     env = {**os.environ, PARENT: str(os.getpid())}  # it ends with the service
     try:
-        done = subprocess.run(
-            command, cwd=folder, env=env, capture_output=True, timeout=REHEARSAL_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise NotSwapped(f"{named} gave no answers within {REHEARSAL_S:g} s") from error
+        with subprocess.Popen(
+            command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                output, errors = _wait(process, named, has_left)
+            except BaseException:
+                process.kill()
+                raise
     except OSError as error:
         raise NotSwapped(f"{named} cannot be tried: {error.strerror}") from error
-    if done.returncode == 0:
+    if process.returncode == 0:
         with contextlib.suppress(msgspec.DecodeError):
-            return msgspec.json.decode(done.stdout, type=dict[str, Any])
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
+            return msgspec.json.decode(output, type=dict[str, Any])
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
         killed = f"; {SHORT}" if name == "SIGKILL" else ""
         raise NotSwapped(f"{named} ended the process that tried it ({name}){killed}")
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    lines = errors.decode(errors="replace").strip().splitlines()
     if not lines:  # who else waits for children of this process may have its exit code
         raise NotSwapped(f"the process that tried {named} ended without a word; {SHORT}")
     hint = next((ln[6:] for ln in lines if ln.startswith("hint: ")), "")
     message = next((ln[7:] for ln in lines if ln.startswith("error: ")), lines[-1])
     raise NotSwapped(message, hint=hint)
+
+
+def _wait(
+    process: subprocess.Popen[bytes], named: str, has_left: Callable[[], bool]
+) -> tuple[bytes, bytes]:
+    """Standard output and error of the process that tries a model, once it has ended."""
+    give_up = time.monotonic() + REHEARSAL_S
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=LOOK_S)
+        if has_left():
+            raise left(named)
+        if time.monotonic() >= give_up:
+            raise NotSwapped(f"{named} gave no answers within {REHEARSAL_S:g} s")
+
+
+def left(named: str) -> NotSwapped:
+    """The error for a change whose asker has left before the switch."""
+    return NotSwapped(f"who asked for {named} has left before it was served: nothing is changed")

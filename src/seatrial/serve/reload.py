@@ -22,10 +22,10 @@ import msgspec
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError, did_you_mean
-from seatrial.serve.control import LOOPBACK, ControlServer, socket_name
+from seatrial.serve.control import LOOPBACK, ControlServer, asker_has_left, socket_name
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
-from seatrial.serve.rehearsing import rehearse_apart, without_comparison
+from seatrial.serve.rehearsing import left, rehearse_apart, without_comparison
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import place_artifact
 from seatrial.serve.serving_processes import ServingProcesses, pid_of
@@ -322,9 +322,14 @@ class Coordinator:
         return state.second
 
     def _prepare(self, model: str | None, before: ServedState) -> dict[str, Any]:
-        """Try an artifact, and have each process load it beside; none keeps it if one cannot."""
+        """Try an artifact, and have each process load it beside; none keeps it if one cannot.
+
+        Nor if who asked has left: nothing is served that somebody has given up.
+        """
         named, folder = self._named(model)
-        tried = rehearse_apart(named, folder, before.path, self._deployment, self._folder)
+        tried = rehearse_apart(
+            named, folder, before.path, self._deployment, self._folder, asker_has_left
+        )
         if tried["digest"] == before.digest:
             raise Unchanged(f"{before.name} is what is served already: nothing is changed")
         path = place_artifact(
@@ -343,6 +348,8 @@ class Coordinator:
         try:
             for socket in sockets:
                 self._processes.ask(socket, "POST /prepare", asked, PREPARE_S)
+                if asker_has_left():
+                    raise left(named)
         except SeatrialError:
             self._forget_prepared(before)
             raise
