@@ -384,7 +384,7 @@ def test_a_rehearsal_ends_with_its_service(
         given.append(env[PARENT])
         raise OSError(errno.ENOMEM, "no memory")
 
-    monkeypatch.setattr("subprocess.run", begun)
+    monkeypatch.setattr("subprocess.Popen", begun)
     coordinator = Coordinator(folder / "deployment.toml", tmp_path, None)
     with pytest.raises(NotSwapped, match="cannot be tried"):
         coordinator.reload()
