@@ -95,7 +95,8 @@ def rehearsed(service: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[[Ar
     def passes(artifact: Artifact) -> None:
         tried = {
             "path": str(artifact.path), "digest": artifact.digest,
-            "name": artifact.manifest.name, "memory_bytes": 1,
+            "name": artifact.manifest.name, "memory_bytes": 1, "images": 4,
+            "comparison": {"agreement": {"share": 1.0}},
         }  # fmt: skip
         monkeypatch.setattr("seatrial.serve.reload.rehearse_apart", lambda *given: tried)
 
