@@ -19,7 +19,7 @@ RECORD_BYTES = 2**26
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was written into a folder.
+    """The files that were written into a folder.
 
     Attributes:
         files: Path in the folder -> sha256, or "" for a file of more than `HASHED_BYTES`.
