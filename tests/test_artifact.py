@@ -251,7 +251,7 @@ def test_what_is_no_artifact_is_not_replaced(
     own.parent.mkdir(parents=True)
     own.write_text("weeks")
     if replace:
-        with pytest.raises(InvalidInput, match="one is no artifact and is not replaced"):
+        with pytest.raises(InvalidInput, match="one is not an artifact and is not replaced"):
             store.check_free("one", replace=True)
     with pytest.raises(InvalidInput):
         commit(replace=replace)

@@ -375,7 +375,7 @@ class Store:
                 if not any((self.root / name).iterdir()):
                     return
             raise InvalidInput(
-                f"{self.root / name} is no artifact and is not replaced",
+                f"{self.root / name} is not an artifact and is not replaced",
                 hint="move it away, or give another name (--name)",
             )
 

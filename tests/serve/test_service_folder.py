@@ -153,6 +153,8 @@ def test_a_service_of_ours_starts_again_after_a_loss_of_power(
         (folder / name).write_bytes(b"")
     write_service(folder, tiny_artifact, Deployment("m"))
     assert (folder / "service.py").read_text()
+    (folder / RECORD).unlink()  # as earlier versions wrote it
+    write_service(folder, tiny_artifact, Deployment("m"))
     (folder / RECORD).write_bytes(b"")
     with pytest.raises(InvalidInput, match="cannot be read"):
         write_service(folder, tiny_artifact, Deployment("m"), with_package=True)

@@ -159,7 +159,7 @@ def test_a_folder_that_is_no_run_is_not_emptied(tmp_path: Path, restart: bool) -
     """SEATRIAL_HOME may be a project, whose runs/detect is Ultralytics'."""
     (tmp_path / "results.csv").write_text("weeks")
     with (
-        pytest.raises(InvalidInput, match="is no run of seatrial finetune"),
+        pytest.raises(InvalidInput, match="is not a run of seatrial finetune"),
         alone(tmp_path, restart=restart),
     ):
         pass

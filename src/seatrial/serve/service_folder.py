@@ -82,9 +82,12 @@ def _own(folder: Path, setting: str) -> Iterator[Path]:
     """A staged folder at a place of ours: a service starts there again whatever lies in it.
 
     A file that a loss of power cut short, or a core dump, stops no start. A folder that we did not
-    write is kept.
+    write is kept; those of earlier versions have no list of their files.
     """
-    with staged_folder(folder, replace=is_recorded(folder), setting=setting) as staged:
+    replace = is_recorded(folder)
+    with contextlib.suppress(OSError, ValueError):
+        replace = replace or (folder / "service.py").read_text() == SERVICE_PY
+    with staged_folder(folder, replace=replace, setting=setting) as staged:
         yield staged
         record(staged)
 

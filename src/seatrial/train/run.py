@@ -126,7 +126,7 @@ def alone(run: Path, *, restart: bool) -> Iterator[None]:
         # A run that is begun anew is emptied.
         if not (run / LOCK).is_file() and any(run.iterdir()):
             raise InvalidInput(
-                f"{run} holds files and is no run of seatrial finetune",
+                f"{run} holds files and is not a run of seatrial finetune",
                 hint="move it away, or give another --name",
             )
         with locked(run / LOCK) as held:
