@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Iterator
@@ -51,14 +52,18 @@ LOOK_S = 0.2  # between two looks at a signal
 SAME_ANSWER = 1e-3  # of the largest value of an output
 
 
-def drawn_images() -> list[NDArray[np.uint8]]:
+@functools.cache
+def drawn_images() -> tuple[NDArray[np.uint8], ...]:
     """Two images with the structure of photographs: (H, W, 3) uint8 RGB, always the same.
 
     Noise with equal energy in every octave, as natural scenes have it, under shaded shapes in
     colour with edges, and a line of text.
     """
     chance = np.random.default_rng(2026)
-    return [_drawn(chance, height, width) for height, width in SIZES_HW]
+    images = tuple(_drawn(chance, height, width) for height, width in SIZES_HW)
+    for image in images:
+        image.flags.writeable = False  # they are kept
+    return images
 
 
 def _drawn(chance: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
