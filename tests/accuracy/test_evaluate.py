@@ -97,7 +97,7 @@ def test_yolo11n_on_coco_as_it_is_served(
         here = evaluate(InProcess(opened), dataset)
     assert here.report.scores.figures.ap == pytest.approx(0.4405, abs=5e-4)
     with (
-        start_service(artifact) as running,
+        start_service(artifact, runtime="uvicorn") as running,
         contextlib.closing(RemoteDetector(running.url)) as subject,
     ):
         there = evaluate(subject, dataset)

@@ -55,7 +55,7 @@ def test_a_served_child_is_found_by_its_digest(
     with store.staging() as folder:
         shutil.copy(tiny_artifact.file("onnx"), folder)
         child = store.commit(folder, msgspec.structs.replace(tiny_artifact.manifest, **facts))
-    with start_service(child) as service:
+    with start_service(child, runtime="uvicorn") as service:
         command(
             url=service.url,
             dataset=f"coco:{scenes}",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import re
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from PIL import Image
 
 from bench_reports import STAGES, build_point, build_report, usage_of
+from forked_program import ForkedProcess, ForkedProgram
 from seatrial.bench.measurement import Measurement
 from seatrial.bench.options import BenchOptions
 from seatrial.bench.report_data import BenchReport
@@ -25,13 +25,17 @@ from seatrial.config import encode_json
 from seatrial.load.images import ImagesSummary, load_images
 from seatrial.load.usage import Usage
 
-SERVICE = Path(__file__).with_name("service_stand_in.py")
+# What `service_stand_in.py` imports, and uvicorn when it starts.
+IMPORTED = (
+    "uvicorn", "uvicorn.lifespan.on", "uvicorn.loops.uvloop", "uvicorn.protocols.websockets.auto",
+    "uvicorn.protocols.http.httptools_impl", "starlette.applications", "starlette.formparsers",
+)  # fmt: skip
 
 
 class LocalService(msgspec.Struct):
     """A running `service_stand_in.py`."""
 
-    process: subprocess.Popen[str]
+    process: ForkedProcess
     port: int
 
     @property
@@ -43,18 +47,28 @@ class LocalService(msgspec.Struct):
             return json.load(answer)
 
 
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the process that all stand-ins fork from: it has their imports, half a second."""
+    program = tmp_path_factory.mktemp("stand-ins") / "program"
+    with ForkedProgram(program, IMPORTED, os.environ) as forking:
+        yield forking.address
+
+
 @pytest.fixture
-def detector() -> Iterator[Callable[..., LocalService]]:
+def detector(stand_ins: str) -> Iterator[Callable[..., LocalService]]:
     """Starts `service_stand_in.py`: ``detector(behaviour="busy", hold_ms=5)``."""
     with contextlib.ExitStack() as stack:
 
         def start(**options: Any) -> LocalService:
-            command = [sys.executable, str(SERVICE), json.dumps(options)]
-            process = stack.enter_context(
-                subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            )
-            stack.callback(process.terminate)
-            return LocalService(process, int(process.stdout.readline()))
+            words = ["-m", "service_stand_in", json.dumps(options)]
+            reading, writing = os.pipe()
+            with os.fdopen(reading) as printed:
+                process = ForkedProcess(stand_ins, words, [0, writing, 2])
+                os.close(writing)
+                stack.callback(process.wait)
+                stack.callback(process.terminate)
+                return LocalService(process, int(printed.readline()))
 
         yield start
 

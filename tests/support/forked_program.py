@@ -8,6 +8,7 @@ process that forks (``serve SOCKET MODULES``), and what the shell starts (``run 
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import signal
@@ -28,14 +29,17 @@ class ForkedProgram:
         file: The program, which is written there.
         modules: What is imported first, where it is installed.
         environment: Of the process that forks: what modules read when they are imported.
+
+    Attributes:
+        address: Of the process that forks; see `ForkedProcess`.
     """
 
     def __init__(self, file: Path, modules: Sequence[str], environment: Mapping[str, str]) -> None:
         self._folder = tempfile.TemporaryDirectory()  # short: a socket's name has 107 characters
-        address = Path(self._folder.name) / "socket"
-        write_program(file, address)
+        self.address = str(Path(self._folder.name) / "socket")
+        write_program(file, Path(self.address))
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "serve", str(address), *modules],
+            [sys.executable, __file__, "serve", self.address, *modules],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             env=environment,
@@ -114,25 +118,63 @@ def _receive(asking: socket.socket) -> tuple[bytes, list[int]]:
     return bytes(rest), [*received]
 
 
+class ForkedProcess:
+    """A process that was forked, with streams of this one.
+
+    Args:
+        address: Of the process that forks.
+        words: After ``seatrial``; or ``-m``, a module and its arguments.
+        streams: Descriptors that it has as standard input, output and error.
+
+    Attributes:
+        pid: Its number.
+    """
+
+    def __init__(self, address: str, words: Sequence[str], streams: Sequence[int]) -> None:
+        asked = {"words": [*words], "environment": dict(os.environ), "folder": os.getcwd()}
+        data = json.dumps(asked).encode()
+        with socket.socket(socket.AF_UNIX) as to:
+            to.connect(address)
+            to.sendmsg(
+                [len(data).to_bytes(LENGTH_BYTES, "big")],
+                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", streams))],
+            )
+            to.sendall(data)
+            self._told = to.makefile()  # which keeps the connection
+        self.pid = int(self._told.readline())
+        self._code: int | None = None
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if its end was not waited for."""
+        if self._code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.signal(signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Wait for its end; its exit code, or minus the signal that ended it."""
+        if self._code is None:
+            with self._told:
+                self._code = int(self._told.readline())
+        return self._code
+
+
 def run(address: str, words: Sequence[str]) -> int:
     """Have a command run as if it were this process; its exit code.
 
     A command that a signal ended ends this process by the same one.
     """
-    asked = {"words": [*words], "environment": dict(os.environ), "folder": os.getcwd()}
-    data = json.dumps(asked).encode()
-    with socket.socket(socket.AF_UNIX) as to:
-        to.connect(address)
-        to.sendmsg(
-            [len(data).to_bytes(LENGTH_BYTES, "big")],
-            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))],
-        )
-        to.sendall(data)
-        with to.makefile() as told:
-            child = int(told.readline())
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, lambda number, _: os.kill(child, number))
-            code = int(told.readline())
+    process = ForkedProcess(address, words, [0, 1, 2])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: process.signal(number))
+    code = process.wait()
     if code < 0:
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)

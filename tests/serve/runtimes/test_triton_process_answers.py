@@ -113,7 +113,8 @@ def told(running: Running, images: Path) -> Told:
 @pytest.fixture(scope="module")
 def service(start_service: Callable[..., ServiceProcess]) -> Iterator[ServiceProcess]:
     """Our own service, on the engine that the models have in Triton."""
-    with start_service(engine=ENGINE, layout=CoreLayout(1, 1, 1, wide=False)) as ours:
+    layout = CoreLayout(1, 1, 1, wide=False)
+    with start_service(engine=ENGINE, layout=layout, runtime="uvicorn") as ours:
         yield ours
 
 
