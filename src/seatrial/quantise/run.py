@@ -217,7 +217,7 @@ class Quantisation:
 
         # Layers back to float, the one that costs most first.
         restored: list[Restored] = []
-        if not judge_loss(loss, limits).within:
+        if self.options.most_restored and not judge_loss(loss, limits).within:
             order = rank(
                 backend, graphs[best.recipe], self.images.calibration, work, self.on_progress
             )
