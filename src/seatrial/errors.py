@@ -255,7 +255,13 @@ class Overloaded(SeatrialError):
 
 
 class DeadlineExceeded(SeatrialError):
-    """The request was not answered within the time limit."""
+    """The request was not answered within the time limit.
+
+    Attributes:
+        asked: Whether the request itself named that limit.
+    """
+
+    asked = False
 
     http_status = 504
     grpc_status = "DEADLINE_EXCEEDED"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from seatrial.deployment import Limits
+from seatrial.errors import DeadlineExceeded, EngineFailed
 from seatrial.serve import log, request_log
 from seatrial.serve.request_log import RefusalLog
 from seatrial.serve.trace_context import Trace
@@ -21,6 +22,7 @@ def rows(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(log, "_lines", [log._json])
     monkeypatch.setattr(request_log.log_refusal, "_until_s", 0.0)
     monkeypatch.setattr(request_log.log_refusal, "left_out", 0)
+    request_log._failures.clear()
     return lambda: [
         json.loads(line) for line in capfd.readouterr().err.splitlines() if line[:1] == "{"
     ]
@@ -69,6 +71,44 @@ def test_without_it_only_failures_are_lines(
     )  # fmt: skip
     assert row["request_id"] == answer.json()["error"]["request_id"]
     assert row["route"] == "/detect"
+
+
+@pytest.mark.parametrize("requests", [False, True])
+def test_a_deadline_that_the_request_named_is_no_error_of_the_service(
+    run_app: Callable[..., Any], rows: Any, photo: bytes, requests: bool
+) -> None:
+    """Each is counted: as a line, or as one that was left out."""
+    statuses, began = [], time.monotonic()
+    with run_app(engine="null", log_requests=requests) as running, running.lanes_held():
+        for _ in range(15):
+            answer = running.client.post(
+                "/detect", content=photo, headers={"X-Request-Timeout-Ms": "100"}
+            )
+            statuses.append(answer.status_code)
+    found = [row for row in rows() if row.get("status") == 504]
+    assert {row["level"] for row in found} == {"warning"}
+    failed = [row for row in found if row["event"] == "request_failed"]
+    (kind,) = request_log._failures.values()
+    left_out = kind.left_out + sum(row.get("left_out", 0) for row in failed)
+    assert len(failed) + left_out == statuses.count(504) > 0
+    assert len(failed) <= request_log.MOST * (time.monotonic() - began + 1)
+    assert len(found) - len(failed) == (statuses.count(504) if requests else 0)
+
+
+def test_failures_are_bounded_by_their_kind(rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None hides the lines of another kind."""
+    monkeypatch.setattr(request_log.time, "monotonic", lambda: 100.0)
+    scope = {"method": "POST", "path": "/detect"}
+    late, asked, broken = DeadlineExceeded("m"), DeadlineExceeded("m"), EngineFailed("m")
+    asked.asked = True
+    for _ in range(request_log.MOST + 5):
+        for error in (late, asked):
+            request_log.log_failure(scope, error)
+    request_log.log_failure(scope, broken)
+    found = [(row["level"], row["code"]) for row in rows()]
+    assert found.count(("error", "DeadlineExceeded")) == request_log.MOST
+    assert found.count(("warning", "DeadlineExceeded")) == request_log.MOST
+    assert found.count(("error", "EngineFailed")) == 1
 
 
 def test_a_fault_of_the_service_is_a_line(

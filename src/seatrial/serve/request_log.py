@@ -1,27 +1,61 @@
 """Lines of the log about requests: each one where that is asked for, and what failed.
 
-Under overload each refusal would be a line, and the log the next overload: of refusals, `MOST` are
-written in a second. While there are more, it is one in a second, which says how many were left out.
+Under overload each refusal would be a line, and the log the next overload; and who names a deadline
+of a millisecond fails as often as they like. Of each kind, `MOST` are written in a second. While
+there are more, it is one in a second, which says how many were left out.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 
 from starlette.types import Scope
 
-from seatrial.errors import SeatrialError
-from seatrial.serve.log import say
+from seatrial.errors import DeadlineExceeded, SeatrialError
+from seatrial.serve.log import Level, say
 from seatrial.serve.trace_context import Trace, current_trace
 
-MOST = 10  # lines about refusals in a second
+MOST = 10  # lines of a kind in a second
+
+
+class FewLines:
+    """Lines of one kind, a few in a second; only the event loop calls it.
+
+    Attributes:
+        left_out: Number of events that were no line, since the last line.
+    """
+
+    def __init__(self) -> None:
+        self._until_s = 0.0  # end of a second
+        self._left = 0  # lines that may be written until then
+        self.left_out = 0
+
+    def full_until_s(self) -> float:
+        """When a line is written again, by `time.monotonic`; 0 where the next one is."""
+        return 0.0 if self._left else self._until_s
+
+    def next(self) -> dict[str, int] | None:
+        """Facts of the line of an event; None: it is none, and is counted for the next one."""
+        now_s = time.monotonic()
+        if now_s < self.full_until_s():
+            self.left_out += 1
+            return None
+        if now_s >= self._until_s:
+            self._until_s, self._left = now_s + 1, 1 if self.left_out else MOST
+        self._left -= 1
+        left_out, self.left_out = self.left_out, 0
+        return {"left_out": left_out} if left_out else {}
+
+
+_failures: defaultdict[tuple[str, str], FewLines] = defaultdict(FewLines)  # by code and level
 
 
 def log_request(scope: Scope, trace: Trace, status: int, size: int) -> None:
     """Write the line of a request that has its answer, of so many bytes."""
     client = scope.get("client")
     say(
-        "error" if status >= 500 else "info",
+        _level(trace.late_as_asked) if status >= 500 else "info",
         "request",
         f"{scope['method']} {scope['path']!r}: {status}",
         client=client[0] if client else "",
@@ -33,14 +67,18 @@ def log_request(scope: Scope, trace: Trace, status: int, size: int) -> None:
 
 
 def log_failure(scope: Scope, error: SeatrialError) -> None:
-    """Write the line of a request that the service failed to answer."""
+    """Write the line of a request that the service failed to answer, or count it for the next."""
     trace = current_trace.get() or Trace()
-    say(
-        "error",
-        "request_failed",
-        f"{scope['method']} {scope['path']!r} failed: {error.message}",
-        **{**_facts(trace, error.http_status), "code": error.code},
-    )
+    trace.late_as_asked = isinstance(error, DeadlineExceeded) and error.asked
+    level = _level(trace.late_as_asked)
+    more = _failures[error.code, level].next()
+    if more is not None:
+        say(
+            level,
+            "request_failed",
+            f"{scope['method']} {scope['path']!r} failed: {error.message}",
+            **{**_facts(trace, error.http_status), "code": error.code, **more},
+        )
 
 
 def log_fault(scope: Scope) -> None:
@@ -54,23 +92,16 @@ def log_fault(scope: Scope) -> None:
     )
 
 
-class RefusalLog:
-    """Lines about refusals, a few in a second; only the event loop calls it.
+class RefusalLog(FewLines):
+    """Lines about refusals.
 
     Attributes:
         requests: Whether a refusal that is no fault of the service (4xx) is a line, too.
-        left_out: Number of refusals that were no line, since the last line.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.requests = False
-        self._until_s = 0.0  # end of a second
-        self._left = 0  # lines that may be written until then
-        self.left_out = 0
-
-    def full_until_s(self) -> float:
-        """When a line is written again, by `time.monotonic`; 0 where the next one is."""
-        return 0.0 if self._left else self._until_s
 
     def __call__(self, trace: Trace, status: int, code: str, message: str, route: str = "") -> None:
         """Write the line of a request that was refused, or count it for the next line.
@@ -84,21 +115,20 @@ class RefusalLog:
         """
         if status < 500 and not self.requests:
             return
-        now_s = time.monotonic()
-        if now_s < self.full_until_s():
-            self.left_out += 1
+        more = self.next()
+        if more is None:
             return
-        if now_s >= self._until_s:
-            self._until_s, self._left = now_s + 1, 1 if self.left_out else MOST
-        self._left -= 1
-        left_out, self.left_out = self.left_out, 0
         trace.route, trace.code = route or trace.route, code
-        more = {"left_out": left_out} if left_out else {}
         words = f"a request was refused: {message}"
         say("warning", "request_refused", words, **_facts(trace, status), **more)
 
 
 log_refusal = RefusalLog()  # of this process
+
+
+def _level(late_as_asked: bool) -> Level:
+    """Level of a failure: a deadline that the request named is no fault of the service."""
+    return "warning" if late_as_asked else "error"
 
 
 def _facts(trace: Trace, status: int) -> dict[str, object]:

@@ -61,6 +61,7 @@ async def detect_images(
                 asked = Asked(0, max(1e-6, ticket.remaining_s()), ticket.batch)
                 with Admitted(dispatcher, promises[index], asked, 0) as own, _named(index):
                     own.deadline_s = ticket.deadline_s  # as a message names it
+                    own.names_deadline = ticket.names_deadline
 
                     def work(index: int = index, own: Admitted = own) -> T:
                         result = dispatcher.detect(own, images[index], options)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from seatrial.deployment import Limits
 from seatrial.detect.decode_cost import DecodeCost
 from seatrial.detect.detector import Detector, Ticket
-from seatrial.errors import SeatrialError
+from seatrial.errors import DeadlineExceeded, SeatrialError
 from seatrial.serve.asked import Asked
 from seatrial.serve.decode_memory import DecodeMemory
 from seatrial.serve.decode_time import check_in_time, check_possible
@@ -50,11 +50,12 @@ class Admitted(Ticket):
         arrived_bytes: Length of what has arrived of it; None where that is not known.
         awaited: What the request waits for on the event loop, a turn or its answer; None before.
         has_turn: Whether it has one of the turns on threads.
+        names_deadline: Whether the request named its deadline itself.
     """
 
     __slots__ = (
-        "_arrived", "_default_s", "_dispatcher", "arrived_bytes", "awaited", "body_s", "bound_s",
-        "has_turn", "held_bytes", "promise", "took",
+        "_arrived", "_default_s", "_dispatcher", "arrived_bytes", "awaited", "body_s",
+        "bound_s", "has_turn", "held_bytes", "names_deadline", "promise", "took",
     )  # fmt: skip
 
     def __init__(self, dispatcher: Giver, promise: Promise, asked: Asked, held_bytes: int) -> None:
@@ -71,6 +72,7 @@ class Admitted(Ticket):
         self.body_s = min(limit_s, asked.deadline_s or limit_s)
         # The sender's line is no fault of the service: its own deadline counts without it.
         self._default_s = None if asked.deadline_s else dispatcher.deadline_s
+        self.names_deadline = self._default_s is None
         first_s = asked.deadline_s or limit_s + dispatcher.deadline_s
         super().__init__(dispatcher.detector.lanes, first_s, batch=asked.batch)
 
@@ -97,6 +99,7 @@ class Admitted(Ticket):
             self._dispatcher.forecast.yields(self.promise)
         if asked.deadline_s is not None:
             self._default_s = None
+            self.names_deadline = True
             self.expire_in(asked.deadline_s, time.monotonic() - self._arrived)
             self.check()
             self._dispatcher.check_deadline(self.promise, asked.deadline_s, here=1)
@@ -132,6 +135,12 @@ class Admitted(Ticket):
         """Let the deployment's deadline count from now on, if the request has none."""
         if self._default_s is not None:
             self.expire_in(self._default_s)
+
+    def too_late(self) -> DeadlineExceeded:
+        """See `Place.too_late`."""
+        error = super().too_late()
+        error.asked = self.names_deadline
+        return error
 
     def fail(self, error: SeatrialError) -> None:
         """See `Place.fail`; on any thread."""

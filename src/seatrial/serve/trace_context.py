@@ -55,17 +55,19 @@ class Trace:
         clock: Times of the request's stages; None until it is admitted.
         code: Kind of the error that is the answer; empty where there is none.
         message: The same in words, with what clients are not told.
+        late_as_asked: Whether it was late by the deadline that it named itself.
     """
 
     __slots__ = (
-        "began", "clock", "code", "flags", "message", "parent_id", "request_id", "route", "span_id",
-        "state", "trace_id",
+        "began", "clock", "code", "flags", "late_as_asked", "message", "parent_id", "request_id",
+        "route", "span_id", "state", "trace_id",
     )  # fmt: skip
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.began = time.perf_counter()
         self.route = self.code = self.message = self.state = ""
         self.clock: Clock | None = None
+        self.late_as_asked = False
         parent = given = caller = None
         parents = 0
         states: list[bytes] = []

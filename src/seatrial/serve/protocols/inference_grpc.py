@@ -171,7 +171,9 @@ class InferenceService:
         left_s = context.time_remaining()
         if left_s is None or left_s > LATE_S:
             return None
-        return DeadlineExceeded("not answered before the deadline of the call")
+        error = DeadlineExceeded("not answered before the deadline of the call")
+        error.asked = True
+        return error
 
     async def _answer(
         self, service: Service, outcome: Counted, messages: Messages, context: Context
