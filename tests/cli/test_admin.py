@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import http.server
+import itertools
+import json
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from raw_service import CHUNK, CHUNKED, HEAD, raw_service
 from seatrial.artifact import MANIFEST
-from seatrial.cli.admin import ServiceOptions, ask_service
+from seatrial.cli.admin import ReloadAnswer, ServiceOptions, StatusAnswer, ask_service
 from seatrial.cli.credentials import TOKEN
 from seatrial.deployment import Server
 from seatrial.errors import InvalidConfig, NotSwapped, ServiceFailed, Unauthorized
@@ -23,7 +27,7 @@ from seatrial.serve.control import SUPERVISOR, ControlServer, socket_name
 
 WORD = "a-token-of-this-test"
 STATUS = {"processes": [], "canary": None}
-ask = partial(ask_service, shows="processes")
+ask = partial(ask_service, kind=StatusAnswer)
 
 
 class Asked:
@@ -67,7 +71,7 @@ def elsewhere() -> Iterator[Callable[[int, bytes], str]]:
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         running.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return f"http://127.0.0.1:{server.server_port}"
 
     yield start
@@ -128,6 +132,90 @@ def test_something_else_answers(
     assert "ADMIN_PORT" in caught.value.hint
 
 
+SWAPPED = {
+    "result": "swapped", "model": "b", "digest": "d", "before": {"model": "a", "digest": "c"},
+    "rehearsal": {"images": 4, "comparison": {"agreement": {"share": 0.5}}},
+}  # fmt: skip
+CANARY = {
+    "model": "b", "digest": "d", "share": 0.05, "shadow": False, "failure": "", "images": {},
+    "requests": {"live_answered": 3}, "boxes": {}, "agreement": None,
+}  # fmt: skip
+RUNNING = {"processes": [{"pid": 7, "name": "a", "digest": "d"}], "canary": CANARY}
+HUGE = int("9" * 400)
+
+
+def changed(told: Any, path: str, value: Any) -> Any:
+    """A copy with another value at a path: ``canary.share``."""
+    first, _, rest = path.partition(".")
+    key = int(first) if first.isdigit() else first
+    copied = copy.copy(told)
+    copied[key] = changed(told[key], rest, value) if rest else value
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("told", "path", "value"),
+    [
+        (SWAPPED, "result", "x"),
+        (SWAPPED, "model", 1),
+        (SWAPPED, "before", []),
+        (SWAPPED, "before", None),
+        (SWAPPED, "rehearsal", 7),
+        (SWAPPED, "rehearsal.images", HUGE),
+        (SWAPPED, "rehearsal.comparison", None),
+        (SWAPPED, "rehearsal.comparison", {}),
+        (SWAPPED, "rehearsal.comparison.agreement", 1),
+        (SWAPPED, "rehearsal.comparison.agreement.share", "x"),
+        (RUNNING, "processes", 5),
+        (RUNNING, "processes.0", None),
+        (RUNNING, "processes.0.pid", HUGE),
+        (RUNNING, "processes.0.digest", 1),
+        (RUNNING, "canary", "x"),
+        (RUNNING, "canary.share", 1e308),
+        (RUNNING, "canary.requests", []),
+        (RUNNING, "canary.requests.live_answered", None),
+        (RUNNING, "canary.agreement", HUGE),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_an_answer_of_other_types(
+    elsewhere: Callable[[int, bytes], str], told: dict[str, Any], path: str, value: Any
+) -> None:
+    kind: Any = StatusAnswer if told is RUNNING else ReloadAnswer
+    right = ServiceOptions(url=elsewhere(200, json.dumps(told).encode()))
+    assert ask_service("GET /x", {}, None, right, kind=kind)[0] == told
+    wrong = ServiceOptions(url=elsewhere(200, json.dumps(changed(told, path, value)).encode()))
+    with pytest.raises(ServiceFailed, match="no service takes commands at http") as caught:
+        ask_service("GET /x", {}, None, wrong, kind=kind)
+    assert "ADMIN_PORT" in caught.value.hint
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n" * 1000
+
+
+@pytest.mark.usefixtures("time_limit")
+@pytest.mark.parametrize(
+    "answers",
+    [
+        lambda: itertools.chain([HEAD % (200, CHUNKED)], itertools.repeat(CHUNK)),
+        lambda: itertools.chain([HEAD % (500, b"")], itertools.repeat(b" " * 65536)),
+        lambda: itertools.repeat(CONTINUE),
+        lambda: [HEAD % (200, b"Content-Length: 5\r\n"), b"9" * 5],
+        lambda: [HEAD % (200, b"Content-Length: 5000\r\n"), b"9" * 5000],
+        lambda: [HEAD % (200, b"Content-Length: 5000\r\n"), b"[" * 5000],
+    ],
+    ids=["body", "error", "continue", "number", "digits", "brackets"],
+)
+def test_an_answer_without_end_and_one_that_cannot_be_decoded(
+    answers: Callable[[], Iterable[bytes]],
+) -> None:
+    with (
+        raw_service(lambda asked: answers()) as url,
+        pytest.raises(ServiceFailed, match="no service takes commands at http"),
+    ):
+        ask("GET /admin/status", {}, None, ServiceOptions(url=url))
+
+
 def test_an_answer_of_json_that_says_why(elsewhere: Callable[[int, bytes], str]) -> None:
     options = ServiceOptions(url=elsewhere(500, b'{"detail": "broken"}'))
     with pytest.raises(ServiceFailed, match="answers 500"):
@@ -152,9 +240,9 @@ def test_a_token_from_a_file_or_the_environment(
     file = tmp_path / "tokens"
     file.write_text(f"{WORD}\n")
     options = ServiceOptions(url=url, token_file=file)
-    assert ask("GET /admin/status", {}, None, options) == STATUS
+    assert ask("GET /admin/status", {}, None, options)[0] == STATUS
     monkeypatch.setenv(TOKEN, f"{WORD}\n")
-    assert ask("GET /admin/status", {}, None, ServiceOptions(url=url)) == STATUS
+    assert ask("GET /admin/status", {}, None, ServiceOptions(url=url))[0] == STATUS
     monkeypatch.setenv(TOKEN, "ключ")
     with pytest.raises(InvalidConfig, match="cannot be one"):
         ask("GET /admin/status", {}, None, ServiceOptions(url=url))
@@ -204,5 +292,5 @@ def test_a_path_means_the_same_to_the_service(
     ]  # fmt: skip
     deployment = tmp_path / "deployment.toml"
     deployment.write_text(f'model = "x"\n[server]\nport = {port}\n')
-    assert ask("GET /admin/status", {}, deployment, None) == STATUS
+    assert ask("GET /admin/status", {}, deployment, None)[0] == STATUS
     assert service.commands[-1] == ("GET /admin/status", {})

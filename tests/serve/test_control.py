@@ -8,12 +8,14 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raw_http import read_response
+from raw_service import raw_service
 from seatrial.deployment import Server
 from seatrial.errors import NotSwapped, PortInUse, ServiceFailed, Unauthorized
 from seatrial.serve import control
@@ -136,6 +138,22 @@ def test_a_socket_without_a_process_is_told_from_one_with(tmp_path: Path) -> Non
         left.listen()
         assert listens(tmp_path / "left.sock")
     assert not listens(tmp_path / "left.sock")
+
+
+def test_the_time_of_an_answer_is_that_of_all_its_parts() -> None:
+    """Each part comes long before a wait for it alone would be over."""
+    ended = threading.Event()
+
+    def parts(asked: bytes) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\n\r\n"
+        while not ended.wait(0.05):
+            yield b" "
+
+    with raw_service(parts) as url:
+        port = int(url.rpartition(":")[2])
+        with pytest.raises(ServiceFailed, match=r"the time is up|timed out"):
+            ask(("127.0.0.1", port), "GET /status", timeout_s=0.3)
+        ended.set()
 
 
 def test_nobody_there(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,9 +13,12 @@ from cyclopts import Parameter
 from seatrial.artifact import MANIFEST
 from seatrial.cli.console import err
 from seatrial.cli.credentials import TOKEN, CredentialOptions
+from seatrial.config import Fraction
 from seatrial.deployment import Deployment, Server
 from seatrial.errors import InvalidConfig, SeatrialError, ServiceFailed, Unauthorized
 
+T = TypeVar("T")
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 COMMAND_S = 3600.0  # longest wait for an answer: a model may be tried on a whole dataset
 NO_ADMIN_PORT = (404, 405)
 # Commands whose model is tried and loaded first, which the service notices to be given up.
@@ -24,6 +27,80 @@ GIVEN_UP = (
     "the service drops the change unless it is switching already; "
     "seatrial canary status shows what it serves"
 )
+
+
+class _Before(msgspec.Struct, frozen=True):
+    """The model that a service had before."""
+
+    model: str
+
+
+class _Agreed(msgspec.Struct, frozen=True):
+    """Share of the boxes that both models see."""
+
+    share: Fraction
+
+
+class _Compared(msgspec.Struct, frozen=True):
+    """Boxes of both models; None where neither has any."""
+
+    agreement: _Agreed | None
+
+
+class _Tried(msgspec.Struct, frozen=True):
+    """Findings on a model before it was served."""
+
+    images: Count
+    comparison: _Compared
+
+
+class ReloadAnswer(msgspec.Struct, frozen=True):
+    """Answer to ``POST /admin/reload``, as far as it is shown.
+
+    Attributes:
+        result: Whether another model is served now.
+        model: Name of what is served.
+        before: What was served before; there where there is another model.
+        rehearsal: How it was tried; the same.
+    """
+
+    result: Literal["swapped", "unchanged"]
+    model: str
+    before: _Before | None = None
+    rehearsal: _Tried | None = None
+
+    def __post_init__(self) -> None:
+        if self.result == "swapped" and (self.before is None or self.rehearsal is None):
+            raise ValueError("neither the model before nor the rehearsal")
+
+
+class _Process(msgspec.Struct, frozen=True):
+    """The model that one process serves."""
+
+    pid: Count
+    name: str
+    digest: str
+
+
+class _Canary(msgspec.Struct, frozen=True):
+    """A second model, with its counts of all processes by kind and name."""
+
+    model: str
+    digest: str
+    share: Fraction
+    shadow: bool
+    failure: str
+    requests: dict[str, Count]
+    images: dict[str, Count]
+    boxes: dict[str, Count]
+    agreement: Fraction | None
+
+
+class StatusAnswer(msgspec.Struct, frozen=True):
+    """Answer to ``GET /admin/status`` and to commands on canaries, as far as it is shown."""
+
+    processes: list[_Process]
+    canary: _Canary | None
 
 
 @Parameter(name="*")
@@ -82,8 +159,8 @@ def ask_service(
     deployment: Path | None,
     options: ServiceOptions | None,
     *,
-    shows: str,
-) -> dict[str, Any]:
+    kind: type[T],
+) -> tuple[dict[str, Any], T]:
     """The answer of a service to a command.
 
     Args:
@@ -91,7 +168,10 @@ def ask_service(
         body: Its JSON.
         deployment: Deployment file of the service.
         options: Which service it is.
-        shows: Key that each answer to this command has.
+        kind: Struct of the answer to this command.
+
+    Returns:
+        All that it says, and what is shown of it.
 
     Raises:
         InvalidConfig: The options name no service, or two.
@@ -126,9 +206,10 @@ def ask_service(
         raise _nobody(place) from error
     if status != 200:
         raise _refusal(place, status, told)
-    if not isinstance(told, dict) or shows not in told:
-        raise _nobody(place)
-    return told
+    try:
+        return told, msgspec.convert(told, kind)
+    except msgspec.ValidationError as error:
+        raise _nobody(place) from error
 
 
 def _absolute(model: str) -> str:

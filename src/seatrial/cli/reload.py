@@ -8,7 +8,12 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from seatrial.cli.admin import ServiceOptions, ask_service
+from seatrial.cli.admin import (
+    ReloadAnswer,
+    ServiceOptions,
+    StatusAnswer,
+    ask_service,
+)
 from seatrial.cli.console import err, out, print_json, store
 from seatrial.cli.usage import is_model, with_model
 from seatrial.deployment import Deployment
@@ -50,20 +55,20 @@ def reload(
         hint = with_model(sys.argv[1:], named)
         raise InvalidConfig(f"{named!r} is a model: --model names it", hint=hint)
     body = {"model": model} if model else {}
-    told = ask_service("POST /admin/reload", body, deployment, service, shows="result")
+    told, answer = ask_service("POST /admin/reload", body, deployment, service, kind=ReloadAnswer)
     if json:
         print_json(told)
         return
-    if told["result"] == "unchanged":
-        err.print(f"{told['model']} is served already: nothing is changed")
+    if answer.before is None or answer.rehearsal is None:
+        err.print(f"{answer.model} is served already: nothing is changed")
         return
-    tried = told["rehearsal"]
-    how = without_comparison(tried)
-    if not how:
-        share = tried["comparison"]["agreement"]["share"]
-        images = counted(tried["images"], "image")
-        how = f"tried on {images}; they agree on {share:.1%} of their boxes"
-    out.print(f"{told['model']} is served in place of {told['before']['model']} ({how})")
+    agreed = answer.rehearsal.comparison.agreement
+    if agreed is None:
+        how = without_comparison(told["rehearsal"])
+    else:
+        images = counted(answer.rehearsal.images, "image")
+        how = f"tried on {images}; they agree on {agreed.share:.1%} of their boxes"
+    out.print(f"{answer.model} is served in place of {answer.before.model} ({how})")
 
 
 @app.command
@@ -92,8 +97,7 @@ def start(
         raise InvalidConfig("give one of --share and --shadow", hint="for example --share 5%")
     given = share if shadow is None else shadow
     body = {"model": model, "share": _share(given or ""), "shadow": shadow is not None}
-    told = ask_service("POST /admin/canary", body, deployment, service, shows="processes")
-    _show(told, json=json)
+    _show("POST /admin/canary", body, deployment, service, json=json)
 
 
 @app.command
@@ -110,8 +114,7 @@ def status(
         service: Which service.
         json: Print JSON.
     """
-    told = ask_service("GET /admin/status", {}, deployment, service, shows="processes")
-    _show(told, json=json)
+    _show("GET /admin/status", {}, deployment, service, json=json)
 
 
 @app.command
@@ -128,8 +131,7 @@ def promote(
         service: Which service.
         json: Print JSON.
     """
-    told = ask_service("POST /admin/canary/promote", {}, deployment, service, shows="processes")
-    _show(told, json=json)
+    _show("POST /admin/canary/promote", {}, deployment, service, json=json)
 
 
 @app.command
@@ -146,8 +148,7 @@ def abandon(
         service: Which service.
         json: Print JSON.
     """
-    told = ask_service("POST /admin/canary/abandon", {}, deployment, service, shows="processes")
-    _show(told, json=json)
+    _show("POST /admin/canary/abandon", {}, deployment, service, json=json)
 
 
 def rehearse(
@@ -202,27 +203,36 @@ def _share(text: str) -> float:
     return share
 
 
-def _show(told: dict[str, Any], *, json: bool) -> None:
+def _show(
+    command: str,
+    body: dict[str, Any],
+    deployment: Path | None,
+    service: ServiceOptions | None,
+    *,
+    json: bool,
+) -> None:
+    """Give a command about canaries, and print the status that comes of it."""
+    told, answer = ask_service(command, body, deployment, service, kind=StatusAnswer)
     if json:
         print_json(told)
         return
     table = Table("process", "model", "digest")
-    for one in told["processes"]:
-        table.add_row(str(one["pid"]), one["name"], one["digest"][:12])
+    for one in answer.processes:
+        table.add_row(str(one.pid), one.name, one.digest[:12])
     out.print(table)
-    canary = told["canary"]
+    canary = answer.canary
     if canary is None:
         err.print("no canary")
         return
-    what = (
-        "a shadow of {} of the images" if canary["shadow"] else "a canary with {} of the requests"
-    )
-    share = what.format(f"{canary['share']:.3g}")
-    out.print(f"{canary['model']} ({canary['digest'][:12]}): {share}")
-    if canary["failure"]:
-        out.print(f"it serves no more: {canary['failure']}")
-    for kind in ("requests", "images", "boxes"):
-        counts = ", ".join(f"{number} {name}" for name, number in canary[kind].items())
-        out.print(f"{kind}: {counts}")
-    if canary["agreement"] is not None:
-        out.print(f"agreement: {canary['agreement']:.1%} of the boxes")
+    what = "a shadow of {} of the images" if canary.shadow else "a canary with {} of the requests"
+    out.print(f"{canary.model} ({canary.digest[:12]}): {what.format(f'{canary.share:.3g}')}")
+    if canary.failure:
+        out.print(f"it serves no more: {canary.failure}")
+    for kind, counts in (
+        ("requests", canary.requests),
+        ("images", canary.images),
+        ("boxes", canary.boxes),
+    ):
+        out.print(f"{kind}: {', '.join(f'{number} {name}' for name, number in counts.items())}")
+    if canary.agreement is not None:
+        out.print(f"agreement: {canary.agreement:.1%} of the boxes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import http.server
+import io
 import logging
 import os
 import select
@@ -14,18 +15,22 @@ import stat
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from seatrial.config import UNDECODABLE
 from seatrial.deployment import Server
 from seatrial.errors import InvalidInput, PortInUse, SeatrialError, ServiceFailed
 
 SUPERVISOR = "seatrial-starts-"  # temporary folders of supervisors
 BODY_BYTES = 64 * 1024
+ANSWER_BYTES = 4 * 2**20  # with its head: a thousand processes, or a comparison, take a tenth
 MOST_DIGITS = 20  # of a length that is read as a number
 IDLE_S = 10.0
 LOOK_S = 3600.0  # whether it was shut down, which it never is: else a wake-up each half second
@@ -137,15 +142,16 @@ def ask(
         address: That of a `ControlServer`.
         command: Method and path: ``POST /admin/reload``.
         body: Sent as JSON.
-        timeout_s: Longest wait for the answer.
+        timeout_s: Longest wait for the whole answer.
         token: Bearer token, where the admin port needs one.
 
     Returns:
         HTTP status, and the JSON of the answer.
 
     Raises:
-        ServiceFailed: There is no answer.
+        ServiceFailed: There is no answer, or it is longer than one of a `ControlServer`.
     """
+    until = time.monotonic() + timeout_s
     method, _, path = command.partition(" ")
     connection: http.client.HTTPConnection
     if isinstance(address, Path):
@@ -157,9 +163,10 @@ def ask(
         headers["Authorization"] = f"Bearer {token}"
     try:
         connection.request(method, path, msgspec.json.encode(body or {}), headers)
+        connection.response_class = partial(_Response, until)  # type: ignore[assignment]
         response = connection.getresponse()
         return response.status, msgspec.json.decode(response.read())
-    except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+    except (OSError, http.client.HTTPException, *UNDECODABLE) as error:
         raise ServiceFailed(f"no answer from {address}: {error}") from error
     finally:
         connection.close()
@@ -283,6 +290,41 @@ class _Server(_Bounded, http.server.HTTPServer):
 
 class _UnixServer(_Bounded, socketserver.UnixStreamServer):
     pass
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that is read until a moment by `time.monotonic`, and to a length, at most."""
+
+    def __init__(self, until: float, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Reader(sock, until))
+
+
+class _Reader(io.RawIOBase):
+    """Bytes that come by a socket; the standard library bounds each wait alone, and no length."""
+
+    def __init__(self, sock: socket.socket, until: float) -> None:
+        self._socket, self._until, self._left = sock, until, ANSWER_BYTES
+        self._raw = sock.makefile("rb", buffering=0)  # keeps the socket open until it is closed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left_s = self._until - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("the time is up")
+        if self._left <= 0:
+            raise OSError(f"the answer is longer than {ANSWER_BYTES // 2**20} MiB")
+        self._socket.settimeout(left_s)
+        count: int = self._raw.readinto(memoryview(buffer)[: self._left]) or 0
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 class _UnixConnection(http.client.HTTPConnection):
