@@ -12,11 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.config import decode_json
+from seatrial.config import MOST_BYTES, decode_json
 from seatrial.errors import InvalidArtifact, InvalidInput, did_you_mean
 from seatrial.manifest import Manifest, ModelFile, check_name, check_texts
 from seatrial.system.files import (
     TAKEN,
+    bounded_bytes,
     discard,
     in_use,
     move,
@@ -65,7 +66,7 @@ class Artifact:
         """
         manifest_path = path / MANIFEST
         try:
-            data = manifest_path.read_bytes()
+            data = bounded_bytes(manifest_path, MOST_BYTES)
         except OSError as error:
             raise InvalidArtifact(
                 f"{path} is not an artifact: {MANIFEST} cannot be read ({error.strerror})",
@@ -410,7 +411,7 @@ class Store:
 
 def _same_manifest(target: Path, data: bytes) -> bool:
     try:
-        return (target / MANIFEST).read_bytes() == data
+        return bounded_bytes(target / MANIFEST, MOST_BYTES) == data
     except OSError:
         return False
 

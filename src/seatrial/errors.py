@@ -299,10 +299,17 @@ _SYMBOLS = {
     **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
 }
 
+_LINE_ENDS = dict.fromkeys(map(ord, "\n\u2028\u2029"), "\N{SYMBOL FOR NEWLINE}")
+
 
 def visible(text: str) -> str:
     """A text that no terminal obeys: names in files of others may hold escape sequences."""
     return text.translate(_SYMBOLS)
+
+
+def in_one_line(text: str) -> str:
+    """A `visible` text without an end of a line, which would forge another line of a log."""
+    return visible(text).translate(_LINE_ENDS)
 
 
 def shortened(text: str, limit: int) -> str:

@@ -230,6 +230,14 @@ def test_augmented_copies_are_one_group_and_check_knows_them(tmp_path: Path) -> 
     assert all("by its name a copy of one of train" in leak.message for leak in leaks)
 
 
+@pytest.mark.usefixtures("time_limit")
+def test_a_name_of_many_digits_is_read_over_once() -> None:
+    name = f"{'1' * 500_000}x.jpg"
+    images = (LabelledImage(0, name, Path("a.jpg"), 9, 9),)
+    found = LabelledSet("x", images, (), Truth.of([], [], []))
+    assert group_names(found, "frames") == [name]
+
+
 def test_a_name_of_many_marks_is_read_over_once() -> None:
     """A regular expression tried all ways to share them out: minutes for one name."""
     name = "-" * 5000

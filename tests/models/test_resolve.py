@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,38 @@ def test_resolving_what_is_not_there(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InvalidArtifact, match="not a model file that is read here") as refusal:
         resolve(store, str(tmp_path / "weights.bin"))
     assert ".onnx" in refusal.value.hint
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_a_pipe_or_a_device_is_no_model_and_is_not_waited_for(store: Store, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.onnx"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero"), Path("/dev/null")):
+        for take in (lambda: resolve(store, str(path)), lambda: import_model(store, path)):  # noqa: B023
+            with pytest.raises(InvalidArtifact, match=f"{path} is not a regular file") as refusal:
+                take()
+            assert "ls -l" not in refusal.value.hint
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    os.mkfifo(folder / "manifest.json")
+    with pytest.raises(InvalidArtifact, match=r"cannot be read \(it is not a regular"):
+        resolve(store, str(folder))
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no /proc on this system")
+def test_a_file_whose_reading_fails_is_named(store: Store) -> None:
+    with pytest.raises(InvalidArtifact, match="/proc/self/mem cannot be read: ") as refusal:
+        resolve(store, "/proc/self/mem")
+    assert "regular file" in refusal.value.hint
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_weights_that_are_a_pipe_are_not_waited_for(store: Store, model_file: ModelFile) -> None:
+    path = model_file("ir.xml")
+    path.write_text("<net />")
+    os.mkfifo(path.with_suffix(".bin"))
+    with pytest.raises(InvalidArtifact):
+        resolve(store, str(path))
 
 
 def test_a_changed_file_of_the_same_name_is_another_artifact(

@@ -68,6 +68,15 @@ def test_a_line_of_json_names_the_request_it_belongs_to(
     assert (second["request_id"], second["trace_id"]) == ("job-7", trace.trace_id)
 
 
+def test_an_event_is_one_line_of_text_whatever_is_in_it(capfd: pytest.CaptureFixture[str]) -> None:
+    """A name with the end of a line would pass for another event."""
+    forged = "x\nready: http://evil\r\x85\u2028\u2029\x1b[2J"
+    log.say("error", "reload", f"no artifact {forged}", path=forged, rows=[forged])
+    written = capfd.readouterr().err
+    assert written.splitlines() == [written[:-1]]
+    assert "\x1b" not in written
+
+
 @pytest.mark.usefixtures("as_json")
 def test_what_libraries_log_is_json_with_its_traceback_in_one_line(
     capfd: pytest.CaptureFixture[str],

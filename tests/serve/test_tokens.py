@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import os
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,27 @@ def test_each_token_is_compared_whole_whichever_fits(monkeypatch: pytest.MonkeyP
         allows(tokens, bearer(token))
         assert compared == [(32, 32)] * 3
         compared.clear()
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_a_pipe_in_the_place_of_the_file_is_told_and_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The thread that looks would wait for ever, and never see the next file."""
+    file = tmp_path / "tokens"
+    file.write_text(ONE)
+    tokens = Tokens(Server(token_file=str(file)))
+    file.unlink()
+    os.mkfifo(file)
+    tokens._watch.look()
+    assert allows(tokens, bearer(ONE))
+    assert "stay as they are" in (said := capsys.readouterr().err)
+    assert "not a regular file" in said
+    file.unlink()
+    file.write_text(TWO)
+    tokens._watch.look()
+    assert allows(tokens, bearer(TWO))
+    tokens.close()
 
 
 def test_a_file_is_read_again_when_it_changes(

@@ -50,6 +50,11 @@ def test_what_holds_none_has_no_end(pem: bytes) -> None:
     assert first_end_s(pem) is None
 
 
+@pytest.mark.usefixtures("time_limit")
+def test_begins_without_an_end_are_read_over_once() -> None:
+    assert first_end_s(b"-----BEGIN CERTIFICATE-----" * 300_000) is None
+
+
 @given(st.binary(max_size=60))
 def test_anything_else_is_no_error(der: bytes) -> None:
     assert first_end_s(ssl.DER_cert_to_PEM_cert(der).encode()) is None

@@ -63,6 +63,24 @@ def test_what_it_is_is_said_with_what_to_do(tmp_path: Path, kind: str) -> None:
     assert found[1]
 
 
+@pytest.mark.usefixtures("time_limit")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<!---->" * 73,
+        b"<!--" * 128,
+        b" " * 512,
+        b"version https://git-lfs\n" + b"ext ext ext " + b"ext a " * 80,
+        b"version https://git-lfs" + b"\next a a" * 60,
+    ],
+)
+def test_a_head_that_is_nearly_a_page_or_a_pointer_is_read_over_once(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(content)
+    assert other_kind(tmp_path / "model.onnx") is None
+
+
 @pytest.mark.parametrize("content", [b"\x08\x08\x12\x07pytorch", b"\x00" * 600, b"version 1\n"])
 def test_other_content_is_left_to_its_reader(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(content)

@@ -14,7 +14,7 @@ import full_disk
 from folder_contents import content
 from seatrial import config
 from seatrial.deployment import Deployment
-from seatrial.errors import InvalidDataset, InvalidInput, NotWritable
+from seatrial.errors import InvalidConfig, InvalidDataset, InvalidInput, NotWritable
 from seatrial.system import files, text
 from seatrial.system.files import (
     beside,
@@ -57,6 +57,30 @@ def test_a_file_of_the_most_bytes_is_read_whole(tmp_path: Path) -> None:
     assert bounded_bytes(tmp_path / "a", 5) == b"12345"
     with pytest.raises(OSError, match="more than"):
         bounded_bytes(tmp_path / "a", 4)
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_a_pipe_in_a_folder_is_no_file_and_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody may ever write to it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InvalidInput, match="pipe cannot be read: it is not a regular file"):
+        text.read_text(pipe)
+    with pytest.raises(
+        InvalidConfig, match="pipe cannot be read: it is not a regular file"
+    ) as told:
+        config.read_toml(pipe, Deployment)
+    assert told.value.hint == "name a regular file"
+    with pytest.raises(OSError, match="not a regular file"):
+        sha256_file(pipe)
+
+
+def test_a_pipe_that_the_process_was_given_is_read() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"abc")
+    os.close(writing)
+    assert bounded_bytes(Path(f"/dev/fd/{reading}"), 10) == b"abc"
+    os.close(reading)
 
 
 def test_settings_and_texts_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,24 +117,19 @@ def _run(app: App) -> None:
 
 
 def _end_with(error: SeatrialError) -> NoReturn:
-    from seatrial.errors import visible
+    from seatrial.errors import in_one_line
 
     # A line each: a name that holds the end of a line would pass for another error.
     with contextlib.suppress(OSError):  # where stderr takes nothing, the code tells
-        sys.stderr.write(f"error: {_in_one_line(error.message)}\n")
+        sys.stderr.write(f"error: {in_one_line(error.message)}\n")
         if error.hint:
-            sys.stderr.write(f"hint: {visible(error.hint)}\n")
+            sys.stderr.write(f"hint: {in_one_line(error.hint)}\n")
     sys.exit(error.exit_code)
-
-
-def _in_one_line(text: str) -> str:
-    from seatrial.errors import visible
-
-    return visible(text).replace("\n", "\N{SYMBOL FOR NEWLINE}")
 
 
 def _end_with_os_error(error: OSError) -> NoReturn:
     """End with an error of the file system that no part of the program expected."""
+    from seatrial.errors import in_one_line
     from seatrial.system.files import FULL, not_writable
 
     if error.filename is None:  # one of the standard streams
@@ -142,7 +137,7 @@ def _end_with_os_error(error: OSError) -> NoReturn:
         _end_with(not_writable("the output", error, hint="send it to another place"))
     if error.errno in (*FULL, errno.EROFS):
         _end_with(not_writable(error.filename, error))
-    sys.stderr.write(f"error: {_in_one_line(str(error.filename))}: {error.strerror}\n")
+    sys.stderr.write(f"error: {in_one_line(str(error.filename))}: {error.strerror}\n")
     sys.stderr.write("hint: look whether the place exists, and who may read and write it\n")
     sys.exit(INPUT_OUTPUT)
 

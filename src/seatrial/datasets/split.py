@@ -26,7 +26,7 @@ SERIAL_NAMES = frozenset(
     {"", "dsc", "dscf", "dscn", "image", "img", "p", "photo", "pic", "picture", "pxl", "scan"}
 )
 _MARKS = "-_ ."  # between the name of a clip and the number of a frame
-_NUMBER = re.compile(r"\d+\Z")
+_NUMBER = re.compile(r"(?<!\d)\d+\Z")
 # Roboflow names an image and its augmented copies NAME_jpg.rf.HASH.jpg; Label Studio puts eight
 # digits before the name of what is uploaded.
 _COPY = re.compile(

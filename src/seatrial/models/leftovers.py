@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from seatrial.artifact import IMPORTS, MANIFEST, RETIRED, STAGING, Store
-from seatrial.config import UNDECODABLE
-from seatrial.system.files import is_in_use, move, writing
+from seatrial.config import MOST_BYTES, UNDECODABLE
+from seatrial.system.files import bounded_bytes, is_in_use, move, writing
 
 UNUSED_S = 86_400.0  # age of its last use from which on an import may be removed
 # Age after which a scratch folder that is not in use is a leftover: it is marked a moment after it
@@ -83,7 +83,7 @@ def _unused_imports(store: Store) -> list[Path]:
 def _digest_and_parent(folder: Path) -> tuple[str, str]:
     """Digest of an artifact and of its parent, also of another version; empty where not known."""
     try:
-        data = (folder / MANIFEST).read_bytes()
+        data = bounded_bytes(folder / MANIFEST, MOST_BYTES)
     except OSError:
         return "", ""
     digest = hashlib.sha256(data).hexdigest()

@@ -54,7 +54,7 @@ def resolve(
     is_model = path.is_file() or _is_checkpoint(path)
     if is_model or (path.is_dir() and graph_file(path) is not None):
         stem = path.resolve().name if path.is_dir() else path.stem
-        name = f"{plain_name(stem)}-{_digest(_files(path))[:8]}"
+        name = f"{plain_name(stem)}-{_read_digest(path)[:8]}"
         if name in store.names():  # from before imports had a place of their own
             return store.open(name)
         imports = store.imports
@@ -67,6 +67,7 @@ def resolve(
         return store.open(model)
     if path.is_dir():
         return Artifact.open(path)
+    _check_regular(path)
     looked = _looked(path, deployment)
     # Of both places, the file's own is the one that is meant.
     near = beside(deployment.absolute().parent / path if deployment and looked else path)
@@ -130,6 +131,7 @@ def import_model(
         InvalidArtifact: It is missing, of another kind, damaged, or a pickle and not allowed.
         InvalidInput: The name is not usable, or taken.
     """
+    _check_regular(path)
     if _is_checkpoint(path):
         name = path.resolve().name.lower() if name is None else name
         uri = path.resolve().name
@@ -164,6 +166,32 @@ def _files(path: Path) -> list[Path]:
     if graph is None:
         return [path]
     return openvino_files(graph) if graph.suffix == ".xml" else onnx_files(graph)
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse a pipe or a device under the name of a model.
+
+    Raises:
+        InvalidArtifact: It is one.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InvalidArtifact(f"{path} is not a regular file", hint="name a model file or a folder")
+
+
+def _read_digest(path: Path) -> str:
+    """The digest of what `import_model` reads.
+
+    Raises:
+        InvalidArtifact: A file cannot be read.
+    """
+    try:
+        return _digest(_files(path))
+    except OSError as error:
+        named = Path(error.filename) if isinstance(error.filename, str) else path
+        raise InvalidArtifact(
+            f"{named} cannot be read: {error.strerror}",
+            hint="name a regular file that this user may read",
+        ) from error
 
 
 def _digest(files: list[Path]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from seatrial.detect.families.huggingface import CONFIG, PREPROCESSOR, PROCESSOR
 from seatrial.errors import InvalidArtifact
 from seatrial.models.recognise import LABELS_FILE
+from seatrial.system.files import open_file
 from seatrial.system.text import read_text
 from seatrial.system.yaml_text import read_yaml
 
@@ -26,7 +27,7 @@ def graphs_in(folder: Path) -> list[Path]:
 
 def _is_ir(file: Path) -> bool:
     """Whether an XML file is an OpenVINO IR, and not for example a label."""
-    with contextlib.suppress(OSError), file.open("rb") as opened:
+    with contextlib.suppress(OSError), open_file(file) as opened:
         return b"<net " in opened.read(400)
     return False
 

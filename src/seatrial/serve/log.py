@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from seatrial.errors import visible
+from seatrial.errors import in_one_line
 from seatrial.serve.trace_context import current_trace
 
 Level = str  # "info", "warning" or "error"
@@ -64,7 +64,7 @@ def _text(level: Level, event: str, message: str, facts: dict[str, Any]) -> str:
         for key, value in facts.items()
         if key not in IN_MESSAGE
     )
-    return f"{'' if level == 'info' else f'{level}: '}{visible(message)}{told}"
+    return f"{'' if level == 'info' else f'{level}: '}{in_one_line(message)}{told}"
 
 
 def _json(level: Level, event: str, message: str, facts: dict[str, Any]) -> str:

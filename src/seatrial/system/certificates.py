@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-BLOCK = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.*?)-----END ", re.DOTALL)
+BLOCK = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----([^-]*)-----END ")
 VERSION, UTC_TIME = 0xA0, 0x17  # tags; the first is left out where it has its default
 VALIDITY = 3  # place of the field behind serial number, algorithm and issuer
 CENTURY = b"50"  # years from here on are 19xx where they have two digits

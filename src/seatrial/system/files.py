@@ -7,9 +7,12 @@ import difflib
 import errno
 import fcntl
 import hashlib
+import io
 import itertools
 import os
+import shlex
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,26 +24,49 @@ TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)  # there is something at 
 PART = ".part-"  # begin of the name of a folder for a file that is being written
 MOST_BESIDE = 5000  # names of a folder among which a near one is looked for
 PROBE_BYTES = 2**20
+NOT_REGULAR = "it is not a regular file"
+OWN_DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sha256_file(path: Path) -> str:
     """sha256 of a file, in hex."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def bounded_bytes(path: Path, most: int) -> bytes:
+def open_file(path: Path) -> io.BufferedReader:
+    """Open a file for reading; a pipe in a folder, which nobody may ever write to, is none.
+
+    A pipe that this process was given (``/dev/stdin``, ``<(command)`` of a shell) is read.
+
+    Raises:
+        OSError: It cannot be opened, or is a pipe.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        own = str(path).startswith(OWN_DESCRIPTORS)
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode) and not own:
+            raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
+        os.set_blocking(descriptor, True)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def bounded_bytes(path: Path, most: int, *, pipes: bool = False) -> bytes:
     """The content of a file that may be a device, a pipe, or larger than the memory.
 
     Args:
         path: The file.
         most: Most bytes that it may have.
+        pipes: Whether a pipe in a folder is waited for; see `open_file`.
 
     Raises:
         OSError: It cannot be read, or has more bytes.
     """
-    with path.open("rb") as file:
+    with path.open("rb") if pipes else open_file(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it has more than {most / 2**20:g} MiB", str(path))
@@ -54,7 +80,7 @@ def read_bytes(path: Path) -> bytes:
         InvalidInput: It cannot be read.
     """
     try:
-        return bounded_bytes(path, MOST_BYTES)
+        return bounded_bytes(path, MOST_BYTES, pipes=True)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}", hint=beside(path)) from error
     except ValueError as error:  # a NUL character, or a lone surrogate
@@ -70,7 +96,9 @@ def beside(path: Path, *, otherwise: str = "") -> str:
     """
     try:
         if path.exists():
-            return "name a file in it" if path.is_dir() else f"see who may read it: ls -l {path}"
+            if not path.is_file():
+                return "name a file in it" if path.is_dir() else "name a regular file"
+            return f"see who may read it: ls -l {shlex.quote(str(path))}"
         folder = path.parent
         if not folder.exists():
             return beside(folder, otherwise=otherwise) or f"there is no folder {folder}"

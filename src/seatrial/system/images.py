@@ -19,6 +19,7 @@ from typing import BinaryIO
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, features
 
 from seatrial.errors import InvalidDataset
+from seatrial.system.files import open_file
 
 # Suffix -> Pillow's name of the formats that the service takes. An .mpo is a JPEG with further
 # images behind it.
@@ -221,7 +222,7 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 def _metadata_behind_pixels(path: Path) -> bool:
     """Whether a PNG has EXIF or text behind its pixels; its chunks are skipped, not read."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         position, pixels = len(_PNG_MAGIC), False
         while True:
             file.seek(position)

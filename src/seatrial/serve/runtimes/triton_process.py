@@ -19,7 +19,7 @@ import msgspec
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
-from seatrial.errors import PortInUse, SeatrialError, ServiceFailed
+from seatrial.errors import PortInUse, SeatrialError, ServiceFailed, in_one_line
 from seatrial.serve.address import check_port, check_ports, free_port, grpc_url, url
 from seatrial.serve.parent import end_with_owner
 from seatrial.serve.runtimes import notify
@@ -71,8 +71,9 @@ def main(folder: str) -> None:
     try:
         code = serve(Path(folder), signals)
     except SeatrialError as error:
-        hint = f"hint: {error.hint}\n" if error.hint else ""
-        sys.stderr.write(f"error: the service did not start: {error.message}\n{hint}")
+        _say(f"error: the service did not start: {error.message}")
+        if error.hint:
+            _say(f"hint: {error.hint}")
         sys.exit(error.exit_code)
     if code:
         sys.stderr.write("interrupted\n")
@@ -188,7 +189,7 @@ def addresses(ports: Ports, deployment: Deployment) -> dict[str, str]:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{in_one_line(text)}\n")
     sys.stderr.flush()
 
 
