@@ -11,12 +11,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from seatrial.serve.metrics_files import forget_dead_processes
+from seatrial.serve.serving import Serving
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # set where several processes are one service
 READS = 3  # of files that get another name meanwhile: `take_over_files`
@@ -55,8 +55,10 @@ def _read() -> bytes:
 
 
 async def _metrics(request: Request) -> Response:
+    serving: Serving = request.app.state.serving
     # Reading the files of several processes takes milliseconds: not on the event loop.
-    return Response(await run_in_threadpool(page), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    body = await serving.shared("metrics", lambda: page())
+    return Response(body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 METRICS = Route("/metrics", _metrics, methods=["GET"])

@@ -17,6 +17,7 @@ from seatrial.serve.log import GoesOn, say
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.reporting import Report
 from seatrial.serve.service import Service
+from seatrial.serve.shared_work import SharedWork
 from seatrial.serve.tls import Tls
 from seatrial.serve.tokens import Tokens
 from seatrial.serve.variants import LIVE
@@ -46,6 +47,7 @@ class Serving:
         tls: Certificate; None where connections are not encrypted.
         connections_beside: Number of open connections of servers beside the HTTP server.
         reports: Are told of each request that such a server has answered.
+        shared: Makes pages that are the same for all who ask.
     """
 
     def __init__(self, service: Service) -> None:
@@ -57,6 +59,7 @@ class Serving:
         self.canary: Canary | None = None
         self.connections_beside = 0
         self.reports: Sequence[Report] = ()
+        self.shared = SharedWork()
         self._leaving: list[Service] = []
         self._left = threading.Condition()
         self._install(service)

@@ -39,6 +39,7 @@ from seatrial.serve.protocols.grpc_methods import (
 from seatrial.serve.protocols.grpc_request import infer_request, open_request
 from seatrial.serve.protocols.inference_protobuf import read_request, write_answer, written
 from seatrial.serve.protocols.inference_stream import InferenceStreams
+from seatrial.serve.protocols.model_description import shared_statistics
 from seatrial.serve.protocols.off_loop import MOST_BINARY_BYTES, read_off_loop
 from seatrial.serve.protocols.served_models import find_model
 from seatrial.serve.service import Service
@@ -96,13 +97,13 @@ class InferenceService:
             "ServerMetadata": _server,
             "ModelMetadata": _of_model(model_description.metadata),
             "ModelConfig": _of_model(_configuration),
-            "ModelStatistics": _statistics,
             "RepositoryIndex": _index,
         }
         found: dict[str, Method] = {
             name: partial(self._ask, *methods()[name], describe)
             for name, describe in described.items()
         }
+        found["ModelStatistics"] = partial(self._statistics, *methods()["ModelStatistics"])
         found["ModelInfer"] = self._infer
         handlers = {
             name: grpc.stream_unary_rpc_method_handler(
@@ -128,9 +129,15 @@ class InferenceService:
         context: Context,
     ) -> bytes:
         request = parse(asked, await self.questions.read(messages, self._body_s))
-        # Statistics read the files of other processes.
-        fields = await asyncio.to_thread(describe, self._serving.live, request)
-        return written(told, fields)
+        return written(told, describe(self._serving.live, request))
+
+    async def _statistics(
+        self, asked: Any, told: Any, messages: Messages, context: Context
+    ) -> bytes:
+        request = parse(asked, await self.questions.read(messages, self._body_s))
+        named = request.name
+        model = find_model(self._serving.live, named, request.version) if named else None
+        return written(told, await shared_statistics(self._serving, model))
 
     async def _infer(self, messages: Messages, context: Context) -> bytes:
         service = self._serving.take()
@@ -246,12 +253,6 @@ def _of_model(
 
 def _configuration(service: Service, model: Any) -> Mapping[str, Any]:
     return {"config": model_description.configuration(service, model)}
-
-
-def _statistics(service: Service, request: Any) -> Mapping[str, Any]:
-    if not request.name:
-        return model_description.all_statistics(service)
-    return _of_model(model_description.statistics)(service, request)
 
 
 def _index(service: Service, request: Any) -> Mapping[str, Any]:

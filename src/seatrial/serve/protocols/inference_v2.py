@@ -6,7 +6,6 @@ data, model configuration, statistics, schedule policy, parameters.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -27,6 +26,7 @@ from seatrial.serve.protocols.error_answers import PROTOCOL, error_answer, plain
 from seatrial.serve.protocols.inference import TensorAnswer, infer
 from seatrial.serve.protocols.inference_forms import ModelReady, ServerLive, ServerReady
 from seatrial.serve.protocols.inference_json import read_call, read_whole, write_answer
+from seatrial.serve.protocols.model_description import shared_statistics
 from seatrial.serve.protocols.off_loop import read_off_loop
 from seatrial.serve.protocols.served_models import ProtocolModel, find_model
 from seatrial.serve.service import Service
@@ -44,20 +44,20 @@ def routes() -> list[Route]:
     of_model: dict[str, Callable[[Service, ProtocolModel], Any]] = {
         "": model_description.metadata,
         "/config": model_description.configuration,
-        "/stats": model_description.statistics,
     }
     return [
         Route(PROTOCOL, _told(lambda service: model_description.server()), methods=["GET"]),
         Route("/v2/health/live", _live, methods=["GET"]),
         Route("/v2/health/ready", _ready, methods=["GET"]),
         *(Route(path + "/ready", _model_ready, methods=["GET"]) for path in (MODEL, VERSIONED)),
-        Route("/v2/models/stats", _told(model_description.all_statistics), methods=["GET"]),
+        Route("/v2/models/stats", _statistics, methods=["GET"]),
         Route("/v2/repository/index", _told(model_description.index), methods=["POST"]),
         *(
             Route(path + end, _told_of_model(describe), methods=["GET"])
             for end, describe in of_model.items()
             for path in (MODEL, VERSIONED)
         ),
+        *(Route(path + "/stats", _statistics, methods=["GET"]) for path in (MODEL, VERSIONED)),
         *(Route(path + "/infer", _infer, methods=["POST"]) for path in (MODEL, VERSIONED)),
     ]
 
@@ -70,7 +70,7 @@ def _told(describe: Callable[[Service], Any]) -> Callable[[Request], Awaitable[R
     """A handler that answers with JSON."""
 
     async def handler(request: Request) -> Response:
-        return await _described(lambda: describe(request.app.state.serving.live))
+        return _json(describe(request.app.state.serving.live))
 
     return handler
 
@@ -80,17 +80,24 @@ def _told_of_model(
 ) -> Callable[[Request], Awaitable[Response]]:
     async def handler(request: Request) -> Response:
         service: Service = request.app.state.serving.live
-        return await _described(lambda: describe(service, _model(request, service)))
+        try:
+            return _json(describe(service, _model(request, service)))
+        except SeatrialError as error:
+            return _error_answer(error)
 
     return handler
 
 
-async def _described(describe: Callable[[], Any]) -> Response:
+async def _statistics(request: Request) -> Response:
+    serving: Serving = request.app.state.serving
     try:
-        # Statistics read the files of other processes.
-        told = await asyncio.to_thread(describe)
+        model = _model(request, serving.live) if request.path_params else None
+        return _json(await shared_statistics(serving, model))
     except SeatrialError as error:
         return _error_answer(error)
+
+
+def _json(told: Any) -> Response:
     return Response(msgspec.json.encode(told), media_type="application/json")
 
 

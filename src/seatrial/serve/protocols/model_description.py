@@ -9,6 +9,7 @@ from seatrial.serve.protocols.served_models import ProtocolModel, models
 from seatrial.serve.protocols.signatures import VERSION
 from seatrial.serve.protocols.tensors import BYTES, Signature
 from seatrial.serve.service import Service
+from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import GRAPH, recorded_statistics
 
 EXTENSIONS = (
@@ -147,3 +148,14 @@ def all_statistics(service: Service) -> dict[str, Any]:
     """The statistics of all models."""
     each = [statistics(service, one) for one in models(service)]
     return {"model_stats": [row for one in each for row in one["model_stats"]]}
+
+
+async def shared_statistics(serving: Serving, model: ProtocolModel | None = None) -> dict[str, Any]:
+    """The statistics of a model, or of all; who asks meanwhile gets the same.
+
+    They are in files of other processes, too: a thread reads them.
+    """
+    if model is None:
+        return await serving.shared("statistics", lambda: all_statistics(serving.live))
+    name = ("statistics", model.name)
+    return await serving.shared(name, lambda: statistics(serving.live, model))
