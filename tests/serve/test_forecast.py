@@ -176,6 +176,23 @@ def test_a_neighbour_that_comes_and_goes_closes_no_short_queue() -> None:
     assert len(late) <= 0.05 * len(service.latencies_s)
 
 
+@pytest.mark.parametrize("bound_s", [0.02, 0.5])
+def test_an_image_that_its_header_foretells_anew_says_nothing_of_others(bound_s: float) -> None:
+    """A few files of 3 KB that take 25 megapixels would close the service for seconds."""
+    now = 0.0
+    forecast = Forecast(1, 0.04, lambda: now)
+    far = Promise(10, 0.04, 10.0, 0.0, batch=False)
+    before_s = forecast.late_s(far)
+    for _ in range(3):
+        promise = forecast.promise(3000)
+        forecast.accept(promise)
+        forecast.arrived(promise)
+        forecast.weighed(promise, bound_s)
+        now += promise.finish_s + 0.3  # others were foretold wrong as well
+        forecast.ended(promise, 0.04)
+    assert (forecast.late_s(far) > before_s) == (bound_s < 0.1)
+
+
 def test_a_deadline_that_cannot_be_met_is_refused_at_once_and_not_when_idle() -> None:
     service = Simulation(1, lambda now: 0.5, deadline_s=0.3, first_s=0.5)
     service.run(iter([0.0, 0.1, 1.0]))

@@ -32,6 +32,9 @@ MEMORY_S, MEMORY_REQUESTS = 0.5, 10
 # request that is let in when it is smallest would be late.
 GROWING, SPREAD_MEMORY_S = 0.2, 10.0
 DEVIATIONS = 2.0  # that an answer may be later than promised
+# An image of which the header says so many times the work of its class of sizes was foretold wrong
+# by itself: it teaches the class, and says nothing about how wrong others are.
+SURPRISE = 2.0
 WRONG = 2.0  # but no more than so many times what was promised
 # A single stall, such as a suspended machine, counts as no more than this many times the mean.
 LONGEST = 8.0
@@ -82,9 +85,10 @@ class Promise:
         work_s: Seconds of a thread that it will take.
         finish_s: Seconds after its arrival until it is answered.
         batch: Whether live requests go before it.
+        surprise: Whether the header of its image says that it takes far longer than was foretold.
     """
 
-    __slots__ = ("arrived", "batch", "counted", "finish_s", "kind", "ready", "work_s")
+    __slots__ = ("arrived", "batch", "counted", "finish_s", "kind", "ready", "surprise", "work_s")
 
     def __init__(
         self, kind: int, work_s: float, finish_s: float, arrived: float, batch: bool
@@ -96,6 +100,7 @@ class Promise:
         self.arrived = arrived
         self.counted = False
         self.ready = False
+        self.surprise = False
 
 
 class Forecast:
@@ -213,6 +218,7 @@ class Forecast:
         with self._lock:
             work_s = self.work_s(bound_s)
             more_s = work_s - promise.work_s
+            promise.surprise = promise.surprise or work_s > SURPRISE * promise.work_s
             if promise.counted:
                 self._add(promise, more_s)
             promise.finish_s = max(work_s, promise.finish_s + more_s)
@@ -250,6 +256,8 @@ class Forecast:
             work_s = min(work_s, LONGEST * mean_s)
             newest = min(-math.expm1(-since_s / MEMORY_S), 1 / MEMORY_REQUESTS)
             self._work_s[promise.kind] = mean_s + newest * (work_s - mean_s)
+            if promise.surprise:
+                return
             wrong_s = min(abs(now - promise.arrived - promise.finish_s), LONGEST * mean_s)
             spread_s = self._spread_s[promise.batch]
             if wrong_s < spread_s:
