@@ -53,6 +53,15 @@ def test_long_and_strange_answers_are_shortened() -> None:
     assert "\n" not in found.message
 
 
+@pytest.mark.parametrize("code", ["Overloaded", "InvalidImage", "Unknown"])
+def test_long_messages_are_shortened(code: str) -> None:
+    told = {"code": code, "message": "m" * 10_000, "hint": "h" * 10_000, "reason": "r" * 10_000}
+    body = json.dumps({"error": told}).encode()
+    found = refusal("http://x", HttpAnswer(503, {}, body))
+    assert len(found.message) < 2100
+    assert found.hint == "h" * 2000
+
+
 @pytest.mark.parametrize(
     ("page", "said"),
     [

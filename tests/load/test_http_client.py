@@ -169,6 +169,7 @@ def test_a_question_that_is_not_answered_in_time(detector, talk):
         (Reply(422, b'{"error": {"message": "not to my taste"}}'), "not to my taste"),
         (Reply(500, b"<html>  oops \n"), "<html>  oops"),
         (Reply(500, b"x" * 300), "x" * 200),
+        (Reply(400, b'{"error": "%s"}' % (b"x" * 10_000)), "x" * 2000),
         (Reply(400, b'{"error": "unknown model"}'), "unknown model"),
         (Reply(500, b'{"error": 5}'), '{"error": 5}'),
         (Reply(500, b"\xff"), "\N{REPLACEMENT CHARACTER}"),

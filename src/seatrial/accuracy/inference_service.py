@@ -16,7 +16,7 @@ from seatrial.client.calls import Call, Send
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.client.inference_tensors import read_tensors
 from seatrial.client.inference_wire import GRPC, ModelName, image_request
-from seatrial.client.wire import HttpAnswer, ServedLayout, ServedModel
+from seatrial.client.wire import MESSAGE, HttpAnswer, ServedLayout, ServedModel
 from seatrial.config import UNDECODABLE
 from seatrial.deployment import Thresholds
 from seatrial.detect.answer import ImageSize
@@ -193,4 +193,4 @@ def _read(answer: HttpAnswer, kind: Any, status: int | None = 200) -> Any:
 
 def _reason(answer: HttpAnswer) -> str:
     found = _read(answer, dict[str, Any], status=None) or {}
-    return str(found.get("error") or "no reason given")
+    return str(found.get("error") or "no reason given")[:MESSAGE]

@@ -25,6 +25,7 @@ CODES = {
 }
 SHOWN = 200  # characters of an answer that is not a service's
 LOOKED_AT = 4096  # bytes of such an answer in which its title is looked for
+MESSAGE = 2000  # characters of what a service says of an error
 MOST_AT_A_TIME = 1024  # images: a thread for each
 FARTHEST = 2.0**31  # of a corner from the other, pixels: areas are numbers of float32 too
 WAIT_DIGITS = 9  # of milliseconds: eleven days
@@ -198,12 +199,12 @@ def refusal(where: str, answer: HttpAnswer) -> SeatrialError:
             "between, if there is one",
         )
     kind = CODES.get(problem.code)
+    message, hint = problem.message[:MESSAGE], problem.hint[:MESSAGE]
     if kind is None:
-        message = f"{where} answers {answer.status}: {problem.message}"
-        return ServiceFailed(message, hint=problem.hint)
+        return ServiceFailed(f"{where} answers {answer.status}: {message}", hint=hint)
     if kind is not Overloaded:
-        return kind(problem.message, hint=problem.hint)
-    overloaded = Overloaded(problem.message, hint=problem.hint, reason=problem.reason)
+        return kind(message, hint=hint)
+    overloaded = Overloaded(message, hint=hint, reason=problem.reason[:SHOWN])
     wait_ms = answer.headers.get("x-predicted-wait-ms", "")
     if wait_ms.isascii() and wait_ms.isdecimal() and len(wait_ms) <= WAIT_DIGITS:
         overloaded.wait_s = int(wait_ms) / 1e3

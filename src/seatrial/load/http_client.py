@@ -34,6 +34,7 @@ from seatrial.system.network import network_reason
 SCORES = "scores"  # the output with an element for each detection
 # A longer JSON is timed and not read: one of commas would become a hundred times its size.
 READ_BYTES = 8 * 2**20
+MESSAGE = 2000  # characters of the reason of a refusal; `seatrial.client.wire` needs numpy
 QUESTION_BYTES = 8 * 2**20  # of the answer to a question; a description has names of classes
 MOST_COUNTED, MOST_MS = 2**31, 1e9
 WORDS = {
@@ -248,6 +249,6 @@ def refusal(reply: Reply) -> str:
     try:
         said = msgspec.json.decode(reply.payload)["error"]
         # The Open Inference Protocol has the message itself there.
-        return said if isinstance(said, str) else str(said["message"])
+        return (said if isinstance(said, str) else str(said["message"]))[:MESSAGE]
     except (*UNDECODABLE, KeyError, TypeError):
         return reply.payload[:200].decode("utf-8", "replace").strip()

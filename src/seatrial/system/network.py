@@ -19,6 +19,8 @@ REASONS = (
     (r"status line|BadStatusLine|Expected HTTP", "what answers there is not HTTP"),
     (r"[Ss]erver disconnected", CLOSED),
 )
+# Of one error, which may quote whatever a server sent: the patterns look at it again and again.
+LOOKED_AT = 1000
 NUMBER = re.compile(r"\[Errno (\d+)\]")
 
 
@@ -26,7 +28,7 @@ def network_reason(error: BaseException) -> str:
     """Why a request got no answer: the cause that the operating system or TLS gives."""
     said, cause = "", error
     while cause is not None:
-        said += f"{type(cause).__name__}: {cause}\n"
+        said += f"{type(cause).__name__}: {str(cause)[:LOOKED_AT]}\n"
         cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
     for pattern, words in REASONS:
         if found := re.search(pattern, said):
