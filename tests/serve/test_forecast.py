@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from seatrial.serve.forecast import Forecast, Promise, Took, took_by
+from seatrial.serve.forecast import Forecast, Promise, Took, in_words, took_by
 
 DEADLINE_S = 1.0
 
@@ -393,3 +393,21 @@ def test_batches_that_wait_longer_than_foretold_are_no_reason_to_refuse_live_req
     forecast.ended(batch, 0.1)
     assert forecast.late_s(forecast.promise(1000)) == pytest.approx(before_s)
     assert forecast.late_s(forecast.promise(1000, batch=True)) > before_s
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit_s", "words"),
+    [
+        (1.234, 1.0, "1.2"),
+        (1.04, 1.0, "1.04"),
+        (1.0001, 1.0, "1.001"),
+        (0.7992, 0.796, "0.8"),
+        (0.0123, 0.012, "0.013"),
+        (123.4, 15.0, "120"),
+        (123.4, 121.5, "123.4"),
+    ],
+)
+def test_the_words_for_a_time_beyond_a_limit_are_beyond_it(
+    seconds: float, limit_s: float, words: str
+) -> None:
+    assert in_words(seconds, limit_s) == words

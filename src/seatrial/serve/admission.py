@@ -19,7 +19,7 @@ from seatrial.errors import Overloaded, SeatrialError
 from seatrial.serve.asked import NOTHING, Asked, watched
 from seatrial.serve.bodies_to_come import BodiesToCome
 from seatrial.serve.decode_memory import DecodeMemory, decode_memory
-from seatrial.serve.forecast import Forecast, Promise
+from seatrial.serve.forecast import Forecast, Promise, in_words
 from seatrial.serve.request_threads import RequestThreads
 from seatrial.serve.tickets import Admitted
 from seatrial.system.memory import memory_left_bytes
@@ -211,10 +211,12 @@ class Dispatcher:
 
     def _late(self, promise: Promise, deadline_s: float, here: int) -> Refusal | None:
         # The first is let in whatever is foretold: how else would a wrong forecast be mended?
-        if self.detector.lanes.present <= here or self.forecast.late_s(promise) <= deadline_s:
+        late_s = self.forecast.late_s(promise)
+        if self.detector.lanes.present <= here or late_s <= deadline_s:
             return None
         return Refusal(
-            f"it would be answered after {promise.finish_s:.2g} s, and has {deadline_s:g} s",
+            f"nearly all such requests are answered within {in_words(late_s, deadline_s)} s, and "
+            f"this one has {deadline_s:g} s",
             MORE_TIME if deadline_s < self.deadline_s else AS_BATCH,
             "deadline",
             promise.finish_s,
@@ -228,11 +230,12 @@ class Dispatcher:
         longest_s = max(self.deadline_s, OWN_WAIT * self.deadline_s + promise.work_s)
         if promise.batch or not self.detector.lanes.present:
             return None
-        if self.forecast.late_s(promise) <= longest_s:
+        late_s = self.forecast.late_s(promise)
+        if late_s <= longest_s:
             return None
         return Refusal(
-            f"it would be answered after {promise.finish_s:.2g} s, and the queue of live requests "
-            f"is for {self.deadline_s:g} s",
+            f"nearly all such requests are answered within {in_words(late_s, self.deadline_s)} s, "
+            f"and the queue of live requests is for {self.deadline_s:g} s",
             AS_BATCH,
             "deadline",
             promise.finish_s,

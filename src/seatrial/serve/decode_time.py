@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from seatrial.engines.places import Place
 from seatrial.errors import InvalidImage, Overloaded
-from seatrial.serve.forecast import Forecast, Promise
+from seatrial.serve.forecast import Forecast, Promise, in_words
 
 
 def check_possible(forecast: Forecast, bound_s: float, limit_s: float) -> None:
@@ -48,9 +50,10 @@ def check_in_time(
     left_s = place.remaining_s()
     longest_s, work_s = _longest_s(forecast, bound_s), forecast.weighed(promise, bound_s)
     if longest_s > left_s or (not alone and work_s > left_s):
+        left_s = math.floor(1e3 * left_s) / 1e3
         raise Overloaded(
-            f"it would be answered after another {max(longest_s, work_s):.2g} s, and has "
-            f"{left_s:.2g} s",
+            f"it would be answered after another {in_words(max(longest_s, work_s), left_s)} s, "
+            f"and has {left_s:g} s",
             hint="send less at a time, a smaller image, or give it more time",
             reason="deadline",
             wait_s=promise.finish_s,

@@ -314,3 +314,14 @@ class Forecast:
                 self._backlog_s[slow.batch] -= slow.work_s
                 slow.counted = False
         return now
+
+
+def in_words(seconds: float, limit_s: float) -> str:
+    """Seconds beyond a limit, in few digits and still beyond it.
+
+    Args:
+        seconds: More than the limit.
+        limit_s: The limit, as it is shown.
+    """
+    short = float(f"{seconds:.2g}")
+    return f"{short if short > limit_s else math.ceil(1e3 * seconds) / 1e3:g}"

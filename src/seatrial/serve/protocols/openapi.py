@@ -46,7 +46,7 @@ ANSWER = Answer(
 )  # fmt: skip
 HEADERS = {
     "Retry-After": ("Whole seconds after which to come again.", {"type": "integer"}, 2),
-    "X-Predicted-Wait-Ms": ("Time after which it would be answered.", {"type": "integer"}, 2400),
+    "X-Predicted-Wait-Ms": ("Time after which its answer is foretold.", {"type": "integer"}, 2400),
     "WWW-Authenticate": ("The way to show a token.", {"type": "string"}, "Bearer"),
     "X-Model-Digest": ("Digest of the artifact that answered.", {"type": "string"}, "9f86d081884c"),
     "Server-Timing": (
