@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from seatrial.artifact import MANIFEST
-from seatrial.config import Few, Fraction, encode_toml, from_options, read_toml
+from seatrial.config import Few, Fraction, encode_toml, flag, from_options, read_toml
 from seatrial.manifest import Manifest
 
 # Limits beyond these are typing errors: a request would be waited for for ever, or take all memory.
@@ -325,6 +325,18 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def to_toml(self) -> str:
         """The deployment as TOML text, which `read` reads back."""
         return encode_toml(self)
+
+
+def server_of(**options: object) -> Server:
+    """The address that options of a command name, checked as a deployment's is.
+
+    Args:
+        **options: Fields of `Server`; None leaves the default.
+
+    Raises:
+        InvalidConfig: A value is wrong: a port above 65535.
+    """
+    return Deployment("any").changed(options, flag).server
 
 
 def _from_file(model: str, folder: Path) -> str:

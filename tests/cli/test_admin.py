@@ -84,11 +84,12 @@ def elsewhere() -> Iterator[Callable[[int, bytes], str]]:
     ("url", "said"),
     [
         ("http://127.0.0.1", "no host and port"),
-        ("http://127.0.0.1:99999", "no host and port"),
-        ("http://[::1", "no host and port"),
+        ("http://127.0.0.1:99999", "Port out of range 0-65535"),
+        ("http://[::1", "Invalid IPv6 URL"),
         ("http://:3900", "no host and port"),
         ("", "no host and port"),
         ("https://127.0.0.1:3900", "not the address of an admin port"),
+        ("ftp://x", "not the address of an admin port"),
         ("ftp://127.0.0.1:3900", "not the address of an admin port"),
         ("http://127.0.0.1:3900/admin/reload", "not the address of an admin port"),
     ],
@@ -97,6 +98,12 @@ def test_what_is_no_address(url: str, said: str) -> None:
     with pytest.raises(InvalidConfig, match=said) as caught:
         ask("GET /admin/status", {}, None, ServiceOptions(url=url))
     assert "http://" in caught.value.hint
+
+
+@pytest.mark.parametrize("port", [99999, -1])
+def test_what_is_no_port(port: int) -> None:
+    with pytest.raises(InvalidConfig, match=rf"--port .* {port}|--port must be"):
+        ask("GET /admin/status", {}, None, ServiceOptions(port=port))
 
 
 def test_two_services_are_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from cyclopts import App
 
 from seatrial.bench.options import BenchOptions
 from seatrial.bench.report import read_report
-from seatrial.cli.bench import bench
+from seatrial.cli.bench import _show, bench
 from seatrial.errors import InvalidConfig, NotWritable
 
 pytestmark = pytest.mark.slow
@@ -109,6 +110,26 @@ def test_a_running_service_is_measured_and_judged(
     for line in ("asking the service", "scaling 1/2, 1 session", "scaling 2/2, 2 sessions"):
         assert lines.count(line) == 1
     assert lines[-1] == f"gate {words}"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_report_that_cannot_be_written_is_printed(
+    monkeypatch, tmp_path, capsysbinary, full_report, as_json
+) -> None:
+    """The disk may fill up during the measurement, and an hour of load is not repeated for that."""
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("seatrial.bench.report.write_atomically", full)
+    with pytest.raises(NotWritable, match="No space left") as failed:
+        _show(full_report, None, tmp_path, json=as_json)
+    assert failed.value.exit_code == 7
+    printed = capsysbinary.readouterr().out
+    if as_json:
+        assert json.loads(printed)["runs"]
+    else:
+        assert b"sessions" in printed
 
 
 def test_a_model_is_served_for_the_measurement(tiny_artifact, image_folder, tmp_path):

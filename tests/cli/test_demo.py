@@ -98,6 +98,14 @@ def test_both_a_model_and_a_service(refused: Callable[..., str], model: Any) -> 
     assert "--model or --url, not both" in said
 
 
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_what_is_no_port_is_said_as_serve_says_it(
+    refused: Callable[..., str], model: Any, port: str
+) -> None:
+    said = refused(InvalidConfig, "gradio", *model, "--port", port)
+    assert "error: --port must be" in said
+
+
 @pytest.mark.parametrize("front_end", ["gradio", "streamlit"])
 def test_a_wrong_model_is_said_before_a_page_opens(
     refused: Callable[..., str], front_end: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,28 @@ def test_a_running_service_that_holds_ends_the_command_well(
     assert "memory at most 64000 MiB" in told.out
     assert "gate holds" in told.err
     assert (tmp_path / "run" / "verdict.html").is_file()
+
+
+def test_a_verdict_that_cannot_be_written_is_printed(
+    service: ServiceProcess,
+    image_folder: Path,
+    contract: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: Any,
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("seatrial.trial.html_report.write_atomically", full)
+    output = tmp_path / "run"
+    with pytest.raises(NotWritable, match="No space left"):
+        judge(
+            contract, url=service.url, images=image_folder, output=output, measure=QUICK, json=True
+        )
+    told = capsysbinary.readouterr()
+    assert json.loads(told.out)["verdict"]["outcome"] == "holds"
+    assert b"gate holds" in told.err
 
 
 def test_a_clause_that_fails_is_exit_code_8_and_in_the_json(

@@ -12,8 +12,8 @@ import pytest
 from seatrial.artifact import Artifact
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.serve import serve
-from seatrial.deployment import Deployment
-from seatrial.errors import DeviceUnavailable, NotWritable
+from seatrial.deployment import Deployment, RuntimeName
+from seatrial.errors import DeviceUnavailable, InvalidConfig, NotWritable, PortInUse
 from seatrial.serve.address import free_port
 from seatrial.serve.runtimes import metrics_folder, supervise
 from seatrial.serve.runtimes.handover import PIPE, SIGNALS
@@ -83,3 +83,36 @@ def test_what_cannot_run_is_refused_before_anything_is_written(
         serve(options=options(tiny_artifact), port=0)
     assert programs == []
     assert not (tmp_path / "home" / "services").exists()
+
+
+@pytest.mark.parametrize("runtime", ["bentoml", "uvicorn", "triton"])
+@pytest.mark.parametrize("written", [True, False])
+def test_what_cannot_be_served_is_not_written_either(
+    tiny_artifact: Artifact,
+    programs: list[tuple[Any, ...]],
+    tmp_path: Path,
+    runtime: RuntimeName,
+    written: bool,
+) -> None:
+    port = free_port("127.0.0.1")
+    folder = tmp_path / "service"
+    with pytest.raises(PortInUse, match="of HTTP and of gRPC"):
+        serve(
+            options=options(tiny_artifact),
+            port=port,
+            grpc_port=port,
+            on=runtime,
+            write=folder if written else None,
+        )
+    file = tmp_path / "deployment.toml"
+    file.write_text(f'model = "{tiny_artifact.path}"\nengine = "null"\n[reload]\nimages = "nope"\n')
+    if runtime != "triton":  # which takes no other model while it serves
+        with pytest.raises(InvalidConfig, match=r"reload\.images: .*nope does not exist"):
+            serve(
+                options=DeploymentOptions(deployment=file),
+                port=port,
+                on=runtime,
+                write=folder if written else None,
+            )
+    assert programs == []
+    assert not folder.exists()

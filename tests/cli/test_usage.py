@@ -35,6 +35,11 @@ def commands() -> Iterator[Commands]:
         ("detect x --modle y", "--modle is not an option of seatrial detect", "mean --model?"),
         ("detect x --model", "--model needs a value", "seatrial detect --help"),
         (
+            "canary start x --share -5%",
+            "--share needs a value, and '-5%' reads as an option",
+            "write --share=-5%",
+        ),
+        (
             "data split x -o y --fractions 0.8 0.3",
             "--fractions needs 3 values, not 2",
             "seatrial data split --help",

@@ -12,6 +12,7 @@ from seatrial.deployment import Deployment, Limits, Server
 from seatrial.errors import PortInUse
 from seatrial.serve import address
 from seatrial.serve.address import (
+    check_distinct,
     check_port,
     check_ports,
     free_port,
@@ -79,12 +80,14 @@ def test_the_port_of_grpc_has_to_be_free_and_another_one() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(PortInUse) as refused:
             check_ports(Server(HOST, free_port(HOST), port))
-        assert (
-            refused.value.hint == "choose another with --grpc-port; --grpc-port 0 takes a free one"
+        assert refused.value.hint == (
+            "choose another with --grpc-port, or server.grpc_port of the deployment; "
+            "--grpc-port 0 takes a free one"
         )
     port = free_port(HOST)
-    with pytest.raises(PortInUse, match="cannot be that of HTTP and of gRPC"):
+    with pytest.raises(PortInUse, match="cannot be that of HTTP and of gRPC") as refused:
         check_ports(Server(HOST, port, port))
+    assert "--grpc-port, or server.grpc_port of the deployment" in refused.value.hint
     check_ports(Server(HOST, port))
 
 
@@ -101,6 +104,19 @@ def test_the_admin_port_has_to_be_free_and_another_one() -> None:
         assert refused.value.hint == "choose another with server.admin_port"
         check_ports(Server(HOST, port, runtime="triton", admin_port=admin_port))
     check_ports(Server(HOST, port, admin_port=admin_port))
+
+
+def test_no_two_ports_are_the_same_one() -> None:
+    """Whether one of them is free is another question, of the machine that serves."""
+    check_distinct(Server(HOST, 3000, 3001, admin_port=3002), 3000)  # metrics are Triton's
+    check_distinct(Server(HOST, 3000, 3001, admin_port=3000, runtime="triton"), 3002)
+    for server, metrics, what in (
+        (Server(HOST, 3000, 3000), None, "of HTTP and of gRPC"),
+        (Server(HOST, 3000, 3001, admin_port=3001), None, "of requests and of commands"),
+        (Server(HOST, 3000, 3001, runtime="triton"), 3001, "of the metrics, too"),
+    ):
+        with pytest.raises(PortInUse, match=what):
+            check_distinct(server, metrics)
 
 
 def test_the_addresses_of_a_service() -> None:

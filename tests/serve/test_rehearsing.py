@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from seatrial.deployment import Deployment
-from seatrial.errors import NotSwapped
+from seatrial.deployment import Deployment, Reload
+from seatrial.errors import InvalidConfig, NotSwapped
 from seatrial.serve import rehearsing
-from seatrial.serve.rehearsing import COMMAND_LINE, rehearse_apart, without_comparison
+from seatrial.serve.rehearsing import COMMAND_LINE, check_rules, rehearse_apart, without_comparison
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,24 @@ def test_a_trial_that_fails_says_how(
     with pytest.raises(NotSwapped, match=said) as failed:
         rehearse_apart("other", tmp_path, "served", Deployment("tiny"), tmp_path)
     assert failed.value.hint == hint
+
+
+def test_what_a_model_is_tried_on_has_to_be_there_at_the_start(tmp_path: Path) -> None:
+    check_rules(Reload())
+    (tmp_path / "empty").mkdir()
+    contract = tmp_path / "contract.toml"
+    contract.write_text('name = "c"\n[accuracy]\nap50 = 0.5\n')
+    here = f"coco:{tmp_path}"
+    for rules, said in (
+        (Reload(images=str(tmp_path / "nope")), "reload.images: .*nope does not exist"),
+        (Reload(images=str(tmp_path / "empty")), "reload.images: there is no image in .*empty"),
+        (Reload(images=str(contract)), "reload.images: there is no image in"),
+        (Reload(dataset=f"{here}/nope", contract=str(contract)), "reload.dataset: .*nope does"),
+        (Reload(dataset=here, contract=f"{contract}x"), "contract.tomlx cannot be read"),
+    ):
+        with pytest.raises(InvalidConfig, match=said):
+            check_rules(rules)
+    check_rules(Reload(dataset=here, contract=str(contract)))
 
 
 def test_a_trial_ends_when_who_asked_has_left(

@@ -14,7 +14,7 @@ from seatrial.artifact import MANIFEST
 from seatrial.cli.console import err
 from seatrial.cli.credentials import TOKEN, CredentialOptions
 from seatrial.config import Fraction
-from seatrial.deployment import Deployment, Server
+from seatrial.deployment import Deployment, Server, server_of
 from seatrial.errors import InvalidConfig, SeatrialError, ServiceFailed, Unauthorized
 
 T = TypeVar("T")
@@ -126,30 +126,29 @@ class ServiceOptions:
         """
         if self.url is None:
             return None
+        usual = "give http://127.0.0.1:ADMIN_PORT"
         try:
             parts = urlsplit(self.url if "//" in self.url else f"//{self.url}")
             host, port = parts.hostname, parts.port
-        except ValueError:  # a port beyond 65535, half a bracket
-            host = port = None
-        if not host or not port:
-            raise InvalidConfig(
-                f"--url {self.url} has no host and port", hint="give http://127.0.0.1:ADMIN_PORT"
-            )
+        except ValueError as error:  # a port beyond 65535, half a bracket
+            raise InvalidConfig(f"--url {self.url}: {error}", hint=usual) from error
         if parts.scheme not in ("", "http") or parts.path.strip("/") or parts.query:
             raise InvalidConfig(
                 f"--url {self.url} is not the address of an admin port, which speaks http",
-                hint=f"give http://{parts.netloc}",
+                hint=f"give http://{parts.netloc}" if host and port else usual,
             )
+        if not host or not port:
+            raise InvalidConfig(f"--url {self.url} has no host and port", hint=usual)
         return host, port
 
     def server(self, deployment: Path | None) -> Server:
         """The address of the service.
 
         Raises:
-            InvalidConfig: The deployment file cannot be used.
+            InvalidConfig: The deployment file cannot be used, or `port` is none.
         """
         if self.port is not None:
-            return Server(port=self.port)
+            return server_of(port=self.port)
         return Server() if deployment is None else Deployment.read(deployment).server
 
 

@@ -139,16 +139,21 @@ def bench(
 
 
 def _show(report: BenchReport, verdict: Verdict | None, output: Path, *, json: bool) -> None:
-    """Write the report, print it, and end with the verdict's exit code."""
+    """Print the report, write it, and end with the verdict's exit code.
+
+    It is printed first: a disk that has filled up meanwhile loses no measurement.
+    """
     from seatrial.bench.report import write_report
     from seatrial.bench.terminal import render_terminal
 
-    html, data = write_report(report, output / "report.html")
     if json:
         print_json(report)
     else:
         out.print(render_terminal(report))
-    err.print(f"wrote {html} and {data}", highlight=False, soft_wrap=True)
-    if verdict is not None:
-        show_verdict(verdict, json=json)
+    try:
+        html, data = write_report(report, output / "report.html")
+        err.print(f"wrote {html} and {data}", highlight=False, soft_wrap=True)
+    finally:
+        if verdict is not None:
+            show_verdict(verdict, json=json)
     leave(verdict)

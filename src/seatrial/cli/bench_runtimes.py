@@ -59,7 +59,7 @@ def bench_runtimes(
     except KeyboardInterrupt:
         err.print("no report was written")
         raise
-    html, data = write_side_by_side(report, output / "report.html")
+    # Printed first: a disk that has filled up meanwhile loses no measurement.
     if json:
         print_json(report)
     else:
@@ -67,4 +67,5 @@ def bench_runtimes(
     for setup in report.setups:
         if setup.missing:
             err.print(f"{setup.name}: not measured: {setup.missing}", highlight=False)
+    html, data = write_side_by_side(report, output / "report.html")
     err.print(f"wrote {html} and {data}", highlight=False, soft_wrap=True)

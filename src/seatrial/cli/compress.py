@@ -99,10 +99,15 @@ def int8(
 
 
 def _show(report: QuantiseReport, *, json: bool, page: Path | None) -> None:
+    """Print the report, then write its page: a full disk loses no finding."""
+    _print(report, json=json)
     if page is not None:
         from seatrial.quantise import html_report
 
         write_page(page, html_report.page(report))
+
+
+def _print(report: QuantiseReport, *, json: bool) -> None:
     if json:
         print_json(report)
     else:

@@ -61,6 +61,7 @@ def demo(
     from seatrial.demo import opening, server
     from seatrial.demo.examples import telling
     from seatrial.demo.workbench import Workbench
+    from seatrial.deployment import server_of
     from seatrial.serve.address import check_port, free_port
     from seatrial.system.extras import require
 
@@ -71,6 +72,7 @@ def demo(
     def deployment_of(name: str) -> Deployment:
         return replace(given, model=name).resolve()
 
+    server_of(host=host, port=port)
     check_port(host, port)
     port = port or free_port(host)
     if url is None:

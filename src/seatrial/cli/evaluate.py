@@ -150,8 +150,6 @@ def evaluate(
     else:
         opened = _opened(chosen)
         child, measured = opened[0], _here(opened, measure)
-    if save_detections is not None:
-        _save(save_detections, measured)
     found = measured.report
     if base is not None:
         before = _here(base, measure)
@@ -171,12 +169,16 @@ def evaluate(
         print_json(found)
     else:
         _show(found)
-    if report is not None:
-        from seatrial.accuracy.html_report import page
+    try:  # files come last: a disk that has filled up meanwhile loses no finding
+        if save_detections is not None:
+            _save(save_detections, measured)
+        if report is not None:
+            from seatrial.accuracy.html_report import page
 
-        write_page(report, page(found, measured))
-    if found.verdict is not None:
-        show_verdict(found.verdict, json=json)
+            write_page(report, page(found, measured))
+    finally:
+        if found.verdict is not None:
+            show_verdict(found.verdict, json=json)
     leave(found.verdict)
 
 

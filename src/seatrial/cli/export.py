@@ -88,10 +88,15 @@ def export(
 
 
 def _show(report: ExportReport, *, json: bool, page: Path | None) -> None:
+    """Print the report, then write its page: a full disk loses no finding."""
+    _print(report, json=json)
     if page is not None:
         from seatrial.export import html_report
 
         write_page(page, html_report.page(report))
+
+
+def _print(report: ExportReport, *, json: bool) -> None:
     if json:
         print_json(report)
         return

@@ -111,10 +111,13 @@ def judge(
     except KeyboardInterrupt:
         err.print("no verdict was written")
         raise
-    report = write_verdict(made, output)
-    if json:
-        print_json(report)
-    show_verdict(report.verdict, json=json)
+    report = made.report
+    try:
+        report = write_verdict(made, output)
+    finally:  # a disk that has filled up meanwhile loses no verdict
+        if json:
+            print_json(report)
+        show_verdict(report.verdict, json=json)
     files = " and ".join(str(output / name) for name in ("verdict.html", "verdict.json"))
     err.print(f"wrote {files}", soft_wrap=True)
     leave(report.verdict)

@@ -61,8 +61,9 @@ def serve(
         write: Write a folder that the runtime starts, on another machine too, and start nothing.
         triton: The server that --on triton starts.
     """
-    from seatrial.serve.address import with_port
+    from seatrial.serve.address import check_distinct, with_port
     from seatrial.serve.origin import ORIGIN, Origin
+    from seatrial.serve.rehearsing import check_rules
     from seatrial.serve.runtimes.handover import hold_signals
     from seatrial.serve.runtimes.registry import runtime
 
@@ -88,6 +89,9 @@ def serve(
     program = runtime(deployment.server.runtime)
     program.require()
     deployment = with_port(deployment)
+    check_distinct(deployment.server, deployment.triton.metrics_port)
+    if deployment.server.runtime != "triton":  # which takes no other model while it serves
+        check_rules(deployment.reload)
     artifact = (options or DeploymentOptions()).open(deployment)
     if write is not None:
         start = shlex.join(program.write(write, artifact, deployment))

@@ -93,6 +93,11 @@ def _missing(
         if wanted > 1:
             given = len(error.tokens_so_far)
             return InvalidConfig(f"{name} needs {wanted} values, not {given}", hint=page)
+        if (word := _after(name, sys.argv[1:])) and word.startswith("-"):
+            return InvalidConfig(
+                f"{name} needs a value, and {word!r} reads as an option",
+                hint=f"if that is the value, write {name}={word}",
+            )
         return InvalidConfig(f"{name} needs a value", hint=page)
     # An option of another tool is likelier the mistake than the one that is left out for it.
     for unused in error.unused_tokens or ():
@@ -100,6 +105,11 @@ def _missing(
             option = unused.partition("=")[0]
             return InvalidConfig(f"{option} is not an option of {command}", hint=hint)
     return InvalidConfig(f"{command} needs {name}", hint=page)
+
+
+def _after(name: str, words: Sequence[str]) -> str:
+    """The word after an option; empty where there is none."""
+    return next((after for word, after in itertools.pairwise(words) if word == name), "")
 
 
 def _shown_name(error: CycloptsError) -> str:

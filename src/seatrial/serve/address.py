@@ -16,27 +16,51 @@ from seatrial.deployment import Deployment, Server
 from seatrial.errors import PortInUse
 from seatrial.serve.control import LOOPBACK
 
+# What names another port: the options of ``seatrial serve``, and the keys of a deployment file.
+PORT = "--port, or server.port of the deployment"
+GRPC_PORT = "--grpc-port, or server.grpc_port of the deployment"
+
+
+def check_distinct(server: Server, metrics_port: int | None = None) -> None:
+    """Check that no two ports of a service are the same one.
+
+    Args:
+        server: The service.
+        metrics_port: Port of Triton's metrics; None: there is none, or it is chosen later.
+
+    Raises:
+        PortInUse: Two of them are the same.
+    """
+    if server.grpc_port == server.port:
+        raise PortInUse(
+            f"port {server.port} cannot be that of HTTP and of gRPC",
+            hint=f"choose another with {GRPC_PORT}",
+        )
+    requests = (server.port, server.grpc_port)
+    # Triton takes no commands.
+    if server.runtime != "triton" and server.admin_port in requests and server.admin_port:
+        raise PortInUse(
+            f"port {server.admin_port} cannot be that of requests and of commands",
+            hint="choose another server.admin_port",
+        )
+    if server.runtime == "triton" and metrics_port in requests and metrics_port:
+        raise PortInUse(
+            f"port {metrics_port} cannot be that of the metrics, too",
+            hint="choose another triton.metrics_port",
+        )
+
 
 def check_ports(server: Server) -> None:
     """Check that the ports of a service are free, before anything is compiled.
 
     Raises:
-        PortInUse: See `check_port`; or two of them are the same.
+        PortInUse: See `check_port` and `check_distinct`.
     """
-    check_port(server.host, server.port)
+    check_distinct(server)
+    check_port(server.host, server.port, PORT)
     if server.grpc_port is not None:
-        if server.grpc_port == server.port:
-            raise PortInUse(
-                f"port {server.port} cannot be that of HTTP and of gRPC",
-                hint="choose another with --grpc-port",
-            )
-        check_port(server.host, server.grpc_port, "--grpc-port")
+        check_port(server.host, server.grpc_port, GRPC_PORT)
     if server.admin_port is not None and server.runtime != "triton":  # which takes no commands
-        if server.admin_port in (server.port, server.grpc_port):
-            raise PortInUse(
-                f"port {server.admin_port} cannot be that of requests and of commands",
-                hint="choose another server.admin_port",
-            )
         check_port(LOOPBACK, server.admin_port, "server.admin_port")
 
 
@@ -46,7 +70,7 @@ def check_port(host: str, port: int, option: str = "--port") -> None:
     Args:
         host: Address of an interface.
         port: Port.
-        option: Option or key that names another port, for the message.
+        option: Option, key, or both that name another port, for the message.
 
     Raises:
         PortInUse: Another process listens there, or the address is not this machine's.
@@ -73,7 +97,8 @@ def bound(host: str, port: int, option: str = "--port") -> Iterator[socket.socke
         except OSError as error:
             hint = "name an address of this machine with --host, and a port that is allowed"
             if error.errno == errno.EADDRINUSE:
-                free = f"; {option} 0 takes a free one" if option.startswith("--") else ""
+                word = option.partition(",")[0]
+                free = f"; {word} 0 takes a free one" if word.startswith("--") else ""
                 hint = f"choose another with {option}{free}"
             raise PortInUse(
                 f"cannot listen on {host}:{port}: {error.strerror}", hint=hint

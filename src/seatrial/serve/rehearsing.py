@@ -14,11 +14,11 @@ from typing import Any
 
 import msgspec
 
-from seatrial.deployment import Deployment
-from seatrial.errors import NotSwapped
+from seatrial.deployment import Deployment, Reload
+from seatrial.errors import InvalidConfig, NotSwapped
 from seatrial.report.numbers import counted
 from seatrial.serve.parent import PARENT
-from seatrial.system.files import writing
+from seatrial.system.files import beside, writing
 
 SHORT = "was there too little memory?"
 REHEARSAL_S = 600.0
@@ -29,6 +29,28 @@ COMMAND_LINE = "import os; os.nice(19); from seatrial.cli.main import main; main
 
 # Said where neither model reported a box: it was tried that both run, and no more.
 NOT_COMPARED = "no box was compared: neither reports one on them, see reload.images"
+
+
+def check_rules(rules: Reload) -> None:
+    """Check that there is what a model is to be tried on, before a service starts.
+
+    Raises:
+        InvalidConfig: A folder or file that the deployment names is not there, or is another thing.
+    """
+    from seatrial.contract import Contract
+    from seatrial.system.images import image_files
+
+    for key, folder in (("images", rules.images), ("dataset", rules.dataset)):
+        place = Path((folder or "").rpartition(":")[2] if key == "dataset" else folder or "")
+        if folder is not None and not place.exists():
+            raise InvalidConfig(f"reload.{key}: {place} does not exist", hint=beside(place))
+    if rules.images is not None and not image_files(Path(rules.images), foreign=False):
+        raise InvalidConfig(
+            f"reload.images: there is no image in {rules.images}",
+            hint="name a folder of images, as the service gets them",
+        )
+    if rules.contract is not None:
+        Contract.read(Path(rules.contract), judged=["accuracy"])
 
 
 def without_comparison(rehearsal: Mapping[str, Any]) -> str:

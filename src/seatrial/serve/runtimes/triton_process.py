@@ -19,8 +19,8 @@ import msgspec
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
-from seatrial.errors import PortInUse, SeatrialError, ServiceFailed, in_one_line
-from seatrial.serve.address import check_port, check_ports, free_port, grpc_url, url
+from seatrial.errors import SeatrialError, ServiceFailed, in_one_line
+from seatrial.serve.address import check_distinct, check_port, check_ports, free_port, grpc_url, url
 from seatrial.serve.parent import end_with_owner
 from seatrial.serve.runtimes import notify
 from seatrial.serve.runtimes.handover import take_signals
@@ -138,13 +138,10 @@ def ports_of(deployment: Deployment) -> Ports:
         PortInUse: One of them is taken, or is another's.
     """
     server, metrics = deployment.server, deployment.triton.metrics_port
+    check_distinct(server, metrics)
     check_ports(server)
     if metrics is None:
         metrics = free_port(server.host, (server.port, server.grpc_port))
-    elif metrics in (server.port, server.grpc_port):
-        raise PortInUse(
-            f"port {metrics} cannot be that of the metrics, too", hint="choose another metrics_port"
-        )
     else:
         check_port(server.host, metrics, "triton.metrics_port")
     return Ports(server.host, server.port, server.grpc_port, metrics)
