@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,27 @@ from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment, Server
 from seatrial.errors import InvalidInput, NotSwapped, NotWritable
+from seatrial.serve import rehearsing
 from seatrial.serve.address import free_port
 from seatrial.serve.control import ControlServer, ask
 from seatrial.serve.reload import RELOADED, Coordinator
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import write_service
+from seatrial.system.children import has_ended
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 NOBODY = {"requests": {"live_answered": 0}, "seconds": {"live": 0.0}}
 TOKEN = "0123456789abcdef" * 2
+# In the place of a rehearsal: one that never ends, but for the model ``third``.
+HANGS = """
+import os, sys, time
+if sys.argv[-1] == "third":
+    sys.exit("error: no third")
+with open(os.environ["BEGUN"] + "-", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(os.environ["BEGUN"] + "-", os.environ["BEGUN"])
+time.sleep(1000)
+"""
 
 
 class Service:
@@ -256,6 +269,34 @@ def test_one_change_at_a_time_and_the_other_is_counted_and_said(
         service.coordinator.reload("other")
     assert bodies == [("POST /count", {"result": "refused"})]
     assert "error: the model is not swapped: another change" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("newest", ["abandon", "reload"])
+def test_the_newest_change_ends_the_trial_of_another(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, newest: str
+) -> None:
+    """A trial that hangs would hold up all changes until it is given up."""
+    monkeypatch.setattr(rehearsing, "COMMAND_LINE", HANGS)
+    begun = tmp_path / "begun"
+    monkeypatch.setenv("BEGUN", str(begun))
+    coordinator = service.coordinator
+    with ThreadPoolExecutor() as pool:
+        hangs = pool.submit(coordinator.reload, "second")
+        while not begun.exists():
+            assert not hangs.done()
+            time.sleep(0.01)
+        with pytest.raises(NotSwapped, match="another change is under way"):
+            coordinator.promote()  # there is no canary that it could be of
+        if newest == "abandon":
+            assert coordinator.abandon()["canary"] is None
+        else:
+            with pytest.raises(NotSwapped, match="no third"):
+                coordinator.reload("third")
+        with pytest.raises(NotSwapped, match="second is tried no more: another change was asked"):
+            hangs.result()
+    assert has_ended(int(begun.read_text()))
+    with pytest.raises(NotSwapped, match="there is no canary"):
+        coordinator.abandon()
 
 
 def test_without_a_process_that_is_ready_nothing_is_swapped(

@@ -25,7 +25,7 @@ from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError
 from seatrial.serve.control import LOOPBACK, ControlServer, asker_has_left, socket_name
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
-from seatrial.serve.rehearsing import left, rehearse_apart, without_comparison
+from seatrial.serve.rehearsing import Trial, left, rehearse_apart, without_comparison
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import place_artifact
 from seatrial.serve.serving_processes import ServingProcesses, pid_of
@@ -34,6 +34,7 @@ from seatrial.serve.worker_commands import LEAVE_S
 
 RELOADED = "reloaded"  # folder of artifacts that were swapped in, in the service folder
 PREPARE_S, SWITCH_S = 600.0, 60.0
+GIVE_WAY_S = 10.0  # in which a trial that another change ends is over
 # What the JSON of a command may say; another key is a typing error that would be lost.
 KEYS = {"POST /admin/reload": ("model",), "POST /admin/canary": ("model", "share", "shadow")}
 
@@ -64,6 +65,7 @@ class Coordinator:
         self._processes = ServingProcesses(folder, self._deployment.limits.drain_s)
         self._origin = origin
         self._busy = threading.Lock()
+        self._trial = Trial()
         self._commands: dict[str, Callable[[dict[str, Any]], Any]] = {
             "GET /admin/status": lambda body: self.status(),
             "POST /admin/reload": lambda body: self.reload(_text(body, "model")),
@@ -206,7 +208,7 @@ class Coordinator:
         Raises:
             NotSwapped: There is none, or it failed.
         """
-        with self._counted():
+        with self._counted(newest=False):
             before = self._state()
             second = self._second(before)
             told = self._processes.ask_all("GET /status", {}, SWITCH_S)
@@ -221,13 +223,15 @@ class Coordinator:
         return self.status()
 
     def abandon(self) -> dict[str, Any]:
-        """Let the canary go.
+        """Let the canary go, or end the trial of a model that is to be served.
 
         Raises:
-            NotSwapped: There is none.
+            NotSwapped: There is neither.
         """
-        with self._alone():
+        with self._alone() as ended:
             before = self._state()
+            if ended and before.second is None:
+                return self.status()
             second = self._second(before)
             after = msgspec.structs.replace(before, second=None)
             self._write(after, before)
@@ -264,19 +268,27 @@ class Coordinator:
             self.reload()
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, *, newest: bool = True) -> Iterator[bool]:
+        """One change at a time; the newest one ends the trial of another, which may hang.
+
+        Yields:
+            Whether it has ended a trial.
+        """
+        ended = False
         if not self._busy.acquire(blocking=False):
-            raise NotSwapped("another change is under way", hint="try again when it is over")
+            ended = newest and self._trial.end()
+            if not (ended and self._busy.acquire(timeout=GIVE_WAY_S)):
+                raise NotSwapped("another change is under way", hint="try again when it is over")
         try:
-            yield
+            yield ended
         finally:
             self._busy.release()
 
     @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, *, newest: bool = True) -> Iterator[None]:
         """One change at a time; its result is counted, and what was refused is said."""
         try:
-            with self._alone():
+            with self._alone(newest=newest):
                 yield
         except Unchanged as error:
             _say(error.message)
@@ -327,9 +339,10 @@ class Coordinator:
         Nor if who asked has left: nothing is served that somebody has given up.
         """
         named, folder = self._named(model)
-        tried = rehearse_apart(
-            named, folder, before.path, self._deployment, self._folder, asker_has_left
-        )
+        with self._trial.of(named, asker_has_left) as gives_way:
+            tried = rehearse_apart(
+                named, folder, before.path, self._deployment, self._folder, gives_way
+            )
         if tried["digest"] == before.digest:
             raise Unchanged(f"{before.name} is what is served already: nothing is changed")
         path = place_artifact(
