@@ -87,6 +87,22 @@ def test_boxes_without_details_are_sure(tmp_path: Path) -> None:
     assert (region["score"], region["meta"]) == (1.0, {"text": []})
 
 
+def test_a_name_with_characters_that_xml_does_not_have(tmp_path: Path) -> None:
+    labelled = LabelledSet(
+        "test",
+        (LabelledImage(1, "1.jpg", Path("1.jpg"), 200, 100),),
+        (Category(1, "\x1b[2J\nred"),),
+        Truth.of([0], [0], [[20, 10, 40, 30]]),
+    )
+    write(tmp_path, labelled, "teacher", "drafts")
+    (task,) = json.loads((tmp_path / TASKS).read_text())
+    label = ET.parse(tmp_path / INTERFACE).getroot().find("RectangleLabels/Label")
+    assert label is not None
+    (name,) = task["predictions"][0]["result"][0]["value"]["rectanglelabels"]
+    assert name == label.get("value")
+    assert name.isprintable()
+
+
 def test_names_in_addresses_are_quoted(tmp_path: Path) -> None:
     name = "c#2%20 (1)&x=é.jpg"
     labelled = LabelledSet(

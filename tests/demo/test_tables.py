@@ -80,6 +80,11 @@ def test_an_error_as_a_person_reads_it() -> None:
     assert refusal(ServiceFailed("it is gone", hint="start it")) == "it is gone. Start it."
 
 
+def test_a_name_with_a_line_end_makes_no_block_of_markdown() -> None:
+    text = as_markdown("3 objects in a\n\n# b\n- c")
+    assert MarkdownIt("gfm-like", {"linkify": False}).render(text).count("<") == 2
+
+
 @pytest.mark.parametrize(
     "name",
     ["shop[a](b).jpg", "__init__ *x*", "`a` <b> ~~c~~", "$1$ :red[x] :smile:", "a\\[b]", "box [/]"],

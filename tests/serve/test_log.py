@@ -77,6 +77,23 @@ def test_an_event_is_one_line_of_text_whatever_is_in_it(capfd: pytest.CaptureFix
     assert "\x1b" not in written
 
 
+def test_no_line_of_a_traceback_looks_like_an_event(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    log.configure("text")
+    try:
+        raise LookupError("lost\nready: http://evil\x85ready\x0cready\x1b[2J")
+    except LookupError:
+        logging.getLogger("some.library").exception("failed: x\nready: y")
+    written = capfd.readouterr().err
+    first, *below = written.splitlines()
+    assert first == "error: failed: x\N{SYMBOL FOR NEWLINE}ready: y"
+    assert "    ready: http://evil" in written
+    assert all(line.startswith("    ") for line in below)
+    assert "\x1b" not in written
+
+
 @pytest.mark.usefixtures("as_json")
 def test_what_libraries_log_is_json_with_its_traceback_in_one_line(
     capfd: pytest.CaptureFixture[str],

@@ -1,7 +1,8 @@
 """Labels for Label Studio: tasks with predictions to import, and the labelling interface.
 
 Format: https://labelstud.io/guide/predictions, "Import pre-annotated data". Positions and sizes
-are percent of the image.
+are percent of the image. Characters that XML does not
+have are written as symbols in names of classes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from xml.sax.saxutils import quoteattr
 
 from seatrial.config import encode_json
 from seatrial.datasets.labels import LabelledSet
+from seatrial.errors import in_one_line
 
 TASKS, INTERFACE = "label_studio.json", "label_studio.xml"
 # Label Studio serves it from LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, the folder above.
@@ -32,7 +34,7 @@ def write(folder: Path, labelled: LabelledSet, model: str, name: str) -> None:
     """
     (folder / TASKS).write_bytes(encode_json(_tasks(labelled, model, name)))
     (folder / INTERFACE).write_text(
-        _interface([c.name for c in labelled.categories]), encoding="utf-8"
+        _interface([in_one_line(c.name) for c in labelled.categories]), encoding="utf-8"
     )
 
 
@@ -80,7 +82,7 @@ def _region(labelled: LabelledSet, index: int) -> dict[str, Any]:
             "y": 100 * top / height,
             "width": 100 * across / width,
             "height": 100 * down / height,
-            "rectanglelabels": [labelled.categories[truth.category[index]].name],
+            "rectanglelabels": [in_one_line(labelled.categories[truth.category[index]].name)],
         },
     }
 

@@ -14,7 +14,7 @@ from seatrial.demo.compare import compare
 from seatrial.demo.workbench import FLOOR, NO_TRACK, View
 from seatrial.detect.answer import boxes
 from seatrial.detect.detections import label_of
-from seatrial.errors import SeatrialError
+from seatrial.errors import SeatrialError, in_one_line
 from seatrial.report.numbers import counted
 
 MOST_ROWS = 100
@@ -113,7 +113,7 @@ def refusal(error: SeatrialError) -> str:
 
 def as_markdown(text: str) -> str:
     """Plain text as Markdown that shows it: names of files and models can hold its characters."""
-    return _MARKDOWN.sub(r"\\\g<0>", text)
+    return _MARKDOWN.sub(r"\\\g<0>", in_one_line(text))
 
 
 def _count(number: int, noun: str, plural: str = "") -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from seatrial.errors import in_one_line
+from seatrial.errors import in_one_line, visible
 from seatrial.serve.trace_context import current_trace
 
 Level = str  # "info", "warning" or "error"
@@ -35,7 +35,10 @@ def say(level: Level, event: str, message: str, **facts: object) -> None:
         message: What happened, in words.
         **facts: Further fields.
     """
-    line = _lines[0](level, event, message, facts) + "\n"
+    _write(_lines[0](level, event, message, facts) + "\n")
+
+
+def _write(line: str) -> None:
     # A full disk or a reader that has gone must not end a request, or a thread that watches files.
     with contextlib.suppress(OSError):
         sys.stderr.write(line)
@@ -53,6 +56,8 @@ def configure(log_format: str) -> None:
             logger.propagate = False
         logging.getLogger().setLevel(logging.WARNING)
         threading.excepthook = _log_end
+    elif not logging.getLogger().handlers:
+        logging.getLogger().addHandler(TextHandler())
 
 
 OF_OTHERS = ("bentoml", "circus", "uvicorn", "uvicorn.error", "py.warnings")
@@ -136,7 +141,29 @@ class Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; its traceback is a field."""
         facts: dict[str, object] = {"logger": record.name}
-        if record.exc_info and record.exc_info[0] is not None:
-            facts["exception"] = "".join(traceback.format_exception(*record.exc_info))
-        level = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
-        say(level, "library", record.getMessage().strip(), **facts)
+        if told := _traceback(record):
+            facts["exception"] = told
+        say(_level(record), "library", record.getMessage().strip(), **facts)
+
+
+class TextHandler(logging.Handler):
+    """Writes what other libraries log as text: a line, and the lines of its traceback indented.
+
+    What an error says may come from outside: no line of it looks like one of an event.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        line = _text(_level(record), "library", record.getMessage().strip(), {})
+        below = visible(_traceback(record)).splitlines()
+        _write("".join(f"{one}\n" for one in (line, *(f"    {one}" for one in below))))
+
+
+def _level(record: logging.LogRecord) -> Level:
+    return "error" if record.levelno >= logging.ERROR else record.levelname.lower()
+
+
+def _traceback(record: logging.LogRecord) -> str:
+    if record.exc_info and record.exc_info[0] is not None:
+        return "".join(traceback.format_exception(*record.exc_info))
+    return ""

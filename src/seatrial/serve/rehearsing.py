@@ -65,7 +65,7 @@ def without_comparison(rehearsal: Mapping[str, Any]) -> str:
     return f"tried on {counted(rehearsal['images'], 'image')}; {NOT_COMPARED}"
 
 
-class Trial:
+class CurrentTrial:
     """Whether an artifact is being tried, which another change may end: nothing is served of it."""
 
     def __init__(self) -> None:

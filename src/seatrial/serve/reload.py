@@ -25,7 +25,7 @@ from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError
 from seatrial.serve.control import LOOPBACK, ControlServer, asker_has_left, socket_name
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
-from seatrial.serve.rehearsing import Trial, left, rehearse_apart, without_comparison
+from seatrial.serve.rehearsing import CurrentTrial, left, rehearse_apart, without_comparison
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import place_artifact
 from seatrial.serve.serving_processes import ServingProcesses, pid_of
@@ -65,7 +65,7 @@ class Coordinator:
         self._processes = ServingProcesses(folder, self._deployment.limits.drain_s)
         self._origin = origin
         self._busy = threading.Lock()
-        self._trial = Trial()
+        self._trial = CurrentTrial()
         self._commands: dict[str, Callable[[dict[str, Any]], Any]] = {
             "GET /admin/status": lambda body: self.status(),
             "POST /admin/reload": lambda body: self.reload(_text(body, "model")),
