@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,27 +92,68 @@ def test_a_fault_is_an_answer(address: Address, capsys: pytest.CaptureFixture[st
     assert "ZeroDivisionError" in told["error"]["message"]
 
 
-def test_it_takes_so_many_callers_and_hangs_up_on_others(
+def test_who_sends_no_command_gives_its_place_up_to_who_does(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each is a thread of a process that serves, and anyone on the machine may call."""
+    """Each connection is a thread, and anyone on the machine may have all of them."""
     monkeypatch.setattr(control, "MOST", 2)
     where = ("127.0.0.1", free_port("127.0.0.1"))
     ControlServer(where, lambda command, body: {})
     with (
-        socket.create_connection(where),
-        socket.create_connection(where),
-        socket.create_connection(where, timeout=60) as third,
+        socket.create_connection(where, timeout=60) as first,
+        socket.create_connection(where, timeout=60) as second,
     ):
-        assert third.recv(1) == b""
-    give_up = time.monotonic() + 60
-    while True:  # their places are free again
-        try:
-            assert ask(where, "GET /status")[0] == 200
-            break
-        except ServiceFailed:
-            assert time.monotonic() < give_up
-    assert "Traceback" not in capsys.readouterr().err
+        for one in (first, second):
+            one.sendall(b"G")
+        assert ask(where, "GET /status")[0] == 200
+        assert first.recv(1) == b""
+        second.sendall(b"ET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert read_response(second)[0] == 200
+    told = capsys.readouterr().err
+    assert "one that had sent none was closed" in told
+    assert "Traceback" not in told
+
+
+def test_commands_at_work_keep_their_places(capsys: pytest.CaptureFixture[str]) -> None:
+    go_on, at_work = threading.Event(), queue.Queue[str]()
+
+    def slow(command: str, body: dict[str, Any]) -> Any:
+        at_work.put(command)
+        assert go_on.wait(60)
+        return {}
+
+    with pytest.MonkeyPatch.context() as patched, ThreadPoolExecutor(2) as pool:
+        patched.setattr(control, "MOST", 2)
+        where = ("127.0.0.1", free_port("127.0.0.1"))
+        ControlServer(where, slow)
+        answers = [pool.submit(ask, where, "GET /status") for _ in range(2)]
+        for _ in answers:
+            at_work.get(timeout=60)
+        with socket.create_connection(where, timeout=60) as third:
+            assert third.recv(1) == b""
+        go_on.set()
+        assert [answer.result()[0] for answer in answers] == [200, 200]
+        give_up = time.monotonic() + 60
+        while True:  # their places are free again, soon after the answers
+            try:
+                assert ask(where, "GET /status")[0] == 200
+                break
+            except ServiceFailed:
+                assert time.monotonic() < give_up
+    assert "are at work" in capsys.readouterr().err
+
+
+def test_a_head_that_trickles_in_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes long before a wait for it alone would be over."""
+    monkeypatch.setattr(control._Handler, "timeout", 0.2)
+    where = ("127.0.0.1", free_port("127.0.0.1"))
+    ControlServer(where, lambda command, body: {})
+    with socket.create_connection(where, timeout=60) as connection:
+        give_up = time.monotonic() + 60
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while time.monotonic() < give_up:
+                connection.sendall(b"G")
+                time.sleep(0.02)
 
 
 def test_a_body_that_does_not_come_is_refused(

@@ -27,14 +27,17 @@ import msgspec
 from seatrial.config import UNDECODABLE
 from seatrial.deployment import Server
 from seatrial.errors import InvalidInput, PortInUse, SeatrialError, ServiceFailed
+from seatrial.serve.log import say
+from seatrial.serve.request_log import FewLines
 
 SUPERVISOR = "seatrial-starts-"  # temporary folders of supervisors
 BODY_BYTES = 64 * 1024
 ANSWER_BYTES = 4 * 2**20  # with its head: a thousand processes, or a comparison, take a tenth
 MOST_DIGITS = 20  # of a length that is read as a number
-IDLE_S = 10.0
+IDLE_S = 10.0  # until a command is here, and for each part of its answer
+PLACE_S = 1.0  # until a thread has ended whose connection was
 LOOK_S = 3600.0  # whether it was shut down, which it never is: else a wake-up each half second
-MOST = 32  # connections at a time
+MOST = 32  # connections at a time, which are threads
 LOOPBACK = "127.0.0.1"
 # A browser that is made to call a port of its own machine names another host (DNS rebinding).
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -192,6 +195,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     allowed: Callable[[Headers], object]
     timeout = IDLE_S
     protocol_version = "HTTP/1.1"
+    server: _Bounded
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()  # it would wait as long for each byte
+        self.rfile = io.BufferedReader(_Reader(self.connection, time.monotonic() + self.timeout))
 
     def do_GET(self) -> None:
         self._do("GET")
@@ -222,6 +231,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             # Read in any case: closed with unread data, the connection is reset under the answer.
             body = self._body()
+            if not self.server.came(self.connection):
+                self.close_connection = True
+                return
             if not self.trusted and host not in HOSTS:
                 raise InvalidInput(f"Host {host[:60]!r} is not one of {', '.join(HOSTS)}")
             self.allowed([(k.lower().encode(), v.encode()) for k, v in self.headers.items()])
@@ -241,6 +253,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _send(self, status: int, told: Any) -> None:
         content = msgspec.json.encode(told)
+        self.connection.settimeout(self.timeout)
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -254,29 +267,64 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 class _Bounded(socketserver.ThreadingMixIn, socketserver.BaseServer):
-    """Takes so many connections at a time, and hangs up on others: each takes a thread."""
+    """Takes so many connections at a time: each takes a thread.
+
+    For one more, that goes which has been silent longest; where all have sent their commands, the
+    new one.
+    """
 
     daemon_threads = True
 
     def __init__(self, *args: Any) -> None:
         self._places = threading.BoundedSemaphore(MOST)
+        self._lock = threading.Lock()
+        self._to_come: dict[socket.socket, None] = {}  # commands, in the order of their connections
+        self._lines = FewLines()
         super().__init__(*args)
 
+    def came(self, connection: socket.socket) -> bool:
+        """Note that a command is here; false where its connection has lost its place."""
+        with self._lock:
+            return self._to_come.pop(connection, connection) is None
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._places.acquire(blocking=False):
+        if not self._places.acquire(blocking=False) and not self._place_of_another():
+            self._tell(f"all of {MOST} connections for commands are at work: a new one was closed")
             self.shutdown_request(request)
             return
+        with self._lock:
+            self._to_come[request] = None
         try:
             super().process_request(request, client_address)
         except BaseException:  # no thread was left
-            self._places.release()
+            self._leave(request)
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            self._leave(request)
+
+    def _leave(self, request: socket.socket) -> None:
+        self.came(request)
+        self._places.release()
+
+    def _place_of_another(self) -> bool:
+        with self._lock:
+            oldest = next(iter(self._to_come), None)
+            if oldest is None:
+                return False
+            del self._to_come[oldest]
+            with contextlib.suppress(OSError):  # it has just gone
+                oldest.shutdown(socket.SHUT_RDWR)  # which ends its thread's wait
+        self._tell(f"of {MOST} connections for commands, one that had sent none was closed")
+        return self._places.acquire(timeout=PLACE_S)
+
+    def _tell(self, message: str) -> None:
+        left_out = self._lines.next()
+        if left_out is not None:
+            say("warning", "commands", message, **left_out)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a fault; a client that has left is none."""

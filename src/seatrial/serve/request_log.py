@@ -20,7 +20,7 @@ MOST = 10  # lines of a kind in a second
 
 
 class FewLines:
-    """Lines of one kind, a few in a second; only the event loop calls it.
+    """Lines of one kind, a few in a second; only one thread calls it.
 
     Attributes:
         left_out: Number of events that were no line, since the last line.
