@@ -13,7 +13,11 @@ from cyclopts import App
 from seatrial.bench.options import BenchOptions
 from seatrial.bench.report import read_report
 from seatrial.cli.bench import _show, bench
+from seatrial.cli.bench_runtimes import bench_runtimes
+from seatrial.cli.deployment import DeploymentOptions, TritonOptions
 from seatrial.errors import InvalidConfig, NotWritable
+from seatrial.load.images import load_images
+from side_by_side_reports import build_setup, build_side_by_side
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +134,23 @@ def test_a_report_that_cannot_be_written_is_printed(
         assert json.loads(printed)["runs"]
     else:
         assert b"sessions" in printed
+
+
+def test_a_report_of_runtimes_that_cannot_be_written_is_printed(
+    monkeypatch, tmp_path, capsysbinary, image_folder, tiny_artifact
+) -> None:
+    images = load_images(image_folder)
+    setup = build_setup(images.summary, "bentoml", "http", 10.0, 11.0, 12.0)
+    report = build_side_by_side(images.summary, setup)
+    monkeypatch.setattr("seatrial.api.side_by_side.bench_runtimes", lambda *given: report)
+    (tmp_path / "out" / "report.html").mkdir(parents=True)  # as little as a full disk takes it
+    service = DeploymentOptions(model=str(tiny_artifact.path), engine="null")
+    with pytest.raises(NotWritable, match="cannot be written"):
+        bench_runtimes(
+            service, TritonOptions(), ["bentoml"], ["http"], BenchOptions(images="photos"), images,
+            3, output=tmp_path / "out", json=True,
+        )  # fmt: skip
+    assert json.loads(capsysbinary.readouterr().out)["rounds"] == 3
 
 
 def test_a_model_is_served_for_the_measurement(tiny_artifact, image_folder, tmp_path):

@@ -48,8 +48,9 @@ def test_what_a_model_is_tried_on_has_to_be_there_at_the_start(tmp_path: Path) -
         (Reload(dataset=f"{here}/nope", contract=str(contract)), "reload.dataset: .*nope does"),
         (Reload(dataset=here, contract=f"{contract}x"), "contract.tomlx cannot be read"),
     ):
-        with pytest.raises(InvalidConfig, match=said):
+        with pytest.raises(InvalidConfig, match=said) as caught:
             check_rules(rules)
+        assert caught.value.hint
     check_rules(Reload(dataset=here, contract=str(contract)))
 
 

@@ -44,7 +44,10 @@ def check_rules(rules: Reload) -> None:
     for key, folder in (("images", rules.images), ("dataset", rules.dataset)):
         place = Path((folder or "").rpartition(":")[2] if key == "dataset" else folder or "")
         if folder is not None and not place.exists():
-            raise InvalidConfig(f"reload.{key}: {place} does not exist", hint=beside(place))
+            hint = beside(
+                place, otherwise=f"correct reload.{key} of the deployment, or leave it out"
+            )
+            raise InvalidConfig(f"reload.{key}: {place} does not exist", hint=hint)
     if rules.images is not None and not image_files(Path(rules.images), foreign=False):
         raise InvalidConfig(
             f"reload.images: there is no image in {rules.images}",
