@@ -239,7 +239,7 @@ class Overloaded(SeatrialError):
         reason: ``deadline``, ``queue``, ``bytes``, ``lanes``, ``pixels`` or ``memory``: what it
             would have exceeded; ``slow`` where its body was long in coming, ``drain`` where the
             service ended first; empty where a client does not know.
-        wait_s: Seconds after which it would have been answered.
+        wait_s: Seconds after which its answer was foretold.
     """
 
     http_status = 503
