@@ -182,6 +182,7 @@ def test_a_socket_without_a_process_is_told_from_one_with(tmp_path: Path) -> Non
     assert not listens(tmp_path / "left.sock")
 
 
+@pytest.mark.usefixtures("time_limit")
 def test_the_time_of_an_answer_is_that_of_all_its_parts() -> None:
     """Each part comes long before a wait for it alone would be over."""
     ended = threading.Event()
