@@ -68,6 +68,20 @@ def test_a_line_of_json_names_the_request_it_belongs_to(
     assert (second["request_id"], second["trace_id"]) == ("job-7", trace.trace_id)
 
 
+def test_a_hint_is_a_line_of_its_own(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.say("error", "start_failed", "it did not start\nready: x", "make room\nready: y")
+    assert capfd.readouterr().err == (
+        "error: it did not start\N{SYMBOL FOR NEWLINE}ready: x\n"
+        "hint: make room\N{SYMBOL FOR NEWLINE}ready: y\n"
+    )
+    monkeypatch.setattr(log, "_lines", [log._json])
+    log.say("error", "start_failed", "it did not start", "make room")
+    row = json.loads(capfd.readouterr().err)
+    assert row["message"] == "it did not start\nhint: make room"
+
+
 def test_an_event_is_one_line_of_text_whatever_is_in_it(capfd: pytest.CaptureFixture[str]) -> None:
     """A name with the end of a line would pass for another event."""
     forged = "x\nready: http://evil\r\x85\u2028\u2029\x1b[2J"
@@ -217,7 +231,7 @@ def test_every_event_is_in_the_table_and_no_other() -> None:
         for _, node in nodes_of(*SERVE.rglob("*.py"), SERVE.parent / "cli" / "serve.py")
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in ("say", "log.say")
-        and len(node.args) == 3
+        and len(node.args) in (3, 4)  # with a hint
         and isinstance(node.args[1], ast.Constant)
     }
     assert {"ready", "reload"} <= written

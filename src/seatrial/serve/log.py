@@ -26,16 +26,17 @@ Level = str  # "info", "warning" or "error"
 IN_MESSAGE = frozenset({"pid"})
 
 
-def say(level: Level, event: str, message: str, **facts: object) -> None:
+def say(level: Level, event: str, message: str, hint: str = "", /, **facts: object) -> None:
     """Write a line; where it cannot be written, it is lost.
 
     Args:
         level: ``info``, ``warning`` or ``error``.
         event: Name of the kind of event; it stays the same across releases.
         message: What happened, in words.
+        hint: What to do: a line of its own as text, a part of the message as JSON.
         **facts: Further fields.
     """
-    _write(_lines[0](level, event, message, facts) + "\n")
+    _write(_lines[0](level, event, message, hint, facts) + "\n")
 
 
 def _write(line: str) -> None:
@@ -63,21 +64,22 @@ def configure(log_format: str) -> None:
 OF_OTHERS = ("bentoml", "circus", "uvicorn", "uvicorn.error", "py.warnings")
 
 
-def _text(level: Level, event: str, message: str, facts: dict[str, Any]) -> str:
+def _text(level: Level, event: str, message: str, hint: str, facts: dict[str, Any]) -> str:
     told = "".join(
         f" {key}={value!r}" if isinstance(value, str) and not value.isalnum() else f" {key}={value}"
         for key, value in facts.items()
         if key not in IN_MESSAGE
     )
-    return f"{'' if level == 'info' else f'{level}: '}{in_one_line(message)}{told}"
+    line = f"{'' if level == 'info' else f'{level}: '}{in_one_line(message)}{told}"
+    return f"{line}\nhint: {in_one_line(hint)}" if hint else line
 
 
-def _json(level: Level, event: str, message: str, facts: dict[str, Any]) -> str:
+def _json(level: Level, event: str, message: str, hint: str, facts: dict[str, Any]) -> str:
     row: dict[str, object] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "level": level,
         "event": event,
-        "message": message,
+        "message": f"{message}\nhint: {hint}" if hint else message,
         **facts,
         "process": os.getpid(),
     }
@@ -94,7 +96,7 @@ def _writable(value: object) -> object:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
-_lines: list[Callable[[Level, str, str, dict[str, Any]], str]] = [_text]
+_lines: list[Callable[[Level, str, str, str, dict[str, Any]], str]] = [_text]
 
 
 def _log_end(ended: threading.ExceptHookArgs) -> None:
@@ -154,7 +156,7 @@ class TextHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
-        line = _text(_level(record), "library", record.getMessage().strip(), {})
+        line = _text(_level(record), "library", record.getMessage().strip(), "", {})
         below = visible(_traceback(record)).splitlines()
         _write("".join(f"{one}\n" for one in (line, *(f"    {one}" for one in below))))
 

@@ -121,8 +121,8 @@ def main(deployment_file: str) -> None:
             )
     except SeatrialError as error:
         ending.catch_up()
-        hint = f"\nhint: {error.hint}" if error.hint else ""
-        log.say("error", "start_failed", f"the service did not start: {error.message}{hint}")
+        message = f"the service did not start: {error.message}"
+        log.say("error", "start_failed", message, error.hint)
         sys.exit(error.exit_code)
     except Exception:
         ending.catch_up()

@@ -73,7 +73,7 @@ def direct_service(deployment_file: Path) -> DirectService:
         try:
             folder = keep_metrics_apart()
         except NotWritable as error:  # BentoML's traceback would hide it
-            log.say("error", "start_failed", f"{error.message}\nhint: {error.hint}")
+            log.say("error", "start_failed", error.message, error.hint)
             sys.exit(error.exit_code)
         # BentoML makes a folder, too, and leaves it where it is killed: it goes with ours.
         tempfile.tempdir = str(starts.own_folder())

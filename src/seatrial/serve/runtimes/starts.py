@@ -67,8 +67,8 @@ def supervise() -> bool:
         if not failure:
             return
         first = failure[0]
-        hint = f"\nhint: {first.hint}" if first.hint else ""
-        say("error", "start_failed", f"the service did not start: {first.message}{hint}")
+        message = f"the service did not start: {first.message}"
+        say("error", "start_failed", message, first.hint)
         os._exit(first.exit_code)  # the supervisor thinks that it was asked to end
 
     atexit.register(end)
