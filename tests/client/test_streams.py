@@ -6,13 +6,16 @@ A request is one write where the kernel takes it, and whole and in order where i
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
+from pathlib import Path
 
 import httpcore
 import pytest
 from httpcore._backends.sync import SyncStream
 
+from certificates import make_certificate
 from seatrial.client.streams import HEAD_BYTES, WRITE_BYTES, TimedStream, TooLong
 
 pytestmark = pytest.mark.usefixtures("time_limit")
@@ -63,6 +66,35 @@ def test_what_it_does_not_take_follows_in_pieces_and_in_order() -> None:
         reader.join()
         assert read == BODY
         assert max(stream.lengths) <= WRITE_BYTES
+
+
+@pytest.mark.parametrize("room", [4096, 65536])
+def test_what_is_encrypted_is_written_by_the_encryption_alone(tmp_path: Path, room: int) -> None:
+    """OpenSSL wants to be given again what the kernel had no room for; a part is an error."""
+    made = make_certificate(tmp_path, "one")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(made.certificate, made.key)
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
+    read, begun = bytearray(), threading.Event()
+
+    def take() -> None:
+        with server.wrap_socket(theirs, server_side=True) as line:
+            begun.wait()
+            while data := line.recv(65536):
+                read.extend(data)
+
+    with ours, theirs:
+        reader = threading.Thread(target=take)
+        reader.start()
+        trusted = ssl.create_default_context(cafile=made.certificate)
+        with trusted.wrap_socket(ours, server_hostname="127.0.0.1") as line:
+            stream = Noted(line)
+            stream.begun = begun
+            TimedStream(stream).write(BODY, time.monotonic() + 60)
+        reader.join()
+        assert read == BODY
+        assert stream.lengths == [WRITE_BYTES] * (len(BODY) // WRITE_BYTES)
 
 
 def test_who_does_not_read_holds_a_write_until_its_moment() -> None:

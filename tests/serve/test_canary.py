@@ -81,6 +81,19 @@ def test_a_shadow_gets_its_share_and_no_large_image(
     shadow.service.close()
 
 
+def test_a_shadow_that_has_failed_takes_no_copy(
+    second: Callable[..., Canary], running: Running, photo: bytes
+) -> None:
+    shadow = second(1.0, shadow=True)  # which follows nobody: a copy stays where it is
+    found = running.detector.detect(photo, Thresholds())
+    shadow.service.watchdog.on_hopeless("no lane works")
+    shadow._offer(photo, Thresholds(), found)
+    assert shadow._copies.empty()
+    assert shadow.told()["images"] == {"compared": 0, "skipped": 1, "failed": 0}
+    shadow.end()
+    shadow.service.close()
+
+
 def test_a_shadow_answers_none_and_compares_copies_while_a_lane_is_idle(
     second: Callable[..., Canary],
     running: Running,

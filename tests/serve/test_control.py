@@ -22,6 +22,7 @@ from seatrial.errors import NotSwapped, PortInUse, ServiceFailed, Unauthorized
 from seatrial.serve import control
 from seatrial.serve.address import free_port
 from seatrial.serve.control import (
+    BODY_BYTES,
     SUPERVISOR,
     Address,
     ControlServer,
@@ -57,6 +58,11 @@ def test_a_command_is_answered_and_a_refusal_says_why(address: Address) -> None:
         assert ask(address, "POST /go", {"n": 1}) == (200, {"command": "POST /go", "n": 1})
     error = {"code": "NotSwapped", "message": "not now", "hint": "later"}
     assert ask(address, "POST /refuse") == (409, {"error": error})
+
+
+def test_the_longest_body_of_a_command_is_taken(address: Address) -> None:
+    text = "x" * (BODY_BYTES - len('{"x":""}'))
+    assert ask(address, "POST /go", {"x": text}) == (200, {"command": "POST /go", "x": text})
 
 
 @pytest.mark.parametrize("local", [True, False])
@@ -112,6 +118,25 @@ def test_who_sends_no_command_gives_its_place_up_to_who_does(
     told = capsys.readouterr().err
     assert "one that had sent none was closed" in told
     assert "Traceback" not in told
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_a_command_whose_connection_has_lost_its_place_is_not_carried_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its head is here and its body is not: cut off there, it reads as one without a body."""
+    monkeypatch.setattr(control, "MOST", 1)
+    monkeypatch.setattr(control, "PLACE_S", 60.0)  # until the thread of the first has ended
+    where = ("127.0.0.1", free_port("127.0.0.1"))
+    carried_out: list[str] = []
+    ControlServer(where, lambda command, body: carried_out.append(command))
+    with socket.create_connection(where, timeout=60) as first:
+        first.sendall(
+            b"POST /go HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 2\r\n\r\n"
+        )
+        assert ask(where, "GET /status")[0] == 200
+    assert carried_out == ["GET /status"]
 
 
 def test_commands_at_work_keep_their_places(capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,7 +276,7 @@ def test_links_to_other_sockets_are_not_followed(tmp_path: Path) -> None:
     [
         ({"Host": "evil.example"}, b"{}", "Host 'evil.example'"),
         ({"Content-Type": "text/plain"}, b"{}", "not application/json"),
-        ({"Content-Length": "1000000"}, b"", "is not 0 to"),
+        ({"Content-Length": str(BODY_BYTES + 1)}, b"", "is not 0 to"),
         ({"Content-Length": "9" * 5000}, b"", "is not 0 to"),
         ({}, b"[1]", "not a JSON object"),
     ],

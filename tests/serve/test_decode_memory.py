@@ -73,6 +73,14 @@ def test_requests_wait_in_order_and_a_small_one_does_not_pass(
     assert memory.held_bytes == 0
 
 
+def test_no_request_keeps_more_than_it_took(dispatcher: Dispatcher) -> None:
+    """Others have the rest already."""
+    with dispatcher.admit() as ticket:
+        ticket.weigh(DecodeCost(0.0, 600))
+        ticket.keep(900)
+        assert dispatcher.memory.held_bytes == 600
+
+
 def test_a_live_request_does_not_wait_behind_one_of_a_batch(
     dispatcher: Dispatcher, until: Callable[..., Any]
 ) -> None:

@@ -30,6 +30,7 @@ from grpc_calls import (
 )  # fmt: skip
 from seatrial.client.inference_messages import SERVICE
 from seatrial.deployment import Limits, Server
+from seatrial.serve import grpc_connections
 from seatrial.serve.grpc_connections import LOOK_S, LOOKING, GrpcConnections
 from seatrial.system.accepted_connections import AcceptedConnections
 from served_application import Running
@@ -135,6 +136,29 @@ def test_of_two_kinds_that_wait_the_smaller_is_left_alone(
         many()
         until(lambda: sum(map(raw_http2.is_closed, [*called, *quiet])) == PLACES - WANTED)
         assert sum(map(raw_http2.is_closed, min(called, quiet, key=len))) == 0
+
+
+def test_a_young_connection_is_not_ended(
+    serving: Running, until: Callable[..., Any], ended_for: Callable[[str], float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Its call may be on the way: see decision 0037."""
+    until(lambda: serving.grpc_connections == 0)
+    look, seen, before = AcceptedConnections.look, list[int](), ended_for("limit")
+
+    def noted(sockets: AcceptedConnections) -> Any:
+        found = look(sockets)
+        seen.append(len(found))
+        return found
+
+    monkeypatch.setattr(AcceptedConnections, "look", noted)
+    monkeypatch.setattr(grpc_connections, "GIVES_WAY_S", 3600.0)
+    with raw_http2.silent(serving.grpc_port, PLACES) as quiet:
+        until(lambda: seen.count(PLACES) > 2 or ended_for("limit") > before)
+        assert not any(map(raw_http2.is_closed, quiet))
+        assert ended_for("limit") == before
+        monkeypatch.setattr(grpc_connections, "GIVES_WAY_S", 0.0)
+        until(lambda: sum(map(raw_http2.is_closed, quiet)) == PLACES - WANTED)
 
 
 def test_a_connection_with_a_call_stays(serving: Running, until: Callable[..., Any]) -> None:

@@ -32,6 +32,7 @@ from seatrial.client.inference_messages import (
     ModelStreamInferResponse,
 )
 from seatrial.deployment import Limits
+from seatrial.serve import grpc_connections
 from seatrial.serve.grpc_server import REFLECTION, REFLECTIONS, WATCHERS
 from served_application import Running
 
@@ -216,6 +217,48 @@ def test_answers_that_wait_in_a_stream_count_from_the_moment_they_are_made(
         assert ended_for("answer") == ended + 1
         until(lambda: raw_http2.is_closed(client))
         assert refusal(service) == ""
+
+
+def test_with_a_connection_go_the_answers_that_its_other_streams_keep(
+    run_app: Callable[..., Any], photo: bytes, monkeypatch: pytest.MonkeyPatch,
+    ended_for: Callable[[str], float], until: Callable[..., Any], metric: Callable[..., float],
+) -> None:  # fmt: skip
+    """At once: or the client that has waited next longest would be ended for them as well."""
+    request = images_request(photo)
+    sent, failures = request.SerializeToString(), list[bytes]()
+    make_answers_long(monkeypatch)
+
+    def write_error(*_: Any) -> bytes:
+        failures.append(bytes(2 * LONG))
+        return failures[-1]
+
+    monkeypatch.setattr("seatrial.serve.protocols.inference_stream.write_stream_error", write_error)
+    monkeypatch.setattr(grpc_connections, "GIVES_WAY_S", 0.0)
+
+    def made() -> float:
+        return metric("seatrial_requests_total", route=INFER, code="200")
+
+    limits = Limits(body_bytes=2**20, bytes_in_flight=2 * LONG + LONG // 2)
+    with (
+        run_app(limits, grpc=True) as served,
+        calls(served.grpc_port) as service,
+        raw_http2.begin(served.grpc_port, window=0) as first,
+        raw_http2.begin(served.grpc_port, window=0) as second,
+    ):
+        before, answers = ended_for("answer"), made()
+        for number, client in enumerate((first, second), 1):
+            raw_http2.call(client, INFER, [1], sent)
+            until(lambda number=number: made() == answers + number)
+        with served.lanes_held():
+            raw_http2.call(first, STREAM, [3], sent, last=False)
+            raw_http2.send(first, 3, b"no message")  # its answer waits for that of the one before
+            until(lambda: failures)
+            third = service.ModelInfer.future(request, timeout=50)
+            until(lambda: ended_for("answer") > before)
+        assert third.result().raw_output_contents
+        until(lambda: raw_http2.is_closed(first))
+        assert not raw_http2.is_closed(second)
+        assert ended_for("answer") == before + 1
 
 
 def make_answers_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from raw_http import CHUNKED, GET, POST, last_error, read_response
 from seatrial.serve.admission import Refusal
 from seatrial.serve.arrivals import ROOM_BYTES
 from seatrial.serve.http_protocol import HttpProtocol
-from seatrial.serve.one_by_one import CHUNK_BYTES, CHUNKS, PART_BYTES, PARTS
+from seatrial.serve.one_by_one import CHUNK_BYTES, CHUNKS, END, PART_BYTES, PARTS, Ends
 
 Running = Any
 Until = Callable[[Callable[[], Any]], Any]
@@ -50,6 +50,13 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[HttpProtocol]:
 
     monkeypatch.setattr(HttpProtocol, "on_headers_complete", noted)
     return found
+
+
+@pytest.mark.parametrize("came", range(1, len(END)))
+def test_an_end_that_is_cut_in_two_is_found(came: int) -> None:
+    ends = Ends()
+    assert ends.part(b"GET / HTTP/1.1\r\nHost: x" + END[:came], in_head=True) == PART_BYTES
+    assert ends.part(END[came:] + PROBE, in_head=True) == len(END) - came
 
 
 def test_what_comes_behind_a_request_is_not_parsed_before_its_answer(
@@ -174,6 +181,17 @@ def test_a_body_of_tiny_chunks_is_refused(running: Running) -> None:
     body = b"1\r\nx\r\n" * (CHUNKS + PART_BYTES)
     with running.connect() as connection:
         status, error = last_error(connection, CHUNKED + body)
+    assert (status, error["code"]) == (400, "Http400")
+    assert "chunks" in error["message"]
+
+
+def test_the_chunks_of_a_body_before_say_nothing_of_those_of_the_next(running: Running) -> None:
+    """A long body in long chunks would pay for one of tiny chunks."""
+    long = chunks(bytes(CHUNK_BYTES * 4 * CHUNKS), CHUNK_BYTES * CHUNKS)
+    with running.connect() as connection:
+        connection.sendall(CHUNKED + long)
+        assert read_response(connection)[0] == 415
+        status, error = last_error(connection, CHUNKED + chunks(bytes(4 * CHUNKS), 1))
     assert (status, error["code"]) == (400, "Http400")
     assert "chunks" in error["message"]
 

@@ -262,6 +262,22 @@ def test_a_decision_of_another_size_or_time_does_not_stand(
         assert [asked(large), asked(large)] == [1, 1]
 
 
+def test_a_decision_for_want_of_bytes_does_not_stand(
+    run_app: Callable[..., Any], decided: list[int], photo: bytes
+) -> None:
+    """Fewer bytes of the same class of sizes may fit."""
+    limits = Limits(body_bytes=len(photo) + 1, bytes_in_flight=2 * len(photo))
+    larger = len(photo) + 1
+    assert larger.bit_length() == len(photo).bit_length()
+    with run_app(limits) as running, running.service.dispatcher.admit(Asked(len(photo))):
+        status, _, body = refused(
+            running, POST + b"Content-Length: %d\r\n\r\n" % larger + bytes(larger)
+        )
+        assert (status, json.loads(body)["error"]["reason"]) == (503, "bytes")
+        fits = POST + b"Content-Length: %d\r\n\r\n" % len(photo) + photo
+        assert refused(running, fits)[0] == 200
+
+
 def test_who_has_no_token_is_not_refused_by_a_decision_that_stands(
     run_app: Callable[..., Any], decided: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

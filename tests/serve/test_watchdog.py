@@ -385,6 +385,19 @@ def test_the_watchdog_looks_seldom_while_no_lane_has_a_request(tiny_artifact: Ar
         looks_after.close()
 
 
+def test_a_lane_that_is_being_opened_gives_hope_for_a_minute(tiny_artifact: Artifact) -> None:
+    engine = NullEngine(Path("unused"), tiny_artifact.manifest, EngineConfig())
+    with Detector(tiny_artifact, engine) as detector, Place(detector.lanes) as place:
+        looks_after = watchdog.Watchdog(detector)
+        looks_after.close()  # it is asked here
+        place.ready()
+        assert detector.lanes.acquire(place) is not None
+        assert len(detector.lanes.overdue(2.0, 1.0)) == 1  # taken out
+        looks_after._renewals.add(0.0)
+        assert looks_after._hopeless(59.0) == ""
+        assert looks_after._hopeless(61.0) == "no lane of the engine works"
+
+
 def test_all_that_share_a_run_which_does_not_end_are_told(tiny_artifact: Artifact) -> None:
     engine = NullEngine(Path("unused"), tiny_artifact.manifest, EngineConfig(max_batch=4))
     with Detector(tiny_artifact, engine, max_batch=4) as detector:

@@ -63,6 +63,18 @@ def test_an_empty_folder_or_a_link_of_somebody_else_stays(tmp_path: Path) -> Non
         assert "three" not in held(out)
 
 
+def test_a_link_in_the_place_of_a_folder_that_was_written_stays(tmp_path: Path) -> None:
+    """A replacement would lose the link, and with it where the folder was moved to."""
+    out, moved = tmp_path / "out", tmp_path / "moved"
+    write(out, "one", "deep/two")
+    (out / "deep").rename(moved)
+    (out / "deep").symlink_to(moved)
+    with pytest.raises(InvalidInput, match="it holds deep, which Seatrial did not write there"):
+        write(out, "three")
+    assert (out / "deep").readlink() == moved
+    assert held(out) == {"one", "deep", RECORD}
+
+
 def test_an_edited_file_stays(tmp_path: Path) -> None:
     write(tmp_path / "out", "one", "two")
     (tmp_path / "out" / "two").write_text("edited")

@@ -116,6 +116,20 @@ def test_a_connection_with_many_places_gives_one_up_at_once() -> None:
     run(test, Calls(4, shared=True))
 
 
+@pytest.mark.parametrize("peer", ["a", "b"])
+def test_a_connection_with_one_place_more_keeps_it(peer: str) -> None:
+    """Or two connections would end the calls of each other in turn."""
+
+    async def test(calls: Calls) -> None:
+        for one in "aab":
+            await calls.begin(one)
+        with pytest.raises(Overloaded, match="3 calls are open already"):
+            await calls.begin(peer)
+        assert await calls.ended() == []
+
+    run(test, Calls(3, shared=True))
+
+
 def test_an_error_of_the_call_is_its_own() -> None:
     async def test(calls: Calls) -> None:
         with pytest.raises(TimeoutError):
