@@ -12,11 +12,12 @@ import pytest
 import seatrial
 from raw_service import CHUNK, CHUNKED, HEAD, answer, raw_service
 from scripted_service import ANSWER, MODEL
-from seatrial.client.transport import ANSWER_BYTES
+from seatrial.client.wire import LEAST_DETECTIONS, reply_bytes
 from seatrial.config import encode_json
 from seatrial.errors import DeadlineExceeded, Overloaded, ServiceFailed
 
 pytestmark = pytest.mark.usefixtures("time_limit")
+MOST_BYTES = reply_bytes(LEAST_DETECTIONS)
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 MANY = b"".join(b"x-%d: y\r\n" % number for number in range(1000))
 BUSY = b'{"error": {"code": "Overloaded", "message": "busy"}}'
@@ -26,14 +27,16 @@ def endless(status: int) -> Iterable[bytes]:
     return itertools.chain([HEAD % (status, CHUNKED)], itertools.repeat(CHUNK))
 
 
-def detect(url: str, waits: bool, timeout_s: float = 60.0) -> Any:
+def detect(
+    url: str, waits: bool, timeout_s: float = 60.0, max_detections: int | None = None
+) -> Any:
     if waits:
         with seatrial.Client(url, timeout_s=timeout_s, retries=0) as client:
-            return client.detect(b"x")
+            return client.detect(b"x", max_detections=max_detections)
 
     async def ask() -> Any:
         async with seatrial.AsyncClient(url, timeout_s=timeout_s, retries=0) as client:
-            return await client.detect(b"x")
+            return await client.detect(b"x", max_detections=max_detections)
 
     return asyncio.run(ask())
 
@@ -48,23 +51,27 @@ def detector(found: Callable[[], Iterable[bytes]]) -> Callable[[bytes], Iterable
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (lambda: endless(200), "its answer is longer than 64 MiB"),
+        (lambda: endless(200), "its answer is longer than 1128 KiB"),
         (lambda: endless(500), "its answer is longer than 1 MiB"),
         (
-            lambda: [HEAD % (200, b"Content-Length: %d\r\n" % (ANSWER_BYTES + 1))],
-            "its answer is longer than 64 MiB",
+            lambda: [HEAD % (200, b"Content-Length: %d\r\n" % (MOST_BYTES + 1))],
+            "its answer is longer than 1128 KiB",
         ),
         (lambda: itertools.repeat(PROCESSING * 1000), "head of its answer is longer than 128 KiB"),
         (
             lambda: itertools.chain([b"HTTP/1.1 200 OK\r\n"], itertools.repeat(MANY)),
-            "Receive buffer too long",
+            "does not answer as a .* the head of its answer is too long",
+        ),
+        (
+            lambda: [b"SSH-2.0-OpenSSH_9.6\r\n\r\n"],
+            "does not answer as a .* what answers there is not HTTP",
         ),
         (
             lambda: [answer(200, ANSWER, b"Content-Encoding: gzip\r\n")],
             r"its answer is encoded \(gzip\), which was not asked for",
         ),
     ],
-    ids=["found", "error", "declared", "informational", "headers", "encoded"],
+    ids=["found", "error", "declared", "informational", "headers", "no HTTP", "encoded"],
 )  # fmt: skip
 def test_what_no_service_answers(
     found: Callable[[], Iterable[bytes]], said: str, waits: bool
@@ -75,6 +82,19 @@ def test_what_no_service_answers(
     ):
         detect(url, waits)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["threads", "asyncio"])
+def test_the_answer_may_be_as_long_as_what_was_asked_for(waits: bool) -> None:
+    for length, most in ((reply_bytes(2000), 2000), (reply_bytes(1), 1)):
+        for over in (0, 1):
+            body = ANSWER + b" " * (length + over - len(ANSWER))
+            with raw_service(detector(lambda body=body: [answer(200, body)])) as url:
+                if not over:
+                    assert len(detect(url, waits, max_detections=most)) == 0
+                    continue
+                with pytest.raises(ServiceFailed, match="its answer is longer than"):
+                    detect(url, waits, max_detections=most)
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["threads", "asyncio"])

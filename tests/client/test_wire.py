@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -108,10 +109,12 @@ HUGE = int("9" * 400)
 )
 def test_numbers_that_no_service_sends(changes: dict[str, Any]) -> None:
     whole = {"image": {"width": 4, "height": 3}, "detections": [ROW], "timing_ms": {"infer": 2}}
-    assert len(read_reply("http://x", HttpAnswer(200, {}, json.dumps(whole).encode())).labels) == 1
+    assert (
+        len(read_reply("http://x", HttpAnswer(200, {}, json.dumps(whole).encode()), 1).labels) == 1
+    )
     body = json.dumps({**whole, **changes}).encode()
     with pytest.raises(ServiceFailed, match="answers something else"):
-        read_reply("http://x", HttpAnswer(200, {}, body))
+        read_reply("http://x", HttpAnswer(200, {}, body), 1)
 
 
 @pytest.mark.parametrize("layout", [{"workers": 0}, {"instances": -1}, {"workers": HUGE}])
@@ -124,3 +127,51 @@ def test_a_layout_that_no_service_has(layout: dict[str, int]) -> None:
 def test_no_layout_makes_threads_without_end() -> None:
     body = json.dumps({**MODEL, "layout": {"workers": 1024, "instances": 1024}}).encode()
     assert read_model("http://x", HttpAnswer(200, {}, body)).concurrency == 1024
+
+
+ROW = {"box": [0, 0, 1, 1], "confidence": 1, "class_id": 0, "label": "{a}"}
+FOUND: dict[str, Any] = {"image": {"width": 1, "height": 1}, "detections": []}
+
+
+def test_no_more_is_read_than_was_asked_for() -> None:
+    """Whatever an answer of the longest length holds, it becomes little, and in no time."""
+
+    def read(most: int = 2, **more: Any) -> Any:
+        body = json.dumps({**FOUND, **more}).encode()
+        return read_reply("http://x", HttpAnswer(200, {}, body), most)
+
+    assert len(read(detections=[ROW] * 2).labels) == 2
+    assert len(read(timing_ms={str(n): n for n in range(64)}).timing_ms) == 64
+    assert len(read(warnings=["odd"] * 64).warnings) == 64
+    with pytest.raises(ServiceFailed, match="more than the 2 detections"):
+        read(detections=[ROW] * 3)
+    for more in (
+        {"timing_ms": {str(n): n for n in range(65)}},
+        {"timing_ms": {"x" * 5000: 1}},
+        {"warnings": [""] * 65},
+        {"warnings": ["w" * 70_000]},
+    ):
+        with pytest.raises(ServiceFailed, match="more times or warnings than a service has"):
+            read(**more)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"image":{"width":1,"height":1},"detections":[],"timing_ms":{%s}}'
+        % b",".join(b'"%x":0' % n for n in range(100_000)),
+        b'{"image":{"width":1,"height":1},"detections":[],"warnings":[%s""]}' % (b'"",' * 300_000),
+        b'{"image":{"width":1,"height":1},"detections":[%s]}'
+        % b",".join([json.dumps(ROW).encode()] * 10_000),
+    ],
+    ids=["times", "warnings", "detections"],
+)
+def test_what_is_too_much_is_not_made(body: bytes) -> None:
+    """Objects are many times their JSON."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ServiceFailed, match="more t"):
+            read_reply("http://x", HttpAnswer(200, {}, body), 1000)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(body) + 2**16
+    finally:
+        tracemalloc.stop()

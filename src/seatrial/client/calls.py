@@ -19,12 +19,15 @@ from seatrial import __version__
 from seatrial.client.credentials import Credentials
 from seatrial.client.retries import RetryBudget, pause_s, retry_after_s
 from seatrial.client.wire import (
+    MODEL_BYTES,
     DetectionReply,
     HttpAnswer,
     ServedModel,
+    most_detections,
     read_model,
     read_reply,
     refusal,
+    reply_bytes,
 )
 from seatrial.detect.detections import label_of
 from seatrial.errors import DeadlineExceeded, InvalidConfig, InvalidInput, ServiceFailed
@@ -63,6 +66,7 @@ class Send(msgspec.Struct, frozen=True):
         until: Moment by `time.monotonic` at which its answer has to be there.
         headers: Names and values.
         body: The body.
+        most_bytes: Longest body of an answer with status 200.
     """
 
     method: str
@@ -70,6 +74,7 @@ class Send(msgspec.Struct, frozen=True):
     until: float
     headers: Mapping[str, str] = {}
     body: bytes = b""
+    most_bytes: int = MODEL_BYTES
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -87,9 +92,9 @@ class Lost(msgspec.Struct, frozen=True):
 
     Attributes:
         why: ``refused``: there was no connection, the service knows nothing of it. ``broken``: the
-            connection ended before the answer. ``late``: its time is up. ``foreign``: what came is
-            not HTTP, or there was no encrypted connection. ``unusable``: it is HTTP, and
-            longer than an answer of a service, or encoded.
+            connection ended before the answer. ``late``: its time is up. ``foreign``: there was no
+            encrypted connection. ``unusable``: something answers, but not in HTTP, or with more
+            than a service says, or encoded.
         reason: The same in words.
     """
 
@@ -185,10 +190,12 @@ class Calls:
             headers["X-Request-Priority"] = priority
         texts = {name: str(value).lower() for name, value in query.items()}
         path = f"/detect?{urlencode(texts)}" if texts else "/detect"
-        answer = yield from self.exchange(Send("POST", path, deadline.at, headers, image), deadline)
+        most = most_detections(model, query.get("max_detections"))
+        send = Send("POST", path, deadline.at, headers, image, reply_bytes(most))
+        answer = yield from self.exchange(send, deadline)
         if answer.status != 200:
             raise refusal(f"{self.url}/detect", answer)
-        reply = read_reply(self.url, answer)
+        reply = read_reply(self.url, answer, most)
         return reply, self._names(model.labels, reply)
 
     def model(self, deadline: Deadline, retries: int | None = None) -> Call[ServedModel]:

@@ -30,7 +30,8 @@ class TooLong(Exception):
     """
 
     def __init__(self, what: str, most: int) -> None:
-        bound = f"{most // 2**20} MiB" if most >= 2**20 else f"{most // 1024} KiB"
+        mebibytes = most >= 2**20 and most % 2**20 == 0
+        bound = f"{most // 2**20} MiB" if mebibytes else f"{most // 1024} KiB"
         super().__init__(f"{what} is longer than {bound}")
 
 

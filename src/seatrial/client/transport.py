@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 IDLE_S = 30.0  # a connection that was not used for so long is closed
-# Of an answer with status 200: ten times the JSON of 30,000 boxes, the most that an image may have.
-ANSWER_BYTES = 64 * 2**20
-ERROR_BYTES = 2**20  # of any other answer, of which a person reads a few lines
+ERROR_BYTES = 2**20  # of an answer of another status than 200: a person reads a few lines
 BODY = "its answer"
 SWITCHED = 101  # to another protocol: what follows is no body
 
@@ -83,15 +81,19 @@ class _Pools:
                 "the client is closed", hint="call it before close(), or inside of its with block"
             )
 
-    def _head(self, response: httpcore.Response) -> HttpAnswer:
+    def _head(self, response: httpcore.Response, send: Send) -> HttpAnswer:
         """An answer without its body, the length of which is bounded from now on.
+
+        Args:
+            response: The answer.
+            send: What was sent.
 
         Raises:
             TooLong: It says itself that it is too long.
         """
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers}
         head = HttpAnswer(response.status, headers, b"")
-        most = ANSWER_BYTES if head.status == 200 else ERROR_BYTES
+        most = send.most_bytes if head.status == 200 else ERROR_BYTES
         if int(headers.get("content-length", 0)) > most:  # h11 takes 20 digits and nothing else
             raise TooLong(BODY, most)
         if head.status != SWITCHED:
@@ -106,8 +108,9 @@ class _Pools:
             return Lost("foreign" if _is_tls(error) else "refused", reason)
         if isinstance(error, library.NetworkError):
             return Lost("broken", reason)
-        ended = "disconnected" in str(error) or "closed connection" in str(error)
-        return Lost("broken" if ended else "foreign", reason)
+        if "disconnected" in str(error) or "closed connection" in str(error):
+            return Lost("broken", reason)
+        return Lost("unusable", reason)
 
 
 def _is_read(head: HttpAnswer) -> bool:
@@ -186,7 +189,7 @@ class ThreadTransport(_Pools):
                 send.method, self._url(send), headers=list(send.headers.items()),
                 content=send.body or None, extensions={"timeout": timeout},
             ) as response:  # fmt: skip
-                head = self._head(response)
+                head = self._head(response, send)
                 return _whole(head, response.read() if _is_read(head) else b"")
         except (TimeoutError, library.TimeoutException, library.NetworkError,
                 library.ProtocolError) as error:  # fmt: skip
@@ -250,7 +253,7 @@ class AsyncTransport(_Pools):
                 send.method, self._url(send), headers=list(send.headers.items()),
                 content=send.body or None,
             ) as response:  # fmt: skip
-                head = self._head(response)
+                head = self._head(response, send)
                 return _whole(head, await response.aread() if _is_read(head) else b"")
         except (TimeoutError, library.TimeoutException, library.NetworkError,
                 library.ProtocolError) as error:  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http
 from collections.abc import Mapping, Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -28,6 +28,16 @@ LOOKED_AT = 4096  # bytes of such an answer in which its title is looked for
 MESSAGE = 2000  # characters of what a service says of an error
 MOST_AT_A_TIME = 1024  # images: a thread for each
 FARTHEST = 2.0**31  # of a corner from the other, pixels: areas are numbers of float32 too
+# What is made of an answer takes many times its length, and time that no deadline ends. So an
+# answer is as long as what was asked for at most: a detection of ours has 150 bytes and its label.
+DETECTION_BYTES = 1024
+# Where a request names no number: the deployment may be another meanwhile.
+LEAST_DETECTIONS = 1000
+BESIDE_BYTES = 128 * 1024  # size, times, warnings, and what later versions say
+MODEL_BYTES = 8 * 2**20  # 100,000 classes
+TIMES, TIMES_BYTES = 64, 4 * 1024
+WARNINGS, WARNINGS_BYTES = 64, 64 * 1024
+NOTHING = msgspec.Raw(b"null")
 WAIT_DIGITS = 9  # of milliseconds: eleven days
 
 
@@ -94,8 +104,8 @@ class _Size(msgspec.Struct):
 class _Reply(msgspec.Struct):
     image: _Size
     detections: list[Box]
-    timing_ms: dict[str, Milliseconds] = {}
-    warnings: tuple[str, ...] = ()
+    timing_ms: msgspec.Raw = NOTHING
+    warnings: msgspec.Raw = NOTHING
 
 
 class DetectionReply(msgspec.Struct, frozen=True):
@@ -141,21 +151,62 @@ def read_model(url: str, answer: HttpAnswer) -> ServedModel:
     )
 
 
-def read_reply(url: str, answer: HttpAnswer) -> DetectionReply:
+def most_detections(model: ServedModel, asked: int | None) -> int:
+    """Most detections that the answer to an image may have.
+
+    Args:
+        model: What is served.
+        asked: What the request names.
+    """
+    return max(model.detection.max_detections, LEAST_DETECTIONS) if asked is None else asked
+
+
+def reply_bytes(most: int) -> int:
+    """Longest answer to an image.
+
+    Args:
+        most: Most detections in it.
+    """
+    return most * DETECTION_BYTES + BESIDE_BYTES
+
+
+def read_reply(url: str, answer: HttpAnswer, most: int) -> DetectionReply:
     """The detections, from an answer to ``POST /detect`` of status 200.
 
+    Args:
+        url: Address of the service.
+        answer: The answer, of at most `reply_bytes`.
+        most: Most detections in it.
+
     Raises:
-        ServiceFailed: There are none in it.
+        ServiceFailed: There are none in it, or more than `most`.
     """
     wrong = f"{url}/detect answers something else"
+    too_many = ServiceFailed(f"{url}/detect answers with more than the {most} detections it may")
+    # Before they are made: each is an object, and a label has hardly a brace.
+    if answer.body.count(b"{") > 2 * most + TIMES:
+        raise too_many
     found = _decode(answer.body, _Reply, wrong)
+    if len(found.detections) > most:
+        raise too_many
+    timing_ms = _few(found.timing_ms, dict[str, Milliseconds] | None, TIMES, TIMES_BYTES, wrong)
+    warnings = _few(found.warnings, tuple[str, ...] | None, WARNINGS, WARNINGS_BYTES, wrong)
     labels = tuple(row.label for row in found.detections)
     try:
         detections = from_rows(found.detections)
     except (OverflowError, ValueError) as error:
         raise ServiceFailed(f"{wrong}: {error}") from error
     size = ImageSize(found.image.width, found.image.height)
-    return DetectionReply(size, detections, labels, found.timing_ms, found.warnings)
+    return DetectionReply(size, detections, labels, timing_ms or {}, warnings or ())
+
+
+def _few(raw: msgspec.Raw, kind: Any, most: int, most_bytes: int, wrong: str) -> Any:
+    """A part of an answer that is short: it is measured before it is decoded."""
+    data = bytes(raw)
+    found = _decode(data, kind, wrong) if len(data) <= most_bytes else None
+    if len(data) > most_bytes or len(found or ()) > most:
+        raise ServiceFailed(f"{wrong}: more times or warnings than a service has")
+    return found
 
 
 def from_rows(rows: Sequence[Box]) -> Detections:

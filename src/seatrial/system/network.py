@@ -18,6 +18,7 @@ REASONS = (
     (r"timed out|Timeout", "no answer in time"),
     (r"status line|BadStatusLine|Expected HTTP", "what answers there is not HTTP"),
     (r"[Ss]erver disconnected", CLOSED),
+    (r"Receive buffer too long", "the head of its answer is too long"),
 )
 # Of one error, which may quote whatever a server sent: the patterns look at it again and again.
 LOOKED_AT = 1000
