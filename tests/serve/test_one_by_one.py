@@ -170,6 +170,7 @@ def test_refusals_of_one_connection_let_others_come_between(
     dispatcher = running.service.dispatcher
     with running.connect() as connection:
         monkeypatch.setattr(type(dispatcher), "refusal", lambda *_: NO_TIME)
+        monkeypatch.setattr(type(dispatcher), "idle", False)
         connection.sendall(late)
         read_until(connection, b"HTTP/1.1 503 ", 10 * PARTS)
     assert sum(turns) == 10 * PARTS

@@ -105,6 +105,12 @@ class Dispatcher:
         """Whether there are requests, or threads that still work for one that was given up."""
         return bool(self.detector.lanes.present or self.threads.working)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no request is here, and lanes work."""
+        lanes = self.detector.lanes
+        return not lanes.present and lanes.usable > 0
+
     def admit(self, asked: Asked = NOTHING) -> Admitted:
         """A ticket for a request of which the headers are here and nothing else.
 
@@ -290,6 +296,7 @@ class Dispatcher:
         options: Thresholds,
         finish: Callable[[Detected], T],
         receive: Receive,
+        done: Callable[[T], object] = lambda made: None,
     ) -> T:
         """Detect, then ``finish``, off the event loop.
 
@@ -299,6 +306,7 @@ class Dispatcher:
             options: Thresholds.
             finish: Makes the answer; runs on the same thread.
             receive: The request's ASGI channel, its body read: reports when the client goes away.
+            done: Called on the event loop with what ``finish`` made, before this returns it.
 
         Raises:
             DeadlineExceeded: The answer was not there in time.
@@ -314,7 +322,7 @@ class Dispatcher:
             return finish(self.detect(ticket, data, options))
 
         with watched(receive) as gone:
-            return await self.work(ticket, work, gone)
+            return await self.threads.work(ticket, work, gone, done)
 
     def detect(
         self, ticket: Admitted, data: bytes | bytearray | memoryview, options: Thresholds

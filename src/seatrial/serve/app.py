@@ -32,10 +32,13 @@ from seatrial.serve.companions import Companion
 from seatrial.serve.connection_limit import room, share
 from seatrial.serve.connections import StopReading
 from seatrial.serve.cross_origin import CrossOrigin
+from seatrial.serve.direct_routes import DirectRoutes
+from seatrial.serve.exchange import answer_now
 from seatrial.serve.fault_answer import fault_answer
 from seatrial.serve.health import PROBES, CloseWhileDraining
+from seatrial.serve.metrics import Inferred
 from seatrial.serve.open_connections import CONNECTIONS, Connections
-from seatrial.serve.outcome import DIGEST, admitted, answer_headers, counted
+from seatrial.serve.outcome import DIGEST, Afterwards, admitted, answer_headers, counted
 from seatrial.serve.protocols import inference_v2
 from seatrial.serve.protocols.asked import read_asked
 from seatrial.serve.protocols.error_answers import (
@@ -131,7 +134,8 @@ def create_app(
     async def index(request: Request) -> Response:
         return Response(listed, media_type="text/plain")
 
-    app = Starlette(
+    app = DirectRoutes(
+        DETECT,
         routes=[*routes, Route("/", index, methods=["GET"])],
         lifespan=lifespan,
         middleware=[
@@ -191,24 +195,29 @@ async def _answer(request: Request, service: Service, encode: Encode, media_type
     asked = read_asked(request.scope["headers"], dispatcher.limits.longest_deadline_s)
     with dispatcher.admit(asked) as ticket:
         clock = admitted(ticket.clock)
-        query, limits = request.query_params.multi_items(), dispatcher.limits
+        # It is empty mostly, and then there is nothing to parse.
+        query = request.query_params.multi_items() if request.scope["query_string"] else ()
+        limits = dispatcher.limits
         options = query_options(query, service.detection, limits.detections)
         ticket.arrives(0)
         reading = read_image(request, limits.body_bytes, ticket.body_s, ticket.arrives)
         data = await dispatcher.bodies.receive(ticket, reading)
         clock.lap("receive")
 
-        def finish(result: Detected) -> tuple[bytes, dict[str, float]]:
+        def finish(result: Detected) -> Response:
             body = encode(result, clock.timing_ms())
             clock.lap("encode")
+            height, width = result.image.shape[:2]
+            found = len(result.detections)
+            inferred = Inferred(found, result.lane_threads, len(data), width * height)
             timing_ms = clock.timing_ms()
-            metrics.observe(timing_ms, len(result.detections), result.lane_threads)
-            metrics.received(len(data), result.image.shape[0] * result.image.shape[1])
-            return body, timing_ms
+            headers = answer_headers(service, timing_ms, ticket)
+            note = Afterwards(partial(metrics.answered, timing_ms, inferred))
+            return Response(body, media_type=media_type, headers=headers, background=note)
 
-        body, timing_ms = await dispatcher.run(ticket, data, options, finish, request.receive)
-    headers = answer_headers(service, timing_ms, ticket)
-    return Response(body, media_type=media_type, headers=headers)
+        return await dispatcher.run(
+            ticket, data, options, finish, request.receive, answer_now(request.scope)
+        )
 
 
 async def _model(request: Request) -> Response:

@@ -32,7 +32,7 @@ class StopReading:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or not _may_stay_unread(scope["headers"]):
+        if scope["type"] != "http" or not may_stay_unread(scope["headers"]):
             await self._app(scope, receive, send)
             return
         reading = True
@@ -74,7 +74,8 @@ def may_be_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return length is None or length > SKIPPED_BYTES
 
 
-def _may_stay_unread(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def may_stay_unread(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether `StopReading` has a part in a request."""
     return may_be_long(headers) or any(name == b"expect" for name, _ in headers)
 
 

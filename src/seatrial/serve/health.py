@@ -9,6 +9,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+CLOSE = (b"connection", b"close")  # header of the last answer of a connection
+
 
 class Health:
     """State of one process.
@@ -63,7 +65,7 @@ class CloseWhileDraining:
 
         async def answer(message: Message) -> None:
             if health.draining and message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"connection", b"close")]
+                message["headers"] = [*message["headers"], CLOSE]
             await send(message)
 
         await self._app(scope, receive, answer)

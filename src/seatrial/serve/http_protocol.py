@@ -17,10 +17,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from seatrial.serve.arrivals import Arrivals
 from seatrial.serve.connections import SKIPPED_BYTES, declared_bytes
 from seatrial.serve.dropped_body import DroppedBody
+from seatrial.serve.exchange import Exchange
 from seatrial.serve.handshake import Handshake
 from seatrial.serve.one_by_one import CHUNKS_OF_A_PART, PARTS, Ends, Flow
 from seatrial.serve.one_write import OneWrite
 from seatrial.serve.open_connections import ANSWER, CONNECTIONS, END, HEAD, IDLE, Connections, Wait
+from seatrial.serve.protocols.body import EXCHANGE
 from seatrial.serve.protocols.error_answers import refusal_in_bytes
 from seatrial.serve.protocols.plain_head import read_plain_head
 from seatrial.serve.protocols.request_head import (
@@ -258,6 +260,8 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._skips_body:
             trace = self.scope["state"][TRACE] = Trace(self.headers)
             super().on_headers_complete()
+            exchange = Exchange(self.cycle, trace, self.transport, self._all, self.server_state)
+            self.scope["state"][EXCHANGE] = exchange
             writing = OneWrite(self.transport)
             self.cycle.transport = writing  # type: ignore[assignment]
             self.cycle.default_headers = [*self.cycle.default_headers, *trace.headers()]

@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -25,6 +25,22 @@ BYTES = tuple(2.0**power for power in range(13, 25))  # of a body: 8 KiB to 16 M
 BATCH = (1, 2, 4, 8, 16, 32, 64)  # images of a run
 MODEL = ("name", "digest", "engine", "device", "precision")
 MEMORY_EVERY_S = 1.0
+
+
+class Inferred(NamedTuple):
+    """An image that was answered.
+
+    Attributes:
+        detections: Number of objects in the answer.
+        threads: Threads of the lane that ran it.
+        body_bytes: Its length, encoded.
+        pixels: Its width x height.
+    """
+
+    detections: int
+    threads: int
+    body_bytes: int
+    pixels: int
 
 
 class RequestMetrics:
@@ -236,6 +252,11 @@ class RequestMetrics:
     def worker_died(self, times: int) -> None:
         """Count server processes that died."""
         self._deaths.inc(times)
+
+    def answered(self, timing_ms: Mapping[str, float], inferred: Inferred) -> None:
+        """Record one answered request of one image; see `observe`."""
+        self.observe(timing_ms, inferred.detections, inferred.threads)
+        self.received(inferred.body_bytes, inferred.pixels)
 
     def received(self, body_bytes: int, pixels: int) -> None:
         """Record the image of one answered request."""

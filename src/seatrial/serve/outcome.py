@@ -7,7 +7,9 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Scope
@@ -20,11 +22,30 @@ from seatrial.serve.request_log import log_failure, log_refusal
 from seatrial.serve.service import Service
 from seatrial.serve.trace_context import Trace, current_trace
 from seatrial.serve.variants import LIVE
+from seatrial.system.frames import release_frames
 
 DIGEST = "X-Model-Digest"
 WAIT = "X-Predicted-Wait-Ms"
 ADMISSION = "admission"
 CLIENT_CLOSED_REQUEST = 499  # nginx's code: no client reads it, the metrics show it
+
+
+class Afterwards(BackgroundTask):
+    """What is done on the event loop as soon as an answer is written, and before anything else.
+
+    Nobody who has the answer can ask this process sooner, so what it counts is there for them.
+
+    Attributes:
+        calls: What is called, in this order.
+    """
+
+    def __init__(self, *calls: Callable[[], object]) -> None:
+        self.calls = [*calls]
+
+    async def __call__(self) -> None:
+        """Do it."""
+        for call in self.calls:
+            call()
 
 
 class Counted:
@@ -40,6 +61,8 @@ class Counted:
     Attributes:
         model: The same; it may become known on the way.
         variant: The same; a request may go on to another service.
+        afterwards: What is done when the answer is written, so that it can be counted then; None:
+            it is counted before.
     """
 
     def __init__(
@@ -52,6 +75,7 @@ class Counted:
     ) -> None:
         self.model = model
         self.variant = variant
+        self.afterwards: Afterwards | None = None
         self._metrics, self._scope, self._route = metrics, scope, route
         self._begin = time.perf_counter()
         self._trace = current_trace.get()
@@ -62,8 +86,10 @@ class Counted:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            release_frames(error)  # they hold the body
         if error is None:
-            self._count(200)
+            self._answered()
         elif isinstance(error, SeatrialError):
             self._count(error.http_status)
             if self._trace is not None:
@@ -79,8 +105,17 @@ class Counted:
         elif isinstance(error, Exception):
             self._count(500)
 
-    def _count(self, status: int) -> None:
+    def _answered(self) -> None:
         seconds = time.perf_counter() - self._begin
+        if self.afterwards is None:
+            self._note(200, seconds)
+        else:
+            self.afterwards.calls.append(partial(self._note, 200, seconds))
+
+    def _count(self, status: int) -> None:
+        self._note(status, time.perf_counter() - self._begin)
+
+    def _note(self, status: int, seconds: float) -> None:
         self._metrics.count(self._route, status, seconds)
         self._metrics.variants.count(self.variant, status, seconds)
         if status != 200 and self.model is not None:
@@ -108,12 +143,15 @@ async def counted(
         variant: That of the service which answers.
     """
     try:
-        with Counted(metrics, scope, route, model, variant):
+        with Counted(metrics, scope, route, model, variant) as outcome:
             try:
-                return await answering
+                response = await answering
             except asyncio.CancelledError as error:
                 # Only the server's shutdown cancels a request: the time for answers is over.
                 raise cut_off() from error
+            if isinstance(response.background, Afterwards):
+                outcome.afterwards = response.background
+            return response
     except SeatrialError as error:
         return error_response(error)
     except (Abandoned, ClientDisconnect):

@@ -156,6 +156,8 @@ class Refusals:
         if serving.server.cors_origins and any(name == b"origin" for name, _ in headers):
             return None  # a browser keeps what is not marked for the page from it
         dispatcher = serving.live.dispatcher
+        if dispatcher.idle and not serving.tokens.required:
+            return None  # there is time for the first
         try:
             serving.tokens.check(route, headers)
             asked = read_asked(headers, dispatcher.limits.longest_deadline_s)

@@ -23,6 +23,10 @@ from seatrial.serve.watchdog import MOST_STUCK
 T = TypeVar("T")
 
 
+def _ignore(_: object) -> None:
+    pass
+
+
 class RequestThreads:
     """Threads of a service. Each request gets one when it is its turn.
 
@@ -47,7 +51,11 @@ class RequestThreads:
         return self._working
 
     async def work(
-        self, ticket: Admitted, work: Callable[[], T], gone: asyncio.Future[Message]
+        self,
+        ticket: Admitted,
+        work: Callable[[], T],
+        gone: asyncio.Future[Message],
+        done: Callable[[T], object] = _ignore,
     ) -> T:
         """Do some work on a thread of the service when it is the ticket's turn.
 
@@ -55,12 +63,15 @@ class RequestThreads:
             ticket: Held; its clock has all that the work did when this returns.
             work: Runs the engine once.
             gone: Done when the client goes away; see `watched`.
+            done: Called with the result as soon as the event loop has it; whoever waits goes on
+                after that, and before anything else that it leads to.
 
         Raises:
             DeadlineExceeded: The answer was not there in time.
             Abandoned: The client went away.
         """
         ticket.ready()
+        loop = ticket.loop = asyncio.get_running_loop()
         turn = self.turns.take(batch=ticket.batch)
         if turn is not None:
             ticket.awaited = turn
@@ -70,16 +81,17 @@ class RequestThreads:
                 ticket.cancel()
                 if turn.done() and not turn.cancelled() and turn.exception() is None:
                     self.turns.give_back(batch=ticket.batch)  # it came too late
+                ticket.awaited = None
                 raise
         ticket.has_turn = True
-        loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         ticket.awaited = answer  # before its thread can fail
-        done = partial(_on_loop, loop, self._finish, ticket, answer)
-        job = Job(partial(self.run, ticket, work), done)
+        told = partial(_on_loop, loop, self._finish, ticket, answer, done)
+        job = Job(partial(self.run, ticket, work), told)
         try:
             return await self._first(answer, gone, ticket, partial(self._pool.submit, job))
         finally:
+            ticket.awaited = None  # its error would keep the ticket, and that the error
             if not job.ended:
                 ticket.cancel()
                 job.drop()  # it waits for a thread
@@ -120,7 +132,7 @@ class RequestThreads:
 
     def fail(self, ticket: Admitted, error: SeatrialError) -> None:
         """End a request whose thread may never come back; on any thread."""
-        if ticket.awaited is None:
+        if ticket.loop is None:
             return
 
         def end() -> None:
@@ -128,12 +140,13 @@ class RequestThreads:
                 _end(ticket.awaited, error)
             self._end_turn(ticket)
 
-        _on_loop(ticket.awaited.get_loop(), end)
+        _on_loop(ticket.loop, end)
 
     def _finish(
         self,
         ticket: Admitted,
         answer: asyncio.Future[T],
+        done: Callable[[T], object],
         result: T,
         error: BaseException | None,
     ) -> None:
@@ -142,7 +155,8 @@ class RequestThreads:
         if answer.done():
             return
         if error is None:
-            answer.set_result(result)
+            answer.set_result(result)  # whoever waits goes on before all that comes from now on
+            done(result)
         else:
             answer.set_exception(error)
 

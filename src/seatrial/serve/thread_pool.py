@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from seatrial.serve.log import GoesOn
+from seatrial.system.frames import release_frames
 
 T = TypeVar("T")
 # Takes what the work gave, or what it raised; on the thread.
@@ -55,6 +56,7 @@ class Job(Generic[T]):
         """Tell its end, and keep nothing of it: whoever submitted it may keep the job."""
         result, error = self.result, self.error
         self.result = self.error = None
+        release_frames(error)
         try:
             self.done(result, error)
         finally:

@@ -48,14 +48,15 @@ class Admitted(Ticket):
         body_s: Seconds that its body may take to arrive.
         held_bytes: Longest body that it may have.
         arrived_bytes: Length of what has arrived of it; None where that is not known.
-        awaited: What the request waits for on the event loop, a turn or its answer; None before.
+        loop: Where it waits for a turn or its answer; None before.
+        awaited: That, as long as it waits.
         has_turn: Whether it has one of the turns on threads.
         names_deadline: Whether the request named its deadline itself.
     """
 
     __slots__ = (
         "_arrived", "_default_s", "_dispatcher", "arrived_bytes", "awaited", "body_s",
-        "bound_s", "has_turn", "held_bytes", "names_deadline", "promise", "took",
+        "bound_s", "has_turn", "held_bytes", "loop", "names_deadline", "promise", "took",
     )  # fmt: skip
 
     def __init__(self, dispatcher: Giver, promise: Promise, asked: Asked, held_bytes: int) -> None:
@@ -66,6 +67,7 @@ class Admitted(Ticket):
         self.bound_s = 0.0
         self.held_bytes = held_bytes
         self.arrived_bytes: int | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.awaited: asyncio.Future[Any] | None = None
         self.has_turn = False
         limit_s = dispatcher.limits.body_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 from starlette.requests import Request
 
@@ -21,8 +22,16 @@ PIECE_BYTES = 256 * 1024
 # An image that unpacks to more than so many times its length is one colour, and a hundred bytes of
 # it take a lane as long as 25 megapixels do. A photo, or base64 of it, has 1.4 at most.
 MOST_TIMES = 20
+EXCHANGE = "exchange"  # name of a `Whole` in the scope of a request, where there is one
 # Told how many bytes of a body are here.
 Arrived = Callable[[int], object]
+
+
+class Whole(Protocol):
+    """What may have the whole body of a request already: `seatrial.serve.exchange.Exchange`."""
+
+    def take_body(self) -> bytes | bytearray | None:
+        """The body, if all of it is here; it is given once."""
 
 
 def _nobody(arrived_bytes: int) -> None:
@@ -54,6 +63,13 @@ async def read_body(
     most_bytes = limit_bytes + overhead_bytes
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > most_bytes:
+        raise too_large(limit_bytes)
+    exchange: Whole | None = request.scope.get(EXCHANGE)
+    whole = None if exchange is None else exchange.take_body()
+    if whole is not None and len(whole) <= most_bytes:
+        on_arrival(len(whole))
+        return whole
+    if whole is not None:
         raise too_large(limit_bytes)
     return await _joined(request.stream(), limit_bytes, most_bytes, within_s, on_arrival)
 
