@@ -22,12 +22,12 @@ PIECE_BYTES = 256 * 1024
 # An image that unpacks to more than so many times its length is one colour, and a hundred bytes of
 # it take a lane as long as 25 megapixels do. A photo, or base64 of it, has 1.4 at most.
 MOST_TIMES = 20
-EXCHANGE = "exchange"  # name of a `Whole` in the scope of a request, where there is one
+EXCHANGE = "exchange"  # name of a `HasBody` in the scope of a request, where there is one
 # Told how many bytes of a body are here.
 Arrived = Callable[[int], object]
 
 
-class Whole(Protocol):
+class HasBody(Protocol):
     """What may have the whole body of a request already: `seatrial.serve.exchange.Exchange`."""
 
     def take_body(self) -> bytes | bytearray | None:
@@ -64,7 +64,7 @@ async def read_body(
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > most_bytes:
         raise too_large(limit_bytes)
-    exchange: Whole | None = request.scope.get(EXCHANGE)
+    exchange: HasBody | None = request.scope.get(EXCHANGE)
     whole = None if exchange is None else exchange.take_body()
     if whole is not None and len(whole) <= most_bytes:
         on_arrival(len(whole))
