@@ -83,7 +83,7 @@ class Exchange:
 
 
 def answer_now(scope: Mapping[str, Any]) -> Callable[[Response], object]:
-    """What writes the answer to a request at once, where that is possible.
+    """A function that writes the answer to a request at once, where that is possible.
 
     It is not where layers have a part in the request, or another server than ours runs.
     """

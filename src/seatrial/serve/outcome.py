@@ -31,7 +31,7 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's code: no client reads it, the metrics sho
 
 
 class Afterwards(BackgroundTask):
-    """What is done on the event loop as soon as an answer is written, and before anything else.
+    """Calls on the event loop as soon as an answer is written, and before anything else.
 
     Nobody who has the answer can ask this process sooner, so what it counts is there for them.
 

@@ -1,4 +1,4 @@
-"""What a traceback keeps alive: local variables of each function that an error went through."""
+"""Local variables that a traceback keeps: of each function that an error went through."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ Arrived = Callable[[int], object]
 
 
 class HasBody(Protocol):
-    """What may have the whole body of a request already: `seatrial.serve.exchange.Exchange`."""
+    """May have the whole body of a request already: `seatrial.serve.exchange.Exchange`."""
 
     def take_body(self) -> bytes | bytearray | None:
         """The body, if all of it is here; it is given once."""
