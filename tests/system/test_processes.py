@@ -32,6 +32,37 @@ def test_a_service_is_the_topmost_holder_of_its_port_and_all_below() -> None:
         assert [process.pid for process in found.members] == sorted([parent, child])
 
 
+# As `SERVER`; its child listens on a port of its own besides, as a worker does for gRPC.
+WORKER = """
+import socket, sys
+own = socket.create_server(("127.0.0.1", 0))
+print(own.getsockname()[1], flush=True)
+sys.stdin.readline()
+"""
+SUPERVISOR = """
+import os, socket, subprocess, sys
+listener = socket.create_server(("127.0.0.1", 0))
+child = subprocess.Popen(
+    [sys.executable, "-c", sys.argv[1]], pass_fds=[listener.fileno()], stdout=subprocess.PIPE
+)
+own = child.stdout.readline().decode().strip()
+print(listener.getsockname()[1], own, os.getpid(), child.pid, flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_port_of_a_worker_gives_the_whole_service() -> None:
+    """What a service takes does not depend on the protocol that it is asked by."""
+    with (
+        running(SUPERVISOR, WORKER) as (_, (shared, own, parent, child)),
+        running(SERVER) as (_, (another, *_)),
+    ):
+        assert len({shared, own, another}) == 3
+        for port in (shared, own):
+            found = [process.pid for process in find_service(port, local=True).members]
+            assert found == sorted([parent, child])
+
+
 def test_a_service_on_another_machine_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "process_iter", lambda: pytest.fail("looked"))
     found = find_service(80, local=False)

@@ -28,13 +28,23 @@ def find_service(port: int, *, local: bool) -> ServiceProcesses:
     """Find the process tree behind a local TCP port.
 
     In a pre-fork server the workers inherit the socket of the parent, so several processes hold
-    it: the topmost ones are the service, with all their descendants.
+    it: the topmost ones are the service, with all their descendants. A port that only the workers
+    hold, such as that of gRPC, gives the same processes: who holds another address at which they
+    listen is of the service, too.
     """
     if not local:
         return ServiceProcesses((), "the service runs on another machine")
-    holders = {process.pid: process for process in psutil.process_iter() if _holds(process, port)}
-    if not holders:
+    heard = [(process, _listens(process)) for process in psutil.process_iter()]
+    known = {address for _, addresses in heard for address in addresses if address[1] == port}
+    if not known:
         return ServiceProcesses((), f"no visible process listens on port {port}")
+    while True:
+        sharing = [(process, addresses) for process, addresses in heard if addresses & known]
+        more = known.union(*(addresses for _, addresses in sharing))
+        if more == known:
+            break
+        known = more
+    holders = {process.pid: process for process, _ in sharing}
     roots = [process for process in holders.values() if not _has_ancestor(process, holders)]
     if any(process.pid == os.getpid() for process in roots):
         return ServiceProcesses((), "the service runs in the process of the client")
@@ -56,14 +66,17 @@ def with_descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
     return [tree[pid] for pid in sorted(tree)]
 
 
-def _holds(process: psutil.Process, port: int) -> bool:
+def _listens(process: psutil.Process) -> set[tuple[str, int]]:
+    """Addresses and ports at which a process listens."""
     try:
         rows = process.net_connections(kind="tcp")
     except (psutil.Error, OSError):
-        return False  # another user's process, or ended
-    return any(
-        row.status == psutil.CONN_LISTEN and row.laddr and row.laddr.port == port for row in rows
-    )
+        return set()  # another user's process, or ended
+    return {
+        (row.laddr.ip, row.laddr.port)
+        for row in rows
+        if row.status == psutil.CONN_LISTEN and row.laddr
+    }
 
 
 def _has_ancestor(process: psutil.Process, among: dict[int, psutil.Process]) -> bool:
