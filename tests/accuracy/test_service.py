@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from scripted_service import ANSWER, OK, scripted
+from scripted_service import ANSWER, MODEL, OK, scripted
+from seatrial.accuracy.inference_service import running_subject
 from seatrial.accuracy.predict import EVALUATION
-from seatrial.accuracy.service import RemoteDetector
+from seatrial.accuracy.service import TRIES_WHEN_LATE, RemoteDetector
 from seatrial.artifact import Store
 from seatrial.errors import InvalidConfig, InvalidInput, ServiceFailed
 from seatrial.models.import_onnx import import_onnx
@@ -53,6 +54,31 @@ def test_service_is_asked_by_the_evaluation_rules_and_again_when_it_is_busy() ->
         assert service.posted == 3 * [
             "/detect?confidence=0.001&iou=0.7&max_detections=300&multi_label=true"
         ]
+
+
+def test_an_evaluation_gives_way_and_asks_again_where_the_service_was_late() -> None:
+    late = (504, {}, b'{"error": {"code": "DeadlineExceeded", "message": "slow"}}')
+    busy = (503, {}, b'{"error": {"code": "Overloaded", "message": "busy"}}')
+    with scripted(late, busy, late, OK) as service:
+        model = {**MODEL, "limits": {"longest_deadline_s": 7.5, "queue": 3}}
+        service.model = (200, {}, json.dumps(model).encode())
+        with contextlib.closing(running_subject(service.url)) as subject:
+            assert subject.detect(b"picture", EVALUATION).size.width == 4
+        assert len(service.headers) == 4
+        assert {one["x-request-priority"] for one in service.headers} == {"batch"}
+        assert all(6000 < int(one["x-request-timeout-ms"]) <= 7500 for one in service.headers)
+
+
+def test_a_service_that_stays_late_ends_the_evaluation_after_some_tries() -> None:
+    late = (504, {}, b'{"error": {"code": "DeadlineExceeded", "message": "slow"}}')
+    for patient, tries in ((True, TRIES_WHEN_LATE), (False, 1)):
+        with (
+            scripted(late) as service,
+            contextlib.closing(RemoteDetector(service.url, patient=patient)) as subject,
+        ):
+            with pytest.raises(ServiceFailed, match="answers 504: slow"):
+                subject.detect(b"picture", EVALUATION)
+            assert len(service.posted) == tries
 
 
 def test_warnings_of_a_service_are_those_of_the_image() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
@@ -147,6 +148,39 @@ def test_it_refuses_engine_options_for_a_running_service(scenes: Path) -> None:
         )
     with pytest.raises(InvalidConfig, match="--threshold 2"):
         command("x", dataset=f"coco:{scenes}", threshold=2)
+
+
+def test_a_measurement_that_was_broken_off_goes_on(
+    service: ServiceProcess, scenes: Path, tmp_path: Path, capsysbinary: Any
+) -> None:
+    kept = tmp_path / "answers"
+
+    def measured(**options: Any) -> Any:
+        command(url=service.url, dataset=f"coco:{scenes}", json=True, **options)
+        return json.loads(capsysbinary.readouterr().out)["scores"]
+
+    def answers() -> float:
+        text = httpx.get(f"{service.url}/metrics").text
+        found = re.findall(r'^seatrial_requests_total{.*route="/detect".*} (\S+)$', text, re.M)
+        return sum(map(float, found))
+
+    whole = measured(at_a_time=1)
+    before = answers()
+    assert measured(resume=kept) == whole
+    lines = kept.read_bytes().splitlines(keepends=True)
+    assert answers() - before == len(lines) > 2
+    kept.write_bytes(b"".join(lines[:2]))
+    assert measured(resume=kept, at_a_time=2) == whole
+    assert answers() - before == 2 * len(lines) - 2
+    for wrong in ({"at_a_time": 0}, {"at_a_time": 33}):
+        with pytest.raises(InvalidConfig, match="--at-a-time"):
+            measured(**wrong)
+    for path in (next(scenes.rglob("*.*g")), tmp_path / "none" / "answers"):
+        with pytest.raises((InvalidInput, NotWritable)):
+            measured(resume=path)
+    for alone in ({"at_a_time": 1}, {"resume": kept}):
+        with pytest.raises(InvalidConfig, match="is for a running service"):
+            command("x", dataset=f"coco:{scenes}", **alone)
 
 
 def test_the_model_of_a_triton_is_named(

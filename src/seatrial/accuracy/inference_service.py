@@ -136,7 +136,7 @@ class RemoteInference(RemoteDetector):
 def running_subject(
     url: str, model: ModelName | None = None, *, credentials: Credentials = NONE
 ) -> RemoteDetector:
-    """A running service, of ours or of the Open Inference Protocol alone.
+    """A running service, of ours or of the Open Inference Protocol alone, for an evaluation.
 
     Args:
         url: Scheme, host and port.
@@ -155,7 +155,7 @@ def running_subject(
             hint="give the service's address of HTTP, for example http://127.0.0.1:3000",
         )
     try:
-        return RemoteDetector(url, credentials=credentials)
+        return RemoteDetector(url, credentials=credentials, patient=True)
     except ServiceFailed as error:
         try:
             return RemoteInference(url, model, credentials=credentials)

@@ -8,15 +8,18 @@ import msgspec
 
 from seatrial.accuracy.predict import SeenImage
 from seatrial.artifact import Artifact
-from seatrial.client.calls import Call, Calls
+from seatrial.client.calls import Call, Calls, Pause
 from seatrial.client.credentials import NONE, Credentials
+from seatrial.client.retries import pause_s
 from seatrial.client.transport import ThreadTransport
-from seatrial.client.wire import ServedModel
+from seatrial.client.wire import DetectionReply, ServedModel
 from seatrial.deployment import Thresholds
 from seatrial.errors import (
+    DeadlineExceeded,
     InputTooLarge,
     InvalidImage,
     InvalidInput,
+    Overloaded,
     SeatrialError,
     ServiceFailed,
     UnsupportedImage,
@@ -24,6 +27,7 @@ from seatrial.errors import (
 
 MOST_CONNECTIONS = 32
 TRIES_WHEN_BUSY = 20
+TRIES_WHEN_LATE = 5  # each of `timeout_s`
 # The service refuses the image itself with these.
 IMAGE_REFUSED = (InputTooLarge, UnsupportedImage, InvalidImage)
 
@@ -35,7 +39,9 @@ class RemoteDetector:
 
     Args:
         url: Scheme, host and port, ``http://127.0.0.1:3000``.
-        timeout_s: Longest wait for one image.
+        timeout_s: Longest wait for one image, each time that it is asked for.
+        patient: Ask as a batch, which gives way to the service's other clients, with a deadline of
+            `timeout_s` or the longest that the service takes; and again where it was late.
         credentials: What the service wants to see.
 
     Raises:
@@ -45,8 +51,14 @@ class RemoteDetector:
     """
 
     def __init__(
-        self, url: str, *, timeout_s: float = 60.0, credentials: Credentials = NONE
+        self,
+        url: str,
+        *,
+        timeout_s: float = 60.0,
+        credentials: Credentials = NONE,
+        patient: bool = False,
     ) -> None:
+        self._timeout_s, self._patient = timeout_s, patient
         self._calls = Calls(
             url, timeout_s=timeout_s, retries=TRIES_WHEN_BUSY, token=credentials.token
         )
@@ -91,9 +103,7 @@ class RemoteDetector:
             raise InvalidInput("the image is empty (0 bytes)")
         query = msgspec.structs.asdict(rules)
         try:
-            reply, _ = self._connections.run(
-                self._calls.detect(data, query, self._calls.deadline(), None)
-            )
+            reply = self._connections.run(self._reply(data, query))
         except IMAGE_REFUSED as error:
             raise InvalidInput(error.message, hint=error.hint) from error
         except ServiceFailed:
@@ -104,6 +114,27 @@ class RemoteDetector:
                 hint=error.hint,
             ) from error
         return SeenImage(reply.size, reply.detections, dict(reply.timing_ms), reply.warnings)
+
+    def _reply(self, data: bytes, query: dict[str, Any]) -> Call[DetectionReply]:
+        late = 0
+        while True:
+            try:
+                reply, _ = yield from self._asking(data, query)
+            except (DeadlineExceeded, Overloaded):
+                late += 1
+                if not self._patient or late == TRIES_WHEN_LATE:
+                    raise
+                yield Pause(pause_s(late))
+            else:
+                return reply
+
+    def _asking(
+        self, data: bytes, query: dict[str, Any]
+    ) -> Call[tuple[DetectionReply, tuple[str, ...]]]:
+        if not self._patient:
+            return self._calls.detect(data, query, self._calls.deadline(), None)
+        own_s = min(self._timeout_s, self._model.limits.longest_deadline_s)
+        return self._calls.detect(data, query, self._calls.deadline(own_s), "batch")
 
     def close(self) -> None:
         """Close the connections."""

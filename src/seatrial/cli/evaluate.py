@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     Measure = Callable[[Subject, str], Scored]
     Opened = tuple[Artifact, Deployment]
 
+MOST_AT_A_TIME = 32  # connections
+RESUME_HINT = "name another file (--resume)"
 SAVE_HINT = "name another file (--save-detections)"
 
 
@@ -53,6 +55,8 @@ def evaluate(
     url: str | None = None,
     path: str | None = None,
     credentials: CredentialOptions | None = None,
+    at_a_time: int | None = None,
+    resume: Path | None = None,
     parent: str | None = None,
     parent_precision: Precision = "f32",
     options: DeploymentOptions | None = None,
@@ -78,6 +82,10 @@ def evaluate(
         path: Model of a Triton at --url: its name, or /v2/models/NAME/infer [default: the first
             that says its classes].
         credentials: What it wants to see.
+        at_a_time: Images that the service is asked for at a time [default: what it works on at a
+            time, and one].
+        resume: Keep each answer of the service in this file, and ask only for what is not in it: a
+            measurement that was broken off goes on.
         parent: Compare with this model, in this process: difference in AP, with its interval, and
             shift of confidences. The same model in another precision will do.
         parent_precision: Numeric type that the parent computes in.
@@ -112,6 +120,8 @@ def evaluate(
         )
     if url is None and path is not None:
         raise InvalidConfig("--path names a model of a running Triton", hint="give its --url, too")
+    asking = _Asking(path, at_a_time, resume)
+    asking.check(url)
     if artifact is not None and chosen.model not in (None, artifact):
         raise InvalidConfig(
             f"two models are named: {artifact} and --model {chosen.model}",
@@ -132,6 +142,8 @@ def evaluate(
     labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
     if save_detections is not None:
         _check_detections(save_detections, report, [*filter(None, read), *labelled.files()])
+    if resume is not None:
+        _check_resume(resume, [report, save_detections], [*filter(None, read), *labelled.files()])
 
     def measure(subject: Subject, name: str) -> Scored:
         with progress_display() as on_progress:
@@ -146,7 +158,7 @@ def evaluate(
 
     if url is not None:
         child = None if chosen.model is None else _opened(chosen)[0]
-        measured, child = _through(url, path, shown, child, measure)
+        measured, child = _through(url, asking, shown, child, measure)
     else:
         opened = _opened(chosen)
         child, measured = opened[0], _here(opened, measure)
@@ -194,6 +206,12 @@ def _check_detections(file: Path, report: Path | None, read: Sequence[Path]) -> 
     check_place(file, hint=SAVE_HINT, inputs=read)
 
 
+def _check_resume(file: Path, written: Sequence[Path | None], read: Sequence[Path]) -> None:
+    if any(one is not None and file.resolve() == one.resolve() for one in written):
+        raise InvalidConfig(f"--resume and another option name {file}", hint=RESUME_HINT)
+    check_place(file, hint=RESUME_HINT, inputs=read)
+
+
 def _opened(options: DeploymentOptions) -> Opened:
     deployment = options.resolve()
     return options.open(deployment), deployment
@@ -208,14 +226,35 @@ def _here(opened: Opened, measure: Measure) -> Scored:
         return measure(InProcess(detector), artifact.manifest.name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """How a running service is asked."""
+
+    path: str | None
+    at_a_time: int | None
+    resume: Path | None
+
+    def check(self, url: str | None) -> None:
+        given = {"--at-a-time": self.at_a_time, "--resume": self.resume}
+        if url is None and (named := [name for name, value in given.items() if value is not None]):
+            raise InvalidConfig(
+                f"{named[0]} is for a running service", hint="give its --url, or leave it out"
+            )
+        if self.at_a_time is not None and not 1 <= self.at_a_time <= MOST_AT_A_TIME:
+            raise InvalidConfig(
+                f"--at-a-time {self.at_a_time} is not a number from 1 to {MOST_AT_A_TIME}"
+            )
+
+
 def _through(
-    url: str, path: str | None, shown: Credentials, child: Artifact | None, measure: Measure
+    url: str, asking: _Asking, shown: Credentials, child: Artifact | None, measure: Measure
 ) -> tuple[Scored, Artifact | None]:
     """The accuracy that a service reaches, and its artifact, where that is known here."""
     from seatrial.accuracy.inference_service import RemoteInference, running_subject
+    from seatrial.accuracy.kept_answers import KeptAnswers
     from seatrial.client.inference_wire import ModelName
 
-    named = None if path is None else ModelName.of(path)
+    named = None if asking.path is None else ModelName.of(asking.path)
     with contextlib.closing(running_subject(url, named, credentials=shown)) as service:
         if named is not None and not isinstance(service, RemoteInference):
             raise InvalidConfig(
@@ -224,7 +263,16 @@ def _through(
             )
         if child is not None:
             service.check(child)
-        return measure(service, url), child or store().with_digest(service.digest)
+        if asking.at_a_time is not None:
+            service.concurrency = asking.at_a_time
+        known = child or store().with_digest(service.digest)
+        if asking.resume is None:
+            return measure(service, url), known
+        with contextlib.closing(KeptAnswers(service, asking.resume)) as kept:
+            if kept.found:
+                said = f"{asking.resume} has {counted(kept.found, 'answer')} already"
+                err.print(said, highlight=False)
+            return measure(kept, url), known
 
 
 def _save(path: Path, measured: Scored) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from seatrial import errors
 from seatrial.config import UNDECODABLE, Few
-from seatrial.deployment import Thresholds
+from seatrial.deployment import Limits, Thresholds
 from seatrial.detect.answer import Box, ImageSize
 from seatrial.detect.detections import Detections
 from seatrial.errors import Overloaded, SeatrialError, ServiceFailed
@@ -62,6 +62,16 @@ class ServedLayout(msgspec.Struct, frozen=True):
     instances: Few = 1
 
 
+class ServedLimits(msgspec.Struct, frozen=True):
+    """Limits of a service that its clients keep to.
+
+    Attributes:
+        longest_deadline_s: Longest deadline that a request may name, seconds.
+    """
+
+    longest_deadline_s: Annotated[float, msgspec.Meta(gt=0)] = Limits().longest_deadline_s
+
+
 class ServedModel(msgspec.Struct, frozen=True):
     """The model of a service, and how it is served.
 
@@ -74,6 +84,7 @@ class ServedModel(msgspec.Struct, frozen=True):
         precision: Numeric type that it really computes in.
         layout: How the service shares out its cores.
         detection: Thresholds where a request names none.
+        limits: Limits above which a request is refused.
     """
 
     name: str
@@ -84,6 +95,7 @@ class ServedModel(msgspec.Struct, frozen=True):
     precision: str
     layout: ServedLayout = ServedLayout()
     detection: Thresholds = Thresholds()  # services of earlier versions do not say theirs
+    limits: ServedLimits = ServedLimits()
 
     @property
     def concurrency(self) -> int:
