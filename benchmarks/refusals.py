@@ -177,7 +177,7 @@ def bare(kind: str) -> Iterator[tuple[int, int]]:
 @contextlib.contextmanager
 def full_service(tree: Path) -> Iterator[tuple[int, int]]:
     """Port and process id of a service of a tree, with one request that never arrives in it."""
-    limits = Limits(queue=1, body_s=3600.0, deadline_s=3600.0)
+    limits = Limits(queue=1, body_s=3600.0, deadline_s=3600.0, longest_deadline_s=3600.0)
     server = Server(port=free_port("127.0.0.1"))
     layout = CoreLayout(workers=1)
     deployment = Deployment("model", engine="null", layout=layout, limits=limits, server=server)

@@ -82,6 +82,47 @@ def test_wrong_values_say_where(text: str, said: str) -> None:
     assert said in refusal(text).message
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("engine = 'x'\nengine = 'y'", "engine is there in line 1 and again in line 2: keep one"),
+        (
+            "engine = 'x'\n[layout]\nthreads = 1\n# engine\nthreads = 2\n[[many]]\nthreads = 1\n",
+            "layout.threads is there in line 3 and again in line 5: keep one",
+        ),
+        (
+            "engine = 'x'\n[[many]]\nthreads = 1\n[[many]]\nthreads = 1\n"
+            "[layout]\nthreads = 1\n[layout]  # again\nthreads = 2",
+            "[layout] is there in line 6 and again in line 8: keep one",
+        ),
+        (
+            "layout.threads = 1\n[layout]\nthreads = 2",
+            "layout.threads is there in line 1 and again in line 3: keep one",
+        ),
+        ("layout = {threads = 1, threads = 2}", "a key or a table is there twice: keep one"),
+    ],
+)
+def test_what_is_there_twice_is_shown(text: str, hint: str) -> None:
+    assert refusal(text).hint == hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[layout]\nthreads = 2.0", "layout.threads must be a whole number, not 2.0"),
+        ("[layout]\nthreads = inf", "layout.threads must be a whole number, not inf"),
+        (
+            "[[many]]\nthreads = 2.5",
+            "many[0].threads must be a whole number, not one with a decimal point",
+        ),
+    ],
+)
+def test_a_number_with_a_point_is_shown(text: str, said: str) -> None:
+    assert refusal(f'engine = "x"\n{text}').message == f"d.toml: {said}"
+    with pytest.raises(InvalidConfig, match=r"^threads must be a whole number, not 2\.5$"):
+        from_options({"engine": "x", "layout": {"threads": 2.5}}, Outer)
+
+
 def test_bytes_that_are_no_text() -> None:
     for decode in (decode_toml, decode_json):
         with pytest.raises(InvalidConfig):

@@ -150,7 +150,7 @@ def test_values_out_of_range_or_of_another_type(text: str) -> None:
         ("deadline_s = 1e300", "limits.deadline_s must be a number <= 86400.0"),
         ("deadline_s = 1e-9", "limits.deadline_s must be a number >= 0.001"),
         ("drain_s = 1000000", "limits.drain_s must be a whole number <= 86400"),
-        ("drain_s = inf", "limits.drain_s must be a whole number, not a number"),
+        ("drain_s = inf", "limits.drain_s must be a whole number, not inf"),
         ("queue = 1000000000000", "limits.queue must be a whole number <= 100000"),
         ("body_bytes = 3000000000", "limits.body_bytes must be a whole number <= 2147483648"),
         ("image_pixels = 10000000000", "limits.image_pixels must be a whole number <= 1073741824"),
@@ -160,6 +160,34 @@ def test_a_limit_that_limits_nothing_is_a_typing_error(text: str, said: str) -> 
     with pytest.raises(InvalidConfig) as refusal:
         decode_toml(f"model = 'm'\n[limits]\n{text}\n".encode(), Deployment, origin="d.toml")
     assert said in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "hint"),
+    [
+        (
+            "[limits]\ndrain_s = 5\n[server]\ndrain_notice_s = 5.5",
+            "server.drain_notice_s is 5.5, and limits.drain_s, which bounds it, is 5",
+            "raise limits.drain_s, or lower server.drain_notice_s",
+        ),
+        (
+            "[limits]\ndeadline_s = 61",
+            "limits.deadline_s is 61, and limits.longest_deadline_s, which bounds it, is 60",
+            "raise limits.longest_deadline_s, or lower limits.deadline_s",
+        ),
+    ],
+)
+def test_a_part_of_a_time_is_no_longer_than_the_whole(
+    tmp_path: Path, text: str, said: str, hint: str
+) -> None:
+    file = tmp_path / "d.toml"
+    file.write_text(f"model = 'm'\n{text}\n")
+    with pytest.raises(InvalidConfig) as refusal:
+        Deployment.read(file)
+    assert refusal.value.message == f"{file}: {said}"
+    assert refusal.value.hint == hint
+    file.write_text("model = 'm'\n[limits]\ndeadline_s = 60\ndrain_s = 1")
+    Deployment.read(file)
 
 
 def test_deployments_do_not_change() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -35,6 +37,11 @@ _KINDS = {
 }  # fmt: skip
 _OUT_OF_RANGE = re.compile(r"(?:Number|Integer value) out of range - at `\$\.(?P<path>[^`]*)`$")
 _INVALID = re.compile(r"Invalid enum value (?P<got>.*) - at `\$\.(?P<path>[^`]*)`$")
+# What tomllib says of a key or table that is there again, and the lines in which one begins.
+_TWICE = re.compile("^Cannot (?:overwrite|declare|mutate)|^Duplicate inline table key")
+_HEADER = re.compile(r"\s*\[(?P<name>[^\[\]]+)\]\s*(?:#.*)?$")
+_ITEM = re.compile(r"\s*\[\[(?P<name>[^\[\]]+)\]\]\s*(?:#.*)?$")
+_PAIR = re.compile(r"\s*(?P<key>[A-Za-z0-9_.-]+)\s*=")
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$(?P<path>[^`]*)`)?")
 
 
@@ -54,7 +61,10 @@ def decode_toml(data: bytes, kind: type[T], *, origin: str) -> T:
     try:
         return msgspec.toml.decode(data, type=kind)
     except UNDECODABLE as error:
-        raise _explain(error, kind, origin) from error
+        explained = _explain(error, kind, origin, partial(tomllib.loads, data.decode()))
+        if _TWICE.search(str(error)):
+            explained.hint = _given_twice(data.decode())
+        raise explained from error
 
 
 def decode_json(data: bytes, kind: type[T], *, origin: str) -> T:
@@ -63,7 +73,7 @@ def decode_json(data: bytes, kind: type[T], *, origin: str) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except UNDECODABLE as error:
-        raise _explain(error, kind, origin) from error
+        raise _explain(error, kind, origin, partial(msgspec.json.decode, data)) from error
 
 
 def from_options(
@@ -83,8 +93,8 @@ def from_options(
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
         if _UNKNOWN.search(str(error)):
-            raise _explain(error, kind, "options") from error
-        message = readable(error, kind, lambda path: name(path.rpartition(".")[2]))
+            raise _explain(error, kind, "options", lambda: plain) from error
+        message = readable(error, kind, lambda path: name(path.rpartition(".")[2]), lambda: plain)
         raise InvalidConfig(message) from error
 
 
@@ -159,13 +169,19 @@ def _pairs(table: dict[str, Any], prefix: str, comments: Mapping[str, str]) -> s
     return "".join(lines)
 
 
-def readable(error: Exception, kind: Any, name: Callable[[str], str] = lambda path: path) -> str:
+def readable(
+    error: Exception,
+    kind: Any,
+    name: Callable[[str], str] = lambda path: path,
+    given: Callable[[], Any] = lambda: None,
+) -> str:
     """An error of msgspec about a value, as a sentence that begins with the key.
 
     Args:
         error: Error of decoding or converting to `kind`.
         kind: A msgspec struct class.
         name: Takes the path of the key, ``layout.threads``, gives what the sentence calls it.
+        given: Gives all that was decoded, as plain values; None where it is not known.
     """
     if (invalid := _INVALID.match(str(error))) is not None:
         *others, last = _values_at(kind, invalid["path"].split("."))
@@ -188,13 +204,44 @@ def readable(error: Exception, kind: Any, name: Callable[[str], str] = lambda pa
     kinds = [kind for kind in wrong["kind"].split(" | ") if kind != "null"]
     must = " or ".join(_KINDS.get(kind, kind) for kind in kinds) + (wrong["range"] or "")
     got = f", not {_KINDS.get(wrong['got'], wrong['got'])}" if wrong["got"] else ""
+    if (wrong["got"], kinds) == ("float", ["int"]):
+        got = f", not {_value_at(given(), wrong['path'])}"  # a number it is
     return f"{name(wrong['path'])} must be {must}{got}"
 
 
-def _explain(error: Exception, kind: type[Any], origin: str) -> InvalidConfig:
+def _value_at(plain: Any, path: str) -> str:
+    """The number at a path; words for it where it is in a list."""
+    for part in path.split("."):
+        plain = plain.get(part) if isinstance(plain, Mapping) else None
+    return "one with a decimal point" if plain is None else repr(plain)
+
+
+def _given_twice(text: str) -> str:
+    """Where a document gives a key or a table again: the parser names the place, but not always."""
+    table, seen = "", dict[str, int]()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if (item := _ITEM.match(line)) is not None:
+            table = f"{item['name'].strip()} of line {number}"
+            continue
+        if (header := _HEADER.match(line)) is not None:
+            table = what = header["name"].strip()
+            key = f"[{table}]"
+        elif (pair := _PAIR.match(line)) is not None:
+            what = key = f"{table}.{pair['key']}" if table else pair["key"]
+        else:
+            continue
+        if what in seen:
+            return f"{key} is there in line {seen[what]} and again in line {number}: keep one"
+        seen[what] = number
+    return "a key or a table is there twice: keep one"
+
+
+def _explain(
+    error: Exception, kind: type[Any], origin: str, given: Callable[[], Any]
+) -> InvalidConfig:
     unknown = _UNKNOWN.search(str(error))
     if unknown is None:
-        return InvalidConfig(f"{origin}: {readable(error, kind)}")
+        return InvalidConfig(f"{origin}: {readable(error, kind, given=given)}")
     path = [part for part in (unknown["path"] or "").split(".") if part]
     known = _fields_at(kind, path)
     key = ".".join([*path, unknown["field"]])

@@ -10,6 +10,7 @@ import msgspec
 
 from seatrial.artifact import MANIFEST
 from seatrial.config import Few, Fraction, encode_toml, flag, from_options, read_toml
+from seatrial.errors import InvalidConfig
 from seatrial.manifest import Manifest
 
 # Limits beyond these are typing errors: a request would be waited for for ever, or take all memory.
@@ -284,9 +285,11 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Read a TOML file.
 
         Raises:
-            InvalidConfig: The file cannot be read, or a key or a value is wrong.
+            InvalidConfig: The file cannot be read, or a key or a value is wrong, or two of them do
+                not go together.
         """
         read = read_toml(path, cls)
+        read.check_times(str(path))
         server = read.server
         triton, folder = read.triton, path.absolute().parent
         files = {
@@ -301,6 +304,33 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(
             read, model=model, server=server, triton=triton, reload=reload
         )
+
+    def check_times(self, origin: str) -> None:
+        """Check that no time is longer than the one that it is a part of.
+
+        Args:
+            origin: The file's name, for the error.
+
+        Raises:
+            InvalidConfig: One is.
+        """
+        limits, server = self.limits, self.server
+        parts = (
+            ("server.drain_notice_s", server.drain_notice_s, "limits.drain_s", limits.drain_s),
+            (
+                "limits.deadline_s",
+                limits.deadline_s or 0.0,
+                "limits.longest_deadline_s",
+                limits.longest_deadline_s,
+            ),
+        )
+        for key, seconds, longest, longest_s in parts:
+            if seconds > longest_s:
+                raise InvalidConfig(
+                    f"{origin}: {key} is {seconds:g}, and {longest}, which bounds it, is "
+                    f"{longest_s:g}",
+                    hint=f"raise {longest}, or lower {key}",
+                )
 
     def changed(
         self, words: Mapping[str, object], name: Callable[[str], str] = lambda key: key

@@ -33,6 +33,7 @@ class Held:
         self.held_bytes = held_bytes
         self.arrived_bytes: int | None = 0
         self.body_s = BODY_S
+        self.own_time = False
 
 
 pytestmark = pytest.mark.usefixtures("time_limit")

@@ -23,6 +23,26 @@ Until = Callable[[Callable[[], Any]], Any]
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 
+VERSIONS = (b"0.9", b"1.2", b"1.9", b"2.0", b"2.1", b"3.0")
+
+
+@pytest.mark.parametrize(
+    ("sent", "words", "hint"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 is not spoken here", "server.grpc_port"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "looks like TLS", "use http,"),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + GET, "PROXY protocol", "send-proxy"),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + b"\0" * 12, "PROXY protocol", "send-proxy"),
+    ],
+)
+def test_what_speaks_another_protocol_is_told_which(
+    running: Running, sent: bytes, words: str, hint: str
+) -> None:
+    with running.connect() as connection:
+        _, error = last_error(connection, sent)
+    assert words in error["message"]
+    assert hint in error["hint"]
+
 
 @pytest.mark.parametrize(
     ("sent", "status"),
@@ -30,7 +50,8 @@ pytestmark = pytest.mark.usefixtures("time_limit")
         # No HTTP.
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"FOO / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        *((b"GET / HTTP/%b\r\nHost: x\r\n\r\n" % one, 505) for one in VERSIONS),
         (b"GET /\r\n\r\n", 505),
         # The target.
         (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),

@@ -264,8 +264,10 @@ def test_one_change_at_a_time_and_the_other_is_counted_and_said(
         service.sockets / f"worker-{os.getpid()}.sock",
         lambda command, body: bodies.append((command, body)),
     )
-    service.coordinator._busy.acquire()
-    with pytest.raises(NotSwapped, match="another change is under way"):
+    with (
+        service.coordinator._changes.alone(),
+        pytest.raises(NotSwapped, match="another change is under way"),
+    ):
         service.coordinator.reload("other")
     assert bodies == [("POST /count", {"result": "refused"})]
     assert "error: the model is not swapped: another change" in capsys.readouterr().err
@@ -297,6 +299,24 @@ def test_the_newest_change_ends_the_trial_of_another(
     assert has_ended(int(begun.read_text()))
     with pytest.raises(NotSwapped, match="there is no canary"):
         coordinator.abandon()
+
+
+def test_a_canary_of_the_served_model_is_refused_and_counted(
+    service: Service,
+    tiny_artifact: Artifact,
+    rehearsed: Callable[[Artifact], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A reload of it changes nothing, and is no failure."""
+    rehearsed(tiny_artifact)
+    service.listen(os.getpid())
+    assert service.coordinator.reload("tiny")["result"] == "unchanged"
+    assert "POST /count" not in [command for _, command in service.asked]
+    with pytest.raises(NotSwapped, match="is what is served already") as refused:
+        service.coordinator.start_canary("tiny", 0.5, shadow=False)
+    assert type(refused.value) is NotSwapped
+    assert [command for _, command in service.asked] == ["POST /count"]
+    assert "error: the model is not swapped: tiny is what is served" in capsys.readouterr().err
 
 
 def test_without_a_process_that_is_ready_nothing_is_swapped(

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
 
-from seatrial.deployment import Limits
+from grpc_calls import calls, failure, images_request, stream
+from seatrial.client.inference_messages import INFER, STREAM
+from seatrial.deployment import Limits, Server
 from seatrial.errors import DeadlineExceeded, EngineFailed
 from seatrial.serve import log, request_log
+from seatrial.serve.protocols.grpc_methods import FAULT
 from seatrial.serve.request_log import RefusalLog
 from seatrial.serve.trace_context import Trace
 
@@ -127,6 +133,83 @@ def test_a_fault_of_the_service_is_a_line(
     assert row["request_id"] == answer.json()["error"]["request_id"]
 
 
+@pytest.mark.parametrize("way", ["http", "grpc", "stream", "strict stream"])
+def test_lines_and_tracebacks_of_faults_are_bounded(
+    run_app: Callable[..., Any],
+    rows: Any,
+    photo: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    way: str,
+) -> None:
+    """Whoever finds a request that ends in a fault could fill the log; none says less for it."""
+    monkeypatch.setattr("seatrial.serve.request_log.MOST", 2)
+    monkeypatch.setattr("seatrial.serve.app.read_image", lambda *given: 1 // 0)
+    for module in ("inference_grpc", "inference_stream"):
+        name = f"seatrial.serve.protocols.{module}.open_request"
+        monkeypatch.setattr(name, lambda *given: 1 // 0)
+    with run_app(engine="null", grpc=True) as running, calls(running.grpc_port) as service:
+        clock = SimpleNamespace(monotonic=lambda: 100.0, perf_counter=time.perf_counter)
+        monkeypatch.setattr(request_log, "time", clock)
+        caplog.clear()
+        for _ in range(5):
+            end_in_a_fault(way, running, service, photo)
+        clock.monotonic = lambda: 101.0
+        end_in_a_fault(way, running, service, photo)
+        until_logged = time.monotonic() + 60
+        # The server logs behind the answer.
+        while len(tracebacks(caplog)) < 3 and time.monotonic() < until_logged:
+            time.sleep(0.01)
+    found = rows()
+    assert [(row["event"], row["code"], row["status"]) for row in found] == [
+        ("request_failed", "InternalError", 500)
+    ] * 3
+    assert [row.get("left_out", 0) for row in found] == [0, 0, 3]
+    path = {"http": "/detect", "grpc": INFER}.get(way, STREAM)
+    assert all(path in row["message"] for row in found)
+    assert tracebacks(caplog) == [ZeroDivisionError] * 3
+
+
+def tracebacks(caplog: pytest.LogCaptureFixture) -> list[type[BaseException] | None]:
+    """Types of the errors whose tracebacks were logged."""
+    return [record.exc_info[0] for record in caplog.records if record.exc_info]
+
+
+def end_in_a_fault(way: str, running: Any, service: Any, photo: bytes) -> None:
+    """Send a request that the service fails at."""
+    if way == "http":
+        assert running.client.post("/detect", content=photo).status_code == 500
+    elif way == "grpc":
+        assert failure(service.ModelInfer, images_request(photo))[0] == "INTERNAL"
+    elif way == "stream":
+        (answer,) = stream(service, [images_request(photo)])
+        assert FAULT in answer.error_message
+    else:
+        strict = {"metadata": (("triton_grpc_error", "true"),)}
+        with pytest.raises(grpc.RpcError, match=FAULT):
+            list(stream(service, [images_request(photo)], **strict))
+
+
+@pytest.mark.parametrize("requests", [False, True])
+def test_who_has_no_token_is_a_line_of_one_kind_wherever_it_is_refused(
+    run_app: Callable[..., Any], rows: Any, photo: bytes, tmp_path: Path, requests: bool
+) -> None:
+    (tmp_path / "tokens").write_text("0123456789abcdef")
+    server = Server(token_file=str(tmp_path / "tokens"))
+    with (
+        run_app(engine="null", server=server, grpc=True, log_requests=requests) as running,
+        calls(running.grpc_port) as service,
+    ):
+        running.client.post("/detect", content=photo)  # refused in front of the application
+        running.client.get("/model")
+        failure(service.ServerLive)
+        failure(service.ModelInfer, images_request(photo))
+    found = [row for row in rows() if row["event"] == "request_refused"]
+    assert [(row["status"], row["code"], row["route"]) for row in found] == (
+        [(401, "Unauthorized", "other")] * 4 if requests else []
+    )
+
+
 def test_refusals_under_load_are_lines_of_which_many_are_left_out(
     run_app: Callable[..., Any], rows: Any, photo: bytes
 ) -> None:
@@ -165,14 +248,23 @@ def test_lines_in_a_second_are_bounded_and_the_next_says_how_many_are_missing(
 
 
 @pytest.mark.parametrize("requests", [False, True])
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"POST /detect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505),
+    ],
+)
 def test_what_is_no_request_is_a_line_where_requests_are(
-    run_app: Callable[..., Any], rows: Any, requests: bool
+    run_app: Callable[..., Any], rows: Any, requests: bool, sent: bytes, status: int
 ) -> None:
+    """A status over 500 is no fault of the service here."""
     with (
         run_app(engine="null", log_requests=requests) as running,
         running.connect() as connection,
     ):
-        connection.sendall(b"nonsense\r\n\r\n")
-        assert connection.recv(65536).startswith(b"HTTP/1.1 400")
+        connection.sendall(sent)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 %d" % status)
     found = [(row["status"], row["code"]) for row in rows()]
-    assert found == ([(400, "Http400")] if requests else [])
+    assert found == ([(status, f"Http{status}")] if requests else [])

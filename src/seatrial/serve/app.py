@@ -264,5 +264,5 @@ async def _http_error(request: Request, error: Any) -> Response:
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    log_fault(request.scope)
+    log_fault(request.scope, error)
     return fault_answer(request.scope["path"])

@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from seatrial.errors import Overloaded
+from seatrial.errors import InputTooSlow, Overloaded
 
 T = TypeVar("T")
 # The first bytes of a body come with its head, or just behind it: less than a first flight of TCP.
@@ -30,6 +30,9 @@ GIVES_WAY_S, LEAST_BYTES_PER_S = 0.25, 64 * 1024
 PACE_KNOWN_S = 2.0
 # One of which nothing is known until all of it is here.
 UNSEEN_GIVES_WAY_S = 2.0
+OWN_TIME = (
+    "the deadline of the request itself has passed: ask for more time, or send a smaller file"
+)
 
 
 class Holder(Protocol):
@@ -39,11 +42,13 @@ class Holder(Protocol):
         held_bytes: Longest body that it may have.
         arrived_bytes: Length of what has arrived of it; None where that is not known.
         body_s: Seconds that it may take to arrive.
+        own_time: Whether the request itself asked for no more.
     """
 
     held_bytes: int
     arrived_bytes: int | None
     body_s: float
+    own_time: bool
 
 
 class BodiesToCome:
@@ -77,12 +82,17 @@ class BodiesToCome:
 
         Raises:
             Overloaded: Others came meanwhile, and there was no room for them.
+            InputTooSlow: From `reading`; the hint names the limit that it was.
         """
         patience = asyncio.timeout(None)
         try:
             async with patience:
                 self._waiting[holder] = self._clock(), patience
                 return await reading
+        except InputTooSlow as error:
+            if holder.own_time:
+                error.hint = OWN_TIME
+            raise
         except TimeoutError as error:
             if not patience.expired():
                 raise

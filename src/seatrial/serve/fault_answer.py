@@ -6,6 +6,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seatrial.serve.protocols.error_answers import FAILED, SEE_LOG, plain_answer
+from seatrial.serve.request_log import FAULT_CODE
 
 
 class AnswerFaults:
@@ -40,4 +41,4 @@ class AnswerFaults:
 def fault_answer(path: str) -> Response:
     """The answer, which says that the connection ends: the server ends it when it sees a fault."""
     closed = {"Connection": "close"}
-    return plain_answer(path, 500, "InternalError", FAILED, SEE_LOG, closed)
+    return plain_answer(path, 500, FAULT_CODE, FAILED, SEE_LOG, closed)

@@ -195,6 +195,7 @@ def _reflection_handlers(
         pool.AddSerializedFile(file.serialized_pb)
     about = reflection.aio.ReflectionServicer((SERVICE, HEALTH, *REFLECTION), pool=pool)
     kind = reflection_pb2.ServerReflectionRequest
+    path = f"/{name}/ServerReflectionInfo"
     open_calls = 0
 
     async def answer(messages: AsyncIterator[bytes], context: Any) -> None:
@@ -214,7 +215,7 @@ def _reflection_handlers(
 
     return {
         "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
-            partial(answered, connections, guarded(serving, f"/{name}/ServerReflectionInfo", tell)),
+            partial(answered, connections, path, guarded(serving, path, tell)),
             response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
         )
     }

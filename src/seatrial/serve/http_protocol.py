@@ -8,6 +8,7 @@ parses any number of requests before it answers one, and answers what is no HTTP
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from seatrial.serve.protocols.body import EXCHANGE
 from seatrial.serve.protocols.error_answers import refusal_in_bytes
 from seatrial.serve.protocols.plain_head import read_plain_head
 from seatrial.serve.protocols.request_head import (
+    BEGIN_BYTES,
     FIELDS,
     HEAD_BYTES,
     RefusedHead,
@@ -34,11 +36,14 @@ from seatrial.serve.protocols.request_head import (
     refusal_of,
     too_large,
 )
+from seatrial.serve.request_log import is_news
 from seatrial.serve.trace_context import Trace, current_trace
 
 TRACE = "trace"  # name in the state of a request
 ENDLESS = 2**62  # bytes of a body
 PAUSE_BYTES = 256 * 1024  # of a body that the application has not taken: no more is read
+
+logging.getLogger("uvicorn.error").addFilter(is_news)
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -183,7 +188,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes | memoryview) -> bool:
         """Parse a part of what came; whether it could be."""
         self._advanced = False
-        was_in_head = self.in_head
+        was_in_head, begins = self.in_head, self.in_head and not self._head_begun
         try:
             self._feed(data)
             if not self.in_head:
@@ -192,7 +197,7 @@ class HttpProtocol(HttpToolsProtocol):
                 else:
                     self._ends.body(len(data))
         except httptools.HttpParserError as error:
-            self._refuse(refusal_of(error))
+            self._refuse(refusal_of(error, bytes(data[:BEGIN_BYTES]) if begins else b""))
         except RefusedHead as refused:
             self._refuse(refused)
         else:

@@ -14,6 +14,7 @@ from seatrial.system.files import writing
 SUMS, GAUGES = ("counter", "histogram"), ("gauge_livesum", "gauge_livemax", "gauge_livemin")
 KINDS = (*SUMS, *GAUGES)
 FILE_BYTES = 512 * 1024  # some 3,000 series, of which there are some hundreds
+PROCESS_BYTES = len(KINDS) * FILE_BYTES
 
 
 def reserve_files(folder: Path) -> None:

@@ -188,6 +188,6 @@ class Refusals:
         self._serving.metrics.count(OTHER_ROUTE, error.http_status)
         with traced(Trace(headers)) as trace:
             answer = error_answer(route, error)
-            log_refusal(trace, error.http_status, error.code, error.message, route)
+            log_refusal(trace, error.http_status, error.code, error.message, OTHER_ROUTE)
         fields = b"".join(b"%b: %b\r\n" % field for field in answer.raw_headers)
         return answer.status_code, trace.fields() + fields + b"\r\n" + bytes(answer.body)

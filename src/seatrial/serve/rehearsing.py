@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,49 +65,6 @@ def without_comparison(rehearsal: Mapping[str, Any]) -> str:
     if rehearsal["comparison"]["agreement"] is not None:
         return ""
     return f"tried on {counted(rehearsal['images'], 'image')}; {NOT_COMPARED}"
-
-
-class CurrentTrial:
-    """Whether an artifact is being tried, which another change may end: nothing is served of it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._runs = self._over = False
-
-    @contextlib.contextmanager
-    def of(self, named: str, has_left: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
-        """Try an artifact in this block.
-
-        Args:
-            named: Name or path of the artifact.
-            has_left: See `rehearse_apart`.
-
-        Yields:
-            What `rehearse_apart` takes in the place of `has_left`.
-
-        Raises:
-            NotSwapped: Another change is to take its place.
-        """
-
-        def gives_way() -> bool:
-            if self._over:
-                raise NotSwapped(f"{named} is tried no more: another change was asked for")
-            return has_left()
-
-        with self._lock:
-            self._runs, self._over = True, False
-        try:
-            yield gives_way
-            gives_way()
-        finally:
-            with self._lock:
-                self._runs = False
-
-    def end(self) -> bool:
-        """End the trial; False where there is none."""
-        with self._lock:
-            self._over = self._runs
-            return self._runs
 
 
 def rehearse_apart(

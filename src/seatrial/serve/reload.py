@@ -22,10 +22,11 @@ import msgspec
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError, did_you_mean
+from seatrial.serve.changes import Changes
 from seatrial.serve.control import LOOPBACK, ControlServer, asker_has_left, socket_name
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
-from seatrial.serve.rehearsing import CurrentTrial, left, rehearse_apart, without_comparison
+from seatrial.serve.rehearsing import left, rehearse_apart, without_comparison
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import place_artifact
 from seatrial.serve.serving_processes import ServingProcesses, pid_of
@@ -34,7 +35,6 @@ from seatrial.serve.worker_commands import LEAVE_S
 
 RELOADED = "reloaded"  # folder of artifacts that were swapped in, in the service folder
 PREPARE_S, SWITCH_S = 600.0, 60.0
-GIVE_WAY_S = 10.0  # in which a trial that another change ends is over
 # What the JSON of a command may say; another key is a typing error that would be lost.
 KEYS = {"POST /admin/reload": ("model",), "POST /admin/canary": ("model", "share", "shadow")}
 
@@ -64,8 +64,7 @@ class Coordinator:
         self._deployment = Deployment.read(deployment_file)
         self._processes = ServingProcesses(folder, self._deployment.limits.drain_s)
         self._origin = origin
-        self._busy = threading.Lock()
-        self._trial = CurrentTrial()
+        self._changes = Changes()
         self._commands: dict[str, Callable[[dict[str, Any]], Any]] = {
             "GET /admin/status": lambda body: self.status(),
             "POST /admin/reload": lambda body: self.reload(_text(body, "model")),
@@ -192,7 +191,10 @@ class Coordinator:
             before = self._state()
             if before.second is not None:
                 raise NotSwapped("there is a canary already", hint="promote or abandon it first")
-            tried = self._prepare(model, before)
+            try:
+                tried = self._prepare(model, before)
+            except Unchanged as error:  # of a reload that is no failure
+                raise NotSwapped(error.message, hint="name another model") from error
             placed = self._after(before, tried)
             second = SecondState(placed.path, placed.digest, placed.name, share, shadow)
             self._write(msgspec.structs.replace(before, second=second), before)
@@ -208,7 +210,7 @@ class Coordinator:
         Raises:
             NotSwapped: There is none, or it failed.
         """
-        with self._counted(newest=False):
+        with self._counted(newest=False, tries=False):
             before = self._state()
             second = self._second(before)
             told = self._processes.ask_all("GET /status", {}, SWITCH_S)
@@ -228,7 +230,7 @@ class Coordinator:
         Raises:
             NotSwapped: There is neither.
         """
-        with self._alone() as ended:
+        with self._changes.alone() as ended:
             before = self._state()
             if ended and before.second is None:
                 return self.status()
@@ -268,27 +270,10 @@ class Coordinator:
             self.reload()
 
     @contextlib.contextmanager
-    def _alone(self, *, newest: bool = True) -> Iterator[bool]:
-        """One change at a time; the newest one ends the trial of another, which may hang.
-
-        Yields:
-            Whether it has ended a trial.
-        """
-        ended = False
-        if not self._busy.acquire(blocking=False):
-            ended = newest and self._trial.end()
-            if not (ended and self._busy.acquire(timeout=GIVE_WAY_S)):
-                raise NotSwapped("another change is under way", hint="try again when it is over")
-        try:
-            yield ended
-        finally:
-            self._busy.release()
-
-    @contextlib.contextmanager
-    def _counted(self, *, newest: bool = True) -> Iterator[None]:
+    def _counted(self, *, newest: bool = True, tries: bool = True) -> Iterator[None]:
         """One change at a time; its result is counted, and what was refused is said."""
         try:
-            with self._alone(newest=newest):
+            with self._changes.alone(newest=newest, tries=tries):
                 yield
         except Unchanged as error:
             _say(error.message)
@@ -339,7 +324,7 @@ class Coordinator:
         Nor if who asked has left: nothing is served that somebody has given up.
         """
         named, folder = self._named(model)
-        with self._trial.of(named, asker_has_left) as gives_way:
+        with self._changes.trial(named, asker_has_left) as gives_way:
             tried = rehearse_apart(
                 named, folder, before.path, self._deployment, self._folder, gives_way
             )

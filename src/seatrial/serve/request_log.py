@@ -7,6 +7,7 @@ there are more, it is one in a second, which says how many were left out.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 
@@ -17,6 +18,7 @@ from seatrial.serve.log import Level, say
 from seatrial.serve.trace_context import Trace, current_trace
 
 MOST = 10  # lines of a kind in a second
+FAULT_CODE = "InternalError"  # of an answer that a fault of the service takes the place of
 
 
 class FewLines:
@@ -81,22 +83,39 @@ def log_failure(scope: Scope, error: SeatrialError) -> None:
         )
 
 
-def log_fault(scope: Scope) -> None:
-    """Write the line of a request that a fault of the service ended; its traceback follows."""
+def log_fault(scope: Scope, error: Exception) -> None:
+    """Write the line of a request that a fault of the service ended, and the traceback behind it.
+
+    Or count it for the next line: then there is no traceback either.
+    """
     trace = current_trace.get() or Trace()
-    say(
-        "error",
-        "request_failed",
-        f"{scope['method']} {scope['path']!r} failed by a fault of the service",
-        **{**_facts(trace, 500), "code": "InternalError"},
-    )
+    trace.fault_told = True
+    more = _failures[FAULT_CODE, "error"].next()
+    if more is not None:
+        say(
+            "error",
+            "request_failed",
+            f"{scope['method']} {scope['path']!r} failed by a fault of the service",
+            **{**_facts(trace, 500), "code": FAULT_CODE, **more},
+        )
+        logging.getLogger(__name__).error("the fault", exc_info=error)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a record is no second traceback of a fault that `log_fault` was told of.
+
+    The application raises a fault on, and its server logs each without a bound. A filter of
+    `logging`, for the server's logger.
+    """
+    trace = current_trace.get()
+    return record.exc_info is None or trace is None or not trace.fault_told
 
 
 class RefusalLog(FewLines):
     """Lines about refusals.
 
     Attributes:
-        requests: Whether a refusal that is no fault of the service (4xx) is a line, too.
+        requests: Whether refusals for other reasons than overload (503) are lines, too.
     """
 
     def __init__(self) -> None:
@@ -113,7 +132,7 @@ class RefusalLog(FewLines):
             message: What was wrong.
             route: Label of its route; empty for what has none.
         """
-        if status < 500 and not self.requests:
+        if status != 503 and not self.requests:
             return
         more = self.next()
         if more is None:

@@ -46,6 +46,7 @@ class Admitted(Ticket):
         took: Time that it took; None until it is answered.
         bound_s: Most seconds that decoding its image takes; 0 before the header is read.
         body_s: Seconds that its body may take to arrive.
+        own_time: Whether its own deadline says so, and not `Limits.body_s`.
         held_bytes: Longest body that it may have.
         arrived_bytes: Length of what has arrived of it; None where that is not known.
         loop: Where it waits for a turn or its answer; None before.
@@ -56,7 +57,8 @@ class Admitted(Ticket):
 
     __slots__ = (
         "_arrived", "_default_s", "_dispatcher", "arrived_bytes", "awaited", "body_s",
-        "bound_s", "has_turn", "held_bytes", "loop", "names_deadline", "promise", "took",
+        "bound_s", "has_turn", "held_bytes", "loop", "names_deadline", "own_time", "promise",
+        "took",
     )  # fmt: skip
 
     def __init__(self, dispatcher: Giver, promise: Promise, asked: Asked, held_bytes: int) -> None:
@@ -72,6 +74,7 @@ class Admitted(Ticket):
         self.has_turn = False
         limit_s = dispatcher.limits.body_s
         self.body_s = min(limit_s, asked.deadline_s or limit_s)
+        self.own_time = self.body_s < limit_s
         # The sender's line is no fault of the service: its own deadline counts without it.
         self._default_s = None if asked.deadline_s else dispatcher.deadline_s
         self.names_deadline = self._default_s is None

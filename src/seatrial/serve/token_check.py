@@ -6,7 +6,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from seatrial.errors import Unauthorized
 from seatrial.serve.protocols.error_answers import OTHER_ROUTE, error_answer
+from seatrial.serve.request_log import log_refusal
 from seatrial.serve.serving import Serving
+from seatrial.serve.trace_context import Trace, current_trace
 
 
 class CheckTokens:
@@ -27,6 +29,8 @@ class CheckTokens:
                 serving.tokens.check(scope["path"], scope["headers"])
             except Unauthorized as error:
                 serving.metrics.count(OTHER_ROUTE, error.http_status)
+                trace = current_trace.get() or Trace()
+                log_refusal(trace, error.http_status, error.code, error.message, OTHER_ROUTE)
                 await error_answer(scope["path"], error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

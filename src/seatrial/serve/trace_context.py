@@ -56,18 +56,19 @@ class Trace:
         code: Kind of the error that is the answer; empty where there is none.
         message: The same in words, with what clients are not told.
         late_as_asked: Whether it was late by the deadline that it named itself.
+        fault_told: Whether the log knows of the fault of the service that ended it.
     """
 
     __slots__ = (
-        "began", "clock", "code", "flags", "late_as_asked", "message", "parent_id", "request_id",
-        "route", "span_id", "state", "trace_id",
+        "began", "clock", "code", "fault_told", "flags", "late_as_asked", "message", "parent_id",
+        "request_id", "route", "span_id", "state", "trace_id",
     )  # fmt: skip
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.began = time.perf_counter()
         self.route = self.code = self.message = self.state = ""
         self.clock: Clock | None = None
-        self.late_as_asked = False
+        self.late_as_asked = self.fault_told = False
         parent = given = caller = None
         parents = 0
         states: list[bytes] = []

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from grpc_calls import images_request, tensors
-from open_inference import detected, rows
+from open_inference import detected, elements, rows
 from seatrial.client.inference_messages import INFER, ModelInferRequest, ModelInferResponse
-from seatrial.errors import InvalidInput, NotServed
+from seatrial.errors import InputTooLarge, InvalidInput, NotServed
 from seatrial.serve.asked import Asked
 from seatrial.serve.outcome import Counted
-from seatrial.serve.protocols.grpc_request import infer_request, open_request
-from seatrial.serve.protocols.inference_protobuf import write_answer
+from seatrial.serve.protocols.grpc_request import check_length, infer_request, open_request
+from seatrial.serve.protocols.inference_protobuf import Listed, write_answer
+from seatrial.serve.protocols.tensors import Binary, Given
 from seatrial.serve.statistics import DETECTOR, GRAPH
 from seatrial.serve.variants import CANARY, LIVE
 from served_application import Running
@@ -51,6 +52,38 @@ def test_what_contradicts_itself_counts_for_its_model(running: Running, files: l
     with pytest.raises(InvalidInput, match="1 inputs have 2 raw_input_contents"):
         open_request(running.service, found, message, 10)
     assert found.model == DETECTOR
+
+
+def listed(**contents: list[object]) -> Listed:
+    message = ModelInferRequest()
+    tensor = message.inputs.add()
+    for name, values in contents.items():
+        getattr(tensor.contents, name).extend(values)
+    return Listed(tensor.contents)
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [
+        (Given("x", "UINT8", (9,), Binary(memoryview(b"a" * 9))), 9),
+        (Given("x", "BYTES", (2, 1), Binary(memoryview(elements(b"ab", b"cde")))), 5),
+        (Given("x", "BYTES", (2,), listed(bytes_contents=[b"ab", b"cde"])), 5),
+        (Given("x", "BYTES", (10**9,), Binary(memoryview(elements(b"ab")))), 0),  # refused later
+        (Given("x", "BYTES", (2**60,) * 9, Binary(memoryview(b""))), 0),
+    ],
+)
+def test_the_length_of_what_a_message_holds(given: Given, size: int) -> None:
+    check_length([given, given], 2 * size)
+    if size:
+        with pytest.raises(InputTooLarge, match=f"have {2 * size} bytes, and at most {size} are"):
+            check_length([given, given], size)
+
+
+def test_numbers_in_lists_have_the_length_of_their_field() -> None:
+    given = Given("x", "UINT8", (100,), listed(uint_contents=[7] * 100))
+    check_length([given], 110)
+    with pytest.raises(InputTooLarge):
+        check_length([given], 99)
 
 
 def test_a_tensor_goes_to_the_live_model_whatever_answers_beside_it(running: Running) -> None:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from dimmed_artifacts import dimmed_artifact
-from grpc_calls import Service, calls, failure, field, images_request, tensors
+from grpc_calls import Service, calls, failure, field, images_request, stream, tensors
 from open_inference import detected, rows
 from seatrial import __version__
 from seatrial.client.inference_messages import INFER, ModelInferRequest
@@ -229,6 +229,46 @@ def test_messages_over_the_limit_are_refused(
     until(lambda: outcomes(413) == before + 1)
     question = field(15, b"\xff" * 2**17)
     assert failure(service.ServerLive, question)[0] == "RESOURCE_EXHAUSTED"
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("stream_of", [False, True])
+def test_the_limit_of_an_image_is_that_of_http(
+    service: Service, serving: Running, raw: bool, stream_of: bool
+) -> None:
+    """The message around it may be longer."""
+    for size, refused in ((LIMIT, False), (LIMIT + 1, True)):
+        message = images_request(b"\xff" * size, raw=raw, id="n" * 100)
+        if stream_of:
+            (answer,) = stream(service, [message])
+            details = answer.error_message
+            code = answer.infer_response.parameters["x-error-code"].string_param
+            assert code == ("InputTooLarge" if refused else "UnsupportedImage")
+        else:
+            status, details, _ = failure(service.ModelInfer, message)
+            assert status == ("RESOURCE_EXHAUSTED" if refused else "INVALID_ARGUMENT")
+        words = f"have {size} bytes, and at most {LIMIT} are taken; send a smaller file"
+        assert (words in details) == refused
+        told = serving.client.post("/detect", content=b"\xff" * size)
+        assert told.status_code == (413 if refused else 415)
+
+
+def test_who_asked_for_little_time_is_told_so(service: Service) -> None:
+    """Not that the service has too little."""
+    ended = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        ended.wait(60)
+        yield from ()
+
+    call = service.channel.stream_unary(INFER)
+    metadata = (("x-request-timeout-ms", "50"),)
+    status, details, _ = failure(call, never(), timeout=60, metadata=metadata)
+    ended.set()
+    assert status == "DEADLINE_EXCEEDED"
+    assert "the message was not here after 0.05 s" in details
+    assert "the deadline of the request itself has passed: ask for more time" in details
+    assert "limits.body_s" not in details
 
 
 def test_packed_messages_are_refused_before_they_are_unpacked(

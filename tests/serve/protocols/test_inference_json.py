@@ -52,7 +52,7 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     ),
     "a misspelt key": (INFER, {"inputs": [], "output": []}, "the request cannot be read"),
     "no inputs": (INFER, {"inputs": []}, "input 'image' of model 'tiny' is missing"),
-    "many objects": (INFER, {"inputs": [IMAGES] * 65}, "more than 64 objects"),
+    "many objects": (INFER, {"inputs": [IMAGES] * 65}, "more than 64 opening braces"),
     "another input": (
         INFER, {"inputs": [{**IMAGES, "name": "imag", "data": [1]}]}, "did you mean 'image'?",
     ),

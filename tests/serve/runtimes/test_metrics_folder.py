@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,12 +18,14 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
 from seatrial.errors import NotWritable
 from seatrial.serve.address import free_port
+from seatrial.serve.metrics_files import reserve_files
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.runtimes import metrics_folder
 from seatrial.serve.runtimes.metrics_folder import METRICS_BYTES, metrics_root
 from seatrial.serve.service_folder import environment, write_service
 
 HOST = "127.0.0.1"
+REFERENCE = Path(__file__).parents[3] / "docs/reference/deployment.md"
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 
@@ -52,9 +55,20 @@ def test_the_message_names_the_folder_and_the_room(
         metrics_root()
     message = refusal.value.message
     assert message == (
-        f"{tmp_path} has 16383 KiB free; a service needs 16384 KiB there for its metrics"
+        f"{tmp_path} has 20479 KiB free; a service needs 20480 KiB there for its metrics"
     )
     assert "TMPDIR" in refusal.value.hint
+
+
+def test_the_room_is_that_of_the_files_and_the_reference_says_it(tmp_path: Path) -> None:
+    """Eight processes have it: four, and those in their places."""
+    reserve_files(tmp_path)
+    taken = sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert 8 * taken == metrics_folder.METRICS_BYTES
+    (row,) = [line for line in REFERENCE.read_text().splitlines() if line.startswith("| metrics,")]
+    assert re.findall(r"([\d.]+) MiB", row) == [
+        f"{size / 2**20:g}" for size in (taken, 8 * taken, 8 * taken)
+    ]
 
 
 def test_shared_memory_comes_first_where_it_has_room(
@@ -115,5 +129,5 @@ def test_a_process_started_by_hand_says_it_in_a_line(
         check=False,
     )
     assert done.returncode == 7
-    assert done.stderr.startswith(f"error: {tmp_path} has 1 KiB free; a service needs 16384 KiB")
+    assert done.stderr.startswith(f"error: {tmp_path} has 1 KiB free; a service needs 20480 KiB")
     assert done.stderr.count("\n") == 2

@@ -122,9 +122,11 @@ def health_handlers(
 
     return {
         "Check": grpc.stream_unary_rpc_method_handler(
-            partial(answered, connections, check), response_serializer=kind.SerializeToString
+            partial(answered, connections, f"/{HEALTH}/Check", check),
+            response_serializer=kind.SerializeToString,
         ),
         "Watch": grpc.stream_stream_rpc_method_handler(
-            partial(answered, connections, watch), response_serializer=kind.SerializeToString
+            partial(answered, connections, f"/{HEALTH}/Watch", watch),
+            response_serializer=kind.SerializeToString,
         ),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
@@ -14,12 +13,12 @@ from seatrial.errors import Overloaded, SeatrialError, ServiceFailed, shortened
 from seatrial.serve.grpc_connections import GrpcConnections
 from seatrial.serve.outcome import CLIENT_CLOSED_REQUEST, error_headers
 from seatrial.serve.protocols.error_answers import OTHER_ROUTE
+from seatrial.serve.request_log import FAULT_CODE, log_fault, log_refusal
 from seatrial.serve.serving import Serving
-from seatrial.serve.trace_context import Trace, traced
+from seatrial.serve.trace_context import Trace, current_trace, traced
 
 # Characters of a message of an error: clients take 8 KiB of metadata, and escape what is not ASCII.
 MOST_DETAILS = 1000
-FAULT_CODE = "InternalError"  # as over HTTP
 FAULT = "the server failed; see the server's log"  # what clients are told of a fault of ours
 Messages = AsyncIterator[bytes]
 Context = Any  # grpc.aio.ServicerContext
@@ -54,6 +53,8 @@ def guarded(serving: Serving, path: str, method: Method) -> Method:
                 serving.tokens.check(path, call_headers(context))
             except SeatrialError as error:
                 serving.metrics.count(OTHER_ROUTE, error.http_status)
+                trace = current_trace.get() or Trace()
+                log_refusal(trace, error.http_status, error.code, error.message, OTHER_ROUTE)
                 raise
         return await method(messages, context)
 
@@ -61,12 +62,13 @@ def guarded(serving: Serving, path: str, method: Method) -> Method:
 
 
 async def answered(
-    connections: GrpcConnections, method: Method, messages: Messages, context: Context
+    connections: GrpcConnections, path: str, method: Method, messages: Messages, context: Context
 ) -> Any:
     """The answer of a method; an error becomes the status of its kind.
 
     Args:
         connections: Watches over the call, and over its client's taking the answer.
+        path: Path of the method.
         method: Answers.
         messages: The messages of the call, not parsed.
         context: The call.
@@ -83,8 +85,9 @@ async def answered(
         metadata = error_metadata(error)
     except grpc.aio.BaseError:  # a method of a library ended the call
         raise
-    except Exception:
-        logging.getLogger(__name__).exception("a gRPC call failed")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the client has to be told
+        with traced(trace):
+            log_fault({"method": "POST", "path": path}, error)
         failed = (grpc.StatusCode.INTERNAL, FAULT)
         metadata = ()
     connections.gives(context)

@@ -6,13 +6,16 @@ The message may be that of a call, or one of many of a stream.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from seatrial.errors import InputTooLarge
 from seatrial.serve.outcome import Counted, answer_headers
 from seatrial.serve.protocols.inference import Call, TensorAnswer, infer
 from seatrial.serve.protocols.inference_protobuf import MessageForm, read_call
 from seatrial.serve.protocols.served_models import ProtocolModel, find_model
+from seatrial.serve.protocols.tensors import BYTES, LENGTH, Binary, Given
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import GRAPH
@@ -49,13 +52,45 @@ def open_request(service: Service, outcome: Counted, message: Any, body_bytes: i
 
     Raises:
         NotServed: There is no such model.
+        InputTooLarge: Its images or tensors are over `Limits.body_bytes`.
         InvalidInput: See `read_call`.
     """
     outcome.model = None
     model = find_model(service, message.model_name, message.model_version)
     outcome.model = model.kind
     call, form = read_call(message)
+    check_length(call.inputs, service.dispatcher.limits.body_bytes)
     return Request(model, call, form, body_bytes)
+
+
+def check_length(inputs: Iterable[Given], limit_bytes: int) -> None:
+    """Compare what a message holds with the limit of a body, as over HTTP.
+
+    The message may be longer: by names, shapes, and the lengths between its parts.
+
+    Args:
+        inputs: The tensors of a request.
+        limit_bytes: Most bytes of all of them together.
+
+    Raises:
+        InputTooLarge: They are longer.
+    """
+    size = sum(map(_content_bytes, inputs))
+    if size > limit_bytes:
+        raise InputTooLarge(
+            f"the images or tensors of the message have {size} bytes, and at most {limit_bytes} "
+            "are taken",
+            hint="send a smaller file, or raise limits.body_bytes",
+        )
+
+
+def _content_bytes(given: Given) -> int:
+    if isinstance(given.content, Binary):
+        lengths = LENGTH.size * math.prod(given.shape[:8]) if given.datatype == BYTES else 0
+        return max(0, given.content.data.nbytes - lengths)
+    contents = given.content.contents
+    elements = contents.bytes_contents
+    return sum(map(len, elements)) if elements else contents.ByteSize()
 
 
 async def infer_request(

@@ -106,19 +106,18 @@ class InferenceService:
         found["ModelStatistics"] = partial(self._statistics, *methods()["ModelStatistics"])
         found["ModelInfer"] = self._infer
         handlers = {
-            name: grpc.stream_unary_rpc_method_handler(
-                partial(
-                    answered,
-                    self._connections,
-                    guarded(self._serving, f"/{SERVICE}/{name}", method),
-                )
-            )
+            name: grpc.stream_unary_rpc_method_handler(self._checked(f"/{SERVICE}/{name}", method))
             for name, method in found.items()
         }
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            partial(answered, self._connections, guarded(self._serving, STREAM, self.streams.serve))
+            self._checked(STREAM, self.streams.serve)
         )
         return handlers
+
+    def _checked(self, path: str, method: Method) -> Method:
+        """A method for callers with a token, whose errors are statuses."""
+        guard = guarded(self._serving, path, method)
+        return partial(answered, self._connections, path, guard)
 
     async def _ask(
         self,

@@ -91,7 +91,10 @@ def read_call(body: bytes | bytearray, json_bytes: int | None, model: str) -> tu
             hint="for a body that is an image alone, send Inference-Header-Content-Length: 0",
         )
     if body.count(b"{", 0, len(text)) > MOST_OBJECTS:
-        raise InvalidInput(f"the JSON has more than {MOST_OBJECTS} objects", hint=LENGTH_OF_JSON)
+        raise InvalidInput(
+            f"the JSON has more than {MOST_OBJECTS} opening braces, each of an object or in a text",
+            hint=LENGTH_OF_JSON,
+        )
     hint = "" if json_bytes is None else LENGTH_OF_JSON
     request: _Request = _decoded(text, _Request, "the request", hint)
     check_id(request.id or "")

@@ -9,7 +9,6 @@ Source: Triton's pages on its gRPC protocol.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -41,6 +40,7 @@ from seatrial.serve.protocols.inference_protobuf import (
     write_stream_error,
 )
 from seatrial.serve.protocols.off_loop import MOST_BINARY_BYTES, read_off_loop
+from seatrial.serve.request_log import log_fault
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import DETECTOR
@@ -290,10 +290,10 @@ class _Stream:
                 raise
             except SeatrialError as error:
                 failed, text, told = error, error_text(error), error_metadata(error)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the client has to be told
                 failed, text = error, FAULT
                 if not self._strict:  # whoever ends the stream says it otherwise
-                    logging.getLogger(__name__).exception("a request of a gRPC stream failed")
+                    log_fault(self._scope, error)
             if self._strict:
                 report_call(self._serving, self._scope, trace, failed)
                 raise failed

@@ -12,9 +12,15 @@ import httptools
 
 HEAD_BYTES = 32 * 1024  # largest request line and header fields together
 FIELDS = 100  # most header fields
+BEGIN_BYTES = 16  # of what is no request, by which other protocols are known
 # A name, an IPv4 or a bracketed IPv6 address, and a port (RFC 3986 3.2.2 and 3.2.3).
 HOST = rb"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.~!$&'()*+,;=%-]*+)(?::[0-9]*+)?+"
 _HOST = re.compile(HOST)
+
+# What the parser says of a version that it does not know, and of the beginning of HTTP/2.
+PARSER_VERSION, PARSER_HTTP2 = "Invalid HTTP version", "Pause on PRI/Upgrade"
+TLS = re.compile(rb"\x16\x03[\x00-\x04]")
+PROXY = re.compile(rb"PROXY |(?:\r\n\r\n)?\x00\r\nQUIT\n")  # its versions 1 and 2
 
 
 class RefusedHead(Exception):
@@ -44,12 +50,37 @@ def too_large() -> RefusedHead:
     )
 
 
-def refusal_of(error: httptools.HttpParserError) -> RefusedHead:
-    """The refusal that answers an error of the parser."""
+def refusal_of(error: httptools.HttpParserError, begin: bytes = b"") -> RefusedHead:
+    """The refusal that answers an error of the parser.
+
+    Args:
+        error: The error.
+        begin: First bytes of what it could not parse; empty within a request.
+    """
     if isinstance(error.__context__, RefusedHead):
         return error.__context__
     if isinstance(error, httptools.HttpParserCallbackError):
         return RefusedHead(400, "the request target is not a path")
+    if str(error) == PARSER_VERSION:
+        return RefusedHead(505, "this version of HTTP is not spoken here", "use HTTP/1.1")
+    if str(error) == PARSER_HTTP2:
+        return RefusedHead(
+            505,
+            "HTTP/2 is not spoken here",
+            "use HTTP/1.1; gRPC has a port of its own: server.grpc_port",
+        )
+    if TLS.match(begin):
+        return RefusedHead(
+            400,
+            "not an HTTP request: this looks like TLS, and the port speaks http",
+            "use http, or set server.tls_certificate and server.tls_key",
+        )
+    if PROXY.match(begin):
+        return RefusedHead(
+            400,
+            "not an HTTP request: this is the PROXY protocol of a balancer",
+            "switch it off there (send-proxy, proxy_protocol)",
+        )
     return RefusedHead(400, f"not an HTTP request: {error}")
 
 

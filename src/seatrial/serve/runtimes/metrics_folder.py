@@ -10,6 +10,7 @@ from pathlib import Path
 
 from seatrial.errors import NotWritable
 from seatrial.serve.metrics_files import (
+    PROCESS_BYTES,
     forget_dead_processes,
     reserve_files,
     take_over_files,
@@ -19,7 +20,8 @@ from seatrial.system.own_folders import keep_folder, make_own_folder
 
 PREFIX = "seatrial-metrics-"  # of the folders, before the id of the supervisor
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's name for it
-METRICS_BYTES = 16 * 2**20  # metrics: 2 MiB for each process, and as much for one in its place
+# For four processes, and as many in the place of those that have ended.
+METRICS_BYTES = 8 * PROCESS_BYTES
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 

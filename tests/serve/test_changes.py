@@ -1,0 +1,117 @@
+"""One change at a time: which of several that are asked for is made."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from seatrial.errors import NotSwapped
+from seatrial.serve import changes
+from seatrial.serve.changes import Changes
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+
+
+class Asked:
+    """Changes that are asked for, each on a thread of its own.
+
+    Attributes:
+        made: Names of those that were made, in their order.
+        ends: Name -> set when its trial may end.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.changes = Changes()
+        self.made: list[str] = []
+        self.ends: dict[str, threading.Event] = {}
+        self._pool = pool
+
+    def ask(self, name: str) -> Future[None]:
+        """Ask for a change; returns when it is under way or waits."""
+        self.ends[name] = threading.Event()
+        before = self.changes._newest
+        asked = self._pool.submit(self._change, name)
+        while self.changes._newest == before and not asked.done():
+            threading.Event().wait(0.001)
+        return asked
+
+    def _change(self, name: str) -> None:
+        with self.changes.alone(tries=True):
+            with self.changes.trial(name, lambda: False) as gives_way:
+                # A trial looks now and then whether it is to give way.
+                assert self.ends[name].wait(60)
+                gives_way()
+            self.made.append(name)
+
+
+@pytest.fixture
+def asked() -> Iterator[Asked]:
+    pool = ThreadPoolExecutor()
+    found = Asked(pool)
+    yield found
+    for event in found.ends.values():
+        event.set()
+    pool.shutdown()
+
+
+def test_of_several_that_come_during_a_trial_the_newest_is_made(asked: Asked) -> None:
+    """The second waits for the first, which has not noticed yet, when the third comes."""
+    first, second, third = asked.ask("first"), asked.ask("second"), asked.ask("third")
+    with pytest.raises(NotSwapped, match="another change was asked for"):
+        second.result(60)
+    for name in asked.ends:
+        asked.ends[name].set()
+    with pytest.raises(NotSwapped, match="first is tried no more: another change was asked for"):
+        first.result(60)
+    third.result(60)
+    assert asked.made == ["third"]
+
+
+def test_one_that_comes_before_the_trial_begins_ends_it(asked: Asked) -> None:
+    with asked.changes.alone(tries=True):
+        newer = asked.ask("newer")
+        with (
+            pytest.raises(NotSwapped, match="older is tried no more"),
+            asked.changes.trial("older", lambda: False),
+        ):
+            pytest.fail("it was tried")
+    asked.ends["newer"].set()
+    newer.result(60)
+
+
+def test_after_the_trial_another_is_refused_at_once(asked: Asked) -> None:
+    with asked.changes.alone(tries=True):
+        with asked.changes.trial("tried", lambda: False):
+            pass
+        with pytest.raises(NotSwapped, match="another change is under way"):
+            asked.ask("other").result(60)
+    with asked.changes.alone(newest=False) as ended:
+        assert not ended
+
+
+def test_what_may_not_end_a_trial_is_refused_at_once_and_ends_none(asked: Asked) -> None:
+    first = asked.ask("first")
+    with (
+        pytest.raises(NotSwapped, match="another change is under way"),
+        asked.changes.alone(newest=False),
+    ):
+        pytest.fail("there were two at a time")
+    asked.ends["first"].set()
+    first.result(60)
+    assert asked.made == ["first"]
+
+
+def test_a_trial_that_does_not_end_is_not_waited_for_for_ever(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "GIVE_WAY_S", 0.05)
+    first = asked.ask("first")
+    with pytest.raises(NotSwapped, match="the trial of another model does not end"):
+        asked.ask("second").result(60)
+    asked.ends["first"].set()
+    with pytest.raises(NotSwapped, match="first is tried no more"):
+        first.result(60)
+    assert asked.made == []
