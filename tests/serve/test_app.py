@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import io
 import json
+import re
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +22,7 @@ from PIL import Image
 
 import any_text
 import local_http
+from seatrial.detect.answer import Answer
 from seatrial.detect.clock import REQUEST_STAGES, STAGES
 
 Running = Any
@@ -26,6 +30,7 @@ Encode = Callable[..., bytes]
 Picture = Callable[..., Image.Image]
 
 pytestmark = pytest.mark.usefixtures("time_limit")
+REFERENCE = Path(__file__).parents[2] / "docs/reference/http.md"
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 
@@ -87,10 +92,25 @@ def test_stages_are_without_gaps(running: Running, photo: bytes, path: str) -> N
     assert all(value > 0 for value in times.values())
 
 
+def documented() -> Answer:
+    """The example of an answer in the reference."""
+    (text,) = re.findall(r"^```json\n(\{\n  \"image\".*?)^```", REFERENCE.read_text(), re.S | re.M)
+    return msgspec.json.decode(text, type=Answer)
+
+
+def test_the_example_of_an_answer_is_one() -> None:
+    found = documented()
+    times = dict(found.timing_ms)
+    total = times.pop("total")
+    assert sum(times.values()) == pytest.approx(total)
+    assert found.detections
+
+
 def test_the_json_holds_the_times_until_it_is_encoded(running: Running, photo: bytes) -> None:
     response = running.client.post("/detect", content=photo)
     header, body = server_timing(response), response.json()["timing_ms"]
     assert list(body) == ["admission", "receive", *STAGES, "total"]
+    assert list(documented().timing_ms) == list(body)
     assert body["total"] == pytest.approx(header["total"] - header["encode"], abs=0.003)
     assert {stage: header[stage] for stage in STAGES} == pytest.approx(
         {stage: body[stage] for stage in STAGES}, abs=0.002

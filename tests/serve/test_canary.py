@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Thresholds
 from seatrial.engines.places import Place
 from seatrial.serve import canary as module
-from seatrial.serve.canary import SHADOW_PIXELS, Canary
+from seatrial.serve.canary import PATIENCE_S, SHADOW_PIXELS, Canary
 from seatrial.serve.startup import open_service
 from served_application import Running
 
@@ -219,3 +220,17 @@ def test_a_copy_never_reaches_a_service_whose_shadow_has_ended(
     shadow._compare()
     assert reached == []
     shadow.service.close()
+
+
+def test_the_reference_names_why_copies_are_skipped() -> None:
+    page = Path(__file__).parents[2] / "docs/reference/metrics.md"
+    (row,) = [
+        line for line in page.read_text().splitlines() if "seatrial_shadow_images_total" in line
+    ]
+    for words in (
+        f"no lane was idle within {PATIENCE_S:g} s",
+        "another copy waited already",
+        f"more than {SHADOW_PIXELS / 1e6:g} megapixels",
+        "the shadow failed or ended",
+    ):
+        assert words in row

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +17,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, valu
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from seatrial.serve import tallies as tallies_module
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.tallies import Distribution, Tally, distributions, tallies, together
 
+DECISION = (
+    Path(__file__).parents[2] / "docs/decisions/0035-what-a-request-costs-beside-its-model.md"
+)
+NUMBERS = {7: "Seven", 8: "Eight", 9: "Nine"}
 VALUES = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 9.0)
 
 
@@ -168,6 +175,26 @@ def test_a_request_needs_no_system_call(
     answer()
     assert writes == []
     assert shown(registry, tmp_path)["seatrial_detections_total", "[]"] == 6
+
+
+def test_the_decision_names_what_is_private_of_the_library() -> None:
+    """A release that changes one of them is noticed here and in the tests above."""
+    tree = ast.parse(Path(tallies_module.__file__).read_text())
+    used = {
+        one.attr
+        for one in ast.walk(tree)
+        if isinstance(one, ast.Attribute) and ast.unparse(one.value) != "self"
+    }
+    used |= {
+        call.args[1].value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "getattr"
+        and isinstance(call.args[1], ast.Constant)
+    }  # fmt: skip
+    private = {name for name in used if isinstance(name, str) and name.startswith("_")}
+    (line,) = [one for one in DECISION.read_text().splitlines() if "private attributes of" in one]
+    assert set(re.findall(r"`(_\w+)`", line)) == private
+    assert line.startswith(f"**Cost.** {NUMBERS[len(private)]} private attributes")
 
 
 KILLED = """

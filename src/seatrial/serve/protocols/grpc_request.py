@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from seatrial.errors import InputTooLarge
 from seatrial.serve.outcome import Counted, answer_headers
 from seatrial.serve.protocols.inference import Call, TensorAnswer, infer
-from seatrial.serve.protocols.inference_protobuf import MessageForm, read_call
+from seatrial.serve.protocols.inference_protobuf import Listed, MessageForm, read_call
 from seatrial.serve.protocols.served_models import ProtocolModel, find_model
 from seatrial.serve.protocols.tensors import BYTES, LENGTH, Binary, Given
 from seatrial.serve.service import Service
@@ -88,7 +88,7 @@ def _content_bytes(given: Given) -> int:
     if isinstance(given.content, Binary):
         lengths = LENGTH.size * math.prod(given.shape[:8]) if given.datatype == BYTES else 0
         return max(0, given.content.data.nbytes - lengths)
-    contents = given.content.contents
+    contents = cast(Listed, given.content).contents  # a message has no other
     elements = contents.bytes_contents
     return sum(map(len, elements)) if elements else contents.ByteSize()
 
