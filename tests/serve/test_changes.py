@@ -115,3 +115,18 @@ def test_a_trial_that_does_not_end_is_not_waited_for_for_ever(
     with pytest.raises(NotSwapped, match="first is tried no more"):
         first.result(60)
     assert asked.made == []
+
+
+def test_one_that_comes_while_the_result_of_a_trial_is_read_ends_it(asked: Asked) -> None:
+    """Nothing looks whether it gives way between the end of its process and the next step."""
+    with asked.changes.alone(tries=True):
+        with (
+            pytest.raises(NotSwapped, match="other is tried no more: another change was asked for"),
+            asked.changes.trial("other", lambda: False) as gives_way,
+        ):
+            assert not gives_way()
+            newer = asked.ask("newer")
+        assert not newer.done()
+    asked.ends["newer"].set()
+    newer.result(60)  # what ended the one before does not end this one
+    assert asked.made == ["newer"]

@@ -14,7 +14,6 @@ from seatrial.errors import InvalidConfig, NotSwapped
 from seatrial.serve import rehearsing
 from seatrial.serve.rehearsing import (
     COMMAND_LINE,
-    CurrentTrial,
     check_rules,
     rehearse_apart,
     without_comparison,
@@ -75,21 +74,6 @@ def test_a_trial_ends_when_who_asked_has_left(
         rehearse_apart("other", tmp_path, "served", Deployment("t"), tmp_path, number.exists)
     with pytest.raises(ProcessLookupError):
         os.kill(int(number.read_text()), 0)
-
-
-def test_a_change_that_comes_while_the_result_of_a_trial_is_read_ends_it() -> None:
-    """Nothing looks whether it gives way between the end of its process and the next step."""
-    trial = CurrentTrial()
-    said = "other is tried no more: another change was asked for"
-    with (
-        pytest.raises(NotSwapped, match=said),
-        trial.of("other", lambda: False) as gives_way,
-    ):
-        assert not gives_way()
-        assert trial.end()
-    assert not trial.end()  # it is over
-    with trial.of("next", lambda: False):
-        pass  # what ended the one before does not end this one
 
 
 def test_a_rehearsal_gives_way_from_its_first_import_on(tmp_path: Path) -> None:

@@ -69,8 +69,8 @@ class DirectRoutes(Starlette):
             begun = True
             if response.background is not None:
                 await response.background()
-        except Exception:
-            log_fault(scope)
+        except Exception as error:
+            log_fault(scope, error)
             if not begun:
                 await fault_answer(scope["path"])(scope, receive, answer)
             raise
