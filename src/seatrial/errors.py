@@ -290,6 +290,9 @@ class _Outline(reprlib.Repr):
 
 
 _OUTLINE = _Outline()
+# Share of letters that makes a name near: at 0.55 "content_type" were near "confidence". And the
+# shortest beginning of a name that is near whatever its share.
+_NEAR, _SHORTENED = 0.6, 3
 
 
 # Characters that a terminal obeys, as the symbols that Unicode has for them; C1 has none.
@@ -339,8 +342,15 @@ def naming(what: object) -> Iterator[None]:
 
 
 def did_you_mean(word: str, known: Iterable[str], *, otherwise: str) -> str:
-    """The hint for an unknown name: the nearest of the known ones, or `otherwise`."""
+    """The hint for an unknown name: the nearest of the known ones, or `otherwise`.
+
+    A name is near where most of its letters are those of the word, in their order, or where the
+    word is how it begins.
+    """
     import difflib
 
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=_NEAR)
+    if len(word) >= _SHORTENED:
+        near += [name for name in names if name.startswith(word)]
     return f"did you mean {near[0]!r}?" if near else otherwise

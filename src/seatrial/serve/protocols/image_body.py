@@ -24,6 +24,10 @@ MAX_PARTS = 64  # a form of a million empty parts would hold up all other reques
 MAX_HEADER_BYTES = 2048  # a content type, or the headers of a part
 # A parameter of a header: its name, and its value with or without quotes (RFC 9110 5.6.6).
 _PARAMETER = re.compile(rb';\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))', re.DOTALL)
+# The same as browsers write it in a form: quotes are %22 there, and a backslash is itself (WHATWG
+# HTML, multipart/form-data).
+_BROWSERS_PARAMETER = re.compile(rb';\s*([\w*-]+)\s*=\s*(?:"([^"]*)"|([^\s;"]*))')
+_FOLD = re.compile(rb"\r\n[ \t]+")  # of a header over several lines (RFC 5322, 2.2.3)
 _END_OF_LINE = re.compile(rb"[ \t]*\r\n")
 
 
@@ -79,9 +83,9 @@ async def read_image(
     return image
 
 
-def _parameters(header: bytes) -> dict[bytes, bytes]:
+def _parameters(header: bytes, form: re.Pattern[bytes] = _PARAMETER) -> dict[bytes, bytes]:
     """The parameters behind a header's value, by their names in lower case."""
-    return {name.lower(): quoted or token for name, quoted, token in _PARAMETER.findall(header)}
+    return {name.lower(): quoted or token for name, quoted, token in form.findall(header)}
 
 
 def _field(body: bytes | bytearray, boundary: bytes) -> bytes:
@@ -94,7 +98,7 @@ def _field(body: bytes | bytearray, boundary: bytes) -> bytes:
     names = [name for name, _ in parts]
     if FIELD not in names:
         raise InvalidInput(
-            f"no form field {FIELD!r}; the form has: {', '.join(map(repr, names)) or 'none'}",
+            f"no form field {FIELD!r}; the form has: {', '.join(map(_shown, names)) or 'none'}",
             hint=f"name the field {FIELD!r}, for example: curl -F {FIELD}=@photo.jpg",
         )
     if misplaced := [name for name in names if name in PARAMETERS]:
@@ -146,11 +150,18 @@ def _parts(body: bytes | bytearray, boundary: bytes) -> list[tuple[str, slice]]:
 
 
 def _name_of_part(headers: bytes) -> str:
-    for line in headers.split(b"\r\n"):
+    for line in _FOLD.sub(b" ", headers).split(b"\r\n"):
         kind, _, value = line.partition(b":")
         if kind.strip().lower() == b"content-disposition":
-            return _parameters(value).get(b"name", b"").decode("utf-8", "replace")
+            # Both are sent: curl escapes quotes with a backslash, browsers end a name in one.
+            for form in (_PARAMETER, _BROWSERS_PARAMETER):
+                if name := _parameters(value, form).get(b"name"):
+                    return name.decode("utf-8", "replace")
     return ""
+
+
+def _shown(name: str) -> str:
+    return repr(name) if name else "a part without a name"
 
 
 def _malformed(why: str) -> InvalidInput:
