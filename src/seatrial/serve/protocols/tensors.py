@@ -30,6 +30,7 @@ DATA_URL_WITHIN = 64  # bytes of the JSON that are looked at for one
 # lets the event loop go on between them.
 PIECE_CHARACTERS = 256 * 1024
 _WHITE_SPACE = b" \t\r\n\v\f"
+_NO_MARKS = bytes(one for one in range(256) if one not in b"[],")
 # Kind of a numpy type -> its elements in JSON.
 _LISTS: dict[str, Any] = {"b": list[bool], "f": list[float], "i": list[int], "u": list[int]}
 
@@ -237,22 +238,59 @@ def _check_count(text: bytes, count: int) -> None:
 
 
 def _check_nesting(text: bytes, shape: tuple[int, ...]) -> None:
-    """Refuse lists that divide the numbers otherwise than the shape does.
+    """Refuse lists that divide the numbers otherwise than the shape does, at any level.
 
     Their brackets are not read, so that such numbers would change places without a word: rows of
-    colours in a tensor of planes, for example.
+    colours in a tensor of planes, for example. A list may hold several dimensions that follow one
+    another, such as all of them.
+
+    Its time and memory are a small part of what decoding takes: how the text divides the numbers
+    is written once as its first lists would have it, and compared.
+
+    Args:
+        text: JSON with as many commas as `shape` needs.
+        shape: Sizes; a single number may have any brackets.
     """
-    end = text.find(b"]")
-    begin = text.rfind(b"[", 0, end) + 1
-    inner = text.count(b",", begin, end) + 1
-    # A list may hold several of the last dimensions one after the other, or one number.
-    rows = {math.prod(shape[at:]) for at in range(len(shape) + 1)}
-    if shape and text[begin:end].strip() and inner not in rows:
+    marks = text.translate(None, _NO_MARKS)
+    depth = len(marks) - len(marks.lstrip(b"["))
+    if not shape or not depth or not math.prod(shape):
+        return
+    hint = "nest the numbers as the shape says, or send them in one list"
+    shown = list(shape)[:8]
+    if depth > len(shape):
         raise InvalidInput(
-            f"the lists of the data have {inner} numbers each, which does not fit the shape "
-            f"{list(shape)[:8]}",
-            hint="nest the numbers as the shape says, or send them in one list",
+            f"the lists of the data are {depth} deep, which does not fit the shape {shown}",
+            hint=hint,
         )
+    # Numbers in the first list of each level, the innermost first; a list may hold one number.
+    held = [marks.count(b",", 0, marks.find(b"]" * up)) + 1 for up in range(1, depth + 1)]
+    rows = {math.prod(shape[at:]) for at in range(len(shape) + 1)}
+    if wrong := [count for count in held if count not in rows]:
+        raise InvalidInput(
+            f"the lists of the data have {wrong[0]} numbers each, which does not fit the shape "
+            f"{shown}",
+            hint=hint,
+        )
+    # Before it is written: few marks may ask for far more.
+    same = marks.count(b"[") == sum(held[-1] // count for count in held)
+    if not same or marks != _marks(held):
+        raise InvalidInput(
+            f"the lists of the data differ in their lengths, which does not fit the shape {shown}",
+            hint=hint,
+        )
+
+
+def _marks(held: Sequence[int]) -> bytes:
+    """Brackets and commas of nested lists.
+
+    Args:
+        held: Numbers in a list of each level, the innermost first; each divides the next.
+    """
+    marks, inner = b"", 1
+    for count in held:
+        marks = b"[" + (marks + b",") * (count // inner - 1) + marks + b"]"
+        inner = count
+    return marks
 
 
 def bytes_tensor(elements: Sequence[bytes]) -> bytes:
