@@ -1,13 +1,14 @@
-"""``GET /metrics``: what the processes of a service count, in Prometheus' text format."""
+"""``GET /metrics``: what the processes of a service count, as Prometheus' text or OpenMetrics."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -21,6 +22,15 @@ from seatrial.serve.serving import Serving
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # set where several processes are one service
 READS = 3  # of files that get another name meanwhile: `take_over_files`
 OURS = "seatrial_"  # how the names of all our metrics begin
+OPEN_METRICS, TEXT = "application/openmetrics-text", "text/plain"
+# Writes a page.
+Encode = Callable[[Collector], bytes]
+# A version of the client's own choice would be a page of its own, and is not what we write.
+_FORMATS = frozenset(
+    choose_encoder(f"{kind};version=1.0.0;escaping={escaping}")[1]
+    for kind in (OPEN_METRICS, TEXT)
+    for escaping in ("allow-utf-8", "underscores", "dots", "values")
+) | {choose_encoder(kind)[1] for kind in (OPEN_METRICS, TEXT)}
 
 
 class _Own(Collector):
@@ -36,29 +46,52 @@ class _Own(Collector):
                     yield metric
 
 
-def page() -> bytes:
-    """The metrics of all processes of this service."""
+def format_for(accept: str) -> tuple[Encode, str]:
+    """What writes a page, and its content type: the first format that a client names.
+
+    Args:
+        accept: Header ``Accept``. Prometheus names what it prefers first. Who names no format that
+            is known gets version 0.0.4 of the text format.
+    """
+    for one in accept.split(","):
+        kind = one.partition(";")[0].strip()
+        if kind not in (OPEN_METRICS, TEXT):
+            continue
+        with contextlib.suppress(TypeError):  # the version is no number
+            encode, content_type = choose_encoder(one)
+            if content_type.startswith(kind) and content_type in _FORMATS:
+                return encode, content_type
+    return choose_encoder(TEXT)
+
+
+def page(encode: Encode = generate_latest) -> bytes:
+    """The metrics of all processes of this service.
+
+    Args:
+        encode: Writes them; see `format_for`.
+    """
     for _ in range(READS):
         with contextlib.suppress(FileNotFoundError):  # taken over meanwhile
-            return _read()
-    return _read()
+            return _read(encode)
+    return _read(encode)
 
 
-def _read() -> bytes:
+def _read(encode: Encode) -> bytes:
     registry = CollectorRegistry()
     if FOLDER in os.environ:
         forget_dead_processes(Path(os.environ[FOLDER]))
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
         registry.register(_Own())
-    return generate_latest(registry)
+    return encode(registry)
 
 
 async def _metrics(request: Request) -> Response:
     serving: Serving = request.app.state.serving
     # Reading the files of several processes takes milliseconds: not on the event loop.
-    body = await serving.shared("metrics", lambda: page())
-    return Response(body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    encode, content_type = format_for(", ".join(request.headers.getlist("accept")))
+    body = await serving.shared(("metrics", content_type), lambda: page(encode))
+    return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
 
 METRICS = Route("/metrics", _metrics, methods=["GET"])

@@ -15,6 +15,7 @@ from seatrial.detect.detections import Detections
 from seatrial.detect.detector import Detected
 from seatrial.errors import InvalidInput, did_you_mean
 from seatrial.serve.asked import Asked
+from seatrial.serve.protocols.known_parameters import Scalar, thresholds_of
 from seatrial.serve.protocols.off_loop import read_off_loop
 from seatrial.serve.protocols.served_models import ProtocolModel
 from seatrial.serve.protocols.signatures import FOUND, found_tensors
@@ -26,13 +27,14 @@ from seatrial.serve.statistics import DETECTOR, GRAPH
 from seatrial.serve.tickets import Admitted
 
 PRIORITIES = {0: False, 1: False, 2: True}  # whether it is of a batch; 0 is the default
-OWN_PARAMETERS = ("timeout", "priority")
 LONGEST_ID = 1000  # characters: an answer repeats the id, and a body that is packed names any
-Scalar = bool | int | float | str
 
 
 class Call(NamedTuple):
-    """A request: its tensors, the names of the outputs that it wants, and its parameters."""
+    """A request: its tensors, the names of the outputs that it wants, and its parameters.
+
+    Those about the form of tensors are not among these.
+    """
 
     inputs: Sequence[Given]
     outputs: Sequence[str]
@@ -96,12 +98,7 @@ async def infer(
         Abandoned: The client went away.
     """
     _ask(service, ticket, call.parameters)
-    thresholds = {k: v for k, v in call.parameters.items() if k not in OWN_PARAMETERS}
-    if thresholds and model.kind == GRAPH:
-        raise InvalidInput(
-            f"parameters: {next(iter(thresholds))[:40]!r} is not known to {model.name!r}",
-            hint=f"known: {', '.join(OWN_PARAMETERS)}; thresholds belong to the detector",
-        )
+    thresholds = thresholds_of(call.parameters, model)
     wanted = _wanted(model, call.outputs)
     given = _given(model, call.inputs)
     if model.kind == GRAPH:

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from seatrial.serve.protocols.inference import LONGEST_ID, Scalar
+from seatrial.serve.protocols.inference import LONGEST_ID
+from seatrial.serve.protocols.known_parameters import Scalar
 
 Size = Annotated[int, msgspec.Meta(ge=0)]
 Parameters = dict[str, Scalar]
@@ -164,7 +165,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         model_name: That of the address.
         model_version: That of the address.
         parameters: ``timeout`` (microseconds), ``priority`` (1 live, 2 batch),
-            ``binary_data_output``, and thresholds.
+            ``binary_data_output``, ``content_type`` of inputs that name none, and thresholds.
         outputs: Outputs that are asked for; all where there are none.
     """
 

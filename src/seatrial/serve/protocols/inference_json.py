@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from seatrial.errors import InvalidInput
-from seatrial.serve.protocols.inference import Call, Output, Scalar, TensorAnswer, check_id
+from seatrial.serve.protocols.inference import Call, Output, TensorAnswer, check_id
+from seatrial.serve.protocols.known_parameters import (
+    OF_INPUT,
+    OF_OUTPUT,
+    Scalar,
+    check_parameters,
+    read_as,
+    split_form,
+)
 from seatrial.serve.protocols.served_models import ProtocolModel
 from seatrial.serve.protocols.signatures import VERSION
 from seatrial.serve.protocols.tensors import (
     BYTES,
     DTYPES,
     Binary,
-    Content,
     Given,
     Json,
     Whole,
@@ -31,7 +38,6 @@ MOST_SHAPE_BYTES = 256
 MOST_SIZE = 2**53  # of one dimension: whole numbers that every JSON library reads
 NOTHING = msgspec.Raw(b"null")
 LENGTH_OF_JSON = "Inference-Header-Content-Length is the length of the JSON before binary data"
-OF_INPUTS: dict[str, type] = {"binary_data_size": int, "content_type": str}
 
 
 class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
@@ -99,14 +105,17 @@ def read_call(body: bytes | bytearray, json_bytes: int | None, model: str) -> tu
     request: _Request = _decoded(text, _Request, "the request", hint)
     check_id(request.id or "")
     _check_model(request, model)
+    request_form, parameters = split_form(_parameters(request.parameters, "the request"))
     rest = view[len(text) :]
     inputs: list[Given] = []
     for one in request.inputs:
         what = f"input {one.name[:100]!r}"
-        parameters = _parameters(one.parameters, what, OF_INPUTS)
-        _check_content_type(parameters.get("content_type"), one.datatype, what)
+        own = _parameters(one.parameters, what)
+        check_parameters(own, OF_INPUT, what)
         shape = _shape(one.shape, what)
-        content, rest = _content(one, shape, parameters.get("binary_data_size"), rest, what)
+        given, rest = _content(one, shape, own.get("binary_data_size"), rest, what)
+        content_type = own.get("content_type", request_form.content_type)
+        content = read_as(given, content_type, one.datatype, what)
         inputs.append(Given(one.name, one.datatype, shape, content))
     if rest:
         raise InvalidInput(
@@ -114,16 +123,15 @@ def read_call(body: bytes | bytearray, json_bytes: int | None, model: str) -> tu
             hint="name each input's length in its parameter binary_data_size, and send "
             "Inference-Header-Content-Length",
         )
-    parameters = _parameters(request.parameters, "the request", None)
-    binary_otherwise = parameters.pop("binary_data_output", False)
-    if not isinstance(binary_otherwise, bool):
-        raise InvalidInput("parameters: binary_data_output must be true or false")
-    outputs = {
-        one.name: _parameters(one.parameters, f"output {one.name[:100]!r}", {"binary_data": bool})
-        for one in request.outputs or ()
-    }
-    names = [one.name for one in request.outputs or ()]
-    binary = {name for name in names if outputs[name].get("binary_data", binary_otherwise)}
+    binary_otherwise = bool(request_form.binary)
+    names, binary = [], set()
+    for wanted in request.outputs or ():
+        what = f"output {wanted.name[:100]!r}"
+        own = _parameters(wanted.parameters, what)
+        check_parameters(own, OF_OUTPUT, what)
+        names.append(wanted.name)
+        if own.get("binary_data", binary_otherwise):
+            binary.add(wanted.name)
     form = Form(model, request.id or "", frozenset(binary), binary_otherwise and not names)
     return Call(inputs, names, parameters), form
 
@@ -172,19 +180,9 @@ def _check_model(request: _Request, model: str) -> None:
         )
 
 
-def _check_content_type(given: str | None, datatype: str, what: str) -> None:
-    """Check what MLServer's clients say of the form of a tensor: only one is read here."""
-    known = "base64" if datatype == BYTES else "np"
-    if given not in (None, known):
-        raise InvalidInput(
-            f"{what}: content_type {given[:40]!r} is not read",
-            hint=f"{datatype[:40]} is read as {known}",
-        )
-
-
 def _content(
     one: _Tensor, shape: tuple[int, ...], size: Any, rest: memoryview, what: str
-) -> tuple[Content, memoryview]:
+) -> tuple[Json | Binary, memoryview]:
     """The data of a tensor, and the binary data behind them."""
     given = bytes(memoryview(one.data)[:5]) != b"null"
     if size is None:
@@ -208,22 +206,11 @@ def _shape(raw: msgspec.Raw, what: str) -> tuple[int, ...]:
     return shape
 
 
-def _parameters(raw: msgspec.Raw, what: str, known: Mapping[str, type] | None) -> dict[str, Any]:
-    """Parameters; where it is said which there are, no others."""
+def _parameters(raw: msgspec.Raw, what: str) -> dict[str, Scalar]:
     _check_length(raw, MOST_PARAMETERS_BYTES, f"the parameters of {what}")
     kind = dict[str, Scalar] | None
-    found: dict[str, Any] = _decoded(raw, kind, f"the parameters of {what}") or {}
-    if known is None:
-        return found
-    for name, value in found.items():
-        if name not in known:
-            raise InvalidInput(
-                f"{what}: the parameter {name[:40]!r} is not served",
-                hint=f"known: {', '.join(known)}",
-            )
-        if type(value) is not known[name]:
-            raise InvalidInput(f"{what}: {name} must be {known[name].__name__}")
-    return found
+    found: dict[str, Scalar] | None = _decoded(raw, kind, f"the parameters of {what}")
+    return found or {}
 
 
 def _check_length(raw: msgspec.Raw, most: int, what: str) -> None:

@@ -21,13 +21,20 @@ from seatrial.serve.protocols.inference import (
     LONGEST_ID,
     Call,
     Output,
-    Scalar,
     TensorAnswer,
     check_id,
 )
+from seatrial.serve.protocols.known_parameters import (
+    OF_INPUT,
+    OF_OUTPUT,
+    Scalar,
+    check_parameters,
+    read_as,
+    split_form,
+)
 from seatrial.serve.protocols.message_size import check_size
 from seatrial.serve.protocols.signatures import VERSION
-from seatrial.serve.protocols.tensors import DATATYPES, Binary, Content, Given
+from seatrial.serve.protocols.tensors import DATATYPES, Binary, Given
 
 # Type of an element -> the list of a message that holds it; FP16 has none.
 LISTS = {
@@ -40,8 +47,6 @@ LISTS = {
     "float64": "fp64_contents",
 }
 ELEMENTS = "bytes_contents"
-# Parameters of streams, which Triton's own clients send with every request.
-OF_STREAMS = ("triton_enable_empty_final_response",)
 # Of an answer in a stream: whether it is the last one of its request. Each request has one here.
 FINAL = "triton_final_response"
 
@@ -69,6 +74,11 @@ class Listed(NamedTuple):
         """See `seatrial.serve.protocols.tensors.Content.text_bytes`."""
         return 0
 
+    @property
+    def element_bytes(self) -> int:
+        """See `seatrial.serve.protocols.tensors.Elements.element_bytes`."""
+        return sum(len(one) for one in self.contents.bytes_contents)
+
     def elements(self, count: int) -> list[memoryview]:
         """See `seatrial.serve.protocols.tensors.Content.elements`."""
         return [memoryview(one) for one in self._list(ELEMENTS, count)]
@@ -83,7 +93,10 @@ class Listed(NamedTuple):
 
 
 class MessageForm(NamedTuple):
-    """How an answer is written: the request's id, and whether its tensors are raw."""
+    """How an answer is written: the request's id, and whether its tensors are raw.
+
+    They are where those of the request are, unless it says otherwise.
+    """
 
     model: str
     id: str
@@ -133,42 +146,61 @@ def read_call(request: Any) -> tuple[Call, MessageForm]:
             f"{len(request.inputs)} inputs have {len(raw)} raw_input_contents",
             hint="send the data of each input raw, in their order, or of none",
         )
+    form, parameters = split_form(_parameters(request.parameters, "parameters"))
     inputs: list[Given] = []
     for index, one in enumerate(request.inputs):
         what = f"input {one.name[:100]!r}"
-        _refuse_parameters(one.parameters, what)
-        if raw and one.HasField("contents"):
+        own = _parameters(one.parameters, what)
+        check_parameters(own, OF_INPUT, what)
+        if raw and one.contents.ListFields():  # MLServer writes empty contents beside raw ones
             raise InvalidInput(f"{what} has contents, and there are raw_input_contents")
-        content: Content = Binary(memoryview(raw[index])) if raw else Listed(one.contents)
+        _check_binary_data_size(own.get("binary_data_size"), raw[index] if raw else None, what)
+        given = Binary(memoryview(raw[index])) if raw else Listed(one.contents)
+        content_type = own.get("content_type", form.content_type)
+        content = read_as(given, content_type, one.datatype, what)
         shape = tuple(one.shape)
         if any(size < 0 for size in shape):
             raise InvalidInput(f"{what} has the shape {list(shape)[:8]}: a size is out of range")
         inputs.append(Given(one.name, one.datatype, shape, content))
+    binary = []
     for one in request.outputs:
-        _refuse_parameters(one.parameters, f"output {one.name[:100]!r}")
-    call = Call(inputs, [one.name for one in request.outputs], _parameters(request.parameters))
-    return call, MessageForm(request.model_name, request.id, bool(raw))
+        what = f"output {one.name[:100]!r}"
+        own = _parameters(one.parameters, what)
+        check_parameters(own, OF_OUTPUT, what)
+        binary.append(own.get("binary_data", form.binary))
+    # The outputs of a message are all raw, or none: one that is to be makes all of them so.
+    answer_raw = any(bool(raw) if one is None else one for one in binary or [form.binary])
+    call = Call(inputs, [one.name for one in request.outputs], parameters)
+    return call, MessageForm(request.model_name, request.id, answer_raw)
 
 
-def _parameters(given: Mapping[str, Any]) -> dict[str, Scalar]:
+def _parameters(given: Mapping[str, Any], what: str) -> dict[str, Scalar]:
     found: dict[str, Scalar] = {}
     for name, value in given.items():
-        if name in OF_STREAMS:
-            continue
         choice = value.WhichOneof("parameter_choice")
         if choice is None:
-            raise InvalidInput(f"parameters: {name[:40]!r} has no value")
+            raise InvalidInput(f"{what}: {name[:40]!r} has no value")
         found[name] = getattr(value, choice)
     return found
 
 
-def _refuse_parameters(given: Mapping[str, Any], what: str) -> None:
-    for name in given:
-        raise InvalidInput(f"{what}: the parameter {name[:40]!r} is not served")
+def _check_binary_data_size(given: Scalar | None, raw: bytes | None, what: str) -> None:
+    """Check the length that KServe's client writes beside raw contents as well."""
+    if given is None:
+        return
+    if raw is None:
+        raise InvalidInput(
+            f"{what} has the parameter binary_data_size, and there are no raw_input_contents"
+        )
+    if given != len(raw):
+        raise InvalidInput(
+            f"{what} is said to have {given} bytes of binary data, and its raw_input_contents "
+            f"have {len(raw)}"
+        )
 
 
 def write_answer(answer: TensorAnswer, form: MessageForm) -> bytes:
-    """The bytes of a ``ModelInferResponse``: raw, or in lists where the request had lists.
+    """The bytes of a ``ModelInferResponse``: raw or in lists, as its form says.
 
     Tensors of FP16 are raw, and all others of their answer with them.
     """
