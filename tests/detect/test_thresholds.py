@@ -20,6 +20,11 @@ def test_nothing_given_is_the_deployments() -> None:
     [
         ({"confidence": "0.5"}, "confidence", 0.5),
         ({"confidence": "0"}, "confidence", 0.0),
+        # As people write numbers, and JSON does not; a query has a blank for its "+".
+        ({"confidence": ".5"}, "confidence", 0.5),
+        ({"confidence": "1."}, "confidence", 1.0),
+        ({"iou": "+0.5"}, "iou", 0.5),
+        ({"iou": " 5.e-1"}, "iou", 0.5),
         ({"iou": "1"}, "iou", 1.0),
         ({"max_detections": "7"}, "max_detections", 7),
         ({"multi_label": "false"}, "multi_label", False),
@@ -40,6 +45,12 @@ def test_what_is_given_counts_and_the_rest_stays(
     [
         ({"confidence": "1.1"}, "parameters: confidence must be a number <= 1.0"),
         ({"confidence": "nan"}, "confidence"),
+        ({"confidence": "inf"}, "parameters: confidence must be a number <= 1.0"),
+        ({"confidence": "1e999"}, "confidence"),
+        ({"confidence": "-.5"}, "parameters: confidence must be a number >= 0.0"),
+        ({"confidence": "."}, "parameters: confidence must be a number, not text"),
+        ({"confidence": "0_5"}, "parameters: confidence must be a number, not text"),
+        ({"confidence": "." + "5" * 5000}, "confidence"),
         ({"confidence": ""}, "confidence"),
         ({"max_detections": "0"}, ">= 1"),
         ({"max_detections": "many"}, "max_detections"),
@@ -58,6 +69,8 @@ def test_what_is_not_understood_names_what_is(given: dict[str, str], said: str) 
     ("name", "hint"),
     [
         ("confidance", "did you mean 'confidence'?"),
+        ("conf", "did you mean 'confidence'?"),
+        ("content_type", "known parameters: confidence, iou, max_detections, multi_label"),
         ("zzz", "known parameters: confidence, iou, max_detections, multi_label"),
         ("", "known parameters: confidence, iou, max_detections, multi_label"),
         ("z" * 3000, "known parameters: confidence, iou, max_detections, multi_label"),

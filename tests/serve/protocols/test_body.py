@@ -11,7 +11,7 @@ import pytest
 
 from open_inference import GRAPH, INFER, detected, error_of, images_body, post, rows, tensors
 from raw_http import read_response
-from seatrial.serve.protocols.body import MOST_TIMES
+from seatrial.serve.protocols.body import FREE_MEMBERS, MEMBER_BYTES, MOST_TIMES
 
 Running = Any
 LIMIT = 2**18  # of `running`
@@ -29,6 +29,74 @@ def test_packed_bodies_are_unpacked(running: Running, files: list[bytes], encodi
         response = post(running, (damaged, given))
         assert response.status_code == 400
         error_of(response)
+
+
+@pytest.mark.parametrize("cuts", [[100], [0, 0, 50, 51, 300]])
+def test_members_of_gzip_are_one_body(
+    running: Running, files: list[bytes], cuts: list[int]
+) -> None:
+    """RFC 1952, 2.2: as `cat a.gz b.gz` and programs that pack in blocks write them."""
+    body, headers = images_body(files[0])
+    given = {**headers, "Content-Encoding": "gzip"}
+    ends = zip([0, *cuts], [*cuts, len(body)], strict=True)
+    packed = b"".join(gzip.compress(body[begin:end]) for begin, end in ends) + gzip.compress(b"")
+    assert rows(tensors(post(running, (packed, given)))) == detected(running, files[0])
+    for damaged in (packed + b"x", packed[:-1], packed + packed[:9], packed + b"\x1f\x8b\x09"):
+        response = post(running, (damaged, given))
+        assert response.status_code == 400
+        assert error_of(response).startswith(("the body ", "the gzip data"))
+
+
+def test_members_of_gzip_are_not_far_longer_together(running: Running) -> None:
+    packed = {"Content-Encoding": "gzip"}
+    made = gzip.compress(bytes(5000)) * 2
+    assert MOST_TIMES * len(made) < 10_000
+    response = running.client.post("/detect", content=made, headers=packed)
+    assert "times as long unpacked" in response.json()["error"]["message"]
+    long = gzip.compress(bytes(LIMIT // 2)) * 3
+    assert running.client.post("/detect", content=long, headers=packed).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("members", "taken"), [(FREE_MEMBERS + 1, True), (FREE_MEMBERS + 2, False), (9000, False)]
+)
+def test_members_of_gzip_are_few(
+    running: Running, monkeypatch: pytest.MonkeyPatch, members: int, taken: bool
+) -> None:
+    """An empty one is 20 bytes: 1 MB of them would begin 50,000 times to unpack."""
+    begun: list[int] = []
+    real = zlib.decompressobj
+
+    def counted(bits: int) -> Any:
+        begun.append(bits)
+        return real(bits)
+
+    monkeypatch.setattr(zlib, "decompressobj", counted)
+    made = gzip.compress(b"") * (members - 1) + gzip.compress(b"x")
+    response = running.client.post("/detect", content=made, headers={"Content-Encoding": "gzip"})
+    told = response.json()["error"]["message"]
+    assert ("known image format" in told) == taken
+    assert ("members of gzip" in told) == (not taken)
+    # What is here may allow some more than its beginning did.
+    assert len(begun) <= FREE_MEMBERS + 1 + len(made) // MEMBER_BYTES
+
+
+@pytest.mark.parametrize("size", [1, 2, None])
+def test_deflate_without_the_header_of_zlib_is_unpacked(
+    running: Running, photo: bytes, size: int | None
+) -> None:
+    """As browsers and aiohttp take it: some clients send it so."""
+    packing = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = packing.compress(photo) + packing.flush()
+    headers = {"Content-Encoding": "deflate", "Content-Type": "image/jpeg"}
+    sizes = [packed[:size], packed[size:]] if size else [packed]
+    answer = running.client.post("/detect", content=iter(sizes), headers=headers)
+    plain = running.client.post("/detect", content=photo).json()["detections"]
+    assert answer.json()["detections"] == plain != []
+    for damaged in (packed[:-1], packed + b"x", b"\x07" + packed):
+        response = running.client.post("/detect", content=damaged, headers=headers)
+        assert response.status_code == 400
+        assert "deflate data" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("encodings", [["br"], ["gzip, gzip"], ["gzip", "br"]])

@@ -137,6 +137,29 @@ FORMS: dict[str, tuple[bytes, bytes]] = {
         b'--b\r\nContent-Disposition: form-data; filename="; name=\\"x\\"; y"; name="image"'
         b"\r\n\r\n%s\r\n--b--",
     ),
+    "a header over two lines": (
+        b"boundary=b",
+        b'--b\r\nContent-Disposition: form-data;\r\n name="image"\r\nX: 1\r\n\r\n%s\r\n--b--',
+    ),
+    "a header over three lines": (
+        b"boundary=b",
+        b"--b\r\nContent-Disposition:\r\n\tform-data;\r\n \tfilename=a;\r\n name=image"
+        b"\r\n\r\n%s\r\n--b--",
+    ),
+    # Browsers escape quotes alone, and by %22; curl escapes both by a backslash.
+    "a file's name that ends in a backslash": (
+        b"boundary=b",
+        b'--b\r\nContent-Disposition: form-data; filename="C:\\dir\\"; name="image"'
+        b"\r\n\r\n%s\r\n--b--",
+    ),
+    "the same behind": (
+        b"boundary=b", b"--b\r\n" + NAMED + b'; filename="C:\\dir\\"\r\n\r\n%s\r\n--b--',
+    ),
+    "the same as curl writes it": (
+        b"boundary=b",
+        b'--b\r\nContent-Disposition: form-data; filename="dir\\\\"; name="image"'
+        b"\r\n\r\n%s\r\n--b--",
+    ),
     "other parts": (
         b"boundary=b",
         b"--b\r\n\r\nnameless\r\n--b\r\n" + NAMED + b"\r\n\r\n%s\r\n--b\r\n"
@@ -168,6 +191,8 @@ def test_the_picture_of_a_form_is_its_bytes(running: Running, photo: bytes, name
         (b"--b\r\nX: 1", "cut off"),
         (b"--b\r\n\r\n1\r\n--", "cut off"),
         (b"--b--", "the form has: none"),
+        (b"--b\r\n\r\n1\r\n--b--", "the form has: a part without a name"),
+        (b"--b\r\nContent-Disposition: x\r\n; name=image\r\n\r\n1\r\n--b--", "without a name"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_form(running: Running, body: bytes, said: str) -> None:

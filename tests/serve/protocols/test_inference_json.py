@@ -82,7 +82,7 @@ WRONG: dict[str, tuple[str, Any, str]] = {
         GRAPH, {"inputs": [], "parameters": {"confidence": 1}}, "not known to 'tiny.graph'",
     ),
     "unknown parameter": (
-        INFER, {"inputs": [], "parameters": {"confidance": 1}}, "image' of model 'tiny' is missing",
+        INFER, {"inputs": [], "parameters": {"confidance": 1}}, "did you mean 'confidence'?",
     ),
     "a parameter's type": (INFER, {"inputs": [], "parameters": {"iou": [1]}}, "cannot be read"),
     "long parameters": (INFER, {"inputs": [], "parameters": {"x": "y" * 9000}}, "longer than 8192"),
@@ -94,6 +94,30 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "another codec": (
         INFER, {"inputs": [{**IMAGES, "data": ["AA=="], "parameters": {"content_type": "str"}}]},
         "BYTES is read as base64",
+    ),
+    "another codec of all inputs": (
+        INFER,
+        {"inputs": [{**IMAGES, "data": ["AA=="]}], "parameters": {"content_type": "str"}},
+        "content_type 'str' is not read; BYTES is read as base64",
+    ),
+    "bytes as numbers": (
+        INFER, {"inputs": [{**IMAGES, "data": ["AA=="], "parameters": {"content_type": "np"}}]},
+        "BYTES is read as base64",
+    ),
+    "numbers as bytes": (
+        GRAPH, {"inputs": [{**TENSOR, "data": [0]}], "parameters": {"content_type": "base64"}},
+        "UINT8 is read as np",
+    ),
+    "a codec that is no name": (
+        INFER, {"inputs": [], "parameters": {"content_type": 1}}, "content_type must be text",
+    ),
+    "a flag that is none": (
+        INFER, {"inputs": [], "parameters": {"binary_data_output": 1}},
+        "binary_data_output must be true or false",
+    ),
+    "a size that is none": (
+        INFER, {"inputs": [{**IMAGES, "parameters": {"binary_data_size": "1"}}]},
+        "binary_data_size must be a whole number",
     ),
     "a data URL": (
         INFER, {"inputs": [{**IMAGES, "data": ["data:image/png;base64,AA=="]}]}, "a data URL; send",
@@ -126,6 +150,14 @@ WRONG: dict[str, tuple[str, Any, str]] = {
             {"id": None, "parameters": None, "outputs": None},
             {"shape": [1, 1], "parameters": {"content_type": "base64"}},
         ),
+        ({"parameters": {"content_type": "base64"}}, {}),
+        # What an input says of itself holds.
+        (
+            {"parameters": {"content_type": "np", "confidence": ".25"}},
+            {"parameters": {"content_type": "base64"}},
+        ),
+        # Triton's, with each request of a stream.
+        ({"parameters": {"triton_enable_empty_final_response": False}}, {}),
     ],
 )
 def test_what_clients_write_beside_the_tensors(
@@ -145,6 +177,18 @@ def test_what_clients_write_beside_the_tensors(
 def test_an_array_with_the_name_of_its_codec(running: Running) -> None:
     image = {**TENSOR, "parameters": {"content_type": "np"}, "data": [0] * 12288}
     assert tensors(running.client.post(GRAPH, json={"inputs": [image]}))
+    body = {"inputs": [{**TENSOR, "data": [0] * 12288}], "parameters": {"content_type": "np"}}
+    assert tensors(running.client.post(GRAPH, json=body))
+
+
+def test_binary_data_that_are_base64_say_so(running: Running, files: list[bytes]) -> None:
+    """And files as they are, which some clients' codec leaves so, are read as such."""
+    packed = base64.b64encode(files[0])
+    for sent in (files[0], packed):
+        made = images_body(sent, files[0], parameters={"content_type": "base64"})
+        found = rows(tensors(post(running, made)))
+        assert found == 2 * detected(running, files[0])
+    assert post(running, images_body(packed)).status_code == 415
 
 
 def test_a_length_within_the_json_is_named(running: Running, files: list[bytes]) -> None:

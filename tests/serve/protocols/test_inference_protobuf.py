@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from typing import Any
 
@@ -89,6 +90,73 @@ def test_what_triton_clients_say_of_streams_means_nothing_here() -> None:
     assert read_call(request)[0].parameters == {}
 
 
+def test_what_kserve_writes_beside_raw_contents() -> None:
+    """Its client for gRPC writes the length of each, as its client for HTTP has to."""
+    request = images_request(b"x")
+    length = request.inputs[0].parameters["binary_data_size"]
+    length.int64_param = 5
+    request.outputs.add(name="boxes").parameters["binary_data"].bool_param = True
+    call, form = read_call(request)
+    assert [bytes(one) for one in call.inputs[0].content.elements(1)] == [b"x"]
+    assert form.raw
+    length.int64_param = 4
+    with pytest.raises(InvalidInput, match=r"said to have 4 bytes .* raw_input_contents have 5"):
+        read_call(request)
+    listed = images_request(b"x", raw=False)
+    listed.inputs[0].parameters["binary_data_size"].int64_param = 1
+    with pytest.raises(InvalidInput, match="there are no raw_input_contents"):
+        read_call(listed)
+
+
+@pytest.mark.parametrize(
+    ("raw", "of_request", "of_outputs", "answer_raw"),
+    [
+        (True, None, [], True), (False, None, [], False),
+        (True, False, [], False), (False, True, [], True),
+        (True, None, [None, None], True), (True, None, [False, False], False),
+        (True, False, [None, True], True), (False, True, [False, False], False),
+        (False, None, [None, True], True), (True, None, [False, None], True),
+    ],
+)  # fmt: skip
+def test_answers_are_raw_where_it_is_said(
+    raw: bool, of_request: bool | None, of_outputs: list[bool | None], answer_raw: bool
+) -> None:
+    request = images_request(b"x", raw=raw)
+    if of_request is not None:
+        request.parameters["binary_data_output"].bool_param = of_request
+    for name, binary in zip(("boxes", "scores"), of_outputs, strict=False):
+        output = request.outputs.add(name=name)
+        if binary is not None:
+            output.parameters["binary_data"].bool_param = binary
+    call, form = read_call(request)
+    assert form.raw == answer_raw
+    assert call.parameters == {}
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("level", ["input", "request"])
+def test_what_mlserver_says_of_its_elements(raw: bool, level: str) -> None:
+    """Its codec packs files as base64 and says so; what is none is a file as it is."""
+    photo = b"\xff\xd8\xff"
+    request = images_request(base64.b64encode(photo), photo, raw=raw)
+    at = request.inputs[0] if level == "input" else request
+    at.parameters["content_type"].string_param = "base64"
+    if raw:
+        request.inputs[0].contents.SetInParent()  # it writes empty ones as well
+    content = read_call(request)[0].inputs[0].content
+    assert [bytes(one) for one in content.elements(2)] == [photo, photo]
+    assert content.text_bytes >= 7
+    for name in ("str", "np"):
+        at.parameters["content_type"].string_param = name
+        with pytest.raises(InvalidInput, match=f"content_type '{name}' is not read") as refused:
+            read_call(request)
+        assert refused.value.hint == "BYTES is read as base64"
+    numbers = ModelInferRequest()
+    numbers.inputs.add(name="image", datatype="UINT8", shape=[1]).contents.uint_contents.append(7)
+    numbers.parameters["content_type"].string_param = "np"
+    assert read_call(numbers)[0].inputs[0].content.numbers(np.dtype("uint8"), 1) == [7]
+
+
 def test_an_id_is_as_long_as_an_answer_repeats() -> None:
     assert read_call(ModelInferRequest(id="x" * 1000))[1].id == "x" * 1000
     with pytest.raises(InvalidInput, match="the id has 1001 characters"):
@@ -104,10 +172,19 @@ def test_what_contradicts_itself_is_refused() -> None:
     unset.parameters["confidence"].SetInParent()
     of_output = images_request(b"x")
     of_output.outputs.add(name="boxes").parameters["classification"].int64_param = 3
+    kind = images_request(b"x")
+    kind.inputs[0].parameters["binary_data_size"].string_param = "5"
+    of_input = images_request(b"x")
+    of_input.inputs[0].parameters["confidence"].double_param = 0.5
+    nothing = images_request(b"x")
+    nothing.inputs[0].parameters["content_type"].SetInParent()
     for request, text in (
         (negative, "a size is out of range"),
         (unset, "'confidence' has no value"),
         (of_output, "'classification' is not served"),
+        (kind, "binary_data_size must be a whole number"),
+        (of_input, "'confidence' is not served"),
+        (nothing, "input 'image': 'content_type' has no value"),
     ):
         with pytest.raises(InvalidInput, match=text):
             read_call(request)

@@ -23,6 +23,7 @@ from seatrial.serve.protocols.tensors import (
     Given,
     Json,
     Signature,
+    _check_nesting,
 )
 
 Running = Any
@@ -115,6 +116,74 @@ def test_numbers_that_are_nested_otherwise_than_the_shape(
     data = np.zeros(nested).tolist()
     with pytest.raises(InvalidInput, match=f"lists of the data have {nested[-1]} numbers each"):
         Json(as_json(data), shape).numbers(np.dtype("float32"), int(np.prod(shape)))
+
+
+@pytest.mark.parametrize(
+    "nested",
+    [
+        (24,),
+        (1, 24),
+        (1, 2, 12),
+        (1, 2, 4, 3),
+        (2, 4, 3),
+        (8, 3),
+        (1, 8, 3),
+        (24, 1),
+        (1, 1, 2, 4, 3),
+    ],
+)
+def test_a_list_may_hold_dimensions_that_follow_one_another(nested: tuple[int, ...]) -> None:
+    for sent in (np.arange(24), np.zeros(24, int), np.full(24, -(10**9))):
+        given = Json(as_json(sent.reshape(nested).tolist()), (1, 2, 4, 3))
+        assert given.numbers(np.dtype("int64"), 24).tolist() == sent.tolist()
+
+
+FIRST_RIGHT = ",".join(str(number) for number in range(3, 24))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        # Rows and columns in each other's place: the innermost lists are of one length.
+        (np.zeros((1, 4, 2, 3)).tolist(), "have 6 numbers each"),
+        (np.zeros((4, 2, 3)).tolist(), "have 6 numbers each"),
+        (np.zeros((1, 1, 1, 2, 4, 3)).tolist(), "are 6 deep"),
+        # The first lists are right, and others are not.
+        (f"[[[[0,1,2]]],{FIRST_RIGHT}]", "have 3 numbers each"),
+        (f"[[[[0,1,2],{FIRST_RIGHT}]]]", "differ in their lengths"),
+        (f"[[[[[[[[[0,1,2]]]]]]]],{FIRST_RIGHT}]", "are 9 deep"),
+        ([[[[0] * 3] * 4, [[0] * 3, [0] * 2, [0] * 4, [0] * 3]]], "differ in their lengths"),
+        ([[[[0] * 3] * 4, [[0] * 3] * 3 + [[[0], [0], [0]]]]], "differ in their lengths"),
+        ([[[[0] * 3] * 4, [[0] * 3] * 3, [[0] * 3]]], "differ in their lengths"),
+        (np.zeros((2, 1, 4, 3)).tolist(), "have 12 numbers each"),
+        ([[[0, 0, 0]], *[0] * 21], "have 3 numbers each"),
+        ([[0, 0, 0], *[0] * 21], "differ in their lengths"),
+    ],
+)
+def test_lists_are_as_the_shape_at_all_levels(data: Any, said: str) -> None:
+    text = data.encode() if isinstance(data, str) else msgspec.json.encode(data)
+    for spaced in (text, text.replace(b",", b" ,\n").replace(b"[", b"\t[ ")):
+        with pytest.raises(InvalidInput, match=said):
+            Json(msgspec.Raw(spaced), (1, 2, 4, 3)).numbers(np.dtype("float32"), 24)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 10**6 + b"]" * 10**6,
+        # The first list asks for many more marks than there are.
+        b"[[[[1]]]" + b",1" * (10**6 - 1) + b"]",
+        b"[" + b"[1]," * (10**6 - 1) + b"1]",
+    ],
+)
+def test_brackets_take_memory_as_their_length(text: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidInput, match="lists of the data"):
+            _check_nesting(text, (1, 1, 1, 1, 1, 10**6, 1, 1))
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(text)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

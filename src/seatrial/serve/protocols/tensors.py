@@ -282,7 +282,7 @@ def _check_nesting(text: bytes, shape: tuple[int, ...]) -> None:
 
     Their brackets are not read, so that such numbers would change places without a word: rows of
     colours in a tensor of planes, for example. A list may hold several dimensions that follow one
-    another, such as all of them.
+    another, such as all of them, and one more list may be around all of it.
 
     Its time and memory are a small part of what decoding takes: how the text divides the numbers
     is written once as its first lists would have it, and compared.
@@ -293,21 +293,23 @@ def _check_nesting(text: bytes, shape: tuple[int, ...]) -> None:
     """
     marks = text.translate(None, _NO_MARKS)
     depth = len(marks) - len(marks.lstrip(b"["))
-    if not shape or not depth or not math.prod(shape):
+    total = math.prod(shape)
+    if not shape or not depth or not total:
         return
     hint = "nest the numbers as the shape says, or send them in one list"
     shown = list(shape)[:8]
-    if depth > len(shape):
+    if depth > len(shape) + 1:
         raise InvalidInput(
             f"the lists of the data are {depth} deep, which does not fit the shape {shown}",
             hint=hint,
         )
     # Numbers in the first list of each level, the innermost first; a list may hold one number.
     held = [marks.count(b",", 0, marks.find(b"]" * up)) + 1 for up in range(1, depth + 1)]
-    rows = {math.prod(shape[at:]) for at in range(len(shape) + 1)}
-    if wrong := [count for count in held if count not in rows]:
+    rows = iter([math.prod(shape[at:]) for at in range(len(shape) + 1)])
+    wrong = next((one for one in reversed(held) if one != total and one not in rows), None)
+    if wrong is not None:
         raise InvalidInput(
-            f"the lists of the data have {wrong[0]} numbers each, which does not fit the shape "
+            f"the lists of the data have {wrong} numbers each, which does not fit the shape "
             f"{shown}",
             hint=hint,
         )
