@@ -127,6 +127,14 @@ def test_parameters_and_outputs(service: Service, serving: Running, files: list[
     assert {k: v.tolist() for k, v in tensors(service.ModelInfer(request)).items()} == {
         "counts": [1]
     }
+    # As KServe's client writes it.
+    request.inputs[0].parameters["binary_data_size"].int64_param = len(
+        request.raw_input_contents[0]
+    )
+    request.outputs[0].parameters["binary_data"].bool_param = False
+    listed = service.ModelInfer(request)
+    assert not listed.raw_output_contents
+    assert tensors(listed)["counts"].tolist() == [1]
     found = tensors(infer(service, files[0], parameters={"confidence": 0.99}))
     assert rows(found) == detected(serving, files[0], "?confidence=0.99")
 

@@ -124,7 +124,7 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     ),
     "rows of colours for planes": (
         GRAPH, {"inputs": [{**TENSOR, "data": [[[[1] * 64] * 64] * 3]}]},
-        "have 64 numbers each, which does not fit the shape [1, 64, 64, 3]",
+        "have 4096 numbers each, which does not fit the shape [1, 64, 64, 3]",
     ),
     "output": (INFER, {"inputs": [], "outputs": [{"name": "box"}]}, "did you mean 'boxes'?"),
     "output twice": (INFER, {"inputs": [], "outputs": [{"name": "boxes"}] * 2}, "asked for twice"),
