@@ -292,7 +292,7 @@ class _Outline(reprlib.Repr):
 _OUTLINE = _Outline()
 # Share of letters that makes a name near: at 0.55 "content_type" were near "confidence". And the
 # shortest beginning of a name that is near whatever its share.
-_NEAR, _SHORTENED = 0.6, 3
+_NEAR, _SHORTENED = 0.6, 2
 
 
 # Characters that a terminal obeys, as the symbols that Unicode has for them; C1 has none.

@@ -251,9 +251,10 @@ def test_a_stream_that_does_nothing_gives_its_place_up(
     monkeypatch.setattr(inference_stream, "UNUSED_S", 0.0)
     monkeypatch.setattr(inference_stream, "IDLE_S", 3600.0)
     used, unused = Requests(images_request(files[0])), Requests(b"")
-    useful, empty = stream(service, used), stream(service, unused)
-    assert next(useful).error_message == ""
+    empty = stream(service, unused)  # first: by their times it is the one that waits longest
     assert next(empty).error_message != ""
+    useful = stream(service, used)
+    assert next(useful).error_message == ""
 
     def answers() -> list[Any]:
         try:
