@@ -271,6 +271,7 @@ def test_a_stream_that_does_nothing_gives_its_place_up(
     monkeypatch.setattr(inference_stream, "IDLE_S", 0.0)
     with serving.lanes_held():  # one with a request under way keeps its place
         used.send(images_request(files[0]))
+        until(lambda: serving.detector.lanes.present == 2)  # no stream is idle that would give way
         other = Requests(images_request(files[0]))
         busy = stream(service, other)
         until(lambda: serving.detector.lanes.present == 3)
