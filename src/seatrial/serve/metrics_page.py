@@ -47,7 +47,7 @@ class _Own(Collector):
 
 
 def format_for(accept: str) -> tuple[Encode, str]:
-    """What writes a page, and its content type: the first format that a client names.
+    """The encoder of a page and its content type, in the first format that a client names.
 
     Args:
         accept: Header ``Accept``. Prometheus names what it prefers first. Who names no format that

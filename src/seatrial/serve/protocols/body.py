@@ -193,7 +193,7 @@ async def _unpacked(
 
 
 def _deflate_bits(first: int) -> int:
-    """What zlib calls a deflate coding that begins with some byte.
+    """The number by which zlib knows a deflate coding that begins with some byte.
 
     HTTP's is deflate data in zlib's format (RFC 9110, 8.4.1.2). Some clients leave that out, and
     browsers take both. Method 8 is in each zlib header (RFC 1950, 2.2); data that begin with these
