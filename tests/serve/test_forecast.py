@@ -56,16 +56,21 @@ class Simulation:
         for number, at in enumerate(arrivals):
             self._until(at)
             self.now = at
-            promise = self.forecast.promise(self.body_bytes)
-            present = self.waiting or self.running
-            if present and self.forecast.late_s(promise) > self.deadline_s:
-                self.refused += 1
-                continue
-            self.forecast.accept(promise)
-            self.forecast.arrived(promise)
-            self.waiting.append(promise)
-            self._start(number)
+            self.ask(number)
         self._until(float("inf"))
+
+    def ask(self, number: int) -> None:
+        """Let a request arrive now."""
+        promise = self.forecast.promise(self.body_bytes)
+        present = self.waiting or self.running
+        if present and self.forecast.late_s(promise) > self.deadline_s:
+            self.refused += 1
+            return
+        self.newest = promise
+        self.forecast.accept(promise)
+        self.forecast.arrived(promise)
+        self.waiting.append(promise)
+        self._start(number)
 
     def _start(self, number: int) -> None:
         while self.waiting and len(self.running) < self.lanes:
@@ -183,6 +188,47 @@ def test_a_neighbour_that_comes_and_goes_closes_no_short_queue() -> None:
     late = [one for _, one in service.latencies_s if one > DEADLINE_S]
     assert service.good_hz(0, 60) >= 0.9 * (40 + 40 / 3) / 2
     assert len(late) <= 0.05 * len(service.latencies_s)
+
+
+def in_turn(service: Simulation, clients: int, seconds: float) -> None:
+    """Each client asks again when it has its answer, and 0.1 s after a refusal."""
+    free = [(0.01 * number, number) for number in range(clients)]
+    asking: dict[Promise, int] = {}
+    while min(service.now, free[0][0] if free else 0.0) < seconds:
+        answered_s = service.running[0][0] if service.running else float("inf")
+        if not free or answered_s <= free[0][0]:
+            service._until(answered_s)
+        else:
+            service.now, number = heapq.heappop(free)
+            refused = service.refused
+            service.ask(number)
+            if service.refused > refused:
+                heapq.heappush(free, (service.now + 0.1, number))
+            else:
+                asking[service.newest] = number
+        for promise in [one for one in asking if not one.counted]:
+            heapq.heappush(free, (service.now + 0.002, asking.pop(promise)))
+
+
+@pytest.mark.parametrize(
+    ("mean_s", "slower"), [(0.1, 2), (0.15, 2), (0.1, 3)], ids=["half", "half slow", "third"]
+)
+def test_a_few_clients_are_served_at_any_speed_that_is_enough(mean_s: float, slower: float) -> None:
+    """Four, on two lanes: what they wait for is 0.6 s at most."""
+    service = Simulation(2, lambda now: mean_s * (slower if now % 4 < 2 else 1), first_s=mean_s)
+    in_turn(service, 4, 120)
+    assert max(one for _, one in service.latencies_s) < 0.7 * DEADLINE_S
+    assert service.refused <= 0.03 * len(service.latencies_s)
+
+
+@pytest.mark.parametrize("load", [1.5, 5.0])
+def test_of_a_short_queue_nearly_all_answers_are_in_time_as_well(load: float) -> None:
+    """Three go before at most, and each takes a fifth of the time that there is."""
+    service = Simulation(2, noisy(0.2), first_s=0.2)
+    service.run(poisson(load * 10, 60))
+    late = [one for _, one in service.latencies_s if one > DEADLINE_S]
+    assert service.good_hz(2, 60) >= 0.95 * 10
+    assert len(late) <= 0.01 * len(service.latencies_s)
 
 
 @pytest.mark.parametrize("bound_s", [0.02, 0.5])
@@ -429,13 +475,14 @@ def test_live_requests_wait_for_no_batch_but_what_runs() -> None:
 def test_batches_that_wait_longer_than_foretold_are_no_reason_to_refuse_live_requests() -> None:
     now = [0.0]
     forecast = Forecast(1, 0.1, lambda: now[0])
-    before_s = forecast.late_s(forecast.promise(1000))
+    live, late = (Promise(10, 0.1, 10.0, 0.0, batch) for batch in (False, True))
+    before_s = forecast.late_s(live)
     batch = forecast.promise(1000, batch=True)
     forecast.accept(batch)
     now[0] += 60.0
     forecast.ended(batch, 0.1)
-    assert forecast.late_s(forecast.promise(1000)) == pytest.approx(before_s)
-    assert forecast.late_s(forecast.promise(1000, batch=True)) > before_s
+    assert forecast.late_s(live) == pytest.approx(before_s)
+    assert forecast.late_s(late) > before_s
 
 
 @pytest.mark.parametrize(

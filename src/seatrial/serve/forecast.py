@@ -36,6 +36,10 @@ DEVIATIONS = 2.0  # that an answer may be later than promised
 # by itself: it teaches the class, and says nothing about how wrong others are.
 SURPRISE = 2.0
 WRONG = 2.0  # but no more than so many times what was promised
+# Where less work than that of so many for each lane goes before, it counts so much at most: a few
+# clients that wait for their answers would be refused on a machine whose speed changes, in half of
+# the time that they have.
+SHORT, SHORT_WRONG = 2.0, 0.25
 # A single stall, such as a suspended machine, counts as no more than this many times the mean.
 LONGEST = 8.0
 MOST_WHOLE = 64.0  # images of a run
@@ -85,10 +89,13 @@ class Promise:
         work_s: Seconds of a thread that it will take.
         finish_s: Seconds after its arrival until it is answered.
         batch: Whether live requests go before it.
+        short: Whether few requests go before it.
         surprise: Whether the header of its image says that it takes far longer than was foretold.
     """
 
-    __slots__ = ("arrived", "batch", "counted", "finish_s", "kind", "ready", "surprise", "work_s")
+    __slots__ = (
+        "arrived", "batch", "counted", "finish_s", "kind", "ready", "short", "surprise", "work_s",
+    )  # fmt: skip
 
     def __init__(
         self, kind: int, work_s: float, finish_s: float, arrived: float, batch: bool
@@ -100,6 +107,7 @@ class Promise:
         self.arrived = arrived
         self.counted = False
         self.ready = False
+        self.short = False
         self.surprise = False
 
 
@@ -160,16 +168,20 @@ class Forecast:
         with self._lock:
             now = self._advance()
             work_s = self._mean_s(kind)
-            return Promise(kind, work_s, self._finish_s(work_s, batch), now, batch)
+            promise = Promise(kind, work_s, 0.0, now, batch)
+            self._foretell(promise)
+            return promise
 
     def late_s(self, promise: Promise) -> float:
         """Seconds after which nearly all requests of such a promise are answered.
 
         At most three times the foretold time: what is more wrong than that was a stall, such as a
-        neighbour that took the cores, and says little about a short queue.
+        neighbour that took the cores, and says little about others. Of a short queue a quarter
+        more: where it is wrong, no more than a few are late.
         """
         spread_s = DEVIATIONS * self._spread_s[promise.batch]
-        return promise.finish_s + min(spread_s, WRONG * promise.finish_s)
+        wrong = SHORT_WRONG if promise.short else WRONG
+        return promise.finish_s + min(spread_s, wrong * promise.finish_s)
 
     def accept(self, promise: Promise) -> None:
         """Count a request among those that are here."""
@@ -197,7 +209,7 @@ class Forecast:
             if promise.counted:
                 return
             promise.arrived = now
-            promise.finish_s = self._finish_s(promise.work_s, promise.batch)
+            self._foretell(promise)
             self._backlog_s[promise.batch] += promise.work_s
             promise.counted = True
 
@@ -266,12 +278,16 @@ class Forecast:
                 newest = GROWING
             self._spread_s[promise.batch] += newest * (wrong_s - spread_s)
 
-    def _finish_s(self, work_s: float, batch: bool) -> float:
-        """Seconds until a request is answered that comes behind all that go before it."""
-        live_s, batch_s = self._backlog_s
-        if batch_s and not batch:
-            batch_s = min(batch_s, self._lanes * work_s)  # what runs is not broken off
-        return max(work_s * self._whole, (live_s + batch_s + work_s) / self.rate)
+    def _foretell(self, promise: Promise) -> None:
+        """Foretell when a request is answered that comes behind all that go before it."""
+        work_s = promise.work_s
+        before_s, batch_s = self._backlog_s
+        if promise.batch:
+            before_s += batch_s
+        else:
+            before_s += min(batch_s, self._lanes * work_s)  # what runs is not broken off
+        promise.finish_s = max(work_s * self._whole, (before_s + work_s) / self.rate)
+        promise.short = before_s < SHORT * self._lanes * work_s
 
     def _add(self, promise: Promise, work_s: float) -> None:
         left_s = self._backlog_s[promise.batch] + work_s
