@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from seatrial import __version__
 from seatrial.client.inference_messages import INFER, ModelInferRequest
 from seatrial.deployment import CoreLayout, Deployment, Limits
 from seatrial.serve.canary import Canary
+from seatrial.serve.protocols.inference_protobuf import read_call
+from seatrial.serve.protocols.off_loop import MOST_TEXT_BYTES
 from seatrial.serve.startup import open_service
 from served_application import Running
 
@@ -137,6 +140,19 @@ def test_parameters_and_outputs(service: Service, serving: Running, files: list[
     assert tensors(listed)["counts"].tolist() == [1]
     found = tensors(infer(service, files[0], parameters={"confidence": 0.99}))
     assert rows(found) == detected(serving, files[0], "?confidence=0.99")
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_images_in_base64_that_say_so(
+    service: Service, serving: Running, files: list[bytes], raw: bool
+) -> None:
+    """As MLServer's codec for files writes them; a long one is unpacked on a thread."""
+    long = files[0] + bytes(MOST_TEXT_BYTES)  # bytes behind a JPEG's end do not matter
+    request = images_request(*(base64.b64encode(one) for one in (files[0], long)), raw=raw)
+    request.inputs[0].parameters["content_type"].string_param = "base64"
+    assert rows(tensors(service.ModelInfer(request))) == 2 * detected(serving, files[0])
+    (content,) = (one.content for one in read_call(request)[0].inputs)
+    assert content.text_bytes > MOST_TEXT_BYTES
 
 
 def graph_request(canvas: np.ndarray[Any, Any], raw: bool = True) -> Any:

@@ -15,7 +15,7 @@ from seatrial.serve.outcome import Counted, answer_headers
 from seatrial.serve.protocols.inference import Call, TensorAnswer, infer
 from seatrial.serve.protocols.inference_protobuf import Listed, MessageForm, read_call
 from seatrial.serve.protocols.served_models import ProtocolModel, find_model
-from seatrial.serve.protocols.tensors import BYTES, LENGTH, Binary, Given
+from seatrial.serve.protocols.tensors import BYTES, LENGTH, Base64, Binary, Given
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
 from seatrial.serve.statistics import GRAPH
@@ -85,10 +85,12 @@ def check_length(inputs: Iterable[Given], limit_bytes: int) -> None:
 
 
 def _content_bytes(given: Given) -> int:
-    if isinstance(given.content, Binary):
+    # Base64 counts with its own length, as in JSON.
+    content = given.content.content if isinstance(given.content, Base64) else given.content
+    if isinstance(content, Binary):
         lengths = LENGTH.size * math.prod(given.shape[:8]) if given.datatype == BYTES else 0
-        return max(0, given.content.data.nbytes - lengths)
-    contents = cast(Listed, given.content).contents  # a message has no other
+        return max(0, content.data.nbytes - lengths)
+    contents = cast(Listed, content).contents  # a message has no other
     elements = contents.bytes_contents
     return sum(map(len, elements)) if elements else contents.ByteSize()
 
