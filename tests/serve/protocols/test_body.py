@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from open_inference import GRAPH, INFER, detected, error_of, images_body, post, rows, tensors
+from open_inference import (
+    GRAPH,
+    INFER,
+    JSON_BYTES,
+    detected,
+    error_of,
+    images_body,
+    post,
+    rows,
+    tensors,
+)
 from raw_http import read_response
-from seatrial.serve.protocols.body import FREE_MEMBERS, MEMBER_BYTES, MOST_TIMES
+from seatrial.serve.protocols import body as body_module
+from seatrial.serve.protocols.body import FREE_MEMBERS, MEMBER_BYTES, MOST_TIMES, PIECE_BYTES
+from seatrial.serve.protocols.off_loop import MOST_TEXT_BYTES
 
 Running = Any
 LIMIT = 2**18  # of `running`
+PACKED = {"Content-Encoding": "deflate"}
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 
@@ -53,7 +69,7 @@ def test_members_of_gzip_are_not_far_longer_together(running: Running) -> None:
     assert MOST_TIMES * len(made) < 10_000
     response = running.client.post("/detect", content=made, headers=packed)
     assert "times as long unpacked" in response.json()["error"]["message"]
-    long = gzip.compress(bytes(LIMIT // 2)) * 3
+    long = gzip.compress(half_noise(LIMIT // 2)) * 3
     assert running.client.post("/detect", content=long, headers=packed).status_code == 413
 
 
@@ -127,7 +143,7 @@ def test_a_packed_image_is_unpacked(running: Running, photo: bytes, way: str) ->
     ]
     plain, unpacked = (answer.json()["detections"] for answer in answers)
     assert plain == unpacked != []
-    long = gzip.compress(bytes(2 * LIMIT))
+    long = gzip.compress(half_noise(2 * LIMIT))
     assert running.client.post("/detect", content=long, headers=packed).status_code == 413
 
 
@@ -151,25 +167,30 @@ def test_a_body_of_images_is_not_far_longer_unpacked(running: Running) -> None:
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_the_limit_is_that_of_the_unpacked_body(running: Running, over: int) -> None:
-    made = zlib.compress(bytes(LIMIT + over))
+    made = zlib.compress(half_noise(LIMIT + over))
     response = post(running, (made, {"Content-Encoding": "deflate"}))
-    assert len(made) < 1000
+    assert len(made) < LIMIT / 2
     assert response.status_code == (413 if over else 400)
 
 
-def test_a_bomb_is_not_unpacked_to_its_end(running: Running) -> None:
-    made = zlib.compress(bytes(2**28))
-    unpacked = 0
-    real = zlib.decompressobj
+def half_noise(length: int) -> bytes:
+    """So many bytes, of which a third cannot be packed."""
+    noise = random.Random(0)
+    return b"".join(bytes(512) + noise.randbytes(256) for _ in range(length // 768 + 1))[:length]
+
+
+@contextmanager
+def counted_unpacking() -> Iterator[list[int]]:
+    """Lengths of the pieces that are unpacked."""
+    real, pieces = zlib.decompressobj, []
 
     class Counting:
         def __init__(self, bits: int) -> None:
             self._real = real(bits)
 
         def decompress(self, data: bytes, most: int) -> bytes:
-            nonlocal unpacked
             piece = self._real.decompress(data, most)
-            unpacked += len(piece)
+            pieces.append(len(piece))
             return piece
 
         def __getattr__(self, name: str) -> Any:
@@ -177,9 +198,63 @@ def test_a_bomb_is_not_unpacked_to_its_end(running: Running) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zlib, "decompressobj", Counting)
-        response = post(running, (made[: LIMIT - 1], {"Content-Encoding": "deflate"}))
+        yield pieces
+
+
+def test_a_bomb_is_not_unpacked_to_its_end(running: Running) -> None:
+    made = zlib.compress(bytes(2**28))
+    with counted_unpacking() as pieces:
+        response = post(running, (made[: LIMIT - 1], PACKED))
     assert response.status_code == 413
-    assert LIMIT < unpacked <= LIMIT + 2**18
+    assert LIMIT < sum(pieces) <= LIMIT + PIECE_BYTES
+
+
+@pytest.mark.parametrize("path", [INFER, "/detect", GRAPH])
+def test_no_more_is_unpacked_than_the_declared_length_may_give(running: Running, path: str) -> None:
+    made = zlib.compress(bytes(LIMIT))
+    with pytest.MonkeyPatch.context() as patch, counted_unpacking() as pieces:
+        patch.setattr(body_module, "PIECE_BYTES", 1024)
+        response = running.client.post(path, content=made, headers=PACKED)
+    assert response.status_code == 400
+    assert "times as long unpacked" in response.text
+    most = MOST_TEXT_BYTES if path == GRAPH else MOST_TIMES * len(made)
+    assert most < sum(pieces) <= most + 1024
+
+
+def test_a_body_without_a_declared_length_may_begin_more_packed_than_it_is(
+    running: Running,
+) -> None:
+    """Its end decides; far ahead of what it may be, it is refused before."""
+    made = zlib.compress(bytes(LIMIT - 1))
+    with pytest.MonkeyPatch.context() as patch, counted_unpacking() as pieces:
+        patch.setattr(body_module, "PIECE_BYTES", 1024)
+        patch.setattr(body_module, "AHEAD_BYTES", 10_000)
+        # Zeros first, and then more than a twentieth of them that cannot be packed.
+        sent = zlib.compress(bytes(9_000) + random.Random(1).randbytes(2_000))
+        head, rest = sent[:60], sent[60:]
+        whole = running.client.post("/detect", content=iter([head, rest]), headers=PACKED)
+        assert (whole.status_code, sum(pieces)) == (415, 11_000)  # no image, and all of it
+        pieces.clear()
+        bomb = running.client.post("/detect", content=iter([made]), headers=PACKED)
+    assert bomb.status_code == 400
+    assert "times as long unpacked" in bomb.text
+    assert sum(pieces) <= MOST_TIMES * len(made) + 10_000 + 1024
+
+
+def test_zeros_for_a_graph_are_free_as_binary_data_and_not_as_json(running: Running) -> None:
+    size = 64 * 64 * 3
+    packed = zlib.compress(bytes(size))
+    zeros = post(running, (packed, {**PACKED, JSON_BYTES: "0"}), GRAPH)
+    assert zeros.status_code == 200, zeros.text
+    numbers = b"[" + b"0," * 80_000
+    for content, told in (
+        (bytes(2 * size), {JSON_BYTES: "0"}),
+        (numbers, {}),
+        (numbers, {JSON_BYTES: str(len(numbers))}),
+    ):
+        response = post(running, (zlib.compress(content), {**PACKED, **told}), GRAPH)
+        assert response.status_code == 400
+        assert "times as long unpacked" in error_of(response)
 
 
 def test_a_length_over_the_limit_is_refused_before_the_body_is_sent(running: Running) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
+import threading
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -241,3 +245,55 @@ def test_numbers_are_counted_before_they_are_decoded() -> None:
 def test_a_bool_of_another_byte_is_refused() -> None:
     with pytest.raises(InvalidInput, match="neither 0 nor 1"):
         Binary(memoryview(b"\x02")).numbers(np.dtype("bool"), 1)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
+def test_numbers_in_json_are_decoded_in_short_pieces_one_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    """Each piece holds Python's lock; those of all requests together are in one row."""
+    count = 50_000
+    wanted = (np.arange(count) % 251).astype(dtype)
+    text = as_json(wanted.tolist())
+    lengths: list[int] = []
+    going = threading.Semaphore(1)
+    real = msgspec.json.decode
+
+    def decode(data: bytes, **options: Any) -> Any:
+        assert going.acquire(blocking=False)
+        lengths.append(len(data))
+        time.sleep(1e-3)  # others come meanwhile
+        found = real(data, **options)
+        going.release()
+        return found
+
+    monkeypatch.setattr(msgspec.json, "decode", decode)
+    with ThreadPoolExecutor(4) as pool:
+        made = [pool.submit(Json(text, (count,)).numbers, np.dtype(dtype), count) for _ in range(4)]
+        for one in made:
+            assert (one.result() == wanted).all()
+    assert max(lengths) < module.PIECE_OF_NUMBERS + 32
+    assert len(lengths) >= 4 * memoryview(text).nbytes // (module.PIECE_OF_NUMBERS + 32)
+
+
+@pytest.mark.parametrize("piece", [0, 1, 3, 7])
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [(b"[1,2,3]", 3), (b"[1,2,]", 3), (b"[,1,2]", 3), (b"[1,,2]", 3), (b"[1,2 3]", 2), (b"[]", 0),
+     (b"[1,256]", 2), (b"[1,-1]", 2), (b"[1,2.5]", 2), (b"[ 1 , 2 ]", 2), (b"[1,true]", 2)],
+)  # fmt: skip
+def test_pieces_are_what_the_whole_is(
+    monkeypatch: pytest.MonkeyPatch, piece: int, text: bytes, count: int
+) -> None:
+    monkeypatch.setattr(module, "PIECE_OF_NUMBERS", piece)
+    try:
+        wanted = np.array(json.loads(text), np.uint8)
+        bad = text in (b"[1,2.5]", b"[1,true]")
+    except (ValueError, OverflowError):
+        bad = True
+    content = Json(msgspec.Raw(text), (count,))
+    if not bad:
+        assert (content.numbers(np.dtype(np.uint8), count) == wanted).all()
+        return
+    with pytest.raises(InvalidInput, match=r"UINT8 in JSON|2 elements, and the shape 3"):
+        content.numbers(np.dtype(np.uint8), count)

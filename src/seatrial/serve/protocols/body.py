@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from starlette.requests import Request
 
@@ -29,6 +29,9 @@ EXCHANGE = "exchange"  # name of a `HasBody` in the scope of a request, where th
 FREE_MEMBERS, MEMBER_BYTES = 64, 4096
 # Given to zlib at a time: behind the end of each member it copies what is left of that.
 PACKED_BYTES = 64 * 1024
+# Where no length is declared, the first bytes may be more packed than the whole body: it is refused
+# before its end only where it is so much longer than it may be.
+AHEAD_BYTES = 2**20
 # Told how many bytes of a body are here.
 Arrived = Callable[[int], object]
 
@@ -86,7 +89,7 @@ async def read_unpacked_body(
     within_s: float,
     overhead_bytes: int = 0,
     on_arrival: Arrived = _nobody,
-    most_times: float = MOST_TIMES,
+    free_bytes: float = 0,
 ) -> bytes | bytearray:
     """`read_body` of a request that may be packed (``Content-Encoding: gzip`` or ``deflate``).
 
@@ -98,12 +101,13 @@ async def read_unpacked_body(
         within_s: See `read_body`.
         overhead_bytes: See `read_body`.
         on_arrival: See `read_body`.
-        most_times: How many times its packed length the body may have.
+        free_bytes: Length that a body may have however short it is packed; a longer one may have
+            `MOST_TIMES` its packed length.
 
     Raises:
         UnsupportedCoding: Another encoding, or several.
         InvalidInput: The body is damaged, cut off or has more behind it, or is too long for what it
-            is packed in.
+            is packed in. No more is unpacked then.
     """
     encodings = request.headers.getlist("content-encoding")
     encoding = ", ".join(encodings).strip().lower() or "identity"
@@ -118,7 +122,8 @@ async def read_unpacked_body(
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > most_bytes:
         raise too_large(limit_bytes)
-    pieces = _unpacked(request.stream(), encoding, most_times)
+    times = _Times(int(declared) if declared.isdecimal() else 0, free_bytes)
+    pieces = _unpacked(request.stream(), encoding, times)
     return await _joined(pieces, limit_bytes, most_bytes, within_s, on_arrival)
 
 
@@ -150,8 +155,30 @@ async def _joined(
     return body
 
 
+class _Times(NamedTuple):
+    """How long a body may be unpacked: by its declared length, 0 where there is none."""
+
+    declared: int
+    free_bytes: float
+
+    def check(self, unpacked: int, arrived: int, *, whole: bool = False) -> None:
+        """Check what is unpacked so far, or the whole of it.
+
+        Raises:
+            InvalidInput: It is too long for what it was packed in.
+        """
+        packed = arrived if whole else max(self.declared, arrived)
+        ahead = 0 if whole or self.declared else AHEAD_BYTES
+        if unpacked > max(self.free_bytes, MOST_TIMES * packed) + ahead:
+            raise InvalidInput(
+                f"the body is more than {MOST_TIMES} times as long unpacked",
+                hint="send images without Content-Encoding: they are packed already; and tensors "
+                "as binary data",
+            )
+
+
 async def _unpacked(
-    packed: AsyncIterator[bytes], encoding: str, most_times: float
+    packed: AsyncIterator[bytes], encoding: str, times: _Times
 ) -> AsyncIterator[bytes]:
     """Pieces of what was packed, each `PIECE_BYTES` long at most.
 
@@ -177,19 +204,16 @@ async def _unpacked(
             left = unpacking.unused_data if unpacking.eof else unpacking.unconsumed_tail
             view = view[len(given) - len(left) :]
             unpacked += len(piece)
+            times.check(unpacked, arrived)
             yield piece
             await asyncio.sleep(0)
     while piece := unpacking.decompress(b"", PIECE_BYTES):  # what the last piece had no room for
         unpacked += len(piece)
+        times.check(unpacked, arrived)
         yield piece
     if arrived and not unpacking.eof:
         raise InvalidInput(f"the {encoding} data of the body is cut off", hint="send all of it")
-    if unpacked > most_times * arrived:
-        raise InvalidInput(
-            f"the body is {unpacked / arrived:.0f} times as long unpacked; at most "
-            f"{most_times:.0f} times is taken",
-            hint="send images without Content-Encoding: they are packed already",
-        )
+    times.check(unpacked, arrived, whole=True)
 
 
 def _deflate_bits(first: int) -> int:

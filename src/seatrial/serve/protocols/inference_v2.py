@@ -6,7 +6,6 @@ data, model configuration, statistics, schedule policy, parameters.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -21,13 +20,13 @@ from seatrial.serve.asked import watched
 from seatrial.serve.outcome import admitted, answer_headers, counted
 from seatrial.serve.protocols import model_description
 from seatrial.serve.protocols.asked import read_asked
-from seatrial.serve.protocols.body import MOST_TIMES, read_unpacked_body
+from seatrial.serve.protocols.body import read_unpacked_body
 from seatrial.serve.protocols.error_answers import PROTOCOL, error_answer, plain_answer
 from seatrial.serve.protocols.inference import TensorAnswer, infer
 from seatrial.serve.protocols.inference_forms import ModelReady, ServerLive, ServerReady
 from seatrial.serve.protocols.inference_json import read_call, read_whole, write_answer
 from seatrial.serve.protocols.model_description import shared_statistics
-from seatrial.serve.protocols.off_loop import read_off_loop
+from seatrial.serve.protocols.off_loop import MOST_TEXT_BYTES, read_off_loop
 from seatrial.serve.protocols.served_models import ProtocolModel, find_model
 from seatrial.serve.service import Service
 from seatrial.serve.serving import Serving
@@ -168,7 +167,7 @@ async def _answer(request: Request, service: Service, model: ProtocolModel) -> R
             limits.body_bytes,
             ticket.body_s,
             on_arrival=ticket.arrives,
-            most_times=math.inf if model.kind == GRAPH else MOST_TIMES,  # tensors may be all zeros
+            free_bytes=_free_bytes(model, json_bytes),
         )
         body = await dispatcher.bodies.receive(ticket, reading)
         if json_bytes == 0:
@@ -190,6 +189,19 @@ async def _answer(request: Request, service: Service, model: ProtocolModel) -> R
         return Response(written, media_type="application/json", headers=headers)
     headers[JSON_BYTES] = str(length)
     return Response(written, media_type="application/octet-stream", headers=headers)
+
+
+def _free_bytes(model: ProtocolModel, json_bytes: int | None) -> float:
+    """Length that a body may have unpacked, however short it is packed, bytes.
+
+    Tensors may be all zeros: as binary data they cost no more than others. A number in JSON costs
+    as much time as a hundred of them.
+    """
+    if model.kind != GRAPH:
+        return 0
+    if json_bytes is None or json_bytes > MOST_TEXT_BYTES:
+        return MOST_TEXT_BYTES
+    return json_bytes + model.data_bytes
 
 
 def _json_bytes(request: Request) -> int | None:

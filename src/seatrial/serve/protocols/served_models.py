@@ -7,12 +7,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
+
+import numpy as np
 
 from seatrial.engines.base import of_batch
 from seatrial.errors import NotServed, did_you_mean
 from seatrial.serve.protocols.signatures import FOUND, GRAPH_SUFFIX, IMAGE, VERSION
-from seatrial.serve.protocols.tensors import Signature
+from seatrial.serve.protocols.tensors import DTYPES, Signature
 from seatrial.serve.service import Service
 from seatrial.serve.statistics import DETECTOR, GRAPH
 
@@ -33,6 +36,16 @@ class ProtocolModel(NamedTuple):
     platform: str
     inputs: tuple[Signature, ...]
     outputs: tuple[Signature, ...]
+
+    @property
+    def data_bytes(self) -> float:
+        """Length of its inputs as binary data; infinite where they may have any."""
+        return sum(
+            math.inf
+            if -1 in one.shape or one.datatype not in DTYPES
+            else math.prod(one.shape) * np.dtype(DTYPES[one.datatype]).itemsize
+            for one in self.inputs
+        )
 
 
 def models(service: Service) -> tuple[ProtocolModel, ProtocolModel]:
