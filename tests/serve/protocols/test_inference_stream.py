@@ -282,6 +282,7 @@ def test_a_stream_that_does_nothing_gives_its_place_up(
     assert [next(one).error_message for one in (useful, busy)] == ["", ""]
     for one in (used, other):
         one.end()
+    assert [list(one) for one in (useful, busy)] == [[], []]  # their places are free again
 
 
 def test_a_message_over_the_limit_ends_its_stream(service: Service, files: list[bytes]) -> None:
