@@ -16,7 +16,7 @@ from seatrial.serve.asked import Asked
 from seatrial.serve.outcome import Counted
 from seatrial.serve.protocols.grpc_request import check_length, infer_request, open_request
 from seatrial.serve.protocols.inference_protobuf import Listed, write_answer
-from seatrial.serve.protocols.tensors import Binary, Given
+from seatrial.serve.protocols.tensors import Base64, Binary, Given
 from seatrial.serve.statistics import DETECTOR, GRAPH
 from seatrial.serve.variants import CANARY, LIVE
 from served_application import Running
@@ -68,6 +68,8 @@ def listed(**contents: list[object]) -> Listed:
         (Given("x", "UINT8", (9,), Binary(memoryview(b"a" * 9))), 9),
         (Given("x", "BYTES", (2, 1), Binary(memoryview(elements(b"ab", b"cde")))), 5),
         (Given("x", "BYTES", (2,), listed(bytes_contents=[b"ab", b"cde"])), 5),
+        (Given("x", "BYTES", (1,), Base64(Binary(memoryview(elements(b"QUI="))))), 4),
+        (Given("x", "BYTES", (1,), Base64(listed(bytes_contents=[b"QUI="]))), 4),
         (Given("x", "BYTES", (10**9,), Binary(memoryview(elements(b"ab")))), 0),  # refused later
         (Given("x", "BYTES", (2**60,) * 9, Binary(memoryview(b""))), 0),
     ],
