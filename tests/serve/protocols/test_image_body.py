@@ -155,6 +155,9 @@ FORMS: dict[str, tuple[bytes, bytes]] = {
     "the same behind": (
         b"boundary=b", b"--b\r\n" + NAMED + b'; filename="C:\\dir\\"\r\n\r\n%s\r\n--b--',
     ),
+    "a name in the file's name, by curl": (
+        b"boundary=b", b"--b\r\n" + NAMED + b'; filename="a\\"; name=b; c=\\"d"\r\n\r\n%s\r\n--b--',
+    ),
     "the same as curl writes it": (
         b"boundary=b",
         b'--b\r\nContent-Disposition: form-data; filename="dir\\\\"; name="image"'
