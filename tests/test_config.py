@@ -229,3 +229,18 @@ def test_configuration_in_a_legacy_code_page_is_refused_with_the_encoding(tmp_pa
     file.write_bytes('model = "caf\N{LATIN SMALL LETTER E WITH ACUTE}"\n'.encode("cp1252"))
     with pytest.raises(InvalidConfig, match=r"deployment\.toml, line 1: byte 0xe9 is not UTF-8"):
         read_toml(file, Deployment)
+
+
+def test_what_a_table_as_a_whole_lacks_is_said_by_its_name() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        decode_toml(b'model = "m"\n[reload]\ncontract = "c.toml"', Deployment, origin="d.toml")
+    assert caught.value.message == (
+        "d.toml: reload: dataset and contract belong together: name both, or none"
+    )
+
+
+@pytest.mark.parametrize("value", ["plates-1", "yolo11n", "./plates"])
+def test_text_without_quotes_says_that_it_needs_them(value: str) -> None:
+    with pytest.raises(InvalidConfig, match="at line 1") as caught:
+        decode_toml(f"model = {value}\n".encode(), Deployment, origin="d.toml")
+    assert caught.value.hint == 'text needs quotes: key = "value"'

@@ -42,6 +42,8 @@ _TWICE = re.compile("^Cannot (?:overwrite|declare|mutate)|^Duplicate inline tabl
 _HEADER = re.compile(r"\s*\[(?P<name>[^\[\]]+)\]\s*(?:#.*)?$")
 _ITEM = re.compile(r"\s*\[\[(?P<name>[^\[\]]+)\]\]\s*(?:#.*)?$")
 _PAIR = re.compile(r"\s*(?P<key>[A-Za-z0-9_.-]+)\s*=")
+# Of the TOML parser: what follows a = is no value.
+_NO_VALUE = re.compile(r"Invalid value|Expected newline or end of document after a statement")
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$(?P<path>[^`]*)`)?")
 
 
@@ -133,7 +135,8 @@ def read_report(path: Path, kind: type[T], *, what: str, hint: str) -> T:
             f"{path} cannot be read: {error.strerror}", hint=beside(path, otherwise=hint)
         ) from error
     except UNDECODABLE as error:
-        raise InvalidConfig(f"{path} is not a {what}: {error}", hint=hint) from error
+        wrong = readable(error, kind)
+        raise InvalidConfig(f"{path} is not a {what}: {wrong}", hint=hint) from error
 
 
 def encode_json(value: Any) -> bytes:
@@ -200,7 +203,11 @@ def readable(
         return f"{name(outside['path'])} is out of the range of numbers"
     wrong = _WRONG.match(str(error))
     if wrong is None:
-        return str(error)
+        message, at, path = str(error).partition(" - at `$")
+        if not at:
+            return message
+        named = path.rstrip("`").strip(".")
+        return f"{name(named)}: {message}" if named else message
     kinds = [kind for kind in wrong["kind"].split(" | ") if kind != "null"]
     must = " or ".join(_KINDS.get(kind, kind) for kind in kinds) + (wrong["range"] or "")
     got = f", not {_KINDS.get(wrong['got'], wrong['got'])}" if wrong["got"] else ""
@@ -241,7 +248,8 @@ def _explain(
 ) -> InvalidConfig:
     unknown = _UNKNOWN.search(str(error))
     if unknown is None:
-        return InvalidConfig(f"{origin}: {readable(error, kind, given=given)}")
+        quotes = 'text needs quotes: key = "value"' if _NO_VALUE.match(str(error)) else ""
+        return InvalidConfig(f"{origin}: {readable(error, kind, given=given)}", hint=quotes)
     path = [part for part in (unknown["path"] or "").split(".") if part]
     known = _fields_at(kind, path)
     key = ".".join([*path, unknown["field"]])

@@ -21,7 +21,7 @@ from served_application import Running, serve_application
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "call-a-service.md"
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
 PRINTS = (
-    "<1 detections: 1 red>", "1.jpg ['red']\n2.jpg ['red']", "['red']", "['red'] ['red']",
+    "<1 detection: 1 red>", "1.jpg ['red']\n2.jpg ['red']", "['red']", "['red'] ['red']",
     "('red', 'green', 'blue') 0", "[b'red'] [",
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -208,3 +209,12 @@ def test_connections_are_of_one_event_loop_and_one_process(code: str, images: in
         assert done.returncode == 0, done.stderr
         assert len(service.posted) == images
         assert len(service.peers) == 2
+
+
+@pytest.mark.parametrize("kind", [seatrial.Client, seatrial.AsyncClient])
+@pytest.mark.parametrize("image", ["photo.jpg", Path("photo.jpg"), b"data"])
+def test_one_image_is_not_taken_for_many(kind: Any, image: Any) -> None:
+    client = kind("http://127.0.0.1:9")
+    with pytest.raises(InvalidInput, match="takes several images, and this is one") as caught:
+        client.detect_many(image)
+    assert "[image]" in caught.value.hint

@@ -126,3 +126,8 @@ def test_draw_leaves_the_image_as_it_is(found: LabelledDetections) -> None:
     assert not np.array_equal(drawn, found.draw(image, scores=False))
     with pytest.raises(InvalidInput, match="the image is 100 x 60, the detections are of one of"):
         found.draw(np.zeros((60, 100, 3), np.uint8))
+
+
+def test_one_detection_is_one() -> None:
+    one = Detections(np.zeros((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int64))
+    assert repr(LabelledDetections(one, ("red",), (10, 10))) == "<1 detection: 1 red>"

@@ -134,3 +134,17 @@ def test_no_good_answer_is_no_best_setup(images):
     )
     (headline,) = report.of_kind("headline")
     assert (headline.severity, headline.text) == ("bad", "No setup gave a good answer.")
+
+
+def test_one_cause_for_several_protocols_is_told_once(images):
+    missing = [
+        msgspec.structs.replace(
+            build_setup(images, "triton", protocol), missing="no Triton server", hint="install one"
+        )
+        for protocol in ("http", "v2", "grpc")
+    ]
+    report = build_side_by_side(images, *missing, build_setup(images, "bentoml", "v2", 20.0))
+    assert [finding.text for finding in report.findings if finding.id == "not-measured"] == [
+        "triton by http, v2 and grpc was not measured: no Triton server; to do: install one."
+    ]
+    check_traceable(report)

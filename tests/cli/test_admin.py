@@ -137,6 +137,8 @@ def test_something_else_answers(
     with pytest.raises(ServiceFailed, match="no service takes commands at http") as caught:
         ask("POST /admin/reload", {"model": "x"}, None, options)
     assert "ADMIN_PORT" in caught.value.hint
+    named = "what answers there is not an admin port" in caught.value.message
+    assert named == (status in (404, 405))  # as the port for requests says
 
 
 SWAPPED = {
@@ -145,7 +147,7 @@ SWAPPED = {
 }  # fmt: skip
 CANARY = {
     "model": "b", "digest": "d", "share": 0.05, "shadow": False, "failure": "", "images": {},
-    "requests": {"live_answered": 3}, "boxes": {}, "agreement": None,
+    "requests": {"live_answered": 3}, "boxes": {}, "agreement": None, "seconds": {"live": 0.3},
 }  # fmt: skip
 RUNNING = {"processes": [{"pid": 7, "name": "a", "digest": "d"}], "canary": CANARY}
 HUGE = int("9" * 400)
@@ -181,6 +183,7 @@ def changed(told: Any, path: str, value: Any) -> Any:
         (RUNNING, "canary.share", 1e308),
         (RUNNING, "canary.requests", []),
         (RUNNING, "canary.requests.live_answered", None),
+        (RUNNING, "canary.seconds", {"live": "x"}),
         (RUNNING, "canary.agreement", HUGE),
     ],
     ids=lambda value: str(value)[:40],

@@ -62,3 +62,19 @@ def test_an_environment_is_part_of_the_configuration(deployment: Path, tmp_path:
         text = (tmp_path / "repository" / name / "config.pbtxt").read_text()
         assert 'key: "EXECUTION_ENV_PATH"' in text
         assert 'string_value: "/opt/env"' in text
+
+
+def test_an_environment_that_is_nowhere_is_refused(
+    deployment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = tmp_path / "repository"
+    with pytest.raises(InvalidInput, match="there is no environment nope") as caught:
+        triton(deployment, output=repository, environment="nope")
+    assert "absolute path" in caught.value.hint
+    assert not repository.exists()
+    inside = "$$TRITON_MODEL_DIRECTORY/env.tar.gz"
+    triton(deployment, output=repository, environment=inside)
+    assert "is not there" not in capsys.readouterr().err
+    triton(deployment, output=repository, environment="/opt/no-such-env", force=True)
+    said = capsys.readouterr().err
+    assert "note: /opt/no-such-env is not there: the machine of the server has to have it" in said

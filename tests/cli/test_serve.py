@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from seatrial.artifact import Artifact
-from seatrial.cli.deployment import DeploymentOptions
+from seatrial.cli.deployment import DeploymentOptions, TritonOptions
 from seatrial.cli.serve import serve
 from seatrial.deployment import Deployment, RuntimeName
-from seatrial.errors import DeviceUnavailable, InvalidConfig, NotWritable, PortInUse
+from seatrial.errors import DeviceUnavailable, InvalidConfig, NotWritable
 from seatrial.serve.address import free_port
 from seatrial.serve.runtimes import metrics_folder, supervise
 from seatrial.serve.runtimes.handover import PIPE, SIGNALS
@@ -96,7 +96,7 @@ def test_what_cannot_be_served_is_not_written_either(
 ) -> None:
     port = free_port("127.0.0.1")
     folder = tmp_path / "service"
-    with pytest.raises(PortInUse, match="of HTTP and of gRPC"):
+    with pytest.raises(InvalidConfig, match="of HTTP and of gRPC"):
         serve(
             options=options(tiny_artifact),
             port=port,
@@ -116,3 +116,33 @@ def test_what_cannot_be_served_is_not_written_either(
             )
     assert programs == []
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        (TritonOptions(triton_python=Path("x")), "--triton-python"),
+        (TritonOptions(triton_image="x"), "--triton-image"),
+    ],
+)
+@pytest.mark.parametrize("runtime", [None, "bentoml", "uvicorn"])
+def test_options_of_another_runtime_are_refused(
+    tiny_artifact: Artifact,
+    programs: list[tuple[Any, ...]],
+    given: TritonOptions,
+    option: str,
+    runtime: RuntimeName | None,
+) -> None:
+    words = f"{option} is for --on triton, and {runtime or 'bentoml'} is started"
+    with pytest.raises(InvalidConfig, match=words):
+        serve(options=options(tiny_artifact), port=0, on=runtime, triton=given)
+    assert programs == []
+
+
+@pytest.mark.parametrize("given", [{"log": "requests"}, {"log_format": "json"}])
+def test_the_log_of_triton_has_no_options(
+    tiny_artifact: Artifact, programs: list[tuple[Any, ...]], given: dict[str, Any]
+) -> None:
+    option = f"--{next(iter(given)).replace('_', '-')}"
+    with pytest.raises(InvalidConfig, match=f"Triton's log is its own: {option} does"):
+        serve(options=options(tiny_artifact), port=0, on="triton", **given)

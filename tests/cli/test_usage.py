@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from forked_commands import Commands
+from seatrial.cli.usage import check_words
+from seatrial.errors import InvalidConfig
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +105,18 @@ def test_what_is_wrong_and_what_to_type(
     assert second.startswith("hint: ")
     assert hint in second
     assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["serve", "--model", "x", "--write", ""], "--write"),
+        (["serve", "--write=", "--model", "x"], "--write"),
+        (["detect", ""], "a word of the command"),
+    ],
+)
+def test_an_empty_word_is_refused(words: list[str], named: str) -> None:
+    """As a path it would be the working folder."""
+    with pytest.raises(InvalidConfig, match=f"^{named} is empty$"):
+        check_words(words)
+    check_words(["detect", "a b", "--model=x", "--", "="])

@@ -11,7 +11,7 @@ from seatrial.client.calls import Calls, Deadline, Lost, Pause, Send, address
 from seatrial.client.retries import RetryBudget
 from seatrial.client.wire import HttpAnswer
 from seatrial.config import encode_json
-from seatrial.errors import DeadlineExceeded, Overloaded, ServiceFailed
+from seatrial.errors import DeadlineExceeded, InvalidConfig, Overloaded, ServiceFailed
 
 URL = "http://host:1"
 BUSY = HttpAnswer(503, {}, b'{"error": {"code": "Overloaded", "message": "busy"}}')
@@ -153,3 +153,19 @@ def test_readiness_is_asked_for_until_it_is_there_or_the_time_is_up() -> None:
 )
 def test_addresses(url: str, parts: tuple[str, str]) -> None:
     assert address(url) == parts
+
+
+@pytest.mark.parametrize(
+    ("url", "right"),
+    [
+        ("http://host:3000/detect", "http://host:3000"),
+        ("http://host/detect.jpg/", "http://host"),
+        ("https://proxy/cats/v2/models/tiny/infer", "https://proxy/cats"),
+        ("http://host/model", "http://host"),
+    ],
+)
+def test_a_path_of_a_service_is_no_address(url: str, right: str) -> None:
+    with pytest.raises(InvalidConfig, match="is a path of a service") as caught:
+        address(url)
+    assert caught.value.hint == f"give {right}"
+    assert address(f"{right}/detector")[0] == f"{right}/detector"

@@ -161,3 +161,15 @@ def test_the_best_format_that_the_artifact_has_is_opened(
         with pytest.raises(InvalidArtifact) as refusal:
             open_engine(artifact(**have), "recorder", EngineConfig())
         assert refusal.value.hint == hint
+
+
+def test_the_hint_on_a_missing_graph_offers_what_the_device_can_run(
+    tiny_artifact: Artifact,
+) -> None:
+    for device, offered in (
+        ("cpu", "use --engine openvino or onnxruntime"),
+        ("cuda", "use --engine openvino or onnxruntime or onnxruntime-tensorrt"),
+    ):
+        with pytest.raises(InvalidArtifact, match="no graph that the torch engine reads") as caught:
+            open_engine(tiny_artifact, "torch", EngineConfig(device=device))
+        assert caught.value.hint == offered

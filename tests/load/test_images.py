@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
 import zlib
 
@@ -133,9 +135,11 @@ def test_no_folder(tmp_path):
         load_images(tmp_path / "nowhere")
 
 
-def test_a_file_is_no_folder(folder):
-    with pytest.raises(InvalidDataset, match="is not a folder"):
-        load_images(folder / "a.jpg")
+def test_a_file_that_is_no_image_is_none(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("nothing here")
+    with pytest.raises(InvalidDataset, match=r"no image in .*notes\.txt"):
+        load_images(file)
 
 
 def test_empty_folder_tells_what_is_accepted(tmp_path):
@@ -150,3 +154,21 @@ def test_only_broken_files_names_the_first(tmp_path):
     with pytest.raises(InvalidDataset, match="none of the 1 images") as caught:
         load_images(tmp_path)
     assert "x.jpg: not an image" in caught.value.hint
+
+
+def test_one_file_is_a_set_of_one(folder):
+    one = next(path for path in sorted(folder.rglob("*")) if path.suffix == ".jpg")
+    alone = load_images(one)
+    assert [image.name for image in alone.images] == [one.name]
+    assert alone.images[0].data == one.read_bytes()
+    assert (alone.summary.folder, alone.summary.found) == (str(one), 1)
+
+
+def test_a_folder_that_must_not_be_read_says_so(folder, monkeypatch):
+    def scandir(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "scandir", scandir)  # whoever runs the tests may read all
+    with pytest.raises(InvalidDataset, match="cannot be read: Permission denied") as caught:
+        load_images(folder)
+    assert caught.value.hint.startswith("see who may read it: ls -ld ")

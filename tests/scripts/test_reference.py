@@ -64,7 +64,7 @@ def place(
 
 
 PRINTS = (
-    "<1 detections: 1 red>", "", "", "(96, 160, 3)", "1.0", "CUDA",
+    "<1 detection: 1 red>", "", "", "(96, 160, 3)", "1.0", "CUDA",
 )  # fmt: skip
 
 

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from seatrial.deployment import Deployment, Limits, Server
-from seatrial.errors import PortInUse
+from seatrial.errors import InvalidConfig, PortInUse
 from seatrial.serve import address
 from seatrial.serve.address import (
+    bound,
     check_distinct,
     check_port,
     check_ports,
@@ -85,7 +86,7 @@ def test_the_port_of_grpc_has_to_be_free_and_another_one() -> None:
             "--grpc-port 0 takes a free one"
         )
     port = free_port(HOST)
-    with pytest.raises(PortInUse, match="cannot be that of HTTP and of gRPC") as refused:
+    with pytest.raises(InvalidConfig, match="cannot be that of HTTP and of gRPC") as refused:
         check_ports(Server(HOST, port, port))
     assert "--grpc-port, or server.grpc_port of the deployment" in refused.value.hint
     check_ports(Server(HOST, port))
@@ -95,7 +96,7 @@ def test_the_admin_port_has_to_be_free_and_another_one() -> None:
     """Otherwise the service would run, and take no commands."""
     port, other = free_port(HOST), free_port(HOST)
     for server in (Server(HOST, port, admin_port=port), Server(HOST, other, port, admin_port=port)):
-        with pytest.raises(PortInUse, match="cannot be that of requests and of commands"):
+        with pytest.raises(InvalidConfig, match="cannot be that of requests and of commands"):
             check_ports(server)
     with socket.create_server((HOST, 0)) as taken:
         admin_port = taken.getsockname()[1]
@@ -115,7 +116,7 @@ def test_no_two_ports_are_the_same_one() -> None:
         (Server(HOST, 3000, 3001, admin_port=3001), None, "of requests and of commands"),
         (Server(HOST, 3000, 3001, runtime="triton"), 3001, "of the metrics, too"),
     ):
-        with pytest.raises(PortInUse, match=what):
+        with pytest.raises(InvalidConfig, match=what):
             check_distinct(server, metrics)
 
 
@@ -126,3 +127,23 @@ def test_the_addresses_of_a_service() -> None:
     assert grpc_url(Server("::1", 3000, 3001)) == "grpc://[::1]:3001"
     tls = Server(HOST, 3000, 3001, tls_certificate="c.pem", tls_key="k.pem")
     assert urls(tls) == "https://127.0.0.1:3000 grpcs://127.0.0.1:3001"
+
+
+@pytest.mark.parametrize(
+    "server", [Server(port=4000, grpc_port=4000), Server(port=4000, admin_port=4000)]
+)
+def test_one_port_for_two_things_is_a_wrong_option(server: Server) -> None:
+    with pytest.raises(InvalidConfig, match="port 4000 cannot be that of") as caught:
+        check_distinct(server)
+    assert caught.value.exit_code == 2
+
+
+def test_a_socket_that_listens_leaves_its_address_to_nobody() -> None:
+    with bound("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with (
+            bound("127.0.0.1", port, backlog=1),  # the first one does not listen yet
+            pytest.raises(PortInUse, match="Address already in use"),
+            bound("127.0.0.1", port),
+        ):
+            pass

@@ -389,3 +389,58 @@ def test_the_admin_port_needs_a_token_of_the_service(
         assert ask(address, command)[0] == 401
         assert ask(address, command, token="another" * 4)[0] == 401
     assert ask(address, "GET /admin/status", token=TOKEN)[0] == 200
+
+
+def test_a_canary_without_an_answer_is_promoted_by_force_alone(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = SecondState("/other", "2" * 64, "other", 0.5, shadow=False)
+    ServedState("/tiny", "1" * 64, "tiny", "tiny", second).write(service.sockets)
+    service.listen(os.getpid(), os.getppid())
+    answered = {**canary(0, 0), "requests": {"canary_answered": 0}}
+    service.told = {0: answered, 1: answered}
+    with pytest.raises(NotSwapped, match="other answered 0 requests as a canary") as caught:
+        service.coordinator.promote()
+    assert "--force" in caught.value.hint
+    assert "POST /promote" not in [command for _, command in service.asked]
+    assert service.coordinator._state().second == second
+    assert "error: the canary is not promoted: " in capsys.readouterr().err
+    service.coordinator.promote(force=True)
+    assert "in place of tiny: it answered 0 requests as a canary" in capsys.readouterr().err
+    ServedState("/tiny", "1" * 64, "tiny", "tiny", second).write(service.sockets)
+    service.told[1] = {**canary(0, 0), "requests": {"canary_answered": 1}}
+    service.coordinator.promote()
+    assert "in place of tiny: it answered 1 request as a canary" in capsys.readouterr().err
+
+
+def test_a_shadow_that_compared_nothing_is_not_promoted(service: Service) -> None:
+    with_canary(service)
+    service.listen(os.getpid())
+    service.told = {0: {**canary(0, 0), "images": {"compared": 0}}}
+    with pytest.raises(NotSwapped, match="other compared 0 images as a shadow"):
+        service.coordinator.promote()
+    with pytest.raises(InvalidInput, match="force is not true or false"):
+        service.coordinator._handle("POST /admin/canary/promote", {"force": "yes"})
+
+
+def test_the_log_says_what_was_refused(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(NotSwapped):
+        service.coordinator.promote()
+    assert capsys.readouterr().err == "error: the canary is not promoted: there is no canary\n"
+    with_canary(service)
+    with pytest.raises(NotSwapped):
+        service.coordinator.start_canary("other", 0.5, shadow=False)
+    assert capsys.readouterr().err == (
+        "error: the canary is not started: there is a canary already\n"
+    )
+
+
+def test_the_log_names_the_admin_port(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    port = free_port("127.0.0.1")
+    file = service.folder / "deployment.toml"
+    server = Server(admin_port=port)
+    file.write_text(msgspec.structs.replace(Deployment.read(file), server=server).to_toml())
+    Coordinator(file, service.sockets, None).listen()
+    assert capsys.readouterr().err == f"commands are taken on http://127.0.0.1:{port}\n"

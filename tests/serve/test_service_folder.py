@@ -15,10 +15,13 @@ from seatrial.errors import (
     InvalidInput,
     NotWritable,
 )
+from seatrial.serve.reload import RELOADED
 from seatrial.serve.service_folder import (
     environment,
+    place_artifact,
     write_service,
 )
+from seatrial.serve.triton.repository import write_repository
 from seatrial.system.written_folders import RECORD
 
 
@@ -135,10 +138,18 @@ def test_what_runs_leave_in_a_written_folder_goes_with_it(
     tiny_artifact: Artifact, tmp_path: Path
 ) -> None:
     folder = write_service(tmp_path / "s", tiny_artifact, Deployment("m"), with_package=True)
-    for name in ("__pycache__/service.cpython-312.pyc", "reloaded/0a/model.onnx", "triton/x"):
-        (folder / name).parent.mkdir(parents=True)
-        (folder / name).write_bytes(b"")
+    cached = folder / "__pycache__" / "service.cpython-312.pyc"
+    cached.parent.mkdir()
+    cached.write_bytes(b"")
+    place_artifact(tiny_artifact, folder / RELOADED / tiny_artifact.digest)
     again = Deployment("m", engine="null")
+    write_repository(folder / "triton" / "repository", tiny_artifact, again)
+    mine = folder / RELOADED / "photo.jpg"
+    mine.write_text("mine")
+    with pytest.raises(InvalidInput, match=r"reloaded/photo\.jpg, which Seatrial did not write"):
+        write_service(folder, tiny_artifact, again, with_package=True)
+    assert mine.read_text() == "mine"
+    mine.unlink()
     write_service(folder, tiny_artifact, again, with_package=True)
     assert Deployment.read(folder / "deployment.toml").engine == "null"
     assert not (folder / "reloaded").exists()

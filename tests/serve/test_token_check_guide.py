@@ -86,7 +86,7 @@ def reader(
         if shutil.which(program) is None:
             pytest.skip(f"the command {program} is not installed")
     (tmp_path / "photos").mkdir()
-    for name in ("1.jpg", "2.jpg"):
+    for name in ("astronaut.jpg", "2.jpg"):
         picture().save(tmp_path / "photos" / name)
     reader = Reader(tmp_path, tiny_artifact.path)
     yield reader

@@ -115,7 +115,7 @@ def test_what_the_first_bytes_show_goes_before_a_declaration(encoding: str, decl
 )  # fmt: skip
 def test_nul_characters_are_refused_with_their_line(data: bytes, line: int) -> None:
     with pytest.raises(
-        InvalidInput, match=rf"x, line {line}: a NUL character|is not UTF-8"
+        InvalidInput, match=rf"x, line {line}: a NUL character|is not a text file"
     ) as told:
         decode_text(data, origin="x")
     assert "UTF-8" in told.value.hint
@@ -145,3 +145,9 @@ def test_names_keep_their_blanks() -> None:
     assert numbered_names("cat \ncat\n\tdog\n", origin="x") == ("cat ", "cat", "\tdog")
     with pytest.raises(InvalidInput, match="line 2 is empty"):
         numbered_names("cat\n \ndog\n", origin="x")
+
+
+def test_a_file_that_is_no_text_is_named_as_that() -> None:
+    data = bytes.fromhex("ffd8ffe000104a46494600")  # how a JPEG begins
+    with pytest.raises(InvalidInput, match=r"^photo\.jpg is not a text file$"):
+        decode_text(data, origin="photo.jpg")

@@ -28,8 +28,8 @@ def held(folder: Path) -> set[str]:
 def test_what_was_written_is_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     write(folder, "one", "deep/er/two")
-    (folder / "cache").mkdir()
-    (folder / "cache" / "anything").write_text("")
+    write(folder / "cache" / "of a run", "anything")
+    (folder / "cache" / "elsewhere").symlink_to(tmp_path)
     write(folder, "three")
     assert held(folder) == {"three", RECORD}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -112,3 +112,45 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(NotWritable), rewritten_folder(tmp_path / "out") as staged:
         (staged / "missing" / "two").write_text("")
     assert held(tmp_path / "out") == {"one", RECORD}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_kept"),
+    [
+        ("service.cpython-311.pyc", False),
+        ("service.cpython-311.opt-1.pyc", False),
+        ("service.cpython-311.pyc.140230", False),
+        ("other.cpython-311.pyc", True),  # of no file that was written
+        ("notes.txt", True),
+        ("service.py", True),
+    ],
+)
+def test_a_cache_goes_and_what_else_lies_in_it_stays(
+    tmp_path: Path, name: str, is_kept: bool
+) -> None:
+    folder = tmp_path / "out"
+    write(folder, "service.py")
+    cached = folder / "__pycache__" / name
+    cached.parent.mkdir()
+    cached.write_text("years")
+    if is_kept:
+        with pytest.raises(InvalidInput, match=f"it holds __pycache__/{name}, which Seatrial did"):
+            write(folder, "service.py")
+        assert cached.read_text() == "years"
+    else:
+        write(folder, "service.py")
+        assert held(folder) == {"service.py", RECORD}
+
+
+def test_what_a_person_put_beside_what_runs_left_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    write(folder, "one")
+    left = folder / "cache" / "deep"
+    write(left, "two")
+    for mine in (folder / "cache" / "mine", left / "mine"):
+        mine.write_text("years")
+        with pytest.raises(InvalidInput, match=r"it holds (cache/)?mine, which Seatrial did not"):
+            write(folder, "three")
+        mine.unlink()
+    write(folder, "three")
+    assert held(folder) == {"three", RECORD}

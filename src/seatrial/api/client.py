@@ -22,7 +22,7 @@ from seatrial.client.wire import ServedModel
 from seatrial.detect.decode import as_served
 from seatrial.detect.detector import MAX_PIXELS
 from seatrial.detect.encode import jpeg, png
-from seatrial.errors import InvalidConfig, naming
+from seatrial.errors import InvalidConfig, InvalidInput, naming
 from seatrial.system.files import read_bytes
 
 T = TypeVar("T")
@@ -208,6 +208,7 @@ class Client(_Base):
         """
         asked = self._asked(confidence, iou, max_detections, deadline_s, priority)
         _check_concurrency(concurrency)
+        _check_images(images)
         return self._many(images, concurrency, asked)
 
     def model(self) -> ServedModel:
@@ -326,6 +327,7 @@ class AsyncClient(_Base):
         """`Client.detect_many` for ``async for``; `images` may be an asynchronous iterator."""
         asked = self._asked(confidence, iou, max_detections, deadline_s, priority)
         _check_concurrency(concurrency)
+        _check_images(images)
         return self._many(images, concurrency, asked)
 
     async def model(self) -> ServedModel:
@@ -411,6 +413,15 @@ def _one_of(name: str, value: T, known: tuple[T, ...]) -> T:
     if value not in known:
         raise InvalidConfig(f"{name} {value!r} is not one of {', '.join(map(str, known))}")
     return value
+
+
+def _check_images(images: object) -> None:
+    """Check that several images are given: a text would be taken letter by letter."""
+    if isinstance(images, str | bytes | bytearray | memoryview | PathLike):
+        raise InvalidInput(
+            "detect_many takes several images, and this is one",
+            hint="put it into a list, detect_many([image]), or call detect(image)",
+        )
 
 
 def _check_concurrency(concurrency: int | None) -> None:

@@ -17,6 +17,7 @@ from seatrial.api.images import ImageLike, pixels
 from seatrial.detect.detections import Detections, label_of
 from seatrial.detect.detector import MAX_PIXELS
 from seatrial.errors import InvalidInput, MissingExtra
+from seatrial.report.numbers import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +68,7 @@ class LabelledDetections:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in Counter(self.labels).items())
-        return f"<{len(self)} detections{': ' if counts else ''}{counts}>"
+        return f"<{counted(len(self), 'detection')}{': ' if counts else ''}{counts}>"
 
     def to_coco(
         self, image_id: int = 0, *, category_ids: Sequence[int] | None = None

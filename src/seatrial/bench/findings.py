@@ -203,13 +203,13 @@ CAVEATS = (
     Rule(
         "skipped-images", "warn",
         lambda s: bool(s.report.images.skipped),
-        "{images.skipped_count:files} that cannot be decoded were left out, the first being "
+        "Left out: {images.skipped_count:files} that cannot be decoded, the first being "
         "{images.skipped.0.name} ({images.skipped.0.reason}); the whole list is under Images.",
     ),
     Rule(
         "few-images", "info",
         lambda s: s.report.images.used < FEW_IMAGES,
-        "Only {images.used:files} were sent, again and again: a service or proxy that keeps "
+        "The load was {images.used:files} alone, again and again: a service or proxy that keeps "
         "answers would look faster than it is.",
     ),
     Rule(

@@ -86,17 +86,25 @@ def _overlapping(report: SideBySide, near: bool) -> str:
 
 
 def _caveats(report: SideBySide) -> Iterator[Finding]:
+    told: dict[tuple[object, ...], list[int]] = {}
     for number, setup in enumerate(report.setups):
-        if not setup.missing:
-            continue
-        at = f"/setups/{number}"
+        if setup.missing:  # one cause for all protocols is one finding
+            cause = (setup.runtime, bool(setup.reports), setup.missing, setup.hint)
+            told.setdefault(cause, []).append(number)
+    for numbers in told.values():
+        at, setup = f"/setups/{numbers[0]}", report.setups[numbers[0]]
         words = " was not measured in all rounds: " if setup.reports else " was not measured: "
+        protocols: list[str | Evidence] = []
+        for index, number in enumerate(numbers):
+            last = index == len(numbers) - 1
+            joint = "" if index == 0 else " and " if last else ", "
+            protocols += [joint, quote(report, f"/setups/{number}/protocol")]
         hint: list[str | Evidence] = (
             ["; to do: ", quote(report, f"{at}/hint")] if setup.hint else []
         )
         yield _finding(
             "not-measured", "caveat", "warn",
-            quote(report, f"{at}/runtime"), " by ", quote(report, f"{at}/protocol"), words,
+            quote(report, f"{at}/runtime"), " by ", *protocols, words,
             quote(report, f"{at}/missing"), *hint, ".",
         )  # fmt: skip
     rounds = quote(report, "/rounds")

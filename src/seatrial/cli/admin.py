@@ -94,6 +94,7 @@ class _Canary(msgspec.Struct, frozen=True):
     images: dict[str, Count]
     boxes: dict[str, Count]
     agreement: Fraction | None
+    seconds: dict[str, Annotated[float, msgspec.Meta(ge=0)]] = {}
 
 
 class StatusAnswer(msgspec.Struct, frozen=True):
@@ -233,4 +234,10 @@ def _refusal(place: str | None, status: int, told: Any) -> SeatrialError:
     if isinstance(error, Unauthorized):
         error.hint = f"name a file with a token of the service by --token-file, or set {TOKEN}"
     # Something answers, and it is no admin port: the port for requests, most likely.
-    return _nobody(place) if status in NO_ADMIN_PORT else error
+    if status not in NO_ADMIN_PORT:
+        return error
+    return ServiceFailed(
+        f"no service takes commands at {place}: what answers there is not an admin port",
+        hint="give http://127.0.0.1:ADMIN_PORT with server.admin_port of the deployment; on the "
+        "machine of the service --port or the deployment file name it without one",
+    )

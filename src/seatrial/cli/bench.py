@@ -117,10 +117,10 @@ def bench(
     from seatrial.trial.verdict import judge_contract
 
     grpc = one == "grpc"
-    chosen = {"runtime": on[0] if on else None, **triton.fields}
+    chosen = on[0] if on else None
     try:
         with (
-            running_service(url, service, grpc=grpc, **chosen) as (address, _),
+            running_service(url, service, grpc=grpc, triton=triton, runtime=chosen) as (address, _),
             progress_display() as on_progress,
         ):
             report = run_benchmark(

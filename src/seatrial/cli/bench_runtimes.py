@@ -49,6 +49,7 @@ def bench_runtimes(
     from seatrial.bench.side_by_side_terminal import render_side_by_side
 
     deployment = service.resolve(**triton.fields)
+    triton.check(on or [deployment.server.runtime])
     artifact = service.open(deployment)
     try:
         with progress_display() as on_progress:

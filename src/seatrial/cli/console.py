@@ -34,7 +34,12 @@ class _Console(PipedConsole):
         """Print; see rich. Strings are not wrapped, and nothing is cropped."""
         if all(isinstance(one, str) for one in objects):
             options.setdefault("soft_wrap", True)
-        super().print(*objects, **{"crop": False, **options})
+        try:
+            super().print(*objects, **{"crop": False, **options})
+        except OSError:
+            # What is lost on standard error ends no work: the exit code tells what became of it.
+            if not self.stderr:
+                raise
 
 
 def _console(stream: TextIO, **options: Any) -> _Console:

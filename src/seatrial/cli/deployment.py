@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +93,22 @@ class TritonOptions:
 
     triton_python: Path | None = None
     triton_image: str | None = None
+
+    def check(self, runtimes: Sequence[str]) -> None:
+        """Check that a server of Triton is to be started where options for it are given.
+
+        Args:
+            runtimes: Names of what is started.
+
+        Raises:
+            InvalidConfig: No runtime of them is ``triton``.
+        """
+        if "triton" not in runtimes and self != TritonOptions():
+            given = "--triton-python" if self.triton_python is not None else "--triton-image"
+            raise InvalidConfig(
+                f"{given} is for --on triton, and {' and '.join(runtimes)} is started",
+                hint=f"leave {given} out, or serve with --on triton",
+            )
 
     @property
     def fields(self) -> dict[str, str | None]:

@@ -94,7 +94,7 @@ def judge(
     check_places(trial, output)
     try:
         with (
-            running_service(url, service, grpc=False, runtime=on, **triton.fields) as (
+            running_service(url, service, grpc=False, triton=triton, runtime=on) as (
                 address,
                 artifact,
             ),

@@ -108,6 +108,9 @@ def main() -> None:
 def _run(app: App) -> None:
     from cyclopts import CycloptsError
 
+    from seatrial.cli.usage import check_words
+
+    check_words(sys.argv[1:])
     try:
         app(exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -40,7 +40,7 @@ def triton(
             engine, and python where there is none; python runs the engine in Seatrial's own code.
         environment: Python environment of the models, a folder or an archive, as
             EXECUTION_ENV_PATH takes it [default: the server's].
-        force: Replace models of the same names.
+        force: Replace models of the same names, where no file of theirs was edited.
         json: Print the summary as JSON.
     """
     from seatrial.deployment import Deployment

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +19,8 @@ from seatrial.cli.admin import (
 from seatrial.cli.console import err, out, print_json, store
 from seatrial.cli.usage import is_model, with_model
 from seatrial.deployment import Deployment
-from seatrial.errors import InvalidConfig
-from seatrial.report.numbers import counted
+from seatrial.errors import InvalidArtifact, InvalidConfig, NotSwapped
+from seatrial.report.numbers import counted, percent
 from seatrial.report.table import Table
 
 app = App(
@@ -87,12 +89,17 @@ def start(
     Args:
         model: Name in the store, an artifact folder or a model file.
         deployment: Deployment file of the service, for its address [default: port 3000].
-        share: Share of the requests that it answers: 5%, or 0.05.
+        share: Share of the requests that it answers: 5%, or 0.05; all of them are 100%.
         shadow: Share of the images that it gets a copy of, in idle lanes: its boxes are compared
             with the answers, and discarded.
         service: Which service.
         json: Print JSON.
     """
+    if deployment is not None and Path(model).suffix == ".toml":
+        raise InvalidConfig(
+            f"the model comes first, then the deployment file: {model} is no model",
+            hint=shlex.join(["seatrial", "canary", "start", str(deployment), model]),
+        )
     if (share is None) == (shadow is None):
         raise InvalidConfig("give one of --share and --shadow", hint="for example --share 5%")
     given = share if shadow is None else shadow
@@ -121,17 +128,20 @@ def status(
 def promote(
     deployment: Path | None = None,
     *,
+    force: bool = False,
     service: ServiceOptions | None = None,
     json: bool = False,
 ) -> None:
-    """Serve the canary alone.
+    """Serve the canary alone, once it has answered requests.
 
     Args:
         deployment: Deployment file of the service, for its address [default: port 3000].
+        force: Promote a canary that has answered no request, and a shadow that has compared none.
         service: Which service.
         json: Print JSON.
     """
-    _show("POST /admin/canary/promote", {}, deployment, service, json=json)
+    body = {"force": True} if force else {}
+    _show("POST /admin/canary/promote", body, deployment, service, json=json)
 
 
 @app.command
@@ -178,7 +188,12 @@ def rehearse(
     end_with_owner()
     give_way()
     chosen = Deployment(model) if deployment is None else Deployment.read(deployment)
-    found = library(resolve(store(), served), resolve(store(), model), chosen)
+    before = resolve(store(), served)
+    try:
+        after = resolve(store(), model)
+    except InvalidArtifact as error:  # as a reload says it
+        raise NotSwapped(error.message, hint=error.hint) from error
+    found = library(before, after, chosen)
     if json:
         print_json(found)
         return
@@ -198,6 +213,11 @@ def _share(text: str) -> float:
         share = float(text.removesuffix("%")) / (100 if percent else 1)
     except ValueError:
         share = 0.0
+    if share >= 1 and not percent:  # 1 may mean a hundredth, and would be all
+        raise InvalidConfig(
+            f"the share {text} has no unit: it is a percentage or a part of 1",
+            hint=f"write {text}%, or a fraction below 1 such as 0.05; all is 100%",
+        )
     if not 0 < share <= 1:
         raise InvalidConfig(f"{text!r} is not a share", hint="for example 5%, or 0.05")
     return share
@@ -225,14 +245,23 @@ def _show(
         err.print("no canary")
         return
     what = "a shadow of {} of the images" if canary.shadow else "a canary with {} of the requests"
-    out.print(f"{canary.model} ({canary.digest[:12]}): {what.format(f'{canary.share:.3g}')}")
+    out.print(f"{canary.model} ({canary.digest[:12]}): {what.format(percent(canary.share))}")
     if canary.failure:
         out.print(f"it serves no more: {canary.failure}")
-    for kind, counts in (
-        ("requests", canary.requests),
-        ("images", canary.images),
-        ("boxes", canary.boxes),
-    ):
+    # Nothing is compared where the canary's answers are those of the service.
+    compared = {"images": canary.images, "boxes": canary.boxes} if canary.shadow else {}
+    for kind, counts in {"requests": canary.requests, **compared}.items():
         out.print(f"{kind}: {', '.join(f'{number} {name}' for name, number in counts.items())}")
+    if means := _mean_latencies(canary.requests, canary.seconds):
+        out.print(f"mean latency: {', '.join(means)}")
     if canary.agreement is not None:
         out.print(f"agreement: {canary.agreement:.1%} of the boxes")
+
+
+def _mean_latencies(requests: Mapping[str, int], seconds: Mapping[str, float]) -> list[str]:
+    """Mean latency of each variant that has answers: ``3.2 ms live``."""
+    return [
+        f"{1000 * total / answered:.3g} ms {variant}"
+        for variant, total in seconds.items()
+        if (answered := requests.get(f"{variant}_answered", 0))
+    ]

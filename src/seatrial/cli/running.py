@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from seatrial.cli.console import progress
-from seatrial.cli.deployment import DeploymentOptions
+from seatrial.cli.deployment import DeploymentOptions, TritonOptions
 from seatrial.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -44,7 +44,12 @@ def check_service(url: str | None, options: DeploymentOptions) -> None:
 
 @contextlib.contextmanager
 def running_service(
-    url: str | None, options: DeploymentOptions, *, grpc: bool = False, **server: object
+    url: str | None,
+    options: DeploymentOptions,
+    *,
+    grpc: bool = False,
+    triton: TritonOptions | None = None,
+    **server: object,
 ) -> Iterator[tuple[str, Artifact | None]]:
     """A running service: the one given, or one that is started for as long as the block lasts.
 
@@ -52,6 +57,7 @@ def running_service(
         url: Address of a running one.
         options: What to start where there is none.
         grpc: Start it with gRPC, and give that address.
+        triton: The server that the runtime ``triton`` starts.
         **server: See `DeploymentOptions.resolve`.
 
     Yields:
@@ -60,7 +66,10 @@ def running_service(
     if url is not None:
         yield url, None
         return
-    deployment = options.resolve(grpc_port=0 if grpc else None, **server)
+    fields = {} if triton is None else triton.fields
+    deployment = options.resolve(grpc_port=0 if grpc else None, **fields, **server)
+    if triton is not None:
+        triton.check([deployment.server.runtime])
     from seatrial.api.services import started
 
     artifact = options.open(deployment)

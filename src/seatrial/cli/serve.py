@@ -13,6 +13,7 @@ from seatrial.cli.console import err, home, progress
 from seatrial.cli.deployment import DeploymentOptions, TritonOptions
 from seatrial.config import encode_json
 from seatrial.deployment import Deployment, RuntimeName
+from seatrial.errors import InvalidConfig
 
 if TYPE_CHECKING:
     from seatrial.progress import Progress
@@ -86,6 +87,12 @@ def serve(
         runtime=on,
         **(triton or TritonOptions()).fields,
     )
+    (triton or TritonOptions()).check([deployment.server.runtime])
+    if deployment.server.runtime == "triton" and (log or log_format):
+        raise InvalidConfig(
+            f"Triton's log is its own: {'--log' if log else '--log-format'} does not change it",
+            hint="leave the option out, or serve with --on bentoml or uvicorn",
+        )
     program = runtime(deployment.server.runtime)
     program.require()
     deployment = with_port(deployment)

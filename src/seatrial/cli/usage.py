@@ -24,6 +24,25 @@ MODEL_FILES = (".onnx", ".xml", ".pt")
 SHOWN_TYPES = {"int": "a whole number", "float": "a number", "Path": "a path", "bool": "yes or no"}
 
 
+def check_words(words: Sequence[str]) -> None:
+    """Check that no word is empty: an empty path would be the working folder.
+
+    Args:
+        words: The command line without ``seatrial``.
+
+    Raises:
+        InvalidConfig: One is.
+    """
+    for before, word in itertools.pairwise(("", *words)):
+        name, equals, value = word.partition("=")
+        if not word or (name.startswith("--") and equals and not value):
+            option = name or (before if before.startswith("-") else "")
+            raise InvalidConfig(
+                f"{option or 'a word of the command'} is empty",
+                hint="give a value, or leave it out; a variable of the shell may not be set",
+            )
+
+
 def usage_error(error: CycloptsError) -> InvalidConfig:
     """The error of a command line that cannot be parsed.
 

@@ -8,6 +8,7 @@ and asyncio (`seatrial.client.transport`) share every decision.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -41,6 +42,10 @@ POLL_S = 0.1
 # An image that ends the process which works on it must not end one after the other.
 MOST_BREAKS = 2
 MOST_CLASSES = 100_000
+# What a service answers itself, at the end of an address.
+ROUTE = re.compile(
+    r"/(?:detect(?:\.jpg)?|model|metrics|livez|readyz|healthz|openapi\.json|v2(?:/.*)?)$"
+)
 
 
 class Deadline(msgspec.Struct, frozen=True):
@@ -346,7 +351,13 @@ def address(url: str) -> tuple[str, str]:
             f"{url!r} is more than the address of a service",
             hint="give scheme, host, port and path without ? and #",
         )
-    return url.rstrip("/"), parts.path.rstrip("/")
+    path = parts.path.rstrip("/")
+    if (found := ROUTE.search(path)) is not None:
+        raise InvalidConfig(
+            f"{url} is a path of a service: the client finds its paths itself",
+            hint=f"give {parts.scheme}://{parts.netloc}{path[: found.start()]}",
+        )
+    return url.rstrip("/"), path
 
 
 def positive(name: str, value: float) -> float:

@@ -22,6 +22,7 @@ ENGINES = {
 }
 
 DEVICES = ("cpu", "cuda")
+ON_GPU = ("onnxruntime-tensorrt", "tensorrt")  # engines that a CPU alone cannot run
 GPU_LANES = 2
 SPARE_LANES = 1
 
@@ -64,7 +65,7 @@ def open_engine(artifact: Artifact, name: str, config: EngineConfig) -> Engine:
     have = artifact.manifest.formats
     chosen = next((f for f in factory.formats if f in have), None)
     if chosen is None:
-        raise _unreadable(artifact, name, factory)
+        raise _unreadable(artifact, name, factory, config.device)
     return factory(artifact.file(chosen), artifact.manifest, config)
 
 
@@ -103,10 +104,15 @@ def _check_device(device: str) -> None:
     )
 
 
-def _unreadable(artifact: Artifact, name: str, factory: EngineFactory) -> InvalidArtifact:
+def _unreadable(
+    artifact: Artifact, name: str, factory: EngineFactory, device: str
+) -> InvalidArtifact:
     have = artifact.manifest.formats
+    others = {"null", *(ON_GPU if device == "cpu" else ())}
     able = [
-        other for other in ENGINES if other != "null" and {*engine_class(other).formats} & {*have}
+        other
+        for other in ENGINES
+        if other not in others and {*engine_class(other).formats} & {*have}
     ]
     return InvalidArtifact(
         f"{artifact.manifest.name} has no graph that the {name} engine reads "

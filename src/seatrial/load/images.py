@@ -93,15 +93,19 @@ def load_images(folder: Path, *, limit: int = 256, seed: int = 0) -> ImageSet:
     """Read a seeded sample of a folder; subfolders count.
 
     Args:
-        folder: Any folder with JPEG, PNG or WebP files, COCO's ``val2017`` for example.
+        folder: Any folder with JPEG, PNG or WebP files, COCO's ``val2017`` for example; or one
+            such file.
         limit: Most images kept; they stay in memory while the load runs.
         seed: Seed of the sample and of its order.
 
     Raises:
         InvalidDataset: No such folder, no image in it, or none that can be decoded.
     """
-    check_folder(folder, hint="give a folder of JPEG, PNG or WebP files")
-    files = list(files_below(folder))
+    if folder.is_file():
+        files, root = [folder], folder.parent
+    else:
+        check_folder(folder, hint="give a folder of JPEG, PNG or WebP files, or one of them")
+        files, root = list(files_below(folder)), folder
     candidates = [path for path in only_images(files) if path.suffix.lower() in SUFFIXES]
     others = len(files) - len(candidates)
     order = random.Random(seed).sample(candidates, len(candidates))  # noqa: S311 - no secret
@@ -110,7 +114,7 @@ def load_images(folder: Path, *, limit: int = 256, seed: int = 0) -> ImageSet:
     for path in order:
         if len(images) == limit:
             break
-        loaded = _read(path, path.relative_to(folder).as_posix())
+        loaded = _read(path, path.relative_to(root).as_posix())
         if isinstance(loaded, SkippedFile):
             skipped.append(loaded)
         else:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 import msgspec
 
 from seatrial.deployment import Deployment, Server
-from seatrial.errors import PortInUse
+from seatrial.errors import InvalidConfig, PortInUse
 from seatrial.serve.control import LOOPBACK
 
 # What names another port: the options of ``seatrial serve``, and the keys of a deployment file.
@@ -29,22 +29,22 @@ def check_distinct(server: Server, metrics_port: int | None = None) -> None:
         metrics_port: Port of Triton's metrics; None: there is none, or it is chosen later.
 
     Raises:
-        PortInUse: Two of them are the same.
+        InvalidConfig: Two of them are the same.
     """
     if server.grpc_port == server.port:
-        raise PortInUse(
+        raise InvalidConfig(
             f"port {server.port} cannot be that of HTTP and of gRPC",
             hint=f"choose another with {GRPC_PORT}",
         )
     requests = (server.port, server.grpc_port)
     # Triton takes no commands.
     if server.runtime != "triton" and server.admin_port in requests and server.admin_port:
-        raise PortInUse(
+        raise InvalidConfig(
             f"port {server.admin_port} cannot be that of requests and of commands",
             hint="choose another server.admin_port",
         )
     if server.runtime == "triton" and metrics_port in requests and metrics_port:
-        raise PortInUse(
+        raise InvalidConfig(
             f"port {metrics_port} cannot be that of the metrics, too",
             hint="choose another triton.metrics_port",
         )
@@ -54,7 +54,8 @@ def check_ports(server: Server) -> None:
     """Check that the ports of a service are free, before anything is compiled.
 
     Raises:
-        PortInUse: See `check_port` and `check_distinct`.
+        PortInUse: See `check_port`.
+        InvalidConfig: See `check_distinct`.
     """
     check_distinct(server)
     check_port(server.host, server.port, PORT)
@@ -80,8 +81,17 @@ def check_port(host: str, port: int, option: str = "--port") -> None:
 
 
 @contextlib.contextmanager
-def bound(host: str, port: int, option: str = "--port") -> Iterator[socket.socket]:
-    """A socket that has an address, and does not listen yet; closed when the block ends.
+def bound(
+    host: str, port: int, option: str = "--port", *, backlog: int | None = None
+) -> Iterator[socket.socket]:
+    """A socket that has an address; closed when the block ends.
+
+    Args:
+        host: Address of an interface.
+        port: Port.
+        option: See `check_port`.
+        backlog: Connections that may wait to be taken. With it the socket listens, and nobody else
+            gets the address; None: another process may listen there first.
 
     Raises:
         PortInUse: Another process listens there, or the address is not this machine's.
@@ -90,20 +100,32 @@ def bound(host: str, port: int, option: str = "--port") -> Iterator[socket.socke
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+            if backlog is not None:  # two sockets can be bound, and one can listen
+                probe.listen(backlog)
         except (TypeError, ValueError) as error:  # no name of a host: too long, a NUL character
             raise PortInUse(
                 f"cannot listen on {host!r}: {error}", hint="name an address with --host"
             ) from error
         except OSError as error:
-            hint = "name an address of this machine with --host, and a port that is allowed"
-            if error.errno == errno.EADDRINUSE:
-                word = option.partition(",")[0]
-                free = f"; {word} 0 takes a free one" if word.startswith("--") else ""
-                hint = f"choose another with {option}{free}"
-            raise PortInUse(
-                f"cannot listen on {host}:{port}: {error.strerror}", hint=hint
-            ) from error
+            raise not_listening(host, port, error, option) from error
         yield probe
+
+
+def not_listening(host: str, port: int, error: OSError, option: str = "--port") -> PortInUse:
+    """The error for an address on which a process cannot listen.
+
+    Args:
+        host: Address of an interface.
+        port: Port.
+        error: What the system says.
+        option: See `check_port`.
+    """
+    hint = "name an address of this machine with --host, and a port that is allowed"
+    if error.errno == errno.EADDRINUSE:
+        word = option.partition(",")[0]
+        free = f"; {word} 0 takes a free one" if word.startswith("--") else ""
+        hint = f"choose another with {option}{free}"
+    return PortInUse(f"cannot listen on {host}:{port}: {error.strerror}", hint=hint)
 
 
 def free_port(host: str, besides: Collection[int | None] = ()) -> int:

@@ -273,8 +273,13 @@ class Dispatcher:
         over = held_bytes + more - self._most(self.limits.bytes_in_flight, promise)
         if others <= 0 or over <= 0 or self.bodies.give_bytes(over, body_bytes):
             return None
+        bodies = (
+            "the body of 1 request takes"
+            if others == 1
+            else f"the bodies of {others} requests take"
+        )
         return Refusal(
-            f"the bodies of {others} requests take {self._held_bytes} bytes already",
+            f"{bodies} {self._held_bytes} bytes already",
             "try again in a second",
             "bytes",
             promise.finish_s,

@@ -22,6 +22,7 @@ import msgspec
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
 from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError, did_you_mean
+from seatrial.report.numbers import counted, percent
 from seatrial.serve.changes import Changes
 from seatrial.serve.control import LOOPBACK, ControlServer, asker_has_left, socket_name
 from seatrial.serve.log import say
@@ -36,7 +37,11 @@ from seatrial.serve.worker_commands import LEAVE_S
 RELOADED = "reloaded"  # folder of artifacts that were swapped in, in the service folder
 PREPARE_S, SWITCH_S = 600.0, 60.0
 # What the JSON of a command may say; another key is a typing error that would be lost.
-KEYS = {"POST /admin/reload": ("model",), "POST /admin/canary": ("model", "share", "shadow")}
+KEYS = {
+    "POST /admin/reload": ("model",),
+    "POST /admin/canary": ("model", "share", "shadow"),
+    "POST /admin/canary/promote": ("force",),
+}
 
 
 class Unchanged(NotSwapped):
@@ -70,7 +75,7 @@ class Coordinator:
             "POST /admin/reload": lambda body: self.reload(_text(body, "model")),
             "GET /admin/canary": lambda body: self.status(),
             "POST /admin/canary": self._start_canary,
-            "POST /admin/canary/promote": lambda body: self.promote(),
+            "POST /admin/canary/promote": lambda body: self.promote(force=_flag(body, "force")),
             "POST /admin/canary/abandon": lambda body: self.abandon(),
         }
 
@@ -90,6 +95,7 @@ class Coordinator:
             tokens = tokens or Tokens(self._deployment.server, os.environ)
             check = partial(tokens.check, "/admin")
             servers.append(ControlServer(address, self._handle, check))
+            say("info", "commands", f"commands are taken on http://{LOOPBACK}:{address[1]}")
         return servers
 
     def listen_or_say(self, tokens: Tokens | None = None) -> None:
@@ -186,8 +192,8 @@ class Coordinator:
             InvalidInput: The share is none.
         """
         if not 0 < share <= 1:
-            raise InvalidInput(f"the share {share:g} is not above 0 % and up to 100 %")
-        with self._counted():
+            raise InvalidInput(f"a share of {100 * share:g} % is not above 0 % and up to 100 %")
+        with self._counted("the canary is not started"):
             before = self._state()
             if before.second is not None:
                 raise NotSwapped("there is a canary already", hint="promote or abandon it first")
@@ -200,28 +206,39 @@ class Coordinator:
             self._write(msgspec.structs.replace(before, second=second), before)
             self._switch("POST /canary", {"share": share, "shadow": shadow})
         what = "images, as a shadow" if shadow else "requests"
-        beside = f"beside {before.name}: a share of {share:.3g} of the {what}"
+        beside = f"beside {before.name}: {percent(share)} of the {what}"
         _say(f"serving {placed.name} ({placed.digest[:12]}) {beside}")
         return self.status()
 
-    def promote(self) -> dict[str, Any]:
+    def promote(self, *, force: bool = False) -> dict[str, Any]:
         """Serve the canary alone.
 
+        Args:
+            force: Whether one may be promoted that nothing is known of yet.
+
         Raises:
-            NotSwapped: There is none, or it failed.
+            NotSwapped: There is none, or it failed; or it has answered no request, or compared no
+                image where it is a shadow.
         """
-        with self._counted(newest=False, tries=False):
+        with self._counted("the canary is not promoted", newest=False, tries=False):
             before = self._state()
             second = self._second(before)
-            told = self._processes.ask_all("GET /status", {}, SWITCH_S)
-            failed = [one["canary"]["failure"] for _, one in told if one["canary"]]
-            if any(failed):
-                raise NotSwapped(f"the canary serves no more: {max(failed)}", hint="abandon it")
+            canary = self.status()["canary"]
+            if canary["failure"]:
+                raise NotSwapped(
+                    f"the canary serves no more: {canary['failure']}", hint="abandon it"
+                )
+            answers, words = _experience(canary)
+            if not answers and not force:
+                raise NotSwapped(
+                    f"the canary {second.name} {words}: nothing is known of it",
+                    hint="wait for its answers (seatrial canary status), or promote it by --force",
+                )
             after = ServedState(second.path, second.digest, second.name, before.served_as)
             self._write(after, before)
             self._switch("POST /promote", {"digest": after.digest})
             self._remove_others(after)
-        _say(f"serving {after.name} ({after.digest[:12]}) in place of {before.name}")
+        _say(f"serving {after.name} ({after.digest[:12]}) in place of {before.name}: it {words}")
         return self.status()
 
     def abandon(self) -> dict[str, Any]:
@@ -257,12 +274,10 @@ class Coordinator:
         return self._commands[command](body)
 
     def _start_canary(self, body: dict[str, Any]) -> dict[str, Any]:
-        share, shadow = body.get("share"), body.get("shadow", False)
+        share, shadow = body.get("share"), _flag(body, "shadow")
         model = _text(body, "model")
         if model is None or isinstance(share, bool) or not isinstance(share, int | float):
             raise InvalidInput("a canary needs model, and share as a number from 0 to 1")
-        if not isinstance(shadow, bool):
-            raise InvalidInput("shadow is not true or false")
         return self.start_canary(model, float(share), shadow=shadow)
 
     def _reload_and_say(self) -> None:
@@ -270,8 +285,20 @@ class Coordinator:
             self.reload()
 
     @contextlib.contextmanager
-    def _counted(self, *, newest: bool = True, tries: bool = True) -> Iterator[None]:
-        """One change at a time; its result is counted, and what was refused is said."""
+    def _counted(
+        self,
+        refused: str = "the model is not swapped",
+        *,
+        newest: bool = True,
+        tries: bool = True,
+    ) -> Iterator[None]:
+        """One change at a time; its result is counted, and what was refused is said.
+
+        Args:
+            refused: What has not happened then, for the log.
+            newest: See `Changes.alone`.
+            tries: The same.
+        """
         try:
             with self._changes.alone(newest=newest, tries=tries):
                 yield
@@ -279,7 +306,7 @@ class Coordinator:
             _say(error.message)
             raise
         except SeatrialError as error:
-            _say(f"error: the model is not swapped: {error.message}")
+            _say(f"error: {refused}: {error.message}")
             self._count("refused")
             raise
         self._count("swapped")
@@ -387,10 +414,26 @@ class Coordinator:
                 shutil.rmtree(other, ignore_errors=True)
 
 
+def _experience(canary: dict[str, Any]) -> tuple[int, str]:
+    """The number of a canary's answers, and in words what it has done."""
+    if canary["shadow"]:
+        count = canary["images"].get("compared", 0)
+        return count, f"compared {counted(count, 'image')} as a shadow"
+    count = canary["requests"].get("canary_answered", 0)
+    return count, f"answered {counted(count, 'request')} as a canary"
+
+
+def _flag(body: dict[str, Any], key: str) -> bool:
+    value = body.get(key, False)
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{key} is not true or false")
+    return value
+
+
 def _text(body: dict[str, Any], key: str) -> str | None:
     value = body.get(key)
     if value is not None and not isinstance(value, str):
-        raise InvalidInput(f"{key} is not a text")
+        raise InvalidInput(f"{key} is not text")
     return value
 
 

@@ -103,6 +103,7 @@ def place_artifact(artifact: Artifact, folder: Path) -> Path:
     try:
         with staged_folder(folder) as staged:
             _write_artifact(artifact, staged)
+            record(staged)  # so that `write_service` knows it for ours
     except SeatrialError:
         return artifact.path
     return folder

@@ -122,6 +122,13 @@ def check_folder(folder: Path, *, hint: str) -> None:
         raise InvalidDataset(
             f"{folder} {what}", hint=hint if folder.exists() else beside(folder, otherwise=hint)
         )
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise InvalidDataset(
+            f"{folder} cannot be read: {error.strerror}",
+            hint=f"see who may read it: ls -ld {folder}",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -63,6 +63,8 @@ def decode_text(
     try:
         text = body.decode(encoding)
     except UnicodeDecodeError as wrong:
+        if not declared and encoding == "utf-8" and b"\0" in body:
+            raise error(f"{origin} is not a text file", hint="name a file in UTF-8") from wrong
         before = body[: wrong.start].decode(encoding, "replace")
         place = f"{origin}, line {len(lines(before + ' '))}"
         if encoding != "utf-8" or declared:

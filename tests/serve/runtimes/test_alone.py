@@ -12,13 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import pytest
 
 import local_http
+from child_processes import running
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits, Server
 from seatrial.errors import InvalidConfig
@@ -31,6 +33,7 @@ from seatrial.serve.service_folder import environment, write_service
 Start = Callable[..., ServiceProcess]
 Until = Callable[[Callable[[], Any]], Any]
 HOST = "127.0.0.1"
+ENDED = "SIGTERM: the service ends\nthe service has ended\n"
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 
@@ -77,7 +80,11 @@ def test_the_manager_hears_of_the_start_the_life_and_the_end(
         assert local_http.post(f"{running.url}/detect", content=photo).status_code == 200
         assert running.process.wait(20) == 0
     log = running._log.read_text()
-    assert log == f"ready: {running.url}\n"
+    assert log.splitlines() == [
+        f"ready: {running.url}",
+        "SIGTERM: the service ends",
+        "the service has ended",
+    ]
 
 
 def switches(process: psutil.Process) -> int:
@@ -300,9 +307,9 @@ alone.main(file)
 @pytest.mark.parametrize(
     ("where", "number", "code", "said"),
     [
-        ("loading", signal.SIGTERM, 0, ""),
+        ("loading", signal.SIGTERM, 0, ENDED),
         ("error", signal.SIGINT, 130, "interrupted\n"),
-        ("system error", signal.SIGTERM, 0, ""),
+        ("system error", signal.SIGTERM, 0, ENDED),
         ("starting", signal.SIGINT, 130, "interrupted\n"),
     ],
 )
@@ -354,3 +361,72 @@ def test_an_error_has_its_json(alone: ServiceProcess) -> None:
     answer = local_http.get(f"{alone.url}/nothing")
     assert answer.status_code == 404
     assert json.loads(answer.text)["error"]["code"] == "Http404"
+
+
+def test_of_two_that_start_at_the_same_moment_one_ends_with_the_line_of_a_taken_port(
+    tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    """One that says that it is ready is the one that listens."""
+    deployment = with_port(Deployment("model", engine="null", server=Server(port=0)))
+    folder = write_service(tmp_path / "service", tiny_artifact, deployment)
+    env = {**environment(os.environ, folder), "TMPDIR": str(tmp_path)}
+    with ExitStack() as stack:
+        logs = [stack.enter_context((tmp_path / name).open("w+")) for name in ("first", "second")]
+        both = [subprocess.Popen(command(folder), stderr=log, env=env) for log in logs]
+        for one in both:
+            stack.callback(one.wait)
+            stack.callback(one.terminate)
+        loser = next(ended(both))
+        winner = both[1 - both.index(loser)]
+        assert loser.returncode == 6
+        assert said_in(logs[both.index(loser)]).startswith(
+            "error: the service did not start: cannot listen on "
+            f"{HOST}:{deployment.server.port}: Address already in use\n"
+        )
+        url = f"http://{HOST}:{deployment.server.port}/readyz"
+        assert local_http.get(url, timeout=60).status_code == 200  # it waits in the queue meanwhile
+        assert winner.poll() is None
+        assert said_in(logs[both.index(winner)]).startswith("ready: ")
+
+
+def said_in(log: IO[str]) -> str:
+    log.seek(0)
+    return log.read()
+
+
+def ended(processes: list[subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
+    """The processes that have ended, the first of them as soon as it has."""
+    while not (gone := [one for one in processes if one.poll() is not None]):
+        time.sleep(0.02)
+    yield from gone
+
+
+LOADING = """
+import sys
+from seatrial.serve.runtimes import alone, served
+
+served.Served.open = lambda self: sys.stdin.read()  # which takes as long as its end is open
+print(1, flush=True)
+alone.main(sys.argv[1])
+"""
+
+
+def test_the_port_is_taken_before_the_model_is_loaded(
+    tiny_artifact: Artifact, tmp_path: Path, until: Until
+) -> None:
+    """Where it was only bound, another service could listen there first."""
+    deployment = with_port(Deployment("model", engine="null", server=Server(port=0)))
+    folder = write_service(tmp_path / "service", tiny_artifact, deployment)
+    address = (HOST, deployment.server.port)
+
+    def taken() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(address) == 0
+
+    with running(LOADING, str(folder / "deployment.toml")) as (process, _):
+        until(taken)
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="Address already in use"):
+                other.bind(address)
+        assert process.poll() is None

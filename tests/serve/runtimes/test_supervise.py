@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +18,7 @@ import pytest
 import local_http
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Server
-from seatrial.serve.address import free_port
+from seatrial.serve.address import free_port, is_ready
 from seatrial.serve.runtimes.supervise import command
 from seatrial.serve.service_folder import environment, write_service
 
@@ -94,7 +97,66 @@ def test_ctrl_c_while_its_workers_start_ends_it_as_interrupted(
     with (folder / "service.py").open("a") as code:  # it is never ready
         code.write("\nSeatrial.start = lambda: 1 // 0\n")
     with started(command(folder, deployment), tmp_path) as process:
-        read_until(process, "Starting production")
+        read_until(process, "another one is started")
         process.send_signal(signal.SIGINT)
         assert "ready: " not in process.communicate()[0]
         assert process.returncode == 130
+
+
+def test_a_port_that_another_process_took_meanwhile_ends_it_with_the_line_of_the_check(
+    tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    """It was free when ``seatrial serve`` looked; who answers there is not this service."""
+    with answering_ready() as (port, asked):
+        deployment = Deployment(
+            "model", engine="null", layout=CoreLayout(workers=1), server=Server(port=port)
+        )
+        folder = write_service(tmp_path / "service", tiny_artifact, deployment)
+        with started(command(folder, deployment), tmp_path) as process:
+            said = process.communicate()[0]
+    assert process.returncode == 6
+    assert said.splitlines() == [
+        f"error: the service did not start: cannot listen on {HOST}:{port}: Address already in use",
+        "hint: choose another with --port, or server.port of the deployment; --port 0 takes a free "
+        "one",
+    ]
+    assert asked == []
+
+
+@contextmanager
+def answering_ready() -> Iterator[tuple[int, list[str]]]:
+    """Port of another service that is ready, and the requests that it has answered."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+    with http.server.ThreadingHTTPServer((HOST, 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server.server_address[1], asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("runtime", ["bentoml", "uvicorn"])
+def test_a_log_that_nobody_reads_ends_no_service(
+    tiny_artifact: Artifact, tmp_path: Path, runtime: str
+) -> None:
+    """Nor does one whose reader leaves before the service is ready: the first line is lost too."""
+    port = free_port(HOST)
+    reading, writing = os.pipe()
+    os.close(reading)
+    env = {**environment(os.environ), "SEATRIAL_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    words = [*serve(tiny_artifact, port), "--on", runtime]
+    with subprocess.Popen(words, env=env, stderr=writing, stdout=subprocess.PIPE) as process:
+        os.close(writing)
+        try:
+            while not is_ready(Server(HOST, port)):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()

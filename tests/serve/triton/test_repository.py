@@ -140,8 +140,13 @@ def test_force_keeps_a_model_that_somebody_else_wrote(
     write_repository(own, tiny_artifact, deployment(tiny_artifact, "null"))
     config = own / "tiny" / "config.pbtxt"
     config.write_text("edited")
+    with pytest.raises(InvalidInput, match=r"it holds config\.pbtxt, which was edited") as caught:
+        write_repository(own, tiny_artifact, deployment(tiny_artifact, "null"), force=True)
+    assert caught.value.hint == "move that file away; -o names another folder"
+    assert config.read_text() == "edited"
+    config.unlink()
     write_repository(own, tiny_artifact, deployment(tiny_artifact, "null"), force=True)
-    assert config.read_text() != "edited"
+    assert config.is_file()
     (own / "tiny" / "2").mkdir()
     (own / "tiny" / "2" / "model.py").write_text("mine")
     with pytest.raises(InvalidInput, match="it holds 2, which Seatrial did not write there"):

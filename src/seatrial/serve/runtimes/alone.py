@@ -20,11 +20,12 @@ import msgspec
 from seatrial.deployment import Deployment
 from seatrial.errors import InvalidConfig, SeatrialError
 from seatrial.serve import log
-from seatrial.serve.address import bound, urls
+from seatrial.serve.address import PORT, bound, urls
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
 from seatrial.serve.parent import end_with_owner
 from seatrial.serve.runtimes import notify, starts
+from seatrial.serve.runtimes.ending import say_ending
 from seatrial.serve.runtimes.handover import take_signals
 from seatrial.serve.runtimes.hangup import hangup
 from seatrial.serve.runtimes.supervise import INTERRUPTED
@@ -56,6 +57,7 @@ class _Ending:
             if first:
                 say("info", "interrupted", "interrupted")
             sys.exit(INTERRUPTED)
+        say_ending(number)
         sys.exit(0)
 
     def catch_up(self) -> None:
@@ -81,13 +83,15 @@ def main(deployment_file: str) -> None:
     end_with_owner()
     try:
         from seatrial.serve.runtimes.served import Served
-        from seatrial.serve.runtimes.server import serve
+        from seatrial.serve.runtimes.server import BACKLOG, serve
 
         coordinator = _own_coordinator(Path(deployment_file))
         served = Served(Path(deployment_file))
         served.deployment = one_process(served.deployment)
         server = served.deployment.server
-        with bound(server.host, server.port) as listener:
+        # It listens from now on, and not once the model is loaded: of two services that are started
+        # at the same moment one ends here. Requests wait until the model is there.
+        with bound(server.host, server.port, PORT, backlog=BACKLOG) as listener:
             service = served.open()
             served.start = lambda: service
             if coordinator is not None:
@@ -108,7 +112,12 @@ def main(deployment_file: str) -> None:
                 if not service.health.failure:
                     notify.notify(notify.ALIVE)
 
-            served.drain.on_begin = lambda: notify.notify(notify.STOPPING)
+            def on_end(number: int) -> None:
+                notify.notify(notify.STOPPING)
+                if ending.ready:  # or else `ending` has said it
+                    say_ending(number)
+
+            served.drain.on_begin = on_end
             ending.catch_up()
             every_s = notify.alive_every_s()
             serve(

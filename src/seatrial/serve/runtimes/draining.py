@@ -17,6 +17,7 @@ from typing import Any
 
 from seatrial.errors import ServiceFailed
 from seatrial.serve.log import say
+from seatrial.serve.runtimes.ending import say_ended
 from seatrial.serve.serving import Serving
 
 # After `Limits.drain_s`: time for answers on their way.
@@ -32,13 +33,13 @@ class Drain:
         drain_s: Seconds from the signal until requests that still run are left behind.
 
     Attributes:
-        on_begin: Called when the signal is here.
+        on_begin: Called with the signal when it is here.
     """
 
     def __init__(self, notice_s: float, drain_s: float) -> None:
         self._notice_s = min(notice_s, drain_s)
         self._drain_s = drain_s
-        self.on_begin: Callable[[], object] = lambda: None
+        self.on_begin: Callable[[int], object] = lambda number: None
 
     @property
     def wait_s(self) -> float:
@@ -61,7 +62,8 @@ class Drain:
                 servers[number](number, frame)
                 return
             health.draining = True
-            self.on_begin()
+            # Not here: the signal may have come in the middle of another line.
+            loop.call_soon_threadsafe(self.on_begin, number)
             leave = threading.Timer(self._drain_s + LEAVE_S, _leave, (serving,))
             leave.daemon = True
             leave.start()
@@ -81,4 +83,5 @@ class Drain:
 def _leave(serving: Serving) -> None:
     if serving.running:
         say("warning", "left_behind", "requests that still run are left behind")
+    say_ended()
     os._exit(ServiceFailed.exit_code if serving.health.failure else 0)

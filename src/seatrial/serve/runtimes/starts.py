@@ -136,6 +136,11 @@ def counted(start: Callable[[], T], worker: int, most: int = MOST) -> T:
     return started
 
 
+def has_failed() -> bool:
+    """Whether a start failed too often, so that this process, a supervisor, ends of that."""
+    return (_folder() / VERDICT).exists()
+
+
 def _give_up(note: Path, failed: list[FailedStart]) -> None:
     verdict = note.parent / VERDICT
     if not verdict.exists():

@@ -7,6 +7,7 @@ It says when the service is ready. Until then an interruption ends it with code 
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -19,7 +20,9 @@ from seatrial.serve import log
 from seatrial.serve.address import is_ready, urls
 from seatrial.serve.runtimes.handover import take_signals
 from seatrial.serve.runtimes.hangup import hangup
+from seatrial.serve.runtimes.held_port import HELD, hold_port
 
+LOGGER = "bentoml.serve"  # of BentoML's line on where it listens
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -69,6 +72,9 @@ def main(folder: str, *words: str) -> None:
     from bentoml_cli.cli import cli
     from circus.sighandler import SysHandler  # type: ignore[import-untyped]
 
+    hold_port()
+    # Our line follows once the service answers; theirs says localhost for 0.0.0.0.
+    logging.getLogger(LOGGER).addFilter(lambda record: "BentoServer" not in str(record.msg))
     handle, register = SysHandler.handle_int, SysHandler._register
 
     def handle_int(self: Any) -> None:
@@ -90,6 +96,7 @@ def main(folder: str, *words: str) -> None:
 
 
 def _announce(server: Server, ready: threading.Event) -> None:
+    HELD.wait()  # or else another service may answer there
     while not is_ready(server):
         time.sleep(0.1)
     ready.set()

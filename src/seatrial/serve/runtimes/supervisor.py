@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,14 @@ from seatrial.serve.origin import Origin
 from seatrial.serve.reload import Coordinator
 from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.draining import LEAVE_S
+from seatrial.serve.runtimes.ending import say_ending
 from seatrial.serve.runtimes.hangup import hangup
+from seatrial.serve.runtimes.held_port import hold_port
 
 KILL_S = 0.5  # after a process should have left
 AGAIN_S = 0.1
 QUIT = make_json("quit")
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 SERVICE = "service.py"
 WORKER = "_bentoml_impl.worker.service"  # BentoML's server process
 # Options of it that our server process does not have: it is left in its place then.
@@ -62,6 +65,9 @@ def take_over(deployment_file: Path, drain_s: float, metrics: Path) -> None:
     hangup().reload = coordinator.reload_soon
     SysHandler.handle_hup = lambda self: hangup().take()
     SysHandler.quit = _quit
+    SysHandler.signal = _noting(SysHandler.signal)
+
+    hold_port()  # ``bentoml serve FOLDER`` has no other place for it
 
     class Watcher(circus.watcher.Watcher):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -104,6 +110,17 @@ def _look_at_once(arbiter: Any, **facts: object) -> bool:
 
     signal.signal(signal.SIGCHLD, ended)
     return True
+
+
+def _noting(handle: Callable[..., None]) -> Callable[..., None]:
+    """A handler of signals that has those told which end the service."""
+
+    def told(handler: Any, number: int, frame: object = None) -> None:
+        if number in ENDING and not starts.has_failed():  # a worker ends it so, whose error is told
+            handler.controller.loop.add_callback_from_signal(say_ending, number)
+        handle(handler, number, frame)
+
+    return told
 
 
 def _quit(handler: Any) -> None:

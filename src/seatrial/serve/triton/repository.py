@@ -35,6 +35,7 @@ CONFIG = "config.pbtxt"
 REQUIREMENTS = "requirements.txt"
 # Of the folder of a version; `python_model` reads them.
 DEPLOYMENT, MODEL = "deployment.toml", "model"
+IN_MODEL = "$$TRITON_MODEL_DIRECTORY"  # as Triton replaces it in EXECUTION_ENV_PATH
 OTHER_PLACE = "-o names another folder"
 # Values are put in as `repr` writes them: no text of an artifact becomes code.
 MODEL_PY = '''"""A model in Triton's Python backend."""
@@ -110,15 +111,17 @@ def write_repository(
         deployment: How to serve it.
         backend: What runs the graph; see `choose_backend`.
         environment: See `detector_config`.
-        force: Replace models of the same names that an earlier call wrote, edited or not.
+        force: Replace models of the same names that an earlier call wrote; not where a file of
+            them was edited.
 
     Raises:
         InvalidConfig: The backend does not run the deployment's engine.
         InvalidArtifact: The artifact has no graph that the backend reads.
         InvalidInput: There are models of the same names, and `force` is false; or they hold files
-            that no earlier call wrote.
+            that no earlier call wrote, or that were edited since; or there is no such environment.
         NotWritable: The folder cannot be made or written.
     """
+    notes = _check_environment(environment)
     shape = lanes_of(deployment)
     runner = choose_backend(artifact, deployment, backend, shape.threads)
     name = artifact.manifest.name
@@ -133,8 +136,25 @@ def write_repository(
         models=(_summary(detector), _summary(graph)),
         requirements=f"{name}/{REQUIREMENTS}",
         server_options=server_options(shape),
-        notes=runner.notes,
+        notes=(*runner.notes, *notes),
     )
+
+
+def _check_environment(environment: str) -> tuple[str, ...]:
+    """What a person should know of an environment that the models name.
+
+    Raises:
+        InvalidInput: It is a path that leads nowhere, wherever the server runs.
+    """
+    if not environment or environment.startswith(IN_MODEL) or Path(environment).exists():
+        return ()
+    if not Path(environment).is_absolute():
+        raise InvalidInput(
+            f"there is no environment {environment}",
+            hint="name a folder or an archive that is there; one of the server's machine by its "
+            f"absolute path, one in the folder of the model by {IN_MODEL}/NAME",
+        )
+    return (f"{environment} is not there: the machine of the server has to have it",)
 
 
 def lanes_of(deployment: Deployment) -> Shape:
@@ -178,7 +198,7 @@ def _model_folders(
                         f"{repository} has a model {name!r} already",
                         hint=f"--force replaces it; {OTHER_PLACE}",
                     )
-                check_recorded(place, edited=True, hint=OTHER_PLACE)
+                check_recorded(place, hint=f"move that file away; {OTHER_PLACE}")
             staged[name] = stack.enter_context(staged_folder(place, replace=force))
         yield staged
         for one in staged.values():
