@@ -74,12 +74,15 @@ def record(folder: Path) -> None:
     (folder / RECORD).write_bytes(msgspec.json.encode(_Record(files)))
 
 
-def check_recorded(folder: Path, *, of_runs: Collection[str] = (), hint: str = "") -> None:
+def check_recorded(
+    folder: Path, *, of_runs: Collection[str] = (), edited: bool = False, hint: str = ""
+) -> None:
     """Check that a folder with a record may be removed: that nothing in it is somebody's own.
 
     Args:
         folder: The folder.
         of_runs: See `rewritten_folder`.
+        edited: Whether files that were edited may go too.
         hint: What to do next.
 
     Raises:
@@ -116,7 +119,7 @@ def check_recorded(folder: Path, *, of_runs: Collection[str] = (), hint: str = "
                 continue
             if own not in written or (Path(at) / name).is_symlink():
                 raise _strange(folder, here / name, NOT_OURS, hint)
-            if _digest(Path(at) / name) != written[own]:
+            if not edited and _digest(Path(at) / name) != written[own]:
                 raise _strange(folder, here / name, "which was edited since", hint)
 
 

@@ -402,7 +402,8 @@ def ended(processes: list[subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen
 
 
 LOADING = """
-import sys
+import os, sys
+os.environ["TMPDIR"] = sys.argv[2]  # it is killed
 from seatrial.serve.runtimes import alone, served
 
 served.Served.open = lambda self: sys.stdin.read()  # which takes as long as its end is open
@@ -423,7 +424,7 @@ def test_the_port_is_taken_before_the_model_is_loaded(
         with socket.socket() as probe:
             return probe.connect_ex(address) == 0
 
-    with running(LOADING, str(folder / "deployment.toml")) as (process, _):
+    with running(LOADING, str(folder / "deployment.toml"), str(tmp_path)) as (process, _):
         until(taken)
         with socket.socket() as other:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

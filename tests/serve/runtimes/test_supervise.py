@@ -75,6 +75,9 @@ def test_it_says_once_that_it_is_ready_and_ctrl_c_ends_it(
         assert process.returncode == 0
         assert "ready: " not in rest
         assert "Traceback" not in rest
+        assert rest.splitlines()[0] == "SIGINT: the service ends"
+        assert rest.splitlines()[-1] == "the service has ended"
+        assert "BentoServer" not in said  # whose line says localhost where all addresses are meant
 
 
 def test_ctrl_c_while_it_loads_ends_it_without_a_traceback(

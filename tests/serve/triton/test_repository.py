@@ -147,6 +147,10 @@ def test_force_keeps_a_model_that_somebody_else_wrote(
     config.unlink()
     write_repository(own, tiny_artifact, deployment(tiny_artifact, "null"), force=True)
     assert config.is_file()
+    config.write_bytes(b"")  # as a loss of power leaves it in a folder of a run
+    plain = deployment(tiny_artifact, "null")
+    write_repository(own, tiny_artifact, plain, force=True, edited=True)
+    assert config.read_bytes()
     (own / "tiny" / "2").mkdir()
     (own / "tiny" / "2" / "model.py").write_text("mine")
     with pytest.raises(InvalidInput, match="it holds 2, which Seatrial did not write there"):

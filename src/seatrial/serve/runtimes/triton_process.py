@@ -123,7 +123,9 @@ def prepare(
     backend: str = deployment.triton.backend
     if backend == "auto" and OF_ENGINE.get(deployment.engine, "python") not in server.backends:
         backend = "python"
-    packaged = write_repository(repository, artifact, deployment, backend=backend, force=True)
+    packaged = write_repository(
+        repository, artifact, deployment, backend=backend, force=True, edited=True
+    )
     for note in packaged.notes:
         _say(f"note: {note}")
     for one in packaged.models:

@@ -99,6 +99,7 @@ def write_repository(
     backend: str = "auto",
     environment: str = "",
     force: bool = False,
+    edited: bool = False,
 ) -> Packaged:
     """Write a deployment's models into a model repository.
 
@@ -113,6 +114,7 @@ def write_repository(
         environment: See `detector_config`.
         force: Replace models of the same names that an earlier call wrote; not where a file of
             them was edited.
+        edited: Replace these too: in a folder of ours, where a loss of power may cut files short.
 
     Raises:
         InvalidConfig: The backend does not run the deployment's engine.
@@ -128,7 +130,7 @@ def write_repository(
     detector = detector_config(artifact, deployment, runner, shape, environment=environment)
     graph = graph_config(artifact, deployment, runner, shape, environment=environment)
     graph_name = name + GRAPH_SUFFIX
-    with _model_folders(folder, (graph_name, name), force=force) as staged:
+    with _model_folders(folder, (graph_name, name), force=force, edited=edited) as staged:
         _write_detector(staged[name], artifact, deployment, runner, detector)
         _write_graph(staged[graph_name], artifact, deployment, runner, graph)
     return Packaged(
@@ -178,7 +180,7 @@ def server_options(shape: Shape) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _model_folders(
-    repository: Path, names: tuple[str, ...], *, force: bool
+    repository: Path, names: tuple[str, ...], *, force: bool, edited: bool
 ) -> Iterator[Mapping[str, Path]]:
     """Staged folders of models; they are moved into the repository when the block ends well."""
     with contextlib.ExitStack() as stack:
@@ -198,7 +200,7 @@ def _model_folders(
                         f"{repository} has a model {name!r} already",
                         hint=f"--force replaces it; {OTHER_PLACE}",
                     )
-                check_recorded(place, hint=f"move that file away; {OTHER_PLACE}")
+                check_recorded(place, edited=edited, hint=f"move that file away; {OTHER_PLACE}")
             staged[name] = stack.enter_context(staged_folder(place, replace=force))
         yield staged
         for one in staged.values():
