@@ -316,7 +316,7 @@ def test_a_canary_of_the_served_model_is_refused_and_counted(
         service.coordinator.start_canary("tiny", 0.5, shadow=False)
     assert type(refused.value) is NotSwapped
     assert [command for _, command in service.asked] == ["POST /count"]
-    assert "error: the model is not swapped: tiny is what is served" in capsys.readouterr().err
+    assert "error: the canary is not started: tiny is what is served" in capsys.readouterr().err
 
 
 def test_without_a_process_that_is_ready_nothing_is_swapped(
