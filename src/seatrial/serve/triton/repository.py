@@ -143,7 +143,7 @@ def write_repository(
 
 
 def _check_environment(environment: str) -> tuple[str, ...]:
-    """What a person should know of an environment that the models name.
+    """The notes on an environment that the models name.
 
     Raises:
         InvalidInput: It is a path that leads nowhere, wherever the server runs.
