@@ -72,7 +72,7 @@ def test_no_service_and_no_share_say_what_to_do() -> None:
             start("plates", share=wrong)
         assert caught.value.hint.startswith(f"write {wrong}%, or a fraction below 1")
     with pytest.raises(
-        InvalidConfig, match=r"the model comes first.* deployment\.toml is no model"
+        InvalidConfig, match=r"the model comes first.* deployment\.toml is not a model"
     ) as order:
         start("deployment.toml", Path("plates-2"), share="5%")
     assert order.value.hint == "seatrial canary start plates-2 deployment.toml"

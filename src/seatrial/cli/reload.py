@@ -97,7 +97,7 @@ def start(
     """
     if deployment is not None and Path(model).suffix == ".toml":
         raise InvalidConfig(
-            f"the model comes first, then the deployment file: {model} is no model",
+            f"the model comes first, then the deployment file: {model} is not a model",
             hint=shlex.join(["seatrial", "canary", "start", str(deployment), model]),
         )
     if (share is None) == (shadow is None):
