@@ -34,6 +34,7 @@ from PIL import Image
 
 from seatrial.detect.decode import decode
 from seatrial.detect.decode_cost import DecodeCost
+from seatrial.detect.png import STAMP
 from seatrial.errors import SeatrialError
 from seatrial.system.memory import keep_little_memory
 
@@ -166,7 +167,9 @@ def made_jpeg(chance: random.Random, max_pixels: int) -> bytes:
     width, height = sides(chance, max_pixels)
     count = chance.choice((1, 1, 3, 3, 4))
     parts = [(1, 1)] * count
-    if chance.random() < 0.5:
+    if chance.random() < 0.1:
+        parts = [(chance.randint(1, 4), chance.randint(1, 4)) for _ in parts]
+    elif chance.random() < 0.5:
         parts = [chance.choice(((1, 1), (2, 2), (2, 1), (1, 2), (4, 1), (4, 2))), *parts[1:]]
     marker = chance.choice((0xC0, 0xC1, 0xC2, 0xC2, 0xC2, 0xC2, 0xC9, 0xCA, 0xC3))
     out = b"\xff\xd8" + segment(0xDB, b"\0" + b"\1" * 64)
@@ -209,18 +212,30 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def made_png(chance: random.Random, max_pixels: int) -> bytes:
-    """A PNG of any depth and colour; rows of one filter, of a pattern or noise."""
+    """A PNG of any depth and colour; rows of one filter, of a pattern or noise; some lack rows.
+
+    In some the last pixels are those that the decoder takes for missing ones at first.
+    """
     width, height = sides(chance, max_pixels)
     colour, depth = chance.choice(
         ((0, 1), (0, 8), (0, 16), (2, 8), (2, 16), (3, 1), (3, 8), (4, 8), (4, 16), (6, 8), (6, 16))
     )
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     row = bytes([chance.randrange(5)]) + filling(chance, (width * depth * channels + 7) // 8)
+    if chance.random() < 0.1:
+        row = (
+            b"\0"
+            + (filling(chance, len(row)) + (STAMP * 4)[: min(width, 32) * channels])[1 - len(row) :]
+        )
+    rows = height if chance.random() < 0.8 else chance.randrange(height)
     packer = zlib.compressobj(chance.choice((1, 6)), wbits=15, strategy=chance.choice((0, 2, 3)))
-    image = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    image = b"".join(packer.compress(row) for _ in range(rows)) + packer.flush()
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, chance.random() < 0.2)
     extra = chunk(b"PLTE", bytes(768)) if colour == 3 else b""
     extra += chunk(b"tRNS", bytes(9)) if colour == 3 and chance.random() < 0.5 else b""
+    if chance.random() < 0.2:
+        packed = b"XML:com.adobe.xmp\0\0" + zlib.compress(bytes(chance.choice((9, 10**6))))
+        extra += chunk(b"zTXt", packed) * chance.choice((1, 1, 500))
     pieces = (
         [image]
         if chance.random() < 0.8

@@ -155,7 +155,7 @@ def test_an_array_without_pixels_is_refused() -> None:
 
 def test_an_image_file_that_is_damaged_is_named(array: Any, tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes(png(array)[:-30])
-    with pytest.raises(InvalidImage, match=r"cut\.png: the image"):
+    with pytest.raises(InvalidImage, match=r"cut\.png: the PNG is damaged"):
         pixels(tmp_path / "cut.png", max_pixels=LIMIT)
 
 
@@ -174,6 +174,14 @@ def test_what_is_no_image_says_so(tmp_path: Path) -> None:
             pixels(name, max_pixels=LIMIT)
     with pytest.raises(InvalidInput, match="int is not an image"):
         pixels(3, max_pixels=LIMIT)  # type: ignore[arg-type]
+
+
+def test_a_pil_image_of_a_mode_that_is_not_read_names_those_that_are() -> None:
+    for mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
+        assert pixels(Image.new(mode, (3, 2)), max_pixels=LIMIT).shape == (2, 3, 3)
+    with pytest.raises(InvalidImage, match="a PIL image of mode La is not read") as refusal:
+        pixels(Image.new("LA", (3, 2)).convert("La"), max_pixels=LIMIT)
+    assert "convert it to one of 1, L, LA, P" in refusal.value.hint
 
 
 def test_a_pil_image_that_is_cut_off_is_an_error_of_the_tree() -> None:

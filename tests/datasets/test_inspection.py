@@ -63,6 +63,16 @@ def test_what_a_file_holds_and_what_it_is_called(photo: Path, tmp_path: Path) ->
     assert found.size == (24, 40)
 
 
+def test_a_progressive_jpeg_that_lacks_scans_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.effect_noise((32, 32), 99).save(path, progressive=True)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"\xff\xda")] + b"\xff\xd9")
+    found = inspect_images([path])[path]
+    assert [kind for kind, _ in found.warnings] == ["missing-scans"]
+    assert (found.size, found.error) == ((32, 32), "")
+
+
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
     for pixels in (False, True):
         assert "directory" in inspect_images([tmp_path], pixels=pixels)[tmp_path].error

@@ -33,5 +33,5 @@ def test_what_spoils_training_or_figures_is_an_error() -> None:
     assert warnings == {
         *("near-leak", "duplicate-image", "duplicate-box", "mixed-rows", "missing-labels"),
         *("alike-classes", "empty-class", "class-unused", "name-differs", "unlisted-labels"),
-        *("extraneous-bytes", "misnamed-image", "link-cycle"),
+        *("extraneous-bytes", "missing-scans", "misnamed-image", "link-cycle"),
     }

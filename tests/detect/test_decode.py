@@ -15,7 +15,8 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
 from seatrial.detect import decode as decode_module
-from seatrial.detect.decode import MAX_SIDE_PX, decode, decode_file, read_image
+from seatrial.detect.decode import decode, decode_file, read_image
+from seatrial.detect.pixels import MAX_SIDE_PX
 from seatrial.errors import (
     InputTooLarge,
     InvalidDataset,
@@ -210,8 +211,8 @@ def test_orientations_that_do_not_exist_change_nothing(
         b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff" + b"\xff" * 40,
         # The orientation as text, and one that lies behind the end.
         b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x02\x00\x04\x00\x00\x00abc\x00",
-        # A number from 1 to 8, but not one SHORT: a LONG, and two SHORTs.
-        b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x04\x00\x01\x00\x00\x00\x06\x00\x00\x00",
+        # A number from 1 to 8, but not one SHORT or LONG: a BYTE, and two SHORTs.
+        b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x01\x00\x01\x00\x00\x00\x06\x00\x00\x00",
         b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x02\x00\x00\x00\x06\x00\x00\x00",
         b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x09\x00\x00\x00\xff\xff\xff\x7f",
     ],
@@ -234,6 +235,21 @@ def test_exif_in_either_byte_order(noise: Image.Image, encode: Encode, order: by
     data = encode(noise, exif=b"Exif\x00\x00" + tiff)
     np.testing.assert_array_equal(read(data), pil_rgb(data))
     assert read(data).shape == (37, 23, 3)
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("order", [b"II*\x00", b"MM\x00*"])
+def test_an_orientation_of_type_long_counts_as_in_pillow(
+    noise: Image.Image, encode: Encode, image_format: str, order: bytes
+) -> None:
+    mark = "<" if order.startswith(b"I") else ">"
+    for value, turned in ((6, True), (6 << 16, False), (9, False)):
+        entry = struct.pack(mark + "HHHII", 1, 0x0112, 4, 1, value)
+        tiff = order + struct.pack(mark + "I", 8) + entry + bytes(4)
+        data = encode(noise, image_format, exif=b"Exif\x00\x00" + tiff)
+        assert read(data).shape == ((37, 23, 3) if turned else (23, 37, 3))
+        if turned:
+            np.testing.assert_array_equal(read(data), pil_rgb(data))
 
 
 def test_exif_after_fill_bytes_and_other_segments_is_found(

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from seatrial.detect.decode import decode, decoded_size
-from seatrial.detect.decode_cost import NS_PER_PIXEL, DecodeCost, png_cost, read_jpeg, webp_cost
+from seatrial.detect.decode_cost import NS_PER_PIXEL, DecodeCost, read_jpeg, webp_cost
+from seatrial.detect.png import png_cost
 from seatrial.errors import InvalidImage, UnsupportedImage
 
 PIXELS = 25_000_000  # the default of limits.image_pixels

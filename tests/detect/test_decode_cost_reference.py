@@ -8,10 +8,9 @@ import pytest
 
 from seatrial.detect.decode_cost import (
     CMYK_NS,
-    INTERLACED,
     NS_PER_PIXEL,
     PILLOW_HEAD_NS,
-    PNG_NS,
+    PILLOW_NS,
     PROGRESSIVE_NS,
     SEQUENTIAL_NS,
     TURN_NS,
@@ -19,9 +18,9 @@ from seatrial.detect.decode_cost import (
     Jpeg,
     _Frame,
     _jpeg_cost,
-    png_cost,
     webp_cost,
 )
+from seatrial.detect.png import INTERLACED, PIXEL_BYTES, PNG_NS, png_cost
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/http.md").read_text()
 TEXT = " ".join(PAGE.split())
@@ -41,7 +40,12 @@ def rows() -> dict[str, str]:
 def jpeg(blocks: dict[int, float], side: tuple[int, int], *, progressive: bool) -> _Frame:
     """A frame; blocks of each component, as a share of its pixels / 64."""
     whole = side[0] * side[1] // 64
-    return _Frame(*side, progressive, {name: round(whole * part) for name, part in blocks.items()})
+    return _Frame(
+        *side,
+        progressive,
+        {name: round(whole * part) for name, part in blocks.items()},
+        dict.fromkeys(blocks, (1, 1)),
+    )
 
 
 def photo_s(colour: float) -> float:
@@ -75,11 +79,18 @@ def test_the_rates_are_those_of_the_code() -> None:
     assert found["JPEG, progressive"] == ", ".join(map(str, PROGRESSIVE_NS.values()))
     cmyk = found["CMYK; turned by its orientation"]
     assert cmyk == f"{CMYK_NS} more for each pixel; {TURN_NS} more"
-    by_pillow = found["CMYK JPEG with reduced colours, which Pillow reads"]
-    assert by_pillow == f"{PILLOW_HEAD_NS} more for each byte before its first scan"
-    raw, byte, pixel = PNG_NS.values()
-    png = f"{raw} for each inflated byte, {pixel} for each pixel, {byte} for each byte of the file"
-    assert found["PNG"] == f"{png}; the first two {INTERLACED} times where it is interlaced"
+    by_pillow = next(said for name, said in found.items() if name.endswith("which Pillow reads"))
+    assert by_pillow == (
+        f"{PILLOW_HEAD_NS} more for each byte before the first scan, {PILLOW_NS / 1e6} ms more for "
+        "a file"
+    )
+    raw, byte, pixel, any_byte, chunk, pixel_chunk, packed_xmp = PNG_NS.values()
+    assert found["PNG"] == (
+        f"{raw} for each inflated byte, {pixel} for each pixel, {byte} for each byte that is "
+        f"inflated; the first two {INTERLACED} times where it is interlaced. {any_byte} for each "
+        f"byte of the file, {chunk} for each chunk, {pixel_chunk} more for one with pixels; "
+        f"{packed_xmp / 1e6} ms where texts may be packed"
+    )
     pixel, byte = WEBP_NS.values()
     assert found["WebP"] == f"{pixel} for each pixel, {byte} for each byte of the file"
     assert f"{NS_PER_PIXEL} ns of CPU time for each pixel" in TEXT
@@ -103,6 +114,7 @@ def test_the_memory_is_that_of_the_code() -> None:
     assert f"| CMYK JPEG | {one}; progressive or of several scans: {several} |" in TEXT
     turned = held(full, stored=False, turned=True) - once
     assert f"A JPEG that is turned takes {turned} more." in TEXT
+    assert f"| PNG | {PIXEL_BYTES}; and a copy of its pixels" in TEXT
 
 
 @pytest.mark.parametrize(
@@ -118,7 +130,7 @@ def test_the_memory_is_that_of_the_code() -> None:
             ).cpu_s,
         ),
         ("one with alpha counts {:.2f} s and", png_s(24, depth=8, colour=6)),
-        ("and {:.3g} s for each MB", PNG_NS["byte"] * MB / 1e9),
+        ("and {:.3g} s for each MB", (PNG_NS["byte"] + PNG_NS["any_byte"]) * MB / 1e9),
         (
             "a WebP of that size count {:.2f} s at least",
             min(png_s(25, depth=8, colour=6), webp_s(25)),
@@ -147,4 +159,4 @@ def test_the_head_that_pillow_reads_counts() -> None:
     frame = jpeg({1: 1.0}, (80, 80), progressive=False)
     cost = _jpeg_cost(frame, 100, 0, turned=False, stored=False)
     read = Jpeg(1, cost, head_bytes=1000).cost_by_pillow
-    assert read.cpu_s - cost.cpu_s == pytest.approx(PILLOW_HEAD_NS * 1000 / 1e9)
+    assert read.cpu_s - cost.cpu_s == pytest.approx((PILLOW_NS + PILLOW_HEAD_NS * 1000) / 1e9)

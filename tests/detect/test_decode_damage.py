@@ -143,8 +143,7 @@ def test_a_bomb_in_a_text_chunk_is_not_unpacked() -> None:
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
     data = buffer.getvalue()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InvalidInput):
-        decode(data[:33] + chunk + data[33:], max_pixels=MAX_PIXELS)
+    assert decode(data[:33] + chunk + data[33:], max_pixels=MAX_PIXELS).shape == (8, 8, 3)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 * 1024
 
 

@@ -8,10 +8,12 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from tests.support.jpeg_by_hand import jpeg_by_hand
 
-from seatrial.detect.decode import decode
-from seatrial.detect.decode_cost import MAX_PIXEL_CHUNKS, MAX_SCANS, MAX_SEGMENTS, read_jpeg
+from seatrial.detect.decode import COARSE_SCANS, decode, decoded_size
+from seatrial.detect.decode_cost import MAX_SCANS, MAX_SEGMENTS, read_jpeg
 from seatrial.errors import InvalidImage
+from seatrial.system.png import MAX_CHUNKS, MAX_PIXEL_CHUNKS
 
 MAX_PIXELS = 1_000_000
 COMMENT_WITH_AN_END = b"\xff\xfe\x00\x06ab\xff\xd9"
@@ -78,6 +80,59 @@ def test_many_segments_are_refused(progressive: bool) -> None:
                 decode(padded, max_pixels=MAX_PIXELS)
 
 
+def without_scans(data: bytes, first: int, last: int) -> bytes:
+    """A progressive JPEG without the scans from one up to before another, with their tables."""
+    begins, place = [], 0
+    while (place := data.find(b"\xff\xda", place)) >= 0:
+        begins.append(place)
+        place += 2
+    begins.append(len(data) - 2)
+    return data[: begins[first]] + data[begins[last] :]
+
+
+@pytest.mark.parametrize(
+    ("scans", "lacking"), [(3, ""), (2, "3 of 3"), (1, "2, 3 of 3"), (0, "1, 2, 3 of 3")]
+)
+def test_a_component_without_a_scan_is_refused(scans: int, lacking: str) -> None:
+    """libjpeg would make it grey, without a warning."""
+    data = jpeg_by_hand([(1, 1)] * 3, scans=[[0], [1], [2]][:scans])
+    odd: list[str] = []
+    if not lacking:
+        image = decode(data, max_pixels=MAX_PIXELS, on_warning=odd.append)
+        with Image.open(io.BytesIO(data)) as reference:
+            np.testing.assert_array_equal(image, np.asarray(reference))
+        assert odd == []
+        return
+    for read in (decode, decoded_size):
+        with pytest.raises(InvalidImage, match=f"no pixels of component {lacking}"):
+            read(data, max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("options", [{"mode": "RGB"}, {"mode": "CMYK", "subsampling": 2}])
+def test_a_progressive_jpeg_without_its_first_scan_is_refused(options: dict[str, object]) -> None:
+    data = jpeg(**options, progressive=True)
+    with pytest.raises(InvalidImage, match="no pixels of component 1, 2, 3"):
+        decode(without_scans(data, 0, 1), max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"mode": "L"}, {"mode": "RGB"}, {"mode": "CMYK"}, {"mode": "CMYK", "subsampling": 2}],
+)
+def test_a_progressive_jpeg_that_lacks_scans_is_told(options: dict[str, object]) -> None:
+    """It is a JPEG by the standard, and its pixels lack detail."""
+    data = jpeg(**options, progressive=True)
+    count = data.count(b"\xff\xda")
+    whole = decode(data, max_pixels=MAX_PIXELS, on_warning=lambda text: pytest.fail(text))
+    for left in range(1, count):
+        for read in (decode, decoded_size):
+            odd: list[str] = []
+            cut = without_scans(data, left, count)
+            found = read(cut, max_pixels=MAX_PIXELS, on_warning=odd.append)
+            assert odd == [COARSE_SCANS]
+            assert left > 1 or isinstance(found, tuple) or not np.array_equal(found, whole)
+
+
 def png() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (5, 4), "red").save(buffer, "PNG")
@@ -93,11 +148,11 @@ def test_a_png_of_very_many_chunks_is_refused() -> None:
     data = png()
     assert data.count(b"IDAT") == 1
     # IHDR counts, IEND does not.
-    few = data[:33] + (MAX_SEGMENTS - 1) * chunk(b"tEXt", b"a\0b") + data[33:]
+    few = data[:33] + (MAX_CHUNKS - 1) * chunk(b"tEXt", b"a\0b") + data[33:]
     np.testing.assert_array_equal(
         decode(few, max_pixels=MAX_PIXELS), decode(data, max_pixels=MAX_PIXELS)
     )
-    many = data[:33] + MAX_SEGMENTS * chunk(b"tEXt", b"a\0b") + data[33:]
+    many = data[:33] + MAX_CHUNKS * chunk(b"tEXt", b"a\0b") + data[33:]
     with pytest.raises(InvalidImage, match="more than 2000 chunks without pixels"):
         decode(memoryview(many), max_pixels=MAX_PIXELS)
 
@@ -123,7 +178,7 @@ def test_very_many_chunks_of_pixels_are_refused(kind: bytes) -> None:
 
 def test_what_lies_behind_a_pngs_end_is_not_counted() -> None:
     data = png()
-    for behind in (bytes(100_000), (MAX_SEGMENTS + 1) * chunk(b"tEXt", b"a\0b")):
+    for behind in (bytes(100_000), (MAX_CHUNKS + 1) * chunk(b"tEXt", b"a\0b")):
         np.testing.assert_array_equal(
             decode(data + behind, max_pixels=MAX_PIXELS), decode(data, max_pixels=MAX_PIXELS)
         )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from open_inference import detected, error_of, images_body, post, rows, tensors
 from seatrial.deployment import Limits
-from seatrial.detect.decode_cost import png_cost
+from seatrial.detect.png import png_cost
 from seatrial.serve.forecast import Forecast
 
 Running = Any

@@ -106,18 +106,22 @@ def save(picture: Image.Image, file: Path, options: dict[str, bytes]) -> None:
 
 
 LONG_6 = TAG + b"\x04\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # a number of type LONG, not SHORT
+BYTE_6 = TAG + b"\x01\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
-@pytest.mark.parametrize("options", [{"xmp": XMP}, {"exif": LONG_6}], ids=["xmp", "long"])
+@pytest.mark.parametrize(
+    "options", [{"xmp": XMP}, {"exif": LONG_6}, {"exif": BYTE_6}], ids=["xmp", "long", "byte"]
+)
 def test_the_size_is_that_of_the_decoded_image(
     tmp_path: Path, suffix: str, options: dict[str, bytes]
 ) -> None:
-    """XMP counts where EXIF says nothing; of EXIF's numbers, those of the type it demands."""
+    """XMP counts where EXIF says nothing; of EXIF's numbers, SHORT and LONG."""
     file = tmp_path / f"image.{suffix}"
     save(Image.new("RGB", (30, 20)), file, options)
     height, width, _ = decode(file.read_bytes(), max_pixels=10_000).shape
-    assert upright_size(file) == (width, height) == ((20, 30) if "xmp" in options else (30, 20))
+    turned = options != {"exif": BYTE_6}
+    assert upright_size(file) == (width, height) == ((20, 30) if turned else (30, 20))
 
 
 ELEMENT = XMP.replace(b' tiff:Orientation="6"/>', b"><tiff:Orientation> 6 </tiff:Orientation>")
@@ -215,6 +219,19 @@ def test_exif_behind_the_pixels_of_a_png_counts(tmp_path: Path) -> None:
     tail = data.index(b"IEND") - 4
     file.write_bytes(data[:start] + data[end:tail] + data[start:end] + data[tail:])
     assert upright_size(file) == (20, 30)
+
+
+def test_damage_of_a_chunk_that_nobody_reads_hides_no_size(tmp_path: Path) -> None:
+    file = tmp_path / "image.png"
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    Image.new("RGB", (30, 20)).save(file, exif=exif)
+    data = file.read_bytes()
+    file.write_bytes(data[:33] + b"\0\0\0\3tEXta\0bWRNG" + data[33:])
+    assert upright_size(file) == (20, 30)
+    file.write_bytes(data[:30] + b"\0" + data[31:])  # a byte of the header's checksum
+    with pytest.raises(InvalidDataset, match=r"image\.png is damaged .* its header is broken"):
+        upright_size(file)
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image", b"\xff\xd8\xff\xe0 cut"])

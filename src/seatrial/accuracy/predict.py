@@ -36,7 +36,7 @@ class SeenImage:
         size: Upright size of the image.
         detections: The boxes, rounded as a service answers (`Detections.rounded`).
         timing_ms: Stage -> milliseconds, where it was computed.
-        warnings: What is odd about the image, which is whole all the same.
+        warnings: What is odd about the image, which can be used all the same.
     """
 
     size: ImageSize
@@ -115,7 +115,7 @@ def predict(
         matched: From `match_labels`; detections of class -1 are left out.
         rules: Thresholds.
         on_progress: Called after each image.
-        on_warning: Called with what is odd about an image that is whole all the same.
+        on_warning: Called with what is odd about an image that can be used all the same.
 
     Raises:
         InvalidDataset: An image cannot be read or decoded, or has another size than its labels

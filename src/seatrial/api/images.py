@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from seatrial.detect.decode import check_size, decode, decode_file, pil_to_rgb
+from seatrial.detect.decode import decode, decode_file
+from seatrial.detect.pixels import check_size, pil_to_rgb
 from seatrial.errors import InvalidImage, InvalidInput
 from seatrial.system.images import DAMAGE
 
@@ -31,7 +32,7 @@ def pixels(image: ImageLike, *, max_pixels: int) -> NDArray[np.uint8]:
         InvalidInput: The file cannot be read, or `image` is none of these.
         UnsupportedImage: The file is in another format.
         InvalidImage: The file is damaged, the array is not (H, W, 3) uint8, or the PIL image has
-            mode I or F.
+            a mode without a fixed range (I, F) or without colours (La).
         InputTooLarge: The image has more pixels than allowed.
     """
     if isinstance(image, bytes | bytearray | memoryview):

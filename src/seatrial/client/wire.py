@@ -128,7 +128,7 @@ class DetectionReply(msgspec.Struct, frozen=True):
         detections: The boxes.
         labels: Class name of each box.
         timing_ms: Stage -> milliseconds on the server.
-        warnings: What is odd about the image, which is whole all the same.
+        warnings: What is odd about the image, which can be used all the same.
     """
 
     size: ImageSize

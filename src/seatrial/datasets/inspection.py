@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from seatrial.detect.decode import decoded_size, misnamed
+from seatrial.detect.decode import COARSE_SCANS, EXTRANEOUS, decoded_size, misnamed
 from seatrial.errors import InvalidDataset, InvalidInput
 from seatrial.progress import Progress, silent
 from seatrial.system.images import upright_size
 
 MAX_PIXELS = 200_000_000
+_KINDS = {EXTRANEOUS: "extraneous-bytes", COARSE_SCANS: "missing-scans"}
 Result = TypeVar("Result")
 
 
@@ -92,7 +93,7 @@ def _decoded(path: Path) -> InspectedImage:
 
 def noting(warnings: list[tuple[str, str]]) -> Callable[[str], object]:
     """A receiver of the decoder's warnings, which appends them with their kind of issue."""
-    return lambda message: warnings.append(("extraneous-bytes", message))
+    return lambda message: warnings.append((_KINDS[message], message))
 
 
 def suffix_warnings(path: Path, data: bytes) -> tuple[tuple[str, str], ...]:

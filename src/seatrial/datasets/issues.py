@@ -100,6 +100,11 @@ ISSUE_KINDS = {
         "JPEGs with bytes before their end that belong to no pixel",
         "none is needed: the images are whole",
     ),
+    "missing-scans": IssueKind(
+        "warning",
+        "progressive JPEGs without all of their scans",
+        "fetch them again: their pixels lack detail",
+    ),
     "misnamed-image": IssueKind(
         "warning",
         "images in another format than their name says",

@@ -34,8 +34,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
         timing_ms: Stage -> milliseconds on the server; ``queue`` is the wait for a lane,
             ``total`` runs from the arrival of the request's headers to the encoding of the answer.
         lane_threads: Number of threads that computed the inference.
-        warnings: What is odd about the image, which is whole all the same; not there where nothing
-            is.
+        warnings: What is odd about the image, which can be used all the same; not there where
+            nothing is.
     """
 
     image: ImageSize

@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from seatrial.detect.decode_cost import (
-    PNG_MAGIC,
     DecodeCost,
+    OnCost,
     declared_size,
     is_webp,
-    png_cost,
     read_jpeg,
     webp_cost,
 )
 from seatrial.detect.encode import png
 from seatrial.detect.mistaken import HEAD_BYTES, seems
+from seatrial.detect.pixels import check_size, cmyk_to_rgb, pil_to_rgb, upright
+from seatrial.detect.png import decode_png, png_cost
 from seatrial.errors import (
     InputTooLarge,
     InvalidDataset,
@@ -44,16 +45,18 @@ from seatrial.system.images import (
     SERVED_FORMATS,
     file_formats,
     missing_format,
-    orientation_of,
     unread_pixels,
 )
+from seatrial.system.png import PNG_MAGIC
 
 JPEG_MAGIC = b"\xff\xd8\xff"
-MAX_SIDE_PX = 32_766  # OpenCV 4 warps nothing longer (SHRT_MAX); a JPEG answer ends at 65,500
 # libjpeg's warning (JWRN_EXTRANEOUS_DATA) where all blocks were read and bytes are left before EOI.
 _EXTRANEOUS = "extraneous bytes before marker 0xd9"
 EXTRANEOUS = "has bytes before its end marker that belong to no pixel; the image is whole"
+COARSE_SCANS = "lacks scans of a progressive JPEG: its pixels are there without their finest detail"
 _AS_RGB = (1, 3)  # numbers of components that libjpeg turns into RGB
+# What libjpeg-turbo's reader says of sampling that it has no name for.
+_UNKNOWN_SAMPLING = "subsampling"
 COARSE = 8  # smallest scale of libjpeg: it reads every block and computes one pixel of each
 # First bytes of formats that people take for images; ISO base media names its brand (ISO 23008-12).
 _MAGIC = {
@@ -69,12 +72,7 @@ _MAGIC = {
 }  # fmt: skip
 
 OnWarning = Callable[[str], object]
-"""Called with what is odd about an image that is whole all the same."""
-
-
-OnCost = Callable[[DecodeCost], object]
-"""Called with what an image costs before it is decoded; what it raises refuses the image."""
-STRIP_PIXELS = 2**18  # converted at a time
+"""Called with what is odd about an image that can be used all the same."""
 
 
 def _ignore(_: object) -> None:
@@ -101,8 +99,9 @@ def decode(
         max_pixels: Largest width x height, checked in the header; so are `MAX_SIDE_PX` and, of the
             formats that are served, the time that decoding takes: see `decode_cost`.
         formats: Formats that are read; `file_formats` are those of files on disk.
-        on_warning: Called where a JPEG has bytes before its end marker that belong to no pixel, as
-            webcams write them.
+        on_warning: Called with `EXTRANEOUS` where a JPEG has bytes before its end marker that
+            belong to no pixel, as webcams write them, and with `COARSE_SCANS` where a progressive
+            one lacks scans that it may lack.
         on_cost: Called before an image of a format that is served is decoded.
 
     Returns:
@@ -110,11 +109,13 @@ def decode(
 
     Raises:
         InvalidInput: There are no bytes.
-        UnsupportedImage: The file is in another format, or a JPEG is lossless or arithmetic.
+        UnsupportedImage: The file is in another format; a JPEG is lossless, arithmetic or of 12
+            bits; a PNG is of Apple's own kind.
         InputTooLarge: It has more pixels than allowed; nothing was decoded.
         InvalidImage: It is in a known format and damaged, cut off or without pixels, or its headers
-            tell that it would take too long, see `decode_cost`. Damage of the pixels is not
-            noticed in a CMYK JPEG with reduced colours: libjpeg-turbo lacks those.
+            tell that it would take too long, see `decode_cost`. Rows of a PNG, or a component of
+            a JPEG, are missing. Damage of the pixels is not noticed, though a cut is, in a JPEG
+            whose sampling libjpeg-turbo lacks a name for (CMYK with reduced colours, 3 x 1).
         Overloaded: There is not enough memory for it.
     """
     if not data:
@@ -128,7 +129,9 @@ def decode(
     try:
         if data[:3] == JPEG_MAGIC:
             return _decode_jpeg(data, max_pixels, on_warning, weigh)
-        return _decode_any(data, max_pixels, formats, weigh)
+        if data[:8] == PNG_MAGIC:
+            return decode_png(data, max_pixels, weigh)
+        return _decode_any(data, max_pixels, formats, on_warning, weigh)
     except InvalidImage as error:
         # Codecs have the same errors for damage and for a lack of memory.
         if costs and not _is_there(costs[0].peak_bytes):
@@ -221,35 +224,39 @@ def decoded_size(
         _jpeg_pixels(data, header, on_warning, scale=COARSE)
         width, height = header.size
         return (height, width) if header.orientation >= 5 else (width, height)
-    height, width = decode(data, max_pixels=max_pixels, formats=file_formats()).shape[:2]
+    height, width = decode(
+        data, max_pixels=max_pixels, formats=file_formats(), on_warning=on_warning
+    ).shape[:2]
     return width, height
 
 
 @dataclass(frozen=True, slots=True)
 class _JpegHeader:
-    """Size (width, height) as stored, pixels; whether it is CMYK; orientation, 1-8."""
+    """Size (width, height) as stored, pixels; whether it is CMYK; orientation; see `Jpeg`."""
 
     size: tuple[int, int]
     cmyk: bool
     orientation: int
+    coarse: bool
 
 
 def _read_header(data: bytes | memoryview, max_pixels: int, on_cost: OnCost) -> _JpegHeader | None:
-    """The header; None for colours that libjpeg-turbo's reader lacks and Pillow reads."""
+    """The header; None for sampling that libjpeg-turbo's reader lacks and Pillow reads."""
     jpeg = read_jpeg(data)
-    if jpeg.components not in _AS_RGB:
+    if jpeg.components not in _AS_RGB or not jpeg.usual:
         # The library is asked only here: it lets go of Python's lock for a microsecond, and to have
         # that back, with other threads at work, takes far longer.
         try:
             simplejpeg.decode_jpeg_header(data)
         except ValueError as error:
-            if jpeg.components == 4:  # reduced colours
+            if jpeg.components == 4 or (jpeg.components == 3 and _UNKNOWN_SAMPLING in str(error)):
                 return None
             raise InvalidImage(f"the JPEG header is damaged: {error}") from error
     check_size(*jpeg.size, max_pixels)
+    jpeg.check_scans()
     _check_cost(jpeg.cost, max_pixels, on_cost)
     # libjpeg-turbo turns CMYK into CMYK alone.
-    return _JpegHeader(jpeg.size, jpeg.components not in _AS_RGB, jpeg.orientation)
+    return _JpegHeader(jpeg.size, jpeg.components not in _AS_RGB, jpeg.orientation, jpeg.coarse)
 
 
 def _check_cost(cost: DecodeCost, max_pixels: int, on_cost: OnCost) -> None:
@@ -279,6 +286,8 @@ def _jpeg_pixels(
         on_warning(EXTRANEOUS)
     if image.shape[:2] != size_hw:
         raise InvalidImage("the JPEG header is damaged: it tells two sizes")
+    if header.coarse:
+        on_warning(COARSE_SCANS)
     return image
 
 
@@ -287,36 +296,30 @@ def _decode_jpeg(
 ) -> NDArray[np.uint8]:
     header = _read_header(data, max_pixels, on_cost)
     if header is None:
-        return _decode_any(data, max_pixels, SERVED_FORMATS, on_cost)
+        return _decode_any(data, max_pixels, SERVED_FORMATS, on_warning, on_cost)
     image = _jpeg_pixels(data, header, on_warning)
     if header.cmyk:
-        image = _cmyk_to_rgb(image)
-    return _upright(image, header.orientation)
-
-
-def _cmyk_to_rgb(inverted: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB of (H, W, 4) CMYK that is inverted, as Adobe stores it; as Pillow rounds it."""
-    height, width = inverted.shape[:2]
-    image = np.empty((height, width, 3), np.uint8)
-    rows = max(1, STRIP_PIXELS // width)
-    for top in range(0, height, rows):
-        strip = inverted[top : top + rows]
-        light = cv2.cvtColor(np.ascontiguousarray(strip[:, :, 3]), cv2.COLOR_GRAY2RGB)
-        colours = cv2.cvtColor(strip, cv2.COLOR_RGBA2RGB)
-        cv2.multiply(colours, light, dst=image[top : top + rows], scale=1 / 255)
-    return image
+        image = cmyk_to_rgb(image)
+    return upright(image, header.orientation)
 
 
 def _decode_any(
-    data: bytes | memoryview, max_pixels: int, formats: tuple[str, ...], on_cost: OnCost
+    data: bytes | memoryview,
+    max_pixels: int,
+    formats: tuple[str, ...],
+    on_warning: OnWarning,
+    on_cost: OnCost,
 ) -> NDArray[np.uint8]:
     head = bytes(data[:30])
     size = declared_size(head)
     if size is not None:  # before Pillow: its WebP plugin reserves the canvas when it opens
         check_size(*size, max_pixels)
+    coarse = False
     if data[:3] == JPEG_MAGIC:
         jpeg = read_jpeg(data)
+        coarse = jpeg.coarse
         check_size(*jpeg.size, max_pixels)
+        jpeg.check_scans()
         cost = jpeg.cost_by_pillow
     else:
         cost = _cost_of_others(data)
@@ -324,7 +327,7 @@ def _decode_any(
     try:
         with Image.open(io.BytesIO(data), formats=formats) as pil:
             check_size(*pil.size, max_pixels)
-            return pil_to_rgb(pil)
+            image = pil_to_rgb(pil)
     except UnidentifiedImageError as error:
         if format_of(bytes(data[:32])) in formats:
             if unread := unread_pixels(io.BytesIO(data)):
@@ -337,6 +340,9 @@ def _decode_any(
         raise
     except DAMAGE as error:
         raise InvalidImage(f"the image is damaged or cut off: {error}") from error
+    if coarse:
+        on_warning(COARSE_SCANS)
+    return image
 
 
 def _cost_of_others(data: bytes | memoryview) -> DecodeCost:
@@ -371,85 +377,3 @@ def _unsupported(head: bytes, formats: tuple[str, ...]) -> UnsupportedImage:
         f"the file is not in a known image format (it starts with {head[:8]!r})",
         hint=seems(head) or known,
     )
-
-
-def pil_to_rgb(pil: Image.Image) -> NDArray[np.uint8]:
-    """The pixels of a PIL image, upright: (H, W, 3) uint8 RGB, see `decode`.
-
-    Raises:
-        InvalidImage: The image has mode I or F: what is black and what is white in it is unknown.
-    """
-    pil.load()  # only now is EXIF known that a PNG has behind its pixels
-    turned = 1 if pil.format == "TIFF" else orientation_of(pil)  # Pillow has turned a TIFF
-    if pil.mode.startswith("I;16"):
-        image = _upper_8_bits(np.asarray(pil, np.uint16))
-    elif pil.mode == "I" and pil.format == "PNG":  # 16-bit grey as old Pillow widens it
-        image = _upper_8_bits(np.asarray(pil))
-    elif pil.mode in ("I", "F"):
-        raise InvalidImage(
-            f"a PIL image of mode {pil.mode} has no fixed range from black to white",
-            hint="scale its values to 0-255 and convert it to mode L or RGB",
-        )
-    else:
-        if "transparency" in pil.info:  # a palette's alpha is dropped like any other
-            pil = pil.copy()
-            del pil.info["transparency"]
-        image = _rgb(pil)
-    return _upright(image, turned)
-
-
-def _rgb(pil: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB of a PIL image of any mode; strip by strip, so that no second one is whole."""
-    width, height = pil.size
-    image = np.empty((height, width, 3), np.uint8)
-    rows = max(1, STRIP_PIXELS // width)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        image[top:bottom] = np.asarray(pil.crop((0, top, width, bottom)).convert("RGB"))
-    return image
-
-
-def _upper_8_bits(grey: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """(H, W, 3) of 16-bit grey."""
-    return np.repeat((grey >> 8).astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
-
-
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse an image without pixels, or with more than are worked on.
-
-    Raises:
-        InvalidImage: It has no pixels.
-        InputTooLarge: A side is over `MAX_SIDE_PX`, or there are more pixels than allowed.
-    """
-    if width < 1 or height < 1:
-        raise InvalidImage(f"the image has no pixels ({width} x {height})")
-    if max(width, height) > MAX_SIDE_PX:
-        raise InputTooLarge(
-            f"the image is {width} x {height}, over the limit of {MAX_SIDE_PX} pixels a side",
-            hint="send a smaller image",
-        )
-    if width * height > max_pixels:
-        raise InputTooLarge(
-            f"the image is {width} x {height}, over the limit of {max_pixels} pixels",
-            hint="send a smaller image, or raise limits.image_pixels",
-        )
-
-
-def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo an EXIF orientation (Exif 2.32, table of tag 0x0112)."""
-    turned = _TURNS.get(orientation)
-    if turned is None:
-        return image
-    # OpenCV copies by tiles: a fifth of the time that numpy takes for a quarter turn.
-    return np.asarray(turned(image), np.uint8)
-
-
-_TURNS: dict[int, Callable[[Any], Any]] = {
-    2: lambda image: cv2.flip(image, 1),
-    3: lambda image: cv2.rotate(image, cv2.ROTATE_180),
-    4: lambda image: cv2.flip(image, 0),
-    5: cv2.transpose,
-    6: lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE),
-    7: lambda image: cv2.flip(cv2.transpose(image), -1),
-    8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
-}

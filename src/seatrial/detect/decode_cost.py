@@ -10,44 +10,48 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from seatrial.errors import InvalidImage, UnsupportedImage
 from seatrial.system.images import EXIF_MAGIC, XMP_MAGIC, orientation
+from seatrial.system.png import PNG_MAGIC
 
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # CPU time that an image may take to decode, for each pixel that a service lets in. An ordinary
 # photo takes 10 to 35 of a progressive JPEG, and 20 to 45 in other formats.
 NS_PER_PIXEL = 50
 ALWAYS_S = 0.05  # that a small limit of pixels leaves all the same
 # Encoders write about 10 scans.
 MAX_SCANS = 32
-MAX_SEGMENTS = 2000  # of a JPEG; of a PNG the chunks without pixels
-MAX_PIXEL_CHUNKS = 50_000  # of a PNG: more than one for each row of the tallest image
-PIXEL_CHUNKS = (b"IDAT", b"fcTL", b"fdAT")  # the last two are those of an animation
+MAX_SEGMENTS = 2000
 # CPU time of the slowest files that were found, on a core of 2.6 GHz: see docs/reference/http.md.
 # Of a JPEG: by block of 8 x 8 in each scan of its component, by byte of a scan, and by block when
 # pixels are made; those of a progressive JPEG may be smoothed.
 SEQUENTIAL_NS = {"block": 50, "byte": 20, "output": 70}
 PROGRESSIVE_NS = {"block": 80, "byte": 35, "output": 150}
-PNG_NS = {"raw_byte": 8, "byte": 25, "pixel": 10}  # by inflated byte, deflated byte, pixel
-INTERLACED = 1.6  # times the time of one pass
 WEBP_NS = {"pixel": 42, "byte": 16}
 CMYK_NS, TURN_NS = 12, 3  # by pixel
-PILLOW_HEAD_NS = 120  # by byte before the first scan of a JPEG: Pillow looks at each one
+# Pillow looks at each byte before the first scan of a JPEG, and takes some time for any file.
+PILLOW_HEAD_NS, PILLOW_NS = 120, 600_000
 # Bytes for each pixel that decoding takes at its peak, beside the file. Measured by the same.
 COEFFICIENT_BYTES = 2  # libjpeg keeps those of all blocks of a JPEG of several scans
-RGB_BYTES, CMYK_BYTES, PILLOW_BYTES = 3, 4, 4
+RGB_BYTES, CMYK_BYTES = 3, 4
 WEBP_BYTES = 20  # two canvases, a copy of the frame, Pillow's image and RGB
 
+_SAVE_AGAIN = "save it again as an ordinary JPEG"
 # A marker, which neither a stuffed byte nor a restart in the pixel data is (ITU T.81 B.1.1.2).
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 APP1, SOS, EOI, WITHOUT_LENGTH = 0xE1, 0xDA, 0xD9, (0x01, 0xD8)
 SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1), 0xC2
 # The other frames (T.81, table B.1): lossless, of several images, or coded arithmetically.
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_LS = 0xF7  # frame of ISO 14495-1
+COEFFICIENTS = 64  # of a block
+NOT_CODED = -1
+# Sampling of the first of three components beside others of (1, 1) that libjpeg-turbo's reader has
+# by name. Others that it may have are found by asking it.
+USUAL_SAMPLING = frozenset({(1, 1), (2, 1), (1, 2), (2, 2), (4, 1), (1, 4)})
 
 
 class DecodeCost(msgspec.Struct, frozen=True):
@@ -76,6 +80,10 @@ class DecodeCost(msgspec.Struct, frozen=True):
             )
 
 
+OnCost = Callable[[DecodeCost], object]
+"""Called with what an image costs before it is decoded; what it raises refuses the image."""
+
+
 class Jpeg(msgspec.Struct, frozen=True):
     """The structure of a JPEG.
 
@@ -85,6 +93,9 @@ class Jpeg(msgspec.Struct, frozen=True):
         components: Number of its colours; 0 without a frame.
         size: (width, height) as stored, pixels.
         head_bytes: Length before the coded blocks.
+        usual: Whether its components are sampled as those of nearly all files.
+        lacking: Numbers of the components that no scan has blocks of, from 1 on.
+        coarse: Whether it is progressive, and coefficients, or bits of them, are in no scan.
     """
 
     orientation: int
@@ -92,21 +103,73 @@ class Jpeg(msgspec.Struct, frozen=True):
     components: int = 0
     size: tuple[int, int] = (0, 0)
     head_bytes: int = 0
+    usual: bool = True
+    lacking: tuple[int, ...] = ()
+    coarse: bool = False
+
+    def check_scans(self) -> None:
+        """Refuse an image without the blocks of a component: libjpeg would make them grey.
+
+        Raises:
+            InvalidImage: A component is in no scan.
+        """
+        if self.lacking:
+            names = ", ".join(map(str, self.lacking))
+            raise InvalidImage(
+                f"the JPEG is damaged or cut off: it has no pixels of component {names} of "
+                f"{self.components}"
+            )
 
     @property
     def cost_by_pillow(self) -> DecodeCost:
         """Cost where Pillow reads the segments."""
-        head_s = 1e-9 * PILLOW_HEAD_NS * self.head_bytes
+        head_s = 1e-9 * (PILLOW_NS + PILLOW_HEAD_NS * self.head_bytes)
         return DecodeCost(self.cost.cpu_s + head_s, self.cost.peak_bytes)
 
 
 class _Frame(msgspec.Struct, frozen=True):
-    """Size in pixels, and the number of blocks of each component by its name."""
+    """Size in pixels, and the number of blocks and the sampling of each component by its name."""
 
     width: int
     height: int
     progressive: bool
     blocks: dict[int, int]
+    sampling: dict[int, tuple[int, int]]
+
+    @property
+    def usual(self) -> bool:
+        first, *others = self.sampling.values()
+        return not others or (first in USUAL_SAMPLING and set(others) == {(1, 1)})
+
+
+class _Coded:
+    """Lowest bit of each coefficient that the scans of a JPEG have of its components."""
+
+    def __init__(self, frame: _Frame) -> None:
+        self._frame = frame
+        self._bits = {name: [NOT_CODED] * COEFFICIENTS for name in frame.blocks}
+
+    def add(self, scan: memoryview) -> None:
+        """Count a scan by its header (T.81, B.2.3)."""
+        rest = 1 + 2 * scan[0]
+        first, last, before, low = 0, COEFFICIENTS - 1, 0, 0
+        if self._frame.progressive and len(scan) >= rest + 3:
+            first, last = scan[rest], min(scan[rest + 1], last)
+            before, low = scan[rest + 2] >> 4, scan[rest + 2] & 15
+        for name in scan[1:rest:2]:
+            bits = self._bits.get(name, [])
+            for place in range(first, min(last + 1, len(bits))):
+                if before in (0, bits[place]):  # a scan that refines needs the one before it
+                    bits[place] = low
+
+    def lacking(self) -> tuple[int, ...]:
+        """Numbers of the components without a mean of any block."""
+        rows = enumerate(self._bits.values(), 1)
+        return tuple(number for number, bits in rows if bits[0] == NOT_CODED)
+
+    def coarse(self) -> bool:
+        """Whether there is less than all bits of all coefficients."""
+        return any(bit for bits in self._bits.values() for bit in bits)
 
 
 def read_jpeg(data: bytes | memoryview) -> Jpeg:
@@ -118,6 +181,7 @@ def read_jpeg(data: bytes | memoryview) -> Jpeg:
     """
     exif = xmp = b""
     frame: _Frame | None = None
+    coded: _Coded | None = None
     scans = walked = 0
     begin, finish = len(data), len(data)  # of the coded blocks
     for number, (marker, start, end) in enumerate(_segments(data)):
@@ -131,12 +195,14 @@ def read_jpeg(data: bytes | memoryview) -> Jpeg:
                 exif = bytes(segment)
             elif not xmp and segment[: len(XMP_MAGIC)] == XMP_MAGIC:
                 xmp = bytes(segment[len(XMP_MAGIC) :])
-        elif marker in FRAMES:
+        elif marker in FRAMES or (marker == JPEG_LS and frame is None):
             if frame is not None:
                 raise InvalidImage("the JPEG has two frames")
             frame = _frame(marker, segment)
-        elif marker == SOS and frame is not None and len(segment) > 0:
+            coded = _Coded(frame)
+        elif marker == SOS and frame is not None and coded is not None and len(segment) > 0:
             scans += 1
+            coded.add(segment)
             named = segment[1 : 1 + 2 * segment[0] : 2]
             walked += sum(frame.blocks.get(name, 0) for name in named)
             begin = min(begin, end)
@@ -149,10 +215,18 @@ def read_jpeg(data: bytes | memoryview) -> Jpeg:
                     hint="save it again, not progressive",
                 )
     turned = orientation(exif, xmp)
-    if frame is None:
+    if frame is None or coded is None:
         return Jpeg(turned, DecodeCost(0.0, 0))
-    cost = _jpeg_cost(frame, walked, finish - begin, turned != 1, scans > 1)
-    return Jpeg(turned, cost, len(frame.blocks), (frame.width, frame.height), begin)
+    return Jpeg(
+        turned,
+        _jpeg_cost(frame, walked, finish - begin, turned != 1, scans > 1),
+        components=len(frame.blocks),
+        size=(frame.width, frame.height),
+        head_bytes=begin,
+        usual=frame.usual,
+        lacking=coded.lacking(),
+        coarse=frame.progressive and coded.coarse(),
+    )
 
 
 def _jpeg_cost(frame: _Frame, walked: int, coded: int, turned: bool, stored: bool) -> DecodeCost:
@@ -173,7 +247,12 @@ def _frame(marker: int, segment: memoryview) -> _Frame:
         raise UnsupportedImage(
             f"the JPEG is coded in a way that is not read (frame FF{marker:02X}: lossless, "
             "hierarchical or arithmetic)",
-            hint="save it again as an ordinary JPEG",
+            hint=_SAVE_AGAIN,
+        )
+    bits = segment[0] if len(segment) > 0 else 8
+    if bits == 12:
+        raise UnsupportedImage(
+            "the JPEG has 12 bits a colour, which are not read", hint=_SAVE_AGAIN
         )
     height, width = (int.from_bytes(segment[place : place + 2], "big") for place in (1, 3))
     count = segment[5] if len(segment) > 5 else 0
@@ -186,7 +265,7 @@ def _frame(marker: int, segment: memoryview) -> _Frame:
     most_x, most_y = (max(sides[axis] for sides in parts.values()) for axis in (0, 1))
     units = math.ceil(width / (8 * most_x)) * math.ceil(height / (8 * most_y))
     blocks = {name: units * across * down for name, (across, down) in parts.items()}
-    return _Frame(width, height, marker == PROGRESSIVE, blocks)
+    return _Frame(width, height, marker == PROGRESSIVE, blocks, parts)
 
 
 def _segments(data: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
@@ -205,52 +284,11 @@ def _segments(data: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
         position = max(position, end)
 
 
-def png_cost(data: bytes | memoryview) -> DecodeCost:
-    """Cost of a PNG, by its header (RFC 2083, 4.1.1).
-
-    Raises:
-        InvalidImage: It has more than `MAX_SEGMENTS` chunks without pixels (Pillow takes ten
-            seconds for a million), more than `MAX_PIXEL_CHUNKS` with pixels, which may be empty,
-            or not one header.
-    """
-    _check_chunks(data)
-    width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
-    depth, colour = (data[24], data[25]) if len(data) > 25 else (8, 2)
-    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 4)
-    pixels, raw = width * height, height * (1 + math.ceil(width * depth * channels / 8))
-    # Of the deflated bytes, those that no pixel is left for are not inflated.
-    cpu_ns: float = PNG_NS["raw_byte"] * raw + PNG_NS["pixel"] * pixels
-    cpu_ns *= INTERLACED if data[28:29] == b"\x01" else 1
-    cpu_ns += PNG_NS["byte"] * min(len(data), 2 * raw)
-    # A palette is copied before its transparency is dropped; 16 bits are cut in numpy.
-    held = pixels * (PILLOW_BYTES * (1 + (colour == 3)) + 2 * RGB_BYTES)
-    return DecodeCost(1e-9 * cpu_ns, held)
-
-
 def webp_cost(data: bytes | memoryview) -> DecodeCost:
     """Cost of a WebP, by its declared size."""
     width, height = declared_size(bytes(data[:30])) or (0, 0)
     cpu_ns = WEBP_NS["pixel"] * width * height + WEBP_NS["byte"] * len(data)
     return DecodeCost(1e-9 * cpu_ns, width * height * WEBP_BYTES)
-
-
-def _check_chunks(data: bytes | memoryview) -> None:
-    position, others, pixels = 8, 0, 0
-    while position + 8 <= len(data):
-        kind = bytes(data[position + 4 : position + 8])
-        if (kind == b"IHDR") != (position == 8):  # Pillow would take the last one
-            raise InvalidImage("the PNG does not begin with its header, or has two")
-        if kind == b"IEND":  # what lies behind the end is not read
-            return
-        if kind in PIXEL_CHUNKS:
-            pixels += 1
-        else:
-            others += 1
-        if others > MAX_SEGMENTS:
-            raise InvalidImage(f"the PNG has more than {MAX_SEGMENTS} chunks without pixels")
-        if pixels > MAX_PIXEL_CHUNKS:
-            raise InvalidImage(f"the PNG has more than {MAX_PIXEL_CHUNKS} chunks of pixels")
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
 
 
 def is_webp(head: bytes | memoryview) -> bool:

@@ -82,7 +82,7 @@ class Detected:
             is the wait for a lane.
         lane_threads: Threads that computed the inference.
         batch_size: Images that the inference took at once.
-        warnings: What is odd about the image, which is whole all the same.
+        warnings: What is odd about the image, which can be used all the same.
     """
 
     image: NDArray[np.uint8]

@@ -18,8 +18,9 @@ from typing import BinaryIO
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, features
 
-from seatrial.errors import InvalidDataset
+from seatrial.errors import InvalidDataset, InvalidInput
 from seatrial.system.files import open_file
+from seatrial.system.png import PNG_MAGIC, exif_and_xmp, png_chunks, png_header
 
 # Suffix -> Pillow's name of the formats that the service takes. An .mpo is a JPEG with further
 # images behind it.
@@ -49,10 +50,8 @@ MISSING = {
 EXIF_MAGIC = b"Exif\x00\x00"
 XMP_MAGIC = b"http://ns.adobe.com/xap/1.0/\x00"
 EXIF_ORIENTATION = 0x0112
-TIFF_ONE_SHORT = (3, 1)  # type SHORT, one value
+_TIFF_SHORT, _TIFF_LONG = 3, 4
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([1-8])\s*[\"'<]")
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_PNG_METADATA = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
 # Errors that Pillow's plugins raise on damaged files.
 DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, RuntimeError, LookupError, TypeError,
@@ -200,15 +199,15 @@ def images_digest(images: Iterable[tuple[str, bytes]]) -> str:
 def upright_size(path: Path) -> tuple[int, int]:
     """(width, height) of the image as it is decoded, upright, in pixels.
 
-    Only the header is read, and in a PNG what lies behind the pixels.
+    Only the header is read, and in a PNG the orientation wherever it is.
 
     Raises:
         InvalidDataset: The file is damaged, or not an image.
     """
     try:
+        if (found := _png_size(path)) is not None:
+            return found
         with Image.open(path, formats=file_formats()) as image:
-            if image.format == "PNG" and _metadata_behind_pixels(path):
-                image.load()
             width, height = image.size
             sideways = orientation_of(image) >= 5
     except UnidentifiedImageError as error:  # its message is the path
@@ -217,22 +216,26 @@ def upright_size(path: Path) -> tuple[int, int]:
         raise InvalidDataset(f"{path} is damaged or not an image") from error
     except (*DAMAGE, Image.DecompressionBombError) as error:
         raise InvalidDataset(f"{path} is damaged or not an image: {error}") from error
+    except InvalidInput as error:
+        raise InvalidDataset(f"{path} is damaged or not an image: {error.message}") from error
     return (height, width) if sideways else (width, height)
 
 
-def _metadata_behind_pixels(path: Path) -> bool:
-    """Whether a PNG has EXIF or text behind its pixels; its chunks are skipped, not read."""
+def _png_size(path: Path) -> tuple[int, int] | None:
+    """Size of a PNG, upright; None for any other file."""
     with open_file(path) as file:
-        position, pixels = len(_PNG_MAGIC), False
-        while True:
-            file.seek(position)
-            head = file.read(8)
-            if len(head) < 8 or head[4:] == b"IEND":
-                return False
-            pixels |= head[4:] == b"IDAT"
-            if pixels and head[4:] in _PNG_METADATA:
-                return True
-            position += 12 + int.from_bytes(head[:4], "big")
+
+        def read(start: int, length: int) -> bytes:
+            file.seek(start)
+            return file.read(length)
+
+        if read(0, len(PNG_MAGIC)) != PNG_MAGIC:
+            return None
+        chunks = png_chunks(read)
+        header = png_header(read, chunks.header)
+        sideways = orientation(*exif_and_xmp(read, chunks.metadata)) >= 5
+    width, height = (int.from_bytes(header[place : place + 4], "big") for place in (0, 4))
+    return (height, width) if sideways else (width, height)
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -286,10 +289,14 @@ def exif_orientation(exif: bytes) -> int | None:
         (start,) = struct.unpack_from(order + "I", tiff, 4)
         (count,) = struct.unpack_from(order + "H", tiff, start)
         for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, values, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            tag, kind, values = struct.unpack_from(order + "HHI", tiff, entry)
             if tag == EXIF_ORIENTATION:
-                known = (kind, values) == TIFF_ONE_SHORT and 1 <= value <= 8
-                return value if known else None
+                # SHORT by the standard; cameras and programs write LONG too, and viewers take it.
+                width = {_TIFF_SHORT: "H", _TIFF_LONG: "I"}.get(kind)
+                if width is None or values != 1:
+                    return None
+                (value,) = struct.unpack_from(order + width, tiff, entry + 8)
+                return value if 1 <= value <= 8 else None
     except struct.error:  # an offset behind the end
         pass
     return None

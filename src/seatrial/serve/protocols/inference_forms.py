@@ -191,7 +191,7 @@ class InferenceAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
     """The answer to a request.
 
     Attributes:
-        parameters: ``warnings``: what is odd about images that are whole all the same.
+        parameters: ``warnings``: what is odd about images that can be used all the same.
     """
 
     model_name: str
