@@ -96,6 +96,16 @@ def test_requests_that_are_sent_at_once_are_answered_in_their_order(
     assert all(taken)
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_request_has_left_when_the_next_one_of_its_connection_is_looked_at(
+    run_app: Callable[..., Any], photo: bytes, loop: str
+) -> None:
+    """Its answer is written before that; its place is free all the same."""
+    with run_app(Limits(queue=1), loop=loop) as running, running.connect() as connection:
+        connection.sendall(request(photo) * 8)
+        assert len(list(itertools.islice(_answers(connection), 8))) == 8
+
+
 def test_a_body_that_comes_later_is_waited_for(
     served: Running, photo: bytes, taken: list[bool], until: Callable[[Callable[[], Any]], Any]
 ) -> None:
