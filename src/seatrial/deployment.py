@@ -121,8 +121,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             deployment is not larger: NMS compares each of up to 30,000 candidates with every box
             that is kept.
         connections: Open connections of one process, of which gRPC has half at most; None: what
-            the limit of open files allows, 10,000 at most. Where there is one more, that which
-            waited longest is closed.
+            the limit of open files allows, with TLS also the memory, 10,000 at most. Where there is
+            one more, that which waited longest is closed.
         header_s: Time from the opening of a connection, or the first byte of a later request, to
             the end of the request's headers (408).
         idle_s: Time that a connection is kept for its next request, or for its client to read.

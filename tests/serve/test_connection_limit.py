@@ -8,7 +8,14 @@ import pytest
 
 from seatrial.errors import ServiceFailed
 from seatrial.serve import connection_limit
-from seatrial.serve.connection_limit import room, share
+from seatrial.serve.connection_limit import (
+    MOST,
+    TLS_BYTES,
+    most_encrypted,
+    room,
+    share,
+    tls_memory_bytes,
+)
 
 
 def test_what_fits_is_what_the_limit_of_open_files_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,3 +53,18 @@ def test_the_soft_limit_is_raised_as_far_as_needed(
     assert limit[0][1] == hard
     fits = room(None)
     assert fits == connection_limit.MOST if hard < 0 else 3900 < fits < 4048
+
+
+def test_connections_with_tls_are_as_many_as_the_memory_allows() -> None:
+    """A container of 1 GiB was killed by 4,000 of them."""
+    small = tls_memory_bytes(900 * 2**20, None)
+    assert small == 225 * 2**20
+    assert most_encrypted(small, None) == small // TLS_BYTES < 1000
+    assert most_encrypted(tls_memory_bytes(64 * 2**30, None), None) == MOST
+    assert tls_memory_bytes(64 * 2**30, 100) == 100 * TLS_BYTES
+    assert most_encrypted(100 * TLS_BYTES, 100) == 100
+    with pytest.raises(ServiceFailed, match="room for 786; it needs 2000") as few:
+        most_encrypted(small, 2000)
+    assert "limits.connections" in few.value.hint
+    with pytest.raises(ServiceFailed, match="room for 3; it needs 16"):
+        most_encrypted(4 * 2**20 // 4, None)

@@ -19,6 +19,7 @@ from seatrial.engines.places import Abandoned
 from seatrial.errors import InputTooLarge, Overloaded
 from seatrial.serve.admission import Dispatcher
 from seatrial.serve.asked import Asked
+from seatrial.serve.connection_limit import TLS_BYTES
 from seatrial.serve.decode_memory import DecodeMemory, decode_memory
 from seatrial.serve.tickets import Admitted
 
@@ -194,3 +195,10 @@ def test_the_service_answers_503_and_counts_it(
 )
 def test_bodies_have_their_share(left: int, limit: int) -> None:
     assert decode_memory(left, Limits()).limit_bytes == limit
+
+
+def test_connections_with_tls_have_their_share() -> None:
+    without = decode_memory(2**30, Limits(connections=500))
+    with_it = decode_memory(2**30, Limits(connections=500), tls=True)
+    assert (without.tls_bytes, with_it.tls_bytes) == (0, 500 * TLS_BYTES)
+    assert with_it.limit_bytes < without.limit_bytes

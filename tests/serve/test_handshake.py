@@ -24,6 +24,7 @@ from seatrial.deployment import Limits, Server
 from seatrial.errors import ServiceFailed
 from seatrial.serve.address import is_ready, url
 from seatrial.serve.connection_limit import PROBE_PLACES
+from seatrial.serve.handshake import PLAIN, Handshake
 from seatrial.serve.open_connections import Connections
 
 Running = Any
@@ -148,17 +149,71 @@ def test_a_request_that_comes_with_the_end_of_the_handshake(secure: tuple[Runnin
     assert answer.startswith(b"HTTP/1.1 200")
 
 
+def first_message() -> bytes:
+    """The first message of a client of TLS."""
+    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(coming, going, server_hostname="127.0.0.1")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return going.read()
+
+
 def test_what_is_no_tls_gets_no_answer(
     secure: tuple[Running, Made], metric: Metric, until: Until
 ) -> None:
     running, _ = secure
     before = metric("seatrial_connections_closed_total", reason="tls")
-    for sent in (GET, b"\0" * 600):
+    for sent in (b"SSH-2.0-x\r\n", b"\0" * 600):
         with running.connect() as raw:
             raw.sendall(sent)
             with contextlib.suppress(ConnectionError):
-                assert b"HTTP" not in raw.recv(65536)
+                assert raw.recv(65536) == b""
     until(lambda: metric("seatrial_connections_closed_total", reason="tls") >= before + 2)
+
+
+@pytest.mark.parametrize(
+    "pieces", [[GET], [b"PO", b"S", b"T /detect HTTP/1.1\r\n" + b"x" * 300_000]]
+)
+def test_http_is_told_that_the_port_speaks_tls(
+    secure: tuple[Running, Made], pieces: list[bytes], until: Until
+) -> None:
+    """Whatever it goes on sending: a connection that is reset loses its answer."""
+    running, _ = secure
+    with running.connect() as raw:
+        for piece in pieces:
+            raw.sendall(piece)
+        status, headers, body = read_response(raw)
+        assert (status, headers["connection"]) == (400, "close")
+        assert body == b"this port speaks TLS: begin the address with https://\n"
+        assert raw.recv(10) == b""
+
+
+def test_a_handshake_begins_with_the_whole_first_message(
+    secure: tuple[Running, Made], until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is encrypted takes a quarter of a megabyte; who says little takes nothing of it."""
+    running, files = secure
+    begun: list[Handshake] = []
+    begin = Handshake.begin
+
+    def noted(self: Handshake, *arguments: Any) -> None:
+        begun.append(self)
+        begin(self, *arguments)
+
+    monkeypatch.setattr(Handshake, "begin", noted)
+    hello = first_message()
+    with contextlib.ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(running.connect())
+            held.enter_context(running.connect()).sendall(hello[:-1])
+        with connected(running, files.certificate) as connection:
+            assert asked(connection) == 200
+        assert len(begun) == 1
+        piecemeal = held.enter_context(running.connect())
+        for index in range(0, len(hello), 100):
+            piecemeal.sendall(hello[index : index + 100])
+        assert piecemeal.recv(1) == b"\x16"
+        assert len(begun) == 2
 
 
 def test_protocol_errors_have_their_form(secure: tuple[Running, Made]) -> None:
@@ -182,12 +237,13 @@ def test_a_handshake_that_fails_in_a_way_unknown_is_logged_and_counted_no_more(
         closed(self, connection)
         ended.append(connection)
 
-    def fails(begun: object) -> Any:
+    async def fails(*arguments: object) -> Any:
         raise ZeroDivisionError
 
     monkeypatch.setattr(Connections, "closed", noted)
-    monkeypatch.setattr("seatrial.serve.handshake._Begun.__await__", fails)
+    monkeypatch.setattr("seatrial.serve.handshake.Handshake._secured", fails)
     with running.connect() as raw:
+        raw.sendall(first_message())
         with contextlib.suppress(ConnectionError):
             assert raw.recv(1024) == b""
         until(lambda: ended)
@@ -298,7 +354,8 @@ def test_any_first_bytes_get_no_answer_in_the_clear(
         for piece in pieces:
             raw.sendall(piece)
         raw.shutdown(socket.SHUT_WR)
-        assert b"HTTP" not in raw.recv(65536)
+        answer = raw.recv(65536)
+        assert b"HTTP" not in answer or PLAIN.match(b"".join(pieces))
 
 
 def test_it_serves_all_the_same(secure: tuple[Running, Made], made: dict[str, Made]) -> None:

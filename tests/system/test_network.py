@@ -116,3 +116,14 @@ def test_what_a_server_sent_is_looked_at_in_no_time() -> None:
     quoted = Exception("illegal status line: " + "CERTIFICATE_VERIFY_FAILED" * 8_000)
     assert network_reason(quoted) == "what answers there is not HTTP"
     assert time.thread_time() - begun < 1  # it was 7 s
+
+
+def test_a_port_of_the_other_kind() -> None:
+    error = no_answer("http://a:1", "what answers there is not HTTP")
+    assert error.message == "no HTTP service is at http://a:1: what answers there is not HTTP"
+    assert "grpc://" in error.hint
+    error = no_answer(
+        "grpc://a:1", "UNAVAILABLE: Trying to connect an http1.x server (HTTP status)"
+    )
+    assert error.message == "no gRPC service is at grpc://a:1: what answers there is HTTP/1.1"
+    assert "http://a:1" in error.hint

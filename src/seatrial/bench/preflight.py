@@ -14,6 +14,7 @@ from yarl import URL
 
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.client.inference_wire import GRPC, is_inference_path
+from seatrial.client.wire import needs_token
 from seatrial.config import UNDECODABLE
 from seatrial.errors import ServiceFailed, Unauthorized
 from seatrial.load.http_client import ask, exchange, http_session, refusal
@@ -165,11 +166,7 @@ def without_token(target: Target, said: str = "") -> Unauthorized:
         target: The service.
         said: Its own words; empty where it has none.
     """
-    return Unauthorized(
-        f"{target.url} needs a token: {said or 'the request has none that it knows'}",
-        hint="name a file with a token of the service by --token-file, or set SEATRIAL_TOKEN; in "
-        "Python: token=",
-    )
+    return needs_token(target.url, said)
 
 
 async def first_taken(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from os import PathLike
+from pathlib import Path
 
 import msgspec
 
 from seatrial.errors import InvalidConfig
+from seatrial.system.files import beside, bounded_bytes
+
+MOST_BYTES = 16 * 2**20  # those of an operating system have 0.2 MiB
+HINT = "name a PEM file with the authority of the service's certificate"
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -41,11 +45,29 @@ class Credentials(msgspec.Struct, frozen=True):
         Raises:
             InvalidConfig: The file of authorities cannot be used.
         """
-        file = self.ca_file
+        if self.ca_file is None:
+            return ssl.create_default_context()
         try:
-            return ssl.create_default_context(cafile=None if file is None else os.fspath(file))
-        except OSError as error:  # ssl.SSLError too
-            raise InvalidConfig(f"ca_file {file} cannot be used: {error}") from error
+            return ssl.create_default_context(cadata=self.authorities().decode("ascii", "ignore"))
+        except (ssl.SSLError, ValueError) as error:
+            raise InvalidConfig(
+                f"ca_file {self.ca_file} cannot be used: it holds no certificate in PEM", hint=HINT
+            ) from error
+
+    def authorities(self) -> bytes:
+        """The content of the file of authorities, which is named.
+
+        Raises:
+            InvalidConfig: It cannot be read.
+        """
+        assert self.ca_file is not None  # noqa: S101
+        file = Path(self.ca_file)
+        try:
+            return bounded_bytes(file, MOST_BYTES)
+        except OSError as error:
+            raise InvalidConfig(
+                f"ca_file {file} cannot be used: {error.strerror}", hint=beside(file)
+            ) from error
 
 
 NONE = Credentials()

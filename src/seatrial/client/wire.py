@@ -14,7 +14,7 @@ from seatrial.config import UNDECODABLE, Few
 from seatrial.deployment import Limits, Thresholds
 from seatrial.detect.answer import Box, ImageSize
 from seatrial.detect.detections import Detections
-from seatrial.errors import Overloaded, SeatrialError, ServiceFailed
+from seatrial.errors import Overloaded, SeatrialError, ServiceFailed, Unauthorized
 
 T = TypeVar("T")
 # Error classes by the code that a service sends.
@@ -265,6 +265,8 @@ def refusal(where: str, answer: HttpAnswer) -> SeatrialError:
     message, hint = problem.message[:MESSAGE], problem.hint[:MESSAGE]
     if kind is None:
         return ServiceFailed(f"{where} answers {answer.status}: {message}", hint=hint)
+    if kind is Unauthorized:
+        return needs_token(where, message)
     if kind is not Overloaded:
         return kind(message, hint=hint)
     overloaded = Overloaded(message, hint=hint, reason=problem.reason[:SHOWN])
@@ -272,6 +274,20 @@ def refusal(where: str, answer: HttpAnswer) -> SeatrialError:
     if wait_ms.isascii() and wait_ms.isdecimal() and len(wait_ms) <= WAIT_DIGITS:
         overloaded.wait_s = int(wait_ms) / 1e3
     return overloaded
+
+
+def needs_token(where: str, said: str = "") -> Unauthorized:
+    """The error for a service that wants a token.
+
+    Args:
+        where: Its address.
+        said: Its own words; empty where it has none.
+    """
+    return Unauthorized(
+        f"{where} needs a token: {said or 'the request has none that it knows'}",
+        hint="name a file with a token of the service by --token-file, or set SEATRIAL_TOKEN; in "
+        "Python: token=",
+    )
 
 
 def _in_words(answer: HttpAnswer) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
@@ -225,7 +224,7 @@ async def grpc_session(
 def _authorities(credentials: Credentials) -> Any:
     credentials.tls()  # says what is wrong with the file
     file = credentials.ca_file
-    return grpc.ssl_channel_credentials(None if file is None else Path(file).read_bytes())
+    return grpc.ssl_channel_credentials(None if file is None else credentials.authorities())
 
 
 def _outcome(failure: Any) -> tuple[int, str]:

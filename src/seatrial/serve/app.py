@@ -29,7 +29,7 @@ from seatrial.detect.answer import answer
 from seatrial.detect.detector import Detected
 from seatrial.detect.draw import annotated_jpeg
 from seatrial.serve.companions import Companion
-from seatrial.serve.connection_limit import room, share
+from seatrial.serve.connection_limit import MOST, most_encrypted, room, share
 from seatrial.serve.connections import StopReading
 from seatrial.serve.cross_origin import CrossOrigin
 from seatrial.serve.direct_routes import DirectRoutes
@@ -97,7 +97,11 @@ def create_app(
             serving.reports = reports
             on_start(serving)
             limits = serving.live.dispatcher.limits
-            fit = room(limits.connections, len(companions))
+            most = MOST
+            if serving.tls is not None:
+                reserved_bytes = serving.live.dispatcher.memory.tls_bytes
+                most = most_encrypted(reserved_bytes, limits.connections)
+            fit = room(limits.connections, len(companions), most)
             paths = frozenset(route.path for route in (*PROBES, *probes))
             refusals = Refusals(serving, DETECT)
             # What start-up made stays until the end: no collection needs to walk it again.

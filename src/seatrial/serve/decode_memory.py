@@ -8,6 +8,7 @@ from collections import deque
 from seatrial.deployment import Limits
 from seatrial.engines.places import Place
 from seatrial.errors import InputTooLarge, Overloaded
+from seatrial.serve.connection_limit import tls_memory_bytes
 from seatrial.serve.forecast import Promise
 
 # Of what is left after start-up and beside the bodies; the rest is for engines and answers.
@@ -24,10 +25,12 @@ class DecodeMemory:
 
     Args:
         limit_bytes: Most that is handed out at a time.
+        tls_bytes: Memory that is set aside for connections with TLS.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, tls_bytes: int = 0) -> None:
         self.limit_bytes = limit_bytes
+        self.tls_bytes = tls_bytes
         self._held: dict[Place, int] = {}
         self._waiting: deque[Place] = deque()
         self._change = threading.Condition()
@@ -96,12 +99,15 @@ class DecodeMemory:
                 self._change.notify_all()
 
 
-def decode_memory(left_bytes: int, limits: Limits) -> DecodeMemory:
+def decode_memory(left_bytes: int, limits: Limits, *, tls: bool = False) -> DecodeMemory:
     """The memory for decoding of a process that has started.
 
     Args:
         left_bytes: What it may still take, see `seatrial.system.memory.memory_left_bytes`.
         limits: Limits of the deployment; bodies in flight have their own share, half at most.
+        tls: Whether connections are encrypted; they have their own share then.
     """
+    encrypted = tls_memory_bytes(left_bytes, limits.connections) if tls else 0
+    left_bytes -= encrypted
     bodies = min(limits.bytes_in_flight, left_bytes // 2)
-    return DecodeMemory(int(SHARE * (left_bytes - bodies)))
+    return DecodeMemory(int(SHARE * (left_bytes - bodies)), encrypted)

@@ -19,8 +19,9 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from seatrial.client.inference_messages import COMPILED, SERVICE, add_files
 from seatrial.deployment import Deployment, Limits
-from seatrial.errors import Overloaded, PortInUse
+from seatrial.errors import Overloaded
 from seatrial.serve.grpc_connections import GrpcConnections
+from seatrial.serve.grpc_renewal import RenewedServer
 from seatrial.serve.log import GoesOn
 from seatrial.serve.protocols.grpc_health import (
     HEALTH,
@@ -36,7 +37,6 @@ from seatrial.serve.protocols.inference_grpc import (
     InferenceService,
 )
 from seatrial.serve.serving import Serving
-from seatrial.serve.tls import Tls
 
 # Clients ask for the first; the second has the same messages.
 REFLECTION = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
@@ -76,34 +76,31 @@ async def grpc_server(
     watched = GrpcConnections(serving, connections, limits.idle_s, limits.bytes_in_flight)
     methods = InferenceService(serving, limits, ending, watched)
     most_calls = limits.queue + methods.streams.most + OTHER_CALLS
-    server = grpc.aio.server(
-        options=_options(limits, connections, most_calls),
-        maximum_concurrent_rpcs=most_calls + AT_ONCE,
-    )
     reception = methods.questions
     # Of its own: who asks for other things and sends nothing cannot hold up the probes.
     health_reception = Reception(QUESTION_PLACES, QUESTION_BYTES)
-    for name, handlers in {
+    handlers = {
         SERVICE: methods.handlers(),
         HEALTH: health_handlers(statuses, health_reception, ending, watched),
         **{
             one: _reflection_handlers(serving, one, reception, ending, watched)
             for one in REFLECTION
         },
-    }.items():
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+    }
+
+    def make() -> Any:
+        server = grpc.aio.server(
+            options=_options(limits, connections, most_calls),
+            maximum_concurrent_rpcs=most_calls + AT_ONCE,
+        )
+        for name, of_it in handlers.items():
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, of_it),))
+        return server
+
     host = f"[{address.host}]" if ":" in address.host else address.host
-    try:
-        where = f"{host}:{address.grpc_port}"
-        if serving.tls is None:
-            port: int = server.add_insecure_port(where)
-        else:
-            port = server.add_secure_port(where, _credentials(serving.tls))
-    except RuntimeError as error:
-        raise PortInUse(
-            f"cannot listen on {host}:{address.grpc_port} for gRPC", hint="choose another port"
-        ) from error
-    watched.listens(port)
+    finish_s = CONNECTION_S + limits.body_s + limits.longest_deadline_s
+    server = RenewedServer(make, host, address.grpc_port or 0, serving.tls, finish_s)
+    watched.listens(server.port)
     statuses.tell(serving.health)
     await server.start()
 
@@ -118,6 +115,7 @@ async def grpc_server(
             draining = serving.health.draining
             with goes_on:
                 statuses.tell(serving.health)
+                await server.look()
             if not draining:
                 await asyncio.sleep(LOOK_S)
         notice_s = 0.0 if serving.health.failure else address.drain_notice_s
@@ -126,24 +124,13 @@ async def grpc_server(
 
     tasks = asyncio.ensure_future(watch()), asyncio.ensure_future(watched.keep_looking())
     try:
-        yield port
+        yield server.port
     finally:
         for task in tasks:
             task.cancel()
         statuses.end()
         await stop()
         watched.end()
-
-
-def _credentials(tls: Tls) -> Any:
-    """Credentials that each handshake asks for a newer certificate."""
-
-    def configuration() -> Any:
-        return grpc.ssl_server_certificate_configuration([tls.pair])
-
-    return grpc.dynamic_ssl_server_credentials(
-        configuration(), configuration, require_client_authentication=False
-    )
 
 
 def _options(limits: Limits, connections: int, calls: int) -> list[tuple[str, int]]:

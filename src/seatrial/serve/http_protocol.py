@@ -68,7 +68,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.ws_protocol_class = None  # no route of ours is one
         self._all: Connections = app_state[CONNECTIONS]
         self.waiting: Wait | None = None
-        self._handshake: asyncio.Task[None] | None = None
+        self._handshake: Handshake | None = None
         self.in_head = True
         self._head_begun = False
         self._unbounded_bytes = 0  # of a head, or of a body's framing, that the parser collects
@@ -95,11 +95,10 @@ class HttpProtocol(HttpToolsProtocol):
             transport.abort()  # our end of it alone
             return
         self._open(transport)
-        if self._all.tls is None:
+        if self._all.handshakes is None:
             self._begin(transport)
         elif not transport.is_closing():  # or else it was one too many
-            handshake = Handshake(transport, self._all.tls.context, self._all.header_s)
-            self._handshake = self.loop.create_task(self._secure(handshake))
+            self._handshake = self._all.handshakes.meet(transport, self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._given:
@@ -121,16 +120,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._all.opened(self)
         self._beyond = self._all.full
 
-    async def _secure(self, handshake: Handshake) -> None:
-        secured = await handshake.secured()
-        if secured is not None:
-            handshake.hand_over(secured, self)
-        else:
-            self._all.insecure()
-            self._leave()
+    # What the handshake calls.
+    def refused(self) -> None:
+        self._all.waits(self, END)
 
-    def _leave(self) -> None:
-        """Count a connection no more that was never encrypted."""
+    def insecure(self) -> None:
+        self._all.insecure()
         self.connections.discard(self)
         self._all.closed(self)
 

@@ -20,6 +20,7 @@ from seatrial.errors import Unauthorized
 from seatrial.serve import connections
 from seatrial.serve.arrivals import Room
 from seatrial.serve.connection_limit import PROBE_PLACES
+from seatrial.serve.handshakes import Handshakes
 from seatrial.serve.metrics import RequestMetrics
 from seatrial.serve.peers import Peers
 from seatrial.serve.protocols.plain_head import PlainHead
@@ -110,8 +111,7 @@ class Connections:
         refuses: Whether a request was refused in the last second.
         refuse_again: See `Refuse.again`.
         room: Buffer for what arrives.
-        tls: The same.
-        header_s: Longest time until the end of a request's headers.
+        handshakes: Encrypts connections; None where they are not encrypted.
         dated_until_s: When the headers of all answers are to be made anew, which have the date in
             them, on the clock `now_s`.
         now_s: Gives the time of the event loop, seconds.
@@ -138,8 +138,7 @@ class Connections:
         self._beside = beside or (lambda: 0)
         self._polls = beside is not None
         self._refused_s = -math.inf
-        self.tls = tls
-        self.header_s = limits.header_s
+        self.handshakes = None if tls is None else Handshakes(tls, limits.header_s)
         self._most = most
         self._metrics = metrics
         self.probes = frozenset(path.encode() for path in probes)
@@ -268,7 +267,7 @@ class Connections:
     def _expect_refusals(self, likely: bool) -> None:
         if likely is not self.refuses:
             self.refuses = likely
-            if self.tls is None:  # of what is encrypted, the kernel drops nothing
+            if self.handshakes is None:  # of what is encrypted, the kernel drops nothing
                 self.room.refuses(likely)
 
     def begin_of_answer(self, status: int, headers: Headers) -> bytes:

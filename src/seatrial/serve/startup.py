@@ -103,7 +103,11 @@ def open_service(
     memory = (
         beside.dispatcher.memory
         if beside
-        else decode_memory(memory_left_bytes(workers), deployment.limits)
+        else decode_memory(
+            memory_left_bytes(workers),
+            deployment.limits,
+            tls=deployment.server.tls_certificate is not None,
+        )
     )
     dispatcher = Dispatcher(detector, deployment.limits, memory)
     batching = msgspec.structs.replace(deployment.batching, max_batch=detector.lanes.max_batch)

@@ -19,8 +19,8 @@ MOST_BYTES = 2**20
 DAY_S = 86400.0
 SOON_S = 14 * DAY_S  # before its end a certificate is spoken of
 HINT = (
-    "server.tls_certificate is a PEM file with the certificate, and behind it those between it and "
-    "the authority; server.tls_key is one with its key, without a password"
+    "server.tls_certificate (--tls-certificate) is a PEM file with the certificate, and behind "
+    "it those between it and the authority; server.tls_key (--tls-key) is one with its key, without a password"
 )
 
 
@@ -64,7 +64,10 @@ class Tls:
             return None
         if certificate is None or key is None:
             absent = "tls_key" if key is None else "tls_certificate"
-            raise InvalidConfig(f"server.{absent} is missing: TLS needs both files", hint=HINT)
+            option = f"--{absent.replace('_', '-')}"
+            raise InvalidConfig(
+                f"server.{absent} is missing ({option}): TLS needs both files", hint=HINT
+            )
         return cls(Path(certificate), Path(key))
 
     def close(self) -> None:

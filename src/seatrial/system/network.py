@@ -9,14 +9,16 @@ from seatrial.errors import ServiceFailed, first_line
 
 UNTRUSTED = "its certificate is not trusted"
 UNENCRYPTED = "no encrypted connection"
+NOT_HTTP = "what answers there is not HTTP"
 CLOSED = "the connection is closed without an answer"
+HTTP_1 = "http1.x server"  # gRPC's words
 # Part of what the HTTP libraries say -> what to tell; {} is the part in parentheses.
 REASONS = (
     (r"not known|name resolution|No address associated", "its name is not known here"),
     (r"CERTIFICATE_VERIFY_FAILED.*?: ([^\"'()\n]+)", f"{UNTRUSTED} ({{}})"),
     (r"\[SSL", UNENCRYPTED),
     (r"timed out|Timeout", "no answer in time"),
-    (r"status line|BadStatusLine|Expected HTTP", "what answers there is not HTTP"),
+    (r"status line|BadStatusLine|Expected HTTP", NOT_HTTP),
     (r"[Ss]erver disconnected", CLOSED),
     (r"Receive buffer too long", "the head of its answer is too long"),
 )
@@ -45,6 +47,17 @@ def no_answer(url: str, reason: str) -> ServiceFailed:
         url: The address, as it was given.
         reason: From `network_reason`.
     """
+    if reason == NOT_HTTP:
+        return ServiceFailed(
+            f"no HTTP service is at {url}: {reason}",
+            hint="give the port of HTTP; the address of a port of gRPC begins with grpc://",
+        )
+    if HTTP_1 in reason:
+        return ServiceFailed(
+            f"no gRPC service is at {url}: what answers there is HTTP/1.1",
+            hint="give the port of gRPC (server.grpc_port); that of HTTP is "
+            f"{url.replace('grpc', 'http', 1)}",
+        )
     if reason.startswith(UNTRUSTED):
         hint = "name the authority of its certificate: --ca-file FILE, in Python ca_file"
     elif (reason == CLOSED or "Socket closed" in reason) and url.startswith(("http://", "grpc://")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,10 @@ def read_tokens(file: Path) -> list[str]:
         data = bounded_bytes(file, MOST_BYTES)
     except OSError as error:
         raise InvalidConfig(
-            f"{file} cannot be read: {error.strerror}", hint=beside(file)
+            f"{file} cannot be read: {error.strerror}",
+            hint=beside(
+                file, otherwise=f"make one: (umask 077 && {MADE_BY} > {shlex.quote(str(file))})"
+            ),
         ) from error
     # Editors of Windows begin a file with a mark of its encoding.
     lines = [line.strip() for line in data.decode("utf-8-sig", "replace").splitlines()]

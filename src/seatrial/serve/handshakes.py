@@ -1,0 +1,109 @@
+"""The TLS handshakes of one event loop: how many at a time, and whose turn it is.
+
+A signature with an RSA key of 4096 bits takes the loop several milliseconds, which other
+connections wait for; and a connection that is encrypted takes a quarter of a megabyte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from seatrial.serve.handshake import HELLO_BYTES, Handshake, Owner
+from seatrial.serve.tls import Tls
+
+AT_ONCE = 64  # that have begun, and wait for their clients
+# The one that began first goes after so long where another waits for its place.
+GIVES_WAY_S = 0.5
+# Of the clients of one address so many, the newest, are taken in their order. Those before them
+# come when there are none such, the newest first: where more ask than the process can do, all would
+# wait for longer than their clients do.
+FRESH = 16
+
+
+class _Line:
+    """The clients of one address, each group in the order of arrival."""
+
+    def __init__(self) -> None:
+        self.fresh: dict[Handshake, None] = {}
+        self.late: dict[Handshake, None] = {}
+
+    def add(self, one: Handshake) -> None:
+        self.fresh[one] = None
+        if len(self.fresh) > FRESH:
+            oldest = next(iter(self.fresh))
+            del self.fresh[oldest]
+            self.late[oldest] = None
+
+    def next(self) -> Handshake:
+        return next(iter(self.fresh)) if self.fresh else next(reversed(self.late))
+
+    def remove(self, one: Handshake) -> None:
+        self.fresh.pop(one, None)
+        self.late.pop(one, None)
+
+
+class Handshakes:
+    """Begins the handshakes of connections: one in each turn of the event loop.
+
+    Args:
+        tls: The certificate.
+        within_s: Longest time of a handshake.
+
+    Attributes:
+        room: Buffer into which the first message of a client is read.
+    """
+
+    def __init__(self, tls: Tls, within_s: float) -> None:
+        self._tls = tls
+        self._within_s = within_s
+        self.room = memoryview(bytearray(HELLO_BYTES))
+        self._lines: dict[str, _Line] = {}  # by the address; the first has the next turn
+        self._begun: dict[Handshake, float] = {}  # since when, the oldest first
+        self._loop = asyncio.get_running_loop()
+        self._next: asyncio.Handle | None = None
+
+    def meet(self, transport: asyncio.Transport, owner: Owner) -> Handshake:
+        """Encrypt a connection once its client asks for that.
+
+        Args:
+            transport: The connection, in its ``connection_made``.
+            owner: Its protocol.
+        """
+        return Handshake(transport, self, owner)
+
+    def add(self, one: Handshake) -> None:
+        """See `seatrial.serve.handshake.Queue`."""
+        self._lines.setdefault(one.address, _Line()).add(one)
+        if self._next is None:
+            self._next = self._loop.call_soon(self._turn)
+
+    def remove(self, one: Handshake) -> None:
+        """See `seatrial.serve.handshake.Queue`."""
+        if (line := self._lines.get(one.address)) is not None:
+            line.remove(one)
+            if not line.fresh and not line.late:
+                del self._lines[one.address]
+        if self._begun.pop(one, None) is not None and self._next is not None:
+            self._next.cancel()  # it may wait for this place
+            self._next = self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Begin one handshake, and look again in the next turn of the loop."""
+        now, self._next = self._loop.time(), None
+        if not self._lines:
+            return
+        if len(self._begun) >= AT_ONCE:
+            oldest, since = next(iter(self._begun.items()))
+            if now - since < GIVES_WAY_S:
+                self._next = self._loop.call_at(since + GIVES_WAY_S, self._turn)
+                return
+            del self._begun[oldest]
+            oldest.abort()
+        address, line = next(iter(self._lines.items()))
+        del self._lines[address]
+        self._lines[address] = line  # behind those of the other addresses
+        one = line.next()
+        self.remove(one)
+        self._begun[one] = now
+        one.begin(self._tls.context, self._within_s)
+        self._next = self._loop.call_soon(self._turn)
