@@ -25,6 +25,7 @@ class Client:
 
     def begin(self, context: object, within_s: float) -> None:
         self._log.append(self.name)
+        self._queue[0].answered(cast(Handshake, self), 0.0)
 
     def abort(self) -> None:
         self._log.append(f"{self.name} ended")
@@ -87,6 +88,9 @@ class Made:
             self._queue[0].add(cast(Handshake, one))
         return clients
 
+    def answered(self, one: Any, took_s: float) -> None:
+        self._queue[0].answered(one, took_s)
+
     def remove(self, one: Any) -> None:
         self._queue[0].remove(one)
 
@@ -97,6 +101,27 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: one.loop)
     one.start()
     return one
+
+
+def test_the_next_one_begins_after_as_long_as_the_last_took(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New connections are taken meanwhile, one in each turn: a probe's must not wait for all."""
+    monkeypatch.setattr(Client, "begin", lambda self, *_: made.log.append(self.name))
+    one, two, _ = made.add("one", "two", "three")
+    for _ in range(3):
+        made.loop.turn()
+    assert made.log == ["one"]
+    made.answered(one, 0.5)
+    for _ in range(3):
+        made.loop.turn()
+    assert made.log == ["one"]
+    made.loop.now_s += 0.5
+    made.loop.turn()
+    assert made.log == ["one", "two"]
+    made.remove(two)  # it left before there was an answer
+    made.loop.turn()
+    assert made.log == ["one", "two", "three"]
 
 
 def test_one_begins_in_each_turn_in_the_order_of_arrival(made: Made) -> None:

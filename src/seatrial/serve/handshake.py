@@ -12,6 +12,7 @@ import asyncio
 import logging
 import re
 import ssl
+import time
 from typing import Any, Protocol
 
 # After which a connection that is closed does not wait for the client's word any more.
@@ -55,6 +56,9 @@ class Queue(Protocol):
 
     def add(self, one: Handshake) -> None:
         """A client's first message is there."""
+
+    def answered(self, one: Handshake, took_s: float) -> None:
+        """The answer to a first message was made, which takes most of a handshake's time."""
 
     def remove(self, one: Handshake) -> None:
         """A handshake is over, or the connection is lost."""
@@ -172,7 +176,9 @@ class Handshake(asyncio.BufferedProtocol):
 
         hello, self._hello = self._hello, b""
         encrypting.get_buffer(len(hello))[: len(hello)] = hello
+        begun = time.perf_counter()
         encrypting.buffer_updated(len(hello))
+        self._queue.answered(self, time.perf_counter() - begun)
 
     def _end(self) -> None:
         if not self._over:

@@ -43,7 +43,10 @@ class _Line:
 
 
 class Handshakes:
-    """Begins the handshakes of connections: one in each turn of the event loop.
+    """Begins the handshakes of connections one by one, in half of the event loop's time.
+
+    uvloop takes one new connection in each of its turns: were there a handshake in each of them,
+    new connections would wait where nobody sees them, in the order of their arrival.
 
     Args:
         tls: The certificate.
@@ -61,6 +64,8 @@ class Handshakes:
         self._begun: dict[Handshake, float] = {}  # since when, the oldest first
         self._loop = asyncio.get_running_loop()
         self._next: asyncio.Handle | None = None
+        self._present: Handshake | None = None  # whose answer is being made
+        self._waits_for_a_place = False
 
     def meet(self, transport: asyncio.Transport, owner: Owner) -> Handshake:
         """Encrypt a connection once its client asks for that.
@@ -74,8 +79,14 @@ class Handshakes:
     def add(self, one: Handshake) -> None:
         """See `seatrial.serve.handshake.Queue`."""
         self._lines.setdefault(one.address, _Line()).add(one)
-        if self._next is None:
+        if self._next is None and self._present is None:
             self._next = self._loop.call_soon(self._turn)
+
+    def answered(self, one: Handshake, took_s: float) -> None:
+        """See `seatrial.serve.handshake.Queue`."""
+        if one is self._present:
+            self._present = None
+            self._next = self._loop.call_at(self._loop.time() + took_s, self._turn)
 
     def remove(self, one: Handshake) -> None:
         """See `seatrial.serve.handshake.Queue`."""
@@ -83,18 +94,22 @@ class Handshakes:
             line.remove(one)
             if not line.fresh and not line.late:
                 del self._lines[one.address]
-        if self._begun.pop(one, None) is not None and self._next is not None:
-            self._next.cancel()  # it may wait for this place
+        freed = self._begun.pop(one, None) is not None
+        if one is self._present:
+            self._present, self._next = None, self._loop.call_soon(self._turn)
+        elif freed and self._waits_for_a_place and self._next is not None:
+            self._next.cancel()
             self._next = self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Begin one handshake, and look again in the next turn of the loop."""
-        now, self._next = self._loop.time(), None
+        """Begin one handshake; the next one comes when this is answered."""
+        now, self._next, self._waits_for_a_place = self._loop.time(), None, False
         if not self._lines:
             return
         if len(self._begun) >= AT_ONCE:
             oldest, since = next(iter(self._begun.items()))
             if now - since < GIVES_WAY_S:
+                self._waits_for_a_place = True
                 self._next = self._loop.call_at(since + GIVES_WAY_S, self._turn)
                 return
             del self._begun[oldest]
@@ -104,6 +119,5 @@ class Handshakes:
         self._lines[address] = line  # behind those of the other addresses
         one = line.next()
         self.remove(one)
-        self._begun[one] = now
+        self._begun[one], self._present = now, one
         one.begin(self._tls.context, self._within_s)
-        self._next = self._loop.call_soon(self._turn)

@@ -19,8 +19,9 @@ MOST_BYTES = 2**20
 DAY_S = 86400.0
 SOON_S = 14 * DAY_S  # before its end a certificate is spoken of
 HINT = (
-    "server.tls_certificate (--tls-certificate) is a PEM file with the certificate, and behind "
-    "it those between it and the authority; server.tls_key (--tls-key) is one with its key, without a password"
+    "server.tls_certificate (--tls-certificate) is a PEM file with the certificate, and behind it "
+    "those between it and the authority; server.tls_key (--tls-key) is one with its key, without "
+    "a password"
 )
 
 
