@@ -45,6 +45,39 @@ def test_only_what_is_long_goes_to_a_thread(length: int) -> None:
     assert asyncio.run(read()) == (length == MOST_TEXT_BYTES)
 
 
+def test_long_bodies_are_read_one_after_the_other_and_not_where_the_request_has_gone() -> None:
+    reading = threading.Semaphore(1)
+    begun, go_on = threading.Event(), threading.Event()
+    names: list[str] = []
+
+    def read(name: str, waits: bool = False) -> str:
+        assert reading.acquire(blocking=False)
+        names.append(name)
+        if waits:
+            begun.set()
+            assert go_on.wait(60)
+        reading.release()
+        return name
+
+    async def ask() -> list[Any]:
+        def long(name: str, waits: bool = False) -> asyncio.Task[str]:
+            return asyncio.create_task(
+                read_off_loop(MOST_TEXT_BYTES + 1, lambda: read(name, waits))
+            )
+
+        first = long("first", waits=True)
+        await asyncio.to_thread(begun.wait, 60)
+        others = [long(name) for name in ("gone", "second", "third")]
+        await asyncio.sleep(0)  # they are asked for
+        others[0].cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        return await asyncio.gather(first, *others[1:])
+
+    assert asyncio.run(ask()) == ["first", "second", "third"]
+    assert names == ["first", "second", "third"]
+
+
 @pytest.fixture
 def on_loop(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], list[bool]]:
     """Whether each call of a function of a module was made on an event loop."""

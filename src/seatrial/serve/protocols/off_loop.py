@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,10 +12,13 @@ T = TypeVar("T")
 MOST_TEXT_BYTES = 128 * 1024
 # Forms, which are only divided (0.1 ms), and messages of protobuf (1.2 ms of small numbers).
 MOST_BINARY_BYTES = 512 * 1024
+# Reading keeps Python's lock nearly all the time: with several threads the event loop would get it
+# after all of them, and they would be done no sooner.
+_reader = ThreadPoolExecutor(1, "seatrial-body")
 
 
 async def read_off_loop(length: int, read: Callable[[], T], most_bytes: int = MOST_TEXT_BYTES) -> T:
-    """Read a part of a body: at once where it is short, and otherwise on a thread.
+    """Read a part of a body: at once where it is short, otherwise on the one thread for this.
 
     Args:
         length: What there is to read, bytes.
@@ -23,4 +27,4 @@ async def read_off_loop(length: int, read: Callable[[], T], most_bytes: int = MO
     """
     if length <= most_bytes:
         return read()
-    return await asyncio.to_thread(read)
+    return await asyncio.get_running_loop().run_in_executor(_reader, read)
