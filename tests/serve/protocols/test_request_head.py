@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import httptools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seatrial.serve.protocols.request_head import HEAD_BYTES, RefusedHead, check_head
+from seatrial.serve.protocols.request_head import (
+    HEAD_BYTES,
+    RefusedHead,
+    check_head,
+    lengths_alone,
+    refusal_of,
+)
 
 HOST = (b"host", b"x")
 
@@ -59,3 +66,38 @@ def test_target_and_fields_share_the_limit(target: int, value: int) -> None:
     size = target + value + len(b"host" + b"x" + b"name") + 8
     expected = 431 if size > HEAD_BYTES else 200
     assert status("1.1", b"a" * target, HOST, (b"name", b"a" * value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        (b"GET / HTTP/1.2\r\n\r\n", 505, "this version of HTTP is not spoken here"),
+        (b"GET / HTTP/3.0\r\n\r\n", 505, "this version of HTTP is not spoken here"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "HTTP/2 is not spoken here"),
+        (b"\x16\x03\x01\x02", 400, "not an HTTP request: this looks like TLS"),
+        (b"\x16\x04\x01\x02", 400, "not an HTTP request: Invalid method encountered"),
+        (b"PROXY TCP4 1.2.3.4", 400, "not an HTTP request: this is the PROXY protocol"),
+        (b"\0\r\nQUIT\n", 400, "not an HTTP request: this is the PROXY protocol"),
+        (b"nonsense", 400, "not an HTTP request: Invalid method encountered"),
+    ],
+)
+def test_what_the_parser_refuses_is_named(sent: bytes, status: int, words: str) -> None:
+    """By what the installed parser says."""
+    with pytest.raises(httptools.HttpParserError) as stopped:
+        httptools.HttpRequestParser(object()).feed_data(sent)
+    refusal = refusal_of(stopped.value, sent)
+    assert (refusal.status, refusal.code) == (status, f"Http{status}")
+    assert refusal.message.startswith(words)
+
+
+def test_within_a_request_no_other_protocol_begins() -> None:
+    error = httptools.HttpParserError("Invalid character")
+    assert refusal_of(error).message == "not an HTTP request: Invalid character"
+    assert refusal_of(error, b"PROXY ").message != refusal_of(error).message
+
+
+@pytest.mark.parametrize(("keep_alive", "close"), [(True, b""), (False, b"Connection: close\r\n")])
+def test_a_head_of_lengths_alone(keep_alive: bool, close: bytes) -> None:
+    headers = [(b"host", b"x"), (b"content-length", b"7"), (b"upgrade", b"h2c")]
+    found = lengths_alone(headers, keep_alive)
+    assert found == b"POST / HTTP/1.1\r\ncontent-length: 7\r\n" + close + b"\r\n"
