@@ -25,7 +25,7 @@ from seatrial.errors import InvalidDataset
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("1.png", lambda data: data[:60], r"1\.png: the image is damaged"),
+        ("1.png", lambda data: data[:60], r"1\.png: the PNG is damaged"),
         ("1.png", lambda data: b"", r"1\.png: the image is empty"),
         ("2.png", lambda data: b"GIF89a no", r"2\.png: the image header is damaged|2\.png: .*GIF"),
     ],

@@ -83,6 +83,18 @@ def padded(file: str) -> Callable[[Path], None]:
     return lambda home: write(file, (home / file).read_bytes()[:-2] + bytes(20) + b"\xff\xd9")(home)
 
 
+def without_last_scan(file: str) -> Callable[[Path], None]:
+    """A progressive JPEG that ends before its last scan."""
+
+    def change(home: Path) -> None:
+        with Image.open(home / file) as picture:
+            picture.save(home / file, "JPEG", progressive=True)
+        data = (home / file).read_bytes()
+        (home / file).write_bytes(data[: data.rindex(b"\xff\xda")] + b"\xff\xd9")
+
+    return change
+
+
 def copy(source: str, target: str) -> Callable[[Path], None]:
     return lambda folder: shutil.copyfile(folder / source, folder / target) and None
 
@@ -363,6 +375,10 @@ WARNINGS = {
     "JPEG with bytes before its end": (
         "yolo", padded("images/val/val1.jpg"),
         "extraneous-bytes", r"val1\.jpg", "belong to no pixel; the image is whole",
+    ),
+    "progressive JPEG without a scan": (
+        "yolo", without_last_scan("images/val/val1.jpg"),
+        "missing-scans", r"val1\.jpg", "lacks scans of a progressive JPEG",
     ),
     "link to a folder above": (
         "yolo", link("../val", "images/val/again"),

@@ -53,7 +53,7 @@ def test_damage_in_either_set_is_found_before_the_first_step(
     (tmp_path / "cut.png").write_bytes(data[:-300])
     images[3] = msgspec.structs.replace(images[3], path=tmp_path / "cut.png")
     sets[which] = replace(sets[which], images=tuple(images))
-    with pytest.raises(InvalidDataset, match=r"cut\.png: the image is damaged"):
+    with pytest.raises(InvalidDataset, match=r"cut\.png: the PNG is damaged"):
         preflight(plan, (sets[0], sets[1]), None)
 
 
