@@ -26,6 +26,7 @@ from seatrial.serve.address import is_ready, url
 from seatrial.serve.connection_limit import PROBE_PLACES
 from seatrial.serve.handshake import PLAIN, Handshake
 from seatrial.serve.open_connections import Connections
+from seatrial.system.network import SPEAKS_TLS
 
 Running = Any
 Metric = Callable[..., float]
@@ -186,6 +187,12 @@ def test_http_is_told_that_the_port_speaks_tls(
         assert (status, headers["connection"]) == (400, "close")
         assert body == b"this port speaks TLS: begin the address with https://\n"
         assert raw.recv(10) == b""
+    assert body.decode().startswith(SPEAKS_TLS)  # by which commands know it
+    with (
+        seatrial.Client(f"http://127.0.0.1:{running.port}") as client,
+        pytest.raises(ServiceFailed, match="this port speaks TLS"),
+    ):
+        client.model()
 
 
 def test_a_handshake_begins_with_the_whole_first_message(

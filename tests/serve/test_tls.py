@@ -62,7 +62,7 @@ def test_files_that_do_not_do(made: dict[str, Made], tmp_path: Path) -> None:
 
 def test_a_deployment_names_both_files_or_none(made: dict[str, Made]) -> None:
     assert Tls.of(Server()) is None
-    with pytest.raises(InvalidConfig, match=r"server\.tls_key is missing"):
+    with pytest.raises(InvalidConfig, match=r"server\.tls_key is missing \(--tls-key\)"):
         Tls.of(Server(tls_certificate="a"))
     with pytest.raises(InvalidConfig, match=r"server\.tls_certificate is missing"):
         Tls.of(Server(tls_key="a"))

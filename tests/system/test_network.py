@@ -98,6 +98,8 @@ def test_a_service_that_hangs(listener: socket.socket, ask: Callable[[str], Base
         ("grpc://a:1", "UNAVAILABLE: ipv4:1.2.3.4:1: Socket closed", "grpcs://a:1"),
         ("https://a:1", "the connection is closed without an answer", "start a service"),
         ("https://a:1", "no encrypted connection", "http://a:1"),
+        ("http://a:1", "the connection is closed without an answer", "grpc://"),
+        ("http://a:1", "this port speaks TLS: begin the address with https://", "https://a:1"),
     ],
 )
 def test_the_hint_fits_the_reason(url: str, reason: str, hint: str) -> None:
@@ -127,3 +129,10 @@ def test_a_port_of_the_other_kind() -> None:
     )
     assert error.message == "no gRPC service is at grpc://a:1: what answers there is HTTP/1.1"
     assert "http://a:1" in error.hint
+    error = no_answer("grpcs://a:1", "UNKNOWN: Cannot check peer: missing selected ALPN property.")
+    assert error.message == "no gRPC service is at grpcs://a:1: what answers there is HTTP/1.1"
+    assert "https://a:1" in error.hint
+    for said in ("illegal request line", "illegal status line: SETTINGS"):  # of frames of HTTP/2
+        assert network_reason(ValueError(said)) == "what answers there is not HTTP"
+    broken = "Cannot write to closing transport"
+    assert network_reason(ValueError(broken)) == "the connection is closed without an answer"

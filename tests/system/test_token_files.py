@@ -33,8 +33,13 @@ def test_what_is_no_token_is_refused_without_being_shown(tmp_path: Path, text: s
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfig, match="cannot be read"):
+    with pytest.raises(InvalidConfig, match="cannot be read") as caught:
         read_tokens(tmp_path / "tokens")
+    assert f"openssl rand -hex 32 > {tmp_path / 'tokens'}" in caught.value.hint
+    (tmp_path / "token").touch()
+    with pytest.raises(InvalidConfig) as caught:
+        read_tokens(tmp_path / "tokens")
+    assert caught.value.hint == f"did you mean {tmp_path / 'token'}?"
 
 
 def test_a_file_that_never_ends() -> None:

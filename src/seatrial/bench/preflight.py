@@ -21,7 +21,7 @@ from seatrial.load.http_client import ask, exchange, http_session, refusal
 from seatrial.load.samples import CONNECT, DISCONNECT, TIMEOUT, ProtocolName, Reply, Sample
 from seatrial.load.target import DETECT, Body, Target, base_url, endpoint
 from seatrial.load.v2_client import server_name
-from seatrial.system.network import no_answer
+from seatrial.system.network import SPEAKS_TLS, no_answer
 
 # One image may be at fault; if the service refuses as many, the request is.
 TRIES = 3
@@ -150,6 +150,8 @@ async def _try_images(
         said = refusal(await ask(http, url, prepared[0]))
         if sample.status == UNAUTHORIZED:
             raise without_token(target, said)
+        if said.startswith(SPEAKS_TLS):
+            raise no_answer(target.url, said)
         other = sample.status in NO_ROUTE and await server_name(http, base_url(target))
         sent = "the raw body" if target.field is None else f"the multipart field {target.field!r}"
         raise ServiceFailed(

@@ -32,7 +32,7 @@ from seatrial.client.wire import (
 )
 from seatrial.detect.detections import label_of
 from seatrial.errors import DeadlineExceeded, InvalidConfig, InvalidInput, ServiceFailed
-from seatrial.system.network import no_answer
+from seatrial.system.network import NOT_HTTP, no_answer
 
 T = TypeVar("T")
 Priority = Literal["live", "batch"]
@@ -281,7 +281,7 @@ class Calls:
                 return got
             elif got.why == "late":
                 break
-            elif got.why == "unusable":
+            elif got.why == "unusable" and got.reason != NOT_HTTP:
                 raise ServiceFailed(
                     f"{self.url} does not answer as a Seatrial service does: {got.reason}",
                     hint="look at the address, and at the proxy between, if there is one",
