@@ -210,6 +210,6 @@ def test_what_answers_is_not_http(connect: Any) -> None:
     with (
         listening(ssh) as url,
         connect(url) as client,
-        pytest.raises(ServiceFailed, match="no HTTP service .*: what answers there is not HTTP"),
+        pytest.raises(ServiceFailed, match=r"no HTTP service .*: what answers there is not HTTP"),
     ):
         client.detect(b"x")

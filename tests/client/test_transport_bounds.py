@@ -64,7 +64,7 @@ def detector(found: Callable[[], Iterable[bytes]]) -> Callable[[bytes], Iterable
         ),
         (
             lambda: [b"SSH-2.0-OpenSSH_9.6\r\n\r\n"],
-            "does not answer as a .* what answers there is not HTTP",
+            "no HTTP service is at .* what answers there is not HTTP",
         ),
         (
             lambda: [answer(200, ANSWER, b"Content-Encoding: gzip\r\n")],
