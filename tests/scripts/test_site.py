@@ -134,3 +134,26 @@ def test_the_search_works_from_a_disk(site: Path, browser: Any) -> None:
     page.locator("input:focus").fill("letterbox")
     page.get_by_text(re.compile(r"^\d+ results$")).wait_for(timeout=30_000)
     page.close()
+
+
+NARROW = """() => [...document.querySelector("article table").tBodies[0].rows].map((row) => {
+    const box = row.lastElementChild.getBoundingClientRect();
+    return [row.textContent.trim(), box.width, box.right];
+})"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "least_px"), [(WIDE, 300), (PHONE, 300)], ids=["wide", "phone"])
+def test_sentences_beside_long_names_have_room(
+    site: Path, browser: Any, size: dict[str, int], least_px: int
+) -> None:
+    """The names of the metrics are long: the column of sentences was 90 px wide."""
+    page = browser.new_page()
+    page.set_viewport_size(size)
+    page.goto((site / "docs" / "reference" / "metrics.html").as_uri())
+    rows = page.evaluate(NARROW)
+    page.close()
+    assert len(rows) > 30
+    for text, width_px, right_px in rows:
+        assert width_px >= least_px, text
+        assert right_px <= size["width"], text
