@@ -75,8 +75,16 @@ OnWarning = Callable[[str], object]
 """Called with what is odd about an image that can be used all the same."""
 
 
+Room = Callable[[tuple[int, int]], NDArray[np.uint8] | None]
+"""Gives memory for an image of a height and width, (H, W, 3) uint8, C-contiguous; or None."""
+
+
 def _ignore(_: object) -> None:
     pass
+
+
+def _nowhere(_: tuple[int, int]) -> None:
+    return None
 
 
 def decode(
@@ -86,6 +94,7 @@ def decode(
     formats: tuple[str, ...] = SERVED_FORMATS,
     on_warning: OnWarning = _ignore,
     on_cost: OnCost = _ignore,
+    room: Room = _nowhere,
 ) -> NDArray[np.uint8]:
     """Decode a JPEG, PNG or WebP file.
 
@@ -103,6 +112,7 @@ def decode(
             belong to no pixel, as webcams write them, and with `COARSE_SCANS` where a progressive
             one lacks scans that it may lack.
         on_cost: Called before an image of a format that is served is decoded.
+        room: Gives memory for the pixels of a JPEG that is not turned; it is what is returned then.
 
     Returns:
         (H, W, 3) uint8 RGB, C-contiguous.
@@ -128,7 +138,7 @@ def decode(
 
     try:
         if data[:3] == JPEG_MAGIC:
-            return _decode_jpeg(data, max_pixels, on_warning, weigh)
+            return _decode_jpeg(data, max_pixels, on_warning, weigh, room)
         if data[:8] == PNG_MAGIC:
             return decode_png(data, max_pixels, weigh)
         return _decode_any(data, max_pixels, formats, on_warning, weigh)
@@ -265,15 +275,22 @@ def _check_cost(cost: DecodeCost, max_pixels: int, on_cost: OnCost) -> None:
 
 
 def _jpeg_pixels(
-    data: bytes | memoryview, header: _JpegHeader, on_warning: OnWarning, *, scale: int = 1
+    data: bytes | memoryview,
+    header: _JpegHeader,
+    on_warning: OnWarning,
+    *,
+    scale: int = 1,
+    into: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB as stored, or (H, W, 4) CMYK, divided by the scale."""
+    """(H, W, 3) RGB as stored, or (H, W, 4) CMYK, divided by the scale; in an array of its size."""
     options: dict[str, Any] = {"colorspace": "CMYK" if header.cmyk else "RGB"}
     size_hw = tuple(-(-side // scale) for side in reversed(header.size))
+    if scale == 1 and into is None:
+        into = np.empty((*size_hw, 4 if header.cmyk else 3), np.uint8)
     if scale > 1:
         options |= {"min_factor": scale, "min_height": 1, "min_width": 1}
     else:  # the library's own idea of the size takes no more memory than was weighed
-        options["buffer"] = np.empty((*size_hw, 4 if header.cmyk else 3), np.uint8)
+        options["buffer"] = into
     try:
         # strict: what libjpeg only warns of (data cut off, corrupt blocks) is an error here;
         # other decoders return an image that is half grey.
@@ -288,16 +305,22 @@ def _jpeg_pixels(
         raise InvalidImage("the JPEG header is damaged: it tells two sizes")
     if header.coarse:
         on_warning(COARSE_SCANS)
-    return image
+    return image if into is None else into
 
 
 def _decode_jpeg(
-    data: bytes | memoryview, max_pixels: int, on_warning: OnWarning, on_cost: OnCost
+    data: bytes | memoryview,
+    max_pixels: int,
+    on_warning: OnWarning,
+    on_cost: OnCost,
+    room: Room,
 ) -> NDArray[np.uint8]:
     header = _read_header(data, max_pixels, on_cost)
     if header is None:
         return _decode_any(data, max_pixels, SERVED_FORMATS, on_warning, on_cost)
-    image = _jpeg_pixels(data, header, on_warning)
+    as_it_is = not header.cmyk and header.orientation == 1
+    into = room((header.size[1], header.size[0])) if as_it_is else None
+    image = _jpeg_pixels(data, header, on_warning, into=into)
     if header.cmyk:
         image = cmyk_to_rgb(image)
     return upright(image, header.orientation)

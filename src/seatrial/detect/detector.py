@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Thresholds
+from seatrial.detect.canvas import CanvasRoom
 from seatrial.detect.clock import Clock
 from seatrial.detect.decode import decode
 from seatrial.detect.decode_cost import DecodeCost
@@ -154,6 +155,7 @@ class Detector:
                 return self.detect(data, options, max_pixels=max_pixels, ticket=own)
         clock = ticket.clock
         odd: list[str] = []
+        canvas = CanvasRoom(self._preprocessing)
         image = (
             data
             if isinstance(data, np.ndarray)
@@ -162,12 +164,13 @@ class Detector:
                 max_pixels=max_pixels,
                 on_warning=odd.append,
                 on_cost=ticket.weigh,
+                room=canvas.room,
             )
         )
         clock.lap("decode")
         ticket.check()
         ticket.keep(image.nbytes)
-        batch, letterbox = fit(image, self._preprocessing)
+        batch, letterbox = canvas.fitted(image) or fit(image, self._preprocessing)
         feeds = self._family.feeds(letterbox)
         clock.lap("preprocess")
         share = self._runs.run(ticket, {self._input: batch, **feeds})

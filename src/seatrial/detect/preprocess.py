@@ -102,7 +102,26 @@ def letterbox(
     Returns:
         (size_h, size_w, 3) uint8 RGB and where the image lies on it.
     """
-    (source_h, source_w), (size_h, size_w) = image.shape[:2], preprocessing.size_hw
+    height, width = image.shape[:2]
+    place = letterboxed((height, width), preprocessing)
+    if place.inner_hw != (height, width):
+        image = _resized(image, place.inner_hw, preprocessing)
+    # Bars and pixels in one call: between several, other threads would take Python's lock.
+    (left, top), (inner_h, inner_w), (size_h, size_w) = place.pad_xy, place.inner_hw, place.size_hw
+    below, right = size_h - inner_h - top, size_w - inner_w - left
+    bars, pad = cv2.BORDER_CONSTANT, (preprocessing.pad_value,) * 3
+    canvas: Any = cv2.copyMakeBorder(image, top, below, left, right, bars, value=pad)
+    return canvas, place
+
+
+def letterboxed(source_hw: tuple[int, int], preprocessing: Preprocessing) -> Letterbox:
+    """Where `letterbox` puts an image of such a size.
+
+    Args:
+        source_hw: Height and width of the image, pixels.
+        preprocessing: Canvas, and ``align``.
+    """
+    (source_h, source_w), (size_h, size_w) = source_hw, preprocessing.size_hw
     gain = min(size_h / source_h, size_w / source_w)
     if preprocessing.align == "center":
         inner_w, inner_h = max(1, round(source_w * gain)), max(1, round(source_h * gain))
@@ -113,14 +132,8 @@ def letterbox(
         inner_w, inner_h = max(1, int(source_w * gain)), max(1, int(source_h * gain))
         left = top = 0
         scale_xy = (gain, gain)
-    if (inner_h, inner_w) != (source_h, source_w):
-        image = _resized(image, (inner_h, inner_w), preprocessing)
-    # Bars and pixels in one call: between several, other threads would take Python's lock.
-    below, right = size_h - inner_h - top, size_w - inner_w - left
-    bars, pad = cv2.BORDER_CONSTANT, (preprocessing.pad_value,) * 3
-    canvas: Any = cv2.copyMakeBorder(image, top, below, left, right, bars, value=pad)
     place = (left, top), (inner_h, inner_w)
-    return canvas, Letterbox((source_h, source_w), (size_h, size_w), scale_xy, *place)
+    return Letterbox(source_hw, (size_h, size_w), scale_xy, *place)
 
 
 def stretch(
