@@ -66,7 +66,7 @@ def test_bodies_in_flight_are_bounded(open_dispatcher: Callable[..., Dispatcher]
                 dispatcher.admit(Asked(body_bytes=1))
             assert refusal.value.reason == "bytes"
         for unknown in (None, 10**9):  # as long as a body may be
-            with pytest.raises(Overloaded, match="take 600 bytes already"):
+            with pytest.raises(Overloaded, match="takes 600 bytes already"):
                 dispatcher.admit(Asked(body_bytes=unknown))
         dispatcher.admit(Asked(body_bytes=400))
     with dispatcher.admit(Asked(body_bytes=600)):  # what ended, counts no more
