@@ -146,7 +146,7 @@ def test_a_batch_leaves_half_of_the_places_and_of_the_bytes(
             pass
     dispatcher = open_dispatcher(bytes_in_flight=1000, deadline_s=3000)
     with dispatcher.admit(Asked(body_bytes=400)):
-        with pytest.raises(Overloaded, match="take 400 bytes already"):
+        with pytest.raises(Overloaded, match="takes 400 bytes already"):
             dispatcher.admit(Asked(body_bytes=101, batch=True))
         with dispatcher.admit(Asked(body_bytes=100, batch=True)):
             pass

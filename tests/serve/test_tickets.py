@@ -31,7 +31,7 @@ def test_a_body_of_which_the_length_was_guessed_counts_as_long_as_it_is(running:
             first.arrived(100_000)
             assert (first.held_bytes, first.promise.kind) == (100_000, 17)
             first.arrived(99_000)
-            with pytest.raises(Overloaded, match="take 268534456 bytes already") as refused:
+            with pytest.raises(Overloaded, match="takes 268534456 bytes already") as refused:
                 second.arrived(limit)
             assert refused.value.reason == "bytes"
     finally:
