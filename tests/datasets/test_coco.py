@@ -52,7 +52,7 @@ def test_the_usual_annotation_file_is_found(write_coco: Callable[..., Path]) -> 
         ({"images": [], "annotations": []}, "categories is missing"),
         (
             changed("annotations", 0, bbox=[1, 2, 3]),
-            r"instances.json, annotation 1: .*length.*bbox",
+            r"instances.json, annotation 1: bbox: .*length",
         ),
         (
             changed("annotations", 0, bbox=[1, 2, -3, 4]),
