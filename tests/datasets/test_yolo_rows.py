@@ -93,7 +93,7 @@ def test_outlines_and_oriented_boxes_are_the_boxes_around_them(tmp_path: Path, r
         ("cat 0.5 0.5 0.1 0.1", "", "'cat' is not a number", "names of classes"),
         ("0,0.5,0.5,0.1,0.1", "", "is not a number", "rows are numbers"),
         (b"0 0.5 0.5 0.1 0.1 # \xe9", "", "byte 0xe9 is not UTF-8", "iconv"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "", "is not UTF-8", "UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "", "is not a text file", "UTF-8"),
     ],
 )  # fmt: skip
 def test_every_cause_has_its_remedy(
