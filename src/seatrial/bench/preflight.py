@@ -12,9 +12,8 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from seatrial.client.credentials import NONE, Credentials
+from seatrial.client.credentials import NONE, Credentials, needs_token
 from seatrial.client.inference_wire import GRPC, is_inference_path
-from seatrial.client.wire import needs_token
 from seatrial.config import UNDECODABLE
 from seatrial.errors import ServiceFailed, Unauthorized
 from seatrial.load.http_client import ask, exchange, http_session, refusal

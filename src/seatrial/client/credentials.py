@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.errors import InvalidConfig
+from seatrial.errors import InvalidConfig, Unauthorized
 from seatrial.system.files import beside, bounded_bytes
 
 MOST_BYTES = 16 * 2**20  # those of an operating system have 0.2 MiB
@@ -71,3 +71,17 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 NONE = Credentials()
+
+
+def needs_token(where: str, said: str = "") -> Unauthorized:
+    """The error for a service that wants a token.
+
+    Args:
+        where: Its address.
+        said: Its own words; empty where it has none.
+    """
+    return Unauthorized(
+        f"{where} needs a token: {said or 'the request has none that it knows'}",
+        hint="name a file with a token of the service by --token-file, or set SEATRIAL_TOKEN; in "
+        "Python: token=",
+    )

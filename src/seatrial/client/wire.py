@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from seatrial import errors
+from seatrial.client.credentials import needs_token
 from seatrial.config import UNDECODABLE, Few
 from seatrial.deployment import Limits, Thresholds
 from seatrial.detect.answer import Box, ImageSize
@@ -274,20 +275,6 @@ def refusal(where: str, answer: HttpAnswer) -> SeatrialError:
     if wait_ms.isascii() and wait_ms.isdecimal() and len(wait_ms) <= WAIT_DIGITS:
         overloaded.wait_s = int(wait_ms) / 1e3
     return overloaded
-
-
-def needs_token(where: str, said: str = "") -> Unauthorized:
-    """The error for a service that wants a token.
-
-    Args:
-        where: Its address.
-        said: Its own words; empty where it has none.
-    """
-    return Unauthorized(
-        f"{where} needs a token: {said or 'the request has none that it knows'}",
-        hint="name a file with a token of the service by --token-file, or set SEATRIAL_TOKEN; in "
-        "Python: token=",
-    )
 
 
 def _in_words(answer: HttpAnswer) -> str:
