@@ -107,3 +107,16 @@ def test_service_that_answers_something_else(answer: Any, message: str) -> None:
         pytest.raises(ServiceFailed, match=message),
     ):
         subject.detect(b"picture", EVALUATION)
+
+
+def test_the_answer_of_another_model_is_not_taken_for_that_of_the_measured_one() -> None:
+    """A canary beside it answers some, or a reload came in between."""
+    status, headers, body = OK
+    other = (status, {**headers, "X-Model-Digest": "f" * 64}, body)
+    with (
+        scripted(OK, other) as service,
+        contextlib.closing(RemoteDetector(service.url)) as subject,
+    ):
+        subject.detect(b"picture", EVALUATION)
+        with pytest.raises(ServiceFailed, match="another model"):
+            subject.detect(b"picture", EVALUATION)

@@ -68,3 +68,9 @@ def test_connections_with_tls_are_as_many_as_the_memory_allows() -> None:
     assert "limits.connections" in few.value.hint
     with pytest.raises(ServiceFailed, match="room for 3; it needs 16"):
         most_encrypted(4 * 2**20 // 4, None)
+
+
+def test_more_connections_than_by_default_need_memory_for_all_of_them() -> None:
+    assert most_encrypted(2 * MOST * TLS_BYTES, 2 * MOST) == 2 * MOST
+    with pytest.raises(ServiceFailed, match=f"room for {MOST}; it needs {2 * MOST}"):
+        most_encrypted(MOST * TLS_BYTES, 2 * MOST)

@@ -126,7 +126,17 @@ class RemoteDetector:
                     raise
                 yield Pause(pause_s(late))
             else:
+                self._check_model(reply)
                 return reply
+
+    def _check_model(self, reply: DetectionReply) -> None:
+        """Refuse the answer of another model: a reload, or a canary beside this one."""
+        if reply.digest and reply.digest != self.digest:
+            raise ServiceFailed(
+                f"{self._calls.url} answered with another model ({reply.digest[:12]}) than the one "
+                f"that is measured ({self.digest[:12]})",
+                hint="end the canary, or measure again when the change of the model is over",
+            )
 
     def _asking(
         self, data: bytes, query: dict[str, Any]

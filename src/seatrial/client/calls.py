@@ -42,9 +42,9 @@ POLL_S = 0.1
 # An image that ends the process which works on it must not end one after the other.
 MOST_BREAKS = 2
 MOST_CLASSES = 100_000
-# What a service answers itself, at the end of an address.
+# What a service answers itself, at the end of an address, and nobody mounts a service at.
 ROUTE = re.compile(
-    r"/(?:detect(?:\.jpg)?|model|metrics|livez|readyz|healthz|openapi\.json|v2(?:/.*)?)$"
+    r"/(?:detect(?:\.jpg)?|livez|readyz|healthz|openapi\.json|v2/(?:health|models)(?:/.*)?)$"
 )
 
 

@@ -127,9 +127,11 @@ def _whole(head: HttpAnswer, body: bytes) -> HttpAnswer | Lost:
 
 
 def _is_tls(error: BaseException | None) -> bool:
+    """Whether encryption failed; not where the other side ended a handshake: it had no time."""
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
-    return error is not None
+    ended = isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    return error is not None and not ended
 
 
 class ThreadTransport(_Pools):

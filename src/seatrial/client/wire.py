@@ -130,6 +130,7 @@ class DetectionReply(msgspec.Struct, frozen=True):
         labels: Class name of each box.
         timing_ms: Stage -> milliseconds on the server.
         warnings: What is odd about the image, which can be used all the same.
+        digest: Digest of the model that answered; empty where that is not told.
     """
 
     size: ImageSize
@@ -137,6 +138,7 @@ class DetectionReply(msgspec.Struct, frozen=True):
     labels: tuple[str, ...]
     timing_ms: Mapping[str, float]
     warnings: tuple[str, ...]
+    digest: str = ""
 
 
 class _Problem(msgspec.Struct):
@@ -210,7 +212,8 @@ def read_reply(url: str, answer: HttpAnswer, most: int) -> DetectionReply:
     except (OverflowError, ValueError) as error:
         raise ServiceFailed(f"{wrong}: {error}") from error
     size = ImageSize(found.image.width, found.image.height)
-    return DetectionReply(size, detections, labels, timing_ms or {}, warnings or ())
+    digest = answer.headers.get("x-model-digest", "")
+    return DetectionReply(size, detections, labels, timing_ms or {}, warnings or (), digest)
 
 
 def _few(raw: msgspec.Raw, kind: Any, most: int, most_bytes: int, wrong: str) -> Any:

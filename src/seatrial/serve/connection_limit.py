@@ -45,8 +45,8 @@ def most_encrypted(tls_bytes: int, wanted: int | None) -> int:
     Raises:
         ServiceFailed: Fewer than wanted, or fewer than `FEWEST`.
     """
-    fits = min(MOST, tls_bytes // TLS_BYTES)
-    if fits < min(MOST, wanted or FEWEST):
+    fits = min(wanted or MOST, tls_bytes // TLS_BYTES)
+    if fits < (wanted or FEWEST):
         raise ServiceFailed(
             f"a process has {tls_bytes / 2**20:.0f} MiB for connections with TLS, which leaves "
             f"room for {fits}; it needs {wanted or FEWEST}",

@@ -15,9 +15,9 @@ AT_ONCE = 64  # that have begun, and wait for their clients
 # The one that began first goes after so long where another waits for its place.
 GIVES_WAY_S = 0.5
 # Of the clients of one address so many, the newest, are taken in their order. Those before them
-# come when there are none such, the newest first: where more ask than the process can do, all would
-# wait for longer than their clients do.
-FRESH = 16
+# have one turn of each four, or all where there are none such, the newest first: where more ask
+# than the process can do, all would wait for longer than their clients do.
+FRESH, LATE_EACH = 16, 4
 
 
 class _Line:
@@ -26,6 +26,7 @@ class _Line:
     def __init__(self) -> None:
         self.fresh: dict[Handshake, None] = {}
         self.late: dict[Handshake, None] = {}
+        self._turns = 0
 
     def add(self, one: Handshake) -> None:
         self.fresh[one] = None
@@ -35,7 +36,10 @@ class _Line:
             self.late[oldest] = None
 
     def next(self) -> Handshake:
-        return next(iter(self.fresh)) if self.fresh else next(reversed(self.late))
+        self._turns += 1
+        if self.late and (not self.fresh or self._turns % LATE_EACH == 0):
+            return next(reversed(self.late))
+        return next(iter(self.fresh))
 
     def remove(self, one: Handshake) -> None:
         self.fresh.pop(one, None)
