@@ -177,7 +177,7 @@ class Forecast:
 
         At most three times the foretold time: what is more wrong than that was a stall, such as a
         neighbour that took the cores, and says little about others. Of a short queue a quarter
-        more: where it is wrong, no more than a few are late.
+        more: where it is wrong, more are let in, and some of them are late.
         """
         spread_s = DEVIATIONS * self._spread_s[promise.batch]
         wrong = SHORT_WRONG if promise.short else WRONG
