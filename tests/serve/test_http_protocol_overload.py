@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from raw_http import GET, POST, read_response
+from raw_http import POST, read_response
 from seatrial.deployment import Limits
 from seatrial.serve import open_connections
-from seatrial.serve.http_protocol import HttpProtocol
+from seatrial.serve.one_by_one import OneByOne
 
 Running = Any
 Metric = Callable[..., float]
@@ -27,32 +25,6 @@ def refused(running: Running, sent: bytes) -> tuple[int, dict[str, str], Any]:
     with running.connect() as connection:
         connection.sendall(sent)
         return read_response(connection)
-
-
-@pytest.mark.parametrize("plain", [True, False])
-def test_who_does_not_read_refusals_is_hung_up_on(
-    run_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, plain: bool
-) -> None:
-    """They are written round the application, which waits for the client to read."""
-    written: list[int] = []
-    write = HttpProtocol._write
-
-    def noted(self: HttpProtocol, status: int, rest: bytes) -> None:
-        write(self, status, rest)
-        written.append(self.transport.get_write_buffer_size())
-
-    monkeypatch.setattr(HttpProtocol, "_write", noted)
-    monkeypatch.setattr(open_connections, "REFUSES_S", 60.0 if plain else 0.0)
-    one = POST + b"Content-Length: 1\r\n%s\r\nx" % (b"" if plain else b"X:\r\n")
-    with (
-        run_app(Limits(queue=1, idle_s=0.5)) as running,
-        running.lanes_held(),
-        running.connect() as connection,
-    ):
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            while max(written, default=0) < 2**20:
-                connection.sendall(one * 100)
-        assert 0 < max(written) < 2**20
 
 
 @pytest.mark.parametrize("target", ["/detect", "/detect.jpg", "/detect?confidence=0.5"])
@@ -99,32 +71,6 @@ def test_a_refusal_of_http_1_0_ends_the_connection(
                 assert connection.recv(1) == b""
 
 
-def test_a_connection_that_was_refused_serves_the_next_requests(
-    run_app: Callable[..., Any], photo: bytes
-) -> None:
-    head = POST + b"Content-Length: %d\r\n\r\n" % len(photo)
-    with run_app(Limits(queue=1)) as running, running.connect() as connection:
-        with running.lanes_held():
-            for _ in range(3):
-                connection.sendall(head)
-                assert read_response(connection)[0] == 503  # before a byte of the body
-                connection.sendall(photo[:100])
-                connection.sendall(photo[100:])
-            # Requests that come at once are answered in their order.
-            connection.sendall((head + photo) * 2 + GET + b"\r\n" + head + photo)
-            answers = b""
-            while len(found := re.findall(rb"HTTP/1\.1 (\d+)", answers)) < 4:
-                answers += connection.recv(65536)
-            assert found == [b"503", b"503", b"200", b"503"]
-            time.sleep(0.05)
-            connection.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                connection.recv(65536)  # the rest of the last one
-            connection.settimeout(20)
-        connection.sendall(head + photo)
-        assert read_response(connection)[0] == 200
-
-
 def test_under_overload_plain_requests_are_refused_without_the_parser(
     run_app: Callable[..., Any],
     metric: Metric,
@@ -134,13 +80,13 @@ def test_under_overload_plain_requests_are_refused_without_the_parser(
 ) -> None:
     """And however their bytes come, the next request begins where it does."""
     parsed: list[int] = []
-    parse = HttpProtocol._parse
+    parse = OneByOne._parse
 
-    def noted(self: HttpProtocol, data: bytes | memoryview) -> bool:
+    def noted(self: OneByOne, data: bytes | memoryview) -> bool:
         parsed.append(len(data))
         return parse(self, data)
 
-    monkeypatch.setattr(HttpProtocol, "_parse", noted)
+    monkeypatch.setattr(OneByOne, "_parse", noted)
     monkeypatch.setattr(open_connections, "REFUSES_S", 60.0)
     one = POST + b"X-Request-Id: a\r\nContent-Length: %d\r\n\r\n" % len(photo) + photo
     before = metric("seatrial_refusals_total", reason="queue")

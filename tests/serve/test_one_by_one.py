@@ -13,7 +13,8 @@ from raw_http import CHUNKED, GET, POST, last_error, read_response
 from seatrial.serve.admission import Refusal
 from seatrial.serve.arrivals import ROOM_BYTES
 from seatrial.serve.http_protocol import HttpProtocol
-from seatrial.serve.one_by_one import CHUNK_BYTES, CHUNKS, END, PART_BYTES, PARTS, Ends
+from seatrial.serve.one_by_one import CHUNK_BYTES, CHUNKS, END, PART_BYTES, PARTS, Ends, OneByOne
+from seatrial.serve.refusing import Refusing
 
 Running = Any
 Until = Callable[[Callable[[], Any]], Any]
@@ -147,18 +148,18 @@ def test_refusals_of_one_connection_let_others_come_between(
 ) -> None:
     """Of what one read brings, a turn of the event loop does a part."""
     turns: list[int] = []
-    refuse, go_on = HttpProtocol._write, HttpProtocol._go_on
+    refuse, go_on = Refusing.write, OneByOne._go_on
 
-    def counted(self: HttpProtocol, *args: Any) -> None:
+    def counted(self: Refusing, *args: Any) -> None:
         turns[-1] += 1
         refuse(self, *args)
 
-    def next_turn(self: HttpProtocol) -> None:
+    def next_turn(self: OneByOne) -> None:
         turns.append(0)
         go_on(self)
 
-    monkeypatch.setattr(HttpProtocol, "_write", counted)
-    monkeypatch.setattr(HttpProtocol, "_go_on", next_turn)
+    monkeypatch.setattr(Refusing, "write", counted)
+    monkeypatch.setattr(OneByOne, "_go_on", next_turn)
     received = HttpProtocol.data_received
 
     def at_once(self: HttpProtocol, data: bytes | memoryview) -> None:
@@ -210,9 +211,9 @@ def test_other_chunks_are_taken(running: Running, size: int, count: int) -> None
 def test_chunks_let_others_come_between(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn of the event loop takes few of them."""
     turns: list[int] = []
-    take, count = HttpProtocol._take, HttpProtocol.on_chunk_complete
+    take, count = OneByOne.take, HttpProtocol.on_chunk_complete
 
-    def turn(self: HttpProtocol, data: bytes | memoryview) -> None:
+    def turn(self: OneByOne, data: bytes | memoryview) -> None:
         turns.append(0)
         take(self, data)
 
@@ -220,7 +221,7 @@ def test_chunks_let_others_come_between(running: Running, monkeypatch: pytest.Mo
         turns[-1] += 1
         count(self)
 
-    monkeypatch.setattr(HttpProtocol, "_take", turn)
+    monkeypatch.setattr(OneByOne, "take", turn)
     monkeypatch.setattr(HttpProtocol, "on_chunk_complete", counted)
     with running.connect() as connection:
         connection.sendall(CHUNKED + chunks(bytes(CHUNK_BYTES * 4000), CHUNK_BYTES))
