@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from prometheus_client import REGISTRY
 
+from certificates import Renewable
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits
 from seatrial.detect.opening import open_detector
@@ -50,6 +51,12 @@ def metric() -> Callable[..., float]:
 def ended_for(metric: Callable[..., float]) -> Callable[[str], float]:
     """Number of connections that were ended so far, by the reason."""
     return lambda reason: metric("seatrial_connections_closed_total", reason=reason)
+
+
+@pytest.fixture
+def renewable(tmp_path: Path) -> Renewable:
+    """A server with a certificate that another one can take the place of."""
+    return Renewable(tmp_path)
 
 
 @pytest.fixture(scope="session")

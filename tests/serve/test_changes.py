@@ -88,8 +88,8 @@ def test_after_the_trial_another_is_refused_at_once(asked: Asked) -> None:
             pass
         with pytest.raises(NotSwapped, match="another change is under way"):
             asked.ask("other").result(60)
-    with asked.changes.alone(newest=False) as ended:
-        assert not ended
+    with asked.changes.alone(newest=False):
+        pass  # it is over
 
 
 def test_what_may_not_end_a_trial_is_refused_at_once_and_ends_none(asked: Asked) -> None:
@@ -130,3 +130,54 @@ def test_one_that_comes_while_the_result_of_a_trial_is_read_ends_it(asked: Asked
     asked.ends["newer"].set()
     newer.result(60)  # what ended the one before does not end this one
     assert asked.made == ["newer"]
+
+
+def test_giving_up_ends_what_is_tried_and_what_waits_for_it(asked: Asked) -> None:
+    assert not asked.changes.give_up()
+    first, second = asked.ask("first"), asked.ask("second")
+    with ThreadPoolExecutor() as pool:
+        given_up = pool.submit(asked.changes.give_up)
+        with pytest.raises(NotSwapped, match="it is not tried: it was given up"):
+            second.result(60)
+        assert not given_up.done()  # the first has not noticed yet
+        asked.ends["first"].set()
+        assert given_up.result(60)
+    with pytest.raises(NotSwapped, match="first is tried no more: it was given up"):
+        first.result(60)
+    third = asked.ask("third")
+    asked.ends["third"].set()
+    third.result(60)
+    assert asked.made == ["third"]
+
+
+def test_what_is_loaded_can_be_given_up_until_all_have_it(asked: Asked) -> None:
+    with ThreadPoolExecutor() as pool:
+        with (
+            pytest.raises(NotSwapped, match="other is not served: it was given up"),
+            asked.changes.alone(tries=True),
+        ):
+            with asked.changes.trial("other", lambda: False):
+                pass
+            with asked.changes.loading("other") as check:
+                check()
+                given_up = pool.submit(asked.changes.give_up)
+                while asked.changes._reason != changes.GIVEN_UP:
+                    threading.Event().wait(0.001)
+        assert given_up.result(60)
+    with asked.changes.alone(tries=True):
+        with asked.changes.loading("other"):
+            pass
+        with pytest.raises(NotSwapped, match="it is too late to give it up"):
+            asked.changes.give_up()
+
+
+def test_a_change_that_does_not_end_is_not_waited_for_for_ever(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "GIVE_UP_S", 0.05)
+    first = asked.ask("first")
+    with pytest.raises(NotSwapped, match="has not ended that"):
+        asked.changes.give_up()
+    asked.ends["first"].set()
+    with pytest.raises(NotSwapped, match="it was given up"):
+        first.result(60)

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from certificates import Made, make_certificate
-from seatrial.deployment import Server
+from certificates import Renewable, make_certificate
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed: seatrial[grpc]")
 
@@ -25,26 +24,20 @@ def shown(port: int) -> bytes:
 
 
 def test_calls_go_on_when_the_certificate_is_another_one(
-    run_app: Callable[..., Any], tmp_path: Path, until: Callable[[Callable[[], Any]], Any]
+    run_app: Callable[..., Any], renewable: Renewable, until: Callable[[Callable[[], Any]], Any]
 ) -> None:
     """The calls of connections that the earlier one encrypts; those of new ones are answered."""
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    made = {name: make_certificate(tmp_path, name) for name in ("one", "two")}
-    files = Made(tmp_path / "service.pem", tmp_path / "service.key")
-    for file, source in zip(files, made["one"], strict=True):
-        file.write_bytes(source.read_bytes())
-    server = Server(tls_certificate=str(files.certificate), tls_key=str(files.key))
-    trusted = grpc.ssl_channel_credentials(made["one"].certificate.read_bytes())
+    trusted = grpc.ssl_channel_credentials(renewable.first.certificate.read_bytes())
     with (
-        run_app(server=server, grpc=True) as served,
+        run_app(server=renewable.server, grpc=True) as served,
         grpc.secure_channel(f"127.0.0.1:{served.grpc_port}", trusted) as channel,
     ):
         watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
-        for file, source in zip(files, made["two"], strict=True):
-            file.write_bytes(source.read_bytes())
-        until(lambda: shown(served.grpc_port) == made["two"].certificate.read_bytes())
+        renewable.renew()
+        until(lambda: shown(served.grpc_port) == renewable.second.certificate.read_bytes())
         served.service.health.draining = True
         assert next(watching).status == health_pb2.HealthCheckResponse.NOT_SERVING
         watching.cancel()

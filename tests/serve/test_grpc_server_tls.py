@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from certificates import Made, make_certificate
-from seatrial.deployment import Server
+from certificates import Renewable, make_certificate
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed: seatrial[grpc]")
 
@@ -97,17 +96,11 @@ def test_a_packed_message_writes_no_line() -> None:
 
 
 def test_new_handshakes_get_the_new_certificate(
-    run_app: Callable[..., Any], tmp_path: Path, until: Callable[[Callable[[], Any]], Any]
+    run_app: Callable[..., Any], renewable: Renewable, until: Callable[[Callable[[], Any]], Any]
 ) -> None:
-    made = {name: make_certificate(tmp_path, name) for name in ("one", "two")}
-    files = Made(tmp_path / "service.pem", tmp_path / "service.key")
-    for file, source in zip(files, made["one"], strict=True):
-        file.write_bytes(source.read_bytes())
-    server = Server(tls_certificate=str(files.certificate), tls_key=str(files.key))
-    with run_app(server=server, grpc=True) as served:
-        assert live(served.grpc_port, made["one"].certificate)
-        assert not live(served.grpc_port, made["two"].certificate)
+    with run_app(server=renewable.server, grpc=True) as served:
+        assert live(served.grpc_port, renewable.first.certificate)
+        assert not live(served.grpc_port, renewable.second.certificate)
         assert not live(served.grpc_port, None)
-        for file, source in zip(files, made["two"], strict=True):
-            file.write_bytes(source.read_bytes())
-        until(lambda: live(served.grpc_port, made["two"].certificate))
+        renewable.renew()
+        until(lambda: live(served.grpc_port, renewable.second.certificate))

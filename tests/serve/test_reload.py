@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 
 import local_http
 from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
-from seatrial.cli.reload import rehearse
+from seatrial.cli.admin import ServiceOptions
+from seatrial.cli.reload import rehearse, reload
 from seatrial.deployment import CoreLayout, Deployment, Limits, Reload, Server
 from seatrial.errors import NotSwapped
 from seatrial.serve.address import free_port
@@ -31,6 +33,7 @@ from seatrial.serve.process import ServiceProcess
 from seatrial.serve.reload import Coordinator
 from seatrial.serve.service_folder import write_service
 from seatrial.serve.worker_commands import SOCKET
+from seatrial.system.children import has_ended
 
 WORKERS = 2
 DIGEST = "X-Model-Digest"
@@ -292,6 +295,32 @@ def test_who_gives_up_before_the_switch_has_nothing_changed(reloadable: Reloadab
     assert reloadable.digests() == live
     reloadable.serve(other)  # no change is under way
     assert reloadable.digests() == [other.digest] * WORKERS
+
+
+def test_what_sighup_began_is_given_up_as_what_a_command_began(
+    reloadable: Reloadable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its trial hangs here, and nobody waits for it whose connection could be closed."""
+    live = reloadable.digests()
+    service = ServiceOptions(url="http://{}:{}".format(*reloadable.admin))
+    supervisor = reloadable.process.process
+    supervisor.send_signal(signal.SIGHUP)
+
+    def trials() -> list[psutil.Process]:
+        children = psutil.Process(supervisor.pid).children(recursive=True)
+        return [one for one in children if "rehearse" in one.cmdline()]
+
+    (trial,) = until(trials)
+    trial.suspend()
+    reload(abandon=True, service=service)
+    assert "no canary" in capsys.readouterr().err
+    assert has_ended(trial.pid)
+    assert "is tried no more: it was given up" in reloadable.log()
+    assert reloadable.digests() == live
+    with pytest.raises(NotSwapped, match="no change is under way"):
+        reload(abandon=True, service=service)
+    reloadable.serve(reloadable.dimmed)  # no change is under way
+    assert reloadable.digests() == [reloadable.dimmed.digest] * WORKERS
 
 
 def test_one_process_without_a_supervisor_reloads_on_sighup(

@@ -16,16 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
-from seatrial.deployment import Deployment, Server
+from seatrial.deployment import Deployment
 from seatrial.errors import InvalidInput, NotSwapped, NotWritable
 from seatrial.serve import rehearsing
-from seatrial.serve.address import free_port
-from seatrial.serve.control import ControlServer, ask
+from seatrial.serve.changes import GIVEN_UP
+from seatrial.serve.control import ControlServer
 from seatrial.serve.reload import RELOADED, Coordinator
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import write_service
@@ -33,7 +32,6 @@ from seatrial.system.children import has_ended
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 NOBODY = {"requests": {"live_answered": 0}, "seconds": {"live": 0.0}}
-TOKEN = "0123456789abcdef" * 2
 # In the place of a rehearsal: one that never ends, but for the model ``third``.
 HANGS = """
 import os, sys, time
@@ -56,6 +54,7 @@ class Service:
         asked: Number of each process and command, in their order.
         refuses: Command -> number of the process that refuses it.
         told: What each process says of its canary, by its number.
+        meanwhile: Command -> what is done while a process does it.
     """
 
     def __init__(self, folder: Path, sockets: Path) -> None:
@@ -64,6 +63,7 @@ class Service:
         self.asked: list[tuple[int, str]] = []
         self.refuses: dict[str, int] = {}
         self.told: dict[int, dict[str, Any]] = {}
+        self.meanwhile: dict[str, Callable[[], None]] = {}
 
     def listen(self, *pids: int) -> None:
         """Have processes take commands; they are numbered in the order of their sockets."""
@@ -73,6 +73,8 @@ class Service:
     def _process(self, number: int) -> Callable[[str, dict[str, Any]], Any]:
         def answer(command: str, body: dict[str, Any]) -> Any:
             self.asked.append((number, command))
+            if command in self.meanwhile:
+                self.meanwhile[command]()
             if self.refuses.get(command) == number:
                 raise NotSwapped("there is no room", hint="give it more memory")
             if command == "GET /status":
@@ -178,6 +180,55 @@ def test_what_is_loaded_for_somebody_who_has_left_is_dropped(
     assert service.coordinator.reload(str(other.path))["result"] == "swapped"
 
 
+@pytest.mark.parametrize("give_up", ["abandon_change", "abandon"])
+def test_what_is_loaded_for_a_change_that_is_given_up_is_dropped(
+    service: Service, other: Artifact, rehearsed: Callable[[Artifact], None], give_up: str
+) -> None:
+    """Whoever began it: nobody's connection is closed here, as with SIGHUP."""
+    rehearsed(other)
+    coordinator = service.coordinator
+    with ThreadPoolExecutor() as pool:
+        given_up: list[Any] = []
+
+        def load() -> None:
+            given_up.append(pool.submit(getattr(coordinator, give_up)))
+            while coordinator._changes._reason != GIVEN_UP:
+                assert not given_up[0].done()
+                time.sleep(0.001)
+
+        service.meanwhile = {"POST /prepare": load}
+        service.listen(os.getpid(), os.getppid())
+        with pytest.raises(NotSwapped, match="is not served: it was given up"):
+            coordinator.reload(str(other.path))
+        assert given_up[0].result(60)["model"] == "tiny"
+    asked = [one for one in service.asked if one[1] != "GET /status"]
+    assert asked == [
+        (0, "POST /prepare"), (0, "POST /drop"), (1, "POST /drop"), (0, "POST /count"),
+    ]  # fmt: skip
+    assert ServedState.read(service.sockets) is None
+    assert service.placed == []
+    with pytest.raises(NotSwapped, match="no change is under way"):
+        coordinator.abandon_change()
+
+
+def test_a_change_that_switches_is_not_given_up(
+    service: Service, other: Artifact, rehearsed: Callable[[Artifact], None]
+) -> None:
+    rehearsed(other)
+    refused: list[str] = []
+
+    def switch() -> None:
+        for give_up in (service.coordinator.abandon_change, service.coordinator.abandon):
+            with pytest.raises(NotSwapped) as error:
+                give_up()
+            refused.append(error.value.message)
+
+    service.meanwhile = {"POST /switch": switch}
+    service.listen(os.getpid())
+    assert service.coordinator.reload(str(other.path))["result"] == "swapped"
+    assert refused == ["another change is under way, and it is too late to give it up"] * 2
+
+
 def test_what_was_swapped_in_before_is_removed_with_the_next(
     service: Service, other: Artifact, tiny_artifact: Artifact,
     rehearsed: Callable[[Artifact], None],
@@ -273,7 +324,7 @@ def test_one_change_at_a_time_and_the_other_is_counted_and_said(
     assert "error: the model is not swapped: another change" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("newest", ["abandon", "reload"])
+@pytest.mark.parametrize("newest", ["abandon", "abandon_change", "reload"])
 def test_the_newest_change_ends_the_trial_of_another(
     service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, newest: str
 ) -> None:
@@ -289,12 +340,13 @@ def test_the_newest_change_ends_the_trial_of_another(
             time.sleep(0.01)
         with pytest.raises(NotSwapped, match="another change is under way"):
             coordinator.promote()  # there is no canary that it could be of
-        if newest == "abandon":
-            assert coordinator.abandon()["canary"] is None
-        else:
+        if newest == "reload":
             with pytest.raises(NotSwapped, match="no third"):
                 coordinator.reload("third")
-        with pytest.raises(NotSwapped, match="second is tried no more: another change was asked"):
+        else:
+            assert getattr(coordinator, newest)()["canary"] is None
+        why = "another change was asked for" if newest == "reload" else "it was given up"
+        with pytest.raises(NotSwapped, match=f"second is tried no more: {why}"):
             hangs.result()
     assert has_ended(int(begun.read_text()))
     with pytest.raises(NotSwapped, match="there is no canary"):
@@ -373,24 +425,6 @@ def test_a_share_is_above_nothing_and_up_to_all(service: Service, share: float) 
         service.coordinator.start_canary("other", share, shadow=False)
 
 
-def test_the_admin_port_needs_a_token_of_the_service(
-    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("SEATRIAL_SERVER_TOKEN", raising=False)
-    (tmp_path / "tokens").write_text(TOKEN)
-    port = free_port("127.0.0.1")
-    server = Server(admin_port=port, token_file=str(tmp_path / "tokens"))
-    file = service.folder / "deployment.toml"
-    file.write_text(msgspec.structs.replace(Deployment.read(file), server=server).to_toml())
-    _, admin = Coordinator(file, service.sockets, None).listen()
-    address = ("127.0.0.1", port)
-    assert admin._server.server_address == address  # nobody else's machine reaches it
-    for command in ("GET /admin/status", "POST /admin/reload"):
-        assert ask(address, command)[0] == 401
-        assert ask(address, command, token="another" * 4)[0] == 401
-    assert ask(address, "GET /admin/status", token=TOKEN)[0] == 200
-
-
 def test_a_canary_without_an_answer_is_promoted_by_force_alone(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -419,8 +453,6 @@ def test_a_shadow_that_compared_nothing_is_not_promoted(service: Service) -> Non
     service.told = {0: {**canary(0, 0), "images": {"compared": 0}}}
     with pytest.raises(NotSwapped, match="other compared 0 images as a shadow"):
         service.coordinator.promote()
-    with pytest.raises(InvalidInput, match="force is not true or false"):
-        service.coordinator._handle("POST /admin/canary/promote", {"force": "yes"})
 
 
 def test_the_log_says_what_was_refused(
@@ -435,12 +467,3 @@ def test_the_log_says_what_was_refused(
     assert capsys.readouterr().err == (
         "error: the canary is not started: there is a canary already\n"
     )
-
-
-def test_the_log_names_the_admin_port(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    port = free_port("127.0.0.1")
-    file = service.folder / "deployment.toml"
-    server = Server(admin_port=port)
-    file.write_text(msgspec.structs.replace(Deployment.read(file), server=server).to_toml())
-    Coordinator(file, service.sockets, None).listen()
-    assert capsys.readouterr().err == f"commands are taken on http://127.0.0.1:{port}\n"

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+from seatrial.deployment import Server
+
 
 class Made(NamedTuple):
     """A certificate, which is its own authority, and its key."""
@@ -30,3 +32,32 @@ def make_certificate(folder: Path, name: str, *, password: str = "", days: int =
         check=True, capture_output=True,
     )  # fmt: skip
     return made
+
+
+class Renewable:
+    """The certificate of a service, and another one for the same place.
+
+    Args:
+        folder: Where the files are made.
+
+    Attributes:
+        first: The certificate that the service begins with.
+        second: The other one.
+        server: The server that shows what is in that place.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.first, self.second = (make_certificate(folder, name) for name in ("one", "two"))
+        self._files = Made(folder / "service.pem", folder / "service.key")
+        self._put(self.first)
+        self.server = Server(
+            tls_certificate=str(self._files.certificate), tls_key=str(self._files.key)
+        )
+
+    def renew(self) -> None:
+        """Put the second one in the place of the first."""
+        self._put(self.second)
+
+    def _put(self, made: Made) -> None:
+        for file, source in zip(self._files, made, strict=True):
+            file.write_bytes(source.read_bytes())

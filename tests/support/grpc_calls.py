@@ -120,6 +120,22 @@ def images_request(*files: bytes, raw: bool = True, **more: Any) -> Any:
     return request
 
 
+def infer(service: Service, *files: bytes, **more: Any) -> Any:
+    """The answer to a request of images; see `images_request`."""
+    return service.ModelInfer(images_request(*files, **more))
+
+
+def graph_request(canvas: np.ndarray[Any, Any], raw: bool = True) -> Any:
+    """A request for the graph alone."""
+    request = ModelInferRequest(model_name="tiny.graph")
+    tensor = request.inputs.add(name="image", datatype="UINT8", shape=canvas.shape)
+    if raw:
+        request.raw_input_contents.append(canvas.tobytes())
+    else:
+        tensor.contents.uint_contents.extend(canvas.ravel().tolist())
+    return request
+
+
 def set_parameter(parameter: Any, value: Any) -> None:
     kinds = {bool: "bool", int: "int64", float: "double", str: "string"}
     setattr(parameter, f"{kinds[type(value)]}_param", value)

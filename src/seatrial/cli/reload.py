@@ -34,6 +34,7 @@ def reload(
     deployment: Path | None = None,
     *,
     model: str | None = None,
+    abandon: bool = False,
     service: ServiceOptions | None = None,
     json: bool = False,
 ) -> None:
@@ -47,10 +48,20 @@ def reload(
         deployment: Deployment file of the service, for its address [default: port 3000].
         model: Name in the store, an artifact folder or a model file [default: what the service
             was started with, looked up anew].
+        abandon: Give up the change that is under way, whoever asked for it: a reload, SIGHUP, or
+            the start of a canary. Exit code 8: there is none, or the processes switch already.
         service: Which service.
         json: Print JSON.
     """
     from seatrial.serve.rehearsing import without_comparison
+
+    if abandon:
+        if model is not None:
+            raise InvalidConfig(
+                "--abandon gives a change up, and --model asks for one", hint="give one of them"
+            )
+        _show("POST /admin/reload/abandon", {}, deployment, service, json=json)
+        return
 
     named = str(deployment)
     if deployment is not None and not deployment.exists() and is_model(named):
@@ -151,7 +162,7 @@ def abandon(
     service: ServiceOptions | None = None,
     json: bool = False,
 ) -> None:
-    """Let the canary go; the first model serves on alone.
+    """Let the canary go, or give up its start; the first model serves on alone.
 
     Args:
         deployment: Deployment file of the service, for its address [default: port 3000].

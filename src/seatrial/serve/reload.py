@@ -9,11 +9,9 @@ that starts later reads, and each process switches between two of its requests.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +19,20 @@ import msgspec
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
-from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError, did_you_mean
+from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError
 from seatrial.report.numbers import counted, percent
 from seatrial.serve.changes import Changes
-from seatrial.serve.control import LOOPBACK, ControlServer, asker_has_left, socket_name
+from seatrial.serve.control import asker_has_left
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
 from seatrial.serve.rehearsing import left, rehearse_apart, without_comparison
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import place_artifact
 from seatrial.serve.serving_processes import ServingProcesses, pid_of
-from seatrial.serve.tokens import Tokens
 from seatrial.serve.worker_commands import LEAVE_S
 
 RELOADED = "reloaded"  # folder of artifacts that were swapped in, in the service folder
 PREPARE_S, SWITCH_S = 600.0, 60.0
-# What the JSON of a command may say; another key is a typing error that would be lost.
-KEYS = {
-    "POST /admin/reload": ("model",),
-    "POST /admin/canary": ("model", "share", "shadow"),
-    "POST /admin/canary/promote": ("force",),
-}
 
 
 class Unchanged(NotSwapped):
@@ -60,54 +51,21 @@ class Coordinator:
         deployment_file: The deployment; a relative model path in it starts at the file's folder.
         folder: The supervisor's, in which the processes have their sockets.
         origin: What it was started with; None: the service folder alone.
+
+    Attributes:
+        folder: The same folder.
+        server: The address of the service, from its deployment.
     """
 
     def __init__(self, deployment_file: Path, folder: Path, origin: Origin | None) -> None:
         self._file = deployment_file.absolute()
         self._service_folder = self._file.parent
-        self._folder = folder
+        self.folder = folder
         self._deployment = Deployment.read(deployment_file)
+        self.server = self._deployment.server
         self._processes = ServingProcesses(folder, self._deployment.limits.drain_s)
         self._origin = origin
         self._changes = Changes()
-        self._commands: dict[str, Callable[[dict[str, Any]], Any]] = {
-            "GET /admin/status": lambda body: self.status(),
-            "POST /admin/reload": lambda body: self.reload(_text(body, "model")),
-            "GET /admin/canary": lambda body: self.status(),
-            "POST /admin/canary": self._start_canary,
-            "POST /admin/canary/promote": lambda body: self.promote(force=_flag(body, "force")),
-            "POST /admin/canary/abandon": lambda body: self.abandon(),
-        }
-
-    def listen(self, tokens: Tokens | None = None) -> list[ControlServer]:
-        """Take commands: of the service's user on a socket, and on the admin port if there is one.
-
-        Args:
-            tokens: Those of requests, where this process serves them too; None: they are read here.
-
-        Raises:
-            PortInUse: The port is taken.
-        """
-        local = self._folder / socket_name(self._deployment.server)
-        servers = [ControlServer(local, self._handle)]
-        if self._deployment.server.admin_port is not None:
-            address = (LOOPBACK, self._deployment.server.admin_port)
-            tokens = tokens or Tokens(self._deployment.server, os.environ)
-            check = partial(tokens.check, "/admin")
-            servers.append(ControlServer(address, self._handle, check))
-            say("info", "commands", f"commands are taken on http://{LOOPBACK}:{address[1]}")
-        return servers
-
-    def listen_or_say(self, tokens: Tokens | None = None) -> None:
-        """Take commands; where that cannot be, the log says so and the service serves.
-
-        Args:
-            tokens: See `listen`.
-        """
-        try:
-            self.listen(tokens)
-        except SeatrialError as error:
-            _say(f"error: {error.message}")
 
     def reload_soon(self) -> None:
         """Reload on a thread of its own, and say what became of it in the log; for a signal."""
@@ -242,15 +200,15 @@ class Coordinator:
         return self.status()
 
     def abandon(self) -> dict[str, Any]:
-        """Let the canary go, or end the trial of a model that is to be served.
+        """Let the canary go, or a model that is to be served and is tried or loaded so far.
 
         Raises:
-            NotSwapped: There is neither.
+            NotSwapped: There is neither; or it is too late for that.
         """
-        with self._changes.alone() as ended:
+        if self._changes.give_up():
+            return self.status()
+        with self._changes.alone():
             before = self._state()
-            if ended and before.second is None:
-                return self.status()
             second = self._second(before)
             after = msgspec.structs.replace(before, second=None)
             self._write(after, before)
@@ -259,26 +217,19 @@ class Coordinator:
         _say(f"the canary {second.name} is abandoned: {after.name} serves alone")
         return self.status()
 
-    def _handle(self, command: str, body: dict[str, Any]) -> Any:
-        if command not in self._commands:
-            raise InvalidInput(
-                f"unknown command {command[:60]!r}", hint=f"known: {', '.join(self._commands)}"
-            )
-        known = KEYS.get(command, ())
-        if unknown := [key for key in body if key not in known]:
-            listed = f"known keys: {', '.join(known)}" if known else "send {}"
-            raise InvalidInput(
-                f"unknown key {unknown[0][:60]!r}",
-                hint=did_you_mean(unknown[0][:60], known, otherwise=listed),
-            )
-        return self._commands[command](body)
+    def abandon_change(self) -> dict[str, Any]:
+        """Have a reload or a canary's start end, whoever asked for it: a command, or a signal.
 
-    def _start_canary(self, body: dict[str, Any]) -> dict[str, Any]:
-        share, shadow = body.get("share"), _flag(body, "shadow")
-        model = _text(body, "model")
-        if model is None or isinstance(share, bool) or not isinstance(share, int | float):
-            raise InvalidInput("a canary needs model, and share as a number from 0 to 1")
-        return self.start_canary(model, float(share), shadow=shadow)
+        Raises:
+            NotSwapped: There is none, or the processes switch already.
+        """
+        if not self._changes.give_up():
+            raise NotSwapped(
+                "no change is under way",
+                hint="seatrial canary status shows what is served; seatrial reload --model goes "
+                "back to another model",
+            )
+        return self.status()
 
     def _reload_and_say(self) -> None:
         with contextlib.suppress(SeatrialError):  # `_counted` has said it
@@ -319,7 +270,7 @@ class Coordinator:
                 return
 
     def _state(self) -> ServedState:
-        found = ServedState.read(self._folder)
+        found = ServedState.read(self.folder)
         if found is not None:
             return found
         artifact = Artifact.open(self._service_folder / self._deployment.model, verify=False)
@@ -329,7 +280,7 @@ class Coordinator:
     def _write(self, state: ServedState, before: ServedState) -> None:
         """From here on a process that starts serves this."""
         try:
-            state.write(self._folder)
+            state.write(self.folder)
         except NotWritable:
             self._forget_prepared(before)
             raise
@@ -353,7 +304,7 @@ class Coordinator:
         named, folder = self._named(model)
         with self._changes.trial(named, asker_has_left) as gives_way:
             tried = rehearse_apart(
-                named, folder, before.path, self._deployment, self._folder, gives_way
+                named, folder, before.path, self._deployment, self.folder, gives_way
             )
         if tried["digest"] == before.digest:
             raise Unchanged(f"{before.name} is what is served already: nothing is changed")
@@ -371,10 +322,12 @@ class Coordinator:
             "processes": len(sockets),
         }
         try:
-            for socket in sockets:
-                self._processes.ask(socket, "POST /prepare", asked, PREPARE_S)
-                if asker_has_left():
-                    raise left(named)
+            with self._changes.loading(named) as check:
+                for socket in sockets:
+                    self._processes.ask(socket, "POST /prepare", asked, PREPARE_S)
+                    check()
+                    if asker_has_left():
+                        raise left(named)
         except SeatrialError:
             self._forget_prepared(before)
             raise
@@ -421,20 +374,6 @@ def _experience(canary: dict[str, Any]) -> tuple[int, str]:
         return count, f"compared {counted(count, 'image')} as a shadow"
     count = canary["requests"].get("canary_answered", 0)
     return count, f"answered {counted(count, 'request')} as a canary"
-
-
-def _flag(body: dict[str, Any], key: str) -> bool:
-    value = body.get(key, False)
-    if not isinstance(value, bool):
-        raise InvalidInput(f"{key} is not true or false")
-    return value
-
-
-def _text(body: dict[str, Any], key: str) -> str | None:
-    value = body.get(key)
-    if value is not None and not isinstance(value, str):
-        raise InvalidInput(f"{key} is not text")
-    return value
 
 
 def _say(line: str) -> None:

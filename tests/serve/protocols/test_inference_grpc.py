@@ -6,58 +6,34 @@ import base64
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
-from PIL import Image
 
 from dimmed_artifacts import dimmed_artifact
-from grpc_calls import Service, calls, failure, field, images_request, stream, tensors
+from grpc_calls import (
+    Service,
+    calls,
+    failure,
+    graph_request,
+    images_request,
+    infer,
+    tensors,
+)
 from open_inference import detected, rows
 from seatrial import __version__
-from seatrial.client.inference_messages import INFER, ModelInferRequest
-from seatrial.deployment import CoreLayout, Deployment, Limits
+from seatrial.deployment import CoreLayout, Deployment
 from seatrial.serve.canary import Canary
 from seatrial.serve.protocols.inference_protobuf import read_call
 from seatrial.serve.protocols.off_loop import MOST_TEXT_BYTES
 from seatrial.serve.startup import open_service
 from served_application import Running
 
-Picture = Callable[..., Image.Image]
-Encode = Callable[..., bytes]
-
 pytestmark = pytest.mark.usefixtures("time_limit")
-LIMIT = 2**18
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def serving(run_app: Callable[..., Any]) -> Iterator[Running]:
-    """One application for all tests that leave it as it was."""
-    limits = Limits(body_bytes=LIMIT, image_pixels=1_000_000, body_s=2.0, queue=4)
-    with run_app(limits, grpc=True) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def service(serving: Running) -> Iterator[Service]:
-    with calls(serving.grpc_port) as opened:
-        yield opened
-
-
-@pytest.fixture
-def outcomes(metric: Callable[..., float]) -> Callable[[int], float]:
-    """Number of inferences that ended with a status of HTTP."""
-    return lambda code: metric("seatrial_requests_total", route=INFER, code=str(code))
-
-
-def infer(service: Service, *files: bytes, **more: Any) -> Any:
-    return service.ModelInfer(images_request(*files, **more))
 
 
 def test_health_and_metadata_are_those_of_http(service: Service, serving: Running) -> None:
@@ -155,16 +131,6 @@ def test_images_in_base64_that_say_so(
     assert content.text_bytes > MOST_TEXT_BYTES
 
 
-def graph_request(canvas: np.ndarray[Any, Any], raw: bool = True) -> Any:
-    request = ModelInferRequest(model_name="tiny.graph")
-    tensor = request.inputs.add(name="image", datatype="UINT8", shape=canvas.shape)
-    if raw:
-        request.raw_input_contents.append(canvas.tobytes())
-    else:
-        tensor.contents.uint_contents.extend(canvas.ravel().tolist())
-    return request
-
-
 def test_a_raw_tensor_goes_in_and_raw_outputs_come_out(service: Service) -> None:
     canvas = np.full((1, 64, 64, 3), 114, np.uint8)
     canvas[0, 16:24, 24:32] = (255, 0, 0)
@@ -204,268 +170,6 @@ def test_calls_have_names(service: Service, files: list[bytes]) -> None:
         version, own_trace, own_span, flags = told["traceparent"].split("-")
         assert (version, own_trace, flags) == ("00", trace, "01")
         assert own_span != span
-
-
-def test_errors_have_the_status_of_their_kind(
-    service: Service, files: list[bytes], outcomes: Callable[[int], float]
-) -> None:
-    nothing = ModelInferRequest(model_name="tiny")
-    twice = images_request(files[0])
-    twice.raw_input_contents.append(b"")
-    both = images_request(files[0])
-    both.inputs[0].contents.bytes_contents.append(files[0])
-    shared = images_request(files[0])
-    shared.inputs[0].parameters["shared_memory_region"].string_param = "x"
-    for request, status, code, text in (
-        (images_request(files[0], model_version="2"), "NOT_FOUND", 404, "has no version '2'"),
-        (nothing, "INVALID_ARGUMENT", 400, "input 'image' of model 'tiny' is missing"),
-        (images_request(b"hello"), "INVALID_ARGUMENT", 415, "known formats: JPEG"),
-        (images_request(files[0][:200]), "INVALID_ARGUMENT", 422, ""),
-        (twice, "INVALID_ARGUMENT", 400, "1 inputs have 2 raw_input_contents"),
-        (both, "INVALID_ARGUMENT", 400, "has contents, and there are raw_input_contents"),
-        (shared, "INVALID_ARGUMENT", 400, "'shared_memory_region' is not served"),
-        (images_request(files[0], parameters={"confidance": 0.5}), "INVALID_ARGUMENT", 400,
-         "did you mean 'confidence'?"),
-        (images_request(*files[:1] * 33), "INVALID_ARGUMENT", 400, "33 images are more"),
-        (b"\xff" * 64, "INVALID_ARGUMENT", 400, "no ModelInferRequest"),
-        (field(1, b"\xff\xff"), "INVALID_ARGUMENT", 400, "no ModelInferRequest"),
-    ):  # fmt: skip
-        before = outcomes(code)
-        found, details, metadata = failure(service.ModelInfer, request)
-        assert (found, text in details) == (status, True), details
-        assert metadata["x-error-code"].startswith(("Invalid", "Not", "Unsupported"))
-        assert outcomes(code) == before + 1
-    assert failure(service.ModelMetadata, name="none")[0] == "NOT_FOUND"
-    assert failure(service.ModelInfer, graph_request(np.zeros((1, 2, 2, 3), np.uint8)))[0] == (
-        "INVALID_ARGUMENT"
-    )
-    unknown = service.channel.unary_unary("/inference.GRPCInferenceService/TraceSetting")
-    assert failure(unknown, b"", timeout=20)[0] == "UNIMPLEMENTED"
-
-
-def test_messages_over_the_limit_are_refused(
-    service: Service, outcomes: Callable[[int], float], until: Callable[..., Any]
-) -> None:
-    before = outcomes(413)
-    over = images_request(b"\xff" * (LIMIT + 2**17))
-    status, details, _ = failure(service.ModelInfer, over)
-    assert (status, "larger than max" in details) == ("RESOURCE_EXHAUSTED", True), details
-    until(lambda: outcomes(413) == before + 1)
-    question = field(15, b"\xff" * 2**17)
-    assert failure(service.ServerLive, question)[0] == "RESOURCE_EXHAUSTED"
-
-
-@pytest.mark.parametrize("raw", [True, False])
-@pytest.mark.parametrize("stream_of", [False, True])
-def test_the_limit_of_an_image_is_that_of_http(
-    service: Service, serving: Running, raw: bool, stream_of: bool
-) -> None:
-    """The message around it may be longer."""
-    for size, refused in ((LIMIT, False), (LIMIT + 1, True)):
-        message = images_request(b"\xff" * size, raw=raw, id="n" * 100)
-        if stream_of:
-            (answer,) = stream(service, [message])
-            details = answer.error_message
-            code = answer.infer_response.parameters["x-error-code"].string_param
-            assert code == ("InputTooLarge" if refused else "UnsupportedImage")
-        else:
-            status, details, _ = failure(service.ModelInfer, message)
-            assert status == ("RESOURCE_EXHAUSTED" if refused else "INVALID_ARGUMENT")
-        words = f"have {size} bytes, and at most {LIMIT} are taken; send a smaller file"
-        assert (words in details) == refused
-        told = serving.client.post("/detect", content=b"\xff" * size)
-        assert told.status_code == (413 if refused else 415)
-
-
-def test_who_asked_for_little_time_is_told_so(service: Service) -> None:
-    """Not that the service has too little."""
-    ended = threading.Event()
-
-    def never() -> Iterator[bytes]:
-        ended.wait(60)
-        yield from ()
-
-    call = service.channel.stream_unary(INFER)
-    metadata = (("x-request-timeout-ms", "50"),)
-    status, details, _ = failure(call, never(), timeout=60, metadata=metadata)
-    ended.set()
-    assert status == "DEADLINE_EXCEEDED"
-    assert "the message was not here after 0.05 s" in details
-    assert "the deadline of the request itself has passed: ask for more time" in details
-    assert "limits.body_s" not in details
-
-
-def test_packed_messages_are_refused_before_they_are_unpacked(
-    service: Service, files: list[bytes]
-) -> None:
-    status, details, _ = failure(
-        service.ModelInfer, images_request(files[0]), compression=grpc.Compression.Gzip
-    )
-    assert (status, "gzip" in details) == ("UNIMPLEMENTED", True)
-
-
-def test_a_call_has_the_deadline_of_its_client(
-    serving: Running, service: Service, files: list[bytes], outcomes: Callable[[int], float],
-    until: Callable[..., Any],
-) -> None:  # fmt: skip
-    # By the client's clock, or by ours: on a busy machine it may be any of the two.
-    before = outcomes(504) + outcomes(499)
-    with serving.lanes_held():
-        status, _, _ = failure(service.ModelInfer, images_request(files[0]), timeout=0.2)
-        assert status == "DEADLINE_EXCEEDED"
-        until(lambda: outcomes(504) + outcomes(499) > before)
-        until(lambda: serving.detector.lanes.present == 1)  # what holds the lane
-    assert tensors(infer(service, files[0]))["counts"].tolist() == [2]
-
-
-def test_the_deadline_of_a_client_is_in_seconds_and_no_longer_than_allowed(
-    serving: Running, service: Service, files: list[bytes], until: Callable[..., Any]
-) -> None:
-    lanes = serving.detector.lanes
-
-    def given(timeout: float) -> float:
-        with serving.lanes_held():
-            waiting = service.ModelInfer.future(images_request(files[0]), timeout=timeout)
-            until(lambda: lanes.waiting == 1)
-            (deadline_s,) = (one.deadline_s for one in [*lanes._places] if one.asks)
-            waiting.cancel()
-            until(lambda: lanes.present == 1)
-        return deadline_s
-
-    assert 0 < given(30.0) <= 30.2  # on the wire gRPC rounds it up, to a tenth
-    assert given(3000.0) == serving.service.dispatcher.limits.longest_deadline_s == 60.0
-
-
-def test_the_parameter_timeout_and_the_deployments_deadline_hold(
-    serving: Running, service: Service, files: list[bytes]
-) -> None:
-    with serving.lanes_held():
-        for request in (
-            images_request(files[0], parameters={"timeout": 200_000}),
-            images_request(files[0]),
-        ):
-            status, details, metadata = failure(service.ModelInfer, request, timeout=None)
-            assert (status, metadata["x-error-code"]) == ("DEADLINE_EXCEEDED", "DeadlineExceeded")
-            assert details.startswith("not answered within")
-    metadata = (("x-request-timeout-ms", "soon"),)
-    status, details, _ = failure(service.ModelInfer, images_request(files[0]), metadata=metadata)
-    assert (status, "'soon' is not a whole number" in details) == ("INVALID_ARGUMENT", True)
-
-
-def test_a_client_that_leaves_gives_its_place_back(
-    serving: Running, service: Service, files: list[bytes], outcomes: Callable[[int], float],
-    until: Callable[..., Any],
-) -> None:  # fmt: skip
-    before = outcomes(499)
-    lanes = serving.detector.lanes
-    ran = lanes.mean_s
-    with serving.lanes_held():
-        # It has time left: it is no deadline that ends it.
-        waiting = service.ModelInfer.future(images_request(files[0]), timeout=60)
-        until(lambda: lanes.waiting == 1)
-        waiting.cancel()
-        until(lambda: lanes.waiting == 0 and lanes.present == 1)
-    until(lambda: outcomes(499) > before)
-    assert lanes.mean_s == ran  # it never had a lane
-
-
-def test_what_would_be_late_is_refused_before_its_message_is_read(
-    serving: Running, service: Service, files: list[bytes], metric: Callable[..., float],
-    until: Callable[..., Any],
-) -> None:  # fmt: skip
-    before = metric("seatrial_refusals_total", reason="queue")
-    silent = service.channel.stream_unary(INFER)
-    arrived = threading.Event()
-
-    def never() -> Iterator[bytes]:
-        arrived.wait(60)
-        yield images_request(files[0]).SerializeToString()
-
-    with serving.lanes_held():
-        waiting = [
-            service.ModelInfer.future(images_request(files[0]), timeout=60) for _ in range(3)
-        ]
-        until(lambda: serving.detector.lanes.present == 4)
-        status, details, metadata = failure(silent, never(), timeout=30)
-        arrived.set()
-        for one in waiting:
-            one.cancel()
-    assert (status, "4 requests wait or run already" in details) == ("UNAVAILABLE", True)
-    assert metadata["x-error-code"] == "Overloaded"
-    assert int(metadata["retry-after"]) >= 1
-    assert metadata["grpc-retry-pushback-ms"] == f"{metadata['retry-after']}000"
-    assert int(metadata["x-predicted-wait-ms"]) > 0
-    assert metric("seatrial_refusals_total", reason="queue") == before + 1
-
-
-def test_clients_with_a_policy_of_retries_wait_as_told(
-    serving: Running, files: list[bytes], until: Callable[..., Any], metric: Callable[..., float]
-) -> None:
-    """gRPC's own retries: it comes again after the pushback, and is answered."""
-    policy = (
-        '{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 2, "initialBackoff": '
-        '"0.01s", "maxBackoff": "0.01s", "backoffMultiplier": 1, "retryableStatusCodes": '
-        '["UNAVAILABLE"]}}]}'
-    )
-    refused = metric("seatrial_refusals_total", reason="queue")
-    with calls(serving.grpc_port, service_config=policy) as service:
-        with serving.lanes_held():
-            held = [service.ModelInfer.future(images_request(files[0])) for _ in range(3)]
-            until(lambda: serving.detector.lanes.present == 4)
-            again = service.ModelInfer.future(images_request(files[0]), timeout=60)
-            until(lambda: metric("seatrial_refusals_total", reason="queue") == refused + 1)
-            for one in held:
-                one.cancel()
-        assert tensors(again.result())["counts"].tolist() == [2]
-    assert metric("seatrial_refusals_total", reason="queue") == refused + 1
-
-
-def test_a_message_that_does_not_arrive_ends_its_call(
-    service: Service, files: list[bytes], outcomes: Callable[[int], float]
-) -> None:
-    before = outcomes(408)
-    done = threading.Event()
-
-    def never() -> Iterator[bytes]:
-        done.wait(60)
-        yield b""
-
-    call = service.channel.stream_unary(INFER)
-    status, details, _ = failure(call, never(), timeout=30)
-    done.set()
-    assert status == "DEADLINE_EXCEEDED"
-    assert details.startswith("the message was not here after 2 s"), details
-    assert outcomes(408) == before + 1
-
-
-def test_bytes_are_counted_as_long_as_they_are(
-    serving: Running, service: Service, files: list[bytes], metric: Callable[..., float],
-    until: Callable[..., Any],
-) -> None:  # fmt: skip
-    name = "seatrial_body_bytes_present"
-    until(lambda: metric(name) == 0)
-    request = images_request(files[0])
-    with serving.lanes_held():
-        waiting = service.ModelInfer.future(request)
-        until(lambda: serving.detector.lanes.waiting == 1)
-        assert metric(name) == len(request.SerializeToString())
-        waiting.cancel()
-        until(lambda: metric(name) == 0)
-
-
-def test_a_failure_of_ours_says_nothing_of_itself(
-    serving: Running, service: Service, files: list[bytes], monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture, outcomes: Callable[[int], float],
-) -> None:  # fmt: skip
-    def fail(*words: object) -> None:
-        raise RuntimeError("secret")
-
-    before = outcomes(500)
-    monkeypatch.setattr("seatrial.serve.protocols.grpc_request.read_call", fail)
-    status, details, _ = failure(service.ModelInfer, images_request(files[0]))
-    assert (status, details) == ("INTERNAL", "the server failed; see the server's log")
-    assert outcomes(500) == before + 1
-    assert "secret" in caplog.text
 
 
 def test_the_example_of_the_reference_runs(

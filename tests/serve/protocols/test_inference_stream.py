@@ -34,12 +34,6 @@ def serving(run_app: Callable[..., Any]) -> Iterator[Running]:
         yield served
 
 
-@pytest.fixture(scope="module")
-def service(serving: Running) -> Iterator[Service]:
-    with calls(serving.grpc_port) as opened:
-        yield opened
-
-
 @pytest.fixture
 def outcomes(metric: Callable[..., float]) -> Callable[[int], float]:
     """Number of requests of streams that ended with a status of HTTP."""

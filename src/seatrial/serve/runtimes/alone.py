@@ -82,6 +82,7 @@ def main(deployment_file: str) -> None:
         adopt()
     end_with_owner()
     try:
+        from seatrial.serve.reload_commands import listen_or_say
         from seatrial.serve.runtimes.served import Served
         from seatrial.serve.runtimes.server import BACKLOG, serve
 
@@ -96,7 +97,7 @@ def main(deployment_file: str) -> None:
             served.start = lambda: service
             if coordinator is not None:
                 # One set of tokens: two would read the file, and tell of it, twice.
-                coordinator.listen_or_say(service.tokens)
+                listen_or_say(coordinator, service.tokens)
 
             def on_ready() -> None:
                 if ending.asked is not None:

@@ -25,6 +25,7 @@ from circus.sighandler import SysHandler  # type: ignore[import-untyped]
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
 from seatrial.serve.reload import Coordinator
+from seatrial.serve.reload_commands import listen_or_say
 from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.draining import LEAVE_S
 from seatrial.serve.runtimes.ending import say_ending
@@ -58,7 +59,7 @@ def take_over(deployment_file: Path, drain_s: float, metrics: Path) -> None:
 
     def listen(arbiter: Any, **facts: object) -> bool:
         _look_at_once(arbiter)
-        coordinator.listen_or_say()
+        listen_or_say(coordinator)
         return True
 
     # By itself it ends all processes and starts others.
