@@ -12,7 +12,7 @@ import pytest
 from raw_http import POST, read_response
 from seatrial.deployment import Limits
 from seatrial.serve import open_connections
-from seatrial.serve.one_by_one import OneByOne
+from seatrial.serve.one_by_one import RequestsInTurn
 
 Running = Any
 Metric = Callable[..., float]
@@ -80,13 +80,13 @@ def test_under_overload_plain_requests_are_refused_without_the_parser(
 ) -> None:
     """And however their bytes come, the next request begins where it does."""
     parsed: list[int] = []
-    parse = OneByOne._parse
+    parse = RequestsInTurn._parse
 
-    def noted(self: OneByOne, data: bytes | memoryview) -> bool:
+    def noted(self: RequestsInTurn, data: bytes | memoryview) -> bool:
         parsed.append(len(data))
         return parse(self, data)
 
-    monkeypatch.setattr(OneByOne, "_parse", noted)
+    monkeypatch.setattr(RequestsInTurn, "_parse", noted)
     monkeypatch.setattr(open_connections, "REFUSES_S", 60.0)
     one = POST + b"X-Request-Id: a\r\nContent-Length: %d\r\n\r\n" % len(photo) + photo
     before = metric("seatrial_refusals_total", reason="queue")

@@ -13,7 +13,15 @@ from raw_http import CHUNKED, GET, POST, last_error, read_response
 from seatrial.serve.admission import Refusal
 from seatrial.serve.arrivals import ROOM_BYTES
 from seatrial.serve.http_protocol import HttpProtocol
-from seatrial.serve.one_by_one import CHUNK_BYTES, CHUNKS, END, PART_BYTES, PARTS, Ends, OneByOne
+from seatrial.serve.one_by_one import (
+    CHUNK_BYTES,
+    CHUNKS,
+    END,
+    PART_BYTES,
+    PARTS,
+    Ends,
+    RequestsInTurn,
+)
 from seatrial.serve.refusing import Refusing
 
 Running = Any
@@ -148,18 +156,18 @@ def test_refusals_of_one_connection_let_others_come_between(
 ) -> None:
     """Of what one read brings, a turn of the event loop does a part."""
     turns: list[int] = []
-    refuse, go_on = Refusing.write, OneByOne._go_on
+    refuse, go_on = Refusing.write, RequestsInTurn._go_on
 
     def counted(self: Refusing, *args: Any) -> None:
         turns[-1] += 1
         refuse(self, *args)
 
-    def next_turn(self: OneByOne) -> None:
+    def next_turn(self: RequestsInTurn) -> None:
         turns.append(0)
         go_on(self)
 
     monkeypatch.setattr(Refusing, "write", counted)
-    monkeypatch.setattr(OneByOne, "_go_on", next_turn)
+    monkeypatch.setattr(RequestsInTurn, "_go_on", next_turn)
     received = HttpProtocol.data_received
 
     def at_once(self: HttpProtocol, data: bytes | memoryview) -> None:
@@ -211,9 +219,9 @@ def test_other_chunks_are_taken(running: Running, size: int, count: int) -> None
 def test_chunks_let_others_come_between(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn of the event loop takes few of them."""
     turns: list[int] = []
-    take, count = OneByOne.take, HttpProtocol.on_chunk_complete
+    take, count = RequestsInTurn.take, HttpProtocol.on_chunk_complete
 
-    def turn(self: OneByOne, data: bytes | memoryview) -> None:
+    def turn(self: RequestsInTurn, data: bytes | memoryview) -> None:
         turns.append(0)
         take(self, data)
 
@@ -221,7 +229,7 @@ def test_chunks_let_others_come_between(running: Running, monkeypatch: pytest.Mo
         turns[-1] += 1
         count(self)
 
-    monkeypatch.setattr(OneByOne, "take", turn)
+    monkeypatch.setattr(RequestsInTurn, "take", turn)
     monkeypatch.setattr(HttpProtocol, "on_chunk_complete", counted)
     with running.connect() as connection:
         connection.sendall(CHUNKED + chunks(bytes(CHUNK_BYTES * 4000), CHUNK_BYTES))

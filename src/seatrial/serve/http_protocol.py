@@ -19,7 +19,7 @@ from seatrial.serve.arrivals import Arrivals
 from seatrial.serve.connections import SKIPPED_BYTES, declared_bytes
 from seatrial.serve.exchange import Exchange
 from seatrial.serve.handshake import Handshake
-from seatrial.serve.one_by_one import Flow, OneByOne
+from seatrial.serve.one_by_one import Flow, RequestsInTurn
 from seatrial.serve.one_write import OneWrite
 from seatrial.serve.open_connections import ANSWER, CONNECTIONS, END, HEAD, IDLE, Connections, Wait
 from seatrial.serve.protocols.body import EXCHANGE
@@ -103,7 +103,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _begin(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self._requests = OneByOne(self, transport, self.loop)
+        self._requests = RequestsInTurn(self, transport, self.loop)
         self.flow: Flow = self._requests.flow
         transport.set_protocol(Arrivals(self, self._all.room))
 

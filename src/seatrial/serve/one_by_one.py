@@ -171,7 +171,7 @@ class Parser(Protocol):
         """Say what the connection waits for, when all that came is parsed."""
 
 
-class OneByOne:
+class RequestsInTurn:
     """Has the requests of one connection parsed, each when the one before it has its answer.
 
     Args:
