@@ -68,7 +68,7 @@ class Refusing:
         return self._dropped.left_bytes
 
     def pass_over(self, data: bytes | memoryview) -> bytes | memoryview:
-        """What follows the body that is dropped, if there is one, in what came."""
+        """Give what follows the body that is dropped, if there is one, in what came."""
         dropped = self._dropped
         if dropped is None or not dropped.left_bytes:
             return data
