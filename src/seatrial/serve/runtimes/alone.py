@@ -8,6 +8,7 @@ it at any time. Whoever started it starts it again when it ends with another cod
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -136,7 +137,8 @@ def main(deployment_file: str) -> None:
         sys.exit(error.exit_code)
     except Exception:
         ending.catch_up()
-        raise
+        logging.getLogger(__name__).exception("the service failed")
+        sys.exit(1)
 
 
 def _own_coordinator(deployment_file: Path) -> Coordinator | None:

@@ -6,9 +6,11 @@ to `seatrial.serve.app`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,18 @@ class DirectService(bentoml.Service[Any]):
         """The application that BentoML's own worker runs."""
         # BentoML makes uvicorn's configuration itself, with the protocol of this name.
         HTTP_PROTOCOLS["auto"] = "seatrial.serve.http_protocol:HttpProtocol"
-        return self.served.application()
+        app = self.served.application()
+        live = app.router.lifespan_context
+
+        @contextlib.asynccontextmanager
+        async def counted(of: Any) -> AsyncIterator[Any]:
+            with self.served.counted_start() as serves:
+                async with live(of) as state:
+                    serves()
+                    yield state
+
+        app.router.lifespan_context = counted
+        return app
 
 
 def direct_service(deployment_file: Path) -> DirectService:

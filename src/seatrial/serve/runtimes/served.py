@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -120,15 +121,16 @@ class Served:
             log.say("warning", "peers", reason)
             return None
 
+    def counted_start(self) -> AbstractContextManager[Callable[[], None]]:
+        """The start of this process; see `starts.counted`."""
+        return starts.counted(self._worker, self._failed_starts)
+
     def application(self) -> Starlette:
         """The application; it opens the service at its start-up, and drains on SIGTERM."""
 
         def begin() -> Service:
             reserve_metrics()
             return self.start()
-
-        def counted() -> Service:
-            return starts.counted(begin, self._worker, self._failed_starts)
 
         def on_start(serving: Serving) -> None:
             serving.metrics.worker_died(starts.deaths())
@@ -142,7 +144,7 @@ class Served:
             self.drain.end(app.state.serving)
 
         app = create_app(
-            counted,
+            begin,
             on_start=on_start,
             probes=[METRICS],
             around=around,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from seatrial.serve.address import warning
 from seatrial.serve.http_protocol import HttpProtocol
@@ -34,6 +36,38 @@ Handler = Callable[[int, FrameType | None], Any]
 def end(number: int, frame: FrameType | None) -> None:
     """Handle a signal before and after uvicorn does: an end that was asked for is no error."""
     sys.exit(0)
+
+
+class _Life:
+    """The life of an application, as uvicorn asks for it; an error of its start is raised.
+
+    uvicorn would log the traceback of any error, and end the process with a code of its own.
+
+    Attributes:
+        state: What the application's start gave.
+        should_exit: False: the start was done, or has raised.
+    """
+
+    def __init__(self, app: Starlette) -> None:
+        self._context = app.router.lifespan_context(app)
+        self._begun = self.should_exit = False
+        self.state: dict[str, Any] = {}
+
+    async def startup(self) -> None:
+        """Start the application."""
+        self.state.update(await self._context.__aenter__() or {})
+        self._begun = True
+
+    async def shutdown(self) -> None:
+        """End it, where it was started."""
+        if not self._begun:
+            return
+        self._begun = False
+        await asyncio.sleep(0)  # requests that were cancelled are answered first
+        try:
+            await self._context.__aexit__(None, None, None)
+        except Exception:
+            logging.getLogger(__name__).exception("the end of the service failed")
 
 
 class _Server(uvicorn.Server):
@@ -64,6 +98,13 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(ended.wait(), TICK_S if tells else None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await self._start(sockets)
+        except BaseException:
+            await self.lifespan.shutdown()
+            raise
+
+    async def _start(self, sockets: list[socket.socket] | None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
             connections: Connections = self.lifespan.state[CONNECTIONS]
@@ -117,10 +158,12 @@ def serve(
         alive_every_s: Longest time between two calls of it, seconds.
 
     Raises:
-        SystemExit: It was ended; or it did not start, and its error is logged.
+        SystemExit: It was ended.
+        Exception: What the start of the application raises, or that of the server.
     """
+    app = served.application()
     config = uvicorn.Config(
-        served.application(),
+        app,
         http=HttpProtocol,
         ws="none",
         lifespan="on",
@@ -132,6 +175,8 @@ def serve(
         callback_notify=while_alive,
         timeout_notify=alive_every_s,  # type: ignore[arg-type]
     )
+    config.load()
+    config.lifespan_class = lambda config: _Life(app)
     needs_token = served.deployment.server.token_file is not None or SERVER_TOKENS in os.environ
     said = warning(listener.getsockname()[0], needs_token=needs_token) if served.is_first else ""
     if said:

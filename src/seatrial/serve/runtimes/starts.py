@@ -2,7 +2,7 @@
 
 A supervisor starts a worker that ended again, whatever it ended of. One that can never start would
 be started for ever, and each time the log says the same. So each worker writes down that it begins
-to start, and takes the note away when it serves.
+to start, and takes the note away when it serves: whatever ends it before that is a failed start.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -24,7 +23,6 @@ from seatrial.serve.control import SUPERVISOR
 from seatrial.serve.log import say
 from seatrial.system.own_folders import make_own_folder
 
-T = TypeVar("T")
 FOLDER = "SEATRIAL_STARTS"  # notes of the workers of one supervisor, which sets it for them
 MOST = 3
 VERDICT = "failed.json"
@@ -109,36 +107,56 @@ def deaths() -> int:
     return told
 
 
-def counted(start: Callable[[], T], worker: int, most: int = MOST) -> T:
-    """Start a worker, and end its supervisor if that failed too often.
+@contextlib.contextmanager
+def counted(worker: int, most: int = MOST) -> Iterator[Callable[[], None]]:
+    """Count the start of a worker, the block; end its supervisor where it failed too often.
 
     Args:
-        start: Opens what the worker serves; its result is this function's.
         worker: Index of the worker, from 0.
         most: Failed starts in a row that end the service.
+
+    Yields:
+        To be called when the worker serves. An error before that is a failed start; an end that was
+        asked for is none.
     """
     if supervisor() != os.getppid():
-        return start()
+        yield lambda: None
+        return
     note = _folder() / f"worker-{worker}.json"
     before = _read(note)
     if len(before) >= most:  # the last ones ended without a chance to say so
         _give_up(note, before)
     _write(note, [*before, FailedStart()])
+    starting = True
+
+    def serves() -> None:
+        nonlocal starting
+        starting = False
+        note.unlink(missing_ok=True)
+
     try:
-        started = start()
+        yield serves
     except BaseException as error:
-        failed = [*before, FailedStart.of(error)]
-        _write(note, failed)
-        if len(failed) >= most:
-            _give_up(note, failed)
+        if starting and not _is_asked(error):
+            starting = False
+            failed = [*before, FailedStart.of(error)]
+            _write(note, failed)
+            if len(failed) >= most:
+                _give_up(note, failed)
         raise
-    note.unlink(missing_ok=True)
-    return started
+    finally:
+        if starting:  # it was asked to end
+            _write(note, before)
 
 
 def has_failed() -> bool:
     """Whether a start failed too often, so that this process, a supervisor, ends of that."""
     return (_folder() / VERDICT).exists()
+
+
+def _is_asked(error: BaseException) -> bool:
+    """Whether an error is the end that a signal asks for."""
+    return isinstance(error, SystemExit) and not error.code
 
 
 def _give_up(note: Path, failed: list[FailedStart]) -> None:

@@ -8,11 +8,14 @@ own worker does: what somebody added to it holds here too.
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
 import socket
 import sys
 
+from seatrial.errors import SeatrialError
+from seatrial.serve.log import say
 from seatrial.serve.parent import end_with_parent
 from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.served import OwnWorker, Served, become_worker
@@ -32,9 +35,20 @@ def main(service: str, fd: str, number: str, backlog: str, failed_starts: str) -
         failed_starts: Failed starts in a row that end the supervisor.
     """
     end_with_parent(starts.supervisor() or os.getppid())
-    become_worker(OwnWorker(int(number) - 1, int(failed_starts)))
-    served: Served = runpy.run_path(service)[VARIABLE]
-    serve(served, socket.socket(fileno=int(fd)), backlog=int(backlog))
+    index, most = int(number) - 1, int(failed_starts)
+    try:
+        with starts.counted(index, most) as serves:
+            become_worker(OwnWorker(index, most))
+            served: Served = runpy.run_path(service)[VARIABLE]
+            listener = socket.socket(fileno=int(fd))
+            serve(served, listener, backlog=int(backlog), on_ready=serves)
+    except SeatrialError as error:
+        message = f"a server process did not start: {error.message}"
+        say("error", "worker_start_failed", message, error.hint)
+        sys.exit(error.exit_code)
+    except Exception:  # its traceback is a part of the log, whatever form that has
+        logging.getLogger(__name__).exception("a server process failed")
+        sys.exit(1)
 
 
 if __name__ == "__main__":
