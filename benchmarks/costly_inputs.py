@@ -34,7 +34,6 @@ from PIL import Image
 
 from seatrial.detect.decode import decode
 from seatrial.detect.decode_cost import DecodeCost
-from seatrial.detect.png import STAMP
 from seatrial.errors import SeatrialError
 from seatrial.system.memory import keep_little_memory
 
@@ -45,6 +44,8 @@ SHORTEST_SMALL_S = 0.0003  # the same for smaller images
 TIMES = 3  # that a file is measured before it is among the costliest
 REPORT_EVERY = 10_000  # inputs
 PAGE_KIB = 1024
+# Eight blocks of deflate with codes of their own and without content, 90 bits each.
+EMPTY_BLOCKS = sum(0x6BFF90000000000081C004 << 90 * at for at in range(8)).to_bytes(90, "little")
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 def made_png(chance: random.Random, max_pixels: int) -> bytes:
     """A PNG of any depth and colour; rows of one filter, of a pattern or noise; some lack rows.
 
-    In some the last pixels are those that the decoder takes for missing ones at first.
+    In some the stream has blocks that hold nothing, as many as are let in.
     """
     width, height = sides(chance, max_pixels)
     colour, depth = chance.choice(
@@ -222,14 +223,13 @@ def made_png(chance: random.Random, max_pixels: int) -> bytes:
     )
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     row = bytes([chance.randrange(5)]) + filling(chance, (width * depth * channels + 7) // 8)
-    if chance.random() < 0.1:
-        row = (
-            b"\0"
-            + (filling(chance, len(row)) + (STAMP * 4)[: min(width, 32) * channels])[1 - len(row) :]
-        )
     rows = height if chance.random() < 0.8 else chance.randrange(height)
     packer = zlib.compressobj(chance.choice((1, 6)), wbits=15, strategy=chance.choice((0, 2, 3)))
     image = b"".join(packer.compress(row) for _ in range(rows)) + packer.flush()
+    if chance.random() < 0.1:
+        nothing = chance.choice((EMPTY_BLOCKS, b"\0\0\0\xff\xff"))
+        room = max(0, height * len(row) - len(image))
+        image = image[:2] + nothing * (room // len(nothing)) + image[2:]
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, chance.random() < 0.2)
     extra = chunk(b"PLTE", bytes(768)) if colour == 3 else b""
     extra += chunk(b"tRNS", bytes(9)) if colour == 3 and chance.random() < 0.5 else b""

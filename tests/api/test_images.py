@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.support.jpeg_by_hand import jpeg_by_hand
 
 from seatrial.api.images import pixels
 from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput
@@ -91,6 +93,75 @@ def test_a_pil_image_and_its_file_agree_on_what_is_upright(file_format: str, opt
     of_file = pixels(buffer.getvalue(), max_pixels=LIMIT)
     opened = Image.open(io.BytesIO(buffer.getvalue()))
     assert np.array_equal(pixels(opened, max_pixels=LIMIT) > 128, of_file > 128)
+
+
+def chunk(kind: bytes, content: bytes = b"") -> bytes:
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
+
+
+HEADER = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 40, 8, 2, 0, 0, 0))
+ROW = b"\0" + bytes([200]) * 15
+HALF = HEADER + chunk(b"IDAT", zlib.compress(ROW * 20)) + chunk(b"IEND")
+# Damage of which Pillow says nothing: rows, or a component, are missing; corrupt blocks.
+SILENT = {
+    "half a PNG": HALF,
+    "a checksum": HEADER + chunk(b"IDAT", zlib.compress(ROW * 40))[:-1] + b"?" + chunk(b"IEND"),
+    "a component": jpeg_by_hand(((1, 1),) * 3, scans=[[0], [1]]),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_a_pil_image_that_is_opened_only_has_the_error_of_its_file(
+    name: str, tmp_path: Path
+) -> None:
+    data = SILENT[name]
+    with pytest.raises(InvalidImage) as of_file:
+        pixels(data, max_pixels=LIMIT)
+    path = tmp_path / "image"
+    path.write_bytes(data)
+    for image in (Image.open(io.BytesIO(data)), Image.open(path)):
+        with image, pytest.raises(InvalidImage) as of_image:
+            pixels(image, max_pixels=LIMIT)
+        assert of_image.value.message == of_file.value.message
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "MPO"])
+def test_a_pil_image_can_be_used_after_its_file_was_read(array: Any, file_format: str) -> None:
+    buffer = io.BytesIO()
+    more = {"save_all": True, "append_images": [Image.new("RGB", (7, 5))]}
+    Image.fromarray(array).save(buffer, file_format, **(more if file_format == "MPO" else {}))
+    opened = Image.open(io.BytesIO(buffer.getvalue()))
+    once, again = (pixels(opened, max_pixels=LIMIT) for _ in range(2))
+    assert np.array_equal(once, again)
+    assert np.array_equal(once, pixels(buffer.getvalue(), max_pixels=LIMIT))
+    assert np.array_equal(np.asarray(opened.convert("RGB")), once)
+
+
+def test_a_frame_and_a_size_that_were_asked_for_are_those() -> None:
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
+    animation = Image.open(buffer)
+    animation.seek(1)
+    assert pixels(animation, max_pixels=LIMIT)[0, 0].tolist() == [0, 0, 255]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "JPEG")
+    photo = Image.open(buffer)
+    photo.draft("RGB", (16, 16))
+    assert pixels(photo, max_pixels=LIMIT).shape == (16, 16, 3)
+
+
+def test_a_pil_image_whose_file_is_closed_cannot_be_read(array: Any) -> None:
+    buffer = io.BytesIO(png(array))
+    opened = Image.open(buffer)
+    buffer.close()
+    with pytest.raises(InvalidImage, match="closed file"):
+        pixels(opened, max_pixels=LIMIT)
 
 
 def test_a_pil_image_stays_as_it_is() -> None:

@@ -20,7 +20,14 @@ from seatrial.detect.decode_cost import (
     _jpeg_cost,
     webp_cost,
 )
-from seatrial.detect.png import INTERLACED, PIXEL_BYTES, PNG_NS, png_cost
+from seatrial.detect.png import (
+    INTERLACED,
+    NARROW_1_BIT_PX,
+    NARROW_PX,
+    PIXEL_BYTES,
+    PNG_NS,
+    png_cost,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/http.md").read_text()
 TEXT = " ".join(PAGE.split())
@@ -84,12 +91,13 @@ def test_the_rates_are_those_of_the_code() -> None:
         f"{PILLOW_HEAD_NS} more for each byte before the first scan, {PILLOW_NS / 1e6} ms more for "
         "a file"
     )
-    raw, byte, pixel, any_byte, chunk, pixel_chunk, packed_xmp = PNG_NS.values()
+    raw, byte, pixel, any_byte, chunk, pixel_chunk, packed_xmp, xmp_byte = PNG_NS.values()
     assert found["PNG"] == (
         f"{raw} for each inflated byte, {pixel} for each pixel, {byte} for each byte that is "
-        f"inflated; the first two {INTERLACED} times where it is interlaced. {any_byte} for each "
-        f"byte of the file, {chunk} for each chunk, {pixel_chunk} more for one with pixels; "
-        f"{packed_xmp / 1e6} ms where texts may be packed"
+        f"inflated; the first two {INTERLACED} times where it is interlaced; all of it twice where "
+        f"it is less than {NARROW_PX} pixels wide, {NARROW_1_BIT_PX} of one bit. {any_byte} for "
+        f"each byte of the file, {chunk} for each chunk, {pixel_chunk} more for one with pixels; "
+        f"{packed_xmp / 1e6} ms, and {xmp_byte} for each byte, of a packed packet of XMP"
     )
     pixel, byte = WEBP_NS.values()
     assert found["WebP"] == f"{pixel} for each pixel, {byte} for each byte of the file"
@@ -148,8 +156,8 @@ def test_which_files_are_over_a_limit() -> None:
     assert photo_s(0.25) < DEFAULT_DEADLINE_S
     assert png_s(24, depth=16, colour=2) > limit_s
     assert DEFAULT_DEADLINE_S < png_s(24, depth=8, colour=6) < limit_s
-    assert png_s(24, depth=8, colour=6, file_bytes=9 * MB) < limit_s
-    assert png_s(24, depth=8, colour=6, file_bytes=10 * MB) > limit_s
+    assert png_s(24, depth=8, colour=6, file_bytes=5 * MB) < limit_s
+    assert png_s(24, depth=8, colour=6, file_bytes=6 * MB) > limit_s
     for least_s in (png_s(25, depth=8, colour=6), webp_s(25)):
         assert DEFAULT_DEADLINE_S < least_s <= limit_s
     assert "needs a longer deadline than the default of 1 s in any case" in TEXT

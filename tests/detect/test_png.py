@@ -117,24 +117,32 @@ def test_a_png_that_lacks_a_row_is_refused_as_by_libpng(
             assert by_libpng(data) is None
 
 
-def test_the_last_pixels_may_be_any() -> None:
-    """Also those that stand there before the rows are unpacked: then all rows are counted."""
-    for filler in (bytes(range(90, 250, 5)), bytes(32), b"\xff" * 32):
-        row = b"\0" + (bytes(WIDTH * 3) + filler * 3)[-WIDTH * 3 :]
-        np.testing.assert_array_equal(read(png([row] * HEIGHT)), by_libpng(png([row] * HEIGHT)))
-        size = (32, 4)
-        grey = png([b"\0" + filler] * 4, (8, 0), size)
-        np.testing.assert_array_equal(read(grey), by_libpng(grey))
-        with pytest.raises(InvalidImage, match="3 of 4 rows"):
-            read(png([b"\0" + filler] * 3, (8, 0), size))
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("kind", [(1, 0), (2, 0), (8, 0), RGB])
+def test_the_last_pixels_may_be_any(
+    kind: tuple[int, int], interlaced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row of few pixels may be like the pattern that lies below it: it is unpacked over two."""
+    for size in ((1, 1), (1, 3), (2, 4)):
+        rows = rows_of(kind, size, interlaced=interlaced)
+        sound, cut = (png(some, kind, size, interlaced=interlaced) for some in (rows, rows[:-1]))
+        for byte in (0, 90, 255):
+            monkeypatch.setattr(png_module, "STAMP", bytes([byte]) * 256)
+            monkeypatch.setattr(png_module, "_OTHER_STAMP", bytes([255 - byte]) * 256)
+            np.testing.assert_array_equal(read(sound), by_libpng(sound))
+            with pytest.raises(InvalidImage, match=f"{len(rows) - 1} of {len(rows)} rows"):
+                read(cut)
 
 
-def test_rows_are_counted_only_where_it_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png_module, "_what_lacks", lambda *args: pytest.fail("counted"))
-    for kind in KINDS:
-        for interlaced in (False, True):
-            rows = rows_of(kind, (WIDTH, HEIGHT), interlaced=interlaced)
-            read(png(rows, kind, interlaced=interlaced))
+def test_rows_that_are_like_the_pattern_are_found_by_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(png_module, "STAMP", bytes(256))
+    monkeypatch.setattr(png_module, "_OTHER_STAMP", b"\xff" * 256)
+    black = png([bytes(2)] * 4, (8, 0), (1, 4))
+    assert not read(black).any()
+    with pytest.raises(InvalidImage, match="3 of 4 rows"):
+        read(png([bytes(2)] * 3, (8, 0), (1, 4)))
 
 
 def test_more_rows_and_an_end_that_is_not_there_change_nothing() -> None:
@@ -147,7 +155,7 @@ def test_more_rows_and_an_end_that_is_not_there_change_nothing() -> None:
     ("data", "reason"),
     [
         (png(ROWS, packed=zlib.compress(b"".join(ROWS))[:-200]), "rows are there"),
-        (png([b"\x07" + row[1:] for row in ROWS]), "cannot decode"),  # no such filter
+        (png([b"\x07" + row[1:] for row in ROWS]), "cannot be unpacked"),  # no such filter
         (png(ROWS, packed=b"\x78\x9c" + bytes(90)), "cannot be unpacked"),
         (SOUND[:-13] + bytes([SOUND[-13] ^ 1]) + SOUND[-12:], "checksum of its pixels is wrong"),
         (SOUND[:60] + bytes([SOUND[60] ^ 1]) + SOUND[61:], "checksum of its pixels is wrong"),

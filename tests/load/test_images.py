@@ -93,11 +93,11 @@ def test_content_type_comes_from_the_bytes(folder):
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
-        ("truncated.jpg", encoded("JPEG", (200, 200))[:2000], "truncated"),
-        ("text.jpg", b"not an image at all", "not an image"),
-        ("empty.png", b"", "empty file"),
-        ("bomb.png", bomb(), "more pixels than is safe"),
-        ("really-a.jpg", encoded("GIF"), "GIF file, not JPEG"),
+        ("truncated.jpg", encoded("JPEG", (200, 200))[:2000], "damaged or cut off"),
+        ("text.jpg", b"not an image at all", "not in a known image format"),
+        ("empty.png", b"", "the image is empty"),
+        ("bomb.png", bomb(), "over the limit of"),
+        ("really-a.jpg", encoded("GIF"), "GIF"),
         ("cut.png", encoded("PNG", (200, 200))[:3000], ""),
     ],
 )
@@ -153,7 +153,7 @@ def test_only_broken_files_names_the_first(tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"bad")
     with pytest.raises(InvalidDataset, match="none of the 1 images") as caught:
         load_images(tmp_path)
-    assert "x.jpg: not an image" in caught.value.hint
+    assert "x.jpg: the file is not in a known image format" in caught.value.hint
 
 
 def test_one_file_is_a_set_of_one(folder):

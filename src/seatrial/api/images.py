@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from seatrial.detect.decode import decode, decode_file
 from seatrial.detect.pixels import check_size, pil_to_rgb
 from seatrial.errors import InvalidImage, InvalidInput
-from seatrial.system.images import DAMAGE
+from seatrial.system.images import DAMAGE, SERVED_FORMATS
 
 ImageLike: TypeAlias = str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 
@@ -42,9 +42,12 @@ def pixels(image: ImageLike, *, max_pixels: int) -> NDArray[np.uint8]:
     if isinstance(image, Image.Image):
         check_size(*image.size, max_pixels)
         try:
-            return pil_to_rgb(image)
+            data = _unread_file(image)
+            if not data:
+                return pil_to_rgb(image)
         except DAMAGE as error:  # read only now: Pillow opens files without their pixels
             raise InvalidImage(f"the image is damaged or cut off: {error}") from error
+        return decode(data, max_pixels=max_pixels)
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InvalidImage(
@@ -57,6 +60,26 @@ def pixels(image: ImageLike, *, max_pixels: int) -> NDArray[np.uint8]:
         f"{type(image).__name__} is not an image",
         hint="give a path, bytes, a PIL image or an (H, W, 3) uint8 RGB array",
     )
+
+
+def _unread_file(image: Image.Image) -> bytes:
+    """The file of a PIL image of which no pixel was read yet; empty where there is none.
+
+    Pillow makes rows black that a PNG lacks, and does not tell of corrupt blocks of a JPEG.
+    """
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in (*SERVED_FORMATS, "MPO"):
+        return b""
+    file = image.fp
+    if file is None or not image.tile:
+        return b""
+    if image.tell() or image.decoderconfig:  # another frame, or a reduced size (`draft`)
+        return b""
+    place = file.tell()
+    try:
+        file.seek(0)
+        return file.read()
+    finally:
+        file.seek(place)
 
 
 def _hint(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:

@@ -264,18 +264,25 @@ def bench(
     measured = images if isinstance(images, BenchOptions) else BenchOptions(images=str(images))
     shown = credentials_for(url, token, ca_file)
     plan(measured)  # what is wrong is reported before a service is started
+    found = load_images(
+        Path(measured.images),
+        limit=measured.image_limit,
+        seed=measured.seed,
+        max_pixels=service.image_pixels,
+    )
     if several:
         from seatrial.api.side_by_side import bench_runtimes
 
         described, artifact = service.open()
-        found = load_images(Path(measured.images), limit=measured.image_limit, seed=measured.seed)
         return bench_runtimes(
             described, artifact, runtimes, protocols, measured, found, rounds, on_progress,
             file=service.file,
         )  # fmt: skip
     by = protocols[0] if protocols else None
     with service.running(on_progress, grpc=by == "grpc") as (address, _):
-        return run_benchmark(Target(address, protocol=by), measured, on_progress, credentials=shown)
+        return run_benchmark(
+            Target(address, protocol=by), measured, on_progress, images=found, credentials=shown
+        )
 
 
 def _is_one(given: str | Sequence[str] | None) -> bool:
@@ -367,6 +374,7 @@ def judge(
         skip_missing=skip_missing,
         images=None if images is None else Path(images),
         measure=measure,
+        max_pixels=service.image_pixels,
     )
     from seatrial.load.target import Target
     from seatrial.trial.html_report import check_places, write_verdict

@@ -81,6 +81,11 @@ class NamedService:
         self.file = None if model is not None or deployment is None else Path(deployment)
         self.deployment = None if url is not None else _described(model, deployment, on, options)
 
+    @property
+    def image_pixels(self) -> int | None:
+        """Largest image that the service takes, width x height; None where it is not known here."""
+        return None if self.deployment is None else self.deployment.limits.image_pixels
+
     def open(self) -> tuple[Deployment, Artifact]:
         """The deployment that is started, and its artifact."""
         assert self.deployment is not None  # noqa: S101  there is no address

@@ -13,7 +13,7 @@ from seatrial.cli.bench_runtimes import bench_runtimes
 from seatrial.cli.console import command_line, err, out, print_json, progress_display
 from seatrial.cli.credentials import CredentialOptions
 from seatrial.cli.deployment import DeploymentOptions, TritonOptions
-from seatrial.cli.running import check_service, running_service
+from seatrial.cli.running import check_service, image_pixels, running_service
 from seatrial.cli.verdict import leave, show_verdict
 from seatrial.contract import Contract
 from seatrial.deployment import RuntimeName
@@ -107,7 +107,12 @@ def bench(
             hint="measure that one: --on triton --protocol grpc, without --rounds",
         )
     shown = (credentials or CredentialOptions()).read(url)
-    images = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
+    images = load_images(
+        Path(options.images),
+        limit=options.image_limit,
+        seed=options.seed,
+        max_pixels=image_pixels(url, service),
+    )
     if several:
         bench_runtimes(
             service, triton, on, protocol, options, images, rounds, output=output, json=json

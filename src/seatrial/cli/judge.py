@@ -11,7 +11,7 @@ from seatrial.bench.options import MeasureOptions, require_client
 from seatrial.cli.console import command_line, err, print_json, progress_display, store
 from seatrial.cli.credentials import CredentialOptions
 from seatrial.cli.deployment import DeploymentOptions, TritonOptions
-from seatrial.cli.running import check_service, running_service
+from seatrial.cli.running import check_service, image_pixels, running_service
 from seatrial.cli.verdict import leave, show_verdict
 from seatrial.deployment import RuntimeName
 from seatrial.errors import InvalidConfig
@@ -90,6 +90,7 @@ def judge(
         skip_missing=skip_missing,
         images=images,
         measure=measure,
+        max_pixels=image_pixels(url, service),
     )
     check_places(trial, output)
     try:

@@ -42,6 +42,11 @@ def check_service(url: str | None, options: DeploymentOptions) -> None:
         )
 
 
+def image_pixels(url: str | None, options: DeploymentOptions) -> int | None:
+    """Largest image that the service takes, width x height; None where that is not known here."""
+    return None if url is not None else options.resolve().limits.image_pixels
+
+
 @contextlib.contextmanager
 def running_service(
     url: str | None,

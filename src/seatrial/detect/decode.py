@@ -240,6 +240,21 @@ def decoded_size(
     return width, height
 
 
+def served_size(data: bytes, *, max_pixels: int) -> tuple[int, int]:
+    """(width, height), as stored, of a file that a service takes: it was decoded whole.
+
+    A JPEG is decoded in an eighth of its size; see `decoded_size`.
+
+    Raises:
+        SeatrialError: A service with that limit of pixels refuses it; see `decode`.
+    """
+    if data[:3] == JPEG_MAGIC and (header := _read_header(data, max_pixels, _ignore)) is not None:
+        _jpeg_pixels(data, header, _ignore, scale=COARSE)
+        return header.size
+    decode(data, max_pixels=max_pixels)
+    return declared_size(data[:30]) or read_jpeg(data).size
+
+
 @dataclass(frozen=True, slots=True)
 class _JpegHeader:
     """Size (width, height) as stored, pixels; whether it is CMYK; orientation; see `Jpeg`."""

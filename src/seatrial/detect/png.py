@@ -7,6 +7,7 @@ black. And it gives up a sound image for damage of a chunk that nobody needs.
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from typing import NamedTuple
 
@@ -19,12 +20,12 @@ from seatrial.detect.pixels import check_size, rgb, upright
 from seatrial.errors import InvalidImage
 from seatrial.system.images import orientation
 from seatrial.system.png import (
-    PACKED_TEXTS,
     Chunk,
     PngChunks,
     ReadAt,
     exif_and_xmp,
     in_memory,
+    packed_xmp_bytes,
     png_chunks,
     png_header,
     sound_content,
@@ -32,9 +33,10 @@ from seatrial.system.png import (
 
 # CPU time of the slowest files that were found, on a core of 2.6 GHz: see docs/reference/http.md.
 # By inflated byte, byte that is inflated, pixel; by any byte, any chunk, and one with pixels; for
-# the one packet of XMP that is unpacked.
-PNG_NS = {"raw_byte": 8, "byte": 25, "pixel": 10, "any_byte": 1, "chunk": 900, "pixel_chunk": 1200,
-      "packed_xmp": 1_500_000}  # fmt: skip
+# the one packet of XMP that is unpacked, and by byte of it. A byte of pixels takes 20, and 85 in
+# blocks that hold nothing, which are no longer than what is inflated.
+PNG_NS = {"raw_byte": 8, "byte": 40, "pixel": 10, "any_byte": 1, "chunk": 900, "pixel_chunk": 1200,
+      "packed_xmp": 1_500_000, "xmp_byte": 85}  # fmt: skip
 SPARE_BYTES = 4096  # of packed pixels, beyond a sixteenth more than they have unpacked
 INTERLACED = 1.6  # times the time of one pass
 # Bytes for each pixel, beside the file: in Pillow, as RGB, and turned. Of several chunks of pixels
@@ -48,13 +50,20 @@ _MODES = {
     (8, 4): ("LA", "LA"), (16, 4): ("RGBA", "LA;16B"), (8, 6): ("RGBA", "RGBA"),
     (16, 6): ("RGBA", "RGBA;16B"),
 }  # fmt: skip
+_PIXEL_BITS = {"1": 1, "L": 8, "P": 8, "LA": 16, "RGB": 24, "RGBA": 32}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PALETTE = 3
 # First column and row, and steps between them, of the passes of an interlaced image (2.6).
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
            (0, 1, 1, 2))  # fmt: skip
-STAMP = bytes(range(90, 250, 5))  # what the last pixels are before the rows are unpacked
-_UNPACKED_AT_A_TIME = 2**11  # bytes: unpacked, a thousand times as many at most
+_ONE_PASS = ((0, 0, 1, 1),)
+# The last pixels of each row before the rows are unpacked. Nobody outside knows it, so a row of
+# `SURE_BITS` that is like it was not unpacked; fewer may be like it by chance.
+STAMP = os.urandom(256)
+_OTHER_STAMP = bytes(255 - byte for byte in STAMP)
+SURE_BITS = 64
+# Images that are narrower may be unpacked twice; the second of those of one bit a pixel.
+NARROW_PX, NARROW_1_BIT_PX = 16, 128
 _DAMAGED = "the PNG is damaged or cut off"
 
 
@@ -78,26 +87,10 @@ class _Header(NamedTuple):
             )
         return cls(width, height, depth, colour, interlacing == 1)
 
-    def passes(self) -> list[tuple[int, int]]:
-        """Number of rows, and bytes of each with that of its filter, of each pass with pixels."""
-        across, down = self.width, self.height
-        sides = [(across, down)]
-        if self.interlaced:
-            sides = [(math.ceil((across - x) / step_x), math.ceil((down - y) / step_y))
-                     for x, y, step_x, step_y in _PASSES]  # fmt: skip
-        bits = self.depth * _CHANNELS[self.colour]
-        return [(rows, 1 + math.ceil(columns * bits / 8))
-                for columns, rows in sides if columns > 0 and rows > 0]  # fmt: skip
-
-    def last(self) -> tuple[int, int, int]:
-        """Column and row of the pixels that come last, and how many lie side by side there."""
-        beside = min(self.width, len(STAMP))
-        x, y = self.width - beside, self.height - 1
-        if not self.interlaced:
-            return x, y, beside
-        if self.height > 1:  # the last pass has the odd rows
-            return x, self.height - 1 - self.height % 2, beside
-        return max(0, self.width - 1 - self.width % 2), 0, 1  # the one before, the odd columns
+    def passes(self) -> tuple[tuple[int, int, int, int], ...]:
+        """First column and row, and steps between them, of each pass that has pixels."""
+        passes = _PASSES if self.interlaced else _ONE_PASS
+        return tuple(one for one in passes if one[0] < self.width and one[1] < self.height)
 
 
 def png_cost(data: bytes | memoryview) -> DecodeCost:
@@ -116,16 +109,19 @@ def _cost(data: bytes | memoryview, chunks: PngChunks) -> DecodeCost:
     channels = _CHANNELS.get(colour, 4)
     pixels, raw = width * height, height * (1 + math.ceil(width * depth * channels / 8))
     drawn = sum(chunk.length for chunk in chunks.pixels)
-    if drawn > raw + raw // 16 + SPARE_BYTES:  # blocks that hold nothing take 80 ns a byte
+    if drawn > raw + raw // 16 + SPARE_BYTES:
         raise InvalidImage(
             f"the PNG is damaged: it has {drawn} packed bytes for pixels of {raw} bytes"
         )
     cpu_ns: float = PNG_NS["raw_byte"] * raw + PNG_NS["pixel"] * pixels
     cpu_ns *= INTERLACED if data[28:29] == b"\x01" else 1
     cpu_ns += PNG_NS["byte"] * drawn
+    if width < (NARROW_1_BIT_PX if depth * channels == 1 else NARROW_PX):
+        cpu_ns *= 2
     cpu_ns += PNG_NS["any_byte"] * len(data) + PNG_NS["chunk"] * chunks.total
     cpu_ns += PNG_NS["pixel_chunk"] * len(chunks.pixels)
-    cpu_ns += PNG_NS["packed_xmp"] * any(part.kind in PACKED_TEXTS for part in chunks.metadata)
+    if packed_xmp := packed_xmp_bytes(in_memory(data), chunks.metadata):
+        cpu_ns += PNG_NS["packed_xmp"] + PNG_NS["xmp_byte"] * packed_xmp
     copied = min(len(data), drawn) if len(chunks.pixels) > 1 else 0
     return DecodeCost(1e-9 * cpu_ns, pixels * PIXEL_BYTES + copied)
 
@@ -183,46 +179,73 @@ def _packed(data: bytes | memoryview, pixels: tuple[Chunk, ...]) -> bytes | memo
 
 
 def _unpacked(packed: bytes | memoryview, header: _Header) -> Image.Image:
-    """The image as stored, in a mode of Pillow.
-
-    The last pixels are something before the rows are unpacked. Where they are that still, either it
-    is what they should be or they were not there.
-    """
-    mode, raw_mode = _MODES[header.depth, header.colour]
-    image = Image.new(mode, (header.width, header.height))
-    x, y, beside = header.last()
-    stamp = Image.new(mode, (beside, 1))
-    stamp.frombytes((STAMP * 4)[: len(stamp.tobytes())])
-    image.paste(stamp, (x, y))
-    try:
-        image.frombytes(packed, "zip", raw_mode, int(header.interlaced))
-    except ValueError as error:
-        raise InvalidImage(f"{_DAMAGED}: {_what_lacks(packed, header) or error}") from error
-    if image.crop((x, y, x + beside, y + 1)).tobytes() == stamp.tobytes():
-        lacks = _what_lacks(packed, header)
-        if lacks:
-            raise InvalidImage(f"{_DAMAGED}: {lacks}")
+    image, there = _by_codec(packed, header, STAMP)
+    wanted = sum(len(_rows(header, one)) for one in header.passes())
+    if there < wanted and not _is_sure(header):
+        image, again = _by_codec(packed, header, _OTHER_STAMP)
+        there = max(there, again)  # no row is like both
+    if there < wanted:
+        of = " of its passes" if header.interlaced else ""
+        raise InvalidImage(f"{_DAMAGED}: {there} of {wanted} rows{of} are there")
     return image
 
 
-def _what_lacks(packed: bytes | memoryview, header: _Header) -> str:
-    """How many rows there are; empty where all are."""
-    passes = header.passes()
-    wanted, found = sum(rows * size for rows, size in passes), 0
-    unpacker = zlib.decompressobj()
-    view = memoryview(packed)
+def _by_codec(
+    packed: bytes | memoryview, header: _Header, pattern: bytes
+) -> tuple[Image.Image, int]:
+    """The image, unpacked over a pattern, and how many rows are not like it up to the last one."""
+    mode, raw_mode = _MODES[header.depth, header.colour]
+    image = Image.new(mode, (header.width, header.height))
+    left = _stamped_from(header)
+    row_bytes = -(-(header.width - left) * _PIXEL_BITS[mode] // 8)
+    row = (pattern * -(-row_bytes // len(pattern)))[:row_bytes]
+    stamp = Image.frombytes(mode, (header.width - left, header.height), row * header.height)
+    image.paste(stamp, (left, 0))
     try:
-        for begin in range(0, len(view), _UNPACKED_AT_A_TIME):
-            found += len(unpacker.decompress(view[begin : begin + _UNPACKED_AT_A_TIME]))
-            if found >= wanted or unpacker.eof:
-                break
-    except zlib.error as error:
-        return f"its rows cannot be unpacked ({error})"
-    if found >= wanted:
-        return ""
-    rows = 0
-    for count, size in passes:
-        there = min(count, found // size)
-        rows, found = rows + there, found - there * size
-    of = " of its passes" if header.interlaced else ""
-    return f"{rows} of {sum(count for count, _ in passes)} rows{of} are there"
+        image.frombytes(packed, "zip", raw_mode, int(header.interlaced))
+    except ValueError as error:  # Pillow's words for a stream that is not at its end
+        if "not enough" not in str(error):
+            raise InvalidImage(f"{_DAMAGED}: its rows cannot be unpacked") from error
+    last = header.passes()[-1]
+    bottom = _rows(header, last)[-1]
+    box = (left, bottom, header.width, bottom + 1)
+    columns = _columns(header, last)
+    written = _differ(image.crop(box), stamp.crop((0, bottom, header.width - left, bottom + 1)))
+    if written[:, columns].any():
+        return image, sum(len(_rows(header, one)) for one in header.passes())
+    written = _differ(image.crop((left, 0, header.width, header.height)), stamp)
+    marks = np.concatenate([
+        written[_rows(header, one)][:, _columns(header, one)].any(1) for one in header.passes()
+    ])  # fmt: skip
+    return image, int(np.max(np.nonzero(marks)[0], initial=-1)) + 1
+
+
+def _differ(image: Image.Image, other: Image.Image) -> NDArray[np.bool_]:
+    """(H, W), which pixels of two images differ."""
+    differ = np.asarray(image) != np.asarray(other)
+    return differ if differ.ndim == 2 else np.asarray(differ.any(2))
+
+
+def _stamped_from(header: _Header) -> int:
+    """The first column of the pattern."""
+    step = max(step for _, _, step, _ in header.passes())
+    mode, _ = _MODES[header.depth, header.colour]
+    return max(0, header.width - step * math.ceil(SURE_BITS / _PIXEL_BITS[mode]))
+
+
+def _rows(header: _Header, one: tuple[int, int, int, int]) -> range:
+    """The rows of a pass."""
+    return range(one[1], header.height, one[3])
+
+
+def _columns(header: _Header, one: tuple[int, int, int, int]) -> range:
+    """The columns of a pass within the pattern."""
+    left, (first, _, step, _) = _stamped_from(header), one
+    return range((first - left) % step if left > first else first - left, header.width - left, step)
+
+
+def _is_sure(header: _Header) -> bool:
+    """Whether a last row that is like the pattern was not unpacked, and is not so by chance."""
+    mode, _ = _MODES[header.depth, header.colour]
+    pixels = len(_columns(header, header.passes()[-1]))
+    return pixels * _PIXEL_BITS[mode] >= SURE_BITS

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import random
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from PIL import Image, UnidentifiedImageError
 
-from seatrial.errors import InvalidDataset
+from seatrial.client.served_files import MAX_PIXELS, served_file
+from seatrial.errors import InvalidDataset, SeatrialError
 from seatrial.system.files import check_folder
-from seatrial.system.images import DAMAGE, SUFFIXES, files_below, images_digest, only_images
-
-# PIL's name of the format -> content type. MPO is a JPEG with further images in it.
-CONTENT_TYPES = {
-    "JPEG": "image/jpeg",
-    "MPO": "image/jpeg",
-    "PNG": "image/png",
-    "WEBP": "image/webp",
-}
+from seatrial.system.images import SUFFIXES, files_below, images_digest, only_images
 
 
 class EncodedImage(msgspec.Struct, frozen=True, gc=False):
@@ -89,14 +79,20 @@ class ImageSet(msgspec.Struct, frozen=True):
     summary: ImagesSummary
 
 
-def load_images(folder: Path, *, limit: int = 256, seed: int = 0) -> ImageSet:
+def load_images(
+    folder: Path, *, limit: int = 256, seed: int = 0, max_pixels: int | None = None
+) -> ImageSet:
     """Read a seeded sample of a folder; subfolders count.
+
+    Files that a service of Seatrial refuses are left out, by its own checks.
 
     Args:
         folder: Any folder with JPEG, PNG or WebP files, COCO's ``val2017`` for example; or one
             such file.
         limit: Most images kept; they stay in memory while the load runs.
         seed: Seed of the sample and of its order.
+        max_pixels: Largest image that the service takes (``limits.image_pixels``), width x height;
+            default: `MAX_PIXELS`.
 
     Raises:
         InvalidDataset: No such folder, no image in it, or none that can be decoded.
@@ -114,7 +110,7 @@ def load_images(folder: Path, *, limit: int = 256, seed: int = 0) -> ImageSet:
     for path in order:
         if len(images) == limit:
             break
-        loaded = _read(path, path.relative_to(root).as_posix())
+        loaded = _read(path, path.relative_to(root).as_posix(), max_pixels or MAX_PIXELS)
         if isinstance(loaded, SkippedFile):
             skipped.append(loaded)
         else:
@@ -125,25 +121,15 @@ def load_images(folder: Path, *, limit: int = 256, seed: int = 0) -> ImageSet:
     return ImageSet(tuple(images), summary)
 
 
-def _read(path: Path, name: str) -> EncodedImage | SkippedFile:
-    data = b""
+def _read(path: Path, name: str, max_pixels: int) -> EncodedImage | SkippedFile:
     try:
         data = path.read_bytes()
-        # A broken header can ask for gigabytes: PIL's warning about it is an error here.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                size, kind = image.size, image.format or "unknown"
-    except UnidentifiedImageError:
-        return SkippedFile(name, "not an image" if data else "empty file")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return SkippedFile(name, "more pixels than is safe to decode")
-    except DAMAGE as error:
+        found = served_file(data, max_pixels=max_pixels)
+    except SeatrialError as error:
+        return SkippedFile(name, error.message)
+    except OSError as error:
         return SkippedFile(name, str(error) or type(error).__name__)
-    if kind not in CONTENT_TYPES:
-        return SkippedFile(name, f"a {kind} file, not JPEG, PNG or WebP")
-    return EncodedImage(name, data, CONTENT_TYPES[kind], *size)
+    return EncodedImage(name, data, found.content_type, found.width, found.height)
 
 
 def _nothing_to_send(folder: Path, others: int, skipped: Sequence[SkippedFile]) -> InvalidDataset:

@@ -21,8 +21,8 @@ _PIXELS_OF_FRAMES = (b"fcTL", b"fdAT")  # of an animation
 # What is looked at. A JPEG has no longer block of EXIF; what it is about is at its beginning.
 MAX_EXIF_BYTES, MAX_XMP_BYTES = 2**16, 2**20
 _XMP_KEY = b"XML:com.adobe.xmp\0"
-PACKED_TEXTS = (b"iTXt", b"zTXt")  # that may be packed
-_TEXTS = (b"tEXt", *PACKED_TEXTS)
+_PACKED_TEXTS = (b"iTXt", b"zTXt")  # that may be packed
+_TEXTS = (b"tEXt", *_PACKED_TEXTS)
 _DAMAGED = "the PNG is damaged or cut off"
 
 _HEAD = struct.Struct(">I4s")  # length of the content, kind
@@ -162,6 +162,18 @@ def exif_and_xmp(read: ReadAt, metadata: tuple[Chunk, ...]) -> tuple[bytes, byte
         else:
             xmp = _packet(chunk.kind, bytes(content[:MAX_XMP_BYTES]))
     return exif or b"", xmp or b""
+
+
+def packed_xmp_bytes(read: ReadAt, metadata: tuple[Chunk, ...]) -> int:
+    """Most bytes of a packet of XMP that `exif_and_xmp` unpacks; 0 where none may be packed."""
+    return max(
+        (
+            min(chunk.length, MAX_XMP_BYTES)
+            for chunk in metadata
+            if chunk.kind in _PACKED_TEXTS and bytes(read(chunk.start, len(_XMP_KEY))) == _XMP_KEY
+        ),
+        default=0,
+    )
 
 
 def _packet(kind: bytes, text: bytes) -> bytes:

@@ -52,6 +52,7 @@ def read_trial(
     skip_missing: bool = False,
     images: Path | None = None,
     measure: MeasureOptions | None = None,
+    max_pixels: int | None = None,
 ) -> Trial:
     """Read a contract and the images that it is judged on.
 
@@ -63,6 +64,7 @@ def read_trial(
         skip_missing: Leave out images that the labels name and that are not there.
         images: Folder of images to send; default: those of the dataset.
         measure: How much is measured, and how long.
+        max_pixels: Largest image that the service takes (``limits.image_pixels``), where known.
 
     Raises:
         InvalidConfig: The contract or an option is wrong, or images are missing for a clause.
@@ -85,7 +87,9 @@ def read_trial(
     if load is None:
         return Trial(wanted, labelled, None, None, read)
     plan(load)
-    sent = load_images(Path(load.images), limit=load.image_limit, seed=load.seed)
+    sent = load_images(
+        Path(load.images), limit=load.image_limit, seed=load.seed, max_pixels=max_pixels
+    )
     return Trial(wanted, labelled, load, sent, read)
 
 

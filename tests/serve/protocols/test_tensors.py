@@ -276,6 +276,44 @@ def test_numbers_in_json_are_decoded_in_short_pieces_one_at_a_time(
     assert len(lengths) >= 4 * memoryview(text).nbytes // (module.PIECE_OF_NUMBERS + 32)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "text", "said"),
+    [
+        ("float32", b"null", "Expected `float`, got `null`"),
+        ("float32", b"1e39", "1e+39 is out of range"),
+        ("float16", b"65520", "65520.0 is out of range"),
+        ("uint8", b"256", "256 is out of range"),
+        ("uint8", b"-1", "-1 is out of range"),
+        ("uint8", b"1.5", "Expected `int`, got `float`"),
+        ("int32", b"2147483648", "2147483648 is out of range"),
+        ("bool", b"3", "Expected `bool`, got `int`"),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 10, 60_000])
+def test_a_wrong_number_is_named_by_its_place_in_the_tensor(
+    dtype: str, text: bytes, said: str, before: int
+) -> None:
+    """Also far behind the first piece, and where lists are nested."""
+    plain = b"false" if dtype == "bool" else b"1"
+    numbers = [plain] * before + [text, plain]
+    rows = b"],[".join(b",".join(numbers[at : at + 2]) for at in range(0, len(numbers), 2))
+    for data, shape in ((b"[%b]" % b",".join(numbers), (before + 2,)),
+                        (b"[[%b]]" % rows, (before // 2 + 1, 2))):  # fmt: skip
+        with pytest.raises(InvalidInput, match="in JSON: ") as refusal:
+            Json(msgspec.Raw(data), shape).numbers(np.dtype(dtype), before + 2)
+        assert refusal.value.message.endswith(f"element {before}: {said}")
+
+
+def test_a_text_among_numbers_is_said_to_be_none() -> None:
+    for text in (b'"1"', b'"1,2"'):
+        data = b"[%b]" % b",".join([b"1"] * 40_000 + [text])
+        with pytest.raises(InvalidInput, match=r"element 40000: Expected `int`, got `str`"):
+            Json(msgspec.Raw(data)).numbers(np.dtype("int32"), data.count(b",") + 1)
+    with pytest.raises(InvalidInput, match=r"element \d+ or one behind it is no number"):
+        data = b'["%b"]' % b",".join([b"1"] * 80_000)
+        Json(msgspec.Raw(data)).numbers(np.dtype("int32"), 80_000)
+
+
 @pytest.mark.parametrize("piece", [0, 1, 3, 7])
 @pytest.mark.parametrize(
     ("text", "count"),

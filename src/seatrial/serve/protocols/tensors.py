@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import math
+import re
 import struct
 import threading
 import time
@@ -40,6 +41,7 @@ BETWEEN_S = 5e-5
 _one_piece = threading.Lock()
 _WHITE_SPACE = b" \t\r\n\v\f"
 _NO_MARKS = bytes(one for one in range(256) if one not in b"[],")
+_PLACE = re.compile(r"(.*) - at `\$\[(\d+)\]`")  # msgspec's, of an element of a list
 # Kind of a numpy type -> its elements in JSON.
 _LISTS: dict[str, Any] = {"b": list[bool], "f": list[float], "i": list[int], "u": list[int]}
 
@@ -201,15 +203,16 @@ class Json(NamedTuple):
         flat = text.translate(None, b"[]")
         array = np.empty(count, dtype)
         found = 0
-        try:
-            for piece in _pieces(flat):
+        for piece in _pieces(flat):
+            try:
                 numbers = _decoded_numbers(piece, dtype)
-                array[found : found + len(numbers)] = numbers
-                found += len(numbers)
-        except (ValueError, OverflowError, FloatingPointError) as error:
-            raise InvalidInput(
-                f"the data are not {DATATYPES[dtype.name]} in JSON: {error}"
-            ) from error
+            except (ValueError, OverflowError, FloatingPointError) as error:
+                wrong = _what_is_wrong(piece, dtype, found, error)
+                raise InvalidInput(
+                    f"the data are not {DATATYPES[dtype.name]} in JSON: {wrong}"
+                ) from error
+            array[found : found + len(numbers)] = numbers
+            found += len(numbers)
         if found != count:
             raise InvalidInput(f"the data have {found} elements, and the shape {count}")
         return array
@@ -297,6 +300,24 @@ def _decoded_numbers(piece: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
         if dtype == np.uint8:  # images; a third of the time
             return np.frombuffer(bytes(numbers), np.uint8)
         return np.array(numbers, dtype)
+
+
+def _what_is_wrong(piece: bytes, dtype: np.dtype[Any], before: int, error: Exception) -> str:
+    """The first wrong number of a piece, by its place among all numbers: `before` precede it."""
+    if said := _PLACE.fullmatch(str(error)):
+        return f"element {before + int(said[2])}: {said[1]}"
+    try:
+        with _one_piece, np.errstate(over="ignore"):
+            numbers: list[Any] = msgspec.json.decode(b"[%b]" % piece, type=_LISTS[dtype.kind])
+            if dtype.kind == "f":
+                over = np.isinf(np.array(numbers, np.float64).astype(dtype)).tolist()
+            else:
+                least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+                over = [not least <= number <= most for number in numbers]
+    except msgspec.MsgspecError:  # a text with a comma, which was divided there
+        return f"element {before} or one behind it is no number"
+    first = over.index(True)
+    return f"element {before + first}: {numbers[first]} is out of range"
 
 
 def _check_count(text: bytes, count: int) -> None:
