@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.client.served_files import MAX_PIXELS, served_file
 from seatrial.errors import InvalidDataset, SeatrialError
 from seatrial.system.files import check_folder
 from seatrial.system.images import SUFFIXES, files_below, images_digest, only_images
@@ -92,7 +91,7 @@ def load_images(
         limit: Most images kept; they stay in memory while the load runs.
         seed: Seed of the sample and of its order.
         max_pixels: Largest image that the service takes (``limits.image_pixels``), width x height;
-            default: `MAX_PIXELS`.
+            default: `seatrial.client.served_files.MAX_PIXELS`.
 
     Raises:
         InvalidDataset: No such folder, no image in it, or none that can be decoded.
@@ -110,7 +109,7 @@ def load_images(
     for path in order:
         if len(images) == limit:
             break
-        loaded = _read(path, path.relative_to(root).as_posix(), max_pixels or MAX_PIXELS)
+        loaded = _read(path, path.relative_to(root).as_posix(), max_pixels)
         if isinstance(loaded, SkippedFile):
             skipped.append(loaded)
         else:
@@ -121,10 +120,12 @@ def load_images(
     return ImageSet(tuple(images), summary)
 
 
-def _read(path: Path, name: str, max_pixels: int) -> EncodedImage | SkippedFile:
+def _read(path: Path, name: str, max_pixels: int | None) -> EncodedImage | SkippedFile:
+    from seatrial.client.served_files import MAX_PIXELS, served_file  # decoders are heavy
+
     try:
         data = path.read_bytes()
-        found = served_file(data, max_pixels=max_pixels)
+        found = served_file(data, max_pixels=max_pixels or MAX_PIXELS)
     except SeatrialError as error:
         return SkippedFile(name, error.message)
     except OSError as error:
