@@ -35,5 +35,5 @@ def served_file(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ServedFile:
     width, height = served_size(data, max_pixels=max_pixels)
     kind = CONTENT_TYPES.get(format_of(data[:32]) or "")
     if kind is None:  # no file that is decoded
-        raise InvalidInput("the file is no JPEG, PNG or WebP")
+        raise InvalidInput("the file is not a JPEG, PNG or WebP")
     return ServedFile(kind, width, height)

@@ -309,7 +309,7 @@ def test_a_text_among_numbers_is_said_to_be_none() -> None:
         data = b"[%b]" % b",".join([b"1"] * 40_000 + [text])
         with pytest.raises(InvalidInput, match=r"element 40000: Expected `int`, got `str`"):
             Json(msgspec.Raw(data)).numbers(np.dtype("int32"), data.count(b",") + 1)
-    with pytest.raises(InvalidInput, match=r"element \d+ or one behind it is no number"):
+    with pytest.raises(InvalidInput, match=r"element \d+ or one behind it is not a number"):
         data = b'["%b"]' % b",".join([b"1"] * 80_000)
         Json(msgspec.Raw(data)).numbers(np.dtype("int32"), 80_000)
 

@@ -315,7 +315,7 @@ def _what_is_wrong(piece: bytes, dtype: np.dtype[Any], before: int, error: Excep
                 least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
                 over = [not least <= number <= most for number in numbers]
     except msgspec.MsgspecError:  # a text with a comma, which was divided there
-        return f"element {before} or one behind it is no number"
+        return f"element {before} or one behind it is not a number"
     first = over.index(True)
     return f"element {before + first}: {numbers[first]} is out of range"
 
