@@ -98,6 +98,22 @@ def test_what_would_be_answered_at_its_deadline_is_let_in(
             dispatcher.check_deadline(promise, math.nextafter(late_s, 0))
 
 
+def test_a_refusal_says_in_what_time_nearly_all_are_answered(
+    open_dispatcher: Callable[..., Dispatcher],
+) -> None:
+    """Of a short queue that is later than what decides: more are let in than are sure."""
+    dispatcher = open_dispatcher(deadline_s=3000)
+    forecast = dispatcher.forecast
+    with dispatcher.admit():
+        promise = forecast.promise(0)
+        forecast._spread_s[False] = 2 * promise.finish_s
+        assert promise.short
+        assert forecast.late_s(promise) == pytest.approx(1.25 * promise.finish_s)
+        said = f"19 of 20 such requests are answered within {3 * promise.finish_s:.2g} s, and"
+        with pytest.raises(Overloaded, match=said):
+            dispatcher.check_deadline(promise, 1.2 * promise.finish_s)
+
+
 def test_bytes_are_counted_from_admission_to_the_end(
     open_dispatcher: Callable[..., Dispatcher],
 ) -> None:

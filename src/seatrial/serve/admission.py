@@ -217,12 +217,12 @@ class Dispatcher:
 
     def _late(self, promise: Promise, deadline_s: float, here: int) -> Refusal | None:
         # The first is let in whatever is foretold: how else would a wrong forecast be mended?
-        late_s = self.forecast.late_s(promise)
-        if self.detector.lanes.present <= here or late_s <= deadline_s:
+        if self.detector.lanes.present <= here or self.forecast.late_s(promise) <= deadline_s:
             return None
+        nearly_all_s = in_words(self.forecast.nearly_all_s(promise), deadline_s)
         return Refusal(
-            f"nearly all such requests are answered within {in_words(late_s, deadline_s)} s, and "
-            f"this one has {deadline_s:g} s",
+            f"19 of 20 such requests are answered within {nearly_all_s} s, and this one has "
+            f"{deadline_s:g} s",
             MORE_TIME if deadline_s < self.deadline_s else AS_BATCH,
             "deadline",
             promise.finish_s,
@@ -236,12 +236,12 @@ class Dispatcher:
         longest_s = max(self.deadline_s, OWN_WAIT * self.deadline_s + promise.work_s)
         if promise.batch or not self.detector.lanes.present:
             return None
-        late_s = self.forecast.late_s(promise)
-        if late_s <= longest_s:
+        if self.forecast.late_s(promise) <= longest_s:
             return None
+        nearly_all_s = in_words(self.forecast.nearly_all_s(promise), self.deadline_s)
         return Refusal(
-            f"nearly all such requests are answered within {in_words(late_s, self.deadline_s)} s, "
-            f"and the queue of live requests is for {self.deadline_s:g} s",
+            f"19 of 20 such requests are answered within {nearly_all_s} s, and the queue of live "
+            f"requests is for {self.deadline_s:g} s",
             AS_BATCH,
             "deadline",
             promise.finish_s,

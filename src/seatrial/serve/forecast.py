@@ -172,16 +172,25 @@ class Forecast:
             self._foretell(promise)
             return promise
 
-    def late_s(self, promise: Promise) -> float:
-        """Seconds after which nearly all requests of such a promise are answered.
+    def nearly_all_s(self, promise: Promise) -> float:
+        """Seconds in which at least 19 of 20 requests of such a promise are answered.
 
         At most three times the foretold time: what is more wrong than that was a stall, such as a
-        neighbour that took the cores, and says little about others. Of a short queue a quarter
-        more: where it is wrong, more are let in, and some of them are late.
+        neighbour that took the cores, and says little about others.
         """
         spread_s = DEVIATIONS * self._spread_s[promise.batch]
-        wrong = SHORT_WRONG if promise.short else WRONG
-        return promise.finish_s + min(spread_s, wrong * promise.finish_s)
+        return promise.finish_s + min(spread_s, WRONG * promise.finish_s)
+
+    def late_s(self, promise: Promise) -> float:
+        """Seconds of the deadline that such a request needs to be let in.
+
+        Those in which nearly all are answered; of a short queue a quarter more than foretold at
+        most: where that is wrong, more are let in, and some of them are late.
+        """
+        nearly_all_s = self.nearly_all_s(promise)
+        if not promise.short:
+            return nearly_all_s
+        return min(nearly_all_s, (1 + SHORT_WRONG) * promise.finish_s)
 
     def accept(self, promise: Promise) -> None:
         """Count a request among those that are here."""

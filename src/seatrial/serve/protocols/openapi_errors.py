@@ -70,7 +70,7 @@ ERRORS = {
     ),
     503: DescribedError(
         "The service has too much to do, or is not ready.", "Overloaded",
-        "nearly all such requests are answered within 3.1 s, and this one has 1 s",
+        "19 of 20 such requests are answered within 3.1 s, and this one has 1 s",
         "send less at a time, or as a batch with more time (X-Request-Priority)",
         ("Retry-After", "X-Predicted-Wait-Ms"),
     ),
