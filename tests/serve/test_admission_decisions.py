@@ -50,10 +50,10 @@ def test_what_would_be_too_late_is_refused_with_its_wait(
         dispatcher.admit(hurried)
     assert refusal.value.reason == "deadline"
     assert refusal.value.wait_s == pytest.approx(20.0, rel=0.01)
-    assert "answered within 25 s, and this one has 15 s" in refusal.value.message
+    assert "answered within 30 s, and this one has 15 s" in refusal.value.message
     with dispatcher.admit(hurried):  # nobody is there any more
-        # An answer of a short queue may be later by a quarter of what was foretold.
-        with pytest.raises(Overloaded, match="within 25 s, and this one has 24 s"):
+        # Of a short queue, a quarter more than what was foretold is enough to be let in.
+        with pytest.raises(Overloaded, match="within 30 s, and this one has 24 s"):
             dispatcher.admit(Asked(deadline_s=24.0))
         dispatcher.admit(Asked(deadline_s=26.0))
 
