@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
+import random
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +17,7 @@ from seatrial.deployment import Limits
 from seatrial.errors import Overloaded
 from seatrial.serve import bodies_to_come
 from seatrial.serve.bodies_to_come import BodiesToCome
+from seatrial.serve.protocols.body import MOST_TIMES
 
 Running = Any
 Until = Callable[[Callable[[], Any]], Any]
@@ -71,6 +74,61 @@ def test_who_sends_nothing_gives_way_to_who_sends(
     assert b'"reason":"slow"' in body or b"long in coming" in body
     assert metric("seatrial_refusals_total", reason="slow") == slow + 1
     until(lambda: narrow.detector.lanes.present == 0)
+
+
+def test_a_packed_body_holds_what_its_length_may_unpack_to(
+    narrow: Running, photo: bytes, until: Until, metric: Callable[..., float]
+) -> None:
+    """Three of unknown length would be all the bytes that there are."""
+    slow = metric("seatrial_refusals_total", reason="slow")
+    fields = b"Content-Length: 100\r\nContent-Encoding: gzip"
+    with silent(narrow, b"POST /detect", fields, until):
+        waiting = narrow.service.dispatcher.bodies._waiting
+        until(lambda: len(waiting) == 3)
+        assert {one.held_bytes for one in waiting} == {100 * MOST_TIMES}
+        assert narrow.client.post("/detect", content=photo).status_code == 200
+        assert len(waiting) == 3
+    until(lambda: narrow.detector.lanes.present == 0)
+    assert metric("seatrial_refusals_total", reason="slow") == slow
+
+
+def test_a_packed_body_is_as_far_as_its_packed_bytes(narrow: Running, until: Until) -> None:
+    """What is here of it unpacked says nothing of when it will be whole."""
+    packed = gzip.compress(bytes(20_000) + random.Random(0).randbytes(3000))
+    half = len(packed) // 2
+    head = (
+        b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+    )
+    with narrow.connect() as client:
+        client.sendall(head % len(packed) + packed[:half])
+        waiting = narrow.service.dispatcher.bodies._waiting
+        until(lambda: [one.arrived_bytes for one in waiting if one.arrived_bytes])
+        (one,) = waiting
+        until(lambda: one.arrived_bytes == one.held_bytes * half // len(packed))
+        assert one.held_bytes == MOST_TIMES * len(packed)
+        client.sendall(packed[half:])
+        assert read_response(client)[0] == 415  # no image
+    until(lambda: narrow.detector.lanes.present == 0)
+
+
+@pytest.mark.parametrize("path", ["/detect", "/v2/models/tiny/infer"])
+@pytest.mark.parametrize("packed", [False, True], ids=["chunked", "packed"])
+def test_a_body_that_is_here_holds_its_own_length(
+    narrow: Running, photo: bytes, monkeypatch: pytest.MonkeyPatch, path: str, packed: bool
+) -> None:
+    """Sixteen photos of unknown length would fill a service for as long as they wait."""
+    changes: list[int] = []
+    monkeypatch.setattr(narrow.service.dispatcher, "on_bytes", changes.append)
+    headers = {"Inference-Header-Content-Length": "0"}
+    content: Any = iter([photo])
+    held = BODY
+    if packed:
+        content = gzip.compress(photo)
+        headers["Content-Encoding"] = "gzip"
+        held = min(BODY, MOST_TIMES * len(content))
+    answer = narrow.client.post(path, content=content, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert changes == [held, len(photo) - held, -len(photo)]
 
 
 def test_heads_of_long_bodies_give_way_at_once_to_who_sends_less(

@@ -199,7 +199,8 @@ class Dispatcher:
     def _held(self, asked: Asked) -> int:
         """Bytes that the body of a request may have."""
         most = self.limits.body_bytes
-        return most if asked.body_bytes is None else min(asked.body_bytes, most)
+        told = asked.most_bytes if asked.body_bytes is None else asked.body_bytes
+        return most if told is None else min(told, most)
 
     def check_deadline(self, promise: Promise, deadline_s: float, here: int = 0) -> None:
         """Refuse what would be late.

@@ -206,6 +206,7 @@ async def _answer(request: Request, service: Service, encode: Encode, media_type
         ticket.arrives(0)
         reading = read_image(request, limits.body_bytes, ticket.body_s, ticket.arrives)
         data = await dispatcher.bodies.receive(ticket, reading)
+        ticket.measured(asked, len(data))
         clock.lap("receive")
 
         def finish(result: Detected) -> Response:

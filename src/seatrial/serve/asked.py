@@ -17,11 +17,14 @@ class Asked(msgspec.Struct, frozen=True):
         body_bytes: Declared length of the body; None where it is not declared.
         deadline_s: Seconds until when it has to be answered; None takes the deployment's.
         batch: Whether it may wait for live requests.
+        most_bytes: Longest body, where it is packed: what its declared length may unpack to; None:
+            as long as any body may be.
     """
 
     body_bytes: int | None = None
     deadline_s: float | None = None
     batch: bool = False
+    most_bytes: int | None = None
 
 
 NOTHING = Asked()

@@ -109,9 +109,14 @@ class Admitted(Ticket):
             self.check()
             self._dispatcher.check_deadline(self.promise, asked.deadline_s, here=1)
 
-    def arrives(self, body_bytes: int) -> None:
-        """So much of the body is here."""
-        self.arrived_bytes = body_bytes
+    def arrives(self, body_bytes: int, of_bytes: int = 0) -> None:
+        """So much of the body is here; of a packed one such a part of its declared length."""
+        self.arrived_bytes = self.held_bytes * body_bytes // of_bytes if of_bytes else body_bytes
+
+    def measured(self, asked: Asked, body_bytes: int) -> None:
+        """The body is here; where only its longest length was known before, count the real one."""
+        if asked.body_bytes is None:
+            self._dispatcher.hold(self, body_bytes)
 
     def arrived(self, body_bytes: int) -> None:
         """The body is here, and its length was only guessed before: count the real one.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from seatrial.errors import InvalidInput
 from seatrial.serve.asked import Asked
 from seatrial.serve.protocols.asked import SHORTEST_S, read_asked, read_call_asked
+from seatrial.serve.protocols.body import MOST_TIMES
 
 
 @pytest.mark.parametrize(
@@ -53,13 +54,14 @@ def test_a_priority_is_one_of_two(value: str) -> None:
         read_asked([(b"x-request-priority", value.encode())], 60.0)
 
 
-def test_the_length_of_a_packed_body_is_not_known() -> None:
-    """Unpacked it may be as long as a body may be, and that much is held for it."""
-    for length in ([], [(b"content-length", b"9")]):
-        for headers in (
-            [(b"content-encoding", b"gzip"), *length], [*length, (b"content-encoding", b"gzip")]
-        ):  # fmt: skip
-            assert read_asked(headers, 60).body_bytes is None
+def test_a_packed_body_may_be_so_many_times_its_length() -> None:
+    """Where that is declared; otherwise as long as a body may be."""
+    packed, length = (b"content-encoding", b"gzip"), (b"content-length", b"9")
+    chunked = (b"transfer-encoding", b"chunked")
+    for headers in ([packed, length], [length, packed]):
+        assert read_asked(headers, 60.0) == Asked(None, most_bytes=9 * MOST_TIMES)
+    for headers in ([packed, chunked], [chunked, packed]):
+        assert read_asked(headers, 60.0) == Asked(None)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from seatrial.errors import InvalidInput
 from seatrial.serve.asked import Asked
+from seatrial.serve.protocols.body import MOST_TIMES
 
 TIMEOUT = b"x-request-timeout-ms"
 PRIORITY = b"x-request-priority"
@@ -25,7 +26,7 @@ def read_asked(headers: Iterable[tuple[bytes, bytes]], longest_deadline_s: float
         InvalidInput: A value is not one of those that the header takes.
     """
     body_bytes = 0
-    known = True
+    known, packed = True, False
     deadline_s: float | None = None
     batch = False
     for name, value in headers:
@@ -34,7 +35,7 @@ def read_asked(headers: Iterable[tuple[bytes, bytes]], longest_deadline_s: float
         elif name == b"transfer-encoding":
             known = False
         elif name == b"content-encoding":
-            known = False  # it is longer when it is unpacked
+            packed = True  # it is longer when it is unpacked
         elif name == TIMEOUT:
             deadline_s = _deadline_s(value, longest_deadline_s)
         elif name == PRIORITY:
@@ -44,6 +45,8 @@ def read_asked(headers: Iterable[tuple[bytes, bytes]], longest_deadline_s: float
                 raise InvalidInput(
                     f"{PRIORITY.decode()}: {_shown(value)} is neither live nor batch"
                 ) from None
+    if known and packed:
+        return Asked(None, deadline_s, batch, MOST_TIMES * body_bytes)
     return Asked(body_bytes if known else None, deadline_s, batch)
 
 

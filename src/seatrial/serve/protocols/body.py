@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import NamedTuple, Protocol
 
 from starlette.requests import Request
@@ -32,8 +32,13 @@ PACKED_BYTES = 64 * 1024
 # Where no length is declared, the first bytes may be more packed than the whole body: it is refused
 # before its end only where it is so much longer than it may be.
 AHEAD_BYTES = 2**20
-# Told how many bytes of a body are here.
-Arrived = Callable[[int], object]
+
+
+class Arrived(Protocol):
+    """Wants to know how much of a body is here."""
+
+    def __call__(self, body_bytes: int, of_bytes: int = 0, /) -> object:
+        """So many bytes are here; of a packed body, of so many that were declared."""
 
 
 class HasBody(Protocol):
@@ -43,7 +48,7 @@ class HasBody(Protocol):
         """The body, if all of it is here; it is given once."""
 
 
-def _nobody(arrived_bytes: int) -> None:
+def _nobody(body_bytes: int, of_bytes: int = 0, /) -> None:
     pass
 
 
@@ -123,8 +128,11 @@ async def read_unpacked_body(
     if declared.isdecimal() and int(declared) > most_bytes:
         raise too_large(limit_bytes)
     times = _Times(int(declared) if declared.isdecimal() else 0, free_bytes)
-    pieces = _unpacked(request.stream(), encoding, times)
-    return await _joined(pieces, limit_bytes, most_bytes, within_s, on_arrival)
+    if not times.declared:
+        pieces = _unpacked(request.stream(), encoding, times, _nobody)
+        return await _joined(pieces, limit_bytes, most_bytes, within_s, on_arrival)
+    pieces = _unpacked(request.stream(), encoding, times, on_arrival)
+    return await _joined(pieces, limit_bytes, most_bytes, within_s, _nobody)
 
 
 async def _joined(
@@ -178,7 +186,7 @@ class _Times(NamedTuple):
 
 
 async def _unpacked(
-    packed: AsyncIterator[bytes], encoding: str, times: _Times
+    packed: AsyncIterator[bytes], encoding: str, times: _Times, on_arrival: Arrived
 ) -> AsyncIterator[bytes]:
     """Pieces of what was packed, each `PIECE_BYTES` long at most.
 
@@ -190,6 +198,7 @@ async def _unpacked(
         if chunk and not arrived and encoding == "deflate":
             unpacking = zlib.decompressobj(_deflate_bits(chunk[0]))
         arrived += len(chunk)
+        on_arrival(arrived, times.declared)
         view = memoryview(chunk)
         while view:
             if unpacking.eof:

@@ -159,6 +159,10 @@ async def _answer(request: Request, service: Service, model: ProtocolModel) -> R
     # Before a byte of the body is asked for.
     asked = read_asked(request.scope["headers"], limits.longest_deadline_s)
     json_bytes = _json_bytes(request)
+    free_bytes = _free_bytes(model, json_bytes)
+    if asked.most_bytes is not None:
+        most_bytes = int(min(max(asked.most_bytes, free_bytes), limits.body_bytes))
+        asked = msgspec.structs.replace(asked, most_bytes=most_bytes)
     with dispatcher.admit(asked) as ticket:
         admitted(ticket.clock)
         ticket.arrives(0)
@@ -167,9 +171,10 @@ async def _answer(request: Request, service: Service, model: ProtocolModel) -> R
             limits.body_bytes,
             ticket.body_s,
             on_arrival=ticket.arrives,
-            free_bytes=_free_bytes(model, json_bytes),
+            free_bytes=free_bytes,
         )
         body = await dispatcher.bodies.receive(ticket, reading)
+        ticket.measured(asked, len(body))
         if json_bytes == 0:
             call, form = read_whole(body, model)
         else:
