@@ -62,8 +62,10 @@ def test_what_is_in_the_file_is_not_asked_for_again(tmp_path: Path) -> None:
             kept.detect(b"fail", EVALUATION)
     again = Counting()
     with closing(KeptAnswers(again, file)) as kept:
-        assert kept.found == 4
-        after = [kept.detect(image, EVALUATION) for image in images]
+        assert (kept.found, kept.others, kept.used) == (4, 0, 0)
+        after = [kept.detect(image, EVALUATION) for image in images[1:]]
+        assert kept.used == 3
+        after.insert(0, kept.detect(images[0], EVALUATION))
         assert again.asked == []
         kept.detect(b"another", EVALUATION)
         kept.detect(b"a", msgspec.structs.replace(EVALUATION, confidence=0.5))
@@ -71,8 +73,9 @@ def test_what_is_in_the_file_is_not_asked_for_again(tmp_path: Path) -> None:
     assert all(same(one, other) for one, other in zip(before, after, strict=True))
     other = Counting("another")
     with closing(KeptAnswers(other, file)) as kept:
+        assert (kept.found, kept.others) == (0, 6)
         kept.detect(b"a", EVALUATION)
-        assert other.asked == [b"a"]
+        assert (other.asked, kept.used) == ([b"a"], 0)
 
 
 def test_a_line_that_was_broken_off_is_asked_for_again(tmp_path: Path) -> None:
@@ -95,7 +98,7 @@ def test_a_line_that_was_broken_off_is_asked_for_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [b"{}\n", b"notes of mine", b'{"key":"x"}\n', b"\xff\n",
-     b'{"key":"x","width":1,"height":1,"boxes":[[0,0,1,1]],"scores":[],"class_ids":[]}\n'],
+     b'{"key":"x","model":"m","width":1,"height":1,"boxes":[[0,0,1,1]],"scores":[],"class_ids":[]}\n'],
 )  # fmt: skip
 def test_a_file_of_something_else_is_not_written_to(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "notes"

@@ -155,9 +155,13 @@ def test_a_measurement_that_was_broken_off_goes_on(
 ) -> None:
     kept = tmp_path / "answers"
 
+    said: list[str] = []
+
     def measured(**options: Any) -> Any:
         command(url=service.url, dataset=f"coco:{scenes}", json=True, **options)
-        return json.loads(capsysbinary.readouterr().out)["scores"]
+        printed = capsysbinary.readouterr()
+        said[:] = [line for line in printed.err.decode().splitlines() if "answer" in line]
+        return json.loads(printed.out)["scores"]
 
     def answers() -> float:
         text = httpx.get(f"{service.url}/metrics").text
@@ -169,9 +173,20 @@ def test_a_measurement_that_was_broken_off_goes_on(
     assert measured(resume=kept) == whole
     lines = kept.read_bytes().splitlines(keepends=True)
     assert answers() - before == len(lines) > 2
+    assert said == []
     kept.write_bytes(b"".join(lines[:2]))
     assert measured(resume=kept, at_a_time=2) == whole
     assert answers() - before == 2 * len(lines) - 2
+    assert said == [f"{kept} has 2 answers of this model already"]
+    model = json.loads(lines[0])["model"].encode()
+    others = [line.replace(model, b"0" * 64) for line in lines]
+    kept.write_bytes(b"".join([*others, lines[0]]))
+    assert measured(resume=kept) == whole
+    left = f"{len(lines)} answers of another model, engine or precision are left aside"
+    assert said == [f"{kept} has 1 answer of this model already; {left}"]
+    kept.write_bytes(b"".join(others))
+    assert measured(resume=kept) == whole
+    assert said == [f"{kept}: {left}"]
     for wrong in ({"at_a_time": 0}, {"at_a_time": 33}):
         with pytest.raises(InvalidConfig, match="--at-a-time"):
             measured(**wrong)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forked_commands import Commands
-from seatrial.cli.usage import check_words
+from seatrial.cli.main import build
 from seatrial.errors import InvalidConfig
 
 
@@ -112,11 +112,28 @@ def test_what_is_wrong_and_what_to_type(
     [
         (["serve", "--model", "x", "--write", ""], "--write"),
         (["serve", "--write=", "--model", "x"], "--write"),
-        (["detect", ""], "a word of the command"),
+        (["detect", ""], "IMAGE"),
+        (["detect", "a.jpg", "--", ""], "IMAGE"),
+        (["models", "pull", ""], "MODEL"),
+        (["models", "search", "detr", "--limit", ""], "--limit"),
+        (["package", "triton", "d.toml", "-o", ""], "-o"),
     ],
 )
-def test_an_empty_word_is_refused(words: list[str], named: str) -> None:
+def test_an_empty_value_is_refused_by_its_name(words: list[str], named: str) -> None:
     """As a path it would be the working folder."""
     with pytest.raises(InvalidConfig, match=f"^{named} is empty$"):
-        check_words(words)
-    check_words(["detect", "a b", "--model=x", "--", "="])
+        build().parse_args(words, exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "empty"),
+    [
+        (["models", "search", ""], ["text"]),
+        (["models", "search", "--text=", "--task", ""], ["text", "task"]),
+        (["package", "triton", "d.toml", "-o", "x", "--environment", ""], ["environment"]),
+        (["init", "x", "--from", "", "--json"], ["base"]),
+    ],
+)
+def test_an_empty_value_is_taken_where_it_has_a_meaning(words: list[str], empty: list[str]) -> None:
+    _, bound, _ = build().parse_args(words, exit_on_error=False, print_error=False)
+    assert [bound.arguments[name] for name in empty] == [""] * len(empty)

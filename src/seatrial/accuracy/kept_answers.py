@@ -29,6 +29,7 @@ HINT = "name another file (--resume)"
 
 class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str
+    model: str
     width: int
     height: int
     boxes: list[tuple[float, float, float, float]]
@@ -45,7 +46,9 @@ class KeptAnswers:
         path: The file; it is made where it is not there.
 
     Attributes:
-        found: Number of answers in the file at the beginning.
+        found: Number of answers in the file at the beginning that are of this subject.
+        others: Number of those of another model, engine, device or precision.
+        used: Number of answers that were taken from it so far, and not asked for.
 
     Raises:
         InvalidInput: The file is there, and is none of such answers.
@@ -57,8 +60,10 @@ class KeptAnswers:
         self.labels, self.concurrency = subject.labels, subject.concurrency
         self._lock = threading.Lock()
         told = subject.describe()
-        self._model = [str(told.get(name, "")) for name in MODEL]
+        model = msgspec.json.encode([str(told.get(name, "")) for name in MODEL])
+        self._model = hashlib.sha256(model).hexdigest()
         self._rows: dict[str, _Row] = {}
+        self.others = self.used = 0
         whole = self._read() if path.exists() else 0
         self.found = len(self._rows)
         with writing(path, hint=HINT):
@@ -73,7 +78,10 @@ class KeptAnswers:
             for line in data[:whole].splitlines():
                 row = msgspec.json.decode(line, type=_Row)
                 _seen(row)
-                self._rows[row.key] = row
+                if row.model == self._model:
+                    self._rows[row.key] = row
+                else:
+                    self.others += 1
         except UNDECODABLE as error:
             raise self._another(str(error)) from error
         if not data[whole:].startswith(BEGIN[: len(data) - whole]):
@@ -91,11 +99,14 @@ class KeptAnswers:
         """See `Subject.detect`."""
         key = self._key(data, rules)
         if (row := self._rows.get(key)) is not None:
+            with self._lock:
+                self.used += 1
             return _seen(row)
         seen = self._subject.detect(data, rules)
         found = seen.detections
         row = _Row(
             key,
+            self._model,
             seen.size.width,
             seen.size.height,
             [tuple(box) for box in found.xyxy.tolist()],

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Scored,
         Scores,
     )
+    from seatrial.accuracy.kept_answers import KeptAnswers
     from seatrial.accuracy.predict import Subject
     from seatrial.artifact import Artifact
     from seatrial.client.credentials import Credentials
@@ -269,10 +270,21 @@ def _through(
         if asking.resume is None:
             return measure(service, url), known
         with contextlib.closing(KeptAnswers(service, asking.resume)) as kept:
-            if kept.found:
-                said = f"{asking.resume} has {counted(kept.found, 'answer')} already"
-                err.print(said, highlight=False)
-            return measure(kept, url), known
+            _say_kept(kept, asking.resume)
+            measured = measure(kept, url)
+            if unused := kept.found - kept.used:
+                err.print(f"{unused} of them were of no use: they are to other images")
+            return measured, known
+
+
+def _say_kept(kept: KeptAnswers, file: Path) -> None:
+    said = f"{file} has {counted(kept.found, 'answer')} of this model already" if kept.found else ""
+    if kept.others:
+        said += "; " if said else f"{file}: "
+        said += f"{counted(kept.others, 'answer')} of another model, engine or precision "
+        said += "is left aside" if kept.others == 1 else "are left aside"
+    if said:
+        err.print(said, highlight=False)
 
 
 def _save(path: Path, measured: Scored) -> None:

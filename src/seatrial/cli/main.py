@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from cyclopts import App
+    from cyclopts import App, ArgumentCollection
 
     from seatrial.errors import SeatrialError
 
@@ -59,12 +59,19 @@ def build() -> App:
         help_formatter=HelpFormatter(),
         # An empty list is never what a command works on: no --empty-x.
         default_parameter=Parameter(negative_iterable=(), show_default=default_text),
+        config=_check_values,
     )
     for name, (target, summary) in COMMANDS.items():
         # A group of commands (an App) says so itself.
         form = {} if target.endswith(":app") else {"help_format": "markdown"}
         app.command(f"seatrial.cli.{target}", name=name, help=summary, **form)
     return app
+
+
+def _check_values(app: App, words: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    from seatrial.cli.usage import check_values
+
+    check_values(app, words, arguments)
 
 
 def main() -> None:
@@ -108,9 +115,6 @@ def main() -> None:
 def _run(app: App) -> None:
     from cyclopts import CycloptsError
 
-    from seatrial.cli.usage import check_words
-
-    check_words(sys.argv[1:])
     try:
         app(exit_on_error=False, print_error=False)
     except CycloptsError as error:

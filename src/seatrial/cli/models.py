@@ -12,6 +12,7 @@ from rich.filesize import decimal
 
 from seatrial.artifact import Artifact, Store
 from seatrial.cli.console import err, home, out, print_json, progress_display, store
+from seatrial.cli.usage import MAY_BE_EMPTY
 from seatrial.errors import InvalidInput
 from seatrial.models.facts import ModelFacts
 from seatrial.models.leftovers import leftovers, remove_leftover
@@ -28,7 +29,7 @@ app = App(help_format="markdown", name="models", help="Search, fetch, import and
 def search(
     text: str = "",
     *,
-    task: str = "object-detection",
+    task: Annotated[str, MAY_BE_EMPTY] = "object-detection",
     sort: Literal["downloads", "trending", "likes"] = "downloads",
     source: Literal["huggingface", "modelscope"] = "huggingface",
     limit: int = 20,

@@ -15,32 +15,51 @@ from seatrial.errors import InvalidArtifact, InvalidConfig, InvalidInput, first_
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionError
+    from cyclopts import (
+        App,
+        Argument,
+        ArgumentCollection,
+        CycloptsError,
+        MissingArgumentError,
+        UnknownOptionError,
+    )
 
     from seatrial.errors import SeatrialError
 
 TAKE_MODEL = [(name,) for name in ("detect", "serve", "bench", "judge", "demo", "reload")]
 MODEL_FILES = (".onnx", ".xml", ".pt")
+# Said of a parameter (`Annotated`) whose value may be an empty word, though its default is not.
+MAY_BE_EMPTY = "may be empty"
 SHOWN_TYPES = {"int": "a whole number", "float": "a number", "Path": "a path", "bool": "yes or no"}
 
 
-def check_words(words: Sequence[str]) -> None:
-    """Check that no word is empty: an empty path would be the working folder.
+def check_values(app: App, words: Sequence[str], arguments: ArgumentCollection) -> None:
+    """Check that no value is empty but where that has a meaning.
+
+    As a path it would be the working folder.
+
+    Such a place has an empty value by default, or says `MAY_BE_EMPTY`.
 
     Args:
-        words: The command line without ``seatrial``.
+        app: The command; as cyclopts calls what `App` takes as ``config``.
+        words: Its name: ``("models", "search")``.
+        arguments: The command's arguments, with what is given for each.
 
     Raises:
-        InvalidConfig: One is.
+        InvalidConfig: One is empty.
     """
-    for before, word in itertools.pairwise(("", *words)):
-        name, equals, value = word.partition("=")
-        if not word or (name.startswith("--") and equals and not value):
-            option = name or (before if before.startswith("-") else "")
-            raise InvalidConfig(
-                f"{option or 'a word of the command'} is empty",
-                hint="give a value, or leave it out; a variable of the shell may not be set",
-            )
+    from cyclopts import UNSET
+
+    for argument in arguments:
+        field = argument.field_info
+        if field.default == "" or MAY_BE_EMPTY in get_args(field.annotation):
+            continue
+        for token in argument.tokens:
+            if not token.value and token.implicit_value is UNSET:
+                raise InvalidConfig(
+                    f"{token.keyword or _shown_name(argument)} is empty",
+                    hint="give a value, or leave it out; a variable of the shell may not be set",
+                )
 
 
 def usage_error(error: CycloptsError) -> InvalidConfig:
@@ -61,7 +80,7 @@ def usage_error(error: CycloptsError) -> InvalidConfig:
         case UnknownCommandError():
             return _unknown_command(error, command)
         case CoercionError(token=token, target_type=kind) if token is not None:
-            name = token.keyword or _shown_name(error)
+            name = token.keyword or _shown_name(error.argument)
             return InvalidConfig(f"{name} takes {_values(kind)}, not {token.value!r}", hint=page)
         case MissingArgumentError():
             return _missing(error, words, command, page)
@@ -106,7 +125,7 @@ def _unknown_command(error: CycloptsError, command: str) -> InvalidConfig:
 def _missing(
     error: MissingArgumentError, words: tuple[str, ...], command: str, page: str
 ) -> InvalidConfig:
-    name = error.keyword or _shown_name(error)
+    name = error.keyword or _shown_name(error.argument)
     if error.keyword is not None:  # the option is there, its value is not
         wanted, _ = (1, False) if error.argument is None else error.argument.token_count()
         if wanted > 1:
@@ -131,9 +150,8 @@ def _after(name: str, words: Sequence[str]) -> str:
     return next((after for word, after in itertools.pairwise(words) if word == name), "")
 
 
-def _shown_name(error: CycloptsError) -> str:
+def _shown_name(argument: Argument | None) -> str:
     """An argument as the help page shows it: IMAGE, or --images."""
-    argument = error.argument
     if argument is None:
         return "the command"
     positional = argument.field_info.is_positional
