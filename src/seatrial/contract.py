@@ -35,7 +35,7 @@ class LatencyClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     at_most_ms: Annotated[float, msgspec.Meta(gt=0, le=86_400_000)]
-    percentile: Literal["p50", "p90", "p99"] = "p90"
+    percentile: Literal["p50", "p90", "p95", "p99"] = "p90"
 
 
 class LoadClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

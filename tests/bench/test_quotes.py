@@ -12,6 +12,7 @@ from seatrial.bench.measurement import Measurement
 from seatrial.bench.quotes import Quote, Rule, Scope, parse
 from seatrial.bench.report import to_json
 from seatrial.bench.report_data import BenchReport, Evidence
+from seatrial.load.statistics import PERCENTILES
 
 STAGES = {"a/b~c {0}": 20.0, "queue": 5.0}
 
@@ -105,7 +106,7 @@ def exists(keys: tuple[str, ...]) -> bool:
         ]
         if inside:
             kinds = {each for field in inside for each in kinds_of(field)}
-        elif not key.isdigit() and key not in ("p50", "p90", "p99"):
+        elif not key.isdigit() and key not in PERCENTILES:
             return False
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -64,17 +65,18 @@ def test_interrupt_is_told_and_is_no_other_error(home):
     assert (ended.returncode, ended.stderr, ended.stdout) == (130, "interrupted\n", "")
 
 
-def test_interrupt_of_a_running_command(home, tmp_path):
-    """A command that reads a named pipe nobody writes to."""
-    pipe = tmp_path / "model.onnx"
-    os.mkfifo(pipe)
-    command = [*SEATRIAL, "detect", str(pipe), "--model", "x"]
-    with (
-        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=home) as process,
-        pipe.open("wb"),  # opens once the command reads: it is past its imports
-    ):
+def test_interrupt_of_a_running_command(home):
+    """A command that reads a pipe whose writer stays."""
+    command = [*SEATRIAL, "detect", "/dev/stdin", "--model", "x"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, env=home
+    ) as process:
+        # More than the pipe holds: all is written once the command reads, and is past its imports.
+        left = memoryview(bytes(fcntl.fcntl(process.stdin, fcntl.F_GETPIPE_SZ) + 1))
+        while left:
+            left = left[process.stdin.write(left) :]
         process.send_signal(signal.SIGINT)
-        told = process.stderr.read()
+        told = process.stderr.read().decode()
     assert (process.returncode, told) == (130, "interrupted\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,7 @@ def test_images_that_cannot_be_read_are_named_and_odd_ones_noted(tmp_path: Path)
     [
         (lambda path: None, InvalidDataset, "does not exist"),
         (lambda path: path.mkdir(), InvalidDataset, "holds no images"),
+        (os.mkfifo, InvalidDataset, "is neither a file nor a folder"),
         (lambda path: path.write_bytes(b"no video"), InvalidInput, "cannot be read"),
     ],
 )

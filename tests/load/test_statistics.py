@@ -54,7 +54,7 @@ def test_tail_allowance_survives_samples_whose_terms_underflow():
     assert allowed == pytest.approx(normal, abs=3)
 
 
-@pytest.mark.parametrize(("name", "count"), [("p50", 11), ("p90", 64), ("p99", 662)])
+@pytest.mark.parametrize(("name", "count"), [("p50", 11), ("p90", 64), ("p95", 130), ("p99", 662)])
 def test_upper_bound_covers_the_true_percentile_99_times_in_100(name, count):
     fraction, chance = PERCENTILES[name], random.Random(1)
     truth = -math.log(1 - fraction)
@@ -69,7 +69,7 @@ def test_upper_bound_covers_the_true_percentile_99_times_in_100(name, count):
     assert upper < sample[-1]
 
 
-@pytest.mark.parametrize(("name", "needed"), [("p50", 11), ("p90", 64), ("p99", 662)])
+@pytest.mark.parametrize(("name", "needed"), [("p50", 11), ("p90", 64), ("p95", 130), ("p99", 662)])
 def test_no_percentile_below_its_smallest_sample(name, needed):
     assert latency([5.0] * needed).percentiles[name].value_ms == 5.0
     missing = latency([5.0] * (needed - 1)).percentiles[name]

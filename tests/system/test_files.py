@@ -73,6 +73,8 @@ def test_a_pipe_in_a_folder_is_no_file_and_is_not_waited_for(tmp_path: Path) -> 
     assert told.value.hint == "name a regular file"
     with pytest.raises(OSError, match="not a regular file"):
         sha256_file(pipe)
+    with pytest.raises(InvalidInput, match="pipe cannot be read: it is not a regular file"):
+        read_bytes(pipe)
 
 
 def test_a_pipe_that_the_process_was_given_is_read() -> None:

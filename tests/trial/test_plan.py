@@ -48,6 +48,7 @@ def test_a_contract_on_accuracy_alone_needs_no_load() -> None:
         (LatencyClause(10.0, "p99"), 30.0),  # 7 s would do
         (LatencyClause(100.0, "p99"), 66.2),
         (LatencyClause(1000.0, "p90"), 64.0),
+        (LatencyClause(1000.0, "p95"), 130.0),
         (LatencyClause(60_000.0, "p99"), 180.0),
     ],
 )

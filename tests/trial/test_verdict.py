@@ -10,6 +10,7 @@ from seatrial.accuracy.evaluate import Figures
 from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause
 from seatrial.gate import Interval
 from seatrial.load.images import ImagesSummary
+from seatrial.load.statistics import PERCENTILES, samples_needed
 from seatrial.trial.verdict import Accuracy, elsewhere, judge_contract
 
 IMAGES = ImagesSummary(
@@ -106,6 +107,17 @@ def test_a_percentile_without_a_bound_is_undecided():
     verdict = judge_contract(Contract(latency=LatencyClause(1000.0, "p90")), report=measured)
     assert verdict.outcome == "undecided"
     assert "no bound" in verdict.rows[0].text
+
+
+@pytest.mark.parametrize("percentile", PERCENTILES)
+def test_each_percentile_is_judged_by_its_own_sample(percentile):
+    needed = samples_needed(PERCENTILES[percentile])
+    for count, limit_ms, outcome in (
+        (needed, 1000.0, "holds"), (needed, 1.0, "fails"), (needed - 1, 1000.0, "undecided"),
+    ):  # fmt: skip
+        contract = Contract(latency=LatencyClause(limit_ms, percentile))
+        verdict = judge_contract(contract, report=report(count=count))
+        assert (verdict.outcome, verdict.rows[0].clause.label) == (outcome, f"{percentile} latency")
 
 
 def test_a_sample_too_small_decides_nothing():

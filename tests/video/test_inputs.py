@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def test_a_pattern_that_the_shell_left_alone_is_expanded(folder: Path) -> None:
 )
 def test_what_names_nothing_is_refused(folder: Path, word: str, message: str, hint: str) -> None:
     (folder / "empty").mkdir()
+    os.mkfifo(folder / "sub" / "pipe.png")
     with pytest.raises(InvalidInput, match=re.escape(message)) as refusal:
         find_inputs([word.format(folder)])
     assert hint in refusal.value.hint

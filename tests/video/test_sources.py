@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -82,6 +83,14 @@ def test_a_video_that_is_not_there(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="PyAV is not installed: seatrial[video]")
     with pytest.raises(InvalidInput, match="No such file"):
         next(video_frames(tmp_path / "nothing.mp4"))
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_a_pipe_in_the_place_of_a_video_is_not_waited_for(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed: seatrial[video]")
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(InvalidInput, match=r"a\.mp4 cannot be read: it is not a regular file"):
+        next(video_frames(tmp_path / "a.mp4"))
 
 
 def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:

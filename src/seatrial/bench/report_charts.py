@@ -78,7 +78,7 @@ def throughput(points: Sequence[Measurement], knee: int | None) -> Markup | None
 
 
 def latency(points: Sequence[Measurement], knee: int | None) -> Markup | None:
-    """p50, p90, p99 where the sample carries them, with their upper bounds, over sessions."""
+    """Percentiles that the sample carries, with their upper bounds, over sessions."""
     rows = [point for point in points if point.good]
     known = [_percentile_rows(rows, name) for name in PERCENTILES]
     if len(rows) < 2 or not any(known):

@@ -255,7 +255,8 @@ def _folder_stills(source: Path, skipped: list[str]) -> Iterator[_Still]:
     found = image_files(source)
     if not found:
         videos = ", ".join(sorted(VIDEO_SUFFIXES))
-        what = "holds no images" if source.is_dir() else "does not exist"
+        there = "is neither a file nor a folder" if source.exists() else "does not exist"
+        what = "holds no images" if source.is_dir() else there
         raise InvalidDataset(
             f"{source} {what}", hint=f"give a folder of JPEG, PNG or WebP, or a video ({videos})"
         )

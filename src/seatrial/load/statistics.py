@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 CONFIDENCE = 0.99
-PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 RATE_LEVEL = 0.95
 SLICES = 10  # of a window, for the interval of its rate: Schmeiser (1982) finds 10 to 30 enough
 T_QUANTILE = 2.262  # Student's at RATE_LEVEL, two-sided, SLICES - 1 degrees of freedom
@@ -90,10 +90,11 @@ def tail_allowance(count: int, fraction: float, confidence: float = CONFIDENCE) 
 
 @functools.cache
 def samples_needed(fraction: float, confidence: float = CONFIDENCE) -> int:
-    """Smallest sample that a percentile is printed for: 11 for p50, 64 for p90, 662 for p99.
+    """Smallest sample that a percentile is printed for.
 
-    One sample must be allowed above the bound (t = 1), as in MLPerf LoadGen: with none, the
-    bound would be the slowest answer of all, whatever happened to it.
+    It is 11 for p50, 64 for p90, 130 for p95 and 662 for p99. One sample must be allowed above the
+    bound (t = 1), as in MLPerf LoadGen: with none, the bound would be the slowest answer of all,
+    whatever happened to it.
     """
     count = 2
     while tail_allowance(count, fraction, confidence) < 1:

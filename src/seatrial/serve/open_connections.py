@@ -45,6 +45,9 @@ class Refuse(Protocol):
     def again(self, head: PlainHead) -> tuple[int, bytes] | None:
         """The same of one for which a decision stands; None: there is no such decision."""
 
+    def give_place(self) -> bool:
+        """End a request whose body is long in coming, for another; whether there is one."""
+
 
 class RefuseNone:
     """Refuses no request."""
@@ -54,6 +57,10 @@ class RefuseNone:
 
     def again(self, head: PlainHead) -> None:
         """See `Refuse`."""
+
+    def give_place(self) -> bool:
+        """See `Refuse`."""
+        return False
 
 
 class Wait(enum.StrEnum):  # of other enumerations, the hash is a function in Python
@@ -169,17 +176,26 @@ class Connections:
         """Whether there are more connections than there should be."""
         return self._open + self._beside() > self._most
 
-    def opened(self, connection: Connection) -> None:
-        """A connection is there; another one may have to go for it."""
+    def opened(self, connection: Connection) -> bool:
+        """A connection is there; another one may have to go for it.
+
+        Returns:
+            Whether it has a place; else it is for a probe: see `check_probe`.
+        """
         self._open += 1
         self._tell()
         self._metrics.connections.inc()
         self.waits(connection, HEAD)
         beyond_all = self._open + self._beside() > self._most + PROBE_PLACES
-        if self.full and not self._make_room(connection) and beyond_all:
-            self._drop(connection)
+        place = not self.full or self._make_room(connection)
+        if not place:
+            # Its connection ends as well, soon.
+            place = self._refuse.give_place() and not beyond_all
+            if beyond_all:
+                self._drop(connection)
         if self.full or self._polls:
             self._look_by(self.now_s() + LONGEST_TICK_S)
+        return place
 
     def closed(self, connection: Connection) -> None:
         """A connection is gone."""

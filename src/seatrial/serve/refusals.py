@@ -184,6 +184,10 @@ class Refusals:
             self._standing = standing
         return STATUS, standing.answer(trace.request_id, trace.own, random.getrandbits(64))
 
+    def give_place(self) -> bool:
+        """See `seatrial.serve.bodies_to_come.BodiesToCome.give_place`."""
+        return self._serving.live.dispatcher.bodies.give_place()
+
     def _unauthorized(self, route: str, headers: Headers, error: Unauthorized) -> tuple[int, bytes]:
         self._serving.metrics.count(OTHER_ROUTE, error.http_status)
         with traced(Trace(headers)) as trace:

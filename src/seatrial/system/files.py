@@ -55,18 +55,17 @@ def open_file(path: Path) -> io.BufferedReader:
         raise
 
 
-def bounded_bytes(path: Path, most: int, *, pipes: bool = False) -> bytes:
+def bounded_bytes(path: Path, most: int) -> bytes:
     """The content of a file that may be a device, a pipe, or larger than the memory.
 
     Args:
         path: The file.
         most: Most bytes that it may have.
-        pipes: Whether a pipe in a folder is waited for; see `open_file`.
 
     Raises:
-        OSError: It cannot be read, or has more bytes.
+        OSError: It cannot be read (see `open_file`), or has more bytes.
     """
-    with path.open("rb") if pipes else open_file(path) as file:
+    with open_file(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it has more than {most / 2**20:g} MiB", str(path))
@@ -80,7 +79,7 @@ def read_bytes(path: Path) -> bytes:
         InvalidInput: It cannot be read.
     """
     try:
-        return bounded_bytes(path, MOST_BYTES, pipes=True)
+        return bounded_bytes(path, MOST_BYTES)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}", hint=beside(path)) from error
     except ValueError as error:  # a NUL character, or a lone surrogate

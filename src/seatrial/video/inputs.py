@@ -99,9 +99,10 @@ def _of_word(word: str, *, several: bool) -> list[Input]:
     if path.exists() or not glob.has_magic(word):
         return [_input(path, path.name)]
     matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+    matches = [match for match in matches if match.is_file()]
     if not matches:
         raise InvalidInput(f"no file fits the pattern {word}", hint=GIVE)
-    return [_input(match, match.name) for match in matches if match.is_file()]
+    return [_input(match, match.name) for match in matches]
 
 
 def is_stream(word: str) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from seatrial.detect.detector import MAX_PIXELS
 from seatrial.errors import InputTooLarge, InvalidInput
 from seatrial.system.extras import require
+from seatrial.system.files import open_file
 
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 # FFmpeg reads playlists too, which name other files and hosts: only containers are let in.
@@ -74,6 +75,8 @@ def video_frames(source: Path | BinaryIO, name: str = "") -> Iterator[VideoFrame
         raise InvalidInput(f"the video {shown} is empty (0 bytes)")
     number = -1
     try:
+        if isinstance(source, Path):
+            open_file(source).close()  # FFmpeg would wait for who writes to a pipe
         with av.open(_opened(source), options={"format_whitelist": CONTAINERS}) as container:
             if not container.streams.video:
                 raise InvalidInput(f"{shown} has sound and no frames", hint="give a video")

@@ -1,0 +1,105 @@
+"""Clients that send a byte now and then keep nobody out, whatever they say of their bodies' length.
+
+Real sockets. A drip comes far more often here than once a second: less would be slower still.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from raw_http import CHUNKED, POST, read_response
+from seatrial.deployment import Limits
+
+Running = Any
+Until = Callable[[Callable[[], Any]], Any]
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+BODY = 2**18
+DRIP_S = 0.02
+QUEUE = 4
+# What a client says of its body, and what it sends of it each time.
+DRIPS = {
+    "short": (POST + b"Content-Length: 4000\r\n\r\n", b"x"),
+    "long": (POST + b"Content-Length: %d\r\n\r\n" % BODY, b"x"),
+    "chunked": (CHUNKED, b"1\r\nx\r\n"),
+}
+
+
+@contextlib.contextmanager
+def dripping(running: Running, count: int, head: bytes, drip: bytes) -> Iterator[list[Any]]:
+    """So many clients that send a bit of a body again and again, whatever they are answered."""
+    over = threading.Event()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(running.connect()) for _ in range(count)]
+        for one in clients:
+            one.sendall(head)
+
+        def drip_on() -> None:
+            while not over.wait(DRIP_S):
+                for one in clients:
+                    with contextlib.suppress(OSError):
+                        one.send(drip)
+
+        thread = threading.Thread(target=drip_on)
+        thread.start()
+        try:
+            yield clients
+        finally:
+            over.set()
+            thread.join()
+
+
+def ended(connection: socket.socket) -> bool:
+    """Wait for the end of a connection."""
+    with contextlib.suppress(ConnectionResetError):
+        while connection.recv(65536):
+            pass
+    return True
+
+
+@pytest.mark.parametrize("kind", DRIPS)
+def test_they_give_their_places_to_who_sends(
+    run_app: Callable[..., Any], photo: bytes, until: Until, metric: Callable[..., float], kind: str
+) -> None:
+    before = metric("seatrial_refusals_total", reason="slow")
+    limits = Limits(queue=QUEUE, body_bytes=BODY, body_s=50.0, deadline_s=30.0)
+    with run_app(limits) as running, dripping(running, QUEUE, *DRIPS[kind]) as clients:
+        until(lambda: running.detector.lanes.present == QUEUE)
+        for _ in range(3):
+            until(lambda: running.client.post("/detect", content=photo).status_code == 200)
+        assert read_response(clients[0])[0] == 503
+    assert metric("seatrial_refusals_total", reason="slow") > before
+
+
+@pytest.mark.parametrize("kind", DRIPS)
+def test_alone_they_have_the_time_of_a_body_and_no_more(
+    run_app: Callable[..., Any], until: Until, kind: str
+) -> None:
+    """And what follows their refusal keeps no connection."""
+    limits = Limits(body_bytes=BODY, body_s=0.3, header_s=0.5, deadline_s=30.0)
+    with run_app(limits) as running, dripping(running, QUEUE, *DRIPS[kind]) as clients:
+        assert [read_response(one)[0] for one in clients] == [408] * QUEUE
+        assert all(map(ended, clients))
+        until(lambda: running.detector.lanes.present == 0)
+
+
+@pytest.mark.parametrize("kind", DRIPS)
+def test_they_give_their_connections_to_who_sends(
+    run_app: Callable[..., Any], photo: bytes, until: Until, kind: str
+) -> None:
+    """Where there are fewer connections than places in the queue."""
+    most = 20
+    limits = Limits(connections=most, body_bytes=BODY, body_s=50.0, deadline_s=30.0)
+    head = POST + b"Content-Length: %d\r\n\r\n" % len(photo)
+    with run_app(limits) as running, dripping(running, most, *DRIPS[kind]):
+        until(lambda: running.detector.lanes.present == most)
+        for _ in range(3):
+            with running.connect() as honest:
+                honest.sendall(head + photo)
+                assert read_response(honest)[0] == 200
