@@ -72,7 +72,7 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(
         "[accuracy]\nap50 = -0.1",
         "[latency]\nat_most_ms = 0",
         "[latency]\npercentile = 'p99'",
-        "[latency]\nat_most_ms = 60\npercentile = 'p95'",
+        "[latency]\nat_most_ms = 60\npercentile = 'p98'",
         "[load]\ngoodput_per_s = -1",
         "[load]\nerror_rate = 1.5",
         "[load]\nmemory_mib = 0",

@@ -138,7 +138,8 @@ def test_cores_are_idle_where_the_curve_is_flat(scope, point, usage, last_ms, id
 
 
 def test_percentiles_that_the_sample_is_too_small_for(scope, point):
-    assert conditions.unprinted(scope([point(1, count=64)])) == ["p99"]
+    assert conditions.unprinted(scope([point(1, count=130)])) == ["p99"]
+    assert conditions.unprinted(scope([point(1, count=64)])) == ["p95", "p99"]
     assert conditions.unprinted(scope([point(1, count=63)])) == ["p90", "p95", "p99"]
     assert conditions.unprinted(scope([point(1, count=700)])) == []
     assert conditions.unprinted(scope(None, [point(2), point(4)])) == []

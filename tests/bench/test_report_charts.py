@@ -92,10 +92,10 @@ def test_the_word_knee_stands_beside_its_line(curve):
 def test_percentiles_of_a_distribution_stand_under_one_another_within_the_frame(point):
     drawing = charts.distribution(point(1, 40.0, count=700))
     frame = Frame((0, 1), 1)
-    found = [labels(drawing, f"value s{n}") for n in range(3)]
+    found = [labels(drawing, f"value s{n}") for n in range(4)]
     levels = [y for ((_, y, _, _),) in found]
-    assert levels == [levels[0], levels[0] + 15, levels[0] + 30]
-    assert frame.top < levels[0] < frame.floor - 30
+    assert levels == [levels[0] + 15 * n for n in range(4)]
+    assert frame.top < levels[0] < frame.floor - 45
     quantiles = re.findall(r'<line x1="(\S+)" [^>]*class="quantile s\d"', drawing)
     for ((x, _, anchor, _),), line in zip(found, quantiles, strict=True):
         near = float(line) > frame.width - frame.right - 90

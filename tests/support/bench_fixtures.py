@@ -140,7 +140,7 @@ def full_report(make_report: Callable[..., BenchReport]) -> BenchReport:
 
 
 # Names that hold a digit and are no figure.
-NAMES = re.compile(r"\bp(50|90|99)\b|\b(bf16|f32|f16|v2)\b")
+NAMES = re.compile(r"\bp(50|90|95|99)\b|\b(bf16|f32|f16|v2)\b")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
