@@ -68,7 +68,7 @@ def test_they_give_their_places_to_who_sends(
     run_app: Callable[..., Any], photo: bytes, until: Until, metric: Callable[..., float], kind: str
 ) -> None:
     before = metric("seatrial_refusals_total", reason="slow")
-    limits = Limits(queue=QUEUE, body_bytes=BODY, body_s=50.0, deadline_s=30.0)
+    limits = Limits(queue=QUEUE, body_bytes=BODY, body_s=300.0, deadline_s=30.0)
     with run_app(limits) as running, dripping(running, QUEUE, *DRIPS[kind]) as clients:
         until(lambda: running.detector.lanes.present == QUEUE)
         for _ in range(3):
@@ -95,7 +95,7 @@ def test_they_give_their_connections_to_who_sends(
 ) -> None:
     """Where there are fewer connections than places in the queue."""
     most = 20
-    limits = Limits(connections=most, body_bytes=BODY, body_s=50.0, deadline_s=30.0)
+    limits = Limits(connections=most, body_bytes=BODY, body_s=300.0, deadline_s=30.0)
     sent = POST + b"Content-Length: %d\r\n\r\n" % len(photo) + photo
     with run_app(limits) as running, dripping(running, most, *DRIPS[kind]):
         until(lambda: running.detector.lanes.present == most)
