@@ -8,7 +8,14 @@ from typing import Any, cast
 import pytest
 
 from seatrial.serve.handshake import Handshake
-from seatrial.serve.handshakes import AT_ONCE, FRESH, GIVES_WAY_S, LATE_EACH, Handshakes
+from seatrial.serve.handshakes import (
+    AT_ONCE,
+    FRESH,
+    GIVES_WAY_S,
+    LATE_EACH,
+    OF_MOST_S,
+    Handshakes,
+)
 
 
 class Certificate:
@@ -206,3 +213,44 @@ def test_clients_that_were_overtaken_have_a_turn_while_others_go_on_coming(made:
         made.loop.turn()
         made.loop.turn()
     assert set(early) <= set(made.log)
+
+
+def test_the_address_with_most_places_gives_way_first(made: Made) -> None:
+    """One stranger's silent connections keep nobody of another address waiting."""
+    made.add("early", address="192.0.2.9")
+    made.loop.turn()
+    made.loop.now_s += GIVES_WAY_S / 2
+    made.add(*(f"silent {index}" for index in range(AT_ONCE + 9)))
+    for _ in range(AT_ONCE + 2):
+        made.loop.turn()
+    assert len(made.log) == AT_ONCE
+    begun = [one for one in made.log if one != "early"]
+    made.log.clear()
+    made.add("honest", address="192.0.2.2")  # while the next silent one waits for a place
+    made.loop.turn()
+    assert made.log == []  # most clients take a moment to answer
+    made.loop.now_s += OF_MOST_S
+    made.loop.turn()
+    assert made.log == [f"{begun[0]} ended", "honest"]
+    made.loop.turn()
+    assert len(made.log) == 2  # no other place goes for those of the same address
+    made.add("second", address="192.0.2.2")
+    made.loop.turn()
+    assert made.log[2:] == [f"{begun[1]} ended", "second"]
+
+
+def test_who_goes_on_gives_its_place_back_and_waits_as_others_do(made: Made) -> None:
+    held = made.add(*(f"held {index}" for index in range(AT_ONCE)))
+    for _ in held:
+        made.loop.turn()
+    made.add("next")
+    for _ in range(2):
+        made.loop.turn()
+    made.log.clear()
+    made._queue[0].add(cast(Handshake, held[3]))  # what it sent has a costly answer
+    made.loop.turn()
+    assert made.log == ["next"]
+    made.remove(held[0])
+    for _ in range(2):
+        made.loop.turn()
+    assert made.log == ["next", "held 3"]

@@ -222,3 +222,43 @@ async def test_connections_that_wait_wake_nobody(monkeypatch: pytest.MonkeyPatch
         await asyncio.sleep(0.005)
     assert looks <= 3
     assert [one.ended for one in idle] == [None] * 2
+
+
+@on_a_loop
+async def test_a_slow_reader_that_goes_on_is_not_counted_as_closed(
+    metric: Callable[..., float],
+) -> None:
+    class Slow(Recorded):
+        times = 0
+
+        def expire(self, wait: Wait) -> None:
+            self.times += 1
+            if self.times < 3:  # it has read something
+                self.connections.waits(self, wait)
+            else:
+                super().expire(wait)
+
+    before = metric("seatrial_connections_closed_total", reason="answer")
+    of = connections(9, header_s=60, idle_s=0.02)
+    slow = Slow(of)
+    of.waits(slow, Wait.ANSWER)
+    async with asyncio.timeout(60):
+        while slow.ended is None:
+            await asyncio.sleep(0.005)
+    assert metric("seatrial_connections_closed_total", reason="answer") == before + 1
+
+
+@on_a_loop
+async def test_who_was_refused_is_not_counted_again_when_its_place_is_needed(
+    metric: Callable[..., float],
+) -> None:
+    before = metric("seatrial_connections_closed_total", reason="limit")
+    of = connections(1)
+    refused = Recorded(of)
+    of.waits(refused, Wait.END)
+    other = Recorded(of)
+    assert (refused.ended, other.ended) == ("limit", None)
+    assert metric("seatrial_connections_closed_total", reason="limit") == before
+    Recorded(of)
+    assert other.ended == "limit"
+    assert metric("seatrial_connections_closed_total", reason="limit") == before + 1

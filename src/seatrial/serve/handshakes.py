@@ -7,13 +7,16 @@ connections wait for; and a connection that is encrypted takes a quarter of a me
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
-from seatrial.serve.handshake import HELLO_BYTES, Handshake, Owner
+from seatrial.serve.client_hello import HELLO_BYTES
+from seatrial.serve.handshake import Handshake, Owner
 from seatrial.serve.tls import Tls
 
 AT_ONCE = 64  # that have begun, and wait for their clients
-# The one that began first goes after so long where another waits for its place.
-GIVES_WAY_S = 0.5
+# The one that began first goes after so long where another waits for its place; of the address with
+# most places sooner, where one with fewer waits. Most clients take less for their next message.
+GIVES_WAY_S, OF_MOST_S = 0.5, 0.1
 # Of the clients of one address so many, the newest, are taken in their order. Those before them
 # have one turn of each four, or all where there are none such, the newest first: where more ask
 # than the process can do, all would wait for longer than their clients do.
@@ -82,8 +85,14 @@ class Handshakes:
 
     def add(self, one: Handshake) -> None:
         """See `seatrial.serve.handshake.Queue`."""
+        # One that goes on gives its place back; and the first of its address may have fewer places
+        # than those that wait.
+        is_news = self._begun.pop(one, None) is not None or one.address not in self._lines
         self._lines.setdefault(one.address, _Line()).add(one)
         if self._next is None and self._present is None:
+            self._next = self._loop.call_soon(self._turn)
+        elif is_news and self._waits_for_a_place and self._next is not None:
+            self._next.cancel()
             self._next = self._loop.call_soon(self._turn)
 
     def answered(self, one: Handshake, took_s: float) -> None:
@@ -110,18 +119,34 @@ class Handshakes:
         now, self._next, self._waits_for_a_place = self._loop.time(), None, False
         if not self._lines:
             return
+        address = next(iter(self._lines))
         if len(self._begun) >= AT_ONCE:
-            oldest, since = next(iter(self._begun.items()))
-            if now - since < GIVES_WAY_S:
+            address, oldest, due_s = self._gives_way()
+            if now < due_s:
                 self._waits_for_a_place = True
-                self._next = self._loop.call_at(since + GIVES_WAY_S, self._turn)
+                self._next = self._loop.call_at(due_s, self._turn)
                 return
             del self._begun[oldest]
             oldest.abort()
-        address, line = next(iter(self._lines.items()))
+        line = self._lines[address]
         del self._lines[address]
         self._lines[address] = line  # behind those of the other addresses
         one = line.next()
         self.remove(one)
         self._begun[one], self._present = now, one
         one.begin(self._tls.context, self._within_s)
+
+    def _gives_way(self) -> tuple[str, Handshake, float]:
+        """Which address has the next turn where all places are taken, and who ends for it when."""
+        oldest, since = next(iter(self._begun.items()))
+        first, due_s = next(iter(self._lines)), since + GIVES_WAY_S
+        held = Counter(one.address for one in self._begun)
+        ((crowd, most),) = held.most_common(1)
+        # At most as many addresses are passed over here as there are places.
+        fewer = next((one for one in self._lines if held[one] + 1 < most), None)
+        if fewer is None:
+            return first, oldest, due_s
+        of_crowd, since = next(each for each in self._begun.items() if each[0].address == crowd)
+        return min(
+            (fewer, of_crowd, since + OF_MOST_S), (fewer, oldest, due_s), key=lambda way: way[2]
+        )

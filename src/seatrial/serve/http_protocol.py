@@ -115,10 +115,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     # What the handshake calls.
     def refused(self) -> None:
+        self._all.insecure()
         self._all.waits(self, END)
 
-    def insecure(self) -> None:
-        self._all.insecure()
+    def insecure(self, *, failed: bool) -> None:
+        if failed:
+            self._all.insecure()
         self.connections.discard(self)
         self._all.closed(self)
 

@@ -302,7 +302,7 @@ class Connections:
         return begin
 
     def insecure(self) -> None:
-        """A connection was given up that could not be encrypted."""
+        """A connection was given up since it could not be encrypted."""
         self._metrics.close_connection("tls")
 
     def refused(self, trace: Trace, status: int, code: str, message: str) -> None:
@@ -376,13 +376,16 @@ class Connections:
                 if self._was_active(oldest):
                     continue
                 self.works(oldest)
-                if wait is not END:
-                    self._metrics.close_connection(wait.value)
                 oldest.expire(wait)
+                # One that was refused has been counted, and a slow reader goes on.
+                if wait is not END and oldest.waiting is not wait:
+                    self._metrics.close_connection(wait.value)
         while self.full and self._make_room():  # for connections to a server beside this one
             pass
 
     def _drop(self, connection: Connection, reason: str = "limit") -> None:
+        refused = connection.waiting is END  # its end is nothing new
         self.works(connection)
-        self._metrics.close_connection(reason)
+        if not refused:
+            self._metrics.close_connection(reason)
         connection.end()
