@@ -48,7 +48,7 @@ def test_calls_go_on_when_the_certificate_is_another_one(
 SILENT = """
 import asyncio, socket, sys
 from pathlib import Path
-from seatrial.serve.companions import check_grpc
+from seatrial.serve.grpc_library import check_grpc
 check_grpc()
 import grpc
 from seatrial.serve.grpc_renewal import RenewedServer
@@ -81,3 +81,45 @@ def test_silent_connections_do_not_end_the_process(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "lives\n"), done.stderr
+
+
+# Has another certificate, and its port is taken meanwhile by a program that shares it with nobody.
+TAKEN = """
+import asyncio, logging, socket, sys
+from pathlib import Path
+from seatrial.serve.grpc_library import check_grpc
+check_grpc()
+import grpc
+from seatrial.serve.grpc_renewal import RenewedServer
+from seatrial.serve.tls import Tls
+
+tries = []
+
+def make():
+    tries.append(1)
+    return grpc.aio.server(options=[("grpc.so_reuseport", len(tries) == 1)])
+
+async def main():
+    tls = Tls(Path(sys.argv[1]), Path(sys.argv[2]))
+    server = RenewedServer(make, "127.0.0.1", 0, tls, 1.0)
+    await server.start()
+    tls.pair = tls.pair[0], tls.pair[1] + b"\\n"
+    for _ in range(50):
+        await server.look()
+    print(len(tries))
+    await server.stop(0)
+    tls.close()
+
+logging.basicConfig(format="%(message)s")
+asyncio.run(main())
+"""
+
+
+def test_a_server_that_cannot_be_opened_is_not_tried_at_each_look(tmp_path: Path) -> None:
+    made = make_certificate(tmp_path, "one")
+    done = subprocess.run(
+        [sys.executable, "-c", TAKEN, str(made.certificate), str(made.key)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+    assert done.stderr.startswith("gRPC did not get the new certificate\nTraceback")

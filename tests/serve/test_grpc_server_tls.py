@@ -40,7 +40,7 @@ def live(port: int, authority: Path | None) -> bool:
 NO_HANDSHAKE = """
 import socket, sys
 from concurrent import futures
-from seatrial.serve.companions import check_grpc
+from seatrial.serve.grpc_library import check_grpc
 check_grpc()
 import grpc
 server = grpc.server(futures.ThreadPoolExecutor(1))
@@ -69,7 +69,7 @@ def test_a_handshake_that_fails_writes_no_line(tmp_path: Path) -> None:
 PACKED = """
 import sys
 from concurrent import futures
-from seatrial.serve.companions import check_grpc
+from seatrial.serve.grpc_library import check_grpc
 check_grpc()
 import grpc
 from seatrial.serve.grpc_server import GZIP_OFF

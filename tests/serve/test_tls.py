@@ -155,6 +155,35 @@ def test_a_change_while_they_are_first_read_is_noticed(
     assert tls.pair[1] == made["two"].certificate.read_bytes()
 
 
+def test_a_change_between_two_reads_makes_no_mixture(
+    made: dict[str, Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTP and gRPC have the certificate of the same moment: each file is read once."""
+    files = Made(tmp_path / "service.pem", tmp_path / "service.key")
+    for file, source in zip(files, made["one"], strict=True):
+        file.write_bytes(source.read_bytes())
+    read = module.bounded_bytes
+
+    def then_changed(file: Path, most: int) -> bytes:
+        found = read(file, most)
+        if file == files.certificate:  # the second of the two
+            for each, source in zip(files, made["two"], strict=True):
+                each.write_bytes(source.read_bytes())
+        return found
+
+    monkeypatch.setattr(module, "bounded_bytes", then_changed)
+    tls = Tls(*files)
+    tls._watch.close()
+    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = tls.context.wrap_bio(coming, going, server_side=True)
+    trusted = ssl.create_default_context(cadata=tls.pair[1].decode())
+    client = trusted.wrap_bio(going, coming, server_hostname="127.0.0.1")
+    for step in (client.do_handshake, server.do_handshake):
+        with pytest.raises(ssl.SSLWantReadError):
+            step()
+    client.do_handshake()  # which verifies it
+
+
 def _copy(file: Path, folder: Path) -> Path:
     copy = folder / "copy"
     copy.write_bytes(file.read_bytes())

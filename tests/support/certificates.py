@@ -19,13 +19,26 @@ class Made(NamedTuple):
     key: Path
 
 
-def make_certificate(folder: Path, name: str, *, password: str = "", days: int = 1) -> Made:
-    """A certificate of a day, or of several."""
+def make_certificate(
+    folder: Path, name: str, *, password: str = "", days: int = 1, kind: str = "prime256v1"
+) -> Made:
+    """A certificate of a day, or of several.
+
+    Args:
+        folder: Where its two files are written.
+        name: Name of the files, and of who has the certificate.
+        password: Of the key.
+        days: Until its end.
+        kind: Kind of its key: ``rsa``, ``ed25519``, or the name of a curve.
+    """
     if shutil.which("openssl") is None:
         pytest.skip("the command openssl is not installed")
     made = Made(folder / f"{name}.pem", folder / f"{name}.key")
+    key = ["-newkey", kind]
+    if kind not in ("rsa", "ed25519"):
+        key = ["-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{kind}"]
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+        ["openssl", "req", "-x509", *key,
          "-days", str(days), "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
          *(["-passout", f"pass:{password}"] if password else ["-nodes"]),
          "-keyout", str(made.key), "-out", str(made.certificate)],

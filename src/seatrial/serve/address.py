@@ -82,7 +82,12 @@ def check_port(host: str, port: int, option: str = "--port") -> None:
 
 @contextlib.contextmanager
 def bound(
-    host: str, port: int, option: str = "--port", *, backlog: int | None = None
+    host: str,
+    port: int,
+    option: str = "--port",
+    *,
+    backlog: int | None = None,
+    shared: bool = False,
 ) -> Iterator[socket.socket]:
     """A socket that has an address; closed when the block ends.
 
@@ -92,12 +97,15 @@ def bound(
         option: See `check_port`.
         backlog: Connections that may wait to be taken. With it the socket listens, and nobody else
             gets the address; None: another process may listen there first.
+        shared: Whether it shares the address with sockets that share it (``SO_REUSEPORT``).
 
     Raises:
         PortInUse: Another process listens there, or the address is not this machine's.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             probe.bind((host, port))
             if backlog is not None:  # two sockets can be bound, and one can listen

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
 from seatrial.deployment import Deployment
+from seatrial.serve.grpc_library import check_grpc
 from seatrial.serve.serving import Serving
-from seatrial.system.extras import require
 
 # Serves as long as the context lasts. It is given what holds the service, of which each request
 # takes its own, and the number of connections that it may have; the former is told how many it has.
@@ -29,16 +28,3 @@ def companions(deployment: Deployment) -> tuple[Companion, ...]:
     from seatrial.serve.grpc_server import grpc_server  # loads gRPC
 
     return (partial(grpc_server, deployment),)
-
-
-def check_grpc() -> None:
-    """Check that gRPC can be served.
-
-    Raises:
-        MissingExtra: A package that it needs is not installed.
-    """
-    # gRPC writes lines past the log for handshakes that fail, and as an error one for each message
-    # that a client has packed in a way that is not taken. Its faults are raised as well.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    for module in ("grpc", "google.protobuf", "grpc_health.v1", "grpc_reflection.v1alpha"):
-        require(module, extra="grpc", purpose="serving gRPC")

@@ -12,12 +12,14 @@ from typing import Any
 
 import grpc
 
-from seatrial.errors import PortInUse
+from seatrial.errors import ServiceFailed
+from seatrial.serve.address import GRPC_PORT, bound
 from seatrial.serve.log import GoesOn
 from seatrial.serve.tls import Tls
 
 Server = Any  # grpc.aio.Server
 MOST_OLD = 4  # servers of earlier certificates that finish their calls
+AGAIN_S = 10.0  # after another server could not be opened
 
 
 class RenewedServer:
@@ -34,7 +36,8 @@ class RenewedServer:
         port: The port.
 
     Raises:
-        PortInUse: Another process listens there.
+        PortInUse: Another process listens there, or the address is not this machine's.
+        ServiceFailed: gRPC does not listen there for another reason.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class RenewedServer:
         self._tls = tls
         self._finish_s = finish_s
         self._pair: tuple[bytes, bytes] | None = None
+        self._not_before_s = 0.0  # of the event loop's clock
         self._ending: set[asyncio.Task[None]] = set()
         self._old: list[Server] = []
         self._goes_on = GoesOn("gRPC did not get the new certificate")
@@ -62,8 +66,13 @@ class RenewedServer:
         """
         if self._tls is None or self._tls.pair == self._pair or len(self._ending) >= MOST_OLD:
             return
+        now = asyncio.get_running_loop().time()
+        if now < self._not_before_s:
+            return
         with self._goes_on:
+            self._not_before_s = now + AGAIN_S
             old, self._server = self._server, self._opened()
+            self._not_before_s = 0.0
             self._old.append(old)
             await self._server.start()
             task = asyncio.ensure_future(self._finish(old))
@@ -89,7 +98,9 @@ class RenewedServer:
                 self.port = server.add_secure_port(where, credentials)
                 self._pair = pair
         except RuntimeError as error:
-            raise PortInUse(
-                f"cannot listen on {where} for gRPC", hint="choose another port"
+            with bound(self._host.strip("[]"), self.port, GRPC_PORT, shared=True):
+                pass  # or else it says why: gRPC does not
+            raise ServiceFailed(
+                f"gRPC cannot listen on {where}", hint="GRPC_VERBOSITY=debug shows why"
             ) from error
         return server

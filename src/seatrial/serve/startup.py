@@ -14,10 +14,10 @@ from seatrial.detect.opening import layout, open_detector
 from seatrial.engines.base import EngineConfig
 from seatrial.report.numbers import counted
 from seatrial.serve.admission import Dispatcher
-from seatrial.serve.companions import check_grpc
 from seatrial.serve.cross_origin import check_origins
 from seatrial.serve.decode_memory import decode_memory
 from seatrial.serve.description import checked
+from seatrial.serve.grpc_library import check_grpc
 from seatrial.serve.health import Health
 from seatrial.serve.metrics import RequestMetrics, request_metrics
 from seatrial.serve.service import Service

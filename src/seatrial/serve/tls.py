@@ -10,10 +10,11 @@ from pathlib import Path
 
 from seatrial.deployment import Server
 from seatrial.errors import InvalidConfig, SeatrialError, first_line
+from seatrial.serve.grpc_library import KINDS, serves
 from seatrial.serve.log import say
 from seatrial.serve.watched_files import WatchedFiles
 from seatrial.system.certificates import first_end_s
-from seatrial.system.files import beside, bounded_bytes
+from seatrial.system.files import beside, bounded_bytes, in_memory
 
 MOST_BYTES = 2**20
 DAY_S = 86400.0
@@ -31,6 +32,7 @@ class Tls:
     Args:
         certificate: PEM: the certificate, and those between it and the authority.
         key: PEM, without a password.
+        grpc: Whether it is served over gRPC, too.
 
     Attributes:
         context: Context of the next connection.
@@ -40,11 +42,14 @@ class Tls:
         on_new: Called when the certificate is another one.
 
     Raises:
-        InvalidConfig: A file cannot be read or used, or the two do not belong together.
+        InvalidConfig: A file cannot be read or used, the two do not belong together, or gRPC does
+            not serve them.
+        MissingExtra: gRPC is not installed.
     """
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    def __init__(self, certificate: Path, key: Path, *, grpc: bool = False) -> None:
         self._files = certificate, key
+        self._grpc = grpc
         self._watch = WatchedFiles(self._files, self._reread)
         self.on_new: Callable[[], object] = lambda: None
         try:
@@ -69,7 +74,7 @@ class Tls:
             raise InvalidConfig(
                 f"server.{absent} is missing ({option}): TLS needs both files", hint=HINT
             )
-        return cls(Path(certificate), Path(key))
+        return cls(Path(certificate), Path(key), grpc=server.grpc_port is not None)
 
     def close(self) -> None:
         """Look at the files no more."""
@@ -84,7 +89,14 @@ class Tls:
         say("warning", "certificate", f"the certificate in {file} {ends}, {end:%Y-%m-%d %H:%M} UTC")
 
     def _take(self) -> None:
-        self.context, self.pair = _read(*self._files)
+        context, pair = _read(*self._files)
+        if self._grpc and not serves(*pair):
+            raise InvalidConfig(
+                f"gRPC does not serve the kind of key that is in {self._files[1]}",
+                hint=f"it takes keys of the kinds {KINDS}; or leave out server.grpc_port "
+                "(--grpc-port)",
+            )
+        self.context, self.pair = context, pair
         self.end_s = first_end_s(self.pair[1])
 
     def _reread(self) -> None:
@@ -113,8 +125,10 @@ def _read(certificate: Path, key: Path) -> tuple[ssl.SSLContext, tuple[bytes, by
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     try:
-        # Without a password OpenSSL would ask for one on the terminal.
-        context.load_cert_chain(certificate, key, password=lambda: b"")
+        # The bytes that were read, and not the files once more: they may be others by now.
+        with in_memory(found[1]) as certificates, in_memory(found[0]) as keys:
+            # Without a password OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(certificates, keys, password=lambda: b"")
     except (ssl.SSLError, OSError, ValueError) as error:
         said = _said(certificate, key, found[1], found[0], first_line(error))
         raise InvalidConfig(said, hint=HINT) from error

@@ -86,6 +86,22 @@ def read_bytes(path: Path) -> bytes:
         raise InvalidInput(f"{str(path)!r} is not the path of a file: {error}") from error
 
 
+@contextlib.contextmanager
+def in_memory(data: bytes) -> Iterator[Path]:
+    """A file in memory with some bytes, for libraries that take files alone; gone with the block.
+
+    Args:
+        data: All of it.
+    """
+    descriptor = os.memfd_create("seatrial")
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
 def beside(path: Path, *, otherwise: str = "") -> str:
     """The hint for a file or a folder that cannot be read: what is beside it, where that helps.
 

@@ -22,6 +22,7 @@ from seatrial.deployment import Deployment
 from seatrial.errors import InvalidConfig, SeatrialError
 from seatrial.serve import log
 from seatrial.serve.address import PORT, bound, urls
+from seatrial.serve.grpc_port import claim
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
 from seatrial.serve.parent import end_with_owner
@@ -94,6 +95,7 @@ def main(deployment_file: str) -> None:
         # It listens from now on, and not once the model is loaded: of two services that are started
         # at the same moment one ends here. Requests wait until the model is there.
         with bound(server.host, server.port, PORT, backlog=BACKLOG) as listener:
+            claim(server)
             service = served.open()
             served.start = lambda: service
             if coordinator is not None:

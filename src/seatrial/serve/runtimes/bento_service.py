@@ -91,7 +91,7 @@ def direct_service(deployment_file: Path) -> DirectService:
         # BentoML makes a folder, too, and leaves it where it is killed: it goes with ours.
         tempfile.tempdir = str(starts.own_folder())
         log.configure(deployment.server.log_format)  # BentoML has made its own handlers since
-        supervisor.take_over(deployment_file, deployment.limits.drain_s, folder)
+        supervisor.take_over(deployment_file, deployment, folder)
     workers, _ = layout(deployment)
     inner = type(NAME, (), {"__doc__": "Object detection"})
     built: DirectService = bentoml.service(

@@ -20,7 +20,7 @@ from seatrial.serve import log
 from seatrial.serve.address import is_ready, urls
 from seatrial.serve.runtimes.handover import take_signals
 from seatrial.serve.runtimes.hangup import hangup
-from seatrial.serve.runtimes.held_port import HELD, hold_port
+from seatrial.serve.runtimes.held_port import HELD, hold_ports
 
 LOGGER = "bentoml.serve"  # of BentoML's line on where it listens
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -72,7 +72,7 @@ def main(folder: str, *words: str) -> None:
     from bentoml_cli.cli import cli
     from circus.sighandler import SysHandler  # type: ignore[import-untyped]
 
-    hold_port()
+    hold_ports(server)
     # Our line follows once the service answers; theirs says localhost for 0.0.0.0.
     logging.getLogger(LOGGER).addFilter(lambda record: "BentoServer" not in str(record.msg))
     handle, register = SysHandler.handle_int, SysHandler._register

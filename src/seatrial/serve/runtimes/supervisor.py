@@ -22,6 +22,7 @@ from circus.client import make_json  # type: ignore[import-untyped]
 from circus.exc import ConflictError  # type: ignore[import-untyped]
 from circus.sighandler import SysHandler  # type: ignore[import-untyped]
 
+from seatrial.deployment import Deployment
 from seatrial.serve.log import say
 from seatrial.serve.origin import Origin
 from seatrial.serve.reload import Coordinator
@@ -30,7 +31,7 @@ from seatrial.serve.runtimes import starts
 from seatrial.serve.runtimes.draining import LEAVE_S
 from seatrial.serve.runtimes.ending import say_ending
 from seatrial.serve.runtimes.hangup import hangup
-from seatrial.serve.runtimes.held_port import hold_port
+from seatrial.serve.runtimes.held_port import hold_ports
 
 KILL_S = 0.5  # after a process should have left
 AGAIN_S = 0.1
@@ -42,12 +43,12 @@ WORKER = "_bentoml_impl.worker.service"  # BentoML's server process
 NOT_OURS = ("--ssl-certfile", "--development-mode")
 
 
-def take_over(deployment_file: Path, drain_s: float, metrics: Path) -> None:
+def take_over(deployment_file: Path, deployment: Deployment, metrics: Path) -> None:
     """Have the supervisor that this process becomes start its processes in our way.
 
     Args:
         deployment_file: File in a service folder.
-        drain_s: `Limits.drain_s` of the deployment.
+        deployment: What it says.
         metrics: Folder for the metrics of the processes.
     """
     from bentoml._internal.configuration.containers import BentoMLContainer
@@ -68,14 +69,14 @@ def take_over(deployment_file: Path, drain_s: float, metrics: Path) -> None:
     SysHandler.quit = _quit
     SysHandler.signal = _noting(SysHandler.signal)
 
-    hold_port()  # ``bentoml serve FOLDER`` has no other place for it
+    hold_ports(deployment.server)  # ``bentoml serve FOLDER`` has no other place for it
 
     class Watcher(circus.watcher.Watcher):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
             if service.is_file():
                 failed_starts = starts.MOST if options.get("respawn", True) else 1
                 options["args"] = _own_words(options.get("args", ()), service, failed_starts)
-            options["graceful_timeout"] = drain_s + LEAVE_S + KILL_S
+            options["graceful_timeout"] = deployment.limits.drain_s + LEAVE_S + KILL_S
             options["hooks"] = {
                 "before_start": (listen, False),
                 "after_reap": (_report, True),
