@@ -33,6 +33,7 @@ from typing import Any
 import httpx
 import measure
 import numpy as np
+import psutil
 import uvloop
 
 from seatrial.artifact import Artifact
@@ -165,19 +166,31 @@ def neighbour() -> Iterator[None]:
 
 
 class Cores:
-    """Cores that this process, the client, and the service take from now on."""
+    """Cores that this process, the client, the service and all others take from now on."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._begun = time.monotonic(), time.process_time(), measure.cpu_s(pid)
+        self._begun = self._now()
+
+    def _now(self) -> tuple[float, ...]:
+        machine = psutil.cpu_times()
+        stolen_s = getattr(machine, "steal", 0.0)
+        busy_s = sum(machine) - machine.idle - getattr(machine, "iowait", 0.0) - stolen_s
+        # User time has that of guests in it, and nice time that of nice guests.
+        busy_s -= getattr(machine, "guest", 0.0) + getattr(machine, "guest_nice", 0.0)
+        client_s, service_s = time.process_time(), measure.cpu_s(self._pid)
+        return time.monotonic(), client_s, service_s, busy_s, stolen_s
 
     def taken(self) -> dict[str, float]:
-        """CPU seconds in a second: of the client, and of the service."""
-        begun, client_s, service_s = self._begun
-        passed_s = time.monotonic() - begun
+        """CPU seconds in a second: of the client, the service, others, and other machines."""
+        passed_s, client, service, busy, stolen = (
+            now - begun for now, begun in zip(self._now(), self._begun, strict=True)
+        )
         return {
-            "client_cores": round((time.process_time() - client_s) / passed_s, 3),
-            "service_cores": round((measure.cpu_s(self._pid) - service_s) / passed_s, 3),
+            "client_cores": round(client / passed_s, 3),
+            "service_cores": round(service / passed_s, 3),
+            "other_cores": round(max(0.0, busy - client - service) / passed_s, 3),
+            "stolen_cores": round(stolen / passed_s, 3),
         }
 
 

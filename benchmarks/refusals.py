@@ -134,8 +134,12 @@ def serve_sockets(port: int) -> None:
                     one = listener.accept()[0]
                     connections[one.fileno()] = one
                     waiting.register(one, select.EPOLLIN)
-                elif not refuse(one, room):
-                    connections.pop(number).close()
+                else:
+                    stays = False
+                    with contextlib.suppress(ConnectionError):  # the client is gone
+                        stays = refuse(one, room)
+                    if not stays:
+                        connections.pop(number).close()
 
 
 def refuse(connection: socket.socket, room: memoryview) -> bool:
@@ -150,7 +154,10 @@ def refuse(connection: socket.socket, room: memoryview) -> bool:
     connection.sendall(REFUSED)
     left = len(head) + len(end) + int(found[1]) - count
     while left:
-        left -= connection.recv_into(room)
+        count = connection.recv_into(room)
+        if not count:
+            return False
+        left -= count
     return True
 
 

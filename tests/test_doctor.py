@@ -124,9 +124,9 @@ def test_two_builds_of_opencv_are_named(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_package_that_does_not_import_is_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "aiohttp").mkdir()
-    (tmp_path / "aiohttp" / "__init__.py").write_text("raise OSError('libc is too old')")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "aiohttp"]:
+    (tmp_path / "httptools").mkdir()
+    (tmp_path / "httptools" / "__init__.py").write_text("raise OSError('libc is too old')")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "httptools"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path)
     found = part("benchmark", tmp_path)

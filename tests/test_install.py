@@ -115,7 +115,7 @@ ENDS = {
 # What a command imports, for the process that forks; Seatrial's own modules too.
 WARM = (
     "cyclopts", "cv2", "PIL.Image", "rich.table", "rich.progress", "onnx", "openvino",
-    "onnxruntime", "torch", "aiohttp", "bentoml",
+    "onnxruntime", "torch", "httptools", "bentoml",
     "seatrial.cli.main", "seatrial.models.resolve", "seatrial.models.hubs.pull",
     "seatrial.datasets.read", "seatrial.accuracy.evaluate", "seatrial.export.run",
     "seatrial.quantise.run", "seatrial.train.run", "seatrial.cli.evaluate",

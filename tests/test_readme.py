@@ -31,7 +31,7 @@ INSTALL = re.compile(r"pip install (?:-c \S+ )?'\.\[([\w,-]+)\]'")
 # What several commands import.
 IMPORTED = (
     "cyclopts", "cv2", "PIL.Image", "rich.table", "rich.progress", "onnx", "openvino",
-    "onnxruntime", "aiohttp", "bentoml", "seatrial.cli.main", "seatrial.cli.detect",
+    "onnxruntime", "httptools", "bentoml", "seatrial.cli.main", "seatrial.cli.detect",
     "seatrial.cli.evaluate", "seatrial.cli.bench", "seatrial.cli.serve",
     "seatrial.accuracy.evaluate", "seatrial.serve.startup", "seatrial.bench.run",
 )  # fmt: skip
@@ -51,7 +51,7 @@ def test_every_command_of_the_readme_runs(
     tiny_model: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    skip_without("gradio", "bentoml", "aiohttp", "openvino", extra="all,demo")
+    skip_without("gradio", "bentoml", "httptools", "openvino", extra="all,demo")
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     import onnx

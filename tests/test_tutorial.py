@@ -29,7 +29,7 @@ HUB_NAME = "ustc-community/dfine-nano-coco"
 IMPORTED = (
     "cyclopts", "cv2", "PIL.Image", "rich.table", "rich.progress", "onnx", "openvino",
     "onnxruntime", "torch.export", "torch.onnx", "transformers.modeling_utils",
-    "transformers.models.d_fine.modeling_d_fine", "aiohttp", "bentoml",
+    "transformers.models.d_fine.modeling_d_fine", "httptools", "bentoml",
     "seatrial.cli.main", "seatrial.models.resolve", "seatrial.models.hubs.pull",
     "seatrial.models.import_checkpoint", "seatrial.datasets.read", "seatrial.accuracy.evaluate",
     "seatrial.export.run", "seatrial.train.run", "seatrial.cli.detect", "seatrial.cli.evaluate",
@@ -54,7 +54,7 @@ def hub(transformers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def reader(
     hub: FakeHub, photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Reader:
-    skip_without("gradio", "sklearn", "bentoml", "aiohttp", extra="all,train,demo")
+    skip_without("gradio", "sklearn", "bentoml", "httptools", extra="all,train,demo")
     folder = tmp_path_factory.mktemp("tutorial") / "work"
     folder.mkdir()
     # What `data sample photos` would download and decode is there already: it finds it.

@@ -123,7 +123,7 @@ def examine(home: Path) -> Examination:
             ),
             _try("model import", "onnx", "onnxruntime", "reading ONNX files", _loads),
             _try("service", "bentoml", "serve", "serving", _loads),
-            _try("benchmark", "aiohttp", "bench", "measuring", _loads),
+            _try("benchmark", "httptools", "bench", "measuring", _loads),
             _try("YOLO folders", "yaml", "evaluate", "reading data.yaml", _loads),
             *(_look_up(name, *wanted) for name, wanted in LOOKED_UP.items()),
         ],

@@ -36,5 +36,5 @@ def test_the_machine_and_the_client_are_described(monkeypatch):
     assert found.affinity == (3, 5)  # of this process
     assert found.memory_bytes == psutil.virtual_memory().total
     assert found.versions["python"] == platform.python_version()
-    assert found.versions.keys() >= {"seatrial", "aiohttp", "uvloop"}
+    assert found.versions.keys() >= {"seatrial", "httptools", "uvloop"}
     assert found.load_1min == 3.25  # of the last minute, not of five or fifteen

@@ -41,7 +41,7 @@ def test_a_whole_benchmark_of_a_real_service(
     assert (report.images.used, report.options, report.command) == (20, options, "seatrial bench")
     assert report.environment.local
     assert len(report.environment.processes) == 2
-    assert report.environment.versions.keys() >= {"python", "aiohttp", "uvloop"}
+    assert report.environment.versions.keys() >= {"python", "httptools", "uvloop"}
     # One lane: of four requests three wait.
     one, four = scaling.points
     assert one.in_flight <= 1 < 2 < four.in_flight <= 4

@@ -30,7 +30,7 @@ def commands() -> Iterator[Commands]:
         "cyclopts",
         "rich.table",
         "cv2",
-        "aiohttp",
+        "httptools",
         "httpcore",
         "uvloop",
         "seatrial.cli.evaluate",

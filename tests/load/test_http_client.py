@@ -14,11 +14,11 @@ from seatrial.load.http_client import (
     JSON_BYTES,
     ask,
     exchange,
-    http_session,
     read_answer,
     refusal,
     server_timing,
 )
+from seatrial.load.http_session import HttpSession
 from seatrial.load.samples import Reply
 from seatrial.load.target import Body
 
@@ -85,7 +85,7 @@ def talk():
 
     def run(job, *, timeout_s=60.0):
         async def conversation():
-            async with http_session(2, timeout_s) as http:
+            async with HttpSession(2, timeout_s) as http:
                 return await job(http)
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -13,7 +13,8 @@ import uvloop
 from yarl import URL
 
 from raw_service import CHUNK, CHUNKED, HEAD, answer, raw_service
-from seatrial.load.http_client import READ_BYTES, ask, exchange, http_session, read_answer
+from seatrial.load.http_client import READ_BYTES, ask, exchange, read_answer
+from seatrial.load.http_session import HttpSession
 from seatrial.load.samples import ANSWER_BYTES, Reply, Sample
 from seatrial.load.target import Body
 
@@ -42,7 +43,7 @@ def talk(
     """Two conversations in a row, of which the first may have closed its connection."""
 
     async def conversation() -> tuple[Any, Any]:
-        async with http_session(1, 60.0) as http:
+        async with HttpSession(1, 60.0) as http:
             return await job(http, URL(url)), await job(http, URL(url))
 
     with (

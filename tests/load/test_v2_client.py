@@ -19,7 +19,7 @@ from seatrial.client.inference_wire import ModelName
 from seatrial.deployment import Limits
 from seatrial.load import http_client
 from seatrial.load.arrivals import ClosedLoop
-from seatrial.load.http_client import http_session
+from seatrial.load.http_session import HttpSession
 from seatrial.load.images import EncodedImage
 from seatrial.load.inference import InferenceModel, InferenceServer, ModelInput
 from seatrial.load.run import Load, Window, run_load
@@ -50,7 +50,7 @@ def talk(
     port: int, job: Callable[[V2Session], Coroutine[Any, Any, Any]], *, timeout_s: float = 60.0
 ) -> Any:
     async def conversation() -> Any:
-        async with http_session(8, timeout_s) as http:
+        async with HttpSession(8, timeout_s) as http:
             return await job(V2Session(http, URL(f"http://127.0.0.1:{port}")))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -147,7 +147,7 @@ def test_a_service_of_another_kind_has_no_name(
     detector: Callable[..., Any], serving: Running
 ) -> None:
     async def named(url: str) -> str:
-        async with http_session(1, 10.0) as http:
+        async with HttpSession(1, 10.0) as http:
             return await server_name(http, URL(url))
 
     assert asyncio.run(named(detector(hold_ms=1).url)) == ""

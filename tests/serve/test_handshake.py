@@ -104,13 +104,14 @@ def test_a_client_trusts_nobody_else(secure: tuple[Running, Made], made: dict[st
 def test_a_load_is_put_on_it(secure: tuple[Running, Made], photo: bytes) -> None:
     from yarl import URL
 
-    from seatrial.load.http_client import exchange, http_session
+    from seatrial.load.http_client import exchange
+    from seatrial.load.http_session import HttpSession
     from seatrial.load.target import Body
 
     running, files = secure
 
     async def sent() -> Any:
-        async with http_session(1, 60.0, Credentials(ca_file=files.certificate)) as http:
+        async with HttpSession(1, 60.0, Credentials(ca_file=files.certificate)) as http:
             return await exchange(
                 http, URL(f"https://127.0.0.1:{running.port}/detect"), Body(photo, {})
             )

@@ -9,19 +9,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-import aiohttp
 import httpcore
 import pytest
+from yarl import URL
 
+from seatrial.load.http_session import Broken, HttpSession, NotHttp, Unreachable
 from seatrial.system.network import network_reason, no_answer
 
 
-def by_aiohttp(url: str) -> BaseException:
+def by_session(url: str) -> BaseException:
     async def ask() -> None:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(0.5)) as http:
-            await http.get(url)
+        async with HttpSession(1, 0.5) as http:
+            await http.get(URL(url), 1000)
 
-    with pytest.raises((aiohttp.ClientError, OSError)) as failure:
+    with pytest.raises((Unreachable, Broken, NotHttp, TimeoutError)) as failure:
         asyncio.run(ask())
     return failure.value
 
@@ -53,7 +54,7 @@ def answer(listener: socket.socket, data: bytes) -> None:
     threading.Thread(target=serve, daemon=True).start()
 
 
-@pytest.mark.parametrize("ask", [by_aiohttp, by_httpcore])
+@pytest.mark.parametrize("ask", [by_session, by_httpcore])
 def test_a_closed_port_and_a_name_that_is_none(ask: Callable[[str], BaseException]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -63,7 +64,7 @@ def test_a_closed_port_and_a_name_that_is_none(ask: Callable[[str], BaseExceptio
     assert network_reason(ask("http://no-such-host.invalid")) == "its name is not known here"
 
 
-@pytest.mark.parametrize("ask", [by_aiohttp, by_httpcore])
+@pytest.mark.parametrize("ask", [by_session, by_httpcore])
 @pytest.mark.parametrize(
     ("data", "scheme", "reason"),
     [
@@ -83,7 +84,7 @@ def test_what_listens_is_no_service(
     assert network_reason(ask(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}")) == reason
 
 
-@pytest.mark.parametrize("ask", [by_aiohttp, by_httpcore])
+@pytest.mark.parametrize("ask", [by_session, by_httpcore])
 def test_a_service_that_hangs(listener: socket.socket, ask: Callable[[str], BaseException]) -> None:
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     assert network_reason(ask(url)) == "no answer in time"

@@ -12,7 +12,7 @@ from seatrial.system import hardware
 from seatrial.system.processes import ServiceProcesses
 from seatrial.system.versions import versions
 
-CLIENT_PACKAGES = ("aiohttp", "uvloop", "msgspec", "pillow", "psutil")
+CLIENT_PACKAGES = ("httptools", "uvloop", "msgspec", "pillow", "psutil")
 
 
 class ServerProcess(msgspec.Struct, frozen=True):

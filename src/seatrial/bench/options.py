@@ -21,7 +21,7 @@ def require_client() -> None:
     Raises:
         MissingExtra: A package is not installed.
     """
-    for module in ("aiohttp", "psutil", "uvloop"):
+    for module in ("httptools", "psutil", "uvloop", "yarl"):
         require(module, extra="bench", purpose="measuring a service")
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-import aiohttp
 import msgspec
 from yarl import URL
 
@@ -16,7 +15,8 @@ from seatrial.client.credentials import NONE, Credentials, needs_token
 from seatrial.client.inference_wire import GRPC, is_inference_path
 from seatrial.config import UNDECODABLE
 from seatrial.errors import ServiceFailed, Unauthorized
-from seatrial.load.http_client import ask, exchange, http_session, refusal
+from seatrial.load.http_client import ask, exchange, refusal
+from seatrial.load.http_session import HttpSession
 from seatrial.load.samples import CONNECT, DISCONNECT, TIMEOUT, ProtocolName, Reply, Sample
 from seatrial.load.target import DETECT, Body, Target, base_url, endpoint
 from seatrial.load.v2_client import server_name
@@ -67,7 +67,7 @@ async def recognise(
         return "v2"
     if target.path != DETECT or target.field is not None or target.params:
         return "http"
-    async with http_session(1, timeout_s, credentials) as http:
+    async with HttpSession(1, timeout_s, credentials) as http:
         reply = await ask(http, url.join(URL(target.ready_path)))
         if reply.error:
             raise no_answer(target.url, reply.error)
@@ -90,7 +90,7 @@ async def probe(
         Unauthorized: It wants a token.
     """
     target = msgspec.structs.replace(target, protocol="http")
-    async with http_session(1, timeout_s, credentials) as http:
+    async with HttpSession(1, timeout_s, credentials) as http:
         url = base_url(target).join(URL(target.ready_path))
         hint = f"GET {url.path} answers {UNREADY}; see its log"
         await wait_until_ready(target, partial(ask, http, url), ready_s, hint)
@@ -99,7 +99,7 @@ async def probe(
     return ProbedService(target, model)
 
 
-async def describe(http: aiohttp.ClientSession, target: Target) -> dict[str, Any] | None:
+async def describe(http: HttpSession, target: Target) -> dict[str, Any] | None:
     """The service's own description; None where it gives none, as another kind of service does."""
     model = await ask(http, base_url(target).join(URL(target.model_path)))
     if model.status != 200:
@@ -139,7 +139,7 @@ async def wait_until_ready(
 
 
 async def _try_images(
-    http: aiohttp.ClientSession, target: Target, prepared: Sequence[Body], timeout_s: float
+    http: HttpSession, target: Target, prepared: Sequence[Body], timeout_s: float
 ) -> None:
     url = endpoint(target)
     sample = await first_taken(

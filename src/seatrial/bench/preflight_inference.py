@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from seatrial.bench.preflight import (
@@ -26,7 +25,8 @@ from seatrial.bench.preflight import (
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.client.inference_wire import BYTES, GRPC, ModelName
 from seatrial.errors import ServiceFailed
-from seatrial.load.http_client import http_session, refusal
+from seatrial.load.http_client import refusal
+from seatrial.load.http_session import HttpSession
 from seatrial.load.images import EncodedImage
 from seatrial.load.inference import (
     InferenceModel,
@@ -89,7 +89,7 @@ async def probe_inference(
 @asynccontextmanager
 async def _session(
     target: Target, timeout_s: float, credentials: Credentials
-) -> AsyncIterator[tuple[InferenceServer, aiohttp.ClientSession | None]]:
+) -> AsyncIterator[tuple[InferenceServer, HttpSession | None]]:
     """A session, and its connections where they are HTTP's."""
     url = base_url(target)
     if url.scheme in GRPC:
@@ -99,7 +99,7 @@ async def _session(
         async with grpc_session(url, 1, timeout_s, credentials) as session:
             yield session, None
         return
-    async with http_session(1, timeout_s, credentials) as http:
+    async with HttpSession(1, timeout_s, credentials) as http:
         yield V2Session(http, url), http
 
 

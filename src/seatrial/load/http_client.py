@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter_ns
 from types import MappingProxyType
 from typing import Any
 
-import aiohttp
 import msgspec
 from yarl import URL
 
-from seatrial.client.credentials import NONE, Credentials
 from seatrial.client.inference_wire import JSON_BYTES
 from seatrial.config import UNDECODABLE
+from seatrial.load.http_session import Broken, HttpSession, NotHttp, Unreachable, Unusable
 from seatrial.load.samples import (
     ANSWER_BYTES,
     CONNECT,
@@ -48,10 +46,6 @@ class Impossible(Exception):
     """An answer has numbers that no service counts or measures."""
 
 
-class _Unusable(Exception):
-    """An answer that is not read, with the kind of failure."""
-
-
 class _Output(msgspec.Struct):
     name: str
     shape: list[int] = []
@@ -67,61 +61,32 @@ class _Answer(msgspec.Struct):
 _ANSWER = msgspec.json.Decoder(_Answer)
 
 
-def http_session(
-    connections: int, timeout_s: float, credentials: Credentials = NONE
-) -> aiohttp.ClientSession:
-    """A client that keeps its connections alive and does nothing else that costs time.
-
-    Args:
-        connections: Most connections at a time; 0: no limit.
-        timeout_s: Longest time of one request.
-        credentials: What the service wants to see.
-    """
-    tls: ssl.SSLContext | bool = True if credentials.ca_file is None else credentials.tls()
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=None, ssl=tls),
-        timeout=aiohttp.ClientTimeout(total=timeout_s),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        # Compressed answers would measure zlib on both sides, and unpack to any length.
-        auto_decompress=False,
-        headers={"Accept-Encoding": "identity", **credentials.headers},
-    )
-
-
-async def exchange(
-    http: aiohttp.ClientSession, url: URL, body: Body, due_ns: int | None = None
-) -> Sample:
+async def exchange(http: HttpSession, url: URL, body: Body, due_ns: int | None = None) -> Sample:
     """Send one image and time the answer to its last byte."""
-    end_ns, status, error, payload = 0, 0, "", b""
-    headers = NO_HEADERS
+    status, error, payload, detections, timing_ms = 0, "", b"", None, None
     start_ns = perf_counter_ns()
     try:
-        async with http.post(
-            url, data=body.data, headers=body.headers, allow_redirects=False
-        ) as response:
-            payload = await _body(response, ANSWER_BYTES)
-            end_ns, status, headers = perf_counter_ns(), response.status, response.headers
-    except TimeoutError:
-        error = TIMEOUT
-    except aiohttp.ClientConnectorError:
-        error = CONNECT
-    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError):
-        error = DISCONNECT
-    except aiohttp.ClientError:
-        error = PROTOCOL
-    except _Unusable as failure:
-        error = str(failure)
-    if not error and not 200 <= status < 300:
-        error = f"http-{status}"
-    detections, timing_ms = None, None
-    try:
-        if not error:
-            detections, timing_ms = read_answer(payload, headers)
+        found = await http.send("POST", url, body, ANSWER_BYTES)
+        end_ns, status, payload = found.end_ns, found.status, found.payload
+        if 200 <= status < 300:
+            detections, timing_ms = read_answer(payload, found.headers)
+        else:
+            error = f"http-{status}"
     except Impossible:
         error = NUMBERS
+    except Unusable as failure:
+        error = str(failure)
+    except TimeoutError:
+        error = TIMEOUT
+    except Unreachable:
+        error = CONNECT
+    except Broken:
+        error = DISCONNECT
+    except NotHttp:
+        error = PROTOCOL
     return Sample(
         start_ns=start_ns,
-        end_ns=end_ns or perf_counter_ns(),
+        end_ns=end_ns if status else perf_counter_ns(),
         status=status,
         error=error,
         received_bytes=len(payload),
@@ -129,29 +94,6 @@ async def exchange(
         timing_ms=timing_ms,
         due_ns=due_ns,
     )
-
-
-async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The body of an answer.
-
-    Raises:
-        _Unusable: It is longer than `most` bytes, or packed.
-    """
-    headers = response.headers
-    if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        response.close()
-        raise _Unusable(ENCODED)
-    length = response.content_length
-    if length is not None and length <= most and "Transfer-Encoding" not in headers:
-        return await response.read()
-    body = bytearray()
-    while len(body) <= most and (length or 0) <= most:
-        part = await response.content.readany()
-        if not part and response.content.at_eof():
-            return bytes(body)
-        body += part
-    response.close()
-    raise _Unusable(TOO_LONG)
 
 
 def read_answer(
@@ -230,16 +172,18 @@ def server_timing(text: str) -> dict[str, float] | None:
     return _times(found)
 
 
-async def ask(http: aiohttp.ClientSession, url: URL, body: Body | None = None) -> Reply:
+async def ask(http: HttpSession, url: URL, body: Body | None = None) -> Reply:
     """Ask a service a question that is not timed: GET, or POST where a body is given."""
-    method, sent = ("GET", {}) if body is None else ("POST", msgspec.structs.asdict(body))
     try:
-        async with http.request(method, url, **sent) as response:
-            return Reply(response.status, await _body(response, QUESTION_BYTES))
-    except _Unusable as failure:
+        if body is None:
+            found = await http.get(url, QUESTION_BYTES)
+        else:
+            found = await http.send("POST", url, body, QUESTION_BYTES)
+    except Unusable as failure:
         return Reply(0, error=WORDS[str(failure)])
-    except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
+    except (Unreachable, Broken, NotHttp, TimeoutError) as error:
         return Reply(0, error=network_reason(error))
+    return Reply(found.status, found.payload)
 
 
 def refusal(reply: Reply) -> str:

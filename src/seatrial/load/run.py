@@ -15,7 +15,9 @@ from yarl import URL
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.client.inference_wire import GRPC
 from seatrial.load.arrivals import Arrivals, ClosedLoop
-from seatrial.load.http_client import exchange, http_session
+from seatrial.load.due_timer import DueTimer
+from seatrial.load.http_client import exchange
+from seatrial.load.http_session import HttpSession
 from seatrial.load.samples import CONNECT, DISCONNECT, Sample
 from seatrial.load.target import Body
 
@@ -107,6 +109,7 @@ class Window:
         self.samples: list[Sample] = []
         self.stragglers: list[Sample] = []
         self.closed = asyncio.Event()
+        self.on_closed: Callable[[], object] = lambda: None
         self.ended: Ended = "time"
         self.open_ns = self.close_ns = 0
         self.warmed = self.failed = 0
@@ -142,6 +145,7 @@ class Window:
         self.ended = ended
         self._observer.closed()
         self.closed.set()
+        self.on_closed()
 
     def _warm(self, sample: Sample) -> None:
         self.warmed += 1
@@ -238,7 +242,7 @@ async def _exchanges(
         async with grpc_session(url, load.sessions, load.timeout_s, credentials) as session:
             yield session.send
         return
-    async with http_session(load.sessions, load.timeout_s, credentials) as http:
+    async with HttpSession(load.sessions, load.timeout_s, credentials) as http:
         yield lambda body, due_ns: exchange(http, url, body, due_ns)
 
 
@@ -265,17 +269,15 @@ async def _scheduled(
     window: Window,
 ) -> None:
     begin_ns = perf_counter_ns()
-    async with asyncio.TaskGroup() as requests:
-        for index, due in zip(order, due_s, strict=False):
-            due_ns = begin_ns + round(due * 1e9)
-            await asyncio.sleep(0)  # a schedule that is late gives way to the requests under way
-            # Timers of the event loop may be early by a millisecond.
-            while not window.closed.is_set() and (left_ns := due_ns - perf_counter_ns()) > 0:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(window.closed.wait(), left_ns / 1e9)
-            if window.closed.is_set():
-                return
-            requests.create_task(send(index, due_ns))
+    with DueTimer() as timer:
+        window.on_closed = timer.stop
+        async with asyncio.TaskGroup() as requests:
+            for index, due in zip(order, due_s, strict=False):
+                due_ns = begin_ns + round(due * 1e9)
+                await asyncio.sleep(0)  # a late schedule gives way to the requests under way
+                if not await timer.wait(due_ns) or window.closed.is_set():
+                    return
+                requests.create_task(send(index, due_ns))
 
 
 async def _ticker(window: Window, observer: Observer, on_tick: Callable[[Window], object]) -> None:

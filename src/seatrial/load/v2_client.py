@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import aiohttp
 import msgspec
 from yarl import URL
 
 from seatrial.client.inference_wire import ModelName, image_request
 from seatrial.config import UNDECODABLE
 from seatrial.load.http_client import ask, exchange, refusal
+from seatrial.load.http_session import HttpSession
 from seatrial.load.images import EncodedImage
 from seatrial.load.inference import InferenceModel, ModelInput
 from seatrial.load.samples import Reply, Sample
@@ -35,7 +35,7 @@ class V2Session:
         base: ``http://HOST:PORT``.
     """
 
-    def __init__(self, http: aiohttp.ClientSession, base: URL) -> None:
+    def __init__(self, http: HttpSession, base: URL) -> None:
         self._http = http
         self._base = base
         self._endpoint = base
@@ -81,7 +81,7 @@ class V2Session:
         return self._base.join(URL(path, encoded=True))
 
 
-async def server_name(http: aiohttp.ClientSession, base: URL) -> str:
+async def server_name(http: HttpSession, base: URL) -> str:
     """Name and version of a server of the protocol; empty where it speaks another one."""
     found = _told(await ask(http, base.join(URL(SERVER))), _Named)
     return "" if found is None else f"{found.name} {found.version}".strip()

@@ -1,0 +1,348 @@
+"""Connections to services over HTTP/1.1, at the least cost for the machine.
+
+Client and service share it. A general client takes more CPU time for a request than a service takes
+to refuse it: it joins head and body into a copy, builds objects of its own for head, body, cookies
+and redirects, and hands them from task to task. Here a request is two buffers, and an answer is one
+future.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections import defaultdict, deque
+from time import perf_counter_ns
+from typing import Any
+
+import httptools
+import msgspec
+from yarl import URL
+
+from seatrial import __version__
+from seatrial.client.credentials import NONE, Credentials
+from seatrial.load.samples import ENCODED, TOO_LONG
+from seatrial.load.target import Body
+
+HEAD_BYTES = 64 * 1024  # of an answer's head, or of the framing between parts of its body
+# A connection is not used again after so long: many servers close those which are idle, and a
+# request that crosses the closing fails.
+IDLE_S = 15.0
+REDIRECTS = 5  # of a question
+MOVED = (301, 302, 303, 307, 308)
+Origin = tuple[str, str, int]  # scheme, host, port
+
+
+class Unreachable(Exception):
+    """No connection; its cause is an OSError."""
+
+
+class Broken(Exception):
+    """The connection ended before the answer did."""
+
+
+class NotHttp(Exception):
+    """What came is no answer in HTTP/1.1."""
+
+
+class Unusable(Exception):
+    """An answer that is not read, with the kind of failure: `TOO_LONG`, `ENCODED`."""
+
+
+class Fields(dict[str, str]):
+    """Fields of a head; names in any case. One that comes several times is one list (RFC 9110)."""
+
+    def add(self, name: str, value: str) -> None:
+        """Add a field as it came."""
+        name = name.lower()
+        self[name] = f"{self[name]}, {value}" if name in self else value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A field; the default where there is none."""
+        return super().get(name.lower(), default)
+
+
+class Received(msgspec.Struct, frozen=True, gc=False):
+    """An answer.
+
+    Attributes:
+        status: HTTP status.
+        headers: Its fields.
+        payload: Its body.
+        end_ns: `perf_counter_ns` after its last byte.
+    """
+
+    status: int
+    headers: Fields
+    payload: bytes
+    end_ns: int
+
+
+class HttpSession:
+    """Connections that stay open, of one event loop.
+
+    Args:
+        connections: Most requests at a time; 0: no limit.
+        timeout_s: Longest time of one request, with its connection.
+        credentials: What the services want to see.
+    """
+
+    def __init__(self, connections: int, timeout_s: float, credentials: Credentials = NONE) -> None:
+        self._timeout_s = timeout_s
+        self._credentials = credentials
+        self._tls: ssl.SSLContext | None = None
+        self._places = asyncio.Semaphore(connections) if connections else contextlib.nullcontext()
+        self._idle: defaultdict[Origin, deque[_Connection]] = defaultdict(deque)
+        self._open: set[_Connection] = set()
+        self._addresses: dict[Origin, str] = {}  # those that names stood for
+        # Compressed answers would measure zlib on both sides, and unpack to any length.
+        fields = {
+            "User-Agent": f"seatrial/{__version__}", "Accept": "*/*",
+            "Accept-Encoding": "identity", **credentials.headers,
+        }  # fmt: skip
+        self._fields = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+
+    async def __aenter__(self) -> HttpSession:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for one in tuple(self._open):
+            one.abort()
+        await asyncio.sleep(0)  # transports close their descriptors in the next turn of the loop
+
+    async def get(self, url: URL, most_bytes: int) -> Received:
+        """Ask with GET, and follow redirects within the origin; see `send` for the errors."""
+        for _ in range(REDIRECTS):
+            found = await self.send("GET", url, None, most_bytes)
+            place = found.headers.get("location")
+            if found.status not in MOVED or place is None:
+                break
+            moved = url.join(URL(place))
+            if _origin(moved) != _origin(url):
+                break  # a token is for the service that was named
+            url = moved
+        return found
+
+    async def send(self, method: str, url: URL, body: Body | None, most_bytes: int) -> Received:
+        """Send a request and wait for its answer.
+
+        Args:
+            method: Method.
+            url: Address, with its query.
+            body: Body with its headers; None: there is none.
+            most_bytes: Longest body of an answer that is read.
+
+        Raises:
+            TimeoutError: The answer was not there in time.
+            Unreachable: There is no connection.
+            Broken: The connection ended before the answer did.
+            NotHttp: The answer is not HTTP/1.1.
+            Unusable: The answer is not read.
+        """
+        head = self._head(method, url, body)
+        origin = _origin(url)
+        connection: _Connection | None = None
+        try:
+            async with asyncio.timeout(self._timeout_s), self._places:
+                connection = self._idle_one(origin) or await self._connect(origin)
+                found = await connection.ask(head, b"" if body is None else body.data, most_bytes)
+        except BaseException:  # cancelled, too: its answer would be taken for that of the next
+            if connection is not None:
+                connection.abort()
+            raise
+        return found
+
+    def _head(self, method: str, url: URL, body: Body | None) -> bytes:
+        more = ""
+        if body is not None:
+            more = "".join(f"{name}: {value}\r\n" for name, value in body.headers.items())
+            more += f"Content-Length: {len(body.data)}\r\n"
+        host = url.host_port_subcomponent
+        return (
+            f"{method} {url.raw_path_qs} HTTP/1.1\r\nHost: {host}\r\n{self._fields}{more}\r\n"
+        ).encode("latin-1")
+
+    def _idle_one(self, origin: Origin) -> _Connection | None:
+        """A connection that waits; the one that was used last."""
+        idle, oldest = self._idle[origin], perf_counter_ns() - round(1e9 * IDLE_S)
+        while idle:
+            one = idle.pop()
+            if one.usable and one.idle_since_ns >= oldest:
+                return one
+            one.abort()
+        return None
+
+    async def _connect(self, origin: Origin) -> _Connection:
+        scheme, host, port = origin
+        encrypted: dict[str, Any] = {}
+        if scheme == "https":
+            self._tls = self._tls or self._credentials.tls()
+            encrypted = {"ssl": self._tls, "server_hostname": host}
+        loop = asyncio.get_running_loop()
+        place = self._addresses.get(origin, host)
+        try:
+            transport, one = await loop.create_connection(
+                lambda: _Connection(self, origin), place, port, **encrypted
+            )
+        except (OSError, ValueError) as error:  # ValueError: what is no name of a host
+            self._addresses.pop(origin, None)
+            raise Unreachable(f"no connection to {host}:{port}") from error
+        self._addresses[origin] = transport.get_extra_info("peername")[0]
+        return one
+
+    def opened(self, one: _Connection) -> None:
+        """A connection is there."""
+        self._open.add(one)
+
+    def waits(self, one: _Connection, origin: Origin) -> None:
+        """A connection can be used again."""
+        self._idle[origin].append(one)
+
+    def closed(self, one: _Connection) -> None:
+        """A connection is gone."""
+        self._open.discard(one)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, with one request at a time."""
+
+    _fields: Fields
+
+    def __init__(self, session: HttpSession, origin: Origin) -> None:
+        self.idle_since_ns = 0
+        self._session, self._origin = session, origin
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[Received] | None = None
+        self._sending = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._begin()
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be sent on it."""
+        return not self._transport.is_closing()
+
+    def ask(self, head: bytes, body: bytes, most_bytes: int) -> asyncio.Future[Received]:
+        """Send a request; its answer, or what `HttpSession.send` raises."""
+        self._most_bytes = most_bytes
+        self._answer = answer = self._loop.create_future()
+        self._transport.writelines([head, body] if body else [head])
+        return answer
+
+    def abort(self) -> None:
+        """Close it at once, whatever is still to be sent; a request that is under way fails."""
+        self._transport.abort()
+
+    # What the event loop calls.
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+        # `resume_writing` says when a request is sent to its last byte.
+        self._transport.set_write_buffer_limits(high=0)
+        self._session.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None:  # nobody asked: a service that ends the connection says why
+            self._transport.close()
+            return
+        if not self._in_body:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(NotHttp("another protocol"))
+        except httptools.HttpParserError as error:
+            self._fail(NotHttp(f"no HTTP: {error}"))
+        if self._head_bytes > HEAD_BYTES:
+            self._fail(NotHttp("Receive buffer too long"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._session.closed(self)
+        if self._answer is None:
+            return
+        if exc is None and self._in_body and self._ends_with_connection():
+            self.on_message_complete()
+        else:
+            self._fail(Broken("Server disconnected"), exc)
+
+    def pause_writing(self) -> None:
+        self._sending = True
+
+    def resume_writing(self) -> None:
+        self._sending = False
+        if self._answer is None and self._waits_to_be_sent:
+            self._wait()
+
+    # What the parser calls.
+    def on_status(self, status: bytes) -> None: ...
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:  # or else it is a trailer
+            self._fields.add(name.decode("latin-1"), value.decode("latin-1"))
+
+    def on_headers_complete(self) -> None:
+        if self._interim():
+            return
+        self._in_body, self._head_bytes = True, 0
+        if self._fields.get("content-encoding", "identity").strip().lower() != "identity":
+            self._fail(Unusable(ENCODED))
+            return
+        length = self._fields.get("content-length", "0")
+        if length.isdecimal() and int(length[:20]) > self._most_bytes:
+            self._fail(Unusable(TOO_LONG))
+
+    def on_body(self, body: bytes) -> None:
+        self._parts.append(body)
+        self._parts_bytes += len(body)
+        if self._parts_bytes > self._most_bytes:
+            self._fail(Unusable(TOO_LONG))
+
+    def on_message_complete(self) -> None:
+        end_ns = perf_counter_ns()
+        answer, fields, parts = self._answer, self._fields, self._parts
+        if answer is None:  # it failed meanwhile
+            return
+        if self._interim():
+            self._fields = Fields()
+            return
+        status, stays = self._parser.get_status_code(), self._parser.should_keep_alive()
+        self._answer = None
+        self._begin()
+        if not answer.done():
+            payload = parts[0] if len(parts) == 1 else b"".join(parts)
+            answer.set_result(Received(status, fields, payload, end_ns))
+        if not stays:
+            self.abort() if self._sending else self._transport.close()
+        elif self._sending:  # an early answer; the next request would wait behind this one
+            self._waits_to_be_sent = True
+        else:
+            self._wait()
+
+    def _begin(self) -> None:
+        self._fields = Fields()
+        self._parts: list[bytes] = []
+        self._parts_bytes = self._head_bytes = self._most_bytes = 0
+        self._in_body = self._waits_to_be_sent = False
+
+    def _wait(self) -> None:
+        self._waits_to_be_sent = False
+        self.idle_since_ns = perf_counter_ns()
+        self._session.waits(self, self._origin)
+
+    def _interim(self) -> bool:
+        """Whether what came is no answer yet (RFC 9110, 15.2)."""
+        return 100 <= self._parser.get_status_code() < 200
+
+    def _ends_with_connection(self) -> bool:
+        """Whether the end of the connection is that of the answer (RFC 9112, 6.3)."""
+        return not ("content-length" in self._fields or "transfer-encoding" in self._fields)
+
+    def _fail(self, failure: Exception, cause: BaseException | None = None) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            failure.__cause__ = cause
+            answer.set_exception(failure)
+        self._transport.abort()
+
+
+def _origin(url: URL) -> Origin:
+    return url.scheme, url.raw_host or "", url.port or 0

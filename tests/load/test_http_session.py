@@ -1,0 +1,331 @@
+"""Answers as servers send them, whole and in pieces, and how connections are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import pytest
+import uvloop
+from yarl import URL
+
+from raw_service import CHUNKED, HEAD, answer, raw_service
+from seatrial.client.credentials import Credentials
+from seatrial.load import http_session
+from seatrial.load.http_session import (
+    HEAD_BYTES,
+    Broken,
+    HttpSession,
+    NotHttp,
+    Unreachable,
+    Unusable,
+)
+from seatrial.load.target import Body
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+BODY = Body(b"\xff\xd8" * 1000, {"Content-Type": "image/jpeg"})
+MOST = 1000
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def run(request: pytest.FixtureRequest) -> Iterator[Callable[[Awaitable[Any]], Any]]:
+    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        yield runner.run  # type: ignore[misc]
+
+
+class Server:
+    """Answers each request with what it is told, in pieces if asked to, and keeps the requests.
+
+    Args:
+        answers: In the order of the requests.
+        pieces: Bytes of a piece; 0: one piece.
+        closes: Numbers of the answers after which it closes the connection.
+    """
+
+    def __init__(
+        self, answers: Sequence[bytes], pieces: int = 0, closes: Iterable[int] = ()
+    ) -> None:
+        self.heads: list[bytes] = []
+        self.bodies: list[bytes] = []
+        self.connections = 0
+        self._answers, self._pieces, self._closes = list(answers), pieces, set(closes)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._threads: list[threading.Thread] = []
+        self._lines: list[socket.socket] = []
+        self.url = URL(f"http://127.0.0.1:{self._listener.getsockname()[1]}/detect?a=b%20c")
+
+    def __enter__(self) -> Server:
+        self._threads.append(threading.Thread(target=self._accept))
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for line in self._lines:
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                line, _ = self._listener.accept()
+                self.connections += 1
+                self._lines.append(line)
+                self._threads.append(threading.Thread(target=self._serve, args=(line,)))
+                self._threads[-1].start()
+
+    def _serve(self, line: socket.socket) -> None:
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with line, contextlib.suppress(OSError), line.makefile("rb") as lines:
+            while head := _head(lines):
+                length = [one for one in head.split(b"\r\n") if b"Content-Length" in one]
+                self.heads.append(head)
+                self.bodies.append(lines.read(int(length[0].split(b":")[1])) if length else b"")
+                number = len(self.heads) - 1
+                said = self._answers[number]
+                size = self._pieces or max(1, len(said))
+                for begin in range(0, len(said), size):
+                    line.sendall(said[begin : begin + size])
+                if number in self._closes:
+                    return
+
+
+def _head(lines: BinaryIO) -> bytes:
+    """A request's head without the empty line; empty at the end."""
+    return b"".join(itertools.takewhile(lambda line: line not in (b"", b"\r\n"), lines))
+
+
+def talk(server: Server, count: int = 1, **options: Any) -> Callable[[], Awaitable[list[Any]]]:
+    """So many requests, one after the other; an error counts as what was answered."""
+
+    async def conversation() -> list[Any]:
+        found: list[Any] = []
+        async with HttpSession(**{"connections": 1, "timeout_s": 60.0} | options) as http:
+            for _ in range(count):
+                try:
+                    found.append(await http.send("POST", server.url, BODY, MOST))
+                except Exception as error:  # noqa: BLE001 - the kind is what is tested
+                    found.append(error)
+        return found
+
+    return conversation
+
+
+def test_a_request_is_whole_and_one_connection_is_used_again(run: Any) -> None:
+    with Server([answer(200, b"{}", b"X-A: 1\r\nx-a: 2\r\n")] * 3) as server:
+        found = run(talk(server, 3, credentials=Credentials(token="t0k"))())
+    assert server.connections == 1
+    assert server.bodies == [BODY.data] * 3
+    first, *fields = server.heads[0].decode().split("\r\n")
+    assert first == "POST /detect?a=b%20c HTTP/1.1"
+    assert {one.split(": ")[0] for one in fields if one} == {
+        "Host", "User-Agent", "Accept", "Accept-Encoding", "Authorization", "Content-Type",
+        "Content-Length",
+    }  # fmt: skip
+    assert "Authorization: Bearer t0k" in fields
+    assert f"Host: 127.0.0.1:{server.url.port}" in fields
+    for one in found:
+        assert (one.status, one.payload, one.headers.get("X-a")) == (200, b"{}", "1, 2")
+        assert one.headers.get("X-B", "none") == "none"
+        assert one.end_ns <= time.perf_counter_ns()
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 7])
+@pytest.mark.parametrize(
+    ("said", "payload"),
+    [
+        (answer(200, b"x" * 300), b"x" * 300),
+        (answer(204, b""), b""),
+        (HEAD % (200, CHUNKED) + b"3\r\nabc\r\n2;e=1\r\nde\r\n0\r\nX-T: 1\r\n\r\n", b"abcde"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + answer(200, b"abc"), b"abc"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + answer(200, b"abc"), b"abc"),
+        (b"HTTP/1.1 200 OK\r\n\r\nup to the end", b"up to the end"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", b"ok"),
+        (answer(200, b"z", b"Connection: close\r\n"), b"z"),
+    ],
+    ids=["length", "none", "chunked", "100", "103", "to-the-end", "1.0", "close"],
+)
+def test_answers_end_where_http_says(run: Any, pieces: int, said: bytes, payload: bytes) -> None:
+    closes = range(3) if b"up to" in said else ()
+    with Server([said] * 3, pieces, closes) as server:
+        for one in run(talk(server, 3)()):
+            assert (one.status // 100, one.payload) == (2, payload)
+            assert one.headers.get("Link") is None
+        assert server.connections in (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (b"", Broken),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", Broken),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", Broken),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", NotHttp),
+        (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", NotHttp),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * (HEAD_BYTES + 70_000), NotHttp),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 30_000, NotHttp),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde", NotHttp),
+        (answer(200, b"x" * (MOST + 1)), Unusable),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n" % (b"9" * 18), Unusable),
+        (HEAD % (200, CHUNKED) + b"3e9\r\n" + b"x" * 1001 + b"\r\n", Unusable),
+        (answer(200, b"", b"Content-Encoding: gzip\r\n"), Unusable),
+    ],
+)
+def test_what_is_no_whole_answer_has_a_kind_and_the_next_request_another_connection(
+    run: Any, said: bytes, kind: type[Exception]
+) -> None:
+    with Server([said, answer(200, b"well")], closes=[0]) as server:
+        failed, good = run(talk(server, 2)())
+        assert type(failed) is kind
+        assert good.payload == b"well"
+        assert server.connections == 2
+
+
+def test_a_connection_that_the_server_has_closed_is_not_used(run: Any) -> None:
+    async def conversation() -> None:
+        async with HttpSession(1, 60.0) as http:
+            for _ in range(3):
+                assert (await http.send("POST", server.url, BODY, MOST)).payload == b"a"
+                while any(one.usable for one in http._open):  # the end is on its way
+                    await asyncio.sleep(0.001)
+
+    with Server([answer(200, b"a")] * 3, closes=range(3)) as server:
+        run(conversation())
+        assert server.connections == 3
+
+
+def test_an_idle_connection_is_given_up_in_time(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_session, "IDLE_S", 0.0)
+    with Server([answer(200, b"a")] * 3) as server:
+        assert [one.payload for one in run(talk(server, 3)())] == [b"a"] * 3
+        assert server.connections == 3
+
+
+def test_what_comes_without_a_question_ends_the_connection(run: Any) -> None:
+    said = answer(200, b"a") + answer(408, b"too late")
+    with Server([said, answer(200, b"b")]) as server:
+        first, second = run(talk(server, 2)())
+    assert (first.payload, getattr(second, "payload", None)) == (b"a", b"b")
+    assert server.connections == 2
+
+
+def test_nobody_listens_and_names_of_nobody(run: Any) -> None:
+    async def ask(url: str) -> None:
+        async with HttpSession(1, 60.0) as http:
+            await http.send("POST", URL(url), BODY, MOST)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        for host in ("127.0.0.1", "localhost", "[::1]"):
+            with pytest.raises(Unreachable) as failure:
+                run(ask(f"http://{host}:{free.getsockname()[1]}"))
+            assert isinstance(failure.value.__cause__, OSError)
+
+
+def test_a_request_that_was_given_up_leaves_no_answer_to_the_next(run: Any) -> None:
+    """The connection with its late answer is closed."""
+    late = threading.Event()
+
+    def answers(asked: bytes) -> Iterable[bytes]:
+        if asked.endswith(b"/slow"):
+            late.wait(60)
+            return [answer(200, b"late")]
+        return [answer(200, b"good")]
+
+    async def conversation(url: str) -> bytes:
+        async with HttpSession(1, 0.2) as http:
+            with pytest.raises(TimeoutError):
+                await http.send("POST", URL(url) / "slow", BODY, MOST)
+            late.set()
+            http._timeout_s = 60.0
+            return (await http.send("POST", URL(url) / "fast", BODY, MOST)).payload
+
+    with raw_service(answers) as url:
+        assert run(conversation(url)) == b"good"
+
+
+def test_requests_beyond_the_limit_wait_for_a_connection(run: Any) -> None:
+    async def conversation(limit: int) -> int:
+        async with HttpSession(limit, 60.0) as http:
+            jobs = [http.send("POST", server.url, BODY, MOST) for _ in range(6)]
+            assert [one.payload for one in await asyncio.gather(*jobs)] == [b"a"] * 6
+        return server.connections
+
+    with Server([answer(200, b"a")] * 6) as server:
+        assert run(conversation(2)) == 2
+    with Server([answer(200, b"a")] * 6) as server:
+        assert run(conversation(0)) == 6
+
+
+def test_an_early_answer_is_taken_and_the_next_request_does_not_wait_behind_the_rest(
+    run: Any,
+) -> None:
+    """A server that refuses at the head, and reads the body when it likes."""
+    read = threading.Event()
+    large = Body(bytes(32 * 2**20), {})
+    connections = itertools.count()
+
+    def serve(line: socket.socket, number: int) -> None:
+        with line, contextlib.suppress(OSError):
+            line.recv(4096)
+            line.sendall(answer(503, b"full"))
+            if number == 0:
+                read.wait(60)
+            while line.recv(2**20):
+                pass
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                line, _ = listener.accept()
+                threads.append(threading.Thread(target=serve, args=(line, next(connections))))
+                threads[-1].start()
+
+    async def conversation() -> None:
+        async with HttpSession(0, 60.0) as http:
+            url = URL(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+            for _ in range(2):
+                assert (await http.send("POST", url, large, MOST)).status == 503
+            assert len(http._open) == 2
+            read.set()
+
+    threads: list[threading.Thread] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads.append(threading.Thread(target=accept))
+        threads[0].start()
+        try:
+            run(conversation())
+        finally:
+            read.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
+
+
+def test_a_question_follows_redirects_within_its_origin_alone(run: Any) -> None:
+    def answers(asked: bytes) -> Iterable[bytes]:
+        where = asked.rpartition(b"/")[2]
+        moved = {b"a": b"/b", b"b": b"c?d=e", b"out": b"http://127.0.0.2:1/", b"loop": b"/loop"}
+        if where in moved:
+            return [answer(307, b"", b"Location: %s\r\n" % moved[where])]
+        return [answer(200, asked)]
+
+    async def ask(url: str) -> tuple[int, bytes]:
+        async with HttpSession(1, 60.0) as http:
+            found = await http.get(URL(url), MOST)
+        return found.status, found.payload
+
+    with raw_service(answers) as url:
+        assert run(ask(f"{url}/a")) == (200, b"GET /c?d=e")
+        assert run(ask(f"{url}/out")) == (307, b"")
+        assert run(ask(f"{url}/loop")) == (307, b"")
