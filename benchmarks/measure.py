@@ -299,7 +299,7 @@ def save(name: str, figures: dict[str, Any], packages: Sequence[str] = ()) -> No
         },
         "versions": {"python": platform.python_version()}
         | versions(
-            "bentoml", "openvino", "onnxruntime", "numpy", "simplejpeg", "aiohttp", *packages
+            "bentoml", "openvino", "onnxruntime", "numpy", "simplejpeg", "httptools", *packages
         ),
         "figures": figures,
     }
