@@ -24,7 +24,7 @@ from seatrial.load.http_session import (
     HttpSession,
     NotHttp,
     Unreachable,
-    Unusable,
+    UnreadAnswer,
 )
 from seatrial.load.target import Body
 
@@ -175,10 +175,10 @@ def test_answers_end_where_http_says(run: Any, pieces: int, said: bytes, payload
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * (HEAD_BYTES + 70_000), NotHttp),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 30_000, NotHttp),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde", NotHttp),
-        (answer(200, b"x" * (MOST + 1)), Unusable),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n" % (b"9" * 18), Unusable),
-        (HEAD % (200, CHUNKED) + b"3e9\r\n" + b"x" * 1001 + b"\r\n", Unusable),
-        (answer(200, b"", b"Content-Encoding: gzip\r\n"), Unusable),
+        (answer(200, b"x" * (MOST + 1)), UnreadAnswer),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n" % (b"9" * 18), UnreadAnswer),
+        (HEAD % (200, CHUNKED) + b"3e9\r\n" + b"x" * 1001 + b"\r\n", UnreadAnswer),
+        (answer(200, b"", b"Content-Encoding: gzip\r\n"), UnreadAnswer),
     ],
 )
 def test_what_is_no_whole_answer_has_a_kind_and_the_next_request_another_connection(

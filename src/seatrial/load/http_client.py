@@ -13,7 +13,7 @@ from yarl import URL
 
 from seatrial.client.inference_wire import JSON_BYTES
 from seatrial.config import UNDECODABLE
-from seatrial.load.http_session import Broken, HttpSession, NotHttp, Unreachable, Unusable
+from seatrial.load.http_session import Broken, HttpSession, NotHttp, Unreachable, UnreadAnswer
 from seatrial.load.samples import (
     ANSWER_BYTES,
     CONNECT,
@@ -74,7 +74,7 @@ async def exchange(http: HttpSession, url: URL, body: Body, due_ns: int | None =
             error = f"http-{status}"
     except Impossible:
         error = NUMBERS
-    except Unusable as failure:
+    except UnreadAnswer as failure:
         error = str(failure)
     except TimeoutError:
         error = TIMEOUT
@@ -179,7 +179,7 @@ async def ask(http: HttpSession, url: URL, body: Body | None = None) -> Reply:
             found = await http.get(url, QUESTION_BYTES)
         else:
             found = await http.send("POST", url, body, QUESTION_BYTES)
-    except Unusable as failure:
+    except UnreadAnswer as failure:
         return Reply(0, error=WORDS[str(failure)])
     except (Unreachable, Broken, NotHttp, TimeoutError) as error:
         return Reply(0, error=network_reason(error))

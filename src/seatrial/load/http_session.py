@@ -45,7 +45,7 @@ class NotHttp(Exception):
     """What came is no answer in HTTP/1.1."""
 
 
-class Unusable(Exception):
+class UnreadAnswer(Exception):
     """An answer that is not read, with the kind of failure: `TOO_LONG`, `ENCODED`."""
 
 
@@ -137,7 +137,7 @@ class HttpSession:
             Unreachable: There is no connection.
             Broken: The connection ended before the answer did.
             NotHttp: The answer is not HTTP/1.1.
-            Unusable: The answer is not read.
+            UnreadAnswer: The answer is not read.
         """
         head = self._head(method, url, body)
         origin = _origin(url)
@@ -284,17 +284,17 @@ class _Connection(asyncio.Protocol):
             return
         self._in_body, self._head_bytes = True, 0
         if self._fields.get("content-encoding", "identity").strip().lower() != "identity":
-            self._fail(Unusable(ENCODED))
+            self._fail(UnreadAnswer(ENCODED))
             return
         length = self._fields.get("content-length", "0")
         if length.isdecimal() and int(length[:20]) > self._most_bytes:
-            self._fail(Unusable(TOO_LONG))
+            self._fail(UnreadAnswer(TOO_LONG))
 
     def on_body(self, body: bytes) -> None:
         self._parts.append(body)
         self._parts_bytes += len(body)
         if self._parts_bytes > self._most_bytes:
-            self._fail(Unusable(TOO_LONG))
+            self._fail(UnreadAnswer(TOO_LONG))
 
     def on_message_complete(self) -> None:
         end_ns = perf_counter_ns()
