@@ -1,4 +1,4 @@
-"""What a storm of ten times the capacity leaves of the peak, whoever refuses it.
+"""The share of the peak that a storm of ten times the capacity leaves, whoever refuses it.
 
 python benchmarks/overload_ceiling.py [--rounds 6] [--seconds 20] [--load 10]
 
