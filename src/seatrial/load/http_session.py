@@ -42,7 +42,7 @@ class Broken(Exception):
 
 
 class NotHttp(Exception):
-    """What came is no answer in HTTP/1.1."""
+    """An answer that is not in HTTP/1.1."""
 
 
 class UnreadAnswer(Exception):
