@@ -97,6 +97,19 @@ def test_an_error_before_the_application_is_there_counts(
     assert result.stdout.count("ended with code 1: another one is started") <= 3
 
 
+def test_a_deployment_that_is_not_valid_is_told_without_a_traceback(
+    tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    folder, deployment = written(tiny_artifact, tmp_path / "service")
+    with (folder / "deployment.toml").open("a") as file:
+        file.write("[engin]\n")
+    result = ended(BentoMl().command(folder, deployment))
+    assert result.returncode == 2, result.stdout
+    assert "Traceback" not in result.stdout
+    assert result.stdout.splitlines()[-2].startswith("error: the service did not start: ")
+    assert "engin" in result.stdout.splitlines()[-2]
+
+
 @pytest.mark.parametrize("runtime", ["bentoml", "uvicorn"])
 def test_an_error_after_the_model_is_loaded_ends_the_service_without_a_traceback(
     tiny_artifact: Artifact, tmp_path: Path, runtime: RuntimeName

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import bentoml
 from bentoml.serving import running_inside_container
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from uvicorn.config import HTTP_PROTOCOLS
 
 from seatrial.detect.opening import layout
-from seatrial.errors import NotWritable
+from seatrial.errors import NotWritable, SeatrialError
 from seatrial.serve import log
 from seatrial.serve.parent import end_with_owner, end_with_parent
 from seatrial.serve.runtimes import starts
@@ -76,7 +76,10 @@ def direct_service(deployment_file: Path) -> DirectService:
     index = bentoml.server_context.worker_index
     # BentoML starts no worker again in a container.
     failed_starts = 1 if running_inside_container() else starts.MOST
-    served = Served(deployment_file, (index or 1) - 1, failed_starts)
+    try:
+        served = Served(deployment_file, (index or 1) - 1, failed_starts)
+    except SeatrialError as error:
+        _end(error)
     deployment = served.deployment
     if index is not None:
         end_with_parent(starts.supervisor() or os.getppid())
@@ -85,9 +88,8 @@ def direct_service(deployment_file: Path) -> DirectService:
 
         try:
             folder = keep_metrics_apart()
-        except NotWritable as error:  # BentoML's traceback would hide it
-            log.say("error", "start_failed", error.message, error.hint)
-            sys.exit(error.exit_code)
+        except NotWritable as error:
+            _end(error)
         # BentoML makes a folder, too, and leaves it where it is killed: it goes with ours.
         tempfile.tempdir = str(starts.own_folder())
         log.configure(deployment.server.log_format)  # BentoML has made its own handlers since
@@ -102,3 +104,9 @@ def direct_service(deployment_file: Path) -> DirectService:
     )(inner)
     built.served = served
     return built
+
+
+def _end(error: SeatrialError) -> NoReturn:
+    """End the process with an error that BentoML's traceback would hide."""
+    log.say("error", "start_failed", f"the service did not start: {error.message}", error.hint)
+    sys.exit(error.exit_code)
