@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import raw_http2
 from raw_http import CHUNKED, POST, read_response
 from seatrial.deployment import Limits
 
@@ -34,25 +35,31 @@ DRIPS = {
 @contextlib.contextmanager
 def dripping(running: Running, count: int, head: bytes, drip: bytes) -> Iterator[list[Any]]:
     """So many clients that send a bit of a body again and again, whatever they are answered."""
-    over = threading.Event()
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(running.connect()) for _ in range(count)]
         for one in clients:
             one.sendall(head)
+        stack.enter_context(sent_on(clients, drip))
+        yield clients
 
-        def drip_on() -> None:
-            while not over.wait(DRIP_S):
-                for one in clients:
-                    with contextlib.suppress(OSError):
-                        one.send(drip)
 
-        thread = threading.Thread(target=drip_on)
-        thread.start()
-        try:
-            yield clients
-        finally:
-            over.set()
-            thread.join()
+@contextlib.contextmanager
+def sent_on(clients: list[Any], drip: bytes) -> Iterator[None]:
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.wait(DRIP_S):
+            for one in clients:
+                with contextlib.suppress(OSError):
+                    one.send(drip)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def ended(connection: socket.socket) -> bool:
@@ -107,3 +114,39 @@ def test_they_give_their_connections_to_who_sends(
 
         for _ in range(3):
             until(lambda: status() == 200)  # of the first bytes a body may take 0.05 s
+
+
+def test_calls_over_grpc_give_their_places_as_well(
+    run_app: Callable[..., Any], photo: bytes, until: Until
+) -> None:
+    """There it is not known how much of a message is here: it takes two seconds."""
+    grpc = pytest.importorskip("grpc", reason="grpcio is not installed: seatrial[grpc]")
+    from grpc_calls import calls, images_request
+    from seatrial.client.inference_messages import INFER
+
+    limits = Limits(queue=QUEUE, body_bytes=BODY, body_s=300.0, deadline_s=30.0)
+    numbers = range(1, 2 * QUEUE, 2)
+    begins = b"\0" + BODY.to_bytes(4, "big")  # of a message, with its length
+
+    def frames(payload: bytes) -> bytes:
+        return b"".join(raw_http2.frame(raw_http2.DATA, 0, number, payload) for number in numbers)
+
+    with (
+        run_app(limits, grpc=True) as running,
+        raw_http2.begin(running.grpc_port) as client,
+        calls(running.grpc_port) as service,
+    ):
+        raw_http2.call(client, INFER, numbers)
+        client.sendall(frames(begins))
+        with sent_on([client], frames(b"x")):
+            until(lambda: running.detector.lanes.present == QUEUE)
+
+            def answered() -> bool:
+                try:
+                    service.ModelInfer(images_request(photo), timeout=20)
+                except grpc.RpcError:
+                    return False
+                return True
+
+            for _ in range(3):
+                until(answered)
