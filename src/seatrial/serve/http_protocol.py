@@ -71,7 +71,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.in_head = True
         self.head_begun = self.over = False
         self._asked = False  # whether a request came
-        self._beyond = False  # whether it was opened when there were too many, and has no place
+        self._beyond = False  # whether it was opened when there were too many
         self._offered = False  # the parser stopped at an offer of another protocol
         self._reads_on = False  # the parser is told the lengths of such a request
         self._unread_bytes = 0
@@ -111,7 +111,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Count a connection, from its first moment."""
         self.transport = transport
         self.connections.add(self)  # which the server closes at its end
-        self._beyond = not self._all.opened(self)
+        self._beyond = self._all.opened(self)
 
     # What the handshake calls.
     def refused(self) -> None:

@@ -180,22 +180,23 @@ class Connections:
         """A connection is there; another one may have to go for it.
 
         Returns:
-            Whether it has a place; else it is for a probe: see `check_probe`.
+            Whether it is for a probe, unless another is gone by the time of its request: see
+            `check_probe`.
         """
         self._open += 1
         self._tell()
         self._metrics.connections.inc()
         self.waits(connection, HEAD)
         beyond_all = self._open + self._beside() > self._most + PROBE_PLACES
-        place = not self.full or self._make_room(connection)
-        if not place:
-            # Its connection ends as well, soon.
-            place = self._refuse.give_place() and not beyond_all
+        given = False
+        if self.full and not self._make_room(connection):
+            # The connection of a request that gives way ends as well, soon.
+            given = self._refuse.give_place() and not beyond_all
             if beyond_all:
                 self._drop(connection)
         if self.full or self._polls:
             self._look_by(self.now_s() + LONGEST_TICK_S)
-        return place
+        return self.full and not given
 
     def closed(self, connection: Connection) -> None:
         """A connection is gone."""

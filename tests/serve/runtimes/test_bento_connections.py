@@ -16,6 +16,8 @@ from seatrial.deployment import CoreLayout, Limits
 from seatrial.serve.process import ServiceProcess
 
 FILES = 256
+# So much of it is here at once that a body is not slow for several seconds: it does not give way.
+UPLOAD_BYTES = 400_000
 PROBES = ("/livez", "/readyz", "/metrics")
 POST = b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
@@ -25,7 +27,9 @@ pytestmark = [pytest.mark.usefixtures("time_limit"), pytest.mark.slow]
 @pytest.fixture(scope="module")
 def few_files(start_service: Callable[..., ServiceProcess]) -> Iterator[ServiceProcess]:
     """A service whose processes may have 256 open files."""
-    limits = Limits(header_s=60, body_s=60, deadline_s=60, drain_s=1)
+    limits = Limits(
+        header_s=60, body_s=60, deadline_s=60, drain_s=1, bytes_in_flight=2 * 220 * UPLOAD_BYTES
+    )
     starting = start_service(engine="null", layout=CoreLayout(workers=1), limits=limits)
     # The supervisor imports for seconds before it starts what inherits this.
     resource.prlimit(starting.process.pid, resource.RLIMIT_NOFILE, (FILES, FILES))
@@ -74,9 +78,18 @@ def test_clients_that_send_nothing_more_keep_nobody_out(
 def test_probes_have_places_where_all_others_are_taken(
     few_files: ServiceProcess, opened: Callable[..., Any], photo: bytes
 ) -> None:
-    """By uploads that do not end: these are requests, and not closed for others."""
-    opened(220, POST % 1000 + b"x")
+    """By uploads that lack their last byte: these are requests, and not closed for others."""
+    opened(220, POST % UPLOAD_BYTES + bytes(UPLOAD_BYTES - 1))
     for path in PROBES:
         assert answers(few_files.url, path) == 200
     assert answers(few_files.url, "/detect", content=photo) == 503
     assert answers(few_files.url, "/model") == 503
+
+
+def test_bodies_that_drip_give_their_places_and_take_none_of_the_probes(
+    few_files: ServiceProcess, opened: Callable[..., Any], photo: bytes
+) -> None:
+    opened(220, POST % 1000 + b"x")
+    for path in PROBES:
+        assert answers(few_files.url, path) == 200
+    assert answers(few_files.url, "/detect", content=photo) in (200, 503)
