@@ -1,7 +1,11 @@
 """Open loop, Poisson, at multiples of the capacity: answers within the deadline, cost of refusals.
 
-python benchmarks/overload.py [--seconds 60] [--loads 3 10] [--workers 1] [--neighbour]
-                              [--hand-set 2 4 8 16 32]
+python benchmarks/overload.py [--seconds 60] [--rounds 1] [--loads 3 10] [--workers 1]
+                              [--neighbour] [--hand-set 2 4 8 16 32]
+
+The peak is the throughput of eight sessions that wait for their answers. It is measured before and
+after each storm, and the storm is compared with the mean of both: the speed of a virtual machine
+changes by some per cent within minutes. With several rounds, figures are of the requests of all.
 
 After each storm half of the capacity is asked for: ``normal_after_s`` is when the last request was
 sent, counted from the end of the storm, that was refused, late or failed; 0 where there was none.
@@ -23,11 +27,13 @@ import contextlib
 import os
 import random
 import socket
+import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -44,6 +50,7 @@ from seatrial.load.target import Body, Target, endpoint
 from seatrial.system.hardware import usable_cores
 
 CALM_S = 4.0  # watched after the storm
+PEAK_SESSIONS, PEAK_S = 8, 10.0
 SETTLED_S = 5.0  # after a neighbour has come
 
 
@@ -197,22 +204,70 @@ class Cores:
 def storms(
     to: Target, requests: list[Body], options: argparse.Namespace, deadline_ms: float, pid: int
 ) -> dict[str, Any]:
-    """The capacity, and each load; `pid` is that of the service."""
-    cores = Cores(pid)
-    peak_hz = measure.throughput(measure.load(to, requests, 8, 10))
-    at_peak = cores.taken()
-    left_at_peak = usable_cores() - at_peak["client_cores"]
-    found: dict[str, Any] = {"peak_per_s": round(peak_hz, 2), **at_peak}
-    for load in options.loads:
+    """The capacity, and each load by turns; `pid` is that of the service."""
+
+    def at_peak() -> tuple[float, dict[str, float]]:
         cores = Cores(pid)
-        recording, over_ns = storm(to, requests, load * peak_hz, options.seconds, peak_hz / 2)
-        taken = cores.taken()
-        row = figures(recording, over_ns, deadline_ms, peak_hz)
-        left = (usable_cores() - taken["client_cores"]) / left_at_peak
-        row |= {"goodput_of_left": round(row["goodput_of_peak"] / left, 3), **taken}
-        found[f"at_{load:g}x"] = row
-        print(load, row, flush=True)
-    return found
+        peak_hz = measure.throughput(measure.load(to, requests, PEAK_SESSIONS, PEAK_S))
+        return peak_hz, cores.taken()
+
+    rows: dict[float, list[Storms]] = {load: [] for load in options.loads}
+    before = at_peak()
+    peaks = [before]
+    for _ in range(options.rounds):
+        for load in options.loads:
+            cores = Cores(pid)
+            sent = storm(to, requests, load * before[0], options.seconds, before[0] / 2)
+            taken = cores.taken()
+            after = at_peak()
+            peaks.append(after)
+            rows[load].append(Storms(*sent, taken, [before, after]))
+            print(load, rows[load][-1].figures(deadline_ms), flush=True)
+            before = after
+    found: dict[str, Any] = {"peak_per_s": round(statistics.median(hz for hz, _ in peaks), 2)}
+    found |= mean_of([taken for _, taken in peaks])
+    return found | {f"at_{load:g}x": summary(rows[load], deadline_ms) for load in options.loads}
+
+
+@dataclass
+class Storms:
+    """One storm, what was taken of the cores in it, and both peaks beside it."""
+
+    recording: Recording
+    over_ns: int
+    taken: dict[str, float]
+    peaks: list[tuple[float, dict[str, float]]]
+
+    def figures(self, deadline_ms: float) -> dict[str, Any]:
+        """See `figures`."""
+        peak_hz = statistics.fmean(hz for hz, _ in self.peaks)
+        row = figures(self.recording, self.over_ns, deadline_ms, peak_hz)
+        at_peak = mean_of([taken for _, taken in self.peaks])["client_cores"]
+        left = (usable_cores() - self.taken["client_cores"]) / (usable_cores() - at_peak)
+        return row | {"goodput_of_left": round(row["goodput_of_peak"] / left, 3)} | self.taken
+
+
+def summary(rounds: list[Storms], deadline_ms: float) -> dict[str, Any]:
+    """Figures of all storms of a load: of all their requests, and means and worst of the rounds."""
+    rows = [one.figures(deadline_ms) for one in rounds]
+    found: dict[str, Any] = mean_of(rows)
+    of_peak = [row["goodput_of_peak"] for row in rows]
+    found["goodput_of_peak_lowest"], found["goodput_of_peak_highest"] = min(of_peak), max(of_peak)
+    found["late_or_failed"] = sum(row["late_or_failed"] for row in rows)
+    found["normal_after_s"] = max(row["normal_after_s"] for row in rows)
+    sent = [
+        sample
+        for one in rounds
+        for sample in (*one.recording.samples, *one.recording.stragglers)
+        if (sample.due_ns or 0) < one.over_ns
+    ]
+    found |= quantiles("accepted", [sample for sample in sent if sample.status != 503])
+    return found | quantiles("refused", [sample for sample in sent if sample.status == 503])
+
+
+def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Means of what is in all rows."""
+    return {name: round(statistics.fmean(row[name] for row in rows), 3) for name in rows[0]}
 
 
 def with_neighbour(
@@ -274,6 +329,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--loads", type=float, nargs="+", default=[3.0, 10.0])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--neighbour", action="store_true")
@@ -283,7 +339,9 @@ def main() -> None:
     artifact = measure.open_artifact()
     pictures = measure.encoded(64)
     deployment = Deployment("model", layout=CoreLayout(workers=options.workers))
-    results: dict[str, Any] = {"workers": options.workers, "seconds": options.seconds}
+    results: dict[str, Any] = {
+        "workers": options.workers, "seconds": options.seconds, "rounds": options.rounds,
+    }  # fmt: skip
     with measure.served(artifact, deployment) as service:
         to, requests = measure.jpeg_bodies(service.url, pictures)
         model = httpx.get(f"{service.url}/model").json()

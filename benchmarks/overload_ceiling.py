@@ -27,6 +27,7 @@ import httpx
 import measure
 import numpy as np
 import uvloop
+from overload import PEAK_SESSIONS as SESSIONS
 from overload import Cores, Storm, figures, storm
 from refusals import bare
 
@@ -34,8 +35,6 @@ from seatrial.deployment import CoreLayout, Deployment
 from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.run import Load, Recording, run_load
 from seatrial.load.target import Body, Target, endpoint
-
-SESSIONS = 8
 
 
 def beside(
