@@ -211,6 +211,20 @@ def test_an_idle_connection_is_given_up_in_time(run: Any, monkeypatch: pytest.Mo
         assert server.connections == 3
 
 
+def test_one_that_is_given_up_is_closed(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_session, "IDLE_S", 0.0)
+
+    async def conversation() -> None:
+        async with HttpSession(1, 60.0) as http:
+            for _ in range(3):
+                await http.send("POST", server.url, BODY, MOST)
+            while len(http._open) > 1:
+                await asyncio.sleep(0.001)
+
+    with Server([answer(200, b"a")] * 3) as server:
+        run(conversation())
+
+
 def test_what_comes_without_a_question_ends_the_connection(run: Any) -> None:
     said = answer(200, b"a") + answer(408, b"too late")
     with Server([said, answer(200, b"b")]) as server:
@@ -297,7 +311,12 @@ def test_an_early_answer_is_taken_and_the_next_request_does_not_wait_behind_the_
             for _ in range(2):
                 assert (await http.send("POST", url, large, MOST)).status == 503
             assert len(http._open) == 2
+            # All of the first one is read now: its connection can be used again, and no other is.
             read.set()
+            while sum(map(len, http._idle.values())) < 1:
+                await asyncio.sleep(0.001)
+            (waits,) = (one for idle in http._idle.values() for one in idle)
+            assert waits.usable
 
     threads: list[threading.Thread] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -312,13 +331,17 @@ def test_an_early_answer_is_taken_and_the_next_request_does_not_wait_behind_the_
                 thread.join()
 
 
-def test_a_question_follows_redirects_within_its_origin_alone(run: Any) -> None:
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_question_follows_redirects_within_its_origin_alone(run: Any, status: int) -> None:
     def answers(asked: bytes) -> Iterable[bytes]:
         where = asked.rpartition(b"/")[2]
+        asks.append(where)
         moved = {b"a": b"/b", b"b": b"c?d=e", b"out": b"http://127.0.0.2:1/", b"loop": b"/loop"}
         if where in moved:
-            return [answer(307, b"", b"Location: %s\r\n" % moved[where])]
-        return [answer(200, asked)]
+            return [answer(status, b"", b"Location: %s\r\n" % moved[where])]
+        return [answer(status if where == b"nowhere" else 200, asked)]
+
+    asks: list[bytes] = []
 
     async def ask(url: str) -> tuple[int, bytes]:
         async with HttpSession(1, 60.0) as http:
@@ -327,5 +350,7 @@ def test_a_question_follows_redirects_within_its_origin_alone(run: Any) -> None:
 
     with raw_service(answers) as url:
         assert run(ask(f"{url}/a")) == (200, b"GET /c?d=e")
-        assert run(ask(f"{url}/out")) == (307, b"")
-        assert run(ask(f"{url}/loop")) == (307, b"")
+        assert run(ask(f"{url}/out")) == (status, b"")
+        assert run(ask(f"{url}/loop")) == (status, b"")
+        assert run(ask(f"{url}/nowhere")) == (status, b"GET /nowhere")
+    assert (asks.count(b"out"), asks.count(b"loop")) == (1, http_session.REDIRECTS)

@@ -287,7 +287,7 @@ class _Connection(asyncio.Protocol):
             self._fail(UnreadAnswer(ENCODED))
             return
         length = self._fields.get("content-length", "0")
-        if length.isdecimal() and int(length[:20]) > self._most_bytes:
+        if length.isdecimal() and int(length) > self._most_bytes:  # the parser takes no huge one
             self._fail(UnreadAnswer(TOO_LONG))
 
     def on_body(self, body: bytes) -> None:
