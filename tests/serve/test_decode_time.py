@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -14,10 +15,11 @@ from seatrial.deployment import CoreLayout, Deployment, Limits, Thresholds
 from seatrial.detect import decode as decode_module
 from seatrial.detect.decode_cost import DecodeCost
 from seatrial.detect.opening import open_detector
-from seatrial.errors import InvalidImage, Overloaded
+from seatrial.errors import DeadlineExceeded, InvalidImage, Overloaded
 from seatrial.serve.admission import Dispatcher
 from seatrial.serve.asked import Asked
 from seatrial.serve.forecast import Forecast, Took
+from seatrial.serve.tickets import Admitted
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 
@@ -103,6 +105,55 @@ def test_what_would_be_decoded_and_not_answered_in_time_is_refused_in_company(
             pytest.raises(Overloaded, match="answered after another 25 s"),
         ):
             ticket.weigh(DecodeCost(0.1, 1))
+
+
+@pytest.mark.parametrize(
+    ("answered", "batch", "together", "refused"),
+    [
+        (True, False, False, True),
+        (False, False, False, False),
+        (True, True, False, False),
+        (True, False, True, False),
+    ],
+    ids=["beside others", "no others", "of a batch", "of one request"],
+)
+def test_large_images_are_decoded_one_after_the_other_beside_others(
+    dispatcher: Dispatcher, answered: bool, batch: bool, together: bool, refused: bool
+) -> None:
+    large = DecodeCost(0.8, 1)
+    if answered:
+        dispatcher.forecast.ended(dispatcher.forecast.promise(1000), 0.01)
+    with dispatcher.admit() as first:
+        first.ready()
+        first.weigh(large)
+        with dispatcher.admit(Asked(deadline_s=60.0, batch=batch)) as second:
+            second.ready()
+            second.one_of_several = together
+            second.weigh(DecodeCost(0.01, 1))
+            with pytest.raises(Overloaded, match="s beside others") if refused else nullcontext():
+                second.weigh(large)
+    with dispatcher.admit() as third:
+        third.ready()
+        third.weigh(large)
+
+
+def test_what_was_decoded_too_late_is_told_to_the_forecast(
+    dispatcher: Dispatcher,
+    costly: Callable[[float], list[str]],
+    photo: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoded = costly(0.9)
+    before = dispatcher.forecast.pace
+
+    def check(ticket: Admitted) -> None:
+        if decoded:
+            raise ticket.too_late()
+
+    monkeypatch.setattr(Admitted, "check", check)
+    with pytest.raises(DeadlineExceeded):
+        detect(dispatcher, photo, Asked(deadline_s=3000.0))
+    assert dispatcher.forecast.pace < 0.5 * before  # it took less than its header says
 
 
 def test_where_decoding_takes_longer_than_its_bound_the_bound_is_longer(

@@ -289,7 +289,7 @@ class Dispatcher:
     def ended(self, ticket: Admitted) -> None:
         """A request is here no more."""
         self.memory.keep(ticket, 0)
-        self.forecast.ended(ticket.promise, ticket.took)
+        self.forecast.ended(ticket.promise, ticket.took, ticket.decoded)
         with self._lock:
             self._held_bytes -= ticket.held_bytes
             self.departures += 1  # when all else is as it will be

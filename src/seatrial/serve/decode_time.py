@@ -8,6 +8,10 @@ from seatrial.engines.places import Place
 from seatrial.errors import InvalidImage, Overloaded
 from seatrial.serve.forecast import Forecast, Promise, in_words
 
+# An image is large if decoding takes such a part of the deadline. Beside others all large ones at
+# work take this part together, but one is let in.
+LARGE, LARGE_SHARE = 0.1, 1 / 3
+
 
 def check_possible(forecast: Forecast, bound_s: float, limit_s: float) -> None:
     """Refuse an image that no request of a service has the time for.
@@ -55,6 +59,38 @@ def check_in_time(
             f"it would be answered after another {in_words(max(longest_s, work_s), left_s)} s, "
             f"and has {left_s:g} s",
             hint="send less at a time, a smaller image, or give it more time",
+            reason="deadline",
+            wait_s=promise.finish_s,
+        )
+
+
+def check_beside(
+    forecast: Forecast, promise: Promise, bound_s: float, deadline_s: float, *, together: bool
+) -> None:
+    """Count a large image of a live request; refuse one that leaves other requests too little.
+
+    The bytes of a file tell little of its pixels, so that many are let in at a time.
+
+    Args:
+        forecast: The forecast of the service.
+        promise: That of the request, made anew from its header.
+        bound_s: Most CPU time that decoding takes.
+        deadline_s: Deadline of the deployment.
+        together: Whether it is one of several images of a request, which was let in with all.
+
+    Raises:
+        Overloaded: Other large images are at work, and there are others that need the time.
+    """
+    if forecast.pace * bound_s <= LARGE * deadline_s:
+        return
+    large_s = forecast.large_ones_s(promise)
+    limit_s = LARGE_SHARE * deadline_s
+    if large_s > limit_s and not together:
+        limit_s = math.floor(1e3 * limit_s) / 1e3
+        raise Overloaded(
+            f"large images take another {in_words(large_s, limit_s)} s with this one, and have "
+            f"{limit_s:g} s beside others",
+            hint="send large images one after the other, or as a batch (X-Request-Priority)",
             reason="deadline",
             wait_s=promise.finish_s,
         )

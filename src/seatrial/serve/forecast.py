@@ -28,6 +28,12 @@ from typing import NamedTuple
 
 # Means forget in this time, or in so many requests, whichever is longer.
 MEMORY_S, MEMORY_REQUESTS = 0.5, 10
+# The rate is measured while all lanes have work. A low one is forgotten in so many seconds in which
+# they have not: a service that lets in one request at a time, since its rate is low, would never
+# measure it again.
+UNMEASURED_S = 2.0
+# Large images give way to other live requests for so long after one of these was answered.
+COMPANY_S = 5.0
 # The spread grows with a share of the newest request, and forgets slowly: under overload the
 # request that is let in when it is smallest would be late.
 GROWING, SPREAD_MEMORY_S = 0.2, 10.0
@@ -91,10 +97,12 @@ class Promise:
         batch: Whether live requests go before it.
         short: Whether few requests go before it.
         surprise: Whether the header of its image says that it takes far longer than was foretold.
+        large_s: Its work while it counts among large images at work, otherwise 0.
     """
 
     __slots__ = (
-        "arrived", "batch", "counted", "finish_s", "kind", "ready", "short", "surprise", "work_s",
+        "arrived", "batch", "counted", "finish_s", "kind", "large_s", "ready", "short", "surprise",
+        "work_s",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +117,7 @@ class Promise:
         self.ready = False
         self.short = False
         self.surprise = False
+        self.large_s = 0.0
 
 
 class Forecast:
@@ -140,6 +149,8 @@ class Forecast:
         self._spread_s = [work_s / 2, work_s / 2]
         self._backlog_s = [0.0, 0.0]  # work of requests that are here
         self._arriving: deque[Promise] = deque()  # those of them whose body is not
+        self._large_s = 0.0  # work of live requests whose large images are at work
+        self._ordinary = -math.inf  # when a live request without one was last answered
         self._ready = 0
         self._busy_s = work_s * MEMORY_REQUESTS / lanes
         self._done_s = self._busy_s * lanes
@@ -246,22 +257,49 @@ class Forecast:
             promise.work_s = work_s
             return work_s * self._whole
 
-    def ended(self, promise: Promise, took: Took | float | None = None) -> None:
+    def large_ones_s(self, promise: Promise) -> float:
+        """Count a large image among those at work.
+
+        Args:
+            promise: What was foretold of it, `weighed`, of a live request.
+
+        Returns:
+            Seconds until all of them are done; 0 where it is the only one, or where no live request
+            without one was answered within `COMPANY_S`.
+        """
+        with self._lock:
+            others_s = self._large_s - promise.large_s
+            promise.large_s = promise.work_s
+            self._large_s = others_s + promise.work_s
+            company = self._clock() - self._ordinary < COMPANY_S
+            return self._large_s / self.rate if company and others_s > 0 else 0.0
+
+    def ended(
+        self, promise: Promise, took: Took | float | None = None, decoded: Took | None = None
+    ) -> None:
         """A request is here no more. To say it again changes nothing.
 
         Args:
             promise: What was foretold of it.
             took: Time that it took, or its seconds of work alone; None where it was not answered.
+            decoded: Time that decoding took, where it was decoded and not answered.
         """
         if isinstance(took, Took):
             with self._lock:
                 self._learn_parts(took)
             took = took.work_s
-        self._ended_after(promise, took)
+        self._ended_after(promise, took, decoded)
 
-    def _ended_after(self, promise: Promise, work_s: float | None) -> None:
+    def _ended_after(
+        self, promise: Promise, work_s: float | None, decoded: Took | None = None
+    ) -> None:
         with self._lock:
             now = self._advance()
+            if promise.large_s:
+                self._large_s = max(0.0, self._large_s - promise.large_s)
+                promise.large_s = 0.0
+            elif work_s is not None and not promise.batch:
+                self._ordinary = now
             if promise.counted:
                 self._add(promise, -promise.work_s)
                 promise.counted = False
@@ -269,6 +307,12 @@ class Forecast:
             self._ready -= promise.ready
             promise.ready = False
             if work_s is None:
+                # Otherwise its time would count as one in which nothing was done, and only what is
+                # decoded quickly would say how long decoding takes.
+                if decoded is not None:
+                    self._learn_pace(decoded)
+                    if busy:
+                        self._done_s += min(promise.work_s, decoded.work_s)
                 return
             if busy:
                 self._done_s += promise.work_s
@@ -295,6 +339,9 @@ class Forecast:
             before_s += batch_s
         else:
             before_s += min(batch_s, self._lanes * work_s)  # what runs is not broken off
+            if promise.arrived - self._ordinary < COMPANY_S:
+                # A large image holds no lane while it is decoded: others go past it.
+                before_s -= max(0.0, self._large_s - self._lanes * work_s)
         promise.finish_s = max(work_s * self._whole, (before_s + work_s) / self.rate)
         promise.short = before_s < SHORT * self._lanes * work_s
 
@@ -307,10 +354,13 @@ class Forecast:
         if took.work_s > 0:
             self._whole += newest * (min(took.whole_s / took.work_s, MOST_WHOLE) - self._whole)
         if took.bound_s > 0:
-            self._bound_s = PACE_KEPT * self._bound_s + took.bound_s
-            self._decode_s = PACE_KEPT * self._decode_s + took.decode_s
+            self._learn_pace(took)
             rest_s = min(took.work_s - took.decode_s, LONGEST * self._rest_s)
             self._rest_s += newest * (rest_s - self._rest_s)
+
+    def _learn_pace(self, took: Took) -> None:
+        self._bound_s = PACE_KEPT * self._bound_s + took.bound_s
+        self._decode_s = PACE_KEPT * self._decode_s + took.decode_s
 
     def _mean_s(self, kind: int) -> float:
         """Work of a kind of request; of the kind next to it where there was none yet."""
@@ -328,6 +378,9 @@ class Forecast:
             kept = math.exp(-passed_s / memory_s)
             self._busy_s = self._busy_s * kept + passed_s
             self._done_s *= kept
+        else:
+            forgotten = -math.expm1(-(now - self._now) / UNMEASURED_S)
+            self._done_s += forgotten * max(0.0, self._busy_s * self._lanes - self._done_s)
         self._now = now
         while self._arriving and (
             self._arriving[0].ready

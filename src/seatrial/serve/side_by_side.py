@@ -62,6 +62,7 @@ async def detect_images(
                 with Admitted(dispatcher, promises[index], asked, 0) as own, _named(index):
                     own.deadline_s = ticket.deadline_s  # as a message names it
                     own.names_deadline = ticket.names_deadline
+                    own.one_of_several = True
 
                     def work(index: int = index, own: Admitted = own) -> T:
                         result = dispatcher.detect(own, images[index], options)

@@ -12,7 +12,7 @@ from seatrial.detect.detector import Detector, Ticket
 from seatrial.errors import DeadlineExceeded, SeatrialError
 from seatrial.serve.asked import Asked
 from seatrial.serve.decode_memory import DecodeMemory
-from seatrial.serve.decode_time import check_in_time, check_possible
+from seatrial.serve.decode_time import check_beside, check_in_time, check_possible
 from seatrial.serve.forecast import Forecast, Promise, Took
 
 
@@ -45,6 +45,7 @@ class Admitted(Ticket):
         promise: When it is expected to be answered.
         took: Time that it took; None until it is answered.
         bound_s: Most seconds that decoding its image takes; 0 before the header is read.
+        decoded: Time that decoding its image took; None before, and where it has no header.
         body_s: Seconds that its body may take to arrive.
         own_time: Whether its own deadline says so, and not `Limits.body_s`.
         held_bytes: Longest body that it may have.
@@ -53,12 +54,14 @@ class Admitted(Ticket):
         awaited: That, as long as it waits.
         has_turn: Whether it has one of the turns on threads.
         names_deadline: Whether the request named its deadline itself.
+        one_of_several: Whether it is for one of several images of a request, which are let in
+            together.
     """
 
     __slots__ = (
         "_arrived", "_default_s", "_dispatcher", "arrived_bytes", "awaited", "body_s",
-        "bound_s", "has_turn", "held_bytes", "loop", "names_deadline", "own_time", "promise",
-        "took",
+        "bound_s", "decoded", "has_turn", "held_bytes", "loop", "names_deadline",
+        "one_of_several", "own_time", "promise", "took",
     )  # fmt: skip
 
     def __init__(self, dispatcher: Giver, promise: Promise, asked: Asked, held_bytes: int) -> None:
@@ -67,11 +70,12 @@ class Admitted(Ticket):
         self.promise = promise
         self.took: Took | None = None
         self.bound_s = 0.0
+        self.decoded: Took | None = None
         self.held_bytes = held_bytes
         self.arrived_bytes: int | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.awaited: asyncio.Future[Any] | None = None
-        self.has_turn = False
+        self.has_turn = self.one_of_several = False
         limit_s = dispatcher.limits.body_s
         self.body_s = min(limit_s, asked.deadline_s or limit_s)
         self.own_time = self.body_s < limit_s
@@ -174,9 +178,17 @@ class Admitted(Ticket):
         self.clock.lap("queue")
         alone = dispatcher.detector.lanes.present <= 1
         check_in_time(self, self.promise, dispatcher.forecast, self.bound_s, alone=alone)
+        if not self.batch:
+            check_beside(
+                dispatcher.forecast, self.promise, self.bound_s, dispatcher.deadline_s,
+                together=self.one_of_several,
+            )  # fmt: skip
 
     def keep(self, kept_bytes: int) -> None:
         """See `DecodeMemory.keep`."""
+        if kept_bytes and self.bound_s:
+            decode_s = 1e-3 * self.clock.stages_ms["decode"]
+            self.decoded = Took(decode_s, decode_s, decode_s, self.bound_s)
         self._dispatcher.memory.keep(self, kept_bytes)
 
     def left(self) -> None:
