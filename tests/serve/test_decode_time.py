@@ -123,15 +123,15 @@ def test_large_images_are_decoded_one_after_the_other_beside_others(
     large = DecodeCost(0.8, 1)
     if answered:
         dispatcher.forecast.ended(dispatcher.forecast.promise(1000), 0.01)
-    with dispatcher.admit() as first:
+    asked = Asked(deadline_s=60.0, batch=batch)
+    with dispatcher.admit() as first, dispatcher.admit(asked) as second:
         first.ready()
+        second.ready()
+        second.one_of_several = together
         first.weigh(large)
-        with dispatcher.admit(Asked(deadline_s=60.0, batch=batch)) as second:
-            second.ready()
-            second.one_of_several = together
-            second.weigh(DecodeCost(0.01, 1))
-            with pytest.raises(Overloaded, match="s beside others") if refused else nullcontext():
-                second.weigh(large)
+        second.weigh(DecodeCost(0.01, 1))
+        with pytest.raises(Overloaded, match="s beside others") if refused else nullcontext():
+            second.weigh(large)
     with dispatcher.admit() as third:
         third.ready()
         third.weigh(large)

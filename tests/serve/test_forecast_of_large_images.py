@@ -18,11 +18,14 @@ def ask_at(service: SharedCores, rate_hz: float) -> None:
 
 
 @pytest.mark.parametrize("image", [LARGE, SLOW], ids=["quick", "slow"])
-@pytest.mark.parametrize(("rate_hz", "share"), [(8.0, 0.9), (20.0, 0.66)])
+@pytest.mark.parametrize(("rate_hz", "share"), [(8.0, 0.8), (20.0, 0.6)])
 def test_photos_have_most_of_the_cores_beside_images_of_25_megapixels(
     image: Image, rate_hz: float, share: float
 ) -> None:
-    """Eight clients send such images as fast as they are answered: 2 % of the photos before."""
+    """Eight clients send such images as fast as they are answered.
+
+    Where large images do not give way, 6 % of the photos are answered at most.
+    """
     service = SharedCores()
     in_a_loop(service, image, 8, 0.01)
     ask_at(service, rate_hz)
@@ -30,7 +33,7 @@ def test_photos_have_most_of_the_cores_beside_images_of_25_megapixels(
     photos, large = service.counts(PHOTO), service.counts(image)
     assert photos[200] >= share * photos.total()
     assert photos[504] == 0
-    assert large[504] <= 0.05 * large[200]
+    assert large[504] <= 4  # the first, of which nothing was known
 
 
 @pytest.mark.parametrize(("image", "work_s"), [(LARGE, 0.305), (SLOW, 0.545)])

@@ -83,9 +83,9 @@ def check_beside(
     """
     if forecast.pace * bound_s <= LARGE * deadline_s:
         return
-    large_s = forecast.large_ones_s(promise)
-    limit_s = LARGE_SHARE * deadline_s
-    if large_s > limit_s and not together:
+    limit_s = math.inf if together else LARGE_SHARE * deadline_s
+    large_s = forecast.large_ones_s(promise, limit_s)
+    if large_s > limit_s:
         limit_s = math.floor(1e3 * limit_s) / 1e3
         raise Overloaded(
             f"large images take another {in_words(large_s, limit_s)} s with this one, and have "

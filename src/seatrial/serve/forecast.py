@@ -257,22 +257,24 @@ class Forecast:
             promise.work_s = work_s
             return work_s * self._whole
 
-    def large_ones_s(self, promise: Promise) -> float:
-        """Count a large image among those at work.
+    def large_ones_s(self, promise: Promise, most_s: float) -> float:
+        """Count a large image among those at work, where they leave enough to others.
 
         Args:
             promise: What was foretold of it, `weighed`, of a live request.
+            most_s: It is not counted where this would take longer.
 
         Returns:
-            Seconds until all of them are done; 0 where it is the only one, or where no live request
-            without one was answered within `COMPANY_S`.
+            Seconds until all of them are done with it; 0 where it is the only one, or where no live
+            request without one was answered within `COMPANY_S`.
         """
         with self._lock:
             others_s = self._large_s - promise.large_s
-            promise.large_s = promise.work_s
-            self._large_s = others_s + promise.work_s
-            company = self._clock() - self._ordinary < COMPANY_S
-            return self._large_s / self.rate if company and others_s > 0 else 0.0
+            beside = others_s > 0 and self._clock() - self._ordinary < COMPANY_S
+            all_s = (others_s + promise.work_s) / self.rate if beside else 0.0
+            if all_s <= most_s:
+                promise.large_s, self._large_s = promise.work_s, others_s + promise.work_s
+            return all_s
 
     def ended(
         self, promise: Promise, took: Took | float | None = None, decoded: Took | None = None
@@ -296,7 +298,8 @@ class Forecast:
         with self._lock:
             now = self._advance()
             if promise.large_s:
-                self._large_s = max(0.0, self._large_s - promise.large_s)
+                left_s = self._large_s - promise.large_s
+                self._large_s = left_s if left_s > 1e-6 else 0.0  # rounding is no image
                 promise.large_s = 0.0
             elif work_s is not None and not promise.batch:
                 self._ordinary = now
