@@ -64,6 +64,7 @@ def test_the_pieces_in_which_it_comes_change_nothing(data: st.DataObject) -> Non
         record(b"\x01" + HELLO_BYTES.to_bytes(3)),
         record(b"") * (HELLO_BYTES // 5 + 1),
     ],
+    ids=["no-tls", "other-record", "other-message", "other-record-behind", "long", "empty-records"],
 )  # fmt: skip
 def test_what_it_is_not(sent: bytes) -> None:
     hello = ClientHello()
