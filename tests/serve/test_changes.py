@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -148,6 +149,52 @@ def test_giving_up_ends_what_is_tried_and_what_waits_for_it(asked: Asked) -> Non
     asked.ends["third"].set()
     third.result(60)
     assert asked.made == ["third"]
+
+
+def test_giving_up_ends_what_waits_and_has_not_begun_when_the_one_before_it_is_over(
+    asked: Asked,
+) -> None:
+    with ExitStack() as before:
+        before.enter_context(asked.changes.alone(tries=True))
+        second = asked.ask("second")
+        with asked.changes._turn:  # the second cannot wake up before the end of this block
+            before.close()
+            assert asked.changes.give_up()
+    with pytest.raises(NotSwapped, match="it is not tried: it was given up"):
+        second.result(60)
+    assert asked.made == []
+
+
+def test_nothing_begins_before_what_takes_the_place_of_a_change_that_is_given_up(
+    asked: Asked,
+) -> None:
+    first = asked.ask("first")
+    inside = threading.Event()
+
+    def instead() -> bool:
+        with asked.changes.instead() as gave_up:
+            assert inside.wait(60)
+            return gave_up
+
+    with ThreadPoolExecutor() as pool:
+        takes_its_place = pool.submit(instead)
+        while not asked.changes._instead:
+            threading.Event().wait(0.001)
+        with pytest.raises(NotSwapped, match="another change is under way"):
+            asked.ask("second").result(60)
+        asked.ends["first"].set()
+        with pytest.raises(NotSwapped, match="first is tried no more: it was given up"):
+            first.result(60)
+        while asked.changes._instead:
+            threading.Event().wait(0.001)
+        with pytest.raises(NotSwapped, match="another change is under way"):
+            asked.ask("third").result(60)
+        with pytest.raises(NotSwapped, match="it is too late to give it up"):
+            asked.changes.give_up()
+        inside.set()
+        assert takes_its_place.result(60)
+    with asked.changes.instead() as gave_up:
+        assert not gave_up
 
 
 def test_what_is_loaded_can_be_given_up_until_all_have_it(asked: Asked) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,50 @@ def test_a_body_that_does_not_come_is_refused(
         status, _, body = read_response(connection)
     assert (status, b"did not arrive" in body) == (400, True)
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_as_many_wait_as_there_are_places(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is busy for a moment takes none."""
+    free = threading.Event()
+
+    def busy(server: Any, request: socket.socket, client: Any) -> None:
+        free.wait(60)
+        server.shutdown_request(request)
+
+    monkeypatch.setattr(control._Bounded, "process_request", busy)
+    with ExitStack() as waiting:
+        waiting.callback(free.set)
+        for _ in range(control.MOST):
+            if isinstance(address, Path):
+                one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                one.setblocking(False)
+                with control._short(address) as short:
+                    one.connect(short)
+            else:  # the kernel would let it try again, a second later
+                waiting.enter_context(socket.create_connection(address, timeout=0.9))
+
+
+def test_a_socket_with_too_many_callers_is_asked_again(tmp_path: Path) -> None:
+    path = tmp_path / "full.sock"
+    with ExitStack() as opened:
+        full = opened.enter_context(socket.socket(socket.AF_UNIX))
+        full.bind(str(path))
+        full.listen(0)
+        before = opened.enter_context(socket.socket(socket.AF_UNIX))
+        before.connect(str(path))
+        with pytest.raises(ServiceFailed, match="it has too many callers"):
+            ask(path, "GET /status", timeout_s=0.1)
+        assert listens(path)
+        pool = opened.enter_context(ThreadPoolExecutor())
+        asked = pool.submit(ask, path, "GET /status", timeout_s=60)
+        time.sleep(0.05)
+        opened.enter_context(full.accept()[0])
+        taken = opened.enter_context(full.accept()[0])
+        taken.recv(1000)
+        taken.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        assert asked.result(60) == (200, {})
 
 
 def test_a_socket_without_a_process_is_told_from_one_with(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from seatrial.artifact import Artifact
 from seatrial.cli.admin import ServiceOptions
 from seatrial.cli.reload import rehearse, reload
 from seatrial.deployment import CoreLayout, Deployment, Limits, Reload, Server
-from seatrial.errors import NotSwapped
+from seatrial.errors import NotSwapped, ServiceFailed
 from seatrial.serve.address import free_port
-from seatrial.serve.control import SUPERVISOR, ask, find_socket
+from seatrial.serve.control import SUPERVISOR, ControlServer, ask, find_socket
 from seatrial.serve.parent import PARENT
 from seatrial.serve.process import ServiceProcess
 from seatrial.serve.reload import Coordinator
@@ -352,6 +352,40 @@ def test_one_process_without_a_supervisor_reloads_on_sighup(
         assert commands is not None
         assert ask(commands, "GET /admin/status")[1]["digest"] == second.digest
     assert find_socket(deployment.server, tmp_path) is None
+
+
+def test_one_process_that_ends_as_it_does_not_switch_has_swapped_nothing(
+    tiny_model: Callable[..., Any], tiny_artifact: Artifact, tmp_path: Path
+) -> None:
+    other = dimmed_artifact(tiny_model, tmp_path, 0.6, "other")
+    deployment = Deployment(
+        model=str(tiny_artifact.path),
+        engine="onnxruntime",
+        layout=CoreLayout(1, 1, 1, wide=False),
+        server=Server(port=free_port("127.0.0.1"), drain_notice_s=0.0, runtime="uvicorn"),
+    )
+    service = write_service(tmp_path / "service", tiny_artifact, deployment)
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with ServiceProcess(service, deployment, env, tmp_path / "service.log") as running:
+        commands = find_socket(deployment.server, tmp_path)
+        assert commands is not None
+        asked: list[str] = []
+
+        def does_not_switch(command: str, body: dict[str, Any]) -> Any:
+            asked.append(command)
+            if command != "POST /prepare":  # nor does it end as one that failed
+                raise NotSwapped("it does not")
+
+        ControlServer(commands.parent / f"{SOCKET}{running.process.pid}.sock", does_not_switch)
+        try:
+            status = ask(commands, "POST /admin/reload", {"model": str(other.path)})[0]
+        except ServiceFailed:  # it has ended before its answer was out
+            status = 502
+        assert status == 502
+        assert "POST /switch" in asked
+        assert running.process.wait(60) == ServiceFailed.exit_code
+    log = (tmp_path / "service.log").read_text()
+    assert "error: the model is not swapped: the service ends: " in log
 
 
 def test_a_process_that_is_stopped_is_named_at_once(reloadable: Reloadable) -> None:

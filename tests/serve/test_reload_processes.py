@@ -5,11 +5,13 @@ The commands go over real sockets; the processes only note what they are asked.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +23,14 @@ import pytest
 from dimmed_artifacts import dimmed_artifact
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
-from seatrial.errors import InvalidInput, NotSwapped, NotWritable
+from seatrial.errors import InvalidInput, NotSwapped, NotWritable, ServiceFailed
 from seatrial.serve import rehearsing
 from seatrial.serve.changes import GIVEN_UP
-from seatrial.serve.control import ControlServer
+from seatrial.serve.control import MOST, ControlServer
 from seatrial.serve.reload import RELOADED, Coordinator
 from seatrial.serve.served_state import SecondState, ServedState
 from seatrial.serve.service_folder import write_service
+from seatrial.serve.serving_processes import FEW
 from seatrial.system.children import has_ended
 
 pytestmark = pytest.mark.usefixtures("time_limit")
@@ -261,22 +264,140 @@ def test_it_ends_by_itself_as_one_that_failed_where_it_can(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Whatever started it starts another one: alone it is its own coordinator."""
+    """Its supervisor starts another one."""
     killed: list[int] = []
     monkeypatch.setattr("seatrial.serve.serving_processes._kill", killed.append)
     monkeypatch.setattr("seatrial.serve.serving_processes.DEAF_S", -1e9)  # at once
     rehearsed(other)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        service.listen(process.pid)
+        service.refuses = {"POST /switch": 0}
+        assert service.coordinator.reload(str(other.path))["result"] == "swapped"
+        asked = [command for _, command in service.asked]
+        assert asked.index("POST /fail") == asked.index("POST /switch") + 1
+        assert "does not switch and is ended: there is no room" in capsys.readouterr().err
+        give_up = time.monotonic() + 60
+        while not killed:  # it would, if it went on
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        os.close(killed[0])
+
+
+def test_a_service_that_ends_as_it_does_not_switch_says_so(
+    service: Service,
+    other: Artifact,
+    rehearsed: Callable[[Artifact], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Alone it is its own coordinator: none is left that would serve the other model."""
+    monkeypatch.setattr("seatrial.serve.serving_processes._kill", os.close)  # it is the test
+    rehearsed(other)
+    failed: list[str] = []
+    service.coordinator.serves_itself(failed.append)
     service.listen(os.getpid())
-    service.refuses = {"POST /switch": 0}
-    assert service.coordinator.reload(str(other.path))["result"] == "swapped"
-    asked = [command for _, command in service.asked]
-    assert asked.index("POST /fail") == asked.index("POST /switch") + 1
-    assert "does not switch and is ended: there is no room" in capsys.readouterr().err
-    give_up = time.monotonic() + 60
-    while not killed:  # it would, if it went on
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
-    os.close(killed[0])
+    service.refuses = {"POST /switch": 0, "POST /abandon": 0}
+    why = f"process {os.getpid()} does not switch and is ended: there is no room"
+    with pytest.raises(ServiceFailed, match=f"the service ends: {why}"):
+        service.coordinator.reload(str(other.path))
+    with_canary(service)
+    with pytest.raises(ServiceFailed, match=f"the service ends: {why}"):
+        service.coordinator.abandon()
+    assert failed == [why, why]
+    assert "POST /fail" not in [command for _, command in service.asked]
+
+
+def test_however_often_outsiders_ask_a_process_has_a_place_for_a_change(
+    service: Service, other: Artifact, rehearsed: Callable[[Artifact], None]
+) -> None:
+    """More ask here than it takes connections, and it answers none of them for now."""
+    rehearsed(other)
+    go_on, waits = threading.Event(), list[bool]()
+    service.meanwhile = {"GET /status": lambda: waits.append(go_on.wait(60))}
+    service.listen(os.getppid())
+    with ThreadPoolExecutor(MOST + 8) as pool:
+        told = [pool.submit(service.coordinator.status) for _ in range(MOST + 8)]
+        while len(service.asked) < FEW:
+            time.sleep(0.001)
+        assert service.coordinator.reload(str(other.path))["result"] == "swapped"
+        assert [command for _, command in service.asked].count("GET /status") == FEW
+        go_on.set()
+        assert {len(one.result(60)["processes"]) for one in told} == {1}
+
+
+def test_changes_go_on_while_outsiders_ask_without_a_pause(
+    service: Service, other: Artifact, tiny_artifact: Artifact,
+    rehearsed: Callable[[Artifact], None], capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    coordinator, over = service.coordinator, threading.Event()
+    service.listen(os.getppid())
+    artifacts = [other, tiny_artifact] * 5
+
+    def without_a_pause() -> None:
+        while not over.is_set():
+            coordinator.status()
+            with pytest.raises(NotSwapped):
+                coordinator.promote()
+
+    with ThreadPoolExecutor(12) as pool:
+        outsiders = [pool.submit(without_a_pause) for _ in range(12)]
+        try:
+            for artifact in artifacts:
+                rehearsed(artifact)
+                while True:
+                    try:
+                        told = coordinator.reload(str(artifact.path))
+                        break
+                    except NotSwapped as error:
+                        assert error.message == "another change is under way"  # noqa: PT017
+                assert told["result"] == "swapped"
+        finally:
+            over.set()
+        for one in outsiders:
+            one.result(60)
+    assert "is ended" not in capsys.readouterr().err
+
+
+def test_abandon_lets_the_canary_go_whatever_else_is_under_way(
+    service: Service, tiny_artifact: Artifact, rehearsed: Callable[[Artifact], None]
+) -> None:
+    """Such as reloads, each of which is about to be refused as there is a canary."""
+    rehearsed(tiny_artifact)
+    service.listen(os.getppid())
+    coordinator, changes, over = (
+        service.coordinator,
+        service.coordinator._changes,
+        threading.Event(),
+    )
+    with_canary(service, tiny_artifact.digest)
+
+    def under_way() -> None:
+        with changes.alone(tries=True):
+            begun.set()
+            while changes._reason != GIVEN_UP:
+                time.sleep(0.001)
+
+    def without_a_pause() -> None:
+        while not over.is_set():
+            with contextlib.suppress(NotSwapped):
+                coordinator.reload("tiny")
+
+    begun = threading.Event()
+    with ThreadPoolExecutor(5) as pool:
+        other = pool.submit(under_way)
+        assert begun.wait(60)
+        assert coordinator.abandon()["canary"] is None
+        assert (0, "POST /abandon") in service.asked
+        other.result(60)
+        outsiders = [pool.submit(without_a_pause) for _ in range(4)]
+        try:
+            for _ in range(10):
+                with changes.instead():
+                    with_canary(service, tiny_artifact.digest)
+                assert coordinator.abandon()["canary"] is None
+        finally:
+            over.set()
+        for one in outsiders:
+            one.result(60)
 
 
 def test_a_full_disk_swaps_nothing_and_leaves_nothing(
@@ -380,9 +501,9 @@ def test_without_a_process_that_is_ready_nothing_is_swapped(
         service.coordinator.reload(str(other.path))
 
 
-def with_canary(service: Service) -> None:
+def with_canary(service: Service, live: str = "1" * 64) -> None:
     second = SecondState("/other", "2" * 64, "other", 0.5, shadow=True)
-    ServedState("/tiny", "1" * 64, "tiny", "tiny", second).write(service.sockets)
+    ServedState("/tiny", live, "tiny", "tiny", second).write(service.sockets)
 
 
 def canary(matched: int, lost: int, failure: str = "") -> dict[str, Any]:

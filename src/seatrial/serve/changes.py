@@ -29,6 +29,7 @@ class Changes:
         self._gives_way = False  # whether that one does
         self._may_end = False  # whether that one can be given up
         self._waiting = 0  # number of those that wait for its end
+        self._instead = 0  # number of those that give it up and wait for its end: none goes before
         self._reason = NEWER  # why the newest before it was ended
 
     @contextlib.contextmanager
@@ -45,7 +46,7 @@ class Changes:
                 came while this one waited.
         """
         with self._turn:
-            if self._mine is not None and not (newest and self._gives_way):
+            if self._instead or (self._mine is not None and not (newest and self._gives_way)):
                 raise NotSwapped("another change is under way", hint="try again when it is over")
             if newest:
                 self._end_others(NEWER)
@@ -59,9 +60,7 @@ class Changes:
         try:
             yield
         finally:
-            with self._turn:
-                self._mine, self._gives_way, self._may_end = None, False, False
-                self._turn.notify_all()
+            self._end()
 
     def give_up(self) -> bool:
         """End the change that is under way, and the one that waits for its end.
@@ -73,23 +72,51 @@ class Changes:
             NotSwapped: It cannot be given up any more, or it does not end.
         """
         with self._turn:
-            if self._mine is None and not self._waiting:
-                return False
-            if self._mine is not None and not self._may_end:
-                raise NotSwapped(
-                    "another change is under way, and it is too late to give it up",
-                    hint="try again when it is over",
-                )
-            ended = self._mine
-            self._end_others(GIVEN_UP)
-            if not self._turn.wait_for(
-                lambda: self._mine is None or self._mine != ended, GIVE_UP_S
-            ):
+            return self._end_all()
+
+    @contextlib.contextmanager
+    def instead(self) -> Iterator[bool]:
+        """Make a change in this block in the place of what is under way or waits, which is ended.
+
+        No other change begins before it, however many are asked for.
+
+        Yields:
+            Whether there was another one; it is over.
+
+        Raises:
+            NotSwapped: It cannot be given up any more, or it does not end.
+        """
+        with self._turn:
+            gave_up = self._end_all()
+            self._mine = self._newest
+        try:
+            yield gave_up
+        finally:
+            self._end()
+
+    def _end_all(self) -> bool:
+        if self._mine is not None and not self._may_end:
+            raise NotSwapped(
+                "another change is under way, and it is too late to give it up",
+                hint="try again when it is over",
+            )
+        gave_up = self._mine is not None or self._waiting > 0
+        self._end_others(GIVEN_UP)
+        self._instead += 1
+        try:
+            if not self._turn.wait_for(lambda: self._mine is None, GIVE_UP_S):
                 raise NotSwapped(
                     "the change is given up, and a process that loads its model has not ended that",
                     hint="try again in a minute",
                 )
-            return True
+        finally:
+            self._instead -= 1
+        return gave_up
+
+    def _end(self) -> None:
+        with self._turn:
+            self._mine, self._gives_way, self._may_end = None, False, False
+            self._turn.notify_all()
 
     def _end_others(self, reason: str) -> None:
         self._newest, self._reason = self._newest + 1, reason

@@ -37,7 +37,8 @@ MOST_DIGITS = 20  # of a length that is read as a number
 IDLE_S = 10.0  # until a command is here, and for each part of its answer
 PLACE_S = 1.0  # until a thread has ended whose connection was
 LOOK_S = 3600.0  # whether it was shut down, which it never is: else a wake-up each half second
-MOST = 32  # connections at a time, which are threads
+MOST = 32  # connections at a time, which are threads; as many wait until they are taken
+AGAIN_S = 0.005  # until a socket is asked again that has too many callers
 LOOPBACK = "127.0.0.1"
 # A browser that is made to call a port of its own machine names another host (DNS rebinding).
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -274,6 +275,7 @@ class _Bounded(socketserver.ThreadingMixIn, socketserver.BaseServer):
     """
 
     daemon_threads = True
+    request_queue_size = MOST
 
     def __init__(self, *args: Any) -> None:
         self._places = threading.BoundedSemaphore(MOST)
@@ -378,13 +380,20 @@ class _Reader(io.RawIOBase):
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__(LOOPBACK, timeout=timeout_s)
-        self._path = path
+        self._path, self._until = path, time.monotonic() + timeout_s
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         with _short(self._path) as short:
-            self.sock.connect(short)
+            while True:
+                try:
+                    self.sock.connect(short)
+                    return
+                except BlockingIOError as error:  # as many wait as may: it is busy, and lives
+                    if time.monotonic() >= self._until:
+                        raise TimeoutError("it has too many callers, and the time is up") from error
+                    time.sleep(AGAIN_S)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,10 @@ that starts later reads, and each process switches between two of its requests.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import msgspec
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import Deployment
-from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError
+from seatrial.errors import InvalidInput, NotSwapped, NotWritable, SeatrialError, ServiceFailed
 from seatrial.report.numbers import counted, percent
 from seatrial.serve.changes import Changes
 from seatrial.serve.control import asker_has_left
@@ -67,13 +68,22 @@ class Coordinator:
         self._origin = origin
         self._changes = Changes()
 
+    def serves_itself(self, fail: Callable[[str], object]) -> None:
+        """Note that this process is the service, without a supervisor.
+
+        Args:
+            fail: Ends it as one that failed, with a reason.
+        """
+        self._processes.fail_here = fail
+
     def reload_soon(self) -> None:
         """Reload on a thread of its own, and say what became of it in the log; for a signal."""
         threading.Thread(target=self._reload_and_say, name="reload", daemon=True).start()
 
     def status(self) -> dict[str, Any]:
         """The model of each process, and the canary's counts of all of them."""
-        workers = [told for _, told in self._processes.ask_all("GET /status", {}, SWITCH_S)]
+        with self._processes.few:
+            workers = [told for _, told in self._processes.ask_all("GET /status", {}, SWITCH_S)]
         state = self._state()
         second = state.second
         canaries = [told["canary"] for told in workers if told["canary"]]
@@ -200,15 +210,19 @@ class Coordinator:
         return self.status()
 
     def abandon(self) -> dict[str, Any]:
-        """Let the canary go, or a model that is to be served and is tried or loaded so far.
+        """Let the canary go; a model that is to be served and is tried or loaded so far, too.
+
+        Returns:
+            The status after that: there is no canary.
 
         Raises:
             NotSwapped: There is neither; or it is too late for that.
+            ServiceFailed: The service ends, as it could not let it go.
         """
-        if self._changes.give_up():
-            return self.status()
-        with self._changes.alone():
+        with self._changes.instead() as gave_up:
             before = self._state()
+            if gave_up and before.second is None:
+                return self.status()
             second = self._second(before)
             after = msgspec.structs.replace(before, second=None)
             self._write(after, before)
@@ -264,10 +278,12 @@ class Coordinator:
 
     def _count(self, result: str) -> None:
         """Have one of the processes count it: the metrics are theirs."""
-        for socket in self._processes.sockets():
-            with contextlib.suppress(SeatrialError):
-                self._processes.ask(socket, "POST /count", {"result": result}, SWITCH_S)
-                return
+        # Outsiders can have any number refused; what was swapped is one at a time.
+        with self._processes.few if result == "refused" else contextlib.nullcontext():
+            for socket in self._processes.sockets():
+                with contextlib.suppress(SeatrialError):
+                    self._processes.ask(socket, "POST /count", {"result": result}, SWITCH_S)
+                    return
 
     def _state(self) -> ServedState:
         found = ServedState.read(self.folder)
@@ -350,7 +366,11 @@ class Coordinator:
         return ServedState(tried["path"], tried["digest"], tried["name"], before.served_as)
 
     def _switch(self, command: str, body: dict[str, Any]) -> None:
-        """Have each process switch. One that does not is ended: the next one reads the state."""
+        """Have each process switch. One that does not is ended: the next one reads the state.
+
+        Raises:
+            ServiceFailed: It is this process: the service ends, and there is no next one.
+        """
         for socket in self._processes.sockets():
             try:
                 self._processes.ask(socket, command, body, SWITCH_S)
@@ -358,6 +378,10 @@ class Coordinator:
                 reason = f"process {pid_of(socket)} does not switch and is ended: {error.message}"
                 _say(f"error: {reason}")
                 self._processes.end(socket, reason)
+                if pid_of(socket) == os.getpid():
+                    raise ServiceFailed(
+                        f"the service ends: {reason}", hint="start it anew"
+                    ) from error
 
     def _remove_others(self, state: ServedState) -> None:
         """Remove the artifacts that are served no more."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from seatrial.serve.worker_commands import SOCKET
 from seatrial.system.children import has_ended, runs
 
 FAIL_S = 5.0
+FEW = 8  # questions of outsiders at a time, of the connections that a process takes
 DEAF_S = 5.0  # after its drain, until a process that does not end is killed
 
 
@@ -24,11 +26,18 @@ class ServingProcesses:
     Args:
         folder: Where they have their sockets.
         drain_s: Seconds that one may take to end.
+
+    Attributes:
+        few: To be held by whoever asks only to tell, as often as outsiders want: places for a
+            change's own commands are left.
+        fail_here: Ends this process, where it is one of them, as one that failed; None: it is none.
     """
 
     def __init__(self, folder: Path, drain_s: float) -> None:
         self._folder = folder
         self._drain_s = drain_s
+        self.few = threading.BoundedSemaphore(FEW)
+        self.fail_here: Callable[[str], object] | None = None
 
     def sockets(self) -> list[Path]:
         """The sockets of the processes that serve."""
@@ -67,7 +76,10 @@ class ServingProcesses:
         pid = pid_of(socket)
         with contextlib.suppress(ProcessLookupError):
             try:
-                self.ask(socket, "POST /fail", {"reason": reason}, FAIL_S)
+                if pid == os.getpid() and self.fail_here is not None:
+                    self.fail_here(reason)
+                else:
+                    self.ask(socket, "POST /fail", {"reason": reason}, FAIL_S)
             except SeatrialError:
                 os.kill(pid, signal.SIGTERM if runs(pid) else signal.SIGKILL)
         # It would answer with the other model for as long as it does not hear.

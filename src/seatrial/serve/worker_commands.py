@@ -72,7 +72,6 @@ class WorkerCommands:
             "POST /canary": self._canary,
             "POST /promote": self._promote,
             "POST /abandon": lambda body: self._abandon(),
-            "POST /count": self._count,
         }
         self.path = folder / f"{SOCKET}{os.getpid()}.sock"
         self._server = ControlServer(self.path, self._handle)
@@ -82,6 +81,8 @@ class WorkerCommands:
     def _handle(self, command: str, body: dict[str, Any]) -> Any:
         if command == "GET /status":  # also while a model is loaded
             return self._status()
+        if command == "POST /count":  # the same
+            return self._count(body)
         if command == "POST /fail":  # whatever else hangs
             self._serving.health.fail(str(body["reason"]))
             return {}

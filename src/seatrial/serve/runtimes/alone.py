@@ -99,6 +99,7 @@ def main(deployment_file: str) -> None:
             service = served.open()
             served.start = lambda: service
             if coordinator is not None:
+                coordinator.serves_itself(service.health.fail)
                 # One set of tokens: two would read the file, and tell of it, twice.
                 listen_or_say(coordinator, service.tokens)
 
