@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,13 @@ def rehearsed(service: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[[Ar
         monkeypatch.setattr("seatrial.serve.reload.rehearse_apart", lambda *given: tried)
 
     return passes
+
+
+@pytest.fixture
+def child() -> Iterator[int]:
+    """Number of a process that may be ended."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process.pid
 
 
 def test_all_have_it_before_one_switches_and_the_state_is_written_between(
@@ -307,13 +314,13 @@ def test_a_service_that_ends_as_it_does_not_switch_says_so(
 
 
 def test_however_often_outsiders_ask_a_process_has_a_place_for_a_change(
-    service: Service, other: Artifact, rehearsed: Callable[[Artifact], None]
+    service: Service, other: Artifact, rehearsed: Callable[[Artifact], None], child: int
 ) -> None:
     """More ask here than it takes connections, and it answers none of them for now."""
     rehearsed(other)
     go_on, waits = threading.Event(), list[bool]()
     service.meanwhile = {"GET /status": lambda: waits.append(go_on.wait(60))}
-    service.listen(os.getppid())
+    service.listen(child)
     with ThreadPoolExecutor(MOST + 8) as pool:
         told = [pool.submit(service.coordinator.status) for _ in range(MOST + 8)]
         while len(service.asked) < FEW:
@@ -326,10 +333,10 @@ def test_however_often_outsiders_ask_a_process_has_a_place_for_a_change(
 
 def test_changes_go_on_while_outsiders_ask_without_a_pause(
     service: Service, other: Artifact, tiny_artifact: Artifact,
-    rehearsed: Callable[[Artifact], None], capsys: pytest.CaptureFixture[str],
+    rehearsed: Callable[[Artifact], None], capsys: pytest.CaptureFixture[str], child: int,
 ) -> None:  # fmt: skip
     coordinator, over = service.coordinator, threading.Event()
-    service.listen(os.getppid())
+    service.listen(child)
     artifacts = [other, tiny_artifact] * 5
 
     def without_a_pause() -> None:
@@ -358,16 +365,13 @@ def test_changes_go_on_while_outsiders_ask_without_a_pause(
 
 
 def test_abandon_lets_the_canary_go_whatever_else_is_under_way(
-    service: Service, tiny_artifact: Artifact, rehearsed: Callable[[Artifact], None]
+    service: Service, tiny_artifact: Artifact, rehearsed: Callable[[Artifact], None], child: int
 ) -> None:
     """Such as reloads, each of which is about to be refused as there is a canary."""
     rehearsed(tiny_artifact)
-    service.listen(os.getppid())
-    coordinator, changes, over = (
-        service.coordinator,
-        service.coordinator._changes,
-        threading.Event(),
-    )
+    service.listen(child)
+    coordinator, changes = service.coordinator, service.coordinator._changes
+    begun, over = threading.Event(), threading.Event()
     with_canary(service, tiny_artifact.digest)
 
     def under_way() -> None:
@@ -381,7 +385,6 @@ def test_abandon_lets_the_canary_go_whatever_else_is_under_way(
             with contextlib.suppress(NotSwapped):
                 coordinator.reload("tiny")
 
-    begun = threading.Event()
     with ThreadPoolExecutor(5) as pool:
         other = pool.submit(under_way)
         assert begun.wait(60)
