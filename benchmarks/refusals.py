@@ -154,7 +154,8 @@ def refuse(connection: socket.socket, room: memoryview) -> bool:
     connection.sendall(REFUSED)
     left = len(head) + len(end) + int(found[1]) - count
     while left:
-        count = connection.recv_into(room)
+        # The next request may be behind it: its client has the answer.
+        count = connection.recv_into(room, min(left, len(room)))
         if not count:
             return False
         left -= count

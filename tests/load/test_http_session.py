@@ -152,8 +152,23 @@ def test_a_request_is_whole_and_one_connection_is_used_again(run: Any) -> None:
         (b"HTTP/1.1 200 OK\r\n\r\nup to the end", b"up to the end"),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", b"ok"),
         (answer(200, b"z", b"Connection: close\r\n"), b"z"),
+        (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", b"ok"),
+        (HEAD % (200, CHUNKED) + b"3 \r\nabc\r\n0\r\n\r\n", b"abc"),
+        (HEAD % (200, CHUNKED) + b"1\r\nx\r\n" * 900 + b"0\r\n\r\n", b"x" * 900),
     ],
-    ids=["length", "none", "chunked", "100", "103", "to-the-end", "1.0", "close"],
+    ids=[
+        "length",
+        "none",
+        "chunked",
+        "100",
+        "103",
+        "to-the-end",
+        "1.0",
+        "close",
+        "LF",
+        "space",
+        "tiny",
+    ],
 )
 def test_answers_end_where_http_says(run: Any, pieces: int, said: bytes, payload: bytes) -> None:
     closes = range(3) if b"up to" in said else ()
@@ -175,6 +190,9 @@ def test_answers_end_where_http_says(run: Any, pieces: int, said: bytes, payload
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * (HEAD_BYTES + 70_000), NotHttp),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 30_000, NotHttp),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde", NotHttp),
+        (answer(99, b""), NotHttp),
+        (HEAD % (200, CHUNKED) + b"0\r\n" + b"X: y\r\n" * 30_000, NotHttp),
+        (HEAD % (200, CHUNKED) + b"1;" + b"e" * 2_000_000, NotHttp),
         (answer(200, b"x" * (MOST + 1)), UnreadAnswer),
         (b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n" % (b"9" * 18), UnreadAnswer),
         (HEAD % (200, CHUNKED) + b"3e9\r\n" + b"x" * 1001 + b"\r\n", UnreadAnswer),
@@ -225,12 +243,25 @@ def test_one_that_is_given_up_is_closed(run: Any, monkeypatch: pytest.MonkeyPatc
         run(conversation())
 
 
-def test_what_comes_without_a_question_ends_the_connection(run: Any) -> None:
-    said = answer(200, b"a") + answer(408, b"too late")
-    with Server([said, answer(200, b"b")]) as server:
-        first, second = run(talk(server, 2)())
-    assert (first.payload, getattr(second, "payload", None)) == (b"a", b"b")
-    assert server.connections == 2
+@pytest.mark.parametrize(
+    "more",
+    [
+        answer(408, b"too late"),
+        answer(200, b"", b"Server-Timing: infer;dur=9999\r\nX-More: 1\r\n"),
+        b"HTTP/1.1 200 O",
+        b"\0",
+    ],
+    ids=["answer", "no-body", "half", "garbage"],
+)
+def test_what_comes_without_a_question_ends_the_connection(run: Any, more: bytes) -> None:
+    """Nothing of it is taken for the next answer, in one piece with the one before it or not."""
+    for pieces in (0, 5):
+        with Server([answer(200, b"a") + more, answer(200, b"b")], pieces) as server:
+            first, second = run(talk(server, 2)())
+            assert (first.payload, second.payload) == (b"a", b"b")
+            assert second.headers.get("X-More") is None
+            if pieces == 0:
+                assert server.connections == 2
 
 
 def test_nobody_listens_and_names_of_nobody(run: Any) -> None:
@@ -336,7 +367,10 @@ def test_a_question_follows_redirects_within_its_origin_alone(run: Any, status: 
     def answers(asked: bytes) -> Iterable[bytes]:
         where = asked.rpartition(b"/")[2]
         asks.append(where)
-        moved = {b"a": b"/b", b"b": b"c?d=e", b"out": b"http://127.0.0.2:1/", b"loop": b"/loop"}
+        moved = {
+            b"a": b"/b", b"b": b"c?d=e", b"out": b"http://127.0.0.2:1/", b"loop": b"/loop?1",
+            b"loop?1": b"/loop", b"bad": b"http://[::1", b"far": b"http://h:99999/", b"self": b"",
+        }  # fmt: skip
         if where in moved:
             return [answer(status, b"", b"Location: %s\r\n" % moved[where])]
         return [answer(status if where == b"nowhere" else 200, asked)]
@@ -353,4 +387,72 @@ def test_a_question_follows_redirects_within_its_origin_alone(run: Any, status: 
         assert run(ask(f"{url}/out")) == (status, b"")
         assert run(ask(f"{url}/loop")) == (status, b"")
         assert run(ask(f"{url}/nowhere")) == (status, b"GET /nowhere")
-    assert (asks.count(b"out"), asks.count(b"loop")) == (1, http_session.REDIRECTS)
+        for place in ("bad", "far", "self"):
+            assert run(ask(f"{url}/{place}")) == (status, b"")
+    asked = [sum(one.startswith(name) for one in asks) for name in (b"out", b"loop", b"bad")]
+    assert asked == [1, http_session.REDIRECTS, 1]
+
+
+def test_the_zone_of_an_address_is_not_told_to_the_server(run: Any) -> None:
+    async def conversation() -> bytes:
+        async with HttpSession(1, 60.0) as http:
+            return http._head("GET", URL("http://[fe80::1%25lo]:3000/a"), None)
+
+    assert b"\r\nHost: [fe80::1]:3000\r\n" in run(conversation())
+
+
+def test_an_answer_in_tiny_chunks_takes_no_more_memory_than_its_bytes(run: Any) -> None:
+    """Each chunk was an object, fifty times its length."""
+    import tracemalloc
+
+    chunks = 200_000
+    said = HEAD % (200, CHUNKED) + b"1\r\nx\r\n" * chunks + b"0\r\n\r\n"
+
+    async def conversation() -> int:
+        async with HttpSession(1, 60.0) as http:
+            tracemalloc.start()
+            try:
+                found = await http.send("POST", server.url, BODY, 2 * chunks)
+                assert len(found.payload) == chunks
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+    with Server([said]) as server:
+        assert run(conversation()) < 5 * chunks
+
+
+def test_a_connection_whose_request_is_not_read_is_closed_in_time(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answered at its head, and never read: more and more of them would stay open."""
+    monkeypatch.setattr(http_session, "SENT_S", 0.01)
+    large = Body(bytes(32 * 2**20), {})
+
+    def answers_and_waits() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                line, _ = listener.accept()
+                lines.append(line)
+                line.recv(4096)
+                line.sendall(answer(503, b"full"))
+
+    async def conversation() -> None:
+        async with HttpSession(0, 60.0) as http:
+            url = URL(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+            for _ in range(3):
+                assert (await http.send("POST", url, large, MOST)).status == 503
+            while http._open:
+                await asyncio.sleep(0.001)
+
+    lines: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answers_and_waits)
+        thread.start()
+        try:
+            run(conversation())
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for line in lines:
+                line.close()

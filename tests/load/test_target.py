@@ -39,6 +39,22 @@ def test_not_an_http_address(url):
         base_url(Target(url))
 
 
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("http://127.0.0.1:3000/predict/", "/detect"),
+        ("http://127.0.0.1:3000/v1?a=b", "/detect"),
+        ("http://127.0.0.1:3000/#here", "/detect"),
+        ("grpc://127.0.0.1:3001/model", "/detect"),
+        ("http://127.0.0.1:3000", "http://127.0.0.2:3000/detect"),
+    ],
+)
+def test_an_address_with_a_path_would_be_measured_elsewhere(url, path):
+    with pytest.raises(InvalidConfig) as told:
+        base_url(Target(url, path=path))
+    assert "--path" in told.value.hint
+
+
 def test_a_password_would_be_printed_in_the_report():
     with pytest.raises(InvalidConfig, match="password") as caught:
         base_url(Target("http://me:secret@127.0.0.1:3000"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections import defaultdict, deque
 from time import perf_counter_ns
@@ -24,7 +25,12 @@ from seatrial.client.credentials import NONE, Credentials
 from seatrial.load.samples import ENCODED, TOO_LONG
 from seatrial.load.target import Body
 
-HEAD_BYTES = 64 * 1024  # of an answer's head, or of the framing between parts of its body
+HEAD_BYTES = 64 * 1024  # of an answer's head
+# Sizes of chunks and trailers, which frame a body: so much, and for each of its bytes so much.
+FRAMING_BYTES, FRAMING_OF_BYTE = 64 * 1024, 16
+# After an answer that came early the rest of its request is sent for so long; see `_Connection`.
+SENT_S = 1.0
+ZONE = re.compile(r"%[^\]]*")  # of an IPv6 address
 # A connection is not used again after so long: many servers close those which are idle, and a
 # request that crosses the closing fails.
 IDLE_S = 15.0
@@ -114,11 +120,14 @@ class HttpSession:
         """Ask with GET, and follow redirects within the origin; see `send` for the errors."""
         for _ in range(REDIRECTS):
             found = await self.send("GET", url, None, most_bytes)
-            place = found.headers.get("location")
-            if found.status not in MOVED or place is None:
+            if found.status not in MOVED:
                 break
-            moved = url.join(URL(place))
-            if _origin(moved) != _origin(url):
+            try:
+                moved = url.join(URL(found.headers.get("location", "")))
+                within = _origin(moved) == _origin(url)
+            except ValueError:  # no address
+                break
+            if not within or moved == url:
                 break  # a token is for the service that was named
             url = moved
         return found
@@ -157,7 +166,7 @@ class HttpSession:
         if body is not None:
             more = "".join(f"{name}: {value}\r\n" for name, value in body.headers.items())
             more += f"Content-Length: {len(body.data)}\r\n"
-        host = url.host_port_subcomponent
+        host = ZONE.sub("", url.host_port_subcomponent or "")  # it means something here alone
         return (
             f"{method} {url.raw_path_qs} HTTP/1.1\r\nHost: {host}\r\n{self._fields}{more}\r\n"
         ).encode("latin-1")
@@ -204,9 +213,14 @@ class HttpSession:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, with one request at a time."""
+    """One connection, with one request at a time.
+
+    An answer may be there before its request is sent: the connection is used again when that is
+    sent to its end, and is closed if that takes long.
+    """
 
     _fields: Fields
+    _payload: bytes | bytearray
 
     def __init__(self, session: HttpSession, origin: Origin) -> None:
         self.idle_since_ns = 0
@@ -215,6 +229,12 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Received] | None = None
         self._sending = False
         self._parser = httptools.HttpResponseParser(self)
+        # As servers write answers, and other clients take them.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
         self._begin()
 
     @property
@@ -244,15 +264,17 @@ class _Connection(asyncio.Protocol):
         if self._answer is None:  # nobody asked: a service that ends the connection says why
             self._transport.close()
             return
-        if not self._in_body:
-            self._head_bytes += len(data)
+        self._came_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._fail(NotHttp("another protocol"))
         except httptools.HttpParserError as error:
             self._fail(NotHttp(f"no HTTP: {error}"))
-        if self._head_bytes > HEAD_BYTES:
+        most = HEAD_BYTES
+        if self._in_body:
+            most += FRAMING_BYTES + (1 + FRAMING_OF_BYTE) * len(self._payload)
+        if self._came_bytes > most:
             self._fail(NotHttp("Receive buffer too long"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -273,16 +295,21 @@ class _Connection(asyncio.Protocol):
             self._wait()
 
     # What the parser calls.
-    def on_status(self, status: bytes) -> None: ...
+    def on_message_begin(self) -> None:
+        if self._answer is None:  # behind the answer, in what came with it
+            self._transport.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body:  # or else it is a trailer
+        if not self._in_body and self._answer is not None:  # or else it is a trailer
             self._fields.add(name.decode("latin-1"), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
-        if self._interim():
+        if self._interim() or self._answer is None:
             return
-        self._in_body, self._head_bytes = True, 0
+        self._in_body = True
+        if self._parser.get_status_code() < 100:
+            self._fail(NotHttp("no status"))
+            return
         if self._fields.get("content-encoding", "identity").strip().lower() != "identity":
             self._fail(UnreadAnswer(ENCODED))
             return
@@ -291,15 +318,21 @@ class _Connection(asyncio.Protocol):
             self._fail(UnreadAnswer(TOO_LONG))
 
     def on_body(self, body: bytes) -> None:
-        self._parts.append(body)
-        self._parts_bytes += len(body)
-        if self._parts_bytes > self._most_bytes:
+        if self._answer is None:
+            return
+        if not self._payload:  # often this is all of it
+            self._payload = body
+        else:
+            if isinstance(self._payload, bytes):
+                self._payload = bytearray(self._payload)
+            self._payload += body
+        if len(self._payload) > self._most_bytes:
             self._fail(UnreadAnswer(TOO_LONG))
 
     def on_message_complete(self) -> None:
         end_ns = perf_counter_ns()
-        answer, fields, parts = self._answer, self._fields, self._parts
-        if answer is None:  # it failed meanwhile
+        answer, fields, payload = self._answer, self._fields, self._payload
+        if answer is None:  # it failed meanwhile, or this is another one that nobody asked for
             return
         if self._interim():
             self._fields = Fields()
@@ -308,25 +341,29 @@ class _Connection(asyncio.Protocol):
         self._answer = None
         self._begin()
         if not answer.done():
-            payload = parts[0] if len(parts) == 1 else b"".join(parts)
-            answer.set_result(Received(status, fields, payload, end_ns))
+            answer.set_result(Received(status, fields, bytes(payload), end_ns))
         if not stays:
             self.abort() if self._sending else self._transport.close()
         elif self._sending:  # an early answer; the next request would wait behind this one
             self._waits_to_be_sent = True
+            self._loop.call_later(SENT_S, self._give_up)
         else:
             self._wait()
 
     def _begin(self) -> None:
         self._fields = Fields()
-        self._parts: list[bytes] = []
-        self._parts_bytes = self._head_bytes = self._most_bytes = 0
+        self._payload = b""
+        self._came_bytes = self._most_bytes = 0
         self._in_body = self._waits_to_be_sent = False
 
     def _wait(self) -> None:
         self._waits_to_be_sent = False
         self.idle_since_ns = perf_counter_ns()
         self._session.waits(self, self._origin)
+
+    def _give_up(self) -> None:
+        if self._waits_to_be_sent:
+            self._transport.abort()
 
     def _interim(self) -> bool:
         """Whether what came is no answer yet (RFC 9110, 15.2)."""

@@ -53,8 +53,8 @@ def base_url(target: Target) -> URL:
     """The parsed address.
 
     Raises:
-        InvalidConfig: Not an http(s) or grpc address, one that carries a password, or one that does
-            not fit the protocol.
+        InvalidConfig: Not an http(s) or grpc address, one with a path or a password, or one that
+            does not fit the protocol.
     """
     try:
         url = URL(target.url)
@@ -76,6 +76,16 @@ def base_url(target: Target) -> URL:
             "a field of a form and parameters of a query do not belong to the Open Inference "
             "Protocol",
             hint="leave them out, or send images to a path of your own (--protocol http)",
+        )
+    if url.path not in ("", "/") or url.query_string or url.fragment:
+        raise InvalidConfig(
+            f"{target.url} is more than the address of a service",
+            hint=f"give --url {url.origin()} and --path {url.path}",
+        )
+    if not target.path.startswith("/") and "://" in target.path:
+        raise InvalidConfig(
+            f"the path {target.path!r} is an address",
+            hint="--url has scheme, host and port of the service, and --path what follows",
         )
     if url.user or url.password:
         message = "the address holds a user name or a password"
