@@ -46,7 +46,6 @@ TITLES = {
     "vs_reference": "Against a plain service",
     "overload": "Under overload, open loop, Poisson",
     "overload-2-workers": "Under overload, two processes",
-    "overload_ceiling": "Under overload, beside a server that only refuses",
     "load_client": "The client of loads",
     "refusals": "Refusals beside servers that do nothing else",
     "peers-onnxruntime": "Beside other servers, ONNX Runtime",

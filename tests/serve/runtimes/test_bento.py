@@ -237,6 +237,5 @@ def test_a_deployment_with_a_typo_is_refused_by_the_service_too(tmp_path: Path) 
         [sys.executable, "-W", "ignore", "-c", code, tmp_path / "deployment.toml"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    print(done.stdout)
     assert done.returncode == 2
     assert "unknown key 'limits.queues'\nhint: did you mean 'queue'?" in done.stdout
