@@ -97,7 +97,8 @@ def test_a_line_that_was_broken_off_is_asked_for_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"{}\n", b"notes of mine", b'{"key":"x"}\n', b"\xff\n",
+    [b"{}\n", b"notes of mine", b'{"key":"x"}\n', b"\xff\n", b"\n", b"{", b'{"key":"',
+     b'{"key":"sk-123","note":"only copy"}', b'{"key":"x"}\n{"key":"',
      b'{"key":"x","model":"m","width":1,"height":1,"boxes":[[0,0,1,1]],"scores":[],"class_ids":[]}\n'],
 )  # fmt: skip
 def test_a_file_of_something_else_is_not_written_to(tmp_path: Path, content: bytes) -> None:
@@ -106,6 +107,14 @@ def test_a_file_of_something_else_is_not_written_to(tmp_path: Path, content: byt
     with pytest.raises(InvalidInput, match="has no answers of an evaluation"):
         KeptAnswers(Counting(), file)
     assert file.read_bytes() == content
+
+
+def test_an_empty_file_is_taken(tmp_path: Path) -> None:
+    file = tmp_path / "answers"
+    file.touch()
+    with closing(KeptAnswers(Counting(), file)) as kept:
+        kept.detect(b"a", EVALUATION)
+    assert file.read_bytes().count(b"\n") == 1
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

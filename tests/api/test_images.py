@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from tests.support.jpeg_by_hand import jpeg_by_hand
 
 from seatrial.api.images import pixels
 from seatrial.errors import InputTooLarge, InvalidImage, InvalidInput
+from seatrial.system.images import exif_orientation, upright_size
 
 LIMIT = 10_000
 
@@ -95,6 +97,40 @@ def test_a_pil_image_and_its_file_agree_on_what_is_upright(file_format: str, opt
     assert np.array_equal(pixels(opened, max_pixels=LIMIT) > 128, of_file > 128)
 
 
+@pytest.mark.parametrize("times", [0, 1, 2, 3])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_the_mark_of_exif_may_be_there_several_times(
+    file_format: str, times: int, array: Any, tmp_path: Path
+) -> None:
+    """Programs write it into PNGs, where it does not belong, and double it in JPEGs."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, file_format)
+    data = buffer.getvalue()
+    block = b"Exif\0\0" * times + exif_of(3, 6).removeprefix(b"Exif\0\0")
+    if file_format == "PNG":
+        data = data[:33] + chunk(b"eXIf", block) + data[33:]
+    else:
+        data = data[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(block)) + block + data[2:]
+    path = tmp_path / "image"
+    path.write_bytes(data)
+    loaded = Image.open(path)
+    loaded.load()
+    turned = ImageOps.exif_transpose(loaded)
+    assert turned.size == ((5, 7) if times or file_format == "PNG" else (7, 5))
+    for form in (path, data, Image.open(path), loaded):
+        found = pixels(form, max_pixels=LIMIT)
+        assert found.shape[:2] == turned.size[::-1]
+        assert np.array_equal(found, np.asarray(turned)) or file_format == "JPEG"
+    assert upright_size(path) == turned.size
+
+
+def test_a_block_of_exif_of_marks_alone_takes_no_time() -> None:
+    marks = 2_000_000
+    begun = time.thread_time()
+    assert exif_orientation(b"Exif\0\0" * marks + exif_of(3, 6)) == 6
+    assert time.thread_time() - begun < 10  # copies of the rest would take hours
+
+
 def chunk(kind: bytes, content: bytes = b"") -> bytes:
     return (
         struct.pack(">I", len(content))
@@ -160,8 +196,33 @@ def test_a_pil_image_whose_file_is_closed_cannot_be_read(array: Any) -> None:
     buffer = io.BytesIO(png(array))
     opened = Image.open(buffer)
     buffer.close()
-    with pytest.raises(InvalidImage, match="closed file"):
+    with pytest.raises(InvalidImage, match="the file was closed before its pixels were read"):
         pixels(opened, max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "BMP", "GIF", "TIFF"])
+def test_a_pil_image_after_its_with_block_or_verify(
+    array: Any, file_format: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "image"
+    Image.fromarray(array).save(path, file_format)
+    with Image.open(path) as left:
+        pass
+    verified = Image.open(path)
+    verified.verify()
+    of_memory = Image.open(io.BytesIO(path.read_bytes()))
+    of_memory.verify()
+    with Image.open(path) as loaded:
+        expected = np.asarray(loaded.convert("RGB"))
+    assert np.array_equal(pixels(loaded, max_pixels=LIMIT), expected)
+    for image in (left, verified, of_memory):
+        if image.fp is not None:  # nothing to verify in it: it can be read as before
+            assert np.array_equal(pixels(image, max_pixels=LIMIT), expected)
+            continue
+        with pytest.raises(InvalidImage, match=r"call load\(\) within the with block") as refusal:
+            pixels(image, max_pixels=LIMIT)
+        assert "open the file again" in refusal.value.hint
+    assert left.fp is None
 
 
 def test_a_pil_image_stays_as_it_is() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 from types import SimpleNamespace
 
@@ -8,6 +9,8 @@ import msgspec
 import pytest
 import uvloop
 
+from raw_service import answer, raw_service
+from scripted_service import scripted
 from seatrial.bench import preflight
 from seatrial.bench.preflight import probe, recognise
 from seatrial.errors import ServiceFailed, Unauthorized
@@ -57,8 +60,39 @@ def test_wrong_path(detector, ask):
 
 def test_a_redirect_is_refused_at_once(detector, ask):
     service = detector(behaviour="moved")
-    with pytest.raises(ServiceFailed, match="is refused with 307"):
+    with pytest.raises(ServiceFailed, match="POST /detect is redirected with 307 to /seen") as told:
         ask(Target(service.url))
+    assert "--url and --path" in told.value.hint
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_where_a_service_redirects_to_is_told(ask, status):
+    place = "https://elsewhere.example/v1/detect"
+    for headers, words in (({"Location": place}, f"to {place}"), ({}, "to no place")):
+        with (
+            scripted((status, headers, b"moved")) as service,
+            pytest.raises(ServiceFailed, match=f"is redirected with {status} {words}"),
+        ):
+            ask(Target(service.url))
+
+
+@pytest.mark.parametrize(
+    ("answered", "words"),
+    [
+        (b"+OK hello\r\n", "with something that is not HTTP/1.1"),
+        (answer(200, gzip.compress(b"{}"), b"Content-Encoding: gzip\r\n"), "packed"),
+    ],
+    ids=["no-http", "packed"],
+)
+@pytest.mark.usefixtures("time_limit")
+def test_an_answer_that_cannot_be_read_ends_the_benchmark_before_it_begins(ask, answered, words):
+    with (
+        raw_service(
+            lambda asked: [answered if asked.startswith(b"POST") else answer(200, b"{}")]
+        ) as url,
+        pytest.raises(ServiceFailed, match=f"{url} answers an image {words}"),
+    ):
+        ask(Target(url))
 
 
 def test_a_service_that_refuses_every_image_is_asked_three_times(detector, ask):

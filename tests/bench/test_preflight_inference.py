@@ -156,16 +156,23 @@ class Foreign(BaseHTTPRequestHandler):
             "/v2": b'{"name": "triton", "version": "2.51.0", "extensions": []}',
             "/v2/health/ready": b"",
             "/v2/models/other": b'{"name": "other", "platform": "x", "inputs": []}',
+            "/v2/models/moved": b'{"name": "moved", "platform": "x", "inputs": '
+            b'[{"name": "i", "datatype": "BYTES", "shape": [1]}]}',
         }
         self.answer(200 if self.path in told else 400, told.get(self.path, b'{"error": "what?"}'))
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/v2/models/moved/infer":
+            self.answer(308, b"", location="/v3/models/moved/infer")
+            return
         known = self.path == "/v2/repository/index"
         self.answer(200 if known else 400, b'[{"name": "other"}]' if known else b'{"error": "no"}')
 
-    def answer(self, status: int, body: bytes) -> None:
+    def answer(self, status: int, body: bytes, location: str = "") -> None:
         self.send_response(status)
+        if location:
+            self.send_header("Location", location)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -189,6 +196,8 @@ def test_a_server_that_knows_nothing_else_is_measured_by_the_inference_protocol(
     assert asyncio.run(recognise(Target(foreign), 10.0)) == "v2"
     with pytest.raises(ServiceFailed, match=r"has no model that takes .*: other takes nothing"):
         probed(Target(foreign, protocol="v2"), image_folder)
+    with pytest.raises(ServiceFailed, match="of 'moved' is redirected with 308 to /v3/models/mov"):
+        probed(Target(foreign, path="moved", protocol="v2"), image_folder)
     images = Target(foreign, protocol="http")
     prepared = bodies(images, load_images(image_folder).images)
     with pytest.raises(ServiceFailed, match="POST /detect is refused with 400: no") as refused:

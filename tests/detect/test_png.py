@@ -382,6 +382,22 @@ def test_the_first_image_of_an_animation_is_that_of_pillow() -> None:
             np.testing.assert_array_equal(read(buffer.getvalue()), np.asarray(first.convert("RGB")))
 
 
+@pytest.mark.parametrize("kind", [(1, 0), (4, 3), RGB])
+@pytest.mark.parametrize("width", [1, 3, 8])
+def test_rows_of_passes_count_each_for_themselves(kind: tuple[int, int], width: int) -> None:
+    """A narrow image has more filters than pixels, and each row of a pass is whole bytes."""
+    size = (width, 20_000)
+    rows = rows_of(kind, size, interlaced=True)
+    data = png(rows, kind, size, interlaced=True, packed=zlib.compress(b"".join(rows), 0))
+    np.testing.assert_array_equal(read(data), by_libpng(data))
+    spare = sum(map(len, rows)) // 16 + png_module.SPARE_BYTES
+    nothing = b"\0\0\0\xff\xff" * (spare // 5 + 1)
+    packed = zlib.compress(b"".join(rows), 0)
+    longer = png(rows, kind, size, interlaced=True, packed=packed[:2] + nothing + packed[2:])
+    with pytest.raises(InvalidImage, match=f"pixels of {sum(map(len, rows))} bytes"):
+        read(longer)
+
+
 def test_packed_pixels_that_are_longer_than_the_pixels_are_refused_before_they_are_unpacked() -> (
     None
 ):

@@ -156,6 +156,27 @@ def test_only_broken_files_names_the_first(tmp_path):
     assert "x.jpg: the file is not in a known image format" in caught.value.hint
 
 
+@pytest.mark.usefixtures("time_limit")
+def test_a_pipe_is_named_as_one(tmp_path, folder):
+    (tmp_path / "pipes").mkdir()
+    pipe = tmp_path / "pipes" / "x.jpg"
+    os.mkfifo(pipe)
+    os.mkfifo(tmp_path / "pipes" / "notes")
+    with pytest.raises(InvalidDataset, match=r"x\.jpg is a pipe, not a folder"):
+        load_images(pipe)
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing, "w"):
+        given = f"/dev/fd/{reading}"
+        with pytest.raises(InvalidDataset, match=f"{given} is a pipe, not a folder"):
+            load_images(Path(given))
+    with pytest.raises(InvalidDataset, match="none of the 1 images") as caught:
+        load_images(pipe.parent)
+    assert caught.value.hint == "the first, x.jpg: it is a pipe, not a file"
+    summary = load_images(folder).summary
+    assert [(one.name, "pipe" in one.reason) for one in summary.skipped] == [("pipes/x.jpg", True)]
+    assert (summary.found, summary.used) == (5, 4)
+
+
 def test_one_file_is_a_set_of_one(folder):
     one = next(path for path in sorted(folder.rglob("*")) if path.suffix == ".jpg")
     alone = load_images(one)

@@ -257,6 +257,10 @@ def test_a_folder_to_read_is_there_and_is_a_folder(tmp_path: Path) -> None:
         with pytest.raises(InvalidDataset, match=f"^{tmp_path}/{name} {what}$") as refusal:
             check_folder(tmp_path / name, hint="give one")
         assert refusal.value.hint == "give one"
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path / "pipe", "pipe"), (Path(os.devnull), "device")):
+        with pytest.raises(InvalidDataset, match=f"^{path} is a {kind}, not a folder$"):
+            check_folder(path, hint="give one")
 
 
 def test_an_input_is_not_overwritten(tmp_path: Path) -> None:

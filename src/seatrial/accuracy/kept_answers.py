@@ -51,7 +51,8 @@ class KeptAnswers:
         used: Number of answers that were taken from it so far, and not asked for.
 
     Raises:
-        InvalidInput: The file is there, and is none of such answers.
+        InvalidInput: The file is there, is not empty, and is none of such answers; one that ends
+            within its first line is none.
         NotWritable: It cannot be written.
     """
 
@@ -74,6 +75,8 @@ class KeptAnswers:
         """Read the answers, and give the length of those that are whole, bytes."""
         data = read_bytes(self._path)
         whole = data.rfind(b"\n") + 1
+        if data and not whole:  # it may be anybody's: what is not whole is cut off
+            raise self._another("it has no whole line")
         try:
             for line in data[:whole].splitlines():
                 row = msgspec.json.decode(line, type=_Row)

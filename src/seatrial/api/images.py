@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from seatrial.detect.decode import decode, decode_file
-from seatrial.detect.pixels import check_size, pil_to_rgb
+from seatrial.detect.pixels import check_size, is_closed, pil_to_rgb
 from seatrial.errors import InvalidImage, InvalidInput
 from seatrial.system.images import DAMAGE, SERVED_FORMATS
 
@@ -32,7 +32,8 @@ def pixels(image: ImageLike, *, max_pixels: int) -> NDArray[np.uint8]:
         InvalidInput: The file cannot be read, or `image` is none of these.
         UnsupportedImage: The file is in another format.
         InvalidImage: The file is damaged, the array is not (H, W, 3) uint8, or the PIL image has
-            a mode without a fixed range (I, F) or without colours (La).
+            a mode without a fixed range (I, F) or without colours (La), or a file that was closed
+            before its pixels were read.
         InputTooLarge: The image has more pixels than allowed.
     """
     if isinstance(image, bytes | bytearray | memoryview):
@@ -70,7 +71,7 @@ def _unread_file(image: Image.Image) -> bytes:
     if not isinstance(image, ImageFile.ImageFile) or image.format not in (*SERVED_FORMATS, "MPO"):
         return b""
     file = image.fp
-    if file is None or not image.tile:
+    if file is None or is_closed(image) or not image.tile:
         return b""
     if image.tell() or image.decoderconfig:  # another frame, or a reduced size (`draft`)
         return b""

@@ -16,8 +16,17 @@ from seatrial.client.inference_wire import GRPC, is_inference_path
 from seatrial.config import UNDECODABLE
 from seatrial.errors import ServiceFailed, Unauthorized
 from seatrial.load.http_client import ask, exchange, refusal
-from seatrial.load.http_session import HttpSession
-from seatrial.load.samples import CONNECT, DISCONNECT, TIMEOUT, ProtocolName, Reply, Sample
+from seatrial.load.http_session import MOVED, HttpSession
+from seatrial.load.samples import (
+    CONNECT,
+    DISCONNECT,
+    ENCODED,
+    PROTOCOL,
+    TIMEOUT,
+    ProtocolName,
+    Reply,
+    Sample,
+)
 from seatrial.load.target import DETECT, Body, Target, base_url, endpoint
 from seatrial.load.v2_client import server_name
 from seatrial.system.network import SPEAKS_TLS, no_answer
@@ -30,6 +39,11 @@ PASSING = (408, 425, 429)
 UNREADY = 503
 NO_ROUTE = (400, 404, 405)  # of servers that do not know the path
 UNAUTHORIZED = 401
+# Failures of the first answer that each further one would have.
+UNREADABLE = {
+    PROTOCOL: "with something that is not HTTP/1.1",
+    ENCODED: "packed (Content-Encoding), which was not asked for",
+}
 FOR_GOOD = (501, 505)  # 5xx statuses that no later request changes: the method is not known
 
 
@@ -86,7 +100,8 @@ async def probe(
     """Wait until the service is ready, ask what it is, and send it an image.
 
     Raises:
-        ServiceFailed: The service does not answer, does not get ready, or refuses every image.
+        ServiceFailed: The service does not answer, does not get ready, redirects or refuses every
+            image, or answers with what cannot be read.
         Unauthorized: It wants a token.
     """
     target = msgspec.structs.replace(target, protocol="http")
@@ -151,6 +166,8 @@ async def _try_images(
             raise without_token(target, said)
         if said.startswith(SPEAKS_TLS):
             raise no_answer(target.url, said)
+        if sample.status in MOVED:
+            raise redirected(f"POST {url.path}", sample.status, said)
         other = sample.status in NO_ROUTE and await server_name(http, base_url(target))
         sent = "the raw body" if target.field is None else f"the multipart field {target.field!r}"
         raise ServiceFailed(
@@ -158,6 +175,21 @@ async def _try_images(
             hint=f"the image was sent as {sent} to {target.path}; do path and field fit the "
             "service?" + (" It speaks the Open Inference Protocol: --protocol v2" if other else ""),
         )
+
+
+def redirected(request: str, status: int, said: str) -> ServiceFailed:
+    """The error for a service that redirects images.
+
+    Args:
+        request: What was sent.
+        status: HTTP status.
+        said: Where to, see `seatrial.load.http_client.refusal`; empty where it does not say that.
+    """
+    return ServiceFailed(
+        f"{request} is redirected with {status} {said or 'to no place that is named'}",
+        hint="images are sent to the place that is named alone: name the new one by --url and "
+        "--path",
+    )
 
 
 def without_token(target: Target, said: str = "") -> Unauthorized:
@@ -176,7 +208,7 @@ async def first_taken(
     """Send images until one is taken; the record of the last.
 
     Raises:
-        ServiceFailed: The service does not answer.
+        ServiceFailed: The service does not answer, or its answer cannot be read.
     """
     for send in tries:
         sample = await send()
@@ -187,6 +219,9 @@ async def first_taken(
     if sample.error == TIMEOUT:
         message = f"the service at {target.url} did not answer an image within {timeout_s:g} s"
         raise ServiceFailed(message, hint="allow it a longer timeout, or see its log")
+    if how := UNREADABLE.get(sample.error):
+        message = f"the service at {target.url} answers an image {how}"
+        raise ServiceFailed(message, hint="correct --url or --path, or see its log")
     return sample
 
 

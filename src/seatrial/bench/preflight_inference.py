@@ -19,6 +19,7 @@ from seatrial.bench.preflight import (
     describe,
     first_taken,
     is_refused,
+    redirected,
     wait_until_ready,
     without_token,
 )
@@ -26,7 +27,7 @@ from seatrial.client.credentials import NONE, Credentials
 from seatrial.client.inference_wire import BYTES, GRPC, ModelName
 from seatrial.errors import ServiceFailed
 from seatrial.load.http_client import refusal
-from seatrial.load.http_session import HttpSession
+from seatrial.load.http_session import MOVED, HttpSession
 from seatrial.load.images import EncodedImage
 from seatrial.load.inference import (
     InferenceModel,
@@ -72,6 +73,8 @@ async def probe_inference(
             said = await server.refusal(prepared[0])
             if sample.status == UNAUTHORIZED:
                 raise without_token(target, said)
+            if sample.status in MOVED:
+                raise redirected(f"the inference of {model.name!r}", sample.status, said)
             raise ServiceFailed(
                 f"the inference of {model.name!r} is refused ({sample.error}): "
                 f"{said or 'no reason given'}",

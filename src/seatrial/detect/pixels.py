@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from seatrial.errors import InputTooLarge, InvalidImage
 from seatrial.system.images import orientation_of
@@ -47,9 +47,9 @@ def pil_to_rgb(pil: Image.Image) -> NDArray[np.uint8]:
 
     Raises:
         InvalidImage: The image has mode I or F: what is black and what is white in it is unknown;
-            or one that Pillow makes no RGB of.
+            or one that Pillow makes no RGB of; or its file was closed before its pixels were read.
     """
-    pil.load()  # only now is EXIF known that a PNG has behind its pixels
+    _load(pil)  # only now is EXIF known that a PNG has behind its pixels
     turned = 1 if pil.format == "TIFF" else orientation_of(pil)  # Pillow has turned a TIFF
     if pil.mode == "I" and pil.format == "PNG":  # 16-bit grey as old Pillow widens it
         image = _upper_8_bits(np.asarray(pil))
@@ -69,6 +69,28 @@ def pil_to_rgb(pil: Image.Image) -> NDArray[np.uint8]:
             del pil.info["transparency"]
         image = rgb(pil)
     return upright(image, turned)
+
+
+def _load(pil: Image.Image) -> None:
+    """Read the pixels of a PIL image, where they were not read yet."""
+    # Plugins that unpack a file when they open it have no tiles before they load.
+    unread = isinstance(pil, ImageFile.ImageFile) and bool(pil.tile)
+    closed = unread and is_closed(pil)
+    try:
+        pil.load()
+    except Exception as error:  # Pillow asserts that the file is there
+        if not closed:
+            raise
+        raise InvalidImage(
+            "the file was closed before its pixels were read; call load() within the with block",
+            hint="after verify(), open the file again",
+        ) from error
+
+
+def is_closed(pil: Image.Image) -> bool:
+    """Whether a PIL image has no file any more that more can be read from."""
+    file = getattr(pil, "fp", None)
+    return file is None or bool(getattr(file, "closed", False))
 
 
 def rgb(pil: Image.Image) -> NDArray[np.uint8]:

@@ -89,8 +89,21 @@ class _Header(NamedTuple):
 
     def passes(self) -> tuple[tuple[int, int, int, int], ...]:
         """First column and row, and steps between them, of each pass that has pixels."""
-        passes = _PASSES if self.interlaced else _ONE_PASS
-        return tuple(one for one in passes if one[0] < self.width and one[1] < self.height)
+        return _passes(self.width, self.height, self.interlaced)
+
+
+def _passes(width: int, height: int, interlaced: bool) -> tuple[tuple[int, int, int, int], ...]:
+    """See `_Header.passes`."""
+    passes = _PASSES if interlaced else _ONE_PASS
+    return tuple(one for one in passes if one[0] < width and one[1] < height)
+
+
+def _raw_bytes(width: int, height: int, pixel_bits: int, interlaced: bool) -> int:
+    """Bytes of the rows of all passes, each with its filter, before they are packed."""
+    return sum(
+        len(range(top, height, down)) * (1 + -(-len(range(left, width, right)) * pixel_bits // 8))
+        for left, top, right, down in _passes(width, height, interlaced)
+    )
 
 
 def png_cost(data: bytes | memoryview) -> DecodeCost:
@@ -107,14 +120,15 @@ def _cost(data: bytes | memoryview, chunks: PngChunks) -> DecodeCost:
     width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
     depth, colour = (data[24], data[25]) if len(data) > 25 else (8, 2)
     channels = _CHANNELS.get(colour, 4)
-    pixels, raw = width * height, height * (1 + math.ceil(width * depth * channels / 8))
+    pixels, interlaced = width * height, data[28:29] == b"\x01"
+    raw = _raw_bytes(width, height, depth * channels, interlaced)
     drawn = sum(chunk.length for chunk in chunks.pixels)
     if drawn > raw + raw // 16 + SPARE_BYTES:
         raise InvalidImage(
             f"the PNG is damaged: it has {drawn} packed bytes for pixels of {raw} bytes"
         )
     cpu_ns: float = PNG_NS["raw_byte"] * raw + PNG_NS["pixel"] * pixels
-    cpu_ns *= INTERLACED if data[28:29] == b"\x01" else 1
+    cpu_ns *= INTERLACED if interlaced else 1
     cpu_ns += PNG_NS["byte"] * drawn
     if width < (NARROW_1_BIT_PX if depth * channels == 1 else NARROW_PX):
         cpu_ns *= 2

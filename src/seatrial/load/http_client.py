@@ -13,7 +13,14 @@ from yarl import URL
 
 from seatrial.client.inference_wire import JSON_BYTES
 from seatrial.config import UNDECODABLE
-from seatrial.load.http_session import Broken, HttpSession, NotHttp, Unreachable, UnreadAnswer
+from seatrial.load.http_session import (
+    MOVED,
+    Broken,
+    HttpSession,
+    NotHttp,
+    Unreachable,
+    UnreadAnswer,
+)
 from seatrial.load.samples import (
     ANSWER_BYTES,
     CONNECT,
@@ -183,13 +190,19 @@ async def ask(http: HttpSession, url: URL, body: Body | None = None) -> Reply:
         return Reply(0, error=WORDS[str(failure)])
     except (Unreachable, Broken, NotHttp, TimeoutError) as error:
         return Reply(0, error=network_reason(error))
-    return Reply(found.status, found.payload)
+    moved = found.headers.get("location", "") if found.status in MOVED else ""
+    return Reply(found.status, found.payload, location=moved)
 
 
 def refusal(reply: Reply) -> str:
-    """Reason that a service gives for a refused request: its own message, or the body's start."""
+    """Reason that a service gives for a refused request: its own message, or the body's start.
+
+    Of a redirect it is the place.
+    """
     if reply.error:
         return reply.error
+    if reply.location:
+        return f"to {reply.location[:MESSAGE]}"
     try:
         said = msgspec.json.decode(reply.payload)["error"]
         # The Open Inference Protocol has the message itself there.

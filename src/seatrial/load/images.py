@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from seatrial.errors import InvalidDataset, SeatrialError
-from seatrial.system.files import check_folder
+from seatrial.system.files import check_folder, odd_kind
 from seatrial.system.images import SUFFIXES, files_below, images_digest, only_images
 
 
@@ -96,16 +96,23 @@ def load_images(
     Raises:
         InvalidDataset: No such folder, no image in it, or none that can be decoded.
     """
+    odd: list[Path] = []
     if folder.is_file():
         files, root = [folder], folder.parent
     else:
         check_folder(folder, hint="give a folder of JPEG, PNG or WebP files, or one of them")
-        files, root = list(files_below(folder)), folder
-    candidates = [path for path in only_images(files) if path.suffix.lower() in SUFFIXES]
+        files, root = list(files_below(folder, on_odd=odd.append)), folder
+    candidates, refused = (
+        [path for path in only_images(some) if path.suffix.lower() in SUFFIXES]
+        for some in (files, odd)
+    )
     others = len(files) - len(candidates)
     order = random.Random(seed).sample(candidates, len(candidates))  # noqa: S311 - no secret
     images: list[EncodedImage] = []
-    skipped: list[SkippedFile] = []
+    skipped = [
+        SkippedFile(path.relative_to(root).as_posix(), f"it is {odd_kind(path)}, not a file")
+        for path in refused
+    ]
     for path in order:
         if len(images) == limit:
             break
@@ -116,7 +123,8 @@ def load_images(
             images.append(loaded)
     if not images:
         raise _nothing_to_send(folder, others, skipped)
-    summary = _summarise(images, skipped, folder, len(candidates), others, limit, seed)
+    found = len(candidates) + len(refused)
+    summary = _summarise(images, skipped, folder, found, others, limit, seed)
     return ImageSet(tuple(images), summary)
 
 

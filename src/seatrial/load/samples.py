@@ -63,8 +63,10 @@ class Reply(msgspec.Struct, frozen=True):
         status: HTTP status; 0 where no answer came.
         payload: Body of the answer.
         error: Why no answer came; empty where one came.
+        location: Place that it is redirected to; empty where it is not, or to none.
     """
 
     status: int
     payload: bytes = b""
     error: str = ""
+    location: str = ""

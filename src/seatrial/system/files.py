@@ -126,6 +126,17 @@ def beside(path: Path, *, otherwise: str = "") -> str:
     return otherwise or ("" if path.is_absolute() else f"relative paths begin at {Path.cwd()}")
 
 
+def odd_kind(path: Path) -> str:
+    """What is neither a file nor a folder: a pipe, a device, a socket; empty for all others."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return ""
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"),
+             (stat.S_ISBLK, "a device"))  # fmt: skip
+    return next((kind for is_one, kind in kinds if is_one(mode)), "")
+
+
 def check_folder(folder: Path, *, hint: str) -> None:
     """Check that there is a folder of images or labels to read.
 
@@ -133,7 +144,9 @@ def check_folder(folder: Path, *, hint: str) -> None:
         InvalidDataset: There is none; `hint` says what to give.
     """
     if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
+        kind = odd_kind(folder)
+        what = f"is {kind}, not a folder" if kind else "is not a folder"
+        what = what if folder.exists() else "does not exist"
         raise InvalidDataset(
             f"{folder} {what}", hint=hint if folder.exists() else beside(folder, otherwise=hint)
         )

@@ -76,7 +76,11 @@ def image_files(
     return found if foreign else [path for path in found if not is_foreign(path)]
 
 
-def files_below(folder: Path, on_cycle: Callable[[Path], object] | None = None) -> Iterator[Path]:
+def files_below(
+    folder: Path,
+    on_cycle: Callable[[Path], object] | None = None,
+    on_odd: Callable[[Path], object] | None = None,
+) -> Iterator[Path]:
     """The files in a folder and its subfolders, those behind links to folders too.
 
     A link that leads nowhere is one of them: whoever reads it says so.
@@ -84,6 +88,7 @@ def files_below(folder: Path, on_cycle: Callable[[Path], object] | None = None) 
     Args:
         folder: Folder to search; nothing is found where there is none.
         on_cycle: Called with each link to a folder that it lies in; it is not followed.
+        on_odd: Called with each pipe, device and socket; it is left out.
     """
 
     def visit(place: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
@@ -107,6 +112,8 @@ def files_below(folder: Path, on_cycle: Callable[[Path], object] | None = None) 
                     yield from visit(path, above)
                 elif on_cycle is not None:
                     on_cycle(path)
+            elif on_odd is not None and not stat.S_ISDIR(there.st_mode):
+                on_odd(path)
 
     yield from visit(folder, frozenset())
 
@@ -279,9 +286,12 @@ def exif_orientation(exif: bytes) -> int | None:
     None where it is missing or broken.
 
     Args:
-        exif: The block, with or without `EXIF_MAGIC` before it.
+        exif: The block, with or without `EXIF_MAGIC` before it, which programs write twice, too.
     """
-    tiff = exif.removeprefix(EXIF_MAGIC)
+    begin = 0
+    while exif.startswith(EXIF_MAGIC, begin):
+        begin += len(EXIF_MAGIC)
+    tiff = exif[begin:]
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
     if order is None:
         return None
