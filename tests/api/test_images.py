@@ -125,10 +125,10 @@ def test_the_mark_of_exif_may_be_there_several_times(
 
 
 def test_a_block_of_exif_of_marks_alone_takes_no_time() -> None:
-    marks = 2_000_000
+    marks = 300_000
     begun = time.thread_time()
     assert exif_orientation(b"Exif\0\0" * marks + exif_of(3, 6)) == 6
-    assert time.thread_time() - begun < 10  # copies of the rest would take hours
+    assert time.thread_time() - begun < 5  # copies of the rest would take half a minute
 
 
 def chunk(kind: bytes, content: bytes = b"") -> bytes:
