@@ -120,7 +120,7 @@ def test_the_mark_of_exif_may_be_there_several_times(
     for form in (path, data, Image.open(path), loaded):
         found = pixels(form, max_pixels=LIMIT)
         assert found.shape[:2] == turned.size[::-1]
-        assert np.array_equal(found, np.asarray(turned)) or file_format == "JPEG"
+        assert np.abs(found.astype(int) - np.asarray(turned)).max() <= 8  # of two JPEG decoders
     assert upright_size(path) == turned.size
 
 
@@ -216,13 +216,9 @@ def test_a_pil_image_after_its_with_block_or_verify(
         expected = np.asarray(loaded.convert("RGB"))
     assert np.array_equal(pixels(loaded, max_pixels=LIMIT), expected)
     for image in (left, verified, of_memory):
-        if image.fp is not None:  # nothing to verify in it: it can be read as before
-            assert np.array_equal(pixels(image, max_pixels=LIMIT), expected)
-            continue
         with pytest.raises(InvalidImage, match=r"call load\(\) within the with block") as refusal:
             pixels(image, max_pixels=LIMIT)
         assert "open the file again" in refusal.value.hint
-    assert left.fp is None
 
 
 def test_a_pil_image_stays_as_it_is() -> None:
