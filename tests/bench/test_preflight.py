@@ -60,7 +60,7 @@ def test_wrong_path(detector, ask):
 
 def test_a_redirect_is_refused_at_once(detector, ask):
     service = detector(behaviour="moved")
-    with pytest.raises(ServiceFailed, match="POST /detect is redirected with 307 to /seen") as told:
+    with pytest.raises(ServiceFailed, match="redirected with 307: the new place is /seen") as told:
         ask(Target(service.url))
     assert "--url and --path" in told.value.hint
 
@@ -68,10 +68,16 @@ def test_a_redirect_is_refused_at_once(detector, ask):
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_where_a_service_redirects_to_is_told(ask, status):
     place = "https://elsewhere.example/v1/detect"
-    for headers, words in (({"Location": place}, f"to {place}"), ({}, "to no place")):
+    for headers, said, words in (
+        ({"Location": place}, b"moved", f"the new place is {place}"),
+        ({}, b"moved", "moved"),
+        ({}, b"", "no place is named"),
+    ):
         with (
-            scripted((status, headers, b"moved")) as service,
-            pytest.raises(ServiceFailed, match=f"is redirected with {status} {words}"),
+            scripted((status, headers, said)) as service,
+            pytest.raises(
+                ServiceFailed, match=f"POST /detect is redirected with {status}: {words}"
+            ),
         ):
             ask(Target(service.url))
 

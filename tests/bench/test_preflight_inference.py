@@ -196,7 +196,9 @@ def test_a_server_that_knows_nothing_else_is_measured_by_the_inference_protocol(
     assert asyncio.run(recognise(Target(foreign), 10.0)) == "v2"
     with pytest.raises(ServiceFailed, match=r"has no model that takes .*: other takes nothing"):
         probed(Target(foreign, protocol="v2"), image_folder)
-    with pytest.raises(ServiceFailed, match="of 'moved' is redirected with 308 to /v3/models/mov"):
+    with pytest.raises(
+        ServiceFailed, match="of 'moved' is redirected with 308: the new place is /v3"
+    ):
         probed(Target(foreign, path="moved", protocol="v2"), image_folder)
     images = Target(foreign, protocol="http")
     prepared = bodies(images, load_images(image_folder).images)

@@ -171,6 +171,7 @@ def test_a_question_that_is_not_answered_in_time(detector, talk):
         (Reply(500, b"x" * 300), "x" * 200),
         (Reply(400, b'{"error": "%s"}' % (b"x" * 10_000)), "x" * 2000),
         (Reply(400, b'{"error": "unknown model"}'), "unknown model"),
+        (Reply(308, b"moved", location="/there"), "the new place is /there"),
         (Reply(500, b'{"error": 5}'), '{"error": 5}'),
         (Reply(500, b"\xff"), "\N{REPLACEMENT CHARACTER}"),
         (Reply(500, b""), ""),

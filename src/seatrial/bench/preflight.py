@@ -183,10 +183,10 @@ def redirected(request: str, status: int, said: str) -> ServiceFailed:
     Args:
         request: What was sent.
         status: HTTP status.
-        said: Where to, see `seatrial.load.http_client.refusal`; empty where it does not say that.
+        said: Where to, see `seatrial.load.http_client.refusal`; empty where it says nothing.
     """
     return ServiceFailed(
-        f"{request} is redirected with {status} {said or 'to no place that is named'}",
+        f"{request} is redirected with {status}: {said or 'no place is named'}",
         hint="images are sent to the place that is named alone: name the new one by --url and "
         "--path",
     )

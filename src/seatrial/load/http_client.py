@@ -197,12 +197,12 @@ async def ask(http: HttpSession, url: URL, body: Body | None = None) -> Reply:
 def refusal(reply: Reply) -> str:
     """Reason that a service gives for a refused request: its own message, or the body's start.
 
-    Of a redirect it is the place.
+    Of a redirect it is the place, where one is named.
     """
     if reply.error:
         return reply.error
     if reply.location:
-        return f"to {reply.location[:MESSAGE]}"
+        return f"the new place is {reply.location[:MESSAGE]}"
     try:
         said = msgspec.json.decode(reply.payload)["error"]
         # The Open Inference Protocol has the message itself there.
