@@ -113,11 +113,11 @@ def test_the_mark_of_exif_may_be_there_several_times(
         data = data[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(block)) + block + data[2:]
     path = tmp_path / "image"
     path.write_bytes(data)
-    loaded = Image.open(path)
+    loaded = Image.open(io.BytesIO(data))
     loaded.load()
     turned = ImageOps.exif_transpose(loaded)
     assert turned.size == ((5, 7) if times or file_format == "PNG" else (7, 5))
-    for form in (path, data, Image.open(path), loaded):
+    for form in (path, data, Image.open(io.BytesIO(data)), loaded):
         found = pixels(form, max_pixels=LIMIT)
         assert found.shape[:2] == turned.size[::-1]
         assert np.abs(found.astype(int) - np.asarray(turned)).max() <= 8  # of two JPEG decoders
@@ -208,8 +208,8 @@ def test_a_pil_image_after_its_with_block_or_verify(
     Image.fromarray(array).save(path, file_format)
     with Image.open(path) as left:
         pass
-    verified = Image.open(path)
-    verified.verify()
+    with Image.open(path) as verified:
+        verified.verify()
     of_memory = Image.open(io.BytesIO(path.read_bytes()))
     of_memory.verify()
     with Image.open(path) as loaded:
