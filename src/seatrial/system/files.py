@@ -127,7 +127,7 @@ def beside(path: Path, *, otherwise: str = "") -> str:
 
 
 def odd_kind(path: Path) -> str:
-    """What is neither a file nor a folder: a pipe, a device, a socket; empty for all others."""
+    """Kind of a place that is neither file nor folder: a pipe, a device, a socket; else empty."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
