@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -75,7 +76,11 @@ def test_interrupt_of_a_running_command(home):
         left = memoryview(bytes(fcntl.fcntl(process.stdin, fcntl.F_GETPIPE_SZ) + 1))
         while left:
             left = left[process.stdin.write(left) :]
-        process.send_signal(signal.SIGINT)
+        # Python may have looked for signals just before the read in which the command waits.
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
         told = process.stderr.read().decode()
     assert (process.returncode, told) == (130, "interrupted\n")
 

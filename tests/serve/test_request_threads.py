@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seatrial.artifact import Artifact
@@ -265,7 +266,7 @@ def test_what_was_decoded_too_late_goes_no_further(
 
         def decode(data: Any, **options: Any) -> Any:
             ticket._deadline = 0.0
-            return "an image"  # nothing that could be fitted
+            return np.empty(1)  # nothing that could be fitted
 
         monkeypatch.setattr("seatrial.detect.detector.decode", decode)
         with pytest.raises(DeadlineExceeded):

@@ -13,6 +13,7 @@ import pytest
 import local_http
 from fresh_environments import ENVIRONMENT, install
 from open_inference import columns
+from running_services import service  # noqa: F401  not that of the calls beside this file
 from seatrial.serve.process import ServiceProcess
 
 Told = dict[str, Any]
@@ -102,7 +103,11 @@ json.dump(told, sys.stdout)
 
 
 @pytest.fixture(scope="module")
-def told(service: ServiceProcess, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
+def told(
+    service: ServiceProcess,  # noqa: F811
+    images: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Told:
     """What the client was told, in one run of it."""
     python = install(tmp_path_factory.mktemp("tritonclient") / "venv", "tritonclient[http]>=2.60")
     done = subprocess.run(

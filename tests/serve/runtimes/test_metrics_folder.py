@@ -129,5 +129,6 @@ def test_a_process_started_by_hand_says_it_in_a_line(
         check=False,
     )
     assert done.returncode == 7
-    assert done.stderr.startswith(f"error: {tmp_path} has 1 KiB free; a service needs 20480 KiB")
+    told = f"error: the service did not start: {tmp_path} has 1 KiB free; a service needs 20480 KiB"
+    assert done.stderr.startswith(told)
     assert done.stderr.count("\n") == 2
