@@ -16,6 +16,9 @@ import pytest
 import raw_http2
 from raw_http import CHUNKED, POST, read_response
 from seatrial.deployment import Limits
+from seatrial.serve import bodies_to_come, connections
+from seatrial.serve.connection_limit import PROBE_PLACES
+from seatrial.serve.connections import SKIPPED_BYTES
 
 Running = Any
 Until = Callable[[Callable[[], Any]], Any]
@@ -114,6 +117,39 @@ def test_they_give_their_connections_to_who_sends(
 
         for _ in range(3):
             until(lambda: status() == 200)  # of the first bytes a body may take 0.05 s
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Content-Length: %d" % (2 * SKIPPED_BYTES),
+        b"Expect: 100-continue\r\nContent-Length: 1000",
+    ],
+    ids=["long", "expect"],
+)
+def test_those_that_gave_way_keep_no_place_of_a_probe(
+    run_app: Callable[..., Any], until: Until, monkeypatch: pytest.MonkeyPatch, fields: bytes
+) -> None:
+    """What is left of their bodies is dropped for a while, and others like them come meanwhile."""
+    monkeypatch.setattr(connections, "LINGER_S", 60.0)  # all of them at once, on any machine
+    monkeypatch.setattr(bodies_to_come, "BEGINS_S", 0.0)
+    most = 20
+    limits = Limits(connections=most, body_s=300.0, deadline_s=30.0)
+    with contextlib.ExitStack() as stack:
+        running = stack.enter_context(run_app(limits))
+
+        def come() -> None:
+            client = stack.enter_context(running.connect())
+            client.sendall(POST + fields + b"\r\n\r\nx")
+
+        for _ in range(most):
+            come()
+        until(lambda: running.detector.lanes.present == most)
+        for _ in range(2 * PROBE_PLACES):
+            come()
+            with running.connect() as probe:
+                probe.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert read_response(probe)[0] == 200
 
 
 def test_calls_over_grpc_give_their_places_as_well(

@@ -72,16 +72,17 @@ def test_a_body_over_the_limit_is_not_taken(running: Running, query: str) -> Non
 
 @pytest.mark.parametrize("length", [2 * SKIPPED_BYTES, 12 * 2**20])
 def test_who_sends_all_before_it_reads_gets_the_answer(
-    running: Running, monkeypatch: pytest.MonkeyPatch, length: int
+    run_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     monkeypatch.setattr(connections, "LINGER_S", 60.0)  # a busy machine may take a while
     body = bytes(length)
-    for _ in range(5):
-        with running.connect() as connection:
-            connection.sendall(head("POST /detect", len(body)))
-            connection.sendall(body)
-            assert read_response(connection)[0] == 413
-            assert connection.recv(1) == b""  # an end, not a reset
+    with run_app(Limits(body_bytes=2**18)) as running:
+        for _ in range(5):
+            with running.connect() as connection:
+                connection.sendall(head("POST /detect", len(body)))
+                connection.sendall(body)
+                assert read_response(connection)[0] == 413
+                assert connection.recv(1) == b""  # an end, not a reset
 
 
 def test_who_sends_no_more_is_hung_up_on_after_a_while(running: Running) -> None:

@@ -8,7 +8,8 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from seatrial.deployment import Limits
 from seatrial.serve.exchange import Exchange
 from seatrial.serve.http_protocol import PAUSE_BYTES
 from seatrial.serve.one_write import OneWrite
+from seatrial.serve.open_connections import Wait
+from seatrial.serve.trace_context import Trace
 
 Running = Any
 Metric = Callable[..., float]
@@ -209,3 +212,12 @@ def _answers(connection: socket.socket) -> Iterator[tuple[dict[str, str], bytes]
         piece = connection.recv(2**20)
         assert piece, "the connection was closed"
         data += piece
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_client_that_has_left_is_waited_for_no_more(left: bool) -> None:
+    waits: list[Wait] = []
+    connections: Any = SimpleNamespace(waits=lambda connection, wait: waits.append(wait))
+    cycle, connection = SimpleNamespace(disconnected=left), cast(Any, None)
+    Exchange(cycle, Trace(()), connection, connections, None).lingers()
+    assert waits == ([] if left else [Wait.END])

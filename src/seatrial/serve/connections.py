@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from seatrial.serve.protocols.body import EXCHANGE
 
 # A body up to this length is read to its end, so that the connection serves the next request: a new
 # one would cost more, and more than once where it is encrypted.
@@ -14,6 +17,13 @@ SKIPPED_BYTES = 1024 * 1024
 # A longer one is read for so long after the answer, and dropped: a connection that is closed while
 # data arrive is reset, and a client that first sends everything would lose the answer.
 LINGER_S = 1.0
+
+
+class Lingers(Protocol):
+    """The connection of a request: `seatrial.serve.exchange.Exchange`."""
+
+    def lingers(self) -> None:
+        """Note that the last answer is written, and what still comes is dropped for a while."""
 
 
 class StopReading:
@@ -52,6 +62,9 @@ class StopReading:
             # Its bytes go out at once; the server closes when it is told that no more follow.
             await send({**message, "more_body": True})
             if not message.get("more_body", False):
+                exchange: Lingers | None = scope.get("state", {}).get(EXCHANGE)
+                if exchange is not None:  # from now on its place may go to another
+                    exchange.lingers()
                 await _linger(receive)
                 await send({"type": "http.response.body"})
 

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.responses import Response
 
-from seatrial.serve.open_connections import Connections
+from seatrial.serve.open_connections import END, Connection, Connections
 from seatrial.serve.protocols.body import EXCHANGE
 from seatrial.serve.trace_context import Trace
+
+
+class Connected(Connection, Protocol):
+    """The connection.
+
+    Attributes:
+        transport: Where answers are written.
+    """
+
+    transport: asyncio.Transport
 
 
 class Exchange:
@@ -23,25 +33,25 @@ class Exchange:
     Args:
         cycle: The same for uvicorn.
         trace: The request.
-        transport: The connection.
-        connections: Have the first lines of all answers.
+        connection: Their connection.
+        connections: All of them; they have the first lines of all answers.
         server_state: Has the headers of all answers.
 
     Attributes:
         answered: Whether its answer is written.
     """
 
-    __slots__ = ("_connections", "_cycle", "_server_state", "_trace", "_transport", "answered")
+    __slots__ = ("_connection", "_connections", "_cycle", "_server_state", "_trace", "answered")
 
     def __init__(
         self,
         cycle: Any,
         trace: Trace,
-        transport: asyncio.Transport,
+        connection: Connected,
         connections: Connections,
         server_state: Any,
     ) -> None:
-        self._cycle, self._trace, self._transport = cycle, trace, transport
+        self._cycle, self._trace, self._connection = cycle, trace, connection
         self._connections, self._server_state = connections, server_state
         self.answered = False
 
@@ -55,6 +65,11 @@ class Exchange:
         cycle.message_event.clear()  # what comes next is that the client leaves
         cycle.flow.resume_reading()
         return body
+
+    def lingers(self) -> None:
+        """Note that the last answer is written, and what still comes is dropped for a while."""
+        if not self._cycle.disconnected:  # or it would count behind its end
+            self._connections.waits(self._connection, END)
 
     def answer(self, response: Response) -> None:
         """Write an answer of ours.
@@ -76,7 +91,7 @@ class Exchange:
         fields = [b"%b: %b\r\n" % field for field in response.raw_headers]
         parts = (begin, self._trace.fields(), *fields, b"\r\n", response.body)
         cycle.response_started = cycle.response_complete = True
-        self._transport.write(b"".join(parts))
+        self._connection.transport.write(b"".join(parts))
         cycle.message_event.set()
         cycle.on_response()
         self.answered = True

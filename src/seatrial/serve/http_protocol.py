@@ -188,7 +188,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._skips_body:
             trace = self.scope["state"][TRACE] = Trace(self.headers)
             super().on_headers_complete()
-            exchange = Exchange(self.cycle, trace, self.transport, self._all, self.server_state)
+            exchange = Exchange(self.cycle, trace, self, self._all, self.server_state)
             self.scope["state"][EXCHANGE] = exchange
             writing = OneWrite(self.transport)
             self.cycle.transport = writing  # type: ignore[assignment]
