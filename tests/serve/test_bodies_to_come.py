@@ -275,6 +275,23 @@ def test_a_body_that_cannot_be_whole_in_time_gives_way(passed_s: float) -> None:
     run(test)
 
 
+def test_what_has_not_begun_gives_way_however_young_it_is() -> None:
+    """A few bytes are enough for the pace of the first moments."""
+
+    async def test(waiting: Waiting) -> None:
+        one = Held(LONG)
+        await waiting.begin(one)
+        waiting.now_s = 0.001
+        one.arrived_bytes = bodies_to_come.FIRST_BYTES
+        assert not waiting.bodies.give_bytes(1, 100_000)
+        one.arrived_bytes -= 1
+        assert one.arrived_bytes > LONG * waiting.now_s / BODY_S
+        assert waiting.bodies.give_bytes(1, 100_000)
+        assert await waiting.ended() == [True]
+
+    run(test)
+
+
 def test_who_misses_most_goes_first() -> None:
     """Heads alone end no body that comes: they are what misses most."""
 

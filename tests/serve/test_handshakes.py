@@ -239,6 +239,27 @@ def test_the_address_with_most_places_gives_way_first(made: Made) -> None:
     assert made.log[2:] == [f"{begun[1]} ended", "second"]
 
 
+def test_an_address_with_one_place_less_waits_as_those_of_one_address_do(made: Made) -> None:
+    """It would have the most itself then, and the two would go on ending each other's."""
+    addresses = ("192.0.2.1", "192.0.2.2")
+    for index in range(AT_ONCE - 1):
+        made.add(f"held {index}", address=addresses[index % 2])
+        made.loop.turn()
+        made.loop.turn()
+    made.add("of a third", address="192.0.2.3")
+    made.loop.turn()
+    assert len(made.log) == AT_ONCE
+    made.log.clear()
+    made.add("next", address=addresses[1])
+    made.loop.turn()
+    made.loop.now_s += OF_MOST_S
+    made.loop.turn()
+    assert made.log == []
+    made.loop.now_s += GIVES_WAY_S
+    made.loop.turn()
+    assert made.log == ["held 0 ended", "next"]
+
+
 def test_who_goes_on_gives_its_place_back_and_waits_as_others_do(made: Made) -> None:
     held = made.add(*(f"held {index}" for index in range(AT_ONCE)))
     for _ in held:

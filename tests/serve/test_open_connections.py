@@ -36,7 +36,7 @@ class Recorded:
         self.waiting: Wait | None = None
         self.unread_bytes = 0
         self.active = False
-        connections.opened(self)
+        self.for_probes = connections.opened(self)
 
     def expire(self, wait: Wait) -> None:
         self.ended = wait.value
@@ -127,6 +127,30 @@ async def test_where_all_work_probes_have_places_of_their_own() -> None:
     assert Recorded(of).ended == "limit"
     of.closed(probe)
     assert Recorded(of).ended is None
+
+
+@on_a_loop
+async def test_where_a_request_gives_way_a_new_connection_is_as_others() -> None:
+    """Without that it is for probes alone, and beyond their places nobody is let in."""
+
+    class GivesWay(RefuseNone):
+        gives = True
+
+        def give_place(self) -> bool:
+            return self.gives
+
+    refuse = GivesWay()
+    of = Connections(Limits(), 2, request_metrics(), refuse=refuse)
+    for _ in range(2 + PROBE_PLACES):
+        working = Recorded(of)
+        of.works(working)
+        assert not working.for_probes
+    last = Recorded(of)
+    assert (last.ended, last.for_probes) == ("limit", True)
+    of.closed(working)
+    refuse.gives = False
+    probe = Recorded(of)
+    assert (probe.ended, probe.for_probes) == (None, True)
 
 
 @on_a_loop

@@ -39,6 +39,25 @@ def test_a_body_of_which_the_length_was_guessed_counts_as_long_as_it_is(running:
     assert changes == [1000, 1000, 99_000, -1000, limit - 1000, -limit, -99_000]
 
 
+@pytest.mark.parametrize("most_bytes", [None, 900_000])
+def test_a_batch_request_that_gives_bytes_back_is_not_refused_for_those_of_others(
+    open_dispatcher: Callable[..., Dispatcher], most_bytes: int | None
+) -> None:
+    """It may have half of the bytes where it comes; live requests that came behind it have more."""
+    dispatcher = open_dispatcher(bytes_in_flight=1_000_000, body_bytes=400_000)
+    asked = Asked(None, batch=True, most_bytes=most_bytes)
+    with (
+        dispatcher.admit(asked) as batch,
+        dispatcher.admit(Asked(390_000)),
+        dispatcher.admit(Asked(200_000)),
+    ):
+        batch.measured(asked, 400_000)  # as long as it was thought
+        batch.measured(asked, 187_923)
+        assert dispatcher._held_bytes == 187_923 + 590_000
+        with pytest.raises(Overloaded):
+            batch.arrived(187_924)
+
+
 def test_a_body_that_is_longer_than_guessed_is_foretold_anew(running: Running) -> None:
     dispatcher = running.service.dispatcher
     forecast = dispatcher.forecast

@@ -256,13 +256,16 @@ class Dispatcher:
         """Count a body that is here in the place of the one that was expected.
 
         Raises:
-            Overloaded: The bodies take more than `Limits.bytes_in_flight` with it.
+            Overloaded: It is longer than was expected, and the bodies take more than
+                `Limits.bytes_in_flight` with it.
         """
         more = body_bytes - ticket.held_bytes
         with self._lock:
             self._held_bytes += more
         ticket.held_bytes = body_bytes
         self.on_bytes(more)
+        if more <= 0:  # it gives bytes back: others may have come since it was let in
+            return
         others = self.detector.lanes.present - 1
         if refusal := self._too_many_bytes(0, others, ticket.promise, body_bytes):
             raise refusal.error()

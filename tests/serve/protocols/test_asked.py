@@ -64,6 +64,16 @@ def test_a_packed_body_may_be_so_many_times_its_length() -> None:
         assert read_asked(headers, 60.0) == Asked(None)
 
 
+@pytest.mark.parametrize("value", [b"identity", b" Identity ", b""])
+def test_a_body_that_is_said_to_be_plain_has_its_declared_length(value: bytes) -> None:
+    plain, length = (b"content-encoding", value), (b"content-length", b"9")
+    for headers in ([plain, length], [length, plain]):
+        assert read_asked(headers, 60.0) == Asked(9)
+    packed = (b"content-encoding", b"gzip")
+    for headers in ([plain, packed, length], [packed, plain, length]):
+        assert read_asked(headers, 60.0) == Asked(None, most_bytes=9 * MOST_TIMES)
+
+
 @pytest.mark.parametrize(
     ("metadata", "remaining_s", "asked"),
     [

@@ -12,6 +12,7 @@ TIMEOUT = b"x-request-timeout-ms"
 PRIORITY = b"x-request-priority"
 SHORTEST_S = 1e-6
 SHOWN = 40  # characters of a wrong value
+PLAIN = (b"", b"identity")  # values of Content-Encoding: the body is as it was
 PRIORITIES = {b"live": False, b"batch": True}
 
 
@@ -35,7 +36,8 @@ def read_asked(headers: Iterable[tuple[bytes, bytes]], longest_deadline_s: float
         elif name == b"transfer-encoding":
             known = False
         elif name == b"content-encoding":
-            packed = True  # it is longer when it is unpacked
+            # It is longer when it is unpacked.
+            packed = packed or value.strip().lower() not in PLAIN
         elif name == TIMEOUT:
             deadline_s = _deadline_s(value, longest_deadline_s)
         elif name == PRIORITY:
