@@ -69,7 +69,7 @@ class Wait(enum.StrEnum):  # of other enumerations, the hash is a function in Py
     HEAD = "head"  # the rest of a request's headers, or of a body that is not read
     IDLE = "idle"  # the next request
     ANSWER = "answer"  # the client has to take what was sent
-    END = "end"  # the client has to see that it was refused
+    END = "end"  # the client has to see its last answer, or that it was refused
 
 
 HEAD, IDLE, ANSWER, END = Wait  # to look one up by its name is a function in Python 3.11
