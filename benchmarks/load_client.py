@@ -18,6 +18,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -72,8 +73,10 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         trees = {"client": measure.ROOT}
         if options.against:
-            folder = measure.ROOT / "run" / "before"
-            trees["before"] = stack.enter_context(checkout(options.against, folder))
+            # A folder of its own each time: one that was killed leaves it.
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="seatrial-old-"))
+            tree = Path(scratch) / "tree"
+            trees["before"] = stack.enter_context(checkout(options.against, tree))
         port, pid = stack.enter_context(bare("sockets"))
         os.sched_setaffinity(pid, {cores[0] if cores else client})
         os.sched_setaffinity(0, {client})

@@ -142,10 +142,8 @@ class Handshake(asyncio.BufferedProtocol):
             return
         # It ends `_shake`, by an error or by its being cancelled.
         self._failed |= isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError)
-        encrypting, self._encrypting = (
-            self._encrypting,
-            None,
-        )  # or else both stay: a buffer of 256 KiB
+        encrypting = self._encrypting
+        self._encrypting = None  # or else both stay: a buffer of 256 KiB
         encrypting.connection_lost(exc)
 
     def begin(self, context: ssl.SSLContext, within_s: float) -> None:
