@@ -19,12 +19,12 @@ from seatrial.system.files import (
     TAKEN,
     bounded_bytes,
     discard,
-    in_use,
     move,
     put_in_place,
     sha256_file,
     writing,
 )
+from seatrial.system.locks import in_use
 
 MANIFEST = "manifest.json"
 # Scratch folders of a store: a new artifact, and an old one that it replaces.

@@ -14,7 +14,7 @@ from PIL import Image
 from seatrial.artifact import Store
 from seatrial.cli.data_write import convert
 from seatrial.models.resolve import import_model
-from seatrial.system.files import locked
+from seatrial.system.locks import locked
 from tiny_networks import build_network, save_snapshot
 from training_sets import build_images
 

@@ -16,7 +16,8 @@ from seatrial.artifact import Artifact, Store
 from seatrial.datasets.samples import sample_photos
 from seatrial.errors import SourceUnavailable
 from seatrial.models.sources import sample_ssd
-from seatrial.system.files import locked, sha256_file
+from seatrial.system.files import sha256_file
+from seatrial.system.locks import locked
 from seatrial.system.wheels import fetch
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seatrial.system.files import locked
+from seatrial.system.locks import locked
 
 
 @pytest.fixture(scope="session")

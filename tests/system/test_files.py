@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,9 +21,6 @@ from seatrial.system.files import (
     check_free,
     check_place,
     check_writable,
-    in_use,
-    is_in_use,
-    locked,
     not_writable,
     read_bytes,
     sha256_file,
@@ -92,13 +87,6 @@ def test_settings_and_texts_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None
     for read in (text.read_text, lambda path: config.read_toml(path, Deployment)):
         with pytest.raises(InvalidInput, match="it has more than 1 MiB"):
             read(endless)
-
-
-def test_a_folder_is_in_use_until_the_block_ends(tmp_path: Path) -> None:
-    with in_use(tmp_path), in_use(tmp_path):
-        assert is_in_use(tmp_path)
-    assert not is_in_use(tmp_path)
-    assert is_in_use(tmp_path / "gone")  # nothing that may be removed
 
 
 def test_free_are_names_that_are_not_there_and_empty_folders(tmp_path: Path) -> None:
@@ -200,44 +188,6 @@ def test_the_hint_can_be_another() -> None:
         "the store cannot be written: No space left",
         "wait",
     )
-
-
-HOLDER = """
-import sys
-from pathlib import Path
-from seatrial.system.files import locked
-with locked(Path(sys.argv[1])) as held:
-    print(held, flush=True)
-    sys.stdin.readline()
-"""
-
-
-def test_a_lock_keeps_other_processes_out_and_ends_with_its_process(tmp_path: Path) -> None:
-    lock = tmp_path / "lock"
-    with locked(lock) as held:
-        assert held
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(lock)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "True\n"
-        with locked(lock) as held:
-            assert not held
-        waited: list[bool] = []
-
-        def on_wait() -> None:
-            waited.append(True)
-            holder.kill()  # its lock ends with it
-
-        with locked(lock, on_wait=on_wait) as held:
-            assert held
-        assert waited == [True]
-    with locked(lock, on_wait=lambda: pytest.fail("nobody holds it")) as held:
-        assert held
-    assert lock.is_file()
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

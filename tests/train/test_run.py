@@ -19,7 +19,7 @@ from seatrial.errors import (
     TrainingFailed,
 )
 from seatrial.manifest import Preprocessing
-from seatrial.system.files import locked
+from seatrial.system.locks import locked
 from seatrial.train import run as module
 from seatrial.train.after_step import read_symptoms
 from seatrial.train.diagnosis import Symptom

@@ -12,7 +12,8 @@ import msgspec
 
 from seatrial.artifact import IMPORTS, MANIFEST, RETIRED, STAGING, Store
 from seatrial.config import MOST_BYTES, UNDECODABLE
-from seatrial.system.files import bounded_bytes, is_in_use, move, writing
+from seatrial.system.files import bounded_bytes, move, writing
+from seatrial.system.locks import is_in_use
 
 UNUSED_S = 86_400.0  # age of its last use from which on an import may be removed
 # Age after which a scratch folder that is not in use is a leftover: it is marked a moment after it

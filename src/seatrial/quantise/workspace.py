@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from seatrial.artifact import Store
 from seatrial.config import encode_json
 from seatrial.errors import InvalidInput, SeatrialError
-from seatrial.system.files import locked, staged_file, write_atomically, writing
+from seatrial.system.files import staged_file, write_atomically, writing
+from seatrial.system.locks import locked
 
 T = TypeVar("T")
 Arrays = dict[str, NDArray[Any]]

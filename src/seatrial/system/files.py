@@ -1,11 +1,10 @@
-"""Files and folders that appear whole or not at all, and locks between processes."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
 import errno
-import fcntl
 import hashlib
 import io
 import itertools
@@ -14,7 +13,7 @@ import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from seatrial.errors import InvalidDataset, InvalidInput, NotWritable
@@ -398,59 +397,3 @@ def room_hint(setting: str = "") -> str:
 
 def _another_folder(setting: str) -> str:
     return f"name another folder{f' ({setting})' if setting else ''}"
-
-
-@contextlib.contextmanager
-def in_use(folder: Path) -> Iterator[None]:
-    """Mark a folder as in use, for `is_in_use`, until the block or the process ends.
-
-    Where the file system has no locks for folders, it is not marked.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_in_use(folder: Path) -> bool:
-    """Whether a process has marked a folder with `in_use`, or this cannot be known."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-@contextlib.contextmanager
-def locked(path: Path, *, on_wait: Callable[[], object] | None = None) -> Iterator[bool]:
-    """Hold a lock between processes (``flock``); it ends with the process at the latest.
-
-    Args:
-        path: The lock file; made where it is missing, and kept.
-        on_wait: Called before waiting for another process; None: do not wait.
-
-    Yields:
-        Whether the lock is held; always true where `on_wait` is given.
-
-    Raises:
-        OSError: The file cannot be opened.
-    """
-    with path.open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if on_wait is None:
-                yield False
-                return
-            on_wait()
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield True

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from seatrial.system.files import in_use
+from seatrial.system.locks import in_use
 
 
 def make_own_folder(prefix: str, root: Path) -> Path:

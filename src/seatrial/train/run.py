@@ -16,7 +16,8 @@ from seatrial.errors import InvalidInput, TrainingFailed
 from seatrial.manifest import check_name
 from seatrial.progress import Progress, silent
 from seatrial.system.extras import check_installed
-from seatrial.system.files import locked, write_atomically, writing
+from seatrial.system.files import write_atomically, writing
+from seatrial.system.locks import locked
 from seatrial.train.after_step import record_symptom
 from seatrial.train.journal import read_epochs
 from seatrial.train.launch import launch

@@ -25,7 +25,8 @@ from seatrial.models.hubs.reference import Reference, parse
 from seatrial.models.import_checkpoint import import_transformers
 from seatrial.models.import_onnx import import_onnx
 from seatrial.progress import Progress
-from seatrial.system.files import locked, writing
+from seatrial.system.files import writing
+from seatrial.system.locks import locked
 
 
 class PullOptions(msgspec.Struct, frozen=True):
