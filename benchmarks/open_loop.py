@@ -12,15 +12,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import measure
+import msgspec
 import psutil
+from yarl import URL
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits
+from seatrial.load.http_session import Broken, HttpSession, NotHttp, Unreachable
+from seatrial.load.target import Body
 
 IMAGES = 32
-DIGEST = "X-Model-Digest"
+TIMEOUT_S = 300.0
+DIGEST, ANSWER_BYTES = "X-Model-Digest", 2**20
 Boxes = list[dict[str, Any]]
 
 
@@ -40,8 +44,9 @@ class OpenLoop:
     """
 
     def __init__(self, url: str, images: Sequence[bytes], rate_hz: float) -> None:
-        self._url = url
+        self._url = URL(url) / "detect"
         self._images = images
+        self._bodies = [Body(image, {"Content-Type": "image/jpeg"}) for image in images]
         self._rate_hz = rate_hz
         self.counts: Counter[str] = Counter()
         self.digests: Counter[str] = Counter()
@@ -51,11 +56,11 @@ class OpenLoop:
 
     def at(self, times: float) -> OpenLoop:
         """Another loop with the same images, at so many times the rate."""
-        return OpenLoop(self._url, self._images, times * self._rate_hz)
+        return OpenLoop(str(self._url.origin()), self._images, times * self._rate_hz)
 
     async def learn(self) -> str:
         """Take the boxes of what is served now as those of its digest, which is returned."""
-        async with aiohttp.ClientSession() as session:
+        async with HttpSession(1, TIMEOUT_S) as session:
             found = [await self._ask(session, index) for index in range(len(self._images))]
         (digest,) = {digest for _, digest, _ in found}
         self.expected[digest] = [boxes for _, _, boxes in found]
@@ -63,8 +68,7 @@ class OpenLoop:
 
     async def run(self) -> None:
         """Send until `end`; returns when all have their answers."""
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector) as session:
+        async with HttpSession(0, TIMEOUT_S) as session:
             asked: set[asyncio.Task[None]] = set()
             due = time.monotonic()
             while not self._over:
@@ -79,11 +83,11 @@ class OpenLoop:
         """Send no more."""
         self._over = True
 
-    async def _count(self, session: aiohttp.ClientSession) -> None:
+    async def _count(self, session: HttpSession) -> None:
         index = random.randrange(len(self._images))
         try:
             status, digest, boxes = await self._ask(session, index)
-        except (aiohttp.ClientError, TimeoutError):
+        except (Broken, NotHttp, Unreachable, TimeoutError):
             self.counts["failed"] += 1
             return
         if status == 200:
@@ -94,16 +98,12 @@ class OpenLoop:
             self.counts[{503: "refused", 504: "late"}.get(status, "failed")] += 1
             self.reasons[f"{status} {boxes}"] += 1
 
-    async def _ask(self, session: aiohttp.ClientSession, index: int) -> tuple[int, str, Boxes]:
-        headers = {"Content-Type": "image/jpeg"}
-        async with session.post(
-            f"{self._url}/detect", data=self._images[index], headers=headers
-        ) as response:
-            told = await response.json()
-            digest = response.headers.get(DIGEST, "")
-            if response.status != 200:
-                return response.status, digest, told["error"]["message"]
-            return response.status, digest, told["detections"]
+    async def _ask(self, session: HttpSession, index: int) -> tuple[int, str, Boxes]:
+        found = await session.send("POST", self._url, self._bodies[index], ANSWER_BYTES)
+        told, digest = msgspec.json.decode(found.payload), found.headers.get(DIGEST, "")
+        if found.status != 200:
+            return found.status, digest, told["error"]["message"]
+        return found.status, digest, told["detections"]
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 
 import measure
 import numpy as np
+import uvloop
 from open_loop import OpenLoop, at_share, outcomes, resources
 
 KINDS = ("rss_mb", "descriptors", "threads")
@@ -54,7 +55,7 @@ def main() -> None:
     measure.need_shared()
     artifact = measure.open_artifact(options.model)
     with at_share(artifact, options) as (service, loop, rates):
-        rows = asyncio.run(soak(loop, service.process.pid, options.minutes, options.every_s))
+        rows = uvloop.run(soak(loop, service.process.pid, options.minutes, options.every_s))
     kept = rows[len(rows) // 10 :]
     measure.save(
         f"soak_{options.engine}",

@@ -20,6 +20,7 @@ from typing import Any
 
 import measure
 import msgspec
+import uvloop
 from open_loop import OpenLoop, at_share, outcomes, resources
 
 from seatrial.artifact import Artifact, Store
@@ -114,7 +115,7 @@ def main() -> None:
     artifact = measure.open_artifact(options.model)
     pair = [artifact, second(artifact)]
     with at_share(artifact, options) as (service, loop, rates):
-        rows, rest_mb = asyncio.run(swaps(service.url, loop, options, pair))
+        rows, rest_mb = uvloop.run(swaps(service.url, loop, options, pair))
     first, last = rows[0]["rss_mb"], rows[-1]["rss_mb"]
     settled = rows[min(SETTLED, len(rows) - 1)]["rss_mb"]
     measure.save(
