@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import raw_http2
+from certificates import make_certificate
 from raw_http import CHUNKED, POST, read_response
-from seatrial.deployment import Limits
-from seatrial.serve import bodies_to_come, connections
+from seatrial.deployment import Limits, Server
+from seatrial.serve import bodies_to_come, connections, handshake
 from seatrial.serve.connection_limit import PROBE_PLACES
 from seatrial.serve.connections import SKIPPED_BYTES
 
@@ -148,6 +151,41 @@ def test_those_that_gave_way_keep_no_place_of_a_probe(
         for _ in range(2 * PROBE_PLACES):
             come()
             with running.connect() as probe:
+                probe.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert read_response(probe)[0] == 200
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_nor_do_they_where_connections_are_encrypted(
+    run_app: Callable[..., Any],
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    loop: str,
+) -> None:
+    """The end of such a connection waits for its client's word."""
+    monkeypatch.setattr(connections, "LINGER_S", 60.0)
+    monkeypatch.setattr(handshake, "SHUTDOWN_S", 60.0)
+    monkeypatch.setattr(bodies_to_come, "BEGINS_S", 0.0)
+    files = make_certificate(tmp_path, "one", kind="prime256v1")
+    trusted = ssl.create_default_context(cafile=str(files.certificate))
+    server = Server(tls_certificate=str(files.certificate), tls_key=str(files.key))
+    most = 20
+    limits = Limits(connections=most, header_s=60.0, body_s=300.0, deadline_s=30.0)
+    with contextlib.ExitStack() as stack:
+        running = stack.enter_context(run_app(limits, server=server, loop=loop))
+
+        def come() -> None:
+            raw = running.connect()
+            client = stack.enter_context(trusted.wrap_socket(raw, server_hostname="127.0.0.1"))
+            client.sendall(POST + b"Content-Length: %d\r\n\r\nx" % (2 * SKIPPED_BYTES))
+
+        for _ in range(most):
+            come()
+        until(lambda: running.detector.lanes.present == most)
+        for _ in range(2 * PROBE_PLACES):
+            come()
+            with trusted.wrap_socket(running.connect(), server_hostname="127.0.0.1") as probe:
                 probe.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert read_response(probe)[0] == 200
 

@@ -269,6 +269,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()
         else:
             self.transport.close()
+            if self._handshake is not None:
+                # It would wait for its client's word, open and counted; its own goes out first.
+                self.loop.call_soon(self.transport.abort)
 
     @property
     def unread_bytes(self) -> int:
