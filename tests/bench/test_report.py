@@ -9,6 +9,7 @@ import pytest
 from seatrial.bench.report import read_report, to_html, to_json, write_report
 from seatrial.errors import InvalidConfig, NotWritable
 from seatrial.load.images import SkippedFile, load_images
+from seatrial.report.numbers import significant
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 STAGES = {"decode": 1.5, "queue": 0.2, "infer": 35.0}
@@ -74,6 +75,13 @@ def test_page_is_self_contained_and_complete(full_report):
     for words in ("AMD EPYC", "seatrial bench --url", "closed-loop", "python", "seed", "sha256:"):
         assert words in page.text
     assert page.text.index("never an SLO result") < page.text.index("Key figures")
+
+
+def test_an_interval_stands_below_each_percentile(make_report, point):
+    report = make_report(single=[point(1, count=700)])
+    found = report.runs[0].points[0].latency.percentiles["p99"]
+    ends = f"{significant(found.low_ms)}\xa0to\xa0{significant(found.high_ms)}"
+    assert ends in assert_self_contained(to_html(report)).text
 
 
 def test_page_declares_light_and_dark_narrow_and_forbids_requests(full_report):

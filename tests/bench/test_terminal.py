@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import io
 
+import msgspec
 from rich.console import Console
 
 from seatrial.bench.terminal import render_terminal
+from seatrial.report.numbers import significant
 
 
 def printed(report, width=120):
@@ -29,7 +31,7 @@ def test_tables_have_names_on_the_left_and_numbers_under_the_end_of_their_headin
     for n in headings:
         end = lines[n].index("sessions") + len("sessions")
         rows = [
-            line for line in lines[n : n + 8] if line.startswith((" single-stream", " scaling"))
+            line for line in lines[n : n + 13] if line.startswith((" single-stream", " scaling"))
         ]
         assert [line[:end].split() for line in rows] == [
             ["single-stream", "1"],
@@ -53,3 +55,29 @@ def test_degenerate_reports_are_printed(make_report, point):
     assert "timeout" in printed(make_report(scaling=[point(1, count=4, failed=4, error="timeout")]))
     remote = make_report(scaling=[point(n, server_cores=None) for n in (1, 2)], local=False)
     assert "\N{EN DASH}" in printed(remote)
+
+
+def test_an_interval_stands_below_its_percentile(make_report, point):
+    report = make_report(single=[point(1, count=700)])
+    found = report.runs[0].points[0].latency.percentiles
+    lines = printed(report).splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith(" single-stream"))
+    ends = " ".join(lines[at + 1].split())
+    assert ends == " ".join(
+        f"{significant(one.low_ms)} to {significant(one.high_ms)}" for one in found.values()
+    )
+
+
+def test_a_percentile_of_an_older_report_has_no_second_line(make_report, point):
+    report = make_report(single=[point(1, count=700)])
+    single = report.runs[0].points[0]
+    older = {
+        name: msgspec.structs.replace(one, low_ms=None, high_ms=None)
+        for name, one in single.latency.percentiles.items()
+    }
+    latency = msgspec.structs.replace(single.latency, percentiles=older)
+    run = msgspec.structs.replace(
+        report.runs[0], points=(msgspec.structs.replace(single, latency=latency),)
+    )
+    text = printed(msgspec.structs.replace(report, runs=(run,)))
+    assert " to " not in text[text.index(" single-stream") : text.index("latency in ms")]

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from seatrial.load.statistics import (
     PERCENTILES,
     histogram,
+    interval_ranks,
     latency,
     percentile,
     rate_interval,
@@ -93,6 +95,54 @@ def test_failed_requests_rank_as_infinitely_late():
     # The value is there, the bound is not: it may lie among the failed ones.
     edge = latency(good[:92], failed=8).percentiles["p90"]
     assert (edge.value_ms, edge.upper_ms) == (90.0, None)
+
+
+@pytest.mark.parametrize("name", PERCENTILES)
+@pytest.mark.parametrize("count", [700, 1234, 20_000])
+def test_interval_is_that_of_scipy(name, count):
+    chance = random.Random(count)
+    sample = sorted(chance.expovariate(1.0) for _ in range(count))
+    found = latency(sample).percentiles[name]
+    theirs = stats.quantile_test(sample, p=PERCENTILES[name]).confidence_interval(0.95)
+    assert (found.low_ms, found.high_ms) == (theirs.low, theirs.high)
+
+
+@pytest.mark.parametrize(("name", "count"), [("p50", 11), ("p90", 100), ("p99", 700)])
+def test_interval_covers_the_true_percentile_95_times_in_100(name, count):
+    fraction, chance = PERCENTILES[name], random.Random(2)
+    truth, trials, below, above = -math.log(1 - fraction), 3000, 0, 0
+    for _ in range(trials):
+        sample = sorted(chance.expovariate(1.0) for _ in range(count))
+        found = percentile(sample, 0, fraction)
+        below += found.high_ms < truth
+        above += found.low_ms > truth
+    # Each end misses 2.5 times in 100 at most; an interval that is too wide misses less.
+    for missed in (below, above):
+        assert 0.003 <= missed / trials <= 0.033
+    assert (below + above) / trials <= 0.06
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.9, 0.99])
+def test_interval_ranks_of_large_samples_skip_what_is_negligible(fraction):
+    count = 1_000_000
+    expected = stats.binom(count, fraction)
+    assert interval_ranks(count, fraction) == (
+        int(expected.ppf(0.025)),
+        int(expected.isf(0.025)) + 1,
+    )
+
+
+def test_an_end_of_the_interval_that_failed_requests_reach_is_missing():
+    good = [float(n) for n in range(1, 101)]
+    assert interval_ranks(100, 0.9) == (84, 96)
+    whole = percentile(good, 0, 0.9)
+    assert (whole.low_ms, whole.value_ms, whole.high_ms) == (84.0, 90.0, 96.0)
+    some = percentile(good[:95], 5, 0.9)
+    assert (some.low_ms, some.value_ms, some.high_ms) == (84.0, 90.0, None)
+    many = percentile(good[:85], 15, 0.9)
+    assert (many.low_ms, many.value_ms, many.high_ms) == (84.0, None, None)
+    small = percentile(good[:63], 0, 0.9)
+    assert (small.low_ms, small.high_ms) == (None, None)
 
 
 @given(LATENCIES, st.integers(0, 30))

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from seatrial.bench.measurement import Measurement
 from seatrial.bench.report_data import BenchReport, Finding
-from seatrial.load.statistics import PERCENTILES
+from seatrial.load.statistics import INTERVAL_LEVEL, PERCENTILES, Percentile
 from seatrial.report.numbers import MISSING, cores, mebibytes, optional, seconds, significant
 from seatrial.report.table import Table
 
@@ -45,18 +45,30 @@ def findings_list(title: str, rows: Sequence[Finding]) -> list[RenderableType]:
 def _latencies(points: Sequence[tuple[str, Measurement]]) -> Table:
     table = plain_table("scenario", "sessions", "good/s", *PERCENTILES, "mean ms", "good", "failed")
     for scenario, point in points:
-        found = [point.latency.percentiles[name].value_ms for name in PERCENTILES]
         table.add_row(
             Text(scenario),
             str(point.sessions),
             significant(point.goodput_per_s),
-            *(optional(value, significant) for value in found),
+            *(_with_interval(point.latency.percentiles[name]) for name in PERCENTILES),
             optional(point.latency.mean_ms, significant),
             str(point.good),
             Text(str(point.failed), style="red" if point.failed else ""),
         )
-    table.caption = Text("latency in ms; a dash: the sample is too small for this percentile")
+    table.caption = Text(
+        "latency in ms; a dash: the sample is too small for this percentile; below a percentile "
+        f"its {INTERVAL_LEVEL:.0%} interval"
+    )
     return table
+
+
+def _with_interval(found: Percentile) -> Text:
+    """A percentile, and on a second line its interval where there is one."""
+    if found.value_ms is None:
+        return Text(MISSING)
+    if found.low_ms is None and found.high_ms is None:  # an older report
+        return Text(significant(found.value_ms))
+    ends = [optional(end, significant) for end in (found.low_ms, found.high_ms)]
+    return Text.assemble(significant(found.value_ms), ("\n" + " to ".join(ends), "dim"))
 
 
 def _costs(points: Sequence[tuple[str, Measurement]]) -> Table:

@@ -11,6 +11,7 @@ import msgspec
 
 CONFIDENCE = 0.99
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+INTERVAL_LEVEL = 0.95  # of a percentile's interval, two-sided
 RATE_LEVEL = 0.95
 SLICES = 10  # of a window, for the interval of its rate: Schmeiser (1982) finds 10 to 30 enough
 T_QUANTILE = 2.262  # Student's at RATE_LEVEL, two-sided, SLICES - 1 degrees of freedom
@@ -22,7 +23,7 @@ HISTOGRAM_REACH = 2.5
 
 
 class Percentile(msgspec.Struct, frozen=True):
-    """One percentile of latency with its upper bound.
+    """One percentile of latency with its interval and its upper bound.
 
     Attributes:
         value_ms: Nearest-rank estimate; None where it must not be printed (see `reason`).
@@ -30,12 +31,18 @@ class Percentile(msgspec.Struct, frozen=True):
             `CONFIDENCE`; None where failed requests reach that rank: no bound can be given.
         needed: Smallest sample that this percentile is printed for.
         reason: Reason for a missing value; empty where there is one.
+        low_ms: Lower end of the interval at `INTERVAL_LEVEL`, see `interval_ranks`; None where
+            the sample is too small or failed requests reach its rank, and in reports from before
+            it was measured.
+        high_ms: Upper end of that interval, with the same exceptions.
     """
 
     value_ms: float | None
     upper_ms: float | None
     needed: int
     reason: str = ""
+    low_ms: float | None = None
+    high_ms: float | None = None
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -78,8 +85,11 @@ def tail_allowance(count: int, fraction: float, confidence: float = CONFIDENCE) 
     Samples are taken to be independent.
     """
     over, log_under, log_over = 0.0, math.log(fraction), math.log1p(-fraction)
-    allowance = -1
-    for t in range(count + 1):
+    # The probability of fewer is below e^-400 (Bernstein's inequality).
+    negligible = count * (1 - fraction) - 30 * math.sqrt(count * fraction * (1 - fraction)) - 300
+    first = max(0, math.floor(negligible))
+    allowance = first - 1
+    for t in range(first, count + 1):
         ways = math.lgamma(count + 1) - math.lgamma(t + 1) - math.lgamma(count - t + 1)
         over += math.exp(ways + (count - t) * log_under + t * log_over)
         if over > 1.0 - confidence:
@@ -102,8 +112,25 @@ def samples_needed(fraction: float, confidence: float = CONFIDENCE) -> int:
     return count
 
 
+def interval_ranks(count: int, fraction: float, level: float = INTERVAL_LEVEL) -> tuple[int, int]:
+    """Ranks, from 1, of the two samples between which a percentile of the population lies.
+
+    Nothing is assumed of the distribution: the number of samples up to the percentile is binomial,
+    and each end misses with a probability of ``(1 - level) / 2`` at most (David & Nagaraja, Order
+    Statistics, 3rd ed., 7.1). Samples are taken to be independent: requests that waited in one
+    queue are not, and their interval is too narrow.
+
+    Returns:
+        Rank of the lower end, 0 if there is none; rank of the upper end, `count` + 1 if there is
+        none.
+    """
+    one_sided = (1 + level) / 2
+    low = tail_allowance(count, 1 - fraction, one_sided) + 1
+    return low, count - tail_allowance(count, fraction, one_sided)
+
+
 def percentile(ordered_ms: Sequence[float], failed: int, fraction: float) -> Percentile:
-    """Nearest-rank percentile and its upper bound.
+    """Nearest-rank percentile, its interval and its upper bound.
 
     Args:
         ordered_ms: Latencies of the good answers, ascending, milliseconds.
@@ -113,12 +140,20 @@ def percentile(ordered_ms: Sequence[float], failed: int, fraction: float) -> Per
     count, needed = len(ordered_ms) + failed, samples_needed(fraction)
     if count < needed:
         return Percentile(None, None, needed, f"{count} requests; {needed} are needed")
-    rank = math.ceil(fraction * count)
-    if rank > len(ordered_ms):
-        return Percentile(None, None, needed, f"{failed} of {count} requests failed")
-    bound = count - tail_allowance(count, fraction)
-    upper = ordered_ms[bound - 1] if bound <= len(ordered_ms) else None
-    return Percentile(ordered_ms[rank - 1], upper, needed)
+
+    def at(rank: int) -> float | None:
+        return ordered_ms[rank - 1] if 1 <= rank <= len(ordered_ms) else None
+
+    low, high = interval_ranks(count, fraction)
+    value = at(math.ceil(fraction * count))
+    return Percentile(
+        value_ms=value,
+        upper_ms=None if value is None else at(count - tail_allowance(count, fraction)),
+        needed=needed,
+        reason=f"{failed} of {count} requests failed" if value is None else "",
+        low_ms=at(low),
+        high_ms=at(high),
+    )
 
 
 def latency(good_ms: Sequence[float], failed: int = 0) -> Latency:
