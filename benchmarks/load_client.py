@@ -29,8 +29,9 @@ from against_commit import checkout
 from refusals import bare
 
 from seatrial.load.arrivals import Poisson
-from seatrial.load.run import Load, run_load
+from seatrial.load.run import run_load
 from seatrial.load.target import endpoint
+from seatrial.load.window import Load
 
 
 def one(port: int, rate_hz: float, seconds: float) -> dict[str, float]:

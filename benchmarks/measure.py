@@ -35,8 +35,9 @@ from seatrial.detect.families.registry import family_of
 from seatrial.detect.preprocess import fit
 from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.images import load_images
-from seatrial.load.run import Load, Recording, run_load
+from seatrial.load.run import run_load
 from seatrial.load.target import Body, Target, bodies, endpoint
+from seatrial.load.window import Load, Recording
 from seatrial.models.resolve import resolve
 from seatrial.serve.address import free_port
 from seatrial.serve.process import ServiceProcess

@@ -25,7 +25,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import random
 import socket
 import statistics
 import subprocess
@@ -44,60 +43,36 @@ import uvloop
 
 from seatrial.artifact import Artifact
 from seatrial.deployment import CoreLayout, Deployment, Limits
-from seatrial.load.run import Load, Recording, run_load
+from seatrial.load.arrivals import Steps
+from seatrial.load.run import run_load
 from seatrial.load.samples import Sample
 from seatrial.load.target import Body, Target, endpoint
+from seatrial.load.window import Load, Recording
 from seatrial.system.hardware import usable_cores
 
+WARMUP_S = 1.0
 CALM_S = 4.0  # watched after the storm
 PEAK_SESSIONS, PEAK_S = 8, 10.0
 SETTLED_S = 5.0  # after a neighbour has come
 
 
-class Storm:
-    """Poisson arrivals at one rate, and at another when it is over.
-
-    Args:
-        rate_hz: Mean of the requests per second during the storm.
-        seconds: Its length.
-        calm_hz: Mean of the requests per second after it.
-
-    Attributes:
-        over_ns: End of the storm, `perf_counter_ns`.
-    """
-
-    def __init__(self, rate_hz: float, seconds: float, calm_hz: float) -> None:
-        self.over_ns = 0
-        self._rate_hz, self._seconds, self._calm_hz = rate_hz, seconds, calm_hz
-
-    def due_s(self, seed: int) -> Iterator[float]:
-        """See `seatrial.load.arrivals.OpenLoop`."""
-        self.over_ns = time.perf_counter_ns() + round(1e9 * self._seconds)
-        draw = random.Random(seed)
-        due_s = 0.0
-        while True:
-            calm = due_s >= self._seconds
-            due_s += draw.expovariate(self._calm_hz if calm else self._rate_hz)
-            yield due_s
-
-
 def storm(
     to: Target, requests: list[Body], rate_hz: float, seconds: float, calm_hz: float = 0.0
 ) -> tuple[Recording, int]:
-    """An open loop at a rate, of which the first second is not counted; and when it was over.
+    """Poisson arrivals at a rate, of which the first second is not counted; and when it was over.
 
     Where ``calm_hz`` is given, requests at that rate follow for `CALM_S`.
     """
-    law = Storm(rate_hz, 1.0 + seconds, calm_hz or rate_hz)
+    law = Steps((rate_hz, calm_hz or rate_hz), each_s=WARMUP_S + seconds)
     plan = Load(
         arrivals=law,
         measure_s=seconds + (CALM_S if calm_hz else 0.0),
-        warmup_s=1.0,
-        warmup_requests=1,
+        warmup_s=WARMUP_S,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         load = run_load(endpoint(to), requests, plan, measure._Nobody(), lambda _: None)
-        return runner.run(load), law.over_ns
+        recording = runner.run(load)
+    return recording, recording.open_ns + round(1e9 * seconds)
 
 
 def figures(
@@ -111,8 +86,7 @@ def figures(
     accepted = [one for one in samples if one.status != 503]
     calm = [one for one in everything if (one.due_ns or 0) >= over_ns]
     amiss_s = [((one.due_ns or 0) - over_ns) / 1e9 for one in calm if not good(one, deadline_ms)]
-    ended = [one for one in recording.samples if (one.due_ns or 0) < over_ns]
-    goodput = sum(good(one, deadline_ms) for one in ended) / seconds
+    goodput = sum(good(one, deadline_ms) for one in samples) / seconds
     return {
         "goodput_per_s": round(goodput, 2),
         "goodput_of_peak": round(goodput / peak_hz, 3),

@@ -52,6 +52,25 @@ class LoadClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_mib: Annotated[float, msgspec.Meta(gt=0, le=2**30)] | None = None
 
 
+class ServerClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Latency that must hold while requests arrive at a rate: MLPerf's server scenario, open loop.
+
+    Latency counts from the time at which a request is due. Failures and refusals are late.
+
+    Attributes:
+        rate_per_s: Rate of arrivals that the service must hold, requests per second.
+        at_most_ms: Largest latency at the percentile.
+        percentile: Percentile of latency that is judged.
+        arrivals: Arrival law: of many independent senders (poisson), of one clock (constant), or
+            twice the rate in every other second (bursts).
+    """
+
+    rate_per_s: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+    at_most_ms: Annotated[float, msgspec.Meta(gt=0, le=86_400_000)]
+    percentile: Literal["p50", "p90", "p95", "p99"] = "p99"
+    arrivals: Literal["poisson", "constant", "bursts"] = "poisson"
+
+
 class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits that a service must hold. A table that is left out sets no condition.
 
@@ -63,6 +82,7 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accuracy: AccuracyClause | None = None
     latency: LatencyClause | None = None
     load: LoadClause | None = None
+    server: ServerClause | None = None
 
     @classmethod
     def read(cls, path: Path, *, judged: Sequence[str] = ()) -> Contract:
@@ -86,6 +106,6 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return contract
 
     def judges(self, table: str) -> bool:
-        """Whether a table (``accuracy``, ``latency``, ``load``) sets a condition."""
+        """Whether a table (``accuracy``, ``latency``, ``load``, ``server``) sets a condition."""
         clause = getattr(self, table)
         return clause is not None and any(x is not None for x in msgspec.structs.astuple(clause))

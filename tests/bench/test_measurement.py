@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from seatrial.bench.measurement import summarise
 from seatrial.load.arrivals import ClosedLoop
-from seatrial.load.run import Load, Recording
 from seatrial.load.samples import Sample
+from seatrial.load.window import Load, Recording
 
 MS = 1_000_000
 

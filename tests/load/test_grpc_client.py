@@ -26,9 +26,10 @@ from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.grpc_client import GrpcSession, bodies, grpc_session
 from seatrial.load.images import EncodedImage
 from seatrial.load.inference import InferenceModel, InferenceServer, ModelInput
-from seatrial.load.run import Load, Window, run_load
+from seatrial.load.run import run_load
 from seatrial.load.samples import Reply, Sample
 from seatrial.load.target import Body
+from seatrial.load.window import Load, Window
 from seatrial.serve.address import free_port
 from seatrial.serve.grpc_server import grpc_server
 from seatrial.serve.serving import Serving

@@ -15,9 +15,9 @@ import uvloop
 from seatrial.bench.measurement import summarise
 from seatrial.load.arrivals import ClosedLoop, ConstantRate
 from seatrial.load.images import load_images
-from seatrial.load.run import Load, Window, image_order, run_load
-from seatrial.load.samples import Sample
+from seatrial.load.run import run_load
 from seatrial.load.target import Target, bodies, endpoint
+from seatrial.load.window import Load
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ def drive(image_folder):
     Windows end by a number of requests, not by the clock: a busy machine makes them longer.
     """
 
-    def run(service, arrivals=1, **options):
+    def run(service, arrivals=1, on_tick=lambda _: None, **options):
         if isinstance(arrivals, int):
             arrivals = ClosedLoop(sessions=arrivals)
         load = Load(arrivals=arrivals, **{"measure_s": 300.0, "warmup_s": 0.0} | options)
@@ -56,7 +56,7 @@ def drive(image_folder):
             prepared,
             load,
             observer,
-            lambda _: ticks.append(time.monotonic()),
+            lambda window: (ticks.append(time.monotonic()), on_tick(window)),
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return load, runner.run(job), observer, ticks
@@ -116,19 +116,73 @@ def test_a_session_that_is_refused_waits_before_it_asks_again(detector, drive):
     assert min(gaps_ns[200]) < 49e6
 
 
-def test_an_open_loop_does_not_wait_for_answers(detector, drive):
-    # One lane of 0.1 s gives 10 answers a second; 50 requests a second are due. Those that wait
-    # in the end are answered too.
+def test_an_open_loop_does_not_wait_for_answers_and_counts_what_was_due(detector, drive):
+    # One lane of 0.1 s gives 10 answers a second; 50 requests a second are due.
     service = detector(hold_ms=100, lanes=1)
-    _, recording, _, _ = drive(service, ConstantRate(rate_hz=50.0), requests=8)
-    due = sorted(sample.due_ns for sample in (*recording.samples, *recording.stragglers))
-    # Whatever the answers did, every request was due a multiple of 20 ms after the one before; the
-    # few that ended in the warm-up are missing.
+    _, recording, _, _ = drive(service, ConstantRate(rate_hz=50.0), requests=12)
+    due = sorted(sample.due_ns for sample in recording.samples)
+    # Whatever the answers did, every request was due 20 ms after the one before.
     steps = [(after - before) / 20e6 for before, after in itertools.pairwise(due)]
-    assert all(step == pytest.approx(round(step), abs=1e-6) and step > 0.5 for step in steps)
-    assert sorted(steps)[len(steps) // 2] == pytest.approx(1)
+    assert steps == pytest.approx([1.0] * 11, abs=1e-6)
     assert service.seen()["most_at_once"] > 4
-    assert len(recording.stragglers) > 4
+    # The window was over long before the last answers; they are waited for, and count.
+    assert (recording.close_ns - recording.open_ns) / 1e9 == pytest.approx(0.24)
+    assert len(recording.samples) == 12
+    assert sum(sample.end_ns > recording.close_ns for sample in recording.samples) > 4
+    assert (recording.stragglers, recording.ended) == ((), "requests")
+
+
+def test_requests_due_in_the_warm_up_of_an_open_loop_count_nowhere(detector, drive):
+    service = detector(hold_ms=30, lanes=1)
+    _, recording, observer, _ = drive(
+        service, ConstantRate(rate_hz=50.0), warmup_s=0.2, measure_s=0.4
+    )
+    assert recording.warmup_requests == 10
+    assert len(recording.samples) == 20
+    assert all(sample.due_ns >= recording.open_ns for sample in recording.samples)
+    # The service is slower than the load: some answers of the warm-up came in the window.
+    assert 0 < recording.carried < 10
+    calls = [call for call in observer.calls if call != "tick"]
+    assert (calls, recording.ended) == (["opened", "closed"], "time")
+
+
+def test_a_query_of_several_images_ends_with_its_last_answer(detector, drive):
+    service = detector(hold_ms=20, lanes=1)
+    arrivals = ClosedLoop(sessions=1, images_per_query=3)
+    _, recording, _, _ = drive(service, arrivals, requests=4, warmup_requests=0)
+    assert len(recording.samples) == 4
+    assert min(sample.service_ms for sample in recording.samples) >= 59
+    assert service.seen()["most_at_once"] == 3
+
+
+def test_each_image_of_an_offline_load_is_sent_once(detector, drive, image_folder):
+    service = detector(hold_ms=2, lanes=2)
+    images = len(load_images(image_folder).images)
+    arrivals = ClosedLoop(sessions=3, once=True)
+    _, recording, _, _ = drive(service, arrivals, warmup_requests=6)
+    assert (recording.warmup_requests, len(recording.samples)) == (6, images)
+    assert (recording.ended, recording.stragglers) == ("requests", ())
+    assert service.seen()["images"] == images + 6
+    # No request of the warm-up was under way when the window began.
+    assert min(sample.start_ns for sample in recording.samples) >= recording.open_ns
+
+
+def test_pauses_at_random_have_a_mean_and_a_seed_of_their_own(detector, drive):
+    def gaps(seed):
+        arrivals = ClosedLoop(sessions=1, think_time_s=0.02, thinking="random")
+        _, recording, _, _ = drive(detector(hold_ms=1), arrivals, requests=40, think_seed=seed)
+        pairs = itertools.pairwise(recording.samples)
+        return [(later.start_ns - sooner.end_ns) / 1e9 for sooner, later in pairs]
+
+    first, other = gaps(1), gaps(2)
+    # An exponential distribution: some pauses are far shorter than the mean, some far longer.
+    assert min(first) < 0.01
+    assert max(first) > 0.03
+    again = gaps(1)
+    # A timer is late and never early; the same seed draws the same pauses.
+    same = sum(abs(one - two) < 5e-3 for one, two in zip(first, again, strict=True))
+    different = sum(abs(one - two) < 5e-3 for one, two in zip(first, other, strict=True))
+    assert same > different
 
 
 def test_requests_are_due_one_after_the_other_and_none_is_sent_early(detector, drive):
@@ -161,39 +215,38 @@ def test_an_error_of_the_observer_is_the_error_of_the_load(image_folder, detecto
         runner.run(run_load(endpoint(target), prepared, load, Broken(), lambda _: None))
 
 
-class Stalled(ConstantRate, frozen=True):
-    """A schedule that keeps the client from its work before the sixth request."""
-
-    def due_s(self, seed):
-        for number, due_s in enumerate(super().due_s(seed)):
-            if number == 5:
-                time.sleep(0.3)
-            yield due_s
-
-
 def test_latency_counts_from_the_due_time_and_service_time_from_the_send(detector, drive):
-    arrivals = Stalled(rate_hz=100.0)
-    _, recording, _, _ = drive(detector(hold_ms=1, lanes=8), arrivals, requests=20)
-    samples = (*recording.samples, *recording.stragglers)
-    assert all(sample.start_ns >= sample.due_ns for sample in samples)
-    # The sixth request was due 10 ms after the fifth, and sent 0.3 s after it at the soonest.
-    late = max(samples, key=lambda sample: sample.start_ns - sample.due_ns)
+    service = detector(hold_ms=1, lanes=8)
+    ticked = []
+
+    def stall(_):
+        # Keeps the client from its work in the middle of the schedule.
+        ticked.append(None)
+        if len(ticked) == 2:
+            time.sleep(0.3)
+
+    arrivals = ConstantRate(rate_hz=100.0)
+    _, recording, _, _ = drive(service, arrivals, requests=80, on_tick=stall)
+    assert all(sample.start_ns >= sample.due_ns for sample in recording.samples)
+    late = max(recording.samples, key=lambda sample: sample.start_ns - sample.due_ns)
     assert late.latency_ms - late.service_ms >= 250
     assert late.latency_ms == (late.end_ns - late.due_ns) / 1e6
     assert late.service_ms == (late.end_ns - late.start_ns) / 1e6
+    # What was due meanwhile is sent all the same.
+    assert len(recording.samples) == 80
 
 
 def test_the_schedule_has_a_seed_of_its_own(detector, drive):
     seeds = []
 
     class Noting(ConstantRate, frozen=True):
-        def due_s(self, seed):
-            seeds.append(seed)
-            return super().due_s(seed)
+        def due_s(self, seed, until_s):
+            seeds.append((seed, until_s))
+            return super().due_s(seed, until_s)
 
     arrivals = Noting(rate_hz=100.0)
-    drive(detector(hold_ms=1), arrivals, requests=3, image_seed=5, schedule_seed=11)
-    assert seeds == [11]
+    drive(detector(hold_ms=1), arrivals, requests=3, image_seed=5, schedule_seed=11, measure_s=9.0)
+    assert seeds == [(11, 9.0)]
 
 
 def test_number_of_requests_ends_the_window(detector, drive):
@@ -274,98 +327,3 @@ def test_ctrl_c_in_the_middle_ends_at_once_and_quietly(detector, image_folder):
     client.send_signal(signal.SIGINT)
     _, noise = client.communicate(timeout=120)
     assert (client.returncode, noise) == (77, "")
-
-
-def test_order_of_images_is_seeded_and_out_of_step():
-    def first(seed, session):
-        return list(itertools.islice(image_order(50, seed, session), 150))
-
-    assert first(1, 0) == first(1, 0)
-    assert first(1, 0) != first(1, 1)
-    assert first(1, 0) != first(2, 0)
-    for begin in (0, 50, 100):
-        assert sorted(first(1, 0)[begin : begin + 50]) == list(range(50))
-
-
-def test_window_counts_what_ends_in_it_wherever_it_began():
-    def sample(start_ns, end_ns, error=""):
-        return Sample(start_ns, end_ns, 0 if error else 200, error)
-
-    async def play():
-        load = Load(arrivals=ClosedLoop(2), measure_s=600.0, warmup_s=0.0, warmup_requests=2)
-        window = Window(load, Quiet())
-        now = time.perf_counter_ns()
-        window.add(sample(now, now + 1))
-        assert not window.open_ns
-        window.add(sample(now, now + 1))
-        assert window.open_ns
-        astride = sample(window.open_ns - 10**9, window.open_ns + 5)
-        inside = sample(window.open_ns + 5, window.open_ns + 9, "timeout")
-        window.add(astride)
-        window.add(inside)
-        window.close("time")
-        late = sample(window.open_ns + 9, window.close_ns + 7)
-        window.add(late)
-        assert window.samples == [astride, inside]
-        assert window.stragglers == [late]
-        assert (window.warmed, window.failed) == (2, 1)
-
-    asyncio.run(play())
-
-
-def test_warm_up_needs_its_time_as_well_as_its_requests():
-    async def play():
-        load = Load(arrivals=ClosedLoop(1), measure_s=600.0, warmup_s=100.0, warmup_requests=2)
-        window = Window(load, Quiet())
-        now = time.perf_counter_ns()
-        for seconds in (50, 99):
-            window.add(Sample(now, now + seconds * 10**9, 200))
-            assert not window.open_ns
-        window.add(Sample(now, now + 101 * 10**9, 200))
-        assert window.open_ns
-        assert window.warmed == 3
-        window.close("time")
-
-    asyncio.run(play())
-
-
-def test_a_service_is_gone_after_two_seconds_without_a_connection():
-    def sample(end_s, error):
-        return Sample(0, int(end_s * 1e9), 0 if error else 200, error)
-
-    async def play(*samples):
-        load = Load(arrivals=ClosedLoop(1), measure_s=600.0, warmup_s=0.0)
-        window = Window(load, Quiet())
-        for each in samples:
-            window.add(each)
-        ended = window.closed.is_set()
-        window.close("time")
-        return ended, window.ended
-
-    def gone(*samples):
-        return asyncio.run(play(*samples))
-
-    assert gone(sample(1, ""), sample(2, "connect"), sample(4.1, "disconnect")) == (
-        True,
-        "unreachable",
-    )
-    assert gone(sample(1, ""), sample(2, "connect"), sample(3.9, "connect")) == (False, "time")
-    # An answer in between: a worker was restarted. A timeout is no lost connection either.
-    between = (sample(2, "connect"), sample(3, ""), sample(4.5, "connect"))
-    assert gone(sample(1, ""), *between) == (False, "time")
-    assert gone(sample(1, "timeout"), sample(9, "timeout")) == (False, "time")
-
-
-def test_window_opens_although_the_warm_up_never_gets_its_answers(monkeypatch):
-    monkeypatch.setattr("seatrial.load.run.WARMUP_PATIENCE_S", 0.05)
-
-    async def play():
-        load = Load(arrivals=ClosedLoop(1), measure_s=0.05, warmup_s=0.0, warmup_requests=1000)
-        observer = Quiet()
-        window = Window(load, observer)
-        await asyncio.wait_for(window.closed.wait(), 120)
-        assert window.ended == "time"
-        assert window.close_ns > window.open_ns > 0
-        assert observer.calls == ["opened", "closed"]
-
-    asyncio.run(play())

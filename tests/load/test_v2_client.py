@@ -22,9 +22,10 @@ from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.http_session import HttpSession
 from seatrial.load.images import EncodedImage
 from seatrial.load.inference import InferenceModel, InferenceServer, ModelInput
-from seatrial.load.run import Load, Window, run_load
+from seatrial.load.run import run_load
 from seatrial.load.samples import Reply, Sample
 from seatrial.load.v2_client import V2Session, bodies, server_name
+from seatrial.load.window import Load, Window
 from served_application import Running, serve_application
 
 pytestmark = pytest.mark.usefixtures("time_limit")

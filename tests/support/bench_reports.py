@@ -14,10 +14,10 @@ from seatrial.bench.options import BenchOptions
 from seatrial.bench.report_data import SCHEMA, BenchReport, Run
 from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.images import ImagesSummary
-from seatrial.load.run import Load, Recording
 from seatrial.load.samples import Sample
 from seatrial.load.target import Target
 from seatrial.load.usage import ClientUsage, MachineUsage, ServerUsage, Usage
+from seatrial.load.window import Load, Recording
 from seatrial.system.hardware import Cpu
 
 STAGES = {"receive": 0.1, "decode": 1.5, "preprocess": 0.2, "queue": 0.2, "infer": 35.0}

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from seatrial.load.run import Load, Recording
 from seatrial.load.samples import Sample
 from seatrial.load.statistics import (
     Latency,
@@ -20,6 +19,7 @@ from seatrial.load.statistics import (
     rate_per_s,
 )
 from seatrial.load.usage import Usage
+from seatrial.load.window import Load, Recording
 
 TOTAL = "total"
 

@@ -12,8 +12,8 @@ from seatrial.bench.measurement import Measurement
 from seatrial.bench.options import BenchOptions
 from seatrial.gate import Verdict
 from seatrial.load.images import ImagesSummary
-from seatrial.load.run import Loop
 from seatrial.load.target import Target
+from seatrial.load.window import Loop
 
 SCHEMA = "seatrial.bench/1"
 

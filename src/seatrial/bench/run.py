@@ -26,9 +26,10 @@ from seatrial.bench.scenarios import Scenario, longest_s, plan
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.errors import ServiceFailed
 from seatrial.load.images import ImageSet, load_images
-from seatrial.load.run import Load, Window, run_load
+from seatrial.load.run import run_load
 from seatrial.load.target import Body, Target, base_url, bodies, endpoint, is_local
 from seatrial.load.usage import UsageMeter
+from seatrial.load.window import Load, Window
 from seatrial.progress import Progress, silent
 from seatrial.report.numbers import sessions
 from seatrial.system import hardware

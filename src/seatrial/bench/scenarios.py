@@ -11,7 +11,7 @@ from seatrial.bench.options import SINGLE_STREAM_S, BenchOptions
 from seatrial.config import flag
 from seatrial.errors import InvalidConfig, did_you_mean
 from seatrial.load.arrivals import ClosedLoop
-from seatrial.load.run import Load
+from seatrial.load.window import Load
 
 # Per session: the first request opens the connection, the second one is like the rest.
 WARMUP_PER_SESSION = 2

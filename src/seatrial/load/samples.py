@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -54,6 +55,24 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     def service_ms(self) -> float:
         """Time from the send to the last byte."""
         return (self.end_ns - self.start_ns) / 1e6
+
+
+def joined(samples: Sequence[Sample]) -> Sample:
+    """The record of a query of several images: it ends with its last answer.
+
+    It fails where one of its images does. Stage times are left out: those of images that are
+    worked on side by side do not add up to the time of the query.
+    """
+    failed = next((one for one in samples if one.error), None)
+    found = [one.detections for one in samples if one.detections is not None]
+    return Sample(
+        start_ns=min(one.start_ns for one in samples),
+        end_ns=max(one.end_ns for one in samples),
+        status=min(one.status for one in samples) if failed is None else failed.status,
+        error="" if failed is None else failed.error,
+        received_bytes=sum(one.received_bytes for one in samples),
+        detections=sum(found) if len(found) == len(samples) else None,
+    )
 
 
 class Reply(msgspec.Struct, frozen=True):
