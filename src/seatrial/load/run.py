@@ -18,7 +18,7 @@ from seatrial.load.due_timer import DueTimer
 from seatrial.load.http_client import exchange
 from seatrial.load.http_session import HttpSession
 from seatrial.load.samples import CONNECT, DISCONNECT, Sample, joined
-from seatrial.load.schedule import Schedule, draw_schedule, image_order
+from seatrial.load.schedule import DrawnSchedule, draw_schedule, image_order
 from seatrial.load.target import Body
 from seatrial.load.window import DueWindow, Load, Observer, Recording, Window
 
@@ -67,7 +67,7 @@ async def run_load(
     return window.recording()
 
 
-def plan(law: OpenLoop, load: Load, image_count: int) -> Schedule:
+def plan(law: OpenLoop, load: Load, image_count: int) -> DrawnSchedule:
     """Draw the schedule of an open loop; see `seatrial.load.schedule.draw_schedule`."""
     until_s = load.warmup_s + load.measure_s
     seeds = {"schedule_seed": load.schedule_seed, "image_seed": load.image_seed}
@@ -75,7 +75,11 @@ def plan(law: OpenLoop, load: Load, image_count: int) -> Schedule:
 
 
 def _job(
-    send: Send, bodies: Sequence[Body], load: Load, observer: Observer, schedule: Schedule | None
+    send: Send,
+    bodies: Sequence[Body],
+    load: Load,
+    observer: Observer,
+    schedule: DrawnSchedule | None,
 ) -> tuple[Window, Coroutine[object, object, None]]:
     """The window of a load, and what sends its requests."""
     if schedule is None:
@@ -144,7 +148,7 @@ async def _session(
 
 
 async def _scheduled(
-    send: Send, bodies: Sequence[Body], schedule: Schedule, window: DueWindow
+    send: Send, bodies: Sequence[Body], schedule: DrawnSchedule, window: DueWindow
 ) -> None:
     """Send each request when it is due, and wait for all answers."""
 

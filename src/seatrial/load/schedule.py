@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seatrial.load.arrivals import OpenLoop
 
 
-class Schedule(msgspec.Struct, frozen=True):
+class DrawnSchedule(msgspec.Struct, frozen=True):
     """All requests of an open loop.
 
     Attributes:
@@ -27,7 +27,7 @@ class Schedule(msgspec.Struct, frozen=True):
 
 def draw_schedule(
     law: OpenLoop, until_s: float, image_count: int, *, schedule_seed: int, image_seed: int
-) -> Schedule:
+) -> DrawnSchedule:
     """Draw a schedule.
 
     Args:
@@ -40,9 +40,9 @@ def draw_schedule(
     due_s = law.due_s(schedule_seed, until_s)
     named = getattr(law, "images", None)
     if named is not None:
-        return Schedule(due_s, np.asarray(named[: len(due_s)], np.int32))
+        return DrawnSchedule(due_s, np.asarray(named[: len(due_s)], np.int32))
     order = islice(image_order(image_count, image_seed, 0), len(due_s))
-    return Schedule(due_s, np.fromiter(order, np.int32, len(due_s)))
+    return DrawnSchedule(due_s, np.fromiter(order, np.int32, len(due_s)))
 
 
 def image_order(count: int, seed: int, session: int) -> Iterator[int]:
