@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import numpy as np
 import pytest
 
@@ -11,8 +9,8 @@ from seatrial.bench.measurement import Measurement, summarise
 from seatrial.load.arrivals import ClosedLoop, Poisson
 from seatrial.load.queue_simulation import record, single_lane_ends
 from seatrial.load.queue_theory import md1_percentile_s, mm1_percentile_s
-from seatrial.load.run import Load
 from seatrial.load.statistics import PERCENTILES
+from seatrial.load.window import Load
 
 SERVICE_S = 0.01
 WARMUP = 2000
@@ -20,7 +18,7 @@ WARMUP = 2000
 
 @pytest.fixture
 def measured(build_usage):
-    """Percentiles in ms that are reported of a lane, means over windows of one schedule each."""
+    """Percentiles in ms that are reported of a lane, means over windows with a schedule each."""
 
     def run(law: str, utilisation: float, requests: int, windows: int) -> dict[str, float]:
         found = [one_window(law, utilisation, requests, seed) for seed in range(windows)]
@@ -31,8 +29,8 @@ def measured(build_usage):
 
     def one_window(law: str, utilisation: float, requests: int, seed: int) -> Measurement:
         arrivals = Poisson(utilisation / SERVICE_S)
-        due_s = np.fromiter(islice(arrivals.due_s(seed), requests + WARMUP), float)
-        chance = np.random.default_rng(seed)
+        due_s = arrivals.due_s(seed, (requests + WARMUP) / arrivals.rate_hz)
+        chance = np.random.default_rng((seed, 1))  # not the numbers of the schedule
         random = chance.exponential(SERVICE_S, len(due_s))
         service_s = random if law == "mm1" else np.full(len(due_s), SERVICE_S)
         recording = record(due_s, single_lane_ends(due_s, service_s) - due_s, WARMUP)
@@ -45,19 +43,19 @@ def measured(build_usage):
 @pytest.mark.slow
 @pytest.mark.parametrize("law", ["mm1", "md1"])
 @pytest.mark.parametrize(
-    ("utilisation", "requests", "windows"),
+    ("utilisation", "requests", "windows", "tolerance"),
     # Near 90 % utilisation 300 requests that wait in one queue say as much of p99 as one that is
-    # independent: a standard error is 1.9 % there. benchmarks/percentile_truth.py has as many as
-    # 2 % takes without a choice of seeds.
-    [(0.3, 300_000, 1), (0.6, 400_000, 2), (0.9, 400_000, 10)],
+    # independent: 4 % is two standard errors there. benchmarks/percentile_truth.py has as many
+    # requests as 2 % takes.
+    [(0.3, 300_000, 1, 0.02), (0.6, 400_000, 2, 0.02), (0.9, 400_000, 10, 0.04)],
     ids=["30", "60", "90"],
 )
-def test_percentiles_are_those_of_theory(measured, law, utilisation, requests, windows):
+def test_percentiles_are_those_of_theory(measured, law, utilisation, requests, windows, tolerance):
     theory = {"mm1": mm1_percentile_s, "md1": md1_percentile_s}[law]
     found = measured(law, utilisation, requests, windows)
     for name, fraction in PERCENTILES.items():
         truth_ms = 1e3 * theory(fraction, utilisation / SERVICE_S, SERVICE_S)
-        assert found[name] == pytest.approx(truth_ms, rel=0.02), name
+        assert found[name] == pytest.approx(truth_ms, rel=tolerance), name
 
 
 class Stalling:
@@ -91,8 +89,8 @@ def test_a_stall_is_seen_by_an_open_loop_and_missed_by_a_closed_one(build_usage)
         point = summarise(load, record(due_s, latency_s), build_usage(), None)
         return point.latency.percentiles["p99"].value_ms
 
-    def due_s(seed, many):
-        return np.fromiter(islice(Poisson(50.0).due_s(seed), many), float)
+    def due_s(seed, requests):
+        return Poisson(50.0).due_s(seed, requests / 50.0)
 
     truth_ms = 1e3 * np.quantile(lane.open_latencies_s(due_s(1, 3_000_000)), 0.99)
     assert truth_ms > 500

@@ -15,7 +15,7 @@ from seatrial.load.queue_simulation import (
     record,
     single_lane_ends,
 )
-from seatrial.load.run import Load
+from seatrial.load.window import Load
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.load.run import Recording
 from seatrial.load.samples import Sample
+from seatrial.load.window import Recording
 
 Floats = NDArray[np.float64]
 OK = 200
