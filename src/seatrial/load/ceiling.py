@@ -21,10 +21,11 @@ import msgspec
 from seatrial import __version__
 from seatrial.load.arrivals import Arrivals, ClosedLoop, Poisson
 from seatrial.load.null_server import NullServer, null_server
-from seatrial.load.run import Load, Recording, run_load
+from seatrial.load.run import run_load
 from seatrial.load.samples import Sample
 from seatrial.load.statistics import percentile
 from seatrial.load.target import Body, Target, endpoint
+from seatrial.load.window import Load, Recording
 from seatrial.progress import Progress, silent
 from seatrial.system.files import write_atomically
 from seatrial.system.hardware import cpu

@@ -20,7 +20,7 @@ from seatrial.load.http_session import HttpSession
 from seatrial.load.samples import CONNECT, DISCONNECT, Sample, joined
 from seatrial.load.schedule import DrawnSchedule, draw_schedule, image_order
 from seatrial.load.target import Body
-from seatrial.load.window import DueWindow, Load, Observer, Recording, Window
+from seatrial.load.window import DueWindow, Load, Observer, Recorder, Recording, Window
 
 TICK_S = 0.5
 OVERLOADED = 503
@@ -54,9 +54,9 @@ async def run_load(
     """
     law = load.arrivals
     schedule = None if isinstance(law, ClosedLoop) else plan(law, load, len(bodies))
-    async with _exchanges(url, load, credentials) as send:
+    async with exchanges(url, load.in_flight, load.timeout_s, credentials) as send:
         window, job = _job(send, bodies, load, observer, schedule)
-        tasks = [asyncio.create_task(one) for one in (job, _ticker(window, observer, on_tick))]
+        tasks = [asyncio.create_task(one) for one in (job, ticker(window, observer, on_tick))]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -84,28 +84,45 @@ def _job(
     """The window of a load, and what sends its requests."""
     if schedule is None:
         window = Window(load, observer)
-        return window, _sessions(send, bodies, load, window)
+        return window, send_sessions(send, bodies, load, window)
     due = DueWindow(load, observer, schedule.due_s)
-    return due, _scheduled(send, bodies, schedule, due)
+    return due, send_schedule(send, bodies, schedule, due)
 
 
 @contextlib.asynccontextmanager
-async def _exchanges(url: URL, load: Load, credentials: Credentials) -> AsyncIterator[Send]:
+async def exchanges(
+    url: URL, in_flight: int, timeout_s: float, credentials: Credentials
+) -> AsyncIterator[Send]:
     """Connections to a service, as what sends one request and gives the record of it."""
     if url.scheme in GRPC:
         from seatrial.load.grpc_client import grpc_session
 
-        async with grpc_session(url, load.in_flight, load.timeout_s, credentials) as session:
+        async with grpc_session(url, in_flight, timeout_s, credentials) as session:
             yield session.send
         return
-    async with HttpSession(load.in_flight, load.timeout_s, credentials) as http:
+    async with HttpSession(in_flight, timeout_s, credentials) as http:
         yield lambda body, due_ns: exchange(http, url, body, due_ns)
 
 
-async def _sessions(send: Send, bodies: Sequence[Body], load: Load, window: Window) -> None:
-    """The sessions of a closed loop."""
+async def send_sessions(
+    send: Send,
+    bodies: Sequence[Body],
+    load: Load,
+    window: Recorder,
+    numbers: Sequence[int] | None = None,
+) -> None:
+    """Run the sessions of a closed loop until the window is closed or all images are sent.
+
+    Args:
+        send: Sends one request.
+        bodies: One prepared request per image.
+        load: The load.
+        window: Takes the outcomes.
+        numbers: Sessions of the load that are run here; None: all.
+    """
     law, count = load.arrivals, len(bodies)
     assert isinstance(law, ClosedLoop)  # noqa: S101 - for the type checker
+    numbers = range(law.sessions) if numbers is None else numbers
 
     async def query(images: Sequence[int]) -> Sample:
         sent = [send(bodies[index], None) for index in images]
@@ -113,16 +130,16 @@ async def _sessions(send: Send, bodies: Sequence[Body], load: Load, window: Wind
         window.add(sample)
         return sample
 
-    orders = [image_order(count, load.image_seed, n) for n in range(law.sessions)]
+    orders = {n: image_order(count, load.image_seed, n) for n in numbers}
     if law.once:
         each = math.ceil(load.warmup_requests / law.sessions)
-        warmed = (_session(query, islice(o, each), n, load, window) for n, o in enumerate(orders))
+        warmed = (_session(query, islice(o, each), n, load, window) for n, o in orders.items())
         await asyncio.gather(*warmed)
         window.open()
         every = iter(list(islice(image_order(count, load.image_seed, 0), count)))
-        orders = [every] * law.sessions  # each takes the next
-    await asyncio.gather(*(_session(query, o, n, load, window) for n, o in enumerate(orders)))
-    window.close("requests")
+        orders = dict.fromkeys(numbers, every)  # each takes the next
+    await asyncio.gather(*(_session(query, o, n, load, window) for n, o in orders.items()))
+    window.finish()
 
 
 async def _session(
@@ -130,7 +147,7 @@ async def _session(
     order: Iterator[int],
     number: int,
     load: Load,
-    window: Window,
+    window: Recorder,
 ) -> None:
     """One session: a query, a pause, the next query, until the images or the window end."""
     law = load.arrivals
@@ -147,8 +164,8 @@ async def _session(
             await asyncio.sleep(pause_s)
 
 
-async def _scheduled(
-    send: Send, bodies: Sequence[Body], schedule: DrawnSchedule, window: DueWindow
+async def send_schedule(
+    send: Send, bodies: Sequence[Body], schedule: DrawnSchedule, window: Recorder
 ) -> None:
     """Send each request when it is due, and wait for all answers."""
 
@@ -168,7 +185,8 @@ async def _scheduled(
     window.finish()
 
 
-async def _ticker(window: Window, observer: Observer, on_tick: Callable[[Window], object]) -> None:
+async def ticker(window: Window, observer: Observer, on_tick: Callable[[Window], object]) -> None:
+    """Call the observer and `on_tick` about twice a second until a window is over."""
     while not window.over.is_set():
         observer.tick()
         on_tick(window)

@@ -102,10 +102,41 @@ class Observer(Protocol):
         """The measured window ended."""
 
 
-class Window:
-    """Decides what is warm-up, what is measured and what came too late, in a closed loop."""
+class Recorder(Protocol):
+    """Takes the outcomes of requests, and says when no more are wanted.
 
-    def __init__(self, load: Load, observer: Observer) -> None:
+    Attributes:
+        closed: Event that is set when no more requests are sent.
+        on_closed: Called when it is set.
+        begin_ns: Begin of the load, from which due times count, `perf_counter_ns`.
+        close_ns: Time from which on no request is due.
+    """
+
+    closed: asyncio.Event
+    on_closed: Callable[[], object]
+    begin_ns: int
+    close_ns: int
+
+    def add(self, sample: Sample) -> None:
+        """Account for a request that has just finished."""
+
+    def open(self) -> None:
+        """Begin the window now."""
+
+    def finish(self) -> None:
+        """Note that every request has its outcome, and that no more will be sent."""
+
+
+class Window:
+    """Decides what is warm-up, what is measured and what came too late, in a closed loop.
+
+    Args:
+        load: The load.
+        observer: Called at the window's begin and end.
+        begin_ns: Begin of the load, `perf_counter_ns`; None: now.
+    """
+
+    def __init__(self, load: Load, observer: Observer, begin_ns: int | None = None) -> None:
         self.samples: list[Sample] = []
         self.stragglers: list[Sample] = []
         self.closed = asyncio.Event()
@@ -115,7 +146,7 @@ class Window:
         self.warmed = self.failed = self.carried = 0
         self._load, self._observer = load, observer
         self._loop = asyncio.get_running_loop()
-        self._start_ns = perf_counter_ns()
+        self.begin_ns = perf_counter_ns() if begin_ns is None else begin_ns
         self._gone_since_ns: int | None = None
         self._timer = self._first_timer()
 
@@ -158,6 +189,10 @@ class Window:
         self.closed.set()
         self.on_closed()
 
+    def finish(self) -> None:
+        """Note that every request has its outcome, and that no more will be sent."""
+        self.close("requests")
+
     def recording(self) -> Recording:
         """All that was recorded."""
         return Recording(
@@ -171,11 +206,15 @@ class Window:
         )
 
     def _first_timer(self) -> asyncio.TimerHandle:
-        return self._loop.call_later(self._load.warmup_s + WARMUP_PATIENCE_S, self.open)
+        return self._loop.call_later(self._in_s(self._load.warmup_s + WARMUP_PATIENCE_S), self.open)
+
+    def _in_s(self, after_begin_s: float) -> float:
+        """Time from now to one that counts from the begin, seconds."""
+        return after_begin_s + (self.begin_ns - perf_counter_ns()) / 1e9
 
     def _warm(self, sample: Sample) -> None:
         self.warmed += 1
-        warm_s = (sample.end_ns - self._start_ns) / 1e9
+        warm_s = (sample.end_ns - self.begin_ns) / 1e9
         law = self._load.arrivals
         if isinstance(law, ClosedLoop) and law.once:
             return  # opened when no warm-up request is under way
@@ -200,23 +239,28 @@ class DueWindow(Window):
         load: The load.
         observer: Called at the window's begin and end.
         due_s: (N,) due times of all requests, ascending, seconds after the begin.
+        begin_ns: Begin of the load, `perf_counter_ns`; None: now.
 
     Attributes:
-        begin_ns: Begin of the load, from which due times count.
         drained: Event that is set when every request has its outcome.
     """
 
-    def __init__(self, load: Load, observer: Observer, due_s: NDArray[np.float64]) -> None:
-        super().__init__(load, observer)
+    def __init__(
+        self,
+        load: Load,
+        observer: Observer,
+        due_s: NDArray[np.float64],
+        begin_ns: int | None = None,
+    ) -> None:
+        super().__init__(load, observer, begin_ns)
         self.drained = asyncio.Event()
-        self.begin_ns = self._start_ns
         end_s = load.warmup_s + load.measure_s
         first = int(np.searchsorted(due_s, load.warmup_s))
         if load.requests is not None and first + load.requests < len(due_s):
             end_s, self.ended = float(due_s[first + load.requests]), "requests"
         self.open_ns = self.begin_ns + round(load.warmup_s * 1e9)
         self.close_ns = self.begin_ns + round(end_s * 1e9)
-        self._end = self._loop.call_later(end_s, self._observer.closed)
+        self._end = self._loop.call_later(self._in_s(end_s), self._observer.closed)
 
     @property
     def over(self) -> asyncio.Event:
@@ -247,8 +291,8 @@ class DueWindow(Window):
         self.on_closed()
 
     def finish(self) -> None:
-        """Note that every request has its outcome."""
+        """Note that every request has its outcome, and that no more will be sent."""
         self.drained.set()
 
     def _first_timer(self) -> asyncio.TimerHandle:
-        return self._loop.call_later(self._load.warmup_s, self._observer.opened)
+        return self._loop.call_later(self._in_s(self._load.warmup_s), self._observer.opened)
