@@ -295,7 +295,8 @@ def ceiling_of(path: Path, body_bytes: int, on_progress: Progress = silent) -> C
         return known
     found = measure_ceiling(largest, on_progress)
     if known is not None and known.rate_hz > found.rate_hz:
-        found = known  # other work can only lower it
+        # Other work can only lower it; it is not measured a third time for that of the first.
+        found = msgspec.structs.replace(known, load_1min=found.load_1min)
     on_progress(found.words())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
