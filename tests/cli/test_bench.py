@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 # Memory fails whatever else the machine does; goodput would be undecided on a busy one.
 CONTRACT = 'name = "gate"\n[load]\ngoodput_per_s = 0.1\nmemory_mib = {most}\n'
-QUICK = ["--scenario", "scaling", "--sessions", "1", "2", "--point-s", "0.5", "--warmup-s", "0"]
+QUICK = ["scaling", "--sessions", "1", "2", "--point-s", "0.5", "--warmup-s", "0"]
 
 
 GIVEN = """

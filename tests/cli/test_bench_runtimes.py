@@ -43,7 +43,7 @@ pytestmark = pytest.mark.slow
 HOST = "127.0.0.1"
 ENGINE = "onnxruntime"
 QUICK = (
-    "--scenario", "scaling", "--sessions", "1", "2", "--point-s", "0.3", "--warmup-s", "0",
+    "scaling", "--sessions", "1", "2", "--point-s", "0.3", "--warmup-s", "0",
 )  # fmt: skip
 LARGE_HW, MOST_PIXELS = (3000, 3000), 9_000_000
 

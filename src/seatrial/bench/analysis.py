@@ -193,7 +193,7 @@ def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> An
         (f"/runs/{n}/points/{m}", point)
         for n, (_, points) in enumerate(runs)
         for m, point in enumerate(points)
-        if point.sessions == 1 and point.good
+        if point.sessions == 1 and point.images_per_query == 1 and point.good
     ]
     # The larger sample first: it carries the higher percentiles.
     lone.sort(key=lambda row: -row[1].good)
@@ -220,7 +220,10 @@ def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> An
         alone_busy_share=alone.usage.server.utilisation if alone and alone.usage.server else None,
         alone_again=again_path,
         repeat_share=_difference(alone, again) if alone and again else None,
-        balance=min((p.in_flight / p.sessions for p in everything if p.finished), default=None),
+        balance=min(
+            (p.in_flight / p.sessions for p in everything if p.finished and p.sessions),
+            default=None,
+        ),
         fewest_answers=fewest,
         curve_told=fewest is not None
         and fewest >= limits.answers

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from seatrial.load.arrivals import ClosedLoop
+from seatrial.load.generator import GeneratorCheck, check_generator
 from seatrial.load.samples import Sample
 from seatrial.load.statistics import (
     Latency,
@@ -18,8 +20,10 @@ from seatrial.load.statistics import (
     rate_interval,
     rate_per_s,
 )
-from seatrial.load.usage import Usage
+from seatrial.load.timeline import Timeline, timeline
+from seatrial.load.usage import MachineTrace, Usage
 from seatrial.load.window import Load, Recording
+from seatrial.report.numbers import sessions
 
 TOTAL = "total"
 
@@ -53,7 +57,8 @@ class Measurement(msgspec.Struct, frozen=True):
         window_s: Length of the measured window.
         ended: What closed the window: `time` or `requests`.
         warmup_requests: Number of requests before the window; they count nowhere.
-        finished: Number of requests that ended within the window, good or not.
+        finished: Number of requests that ended within the window, good or not; of an open loop
+            those that were due in it.
         answered: Number of finished requests with an HTTP answer of any status.
         good: Number of answered requests with a 2xx status.
         in_time: Number of good requests within the latency limit; `good` without a limit.
@@ -63,12 +68,19 @@ class Measurement(msgspec.Struct, frozen=True):
         unfinished: Number of requests under way at the window's end that were answered; they
             count nowhere, as the ones under way at its begin count in full.
         errors: Number of failures by kind.
-        throughput_per_s: `answered` over `window_s`.
+        throughput_per_s: Answers that came within the window, over `window_s`.
         goodput_per_s: `in_time` over `window_s`.
         goodput_interval: Interval of the goodput; None in reports from before it was measured.
         in_flight: Mean number of requests under way over the window. Equals `sessions` if the
             sessions lost no time between their requests.
         latency: Latencies, from the due time where there is one, else from the send.
+        law: Arrival law in words; empty in a closed loop.
+        images_per_query: Images of a query. Of several, each figure here is one of queries, a
+            latency ends with the last answer, and a query fails if one of its images does.
+        service: Latencies of an open loop from the send: what a tool reports that leaves out the
+            time for which requests waited to be sent.
+        generator: How well an open loop was generated; None in a closed loop.
+        timeline: The window in slices; None in reports from before it was recorded.
     """
 
     sessions: int
@@ -92,12 +104,43 @@ class Measurement(msgspec.Struct, frozen=True):
     stages: Stages | None
     usage: Usage
     goodput_interval: RateInterval | None = None
+    law: str = ""
+    images_per_query: int = 1
+    service: Latency | None = None
+    generator: GeneratorCheck | None = None
+    timeline: Timeline | None = None
+
+    @property
+    def load(self) -> str:
+        """The load in a few words: its sessions, images of a query, or arrival law."""
+        if self.law:
+            return self.law
+        if self.images_per_query > 1:
+            return f"{self.images_per_query} images a query"
+        return sessions(self.sessions)
+
+    @property
+    def void(self) -> tuple[str, ...]:
+        """Why the window says nothing about the service; empty where it does."""
+        return () if self.generator is None else self.generator.void
 
 
 def summarise(
-    load: Load, recording: Recording, usage: Usage, latency_limit_ms: float | None
+    load: Load,
+    recording: Recording,
+    usage: Usage,
+    latency_limit_ms: float | None,
+    trace: MachineTrace | None = None,
 ) -> Measurement:
-    """The figures of a recording; see `Measurement` for what counts where."""
+    """The figures of a recording; see `Measurement` for what counts where.
+
+    Args:
+        load: The load.
+        recording: Its requests.
+        usage: Use of the machine.
+        latency_limit_ms: Latency above which an answer does not count as goodput.
+        trace: The machine over the time of the load.
+    """
     window_s = (recording.close_ns - recording.open_ns) / 1e9
     finished = recording.samples
     good = [sample for sample in finished if not sample.error]
@@ -106,8 +149,18 @@ def summarise(
     good_ms = [sample.latency_ms for sample in good]
     answered = sum(1 for sample in finished if sample.status)
     limit = float("inf") if latency_limit_ms is None else latency_limit_ms
-    in_time_ns = [sample.end_ns for sample in good if sample.latency_ms <= limit]
-    in_time = len(in_time_ns)
+    in_time = [sample for sample in good if sample.latency_ms <= limit]
+    law = load.arrivals
+    closed = isinstance(law, ClosedLoop)
+    # By the time at which a request counts: its end, or in an open loop the time when it was due.
+    at_ns = [sample.end_ns if sample.due_ns is None else sample.due_ns for sample in in_time]
+    came = answered
+    if not closed:
+        came = sum(bool(s.status) and s.end_ns < recording.close_ns for s in finished)
+        came += recording.carried
+    found = latency(good_ms, len(bad))
+    matters_ms = latency_limit_ms or found.percentiles["p50"].value_ms
+    cut = timeline(recording, trace or MachineTrace(), matters_ms)
     return Measurement(
         sessions=load.sessions,
         window_s=window_s,
@@ -116,20 +169,25 @@ def summarise(
         finished=len(finished),
         answered=answered,
         good=len(good),
-        in_time=in_time,
+        in_time=len(in_time),
         failed=len(bad),
         unfinished=len(recording.stragglers) - len(late_failures),
         errors=dict(sorted(Counter(sample.error for sample in bad).items())),
-        throughput_per_s=rate_per_s(answered, window_s),
-        goodput_per_s=rate_per_s(in_time, window_s),
+        throughput_per_s=rate_per_s(came, window_s),
+        goodput_per_s=rate_per_s(len(in_time), window_s),
         in_flight=_in_flight(recording),
         detections_mean=_mean(s.detections for s in good if s.detections is not None),
         received_bytes_mean=_mean(s.received_bytes for s in good),
-        latency=latency(good_ms, len(bad)),
+        latency=found,
         histogram=histogram(good_ms),
         stages=_stages(good),
         usage=usage,
-        goodput_interval=rate_interval(in_time_ns, recording.open_ns, recording.close_ns),
+        goodput_interval=rate_interval(at_ns, recording.open_ns, recording.close_ns),
+        law="" if isinstance(law, ClosedLoop) else law.words(),
+        images_per_query=law.images_per_query if isinstance(law, ClosedLoop) else 1,
+        service=None if closed else latency([s.service_ms for s in good], len(bad)),
+        generator=check_generator(recording, cut),
+        timeline=cut,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from seatrial.load.arrivals import Spacing
 from seatrial.load.statistics import PERCENTILES, samples_needed
 from seatrial.system.extras import require
 
@@ -62,8 +63,43 @@ class BenchOptions(MeasureOptions):
 
     Attributes:
         images: Folder of images; COCO's val2017 as it comes, or your own.
-        scenarios: Names of scenarios, in the order in which they run: single-stream, scaling.
+        scenarios: Names of scenarios, in the order in which they run.
+        rates: Rates of arrivals of the scenarios server and soak, requests per second, rising; the
+            server is measured at each. Without one the highest rate that holds the latency limit
+            is searched.
+        arrivals: Arrival law of the scenarios server and soak: poisson, constant, bursts (at
+            --rate), or a TOML file with a law of its own (ramp, steps, bursts, diurnal).
+        percentile: Percentile of latency that must be within the latency limit when the highest
+            rate is searched.
+        server_s: Seconds measured at each rate [default: 30; up to 180 where p99 needs as long].
+        search_s: Longest time of the search for the highest rate, seconds.
+        think_time_s: Pause of a session between an answer and its next request, in the scenario
+            scaling.
+        thinking: Whether each pause is the same (even), or drawn from an exponential distribution
+            (random).
+        schedule_seed: Seed of the times at which requests are due [default: --seed].
+        think_seed: Seed of the pauses [default: --seed].
+        images_per_query: Images of a query of the scenario multi-stream.
+        offline_sessions: Requests under way at a time in the scenario offline.
+        log: Log of requests for the scenario replay: CSV or JSON Lines with timestamp and, where
+            you like, image or size.
+        speed: Factor by which the log is replayed faster.
+        soak_s: Seconds of the scenario soak.
     """
 
     images: Annotated[str, Parameter(metavar="PATH")]
-    scenarios: tuple[str, ...] = ("single-stream", "scaling")
+    scenarios: Annotated[tuple[str, ...], Parameter(parse=False)] = ("single-stream", "scaling")
+    rates: tuple[float, ...] = ()
+    arrivals: str = "poisson"
+    percentile: Literal["p50", "p90", "p95", "p99"] = "p99"
+    server_s: float | None = None
+    search_s: float = 180.0
+    think_time_s: float = 0.0
+    thinking: Spacing = "even"
+    schedule_seed: int | None = None
+    think_seed: int | None = None
+    images_per_query: int = 8
+    offline_sessions: int = 8
+    log: str | None = None
+    speed: float = 1.0
+    soak_s: float = 3600.0

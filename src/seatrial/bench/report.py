@@ -73,7 +73,7 @@ def to_html(report: BenchReport) -> str:
     found = report.analysis.knee if report.analysis.curve_told else None
     knee = found.index if found else None
     labelled = [
-        (f"{run.scenario}, {numbers.sessions(point.sessions)}", point.stages)
+        (f"{run.scenario}, {point.load}", point.stages)
         for run, point in points
         if point.stages is not None
     ]

@@ -25,6 +25,7 @@ from seatrial.bench.report_data import SCHEMA, BenchReport, Run
 from seatrial.bench.scenarios import Scenario, longest_s, plan
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.errors import ServiceFailed
+from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.images import ImageSet, load_images
 from seatrial.load.run import run_load
 from seatrial.load.target import Body, Target, base_url, bodies, endpoint, is_local
@@ -62,10 +63,11 @@ def run_benchmark(
         ServiceFailed: The service does not answer, refuses every image, or dies.
         KeyboardInterrupt: Ctrl-C; connections are closed by then.
     """
-    scenarios = plan(options)
+    plan(options)
     base_url(target)  # says what is wrong with it before images are read
     if images is None:
         images = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
+    scenarios = plan(options, images)
     local = is_local(target)
     started, begun = datetime.now(UTC), perf_counter()
     with _quiet_collector(), asyncio.Runner(loop_factory=_event_loop) as runner:
@@ -134,8 +136,11 @@ class _Campaign:
     async def _measure(self, scenario: str, load: Load) -> Measurement:
         self.step += 1
         steps = sum(len(each.loads) for each in self.scenarios)
-        what = f"{scenario} {self.step}/{steps}, {sessions(load.sessions)}"
-        whole_s, longest_load_s = longest_s(self.scenarios), load.warmup_s + load.measure_s
+        law = load.arrivals
+        words = sessions(load.sessions) if isinstance(law, ClosedLoop) else law.words()
+        what = f"{scenario} {self.step}/{steps}, {words}"
+        whole_s = longest_s(self.scenarios)
+        longest_load_s = min(load.warmup_s + load.measure_s, whole_s)
         meter, begun = UsageMeter(self.processes, hardware.usable_cores()), perf_counter()
 
         def on_tick(window: Window) -> None:
@@ -150,11 +155,12 @@ class _Campaign:
 
         recording = await run_load(self.url, self.bodies, load, meter, on_tick, self.credentials)
         self.past_s += longest_load_s
-        point = summarise(load, recording, meter.usage(), self.options.latency_limit_ms)
+        limit_ms = self.options.latency_limit_ms
+        point = summarise(load, recording, meter.usage(), limit_ms, meter.trace)
         if recording.ended == "unreachable":
             raise ServiceFailed(
                 f"the service at {self.url.origin()} stopped answering after {point.good} good "
-                f"answers with {sessions(load.sessions)} of {scenario!r}",
+                f"answers with {words} of {scenario!r}",
                 hint="its log says why; was it out of memory?",
             )
         return point

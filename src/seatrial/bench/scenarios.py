@@ -4,68 +4,215 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
 from seatrial.bench.options import SINGLE_STREAM_S, BenchOptions
-from seatrial.config import flag
+from seatrial.config import flag, read_toml
 from seatrial.errors import InvalidConfig, did_you_mean
-from seatrial.load.arrivals import ClosedLoop
+from seatrial.load.arrivals import LAWS_BY_RATE, Arrivals, ClosedLoop, Law, OpenLoop
+from seatrial.load.images import ImageSet
+from seatrial.load.replay import Logged, logged, read_log
+from seatrial.load.statistics import PERCENTILES, samples_needed
 from seatrial.load.window import Load
 
 # Per session: the first request opens the connection, the second one is like the rest.
 WARMUP_PER_SESSION = 2
+SERVER_S, LONGEST_SERVER_S = 30.0, 180.0
+LONGEST_S = 30 * 86_400.0  # of a folder
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """A name and its loads; each gives one measurement of the report."""
+    """A name and its loads; each gives one measurement of the report.
+
+    Attributes:
+        longest_s: Longest time that the scenario takes on a service that answers, seconds.
+        law_at: Arrival law at a rate, where the highest rate that holds is searched; None where
+            the loads are known.
+    """
 
     name: str
     loads: tuple[Load, ...]
+    longest_s: float
+    law_at: Callable[[float], OpenLoop] | None = None
 
 
-def _load(options: BenchOptions, sessions: int, measure_s: float, seed: int) -> Load:
+def closed_load(options: BenchOptions, law: ClosedLoop, measure_s: float, seed: int) -> Load:
+    """A closed loop with the times of the options."""
     return Load(
-        arrivals=ClosedLoop(sessions),
+        arrivals=law,
         measure_s=measure_s,
         warmup_s=options.warmup_s,
-        warmup_requests=WARMUP_PER_SESSION * sessions,
+        warmup_requests=WARMUP_PER_SESSION * law.sessions,
         timeout_s=options.timeout_s,
         image_seed=seed,
-        schedule_seed=seed,
+        think_seed=seed if options.think_seed is None else options.think_seed,
     )
 
 
-def _single_stream(options: BenchOptions) -> tuple[Load, ...]:
+def open_load(options: BenchOptions, law: OpenLoop, measure_s: float, seed: int) -> Load:
+    """An open loop with the times of the options."""
+    return Load(
+        arrivals=law,
+        measure_s=measure_s,
+        warmup_s=options.warmup_s,
+        timeout_s=options.timeout_s,
+        image_seed=seed,
+        schedule_seed=seed if options.schedule_seed is None else options.schedule_seed,
+    )
+
+
+def _single_stream(options: BenchOptions, images: ImageSet | None) -> tuple[Load, ...]:
     longest = SINGLE_STREAM_S if options.single_stream_s is None else options.single_stream_s
-    load = _load(options, 1, longest, options.seed)
+    load = closed_load(options, ClosedLoop(1), longest, options.seed)
     return (msgspec.structs.replace(load, requests=options.single_stream_requests),)
 
 
-def _scaling(options: BenchOptions) -> tuple[Load, ...]:
+def _multi_stream(options: BenchOptions, images: ImageSet | None) -> tuple[Load, ...]:
+    (load,) = _single_stream(options, images)
+    law = ClosedLoop(1, images_per_query=options.images_per_query)
+    return (msgspec.structs.replace(load, arrivals=law),)
+
+
+def _scaling(options: BenchOptions, images: ImageSet | None) -> tuple[Load, ...]:
     # Another order at each point: a service that caches answers gains less.
-    return tuple(_load(options, n, options.point_s, options.seed + n) for n in options.sessions)
+    return tuple(
+        closed_load(
+            options,
+            ClosedLoop(n, options.think_time_s, options.thinking),
+            options.point_s,
+            options.seed + n,
+        )
+        for n in options.sessions
+    )
 
 
-SCENARIOS: dict[str, Callable[[BenchOptions], tuple[Load, ...]]] = {
+def _offline(options: BenchOptions, images: ImageSet | None) -> tuple[Load, ...]:
+    law = ClosedLoop(options.offline_sessions, once=True)
+    # A folder takes as long as it takes: the last image ends the load.
+    return (closed_load(options, law, LONGEST_S, options.seed),)
+
+
+def _server(options: BenchOptions, images: ImageSet | None) -> tuple[Load, ...]:
+    return tuple(
+        open_load(options, law, _server_s(options, law), options.seed + n)
+        for n, law in enumerate(_laws(options))
+    )
+
+
+def _soak(options: BenchOptions, images: ImageSet | None) -> tuple[Load, ...]:
+    laws = _laws(options)
+    if len(laws) != 1:
+        raise InvalidConfig(
+            f"the scenario soak runs at one rate, not at {len(laws)}",
+            hint="for example --rate 10, below what the service can do",
+        )
+    return (open_load(options, laws[0], options.soak_s, options.seed),)
+
+
+def _replay(options: BenchOptions, images: ImageSet | None) -> tuple[Load, ...]:
+    if options.log is None:
+        raise InvalidConfig(
+            "the scenario replay needs a log of requests",
+            hint="--log requests.csv, with a column timestamp (seconds, or ISO 8601)",
+        )
+    log = read_log(Path(options.log))
+    law = Logged(log, options.speed)
+    if images is not None:
+        law = logged(log, images.images, speed=options.speed, seed=options.seed)
+    load = open_load(options, law, law.length_s + 1e-6, options.seed)
+    # Every request of a log counts.
+    return (msgspec.structs.replace(load, warmup_s=0.0),)
+
+
+SCENARIOS: dict[str, Callable[[BenchOptions, ImageSet | None], tuple[Load, ...]]] = {
     "single-stream": _single_stream,
+    "multi-stream": _multi_stream,
+    "server": _server,
+    "offline": _offline,
     "scaling": _scaling,
+    "replay": _replay,
+    "soak": _soak,
 }
 
 
-def plan(options: BenchOptions) -> tuple[Scenario, ...]:
+def plan(options: BenchOptions, images: ImageSet | None = None) -> tuple[Scenario, ...]:
     """The scenarios that the options ask for.
+
+    Args:
+        options: The options.
+        images: The images that are sent; a log may name them.
 
     Raises:
         InvalidConfig: An unknown scenario, or a number out of its range.
+        InvalidDataset: A log cannot be read, or names an image that is not there.
     """
     _check(options)
-    return tuple(Scenario(name, SCENARIOS[name](options)) for name in options.scenarios)
+    return tuple(_scenario(name, options, images) for name in options.scenarios)
+
+
+def _scenario(name: str, options: BenchOptions, images: ImageSet | None) -> Scenario:
+    if name == "server" and not options.rates and options.arrivals in LAWS_BY_RATE:
+        if options.latency_limit_ms is None:
+            raise InvalidConfig(
+                "the scenario server needs a rate of arrivals, or a limit of latency for which "
+                "the highest rate is searched",
+                hint="--rate 20, or --latency-limit-ms 100",
+            )
+        return Scenario(name, (), options.search_s, LAWS_BY_RATE[options.arrivals])
+    loads = SCENARIOS[name](options, images)
+    return Scenario(name, loads, sum(_load_s(load, options) for load in loads))
 
 
 def longest_s(scenarios: tuple[Scenario, ...]) -> float:
     """Longest time that the scenarios take on a service that answers, seconds."""
-    return sum(load.warmup_s + load.measure_s for scenario in scenarios for load in scenario.loads)
+    return sum(scenario.longest_s for scenario in scenarios)
+
+
+def _load_s(load: Load, options: BenchOptions) -> float:
+    if load.measure_s == LONGEST_S:  # offline, at any speed: a guess for the progress
+        return load.warmup_s + options.image_limit * 0.1
+    return load.warmup_s + load.measure_s
+
+
+def _laws(options: BenchOptions) -> list[OpenLoop]:
+    """The arrival laws of the options, one for each rate."""
+    at_rate = LAWS_BY_RATE.get(options.arrivals)
+    if at_rate is not None:
+        return [at_rate(rate_hz) for rate_hz in options.rates]
+    if options.rates:
+        raise InvalidConfig(
+            f"{options.arrivals} has rates of its own", hint="leave --rate out, or name a law"
+        )
+    return [read_law(Path(options.arrivals))]
+
+
+class _LawFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    arrivals: Law
+
+
+def read_law(path: Path) -> Law:
+    """Read an arrival law from a TOML file: ``[arrivals]`` with ``type = "ramp"``.
+
+    Raises:
+        InvalidConfig: There is no such file or law, or a value is wrong.
+    """
+    if path.suffix != ".toml":
+        known = (*LAWS_BY_RATE, "a TOML file")
+        hint = did_you_mean(str(path), LAWS_BY_RATE, otherwise=f"known: {', '.join(known)}")
+        raise InvalidConfig(f"unknown arrival law {str(path)!r}", hint=hint)
+    return read_toml(path, _LawFile).arrivals
+
+
+def _server_s(options: BenchOptions, law: Arrivals) -> float:
+    if options.server_s is not None:
+        return options.server_s
+    rate_hz: float | None = getattr(law, "rate_hz", None)
+    if rate_hz is None:
+        return SERVER_S
+    needed_s = 1.1 * samples_needed(PERCENTILES["p99"]) / rate_hz
+    return min(max(SERVER_S, needed_s), LONGEST_SERVER_S)
 
 
 def _check(options: BenchOptions) -> None:
@@ -79,12 +226,20 @@ def _check(options: BenchOptions) -> None:
     if not options.sessions or options.sessions[0] < 1 or not rising:
         message = f"--sessions must be rising whole numbers from 1, not {list(options.sessions)}"
         raise InvalidConfig(message, hint="for example 1, 2, 4, 8")
-    above_0 = ("image_limit", "single_stream_requests", "single_stream_s", "point_s", "timeout_s")
-    for key in (*above_0, "latency_limit_ms"):
+    rising = sorted(set(options.rates)) == list(options.rates)
+    if not rising or not all(0 < rate <= 1e6 for rate in options.rates):
+        message = f"--rate must be rising numbers of more than 0, not {list(options.rates)}"
+        raise InvalidConfig(message, hint="for example 5, 10, 20")
+    above_0 = (
+        "image_limit", "single_stream_requests", "single_stream_s", "point_s", "timeout_s",
+        "latency_limit_ms", "server_s", "search_s", "images_per_query", "offline_sessions",
+        "speed", "soak_s",
+    )  # fmt: skip
+    for key in above_0:
         value = getattr(options, key)
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise InvalidConfig(f"{flag(key)} must be a number of more than 0, not {value}")
-    for key in ("warmup_s", "ready_s"):
+    for key in ("warmup_s", "ready_s", "think_time_s"):
         value = getattr(options, key)
         if not (value >= 0 and math.isfinite(value)):
             raise InvalidConfig(f"{flag(key)} must be 0 or more, not {value}")

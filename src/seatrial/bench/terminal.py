@@ -26,7 +26,11 @@ def render_terminal(report: BenchReport) -> RenderableType:
     parts: list[RenderableType] = [Text(report.of_kind("headline")[0].text, style="bold"), Text()]
     parts += findings_list("Read first", report.of_kind("caveat"))
     points = [(run.scenario, point) for run in report.runs for point in run.points]
-    parts += [_latencies(points), Text(), _costs(points), Text()]
+    parts += [_latencies(points), Text()]
+    due = [(name, point) for name, point in points if point.generator is not None]
+    if due:
+        parts += [_generated(due), Text()]
+    parts += [_costs(points), Text()]
     parts += findings_list("What it means", report.of_kind("explanation"))
     parts += findings_list("What to change next", report.of_kind("advice"))
     return Group(*parts)
@@ -43,11 +47,11 @@ def findings_list(title: str, rows: Sequence[Finding]) -> list[RenderableType]:
 
 
 def _latencies(points: Sequence[tuple[str, Measurement]]) -> Table:
-    table = plain_table("scenario", "sessions", "good/s", *PERCENTILES, "mean ms", "good", "failed")
+    table = plain_table("scenario", "load", "good/s", *PERCENTILES, "mean ms", "good", "failed")
     for scenario, point in points:
         table.add_row(
             Text(scenario),
-            str(point.sessions),
+            Text(point.load),
             significant(point.goodput_per_s),
             *(_with_interval(point.latency.percentiles[name]) for name in PERCENTILES),
             optional(point.latency.mean_ms, significant),
@@ -71,15 +75,41 @@ def _with_interval(found: Percentile) -> Text:
     return Text.assemble(significant(found.value_ms), ("\n" + " to ".join(ends), "dim"))
 
 
+def _generated(points: Sequence[tuple[str, Measurement]]) -> Table:
+    table = plain_table(
+        "open loop",
+        "load",
+        "offered/s",
+        "sent/s",
+        "late p50",
+        "late p99",
+        "late max",
+        "void slices",
+    )
+    for scenario, point in points:
+        check = point.generator
+        assert check is not None  # noqa: S101 - chosen so
+        table.add_row(
+            Text(scenario),
+            Text(point.load),
+            significant(check.offered_per_s),
+            significant(check.sent_per_s),
+            *map(significant, (check.late_p50_ms, check.late_p99_ms, check.late_max_ms)),
+            Text("all" if check.void else str(check.void_slices), style="red" * bool(check.void)),
+        )
+    table.caption = Text("late: time in ms from when a request was due to when it was sent")
+    return table
+
+
 def _costs(points: Sequence[tuple[str, Measurement]]) -> Table:
     table = plain_table(
-        "scenario", "sessions", "window", "service cores", "client cores", "other cores", "memory"
+        "scenario", "load", "window", "service cores", "client cores", "other cores", "memory"
     )
     for scenario, point in points:
         server, machine = point.usage.server, point.usage.machine
         table.add_row(
             Text(scenario),
-            str(point.sessions),
+            Text(point.load),
             seconds(point.window_s),
             cores(server.busy_cores) if server else MISSING,
             cores(point.usage.client.busy_cores),

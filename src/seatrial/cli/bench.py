@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,10 +29,12 @@ SEVERAL = Parameter(consume_multiple=True)
 
 
 def _option_name(field: str) -> str:
-    return "scenario" if field == "scenarios" else default_name_transform(field)
+    return "rate" if field == "rates" else default_name_transform(field)
 
 
 def bench(
+    scenario: tuple[str, ...] = ("single-stream", "scaling"),
+    /,
     *,
     options: Annotated[
         BenchOptions,
@@ -52,13 +55,18 @@ def bench(
 ) -> None:
     """Measure a running service (--url), or one that is started for it (--model).
 
-    Two scenarios, both closed-loop. single-stream: one request at a time. scaling: 1, 2, 4, 8
-    sessions at a time. Writes report.html and report.json.
+    Closed loops, in which answers pace the requests: single-stream (one request at a time),
+    multi-stream (several images a query), scaling (1, 2, 4, 8 sessions), offline (a folder as fast
+    as it goes). Open loops, in which requests arrive by a schedule and latency counts from the
+    time when each is due: server (at a rate, or the highest that holds), replay (of a log), soak
+    (hours). Writes report.html and report.json.
 
     With several runtimes (--on) or protocols, the service is started on each runtime in turn and
     measured by each protocol, in several rounds; the report has the figures side by side.
 
     Args:
+        scenario: Names of scenarios, in the order in which they run: single-stream, multi-stream,
+            server, offline, scaling, replay, soak.
         options: What to measure.
         url: Address of a running service: http://HOST:PORT, or grpc://HOST:PORT for the Open
             Inference Protocol over gRPC.
@@ -87,6 +95,7 @@ def bench(
     from seatrial.system.files import check_writable
 
     # What is wrong is reported before a service is started, not after a minute of load.
+    options = replace(options, scenarios=scenario)
     plan(options)
     wanted = None if contract is None else Contract.read(contract, judged=["latency", "load"])
     check_writable(output)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import psutil
 
 from seatrial.system.processes import ServiceProcesses, with_descendants
 
 PROC_STAT = Path("/proc/stat")
+STEAL = 7  # of the numbers of its first line
 
 
 class ServerUsage(msgspec.Struct, frozen=True):
@@ -77,6 +79,49 @@ class Usage(msgspec.Struct, frozen=True):
     machine: MachineUsage | None
 
 
+class MachineTrace:
+    """The machine over the time of a load: a row about twice a second.
+
+    Attributes:
+        at_ns: Time of each row, `perf_counter_ns`.
+        ticks: Ticks of the cores since the start of the machine: stolen, all.
+        rss_bytes: Resident memory of the service; 0 where it is not known.
+    """
+
+    def __init__(self) -> None:
+        self.at_ns: list[int] = []
+        self.ticks: list[tuple[int, int]] = []
+        self.rss_bytes: list[int] = []
+
+    def add(self, at_ns: int, ticks: Sequence[int], rss_bytes: int) -> None:
+        """Note a row.
+
+        Args:
+            at_ns: Its time.
+            ticks: First line of ``/proc/stat``; empty where there is none.
+            rss_bytes: Resident memory of the service.
+        """
+        self.at_ns.append(at_ns)
+        self.ticks.append((ticks[STEAL], sum(ticks[: STEAL + 1])) if len(ticks) > STEAL else (0, 0))
+        self.rss_bytes.append(rss_bytes)
+
+    def steal_share(self, begin_ns: int, end_ns: int) -> float | None:
+        """Share of the cores' time that the hypervisor took between two times; None: not known."""
+        if not self.at_ns:
+            return None
+        (stolen_0, stolen_1), (all_0, all_1) = (
+            np.interp([begin_ns, end_ns], self.at_ns, column)
+            for column in zip(*self.ticks, strict=True)
+        )
+        return float((stolen_1 - stolen_0) / (all_1 - all_0)) if all_1 > all_0 else None
+
+    def rss_at(self, at_ns: int) -> int | None:
+        """Resident memory of the service at a time, bytes; None where it is not known."""
+        if not any(self.rss_bytes):
+            return None
+        return round(float(np.interp(at_ns, self.at_ns, self.rss_bytes)))
+
+
 class _Snapshot(msgspec.Struct, frozen=True):
     at_s: float
     client_cpu_s: float
@@ -85,7 +130,11 @@ class _Snapshot(msgspec.Struct, frozen=True):
 
 
 class UsageMeter:
-    """Observer of a load (`load.run.Observer`): reads CPU at begin and end, memory in between."""
+    """Observer of a load (`load.window.Observer`): reads CPU at begin and end, memory in between.
+
+    Attributes:
+        trace: The machine over the time of the load.
+    """
 
     def __init__(self, service: ServiceProcesses, usable_cores: int) -> None:
         self._service = service
@@ -94,17 +143,21 @@ class UsageMeter:
         self._begin = self._end = _snapshot(self._members)
         self._rss_peak = 0
         self._measuring = False
+        self.trace = MachineTrace()
 
     def opened(self) -> None:
         """The measured window begins."""
-        self._rss_peak = _rss_bytes(self._members)
+        self._rss_peak = 0
         self._begin = _snapshot(self._members)
         self._measuring = True
+        self.tick()
 
     def tick(self) -> None:
-        """Sample memory."""
+        """Sample memory and the machine."""
+        rss_bytes = _rss_bytes(self._members)
+        self.trace.add(time.perf_counter_ns(), _machine_ticks(PROC_STAT), rss_bytes)
         if self._measuring:
-            self._rss_peak = max(self._rss_peak, _rss_bytes(self._members))
+            self._rss_peak = max(self._rss_peak, rss_bytes)
 
     def closed(self) -> None:
         """The measured window ended."""
