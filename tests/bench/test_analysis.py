@@ -3,7 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from seatrial.bench.analysis import analyse, find_knee
+from bench_reports import build_open_point
+from seatrial.bench.analysis import analyse, find_knee, is_overwhelmed
 
 STAGES = {"decode": 2.0, "queue": 10.0, "infer": 6.0, "postprocess": 2.0}
 
@@ -244,3 +245,23 @@ def test_time_that_no_stage_names_is_work(point):
     idle = msgspec.structs.replace(stages, mean_ms={"infer": 0.0}, other_ms=0.0)
     measured = msgspec.structs.replace(measured, stages=idle)
     assert analyse([("single-stream", [measured])], cores=2).work_alone is None
+
+
+def test_a_queue_that_grows_all_the_time_overwhelms(point):
+    assert not is_overwhelmed(build_open_point(20.0))
+    assert is_overwhelmed(build_open_point(20.0, failed=1))
+    assert is_overwhelmed(build_open_point(20.0, grows_ms=5000.0))
+    assert not is_overwhelmed(build_open_point(20.0, grows_ms=30.0))  # by chance
+    # Too short to tell.
+    assert not is_overwhelmed(build_open_point(20.0, grows_ms=5000.0, seconds=4.0))
+
+
+def test_open_loops_have_a_best_a_first_void_and_a_first_that_was_too_much(point):
+    points = [build_open_point(5.0), build_open_point(20.0), build_open_point(30.0, failed=40)]
+    late = build_open_point(90.0, late_ms=40.0)
+    found = analyse([("scaling", [point(2)]), ("server", [*points, late])], 2)
+    assert found.arrivals == "/runs/1/points/2"
+    assert (found.overwhelmed, found.void) == ("/runs/1/points/2", "/runs/1/points/3")
+    assert found.balance == pytest.approx(1.0, abs=0.01)
+    nothing = analyse([("scaling", [point(2)])], 2)
+    assert (nothing.arrivals, nothing.overwhelmed, nothing.void) == (None, None, None)

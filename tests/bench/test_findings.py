@@ -3,6 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from bench_reports import build_open_point
 from seatrial.bench.findings import TABLE, interpret
 from seatrial.load.images import SkippedFile, load_images
 
@@ -306,3 +307,36 @@ def test_small_sample_steal_and_skipped_files_are_caveats(
     needed = {"p90": 64, "p95": 130, "p99": 662}
     told = (f"{name} (21 requests; {count} are needed)" for name, count in needed.items())
     assert "; ".join(told) in words
+
+
+def test_an_open_loop_says_that_latency_counts_from_the_due_time(make_report, assert_traceable):
+    report = make_report(server=[build_open_point(5.0), build_open_point(20.0, 50.0, late_ms=4.0)])
+    assert_traceable(report)
+    assert report.findings[0].severity == "good"
+    assert "Poisson, 20/s) are answered within 59" in report.findings[0].text
+    assert ids(report, "caveat") >= {"open-loop"}
+    assert not ids(report) & {"closed-loop", "void", "overwhelmed"}
+    # The mean from the due time, and from the send, which half of the requests had 4 ms later.
+    assert "54.5 ms on average, 52.5 ms from the send" in text_of(report, "open-loop")
+
+
+def test_a_void_window_is_said_first_and_is_no_headline(make_report, assert_traceable):
+    late = build_open_point(50.0, late_ms=30.0)
+    report = make_report(server=[build_open_point(5.0), late])
+    assert_traceable(report)
+    assert report.of_kind("caveat")[0].id == "void"
+    assert "(Poisson, 50/s): 50.0% of the requests were sent more than" in text_of(report, "void")
+    assert "Poisson, 5/s" in report.findings[0].text
+
+
+@pytest.mark.parametrize("how", [{"failed": 3}, {"grows_ms": 9000.0}], ids=["failed", "grows"])
+def test_arrivals_that_are_too_many_are_said(make_report, assert_traceable, how):
+    report = make_report(server=[build_open_point(5.0), build_open_point(60.0, **how)])
+    assert_traceable(report)
+    assert "at Poisson, 60/s: 60" in text_of(report, "overwhelmed")
+
+
+def test_a_run_without_lone_requests_or_a_curve_has_a_headline(make_report, point):
+    report = make_report(scaling=[point(8, 100.0)])
+    assert report.findings[0].severity == "good"
+    assert "80.0 good answers a second" in report.findings[0].text

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seatrial.bench.measurement import summarise
-from seatrial.load.arrivals import ClosedLoop
+from seatrial.load.arrivals import ClosedLoop, Poisson
 from seatrial.load.samples import Sample
 from seatrial.load.window import Load, Recording
 
@@ -145,3 +145,38 @@ def test_no_stage_times_and_no_answers(build_usage):
     empty = summarise(closed(1), recording([]), build_usage(), None)
     assert (empty.throughput_per_s, empty.latency.mean_ms, empty.histogram) == (0.0, None, None)
     assert (empty.detections_mean, empty.received_bytes_mean) == (None, None)
+
+
+def test_an_open_loop_counts_what_was_due_and_the_rate_of_what_came(build_usage):
+    def due(at_ms, latency_ms, status=200, late_ms=0):
+        start = (at_ms + late_ms) * MS
+        error = "" if status == 200 else f"http-{status}"
+        return Sample(start, (at_ms + latency_ms) * MS, status, error, due_ns=at_ms * MS)
+
+    samples = (due(100, 20, late_ms=15), due(600, 10, status=503), due(900, 300))
+    found = Recording(samples, (), 0, 1000 * MS, 4, "time", carried=2)
+    point = summarise(Load(arrivals=Poisson(3.0), measure_s=1.0), found, build_usage(), 100.0)
+    assert (point.finished, point.answered, point.good, point.failed, point.unfinished) == (
+        3, 3, 2, 1, 0,
+    )  # fmt: skip
+    # Two answers came in the window, and two of requests that were due before it.
+    assert point.throughput_per_s == 4.0
+    assert (point.in_time, point.goodput_per_s) == (1, 1.0)
+    assert (point.latency.mean_ms, point.service.mean_ms) == (160.0, (5 + 300) / 2)
+    assert (point.law, point.load, point.sessions) == ("Poisson, 3/s", "Poisson, 3/s", 0)
+    assert (point.generator.offered_per_s, point.generator.late_max_ms) == (3.0, 15.0)
+    assert point.generator.late_limit_ms == 10.0  # a tenth of the limit
+    assert point.void
+    assert len(point.timeline.slices) == 1
+
+
+def test_the_load_of_a_closed_loop_is_in_words_too(build_usage):
+    def load_of(law):
+        one = Recording((Sample(0, 5 * MS, 200),), (), 0, 1000 * MS, 0, "time")
+        return summarise(Load(arrivals=law, measure_s=1.0), one, build_usage(), None)
+
+    plain = load_of(ClosedLoop(4))
+    assert (plain.load, plain.law, plain.service, plain.generator) == ("4 sessions", "", None, None)
+    assert plain.void == ()
+    several = load_of(ClosedLoop(1, images_per_query=8))
+    assert (several.load, several.images_per_query) == ("8 images a query", 8)

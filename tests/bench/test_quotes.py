@@ -54,10 +54,13 @@ def test_names_of_measurements_point_to_them(make_report, point):
         "best": "/runs/1/points/1",
         "last": "/runs/1/points/3",
         "emptiest": "/runs/1/points/2",
+        "first": "/runs/0/points/0",
     }
     assert scope.point("last") is scope.report.runs[1].points[3]
     only = Scope(make_report(single=single))
-    assert only.pointers == dict.fromkeys(("alone", "best", "emptiest"), "/runs/0/points/0")
+    assert only.pointers == dict.fromkeys(
+        ("alone", "best", "emptiest", "first"), "/runs/0/points/0"
+    )
     assert only.point("last") is None
 
 
@@ -93,7 +96,9 @@ def kinds_of(kind: object) -> set[object]:
 
 
 def exists(keys: tuple[str, ...]) -> bool:
-    names = ("alone", "again", "best", "last", "emptiest")
+    names = (
+        "alone", "again", "best", "last", "emptiest", "first", "arrivals", "overwhelmed", "void",
+    )  # fmt: skip
     kinds: set[object] = {Measurement if keys[0] in names else BenchReport}
     for key in keys[1:] if keys[0] in names else keys:
         if typing.Any in kinds:

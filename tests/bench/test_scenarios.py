@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from seatrial.bench.options import ENOUGH_REQUESTS, BenchOptions
-from seatrial.bench.scenarios import longest_s, plan
+from seatrial.bench.scenarios import check_side_by_side, longest_s, plan, read_law
 from seatrial.errors import InvalidConfig
+from seatrial.load.arrivals import Bursts, ClosedLoop, ConstantRate, Poisson, Ramp
 
 
 def test_default_plan_takes_about_a_minute_and_can_print_p99():
@@ -58,6 +59,8 @@ def test_each_session_warms_its_connection():
         ({"scenarios": ("scalling",)}, "unknown scenario 'scalling'"),
         ({"scenarios": ()}, "no scenario"),
         ({"sessions": ()}, "--sessions must be rising"),
+        ({"rates": (2.0, 1.0)}, "--rate must be rising"),
+        ({"rates": (0.0, 1.0)}, "--rate must be rising numbers of more than 0"),
         ({"sessions": (0, 1)}, "--sessions must be rising"),
         ({"sessions": (4, 2)}, "--sessions must be rising"),
         ({"sessions": (2, 2)}, "--sessions must be rising"),
@@ -88,3 +91,95 @@ def test_short_times_and_small_limits_are_allowed():
         images="photos", point_s=0.5, timeout_s=0.5, warmup_s=0.0, ready_s=0.0, image_limit=1
     )
     assert plan(options)[1].loads[0].measure_s == 0.5
+
+
+def loads_of(name, **options):
+    (scenario,) = plan(BenchOptions(images="photos", scenarios=(name,), **options))
+    return scenario.loads
+
+
+def test_the_server_is_measured_at_each_rate_long_enough_for_p99():
+    loads = loads_of("server", rates=(2.0, 20.0, 100.0), seed=7)
+    assert [load.arrivals for load in loads] == [Poisson(2.0), Poisson(20.0), Poisson(100.0)]
+    assert {load.loop for load in loads} == {"open"}
+    assert [load.measure_s for load in loads] == pytest.approx([180.0, 1.1 * 662 / 20, 30.0])
+    assert [load.image_seed for load in loads] == [7, 8, 9]
+    assert [load.schedule_seed for load in loads] == [7, 8, 9]
+    assert {load.schedule_seed for load in loads_of("server", rates=(2.0,), schedule_seed=3)} == {3}
+    (short,) = loads_of("server", rates=(2.0,), server_s=4.0, arrivals="constant")
+    assert (short.arrivals, short.measure_s) == (ConstantRate(2.0), 4.0)
+
+
+def test_without_a_rate_the_highest_one_is_searched():
+    options = {"latency_limit_ms": 90.0, "search_s": 50.0, "arrivals": "bursts"}
+    (scenario,) = plan(BenchOptions(images="photos", scenarios=("server",), **options))
+    assert (scenario.loads, scenario.longest_s) == ((), 50.0)
+    assert scenario.law_at(4.0) == Bursts(on_hz=8.0)
+    with pytest.raises(InvalidConfig, match="needs a rate of arrivals") as caught:
+        loads_of("server")
+    assert "--latency-limit-ms" in caught.value.hint
+
+
+def test_a_law_of_its_own_is_a_file(tmp_path):
+    path = tmp_path / "law.toml"
+    path.write_text('[arrivals]\ntype = "ramp"\nfrom_hz = 1\nto_hz = 9\nover_s = 60\n')
+    assert read_law(path) == Ramp(1.0, 9.0, 60.0)
+    (load,) = loads_of("server", arrivals=str(path))
+    assert (load.arrivals, load.measure_s) == (Ramp(1.0, 9.0, 60.0), 30.0)
+    with pytest.raises(InvalidConfig, match="has rates of its own"):
+        loads_of("server", arrivals=str(path), rates=(1.0,))
+    path.write_text('[arrivals]\ntype = "ramp"\nfrom_hz = -1\nto_hz = 9\nover_s = 60\n')
+    with pytest.raises(InvalidConfig, match="from_hz"):
+        loads_of("server", arrivals=str(path))
+    with pytest.raises(InvalidConfig, match="unknown arrival law 'poison'") as caught:
+        loads_of("server", arrivals="poison")
+    assert "poisson" in caught.value.hint
+
+
+def test_a_query_of_the_multi_stream_has_several_images():
+    (load,) = loads_of("multi-stream", images_per_query=4, single_stream_requests=99)
+    assert load.arrivals == ClosedLoop(1, images_per_query=4)
+    assert load.requests == 99
+
+
+def test_an_offline_load_sends_each_image_once_however_long_it_takes():
+    (load,) = loads_of("offline", offline_sessions=5)
+    assert load.arrivals == ClosedLoop(5, once=True)
+    assert load.measure_s > 86_400
+    (scenario,) = plan(BenchOptions(images="photos", scenarios=("offline",), image_limit=50))
+    assert scenario.longest_s == 6.0
+
+
+def test_a_soak_runs_at_one_rate():
+    (load,) = loads_of("soak", rates=(3.0,), soak_s=60.0)
+    assert (load.arrivals, load.measure_s) == (Poisson(3.0), 60.0)
+    for rates in ((), (1.0, 2.0)):
+        with pytest.raises(InvalidConfig, match=f"at one rate, not at {len(rates)}"):
+            loads_of("soak", rates=rates)
+
+
+def test_a_replay_counts_every_request_of_its_log(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("timestamp\n100\n104\n130\n")
+    (load,) = loads_of("replay", log=str(log), speed=10.0)
+    assert load.arrivals.due_s(0, load.warmup_s + load.measure_s).tolist() == [0.0, 0.4, 3.0]
+    with pytest.raises(InvalidConfig, match="needs a log"):
+        loads_of("replay")
+
+
+def test_sessions_think():
+    (load, _) = loads_of(
+        "scaling", sessions=(1, 3), think_time_s=0.5, thinking="random", think_seed=9
+    )
+    assert (load.arrivals, load.think_seed) == (ClosedLoop(1, 0.5, "random"), 9)
+
+
+def test_open_loops_are_not_measured_side_by_side():
+    check_side_by_side(BenchOptions(images="photos"))
+    for name in ("server", "soak"):
+        options = BenchOptions(images="photos", scenarios=("scaling", name), rates=(3.0,))
+        with pytest.raises(InvalidConfig, match=f"the scenario {name} is measured on one runtime"):
+            check_side_by_side(options)
+    searched = BenchOptions(images="photos", scenarios=("server",), latency_limit_ms=5.0)
+    with pytest.raises(InvalidConfig, match="the scenario server"):
+        check_side_by_side(searched)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from seatrial.load import usage
-from seatrial.load.usage import PROC_STAT, UsageMeter
+from seatrial.load.usage import PROC_STAT, MachineTrace, UsageMeter
 from seatrial.system.processes import ServiceProcesses, find_service, with_descendants
 
 
@@ -122,7 +122,9 @@ def test_a_process_that_ends_takes_its_time_with_it(monkeypatch):
 
 def test_time_counts_from_the_beginning_of_the_window_to_its_end(monkeypatch):
     wall, cpu = [1.0, 10.0, 12.5], [0.0, 3.0, 4.0]
-    clock = SimpleNamespace(perf_counter=lambda: wall.pop(0), process_time=lambda: cpu.pop(0))
+    clock = SimpleNamespace(
+        perf_counter=lambda: wall.pop(0), process_time=lambda: cpu.pop(0), perf_counter_ns=lambda: 0
+    )
     monkeypatch.setattr(usage, "time", clock)
     meter = UsageMeter(find_service(1, local=False), usable_cores=2)
     meter.opened()
@@ -217,3 +219,35 @@ def test_fewer_columns_than_proc_5_names_are_not_read(ticks):
     ticks(*[200] * 7)
     meter.closed()
     assert meter.usage().machine is None
+
+
+def test_steal_between_two_times_is_a_share_of_what_passed_between_them():
+    trace = MachineTrace()
+    assert trace.steal_share(0, 10) is None
+    # user, nice, system, idle, iowait, irq, softirq, steal, guest
+    trace.add(0, (100, 0, 0, 100, 0, 0, 0, 10, 7), 0)
+    trace.add(10, (150, 0, 0, 140, 0, 0, 0, 20, 9), 0)
+    trace.add(20, (250, 0, 0, 140, 0, 0, 0, 20, 9), 0)
+    assert trace.steal_share(0, 10) == pytest.approx(0.1)
+    assert trace.steal_share(10, 20) == 0.0
+    assert trace.steal_share(5, 15) == pytest.approx(5 / 100)
+    assert trace.steal_share(20, 30) is None  # nothing is known after the last row
+    assert trace.rss_at(5) is None
+
+
+def test_a_machine_without_its_own_account_of_steal_has_none():
+    trace = MachineTrace()
+    trace.add(0, (), 100)
+    trace.add(10, (), 300)
+    assert trace.steal_share(0, 10) is None
+    assert trace.rss_at(5) == 200
+
+
+def test_the_trace_has_a_row_for_each_tick_of_the_load():
+    meter = UsageMeter(ServiceProcesses((psutil.Process(),)), usable_cores=2)
+    meter.tick()
+    meter.opened()
+    meter.closed()
+    assert len(meter.trace.at_ns) == 3
+    assert meter.trace.at_ns == sorted(meter.trace.at_ns)
+    assert meter.trace.rss_at(meter.trace.at_ns[1]) > 2**20

@@ -12,7 +12,7 @@ from seatrial.bench.findings import interpret
 from seatrial.bench.measurement import Measurement, summarise
 from seatrial.bench.options import BenchOptions
 from seatrial.bench.report_data import SCHEMA, BenchReport, Run
-from seatrial.load.arrivals import ClosedLoop
+from seatrial.load.arrivals import ClosedLoop, Poisson
 from seatrial.load.images import ImagesSummary
 from seatrial.load.samples import Sample
 from seatrial.load.target import Target
@@ -78,18 +78,59 @@ def build_point(
     return summarise(load, recording, usage_of(window_s=window_ns / 1e9, **usage), None)
 
 
+def build_open_point(
+    rate_hz: float = 20.0,
+    latency_ms: float = 40.0,
+    *,
+    seconds: float = 40.0,
+    failed: int = 0,
+    late_ms: float = 0.1,
+    grows_ms: float = 0.0,
+    limit_ms: float | None = None,
+) -> Measurement:
+    """A point of an open loop: requests at equal distances, answered after the same time.
+
+    Args:
+        rate_hz: Rate of the requests.
+        latency_ms: Latency from the due time.
+        seconds: Length of the window.
+        failed: Number of requests that failed, the last ones.
+        late_ms: Time by which every second request was sent late.
+        grows_ms: Time by which the latency has grown at the end.
+        limit_ms: Limit of latency.
+    """
+    count = round(rate_hz * seconds)
+    samples = []
+    for n in range(count):
+        due_ns = round(n / rate_hz * 1e9)
+        start_ns = due_ns + round(late_ms * 1e6 * (n % 2))
+        end_ns = due_ns + round((latency_ms + n % 10 + grows_ms * n / count) * 1e6)
+        bad = n >= count - failed
+        status, error = (503, "http-503") if bad else (200, "")
+        found = None if bad else 2
+        samples.append(Sample(start_ns, end_ns, status, error, 100, found, None, due_ns))
+    recording = Recording(tuple(samples), (), 0, round(seconds * 1e9), 5, "time")
+    load = Load(arrivals=Poisson(rate_hz), measure_s=seconds)
+    return summarise(load, recording, usage_of(window_s=seconds), limit_ms)
+
+
 def build_report(
     images: ImagesSummary,
     single: list[Measurement] | None = None,
     scaling: list[Measurement] | None = None,
     *,
+    server: list[Measurement] | None = None,
     features: tuple[str, ...] = ("avx2", "avx512_bf16"),
     local: bool = True,
     model: dict[str, Any] | None = None,
 ) -> BenchReport:
     """A report around points, with all that is derived from them."""
-    named = (("single-stream", single), ("scaling", scaling))
-    runs = tuple(Run(name, tuple(points)) for name, points in named if points)
+    named = (("single-stream", single), ("scaling", scaling), ("server", server))
+    runs = tuple(
+        Run(name, tuple(points), "open" if name == "server" else "closed")
+        for name, points in named
+        if points
+    )
     environment = Environment(
         local=local,
         system="Linux",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -11,6 +12,8 @@ from seatrial.bench.measurement import Measurement, Stages
 # Names that services give to the same stage.
 INFER = ("infer", "inference", "model")
 QUEUE = ("queue", "queued", "wait")
+# Slices from which on a growing queue can be told; standard deviations by which it grows.
+FEWEST_SLICES, GROWN = 6, 5.0
 IMAGE_WORK = ("decode", "preprocess", "postprocess", "encode")
 
 
@@ -158,6 +161,10 @@ class Analysis(msgspec.Struct, frozen=True):
         balance: Lowest ratio of requests under way to sessions; 1 if no session lost time.
         fewest_answers: Fewest requests of a scaling point.
         curve_told: Whether the scaling points have enough answers and quiet to show a shape.
+        arrivals: JSON pointer of the open loop with the most goodput.
+        overwhelmed: JSON pointer of the first open loop in which requests failed, or that ended
+            with a queue that had grown all the time; None where none did.
+        void: JSON pointer of the first void window.
         alone_again: JSON pointer of a second point with one request at a time.
         repeat_share: Difference of the goodput of those two, as a share of the larger one.
     """
@@ -176,6 +183,9 @@ class Analysis(msgspec.Struct, frozen=True):
     balance: float | None = None
     fewest_answers: int | None = None
     curve_told: bool = False
+    arrivals: str | None = None
+    overwhelmed: str | None = None
+    void: str | None = None
     alone_again: str | None = None
     repeat_share: float | None = None
 
@@ -198,6 +208,13 @@ def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> An
     # The larger sample first: it carries the higher percentiles.
     lone.sort(key=lambda row: -row[1].good)
     (alone_path, alone), (again_path, again) = (*lone, (None, None), (None, None))[:2]
+    opened = [
+        (f"/runs/{n}/points/{m}", point)
+        for n, (_, points) in enumerate(runs)
+        for m, point in enumerate(points)
+        if point.generator is not None
+    ]
+    valid = [row for row in opened if not row[1].void and row[1].good]
     scaling_path, points = next(
         ((f"/runs/{n}", points) for n, (name, points) in enumerate(runs) if name == "scaling"),
         (None, ()),
@@ -225,10 +242,31 @@ def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> An
             default=None,
         ),
         fewest_answers=fewest,
+        arrivals=max(valid, key=lambda row: row[1].goodput_per_s, default=(None, None))[0],
+        overwhelmed=next((path for path, point in opened if is_overwhelmed(point)), None),
+        void=next((path for path, point in opened if point.void), None),
         curve_told=fewest is not None
         and fewest >= limits.answers
         and (noise.other_share or 0.0) < limits.disturbed,
     )
+
+
+def is_overwhelmed(point: Measurement) -> bool:
+    """Whether a service could not keep up with the arrivals of an open loop.
+
+    It failed requests, or twice as many were under way in the last third of the window as in the
+    first, and more than can be by chance.
+    """
+    if point.failed:
+        return True
+    if point.timeline is None or len(point.timeline.slices) < FEWEST_SLICES:
+        return False
+    third = len(point.timeline.slices) // 3
+    first, last = (
+        statistics.fmean(one.in_flight for one in part)
+        for part in (point.timeline.slices[:third], point.timeline.slices[-third:])
+    )
+    return last > 2 * first and last - first > GROWN * max(1.0, first) ** 0.5
 
 
 def find_knee(points: Sequence[Measurement], share: float) -> Knee | None:

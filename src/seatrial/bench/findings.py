@@ -74,6 +74,17 @@ def headline(scope: Scope) -> Sequence[str]:
         path = "latency.percentiles.p50.value_ms" if known else "latency.mean_ms"
         which = "p50" if known else "mean"
         parts.append(f"a lone request takes {{alone.{path}:milliseconds}} ({which})")
+    arrivals = scope.point("arrivals")
+    if arrivals is not None:
+        found = arrivals.latency.percentiles
+        name = next((n for n in ("p99", "p90", "p50") if found[n].value_ms is not None), "")
+        value = f"latency.percentiles.{name}.value_ms" if name else "latency.mean_ms"
+        parts.append(
+            f"requests that arrive by themselves ({{arrivals.law}}) are answered within "
+            f"{{arrivals.{value}:milliseconds}} ({name or 'mean'})"
+        )
+    if not parts:
+        parts.append("{first.goodput_per_s:significant} good answers a second")
     return [f"{subject(scope)}: {'; '.join(parts)}."]
 
 
@@ -127,7 +138,7 @@ CLIENT_BUSY = "{best.usage.client.busy_cores:cores}"
 HEADLINES = (
     Rule(
         "headline", "bad",
-        lambda s: s.analysis.alone is None and s.analysis.knee is None,
+        lambda s: s.analysis.failures.failed == s.analysis.failures.requests,
         lambda s: [
             subject(s) + " gave no usable answer: {analysis.failures.failed} of "
             "{analysis.failures.requests} requests failed."
@@ -139,6 +150,24 @@ HEADLINES = (
 
 # What a reader must know before the figures: how they were taken and what disturbed them.
 CAVEATS = (
+    Rule(
+        "void", "bad", lambda s: s.analysis.void is not None,
+        "A window is void ({void.law}): {void.generator.void.0}. Its figures say nothing about the "
+        "service. Measure again on a quiet machine, or at a lower rate.",
+    ),
+    Rule(
+        "overwhelmed", "warn", lambda s: s.analysis.overwhelmed is not None,
+        "The arrivals were too many for the service at {overwhelmed.law}: "
+        "{overwhelmed.generator.offered_per_s:per_second} were due and "
+        "{overwhelmed.goodput_per_s:per_second} answered well. Latencies of such a window grow "
+        "with its length, and say nothing about a longer one.",
+    ),
+    Rule(
+        "open-loop", "info", lambda s: s.analysis.arrivals is not None,
+        "Load: open-loop ({arrivals.law}). Requests are sent when they are due, whether earlier "
+        "ones are answered or not, and latency counts from then: {arrivals.latency.mean_ms:"
+        "milliseconds} on average, {arrivals.service.mean_ms:milliseconds} from the send.",
+    ),
     Rule(
         "closed-loop", "info",
         lambda s: s.report.runs[0].loop == "closed",

@@ -29,7 +29,9 @@ class Scope:
         """Name of a measurement -> its JSON pointer; a measurement that was not made is missing.
 
         ``alone``, ``again``: one request at a time; ``best``: highest goodput; ``last``: most
-        sessions; ``emptiest``: fewest requests under way for its sessions.
+        sessions; ``emptiest``: fewest requests under way for its sessions; ``first``: the first of
+        all; ``arrivals``: open loop with the most goodput; ``overwhelmed``, ``void``: the first
+        open loop that was too much for the service, or for the client.
         """
         runs, found = self.report.runs, self.analysis
         everywhere = {
@@ -42,6 +44,10 @@ class Scope:
             "alone": found.alone,
             "again": found.alone_again,
             "best": found.alone,
+            "first": "/runs/0/points/0",
+            "arrivals": found.arrivals,
+            "overwhelmed": found.overwhelmed,
+            "void": found.void,
             "emptiest": min(everywhere, key=lambda path: everywhere[path], default=None),
         }
         if found.scaling is not None:

@@ -165,6 +165,20 @@ def _scenario(name: str, options: BenchOptions, images: ImageSet | None) -> Scen
     return Scenario(name, loads, sum(_load_s(load, options) for load in loads))
 
 
+def check_side_by_side(options: BenchOptions) -> None:
+    """Check that the options are those of closed loops, which are measured side by side.
+
+    Raises:
+        InvalidConfig: A scenario is an open loop.
+    """
+    for scenario in plan(options):
+        if scenario.law_at is not None or scenario.loads[0].loop == "open":
+            raise InvalidConfig(
+                f"the scenario {scenario.name} is measured on one runtime by one protocol",
+                hint="name one: --on uvicorn --protocol http, without --rounds",
+            )
+
+
 def longest_s(scenarios: tuple[Scenario, ...]) -> float:
     """Longest time that the scenarios take on a service that answers, seconds."""
     return sum(scenario.longest_s for scenario in scenarios)

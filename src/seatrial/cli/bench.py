@@ -89,7 +89,7 @@ def bench(
         json: Print the report as JSON too.
     """
     require_client()
-    from seatrial.bench.scenarios import plan
+    from seatrial.bench.scenarios import check_side_by_side, plan
     from seatrial.load.images import load_images
     from seatrial.load.target import DETECT, Target, base_url
     from seatrial.system.files import check_writable
@@ -115,6 +115,8 @@ def bench(
             "--contract, --path and --field are for one runtime and one protocol",
             hint="measure that one: --on triton --protocol grpc, without --rounds",
         )
+    if several:
+        check_side_by_side(options)
     shown = (credentials or CredentialOptions()).read(url)
     images = load_images(
         Path(options.images),
