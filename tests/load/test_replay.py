@@ -85,7 +85,7 @@ def test_what_is_no_log_is_an_error_with_its_line(tmp_path, text, message):
 def test_what_is_no_json_is_an_error(tmp_path):
     with pytest.raises(InvalidDataset, match="cannot be read"):
         read_log(write(tmp_path, "{", name="log.jsonl"))
-    with pytest.raises(InvalidDataset, match="line 1 is no object"):
+    with pytest.raises(InvalidDataset, match="line 1 must be an object"):
         read_log(write(tmp_path, "[1]", name="log.jsonl"))
     with pytest.raises(InvalidDataset, match="cannot be read"):
         read_log(tmp_path / "none.csv")
