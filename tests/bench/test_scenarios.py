@@ -125,7 +125,7 @@ def test_a_law_of_its_own_is_a_file(tmp_path):
     path.write_text('[arrivals]\ntype = "ramp"\nfrom_hz = 1\nto_hz = 9\nover_s = 60\n')
     assert read_law(path) == Ramp(1.0, 9.0, 60.0)
     (load,) = loads_of("server", arrivals=str(path))
-    assert (load.arrivals, load.measure_s) == (Ramp(1.0, 9.0, 60.0), 30.0)
+    assert (load.arrivals, load.measure_s) == (Ramp(1.0, 9.0, 60.0), 60.0)
     with pytest.raises(InvalidConfig, match="has rates of its own"):
         loads_of("server", arrivals=str(path), rates=(1.0,))
     path.write_text('[arrivals]\ntype = "ramp"\nfrom_hz = -1\nto_hz = 9\nover_s = 60\n')

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from seatrial.bench.options import BenchOptions, MeasureOptions
-from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause
+from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause, ServerClause
 from seatrial.datasets.labels import LabelledImage, LabelledSet, Truth
 from seatrial.errors import InvalidConfig, InvalidInput
 from seatrial.trial.html_report import check_places
@@ -36,6 +36,14 @@ def test_only_what_is_judged_is_measured(contract: Contract, scenarios: tuple[st
     assert found == BenchOptions(
         images="photos", scenarios=scenarios, point_s=1.0, sessions=(1, 3), single_stream_s=2.0
     )
+
+
+def test_the_server_is_measured_at_the_rate_and_law_of_the_contract() -> None:
+    contract = Contract(latency=LATENCY, server=ServerClause(12.5, 90.0, arrivals="constant"))
+    found = load_options(contract, MeasureOptions(server_s=9.0), Path("photos"), None)
+    assert found is not None
+    assert found.scenarios == ("single-stream", "server")
+    assert (found.rates, found.arrivals, found.server_s) == ((12.5,), "constant", 9.0)
 
 
 def test_a_contract_on_accuracy_alone_needs_no_load() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from bench_reports import build_point, build_report
+from bench_reports import build_open_point, build_point, build_report
 from seatrial.accuracy.evaluate import Figures
-from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause
+from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause, ServerClause
 from seatrial.gate import Interval
 from seatrial.load.images import ImagesSummary
 from seatrial.load.statistics import PERCENTILES, samples_needed
@@ -336,3 +336,38 @@ def test_one_verdict_rules_on_all_clauses_in_the_order_of_the_contract():
     assert verdict.outcome == "holds"
     assert outcomes(judge_contract(contract, accuracy=MEASURED)) == {"accuracy.ap": "holds"}
     assert judge_contract(contract).rows == ()
+
+
+def server_report(*points):
+    return build_report(IMAGES, server=list(points))
+
+
+def test_the_server_clause_is_judged_at_its_own_rate():
+    contract = Contract(server=ServerClause(rate_per_s=20.0, at_most_ms=60.0))
+    measured = server_report(build_open_point(10.0, 500.0), build_open_point(20.0, 40.0))
+    verdict = judge_contract(contract, report=measured)
+    assert outcomes(verdict) == {"server.at_most_ms": "holds"}
+    (row,) = verdict.rows
+    assert row.clause.label == "p99 latency (Poisson, 20/s)"
+    assert row.measured == 49.0
+    slow = server_report(build_open_point(20.0, 55.0))
+    assert judge_contract(contract, report=slow).outcome == "fails"
+    other = judge_contract(contract, report=server_report(build_open_point(10.0)))
+    assert (other.outcome, other.rows[0].text) == ("undecided", "server was not measured at 20/s")
+
+
+def test_failed_requests_break_the_server_clause():
+    contract = Contract(server=ServerClause(rate_per_s=20.0, at_most_ms=60.0))
+    measured = server_report(build_open_point(20.0, failed=9))
+    assert judge_contract(contract, report=measured).outcome == "fails"
+    few = Contract(server=ServerClause(rate_per_s=20.0, at_most_ms=60.0, percentile="p90"))
+    assert judge_contract(few, report=measured).outcome == "holds"
+
+
+def test_a_void_window_decides_nothing():
+    for limit_ms in (1000.0, 1.0):
+        contract = Contract(server=ServerClause(rate_per_s=20.0, at_most_ms=limit_ms))
+        measured = server_report(build_open_point(20.0, late_ms=30.0))
+        verdict = judge_contract(contract, report=measured)
+        assert verdict.outcome == "undecided"
+        assert "the window is void: 50.0% of the requests were sent" in verdict.rows[0].reason

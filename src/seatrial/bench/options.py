@@ -37,6 +37,8 @@ class MeasureOptions:
         single_stream_s: Longest time of the single-stream scenario, seconds [default: 30; for the
             latency clause of a contract up to 180, if its percentile needs as long].
         point_s: Seconds measured at each number of sessions.
+        server_s: Seconds measured at each rate of arrivals [default: 30; up to 180 where p99 needs
+            as long; of a law with an end, such as a ramp, to that].
         warmup_s: Seconds of warm-up before each measurement; they count nowhere.
         timeout_s: Seconds after which a request has failed.
         latency_limit_ms: Latency above which an answer does not count as goodput, milliseconds
@@ -50,6 +52,7 @@ class MeasureOptions:
     single_stream_requests: int = ENOUGH_REQUESTS
     single_stream_s: float | None = None
     point_s: float = 7.0
+    server_s: float | None = None
     warmup_s: float = 1.0
     timeout_s: float = 30.0
     latency_limit_ms: float | None = None
@@ -71,7 +74,6 @@ class BenchOptions(MeasureOptions):
             --rate), or a TOML file with a law of its own (ramp, steps, bursts, diurnal).
         percentile: Percentile of latency that must be within the latency limit when the highest
             rate is searched.
-        server_s: Seconds measured at each rate [default: 30; up to 180 where p99 needs as long].
         search_s: Longest time of the search for the highest rate, seconds.
         think_time_s: Pause of a session between an answer and its next request, in the scenario
             scaling.
@@ -92,7 +94,6 @@ class BenchOptions(MeasureOptions):
     rates: tuple[float, ...] = ()
     arrivals: str = "poisson"
     percentile: Literal["p50", "p90", "p95", "p99"] = "p99"
-    server_s: float | None = None
     search_s: float = 180.0
     think_time_s: float = 0.0
     thinking: Spacing = "even"

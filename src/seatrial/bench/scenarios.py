@@ -11,7 +11,7 @@ import msgspec
 from seatrial.bench.options import SINGLE_STREAM_S, BenchOptions
 from seatrial.config import flag, read_toml
 from seatrial.errors import InvalidConfig, did_you_mean
-from seatrial.load.arrivals import LAWS_BY_RATE, Arrivals, ClosedLoop, Law, OpenLoop
+from seatrial.load.arrivals import LAWS_BY_RATE, ClosedLoop, Law, OpenLoop
 from seatrial.load.images import ImageSet
 from seatrial.load.replay import Logged, logged, read_log
 from seatrial.load.statistics import PERCENTILES, samples_needed
@@ -219,12 +219,15 @@ def read_law(path: Path) -> Law:
     return read_toml(path, _LawFile).arrivals
 
 
-def _server_s(options: BenchOptions, law: Arrivals) -> float:
+def _server_s(options: BenchOptions, law: OpenLoop) -> float:
     if options.server_s is not None:
         return options.server_s
-    rate_hz: float | None = getattr(law, "rate_hz", None)
-    if rate_hz is None:
-        return SERVER_S
+    length_s: float | None = getattr(law, "length_s", None)
+    if length_s is not None:  # a law that has an end is measured to it
+        return length_s
+    rate_hz = getattr(law, "rate_hz", None) or law.due_s(0, SERVER_S).size / SERVER_S
+    if not rate_hz:
+        return LONGEST_SERVER_S
     needed_s = 1.1 * samples_needed(PERCENTILES["p99"]) / rate_hz
     return min(max(SERVER_S, needed_s), LONGEST_SERVER_S)
 

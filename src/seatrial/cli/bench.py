@@ -97,7 +97,9 @@ def bench(
     # What is wrong is reported before a service is started, not after a minute of load.
     options = replace(options, scenarios=scenario)
     plan(options)
-    wanted = None if contract is None else Contract.read(contract, judged=["latency", "load"])
+    wanted = (
+        None if contract is None else Contract.read(contract, judged=["latency", "load", "server"])
+    )
     check_writable(output)
     service, triton = service or DeploymentOptions(), triton or TritonOptions()
     check_service(url, service)

@@ -124,6 +124,11 @@ class Ramp(msgspec.Struct, frozen=True, tag="ramp", forbid_unknown_fields=True):
     over_s: Seconds
     spacing: Spacing = "random"
 
+    @property
+    def length_s(self) -> float:
+        """Time of the whole change, seconds."""
+        return self.over_s
+
     def due_s(self, seed: int, until_s: float) -> Times:
         """Times that a seed always draws alike."""
 
@@ -152,6 +157,11 @@ class Steps(msgspec.Struct, frozen=True, tag="steps", forbid_unknown_fields=True
     rates_hz: Annotated[tuple[RateOrNone, ...], msgspec.Meta(min_length=1)]
     each_s: Seconds
     spacing: Spacing = "random"
+
+    @property
+    def length_s(self) -> float:
+        """Time of all rates, seconds."""
+        return self.each_s * len(self.rates_hz)
 
     def due_s(self, seed: int, until_s: float) -> Times:
         """Times that a seed always draws alike."""
@@ -216,6 +226,11 @@ class Diurnal(msgspec.Struct, frozen=True, tag="diurnal", forbid_unknown_fields=
     high_hz: Rate
     period_s: Seconds = 86_400.0
     spacing: Spacing = "random"
+
+    @property
+    def length_s(self) -> float:
+        """Length of a day, seconds."""
+        return self.period_s
 
     def due_s(self, seed: int, until_s: float) -> Times:
         """Times that a seed always draws alike."""

@@ -154,7 +154,9 @@ def _json_rows(lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if line.strip():
             row = json.loads(line)
             if not isinstance(row, dict):
-                raise InvalidDataset(f"line {number} must be an object: {line.strip()[:80]}", hint=HINT)
+                raise InvalidDataset(
+                    f"line {number} must be an object: {line.strip()[:80]}", hint=HINT
+                )
             yield number, {key.lower(): value for key, value in row.items()}
 
 

@@ -75,7 +75,7 @@ def read_trial(
     from seatrial.bench.scenarios import plan
     from seatrial.load.images import load_images
 
-    wanted = Contract.read(contract, judged=["accuracy", "latency", "load"])
+    wanted = Contract.read(contract, judged=["accuracy", "latency", "load", "server"])
     labelled = None
     if dataset is not None:
         labelled = read_labelled(dataset, annotations, split=split, skip_missing=skip_missing)
@@ -126,7 +126,7 @@ def load_options(
     Raises:
         InvalidConfig: There are no images to send.
     """
-    needed = [("single-stream", "latency"), ("scaling", "load")]
+    needed = [("single-stream", "latency"), ("server", "server"), ("scaling", "load")]
     scenarios = tuple(name for name, table in needed if contract.judges(table))
     if not scenarios:
         return None
@@ -139,6 +139,8 @@ def load_options(
     plain = asdict(options)
     if contract.latency is not None and options.single_stream_s is None:
         plain["single_stream_s"] = max(SINGLE_STREAM_S, _sample_s(contract.latency))
+    if contract.server is not None:
+        plain |= {"rates": (contract.server.rate_per_s,), "arrivals": contract.server.arrivals}
     return BenchOptions(images=str(folder), scenarios=scenarios, **plain)
 
 

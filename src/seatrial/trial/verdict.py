@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause
+from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause, ServerClause
 from seatrial.gate import Clause, Interval, Row, Verdict, judge, rule
+from seatrial.load.arrivals import LAWS_BY_RATE
 from seatrial.load.statistics import CONFIDENCE, RATE_LEVEL
 from seatrial.report.numbers import percent
 
@@ -58,6 +59,8 @@ def judge_contract(
         rows.append(_latency(contract.latency, report))
     if report is not None and contract.load is not None:
         rows += _load(contract.load, report)
+    if report is not None and contract.server is not None:
+        rows.append(_server(contract.server, report))
     return judge(rows, name=contract.name)
 
 
@@ -84,8 +87,12 @@ def _latency(clause: LatencyClause, report: BenchReport) -> Row:
     point = next((r.points[0] for r in report.runs if r.scenario == "single-stream"), None)
     if point is None:
         return rule(limit, None, text="single-stream was not measured")
-    spoiled = _spoiled([point], report)
-    found = point.latency.percentiles[clause.percentile]
+    return _percentile(limit, point, clause.percentile, spoiled=_spoiled([point], report))
+
+
+def _percentile(limit: Clause, point: Measurement, name: str, *, spoiled: str) -> Row:
+    """Rule on a percentile of latency by its upper bound."""
+    found = point.latency.percentiles[name]
     if found.value_ms is None:
         # Failed requests rank above all latencies: in a sample that is large enough they decide.
         enough = point.latency.count + point.latency.failed >= found.needed
@@ -99,6 +106,23 @@ def _latency(clause: LatencyClause, report: BenchReport) -> Row:
         text=f"{found.value_ms:.1f} ms, {bound} at {CONFIDENCE:.0%} confidence",
         spoiled=spoiled,
     )
+
+
+def _server(clause: ServerClause, report: BenchReport) -> Row:
+    """Rule on the latency of requests that arrive at the rate of the contract."""
+    law = LAWS_BY_RATE[clause.arrivals](clause.rate_per_s).words()
+    limit = Clause(
+        "server.at_most_ms", clause.at_most_ms, label=f"{clause.percentile} latency ({law})",
+        unit=" ms",
+    )  # fmt: skip
+    points = [point for run in report.runs if run.scenario == "server" for point in run.points]
+    point = next((point for point in points if point.law == law), None)
+    if point is None:
+        return rule(limit, None, text=f"server was not measured at {clause.rate_per_s:g}/s")
+    if point.void:
+        reason = f"the window is void: {'; '.join(point.void)}"
+        return rule(limit, None, text="a void window", spoiled=reason)
+    return _percentile(limit, point, clause.percentile, spoiled=_spoiled([point], report))
 
 
 def _load(clause: LoadClause, report: BenchReport) -> Iterator[Row]:
