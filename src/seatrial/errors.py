@@ -21,6 +21,7 @@
     |-- SourceUnavailable     a registry or hub cannot be reached      502  UNAVAILABLE         5
     |-- ServiceFailed         a service did not start or answer        502  UNAVAILABLE         6
     |   `-- PortInUse         another process listens on the address   502  UNAVAILABLE         6
+    |-- GeneratorFailed       a process that sends a load ended      500  INTERNAL            6
     |-- EngineFailed          an engine raised, or did not end         500  INTERNAL            6
     |-- NotWritable           a folder or disk cannot be written       500  INTERNAL            7
     |-- TrainingFailed        a finetuning failed                      500  INTERNAL            10
@@ -187,6 +188,12 @@ class ServiceFailed(SeatrialError):
 
 class PortInUse(ServiceFailed):
     """Another process listens on the address."""
+
+
+class GeneratorFailed(SeatrialError):
+    """A process that sends a load, or measures how it is sent, did not start, or ended early."""
+
+    exit_code = 6
 
 
 class EngineFailed(SeatrialError):

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from child_processes import gone, running
-from seatrial.errors import ServiceFailed
+from seatrial.errors import GeneratorFailed
 from seatrial.load import null_server as module
 from seatrial.load.null_server import ANSWER, HEAD_BYTES, NullServer, null_server
 
@@ -152,7 +152,7 @@ def test_it_ends_with_its_parent(how: str) -> None:
 
 def test_one_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "START", "sys.exit(3)")
-    with pytest.raises(ServiceFailed, match="exit code 3"), null_server():
+    with pytest.raises(GeneratorFailed, match="exit code 3"), null_server():
         pass
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from child_processes import running
 from seatrial.load import usage
 from seatrial.load.usage import PROC_STAT, MachineTrace, UsageMeter
 from seatrial.system.processes import ServiceProcesses, find_service, with_descendants
@@ -112,7 +113,7 @@ def test_a_process_that_ends_is_told(detector):
 def test_a_process_that_ends_takes_its_time_with_it(monkeypatch):
     # Process 1 spends 5 s before the window and ends in it, 2 spends 0.5 s, 3 begins in it.
     seen = [{1: 5.0, 2: 7.0}, {1: 5.0, 2: 7.0}, {2: 7.5, 3: 0.25}]
-    monkeypatch.setattr(usage, "_cpu_seconds", lambda members: seen.pop(0))
+    monkeypatch.setattr(usage, "_cpu_seconds", lambda members: seen.pop(0) if members else {})
     meter = UsageMeter(ServiceProcesses((psutil.Process(),)), usable_cores=2)
     meter.opened()
     meter.closed()
@@ -251,3 +252,28 @@ def test_the_trace_has_a_row_for_each_tick_of_the_load():
     assert len(meter.trace.at_ns) == 3
     assert meter.trace.at_ns == sorted(meter.trace.at_ns)
     assert meter.trace.rss_at(meter.trace.at_ns[1]) > 2**20
+
+
+def test_further_processes_of_the_client_count_as_the_client():
+    code = "import time\nprint(1, flush=True)\nwhile time.process_time() < 0.5: pass\ninput()"
+    meter = UsageMeter(find_service(1, local=False), usable_cores=4)
+    with running(code) as (process, _):
+        meter.clients([process.pid])
+        meter.opened()
+        before_s = time.process_time()
+        child = psutil.Process(process.pid)
+        while sum(child.cpu_times()[:2]) < 0.45:
+            pass
+        own_s = time.process_time() - before_s
+        meter.closed()
+    assert meter.usage().client.cpu_s > own_s + 0.3
+
+
+def test_a_process_of_the_client_that_has_ended_is_left_out():
+    with running("print(1)") as (process, _):
+        process.wait()
+    meter = UsageMeter(find_service(1, local=False), usable_cores=4)
+    meter.clients([process.pid])
+    meter.opened()
+    meter.closed()
+    assert meter.usage().client.cpu_s >= 0

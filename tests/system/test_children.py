@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from child_processes import gone, running
-from seatrial.system.children import end, has_ended, runs
+from seatrial.system.children import end, has_ended, runs, same_code
 
 # Says that it is ready and ignores SIGTERM, or not; with a child in its group.
 STUBBORN = """
@@ -94,3 +94,10 @@ def test_the_first_process_of_a_container_waits_for_orphans_alone() -> None:
         [*words, sys.executable, "-c", FIRST], capture_output=True, text=True, check=False
     )
     assert done.stdout == "1 [-9]\n", done.stderr
+
+
+def test_a_command_has_the_import_path_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend("/it's a folder")
+    command = same_code("print(sys.path)")
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert said == f"{sys.path}\n"

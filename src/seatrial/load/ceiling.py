@@ -136,7 +136,7 @@ def measure_ceiling(body_bytes: int, on_progress: Progress = silent) -> Ceiling:
         on_progress: Called before each trial.
 
     Raises:
-        ServiceFailed: The null server did not start.
+        GeneratorFailed: The null server did not start.
     """
     load_1min, processor = os.getloadavg()[0], cpu()
     bodies = _bodies(body_bytes)
@@ -281,7 +281,7 @@ def ceiling_of(path: Path, body_bytes: int, on_progress: Progress = silent) -> C
         on_progress: Called while it is measured, and with what was found.
 
     Raises:
-        ServiceFailed: The null server did not start.
+        GeneratorFailed: The null server did not start.
     """
     largest = size_class(body_bytes)
     processor = cpu()

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from seatrial.errors import ServiceFailed
-from seatrial.system.children import end
+from seatrial.errors import GeneratorFailed
+from seatrial.system.children import end, same_code
 
 ANSWER = b'{"detections":[],"timing_ms":{"total":0.0}}'
 HEAD_BYTES = 64 * 1024  # longest head of a request
@@ -55,12 +55,10 @@ def null_server() -> Iterator[NullServer]:
     It ends with this process, however that ends: the pipe to it closes.
 
     Raises:
-        ServiceFailed: It did not start.
+        GeneratorFailed: It did not start.
     """
-    # With the path of this process, so that it is the same code, wherever that came from.
-    command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n{START}"]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        same_code(START), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
     assert process.stdin is not None  # noqa: S101 - for the type checker
     assert process.stdout is not None  # noqa: S101
@@ -68,7 +66,7 @@ def null_server() -> Iterator[NullServer]:
         try:
             said = process.stdout.readline()
             if not said:
-                raise ServiceFailed(
+                raise GeneratorFailed(
                     f"the null server did not start (exit code {process.wait()})",
                     hint="its error is printed above",
                 )

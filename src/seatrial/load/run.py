@@ -56,15 +56,20 @@ async def run_load(
     schedule = None if isinstance(law, ClosedLoop) else plan(law, load, len(bodies))
     async with exchanges(url, load.in_flight, load.timeout_s, credentials) as send:
         window, job = _job(send, bodies, load, observer, schedule)
-        tasks = [asyncio.create_task(one) for one in (job, ticker(window, observer, on_tick))]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            # Ctrl-C arrives as a cancellation: no request outlives this function.
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await together(job, ticker(window, observer, on_tick))
     return window.recording()
+
+
+async def together(*jobs: Coroutine[object, object, None]) -> None:
+    """Run jobs until all are done, or one fails, with its error; none outlives this function."""
+    tasks = [asyncio.create_task(one) for one in jobs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        # Ctrl-C arrives as a cancellation: no request outlives it.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def plan(law: OpenLoop, load: Load, image_count: int) -> DrawnSchedule:

@@ -43,7 +43,7 @@ class ServerUsage(msgspec.Struct, frozen=True):
 
 
 class ClientUsage(msgspec.Struct, frozen=True):
-    """CPU of this process over the window."""
+    """CPU of the client's processes, of which this one is one, over the window."""
 
     cpu_s: float
     busy_cores: float
@@ -140,15 +140,20 @@ class UsageMeter:
         self._service = service
         self._cores = usable_cores
         self._members = with_descendants(service.members)
-        self._begin = self._end = _snapshot(self._members)
+        self._clients: tuple[psutil.Process, ...] = ()
+        self._begin = self._end = self._snapshot()
         self._rss_peak = 0
         self._measuring = False
         self.trace = MachineTrace()
 
+    def clients(self, pids: Iterable[int]) -> None:
+        """Note further processes of the client, before the window (`ClientsObserver`)."""
+        self._clients = tuple(psutil.Process(pid) for pid in pids if psutil.pid_exists(pid))
+
     def opened(self) -> None:
         """The measured window begins."""
         self._rss_peak = 0
-        self._begin = _snapshot(self._members)
+        self._begin = self._snapshot()
         self._measuring = True
         self.tick()
 
@@ -161,7 +166,7 @@ class UsageMeter:
 
     def closed(self) -> None:
         """The measured window ended."""
-        self._end = _snapshot(self._members)
+        self._end = self._snapshot()
         self.tick()
         self._measuring = False
 
@@ -176,6 +181,14 @@ class UsageMeter:
         server = self._server() if self._service.members else None
         client = ClientUsage(client_s, client_s / self.window_s)
         return Usage(server, self._service.unknown, client, self._machine(server, client))
+
+    def _snapshot(self) -> _Snapshot:
+        return _Snapshot(
+            at_s=time.perf_counter(),
+            client_cpu_s=time.process_time() + sum(_cpu_seconds(self._clients).values()),
+            server_cpu_s=_cpu_seconds(self._members),
+            machine_ticks=_machine_ticks(PROC_STAT),
+        )
 
     def _server(self) -> ServerUsage:
         begin, end = self._begin.server_cpu_s, self._end.server_cpu_s
@@ -209,15 +222,6 @@ class UsageMeter:
             other_cores=None if other is None else max(0.0, other),
             load_1min=os.getloadavg()[0],
         )
-
-
-def _snapshot(members: Iterable[psutil.Process]) -> _Snapshot:
-    return _Snapshot(
-        at_s=time.perf_counter(),
-        client_cpu_s=time.process_time(),
-        server_cpu_s=_cpu_seconds(members),
-        machine_ticks=_machine_ticks(PROC_STAT),
-    )
 
 
 def _cpu_seconds(members: Iterable[psutil.Process]) -> dict[int, float]:

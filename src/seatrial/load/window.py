@@ -196,7 +196,7 @@ class Window:
     def recording(self) -> Recording:
         """All that was recorded."""
         return Recording(
-            samples=tuple(self.samples),
+            samples=tuple(sorted(self.samples, key=lambda one: one.end_ns)),
             stragglers=tuple(self.stragglers),
             open_ns=self.open_ns,
             close_ns=self.close_ns,

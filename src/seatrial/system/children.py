@@ -1,4 +1,4 @@
-"""Processes: whether they run, the end of a child or of its group, children of the dead."""
+"""Processes: their command, whether they run, the end of a child or of its group, orphans."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 WNOTHREAD = 0x20000000  # linux/wait.h: children of the calling thread alone
+
+
+def same_code(statements: str) -> list[str]:
+    """Command of a Python process with the import path of this one: it runs the same code."""
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n{statements}"]
 
 
 def end(process: subprocess.Popen[Any], *, grace_s: float, group: bool = False) -> None:
