@@ -20,7 +20,7 @@ from yarl import URL
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.errors import GeneratorFailed, InvalidConfig
 from seatrial.load.arrivals import ClosedLoop
-from seatrial.load.client_worker import START, Begin, Outcomes, Part, framed, receive
+from seatrial.load.client_worker import START, Begin, LoadPart, Outcomes, framed, receive
 from seatrial.load.run import plan, run_load, ticker, together
 from seatrial.load.samples import Sample
 from seatrial.load.schedule import DrawnSchedule
@@ -104,10 +104,10 @@ def _part(
     load: Load,
     schedule: DrawnSchedule | None,
     credentials: Credentials,
-) -> Part:
+) -> LoadPart:
     """What one of several processes sends: every so manieth request, or session."""
     law, ca_file = load.arrivals, credentials.ca_file
-    part = Part(
+    part = LoadPart(
         url=str(url),
         token=credentials.token,
         ca_file=None if ca_file is None else os.fspath(ca_file),
@@ -172,7 +172,7 @@ class ClientProcess:
         self._process, self._number = process, number
         self._input, self._output = process.stdin, process.stdout
 
-    async def prepare(self, bodies: bytes, part: Part) -> None:
+    async def prepare(self, bodies: bytes, part: LoadPart) -> None:
         """Give it its part, and wait until it is ready."""
         self._input.write(bodies)
         self._input.write(framed(msgspec.msgpack.encode(part)))

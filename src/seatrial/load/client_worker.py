@@ -3,7 +3,11 @@
 It talks with the process that started it (`seatrial.load.client_processes`) over its standard input
 and output, in messages of msgpack with their length before them:
 
+<<<<<<< HEAD
     input   bodies, `Part`; then, when all processes are ready, `Begin`; an empty one: stop
+=======
+    input   bodies, `LoadPart`; then, when all processes are ready, `Begin`; an empty one: stop
+>>>>>>> c087dc2 (A part of a load by its own name)
     output  `Outcomes`: one without samples when it is ready, then several a second, then the last
 
 Its input ends with that process, however that ends; then it ends, too.
@@ -34,7 +38,7 @@ START = "from seatrial.load.client_worker import main; main()"
 TOLD_S = 0.05
 
 
-class Part(msgspec.Struct, frozen=True):
+class LoadPart(msgspec.Struct, frozen=True):
     """One part of a load.
 
     Attributes:
@@ -187,7 +191,7 @@ class Outbox:
 async def _send(reader: asyncio.StreamReader, outbox: Outbox) -> None:
     """Take a part, and send it."""
     bodies = msgspec.msgpack.decode(await receive(reader), type=list[Body])
-    part = msgspec.msgpack.decode(await receive(reader), type=Part)
+    part = msgspec.msgpack.decode(await receive(reader), type=LoadPart)
     in_flight = 0 if part.law is None else len(part.sessions) * part.law.images_per_query
     credentials = Credentials(part.token, part.ca_file)
     # A full collection visits everything that was imported, and would show as lateness.
