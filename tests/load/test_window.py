@@ -182,3 +182,17 @@ def test_a_window_that_is_over_is_not_ended_again():
         assert window.close_ns - window.open_ns == pytest.approx(1e7)
 
     asyncio.run(play())
+
+
+def test_an_open_loop_that_is_answered_early_lasts_until_its_end():
+    async def play():
+        load, observer = Load(arrivals=ConstantRate(10.0), measure_s=0.1, warmup_s=0.0), Quiet()
+        window = DueWindow(load, observer, np.array([0.0]))
+        window.finish()
+        assert not window.over.is_set()
+        assert "closed" not in observer.calls
+        await window.over.wait()
+        assert observer.calls == ["opened", "closed"]
+        assert time.perf_counter_ns() >= window.close_ns - 2_000_000
+
+    asyncio.run(play())

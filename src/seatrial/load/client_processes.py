@@ -105,7 +105,7 @@ def _part(
     schedule: DrawnSchedule | None,
     credentials: Credentials,
 ) -> LoadPart:
-    """What one of several processes sends: every so manieth request, or session."""
+    """The part of one of several processes: every count-th request, or session."""
     law, ca_file = load.arrivals, credentials.ca_file
     part = LoadPart(
         url=str(url),

@@ -3,11 +3,7 @@
 It talks with the process that started it (`seatrial.load.client_processes`) over its standard input
 and output, in messages of msgpack with their length before them:
 
-<<<<<<< HEAD
-    input   bodies, `Part`; then, when all processes are ready, `Begin`; an empty one: stop
-=======
     input   bodies, `LoadPart`; then, when all processes are ready, `Begin`; an empty one: stop
->>>>>>> c087dc2 (A part of a load by its own name)
     output  `Outcomes`: one without samples when it is ready, then several a second, then the last
 
 Its input ends with that process, however that ends; then it ends, too.

@@ -242,7 +242,7 @@ class DueWindow(Window):
         begin_ns: Begin of the load, `perf_counter_ns`; None: now.
 
     Attributes:
-        drained: Event that is set when every request has its outcome.
+        drained: Event that is set when every request has its outcome, and the window has ended.
     """
 
     def __init__(
@@ -254,17 +254,18 @@ class DueWindow(Window):
     ) -> None:
         super().__init__(load, observer, begin_ns)
         self.drained = asyncio.Event()
+        self._finished = self._ended = False
         end_s = load.warmup_s + load.measure_s
         first = int(np.searchsorted(due_s, load.warmup_s))
         if load.requests is not None and first + load.requests < len(due_s):
             end_s, self.ended = float(due_s[first + load.requests]), "requests"
         self.open_ns = self.begin_ns + round(load.warmup_s * 1e9)
         self.close_ns = self.begin_ns + round(end_s * 1e9)
-        self._end = self._loop.call_later(self._in_s(end_s), self._observer.closed)
+        self._end = self._loop.call_later(self._in_s(end_s), self._ends)
 
     @property
     def over(self) -> asyncio.Event:
-        """Event that is set when every request has its outcome."""
+        """Event that is set when every request has its outcome, and the window has ended."""
         return self.drained
 
     def add(self, sample: Sample) -> None:
@@ -280,19 +281,27 @@ class DueWindow(Window):
 
     def close(self, ended: Ended) -> None:
         """End the window early: nothing more is sent. What was sent is waited for."""
-        if self.closed.is_set() or self._end.when() <= self._loop.time():
+        if self._ended or self._end.when() <= self._loop.time():
             return
         self._timer.cancel()
         self._end.cancel()
         self.close_ns = min(self.close_ns, max(perf_counter_ns(), self.open_ns))
         self.ended = ended
-        self._observer.closed()
+        self._ends()
         self.closed.set()
         self.on_closed()
 
     def finish(self) -> None:
         """Note that every request has its outcome, and that no more will be sent."""
-        self.drained.set()
+        self._finished = True
+        if self._ended:
+            self.drained.set()
+
+    def _ends(self) -> None:
+        self._ended = True
+        self._observer.closed()
+        if self._finished:
+            self.drained.set()
 
     def _first_timer(self) -> asyncio.TimerHandle:
         return self._loop.call_later(self._in_s(self._load.warmup_s), self._observer.opened)
