@@ -33,6 +33,9 @@ class Cutoffs(msgspec.Struct, frozen=True):
         repeat: Difference of two measurements of one load above which it is reported.
         answers: Fewest requests of each point of a curve whose shape is described.
         disturbed: Share of the cores used by others from which a curve's shape is theirs.
+        follows: Share of the offered rate that goodput and throughput keep while they follow it.
+        grows: Growth of latency over a soak, as a share of its median, that is not called growth.
+        leaks: The same of memory.
     """
 
     knee: float = 0.95
@@ -47,6 +50,9 @@ class Cutoffs(msgspec.Struct, frozen=True):
     repeat: float = 0.05
     answers: int = 30
     disturbed: float = 0.25
+    follows: float = 0.95
+    grows: float = 0.05
+    leaks: float = 0.01
 
 
 class Knee(msgspec.Struct, frozen=True):
@@ -165,6 +171,11 @@ class Analysis(msgspec.Struct, frozen=True):
         overwhelmed: JSON pointer of the first open loop in which requests failed, or that ended
             with a queue that had grown all the time; None where none did.
         void: JSON pointer of the first void window.
+        following: JSON pointer of the highest offered rate whose goodput still follows; None
+            where rates were not compared, or none was kept.
+        behind: JSON pointer of the lowest rate above it whose goodput does not follow; None where
+            all did.
+        soak: JSON pointer of a soak that is long enough for a trend.
         alone_again: JSON pointer of a second point with one request at a time.
         repeat_share: Difference of the goodput of those two, as a share of the larger one.
     """
@@ -186,6 +197,9 @@ class Analysis(msgspec.Struct, frozen=True):
     arrivals: str | None = None
     overwhelmed: str | None = None
     void: str | None = None
+    following: str | None = None
+    behind: str | None = None
+    soak: str | None = None
     alone_again: str | None = None
     repeat_share: float | None = None
 
@@ -220,6 +234,7 @@ def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> An
         (None, ()),
     )
     knee = find_knee(points, limits.knee)
+    following, behind = _rate_knee(runs, limits.follows)
     best = points[knee.best_index] if knee else alone
     noise = _noise(everything, cores)
     fewest = min((point.finished for point in points), default=None)
@@ -245,6 +260,17 @@ def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> An
         arrivals=max(valid, key=lambda row: row[1].goodput_per_s, default=(None, None))[0],
         overwhelmed=next((path for path, point in opened if is_overwhelmed(point)), None),
         void=next((path for path, point in opened if point.void), None),
+        following=following,
+        behind=behind,
+        soak=next(
+            (
+                f"/runs/{n}/points/{m}"
+                for n, (name, points) in enumerate(runs)
+                for m, point in enumerate(points)
+                if name == "soak" and point.trend is not None
+            ),
+            None,
+        ),
         curve_told=fewest is not None
         and fewest >= limits.answers
         and (noise.other_share or 0.0) < limits.disturbed,
@@ -269,6 +295,34 @@ def is_overwhelmed(point: Measurement) -> bool:
     return last > 2 * first and last - first > GROWN * max(1.0, first) ** 0.5
 
 
+def follows(point: Measurement, share: float) -> bool:
+    """Whether goodput and throughput of an open loop keep `share` of the offered rate."""
+    if point.generator is None or is_overwhelmed(point):
+        return False
+    kept = min(point.goodput_per_s, point.throughput_per_s)
+    return kept >= share * point.generator.offered_per_s
+
+
+def rate_knee(points: Sequence[Measurement], share: float) -> tuple[int | None, int | None]:
+    """Find the highest offered rate whose goodput still follows it.
+
+    Returns:
+        Index of that point, and of the lowest rate above it that does not follow; None for what
+        was not seen. Void points are left out.
+    """
+    rated = [
+        (point.generator.offered_per_s, n)
+        for n, point in enumerate(points)
+        if point.generator is not None and not point.void
+    ]
+    if len(rated) < 2:
+        return None, None
+    ordered = [n for _, n in sorted(rated)]
+    kept = [place for place, n in enumerate(ordered) if follows(points[n], share)]
+    beyond = ordered[kept[-1] + 1 :] if kept else ordered
+    return (ordered[kept[-1]] if kept else None), (beyond[0] if beyond else None)
+
+
 def find_knee(points: Sequence[Measurement], share: float) -> Knee | None:
     """Fewest sessions that reach `share` of the best goodput; None with less than two points."""
     useful = [n for n, point in enumerate(points) if point.goodput_per_s > 0]
@@ -287,6 +341,18 @@ def find_knee(points: Sequence[Measurement], share: float) -> Knee | None:
         reached=index < useful[-1],
         gain=points[best].goodput_per_s / points[useful[0]].goodput_per_s,
     )
+
+
+def _rate_knee(
+    runs: Sequence[tuple[str, Sequence[Measurement]]], share: float
+) -> tuple[str | None, str | None]:
+    """JSON pointers of what `rate_knee` finds in the first run in which it finds anything."""
+    for n, (_, points) in enumerate(runs):
+        found = rate_knee(points, share)
+        if any(index is not None for index in found):
+            at, beyond = (None if m is None else f"/runs/{n}/points/{m}" for m in found)
+            return at, beyond
+    return None, None
 
 
 def _difference(one: Measurement, other: Measurement) -> float:

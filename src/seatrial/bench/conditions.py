@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from seatrial.bench.quotes import Scope
 
+Change = Literal["grows", "level", "unclear"]
 BF16_FEATURES = ("avx512_bf16", "amx_bf16")
 
 
@@ -41,6 +44,22 @@ def others_share(scope: Scope, point: str) -> float:
     measured = scope.point(point)
     machine = None if measured is None else measured.usage.machine
     return 0.0 if machine is None else (machine.other_cores or 0.0) / scope.cores
+
+
+def change(scope: Scope, value: Literal["latency_ms", "memory_bytes"]) -> Change | None:
+    """Whether a value grew over the soak, by the interval of its slope; None without a slope.
+
+    Growth below the cutoff, over the whole soak and as a share of the median, is none: with enough
+    slices any difference is more than chance.
+    """
+    point = scope.point("soak")
+    slope = None if point is None or point.trend is None else getattr(point.trend, value)
+    if slope is None:
+        return None
+    cutoff = scope.cutoffs.grows if value == "latency_ms" else scope.cutoffs.leaks
+    if slope.high_per_hour * slope.over_h < cutoff * slope.median:
+        return "level"
+    return "grows" if slope.low_per_hour > 0 else "unclear"
 
 
 def limit(scope: Scope) -> str:

@@ -19,6 +19,7 @@ from seatrial.bench.conditions import (
     saw_nothing,
     unprinted,
 )  # fmt: skip
+from seatrial.bench.open_loop_findings import OPEN_LOOP
 from seatrial.bench.quotes import Quote, Rule, Scope
 from seatrial.bench.report_data import BenchReport, Finding, Kind
 from seatrial.report.numbers import milliseconds, named_milliseconds
@@ -415,6 +416,6 @@ ADVICE = (
 TABLE: dict[Kind, tuple[Rule, ...]] = {
     "headline": HEADLINES,
     "caveat": CAVEATS,
-    "explanation": EXPLANATIONS,
+    "explanation": EXPLANATIONS + OPEN_LOOP,
     "advice": ADVICE,
 }

@@ -10,6 +10,7 @@ import msgspec
 
 from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.generator import GeneratorCheck, check_generator
+from seatrial.load.latency_curve import LatencyCurve, latency_curve
 from seatrial.load.samples import Sample
 from seatrial.load.statistics import (
     Latency,
@@ -21,6 +22,7 @@ from seatrial.load.statistics import (
     rate_per_s,
 )
 from seatrial.load.timeline import Timeline, timeline
+from seatrial.load.trend import Trend, trend
 from seatrial.load.usage import MachineTrace, Usage
 from seatrial.load.window import Load, Recording
 from seatrial.report.numbers import sessions
@@ -81,6 +83,10 @@ class Measurement(msgspec.Struct, frozen=True):
             time for which requests waited to be sent.
         generator: How well an open loop was generated; None in a closed loop.
         timeline: The window in slices; None in reports from before it was recorded.
+        cdf: Latencies by rank, the tail in full; None without a good answer, and in reports from
+            before it was recorded.
+        trend: How latency and memory changed over the window; None for a window of few slices,
+            and in reports from before it was measured.
     """
 
     sessions: int
@@ -109,6 +115,8 @@ class Measurement(msgspec.Struct, frozen=True):
     service: Latency | None = None
     generator: GeneratorCheck | None = None
     timeline: Timeline | None = None
+    cdf: LatencyCurve | None = None
+    trend: Trend | None = None
 
     @property
     def load(self) -> str:
@@ -159,6 +167,7 @@ def summarise(
         came = sum(bool(s.status) and s.end_ns < recording.close_ns for s in finished)
         came += recording.carried
     found = latency(good_ms, len(bad))
+    service_ms = [] if closed else [sample.service_ms for sample in good]
     matters_ms = latency_limit_ms or found.percentiles["p50"].value_ms
     cut = timeline(recording, trace or MachineTrace(), matters_ms)
     return Measurement(
@@ -185,9 +194,11 @@ def summarise(
         goodput_interval=rate_interval(at_ns, recording.open_ns, recording.close_ns),
         law="" if isinstance(law, ClosedLoop) else law.words(),
         images_per_query=law.images_per_query if isinstance(law, ClosedLoop) else 1,
-        service=None if closed else latency([s.service_ms for s in good], len(bad)),
+        service=None if closed else latency(service_ms, len(bad)),
         generator=check_generator(recording, cut),
         timeline=cut,
+        cdf=latency_curve(good_ms, len(bad), service_ms),
+        trend=trend(cut),
     )
 
 

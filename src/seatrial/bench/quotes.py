@@ -31,7 +31,8 @@ class Scope:
         ``alone``, ``again``: one request at a time; ``best``: highest goodput; ``last``: most
         sessions; ``emptiest``: fewest requests under way for its sessions; ``first``: the first of
         all; ``arrivals``: open loop with the most goodput; ``overwhelmed``, ``void``: the first
-        open loop that was too much for the service, or for the client.
+        open loop that was too much for the service, or for the client; ``following``, ``behind``:
+        the highest offered rate whose goodput follows, and the next one; ``soak``: a long window.
         """
         runs, found = self.report.runs, self.analysis
         everywhere = {
@@ -48,6 +49,9 @@ class Scope:
             "arrivals": found.arrivals,
             "overwhelmed": found.overwhelmed,
             "void": found.void,
+            "following": found.following,
+            "behind": found.behind,
+            "soak": found.soak,
             "emptiest": min(everywhere, key=lambda path: everywhere[path], default=None),
         }
         if found.scaling is not None:

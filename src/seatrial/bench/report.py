@@ -13,6 +13,7 @@ from seatrial import config
 from seatrial.bench import report_charts
 from seatrial.bench.environment import Environment
 from seatrial.bench.report_data import BenchReport
+from seatrial.bench.report_sections import loop_words, run_sections
 from seatrial.conditions import Conditions, condition_rows
 from seatrial.config import encode_json
 from seatrial.load.target import Target
@@ -69,24 +70,22 @@ def to_html(report: BenchReport) -> str:
     """One self-contained page: no script, no outside request, light and dark, wide and narrow."""
     points = [(run, point) for run in report.runs for point in run.points]
     alone = None if report.analysis.alone is None else report.point(report.analysis.alone)
-    scaling = next((run.points for run in report.runs if run.scenario == "scaling"), ())
-    found = report.analysis.knee if report.analysis.curve_told else None
-    knee = found.index if found else None
+    arrivals = None if report.analysis.arrivals is None else report.point(report.analysis.arrivals)
     labelled = [
         (f"{run.scenario}, {point.load}", point.stages)
         for run, point in points
-        if point.stages is not None
+        if point.stages is not None and not point.void
     ]
     bars = report_charts.stage_bars(labelled)
+    loop = loop_words(report)
+    name = (report.model or {}).get("name", report.target.url)
     return _template().render(
         report=report,
         alone=alone,
+        arrivals=arrivals,
         points=points,
-        scaling=scaling,
-        throughput=report_charts.throughput(scaling, knee),
-        latency=report_charts.latency(scaling, knee),
-        latency_names=report_charts.latency_names(scaling),
-        distribution=report_charts.distribution(alone) if alone else None,
+        loop=loop,
+        sections=run_sections(report),
         stages=report_charts.stages(bars),
         legend={segment.name: segment.colour for bar in bars for segment in bar.segments},
         image_as=image_as(report.target),
@@ -96,7 +95,7 @@ def to_html(report: BenchReport) -> str:
         ),
         verdict_title="" if report.verdict is None else verdict_title(report.verdict),
         clauses="" if report.verdict is None else clauses(report.verdict),
-        head=head(f"Seatrial benchmark: {(report.model or {}).get('name', report.target.url)}"),
+        head=head(f"Seatrial benchmark, {loop}: {name}"),
     )
 
 
@@ -143,10 +142,14 @@ def _short(value: object) -> str:
 
 @functools.cache
 def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(_source),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., str]] = {
         "ms": numbers.milliseconds,
@@ -159,8 +162,13 @@ def _template() -> Template:
         "seconds": numbers.seconds,
         "sessions": numbers.sessions,
         "short": _short,
+        "capitalize_first": lambda words: words[:1].upper() + words[1:],
         "date": numbers.date,
         "unbroken": unbroken,
     }
     environment.filters.update(filters)
-    return environment.from_string((TEMPLATES / "report.html.j2").read_text(encoding="utf-8"))
+    return environment.get_template("report.html.j2")
+
+
+def _source(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")

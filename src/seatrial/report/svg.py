@@ -67,8 +67,11 @@ class Frame(msgspec.Struct, frozen=True):
 
     Attributes:
         x_range: Data values at the left and right edge.
-        y_max: Data value at the upper edge; the lower one is 0.
-        log_x: Equal steps for equal factors.
+        y_max: Data value at the upper edge.
+        log_x: Whether equal steps to the right are equal factors.
+        y_min: Data value at the lower edge.
+        log_y: Whether equal steps upwards are equal factors; smaller values stand at the lower
+            edge.
     """
 
     x_range: tuple[float, float]
@@ -80,6 +83,8 @@ class Frame(msgspec.Struct, frozen=True):
     right: float = 14.0
     top: float = 12.0
     bottom: float = 38.0
+    y_min: float = 0.0
+    log_y: bool = False
 
     def x(self, value: float) -> float:
         """Horizontal place of a value."""
@@ -91,11 +96,14 @@ class Frame(msgspec.Struct, frozen=True):
 
     def y(self, value: float) -> float:
         """Vertical place of a value; larger is higher up."""
-        return self.height - self.bottom - value / self.y_max * self._inner_height
+        share = (value - self.y_min) / (self.y_max - self.y_min)
+        if self.log_y:
+            share = math.log(max(value, self.y_min) / self.y_min) / math.log(self.y_max / self.y_min)
+        return self.floor - share * self._inner_height
 
     @property
     def floor(self) -> float:
-        """Vertical place of 0."""
+        """Vertical place of the lower edge."""
         return self.height - self.bottom
 
     @property
@@ -104,20 +112,34 @@ class Frame(msgspec.Struct, frozen=True):
 
     def axes(self, x_ticks: Sequence[float], x_title: str) -> list[Markup]:
         """Grid, tick labels and the title of the horizontal axis."""
+        heights = log_ticks(self.y_min, self.y_max) if self.log_y else ticks(self.y_max)
+        rows = self.rows((value, plain(value)) for value in heights)
+        return rows + self.columns((value, plain(value)) for value in x_ticks) + self.title(x_title)
+
+    def rows(self, levels: Iterable[tuple[float, str]]) -> list[Markup]:
+        """Horizontal lines of the grid, each at a data value and with a label on its left."""
         parts: list[Markup] = []
-        for value in ticks(self.y_max):
+        for value, label in levels:
             level = self.y(value)
             parts.append(line(self.left, level, self.width - self.right, level, "grid"))
-            parts.append(text(plain(value), self.left - 7, level + 4, "tick", "end"))
+            parts.append(text(label, self.left - 7, level + 4, "tick", "end"))
+        return parts
+
+    def columns(self, places: Iterable[tuple[float, str]]) -> list[Markup]:
+        """Tick labels below the plotting area, those left out that would touch another one."""
+        parts: list[Markup] = []
         before = -math.inf
-        for value in x_ticks:
+        for value, label in places:
             place = self.x(value)
             if place - before >= 26:
-                parts.append(text(plain(value), place, self.floor + 17, "tick", "middle"))
+                parts.append(text(label, place, self.floor + 17, "tick", "middle"))
                 before = place
-        middle = (self.left + self.width - self.right) / 2
-        parts.append(text(x_title, middle, self.height - 4, "axis", "middle"))
         return parts
+
+    def title(self, words: str) -> list[Markup]:
+        """Title of the horizontal axis."""
+        middle = (self.left + self.width - self.right) / 2
+        return [text(words, middle, self.height - 4, "axis", "middle")]
 
 
 def ticks(highest: float, about: int = 4) -> list[float]:
@@ -128,6 +150,21 @@ def ticks(highest: float, about: int = 4) -> list[float]:
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= raw * 0.999)
     return [step * n for n in range(int(highest / step * 1.0001) + 1)]
+
+
+def between(low: float, high: float, about: int = 5) -> list[float]:
+    """Round values between two others for a linear axis that does not begin at 0."""
+    steps = ticks(high - low, about)
+    step = steps[1] if len(steps) > 1 else high or 1.0
+    return [step * n for n in range(math.ceil(low / step - 1e-9), int(high / step + 1e-9) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round values between two positive ones for a logarithmic axis: 1, 2, 5, 10, or powers."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    factors = (1.0,) if last - first > 3 else (1.0, 2.0, 5.0)
+    values = (10.0**power * factor for power in range(first, last + 1) for factor in factors)
+    return [value for value in values if low * 0.999 <= value <= high * 1.001]
 
 
 def ceiling(highest: float) -> float:

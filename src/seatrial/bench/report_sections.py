@@ -1,0 +1,158 @@
+"""The charts of each run of a report, with their titles, captions and legends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from markupsafe import Markup
+
+from seatrial.bench import report_chart_rates, report_chart_tail, report_chart_timeline
+from seatrial.bench import report_charts as charts
+from seatrial.bench.analysis import rate_knee
+from seatrial.bench.measurement import Measurement
+from seatrial.bench.report_data import BenchReport, Run
+
+# Scenarios whose window is long enough for memory to change.
+LONG = ("soak",)
+
+
+class LegendEntry(msgspec.Struct, frozen=True):
+    """A line of a chart: its name, the CSS variable of its colour, how it is drawn."""
+
+    name: str
+    colour: str
+    style: str = ""
+
+
+class Chart(msgspec.Struct, frozen=True):
+    """A picture with its words."""
+
+    title: str
+    caption: str
+    drawing: Markup
+    legend: tuple[LegendEntry, ...] = ()
+
+
+class RunSection(msgspec.Struct, frozen=True):
+    """What is drawn of one run.
+
+    Attributes:
+        title: Scenario and loop in words.
+        charts: Its pictures, at least one.
+    """
+
+    title: str
+    charts: tuple[Chart, ...]
+
+
+def loop_words(report: BenchReport) -> str:
+    """Word of the report's title: whether its loads were open loops, closed ones, or both."""
+    loops = dict.fromkeys(run.loop for run in report.runs)
+    return " and ".join(f"{loop} loop" for loop in loops)
+
+
+def run_sections(report: BenchReport) -> list[RunSection]:
+    """A section for each run of which there is anything to draw."""
+    sections = []
+    for run in report.runs:
+        if run.loop == "open":
+            drawn = _open_charts(run, report.options.latency_limit_ms)
+        elif run.scenario == "scaling":
+            drawn = _scaling_charts(run, report)
+        else:
+            drawn = _distributions(run.points[-1], run.points[-1].load)
+        shown = tuple(chart for chart in drawn if chart is not None)
+        if shown:
+            sections.append(RunSection(f"{run.scenario}, {run.loop} loop", shown))
+    return sections
+
+
+def _chart(title: str, caption: str, drawing: Markup | None, *legend: LegendEntry) -> Chart | None:
+    return None if drawing is None else Chart(title, caption, drawing, legend)
+
+
+def _scaling_charts(run: Run, report: BenchReport) -> list[Chart | None]:
+    found = report.analysis.knee if report.analysis.curve_told else None
+    knee = None if found is None else found.index
+    names = charts.latency_names(run.points)
+    return [
+        _chart(
+            "Goodput over sessions", "Good answers per second of wall time",
+            charts.throughput(run.points, knee),
+            LegendEntry("measured", "s0"), LegendEntry("ideal scaling", "faint", "dashed"),
+        ),
+        _chart(
+            "Latency over sessions", "Milliseconds; whiskers are 99% upper bounds",
+            charts.latency(run.points, knee),
+            *(LegendEntry(name, colour) for name, colour in names.items()),
+        ),
+    ]  # fmt: skip
+
+
+def _open_charts(run: Run, limit_ms: float | None) -> list[Chart | None]:
+    found, _ = rate_knee(run.points, 0.95)
+    knee = None if found is None else run.points[found]
+    band: Any = getattr(run, "search", None)
+    limit_ms = getattr(run, "limit_ms", None) or limit_ms
+    said = "Void points are hollow" if any(one.void for one in run.points) else ""
+    held = "the band is where the highest rate that holds lies" if band is not None else ""
+    at_knee, last = knee or run.points[-1], run.points[-1]
+    return [
+        _chart(
+            "Goodput over the offered rate",
+            _sentence("Requests per second", said, held),
+            report_chart_rates.rates(run.points, knee, band),
+            LegendEntry("good answers", "s0"), LegendEntry("all answers", "s1"),
+            LegendEntry("nothing lost", "faint", "dashed"),
+        ),
+        _chart(
+            "Latency over the offered rate",
+            _sentence("Milliseconds from the due time", said, held),
+            report_chart_rates.latencies(run.points, knee, band, limit_ms),
+            *(LegendEntry(name, f"s{n}") for n, name in enumerate(report_chart_rates.DRAWN)),
+        ),
+        *_distributions(at_knee, _named(at_knee)),
+        _chart(
+            "Requests over time", _named(last),
+            report_chart_timeline.requests(last),
+            LegendEntry("due", "s3"), LegendEntry("answered", "s1"),
+            LegendEntry("good, by due time", "s0"), *_shaded(last),
+        ),
+        _chart(
+            "Latency and machine over time", _named(last),
+            report_chart_timeline.machine(last, memory=run.scenario in LONG),
+            LegendEntry("median", "s0"), LegendEntry("slowest", "s1"), *_shaded(last),
+        ),
+    ]  # fmt: skip
+
+
+def _distributions(point: Measurement, load: str) -> list[Chart | None]:
+    bare = LegendEntry("from the due time" if point.law else "latency", "s0")
+    sent = (LegendEntry("from the send", "s1", "thin"),) if point.law else ()
+    few = LegendEntry("too few requests for a percentile", "s0", "faded")
+    return [
+        _chart(
+            "Latency with its tail",
+            f"Share of the requests that took longer; {load}",
+            report_chart_tail.tail(point), bare, *sent, few,
+        ),
+        _chart(
+            "Requests by latency", f"{point.good} good answers; {load}", charts.distribution(point)
+        ),
+    ]  # fmt: skip
+
+
+def _named(point: Measurement) -> str:
+    return f"{point.load}, void: {point.void[0]}" if point.void else point.load
+
+
+def _shaded(point: Measurement) -> Sequence[LegendEntry]:
+    cut = point.timeline
+    void = cut is not None and any(one.void for one in cut.slices)
+    return (LegendEntry("void", "bad", "shade"),) if void else ()
+
+
+def _sentence(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
