@@ -101,6 +101,9 @@ def test_the_report_holds_the_cutoffs_that_findings_are_drawn_from(point):
         "repeat": 0.05,
         "answers": 30,
         "disturbed": 0.25,
+        "follows": 0.95,
+        "grows": 0.05,
+        "leaks": 0.01,
     }
 
 

@@ -70,9 +70,9 @@ def test_page_is_self_contained_and_complete(full_report):
     for finding in full_report.findings:
         assert finding.text in page.text
         assert finding.kind == "headline" or finding.id in page.ids
-    # Four pictures and the pattern that they share.
-    assert page.count("svg") == 5
-    for words in ("AMD EPYC", "seatrial bench --url", "closed-loop", "python", "seed", "sha256:"):
+    # Five pictures and the pattern that they share.
+    assert page.count("svg") == 6
+    for words in ("AMD EPYC", "seatrial bench --url", "closed loop", "python", "seed", "sha256:"):
         assert words in page.text
     assert page.text.index("never an SLO result") < page.text.index("Key figures")
 
@@ -132,7 +132,7 @@ def test_page_of_degenerate_measurements(make_report, point, case):
 def test_drawings_stay_within_their_frame(full_report):
     page = to_html(full_report)
     drawings = re.findall(r'<svg viewBox="0 0 (\S+) (\S+)".*?</svg>', page, re.DOTALL)
-    assert len(drawings) == 4
+    assert len(drawings) == 5
     for drawing in re.finditer(r'<svg viewBox="0 0 (\S+) (\S+)"(.*?)</svg>', page, re.DOTALL):
         width, height = float(drawing[1]), float(drawing[2])
         for x, y in re.findall(

@@ -16,7 +16,7 @@ from seatrial.load.arrivals import ClosedLoop, Poisson
 from seatrial.load.images import ImagesSummary
 from seatrial.load.samples import Sample
 from seatrial.load.target import Target
-from seatrial.load.usage import ClientUsage, MachineUsage, ServerUsage, Usage
+from seatrial.load.usage import ClientUsage, MachineTrace, MachineUsage, ServerUsage, Usage
 from seatrial.load.window import Load, Recording
 from seatrial.system.hardware import Cpu
 
@@ -87,6 +87,7 @@ def build_open_point(
     late_ms: float = 0.1,
     grows_ms: float = 0.0,
     limit_ms: float | None = None,
+    trace: MachineTrace | None = None,
 ) -> Measurement:
     """A point of an open loop: requests at equal distances, answered after the same time.
 
@@ -98,6 +99,7 @@ def build_open_point(
         late_ms: Time by which every second request was sent late.
         grows_ms: Time by which the latency has grown at the end.
         limit_ms: Limit of latency.
+        trace: The machine over the window, which begins at 0.
     """
     count = round(rate_hz * seconds)
     samples = []
@@ -111,7 +113,7 @@ def build_open_point(
         samples.append(Sample(start_ns, end_ns, status, error, 100, found, None, due_ns))
     recording = Recording(tuple(samples), (), 0, round(seconds * 1e9), 5, "time")
     load = Load(arrivals=Poisson(rate_hz), measure_s=seconds)
-    return summarise(load, recording, usage_of(window_s=seconds), limit_ms)
+    return summarise(load, recording, usage_of(window_s=seconds), limit_ms, trace)
 
 
 def build_report(
@@ -120,14 +122,15 @@ def build_report(
     scaling: list[Measurement] | None = None,
     *,
     server: list[Measurement] | None = None,
+    soak: list[Measurement] | None = None,
     features: tuple[str, ...] = ("avx2", "avx512_bf16"),
     local: bool = True,
     model: dict[str, Any] | None = None,
 ) -> BenchReport:
     """A report around points, with all that is derived from them."""
-    named = (("single-stream", single), ("scaling", scaling), ("server", server))
+    named = (("single-stream", single), ("scaling", scaling), ("server", server), ("soak", soak))
     runs = tuple(
-        Run(name, tuple(points), "open" if name == "server" else "closed")
+        Run(name, tuple(points), "open" if name in ("server", "soak") else "closed")
         for name, points in named
         if points
     )

@@ -60,7 +60,12 @@ class Knee(msgspec.Struct, frozen=True):
 
     Attributes:
         index: Index of the point at the knee, in the points of the scaling run.
+        sessions: Sessions of that point.
+        goodput_per_s: Goodput of that point.
         best_index: Index of the point with the highest goodput.
+        best_sessions: Sessions of that point.
+        best_goodput_per_s: Goodput of that point.
+        last_sessions: Most sessions that were measured.
         reached: Whether sessions beyond the knee were measured: the curve is seen to flatten.
         gain: Best goodput over that of the fewest sessions.
     """
@@ -134,7 +139,12 @@ class Queueing(msgspec.Struct, frozen=True):
 
 
 class Noise(msgspec.Struct, frozen=True):
-    """The load by the rest of the machine: the worst of all points; None where it is not known."""
+    """The load by the rest of the machine: the worst of all points; None where it is not known.
+
+    Attributes:
+        other_share: Share of the usable cores that other processes kept busy.
+        steal_share: Share of the cores' time that the hypervisor gave to other machines.
+    """
 
     other_share: float | None
     steal_share: float | None
@@ -144,6 +154,8 @@ class Failures(msgspec.Struct, frozen=True):
     """The failures of all points.
 
     Attributes:
+        requests: Number of requests that came to an end.
+        failed: Number of those that failed.
         share: Failed requests over all that came to an end.
         commonest: Most frequent kind of failure.
     """
@@ -158,16 +170,22 @@ class Analysis(msgspec.Struct, frozen=True):
     """Derived figures that findings rest on, beside the measurements themselves.
 
     Attributes:
+        thresholds: Values from which findings are drawn.
+        failures: Failures of all points.
+        noise: Load by the rest of the machine.
         alone: JSON pointer of the point with one request at a time.
         scaling: JSON pointer of the run with several sessions.
+        knee: Point at which the scaling curve flattens; None without such a run.
         saturation: Load on the cores at the best point.
         work_alone: Stages of a lone request.
         work_best: Stages at the best point.
+        queueing: Effect of the sessions beyond the knee.
         alone_busy_share: Share of the usable cores that the service uses for lone requests.
         balance: Lowest ratio of requests under way to sessions; 1 if no session lost time.
         fewest_answers: Fewest requests of a scaling point.
         curve_told: Whether the scaling points have enough answers and quiet to show a shape.
-        arrivals: JSON pointer of the open loop with the most goodput.
+        arrivals: JSON pointer of the open loop with the most goodput, of those that kept up if any
+            did.
         overwhelmed: JSON pointer of the first open loop in which requests failed, or that ended
             with a queue that had grown all the time; None where none did.
         void: JSON pointer of the first void window.
@@ -229,6 +247,8 @@ def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> An
         if point.generator is not None
     ]
     valid = [row for row in opened if not row[1].void and row[1].good]
+    # A latency that grows with the window's length is no figure of the service.
+    valid = [row for row in valid if follows(row[1], limits.follows)] or valid
     scaling_path, points = next(
         ((f"/runs/{n}", points) for n, (name, points) in enumerate(runs) if name == "scaling"),
         (None, ()),
@@ -280,11 +300,17 @@ def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> An
 def is_overwhelmed(point: Measurement) -> bool:
     """Whether a service could not keep up with the arrivals of an open loop.
 
-    It failed requests, or twice as many were under way in the last third of the window as in the
-    first, and more than can be by chance.
+    It failed requests, or its queue grew.
     """
-    if point.failed:
-        return True
+    return bool(point.failed) or queue_grows(point)
+
+
+def queue_grows(point: Measurement) -> bool:
+    """Whether the queue of a window grew.
+
+    Twice as many requests were under way in its last third as in the first, and more than can be
+    by chance.
+    """
     if point.timeline is None or len(point.timeline.slices) < FEWEST_SLICES:
         return False
     third = len(point.timeline.slices) // 3
@@ -297,7 +323,7 @@ def is_overwhelmed(point: Measurement) -> bool:
 
 def follows(point: Measurement, share: float) -> bool:
     """Whether goodput and throughput of an open loop keep `share` of the offered rate."""
-    if point.generator is None or is_overwhelmed(point):
+    if point.generator is None or queue_grows(point):
         return False
     kept = min(point.goodput_per_s, point.throughput_per_s)
     return kept >= share * point.generator.offered_per_s

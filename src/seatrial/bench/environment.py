@@ -16,7 +16,13 @@ CLIENT_PACKAGES = ("httptools", "uvloop", "msgspec", "pillow", "psutil")
 
 
 class ServerProcess(msgspec.Struct, frozen=True):
-    """One process of the service: its name, threads, and the cores that it may run on."""
+    """One process of the service.
+
+    Attributes:
+        name: Its name.
+        threads: Number of its threads.
+        affinity: Cores that it may run on.
+    """
 
     name: str
     threads: int
@@ -28,6 +34,9 @@ class Environment(msgspec.Struct, frozen=True):
 
     Attributes:
         local: Whether the service runs on this machine.
+        system: Operating system.
+        cpu: Processor.
+        memory_bytes: Memory of the machine.
         affinity: Cores that the client may run on.
         processes: Processes of the service; empty where they cannot be seen.
         load_1min: Load average before the first request.

@@ -75,7 +75,12 @@ class Measurement(msgspec.Struct, frozen=True):
         goodput_interval: Interval of the goodput; None in reports from before it was measured.
         in_flight: Mean number of requests under way over the window. Equals `sessions` if the
             sessions lost no time between their requests.
+        detections_mean: Mean number of detections of the good answers that say theirs.
+        received_bytes_mean: Mean size of the good answers' bodies.
         latency: Latencies, from the due time where there is one, else from the send.
+        histogram: The same latencies counted in bins; None without a good answer.
+        stages: Where the time of good answers went; None where the service does not say.
+        usage: CPU and memory of service, client and machine over the window.
         law: Arrival law in words; empty in a closed loop.
         images_per_query: Images of a query. Of several, each figure here is one of queries, a
             latency ends with the last answer, and a query fails if one of its images does.

@@ -20,6 +20,7 @@ MEMORY = (
     "{soak.trend.memory_bytes.high_per_hour:mebibytes}, median "
     "{soak.trend.memory_bytes.median:mebibytes})."
 )
+LITTLE = "{} grows by less than {{analysis.thresholds.{}:percent}} of its median over the soak"
 LONGER = " A longer soak would tell."
 
 RATES = (
@@ -68,10 +69,10 @@ def _told(
 
 TRENDS = (
     _told("latency", "grows", "warn", "Latency grows over the soak", LATENCY),
-    _told("latency", "level", "good", "Latency does not grow over the soak", LATENCY),
+    _told("latency", "level", "good", LITTLE.format("Latency", "grows"), LATENCY),
     _told("latency", "unclear", "info", "Whether latency grows cannot be told", LATENCY, LONGER),
     _told("memory", "grows", "warn", "Memory grows over the soak", MEMORY),
-    _told("memory", "level", "good", "Memory does not grow over the soak", MEMORY),
+    _told("memory", "level", "good", LITTLE.format("Memory", "leaks"), MEMORY),
     _told("memory", "unclear", "info", "Whether memory grows cannot be told", MEMORY, LONGER),
 )
 OPEN_LOOP = RATES + TRENDS

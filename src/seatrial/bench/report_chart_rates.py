@@ -34,6 +34,15 @@ def by_rate(points: Sequence[Measurement]) -> list[tuple[float, Measurement]]:
     return sorted(rows, key=lambda row: row[0])
 
 
+def names(points: Sequence[Measurement]) -> dict[str, str]:
+    """Percentiles that `latencies` draws, and the CSS variable of their colour."""
+    return {
+        name: f"s{n}"
+        for n, name in enumerate(DRAWN)
+        if any(one.latency.percentiles[name].value_ms is not None for _, one in by_rate(points))
+    }
+
+
 def rates(
     points: Sequence[Measurement], knee: Measurement | None, band: RateBand | None = None
 ) -> Markup | None:
@@ -102,7 +111,7 @@ def knee_line(frame: svg.Frame, knee: Measurement | None) -> list[Markup]:
     place, anchor = (x - 5, "end") if near else (x + 5, "start")
     return [
         svg.line(x, frame.top, x, frame.floor, "knee"),
-        svg.text("knee", place, frame.floor - 7, "kneelabel", anchor),
+        svg.text("knee", place, frame.top + 10, "kneelabel", anchor),
     ]
 
 

@@ -12,7 +12,7 @@ from seatrial.report import svg
 from seatrial.report.numbers import milliseconds, percent
 
 # Share of the requests that took at least so long -> its name.
-LEVELS = {1.0: "0", 0.5: "p50", 0.1: "p90", 0.01: "p99", 0.001: "p99.9", 1e-4: "p99.99"}
+LEVELS = {1.0: "all", 0.5: "p50", 0.1: "p90", 0.01: "p99", 0.001: "p99.9", 1e-4: "p99.99"}
 MARKED = ("p50", "p90", "p99")
 # Slower requests that a percentile needs: 662 x 1 % for p99, see `samples_needed`.
 SLOWER_NEEDED = 6.6
@@ -33,7 +33,8 @@ def tail(point: Measurement) -> Markup | None:
     wide = high / low > WIDE
     x_range = (low / 1.1, high * 1.1) if wide else (max(0.0, low - (high - low) * 0.04), high)
     if not wide:
-        x_range = x_range[0], high + (high - low) * 0.06 + 1e-6
+        # A plateau of failed requests has to be long enough to be seen.
+        x_range = x_range[0], high + (high - low) * (0.15 if curve.failed else 0.06) + 1e-6
     lowest = 10.0 ** -max(1, math.ceil(math.log10(curve.count)))
     frame = svg.Frame(x_range, 1.0, log_x=wide, y_min=lowest, log_y=True, left=52.0)
     parts = frame.rows((share, name) for share, name in LEVELS.items() if share >= lowest)
@@ -51,7 +52,10 @@ def tail(point: Measurement) -> Markup | None:
     if curve.failed:
         parts += _never(frame, drawn[-1], curve.failed / curve.count)
     return svg.drawing(
-        frame.width, frame.height, "Latency distribution with its tail", parts + _marks(frame, point)
+        frame.width,
+        frame.height,
+        "Latency distribution with its tail",
+        parts + _marks(frame, point),
     )
 
 
@@ -69,8 +73,8 @@ def _never(frame: svg.Frame, last: tuple[float, float], share: float) -> list[Ma
     """The plateau of requests that never got an answer."""
     level, edge = frame.y(share), frame.width - frame.right
     words = f"{percent(share)} failed: never answered"
-    # Above the line, unless that would be above the chart.
-    shift = -6.0 if level - frame.top > 16 else 16.0
+    # Below the line, where no curve is, unless that would be below the chart.
+    shift = 16.0 if frame.floor - level > 20 else -6.0
     return [
         svg.polyline([last, (last[0], level), (edge, level)], "series lost"),
         svg.text(words, edge, level + shift, "lostlabel", "end"),

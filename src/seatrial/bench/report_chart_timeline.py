@@ -53,8 +53,10 @@ def requests(point: Measurement) -> Markup | None:
         return None
     spans = [end - begin for begin, end in _spans(cut, point.window_s)]
     counts = tuple(
-        ChartLine(colour, tuple(getattr(one, name) / s for one, s in zip(cut.slices, spans, strict=True)))
-        for name, colour in (("due", "s3"), ("answered", "s1"), ("good", "s0"))
+        ChartLine(
+            colour, tuple(getattr(one, name) / s for one, s in zip(cut.slices, spans, strict=True))
+        )
+        for name, colour in (("due", "broad s3"), ("answered", "s1"), ("good", "s0"))
     )
     panels = (
         Panel("requests per second", counts),
@@ -99,9 +101,7 @@ def _spans(cut: Timeline, window_s: float) -> list[tuple[float, float]]:
     return list(zip(begins, [*begins[1:], window_s], strict=True))
 
 
-def _drawing(
-    point: Measurement, cut: Timeline, panels: Sequence[Panel], title: str
-) -> Markup:
+def _drawing(point: Measurement, cut: Timeline, panels: Sequence[Panel], title: str) -> Markup:
     height = TOP + len(panels) * PANEL + (len(panels) - 1) * GAP + BOTTOM
     unit, scale = _unit(point.window_s)
     spans = [(begin / scale, end / scale) for begin, end in _spans(cut, point.window_s)]
@@ -148,31 +148,30 @@ def _plot(frame: svg.Frame, panel: Panel, spans: Sequence[tuple[float, float]]) 
         levels = svg.between(frame.y_min, frame.y_max, 3)
     parts = frame.rows((value, svg.plain(value)) for value in levels)
     for row in panel.rows:
-        for piece in _pieces(frame, row, spans):
+        for piece in _pieces(row, spans):
+            places = [(frame.x(at), frame.y(value)) for at, value in piece]
             if len(piece) > 1:
-                parts.append(svg.polyline(piece, f"series slim {row.colour}"))
+                parts.append(svg.polyline(places, f"series slim {row.colour}"))
             else:
-                value = next(value for value in row.values if value is not None)
-                parts.append(svg.dot(*piece[0], f"mark {row.colour}", significant(value), 2.0))
+                colour, tip = row.colour.split()[-1], significant(piece[0][1])
+                parts.append(svg.dot(*places[0], f"mark {colour}", tip, 2.0))
     return parts
 
 
 def _pieces(
-    frame: svg.Frame, row: ChartLine, spans: Sequence[tuple[float, float]]
+    row: ChartLine, spans: Sequence[tuple[float, float]]
 ) -> list[list[tuple[float, float]]]:
-    """The line of a row, cut where slices have no value."""
+    """Times and values of a line, cut where slices have no value."""
     pieces: list[list[tuple[float, float]]] = [[]]
     for value, (begin, end) in zip(row.values, spans, strict=True):
         if value is None:
             pieces.append([])
         else:
-            pieces[-1].append((frame.x((begin + end) / 2), frame.y(value)))
+            pieces[-1].append(((begin + end) / 2, value))
     return [piece for piece in pieces if piece]
 
 
-def _shades(
-    frame: svg.Frame, cut: Timeline, spans: Sequence[tuple[float, float]]
-) -> list[Markup]:
+def _shades(frame: svg.Frame, cut: Timeline, spans: Sequence[tuple[float, float]]) -> list[Markup]:
     """Bars behind the slices that are void."""
     parts = []
     for one, (begin, end) in zip(cut.slices, spans, strict=True):

@@ -25,6 +25,8 @@ class Run(msgspec.Struct, frozen=True):
     """One scenario and its measurements.
 
     Attributes:
+        scenario: Its name: `single-stream`, `server`, ...
+        points: Measurements, one for each load.
         loop: Whether the answers paced the requests (closed) or a schedule did (open).
     """
 
@@ -54,6 +56,7 @@ class Finding(msgspec.Struct, frozen=True):
         id: Stable name, for example `limit-cores`.
         kind: Summary, warning about the figures, explanation of them, or thing to change next.
         severity: `bad` where figures or service are not to be used as they are.
+        text: The conclusion in a sentence or a few.
         evidence: Every number and name of `text`, in its order.
     """
 
@@ -68,10 +71,18 @@ class BenchReport(msgspec.Struct, frozen=True):
     """One benchmark of one service.
 
     Attributes:
+        schema: Name and version of the document: `seatrial.bench/1`.
         created_at: Begin of the benchmark, UTC, ISO 8601.
         command: Command that made the report.
         elapsed_s: Time from the first question to the last answer.
+        target: Address of the service, and how it was sent its images.
+        options: Options of the benchmark.
         model: Answer of the service about itself; None where it gives none.
+        images: The images that were sent.
+        environment: Machine and software.
+        runs: Scenarios with their measurements, in the order in which they were measured.
+        analysis: Figures derived from the measurements.
+        findings: Conclusions in words.
         verdict: Verdict on the latency and load clauses of a contract; None without one.
     """
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from seatrial.bench import report_chart_rates, report_chart_tail, report_chart_timeline
 from seatrial.bench import report_charts as charts
-from seatrial.bench.analysis import rate_knee
+from seatrial.bench.analysis import Cutoffs, rate_knee
 from seatrial.bench.measurement import Measurement
 from seatrial.bench.report_data import BenchReport, Run
 
@@ -27,7 +27,7 @@ class LegendEntry(msgspec.Struct, frozen=True):
 
 
 class Chart(msgspec.Struct, frozen=True):
-    """A picture with its words."""
+    """A chart with its words."""
 
     title: str
     caption: str
@@ -36,11 +36,11 @@ class Chart(msgspec.Struct, frozen=True):
 
 
 class RunSection(msgspec.Struct, frozen=True):
-    """What is drawn of one run.
+    """The charts of one run.
 
     Attributes:
         title: Scenario and loop in words.
-        charts: Its pictures, at least one.
+        charts: Its charts, at least one.
     """
 
     title: str
@@ -58,7 +58,7 @@ def run_sections(report: BenchReport) -> list[RunSection]:
     sections = []
     for run in report.runs:
         if run.loop == "open":
-            drawn = _open_charts(run, report.options.latency_limit_ms)
+            drawn = _open_charts(run, report.analysis.thresholds, report.options.latency_limit_ms)
         elif run.scenario == "scaling":
             drawn = _scaling_charts(run, report)
         else:
@@ -91,33 +91,34 @@ def _scaling_charts(run: Run, report: BenchReport) -> list[Chart | None]:
     ]  # fmt: skip
 
 
-def _open_charts(run: Run, limit_ms: float | None) -> list[Chart | None]:
-    found, _ = rate_knee(run.points, 0.95)
+def _open_charts(run: Run, limits: Cutoffs, limit_ms: float | None) -> list[Chart | None]:
+    found, _ = rate_knee(run.points, limits.follows)
     knee = None if found is None else run.points[found]
     band: Any = getattr(run, "search", None)
     limit_ms = getattr(run, "limit_ms", None) or limit_ms
-    said = "Void points are hollow" if any(one.void for one in run.points) else ""
+    said = "void points are hollow" if any(one.void for one in run.points) else ""
     held = "the band is where the highest rate that holds lies" if band is not None else ""
+    names = report_chart_rates.names(run.points)
     at_knee, last = knee or run.points[-1], run.points[-1]
     return [
         _chart(
             "Goodput over the offered rate",
             _sentence("Requests per second", said, held),
             report_chart_rates.rates(run.points, knee, band),
-            LegendEntry("good answers", "s0"), LegendEntry("all answers", "s1"),
+            LegendEntry("good answers", "s0"), LegendEntry("answers of any kind", "s1"),
             LegendEntry("nothing lost", "faint", "dashed"),
         ),
         _chart(
             "Latency over the offered rate",
             _sentence("Milliseconds from the due time", said, held),
             report_chart_rates.latencies(run.points, knee, band, limit_ms),
-            *(LegendEntry(name, f"s{n}") for n, name in enumerate(report_chart_rates.DRAWN)),
+            *(LegendEntry(name, colour) for name, colour in names.items()),
         ),
         *_distributions(at_knee, _named(at_knee)),
         _chart(
             "Requests over time", _named(last),
             report_chart_timeline.requests(last),
-            LegendEntry("due", "s3"), LegendEntry("answered", "s1"),
+            LegendEntry("due", "s3", "broad"), LegendEntry("answered", "s1"),
             LegendEntry("good, by due time", "s0"), *_shaded(last),
         ),
         _chart(

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from seatrial.bench.measurement import Measurement
 from seatrial.bench.report_data import BenchReport, Finding
+from seatrial.bench.report_sections import loop_words
 from seatrial.load.statistics import INTERVAL_LEVEL, PERCENTILES, Percentile
 from seatrial.report.numbers import MISSING, cores, mebibytes, optional, seconds, significant
 from seatrial.report.table import Table
@@ -23,7 +24,11 @@ def render_terminal(report: BenchReport) -> RenderableType:
 
     Names that come from outside (files, models, error kinds) are never read as markup.
     """
-    parts: list[RenderableType] = [Text(report.of_kind("headline")[0].text, style="bold"), Text()]
+    parts: list[RenderableType] = [
+        Text(f"Seatrial benchmark, {loop_words(report)}", style="cyan"),
+        Text(report.of_kind("headline")[0].text, style="bold"),
+        Text(),
+    ]
     parts += findings_list("Read first", report.of_kind("caveat"))
     points = [(run.scenario, point) for run in report.runs for point in run.points]
     parts += [_latencies(points), Text()]

@@ -33,7 +33,12 @@ class EncodedImage(msgspec.Struct, frozen=True, gc=False):
 
 
 class SkippedFile(msgspec.Struct, frozen=True):
-    """A file with an image suffix that cannot be sent, and the reason."""
+    """A file with an image suffix that cannot be sent.
+
+    Attributes:
+        name: Its name.
+        reason: Why it cannot be sent.
+    """
 
     name: str
     reason: str
@@ -43,12 +48,25 @@ class ImagesSummary(msgspec.Struct, frozen=True):
     """Summary of the images, for the report.
 
     Attributes:
+        folder: Folder of the images.
         found: Number of files with an image suffix.
         used: Number of files that were sent.
         other_files: Number of files without an image suffix.
         limit: Most files that a run keeps in memory.
+        seed: Seed of the sample.
+        bytes_mean: Mean size of the files that were sent, bytes.
+        bytes_min: Size of the smallest one.
+        bytes_max: Size of the largest one.
+        width_min: Smallest width, pixels.
+        width_max: Largest width.
+        height_min: Smallest height, pixels.
+        height_max: Largest height.
+        megapixels_mean: Mean number of pixels, millions.
+        content_types: Number of files of each media type.
         digest: sha256 over names and bytes of the used files, in order: equal digests mean that
             two reports measured the same images.
+        skipped_count: Number of files that cannot be sent.
+        skipped: The first of these.
     """
 
     folder: str

@@ -50,6 +50,15 @@ class Latency(msgspec.Struct, frozen=True):
 
     The moments describe the good answers alone; the percentiles rank failed requests as
     infinitely late, so a service cannot improve its p99 by refusing its slowest requests.
+
+    Attributes:
+        count: Number of good answers.
+        failed: Number of requests that failed.
+        mean_ms: Mean; None without a good answer, as the next three.
+        min_ms: Smallest latency.
+        max_ms: Largest latency.
+        stdev_ms: Standard deviation; None with fewer than two good answers.
+        percentiles: Percentile of each name: `p50`, `p90`, `p95`, `p99`.
     """
 
     count: int
@@ -65,6 +74,8 @@ class LatencyHistogram(msgspec.Struct, frozen=True):
     """Counts over equal bins.
 
     Attributes:
+        edges_ms: Edges of the bins, one more than bins, milliseconds.
+        counts: Number of values of each bin.
         over: Number of values to the right of the last edge.
     """
 
@@ -176,7 +187,12 @@ def rate_per_s(count: int, window_s: float) -> float:
 
 
 class RateInterval(msgspec.Struct, frozen=True):
-    """Interval of a rate at `RATE_LEVEL`, events per second."""
+    """Interval of a rate at `RATE_LEVEL`, events per second.
+
+    Attributes:
+        low_per_s: Lower end.
+        high_per_s: Upper end.
+    """
 
     low_per_s: float
     high_per_s: float

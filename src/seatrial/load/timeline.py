@@ -59,6 +59,7 @@ class Timeline(msgspec.Struct, frozen=True):
     Attributes:
         slice_s: Length of each, seconds; the last one ends with the window.
         late_limit_ms: Time from which on a send counted as late.
+        slices: The slices, in order.
     """
 
     slice_s: float

@@ -43,7 +43,12 @@ class ServerUsage(msgspec.Struct, frozen=True):
 
 
 class ClientUsage(msgspec.Struct, frozen=True):
-    """CPU of the client's processes, of which this one is one, over the window."""
+    """CPU of the client's processes, of which this one is one, over the window.
+
+    Attributes:
+        cpu_s: CPU time, core-seconds.
+        busy_cores: `cpu_s` over the window's length.
+    """
 
     cpu_s: float
     busy_cores: float
@@ -70,7 +75,10 @@ class Usage(msgspec.Struct, frozen=True):
     """Cost of one measured window.
 
     Attributes:
+        server: CPU and memory of the service; None where it cannot be seen.
         server_unknown: Why `server` is None; empty where it is known.
+        client: CPU of the client.
+        machine: All that the machine did; None where it does not say.
     """
 
     server: ServerUsage | None

@@ -98,7 +98,9 @@ class Frame(msgspec.Struct, frozen=True):
         """Vertical place of a value; larger is higher up."""
         share = (value - self.y_min) / (self.y_max - self.y_min)
         if self.log_y:
-            share = math.log(max(value, self.y_min) / self.y_min) / math.log(self.y_max / self.y_min)
+            share = math.log(max(value, self.y_min) / self.y_min) / math.log(
+                self.y_max / self.y_min
+            )
         return self.floor - share * self._inner_height
 
     @property

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from bench_reports import build_open_point
+from seatrial.bench.report_sections import loop_words, run_sections
+
+
+@pytest.fixture(scope="module")
+def steps():
+    return [build_open_point(10.0), build_open_point(20.0), build_open_point(30.0, grows_ms=9000.0)]
+
+
+def test_the_title_has_a_word_for_each_kind_of_load(make_report, point, steps):
+    assert loop_words(make_report(single=[point(1)])) == "closed loop"
+    assert loop_words(make_report(server=steps)) == "open loop"
+    assert loop_words(make_report(single=[point(1)], server=steps)) == "closed loop and open loop"
+
+
+def test_each_run_has_a_section_with_its_loop(full_report):
+    assert [section.title for section in run_sections(full_report)] == [
+        "single-stream, closed loop",
+        "scaling, closed loop",
+    ]
+
+
+def test_an_open_loop_of_several_rates_has_all_six_pictures(make_report, steps):
+    (section,) = run_sections(make_report(server=steps))
+    assert section.title == "server, open loop"
+    assert [(chart.title, chart.caption) for chart in section.charts] == [
+        ("Goodput over the offered rate", "Requests per second"),
+        ("Latency over the offered rate", "Milliseconds from the due time"),
+        # The distribution is that of the knee, the timeline that of the last rate.
+        ("Latency with its tail", "Share of the requests that took longer; Poisson, 20/s"),
+        ("Requests by latency", "400 good answers; Poisson, 20/s".replace("400", "800")),
+        ("Requests over time", "Poisson, 30/s"),
+        ("Latency and machine over time", "Poisson, 30/s"),
+    ]
+    assert "knee" in section.charts[0].drawing
+
+
+def test_a_single_rate_has_no_curve_over_rates(make_report, steps):
+    (section,) = run_sections(make_report(server=steps[:1]))
+    assert [chart.title for chart in section.charts] == [
+        "Latency with its tail",
+        "Requests by latency",
+        "Requests over time",
+        "Latency and machine over time",
+    ]
+
+
+def test_void_is_said_in_caption_and_legend(make_report, steps):
+    late = build_open_point(40.0, late_ms=50.0)
+    (section,) = run_sections(make_report(server=[*steps[:2], late]))
+    assert "void points are hollow" in section.charts[0].caption
+    assert "void: 50.0% of the requests were sent more than" in section.charts[4].caption
+    assert section.charts[4].legend[-1].name == "void"
+    assert all(entry.name != "void" for entry in section.charts[0].legend)
+
+
+def test_a_run_of_which_nothing_can_be_drawn_has_no_section(make_report, point):
+    assert run_sections(make_report(single=[point(1, count=1)])) == []
