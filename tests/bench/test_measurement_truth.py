@@ -86,7 +86,7 @@ def test_a_stall_is_seen_by_an_open_loop_and_missed_by_a_closed_one(build_usage)
 
     def p99_ms(arrivals, due_s, latency_s):
         load = Load(arrivals=arrivals, measure_s=float(due_s[-1]))
-        point = summarise(load, record(due_s, latency_s), build_usage(), None)
+        point = summarise(load, record(due_s, latency_s, loop=load.loop), build_usage(), None)
         return point.latency.percentiles["p99"].value_ms
 
     def due_s(seed, requests):

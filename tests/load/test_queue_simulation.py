@@ -112,3 +112,10 @@ def test_a_record_goes_through_the_figures_of_a_measurement(requests, build_usag
     assert all(one.end_ns <= other.end_ns for one, other in pairwise(recording.samples))
     assert recording.open_ns == pytest.approx(due_s[500] * 1e9, abs=1)
     assert recording.close_ns == pytest.approx((due_s + latency_s).max() * 1e9, abs=1)
+
+
+def test_a_record_of_a_closed_loop_has_no_due_times():
+    (sample,) = record(np.array([1.0]), np.array([0.5]), loop="closed").samples
+    assert (sample.start_ns, sample.end_ns, sample.due_ns) == (10**9, 15 * 10**8, None)
+    (sample,) = record(np.array([1.0]), np.array([0.5])).samples
+    assert (sample.start_ns, sample.due_ns) == (10**9, 10**9)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.load.samples import Sample
-from seatrial.load.window import Recording
+from seatrial.load.window import Loop, Recording
 
 Floats = NDArray[np.float64]
 OK = 200
@@ -65,6 +65,8 @@ def open_loop_latencies(due_s: Floats, service_s: Floats, machines: Machines) ->
     """
     if machines.count == machines.lanes == 1 and machines.alone == 1.0:
         return single_lane_ends(due_s, service_s) - due_s
+    if machines.count == 1:
+        return _one_machine(due_s, service_s, machines)
     count, alone = machines.count, machines.alone
     free_s = [[0.0] * machines.lanes for _ in range(count)]  # a heap for each machine
     in_flight = [0] * count
@@ -74,13 +76,25 @@ def open_loop_latencies(due_s: Floats, service_s: Floats, machines: Machines) ->
     for due, service in zip(due_s.tolist(), service_s.tolist(), strict=True):
         while ends and ends[0][0] <= due:
             in_flight[heapq.heappop(ends)[1]] -= 1
-        chosen = _fewest(in_flight, turn) if fewest and count > 1 else turn
+        chosen = _fewest(in_flight, turn) if fewest else turn
         turn = (chosen + 1) % count
         lanes = free_s[chosen]
         end = max(due, lanes[0]) + (service if in_flight[chosen] else service * alone)
         heapq.heapreplace(lanes, end)
         heapq.heappush(ends, (end, chosen))
         in_flight[chosen] += 1
+        latencies.append(end - due)
+    return np.array(latencies)
+
+
+def _one_machine(due_s: Floats, service_s: Floats, machine: Machines) -> Floats:
+    """`open_loop_latencies` of one machine, which is empty when its last end has passed."""
+    free_s, alone = [0.0] * machine.lanes, machine.alone
+    latencies, last = [], 0.0
+    for due, service in zip(due_s.tolist(), service_s.tolist(), strict=True):
+        end = due + service * alone if last <= due else max(due, free_s[0]) + service
+        heapq.heapreplace(free_s, end)
+        last = end if end > last else last
         latencies.append(end - due)
     return np.array(latencies)
 
@@ -106,19 +120,22 @@ def closed_loop_latencies(service_s: Floats, sessions: int, machine: Machines) -
     return np.array(latencies)
 
 
-def record(due_s: Floats, latency_s: Floats, warmup: int = 0) -> Recording:
+def record(due_s: Floats, latency_s: Floats, warmup: int = 0, loop: Loop = "open") -> Recording:
     """The recording that a perfect client makes of simulated requests, all of them answered well.
 
     Args:
         due_s: Arrivals, ascending, (N,).
         latency_s: Times from arrival to end, (N,).
         warmup: Number of requests, the first ones, that count nowhere.
+        loop: Whether the arrivals are due times, or the sends of a closed loop, which has none.
     """
     due_ns = np.rint(due_s * 1e9).astype(np.int64)
     end_ns = due_ns + np.rint(latency_s * 1e9).astype(np.int64)
     order = np.argsort(end_ns[warmup:], kind="stable") + warmup
     pairs = zip(due_ns[order].tolist(), end_ns[order].tolist(), strict=True)
-    samples = tuple(Sample(due, end, OK, due_ns=due) for due, end in pairs)
+    samples = tuple(
+        Sample(due, end, OK, due_ns=due if loop == "open" else None) for due, end in pairs
+    )
     return Recording(
         samples=samples,
         stragglers=(),
