@@ -45,7 +45,7 @@ POOR_ERROR = 0.3
 
 
 class CapacityGoal(msgspec.Struct, frozen=True):
-    """What the machines together have to hold.
+    """The load and the limit that the machines together have to hold.
 
     Attributes:
         rate_hz: Requests per second over all machines.
@@ -65,7 +65,7 @@ class CapacityGoal(msgspec.Struct, frozen=True):
 
 
 class CapacityRow(msgspec.Struct, frozen=True):
-    """What a number of machines holds.
+    """A number of machines, and the rate that it holds.
 
     Attributes:
         machines: Number of machines.
@@ -231,7 +231,7 @@ class Cluster:
         return most
 
     def row(self, machines: int, one_hz: float) -> CapacityRow:
-        """What a number of machines holds."""
+        """A number of machines, and the rate that it holds."""
         rate_hz = self._goal.rate_hz
         return CapacityRow(
             machines=machines,

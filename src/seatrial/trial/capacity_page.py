@@ -39,7 +39,7 @@ def margin_words(plan: CapacityPlan) -> str:
 
 
 def pooling_words(plan: CapacityPlan) -> str:
-    """What a balancer gains over machines that each take a share; empty where there is nothing."""
+    """Gain of a balancer over machines that each take a share; empty where there is none."""
     last = plan.rows[-1]
     if last.machines == 1 or not last.multiple_hz:
         return ""
