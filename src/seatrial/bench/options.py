@@ -74,6 +74,8 @@ class BenchOptions(MeasureOptions):
             --rate), or a TOML file with a law of its own (ramp, steps, bursts, diurnal).
         percentile: Percentile of latency that must be within the latency limit when the highest
             rate is searched.
+        server_limit_ms: Latency that must hold when the highest rate is searched, where a contract
+            says it [default: --latency-limit-ms].
         search_s: Longest time of the search for the highest rate, seconds.
         think_time_s: Pause of a session between an answer and its next request, in the scenario
             scaling.
@@ -94,6 +96,7 @@ class BenchOptions(MeasureOptions):
     rates: tuple[float, ...] = ()
     arrivals: str = "poisson"
     percentile: Literal["p50", "p90", "p95", "p99"] = "p99"
+    server_limit_ms: Annotated[float | None, Parameter(parse=False)] = None
     search_s: float = 180.0
     think_time_s: float = 0.0
     thinking: Spacing = "even"

@@ -12,6 +12,7 @@ from seatrial.bench.measurement import Measurement
 from seatrial.bench.options import BenchOptions
 from seatrial.gate import Verdict
 from seatrial.load.images import ImagesSummary
+from seatrial.load.rate_search import RateSearch
 from seatrial.load.target import Target
 from seatrial.load.window import Loop
 
@@ -28,11 +29,17 @@ class Run(msgspec.Struct, frozen=True):
         scenario: Its name: `single-stream`, `server`, ...
         points: Measurements, one for each load.
         loop: Whether the answers paced the requests (closed) or a schedule did (open).
+        search: Search for the highest rate that holds a limit of latency; None without one.
+        limit_ms: That limit.
+        percentile: Percentile of latency that was held to it.
     """
 
     scenario: str
     points: tuple[Measurement, ...]
     loop: Loop = "closed"
+    search: RateSearch | None = None
+    limit_ms: float | None = None
+    percentile: str = ""
 
 
 class Evidence(msgspec.Struct, frozen=True):

@@ -6,35 +6,26 @@ import asyncio
 import contextlib
 import gc
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
 import msgspec
-from yarl import URL
 
 from seatrial.bench.analysis import analyse
+from seatrial.bench.campaign import Campaign, Trials
 from seatrial.bench.environment import describe_environment
 from seatrial.bench.findings import interpret
-from seatrial.bench.measurement import Measurement, summarise
 from seatrial.bench.options import BenchOptions
 from seatrial.bench.preflight import ProbedService, probe, recognise
-from seatrial.bench.report_data import SCHEMA, BenchReport, Run
-from seatrial.bench.scenarios import Scenario, longest_s, plan
+from seatrial.bench.report_data import SCHEMA, BenchReport
+from seatrial.bench.scenarios import longest_s, plan
 from seatrial.client.credentials import NONE, Credentials
-from seatrial.errors import ServiceFailed
-from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.images import ImageSet, load_images
-from seatrial.load.run import run_load
 from seatrial.load.target import Body, Target, base_url, bodies, endpoint, is_local
-from seatrial.load.usage import UsageMeter
-from seatrial.load.window import Load, Window
 from seatrial.progress import Progress, silent
-from seatrial.report.numbers import sessions
-from seatrial.system import hardware
-from seatrial.system.processes import ServiceProcesses, find_service
+from seatrial.system.processes import find_service
 
 
 def run_benchmark(
@@ -45,6 +36,7 @@ def run_benchmark(
     command: str = "",
     images: ImageSet | None = None,
     credentials: Credentials = NONE,
+    trials: Trials | None = None,
 ) -> BenchReport:
     """Measure a service and explain the result.
 
@@ -56,6 +48,8 @@ def run_benchmark(
         command: The command that a reader repeats this with; it goes into the report.
         images: The images that the options name, if they have been read already.
         credentials: What the service wants to see; the report has nothing of it.
+        trials: Trials of a search for the highest rate that were made before, and what is called
+            with each new one.
 
     Raises:
         InvalidConfig: An option or the address is wrong.
@@ -77,8 +71,10 @@ def run_benchmark(
         processes = find_service(base_url(target).port or 80, local=local)
         environment = describe_environment(processes, local=local)
         url = endpoint(target)
-        campaign = _Campaign(url, prepared, processes, options, scenarios, on_progress, credentials)
-        runs = tuple(runner.run(campaign.run(scenario)) for scenario in scenarios)
+        campaign = Campaign(
+            url, prepared, processes, options, scenarios, on_progress, credentials, runner, trials
+        )
+        runs = tuple(campaign.run(scenario) for scenario in scenarios)
     report = BenchReport(
         schema=SCHEMA,
         created_at=started.isoformat(timespec="seconds"),
@@ -110,60 +106,6 @@ async def _ask(
     prepared = bodies(target, images.images)
     asked = probe(target, prepared, options.ready_s, options.timeout_s, credentials)
     return await asked, prepared
-
-
-@dataclass
-class _Campaign:
-    """The loads of all scenarios, one after the other."""
-
-    url: URL
-    bodies: Sequence[Body]
-    processes: ServiceProcesses
-    options: BenchOptions
-    scenarios: tuple[Scenario, ...]
-    on_progress: Progress
-    credentials: Credentials
-    step: int = 0
-    past_s: float = 0.0
-    failing: bool = False
-    reported: tuple[str, int] = ("", 0)
-
-    async def run(self, scenario: Scenario) -> Run:
-        """Put every load of a scenario on the service."""
-        points = tuple([await self._measure(scenario.name, load) for load in scenario.loads])
-        return Run(scenario.name, points, scenario.loads[0].loop)
-
-    async def _measure(self, scenario: str, load: Load) -> Measurement:
-        self.step += 1
-        steps = sum(len(each.loads) for each in self.scenarios)
-        law = load.arrivals
-        words = sessions(load.sessions) if isinstance(law, ClosedLoop) else law.words()
-        what = f"{scenario} {self.step}/{steps}, {words}"
-        whole_s = longest_s(self.scenarios)
-        longest_load_s = min(load.warmup_s + load.measure_s, whole_s)
-        meter, begun = UsageMeter(self.processes, hardware.usable_cores()), perf_counter()
-
-        def on_tick(window: Window) -> None:
-            if window.failed and not self.failing:
-                self.failing = True
-                kind = next(sample.error for sample in window.samples if sample.error)
-                self.on_progress(f"{what}: requests fail ({kind})")
-            done_s = self.past_s + min(perf_counter() - begun, longest_load_s)
-            if (what, round(done_s)) != self.reported:
-                self.reported = what, round(done_s)
-                self.on_progress(what, round(done_s), math.ceil(whole_s), unit="s")
-
-        recording = await run_load(self.url, self.bodies, load, meter, on_tick, self.credentials)
-        self.past_s += longest_load_s
-        limit_ms = self.options.latency_limit_ms
-        point = summarise(load, recording, meter.usage(), limit_ms, meter.trace)
-        if recording.ended == "unreachable":
-            raise ServiceFailed(
-                f"the service at {self.url.origin()} stopped answering after {point.good} good "
-                f"answers with {words} of {scenario!r}",
-                hint="its log says why; was it out of memory?",
-            )
-        return point
 
 
 @contextlib.contextmanager

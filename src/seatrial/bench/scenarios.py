@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from seatrial.bench.options import SINGLE_STREAM_S, BenchOptions
 from seatrial.config import flag, read_toml
+from seatrial.contract import ServerClause
 from seatrial.errors import InvalidConfig, did_you_mean
 from seatrial.load.arrivals import LAWS_BY_RATE, ClosedLoop, Law, OpenLoop
 from seatrial.load.images import ImageSet
@@ -30,12 +32,14 @@ class Scenario(msgspec.Struct, frozen=True):
         longest_s: Longest time that the scenario takes on a service that answers, seconds.
         law_at: Arrival law at a rate, where the highest rate that holds is searched; None where
             the loads are known.
+        limit_ms: Latency that must hold at that rate.
     """
 
     name: str
     loads: tuple[Load, ...]
     longest_s: float
     law_at: Callable[[float], OpenLoop] | None = None
+    limit_ms: float | None = None
 
 
 def closed_load(options: BenchOptions, law: ClosedLoop, measure_s: float, seed: int) -> Load:
@@ -51,12 +55,19 @@ def closed_load(options: BenchOptions, law: ClosedLoop, measure_s: float, seed: 
     )
 
 
-def open_load(options: BenchOptions, law: OpenLoop, measure_s: float, seed: int) -> Load:
+def open_load(
+    options: BenchOptions,
+    law: OpenLoop,
+    measure_s: float,
+    seed: int,
+    *,
+    warmup_s: float | None = None,
+) -> Load:
     """An open loop with the times of the options."""
     return Load(
         arrivals=law,
         measure_s=measure_s,
-        warmup_s=options.warmup_s,
+        warmup_s=options.warmup_s if warmup_s is None else warmup_s,
         timeout_s=options.timeout_s,
         image_seed=seed,
         schedule_seed=seed if options.schedule_seed is None else options.schedule_seed,
@@ -154,15 +165,26 @@ def plan(options: BenchOptions, images: ImageSet | None = None) -> tuple[Scenari
 
 def _scenario(name: str, options: BenchOptions, images: ImageSet | None) -> Scenario:
     if name == "server" and not options.rates and options.arrivals in LAWS_BY_RATE:
-        if options.latency_limit_ms is None:
+        limit_ms = options.server_limit_ms or options.latency_limit_ms
+        if limit_ms is None:
             raise InvalidConfig(
                 "the scenario server needs a rate of arrivals, or a limit of latency for which "
                 "the highest rate is searched",
                 hint="--rate 20, or --latency-limit-ms 100",
             )
-        return Scenario(name, (), options.search_s, LAWS_BY_RATE[options.arrivals])
+        return Scenario(name, (), options.search_s, LAWS_BY_RATE[options.arrivals], limit_ms)
     loads = SCENARIOS[name](options, images)
     return Scenario(name, loads, sum(_load_s(load, options) for load in loads))
+
+
+def searching(options: BenchOptions, clause: ServerClause) -> BenchOptions:
+    """Options of a search for the highest rate at which a clause of a contract holds."""
+    return replace(
+        options,
+        arrivals=clause.arrivals,
+        percentile=clause.percentile,
+        server_limit_ms=clause.at_most_ms,
+    )
 
 
 def check_side_by_side(options: BenchOptions) -> None:

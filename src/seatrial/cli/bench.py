@@ -89,17 +89,19 @@ def bench(
         json: Print the report as JSON too.
     """
     require_client()
-    from seatrial.bench.scenarios import check_side_by_side, plan
+    from seatrial.bench.scenarios import check_side_by_side, plan, searching
     from seatrial.load.images import load_images
     from seatrial.load.target import DETECT, Target, base_url
     from seatrial.system.files import check_writable
 
     # What is wrong is reported before a service is started, not after a minute of load.
-    options = replace(options, scenarios=scenario)
-    plan(options)
     wanted = (
         None if contract is None else Contract.read(contract, judged=["latency", "load", "server"])
     )
+    options = replace(options, scenarios=scenario)
+    if wanted is not None and wanted.server is not None and not options.rates:
+        options = searching(options, wanted.server)
+    plan(options)
     check_writable(output)
     service, triton = service or DeploymentOptions(), triton or TritonOptions()
     check_service(url, service)

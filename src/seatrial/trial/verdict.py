@@ -20,7 +20,8 @@ from seatrial.report.numbers import percent
 if TYPE_CHECKING:  # accuracy is judged without the extra for benchmarks, and load without that one
     from seatrial.accuracy.evaluate import Figures
     from seatrial.bench.measurement import Measurement
-    from seatrial.bench.report_data import BenchReport
+    from seatrial.bench.report_data import BenchReport, Run
+    from seatrial.load.rate_search import RateSearch
 
 MIB = 2**20
 # A figure that was measured while other load had more of the cores than this is not the service's.
@@ -115,7 +116,11 @@ def _server(clause: ServerClause, report: BenchReport) -> Row:
         "server.at_most_ms", clause.at_most_ms, label=f"{clause.percentile} latency ({law})",
         unit=" ms",
     )  # fmt: skip
-    points = [point for run in report.runs if run.scenario == "server" for point in run.points]
+    runs = [run for run in report.runs if run.scenario == "server"]
+    for run in runs:
+        if run.search is not None and _is_of(run, clause, report):
+            return _highest(clause, run.search)
+    points = [point for run in runs for point in run.points]
     point = next((point for point in points if point.law == law), None)
     if point is None:
         return rule(limit, None, text=f"server was not measured at {clause.rate_per_s:g}/s")
@@ -123,6 +128,31 @@ def _server(clause: ServerClause, report: BenchReport) -> Row:
         reason = f"the window is void: {'; '.join(point.void)}"
         return rule(limit, None, text="a void window", spoiled=reason)
     return _percentile(limit, point, clause.percentile, spoiled=_spoiled([point], report))
+
+
+def _is_of(run: Run, clause: ServerClause, report: BenchReport) -> bool:
+    """Whether a search was made for a clause."""
+    wanted = (clause.at_most_ms, clause.percentile, clause.arrivals)
+    return (run.limit_ms, run.percentile, report.options.arrivals) == wanted
+
+
+def _highest(clause: ServerClause, found: RateSearch) -> Row:
+    """Rule on the rate of a clause by the highest rate at which its latency holds."""
+    limit = Clause(
+        "server.rate_per_s", clause.rate_per_s, "at_least",
+        label=f"rate with {clause.percentile} latency at most {clause.at_most_ms:g} ms", unit="/s",
+    )  # fmt: skip
+    unbounded = found.ended == "above-maximum"
+    interval = Interval(found.low_hz, None if unbounded else found.high_hz, RATE_LEVEL)
+    if found.ended == "void":
+        return rule(limit, None, text="too many windows were void to find the highest rate")
+    return rule(
+        limit,
+        found.rate_hz,
+        interval,
+        text=f"{found.rate_hz:.4g}/s ({RATE_LEVEL:.0%} interval {found.low_hz:.4g} to "
+        f"{found.high_hz:.4g})",
+    )
 
 
 def _load(clause: LoadClause, report: BenchReport) -> Iterator[Row]:

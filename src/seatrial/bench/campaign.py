@@ -1,0 +1,193 @@
+"""The loads of all scenarios, put on a service one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from yarl import URL
+
+from seatrial.bench.measurement import Measurement, summarise
+from seatrial.bench.options import BenchOptions
+from seatrial.bench.report_data import Run
+from seatrial.bench.scenarios import Scenario, longest_s, open_load
+from seatrial.client.credentials import Credentials
+from seatrial.errors import ServiceFailed
+from seatrial.load.arrivals import ClosedLoop
+from seatrial.load.rate_search import RateGoal, RateTrial, search_rate
+from seatrial.load.run import run_load
+from seatrial.load.statistics import PERCENTILES
+from seatrial.load.target import Body
+from seatrial.load.usage import UsageMeter
+from seatrial.load.window import Load, Recording, Window
+from seatrial.progress import Progress
+from seatrial.report.numbers import sessions
+from seatrial.system import hardware
+from seatrial.system.processes import ServiceProcesses
+
+# A trial of a search ends early when so many times as many requests are late as may be in all of
+# it, and no fewer than `FEWEST_HOPELESS`: it cannot hold any more, and its queue has to drain.
+HOPELESS, FEWEST_HOPELESS = 4.0, 12
+
+
+@dataclass
+class Trials:
+    """Trials of a search for the highest rate that outlive it.
+
+    Attributes:
+        known: Trials that were made before; they are not measured again.
+        on_trial: Called with each new one.
+    """
+
+    known: Sequence[RateTrial] = ()
+    on_trial: Callable[[RateTrial], object] = lambda trial: None
+
+
+@dataclass
+class Campaign:
+    """The loads of all scenarios, one after the other."""
+
+    url: URL
+    bodies: Sequence[Body]
+    processes: ServiceProcesses
+    options: BenchOptions
+    scenarios: tuple[Scenario, ...]
+    on_progress: Progress
+    credentials: Credentials
+    runner: asyncio.Runner
+    trials: Trials | None = None
+    step: int = 0
+    past_s: float = 0.0
+    failing: bool = False
+    reported: tuple[str, int] = field(default=("", 0))
+
+    def run(self, scenario: Scenario) -> Run:
+        """Put every load of a scenario on the service, or search the highest rate."""
+        if scenario.law_at is not None:
+            return self._search(scenario)
+        points = []
+        steps = sum(len(each.loads) for each in self.scenarios)
+        for load in scenario.loads:
+            self.step += 1
+            what = f"{scenario.name} {self.step}/{steps}"
+            point, _ = self._measure(what, load, self.options.latency_limit_ms)
+            points.append(point)
+        return Run(scenario.name, tuple(points), scenario.loads[0].loop)
+
+    def _search(self, scenario: Scenario) -> Run:
+        """Search the highest rate at which the latency limit holds."""
+        law_at, limit_ms, options = scenario.law_at, scenario.limit_ms, self.options
+        assert law_at is not None  # noqa: S101 - the caller has asked
+        assert limit_ms is not None  # noqa: S101 - the plan has checked
+        fraction = PERCENTILES[options.percentile]
+        begun, past_s = perf_counter(), self.past_s
+        points: list[Measurement] = []
+        trials = self.trials or Trials()
+
+        def measure(rate_hz: float, duration_s: float) -> RateTrial:
+            number, trial_begun = len(points) + 1, perf_counter()
+            self.past_s = past_s + perf_counter() - begun
+            warmup_s = min(options.warmup_s, duration_s / 4)
+            load = open_load(
+                options, law_at(rate_hz), duration_s - warmup_s, options.seed + number,
+                warmup_s=warmup_s,
+            )  # fmt: skip
+            most = max(FEWEST_HOPELESS, HOPELESS * (1 - fraction) * rate_hz * load.measure_s)
+            stop = _HopelessTrial(limit_ms, most)
+            what = f"{scenario.name}, trial {number}"
+            point, recording = self._measure(what, load, limit_ms, stop)
+            points.append(point)
+            made = rate_trial(recording, rate_hz, limit_ms, perf_counter() - trial_begun, point)
+            trials.on_trial(made)
+            return made
+
+        goal = RateGoal(fraction=fraction, budget_s=options.search_s)
+        found = search_rate(measure, goal, known=trials.known)
+        self.past_s = past_s + scenario.longest_s
+        return Run(scenario.name, tuple(points), "open", found, limit_ms, options.percentile)
+
+    def _measure(
+        self,
+        what: str,
+        load: Load,
+        limit_ms: float | None,
+        stop: Callable[[Window], object] = lambda window: None,
+    ) -> tuple[Measurement, Recording]:
+        law = load.arrivals
+        words = sessions(load.sessions) if isinstance(law, ClosedLoop) else law.words()
+        what = f"{what}, {words}"
+        whole_s = longest_s(self.scenarios)
+        longest_load_s = min(load.warmup_s + load.measure_s, whole_s)
+        meter, begun = UsageMeter(self.processes, hardware.usable_cores()), perf_counter()
+
+        def on_tick(window: Window) -> None:
+            stop(window)
+            if window.failed and not self.failing:
+                self.failing = True
+                kind = next(sample.error for sample in window.samples if sample.error)
+                self.on_progress(f"{what}: requests fail ({kind})")
+            done_s = self.past_s + min(perf_counter() - begun, longest_load_s)
+            if (what, round(done_s)) != self.reported:
+                self.reported = what, round(done_s)
+                self.on_progress(what, round(done_s), math.ceil(whole_s), unit="s")
+
+        recording = self.runner.run(
+            run_load(self.url, self.bodies, load, meter, on_tick, self.credentials)
+        )
+        self.past_s += longest_load_s
+        point = summarise(load, recording, meter.usage(), limit_ms, meter.trace)
+        if recording.ended == "unreachable":
+            raise ServiceFailed(
+                f"the service at {self.url.origin()} stopped answering after {point.good} good "
+                f"answers of {what!r}",
+                hint="its log says why; was it out of memory?",
+            )
+        return point, recording
+
+
+class _HopelessTrial:
+    """Ends a trial whose late requests are far more than may be late in all of it."""
+
+    def __init__(self, limit_ms: float, most: float) -> None:
+        self._limit_ms, self._most = limit_ms, most
+        self._seen = self._bad = 0
+
+    def __call__(self, window: Window) -> None:
+        for sample in window.samples[self._seen :]:
+            self._bad += bool(sample.error) or sample.latency_ms > self._limit_ms
+        self._seen = len(window.samples)
+        if self._bad > self._most:
+            window.close("hopeless")
+
+
+def rate_trial(
+    recording: Recording, rate_hz: float, limit_ms: float, duration_s: float, point: Measurement
+) -> RateTrial:
+    """A trial of a search: how many requests were late or failed, in each second.
+
+    Args:
+        recording: The requests.
+        rate_hz: Rate that was wanted.
+        limit_ms: Limit of latency.
+        duration_s: Time that the trial took, with its warm-up and until the service was drained.
+        point: The figures of the same.
+    """
+    seconds = max(1, math.ceil((recording.close_ns - recording.open_ns) / 1e9))
+    offered, bad = [0] * seconds, [0] * seconds
+    for sample in recording.samples:
+        due_ns = sample.start_ns if sample.due_ns is None else sample.due_ns
+        second = min((due_ns - recording.open_ns) // 10**9, seconds - 1)
+        offered[second] += 1
+        bad[second] += bool(sample.error) or sample.latency_ms > limit_ms
+    return RateTrial(
+        rate_hz=rate_hz,
+        duration_s=duration_s,
+        offered=sum(offered),
+        bad=sum(bad),
+        void=bool(point.void),
+        bad_by_slice=tuple(bad),
+        offered_by_slice=tuple(offered),
+    )
