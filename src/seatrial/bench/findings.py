@@ -76,7 +76,10 @@ def headline(scope: Scope) -> Sequence[str]:
         which = "p50" if known else "mean"
         parts.append(f"a lone request takes {{alone.{path}:milliseconds}} ({which})")
     arrivals = scope.point("arrivals")
-    if arrivals is not None:
+    searched = search_index(scope)
+    if searched is not None:
+        parts.append(search_text(scope, searched))
+    elif arrivals is not None:
         found = arrivals.latency.percentiles
         name = next((n for n in ("p99", "p90", "p50") if found[n].value_ms is not None), "")
         value = f"latency.percentiles.{name}.value_ms" if name else "latency.mean_ms"
@@ -87,6 +90,27 @@ def headline(scope: Scope) -> Sequence[str]:
     if not parts:
         parts.append("{first.goodput_per_s:significant} good answers a second")
     return [f"{subject(scope)}: {'; '.join(parts)}."]
+
+
+def search_index(scope: Scope) -> int | None:
+    """Index of the run that searched the highest rate; None without one."""
+    return next((n for n, run in enumerate(scope.report.runs) if run.search is not None), None)
+
+
+def search_text(scope: Scope, index: int) -> str:
+    """The answer of a search for the highest rate, as a part of a sentence."""
+    at, found = f"runs.{index}", scope.report.runs[index].search
+    assert found is not None  # noqa: S101 - the caller has asked
+    held = f"{{{at}.percentile}} latency of at most {{{at}.limit_ms:milliseconds}}"
+    rate = f"{{{at}.search.rate_hz:per_second}}"
+    ends = f"{{{at}.search.low_hz:significant}} to {{{at}.search.high_hz:significant}}"
+    return {
+        "found": f"{held} holds up to {rate} (95 % interval {ends})",
+        "budget": f"{held} holds up to about {rate} ({ends}: the search had no more time)",
+        "below-minimum": f"{held} does not hold at {{{at}.search.high_hz:per_second}}",
+        "above-maximum": f"{held} holds at {rate}, the highest rate that was tried",
+        "void": f"the highest rate with {held} was not found: too many windows were void",
+    }[found.ended]
 
 
 def stages_text(scope: Scope) -> Sequence[str | Quote]:
