@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -222,12 +222,16 @@ class Analysis(msgspec.Struct, frozen=True):
     repeat_share: float | None = None
 
 
-def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> Analysis:
+def analyse(
+    runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int, searched: Collection[int] = ()
+) -> Analysis:
     """Derive what follows from the points.
 
     Args:
         runs: Scenario name and its points, in the report's order.
         cores: Usable cores of the machine.
+        searched: Indices of runs whose points are trials of a search: some of them are too much
+            for the service on purpose.
     """
     limits = Cutoffs()
     everything = [point for _, points in runs for point in points]
@@ -244,7 +248,7 @@ def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> An
         (f"/runs/{n}/points/{m}", point)
         for n, (_, points) in enumerate(runs)
         for m, point in enumerate(points)
-        if point.generator is not None
+        if point.generator is not None and n not in searched
     ]
     valid = [row for row in opened if not row[1].void and row[1].good]
     # A latency that grows with the window's length is no figure of the service.
@@ -260,7 +264,9 @@ def analyse(runs: Sequence[tuple[str, Sequence[Measurement]]], cores: int) -> An
     fewest = min((point.finished for point in points), default=None)
     return Analysis(
         thresholds=limits,
-        failures=_failures(everything),
+        failures=_failures(
+            [p for n, (_, points) in enumerate(runs) if n not in searched for p in points]
+        ),
         noise=noise,
         alone=alone_path,
         scaling=scaling_path,

@@ -100,7 +100,8 @@ class Campaign:
             what = f"{scenario.name}, trial {number}"
             point, recording = self._measure(what, load, limit_ms, stop)
             points.append(point)
-            made = rate_trial(recording, rate_hz, limit_ms, perf_counter() - trial_begun, point)
+            took_s = perf_counter() - trial_begun
+            made = rate_trial(recording, rate_hz, limit_ms, took_s, point, 1 - fraction)
             trials.on_trial(made)
             return made
 
@@ -164,9 +165,18 @@ class _HopelessTrial:
 
 
 def rate_trial(
-    recording: Recording, rate_hz: float, limit_ms: float, duration_s: float, point: Measurement
+    recording: Recording,
+    rate_hz: float,
+    limit_ms: float,
+    duration_s: float,
+    point: Measurement,
+    allowed: float,
 ) -> RateTrial:
     """A trial of a search: how many requests were late or failed, in each second.
+
+    A window in which the client was late is void, unless far too many requests were late even if
+    their time counts from the send: on cores that client and service share, a service that is
+    overwhelmed keeps the client from sending.
 
     Args:
         recording: The requests.
@@ -174,20 +184,27 @@ def rate_trial(
         limit_ms: Limit of latency.
         duration_s: Time that the trial took, with its warm-up and until the service was drained.
         point: The figures of the same.
+        allowed: Share of the requests that may be late.
     """
+    from_send, void = False, bool(point.void)
+    if void:
+        slow = sum(bool(one.error) or one.service_ms > limit_ms for one in recording.samples)
+        if slow > max(FEWEST_HOPELESS, HOPELESS * allowed * len(recording.samples)):
+            from_send, void = True, False
     seconds = max(1, math.ceil((recording.close_ns - recording.open_ns) / 1e9))
     offered, bad = [0] * seconds, [0] * seconds
     for sample in recording.samples:
         due_ns = sample.start_ns if sample.due_ns is None else sample.due_ns
         second = min((due_ns - recording.open_ns) // 10**9, seconds - 1)
         offered[second] += 1
-        bad[second] += bool(sample.error) or sample.latency_ms > limit_ms
+        took_ms = sample.service_ms if from_send else sample.latency_ms
+        bad[second] += bool(sample.error) or took_ms > limit_ms
     return RateTrial(
         rate_hz=rate_hz,
         duration_s=duration_s,
         offered=sum(offered),
         bad=sum(bad),
-        void=bool(point.void),
+        void=void,
         bad_by_slice=tuple(bad),
         offered_by_slice=tuple(offered),
     )

@@ -105,7 +105,7 @@ def search_text(scope: Scope, index: int) -> str:
     rate = f"{{{at}.search.rate_hz:per_second}}"
     ends = f"{{{at}.search.low_hz:significant}} to {{{at}.search.high_hz:significant}}"
     return {
-        "found": f"{held} holds up to {rate} (95 % interval {ends})",
+        "found": f"{held} holds up to {rate} (between {ends})",
         "budget": f"{held} holds up to about {rate} ({ends}: the search had no more time)",
         "below-minimum": f"{held} does not hold at {{{at}.search.high_hz:per_second}}",
         "above-maximum": f"{held} holds at {rate}, the highest rate that was tried",
@@ -163,7 +163,7 @@ CLIENT_BUSY = "{best.usage.client.busy_cores:cores}"
 HEADLINES = (
     Rule(
         "headline", "bad",
-        lambda s: s.analysis.failures.failed == s.analysis.failures.requests,
+        lambda s: not any(point.good for run in s.report.runs for point in run.points),
         lambda s: [
             subject(s) + " gave no usable answer: {analysis.failures.failed} of "
             "{analysis.failures.requests} requests failed."

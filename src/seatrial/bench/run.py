@@ -86,7 +86,11 @@ def run_benchmark(
         images=images.summary,
         environment=environment,
         runs=runs,
-        analysis=analyse([(r.scenario, r.points) for r in runs], environment.cpu.cores),
+        analysis=analyse(
+            [(r.scenario, r.points) for r in runs],
+            environment.cpu.cores,
+            [n for n, run in enumerate(runs) if run.search is not None],
+        ),
         findings=(),
     )
     return msgspec.structs.replace(report, findings=interpret(report))

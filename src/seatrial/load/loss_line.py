@@ -48,7 +48,9 @@ class LossLine(msgspec.Struct, frozen=True):
         """
         from scipy.stats import t as student
 
-        quantile = float(student.ppf((1 + confidence) / 2, max(1, self.freedom)))
+        # Few bursts have a variance that is known badly, however many parts they fell into.
+        freedom = max(2.0, min(float(self.freedom), self.events - 2))
+        quantile = float(student.ppf((1 + confidence) / 2, freedom))
         level_var, slope_var, both = self.variances
         # Of ratio r = -level / slope: level + r * slope is 0 in the mean.
         a = self.slope**2 - quantile**2 * slope_var

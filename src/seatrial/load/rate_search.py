@@ -190,7 +190,8 @@ class _Search:
         low_hz = good.rate_hz if good else 0.0
         high_hz = bad.rate_hz if bad else goal.high_hz
         below = [one.rate_hz for one in pooled if one.rate_hz < high_hz]
-        rate_hz = math.sqrt(max([*below, low_hz, goal.low_hz]) * high_hz) if bad else low_hz
+        highest = max([*below, low_hz, goal.low_hz if bad else 0.0])
+        rate_hz = math.sqrt(highest * high_hz) if bad else highest
         found = self._interval(pooled)
         if found is not None:
             low_hz, rate_hz, high_hz = found
