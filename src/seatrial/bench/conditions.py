@@ -21,6 +21,12 @@ def saw_nothing(scope: Scope) -> bool:
     return bool(means) and None not in means and not any(means)
 
 
+def server_unseen(scope: Scope) -> bool:
+    """Whether CPU and memory of the service are not known."""
+    first = scope.point("first")
+    return first is not None and first.usage.server is None
+
+
 def infer_share(scope: Scope) -> float | None:
     """Share of inference in the work for a lone request; None where it is not known."""
     work = scope.analysis.work_alone

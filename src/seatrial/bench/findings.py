@@ -17,6 +17,7 @@ from seatrial.bench.conditions import (
     knee_known,
     limit,
     saw_nothing,
+    server_unseen,
     unprinted,
 )  # fmt: skip
 from seatrial.bench.open_loop_findings import OPEN_LOOP
@@ -268,8 +269,8 @@ CAVEATS = (
     ),
     Rule(
         "unseen-server", "info",
-        lambda s: s.report.runs[0].points[0].usage.server is None,
-        "CPU and memory of the service are unknown ({runs.0.points.0.usage.server_unknown}), so "
+        server_unseen,
+        "CPU and memory of the service are unknown ({first.usage.server_unknown}), so "
         "its limit is judged by time alone.",
     ),
 )  # fmt: skip

@@ -45,7 +45,9 @@ class Scope:
             "alone": found.alone,
             "again": found.alone_again,
             "best": found.alone,
-            "first": "/runs/0/points/0",
+            "first": next(
+                (f"/runs/{n}/points/0" for n, run in enumerate(runs) if run.points), None
+            ),
             "arrivals": found.arrivals,
             "overwhelmed": found.overwhelmed,
             "void": found.void,
