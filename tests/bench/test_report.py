@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from bench_reports import build_open_point
 from seatrial.bench.report import read_report, to_html, to_json, write_report
 from seatrial.errors import InvalidConfig, NotWritable
 from seatrial.load.images import SkippedFile, load_images
 from seatrial.report.numbers import significant
 
+OLD = Path(__file__).parents[1] / "support" / "bench_report_1.json"
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 STAGES = {"decode": 1.5, "queue": 0.2, "infer": 35.0}
 
@@ -169,6 +172,48 @@ def test_json_gives_the_same_report_back(full_report, tmp_path):
     assert html.read_text(encoding="utf-8") == to_html(full_report)
     assert to_json(read_report(data)) == data.read_bytes()
     assert sorted(file.name for file in html.parent.iterdir()) == ["report.html", "report.json"]
+
+
+def test_a_report_of_an_earlier_release_has_a_page(tmp_path):
+    page = assert_self_contained(to_html(read_report(OLD)))
+    assert "Single-stream, closed loop" in page.text
+    assert ("title", "not measured") in {
+        (key, value) for tag, attributes in page.tags for key, value in attributes.items()
+    }
+
+
+def test_the_page_and_its_title_say_which_loop(make_report, point):
+    closed = to_html(make_report(single=[point(1)]))
+    opened = to_html(make_report(server=[build_open_point(20.0)]))
+    both = to_html(make_report(single=[point(1)], server=[build_open_point(20.0)]))
+    assert "<title>Seatrial benchmark, closed loop: tiny</title>" in closed
+    assert "<title>Seatrial benchmark, open loop: tiny</title>" in opened
+    assert "Seatrial benchmark, closed loop and open loop<" in both
+    assert "The generator" in assert_self_contained(opened).text
+    assert "The generator" not in closed
+
+
+def test_the_figures_of_a_void_window_are_struck_out_and_it_says_why(make_report):
+    points = [build_open_point(10.0), build_open_point(20.0, late_ms=40.0)]
+    page = to_html(make_report(server=points))
+    parsed = assert_self_contained(page)
+    assert [a.get("class") for t, a in parsed.tags if t == "tr"].count("void") == 1
+    assert re.search(r'<tr class="void"><td>server</td><td>Poisson, 20/s <b[^>]*>void</b>', page)
+    reason = points[1].generator.void[0]
+    assert f"server, Poisson, 20/s is void: {reason}" in parsed.text
+    assert "Poisson, 10/s is void" not in parsed.text
+    assert "40 of 40" in parsed.text
+
+
+def test_the_generator_has_its_own_figures(make_report):
+    page = to_html(make_report(server=[build_open_point(25.0, late_ms=0.5)]))
+    section = page[page.index("<h2>The generator") : page.index("<h2>What it cost")]
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", section) == [
+        "server", "Poisson, 25/s",
+        "25.0", "25.0",  # offered, sent
+        "0.000", "0.500", "0.500", "5.00", "0%",  # late: p50, p99, most, limit, share
+        "0.02", "0%", "0 of 40",  # cores of the client, stolen time, void slices
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", [b"{}", b"not json", b"\xff\xfe", b"[]"])

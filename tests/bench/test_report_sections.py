@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from bench_reports import build_open_point
+from seatrial.bench.findings import interpret
+from seatrial.bench.report_data import Run
 from seatrial.bench.report_sections import loop_words, run_sections
 
 
@@ -51,11 +54,46 @@ def test_a_single_rate_has_no_curve_over_rates(make_report, steps):
 
 def test_void_is_said_in_caption_and_legend(make_report, steps):
     late = build_open_point(40.0, late_ms=50.0)
+    (section,) = run_sections(make_report(server=[late]))
+    for chart in section.charts:
+        over_time = "over time" in chart.title
+        assert ("void: 50.0% of the requests were sent more than" in chart.caption) or not over_time
+        assert ("void" in [entry.name for entry in chart.legend]) is over_time
+
+
+def test_a_void_point_is_on_the_curves_and_no_other_chart_is_of_it(make_report, steps):
+    late = build_open_point(40.0, late_ms=50.0)
     (section,) = run_sections(make_report(server=[*steps[:2], late]))
     assert "void points are hollow" in section.charts[0].caption
-    assert "void: 50.0% of the requests were sent more than" in section.charts[4].caption
-    assert section.charts[4].legend[-1].name == "void"
-    assert all(entry.name != "void" for entry in section.charts[0].legend)
+    assert section.charts[0].drawing.count("hollow") == 2
+    assert {chart.caption.rpartition("; ")[2] for chart in section.charts[2:]} == {"Poisson, 20/s"}
+
+
+class Band(msgspec.Struct, frozen=True):
+    low_hz: float
+    high_hz: float
+
+
+class Searched(Run, frozen=True):
+    search: Band | None = None
+
+
+def test_a_search_is_a_band_and_what_holds_is_drawn(make_report):
+    points = (
+        build_open_point(12.0),
+        build_open_point(20.1, seconds=50.0),
+        build_open_point(20.2, seconds=10.0),
+        build_open_point(24.0),
+    )
+    report = make_report(server=list(points))
+    run = Searched("server", points, "open", search=Band(20.0, 21.0))
+    report = msgspec.structs.replace(report, runs=(run,))
+    (section,) = run_sections(report)
+    assert 'class="band"' in section.charts[0].drawing
+    assert 'class="knee"' not in section.charts[0].drawing
+    assert "the band is where the highest rate that holds lies" in section.charts[0].caption
+    assert section.charts[2].caption.endswith("; Poisson, 20.1/s")
+    assert not any(finding.id.startswith("rate-knee") for finding in interpret(report))
 
 
 def test_a_run_of_which_nothing_can_be_drawn_has_no_section(make_report, point):

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
+from bench_reports import build_open_point
+from seatrial.bench.report import read_report
 from seatrial.bench.terminal import render_terminal
 from seatrial.report.numbers import significant
+
+OLD = Path(__file__).parents[1] / "support" / "bench_report_1.json"
 
 
 def printed(report, width=120):
@@ -55,6 +60,16 @@ def test_degenerate_reports_are_printed(make_report, point):
     assert "timeout" in printed(make_report(scaling=[point(1, count=4, failed=4, error="timeout")]))
     remote = make_report(scaling=[point(n, server_cores=None) for n in (1, 2)], local=False)
     assert "\N{EN DASH}" in printed(remote)
+
+
+def test_the_first_line_says_which_loop(make_report, point):
+    lines = printed(make_report(server=[build_open_point(20.0)])).splitlines()
+    assert lines[0].strip() == "Seatrial benchmark, open loop"
+    assert printed(make_report(single=[point(1)])).startswith("Seatrial benchmark, closed loop")
+
+
+def test_a_report_of_an_earlier_release_is_printed():
+    assert "2 sessions" in printed(read_report(OLD))
 
 
 def test_an_interval_stands_below_its_percentile(make_report, point):

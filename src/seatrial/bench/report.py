@@ -16,6 +16,7 @@ from seatrial.bench.report_data import BenchReport
 from seatrial.bench.report_sections import loop_words, run_sections
 from seatrial.conditions import Conditions, condition_rows
 from seatrial.config import encode_json
+from seatrial.load.statistics import PERCENTILES
 from seatrial.load.target import Target
 from seatrial.report import numbers
 from seatrial.report.blocks import clauses, unbroken, verdict_title
@@ -84,6 +85,7 @@ def to_html(report: BenchReport) -> str:
         alone=alone,
         arrivals=arrivals,
         points=points,
+        percentiles=tuple(PERCENTILES),
         loop=loop,
         sections=run_sections(report),
         stages=report_charts.stages(bars),

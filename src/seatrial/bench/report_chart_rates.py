@@ -39,7 +39,7 @@ def names(points: Sequence[Measurement]) -> dict[str, str]:
     return {
         name: f"s{n}"
         for n, name in enumerate(DRAWN)
-        if any(one.latency.percentiles[name].value_ms is not None for _, one in by_rate(points))
+        if any(one.latency.at(name).value_ms is not None for _, one in by_rate(points))
     }
 
 
@@ -79,7 +79,7 @@ def latencies(
         [
             (rate, value, one)
             for rate, one in rows
-            if (value := one.latency.percentiles[name].value_ms) is not None
+            if (value := one.latency.at(name).value_ms) is not None
         ]
         for name in DRAWN
     ]

@@ -84,7 +84,7 @@ def _never(frame: svg.Frame, last: tuple[float, float], share: float) -> list[Ma
 def _marks(frame: svg.Frame, point: Measurement) -> list[Markup]:
     parts = []
     for name in MARKED:
-        found = point.latency.percentiles[name]
+        found = point.latency.at(name)
         if found.value_ms is None:
             continue
         share = next(share for share, label in LEVELS.items() if label == name)

@@ -145,7 +145,7 @@ def _plot(frame: svg.Frame, panel: Panel, spans: Sequence[tuple[float, float]]) 
     if panel.log:
         levels = svg.log_ticks(frame.y_min, frame.y_max)
     else:
-        levels = svg.between(frame.y_min, frame.y_max, 3)
+        levels = svg.between(frame.y_min, frame.y_max, 4)
     parts = frame.rows((value, svg.plain(value)) for value in levels)
     for row in panel.rows:
         for piece in _pieces(row, spans):

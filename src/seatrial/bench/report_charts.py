@@ -193,7 +193,7 @@ def _knee(frame: svg.Frame, point: Measurement) -> list[Markup]:
 def _percentile_rows(
     rows: Sequence[Measurement], name: str
 ) -> list[tuple[float, float, float | None]]:
-    found = ((point.sessions, point.latency.percentiles[name]) for point in rows)
+    found = ((point.sessions, point.latency.at(name)) for point in rows)
     return [(s, p.value_ms, p.upper_ms) for s, p in found if p.value_ms is not None]
 
 

@@ -12,10 +12,13 @@ from seatrial.bench import report_chart_rates, report_chart_tail, report_chart_t
 from seatrial.bench import report_charts as charts
 from seatrial.bench.analysis import Cutoffs, rate_knee
 from seatrial.bench.measurement import Measurement
+from seatrial.bench.report_chart_rates import RateBand
 from seatrial.bench.report_data import BenchReport, Run
 
 # Scenarios whose window is long enough for memory to change.
 LONG = ("soak",)
+# Drawn arrivals of a rate are a few more or fewer than it says.
+NEAR = 1.02
 
 
 class LegendEntry(msgspec.Struct, frozen=True):
@@ -92,14 +95,16 @@ def _scaling_charts(run: Run, report: BenchReport) -> list[Chart | None]:
 
 
 def _open_charts(run: Run, limits: Cutoffs, limit_ms: float | None) -> list[Chart | None]:
-    found, _ = rate_knee(run.points, limits.follows)
-    knee = None if found is None else run.points[found]
     band: Any = getattr(run, "search", None)
+    found, _ = rate_knee(run.points, limits.follows)
+    # A search says itself where the highest rate lies.
+    knee = None if found is None or band is not None else run.points[found]
     limit_ms = getattr(run, "limit_ms", None) or limit_ms
     said = "void points are hollow" if any(one.void for one in run.points) else ""
     held = "the band is where the highest rate that holds lies" if band is not None else ""
     names = report_chart_rates.names(run.points)
-    at_knee, last = knee or run.points[-1], run.points[-1]
+    valid = [one for one in run.points if not one.void] or list(run.points)
+    shown, last = knee or _held(valid, band) or valid[-1], valid[-1]
     return [
         _chart(
             "Goodput over the offered rate",
@@ -114,7 +119,7 @@ def _open_charts(run: Run, limits: Cutoffs, limit_ms: float | None) -> list[Char
             report_chart_rates.latencies(run.points, knee, band, limit_ms),
             *(LegendEntry(name, colour) for name, colour in names.items()),
         ),
-        *_distributions(at_knee, _named(at_knee)),
+        *_distributions(shown, _named(shown)),
         _chart(
             "Requests over time", _named(last),
             report_chart_timeline.requests(last),
@@ -127,6 +132,13 @@ def _open_charts(run: Run, limits: Cutoffs, limit_ms: float | None) -> list[Char
             LegendEntry("median", "s0"), LegendEntry("slowest", "s1"), *_shaded(last),
         ),
     ]  # fmt: skip
+
+
+def _held(points: Sequence[Measurement], band: RateBand | None) -> Measurement | None:
+    """The measurement with most requests at a rate that a search found to hold."""
+    rated = report_chart_rates.by_rate(points)
+    held = [one for rate, one in rated if band is not None and rate <= band.low_hz * NEAR]
+    return max(held, key=lambda one: one.finished, default=None)
 
 
 def _distributions(point: Measurement, load: str) -> list[Chart | None]:

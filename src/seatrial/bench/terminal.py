@@ -58,7 +58,7 @@ def _latencies(points: Sequence[tuple[str, Measurement]]) -> Table:
             Text(scenario),
             Text(point.load),
             significant(point.goodput_per_s),
-            *(_with_interval(point.latency.percentiles[name]) for name in PERCENTILES),
+            *(_with_interval(point.latency.at(name)) for name in PERCENTILES),
             optional(point.latency.mean_ms, significant),
             str(point.good),
             Text(str(point.failed), style="red" if point.failed else ""),

@@ -69,6 +69,10 @@ class Latency(msgspec.Struct, frozen=True):
     stdev_ms: float | None
     percentiles: dict[str, Percentile]
 
+    def at(self, name: str) -> Percentile:
+        """The percentile of a name; one without a value where an older report has none of it."""
+        return self.percentiles.get(name) or Percentile(None, None, 0, "not measured")
+
 
 class LatencyHistogram(msgspec.Struct, frozen=True):
     """Counts over equal bins.
