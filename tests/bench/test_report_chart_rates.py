@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from bench_reports import build_open_point
+from drawings import assert_drawn
 from seatrial.bench.report_chart_rates import by_rate, latencies, names, rates
 
 
@@ -61,6 +62,11 @@ def test_a_void_point_is_hollow_named_and_off_the_line(steps):
         assert drawing.count(">void<") == 1
         (joined,) = lines(drawing, "series s0")
         assert len(joined) == 3
+        (label,) = re.findall(
+            r'<text x="(\S+)" y="(\S+)" text-anchor="middle" class="voidlabel"', drawing
+        )
+        assert float(label[0]) == x
+        assert 4 < y - float(label[1]) < 12
         assert all(abs(x - a) > 10 or abs(y - b) > 10 for a, b in joined)
 
 
@@ -69,6 +75,11 @@ def test_the_knee_is_a_line_at_its_rate(steps):
         (x,) = re.findall(r'<line x1="(\S+)" [^>]*class="knee"', drawing)
         assert float(x) == pytest.approx(circles(drawing, "mark s0")[1][0], abs=0.1)
         assert drawing.count(">knee<") == 1
+        assert_drawn(drawing)
+        (label,) = re.findall(
+            r'<text x="(\S+)" y="22" text-anchor="start" class="kneelabel"', drawing
+        )
+        assert 0 < float(label) - float(x) < 10
     assert "knee" not in rates(steps, None)
 
 
@@ -84,9 +95,36 @@ def test_the_interval_of_a_search_is_a_band_and_its_trials_are_not_joined(steps)
         assert lines(drawing, "series s0") == []
 
 
+def test_a_knee_near_the_right_edge_is_named_on_its_left(steps):
+    drawing = rates(steps[:2], steps[1])
+    assert_drawn(drawing)
+    (x,) = re.findall(r'<line x1="(\S+)" [^>]*class="knee"', drawing)
+    (label,) = re.findall(r'<text x="(\S+)" y="22" text-anchor="end" class="kneelabel"', drawing)
+    assert 0 < float(x) - float(label) < 10
+
+
+def test_an_exact_search_is_a_thin_band(steps):
+    (band,) = [
+        one
+        for one in assert_drawn(rates(steps, None, Band(20.0, 20.0))).iter("rect")
+        if one.get("class") == "band"
+    ]
+    assert float(band.get("width")) == 1.5
+
+
+def test_a_band_beyond_the_points_is_in_the_frame(steps):
+    drawing = rates(steps[:2], None, Band(20.0, 60.0))
+    assert_drawn(drawing)
+    assert "20.0/s to 60.0/s" in drawing
+
+
 def test_the_limit_of_latency_is_a_line(steps):
     drawing = latencies(steps, None, limit_ms=100.0)
-    assert "limit 100 ms" in drawing
+    (line,) = [one for one in assert_drawn(drawing).iter("line") if one.get("class") == "limit"]
+    (label,) = [one for one in assert_drawn(drawing).iter("text") if one.text == "limit 100 ms"]
+    assert line.get("y1") == line.get("y2")
+    assert 0 < float(line.get("y1")) - float(label.get("y")) < 10
+    assert (float(line.get("x1")), float(line.get("x2"))) == (42.0, 406.0)
     assert "limit" not in latencies(steps, None)
 
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from bench_reports import build_open_point
+from drawings import assert_drawn
 from seatrial.bench.report_chart_tail import tail
 
 PLOT = 250.0 - 12.0 - 38.0  # height of the plotting area
@@ -63,6 +64,25 @@ def test_a_mark_lies_on_the_curve_at_its_level(point):
         assert nearest < 12
 
 
+def test_a_value_stands_on_the_free_side_of_the_curve(point):
+    drawing = tail(point(1, count=700))
+    marks = re.findall(r'<circle cx="(\S+)" cy="(\S+)"', drawing)
+    labels = re.findall(r'<text x="(\S+)" y="(\S+)" text-anchor="(\w+)" class="value">', drawing)
+    # The last percentiles are near the right edge: below, and to the left.
+    assert [anchor for *_, anchor in labels] == ["start", "end", "end"]
+    for (cx, cy), (x, y, anchor) in zip(marks, labels, strict=True):
+        right, down = float(x) - float(cx), float(y) - float(cy)
+        assert (4 < right < 12, -8 < down < 0) == (anchor == "start", anchor == "start")
+        assert (-12 < right < -4, 8 < down < 18) == (anchor == "end", anchor == "end")
+
+
+def test_a_plateau_is_long_enough_to_be_seen(point):
+    for failed, shortest in ((0, 15), (100, 40)):
+        drawing = tail(point(1, count=1000, failed=failed))
+        places = [x for one in lines(drawing, "series s0(?: faint)?") for x, _ in one]
+        assert shortest < 406.0 - max(places) < shortest + 30
+
+
 def test_failed_requests_never_come(point):
     drawing = tail(point(1, count=1000, failed=100))
     ((start, level, end),) = lines(drawing, "series lost")
@@ -95,6 +115,7 @@ def test_nothing_is_drawn_of_older_reports_and_of_a_single_answer(point):
 @pytest.mark.parametrize("failed", [0, 1, 300, 790])
 def test_all_stays_within_the_frame(failed):
     drawing = tail(build_open_point(20.0, failed=failed, late_ms=3.0, grows_ms=400.0))
+    assert_drawn(drawing)
     for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", drawing):
         assert 52 <= float(x) <= 406.1
         assert 11.9 <= float(y) <= 212.1

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from bench_reports import build_open_point
+from drawings import assert_drawn
 from seatrial.bench.report_chart_timeline import machine, requests
 from seatrial.load.usage import MachineTrace
 
@@ -72,6 +73,48 @@ def test_stolen_time_and_memory_have_panels_where_they_are_known():
     assert memory[0][1] - memory[-1][1] > 50  # its axis does not begin at 0
 
 
+def value_at(drawing, y, panel):
+    """The value that a height means in a panel, by the labels of its axis."""
+    labels = [
+        (float(one.get("y")) - 4, float(one.text))
+        for one in assert_drawn(drawing).iter("text")
+        if one.get("class") == "tick" and one.get("text-anchor") == "end"
+    ]
+    top = 20 + 126 * panel
+    (y0, low), *_, (y1, high) = [row for row in labels if top - 1 <= row[0] <= top + 93]
+    return low + (y - y0) / (y1 - y0) * (high - low)
+
+
+def test_heights_mean_what_the_axis_says():
+    point = build_open_point(20.0, trace=stolen(40, 0.04, 300 * 2**20))
+    drawing = machine(point, memory=True)
+    (steal,), (memory,) = lines(drawing, "series slim s2"), lines(drawing, "series slim s3")
+    assert value_at(drawing, steal[7][1], 1) == pytest.approx(4.0, abs=0.05)
+    assert value_at(drawing, memory[0][1], 2) == pytest.approx(301.0, abs=0.5)
+    assert value_at(drawing, memory[-1][1], 2) == pytest.approx(340.0, abs=0.5)
+    flow = requests(point)
+    (due,), (_, queue) = lines(flow, "series slim broad s3"), lines(flow, "series slim s0")
+    assert value_at(flow, due[3][1], 0) == pytest.approx(20.0, abs=0.2)
+    assert value_at(flow, queue[5][1], 1) == pytest.approx(20 * 0.0445, abs=0.02)
+
+
+def test_latencies_of_one_size_stand_on_an_axis_from_zero():
+    assert value_at(machine(build_open_point(20.0)), 20 + 92.0, 0) == pytest.approx(0.0, abs=0.5)
+    ticks = re.findall(r'class="tick">(\d+)<', machine(build_open_point(20.0, grows_ms=9000.0)))
+    assert {"200", "1000"} <= set(ticks)
+
+
+def test_steady_memory_is_a_line_in_the_middle():
+    point = build_open_point(20.0, trace=stolen(40, 0.0, 300 * 2**20))
+    slices = tuple(
+        msgspec.structs.replace(one, rss_bytes=300 * 2**20) for one in point.timeline.slices
+    )
+    cut = msgspec.structs.replace(point.timeline, slices=slices)
+    drawing = machine(msgspec.structs.replace(point, timeline=cut), memory=True)
+    ((first, *_),) = lines(drawing, "series slim s3")
+    assert 272 + 20 < first[1] < 272 + 80
+
+
 def test_the_slowest_lies_above_the_median_on_one_axis():
     drawing = machine(build_open_point(20.0))
     (slowest,), (median,) = lines(drawing, "series slim s1"), lines(drawing, "series slim s0")
@@ -94,10 +137,18 @@ def test_a_line_is_cut_where_nothing_was_good():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "unit"), [(100.0, "time, s"), (200.0, "time, min"), (11_000.0, "time, h")]
+    ("seconds", "unit", "last"),
+    [
+        (170.0, "time, s", "150"),
+        (190.0, "time, min", "3"),
+        (10_700.0, "time, min", "150"),
+        (10_900.0, "time, h", "3"),
+    ],
 )
-def test_time_is_in_the_unit_of_the_window(seconds, unit):
-    assert f">{unit}<" in requests(build_open_point(1.0, seconds=seconds))
+def test_time_is_in_the_unit_of_the_window(seconds, unit, last):
+    drawing = requests(build_open_point(1.0, seconds=seconds))
+    assert f">{unit}<" in drawing
+    assert re.findall(r'text-anchor="middle" class="tick">([^<]*)<', drawing)[-1] == last
 
 
 def test_a_short_window_has_no_timeline():
@@ -113,6 +164,7 @@ def test_a_short_window_has_no_timeline():
 def test_all_stays_within_the_drawing():
     point = build_open_point(20.0, grows_ms=9000.0, trace=stolen(40, 0.3, 2**30))
     for drawing in (requests(point), machine(point, memory=True)):
+        assert_drawn(drawing)
         height = float(re.search(r'viewBox="0 0 \S+ (\S+)"', drawing)[1])
         for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", drawing):
             assert 46 <= float(x) <= 406.1

@@ -25,6 +25,12 @@ def test_each_run_has_a_section_with_its_loop(full_report):
         "single-stream, closed loop",
         "scaling, closed loop",
     ]
+    goodput, latency = run_sections(full_report)[1].charts
+    assert [(entry.name, entry.colour) for entry in latency.legend] == [
+        ("p50", "s0"), ("p90", "s1"), ("p95", "s2"), ("p99", "s3"),
+    ]  # fmt: skip
+    assert 'class="knee"' in goodput.drawing
+    assert 'class="knee"' in latency.drawing
 
 
 def test_an_open_loop_of_several_rates_has_all_six_pictures(make_report, steps):
