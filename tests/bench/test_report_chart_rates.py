@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import re
 
-import msgspec
 import pytest
 
 from bench_reports import build_open_point
 from drawings import assert_drawn
 from seatrial.bench.report_chart_rates import by_rate, latencies, names, rates
+from seatrial.load.rate_search import RateSearch
 
 
-class Band(msgspec.Struct):
-    low_hz: float
-    high_hz: float
+def found(low_hz, high_hz):
+    """The answer of a search."""
+    return RateSearch((low_hz + high_hz) / 2, low_hz, high_hz, "found", 100.0, ())
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_the_knee_is_a_line_at_its_rate(steps):
 
 def test_the_interval_of_a_search_is_a_band_and_its_trials_are_not_joined(steps):
     for draw in (rates, latencies):
-        drawing = draw(steps, None, Band(15.0, 20.0))
+        drawing = draw(steps, None, found(15.0, 20.0))
         ((x, width, tip),) = re.findall(
             r'<rect x="(\S+)" y="\S+" width="(\S+)" height="\S+" class="band"><title>([^<]*)<',
             drawing,
@@ -106,14 +106,14 @@ def test_a_knee_near_the_right_edge_is_named_on_its_left(steps):
 def test_an_exact_search_is_a_thin_band(steps):
     (band,) = [
         one
-        for one in assert_drawn(rates(steps, None, Band(20.0, 20.0))).iter("rect")
+        for one in assert_drawn(rates(steps, None, found(20.0, 20.0))).iter("rect")
         if one.get("class") == "band"
     ]
     assert float(band.get("width")) == 1.5
 
 
 def test_a_band_beyond_the_points_is_in_the_frame(steps):
-    drawing = rates(steps[:2], None, Band(20.0, 60.0))
+    drawing = rates(steps[:2], None, found(20.0, 60.0))
     assert_drawn(drawing)
     assert "20.0/s to 60.0/s" in drawing
 

@@ -4,9 +4,12 @@ import msgspec
 import pytest
 
 from bench_reports import build_open_point
+from seatrial.bench.analysis import analyse
 from seatrial.bench.findings import interpret
+from seatrial.bench.report import to_html
 from seatrial.bench.report_data import Run
 from seatrial.bench.report_sections import loop_words, run_sections
+from seatrial.load.rate_search import RateSearch
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +78,6 @@ def test_a_void_point_is_on_the_curves_and_no_other_chart_is_of_it(make_report, 
     assert {chart.caption.rpartition("; ")[2] for chart in section.charts[2:]} == {"Poisson, 20/s"}
 
 
-class Band(msgspec.Struct, frozen=True):
-    low_hz: float
-    high_hz: float
-
-
-class Searched(Run, frozen=True):
-    search: Band | None = None
-
-
 def test_a_search_is_a_band_and_what_holds_is_drawn(make_report):
     points = (
         build_open_point(12.0),
@@ -92,14 +86,28 @@ def test_a_search_is_a_band_and_what_holds_is_drawn(make_report):
         build_open_point(24.0),
     )
     report = make_report(server=list(points))
-    run = Searched("server", points, "open", search=Band(20.0, 21.0))
-    report = msgspec.structs.replace(report, runs=(run,))
+    search = RateSearch(20.4, 20.0, 21.0, "found", 200.0, ())
+    run = Run("server", points, "open", search, 100.0, "p99")
+    analysis = analyse([("server", points)], 2, searched=[0])
+    report = msgspec.structs.replace(report, runs=(run,), analysis=analysis)
     (section,) = run_sections(report)
     assert 'class="band"' in section.charts[0].drawing
     assert 'class="knee"' not in section.charts[0].drawing
     assert "the band is where the highest rate that holds lies" in section.charts[0].caption
     assert section.charts[2].caption.endswith("; Poisson, 20.1/s")
+    assert "limit 100 ms" in section.charts[1].drawing
     assert not any(finding.id.startswith("rate-knee") for finding in interpret(report))
+    assert "Highest rate, p99 within 100 ms" in to_html(report)
+    assert "20.0/s to 21.0/s" in to_html(report)
+
+
+def test_a_search_without_an_answer_has_no_band(make_report, steps):
+    search = RateSearch(0.0, 0.0, 0.0, "void", 200.0, ())
+    run = Run("server", tuple(steps), "open", search, 100.0, "p99")
+    report = msgspec.structs.replace(make_report(server=steps), runs=(run,))
+    (section,) = run_sections(report)
+    assert "band" not in section.charts[0].drawing
+    assert "band" not in section.charts[0].caption
 
 
 def test_a_run_of_which_nothing_can_be_drawn_has_no_section(make_report, point):

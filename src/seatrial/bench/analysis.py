@@ -258,7 +258,10 @@ def analyse(
         (None, ()),
     )
     knee = find_knee(points, limits.knee)
-    following, behind = _rate_knee(runs, limits.follows)
+    following, behind = _rate_knee(
+        [(name, () if n in searched else points) for n, (name, points) in enumerate(runs)],
+        limits.follows,
+    )
     best = points[knee.best_index] if knee else alone
     noise = _noise(everything, cores)
     fewest = min((point.finished for point in points), default=None)

@@ -52,14 +52,6 @@ def others_share(scope: Scope, point: str) -> float:
     return 0.0 if machine is None else (machine.other_cores or 0.0) / scope.cores
 
 
-def rates_compared(scope: Scope) -> bool:
-    """Whether rates were chosen beforehand: the trials of a search say where it went."""
-    known = scope.analysis.following or scope.analysis.behind
-    if known is None:
-        return False
-    return getattr(scope.report.runs[int(known.split("/")[2])], "search", None) is None
-
-
 def change(scope: Scope, value: Literal["latency_ms", "memory_bytes"]) -> Change | None:
     """Whether a value grew over the soak, by the interval of its slope; None without a slope.
 

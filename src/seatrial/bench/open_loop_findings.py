@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from seatrial.bench.conditions import Change, change, rates_compared
+from seatrial.bench.conditions import Change, change
 from seatrial.bench.quotes import Rule
 from seatrial.bench.report_data import Severity
 
@@ -26,7 +26,7 @@ LONGER = " A longer soak would tell."
 RATES = (
     Rule(
         "rate-knee", "info",
-        lambda s: rates_compared(s) and None not in (s.analysis.following, s.analysis.behind),
+        lambda s: None not in (s.analysis.following, s.analysis.behind),
         "Goodput follows the offered rate up to {following.generator.offered_per_s:per_second}, "
         "where it is {following.goodput_per_s:per_second}. With "
         "{behind.generator.offered_per_s:per_second} offered it falls behind: "
@@ -35,14 +35,14 @@ RATES = (
     ),
     Rule(
         "rate-knee-above", "info",
-        lambda s: rates_compared(s) and s.analysis.following is not None,
+        lambda s: s.analysis.following is not None,
         "Goodput follows the offered rate up to the highest one that was measured, "
         "{following.generator.offered_per_s:per_second}: the knee lies above it.",
         group="rate-knee",
     ),
     Rule(
         "rate-knee-below", "warn",
-        lambda s: rates_compared(s) and s.analysis.behind is not None,
+        lambda s: s.analysis.behind is not None,
         "Goodput does not follow the lowest offered rate, "
         "{behind.generator.offered_per_s:per_second}: {behind.throughput_per_s:per_second} were "
         "answered within the window, and {behind.goodput_per_s:per_second} of what was due in it "

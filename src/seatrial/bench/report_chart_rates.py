@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from markupsafe import Markup
 
 from seatrial.bench.measurement import Measurement
+from seatrial.load.rate_search import RateSearch
 from seatrial.report import svg
 from seatrial.report.numbers import milliseconds, per_second
 
 DRAWN = ("p50", "p90", "p99")
 # From this ratio on, the smaller percentiles would lie on the floor of a linear axis.
 WIDE = 12.0
-
-
-class RateBand(Protocol):
-    """The result of a search for the highest rate: it lies between these two."""
-
-    @property
-    def low_hz(self) -> float:
-        """Lower end, requests per second."""
-
-    @property
-    def high_hz(self) -> float:
-        """Upper end, requests per second."""
 
 
 def by_rate(points: Sequence[Measurement]) -> list[tuple[float, Measurement]]:
@@ -44,7 +32,7 @@ def names(points: Sequence[Measurement]) -> dict[str, str]:
 
 
 def rates(
-    points: Sequence[Measurement], knee: Measurement | None, band: RateBand | None = None
+    points: Sequence[Measurement], knee: Measurement | None, band: RateSearch | None = None
 ) -> Markup | None:
     """Throughput and goodput over the offered rate, with the line on which nothing is lost.
 
@@ -70,7 +58,7 @@ def rates(
 def latencies(
     points: Sequence[Measurement],
     knee: Measurement | None,
-    band: RateBand | None = None,
+    band: RateSearch | None = None,
     limit_ms: float | None = None,
 ) -> Markup | None:
     """Percentiles that the samples carry over the offered rate, and the latency limit."""
@@ -118,7 +106,7 @@ def knee_line(frame: svg.Frame, knee: Measurement | None) -> list[Markup]:
 def _frame(
     rows: Sequence[tuple[float, Measurement]],
     highest: float,
-    band: RateBand | None,
+    band: RateSearch | None,
     lowest: float = 0.0,
     *,
     log: bool = False,
@@ -127,8 +115,8 @@ def _frame(
     return svg.Frame((0.0, last * 1.06), highest, y_min=lowest if log else 0.0, log_y=log)
 
 
-def _band(frame: svg.Frame, band: RateBand | None) -> list[Markup]:
-    if band is None:
+def _band(frame: svg.Frame, band: RateSearch | None) -> list[Markup]:
+    if band is None or band.ended == "void":
         return []
     left, right = frame.x(band.low_hz), frame.x(min(band.high_hz, frame.x_range[1]))
     tip = f"highest rate that holds: {per_second(band.low_hz)} to {per_second(band.high_hz)}"

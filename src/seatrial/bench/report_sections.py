@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from markupsafe import Markup
@@ -12,8 +11,8 @@ from seatrial.bench import report_chart_rates, report_chart_tail, report_chart_t
 from seatrial.bench import report_charts as charts
 from seatrial.bench.analysis import Cutoffs, rate_knee
 from seatrial.bench.measurement import Measurement
-from seatrial.bench.report_chart_rates import RateBand
 from seatrial.bench.report_data import BenchReport, Run
+from seatrial.load.rate_search import RateSearch
 
 # Scenarios whose window is long enough for memory to change.
 LONG = ("soak",)
@@ -95,13 +94,17 @@ def _scaling_charts(run: Run, report: BenchReport) -> list[Chart | None]:
 
 
 def _open_charts(run: Run, limits: Cutoffs, limit_ms: float | None) -> list[Chart | None]:
-    band: Any = getattr(run, "search", None)
+    band = run.search
     found, _ = rate_knee(run.points, limits.follows)
     # A search says itself where the highest rate lies.
     knee = None if found is None or band is not None else run.points[found]
-    limit_ms = getattr(run, "limit_ms", None) or limit_ms
+    limit_ms = run.limit_ms or limit_ms
     said = "void points are hollow" if any(one.void for one in run.points) else ""
-    held = "the band is where the highest rate that holds lies" if band is not None else ""
+    held = (
+        "the band is where the highest rate that holds lies"
+        if band is not None and band.ended != "void"
+        else ""
+    )
     names = report_chart_rates.names(run.points)
     valid = [one for one in run.points if not one.void] or list(run.points)
     shown, last = knee or _held(valid, band) or valid[-1], valid[-1]
@@ -134,7 +137,7 @@ def _open_charts(run: Run, limits: Cutoffs, limit_ms: float | None) -> list[Char
     ]  # fmt: skip
 
 
-def _held(points: Sequence[Measurement], band: RateBand | None) -> Measurement | None:
+def _held(points: Sequence[Measurement], band: RateSearch | None) -> Measurement | None:
     """The measurement with most requests at a rate that a search found to hold."""
     rated = report_chart_rates.by_rate(points)
     held = [one for rate, one in rated if band is not None and rate <= band.low_hz * NEAR]
