@@ -1,6 +1,6 @@
 """Reported percentiles beside the truth: known queues, a hidden knee, a real server, a stall.
 
-python benchmarks/percentile_truth.py [--real] [--share S]
+python benchmarks/percentile_truth.py mm1 | md1 | real
 
 Simulated: due times by our Poisson law, a simulated lane, and from there the whole way of a
 measurement. Real: a server of one lane that sleeps 20 ms for each request, under our client; and
@@ -40,8 +40,13 @@ Floats = NDArray[np.float64]
 SERVICE_S = 0.02
 WARMUP = 20_000  # requests before each simulated window: the queue begins empty
 WINDOW = 500_000  # requests of a simulated window
-# Utilisation -> windows, for so many that a standard error of p99 is below 1 %.
-WINDOWS = {0.3: 2, 0.6: 4, 0.8: 10, 0.9: 40}
+# Utilisation -> windows, so many that a standard error of p99 is about 1 % at most.
+WINDOWS = {
+    "mm1": {0.3: 2, 0.6: 3, 0.8: 8, 0.9: 30},
+    "md1": {0.3: 2, 0.6: 3, 0.8: 5, 0.9: 16},
+}
+KNEE_WINDOWS = 6
+NAMES = {"mm1": "M/M/1", "md1": "M/D/1"}
 BATCH = 10_000  # requests: long against the memory of a queue, for the effective sample
 KNEE, SLOWER = 8, 1.3  # requests in the system from which each takes longer, and how much
 NOBODY = Usage(None, "simulated", ClientUsage(0.0, 0.0), None)
@@ -51,35 +56,29 @@ SEED = 20
 def main() -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--real", action="store_true", help="the real server, not the simulation")
-    parser.add_argument("--share", type=float, default=1.0, help="of the windows")
-    asked = parser.parse_args()
-    if asked.real:
-        measure.save("percentile_truth_real", real(), ["aiohttp", "uvloop"])
-    else:
-        measure.save("percentile_truth", simulated(asked.share), ["scipy"])
+    parser.add_argument("what", choices=("mm1", "md1", "real"))
+    what = parser.parse_args().what
+    figures = real() if what == "real" else simulated(what)
+    measure.save(f"percentile_truth_{what}", figures, ["uvloop"])
 
 
 # Simulated.
 
 
-def simulated(share: float) -> dict[str, Any]:
+def simulated(law: str) -> dict[str, Any]:
     """Errors of the reported percentiles, per cent of the truth."""
     figures: dict[str, Any] = {}
-    for law, theory in {"M/M/1": mm1_percentile_s, "M/D/1": md1_percentile_s}.items():
-        for utilisation, windows in WINDOWS.items():
-            rate_hz = utilisation / SERVICE_S
-            truth_ms = {
-                name: 1e3 * theory(fraction, rate_hz, SERVICE_S)
-                for name, fraction in PERCENTILES.items()
-            }
-            found = [
-                window(seed, rate_hz, law == "M/M/1", single_lane)
-                for seed in range(max(2, round(windows * share)))
-            ]
-            figures[f"{law}, {utilisation:.0%} utilised"] = compared(found, truth_ms)
-            print(law, utilisation, figures[f"{law}, {utilisation:.0%} utilised"], file=sys.stderr)
-    figures["hidden knee"] = knee(share)
+    theory = mm1_percentile_s if law == "mm1" else md1_percentile_s
+    for utilisation, windows in WINDOWS[law].items():
+        rate_hz = utilisation / SERVICE_S
+        truth_ms = {
+            name: 1e3 * theory(fraction, rate_hz, SERVICE_S)
+            for name, fraction in PERCENTILES.items()
+        }
+        found = [window(seed, rate_hz, law == "mm1", single_lane) for seed in range(windows)]
+        figures[f"{NAMES[law]}, {utilisation:.0%} utilised"] = compared(found, truth_ms)
+    if law == "md1":
+        figures["lane with a hidden knee, 70% utilised below it"] = knee()
     return figures
 
 
@@ -128,13 +127,13 @@ def dependence(late: NDArray[np.bool_]) -> float:
     return max(1.0, float(BATCH * batches.var(ddof=1) / (late.mean() * (1 - late.mean()))))
 
 
-def knee(share: float) -> dict[str, float]:
-    """A lane that is slower while many wait; the truth is a simulation ten times as long."""
+def knee() -> dict[str, float]:
+    """A lane that is slower while many wait; the truth is one long simulation of its own."""
     rate_hz = 0.7 / SERVICE_S
-    many = Poisson(rate_hz).due_s(1, 10 * WINDOW * max(2, 8 * share) / rate_hz)
+    many = Poisson(rate_hz).due_s(1, 10 * WINDOW / rate_hz)
     truth_s = knee_lane(many, np.full(len(many), SERVICE_S))
     truth_ms = {n: 1e3 * float(np.quantile(truth_s, part)) for n, part in PERCENTILES.items()}
-    found = [window(seed, rate_hz, False, knee_lane) for seed in range(max(2, round(8 * share)))]
+    found = [window(seed, rate_hz, False, knee_lane) for seed in range(KNEE_WINDOWS)]
     return compared(found, truth_ms)
 
 

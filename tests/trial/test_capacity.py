@@ -87,6 +87,15 @@ def test_the_smallest_number_is_the_first_that_holds():
     assert few.smallest() == 1
 
 
+def test_no_machine_is_given_a_rate_at_which_the_measured_one_failed():
+    free = Cluster(MACHINE, GOAL, 1)
+    held = Cluster(MACHINE, GOAL, 1, refused_hz=21.0)
+    assert free.smallest() <= 6
+    assert held.smallest() == 10
+    assert held.latency_ms(9, 200.0) is None
+    assert held.holds_hz(4) == pytest.approx(84, rel=0.01)
+
+
 def test_a_rate_for_more_machines_than_are_simulated_is_an_error():
     with pytest.raises(InvalidInput, match="more than 500 machines"):
         Cluster(MACHINE, msgspec.structs.replace(GOAL, rate_hz=1e6), 1).smallest()

@@ -13,6 +13,7 @@ from seatrial.trial.capacity_points import (
     lanes_of,
     left_out,
     normal_shape,
+    refused_from_hz,
     shape_of,
 )
 from simulated_machines import MACHINE, lone_point, server_point, server_report
@@ -111,3 +112,17 @@ def test_lone_requests_are_simulated_as_they_are_measured():
     assert lone.latency.percentiles["p50"].value_ms == pytest.approx(
         MACHINE.overhead_ms + MACHINE.alone * 40 / np.exp(0.02), rel=0.02
     )
+
+
+def test_requests_failed_from_a_rate_on_where_they_did_at_all_higher_ones(report_of):
+    def point(rate_hz, failed):
+        made = server_point(rate_hz)
+        return msgspec.structs.replace(made, failed=round(failed * made.latency.count))
+
+    calm, noisy, busy, full = (point(*one) for one in ((10, 0), (20, 0.3), (30, 0.005), (40, 0.1)))
+    assert refused_from_hz(report_of(calm, busy)) is None
+    assert refused_from_hz(report_of(calm, noisy, busy)) is None
+    found = refused_from_hz(report_of(full, calm, noisy, busy))
+    assert found == full.generator.offered_per_s
+    both = refused_from_hz(report_of(full, noisy, calm))
+    assert both == noisy.generator.offered_per_s

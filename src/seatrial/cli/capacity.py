@@ -63,7 +63,13 @@ def capacity(
     from seatrial.config import encode_json
     from seatrial.trial.capacity import CapacityGoal, plan_capacity
     from seatrial.trial.capacity_page import to_html
-    from seatrial.trial.capacity_points import curve_of, lanes_of, left_out, shape_of
+    from seatrial.trial.capacity_points import (
+        curve_of,
+        lanes_of,
+        left_out,
+        refused_from_hz,
+        shape_of,
+    )
 
     check_page(output, inputs=[report, *([contract] if contract else [])])
     limit = _limit(contract)
@@ -87,6 +93,7 @@ def capacity(
         goal,
         lanes=lanes or lanes_of(measured),
         shape=shape_of(measured),
+        refused_hz=refused_from_hz(measured),
         source=str(report),
         caveats=left_out(measured),
         seed=seed,

@@ -72,7 +72,7 @@ class CapacityRow(msgspec.Struct, frozen=True):
         holds_hz: Highest rate at which they hold the goal's latency with the margin.
         multiple_hz: As many times what one machine holds, without the gain of pooling.
         latency_ms: Judged percentile at the wanted rate, with the margin; None where the rate is
-            more than their lanes can serve at all.
+            more than they can serve at all.
         holds: Whether they hold the goal.
     """
 
@@ -125,6 +125,7 @@ def plan_capacity(
     *,
     lanes: int | None = None,
     shape: Sequence[float] = (),
+    refused_hz: float | None = None,
     source: str = "",
     caveats: Sequence[str] = (),
     seed: int = 0,
@@ -137,6 +138,7 @@ def plan_capacity(
         goal: What is to be held.
         lanes: Lanes of the machine; None: fitted.
         shape: See `MachineModel.shape`.
+        refused_hz: Rate at which the measured machine failed to answer: none is given as much.
         source: Name of the file that the points are from.
         caveats: What is known beforehand, such as points that were left out.
         seed: Seed of all random numbers.
@@ -152,10 +154,13 @@ def plan_capacity(
     model = fit_machine(points, lanes=lanes, shape=shape, seed=seed)
     checks = check_points(model, points)
     margin, reason = margin_of(model, points, goal)
-    cluster = Cluster(model.slower(1 + margin), goal, seed)
+    cluster = Cluster(model.slower(1 + margin), goal, seed, refused_hz or math.inf)
     on_progress("simulating machines behind a balancer")
     needed = cluster.smallest()
     one_hz = cluster.holds_hz(1)
+    if refused_hz is not None:
+        told = f"at {per_second(refused_hz)} the measured machine failed to answer"
+        caveats = (*caveats, f"{told}: none is given as much")
     bought = None if needed is None else needed + goal.machines_fail
     return CapacityPlan(
         schema=SCHEMA,
@@ -177,13 +182,16 @@ def plan_capacity(
 class Cluster:
     """Simulated machines that are alike, behind a balancer, always with the same random numbers."""
 
-    def __init__(self, model: MachineModel, goal: CapacityGoal, seed: int) -> None:
+    def __init__(
+        self, model: MachineModel, goal: CapacityGoal, seed: int, refused_hz: float = math.inf
+    ) -> None:
         self._model, self._goal, self._seed = model, goal, seed
+        self._most_hz = min(model.saturation_hz, refused_hz)  # of one machine
 
     def latency_ms(self, machines: int, rate_hz: float) -> float | None:
-        """Judged percentile at a rate; None at a rate that they cannot serve in the long run."""
+        """Judged percentile at a rate, ms; None at a rate that is too much in the long run."""
         model, goal = self._model, self._goal
-        if rate_hz >= machines * model.saturation_hz:
+        if rate_hz >= machines * self._most_hz:
             return None
         until_s = max(REQUESTS / rate_hz, SHORTEST_S)
         due_s = LAWS_BY_RATE[goal.arrivals](rate_hz).due_s(self._seed, until_s)
@@ -201,7 +209,7 @@ class Cluster:
 
     def holds_hz(self, machines: int) -> float:
         """Highest rate that holds; 0 where none does."""
-        high = machines * self._model.saturation_hz
+        high = machines * self._most_hz
         low = 0.0
         if not self.holds(machines, 0.02 * high):
             return low
@@ -212,10 +220,10 @@ class Cluster:
 
     def smallest(self) -> int | None:
         """Smallest number of machines that hold the goal; None where no number does."""
-        if not self.holds(1, 0.02 * self._model.saturation_hz):
+        if not self.holds(1, 0.02 * self._most_hz):
             return None
         rate_hz = self._goal.rate_hz
-        least = max(1, math.ceil(rate_hz / self._model.saturation_hz))
+        least = max(1, math.ceil(rate_hz / self._most_hz))
         most = math.ceil(rate_hz / max(self.holds_hz(1), 1e-9))
         if least > MOST_MACHINES:
             raise InvalidInput(

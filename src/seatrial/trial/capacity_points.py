@@ -108,6 +108,27 @@ def left_out(report: BenchReport) -> list[str]:
     ]
 
 
+def refused_from_hz(report: BenchReport) -> float | None:
+    """Lowest measured rate from which on requests failed at every rate; None where they did not."""
+    rates = sorted(
+        (point.generator.offered_per_s, _failed(point) > MOST_FAILED)
+        for run in report.runs
+        for point in run.points
+        if point.generator is not None and not point.void
+    )
+    found = None
+    for rate_hz, refused in reversed(rates):
+        if not refused:
+            break
+        found = rate_hz
+    return found
+
+
+def _failed(measured: Measurement) -> float:
+    """Share of the requests that failed."""
+    return measured.failed / max(1, measured.latency.count + measured.latency.failed)
+
+
 def _point(measured: Measurement) -> CurvePoint | None:
     """A measured point as the queue can be fitted to it; None where it cannot."""
     if _unfit(measured):
@@ -127,9 +148,8 @@ def _unfit(measured: Measurement) -> str:
     """Why a point says nothing of the queue; empty where it does."""
     if measured.void:
         return measured.void[0]
-    failed = measured.failed / max(1, measured.latency.count + measured.latency.failed)
-    if failed > MOST_FAILED:  # those that are refused leave the others a shorter queue
-        return f"{percent(failed)} of its requests failed"
+    if _failed(measured) > MOST_FAILED:  # those that are refused leave the others a shorter queue
+        return f"{percent(_failed(measured))} of its requests failed"
     if measured.images_per_query > 1:
         return "its queries have several images"
     if measured.law and _law(measured) not in STEADY:
