@@ -49,6 +49,7 @@ TITLES = {
     "load_client": "The client of loads",
     "percentile_truth_mm1": "Reported percentiles against theory, exponential service times",
     "percentile_truth_md1": "Reported percentiles against theory, constant service times",
+    "percentile_truth_knee": "Reported percentiles of a lane with a hidden knee",
     "percentile_truth_real": "Reported percentiles of a real lane, and a stall",
     "refusals": "Refusals beside servers that do nothing else",
     "peers-onnxruntime": "Beside other servers, ONNX Runtime",

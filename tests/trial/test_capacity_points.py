@@ -27,13 +27,15 @@ def report_of(image_folder):
 
 
 def test_points_have_the_rate_the_law_and_the_percentiles_of_the_report(report_of):
-    measured = server_point(20.0)
+    measured = msgspec.structs.replace(server_point(20.0), failed=2)
+    counted = msgspec.structs.replace(measured.latency, failed=2)
+    measured = msgspec.structs.replace(measured, latency=counted)
     steady = server_point(30.0, law="constant")
     lone, random, constant = curve_of(report_of(measured, steady))
     assert (lone.rate_hz, lone.sessions, lone.count) == (None, 1, 2_000)
     assert (random.rate_hz, random.sessions) == (measured.generator.offered_per_s, 0)
     assert random.rate_hz == pytest.approx(20, rel=0.1)
-    assert random.count == measured.latency.count
+    assert random.count == measured.latency.count + 2
     p99 = measured.latency.percentiles["p99"].value_ms
     assert (random.percentiles_ms["p99"], random.arrivals) == (p99, "poisson")
     assert (constant.arrivals, constant.words) == ("constant", f"{constant.rate_hz:.4g}/s")
@@ -99,6 +101,8 @@ def test_a_shape_of_two_kinds_of_images_has_two_heights():
     assert (shape < 0).mean() == pytest.approx(0.7, abs=0.01)
     low, high, last = shape[100], shape[320], shape[-1]
     unit = (high - low) / np.log(50.5 / 12.5)
+    assert len(shape) == 400
+    assert shape[0] == pytest.approx(shape[279], abs=np.log(13 / 12) * unit * 1.05)
     assert (last - high) / unit == pytest.approx(np.log(58 / 50.5), abs=0.03)
 
 
