@@ -16,13 +16,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from seatrial.bench.compare_statistics import (
     answer_of,
     harrell_davis,
-    hodges_lehmann,
     ratio_interval,
     round_logs,
     rounds_to_decide,
@@ -68,7 +68,7 @@ class Machine:
         clock_s, speed = 0.0, draw.normal(0, self.wander)
         slope = draw.normal(0, self.slope) / 600
         while True:
-            starts = draw.normal(0, self.start, 2) + [0.0, math.log1p(self.slower)]
+            starts = draw.normal(0, self.start, 2) + np.array([0.0, math.log1p(self.slower)])
             blocks: list[list[float]] = [[], []]
             clock_s += self.start_s
             speed = self._later(draw, speed, self.start_s)
@@ -96,10 +96,13 @@ class Machine:
 MACHINES = {"calm": Machine(), "noisy": Machine(wander=0.08, memory_s=20.0, start=0.02)}
 
 
-def simulate(machine: Machine, rounds: int, repetitions: int, fraction: float = 0.5) -> dict:
+def simulate(
+    machine: Machine, rounds: int, repetitions: int, fraction: float = 0.5
+) -> dict[str, Any]:
     """Answers over many comparisons, and what was foretold where there was none."""
     answers: Counter[str] = Counter()
-    covered, widths, foretold = 0, [], []
+    covered, widths = 0, []
+    foretold: list[tuple[int, int, bool]] = []
     for number in range(repetitions):
         draw = np.random.default_rng([number, round(1e4 * machine.slower)])
         coming = machine.rounds(draw, fraction)
@@ -128,6 +131,9 @@ def simulate(machine: Machine, rounds: int, repetitions: int, fraction: float = 
         "foretold over needed": middle(ratios),
         "within a factor of 2, %": share(sum(0.5 <= one <= 2 for one in ratios), len(ratios)),
         "to come": middle(to_come),
+        "to come within a factor of 2, %": share(
+            sum(0.5 <= one <= 2 for one in to_come), len(to_come)
+        ),
         "decided at that number, %": share(sum(one[2] for one in foretold), len(foretold)),
     }
 

@@ -8,6 +8,7 @@ the American Statistical Association 109, 2014).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import msgspec
@@ -78,13 +79,13 @@ def change_points(
 
 
 def _stretches(edges: list[int]) -> list[tuple[int, int]]:
-    return list(zip(edges, edges[1:], strict=False))
+    return list(itertools.pairwise(edges))
 
 
 def _best_of(
     apart: NDArray[np.float64], edges: list[int], shortest: int
 ) -> tuple[float, int] | None:
-    """The best cut of all stretches: its statistic and its place; None where none is long enough."""
+    """The best cut of all stretches: its statistic and its place; None where all are too short."""
     found = []
     for begin, end in _stretches(edges):
         if end - begin >= 2 * shortest:

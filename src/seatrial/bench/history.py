@@ -196,7 +196,10 @@ def _git(folder: Path, *words: str) -> str:
     """What git prints; empty where there is no git, or no repository."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False
+            ["git", "-C", str(folder), *words],  # noqa: S607 - whichever git is there
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError:
         return ""

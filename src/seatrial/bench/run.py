@@ -64,9 +64,13 @@ def run_benchmark(
     scenarios = plan(options, images)
     local = is_local(target)
     started, begun = datetime.now(UTC), perf_counter()
-    with _quiet_collector(), asyncio.Runner(loop_factory=_event_loop) as runner:
+    with quiet_collector(), asyncio.Runner(loop_factory=event_loop) as runner:
         on_progress("asking the service", 0, math.ceil(longest_s(scenarios)), unit="s")
-        service, prepared = runner.run(_ask(target, images, options, credentials))
+        service, prepared = runner.run(
+            ask_service(
+                target, images, credentials, ready_s=options.ready_s, timeout_s=options.timeout_s
+            )
+        )
         target = service.target
         processes = find_service(base_url(target).port or 80, local=local)
         environment = describe_environment(processes, local=local)
@@ -96,24 +100,28 @@ def run_benchmark(
     return msgspec.structs.replace(report, findings=interpret(report))
 
 
-async def _ask(
-    target: Target, images: ImageSet, options: BenchOptions, credentials: Credentials
+async def ask_service(
+    target: Target,
+    images: ImageSet,
+    credentials: Credentials,
+    *,
+    ready_s: float,
+    timeout_s: float,
 ) -> tuple[ProbedService, list[Body]]:
     """Ask the service what it is, and prepare the request of every image."""
-    protocol = await recognise(target, options.timeout_s, credentials)
+    protocol = await recognise(target, timeout_s, credentials)
     if protocol != "http":
         from seatrial.bench.preflight_inference import probe_inference
 
-        return await probe_inference(
-            target, images.images, options.ready_s, options.timeout_s, credentials
-        )
+        return await probe_inference(target, images.images, ready_s, timeout_s, credentials)
     prepared = bodies(target, images.images)
-    asked = probe(target, prepared, options.ready_s, options.timeout_s, credentials)
+    asked = probe(target, prepared, ready_s, timeout_s, credentials)
     return await asked, prepared
 
 
 @contextlib.contextmanager
-def _quiet_collector() -> Iterator[None]:
+def quiet_collector() -> Iterator[None]:
+    """Leave what is in memory now out of garbage collection for as long as the block lasts."""
     # A full collection visits everything that was imported, and would show in the client's p99.
     gc.collect()
     gc.freeze()
@@ -123,7 +131,8 @@ def _quiet_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _event_loop() -> asyncio.AbstractEventLoop:
+def event_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that measures."""
     import uvloop
 
     return uvloop.new_event_loop()

@@ -51,7 +51,7 @@ def to_html(report: SideBySide) -> str:
             for (scenario, count, rows), lead in zip(report.loads(), _leads(), strict=False)
         ),
         section("What it means", _findings(report.of_kind("explanation"))),
-        section("Deployment", facts(_flat(report.deployment))),
+        section("Deployment", facts(flat(report.deployment))),
         *(
             section(setup.name, facts(_service(setup.reports[0])))
             for setup in report.setups
@@ -146,10 +146,10 @@ def _conditions(report: SideBySide) -> Iterator[tuple[str, str]]:
     yield from condition_rows(made)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """The keys of a deployment that say something, as its file names them."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         elif value not in (None, "", [], ()):
             yield f"{prefix}{key}", str(value)

@@ -33,6 +33,7 @@ COMMANDS = {
     "rehearse": ("reload:rehearse", "Try whether a model could take the place of a served one."),
     "package": ("package:app", "Write a deployment as another inference server takes it."),
     "bench": ("bench:bench", "Measure a service, and explain the result."),
+    "compare": ("compare:compare", "Say which of two services is faster, or since when one is."),
     "compress": ("compress:app", "Quantise a model, and prove that it stays right."),
     "judge": ("judge:judge", "Judge a service by its contract: accuracy, latency, load."),
     "capacity": ("capacity:capacity", "Plan how many machines hold a rate."),

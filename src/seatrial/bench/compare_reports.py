@@ -1,0 +1,166 @@
+"""Two reports of benchmarks against each other: what they say, and what they do not.
+
+A report is one run. The intervals of its own figures say how far its requests tell them; they hold
+nothing of how the machine, or the service from start to start, differs between two runs. So the
+answer is one about two runs, and a comparison of services measures them in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from seatrial.bench.compare_options import THROUGHPUT
+from seatrial.bench.compare_report import (
+    FIGURES,
+    CompareReport,
+    Contender,
+    Contrast,
+)
+from seatrial.bench.compare_statistics import answer_of, ratio_of_two
+from seatrial.bench.compare_words import statements_of
+from seatrial.bench.measurement import Measurement
+from seatrial.bench.report import read_report
+from seatrial.bench.report_data import BenchReport
+from seatrial.errors import InvalidConfig
+from seatrial.load.statistics import INTERVAL_LEVEL
+from seatrial.report.numbers import date
+
+ONE_RUN = (
+    "Each report is one run, and the interval is that of their requests alone: what changed on the "
+    "machine between the two runs, and how much a service differs from start to start, is not in "
+    "it. `seatrial compare` of the deployments themselves measures them in turn."
+)
+
+
+def compare_reports(
+    contenders: Sequence[Contender],
+    paths: Sequence[Path],
+    *,
+    figure: str | None,
+    sessions: int | None,
+    margin: float,
+    force: bool = False,
+    command: str = "",
+) -> CompareReport:
+    """Compare reports of `seatrial bench` with the first of them.
+
+    Args:
+        contenders: One for each report.
+        paths: The reports.
+        figure: The figure that decides; None: p50 of lone requests, or the throughput of several.
+        sessions: Sessions of the load that decides; None: the first load that all reports have.
+        margin: Share of 1 within which two services count as the same.
+        force: Compare them also where machines or images differ.
+        command: The command that a reader repeats this with.
+
+    Raises:
+        InvalidConfig: A file is no report, they have no load in common, or machines or images
+            differ.
+    """
+    reports = [read_report(path) for path in paths]
+    differing = list(_differences(reports))
+    if differing and not force:
+        raise InvalidConfig(
+            f"the reports differ in more than their services: {'; '.join(differing)}",
+            hint="measure both on one machine with the same images, or --force",
+        )
+    load, points = _common(reports, sessions)
+    several = points[0].sessions > 1
+    decides = figure or (THROUGHPUT if several else "p50")
+    names = [decides, *(name for name in FIGURES if name != decides)]
+    contrasts = tuple(
+        made
+        for name in names
+        for one, point in zip(contenders[1:], points[1:], strict=True)
+        if (made := _contrast(one.label, name, points[0], point, margin))
+    )
+    if not any(one.figure == decides for one in contrasts):
+        raise InvalidConfig(
+            f"the reports have no interval of {decides} at {load}",
+            hint="choose another --percentile, or measure longer: seatrial bench",
+        )
+    first = reports[0]
+    draft = CompareReport(
+        created_at=first.created_at,
+        command=command,
+        elapsed_s=0.0,
+        load=load,
+        figure=decides,
+        margin=margin,
+        round_s=None,
+        options=None,
+        images=first.images,
+        environment=first.environment,
+        contenders=tuple(_with_model(one, it) for one, it in zip(contenders, reports, strict=True)),
+        contrasts=contrasts,
+        caveats=(
+            *(f"Compared in spite of a difference (--force): {one}." for one in differing),
+            f"{ONE_RUN} They were made {_dates(reports)}.",
+        ),
+    )
+    return msgspec.structs.replace(draft, statements=statements_of(draft))
+
+
+def _with_model(contender: Contender, report: BenchReport) -> Contender:
+    return Contender(contender.label, contender.name, "report", None, report.model)
+
+
+def _dates(reports: Sequence[BenchReport]) -> str:
+    return ", ".join(date(one.created_at) for one in reports)
+
+
+def _differences(reports: Sequence[BenchReport]) -> Iterator[str]:
+    """In what else than the service reports differ."""
+    facts: dict[str, list[str]] = {
+        "machine": [one.environment.cpu.model for one in reports],
+        "usable cores": [str(one.environment.cpu.cores) for one in reports],
+        "memory": [f"{one.environment.memory_bytes / 2**30:.0f} GiB" for one in reports],
+        "images": [one.images.digest[:12] for one in reports],
+    }
+    for name, values in facts.items():
+        if len({*values}) > 1:
+            yield f"{name} ({' and '.join(dict.fromkeys(values))})"
+
+
+def _common(reports: Sequence[BenchReport], sessions: int | None) -> tuple[str, list[Measurement]]:
+    """The load that decides, and its measurement in each report."""
+    found = [
+        {f"{run.scenario}, {point.load}": point for run in one.runs for point in run.points}
+        for one in reports
+    ]
+    for load, point in found[0].items():
+        wanted = sessions is None or point.sessions == sessions
+        if wanted and all(load in one for one in found):
+            return load, [one[load] for one in found]
+    loads = " and of ".join(", ".join(one) for one in found)
+    raise InvalidConfig(
+        f"the reports have no such load in common: those of {loads}",
+        hint="run the same scenarios: seatrial bench SCENARIO",
+    )
+
+
+def _contrast(
+    label: str, figure: str, base: Measurement, other: Measurement, margin: float
+) -> Contrast | None:
+    ours, theirs = _ends(base, figure), _ends(other, figure)
+    if ours is None or theirs is None:
+        return None
+    ratio = ratio_of_two(ours, theirs, INTERVAL_LEVEL)
+    answer = answer_of(ratio.inverse if figure == THROUGHPUT else ratio, margin)
+    return Contrast(label, figure, ours[0], theirs[0], ratio, answer)
+
+
+def _ends(point: Measurement, figure: str) -> tuple[float, float, float] | None:
+    """Value of a figure, lower and upper end of its interval; None where one is missing."""
+    if figure == THROUGHPUT:
+        interval = point.goodput_interval
+        if interval is None or not interval.low_per_s > 0:
+            return None
+        return point.goodput_per_s, interval.low_per_s, interval.high_per_s
+    found = point.latency.percentiles[figure]
+    if found.value_ms is None or found.low_ms is None or found.high_ms is None:
+        return None
+    return found.value_ms, found.low_ms, found.high_ms

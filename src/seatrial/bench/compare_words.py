@@ -1,0 +1,124 @@
+"""The sentences of a comparison."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+from seatrial.bench.compare_options import THROUGHPUT
+from seatrial.bench.compare_report import CompareReport, Contender, Contrast
+from seatrial.bench.compare_statistics import MOST_ROUNDS, RatioInterval
+from seatrial.report.numbers import counted, duration, noun, percent
+
+OTHER_SHARE = 0.1  # of the cores: more other work makes blocks differ
+STEAL_SHARE = 0.05
+
+
+def statements_of(report: CompareReport) -> tuple[str, ...]:
+    """One sentence for each service but the first: the answer, and what it rests on."""
+    titles = {one.label: one.title for one in report.contenders}
+    base = report.contenders[0].title
+    return tuple(_statement(report, one, titles[one.label], base) for one in report.deciding)
+
+
+def _statement(report: CompareReport, one: Contrast, title: str, base: str) -> str:
+    found = f"{figure_words(one.figure)} {change(one.ratio)}, {interval_words(one.ratio)}"
+    where = "" if report.blocks else " in these two runs"
+    margin = percent(report.margin)
+    if one.answer == "same":
+        return f"{title} is the same as {base}{where} within {margin}: {found}."
+    if one.answer != "undecided":
+        return f"{title} is {one.answer} than {base}{where}: {found}."
+    return (
+        f"Undecided whether {title} is faster or slower than {base}{where}, or the same within "
+        f"{margin}: {found}. {_what_would_decide(report, one)}"
+    )
+
+
+def _what_would_decide(report: CompareReport, one: Contrast) -> str:
+    if report.round_s is None:
+        return "Two reports do not get nearer: compare the services themselves, in turn."
+    if one.rounds_needed is None:
+        return f"Not even {MOST_ROUNDS:,} rounds would decide: choose another --same-within."
+    time = duration(one.rounds_needed * report.round_s)
+    return f"--rounds {one.rounds_needed} would more likely than not decide, in about {time}."
+
+
+def figure_words(figure: str) -> str:
+    """A figure in words: ``throughput``, ``latency p50``."""
+    return figure if figure == THROUGHPUT else f"latency {figure}"
+
+
+def change(ratio: RatioInterval) -> str:
+    """The difference in per cent: ``+5.1%``."""
+    return signed(ratio.ratio)
+
+
+def interval_words(ratio: RatioInterval) -> str:
+    """``95% interval +3.2% to +7.0%``."""
+    return f"{percent(ratio.level)} interval {signed(ratio.low)} to {signed(ratio.high)}"
+
+
+def signed(ratio: float) -> str:
+    """A ratio as a difference in per cent, with its sign."""
+    value = 100 * (ratio - 1)
+    return f"{value:+.0f}%" if abs(value) >= 99.5 else f"{value:+.1f}%"
+
+
+def caveats_of(report: CompareReport) -> tuple[str, ...]:
+    """What to know before the figures of a measured comparison are used."""
+    return tuple(
+        caveat for found in (_unfit, _failed, _kept, _others, _stolen) for caveat in found(report)
+    )
+
+
+def _unfit(report: CompareReport) -> Iterator[str]:
+    unfit = {block.round: block.unfit for block in report.blocks if block.unfit}
+    if unfit:
+        words = counted(len(unfit), "round")
+        yield f"{words} left out: {'; '.join(dict.fromkeys(unfit.values()))}."
+
+
+def _failed(report: CompareReport) -> Iterator[str]:
+    for one in report.contenders:
+        count = sum(block.failed for block in report.blocks if block.label == one.label)
+        if count:
+            words = counted(count, "request")
+            late = noun(count, "it counts", "they count")
+            yield f"{one.label} failed {words}; {late} as being as late as the time limit."
+
+
+def _kept(report: CompareReport) -> Iterator[str]:
+    restart = report.options is not None and report.options.restart
+    kept = [one.label for one in report.contenders if not (restart and one.kind == "deployment")]
+    if kept:
+        were = "was" if len(kept) == 1 else "were"
+        yield (
+            f"{' and '.join(kept)} {were} not started anew between the rounds: how much a service "
+            "differs from start to start is not in the interval."
+        )
+
+
+def _others(report: CompareReport) -> Iterator[str]:
+    known = [block.other_cores for block in report.blocks if block.other_cores is not None]
+    cores = report.environment.cpu.cores
+    if known and statistics.median(known) > OTHER_SHARE * cores:
+        yield (
+            f"Other work kept {statistics.median(known):.1f} of {cores} cores busy: the interval "
+            "is wider than on a quiet machine, and a service that needs more cores suffers more."
+        )
+
+
+def _stolen(report: CompareReport) -> Iterator[str]:
+    known = [block.steal_share for block in report.blocks if block.steal_share is not None]
+    high = sum(share > STEAL_SHARE for share in known)
+    if high:
+        yield (
+            f"In {high} of {len(known)} blocks the hypervisor took more than "
+            f"{percent(STEAL_SHARE)} of the time of the cores."
+        )
+
+
+def names_of(contenders: tuple[Contender, ...]) -> str:
+    """``A (a.toml), B (b.toml)``."""
+    return ", ".join(one.title for one in contenders)
