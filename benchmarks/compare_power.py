@@ -140,7 +140,7 @@ def simulate(
 
 def go_on(logs: np.ndarray, coming: Iterator[float], seed: int) -> tuple[int, int, bool]:
     """Rounds foretold, rounds that decided, and whether as many as foretold did."""
-    said = min(rounds_to_decide(logs, MARGIN) or MOST_ROUNDS, MOST_ROUNDS)
+    said = min(rounds_to_decide(logs, MARGIN), MOST_ROUNDS)
     took, then = 0, False
     while len(logs) < MOST_ROUNDS and (not took or len(logs) < said):
         logs = np.append(logs, next(coming))

@@ -258,5 +258,7 @@ def deciles_of(latencies: Sequence[float]) -> tuple[float, ...]:
 
 
 def _too_few(latencies: Sequence[float], options: CompareOptions) -> Iterator[str]:
-    if options.figure != THROUGHPUT and len(latencies) < requests_needed(options.figure):
+    if not latencies:
+        yield "a block has no request that was answered"
+    elif options.figure != THROUGHPUT and len(latencies) < requests_needed(options.figure):
         yield f"a block has {len(latencies)} requests, too few for {options.figure}"

@@ -151,7 +151,7 @@ def answer_of(slowdown: RatioInterval, margin: float) -> Decision:
     return "faster" if slowdown.high < 1 else "undecided"
 
 
-def rounds_to_decide(logs: Values, margin: float, *, level: float = LEVEL) -> int | None:
+def rounds_to_decide(logs: Values, margin: float, *, level: float = LEVEL) -> int:
     """Number of rounds, those so far included, that more likely than not give an answer.
 
     The rounds to come are taken to be like those so far, with a mean that is known as well as these
@@ -164,7 +164,7 @@ def rounds_to_decide(logs: Values, margin: float, *, level: float = LEVEL) -> in
         level: Level of the interval.
 
     Returns:
-        The number; None: not before `MOST_ROUNDS`.
+        The number; `MOST_ROUNDS` at most.
     """
     stats = require("scipy.stats", extra="bench", purpose="comparing services")
     so_far, centre, spread = len(logs), hodges_lehmann(logs), float(np.std(logs, ddof=1))
@@ -182,7 +182,7 @@ def rounds_to_decide(logs: Values, margin: float, *, level: float = LEVEL) -> in
     outside = np.maximum(half, within)
     differ = below(-outside) + 1 - below(outside)
     likely = counts[same + differ >= LIKELY]
-    return int(likely[0]) if len(likely) else None
+    return int(likely[0]) if len(likely) else MOST_ROUNDS
 
 
 def decile_logs(

@@ -7,9 +7,9 @@ from rich.text import Text
 
 from seatrial.bench.compare_options import THROUGHPUT
 from seatrial.bench.compare_report import CompareReport, Contrast
-from seatrial.bench.compare_words import change, figure_words, signed
+from seatrial.bench.compare_words import change, figure_words, plain_percent, signed
 from seatrial.bench.terminal import plain_table
-from seatrial.report.numbers import milliseconds, per_second, percent
+from seatrial.report.numbers import milliseconds, per_second
 from seatrial.report.table import Table
 
 COLUMNS = ("figure", "service", "A", "its own", "difference", "interval", "answer")
@@ -49,11 +49,11 @@ def cells_of(one: Contrast) -> list[str]:
 
 def caption(report: CompareReport) -> str:
     """What the figures of the table rest on."""
-    level = percent(report.contrasts[0].ratio.level)
+    level = plain_percent(report.contrasts[0].ratio.level)
     if not report.blocks:
         return f"{report.load}; intervals at {level}, of the requests of each run alone"
     rounds, length = report.contrasts[0].ratio.rounds, report.blocks[0].window_s
     return (
-        f"{report.load}; medians of blocks of {length:.3g} s; differences over {rounds} rounds "
-        f"with intervals at {level}; same: within {percent(report.margin)}"
+        f"{report.load}; blocks of {length:.3g} s; differences within each of {rounds} rounds, "
+        f"with intervals at {level}; same: within {plain_percent(report.margin)}"
     )

@@ -1,4 +1,4 @@
-"""The sentences of a comparison."""
+"""The sentences and the verdict of a comparison."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from seatrial.bench.compare_options import THROUGHPUT
 from seatrial.bench.compare_report import CompareReport, Contender, Contrast
-from seatrial.bench.compare_statistics import MOST_ROUNDS, RatioInterval
-from seatrial.report.numbers import counted, duration, noun, percent
+from seatrial.bench.compare_statistics import RatioInterval
+from seatrial.gate import Clause, Interval, Verdict, judge, rule
+from seatrial.report.numbers import counted, duration, noun
 
 OTHER_SHARE = 0.1  # of the cores: more other work makes blocks differ
 STEAL_SHARE = 0.05
@@ -24,7 +25,7 @@ def statements_of(report: CompareReport) -> tuple[str, ...]:
 def _statement(report: CompareReport, one: Contrast, title: str, base: str) -> str:
     found = f"{figure_words(one.figure)} {change(one.ratio)}, {interval_words(one.ratio)}"
     where = "" if report.blocks else " in these two runs"
-    margin = percent(report.margin)
+    margin = plain_percent(report.margin)
     if one.answer == "same":
         return f"{title} is the same as {base}{where} within {margin}: {found}."
     if one.answer != "undecided":
@@ -36,10 +37,8 @@ def _statement(report: CompareReport, one: Contrast, title: str, base: str) -> s
 
 
 def _what_would_decide(report: CompareReport, one: Contrast) -> str:
-    if report.round_s is None:
+    if report.round_s is None or one.rounds_needed is None:
         return "Two reports do not get nearer: compare the services themselves, in turn."
-    if one.rounds_needed is None:
-        return f"Not even {MOST_ROUNDS:,} rounds would decide: choose another --same-within."
     time = duration(one.rounds_needed * report.round_s)
     return f"--rounds {one.rounds_needed} would more likely than not decide, in about {time}."
 
@@ -56,13 +55,18 @@ def change(ratio: RatioInterval) -> str:
 
 def interval_words(ratio: RatioInterval) -> str:
     """``95% interval +3.2% to +7.0%``."""
-    return f"{percent(ratio.level)} interval {signed(ratio.low)} to {signed(ratio.high)}"
+    return f"{plain_percent(ratio.level)} interval {signed(ratio.low)} to {signed(ratio.high)}"
 
 
 def signed(ratio: float) -> str:
     """A ratio as a difference in per cent, with its sign."""
     value = 100 * (ratio - 1)
     return f"{value:+.0f}%" if abs(value) >= 99.5 else f"{value:+.1f}%"
+
+
+def plain_percent(share: float) -> str:
+    """A share of 1 as it was given: ``5%``, ``2.5%``."""
+    return f"{100 * share:.3g}%"
 
 
 def caveats_of(report: CompareReport) -> tuple[str, ...]:
@@ -115,8 +119,30 @@ def _stolen(report: CompareReport) -> Iterator[str]:
     if high:
         yield (
             f"In {high} of {len(known)} blocks the hypervisor took more than "
-            f"{percent(STEAL_SHARE)} of the time of the cores."
+            f"{plain_percent(STEAL_SHARE)} of the time of the cores."
         )
+
+
+def verdict_of(report: CompareReport, most_slower: float) -> Verdict:
+    """Whether no service is slower than the first by more than a share: a gate for CI.
+
+    It fails where a whole interval is beyond the limit, and holds where each is within it.
+
+    Args:
+        report: The comparison.
+        most_slower: The limit, a share of 1.
+    """
+    rows = []
+    for one in report.deciding:
+        slower = one.slowdown
+        clause = Clause(
+            f"compare.{one.label}.slower", most_slower, label=f"{one.label} slower by", unit="%"
+        )
+        ends = Interval(slower.low - 1, slower.high - 1, slower.level)
+        found = f"slower by {signed(slower.ratio)}, {interval_words(slower)}"
+        text = f"{figure_words(one.figure)}: {found}"
+        rows.append(rule(clause, slower.ratio - 1, ends, text=text))
+    return judge(rows, name="the limit of --fail-if-slower")
 
 
 def names_of(contenders: tuple[Contender, ...]) -> str:

@@ -81,7 +81,7 @@ def compare(
             raise InvalidConfig("--force is for reports", hint="leave it out")
         report = _of_services(contenders, options, credentials or CredentialOptions())
     if most is not None:
-        from seatrial.bench.compare_report import verdict_of
+        from seatrial.bench.compare_words import verdict_of
 
         report = msgspec.structs.replace(report, verdict=verdict_of(report, most))
     _show(report, output, json=json)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+
+from bench_reports import build_point
+from seatrial.bench.compare_report import Contender
+from seatrial.bench.compare_reports import ONE_RUN, compare_reports
+from seatrial.bench.report_data import Run
+from seatrial.config import encode_json
+from seatrial.errors import InvalidConfig
+
+PAIR = [Contender("A", "a.json", "report"), Contender("B", "b.json", "report")]
+
+
+@pytest.fixture
+def against(make_report, tmp_path):
+    """Compares two reports, of lone requests and of four sessions; changes are those of B's."""
+
+    def run(
+        base_ms, other_ms, *, figure=None, sessions=None, margin=0.05, force=False, scaling=True,
+        **changes,
+    ):  # fmt: skip
+        paths = []
+        for name, latency_ms in (("a", base_ms), ("b", other_ms)):
+            four = [build_point(4, 4 * latency_ms)] if scaling else []
+            report = make_report(single=[build_point(1, latency_ms)], scaling=four)
+            if name == "b":
+                report = msgspec.structs.replace(report, **changes)
+            paths.append(tmp_path / f"{name}.json")
+            paths[-1].write_bytes(encode_json(report))
+        return compare_reports(
+            PAIR, paths, figure=figure, sessions=sessions, margin=margin, force=force, command="it"
+        )
+
+    return run
+
+
+def test_lone_requests_decide_and_every_figure_with_an_interval_is_compared(against):
+    report = against(40.0, 44.0)
+    assert (report.load, report.figure) == ("single-stream, 1 session", "p50")
+    assert [one.figure for one in report.contrasts][:2] == ["p50", "p90"]
+    p50 = report.deciding[0]
+    assert (p50.base, p50.value) == (pytest.approx(40.0, rel=0.01), pytest.approx(44.0, rel=0.01))
+    assert p50.ratio.ratio == pytest.approx(1.1, rel=0.001)
+    assert p50.answer == "slower"
+    assert report.statements[0].startswith(
+        "B (b.json) is slower than A (a.json) in these two runs: latency p50 +10.0%"
+    )
+    assert ONE_RUN in report.caveats[-1]
+    assert report.caveats[-1].endswith("They were made 2026-11-20 10:00 UTC, 2026-11-20 10:00 UTC.")
+    assert (report.blocks, report.round_s, report.options) == ((), None, None)
+    assert report.contenders[0].model["name"] == "tiny"
+
+
+def test_the_interval_is_made_of_those_of_both(against, make_report):
+    point = build_point(1, 40.0).latency.percentiles["p50"]
+    found = against(40.0, 40.0).deciding[0].ratio
+    assert math.log(found.low) == pytest.approx(
+        -math.hypot(
+            math.log(point.value_ms / point.low_ms), math.log(point.high_ms / point.value_ms)
+        )
+    )
+    assert (found.level, found.rounds) == (0.95, 1)
+
+
+def test_the_throughput_of_several_sessions_decides(against):
+    report = against(40.0, 30.0, sessions=4)
+    assert (report.load, report.figure) == ("scaling, 4 sessions", "throughput")
+    assert report.deciding[0].answer == "faster"
+    assert report.deciding[0].ratio.ratio == pytest.approx(4 / 3, rel=0.01)
+    assert against(40.0, 30.0, sessions=4, figure="p90").figure == "p90"
+
+
+def test_what_is_undecided_is_not_promised_to_be_decided_by_more_of_the_same(against):
+    (words,) = against(40.0, 40.0, margin=1e-4).statements
+    assert words.startswith("Undecided whether B (b.json)")
+    assert words.endswith("compare the services themselves, in turn.")
+
+
+def test_reports_of_different_machines_or_images_are_refused_unless_forced(against, make_report):
+    report = make_report(single=[build_point(1, 40.0)])
+    cpu = msgspec.structs.replace(report.environment.cpu, model="Xeon", cores=4)
+    machine = msgspec.structs.replace(report.environment, cpu=cpu)
+    images = msgspec.structs.replace(report.images, digest="f" * 64)
+    with pytest.raises(
+        InvalidConfig, match=r"machine \(AMD EPYC and Xeon\); usable cores \(2 and 4"
+    ):
+        against(40.0, 44.0, environment=machine)
+    with pytest.raises(InvalidConfig, match="images") as failed:
+        against(40.0, 44.0, images=images)
+    assert "--force" in failed.value.hint
+    forced = against(40.0, 44.0, images=images, force=True)
+    assert forced.caveats[0].startswith("Compared in spite of a difference (--force): images (")
+
+
+def test_reports_without_a_common_load_or_figure_are_refused(against):
+    with pytest.raises(InvalidConfig, match="no such load in common: those of single-stream"):
+        against(40.0, 44.0, sessions=7)
+    few = build_point(1, 40.0, count=100)
+    with pytest.raises(InvalidConfig, match="no interval of p99 at single-stream, 1 session"):
+        against(40.0, 44.0, figure="p99", runs=(Run("single-stream", (few,)),), scaling=False)
+
+
+def test_what_is_no_report_is_told(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(InvalidConfig, match="is not a benchmark report"):
+        compare_reports(PAIR, [tmp_path / "a.json"] * 2, figure=None, sessions=None, margin=0.05)

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+import subprocess
+
+import msgspec
+import numpy as np
+import pytest
+
+from bench_reports import build_open_point, build_point
+from seatrial.bench.history import (
+    HistoryEntry,
+    append_history,
+    commit_of,
+    fewest_entries,
+    read_history,
+    series_of,
+)
+from seatrial.errors import InvalidConfig, NotWritable
+
+
+def git(folder, *words):
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    done = subprocess.run(
+        ["git", "-C", str(folder), *identity, *words], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path):
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    (folder / "file").write_text("1")
+    git(folder, "add", "file")
+    git(folder, "commit", "-qm", "first")
+    return folder
+
+
+def entries(levels, *, figure="single-stream, 1 session: p50_ms", seed=1, noise=0.01, **changes):
+    """A benchmark a day, with these levels of a figure."""
+    draw = np.random.default_rng(seed)
+    plain = {"machine": "EPYC", "model": "tiny", "images": "ab", **changes}
+    return [
+        HistoryEntry(
+            at=f"2026-10-{number + 1:02}T10:00:00+00:00",
+            commit=f"{number:040x}",
+            figures={figure: level * float(np.exp(draw.normal(0, noise)))},
+            **plain,
+        )
+        for number, level in enumerate(levels)
+    ]
+
+
+def test_a_line_has_the_figures_and_what_they_were_measured_on(full_report, repository, tmp_path):
+    file = tmp_path / "deep" / "history.jsonl"
+    model = {"name": "tiny", "digest": "12ab"}
+    written = append_history(file, msgspec.structs.replace(full_report, model=model), repository)
+    (line,) = file.read_text().splitlines()
+    assert json.loads(line)["schema"] == "seatrial.history/1"
+    assert read_history(file) == [written]
+    assert written.commit == git(repository, "rev-parse", "HEAD")
+    assert not written.changed
+    assert written.at == full_report.created_at
+    assert written.machine == "AMD EPYC, 2 usable of 2 cores, 24 GiB"
+    assert (written.model, written.digest) == ("tiny", "12ab")
+    assert written.images == full_report.images.digest
+    assert written.command == full_report.command
+    point = full_report.runs[0].points[0]
+    figures = written.figures
+    assert figures["single-stream, 1 session: p99_ms"] == point.latency.percentiles["p99"].value_ms
+    assert figures["single-stream, 1 session: goodput_per_s"] == point.goodput_per_s
+    assert "scaling, 8 sessions: p50_ms" in figures
+
+
+def test_lines_are_appended(full_report, tmp_path):
+    file = tmp_path / "history.jsonl"
+    append_history(file, full_report, tmp_path)
+    first = file.read_text()
+    append_history(file, full_report, tmp_path)
+    assert file.read_text() == first * 2
+    assert len(read_history(file)) == 2
+
+
+def test_a_service_elsewhere_is_a_machine_of_its_own(make_report, tmp_path):
+    report = make_report(single=[build_point(1, 40.0)], local=False)
+    assert append_history(tmp_path / "h", report, tmp_path).machine == report.target.url
+
+
+def test_percentiles_without_their_sample_and_void_windows_are_left_out(make_report, tmp_path):
+    late = build_open_point(late_ms=60.0)
+    assert late.void
+    report = make_report(single=[build_point(1, 40.0, count=100)], server=[late])
+    found = append_history(tmp_path / "h", report, tmp_path).figures
+    assert sorted(found) == [
+        f"single-stream, 1 session: {n}" for n in ("goodput_per_s", "p50_ms", "p90_ms")
+    ]
+
+
+def test_a_folder_that_differs_from_its_commit_is_told(repository, tmp_path):
+    commit, changed = commit_of(repository)
+    assert len(commit) == 40
+    assert not changed
+    (repository / "new").write_text("")  # not of the repository
+    assert commit_of(repository) == (commit, False)
+    (repository / "file").write_text("2")
+    assert commit_of(repository) == (commit, True)
+
+
+def test_outside_of_a_repository_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert commit_of(tmp_path) == ("", False)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git at all
+    assert commit_of(tmp_path) == ("", False)
+
+
+def test_what_cannot_be_written_is_told(full_report, tmp_path):
+    with pytest.raises(NotWritable, match="history"):
+        (tmp_path / "history").mkdir()
+        append_history(tmp_path / "history", full_report, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "line 2 is none of a history"),
+        ("{}", "line 2 is none of a history"),
+        ('{"schema": "seatrial.history/9", "at": "", "machine": "", "figures": {}}', "history/9"),
+    ],
+)
+def test_a_line_of_something_else_is_told(tmp_path, text, words):
+    good = msgspec.json.encode(entries([1.0])[0]).decode()
+    (tmp_path / "h").write_text(f"{good}\n{text}\n\n")
+    with pytest.raises(InvalidConfig, match=words):
+        read_history(tmp_path / "h")
+
+
+def test_a_history_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(InvalidConfig, match="cannot be read"):
+        read_history(tmp_path / "none")
+
+
+def test_a_history_is_read_by_time(tmp_path):
+    rows = entries([20.0] * 4)
+    (tmp_path / "h").write_bytes(b"\n".join(map(msgspec.json.encode, rows[::-1])))
+    assert read_history(tmp_path / "h") == rows
+
+
+def test_the_commit_is_found_at_which_a_series_changed():
+    (series,) = series_of(entries([20.0] * 10 + [22.0] * 8))
+    (change,) = series.changes
+    assert series.entries[change.index].commit == f"{10:040x}"
+    assert change.ratio == pytest.approx(1.1, rel=0.02)
+    assert series.worse(change)
+    assert series.values[0] == pytest.approx(20.0, rel=0.05)
+
+
+def test_more_answers_a_second_are_a_change_for_the_better():
+    (series,) = series_of(entries([20.0] * 10 + [22.0] * 8, figure="x: goodput_per_s"))
+    assert not series.worse(series.changes[0])
+    (series,) = series_of(entries([22.0] * 10 + [20.0] * 8, figure="x: goodput_per_s"))
+    assert series.worse(series.changes[0])
+    (series,) = series_of(entries([22.0] * 10 + [20.0] * 8))
+    assert not series.worse(series.changes[0])
+
+
+@pytest.mark.parametrize("key", ["machine", "model", "images"])
+def test_two_machines_models_or_sets_of_images_are_never_one_series(key):
+    rows = entries([20.0] * 10) + entries([30.0] * 10, seed=2, **{key: "other"})
+    found = series_of(sorted(rows, key=lambda row: row.at))
+    assert [len(series.entries) for series in found] == [10, 10]
+    assert [series.changes for series in found] == [(), ()]
+    assert {series.machine for series in found} == (
+        {"EPYC", "other"} if key == "machine" else {"EPYC"}
+    )
+
+
+def test_a_figure_of_nothing_is_left_out():
+    rows = entries([20.0] * 6)
+    rows[2].figures.clear()
+    rows[3].figures["single-stream, 1 session: p50_ms"] = 0.0
+    (series,) = series_of(rows)
+    assert len(series.entries) == 4
+    assert fewest_entries() == 6
