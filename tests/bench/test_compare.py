@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from seatrial.bench import compare
 from seatrial.bench.compare import (
     deciles_of,
     latencies_ms,
@@ -14,6 +15,7 @@ from seatrial.bench.compare import (
 from seatrial.bench.compare_options import CompareOptions
 from seatrial.bench.compare_report import Contender
 from seatrial.errors import InvalidConfig, ServiceFailed
+from seatrial.load import generator
 from seatrial.load.images import load_images
 from seatrial.load.samples import Sample
 from seatrial.load.target import Target
@@ -53,10 +55,11 @@ def measure(detector, image_folder):
 
 
 def test_a_service_that_is_slower_is_called_so(measure):
-    report, seen = measure({"A": {"hold_ms": 5}, "B": {"hold_ms": 10}})
+    services = {"A": {"hold_ms": 4}, "B": {"hold_ms": 12}}
+    report, seen = measure(services, block_s=0.6, image_limit=20)
     p50 = report.deciding[0]
     assert (p50.label, p50.figure, p50.answer) == ("B", "p50", "slower")
-    assert 1.3 < p50.ratio.ratio < 2.2
+    assert 1.3 < p50.ratio.ratio < 3.2
     assert report.statements[0].startswith("B (B.toml) is slower than A (A.toml): latency p50 +")
     assert "p99" not in {one.figure for one in report.contrasts}
     assert len(report.shifts) == 1
@@ -69,20 +72,29 @@ def test_a_service_that_is_slower_is_called_so(measure):
     begins = [block.begin_s for block in report.blocks]
     assert begins == sorted(begins)
     block = report.blocks[0]
-    assert 0.2 <= block.window_s < 1
+    assert 0.5 <= block.window_s < 3
     assert block.throughput_per_s == pytest.approx(block.requests / block.window_s, rel=0.01)
     assert report.round_s == pytest.approx(report.elapsed_s / 6)
     assert (report.load, report.command) == ("1 session", "seatrial compare")
     assert [one.model["name"] for one in report.contenders] == ["tiny<script>"] * 2
     assert seen.said[0] == ("comparing", 0, 24)
     assert report.environment.local
+    assert all(0 <= block.waiting_cores < 0.5 for block in report.blocks)
+
+
+def test_a_service_that_takes_cores_while_it_waits_is_told(measure, monkeypatch):
+    ticks = iter(range(1000))
+    monkeypatch.setattr(compare, "_cpu_s", lambda services: 10.0 * len(services) * next(ticks))
+    report, _ = measure({"A": {"hold_ms": 2}, "B": {"hold_ms": 2}}, sessions=2)
+    assert any("services that were not asked kept" in caveat for caveat in report.caveats)
 
 
 def test_running_services_are_kept_over_all_rounds_and_that_is_told(measure):
-    report, seen = measure({"A": {"hold_ms": 2}, "B": {"hold_ms": 2}}, kind="service")
+    pair = {"A": {"hold_ms": 2}, "B": {"hold_ms": 2}}
+    report, seen = measure(pair, kind="service", sessions=2)
     assert seen.starts == ["A", "B"]
     assert any("not started anew" in caveat for caveat in report.caveats)
-    _, seen = measure({"A": {"hold_ms": 2}, "B": {"hold_ms": 2}}, restart=False)
+    _, seen = measure(pair, restart=False, sessions=2)
     assert seen.starts == ["A", "B"]
 
 
@@ -98,7 +110,8 @@ def test_the_throughput_of_several_sessions_is_compared_for_several_services(mea
     assert "".join(block.label for block in report.blocks[:6]) == "ABCCBA"
 
 
-def test_an_open_loop_counts_from_the_due_time(measure):
+def test_an_open_loop_counts_from_the_due_time(measure, monkeypatch):
+    monkeypatch.setattr(generator, "VOID_LATE", 1.0)  # a busy machine sends late
     report, _ = measure({"A": {"hold_ms": 2}, "B": {"hold_ms": 30}}, rate=80.0, block_s=0.5)
     # One lane of 30 ms cannot answer 80 requests a second: they wait.
     assert report.load == "Poisson, 80/s"

@@ -82,6 +82,10 @@ def test_each_caveat_is_told(compared):
     assert told(other_cores=0.2) == ""
     assert told(steal_share=0.06).startswith("In 32 of 32 blocks the hypervisor took more than 5%")
     assert told(steal_share=0.05) == ""
+    assert told(waiting_cores=0.05).startswith(
+        "While A was measured, services that were not asked kept 0.05 of 2 cores busy. While B "
+    )
+    assert told(waiting_cores=0.04) == ""
     assert "A failed 16 requests; they count as being as late as the time limit." in told(failed=1)
     assert told(kinds={"B": "service"}).startswith("B was not started anew between the rounds")
     kept = CompareOptions(images="photos", restart=False)

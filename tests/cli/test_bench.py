@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 
+from seatrial.bench.history import read_history
 from seatrial.bench.options import BenchOptions
 from seatrial.bench.report import read_report
 from seatrial.cli.bench import _show, bench
@@ -93,10 +94,12 @@ def test_a_running_service_is_measured_and_judged(
     contract.write_text(CONTRACT.format(most=most))
     done = run(
         *("--url", service.url, "--images", image_folder, "-o", tmp_path / "out", *QUICK),
-        *("--contract", contract, "--json"),
+        *("--contract", contract, "--json", "--history", tmp_path / "history.jsonl"),
         home=tmp_path,
     )
     assert done.returncode == code, done.stderr
+    (entry,) = read_history(tmp_path / "history.jsonl")
+    assert "scaling, 2 sessions: goodput_per_s" in entry.figures
     document = json.loads(done.stdout)
     report = read_report(tmp_path / "out" / "report.json")
     assert document["findings"][0]["text"] == report.findings[0].text

@@ -60,7 +60,7 @@ def test_no_page_shows_python() -> None:
 
 def test_only_what_can_be_on_is_shown_with_its_negative() -> None:
     shown = {n for name in commands(main.build()) for n in re.findall(r"--no-[\w-]+", page(*name))}
-    assert shown == {"--no-wide", "--no-alike", "--no-track"}
+    assert shown == {"--no-wide", "--no-alike", "--no-track", "--no-restart"}
 
 
 def test_a_negative_that_is_not_shown_is_accepted(

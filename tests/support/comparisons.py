@@ -65,7 +65,7 @@ def build_comparison(
     """A comparison around blocks, with all that is derived from them."""
     options = options or CompareOptions(images="photos", rounds=8)
     rounds = fit_rounds(blocks)
-    draft = CompareReport(
+    report = CompareReport(
         created_at="2026-11-20T10:00:00+00:00",
         command="seatrial compare a.toml <b>.toml",
         elapsed_s=240.0,
@@ -100,5 +100,5 @@ def build_comparison(
         shifts=tuple(shifts_of(rounds, options.seed)),
     )
     return msgspec.structs.replace(
-        draft, statements=statements_of(draft), caveats=caveats_of(draft)
+        report, statements=statements_of(report), caveats=caveats_of(report)
     )

@@ -1,17 +1,18 @@
 """A against B: services that are measured in turn, in rounds of the order A B B A.
 
 All services of a round are up, and one at a time is under load. One that is not asked waits for its
-next request and takes no core; what it costs is memory. To start one for each block instead would
-put seconds and a cold cache between the two that are compared, which is the time in which a shared
-machine changes. Each round starts them anew, since two starts of one service can differ by more
-than the rounds of one start show (Mytkowicz et al., ASPLOS 2009; Kalibera & Jones, ISMM 2013).
+next request; the cores that it takes all the same are measured, and told where they matter. A start
+before each block instead would put seconds of the most irregular work between the two that are
+compared, and a shared machine changes within seconds. Each round starts the services anew, since
+two starts of one service can differ by more than the rounds of one start show (Mytkowicz et al.,
+ASPLOS 2009; Kalibera & Jones, ISMM 2013).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from time import perf_counter
 from typing import Any
 
 import msgspec
+import psutil
 
 from seatrial.bench.compare_options import (
     THROUGHPUT,
@@ -59,7 +61,7 @@ from seatrial.load.window import Load, Recording
 from seatrial.progress import Progress, silent
 from seatrial.report.numbers import sessions
 from seatrial.system import hardware
-from seatrial.system.processes import ServiceProcesses, find_service
+from seatrial.system.processes import ServiceProcesses, find_service, with_descendants
 
 # Of the requests of a block: a service that fails more is not compared.
 MOST_FAILED = 0.01
@@ -194,18 +196,22 @@ class _Rounds:
         for place, label in enumerate([*labels, *labels[::-1]], start=1):
             done = len(self.blocks)
             self.on_progress("comparing", done, 2 * len(labels) * self.options.rounds)
-            block = self._block(number + 1, label, place, ready[label], load)
+            block = self._block(number + 1, label, place, ready, load)
             if not self.blocks:
                 check_count(block.requests, self.options)
             self.blocks.append(block)
 
-    def _block(self, number: int, label: str, place: int, ready: _Ready, load: Load) -> Block:
-        begin_s = perf_counter() - self.begun
-        meter = UsageMeter(ready.processes, hardware.usable_cores())
-        url = endpoint(ready.target)
+    def _block(
+        self, number: int, label: str, place: int, ready: Mapping[str, _Ready], load: Load
+    ) -> Block:
+        begin_s, one = perf_counter() - self.begun, ready[label]
+        meter = UsageMeter(one.processes, hardware.usable_cores())
+        url = endpoint(one.target)
+        waiting = _cpu_s([it for it in ready.values() if it is not one])
         recording = self.runner.run(
-            run_load(url, ready.bodies, load, meter, lambda window: None, self.credentials)
+            run_load(url, one.bodies, load, meter, lambda window: None, self.credentials)
         )
+        waiting = _cpu_s([it for it in ready.values() if it is not one]) - waiting
         point = summarise(load, recording, meter.usage(), None, meter.trace)
         kinds = ", ".join(f"{count} {kind}" for kind, count in point.errors.items())
         if recording.ended == "unreachable" or point.failed > MOST_FAILED * point.finished:
@@ -227,10 +233,21 @@ class _Rounds:
             throughput_per_s=point.goodput_per_s,
             percentiles_ms=percentiles_of(latencies),
             deciles_ms=deciles_of(latencies),
+            waiting_cores=max(0.0, waiting / (perf_counter() - self.begun - begin_s)),
             other_cores=None if machine is None else machine.other_cores,
             steal_share=None if machine is None else machine.steal_share,
             unfit="; ".join([*point.void, *_too_few(latencies, self.options)]),
         )
+
+
+def _cpu_s(services: Sequence[_Ready]) -> float:
+    """CPU time that services have taken so far, seconds."""
+    total = 0.0
+    for process in with_descendants([one for it in services for one in it.processes.members]):
+        with contextlib.suppress(psutil.Error):  # it has ended
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def latencies_ms(recording: Recording, timeout_s: float) -> list[float]:

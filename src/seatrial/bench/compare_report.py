@@ -73,6 +73,7 @@ class Block(msgspec.Struct, frozen=True):
         percentiles_ms: Percentiles of latency by Harrell and Davis; those that the block has
             requests enough for.
         deciles_ms: The nine deciles; empty in a block of few requests.
+        waiting_cores: Cores that the other services of the round kept busy, which are not asked.
         other_cores: Cores that neither this service nor the client kept busy, the other services
             among them; None where it is not known.
         steal_share: Share of the time of the cores that the hypervisor took, 0 to 1.
@@ -89,6 +90,7 @@ class Block(msgspec.Struct, frozen=True):
     throughput_per_s: float
     percentiles_ms: dict[str, float]
     deciles_ms: tuple[float, ...] = ()
+    waiting_cores: float = 0.0
     other_cores: float | None = None
     steal_share: float | None = None
     unfit: str = ""

@@ -83,7 +83,7 @@ def compare_reports(
             hint="choose another --percentile, or measure longer: seatrial bench",
         )
     first = reports[0]
-    draft = CompareReport(
+    report = CompareReport(
         created_at=first.created_at,
         command=command,
         elapsed_s=0.0,
@@ -101,7 +101,7 @@ def compare_reports(
             f"{ONE_RUN} They were made {_dates(reports)}.",
         ),
     )
-    return msgspec.structs.replace(draft, statements=statements_of(draft))
+    return msgspec.structs.replace(report, statements=statements_of(report))
 
 
 def _with_model(contender: Contender, report: BenchReport) -> Contender:

@@ -48,7 +48,7 @@ def cells_of(one: Contrast) -> list[str]:
 
 
 def caption(report: CompareReport) -> str:
-    """What the figures of the table rest on."""
+    """The load, blocks and rounds that the figures of the table rest on."""
     level = plain_percent(report.contrasts[0].ratio.level)
     if not report.blocks:
         return f"{report.load}; intervals at {level}, of the requests of each run alone"

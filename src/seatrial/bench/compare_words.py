@@ -13,6 +13,7 @@ from seatrial.report.numbers import counted, duration, noun
 
 OTHER_SHARE = 0.1  # of the cores: more other work makes blocks differ
 STEAL_SHARE = 0.05
+WAITING_SHARE = 0.02  # of the cores, by services that are not asked
 
 
 def statements_of(report: CompareReport) -> tuple[str, ...]:
@@ -70,9 +71,11 @@ def plain_percent(share: float) -> str:
 
 
 def caveats_of(report: CompareReport) -> tuple[str, ...]:
-    """What to know before the figures of a measured comparison are used."""
+    """The sentences to read before the figures of a measured comparison are used."""
     return tuple(
-        caveat for found in (_unfit, _failed, _kept, _others, _stolen) for caveat in found(report)
+        caveat
+        for found in (_unfit, _failed, _kept, _waiting, _others, _stolen)
+        for caveat in found(report)
     )
 
 
@@ -101,6 +104,18 @@ def _kept(report: CompareReport) -> Iterator[str]:
             f"{' and '.join(kept)} {were} not started anew between the rounds: how much a service "
             "differs from start to start is not in the interval."
         )
+
+
+def _waiting(report: CompareReport) -> Iterator[str]:
+    cores = report.environment.cpu.cores
+    for one in report.contenders:
+        # What others took while this one was measured.
+        found = [block.waiting_cores for block in report.blocks if block.label == one.label]
+        if found and statistics.median(found) > WAITING_SHARE * cores:
+            yield (
+                f"While {one.label} was measured, services that were not asked kept "
+                f"{statistics.median(found):.2f} of {cores} cores busy."
+            )
 
 
 def _others(report: CompareReport) -> Iterator[str]:

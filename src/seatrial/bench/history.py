@@ -193,7 +193,7 @@ def _read_line(line: bytes, origin: str, hint: str) -> HistoryEntry:
 
 
 def _git(folder: Path, *words: str) -> str:
-    """What git prints; empty where there is no git, or no repository."""
+    """The output of git; empty where there is no git, or no repository."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *words],  # noqa: S607 - whichever git is there

@@ -51,6 +51,7 @@ def bench(
     path: str = "/detect",
     field: str | None = None,
     contract: Path | None = None,
+    history: Path | None = None,
     json: bool = False,
 ) -> None:
     """Measure a running service (--url), or one that is started for it (--model).
@@ -86,6 +87,8 @@ def bench(
         field: Multipart field of a foreign service [default: the raw body].
         contract: TOML file; its latency and load clauses are judged. Exit code 8: they do not
             hold; 9: it cannot be decided.
+        history: File to which the figures are appended, as a line of JSON with the time and the
+            commit; seatrial compare --history finds where they changed.
         json: Print the report as JSON too.
     """
     require_client()
@@ -114,9 +117,9 @@ def bench(
                 hint="leave --url out to start a deployment on runtimes (--deployment, --on)",
             )
         base_url(Target(url, protocol=one))
-    elif several and (contract is not None or path != DETECT or field is not None):
+    elif several and (contract or history or path != DETECT or field is not None):
         raise InvalidConfig(
-            "--contract, --path and --field are for one runtime and one protocol",
+            "--contract, --history, --path and --field are for one runtime and one protocol",
             hint="measure that one: --on triton --protocol grpc, without --rounds",
         )
     if several:
@@ -155,6 +158,11 @@ def bench(
         err.print("no report was written")
         raise
     verdict = None if wanted is None else judge_contract(wanted, report=report)
+    if history is not None:
+        from seatrial.bench.history import append_history
+
+        append_history(history, report)
+        err.print(f"appended the figures to {history}", highlight=False, soft_wrap=True)
     _show(msgspec.structs.replace(report, verdict=verdict), verdict, output, json=json)
 
 

@@ -88,7 +88,7 @@ def compare(
 
 
 def contenders_of(words: Sequence[str]) -> list[Contender]:
-    """What the words of the command name.
+    """The services or reports that the words of the command name.
 
     Raises:
         InvalidConfig: Fewer than two, more than eight, or reports beside services.
