@@ -19,6 +19,15 @@ def test_nothing_comes_of_no_good_answer():
     assert latency_curve([], 7) is None
 
 
+def test_the_sixty_slowest_are_kept_as_the_documents_say():
+    assert WHOLE_TAIL == 60
+    for count in (59, 60, 61, 62):
+        assert latency_curve([1.0] * count).ranks == tuple(range(1, count + 1))
+    curve = latency_curve([1.0] * 10_000)
+    assert curve.ranks[-60:] == tuple(range(9941, 10_001))
+    assert 150 < len(curve.ranks) <= 190
+
+
 @given(st.integers(1, 30_000), st.integers(0, 5))
 def test_the_tail_is_whole_and_the_rest_is_thinned(count, failed):
     curve = latency_curve([float(n) for n in range(1, count + 1)], failed)

@@ -61,6 +61,14 @@ def test_void_slices_and_those_without_answers_do_not_count():
     assert found.memory_bytes is None
 
 
+def test_the_ends_of_an_interval_are_around_the_slope():
+    draw = random.Random(1)
+    found = trend(cut([40.0 + n + draw.gauss(0.0, 3.0) for n in range(30)])).latency_ms
+    assert 50.0 < found.low_per_hour < found.per_hour < found.high_per_hour < 70.0
+    alone = theil_sen([0.0, 1.0], [1.0, 3.0])
+    assert alone == (2.0, 2.0, 2.0)
+
+
 def test_few_slices_have_no_trend():
     assert trend(cut([40.0] * (FEWEST_SLICES - 1))) is None
     assert trend(cut([40.0] * FEWEST_SLICES)) is not None

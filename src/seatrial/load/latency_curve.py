@@ -49,7 +49,7 @@ def latency_curve(
     # By the number of good answers that took longer, which the logarithmic axis shows.
     slower = np.arange(min(good, WHOLE_TAIL))
     if good > WHOLE_TAIL:
-        more = np.geomspace(WHOLE_TAIL, good - 1, SPARSE) if good > WHOLE_TAIL + 1 else [good - 1]
+        more = np.geomspace(WHOLE_TAIL, good - 1, SPARSE)
         slower = np.unique(np.concatenate([slower, np.round(more).astype(np.int64)]))
     ranks = good - slower[::-1]
     return LatencyCurve(
