@@ -106,7 +106,7 @@ def search_text(scope: Scope, index: int) -> str:
     rate = f"{{{at}.search.rate_hz:per_second}}"
     ends = f"{{{at}.search.low_hz:significant}} to {{{at}.search.high_hz:significant}}"
     return {
-        "found": f"{held} holds up to {rate} (between {ends})",
+        "found": f"{held} holds up to {rate} ({ends})",
         "budget": f"{held} holds up to about {rate} ({ends}: the search had no more time)",
         "below-minimum": f"{held} does not hold at {{{at}.search.high_hz:per_second}}",
         "above-maximum": f"{held} holds at {rate}, the highest rate that was tried",
