@@ -49,6 +49,12 @@ def test_the_last_change_for_the_worse_comes_first_then_all_of_them():
     assert "EPYC \N{MIDDLE DOT} tiny" in text
 
 
+def test_of_two_changes_for_the_worse_the_last_is_told():
+    found = summary(series_of(entries([20.0] * 5 + [22.0] * 5 + [26.0] * 5)))
+    assert "at aaaaaaaaaa: " in found
+    assert "+18." in found
+
+
 def test_a_rate_is_written_as_one():
     text = shown(series_of(entries([20.0] * 8 + [18.0] * 8, figure="x: goodput_per_s")))
     assert "20.0/s" in text

@@ -101,7 +101,7 @@ def test_a_search_is_a_band_and_what_holds_is_drawn(make_report):
     assert "20.0/s to 21.0/s" in to_html(report)
     # A search has no caveats of its own, and an empty list would be a bare line.
     empty = msgspec.structs.replace(report, findings=(report.of_kind("headline")[0],))
-    assert "<ul class=\"findings" not in to_html(empty)
+    assert '<ul class="findings' not in to_html(empty)
 
 
 def test_a_search_without_an_answer_has_no_band(make_report, steps):
