@@ -27,7 +27,7 @@ from seatrial.manifest import Step
 from seatrial.serve.process import ServiceProcess
 from seatrial.trial import run
 from seatrial.trial.html_report import write_verdict
-from seatrial.trial.plan import Trial, load_options
+from seatrial.trial.plan import JudgePlan, load_options
 from seatrial.trial.report import read_verdict
 from seatrial.trial.run import Judgement, judge_service
 
@@ -49,7 +49,7 @@ def judge(
     labelled = read_labelled(f"coco:{scenes}")
     return judge_service(
         Target(service.url),
-        Trial(contract, labelled, load_options(contract, QUICK, None, labelled), None),
+        JudgePlan(contract, labelled, load_options(contract, QUICK, None, labelled), None),
         lineage=lambda digest: lineage,
         command="seatrial judge",
     )
@@ -131,7 +131,7 @@ def test_the_busiest_window_of_all_is_the_load_of_the_verdict(
     monkeypatch.setattr(run, "run_benchmark", lambda *given, **named: measured)
     contract = Contract(load=LoadClause())
     load = load_options(contract, QUICK, Path("photos"), None)
-    made = judge_service(Target("http://127.0.0.1:9"), Trial(contract, None, load, None))
+    made = judge_service(Target("http://127.0.0.1:9"), JudgePlan(contract, None, load, None))
     assert made.report.elsewhere == pytest.approx(0.5)  # of two cores
 
 
@@ -151,7 +151,7 @@ def test_a_service_that_is_not_there_is_one_error(scenes: Path) -> None:
     with pytest.raises(ServiceFailed, match=r"nothing answers at .*: Connection refused"):
         judge_service(
             Target("http://127.0.0.1:9"),
-            Trial(contract, read_labelled(f"coco:{scenes}"), None, None),
+            JudgePlan(contract, read_labelled(f"coco:{scenes}"), None, None),
         )
 
 
@@ -236,7 +236,7 @@ def test_accuracy_and_load_are_of_one_model(
     quick = MeasureOptions(point_s=0.3, sessions=(1,), warmup_s=0.0)
     made = judge_service(
         Target(url, path=f"{named}/infer") if named else Target(url),
-        Trial(contract, labelled, load_options(contract, quick, None, labelled), None),
+        JudgePlan(contract, labelled, load_options(contract, quick, None, labelled), None),
     )
     model = named or "/v2/models/b"
     assert asked - {"/v2/models/a/config"} == {f"{model}/config", f"{model}/infer"}

@@ -23,7 +23,7 @@ from seatrial.report.numbers import counted
 from seatrial.report.page import page as html_page
 from seatrial.report.svg import element
 from seatrial.system.files import check_place, check_writable, write_atomically, writing
-from seatrial.trial.plan import Trial
+from seatrial.trial.plan import JudgePlan
 from seatrial.trial.report import VERDICT, VerdictReport
 from seatrial.trial.run import Judgement
 from seatrial.trial.verdict import SPOILED
@@ -34,7 +34,7 @@ FILES = (
 )  # fmt: skip
 
 
-def check_places(trial: Trial, folder: Path) -> None:
+def check_places(trial: JudgePlan, folder: Path) -> None:
     """Make the folder of the reports, and check that each can be written, before the measurement.
 
     Raises:

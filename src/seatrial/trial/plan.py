@@ -25,7 +25,7 @@ LONGEST_SINGLE_STREAM_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class JudgePlan:
     """Everything that is measured for a contract, read and checked before a service is started.
 
     Attributes:
@@ -53,7 +53,7 @@ def read_trial(
     images: Path | None = None,
     measure: MeasureOptions | None = None,
     max_pixels: int | None = None,
-) -> Trial:
+) -> JudgePlan:
     """Read a contract and the images that it is judged on.
 
     Args:
@@ -85,12 +85,12 @@ def read_trial(
         check_client()
     load = load_options(wanted, measure or MeasureOptions(), images, labelled)
     if load is None:
-        return Trial(wanted, labelled, None, None, read)
+        return JudgePlan(wanted, labelled, None, None, read)
     plan(load)
     sent = load_images(
         Path(load.images), limit=load.image_limit, seed=load.seed, max_pixels=max_pixels
     )
-    return Trial(wanted, labelled, load, sent, read)
+    return JudgePlan(wanted, labelled, load, sent, read)
 
 
 def check_labels(contract: Contract, labelled: LabelledSet | None) -> None:

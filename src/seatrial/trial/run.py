@@ -23,7 +23,7 @@ from seatrial.datasets.labels import LabelledSet
 from seatrial.load.inference import named_model
 from seatrial.load.target import DETECT, Target
 from seatrial.progress import Progress, silent
-from seatrial.trial.plan import Trial
+from seatrial.trial.plan import JudgePlan
 from seatrial.trial.report import SCHEMA, VerdictReport
 from seatrial.trial.unseen import seen_before
 from seatrial.trial.verdict import Accuracy, elsewhere, judge_contract
@@ -47,7 +47,7 @@ class Judgement:
 
 def judge_service(
     target: Target,
-    trial: Trial,
+    trial: JudgePlan,
     *,
     lineage: Callable[[str], Iterable[Artifact]] = lambda digest: (),
     command: str = "",
