@@ -19,11 +19,14 @@ class AccuracyClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ap: Least average precision, mean over IoU 0.50 to 0.95 and categories, 0-1.
         ap50: Least average precision at IoU 0.50.
         ar100: Least recall with 100 detections an image, mean over IoU 0.50 to 0.95.
+        max_drop_ap: Largest loss of `ap` against the float32 graph of the model at its own size, on
+            the same images; `seatrial trial` measures it.
     """
 
     ap: Fraction | None = None
     ap50: Fraction | None = None
     ar100: Fraction | None = None
+    max_drop_ap: Fraction | None = None
 
 
 class LatencyClause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,6 +35,7 @@ COMMANDS = {
     "bench": ("bench:bench", "Measure a service, and explain the result."),
     "compare": ("compare:compare", "Say which of two services is faster, or since when one is."),
     "compress": ("compress:app", "Quantise a model, and prove that it stays right."),
+    "trial": ("trial:trial", "Find the deployment that holds a contract, and prove it."),
     "judge": ("judge:judge", "Judge a service by its contract: accuracy, latency, load."),
     "capacity": ("capacity:capacity", "Plan how many machines hold a rate."),
     "evaluate": ("evaluate:evaluate", "Measure a detector's accuracy on labelled images."),

@@ -36,11 +36,15 @@ class Accuracy(msgspec.Struct, frozen=True):
         figures: Figures as measured.
         intervals: Name of a figure -> its interval: the images are a sample of what will be seen.
         flattered: Why the figures are better than they are; see `seatrial.trial.unseen`.
+        drop: Loss of AP against the float32 graph of the model; None where that was not measured.
+        drop_interval: Its interval.
     """
 
     figures: Figures
     intervals: Mapping[str, Interval]
     flattered: str = ""
+    drop: float | None = None
+    drop_interval: Interval | None = None
 
 
 def judge_contract(
@@ -66,7 +70,8 @@ def judge_contract(
 
 
 def _accuracy(clause: AccuracyClause, measured: Accuracy) -> Iterator[Row]:
-    for name, least in msgspec.structs.asdict(clause).items():
+    for name, label in LABELS.items():
+        least: float | None = getattr(clause, name)
         if least is None:
             continue
         found: float | None = getattr(measured.figures, name)
@@ -78,8 +83,21 @@ def _accuracy(clause: AccuracyClause, measured: Accuracy) -> Iterator[Row]:
                 f"{found:.4f} ({interval.level:.0%} interval {interval.low:.4f} to "
                 f"{interval.high:.4f}, {interval.images} images)"
             )
-        limit = Clause(f"accuracy.{name}", least, "at_least", label=LABELS[name])
+        limit = Clause(f"accuracy.{name}", least, "at_least", label=label)
         yield rule(limit, found, interval, text=text, flattered=measured.flattered)
+    if clause.max_drop_ap is not None:
+        yield _drop(clause.max_drop_ap, measured)
+
+
+def _drop(most: float, measured: Accuracy) -> Row:
+    """Rule on the loss of AP; a set that training has seen flatters both sides alike."""
+    limit = Clause("accuracy.max_drop_ap", most, label="loss of AP")
+    found, ends = measured.drop, measured.drop_interval
+    if found is None or ends is None:
+        unmeasured = "the float32 graph of the model was not measured beside it (seatrial trial)"
+        return rule(limit, None, text=unmeasured)
+    text = f"{found:+.4f} ({ends.level:.0%} interval {ends.low:+.4f} to {ends.high:+.4f})"
+    return rule(limit, found, ends, text=text)
 
 
 def _latency(clause: LatencyClause, report: BenchReport) -> Row:
