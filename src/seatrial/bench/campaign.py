@@ -40,10 +40,12 @@ class Trials:
     Attributes:
         known: Trials that were made before; they are not measured again.
         on_trial: Called with each new one.
+        start_hz: Rate of the first one, where something is known of the service.
     """
 
     known: Sequence[RateTrial] = ()
     on_trial: Callable[[RateTrial], object] = lambda trial: None
+    start_hz: float = RateGoal().start_hz
 
 
 @dataclass
@@ -105,7 +107,7 @@ class Campaign:
             trials.on_trial(made)
             return made
 
-        goal = RateGoal(fraction=fraction, budget_s=options.search_s)
+        goal = RateGoal(fraction=fraction, budget_s=options.search_s, start_hz=trials.start_hz)
         found = search_rate(measure, goal, known=trials.known)
         self.past_s = past_s + scenario.longest_s
         return Run(scenario.name, tuple(points), "open", found, limit_ms, options.percentile)

@@ -33,6 +33,8 @@ from seatrial.trial.workshop import Workshop
 DOMINATED = 0.8
 # Seconds that a step is expected to take before the first of its kind was seen.
 FIRST_GUESS_S = {"export": 12.0, "int8": 40.0, "score": 10.0, "raw": 6.0}
+# INT8 is not made where even so many times the raw speed of its float32 graph is too slow.
+MOST_GAIN = 3.0
 WORTH = 1.1  # of batches: raw speed over that of one image at a time
 LEVEL = 0.95  # of the interval of a difference of AP
 
@@ -169,7 +171,16 @@ class Preparation:
             parent = one.variant.int8 and alike and other.one.variant == one.variant.floated
             if parent and other.outcome == "fails":
                 return "the float32 graph that it is made of fails the accuracy"
+            if parent and other.raw and MOST_GAIN * _rate(other) < DOMINATED * self._fastest_hz():
+                return (
+                    f"its float32 graph does {_rate(other):.3g} images/s: {MOST_GAIN:g} times as "
+                    "many would be too few"
+                )
         return ""
+
+    def _fastest_hz(self) -> float:
+        """Raw speed of the fastest candidate whose accuracy holds."""
+        return max((_rate(one) for one in self.found.values() if one.outcome == "holds"), default=0)
 
     def _drop_slow(self, some: list[Prepared]) -> None:
         """Drop candidates whose raw speed is below the wanted rate, or far below the best one's."""

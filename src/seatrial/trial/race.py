@@ -10,13 +10,14 @@ candidates race in a test in milliseconds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
 # Part of the whole time that the first round takes, in which all are measured; each round between
 # that and the final takes a part of what is left.
 FIRST, BETWEEN = 0.30, 0.20
+ROOM = 0.7  # most of the time that the first round may take
 # Between two with capacities this close, the race ends: either may be chosen.
 EQUAL = 0.02
 
@@ -65,6 +66,9 @@ class Race:
         left_s: Time that is left, seconds.
         shortest_s: Time below which a measurement says nothing: a start and a few trials.
         kept: Candidates that are measured in the first round whatever the others are.
+        once: Candidates that are measured in the first round alone, to be compared with: they
+            cannot win.
+        known: Name -> capacity and time, of a race that was cut off.
         on_drop: Called with a name and the reason.
     """
 
@@ -76,17 +80,20 @@ class Race:
         *,
         shortest_s: float = 10.0,
         kept: Collection[str] = (),
+        once: Collection[str] = (),
+        known: Mapping[str, tuple[Capacity, float]] | None = None,
         on_drop: Callable[[str, str], object] = lambda name, reason: None,
     ) -> None:
         self._names = list(names)
         self._measure = measure
         self._left_s = left_s
         self._shortest_s = shortest_s
-        self._kept = {*kept}
+        self._kept, self._once = {*kept, *once}, {*once}
         self._on_drop = on_drop
         self._live: list[str] = []
-        self.capacities: dict[str, Capacity] = {}
-        self.spent_s: dict[str, float] = {}
+        past = known or {}
+        self.capacities = {name: past[name][0] for name in names if name in past}
+        self.spent_s = {name: past[name][1] for name in self.capacities}
         self.dropped: dict[str, str] = {}
 
     def run(self) -> RaceResult:
@@ -97,7 +104,7 @@ class Race:
             if len(self._live) > 2:
                 self._round(max(self._shortest_s, BETWEEN * self._left_s() / len(self._live)))
         self._final()
-        order = sorted(self.capacities, key=self._worth, reverse=True)
+        order = sorted(self.capacities, key=self._place, reverse=True)
         return RaceResult(
             tuple(order),
             self.capacities,
@@ -107,14 +114,18 @@ class Race:
         )
 
     def _first_round(self) -> None:
+        new = [name for name in self._names if name not in self.capacities]
         wanted = FIRST * self._left_s() / max(1, len(self._names))
-        # Those of whom one has to be measured come first: time may be over before the last.
-        order = sorted(self._names, key=lambda name: name not in self._kept)
-        room = int(self._left_s() * 0.7 / self._shortest_s)
-        for name in order[max(1, room) :]:
+        # Those that have to be measured come first: time may be over before the last.
+        order = sorted(new, key=lambda name: name not in self._kept)
+        room = max(not self.capacities, int(ROOM * self._left_s() / self._shortest_s))
+        for name in order[room:]:
             self._drop(name, "no time was left to serve it; others are faster in process")
-        self._live = order[: max(1, room)]
+        self._live = order[:room]
         self._round(max(self._shortest_s, wanted))
+        self._live = [name for name in self._names if name in self.capacities]
+        self._drop_slower()
+        self._live = [name for name in self._live if name not in self._once]
 
     def _round(self, seconds: float) -> None:
         for name in list(self._live):
@@ -139,9 +150,10 @@ class Race:
 
     def _drop_slower(self) -> None:
         """Drop those whose interval lies below that of the leader."""
-        if not self.capacities:
+        racing = [name for name in self.capacities if name not in self._once]
+        if not racing:
             return
-        leader = max(self.capacities, key=lambda name: self.capacities[name].low_hz)
+        leader = max(racing, key=lambda name: self.capacities[name].low_hz)
         least = self.capacities[leader].low_hz
         for name in list(self._live):
             found = self.capacities.get(name)
@@ -197,6 +209,9 @@ class Race:
 
     def _worth(self, name: str) -> float:
         return self.capacities[name].rate_hz if name in self.capacities else 0.0
+
+    def _place(self, name: str) -> tuple[bool, float]:
+        return name not in self._once, self._worth(name)
 
     def _drop(self, name: str, reason: str) -> None:
         if name in self._live:

@@ -6,10 +6,12 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 import msgspec
 
 from seatrial.bench.report_data import BenchReport
+from seatrial.bench.run import run_benchmark
 from seatrial.conditions import Conditions
 from seatrial.contract import Contract
 from seatrial.errors import InvalidConfig
@@ -36,6 +38,8 @@ from seatrial.trial.workshop import Workshop
 
 # Most candidates that are served, and of those that cannot hold the contract, for the nearest miss.
 MOST_SERVED, MOST_HOPELESS = 7, 2
+# Raw speed over the wanted rate from which on a service is expected to hold it.
+SPARE = 1.3
 
 
 @dataclass
@@ -87,6 +91,8 @@ def run_trial(
     here: Conditions,
     say: Callable[[str], object] = lambda words: None,
     on_progress: Progress = silent,
+    benchmark: Callable[..., BenchReport] = run_benchmark,
+    now: Callable[[], float] = monotonic,
 ) -> TrialReport:
     """Find the deployment, and judge it.
 
@@ -99,6 +105,8 @@ def run_trial(
         here: Conditions, with the command.
         say: Called with each step, and each candidate that is dropped with the reason.
         on_progress: Called with the progress of measurements.
+        benchmark: Measures a service.
+        now: Clock, seconds.
 
     Raises:
         InvalidConfig: The folder has the journal of another trial.
@@ -108,13 +116,15 @@ def run_trial(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     journal = TrialJournal(folder, plan.key)
-    budget = TimeBudget(plan.budget_s, journal.spent_s)
+    budget = TimeBudget(plan.budget_s, journal.spent_s, now)
     if journal.resumed:
         say(f"going on after {journal.spent_s:.0f} s: what is in {folder} is not measured again")
     preparation = Preparation(
         plan.contract, plan.subjects, plan.machine, workshop, journal, budget, say
     )
-    bench = Bench(plan.contract, plan.images, workshop, journal, budget, folder, say, on_progress)
+    bench = Bench(
+        plan.contract, plan.images, workshop, journal, budget, folder, say, on_progress, benchmark
+    )
     ready = preparation.run()
     result = _race(preparation, bench, ready, say)
     chosen, verdict = _choose(preparation, bench, result)
@@ -130,6 +140,7 @@ def _race(
 ) -> RaceResult:
     """Serve what may win, and the default deployment; without any the nearest misses."""
     default = preparation.default
+    ready = _sound(preparation, ready)
     served = ready[:MOST_SERVED]
     for state in ready[MOST_SERVED:]:
         preparation.drop(state, f"{MOST_SERVED} others have faster engines")
@@ -148,9 +159,24 @@ def _race(
         lambda: bench.budget.left_s(bench.reserve_s),
         shortest_s=bench.shortest_s,
         kept=[default.one.key],
+        known=bench.known(by_name),
+        once=[default.one.key] if default.reason else [],
         on_drop=on_drop,
     )
     return race.run()
+
+
+def _sound(preparation: Preparation, ready: list[Prepared]) -> list[Prepared]:
+    """Those whose accuracy holds, where one of them may hold the rate; else all."""
+    server = preparation.contract.server
+    assert server is not None  # noqa: S101 - the plan has checked
+    sound = [one for one in ready if one.outcome == "holds"]
+    if not any(one.raw and one.raw.low_hz > SPARE * server.rate_per_s for one in sound):
+        return ready
+    for state in ready:
+        if state not in sound:
+            preparation.drop(state, "its accuracy is undecided, and that of others holds")
+    return sound
 
 
 def _choose(
@@ -214,7 +240,7 @@ def _report(
     capacity = None if chosen is None else result.capacities.get(chosen.one.key)
     default = result.capacities.get(preparation.default.one.key)
     times = None
-    if capacity is not None and default is not None and default.rate_hz > 0:
+    if capacity is not None and default is not None and default.low_hz > 0:
         times = capacity.rate_hz / default.rate_hz
     timed = [(one, result.capacities.get(one.one.key)) for one in preparation.nearest()]
     miss = nearest_miss(plan.contract, verdict, name, timed, plan.machine.cores)
@@ -223,7 +249,7 @@ def _report(
     if chosen is not None and verdict.outcome != "fails":
         deployment = chosen.one.deployment(chosen.artifact).to_toml()
     equal = [] if capacity is None or chosen is None else _equal(result, chosen.one.key, capacity)
-    headroom = capacity.low_hz / wanted_hz - 1 if capacity is not None and passes else None
+    headroom = capacity.rate_hz / wanted_hz - 1 if capacity is not None and passes else None
     return TrialReport(
         schema=TRIAL_SCHEMA,
         created_at=here.created_at,

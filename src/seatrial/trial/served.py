@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from seatrial.load.rate_search import RateGoal, RateSearch, RateTrial, search_ra
 from seatrial.load.statistics import PERCENTILES, samples_needed
 from seatrial.load.target import Target
 from seatrial.progress import Progress, silent
+from seatrial.trial.estimate import estimated_hz
 from seatrial.trial.journal import Confirmed, TrialEntry, TrialJournal, TurnEntry
 from seatrial.trial.preparation import Prepared
 from seatrial.trial.race import Capacity
@@ -30,6 +31,7 @@ START_S, SHORTEST_SEARCH_S = 8.0, 8.0
 END_S = 1.5  # of a service that is idle
 WINDOW_S = 10.0  # shortest window at the wanted rate
 SESSIONS = (1, 2, 4)
+START = 0.5  # rate of the first trial, as a share of the raw speed
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Bench:
         folder: Folder of the reports.
         say: Called with each step.
         on_progress: Called with the progress of measurements.
+        benchmark: Measures a service; see `seatrial.bench.run.run_benchmark`.
         starts_s: Time that services took to start, seconds.
     """
 
@@ -56,6 +59,7 @@ class Bench:
     folder: Path
     say: Callable[[str], object]
     on_progress: Progress = silent
+    benchmark: Callable[..., BenchReport] = run_benchmark
     starts_s: list[float] = field(default_factory=list)
 
     @property
@@ -100,12 +104,12 @@ class Bench:
                 budget_s = sum(one.duration_s for one in known) + max(
                     SHORTEST_SEARCH_S / 2, seconds - started - END_S
                 )
-                report = run_benchmark(
+                report = self.benchmark(
                     Target(url),
                     self._search_options(budget_s),
                     self.on_progress,
                     images=self.images,
-                    trials=Trials(known, lambda trial: self._keep(key, trial)),
+                    trials=Trials(known, lambda trial: self._keep(key, trial), _start_hz(state)),
                 )
             memory = _memory(report)
         except SeatrialError as error:
@@ -120,8 +124,21 @@ class Bench:
         found = self.search(key)
         if found is None:
             return None
-        settled = found.ended not in ("budget",)
-        return Capacity(found.rate_hz, found.low_hz, found.high_hz, settled)
+        rate_hz, settled = found.rate_hz, found.ended != "budget"
+        if not settled:  # an interval that is still open on one side has no middle
+            allowed = 1 - PERCENTILES[self.clause.percentile]
+            rate_hz = min(max(estimated_hz(found.trials, allowed), found.low_hz), found.high_hz)
+        return Capacity(rate_hz, found.low_hz, found.high_hz, settled)
+
+    def known(self, keys: Iterable[str]) -> dict[str, tuple[Capacity, float]]:
+        """Key -> capacity and time, of those that have had a turn before."""
+        found = {}
+        for key in keys:
+            turns = self.journal.of(TurnEntry, key)
+            capacity = self.capacity(key) if turns and not turns[-1].reason else None
+            if capacity is not None:
+                found[key] = capacity, sum(turn.seconds for turn in turns)
+        return found
 
     def search(self, key: str) -> RateSearch | None:
         """The search by all trials so far; None without any."""
@@ -156,7 +173,7 @@ class Bench:
         try:
             with self.workshop.serve(state.one, state.artifact) as url:
                 self.starts_s.append(self.budget.spent_s - begun)
-                report = run_benchmark(
+                report = self.benchmark(
                     Target(url), self._confirmation(), self.on_progress, images=self.images
                 )
         except SeatrialError as error:
@@ -213,6 +230,11 @@ class Bench:
             else:
                 seconds += len(SESSIONS) * (1.0 + options.point_s)
         return seconds
+
+
+def _start_hz(state: Prepared) -> float:
+    """Rate of the first trial: a part of what the engine does alone."""
+    return RateGoal().start_hz if state.raw is None else max(0.5, START * state.raw.rate_hz)
 
 
 def _never(rate_hz: float, duration_s: float) -> RateTrial:

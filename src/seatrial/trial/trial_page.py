@@ -76,7 +76,7 @@ def _figures(report: TrialReport) -> Iterator[tuple[str, str, str]]:
         law = f"{server.arrivals} arrivals, {server.percentile} at most {server.at_most_ms:g} ms"
         yield "Wanted", numbers.per_second(server.rate_per_s), law
     if report.headroom is not None:
-        yield "Headroom", f"{report.headroom:+.0%}", "of the interval's lower end"
+        yield "Headroom", f"{report.headroom:+.0%}", "capacity over the wanted rate"
     if report.times_default is not None:
         yield "Default deployment", f"{report.times_default:.2f} times", "capacity against its"
 

@@ -90,7 +90,7 @@ class TrialReport(msgspec.Struct, frozen=True):
         chosen: Name of the chosen candidate; empty without one.
         deployment: The deployment that is recommended, TOML; empty without one.
         capacity: Its capacity.
-        headroom: Capacity over the wanted rate, less 1; by the lower end of the interval.
+        headroom: Capacity over the wanted rate, less 1; None where the contract is not held.
         times_default: Its capacity over that of the default deployment; None where that was not
             measured.
         miss: The nearest miss; None where the contract holds.
