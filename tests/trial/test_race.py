@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -61,14 +62,19 @@ SERVICE_MS = {
 }  # fmt: skip
 
 
+@functools.cache
+def truth_hz(name: str) -> float:
+    return truth_of_constant(SERVICE_MS[name] / 1e3, LIMIT_S, ALLOWED)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_best_is_found_within_5_percent_in_the_budget_and_most_time_goes_to_two(
     seed: int,
 ) -> None:
     candidates = SimulatedCandidates(SERVICE_MS, 480.0, 100 * seed)
     result = candidates.race()
-    truth = {name: truth_of_constant(ms / 1e3, LIMIT_S, ALLOWED) for name, ms in SERVICE_MS.items()}
-    assert truth[result.order[0]] >= 0.95 * max(truth.values())
+    fastest = min(SERVICE_MS, key=lambda name: SERVICE_MS[name])
+    assert truth_hz(result.order[0]) >= 0.95 * truth_hz(fastest)
     assert candidates.left >= -0.05 * 480.0
     spent = sorted(result.spent_s.values(), reverse=True)
     assert sum(spent[:2]) > 0.5 * sum(spent)

@@ -146,16 +146,19 @@ class Preparation:
         wanted_s = self._guess(one)
         if not must and wanted_s and not self.budget.prepared_within(wanted_s):
             return "no time was left to prepare it (--budget)"
-        state.artifact = self._made(one.variant)
+        state.artifact, reason = self._made(one.variant), ""
         if self.contract.judges("accuracy"):
             state.score = self._scored(one, state.artifact)
             state.verdict = self._judged(state.score)
-            if state.verdict.outcome == "fails" and not must:
-                return state.verdict.statement.removeprefix(f"{state.verdict.name} fails: ")
+            if state.verdict.outcome == "fails":
+                failed = [row.text for row in state.verdict.rows if row.outcome == "fails"]
+                reason = f"its accuracy fails: {'; '.join(failed)}"
+        if reason and not must:
+            return reason
         raw = self._timed(one, state.artifact)
         if not raw.reason:
             state.raw = raw
-        return raw.reason
+        return reason or raw.reason
 
     def _pointless(self, one: Arrangement) -> str:
         """Why a candidate need not be tried, by what is known of its neighbours."""

@@ -135,7 +135,8 @@ class Race:
                 continue
             if name in self.capacities and self.capacities[name].settled:
                 continue
-            self._take(name, min(seconds, self._left_s()))
+            turns = 2 if name in self._once else 1  # it has no second one
+            self._take(name, min(turns * seconds, self._left_s()))
         self._drop_slower()
 
     def _take(self, name: str, seconds: float) -> None:

@@ -240,7 +240,7 @@ def _report(
     capacity = None if chosen is None else result.capacities.get(chosen.one.key)
     default = result.capacities.get(preparation.default.one.key)
     times = None
-    if capacity is not None and default is not None and default.low_hz > 0:
+    if capacity is not None and default is not None and default.rate_hz > 0:
         times = capacity.rate_hz / default.rate_hz
     timed = [(one, result.capacities.get(one.one.key)) for one in preparation.nearest()]
     miss = nearest_miss(plan.contract, verdict, name, timed, plan.machine.cores)
@@ -297,7 +297,7 @@ def _statement(
             + (f", {headroom:.0%} over the wanted rate." if headroom is not None else ".")
         )
     if times is not None:
-        parts.append(f"That is {times:.2f} times that of the default deployment.")
+        parts.append(f"That is about {times:.2g} times that of the default deployment.")
     if miss is not None:
         what = "Binding" if verdict.outcome == "fails" else "Open"
         parts.append(

@@ -78,7 +78,11 @@ def _figures(report: TrialReport) -> Iterator[tuple[str, str, str]]:
     if report.headroom is not None:
         yield "Headroom", f"{report.headroom:+.0%}", "capacity over the wanted rate"
     if report.times_default is not None:
-        yield "Default deployment", f"{report.times_default:.2f} times", "capacity against its"
+        yield (
+            "Default deployment",
+            f"about {report.times_default:.2g} times",
+            "capacity against its",
+        )
 
 
 def _charts(report: TrialReport) -> Iterator[Markup]:
