@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -26,7 +28,6 @@ from seatrial.trial.candidates import (
 from seatrial.trial.journal import Made, RawEntry, ScoreEntry, TrialJournal
 from seatrial.trial.time_budget import TimeBudget
 from seatrial.trial.verdict import Accuracy, judge_contract
-from seatrial.trial.workshop import Workshop
 
 # A service reaches 0.8 to 0.95 of the raw speed of its engine, a slow engine the larger part: one
 # with less than this share of the best one's raw speed does not overtake it.
@@ -37,6 +38,41 @@ FIRST_GUESS_S = {"export": 12.0, "int8": 40.0, "score": 10.0, "raw": 6.0}
 MOST_GAIN = 3.0
 WORTH = 1.1  # of batches: raw speed over that of one image at a time
 LEVEL = 0.95  # of the interval of a difference of AP
+
+
+class Workshop(Protocol):
+    """Makes artifacts, measures them in this process, and starts services of them."""
+
+    def make(self, variant: Variant) -> tuple[str, str]:
+        """Make an artifact, or find it in the store.
+
+        Returns:
+            Its name and its digest.
+
+        Raises:
+            SeatrialError: It cannot be made.
+        """
+
+    def score(self, one: Arrangement, artifact: str) -> ScoreEntry:
+        """Measure accuracy on the labelled images, in this process.
+
+        Raises:
+            SeatrialError: The engine does not run it.
+        """
+
+    def raw_speed(self, one: Arrangement, artifact: str) -> RawEntry:
+        """Measure the engine alone, in this process.
+
+        Raises:
+            SeatrialError: The engine does not run it.
+        """
+
+    def serve(self, one: Arrangement, artifact: str) -> AbstractContextManager[str]:
+        """A service in processes of its own for as long as the block lasts, as its address.
+
+        Raises:
+            SeatrialError: It does not start.
+        """
 
 
 @dataclass

@@ -28,13 +28,12 @@ from seatrial.trial.outcome import (
     pareto_front,
     together,
 )
-from seatrial.trial.preparation import Preparation, Prepared
+from seatrial.trial.preparation import Preparation, Prepared, Workshop
 from seatrial.trial.race import EQUAL, Capacity, Race, RaceResult
 from seatrial.trial.served import Bench
 from seatrial.trial.time_budget import TimeBudget
 from seatrial.trial.trial_report import CHOSEN, TRIAL_SCHEMA, Miss, TrialReport, TrialRow
 from seatrial.trial.verdict import judge_contract
-from seatrial.trial.workshop import Workshop
 
 # Most candidates that are served, and of those that cannot hold the contract, for the nearest miss.
 MOST_SERVED, MOST_HOPELESS = 7, 2

@@ -20,10 +20,9 @@ from seatrial.load.target import Target
 from seatrial.progress import Progress, silent
 from seatrial.trial.estimate import estimated_hz
 from seatrial.trial.journal import Confirmed, TrialEntry, TrialJournal, TurnEntry
-from seatrial.trial.preparation import Prepared
+from seatrial.trial.preparation import Prepared, Workshop
 from seatrial.trial.race import Capacity
 from seatrial.trial.time_budget import LONGEST_CONFIRMATION, VERDICT_S, TimeBudget
-from seatrial.trial.workshop import Workshop
 
 # A turn of a search is the start of a service and some trials. Time that the start is expected to
 # take before one was seen, and the shortest search, seconds.
