@@ -161,7 +161,7 @@ def test_one_to_be_compared_with_is_measured_first_and_once_and_cannot_win() -> 
 
 
 def test_without_time_for_all_the_first_ones_are_measured_and_the_others_say_so() -> None:
-    clock = [30.0]
+    clock = [25.0]
     capacities = {name: Capacity(10.0, 1.0, 20.0) for name in "abcd"}
     result = Race(
         list(capacities), fixed(capacities, clock), lambda: clock[0], shortest_s=10.0, kept=["d"]

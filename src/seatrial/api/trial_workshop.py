@@ -72,7 +72,7 @@ class LocalWorkshop:
         self._images = images
         self._calibration = calibration
         self._on_progress = on_progress
-        self._opened: dict[str, Artifact] = {}
+        self._opened = {self._named(one): one for one in subjects}
         self._answers = ParentAnswers()
 
     def make(self, variant: Variant) -> tuple[str, str]:
@@ -156,8 +156,15 @@ class LocalWorkshop:
         return self._opened[name]
 
     def _known(self, artifact: Artifact) -> tuple[str, str]:
-        self._opened[artifact.manifest.name] = artifact
-        return artifact.manifest.name, artifact.digest
+        name = self._named(artifact)
+        self._opened[name] = artifact
+        return name, artifact.digest
+
+    def _named(self, artifact: Artifact) -> str:
+        """Name by which a deployment finds an artifact: a path, where it is not in the store."""
+        name = artifact.manifest.name
+        known = (self._store.root, self._store.imports.root)
+        return name if artifact.path.parent in known else str(artifact.path.absolute())
 
     def _int8(self, parent: Artifact, engine: str) -> Artifact:
         name = f"{parent.manifest.name}-int8"

@@ -114,29 +114,25 @@ class Race:
         )
 
     def _first_round(self) -> None:
-        new = [name for name in self._names if name not in self.capacities]
-        wanted = FIRST * self._left_s() / max(1, len(self._names))
+        whole_s = self._left_s()
+        seconds = max(self._shortest_s, FIRST * whole_s / max(1, len(self._names)))
         # Those that have to be measured come first: time may be over before the last.
-        order = sorted(new, key=lambda name: name not in self._kept)
-        room = max(not self.capacities, int(ROOM * self._left_s() / self._shortest_s))
-        for name in order[room:]:
-            self._drop(name, "no time was left to serve it; others are faster in process")
-        self._live = order[:room]
-        self._round(max(self._shortest_s, wanted))
+        new = [name for name in self._names if name not in self.capacities]
+        for name in sorted(new, key=lambda name: name not in self._kept):
+            left_s = self._left_s()
+            if {*self.capacities} - self._once and left_s < max((1 - ROOM) * whole_s, self._shortest_s):
+                self._drop(name, "no time was left to serve it; others are faster in process")
+                continue
+            turns = 2 if name in self._once else 1  # it has no second one
+            self._take(name, max(self._shortest_s, min(turns * seconds, left_s)))
         self._live = [name for name in self._names if name in self.capacities]
         self._drop_slower()
         self._live = [name for name in self._live if name not in self._once]
 
     def _round(self, seconds: float) -> None:
         for name in list(self._live):
-            if self._left_s() < self._shortest_s and self.capacities:
-                if name not in self.capacities:
-                    self._drop(name, "no time was left to serve it")
-                continue
-            if name in self.capacities and self.capacities[name].settled:
-                continue
-            turns = 2 if name in self._once else 1  # it has no second one
-            self._take(name, min(turns * seconds, self._left_s()))
+            if self._left_s() >= self._shortest_s and not self.capacities[name].settled:
+                self._take(name, min(seconds, self._left_s()))
         self._drop_slower()
 
     def _take(self, name: str, seconds: float) -> None:

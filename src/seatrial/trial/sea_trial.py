@@ -245,7 +245,7 @@ def _report(
     miss = nearest_miss(plan.contract, verdict, name, timed, plan.machine.cores)
     passes = chosen is not None and verdict.outcome == "holds"
     deployment = ""
-    if chosen is not None and verdict.outcome != "fails":
+    if chosen is not None and capacity is not None and verdict.outcome != "fails":
         deployment = chosen.one.deployment(chosen.artifact).to_toml()
     equal = [] if capacity is None or chosen is None else _equal(result, chosen.one.key, capacity)
     headroom = capacity.rate_hz / wanted_hz - 1 if capacity is not None and passes else None
