@@ -52,7 +52,7 @@ def test_every_step_of_the_readme_is_a_target_whose_command_parses(
     """``make -n`` prints the commands; each is parsed by the command line, not run."""
     monkeypatch.chdir(project)
     steps = re.findall(r"^    make (\w+)", (project / "README.md").read_text(), re.MULTILINE)
-    assert len(steps) == 8
+    assert len(steps) == 9
     app = build()
     for step in steps:
         printed = subprocess.run(

@@ -58,7 +58,7 @@ def test_a_rate_that_is_missed_names_rate_cores_and_the_less_accurate_that_holds
     miss = miss_of((prepared(), Capacity(20.0, 18.0, 22.0)), (fast, Capacity(70.0, 60.0, 80.0)))
     assert miss.clause == "server.rate_per_s"
     assert miss.give == (
-        "rate: 18/s instead of 40/s",
+        "rate: about 20/s instead of 40/s",
         "cores: about 4 instead of 2, if capacity grows with them",
         "accuracy: AP 0.3400 of nano 640 px, openvino f32, default layout at 70/s",
     )

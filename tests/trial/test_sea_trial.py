@@ -145,7 +145,7 @@ def test_a_rate_beyond_the_machine_fails_with_rate_and_cores_that_would_do(tmp_p
     assert report.miss is not None
     assert report.miss.clause == "server.rate_per_s"
     rate, cores = report.miss.give[:2]
-    assert rate.startswith("rate: ")
+    assert rate.startswith("rate: about ")
     assert rate.endswith(" instead of 1000/s")
     assert cores.startswith("cores: about ")
     assert report.miss.name.startswith("nano 416 px int8")
@@ -165,6 +165,18 @@ def test_accuracy_that_is_undecided_is_an_open_verdict(tmp_path: Path) -> None:
     assert report.miss is not None
     assert report.miss.clause == "accuracy.ap"
     assert report.statement.startswith("UNDECIDED: ")
+
+
+def test_a_fast_one_of_open_accuracy_is_no_failure(tmp_path: Path) -> None:
+    """480 pixels are accurate and too slow; 416 are fast enough, and their accuracy is open."""
+    contract = Contract(
+        "street", accuracy=AccuracyClause(ap=0.395), server=ServerClause(120.0, 200.0, "p95")
+    )
+    report = trial(tmp_path, SimulatedMachine(), contract)
+    assert report.verdict.outcome == "undecided"
+    assert report.chosen.startswith("nano 416 px int8")
+    accurate = [row for row in report.rows if row.name.startswith("nano 480 px int8")]
+    assert any(row.capacity is not None for row in accurate)
 
 
 def test_the_largest_drop_is_taken_against_the_default_graph(tmp_path: Path) -> None:

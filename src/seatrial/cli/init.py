@@ -25,8 +25,8 @@ def init(
 ) -> None:
     """Write a new project: recipe, contract, deployment, Makefile, CI, README.
 
-    Its Makefile has a target for each step: data, check, finetune, accelerate, judge, serve,
-    measure.
+    Its Makefile has a target for each step: data, check, finetune, accelerate, judge, trial,
+    serve, measure.
 
     Args:
         folder: New or empty folder.

@@ -65,7 +65,7 @@ def nearest_miss(
     if not accurate:
         give += _accuracy(contract, some)
     elif best is not None and best.rate_hz < server.rate_per_s:
-        give.append(f"rate: {best.low_hz:.3g}/s instead of {server.rate_per_s:g}/s")
+        give.append(f"rate: about {best.rate_hz:.3g}/s instead of {server.rate_per_s:g}/s")
         if best.rate_hz > 0:
             needed = math.ceil(cores * server.rate_per_s / best.rate_hz)
             give.append(f"cores: about {needed} instead of {cores}, if capacity grows with them")

@@ -120,7 +120,9 @@ class Race:
         new = [name for name in self._names if name not in self.capacities]
         for name in sorted(new, key=lambda name: name not in self._kept):
             left_s = self._left_s()
-            if {*self.capacities} - self._once and left_s < max((1 - ROOM) * whole_s, self._shortest_s):
+            if {*self.capacities} - self._once and left_s < max(
+                (1 - ROOM) * whole_s, self._shortest_s
+            ):
                 self._drop(name, "no time was left to serve it; others are faster in process")
                 continue
             turns = 2 if name in self._once else 1  # it has no second one

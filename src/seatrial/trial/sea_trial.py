@@ -38,7 +38,7 @@ from seatrial.trial.verdict import judge_contract
 # Most candidates that are served, and of those that cannot hold the contract, for the nearest miss.
 MOST_SERVED, MOST_HOPELESS = 7, 2
 # Raw speed over the wanted rate from which on a service is expected to hold it.
-SPARE = 1.3
+SPARE = 2.0
 
 
 @dataclass
@@ -157,7 +157,7 @@ def _race(
         lambda key, seconds: bench.turn(by_name[key], seconds),
         lambda: bench.budget.left_s(bench.reserve_s),
         shortest_s=bench.shortest_s,
-        kept=[default.one.key],
+        kept=[default.one.key, *(one.one.key for one in served if one.outcome == "holds")],
         known=bench.known(by_name),
         once=[default.one.key] if default.reason else [],
         on_drop=on_drop,
@@ -183,29 +183,41 @@ def _choose(
 ) -> tuple[Prepared | None, Verdict]:
     """The candidate that is recommended, or came nearest, with its verdict."""
     contract, wanted_hz = preparation.contract, bench.clause.rate_per_s
-    best: tuple[Prepared, Verdict] | None = None
     rank = {"holds": 2, "undecided": 1, "fails": 0}
+    verdicts: list[tuple[Prepared, Verdict]] = []
+
+    def misses(state: Prepared) -> bool:
+        """Whether it is known to miss the accuracy or the rate."""
+        return state.outcome == "fails" or result.capacities[state.one.key].high_hz < wanted_hz
+
     ordered = sorted(
         (preparation.found[key] for key in result.order),
-        key=lambda one: (rank[one.outcome], result.capacities[one.one.key].rate_hz),
+        key=lambda one: (
+            not misses(one),
+            rank[one.outcome],
+            result.capacities[one.one.key].rate_hz,
+        ),
         reverse=True,
     )
-    # An accurate one that misses the rate comes after one whose accuracy is open and that holds it.
-    ordered.sort(key=lambda one: result.capacities[one.one.key].high_hz < wanted_hz)
     for state in ordered:
         kept = bench.journal.one(Confirmed, state.one.key) is not None
-        hopeless = state.outcome == "fails" or result.capacities[state.one.key].high_hz < wanted_hz
         # The first one is confirmed in the time that was kept for it; further ones where there is
         # time left.
-        enough = best is None or bench.budget.left_s(bench.reserve_s) > 0
-        report = bench.confirm(state) if kept or (enough and not hopeless) else None
+        enough = not verdicts or bench.budget.left_s(bench.reserve_s) > 0
+        report = bench.confirm(state) if kept or (enough and not misses(state)) else None
         verdict = _judge(contract, state, result.capacities[state.one.key], report)
-        if best is None or rank[verdict.outcome] > rank[best[1].outcome]:
-            best = state, verdict
-        if verdict.outcome == "holds" or hopeless:
+        verdicts.append((state, verdict))
+        if verdict.outcome == "holds":
             break
-    if best is not None:
-        return best
+    if verdicts:  # of equal ones, the accurate, then the fast
+        return max(
+            verdicts,
+            key=lambda one: (
+                rank[one[1].outcome],
+                rank[one[0].outcome],
+                result.capacities[one[0].one.key].rate_hz,
+            ),
+        )
     nearest = preparation.nearest()
     if not nearest:
         return None, together(contract, [capacity_row(bench.clause, None)])

@@ -19,7 +19,7 @@ from seatrial.load.statistics import PERCENTILES, samples_needed
 from seatrial.load.target import Target
 from seatrial.progress import Progress, silent
 from seatrial.trial.estimate import estimated_hz
-from seatrial.trial.journal import Confirmed, TrialEntry, TrialJournal, TurnEntry
+from seatrial.trial.journal import Confirmed, RawEntry, TrialEntry, TrialJournal, TurnEntry
 from seatrial.trial.preparation import Prepared, Workshop
 from seatrial.trial.race import Capacity
 from seatrial.trial.time_budget import LONGEST_CONFIRMATION, VERDICT_S, TimeBudget
@@ -127,7 +127,10 @@ class Bench:
         if not settled:  # an interval that is still open on one side has no middle
             allowed = 1 - PERCENTILES[self.clause.percentile]
             rate_hz = min(max(estimated_hz(found.trials, allowed), found.low_hz), found.high_hz)
-        return Capacity(rate_hz, found.low_hz, found.high_hz, settled)
+        high_hz, raw = found.high_hz, self.journal.one(RawEntry, key)
+        if raw is not None and raw.high_hz:  # no service is faster than its engine
+            high_hz = min(high_hz, max(raw.high_hz, rate_hz, found.low_hz))
+        return Capacity(rate_hz, found.low_hz, high_hz, settled)
 
     def known(self, keys: Iterable[str]) -> dict[str, tuple[Capacity, float]]:
         """Key -> capacity and time, of those that have had a turn before."""
