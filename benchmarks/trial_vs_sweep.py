@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Is the choice of a trial as good as that of an exhaustive sweep on the same machine?
 
-    python benchmarks/trial_vs_sweep.py contract.toml --model yolo11n.pt --dataset coco:FOLDER -o sweep
+    python benchmarks/trial_vs_sweep.py contract.toml --model yolo11n.pt --dataset coco:FOLDER
 
-The trial has 15 minutes. Then each candidate that it could have served (all engines, precisions, canvases and INT8 whose accuracy does not fail, with each division of
-the cores) is served for --each seconds, and the capacities are compared: the trial's choice, as the sweep measures it, over the best one of the sweep. Both keep a
-journal: a sweep that was ended goes on.
+The trial has 15 minutes. Then each candidate that it could have served (all engines, precisions,
+canvases and INT8 whose accuracy does not fail, with each division of the cores) is served for
+--each seconds, and the capacities are compared: that of the trial's choice, as the sweep measures
+it, over the best one of the sweep. Both keep a journal: a sweep that was ended goes on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from seatrial.contract import Contract
 from seatrial.datasets.read import read_labelled
 from seatrial.load.images import load_images
 from seatrial.models.resolve import resolve
+from seatrial.trial.candidates import arrangements, default_arrangement, refinements
 from seatrial.trial.journal import TrialJournal
 from seatrial.trial.plan import images_folder
 from seatrial.trial.preparation import Preparation, Prepared
@@ -50,11 +52,11 @@ class Sweep(Preparation):
     """A preparation that leaves nothing out but what fails the accuracy."""
 
     def every(self) -> list[Prepared]:
-        from seatrial.trial.candidates import arrangements, default_arrangement, refinements
-
+        """All candidates that run here, and whose accuracy does not fail."""
         self._prepare(default_arrangement(self.subjects[0], self.machine), must=True)
         plain = arrangements(self.subjects, self.machine)
-        for one in [*plain, *(other for one in plain for other in refinements(one, self.machine))]:
+        others = (other for one in plain for other in refinements(one, self.machine))
+        for one in [*plain, *others]:
             if one.key not in self.found:
                 self._prepare(one)
         return [one for one in self.found.values() if one.raw and one.outcome != "fails"]
