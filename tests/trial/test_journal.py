@@ -8,22 +8,22 @@ import pytest
 
 from seatrial.errors import InvalidConfig, NotWritable
 from seatrial.load.rate_search import RateTrial
-from seatrial.trial.journal import JOURNAL, Made, RawEntry, TrialEntry, TrialJournal
+from seatrial.trial.journal import JOURNAL, MadeEntry, RawEntry, TrialEntry, TrialJournal
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     journal = TrialJournal(tmp_path, "question")
     assert not journal.resumed
     trial = RateTrial(10.0, 2.0, 20, 1, False, (1, 0), (10, 10))
-    journal.add(Made("v", "nano", "d", seconds=4.0, at_s=4.0))
+    journal.add(MadeEntry("v", "nano", "d", seconds=4.0, at_s=4.0))
     journal.add(TrialEntry("a", trial, 9.0))
     again = TrialJournal(tmp_path, "question")
     assert again.resumed
     assert again.spent_s == 9.0
     assert again.entries == journal.entries
     assert [one.trial for one in again.of(TrialEntry, "a")] == [trial]
-    assert again.one(Made, "v") == Made("v", "nano", "d", seconds=4.0, at_s=4.0)
-    assert again.one(Made, "a") is None
+    assert again.one(MadeEntry, "v") == MadeEntry("v", "nano", "d", seconds=4.0, at_s=4.0)
+    assert again.one(MadeEntry, "a") is None
     assert again.one(RawEntry, "v") is None
 
 

@@ -32,7 +32,7 @@ class Begun(msgspec.Struct, frozen=True, tag="begun"):
     at_s: float = 0.0
 
 
-class Made(msgspec.Struct, frozen=True, tag="made"):
+class MadeEntry(msgspec.Struct, frozen=True, tag="made"):
     """An artifact that was made, or why it was not.
 
     Attributes:
@@ -62,7 +62,7 @@ class ScoreEntry(msgspec.Struct, frozen=True, tag="accuracy"):
         drawn_ap: AP of each draw of the bootstrap, for the interval of a difference.
         flattered: Why the figures are better than on new images; empty where they are not.
         seconds: Time that it took.
-        at_s: As in `Made`.
+        at_s: As in `MadeEntry`.
     """
 
     key: str
@@ -85,7 +85,7 @@ class RawEntry(msgspec.Struct, frozen=True, tag="raw"):
         lone_ms: Time of one image alone, in the lane that a lone request gets; the least seen.
         reason: Why it could not be run; empty where it was.
         seconds: Time that it took.
-        at_s: As in `Made`.
+        at_s: As in `MadeEntry`.
     """
 
     key: str
@@ -104,7 +104,7 @@ class TrialEntry(msgspec.Struct, frozen=True, tag="trial"):
     Attributes:
         key: Key of the arrangement.
         trial: Counts of late requests.
-        at_s: As in `Made`.
+        at_s: As in `MadeEntry`.
     """
 
     key: str
@@ -120,7 +120,7 @@ class TurnEntry(msgspec.Struct, frozen=True, tag="turn"):
         seconds: Time of the turn, with the start of the service.
         memory_bytes: Largest resident memory of the service; 0 where it is not known.
         reason: Why it could not be served; empty where it was.
-        at_s: As in `Made`.
+        at_s: As in `MadeEntry`.
     """
 
     key: str
@@ -136,7 +136,7 @@ class Confirmed(msgspec.Struct, frozen=True, tag="confirmed"):
     Attributes:
         key: Key of the arrangement.
         file: Name of the report, JSON.
-        at_s: As in `Made`.
+        at_s: As in `MadeEntry`.
     """
 
     key: str
@@ -144,7 +144,7 @@ class Confirmed(msgspec.Struct, frozen=True, tag="confirmed"):
     at_s: float = 0.0
 
 
-Entry = Begun | Made | ScoreEntry | RawEntry | TrialEntry | TurnEntry | Confirmed
+Entry = Begun | MadeEntry | ScoreEntry | RawEntry | TrialEntry | TurnEntry | Confirmed
 _LINE = msgspec.json.Decoder(Entry)
 
 

@@ -25,7 +25,7 @@ from seatrial.trial.candidates import (
     dynamic,
     refinements,
 )
-from seatrial.trial.journal import Made, RawEntry, ScoreEntry, TrialJournal
+from seatrial.trial.journal import MadeEntry, RawEntry, ScoreEntry, TrialJournal
 from seatrial.trial.time_budget import TimeBudget
 from seatrial.trial.verdict import Accuracy, judge_contract
 
@@ -264,15 +264,15 @@ class Preparation:
                     self.drop(made, "an image in a batch takes its engine about as long as alone")
 
     def _made(self, variant: Variant) -> str:
-        kept = self.journal.one(Made, variant.key)
+        kept = self.journal.one(MadeEntry, variant.key)
         if kept is None:
             self.say(f"making {variant.words}")
             begun = self.budget.spent_s
             try:
                 name, digest = self.workshop.make(variant)
-                kept = Made(variant.key, name, digest)
+                kept = MadeEntry(variant.key, name, digest)
             except SeatrialError as error:
-                kept = Made(variant.key, "", reason=error.message)
+                kept = MadeEntry(variant.key, "", reason=error.message)
             self._note(kept, begun, "int8" if variant.int8 else "export")
         if kept.reason:
             raise SeatrialError(kept.reason)
@@ -299,7 +299,7 @@ class Preparation:
             self._note(kept, begun, "raw")
         return kept
 
-    def _note(self, entry: Made | ScoreEntry | RawEntry, begun_s: float, kind: str) -> None:
+    def _note(self, entry: MadeEntry | ScoreEntry | RawEntry, begun_s: float, kind: str) -> None:
         now = self.budget.spent_s
         self._seconds.setdefault(kind, []).append(now - begun_s)
         self.journal.add(msgspec.structs.replace(entry, seconds=now - begun_s, at_s=now))
@@ -314,7 +314,7 @@ class Preparation:
     def _guess(self, one: Arrangement) -> float:
         """Time that the steps of a candidate are expected to take, without those that are done."""
         kinds = []
-        if self.journal.one(Made, one.variant.key) is None:
+        if self.journal.one(MadeEntry, one.variant.key) is None:
             kinds.append("int8" if one.variant.int8 else "export")
         if self.contract.judges("accuracy"):
             kinds += [] if self.journal.one(ScoreEntry, one.numerics) else ["score"]
