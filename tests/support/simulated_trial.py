@@ -20,7 +20,7 @@ from seatrial.load.images import EncodedImage, ImageSet, ImagesSummary
 from seatrial.load.rate_search import RateGoal, RateTrial, search_rate
 from seatrial.load.statistics import PERCENTILES
 from seatrial.load.target import Target
-from seatrial.trial.candidates import Arrangement, Machine, Subject, Variant
+from seatrial.trial.candidates import Arrangement, Machine, TriedModel, Variant
 from seatrial.trial.journal import RawEntry, ScoreEntry
 from simulated_servers import constant
 
@@ -32,7 +32,7 @@ IMAGES = ImageSet(
     ),
 )  # fmt: skip
 MACHINE = Machine(2, {"openvino": ("f32", "bf16"), "onnxruntime": ("f32",)}, ("openvino",))
-NANO = Subject("nano", "n" * 64, (640, 640), (), resizable=True)
+NANO = TriedModel("nano", "n" * 64, (640, 640), (), resizable=True)
 # Share of the images per second of a raw engine that a service reaches.
 SERVED = 0.9
 

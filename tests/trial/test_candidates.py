@@ -8,7 +8,7 @@ import pytest
 from seatrial.deployment import CoreLayout, Deployment
 from seatrial.trial.candidates import (
     Machine,
-    Subject,
+    TriedModel,
     arrangements,
     default_arrangement,
     dynamic,
@@ -17,7 +17,7 @@ from seatrial.trial.candidates import (
 )
 from simulated_trial import MACHINE, NANO
 
-GRAPH = Subject("graph", "g" * 64, (480, 640), ("onnx",), takes_batches=True)
+GRAPH = TriedModel("graph", "g" * 64, (480, 640), ("onnx",), takes_batches=True)
 PLAIN = Machine(2, {"openvino": ("f32",)})
 
 

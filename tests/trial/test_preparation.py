@@ -10,7 +10,7 @@ import pytest
 from seatrial.contract import AccuracyClause, Contract, ServerClause
 from seatrial.errors import DeviceUnavailable
 from seatrial.gate import Interval
-from seatrial.trial.candidates import Arrangement, Subject
+from seatrial.trial.candidates import Arrangement, TriedModel
 from seatrial.trial.journal import RawEntry, ScoreEntry, TrialJournal
 from seatrial.trial.preparation import (
     Preparation,
@@ -30,7 +30,7 @@ def preparation(
     contract: Contract,
     *,
     budget_s: float = 3600.0,
-    subjects: tuple[Subject, ...] = (NANO,),
+    subjects: tuple[TriedModel, ...] = (NANO,),
 ) -> tuple[Preparation, list[str]]:
     said: list[str] = []
     made = Preparation(

@@ -30,7 +30,7 @@ from seatrial.progress import Progress, silent
 from seatrial.quantise.options import QuantiseOptions
 from seatrial.quantise.run import compress_int8
 from seatrial.system import hardware
-from seatrial.trial.candidates import Arrangement, Machine, Subject, Variant
+from seatrial.trial.candidates import Arrangement, Machine, TriedModel, Variant
 from seatrial.trial.journal import RawEntry, ScoreEntry
 from seatrial.trial.preparation import median_rounds
 from seatrial.trial.unseen import seen_before
@@ -202,8 +202,8 @@ class LocalWorkshop:
         return None
 
 
-def subject_of(artifact: Artifact) -> Subject:
-    """What the plan of a trial needs of a model."""
+def subject_of(artifact: Artifact) -> TriedModel:
+    """The facts of a model that the plan of a trial needs."""
     manifest = artifact.manifest
     formats = tuple(name for name in manifest.formats if name in ("onnx", "openvino"))
     batches = bool(formats)
@@ -213,7 +213,7 @@ def subject_of(artifact: Artifact) -> Subject:
         except InvalidConfig:
             batches = False
     height, width = manifest.preprocessing.size_hw
-    return Subject(
+    return TriedModel(
         manifest.name,
         artifact.digest,
         (height, width),

@@ -18,7 +18,7 @@ DEFAULT_ENGINE = "openvino"  # of a deployment that names only its model
 BATCH = 4
 
 
-class Subject(msgspec.Struct, frozen=True):
+class TriedModel(msgspec.Struct, frozen=True):
     """A model that was named, as far as the plan of a trial needs it.
 
     Attributes:
@@ -41,7 +41,7 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What this machine can run.
+    """The engines and cores of this machine.
 
     Attributes:
         cores: Number of usable cores.
@@ -148,7 +148,7 @@ class Arrangement(msgspec.Struct, frozen=True):
         )
 
 
-def sizes(subject: Subject) -> list[tuple[int, int]]:
+def sizes(subject: TriedModel) -> list[tuple[int, int]]:
     """Canvases that are tried of a model, the smallest first."""
     if not subject.resizable:
         return [subject.size_px]
@@ -156,7 +156,7 @@ def sizes(subject: Subject) -> list[tuple[int, int]]:
     return sorted((one[0], one[1]) for one in found)
 
 
-def default_arrangement(subject: Subject, machine: Machine) -> Arrangement:
+def default_arrangement(subject: TriedModel, machine: Machine) -> Arrangement:
     """The arrangement that ``seatrial serve --model NAME`` has, which every other is compared with.
 
     A checkpoint is served in OpenVINO's format, as the guides do it; without OpenVINO the first
@@ -168,7 +168,7 @@ def default_arrangement(subject: Subject, machine: Machine) -> Arrangement:
     return Arrangement(_variant(subject, subject.size_px, engine), engine, "f32")
 
 
-def arrangements(subjects: Iterable[Subject], machine: Machine) -> list[Arrangement]:
+def arrangements(subjects: Iterable[TriedModel], machine: Machine) -> list[Arrangement]:
     """All candidates in the default layout without batches, the cheapest first."""
     found = [one for subject in subjects for one in _of_subject(subject, machine)]
     return sorted(dict.fromkeys(found), key=lambda one: one.cost)
@@ -194,7 +194,7 @@ def dynamic(one: Arrangement) -> Arrangement:
     return msgspec.structs.replace(one, variant=variant, batching=Batching(max_batch=BATCH))
 
 
-def _of_subject(subject: Subject, machine: Machine) -> Iterator[Arrangement]:
+def _of_subject(subject: TriedModel, machine: Machine) -> Iterator[Arrangement]:
     for engine, precisions in machine.engines.items():
         for size in sizes(subject):
             graph = _variant(subject, size, engine)
@@ -208,7 +208,7 @@ def _of_subject(subject: Subject, machine: Machine) -> Iterator[Arrangement]:
                     yield Arrangement(quantised, engine, precision)
 
 
-def _variant(subject: Subject, size: tuple[int, int], engine: str) -> Variant:
+def _variant(subject: TriedModel, size: tuple[int, int], engine: str) -> Variant:
     own = size == subject.size_px and bool({*_readable(engine)} & {*subject.formats})
     return Variant(
         subject.name,

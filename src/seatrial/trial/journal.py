@@ -149,7 +149,7 @@ _LINE = msgspec.json.Decoder(Entry)
 
 
 class TrialJournal:
-    """What a trial has made and measured, in memory and in its folder.
+    """All that a trial has made and measured, in memory and in its folder.
 
     Args:
         folder: Folder of the trial's results.

@@ -18,7 +18,7 @@ from seatrial.gate import Interval, Verdict
 from seatrial.trial.candidates import (
     Arrangement,
     Machine,
-    Subject,
+    TriedModel,
     Variant,
     arrangements,
     default_arrangement,
@@ -77,7 +77,7 @@ class Workshop(Protocol):
 
 @dataclass
 class Prepared:
-    """What is known of a candidate before it is served.
+    """A candidate and all that is known of it before it is served.
 
     Attributes:
         one: The arrangement.
@@ -117,7 +117,7 @@ class Preparation:
     """
 
     contract: Contract
-    subjects: tuple[Subject, ...]
+    subjects: tuple[TriedModel, ...]
     machine: Machine
     workshop: Workshop
     journal: TrialJournal

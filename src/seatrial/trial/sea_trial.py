@@ -19,7 +19,7 @@ from seatrial.gate import Row, Verdict
 from seatrial.load.images import ImageSet
 from seatrial.progress import Progress, silent
 from seatrial.system.files import write_atomically, writing
-from seatrial.trial.candidates import Machine, Subject
+from seatrial.trial.candidates import Machine, TriedModel
 from seatrial.trial.journal import Confirmed, TrialJournal
 from seatrial.trial.outcome import (
     WORDS,
@@ -55,7 +55,7 @@ class TrialPlan:
     """
 
     contract: Contract
-    subjects: tuple[Subject, ...]
+    subjects: tuple[TriedModel, ...]
     machine: Machine
     images: ImageSet
     labels_digest: str

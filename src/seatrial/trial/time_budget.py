@@ -30,7 +30,7 @@ def read_budget(words: str) -> float:
             seconds = float(words)
         except ValueError:
             raise InvalidConfig(
-                f"--budget {words!r} is no time", hint="for example 15m, 90s or 1h30m"
+                f"--budget {words!r} cannot be read as a time", hint="for example 15m, 90s or 1h30m"
             ) from None
     if not SHORTEST_S <= seconds <= 7 * 86_400:
         raise InvalidConfig(

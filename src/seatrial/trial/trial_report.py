@@ -63,7 +63,7 @@ class TrialRow(msgspec.Struct, frozen=True):
 
 
 class Miss(msgspec.Struct, frozen=True):
-    """What keeps a contract from being held.
+    """The reason why a contract is not held, and what would change that.
 
     Attributes:
         name: The candidate that came nearest, in words.
