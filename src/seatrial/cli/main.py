@@ -34,6 +34,7 @@ COMMANDS = {
     "package": ("package:app", "Write a deployment as another inference server takes it."),
     "bench": ("bench:bench", "Measure a service, and explain the result."),
     "compare": ("compare:compare", "Say which of two services is faster, or since when one is."),
+    "loadgen": ("loadgen:loadgen", "Have MLPerf LoadGen measure a service."),
     "compress": ("compress:app", "Quantise a model, and prove that it stays right."),
     "trial": ("trial:trial", "Find the deployment that holds a contract, and prove it."),
     "judge": ("judge:judge", "Judge a service by its contract: accuracy, latency, load."),
