@@ -1,4 +1,4 @@
-"""What LoadGen wrote about a run: ``mlperf_log_detail.txt``, a JSON object a line."""
+"""Reader of the log that LoadGen writes about a run: ``mlperf_log_detail.txt``, a JSON object a line."""
 
 from __future__ import annotations
 

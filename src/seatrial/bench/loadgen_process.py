@@ -210,7 +210,7 @@ class ServiceUnderTest:
             self._asked = self._loop.create_task(ask())
 
     def figures(self) -> ClientFigures:
-        """What was recorded."""
+        """Figures of all that was recorded."""
         samples = [one for query in self.queries for one in query.samples]
         whole = [one for one in self.queries if len(one.samples) == one.left]
         good = [one for one in whole if not any(sample.error for sample in one.samples)]
