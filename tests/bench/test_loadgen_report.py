@@ -9,7 +9,6 @@ from rich.console import Console
 from bench_reports import build_point, build_report
 from seatrial.bench.loadgen_log import LoadgenFigures
 from seatrial.bench.loadgen_options import LoadgenOptions
-from seatrial.bench.loadgen_process import ClientFigures
 from seatrial.bench.loadgen_report import (
     SCHEMA,
     LoadgenReport,
@@ -17,6 +16,7 @@ from seatrial.bench.loadgen_report import (
     render_loadgen,
     write_loadgen_report,
 )
+from seatrial.bench.loadgen_system import ClientFigures
 from seatrial.errors import InvalidConfig, NotWritable
 from seatrial.load.images import load_images
 from seatrial.load.statistics import latency

@@ -23,14 +23,14 @@ from seatrial.bench.loadgen_options import (
     require_loadgen,
 )
 from seatrial.bench.loadgen_process import (
-    ClientFigures,
     LoadgenTask,
     LoadgenTick,
     Told,
     write_task,
 )
 from seatrial.bench.loadgen_report import SCHEMA, LoadgenReport
-from seatrial.bench.preflight_inference import ask_service
+from seatrial.bench.loadgen_system import ClientFigures
+from seatrial.bench.run import ask_service
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.errors import ServiceFailed
 from seatrial.load.images import ImageSet, load_images
@@ -85,7 +85,9 @@ def run_loadgen(
         images = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
     started, begun = datetime.now(UTC), perf_counter()
     on_progress("asking the service")
-    asked = ask_service(target, images.images, options.ready_s, options.timeout_s, credentials)
+    asked = ask_service(
+        target, images, credentials, ready_s=options.ready_s, timeout_s=options.timeout_s
+    )
     service, prepared = asyncio.run(asked)
     local = is_local(target)
     processes = find_service(base_url(target).port or 80, local=local)

@@ -1,4 +1,4 @@
-"""Reader of the log that LoadGen writes about a run: ``mlperf_log_detail.txt``, a JSON object a line."""
+"""Reads LoadGen's log of a run: ``mlperf_log_detail.txt``, a JSON object a line."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from seatrial.bench.environment import Environment
 from seatrial.bench.loadgen_log import LoadgenFigures
 from seatrial.bench.loadgen_options import LoadgenOptions, LoadgenScenario
-from seatrial.bench.loadgen_process import ClientFigures
+from seatrial.bench.loadgen_system import ClientFigures
 from seatrial.bench.terminal import plain_table
 from seatrial.config import encode_json, read_report
 from seatrial.load.images import ImagesSummary

@@ -19,8 +19,6 @@ from seatrial.bench.preflight import (
     describe,
     first_taken,
     is_refused,
-    probe,
-    recognise,
     redirected,
     wait_until_ready,
     without_token,
@@ -38,29 +36,11 @@ from seatrial.load.inference import (
     named_model,
 )
 from seatrial.load.samples import Reply
-from seatrial.load.target import Body, Target, base_url, bodies
+from seatrial.load.target import Body, Target, base_url
 from seatrial.load.v2_client import V2Session
 from seatrial.system.extras import require
 
 ENGINE = "seatrial_"  # before the engine's name, as a service of ours names its platform
-
-
-async def ask_service(
-    target: Target,
-    images: Sequence[EncodedImage],
-    ready_s: float,
-    timeout_s: float,
-    credentials: Credentials = NONE,
-) -> tuple[ProbedService, list[Body]]:
-    """Ask a service what it is, by the protocol that it is measured in; see `probe`.
-
-    Returns:
-        What it says of itself, and the prepared request of every image.
-    """
-    if await recognise(target, timeout_s, credentials) != "http":
-        return await probe_inference(target, images, ready_s, timeout_s, credentials)
-    prepared = bodies(target, images)
-    return await probe(target, prepared, ready_s, timeout_s, credentials), prepared
 
 
 async def probe_inference(
