@@ -9,7 +9,6 @@ the timer of the event loop has to do.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import os
 import time
@@ -40,12 +39,15 @@ class DueTimer:
         self._file: int | None = None
 
     def __enter__(self) -> DueTimer:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        create = getattr(self._libc, "timerfd_create", None)
+        libc = ctypes.CDLL(None, use_errno=True)
+        create = getattr(libc, "timerfd_create", None)
         if create is not None:
             file = create(CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
             if file >= 0:
                 self._file = file
+                # Made once, as it is set for each request.
+                self._spec, self._settime = _Spec(), libc.timerfd_settime
+                self._spec_at = ctypes.byref(self._spec)
                 self._loop.add_reader(file, self._rang)
         return self
 
@@ -75,14 +77,16 @@ class DueTimer:
     def _set(self, due_ns: int, left_ns: int) -> None:
         if self._file is not None:
             # The clock of `perf_counter_ns` on Linux is the monotonic one.
-            spec = _Spec(0, 0, *divmod(due_ns, NANOSECONDS))
-            if not self._libc.timerfd_settime(self._file, ABSOLUTE, ctypes.byref(spec), None):
+            self._spec.s, self._spec.ns = divmod(due_ns, NANOSECONDS)
+            if not self._settime(self._file, ABSOLUTE, self._spec_at, None):
                 return
         self._handle = self._loop.call_later(left_ns / NANOSECONDS, self._wake)
 
     def _rang(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # set anew meanwhile
+        try:  # noqa: SIM105 - a context manager would take as long as the call
             os.read(self._file or 0, 8)
+        except BlockingIOError:
+            pass  # set anew meanwhile
         self._wake()
 
     def _wake(self) -> None:

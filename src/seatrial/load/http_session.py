@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 import ssl
 from collections import defaultdict, deque
+from collections.abc import Mapping
 from time import perf_counter_ns
 from typing import Any
 
@@ -35,6 +37,7 @@ ZONE = re.compile(r"%[^\]]*")  # of an IPv6 address
 # request that crosses the closing fails.
 IDLE_S = 15.0
 REDIRECTS = 5  # of a question
+NO_LIMIT = contextlib.nullcontext()
 MOVED = (301, 302, 303, 307, 308)
 Origin = tuple[str, str, int]  # scheme, host, port
 
@@ -97,21 +100,25 @@ class HttpSession:
         self._timeout_s = timeout_s
         self._credentials = credentials
         self._tls: ssl.SSLContext | None = None
-        self._places = asyncio.Semaphore(connections) if connections else contextlib.nullcontext()
+        self._places = asyncio.Semaphore(connections) if connections else None
         self._idle: defaultdict[Origin, deque[_Connection]] = defaultdict(deque)
         self._open: set[_Connection] = set()
         self._addresses: dict[Origin, str] = {}  # those that names stood for
+        self._starts: dict[tuple[str, URL], bytes] = {}  # of heads
+        self._timer: asyncio.TimerHandle | None = None
         # Compressed answers would measure zlib on both sides, and unpack to any length.
         fields = {
             "User-Agent": f"seatrial/{__version__}", "Accept": "*/*",
             "Accept-Encoding": "identity", **credentials.headers,
         }  # fmt: skip
-        self._fields = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self._fields = _lines(fields)
 
     async def __aenter__(self) -> HttpSession:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         for one in tuple(self._open):
             one.abort()
         await asyncio.sleep(0)  # transports close their descriptors in the next turn of the loop
@@ -148,28 +155,57 @@ class HttpSession:
             NotHttp: The answer is not HTTP/1.1.
             UnreadAnswer: The answer is not read.
         """
-        head = self._head(method, url, body)
-        origin = _origin(url)
+        origin, head = _origin(url), self._head(method, url, body)
+        deadline_s = asyncio.get_running_loop().time() + self._timeout_s
         connection: _Connection | None = None
+        if self._places is not None:
+            async with asyncio.timeout_at(deadline_s) if self._places.locked() else NO_LIMIT:
+                await self._places.acquire()
         try:
-            async with asyncio.timeout(self._timeout_s), self._places:
-                connection = self._idle_one(origin) or await self._connect(origin)
-                found = await connection.ask(head, b"" if body is None else body.data, most_bytes)
+            connection = self._idle_one(origin)
+            if connection is None:
+                async with asyncio.timeout_at(deadline_s):
+                    connection = await self._connect(origin)
+            self._watch(deadline_s)
+            data = b"" if body is None else body.data
+            return await connection.ask(head, data, most_bytes, deadline_s)
         except BaseException:  # cancelled, too: its answer would be taken for that of the next
             if connection is not None:
                 connection.abort()
             raise
-        return found
+        finally:
+            if self._places is not None:
+                self._places.release()
 
     def _head(self, method: str, url: URL, body: Body | None) -> bytes:
+        start = self._starts.get((method, url))
+        if start is None:
+            host = ZONE.sub("", url.host_port_subcomponent or "")  # it means something here alone
+            line = f"{method} {url.raw_path_qs} HTTP/1.1\r\nHost: {host}\r\n{self._fields}"
+            start = self._starts[method, url] = line.encode("latin-1")
         more = ""
         if body is not None:
-            more = "".join(f"{name}: {value}\r\n" for name, value in body.headers.items())
-            more += f"Content-Length: {len(body.data)}\r\n"
-        host = ZONE.sub("", url.host_port_subcomponent or "")  # it means something here alone
-        return (
-            f"{method} {url.raw_path_qs} HTTP/1.1\r\nHost: {host}\r\n{self._fields}{more}\r\n"
-        ).encode("latin-1")
+            more = f"{_lines(body.headers)}Content-Length: {len(body.data)}\r\n"
+        return start + f"{more}\r\n".encode("latin-1")
+
+    def _watch(self, deadline_s: float) -> None:
+        """Have a request end at its deadline.
+
+        One timer does it for all: requests have the same time, so it is seldom set anew.
+        """
+        if self._timer is not None and self._timer.when() > deadline_s:
+            self._timer.cancel()  # it began before the others, and took longer to connect
+            self._timer = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(deadline_s, self._expire)
+
+    def _expire(self) -> None:
+        now_s, self._timer = asyncio.get_running_loop().time(), None
+        for one in tuple(self._open):
+            one.expire(now_s)
+        next_s = min((one.deadline_s for one in self._open), default=math.inf)
+        if next_s < math.inf:
+            self._watch(next_s)
 
     def _idle_one(self, origin: Origin) -> _Connection | None:
         """A connection that waits; the one that was used last."""
@@ -217,13 +253,18 @@ class _Connection(asyncio.Protocol):
 
     An answer may be there before its request is sent: the connection is used again when that is
     sent to its end, and is closed if that takes long.
+
+    Attributes:
+        idle_since_ns: `perf_counter_ns` at the end of its last answer.
+        deadline_s: Time of the event loop at which the request that is under way has failed;
+            infinite where there is none.
     """
 
     _fields: Fields
     _payload: bytes | bytearray
 
     def __init__(self, session: HttpSession, origin: Origin) -> None:
-        self.idle_since_ns = 0
+        self.idle_since_ns, self.deadline_s = 0, math.inf
         self._session, self._origin = session, origin
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[Received] | None = None
@@ -242,12 +283,19 @@ class _Connection(asyncio.Protocol):
         """Whether a request can be sent on it."""
         return not self._transport.is_closing()
 
-    def ask(self, head: bytes, body: bytes, most_bytes: int) -> asyncio.Future[Received]:
+    def ask(
+        self, head: bytes, body: bytes, most_bytes: int, deadline_s: float
+    ) -> asyncio.Future[Received]:
         """Send a request; its answer, or what `HttpSession.send` raises."""
-        self._most_bytes = most_bytes
+        self._most_bytes, self.deadline_s = most_bytes, deadline_s
         self._answer = answer = self._loop.create_future()
         self._transport.writelines([head, body] if body else [head])
         return answer
+
+    def expire(self, now_s: float) -> None:
+        """Fail a request whose time is over."""
+        if self.deadline_s <= now_s:
+            self._fail(TimeoutError())
 
     def abort(self) -> None:
         """Close it at once, whatever is still to be sent; a request that is under way fails."""
@@ -338,7 +386,7 @@ class _Connection(asyncio.Protocol):
             self._fields = Fields()
             return
         status, stays = self._parser.get_status_code(), self._parser.should_keep_alive()
-        self._answer = None
+        self._answer, self.deadline_s = None, math.inf
         self._begin()
         if not answer.done():
             answer.set_result(Received(status, fields, bytes(payload), end_ns))
@@ -374,11 +422,15 @@ class _Connection(asyncio.Protocol):
         return not ("content-length" in self._fields or "transfer-encoding" in self._fields)
 
     def _fail(self, failure: Exception, cause: BaseException | None = None) -> None:
-        answer, self._answer = self._answer, None
+        answer, self._answer, self.deadline_s = self._answer, None, math.inf
         if answer is not None and not answer.done():
             failure.__cause__ = cause
             answer.set_exception(failure)
         self._transport.abort()
+
+
+def _lines(fields: Mapping[str, str]) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
 
 
 def _origin(url: URL) -> Origin:
