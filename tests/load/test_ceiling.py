@@ -21,6 +21,8 @@ from seatrial.load.ceiling import (
     size_text,
     warning_for,
 )
+from seatrial.load.samples import Sample
+from seatrial.load.window import Recording
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 
@@ -83,6 +85,27 @@ def test_a_rate_that_holds_at_the_second_trial_holds() -> None:
 def test_without_time_the_first_rate_is_tried_alone() -> None:
     trials = highest(lambda rate_hz: lateness(rate_hz, late=999), 1000.0, lambda: False)
     assert [one.rate_hz for one in trials] == [1000.0, 1000.0]
+
+
+def test_lateness_is_from_the_due_time_to_the_send() -> None:
+    """Of 1000 requests one is 2 ms late to the nanosecond, one is later, and one fails."""
+    late_ns = [*range(998), 2_000_000, 2_000_001]
+    samples = tuple(
+        Sample(start_ns=10**9 + late, end_ns=10**10, status=200, due_ns=10**9) for late in late_ns
+    )
+    failed = msgspec.structs.replace(samples[7], error="timeout")
+    found = module._lateness(
+        100.0, (Recording((*samples[:7], failed, *samples[8:]), (), 0, 1, 0, "time"), 0.25)
+    )
+    assert (found.rate_hz, found.requests, found.cpu_ms) == (100.0, 1000, 0.25)
+    assert (found.late, found.failed, found.max_ms) == (1, 1, 2.000001)
+    assert (found.p50_ms, found.p99_ms) == (499e-6, 989e-6)
+
+
+def test_a_trial_without_requests_holds_at_no_rate() -> None:
+    found = module._lateness(100.0, (Recording((), (), 0, 1, 0, "time"), 0.0))
+    assert (found.requests, found.p50_ms, found.p99_ms, found.max_ms) == (0, 0.0, None, 0.0)
+    assert not found.holds
 
 
 @pytest.mark.slow

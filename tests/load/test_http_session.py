@@ -299,6 +299,69 @@ def test_a_request_that_was_given_up_leaves_no_answer_to_the_next(run: Any) -> N
         assert run(conversation(url)) == b"good"
 
 
+@pytest.mark.parametrize("limit", [0, 1], ids=["any-number", "one-at-a-time"])
+def test_each_request_has_its_own_time(run: Any, limit: int) -> None:
+    """One timer ends all; those that wait for a connection count from their call, too."""
+    hung = threading.Event()
+
+    def answers(asked: bytes) -> Iterable[bytes]:
+        if asked.endswith(b"/hang"):
+            hung.wait(60)
+        return [answer(200, b"good")]
+
+    async def timed(http: HttpSession, url: str) -> float:
+        begun = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await http.send("POST", URL(url) / "hang", BODY, MOST)
+        return time.monotonic() - begun
+
+    async def conversation(url: str) -> None:
+        async with HttpSession(limit, 0.3) as http:
+            for _ in range(2):  # the timer is set again after it rang
+                first = asyncio.create_task(timed(http, url))
+                await asyncio.sleep(0.1)
+                second = asyncio.create_task(timed(http, url))
+                taken_s = await asyncio.gather(first, second)
+                assert min(taken_s) >= 0.29
+            assert http._timer is None or limit
+            http._timeout_s = 60.0
+            assert (await http.send("POST", URL(url) / "fast", BODY, MOST)).payload == b"good"
+            assert len(http._open) == 1
+        hung.set()
+
+    with raw_service(answers) as url:
+        run(conversation(url))
+
+
+def test_an_earlier_deadline_sets_the_timer_anew(run: Any) -> None:
+    """That of a request that began before the others, and took longer to connect."""
+
+    async def conversation() -> list[float]:
+        async with HttpSession(0, 60.0) as http:
+            now_s = asyncio.get_running_loop().time()
+            whens = []
+            for after_s in (50.0, 60.0, 40.0):
+                http._watch(now_s + after_s)
+                assert http._timer is not None
+                whens.append(http._timer.when() - now_s)
+            return whens
+
+    assert run(conversation()) == pytest.approx([50.0, 50.0, 40.0], abs=0.1)
+
+
+def test_a_request_that_is_given_up_while_it_waits_takes_no_place(run: Any) -> None:
+    async def conversation(url: str) -> bytes:
+        async with HttpSession(1, 60.0) as http:
+            jobs = [asyncio.create_task(http.send("POST", URL(url), BODY, MOST)) for _ in range(3)]
+            await asyncio.sleep(0)
+            jobs[1].cancel()
+            assert (await jobs[2]).payload == b"good"
+            return (await jobs[0]).payload
+
+    with raw_service(lambda _: [answer(200, b"good")]) as url:
+        assert run(conversation(url)) == b"good"
+
+
 def test_requests_beyond_the_limit_wait_for_a_connection(run: Any) -> None:
     async def conversation(limit: int) -> int:
         async with HttpSession(limit, 60.0) as http:

@@ -218,13 +218,13 @@ def _recorded(
     begun_s = time.process_time()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         recording = runner.run(run_load(url, bodies, load, _Unobserved(), lambda _: None))
-    count = len(recording.samples) + len(recording.stragglers) + recording.warmup_requests
+    count = len(recording.samples) + recording.warmup_requests
     return recording, 1e3 * (time.process_time() - begun_s) / max(1, count)
 
 
 def _lateness(rate_hz: float, measured: tuple[Recording, float]) -> Lateness:
     recording, cpu_ms = measured
-    samples = (*recording.samples, *recording.stragglers)
+    samples = recording.samples
     late_ms = sorted(map(_late_ms, samples))
     return Lateness(
         rate_hz=rate_hz,
