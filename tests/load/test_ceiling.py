@@ -212,6 +212,21 @@ def test_the_higher_of_two_limits_is_kept(
     assert rates == [1000.0, max(1000.0, second_hz), max(1000.0, second_hz)]
 
 
+@pytest.mark.parametrize(
+    "found",
+    [limit(0.0), limit(1000.0, timing=lateness(late=11)), limit(0.0, timing=lateness(late=11))],
+    ids=["no-rate", "late-at-a-small-rate", "both"],
+)
+def test_what_a_machine_that_was_held_up_gave_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Ceiling
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(module, "measure_ceiling", lambda *_: found)
+    assert ceiling_of(tmp_path / "ceiling.json", 100, said.append) == found
+    assert list(tmp_path.iterdir()) == []
+    assert "measured again" in said[1]
+
+
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, measured: list[int]) -> None:
     (tmp_path / "file").touch()
     said: list[str] = []

@@ -71,7 +71,7 @@ class Lateness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def holds(self) -> bool:
-        """Whether the client kept to its schedule."""
+        """Whether the client kept to its schedule: few requests were late, and none failed."""
         return self.requests > 0 and not self.failed and self.late <= LATE_SHARE * self.requests
 
 
@@ -273,7 +273,8 @@ def ceiling_of(path: Path, body_bytes: int, on_progress: Progress = silent) -> C
     It is measured anew for another processor, number of cores, version of Python or Seatrial, for
     bodies of another class of sizes (up to 64 KiB, up to 128 KiB, ...), where the file cannot be
     read, and where the machine had other work then and has less now. A limit that was measured is
-    reported in words, once.
+    reported in words, once. It is not kept where the client was late at a small rate, too: then
+    something else held the machine up.
 
     Args:
         path: File; its folder is made.
@@ -298,6 +299,9 @@ def ceiling_of(path: Path, body_bytes: int, on_progress: Progress = silent) -> C
         # Other work can only lower it; it is not measured a third time for that of the first.
         found = msgspec.structs.replace(known, load_1min=found.load_1min)
     on_progress(found.words())
+    if not (found.rate_hz and found.timing.holds):
+        on_progress("the machine was busy with something else: the limit is measured again")
+        return found
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, msgspec.json.encode(kept | {key: found}))
