@@ -412,15 +412,16 @@ def test_an_early_answer_is_taken_and_the_next_request_does_not_wait_behind_the_
     async def conversation() -> None:
         async with HttpSession(0, 60.0) as http:
             url = URL(f"http://127.0.0.1:{listener.getsockname()[1]}/")
-            for _ in range(2):
-                assert (await http.send("POST", url, large, MOST)).status == 503
+            assert (await http.send("POST", url, large, MOST)).status == 503
+            (first,) = http._open
+            assert not any(first in idle for idle in http._idle.values())
+            assert (await http.send("POST", url, large, MOST)).status == 503
             assert len(http._open) == 2
-            # All of the first one is read now: its connection can be used again, and no other is.
+            # All of the first one is read now: its connection can be used again.
             read.set()
-            while sum(map(len, http._idle.values())) < 1:
+            while not any(first in idle for idle in http._idle.values()):
                 await asyncio.sleep(0.001)
-            (waits,) = (one for idle in http._idle.values() for one in idle)
-            assert waits.usable
+            assert first.usable
 
     threads: list[threading.Thread] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
