@@ -52,11 +52,22 @@ async def run_load(
         on_tick: Called with the state of the window about twice a second, and at its end.
         credentials: What the service wants to see.
     """
+    async with exchanges(url, load.in_flight, load.timeout_s, credentials) as send:
+        return await put_load(send, bodies, load, observer, on_tick)
+
+
+async def put_load(
+    send: Send,
+    bodies: Sequence[Body],
+    load: Load,
+    observer: Observer,
+    on_tick: Callable[[Window], object],
+) -> Recording:
+    """Put a load on whatever `send` reaches; see `run_load`."""
     law = load.arrivals
     schedule = None if isinstance(law, ClosedLoop) else plan(law, load, len(bodies))
-    async with exchanges(url, load.in_flight, load.timeout_s, credentials) as send:
-        window, job = _job(send, bodies, load, observer, schedule)
-        await together(job, ticker(window, observer, on_tick))
+    window, job = _job(send, bodies, load, observer, schedule)
+    await together(job, ticker(window, observer, on_tick))
     return window.recording()
 
 
