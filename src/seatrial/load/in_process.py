@@ -40,10 +40,11 @@ Detect = Callable[[bytes], Found]
 
 @asynccontextmanager
 async def in_process(detect: Detect, threads: int, timeout_s: float) -> AsyncIterator[Send]:
-    """What sends an image to a detector in this process, for as long as the block lasts.
+    """Threads that call a detector, as a function that sends it one image and gives the record.
 
-    A request waits for a free thread as it would in the queue of a service, and that counts.
-    Leaving the block waits for calls under way: a thread cannot be stopped.
+    They live as long as the block. A request waits for a free thread as it would in the queue of a
+    service, and that counts. Leaving the block waits for calls under way: a thread cannot be
+    stopped.
 
     Args:
         detect: The detector. An error of the tree `seatrial.errors` is a failed request, with the
