@@ -17,8 +17,9 @@ from seatrial.bench.scenarios import Scenario, longest_s, open_load
 from seatrial.client.credentials import Credentials
 from seatrial.errors import ServiceFailed
 from seatrial.load.arrivals import ClosedLoop
+from seatrial.load.in_process import InProcessTarget, in_process
 from seatrial.load.rate_search import RateGoal, RateTrial, search_rate
-from seatrial.load.run import run_load
+from seatrial.load.run import put_load, run_load
 from seatrial.load.statistics import PERCENTILES
 from seatrial.load.target import Body
 from seatrial.load.usage import UsageMeter
@@ -61,6 +62,7 @@ class Campaign:
     credentials: Credentials
     runner: asyncio.Runner
     trials: Trials | None = None
+    detector: InProcessTarget | None = None
     step: int = 0
     past_s: float = 0.0
     failing: bool = False
@@ -137,9 +139,7 @@ class Campaign:
                 self.reported = what, round(done_s)
                 self.on_progress(what, round(done_s), math.ceil(whole_s), unit="s")
 
-        recording = self.runner.run(
-            run_load(self.url, self.bodies, load, meter, on_tick, self.credentials)
-        )
+        recording = self.runner.run(self._put(load, meter, on_tick))
         self.past_s += longest_load_s
         point = summarise(load, recording, meter.usage(), limit_ms, meter.trace)
         if recording.ended == "unreachable":
@@ -149,6 +149,16 @@ class Campaign:
                 hint="its log says why; was it out of memory?",
             )
         return point, recording
+
+    async def _put(
+        self, load: Load, meter: UsageMeter, on_tick: Callable[[Window], object]
+    ) -> Recording:
+        """Put one load on the service, or on the detector in this process."""
+        if self.detector is None:
+            return await run_load(self.url, self.bodies, load, meter, on_tick, self.credentials)
+        detector = self.detector
+        async with in_process(detector.detect, detector.threads, load.timeout_s) as send:
+            return await put_load(send, self.bodies, load, meter, on_tick)
 
 
 class _HopelessTrial:

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import perf_counter
 
 import msgspec
+from yarl import URL
 
 from seatrial.bench.analysis import analyse
 from seatrial.bench.campaign import Campaign, Trials
@@ -23,9 +24,13 @@ from seatrial.bench.report_data import SCHEMA, BenchReport
 from seatrial.bench.scenarios import longest_s, plan
 from seatrial.client.credentials import NONE, Credentials
 from seatrial.load.images import ImageSet, load_images
+from seatrial.load.in_process import InProcessTarget
 from seatrial.load.target import Body, Target, base_url, bodies, endpoint, is_local
 from seatrial.progress import Progress, silent
-from seatrial.system.processes import find_service
+from seatrial.system.processes import ServiceProcesses, find_service
+
+# The target of a report on a detector in the client's own process.
+IN_PROCESS = Target("in-process")
 
 
 def run_benchmark(
@@ -37,6 +42,7 @@ def run_benchmark(
     images: ImageSet | None = None,
     credentials: Credentials = NONE,
     trials: Trials | None = None,
+    detector: InProcessTarget | None = None,
 ) -> BenchReport:
     """Measure a service and explain the result.
 
@@ -50,6 +56,7 @@ def run_benchmark(
         credentials: What the service wants to see; the report has nothing of it.
         trials: Trials of a search for the highest rate that were made before, and what is called
             with each new one.
+        detector: A detector in this process that is measured instead; the target is `IN_PROCESS`.
 
     Raises:
         InvalidConfig: An option or the address is wrong.
@@ -58,26 +65,32 @@ def run_benchmark(
         KeyboardInterrupt: Ctrl-C; connections are closed by then.
     """
     plan(options)
-    base_url(target)  # says what is wrong with it before images are read
+    if detector is None:
+        base_url(target)  # says what is wrong with it before images are read
     if images is None:
         images = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
     scenarios = plan(options, images)
-    local = is_local(target)
+    local = detector is not None or is_local(target)
     started, begun = datetime.now(UTC), perf_counter()
     with quiet_collector(), asyncio.Runner(loop_factory=event_loop) as runner:
         on_progress("asking the service", 0, math.ceil(longest_s(scenarios)), unit="s")
-        service, prepared = runner.run(
-            ask_service(
+        if detector is None:
+            asked = ask_service(
                 target, images, credentials, ready_s=options.ready_s, timeout_s=options.timeout_s
             )
-        )
-        target = service.target
-        processes = find_service(base_url(target).port or 80, local=local)
+            service, prepared = runner.run(asked)
+            target = service.target
+            processes = find_service(base_url(target).port or 80, local=local)
+            url = endpoint(target)
+        else:
+            service, prepared = ProbedService(target, detector.model), bodies(target, images.images)
+            processes = ServiceProcesses((), "the detector runs in the process of the client")
+            url = URL(f"http://{IN_PROCESS.url}")
         environment = describe_environment(processes, local=local)
-        url = endpoint(target)
         campaign = Campaign(
-            url, prepared, processes, options, scenarios, on_progress, credentials, runner, trials
-        )
+            url, prepared, processes, options, scenarios, on_progress, credentials, runner, trials,
+            detector,
+        )  # fmt: skip
         runs = tuple(campaign.run(scenario) for scenario in scenarios)
     report = BenchReport(
         schema=SCHEMA,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +26,8 @@ from seatrial.load.samples import ProtocolName
 if TYPE_CHECKING:
     from seatrial.bench.report_data import BenchReport
     from seatrial.gate import Verdict
+    from seatrial.load.in_process import InProcessTarget
+    from seatrial.load.target import Target
 
 SEVERAL = Parameter(consume_multiple=True)
 
@@ -43,6 +47,7 @@ def bench(
     url: str | None = None,
     credentials: CredentialOptions | None = None,
     service: DeploymentOptions | None = None,
+    in_process: bool = False,
     on: Annotated[tuple[RuntimeName, ...], SEVERAL] = (),
     protocol: Annotated[tuple[ProtocolName, ...], SEVERAL] = (),
     rounds: int | None = None,
@@ -73,6 +78,7 @@ def bench(
             Inference Protocol over gRPC.
         credentials: What it wants to see.
         service: What to start, where no --url is given.
+        in_process: Measure the detector in the process of the client, without a service and HTTP.
         on: Runtimes to start it on, one or several: bentoml, uvicorn, triton [default: that of the
             deployment].
         protocol: How images are sent: http (POST /detect), v2 (the Open Inference Protocol over
@@ -122,6 +128,12 @@ def bench(
             "--contract, --history, --path and --field are for one runtime and one protocol",
             hint="measure that one: --on triton --protocol grpc, without --rounds",
         )
+    if in_process and (url or several or on or protocol or path != DETECT or field is not None):
+        raise InvalidConfig(
+            "--in-process measures a detector without a service; it has no address, runtime, "
+            "protocol or path",
+            hint="leave --in-process out, or the others",
+        )
     if several:
         check_side_by_side(options)
     shown = (credentials or CredentialOptions()).read(url)
@@ -139,20 +151,25 @@ def bench(
     from seatrial.bench.run import run_benchmark
     from seatrial.trial.verdict import judge_contract
 
-    grpc = one == "grpc"
     chosen = on[0] if on else None
     try:
-        with (
-            running_service(url, service, grpc=grpc, triton=triton, runtime=chosen) as (address, _),
-            progress_display() as on_progress,
-        ):
+        with contextlib.ExitStack() as stack:
+            if in_process:
+                target, detector = stack.enter_context(_opened(service))
+            else:
+                grpc = one == "grpc"
+                running = running_service(url, service, grpc=grpc, triton=triton, runtime=chosen)
+                address, _ = stack.enter_context(running)
+                target = Target(address, path=path, field=field, protocol=one)
+                detector = None
             report = run_benchmark(
-                Target(address, path=path, field=field, protocol=one),
+                target,
                 options,
-                on_progress,
+                stack.enter_context(progress_display()),
                 command=command_line(),
                 images=images,
                 credentials=shown,
+                detector=detector,
             )
     except KeyboardInterrupt:
         err.print("no report was written")
@@ -164,6 +181,17 @@ def bench(
         append_history(history, report)
         err.print(f"appended the figures to {history}", highlight=False, soft_wrap=True)
     _show(msgspec.structs.replace(report, verdict=verdict), verdict, output, json=json)
+
+
+@contextlib.contextmanager
+def _opened(service: DeploymentOptions) -> Iterator[tuple[Target, InProcessTarget | None]]:
+    """The detector of the options in this process, and what the report calls it."""
+    from seatrial.api.in_process import opened_in_process
+    from seatrial.bench.run import IN_PROCESS
+
+    deployment = service.resolve()
+    with opened_in_process(deployment, service.open(deployment)) as detector:
+        yield IN_PROCESS, detector
 
 
 def _show(report: BenchReport, verdict: Verdict | None, output: Path, *, json: bool) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from time import perf_counter_ns
+from typing import Any
 
 import msgspec
 
@@ -36,6 +37,20 @@ class Found(msgspec.Struct, frozen=True):
 
 # Called in a thread of the pool with the bytes of an image.
 Detect = Callable[[bytes], Found]
+
+
+class InProcessTarget(msgspec.Struct, frozen=True):
+    """A detector in this process, in the place of a service.
+
+    Attributes:
+        detect: Works on one image; see `in_process`.
+        threads: Number of threads that call it.
+        model: Its description, as a service gives it.
+    """
+
+    detect: Detect
+    threads: int
+    model: dict[str, Any]
 
 
 @asynccontextmanager
