@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import brentq
 
+from seatrial.load.queue_theory import md1_percentile_s
 from seatrial.load.rate_search import RateTrial
 
 
@@ -78,14 +79,12 @@ def truth_of_exponential(service_s: float, limit_s: float, allowed: float) -> fl
 
 
 def truth_of_constant(service_s: float, limit_s: float, allowed: float) -> float:
-    """Highest rate of M/D/1, by a simulation that is long enough."""
+    """Highest rate of M/D/1, by its distribution of waiting times."""
 
     def excess(rate_hz: float) -> float:
-        server = constant(service_s, limit_s, 12345)
-        _, late = server.late(rate_hz, 4e6 / rate_hz)
-        return math.log(max(late.mean(), 1e-9) / allowed)
+        return md1_percentile_s(1 - allowed, rate_hz, service_s) - limit_s
 
-    return float(brentq(excess, 0.2 / service_s, 0.99 / service_s, xtol=2e-4 / service_s))
+    return float(brentq(excess, 0.1 / service_s, 0.98 / service_s, xtol=1e-5 / service_s))
 
 
 def bisection(
