@@ -17,9 +17,10 @@ from seatrial.bench.scenarios import Scenario, longest_s, open_load
 from seatrial.client.credentials import Credentials
 from seatrial.errors import ServiceFailed
 from seatrial.load.arrivals import ClosedLoop
+from seatrial.load.client_processes import run_load_in_processes
 from seatrial.load.in_process import InProcessTarget, in_process
 from seatrial.load.rate_search import RateGoal, RateTrial, search_rate
-from seatrial.load.run import put_load, run_load
+from seatrial.load.run import put_load
 from seatrial.load.statistics import PERCENTILES
 from seatrial.load.target import Body
 from seatrial.load.usage import UsageMeter
@@ -155,7 +156,10 @@ class Campaign:
     ) -> Recording:
         """Put one load on the service, or on the detector in this process."""
         if self.detector is None:
-            return await run_load(self.url, self.bodies, load, meter, on_tick, self.credentials)
+            processes = self.options.client_processes
+            return await run_load_in_processes(
+                processes, self.url, self.bodies, load, meter, on_tick, self.credentials
+            )
         detector = self.detector
         async with in_process(detector.detect, detector.threads, load.timeout_s) as send:
             return await put_load(send, self.bodies, load, meter, on_tick)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from seatrial.bench.quotes import Scope
+from seatrial.load.ceiling import WARNED_SHARE
 
 Change = Literal["grows", "level", "unclear"]
 BF16_FEATURES = ("avx512_bf16", "amx_bf16")
@@ -19,6 +20,20 @@ def saw_nothing(scope: Scope) -> bool:
     """Whether no good answer held a detection, as far as answers list theirs."""
     means = [p.detections_mean for run in scope.report.runs for p in run.points if p.good]
     return bool(means) and None not in means and not any(means)
+
+
+def near_ceiling(scope: Scope) -> str | None:
+    """Place of the load that asked most of the client, where that is too much; None for none."""
+    ceiling, offered = scope.report.ceiling, []
+    for n, run in enumerate(scope.report.runs):
+        for m, point in enumerate(run.points):
+            if point.generator is not None:
+                offered.append((point.generator.offered_per_s, f"{n}.points.{m}"))
+    if ceiling is None or not offered:
+        return None
+    rate_hz, place = max(offered)
+    processes = scope.report.options.client_processes
+    return place if rate_hz > WARNED_SHARE * ceiling.rate_hz * processes else None
 
 
 def server_unseen(scope: Scope) -> bool:

@@ -16,6 +16,7 @@ from seatrial.bench.conditions import (
     infer_share,
     knee_known,
     limit,
+    near_ceiling,
     saw_nothing,
     server_unseen,
     unprinted,
@@ -231,6 +232,15 @@ CAVEATS = (
         "client-cost", "info",
         lambda s: s.report.environment.local and s.analysis.saturation is not None,
         CLIENT,
+    ),
+    Rule(
+        "client-ceiling", "warn", lambda s: near_ceiling(s) is not None,
+        lambda s: [
+            f"At {{runs.{near_ceiling(s)}.generator.offered_per_s:per_second}} the load was more "
+            "than half of what one client process of this machine sends in time "
+            "({ceiling.rate_hz:per_second}), with {options.client_processes} of them: latencies "
+            "hold the client's delays. More client processes (--client-processes) have room for it."
+        ],
     ),
     Rule(
         "lost-time", "warn",

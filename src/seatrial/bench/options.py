@@ -89,6 +89,7 @@ class BenchOptions(MeasureOptions):
             you like, image or size.
         speed: Factor by which the log is replayed faster.
         soak_s: Seconds of the scenario soak.
+        client_processes: Number of processes that send the requests.
     """
 
     images: Annotated[str, Parameter(metavar="PATH")]
@@ -107,3 +108,4 @@ class BenchOptions(MeasureOptions):
     log: str | None = None
     speed: float = 1.0
     soak_s: float = 3600.0
+    client_processes: int = 1

@@ -11,6 +11,7 @@ from seatrial.bench.environment import Environment
 from seatrial.bench.measurement import Measurement
 from seatrial.bench.options import BenchOptions
 from seatrial.gate import Verdict
+from seatrial.load.ceiling import Ceiling
 from seatrial.load.images import ImagesSummary
 from seatrial.load.rate_search import RateSearch
 from seatrial.load.target import Target
@@ -91,6 +92,8 @@ class BenchReport(msgspec.Struct, frozen=True):
         analysis: Figures derived from the measurements.
         findings: Conclusions in words.
         verdict: Verdict on the latency and load clauses of a contract; None without one.
+        ceiling: Own limit of the client on this machine; None where it was not measured, as in
+            closed loops.
     """
 
     schema: str
@@ -106,6 +109,7 @@ class BenchReport(msgspec.Struct, frozen=True):
     analysis: Analysis
     findings: tuple[Finding, ...]
     verdict: Verdict | None = None
+    ceiling: Ceiling | None = None
 
     def of_kind(self, *kinds: str) -> list[Finding]:
         """The findings of these kinds, in order."""

@@ -23,6 +23,7 @@ from seatrial.bench.preflight import ProbedService, probe, recognise
 from seatrial.bench.report_data import SCHEMA, BenchReport
 from seatrial.bench.scenarios import longest_s, plan
 from seatrial.client.credentials import NONE, Credentials
+from seatrial.load.ceiling import Ceiling
 from seatrial.load.images import ImageSet, load_images
 from seatrial.load.in_process import InProcessTarget
 from seatrial.load.target import Body, Target, base_url, bodies, endpoint, is_local
@@ -43,6 +44,7 @@ def run_benchmark(
     credentials: Credentials = NONE,
     trials: Trials | None = None,
     detector: InProcessTarget | None = None,
+    ceiling: Ceiling | None = None,
 ) -> BenchReport:
     """Measure a service and explain the result.
 
@@ -57,6 +59,7 @@ def run_benchmark(
         trials: Trials of a search for the highest rate that were made before, and what is called
             with each new one.
         detector: A detector in this process that is measured instead; the target is `IN_PROCESS`.
+        ceiling: Own limit of the client on this machine.
 
     Raises:
         InvalidConfig: An option or the address is wrong.
@@ -109,6 +112,7 @@ def run_benchmark(
             [n for n, run in enumerate(runs) if run.search is not None],
         ),
         findings=(),
+        ceiling=ceiling,
     )
     return msgspec.structs.replace(report, findings=interpret(report))
 

@@ -41,6 +41,11 @@ class Scenario(msgspec.Struct, frozen=True):
     law_at: Callable[[float], OpenLoop] | None = None
     limit_ms: float | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether requests arrive by a schedule, whatever the answers do."""
+        return self.law_at is not None or self.loads[0].loop == "open"
+
 
 def closed_load(options: BenchOptions, law: ClosedLoop, measure_s: float, seed: int) -> Load:
     """A closed loop with the times of the options."""
@@ -194,11 +199,16 @@ def check_side_by_side(options: BenchOptions) -> None:
         InvalidConfig: A scenario is an open loop.
     """
     for scenario in plan(options):
-        if scenario.law_at is not None or scenario.loads[0].loop == "open":
+        if scenario.is_open:
             raise InvalidConfig(
                 f"the scenario {scenario.name} is measured on one runtime by one protocol",
                 hint="name one: --on uvicorn --protocol http, without --rounds",
             )
+
+
+def is_open(options: BenchOptions) -> bool:
+    """Whether any of the scenarios is an open loop."""
+    return any(scenario.is_open for scenario in plan(options))
 
 
 def longest_s(scenarios: tuple[Scenario, ...]) -> float:
@@ -272,7 +282,7 @@ def _check(options: BenchOptions) -> None:
     above_0 = (
         "image_limit", "single_stream_requests", "single_stream_s", "point_s", "timeout_s",
         "latency_limit_ms", "server_s", "search_s", "images_per_query", "offline_sessions",
-        "speed", "soak_s",
+        "speed", "soak_s", "client_processes",
     )  # fmt: skip
     for key in above_0:
         value = getattr(options, key)

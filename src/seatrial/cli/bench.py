@@ -13,7 +13,7 @@ from cyclopts import Parameter, default_name_transform
 
 from seatrial.bench.options import BenchOptions, require_client
 from seatrial.cli.bench_runtimes import bench_runtimes
-from seatrial.cli.console import command_line, err, out, print_json, progress_display
+from seatrial.cli.console import command_line, err, home, out, print_json, progress_display
 from seatrial.cli.credentials import CredentialOptions
 from seatrial.cli.deployment import DeploymentOptions, TritonOptions
 from seatrial.cli.running import check_service, image_pixels, running_service
@@ -98,7 +98,7 @@ def bench(
         json: Print the report as JSON too.
     """
     require_client()
-    from seatrial.bench.scenarios import check_side_by_side, plan, searching
+    from seatrial.bench.scenarios import check_side_by_side, is_open, plan, searching
     from seatrial.load.images import load_images
     from seatrial.load.target import DETECT, Target, base_url
     from seatrial.system.files import check_writable
@@ -149,8 +149,18 @@ def bench(
         )
         return
     from seatrial.bench.run import run_benchmark
+    from seatrial.load.ceiling import ceiling_of, warning_for
     from seatrial.trial.verdict import judge_contract
 
+    ceiling = None
+    if is_open(options) and not in_process:
+        # Once on a machine, before anything else has its cores.
+        with progress_display() as on_progress:
+            largest = max(len(image.data) for image in images.images)
+            ceiling = ceiling_of(home() / "client.json", largest, on_progress)
+        rate_hz = max(options.rates, default=0.0)
+        if warning := warning_for(ceiling, rate_hz, options.client_processes):
+            err.print(f"warning: {warning}", highlight=False)
     chosen = on[0] if on else None
     try:
         with contextlib.ExitStack() as stack:
@@ -170,6 +180,7 @@ def bench(
                 images=images,
                 credentials=shown,
                 detector=detector,
+                ceiling=ceiling,
             )
     except KeyboardInterrupt:
         err.print("no report was written")
