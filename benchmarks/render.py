@@ -51,6 +51,7 @@ TITLES = {
     "percentile_truth_md1": "Reported percentiles against theory, constant service times",
     "percentile_truth_knee": "Reported percentiles of a lane with a hidden knee",
     "percentile_truth_real": "Reported percentiles of a real lane, and a stall",
+    "rate_search": "Searches for the highest rate, simulated",
     "refusals": "Refusals beside servers that do nothing else",
     "peers-onnxruntime": "Beside other servers, ONNX Runtime",
     "peers-null": "Beside other servers, null engine",

@@ -108,7 +108,12 @@ def search_text(scope: Scope, index: int) -> str:
     ends = f"{{{at}.search.low_hz:significant}} to {{{at}.search.high_hz:significant}}"
     return {
         "found": f"{held} holds up to {rate} ({ends})",
-        "budget": f"{held} holds up to about {rate} ({ends}: the search had no more time)",
+        "budget": (
+            f"{held} holds up to about {rate} ({ends}: the search had no more time)"
+            if found.low_hz
+            else f"{held} was not shown to hold at any rate before the search had no more time; it "
+            f"does not hold at {{{at}.search.high_hz:per_second}}"
+        ),
         "below-minimum": f"{held} does not hold at {{{at}.search.high_hz:per_second}}",
         "above-maximum": f"{held} holds at {rate}, the highest rate that was tried",
         "void": f"the highest rate with {held} was not found: too many windows were void",
@@ -194,6 +199,15 @@ CAVEATS = (
         "Load: open-loop ({arrivals.law}). Requests are sent when they are due, whether earlier "
         "ones are answered or not, and latency counts from then: {arrivals.latency.mean_ms:"
         "milliseconds} on average, {arrivals.service.mean_ms:milliseconds} from the send.",
+    ),
+    Rule(
+        "open-loop-trials", "info", lambda s: search_index(s) is not None,
+        lambda s: [
+            f"Load: {{runs.{search_index(s)}.loop}}-loop, trials of a search. Requests are sent "
+            "when they are due, whether earlier ones are answered or not, and latency counts from "
+            "then. The failures of trials at rates that were too high are not counted as failures "
+            "of the service."
+        ],
     ),
     Rule(
         "closed-loop", "info",
