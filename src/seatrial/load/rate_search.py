@@ -23,7 +23,13 @@ from typing import Literal
 
 import msgspec
 
-from seatrial.load.loss_line import DISPERSION, LossLine, fit_line, loss_verdict
+from seatrial.load.loss_line import (
+    DISPERSION,
+    LossLine,
+    fit_line,
+    loss_verdict,
+    without_stalls,
+)
 
 # Requests of the shortest trial that says something.
 FEWEST_REQUESTS = 50
@@ -42,6 +48,8 @@ SOLID_LOSSES = 4.0
 MOST_PARTS, PART_LOSSES = 8, 4.0
 # Bursts of losses near the answer, from which on a narrow interval is trusted.
 EVENTS = 12.0
+# Verdicts and line need the size of bursts, which the line shows: so often in turn.
+PASSES = 3
 STEP = 2.0  # factor of the first steps, upwards and downwards
 
 SearchEnd = Literal["found", "below-minimum", "above-maximum", "budget", "void"]
@@ -126,7 +134,7 @@ class _Pooled:
 
     rate_hz: float
     offered: int
-    bad: int
+    bad: float
     verdict: str  # "good", "bad", "open"
 
 
@@ -239,20 +247,24 @@ class _Search:
 
     def _between(self, bad: _Pooled) -> float:
         """A rate below one that did not hold."""
-        shown = self._shown
+        goal, shown = self._goal, self._shown
         low_hz = shown.good.rate_hz if shown.good else 0.0
         if shown.line is not None:
-            crossing = shown.line.crossing(0.5)[1]
+            crossing, jump_hz = shown.line.crossing(0.5)[1], shown.line.jump_hz
+            if shown.line.jump > 0.5 and len(self._trials) % len(STEPS):
+                # Halves the gap in which the share jumps.
+                gap = jump_hz[1] / jump_hz[0]
+                return math.sqrt(jump_hz[0] * jump_hz[1]) if gap > 1 + goal.width / 2 else jump_hz[0]
             if low_hz < crossing < bad.rate_hz:
                 # In turn above, where losses are many, below, and at the answer itself.
                 step = STEPS[len(self._trials) % len(STEPS)] / shown.line.slope
                 wanted = crossing * (1 + min(max(step, -LONGEST_STEP), LONGEST_STEP))
                 return min(max(wanted, low_hz), bad.rate_hz)
         # Halves the gap below it. What was too short to say anything is no end of a gap.
-        below = max(low_hz, shown.highest_below(bad, self._goal.allowed))
+        below = max(low_hz, shown.highest_below(bad, goal.allowed))
         if not below:
             return bad.rate_hz / STEP
-        if bad.rate_hz / below > 1 + self._goal.width / 2:
+        if bad.rate_hz / below > 1 + goal.width / 2:
             return math.sqrt(below * bad.rate_hz)
         return below  # the verdict on it is open: longer
 
@@ -306,30 +318,32 @@ def _shown(trials: Sequence[RateTrial], allowed: float) -> _Shown:
     valid = [trial for trial in trials if not trial.void and trial.offered]
     rows = [(trial.rate_hz, *part) for trial in valid for part in parts(trial, allowed)]
     dispersion, line = DISPERSION, None
-    for _ in range(2):
-        pooled = _pooled(valid, allowed, dispersion)
+    for _ in range(PASSES):
+        counted = without_stalls(rows, allowed, dispersion)
+        pooled = _pooled(counted, allowed, dispersion)
         good, bad = _bracket(pooled)
         if bad is None:
             break
         middle_hz = math.sqrt(bad.rate_hz * (good.rate_hz if good else bad.rate_hz / STEP))
-        line = fit_line(rows, middle_hz, allowed)
+        line = fit_line(counted, middle_hz, allowed)
         if line is None:
             break
         dispersion = line.dispersion
     return _Shown(tuple(pooled), good, bad, line)
 
 
-def _pooled(valid: Sequence[RateTrial], allowed: float, dispersion: float) -> list[_Pooled]:
-    """Trials, those of one rate together, by rate."""
-    by_rate: dict[float, list[RateTrial]] = {}
-    for trial in valid:
-        by_rate.setdefault(trial.rate_hz, []).append(trial)
-    found = []
-    for rate_hz, trials in sorted(by_rate.items()):
-        offered, bad = sum(t.offered for t in trials), sum(t.bad for t in trials)
-        verdict = loss_verdict(offered, bad, allowed, dispersion)
-        found.append(_Pooled(rate_hz, offered, bad, verdict))
-    return found
+def _pooled(
+    rows: Sequence[tuple[float, int, float]], allowed: float, dispersion: float
+) -> list[_Pooled]:
+    """Parts of trials, those of one rate together, by rate."""
+    by_rate: dict[float, tuple[int, float]] = {}
+    for rate_hz, offered, bad in rows:
+        before = by_rate.get(rate_hz, (0, 0.0))
+        by_rate[rate_hz] = before[0] + offered, before[1] + bad
+    return [
+        _Pooled(rate_hz, offered, bad, loss_verdict(offered, bad, allowed, dispersion))
+        for rate_hz, (offered, bad) in sorted(by_rate.items())
+    ]
 
 
 def parts(trial: RateTrial, allowed: float) -> list[tuple[int, int]]:
