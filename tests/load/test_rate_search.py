@@ -166,6 +166,8 @@ def test_a_slow_service_has_a_wider_interval_and_no_false_one():
 
 
 def test_a_trial_is_taken_apart_by_its_seconds():
-    trial = RateTrial(10.0, 20.0, 100, 7, False, (0,) * 19 + (7,), (5,) * 20)
-    assert parts(trial) == [(15, 0)] * 6 + [(10, 7)]
-    assert parts(RateTrial(10.0, 20.0, 100, 7)) == [(100, 7)]
+    trial = RateTrial(100.0, 20.0, 2000, 7, False, (0,) * 19 + (7,), (100,) * 20)
+    assert parts(trial, 0.01) == [(400, 0)] * 4 + [(400, 7)]  # four losses allowed in each
+    assert parts(trial, 0.1) == [(300, 0)] * 6 + [(200, 7)]
+    assert parts(msgspec.structs.replace(trial, bad_by_slice=()), 0.1) == [(2000, 7)]
+    assert parts(RateTrial(10.0, 20.0, 100, 7), 0.01) == [(100, 7)]

@@ -26,12 +26,14 @@ Floats = NDArray[np.float64]
 # deviation: the first one, and in the end the way on which the share grows by e^SPAN.
 FIRST_REACH, LEAST_REACH, SPAN = 0.25, 0.02, 1.5
 LEAST_WEIGHT = 0.02
-# Of a service with no capacity left nearly all requests are late: the share grows no more.
+# Of a service with no capacity left nearly all requests are late: the share grows no more. Beyond
+# so much, or three times the allowed share, or half the way from it to 1, a rate is left out.
 MOST_SHARE = 0.3
 # Slopes that are usual, as medians and deviations of the logarithm. A queue with one place, at a
 # bound of 5 to 20 service times, has slopes of 5 to 30.
 SLOPE, SLOPE_DEVIATION = 8.0, 0.55
-# The same of variance over mean of counts of late requests, where the share is the allowed one.
+# The same of variance over mean of counts of late requests, where the share is the allowed one and
+# that is 1 %; of others see `usual_dispersion`.
 DISPERSION, DISPERSION_DEVIATION = 10.0, 0.8
 SLOPES = np.geomspace(1.0, 150.0, 21)
 DISPERSIONS = np.geomspace(1.5, 200.0, 11)
@@ -95,7 +97,8 @@ def fit_line(
         return None
     rate, offered, bad = np.array(rows, float).T
     shares = {r: bad[rate == r].sum() / offered[rate == r].sum() for r in np.unique(rate)}
-    keep = np.array([shares[r] < max(MOST_SHARE, 2 * allowed) for r in rate])
+    most = max(MOST_SHARE, min(3 * allowed, (1 + allowed) / 2))
+    keep = np.array([shares[r] < most for r in rate])
     rate, due, bad = rate[keep], allowed * offered[keep], bad[keep]
     found, reach = None, FIRST_REACH
     for _ in range(3):  # nearer each time: the line is straight on a short way alone
@@ -103,7 +106,7 @@ def fit_line(
         used = weights > LEAST_WEIGHT
         if not bad[used].any():
             return found
-        near = _Near(rate[used] / middle_hz - 1.0, due[used], bad[used], weights[used])
+        near = _Near(rate[used] / middle_hz - 1.0, due[used], bad[used], weights[used], allowed)
         found = near.line(middle_hz)
         middle_hz = found.crossing(0.5)[1]
         reach = min(max(SPAN / found.slope, LEAST_REACH), FIRST_REACH)
@@ -119,7 +122,9 @@ class _Near:
     alone.
     """
 
-    def __init__(self, at: Floats, due: Floats, bad: Floats, weights: Floats) -> None:
+    def __init__(
+        self, at: Floats, due: Floats, bad: Floats, weights: Floats, allowed: float
+    ) -> None:
         """Sum the parts of each rate.
 
         Args:
@@ -127,9 +132,12 @@ class _Near:
             due: Late requests that are allowed, (N,).
             bad: Late requests, (N,).
             weights: Weight of each part, (N,).
+            allowed: Share of the requests that may be late.
         """
         from scipy.special import ive
 
+        self.dispersions = DISPERSIONS * usual_dispersion(allowed) / DISPERSION  # (D,)
+        self.jumped = JUMPED[math.log(1 / allowed) >= JUMPED]
         self.at, first = np.unique(at, return_index=True)  # (R,)
         self.due = np.add.reduceat(weights * due, first)
         self.bad = np.add.reduceat(weights * bad, first)
@@ -138,8 +146,8 @@ class _Near:
         self.over = np.cumsum(self.due[:, None] * np.exp(self.at[:, None] * half), axis=0)
         self.under = np.cumsum(self.bad[:, None] * np.exp(-self.at[:, None] * half), axis=0)
         some = bad > 0
-        roots = 4 * np.sqrt(due[some] * bad[some]) / DISPERSIONS[:, None]
-        sizes = (np.log(ive(1, roots)) + roots - np.log(DISPERSIONS)[:, None]) @ weights[some]
+        roots = 4 * np.sqrt(due[some] * bad[some]) / self.dispersions[:, None]
+        sizes = (np.log(ive(1, roots)) + roots - np.log(self.dispersions)[:, None]) @ weights[some]
         usual = (np.log(DISPERSIONS / DISPERSION) / DISPERSION_DEVIATION) ** 2
         slopes = (np.log(SLOPES / SLOPE) / SLOPE_DEVIATION) ** 2
         self.prior = (sizes - usual / 2)[:, None] - slopes / 2  # (D, S)
@@ -147,7 +155,7 @@ class _Near:
     def line(self, middle_hz: float) -> LossLine:
         """The line, with and without a jump."""
         whole = self._crossings(len(self.at) - 1)  # (D, S, C)
-        places = self._places()
+        places = self._places() if self.jumped.size else []
         cut = [self._crossings(n) + self._above(n)[:, None, None] for n in places]
         logs = [whole + math.log(1 - JUMP)]
         logs += [one + math.log(JUMP * self._width(n)) for n, one in zip(places, cut, strict=True)]
@@ -159,10 +167,10 @@ class _Near:
             masses = masses + self._cut_short(one.sum(axis=(0, 1)), place)
         masses /= total
         each = [float(one.sum()) / total for one in p]
-        both = sum(p) / total
+        both = np.sum(p, axis=0) / total
         best = places[int(np.argmax(each[1:]))] if places else None
         ends = (0.0, 0.0) if best is None else (self.at[best], self.at[best + 1])
-        dispersion = math.exp(float(both.sum(axis=(1, 2)) @ np.log(DISPERSIONS)))
+        dispersion = math.exp(float(both.sum(axis=(1, 2)) @ np.log(self.dispersions)))
         return LossLine(
             rates_hz=middle_hz * (1 + DISTANCES),
             below=np.cumsum(masses) - masses / 2,
@@ -183,16 +191,16 @@ class _Near:
         over, under = self.over[last][:, None], self.under[last][:, None]
         cost = 2 * (over * np.exp(-ways) + under * np.exp(ways))  # (S, C)
         steps = np.log(np.gradient(DISTANCES) / (DISTANCES[-1] - DISTANCES[0]))
-        found = self.prior[:, :, None] - cost / DISPERSIONS[:, None, None] + steps
+        found = self.prior[:, :, None] - cost / self.dispersions[:, None, None] + steps
         return np.asarray(found, np.float64)
 
     def _above(self, last: int) -> Floats:
         """Log probability of the rates above one, by dispersion: each has any share beyond."""
         due, bad = self.due[last + 1 :, None], self.bad[last + 1 :, None]
-        cost = 2 * (due * np.exp(JUMPED / 2) + bad * np.exp(-JUMPED / 2))  # (R, J)
+        cost = 2 * (due * np.exp(self.jumped / 2) + bad * np.exp(-self.jumped / 2))  # (R, J)
         least = cost.min(axis=1, keepdims=True)  # as exp() of the whole is 0 for small dispersions
-        each = np.exp((least - cost) / DISPERSIONS[:, None, None]).mean(axis=2)
-        logs = np.log(each) - least[:, 0] / DISPERSIONS[:, None]
+        each = np.exp((least - cost) / self.dispersions[:, None, None]).mean(axis=2)
+        logs = np.log(each) - least[:, 0] / self.dispersions[:, None]
         return np.asarray(logs.sum(axis=1), np.float64)
 
     def _places(self) -> list[int]:
@@ -205,7 +213,7 @@ class _Near:
         scores = []
         for last in range(len(self.at) - 1):
             roots = np.sqrt(self.over[last] * np.maximum(self.under[last], 1e-3))
-            roots = 4 * roots / DISPERSIONS[:, None]
+            roots = 4 * roots / self.dispersions[:, None]
             line = self.prior + np.log(k0e(roots) / SLOPES) - roots + self._above(last)[:, None]
             score = float(np.logaddexp.reduce(line, axis=None))
             scores.append(score + math.log(self._width(last)))
@@ -218,6 +226,11 @@ class _Near:
         edges = np.concatenate([[-1.0], (DISTANCES[1:] + DISTANCES[:-1]) / 2, [1.0]])
         inside = np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0.0, None)
         return np.asarray(found + masses[low < DISTANCES].sum() * inside / inside.sum(), np.float64)
+
+
+def usual_dispersion(allowed: float) -> float:
+    """Variance over mean of counts of late requests that is usual at an allowed share."""
+    return DISPERSION * math.sqrt(allowed / 0.01)
 
 
 def without_stalls(

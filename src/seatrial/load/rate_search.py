@@ -24,18 +24,18 @@ from typing import Literal
 import msgspec
 
 from seatrial.load.loss_line import (
-    DISPERSION,
     LossLine,
     fit_line,
     loss_verdict,
+    usual_dispersion,
     without_stalls,
 )
 
 # Requests of the shortest trial that says something.
 FEWEST_REQUESTS = 50
-# A trial near the answer lasts until about so many requests may be late, or this part of the time
-# of the search: several trials say more than one long one.
-LOSSES_WANTED, NEAR_PART = 50.0, 1 / 12
+# A trial near the answer lasts until about so many requests may be late, within these parts of the
+# time of the search: several trials say more than one long one.
+LOSSES_WANTED, SHORT_PART, NEAR_PART = 50.0, 1 / 40, 1 / 12
 # Of the time of the search, the longest part that one trial takes.
 LONGEST_PART = 0.25
 # Void trials after which the search gives up: in a row, or of all.
@@ -44,12 +44,13 @@ VOID_IN_A_ROW, VOID_OF_ALL = 5, 20
 STEPS, LONGEST_STEP = (1.2, 0.0, -0.6), 0.25
 # From so many allowed losses on a trial says something, even if its verdict is open.
 SOLID_LOSSES = 4.0
-# Parts into which a trial is taken; each with so many allowed losses, as bursts have to fit in.
-MOST_PARTS, PART_LOSSES = 8, 4.0
+# Parts into which a trial is taken; in each so many losses over the size of a burst are allowed.
+MOST_PARTS, PART_BURSTS = 8, 0.4
 # Bursts of losses near the answer, from which on a narrow interval is trusted.
 EVENTS = 12.0
-# Verdicts and line need the size of bursts, which the line shows: so often in turn.
-PASSES = 3
+# Verdicts and line need the size of bursts, which the line shows: so often in turn, or until it
+# changes by less than this (as a logarithm).
+PASSES, CONVERGED = 3, 0.1
 STEP = 2.0  # factor of the first steps, upwards and downwards
 
 SearchEnd = Literal["found", "below-minimum", "above-maximum", "budget", "void"]
@@ -193,7 +194,8 @@ class _Search:
         seconds = FEWEST_REQUESTS / rate_hz
         if near:
             wanted_s = LOSSES_WANTED / goal.allowed / rate_hz
-            seconds = max(seconds, min(wanted_s, NEAR_PART * goal.budget_s))
+            wanted_s = min(max(wanted_s, SHORT_PART * goal.budget_s), NEAR_PART * goal.budget_s)
+            seconds = max(seconds, wanted_s)
         longest_s = max(goal.shortest_s, LONGEST_PART * goal.budget_s)
         return rate_hz, min(max(goal.shortest_s, seconds), longest_s, left_s)
 
@@ -253,8 +255,8 @@ class _Search:
             crossing, jump_hz = shown.line.crossing(0.5)[1], shown.line.jump_hz
             if shown.line.jump > 0.5 and len(self._trials) % len(STEPS):
                 # Halves the gap in which the share jumps.
-                gap = jump_hz[1] / jump_hz[0]
-                return math.sqrt(jump_hz[0] * jump_hz[1]) if gap > 1 + goal.width / 2 else jump_hz[0]
+                wide = jump_hz[1] / jump_hz[0] > 1 + goal.width / 2
+                return math.sqrt(jump_hz[0] * jump_hz[1]) if wide else jump_hz[0]
             if low_hz < crossing < bad.rate_hz:
                 # In turn above, where losses are many, below, and at the answer itself.
                 step = STEPS[len(self._trials) % len(STEPS)] / shown.line.slope
@@ -317,7 +319,7 @@ def _shown(trials: Sequence[RateTrial], allowed: float) -> _Shown:
     """What trials show; verdicts and line in turn, as each needs the other."""
     valid = [trial for trial in trials if not trial.void and trial.offered]
     rows = [(trial.rate_hz, *part) for trial in valid for part in parts(trial, allowed)]
-    dispersion, line = DISPERSION, None
+    dispersion, line = usual_dispersion(allowed), None
     for _ in range(PASSES):
         counted = without_stalls(rows, allowed, dispersion)
         pooled = _pooled(counted, allowed, dispersion)
@@ -327,6 +329,8 @@ def _shown(trials: Sequence[RateTrial], allowed: float) -> _Shown:
         middle_hz = math.sqrt(bad.rate_hz * (good.rate_hz if good else bad.rate_hz / STEP))
         line = fit_line(counted, middle_hz, allowed)
         if line is None:
+            break
+        if abs(math.log(line.dispersion / dispersion)) < CONVERGED:
             break
         dispersion = line.dispersion
     return _Shown(tuple(pooled), good, bad, line)
@@ -349,7 +353,7 @@ def _pooled(
 def parts(trial: RateTrial, allowed: float) -> list[tuple[int, int]]:
     """A trial in up to eight parts: (offered, bad) of each."""
     offered, bad = trial.offered_by_slice, trial.bad_by_slice
-    count = min(MOST_PARTS, int(trial.offered * allowed / PART_LOSSES))
+    count = min(MOST_PARTS, int(trial.offered * allowed / PART_BURSTS / usual_dispersion(allowed)))
     if count < 2 or len(offered) < 2 or len(offered) != len(bad):
         return [(trial.offered, trial.bad)]
     each = math.ceil(len(offered) / count)
