@@ -7,11 +7,10 @@ away, long ones near the answer, verdicts on what all of them have shown.
 
 Near the answer the share of late requests grows with the rate as an exponential does: it does so
 exactly in M/M/1, and nearly in other queues. So all trials there say something of one line, the
-logarithm of the share over the rate, and its crossing with the allowed share is the answer. Losses
-come in bursts, so their variance is estimated from parts of trials (quasi-likelihood: McCullagh and
-Nelder, Generalized Linear Models, 1989, chapter 9), and the interval of the crossing is Fieller's.
-Where the line jumps, as at a hidden knee, no trial lies on it: the interval is then that between
-the last trial that clearly held and the first that clearly did not.
+logarithm of the share over the rate, and its crossing with the allowed share is the answer (see
+`loss_line`). Where the share jumps, as at a hidden knee, the interval is what the line says of the
+rates below the jump, and the gap in which it lies. In either case it ends at the last rate that
+clearly held and the first that clearly did not.
 """
 
 from __future__ import annotations
