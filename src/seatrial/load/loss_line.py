@@ -270,11 +270,11 @@ def loss_verdict(offered: int, bad: float, allowed: float, dispersion: float) ->
         allowed: Share of the requests that may be late.
         dispersion: Variance over mean of counts of late requests.
     """
-    from scipy.stats import chi2
+    from scipy.special import gammaincinv  # half of the quantiles of chi-square
 
     events, expected = bad / dispersion, allowed * offered / dispersion
-    high = float(chi2.ppf(1 - MISJUDGED, 2 * events + 2)) / 2
-    low = float(chi2.ppf(MISJUDGED, 2 * events)) / 2 if events else 0.0
+    high = float(gammaincinv(events + 1, 1 - MISJUDGED))
+    low = float(gammaincinv(events, MISJUDGED)) if events else 0.0
     if high <= expected:
         return "good"
     return "bad" if low >= expected else "open"

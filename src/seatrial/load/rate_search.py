@@ -315,7 +315,7 @@ class _Shown:
 
 
 def _shown(trials: Sequence[RateTrial], allowed: float) -> _Shown:
-    """What trials show; verdicts and line in turn, as each needs the other."""
+    """Take trials together: verdicts and line in turn, as each needs the other."""
     valid = [trial for trial in trials if not trial.void and trial.offered]
     rows = [(trial.rate_hz, *part) for trial in valid for part in parts(trial, allowed)]
     dispersion, line = usual_dispersion(allowed), None
