@@ -101,6 +101,21 @@ def test_the_interval_covers_the_truth():
     assert 0.91 <= covered / 200 <= 0.99
 
 
+def test_many_requests_leave_a_narrow_interval_with_its_median_in_the_middle():
+    line = fit_line(exact([92.0, 96.0, 104.0, 108.0], offered=3_000_000), 101.0, 0.01)
+    low, middle, high = line.crossing(0.95)
+    assert middle == pytest.approx(100.0, abs=0.05)
+    assert 0 < high - low < 0.5
+    assert high - middle == pytest.approx(middle - low, rel=0.4)
+    assert float(line.below[-1]) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_one_rate_alone_has_no_jump():
+    line = fit_line([(100.0, 10_000, 100)] * 4, 100.0, 0.01)
+    assert line.jump == 0
+    assert line.jump_hz[0] == line.jump_hz[1]
+
+
 def test_a_jump_of_the_share_is_found_between_two_rates():
     rows = [(rate, 10_000, 20) for rate in (88.0, 94.0, 100.0)] * 4
     rows += [(rate, 10_000, 1500) for rate in (103.0, 108.0)] * 4
