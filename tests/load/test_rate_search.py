@@ -45,8 +45,9 @@ def outcomes(make, truth, count, goal=GOAL):
             0.85,
         ),
         (lambda seed: kneed(SERVICE_S, 5 * SERVICE_S, 530.0, seed), 530.0, 0.9),
+        (lambda seed: kneed(SERVICE_S, 5 * SERVICE_S, 530.0, seed, 1.3), 530.0, 0.9),
     ],
-    ids=["M/M/1", "M/D/1", "knee"],
+    ids=["M/M/1", "M/D/1", "knee", "mild knee"],
 )
 def test_the_answer_is_near_the_truth_in_a_third_of_the_time_of_bisection(make, truth, within):
     covered, errors, elapsed_s = outcomes(make, truth, 20)
@@ -127,23 +128,24 @@ def test_void_trials_never_count_and_are_made_again():
     assert (void.ended, len(void.trials)) == ("void", 5)
 
 
-def test_one_bad_window_decides_nothing():
+@pytest.mark.parametrize("at", [9, 11, 15])
+def test_one_bad_window_decides_nothing(at):
     truth = truth_of_constant(SERVICE_S, 5 * SERVICE_S, ALLOWED)
     errors = []
-    for seed in range(8):
+    for seed in range(6):
         server, calls = constant(SERVICE_S, 5 * SERVICE_S, seed), []
 
         def measure(rate_hz, duration_s, server=server, calls=calls):
             calls.append(rate_hz)
             trial = server.measure(rate_hz, duration_s)
-            if len(calls) == 11:  # near the answer, the machine stood still for a second
+            if len(calls) == at:  # near the answer, the machine stood still for a second
                 bad = list(trial.bad_by_slice)
                 bad[0] = trial.offered_by_slice[0]
                 return msgspec.structs.replace(trial, bad=sum(bad), bad_by_slice=tuple(bad))
             return trial
 
         errors.append(abs(search_rate(measure, GOAL).rate_hz / truth - 1))
-    assert sorted(errors)[-2] < 0.08
+    assert max(errors) < 0.07
 
 
 @pytest.mark.parametrize("fraction", [0.5, 0.9])
@@ -162,10 +164,22 @@ def test_a_slow_service_has_a_wider_interval_and_no_false_one():
     goal = msgspec.structs.replace(GOAL, low_hz=0.1, start_hz=2.0)
     covered, errors, _ = outcomes(lambda seed: constant(0.1, 0.5, seed), truth, 12, goal)
     assert covered >= 0.8
-    assert np.median(errors) < 0.3
+    assert np.median(errors) < 0.15
+
+
+def test_a_search_errs_no_more_than_bisection_in_three_times_its_time():
+    truth = truth_of_constant(0.02, 0.1, ALLOWED)
+    _, errors, elapsed_s = outcomes(lambda seed: constant(0.02, 0.1, seed), truth, 25)
+    found = [bisection(constant(0.02, 0.1, seed).measure, 0.1, 5000.0, ALLOWED, 0.03)
+             for seed in range(25)]  # fmt: skip
+    others = [abs(rate_hz / truth - 1) for rate_hz, _ in found]
+    assert elapsed_s <= BISECTION_S / 3
+    assert np.mean(errors) < 1.2 * np.mean(others)
 
 
 def test_a_trial_is_taken_apart_by_its_seconds():
-    trial = RateTrial(10.0, 20.0, 100, 7, False, (0,) * 19 + (7,), (5,) * 20)
-    assert parts(trial) == [(15, 0)] * 6 + [(10, 7)]
-    assert parts(RateTrial(10.0, 20.0, 100, 7)) == [(100, 7)]
+    trial = RateTrial(100.0, 20.0, 2000, 7, False, (0,) * 19 + (7,), (100,) * 20)
+    assert parts(trial, 0.01) == [(400, 0)] * 4 + [(400, 7)]  # four losses allowed in each
+    assert parts(trial, 0.1) == [(300, 0)] * 6 + [(200, 7)]
+    assert parts(msgspec.structs.replace(trial, bad_by_slice=()), 0.1) == [(2000, 7)]
+    assert parts(RateTrial(10.0, 20.0, 100, 7), 0.01) == [(100, 7)]

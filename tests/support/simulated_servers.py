@@ -8,15 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import brentq
 
-from seatrial.load.queue_theory import md1_percentile_s
+from seatrial.load.queue_simulation import single_lane_ends
+from seatrial.load.queue_theory import md1_waits_at_most
 from seatrial.load.rate_search import RateTrial
-
-
-def waiting_s(gaps: np.ndarray, services: np.ndarray) -> np.ndarray:
-    """Waiting times of one server, first come first served (Lindley, 1952)."""
-    steps = np.concatenate([[0.0], services[:-1] - gaps[1:]])
-    sums = np.cumsum(steps)
-    return sums - np.minimum.accumulate(sums)
 
 
 class SimulatedServer:
@@ -37,8 +31,7 @@ class SimulatedServer:
         count = self._chance.poisson(rate_hz * duration_s)
         at = np.sort(self._chance.uniform(0, duration_s, count))
         services = self._draw(self._chance, count, rate_hz)
-        gaps = np.diff(at, prepend=0.0)
-        return at, waiting_s(gaps, services) + services > self._limit_s
+        return at, single_lane_ends(at, services) - at > self._limit_s
 
     def measure(self, rate_hz: float, duration_s: float) -> RateTrial:
         """A trial from an empty server."""
@@ -64,11 +57,13 @@ def constant(service_s: float, limit_s: float, seed: int) -> SimulatedServer:
     return SimulatedServer(lambda g, n, _: np.full(n, service_s), limit_s, seed)
 
 
-def kneed(service_s: float, limit_s: float, knee_hz: float, seed: int) -> SimulatedServer:
-    """A service time that is three times as long above some rate."""
+def kneed(
+    service_s: float, limit_s: float, knee_hz: float, seed: int, times: float = 3.0
+) -> SimulatedServer:
+    """A service time that is several times as long above some rate."""
 
     def draw(chance: np.random.Generator, count: int, rate_hz: float) -> np.ndarray:
-        return np.full(count, service_s * (3.0 if rate_hz > knee_hz else 1.0))
+        return np.full(count, service_s * (times if rate_hz > knee_hz else 1.0))
 
     return SimulatedServer(draw, limit_s, seed)
 
@@ -79,12 +74,12 @@ def truth_of_exponential(service_s: float, limit_s: float, allowed: float) -> fl
 
 
 def truth_of_constant(service_s: float, limit_s: float, allowed: float) -> float:
-    """Highest rate of M/D/1, by its distribution of waiting times."""
+    """Highest rate of M/D/1: the wait in it has a closed form."""
 
-    def excess(rate_hz: float) -> float:
-        return md1_percentile_s(1 - allowed, rate_hz, service_s) - limit_s
+    def excess(offered: float) -> float:
+        return 1 - md1_waits_at_most(limit_s / service_s - 1, offered) - allowed
 
-    return float(brentq(excess, 0.1 / service_s, 0.98 / service_s, xtol=1e-5 / service_s))
+    return float(brentq(excess, 0.05, 0.995)) / service_s
 
 
 def bisection(

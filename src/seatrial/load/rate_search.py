@@ -7,11 +7,10 @@ away, long ones near the answer, verdicts on what all of them have shown.
 
 Near the answer the share of late requests grows with the rate as an exponential does: it does so
 exactly in M/M/1, and nearly in other queues. So all trials there say something of one line, the
-logarithm of the share over the rate, and its crossing with the allowed share is the answer. Losses
-come in bursts, so their variance is estimated from parts of trials (quasi-likelihood: McCullagh and
-Nelder, Generalized Linear Models, 1989, chapter 9), and the interval of the crossing is Fieller's.
-Where the line jumps, as at a hidden knee, no trial lies on it: the interval is then that between
-the last trial that clearly held and the first that clearly did not.
+logarithm of the share over the rate, and its crossing with the allowed share is the answer (see
+`loss_line`). Where the share jumps, as at a hidden knee, the interval is what the line says of the
+rates below the jump, and the gap in which it lies. In either case it ends at the last rate that
+clearly held and the first that clearly did not.
 """
 
 from __future__ import annotations
@@ -23,22 +22,34 @@ from typing import Literal
 
 import msgspec
 
-from seatrial.load.loss_line import LossLine, dispersion_of, fit_line, loss_verdict
+from seatrial.load.loss_line import (
+    LossLine,
+    fit_line,
+    loss_verdict,
+    usual_dispersion,
+    without_stalls,
+)
 
 # Requests of the shortest trial that says something.
 FEWEST_REQUESTS = 50
-# A trial near the answer lasts until about so many requests may be late.
-LOSSES_WANTED = 50.0
+# A trial near the answer lasts until about so many requests may be late, within these parts of the
+# time of the search: several trials say more than one long one.
+LOSSES_WANTED, SHORT_PART, NEAR_PART = 50.0, 1 / 40, 1 / 12
 # Of the time of the search, the longest part that one trial takes.
-PART_OF_BUDGET = 0.25
+LONGEST_PART = 0.25
 # Void trials after which the search gives up: in a row, or of all.
 VOID_IN_A_ROW, VOID_OF_ALL = 5, 20
-# Rates near the answer: steps in which the share of losses grows by the factor e.
+# Rates near the answer, as logarithms of the share of losses over the allowed one.
 STEPS, LONGEST_STEP = (1.2, 0.0, -0.6), 0.25
 # From so many allowed losses on a trial says something, even if its verdict is open.
 SOLID_LOSSES = 4.0
+# Parts into which a trial is taken; in each so many losses over the size of a burst are allowed.
+MOST_PARTS, PART_BURSTS = 8, 0.4
 # Bursts of losses near the answer, from which on a narrow interval is trusted.
 EVENTS = 12.0
+# Verdicts and line need the size of bursts, which the line shows: so often in turn, or until it
+# changes by less than this (as a logarithm).
+PASSES, CONVERGED = 3, 0.1
 STEP = 2.0  # factor of the first steps, upwards and downwards
 
 SearchEnd = Literal["found", "below-minimum", "above-maximum", "budget", "void"]
@@ -123,8 +134,7 @@ class _Pooled:
 
     rate_hz: float
     offered: int
-    bad: int
-    seconds: float
+    bad: float
     verdict: str  # "good", "bad", "open"
 
 
@@ -162,6 +172,7 @@ class _Search:
         self._trials: list[RateTrial] = []
         self._elapsed_s = 0.0
         self._void_in_a_row = self._void = 0
+        self._shown = _Shown((), None, None, None)
 
     def add(self, trial: RateTrial) -> None:
         """Note a trial."""
@@ -169,6 +180,8 @@ class _Search:
         self._elapsed_s += trial.duration_s
         self._void += trial.void
         self._void_in_a_row = self._void_in_a_row + 1 if trial.void else 0
+        if not trial.void:
+            self._shown = _shown(self._trials, self._goal.allowed)
 
     def following(self) -> tuple[float, float] | None:
         """Rate and duration of the next trial; None at the end."""
@@ -176,23 +189,24 @@ class _Search:
         left_s = goal.budget_s - self._elapsed_s
         if self._ended() is not None or left_s < goal.shortest_s:
             return None
-        pooled = self._pooled()
-        rate_hz, near = self._next_rate(pooled)
-        enough = LOSSES_WANTED / goal.allowed if near else FEWEST_REQUESTS
-        seconds = max(goal.shortest_s, enough / rate_hz)
-        longest_s = max(goal.shortest_s, PART_OF_BUDGET * goal.budget_s)
-        return rate_hz, min(seconds, longest_s, left_s)
+        rate_hz, near = self._next_rate()
+        seconds = FEWEST_REQUESTS / rate_hz
+        if near:
+            wanted_s = LOSSES_WANTED / goal.allowed / rate_hz
+            wanted_s = min(max(wanted_s, SHORT_PART * goal.budget_s), NEAR_PART * goal.budget_s)
+            seconds = max(seconds, wanted_s)
+        longest_s = max(goal.shortest_s, LONGEST_PART * goal.budget_s)
+        return rate_hz, min(max(goal.shortest_s, seconds), longest_s, left_s)
 
     def answer(self) -> RateSearch:
         """The answer, as far as the trials have shown it."""
-        goal, pooled = self._goal, self._pooled()
-        good, bad = _bracket(pooled)
-        low_hz = good.rate_hz if good else 0.0
-        high_hz = bad.rate_hz if bad else goal.high_hz
-        below = [one.rate_hz for one in pooled if one.rate_hz < high_hz]
-        highest = max([*below, low_hz, goal.low_hz if bad else 0.0])
-        rate_hz = math.sqrt(highest * high_hz) if bad else highest
-        found = self._interval(pooled)
+        goal, shown = self._goal, self._shown
+        low_hz = shown.good.rate_hz if shown.good else 0.0
+        high_hz = shown.bad.rate_hz if shown.bad else goal.high_hz
+        below = [one.rate_hz for one in shown.pooled if one.rate_hz < high_hz]
+        highest = max([*below, low_hz, goal.low_hz if shown.bad else 0.0])
+        rate_hz = math.sqrt(highest * high_hz) if shown.bad else highest
+        found = shown.interval(goal.confidence, goal.allowed)
         if found is not None:
             low_hz, rate_hz, high_hz = found
         ended = self._ended() or "budget"
@@ -203,115 +217,145 @@ class _Search:
         return RateSearch(rate_hz, low_hz, high_hz, ended, self._elapsed_s, tuple(self._trials))
 
     def _ended(self) -> SearchEnd | None:
-        goal, pooled = self._goal, self._pooled()
+        goal, shown = self._goal, self._shown
         if self._void_in_a_row >= VOID_IN_A_ROW or self._void >= VOID_OF_ALL:
             return "void"
-        if any(one.verdict == "bad" and one.rate_hz <= goal.low_hz for one in pooled):
+        if any(one.verdict == "bad" and one.rate_hz <= goal.low_hz for one in shown.pooled):
             return "below-minimum"
-        if any(one.verdict == "good" and one.rate_hz >= goal.high_hz for one in pooled):
+        if any(one.verdict == "good" and one.rate_hz >= goal.high_hz for one in shown.pooled):
             return "above-maximum"
-        found = self._interval(pooled)
+        found = shown.interval(goal.confidence, goal.allowed)
         if found is not None and found[2] - found[0] <= goal.width * found[1]:
-            line = self._line(pooled)
-            if found[0] in {one.rate_hz for one in pooled} or (line and line.events >= EVENTS):
+            bracket = shown.good is not None and found[0] == shown.good.rate_hz
+            if bracket or (shown.line and shown.line.events >= EVENTS):
                 return "found"
         return None
 
-    def _pooled(self) -> list[_Pooled]:
-        """Valid trials, those of one rate together, by rate."""
-        by_rate: dict[float, list[RateTrial]] = {}
-        for trial in self._trials:
-            if not trial.void and trial.offered:
-                by_rate.setdefault(trial.rate_hz, []).append(trial)
-        found = []
-        dispersion = dispersion_of(self._rows(), self._goal.allowed)
-        for rate_hz, trials in sorted(by_rate.items()):
-            offered, bad = sum(t.offered for t in trials), sum(t.bad for t in trials)
-            verdict = loss_verdict(offered, bad, self._goal.allowed, dispersion)
-            seconds = sum(t.duration_s for t in trials)
-            found.append(_Pooled(rate_hz, offered, bad, seconds, verdict))
-        return found
-
-    def _rows(self) -> list[tuple[float, int, int]]:
-        """Rate, requests and late requests of each part of a valid trial."""
-        return [
-            (trial.rate_hz, *part)
-            for trial in self._trials
-            if not trial.void
-            for part in parts(trial)
-        ]
-
-    def _line(self, pooled: Sequence[_Pooled]) -> LossLine | None:
-        """The line through the trials near the answer."""
-        good, bad = _bracket(pooled)
-        if not bad:
-            return None
-        middle = math.sqrt(bad.rate_hz * (good.rate_hz if good else bad.rate_hz / STEP))
-        return fit_line(self._rows(), middle, self._goal.allowed)
-
-    def _interval(self, pooled: Sequence[_Pooled]) -> tuple[float, float, float] | None:
-        """Lower end, estimate and upper end; None as long as there is no bracket."""
-        good, bad = _bracket(pooled)
-        if not bad:
-            return None
-        low_hz = good.rate_hz if good else 0.0
-        ends = self._crossing(pooled)
-        if ends is None or not low_hz < ends[1] < bad.rate_hz:
-            # Nothing shows that the share grows evenly from one rate to the other: it may jump.
-            return None if not good else (low_hz, math.sqrt(low_hz * bad.rate_hz), bad.rate_hz)
-        return max(ends[0], low_hz), ends[1], min(ends[2], bad.rate_hz)
-
-    def _crossing(self, pooled: Sequence[_Pooled]) -> tuple[float, float, float] | None:
-        line = self._line(pooled)
-        return None if line is None else line.crossing(self._goal.confidence)
-
-    def _next_rate(self, pooled: Sequence[_Pooled]) -> tuple[float, bool]:
+    def _next_rate(self) -> tuple[float, bool]:
         """The next rate, and whether it is near the answer: then the trial is a long one."""
-        goal = self._goal
-        good, bad = _bracket(pooled)
-        if not pooled:
+        goal, shown = self._goal, self._shown
+        if self._trials and self._trials[-1].void:
+            return self._trials[-1].rate_hz, False
+        if not shown.pooled:
             return min(max(goal.start_hz, goal.low_hz), goal.high_hz), False
-        last = next((t for t in reversed(self._trials)), None)
-        if last is not None and last.void:
-            return last.rate_hz, False
-        if bad is None:
-            highest = pooled[-1]
+        if shown.bad is None:
+            highest = shown.pooled[-1]
             # A trial too short to show that it holds is no reason to stop the climb.
             climbs = highest.bad <= goal.allowed * highest.offered or highest.verdict == "good"
             rate = highest.rate_hz * STEP if climbs else highest.rate_hz
             return min(rate, goal.high_hz), rate > goal.high_hz or not climbs
-        return min(max(self._between(pooled, good, bad), goal.low_hz), goal.high_hz), True
+        return min(max(self._between(shown.bad), goal.low_hz), goal.high_hz), True
 
-    def _between(self, pooled: Sequence[_Pooled], good: _Pooled | None, bad: _Pooled) -> float:
+    def _between(self, bad: _Pooled) -> float:
         """A rate below one that did not hold."""
-        line = self._line(pooled)
-        ends = None if line is None else line.crossing(self._goal.confidence)
-        low_hz = good.rate_hz if good else 0.0
-        if line is not None and ends is not None and low_hz < ends[1] < bad.rate_hz:
-            # In turn above, where losses are many, below, and at the answer itself.
-            step = min(LONGEST_STEP, 1.0 / line.slope)  # e times the allowed share
-            wanted = ends[1] * (1 + step * STEPS[len(self._trials) % len(STEPS)])
-            return min(max(wanted, low_hz), bad.rate_hz)
+        goal, shown = self._goal, self._shown
+        low_hz = shown.good.rate_hz if shown.good else 0.0
+        if shown.line is not None:
+            crossing, jump_hz = shown.line.crossing(0.5)[1], shown.line.jump_hz
+            if shown.line.jump > 0.5 and len(self._trials) % len(STEPS):
+                # Halves the gap in which the share jumps.
+                wide = jump_hz[1] / jump_hz[0] > 1 + goal.width / 2
+                return math.sqrt(jump_hz[0] * jump_hz[1]) if wide else jump_hz[0]
+            if low_hz < crossing < bad.rate_hz:
+                # In turn above, where losses are many, below, and at the answer itself.
+                step = STEPS[len(self._trials) % len(STEPS)] / shown.line.slope
+                wanted = crossing * (1 + min(max(step, -LONGEST_STEP), LONGEST_STEP))
+                return min(max(wanted, low_hz), bad.rate_hz)
         # Halves the gap below it. What was too short to say anything is no end of a gap.
-        solid = [
-            one.rate_hz
-            for one in pooled
-            if one.rate_hz < bad.rate_hz and one.offered * self._goal.allowed >= SOLID_LOSSES
-        ]
-        below = max([*solid, low_hz], default=0.0)
+        below = max(low_hz, shown.highest_below(bad, goal.allowed))
         if not below:
             return bad.rate_hz / STEP
-        if bad.rate_hz / below > 1 + self._goal.width / 2:
+        if bad.rate_hz / below > 1 + goal.width / 2:
             return math.sqrt(below * bad.rate_hz)
         return below  # the verdict on it is open: longer
 
 
-def parts(trial: RateTrial) -> list[tuple[int, int]]:
+@dataclass(frozen=True)
+class _Shown:
+    """All trials taken together.
+
+    Attributes:
+        pooled: The valid ones, those of one rate together, by rate.
+        good: The highest rate that clearly held; see `_bracket`.
+        bad: The lowest rate above it that clearly did not.
+        line: The line through the trials near the answer.
+    """
+
+    pooled: tuple[_Pooled, ...]
+    good: _Pooled | None
+    bad: _Pooled | None
+    line: LossLine | None
+
+    def interval(self, confidence: float, allowed: float) -> tuple[float, float, float] | None:
+        """Lower end, estimate and upper end; None as long as nothing bounds it on both sides."""
+        if self.bad is None:
+            return None
+        good_hz, bad_hz = self.good.rate_hz if self.good else 0.0, self.bad.rate_hz
+        if self.line is None:
+            # Nothing shows how the share grows from one rate to the other: it may jump.
+            return (good_hz, math.sqrt(good_hz * bad_hz), bad_hz) if good_hz else None
+        low, middle, high = self.line.crossing(confidence)
+        if middle >= bad_hz:
+            # The trials below show a limit beyond one that did not hold: the share jumps between.
+            highest = max(good_hz, self.highest_below(self.bad, allowed))
+            low = max(good_hz, min(low, highest))
+            return low, max(low, math.sqrt(highest * bad_hz)), bad_hz
+        if middle <= good_hz:
+            return min(low, good_hz), good_hz, min(max(high, good_hz), bad_hz)
+        return max(low, good_hz), middle, min(high, bad_hz)
+
+    def highest_below(self, bad: _Pooled, allowed: float) -> float:
+        """Highest rate below one that did not hold, of which enough is known; 0 of none."""
+        solid = (
+            one.rate_hz
+            for one in self.pooled
+            if one.rate_hz < bad.rate_hz and one.offered * allowed >= SOLID_LOSSES
+        )
+        return max(solid, default=0.0)
+
+
+def _shown(trials: Sequence[RateTrial], allowed: float) -> _Shown:
+    """Take trials together: verdicts and line in turn, as each needs the other."""
+    valid = [trial for trial in trials if not trial.void and trial.offered]
+    rows = [(trial.rate_hz, *part) for trial in valid for part in parts(trial, allowed)]
+    dispersion, line = usual_dispersion(allowed), None
+    for _ in range(PASSES):
+        counted = without_stalls(rows, allowed, dispersion)
+        pooled = _pooled(counted, allowed, dispersion)
+        good, bad = _bracket(pooled)
+        if bad is None:
+            break
+        middle_hz = math.sqrt(bad.rate_hz * (good.rate_hz if good else bad.rate_hz / STEP))
+        line = fit_line(counted, middle_hz, allowed)
+        if line is None:
+            break
+        if abs(math.log(line.dispersion / dispersion)) < CONVERGED:
+            break
+        dispersion = line.dispersion
+    return _Shown(tuple(pooled), good, bad, line)
+
+
+def _pooled(
+    rows: Sequence[tuple[float, int, float]], allowed: float, dispersion: float
+) -> list[_Pooled]:
+    """Parts of trials, those of one rate together, by rate."""
+    by_rate: dict[float, tuple[int, float]] = {}
+    for rate_hz, offered, bad in rows:
+        before = by_rate.get(rate_hz, (0, 0.0))
+        by_rate[rate_hz] = before[0] + offered, before[1] + bad
+    return [
+        _Pooled(rate_hz, offered, bad, loss_verdict(offered, bad, allowed, dispersion))
+        for rate_hz, (offered, bad) in sorted(by_rate.items())
+    ]
+
+
+def parts(trial: RateTrial, allowed: float) -> list[tuple[int, int]]:
     """A trial in up to eight parts: (offered, bad) of each."""
     offered, bad = trial.offered_by_slice, trial.bad_by_slice
-    if len(offered) < 2 or len(offered) != len(bad):
+    count = min(MOST_PARTS, int(trial.offered * allowed / PART_BURSTS / usual_dispersion(allowed)))
+    if count < 2 or len(offered) < 2 or len(offered) != len(bad):
         return [(trial.offered, trial.bad)]
-    each = math.ceil(len(offered) / 8)
+    each = math.ceil(len(offered) / count)
     return [
         (sum(offered[n : n + each]), sum(bad[n : n + each])) for n in range(0, len(offered), each)
     ]
