@@ -89,6 +89,10 @@ COMMANDS = """
     evaluate --url CLOSED --dataset coco:coco
     bench --url CLOSED --images coco/images/val --ready-s 1
     judge contract.toml --url CLOSED --dataset coco:coco --split val --ready-s 1
+    trial contract.toml --model tiny --dataset coco:coco
+    compare CLOSED CLOSED/ --images coco/images/val
+    capacity report.json --rate 5 --at-most-ms 50
+    loadgen single-stream --url CLOSED --images coco/images/val -o loadgen
     serve --model tiny --engine null --write service
     package triton deployment.toml -o repository
     serve --model tiny --engine null --grpc-port 4001 --write both
@@ -109,6 +113,10 @@ ENDS = {
     "evaluate --url": 6,
     "bench": 6,
     "judge": 6,
+    "trial": 2,  # the contract has no [server]
+    "compare": 6,
+    "capacity": 2,  # no such report
+    "loadgen": 6,
     "reload": 6,
     "canary": 6,
 }

@@ -100,7 +100,7 @@ def test_two_running_services_are_compared(detector, image_folder, tmp_path):
     fast, slow = detector(hold_ms=2), detector(hold_ms=12)
     done = run(
         *(fast.url, slow.url, "--images", image_folder, "-o", tmp_path, "--rounds", "6"),
-        *("--block-s", "0.3", "--warmup-s", "0", "--fail-if-slower", "20%"),
+        *("--block-s", "1", "--warmup-s", "0", "--fail-if-slower", "20%"),
         home=tmp_path,
     )
     assert done.returncode == 8, done.stderr

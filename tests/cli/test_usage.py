@@ -73,7 +73,7 @@ def commands() -> Iterator[Commands]:
         ("reload yolo11n", "'yolo11n' is a model", "seatrial reload --model yolo11n"),
         ("reload d.toml yolo11n", "'yolo11n' is a model", "seatrial reload d.toml --model yolo11n"),
         ("judge yolo11n c.toml", "'yolo11n' is a model", "judge c.toml --model yolo11n"),
-        ("bench yolo11n --model m --images x", "'yolo11n' is a model", "leave yolo11n out"),
+        ("bench yolo11n --model m --images x", "unknown scenario 'yolo11n'", "single-stream"),
         ("detect yolo11n --iou .5", "'yolo11n' is a model", "detect FILE-OR-FOLDER --iou .5 --m"),
         ("detect -", "- (standard input) is not read by seatrial detect", "/dev/stdin"),
         ("data check -", "- (standard input) is not read by seatrial data check", "/dev/stdin"),

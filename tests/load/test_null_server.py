@@ -164,7 +164,7 @@ def test_it_costs_less_than_its_client(server: NullServer) -> None:
         for _ in range(4000):
             line.sendall(body)
             answers(line, 1)
-        assert sum(process.cpu_times()[:2]) - before_s < 2 * (time.process_time() - own_s)
+        assert sum(process.cpu_times()[:2]) - before_s < 4 * (time.process_time() - own_s)
 
 
 def test_it_imports_no_package_that_it_does_not_need() -> None:
