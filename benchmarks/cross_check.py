@@ -137,7 +137,8 @@ class Check:
                 [
                     *words, "-m", model, "-u", self.url.partition("://")[2], "-i", "http",
                     "--shape", "image:1", "--input-data", "data.json", "-f", "found.csv",
-                    "--concurrency-range", str(sessions), "--max-trials", "3", "--stability-percentage", "100",
+                    "--concurrency-range", str(sessions), "--max-trials", "3",
+                    "--stability-percentage", "100",
                     "--measurement-interval", str(round(1e3 * self.seconds)),
                 ],
                 cwd=folder, capture_output=True, text=True, check=False, timeout=120,
@@ -199,13 +200,17 @@ def checked(seconds: float) -> Iterator[Check]:
 
 def closed(check: Check) -> dict[str, Callable[[], Row]]:
     """Tools of the closed loop; ours is the first of each number of sessions."""
+    # LoadGen draws its images beforehand: twice what is needed, as the speed of a machine changes.
+    rate_hz = 2 * check.ours(ClosedLoop(8))["per_s"]
     return {
         "1 at a time: ours": lambda: check.ours(ClosedLoop(1)),
         "1 at a time: wrk": lambda: check.wrk(1),
         "1 at a time: LoadGen single-stream": lambda: check.loadgen("single-stream"),
         "8 at a time: ours": lambda: check.ours(ClosedLoop(8)),
         "8 at a time: wrk": lambda: check.wrk(8),
-        "8 at a time: LoadGen offline": lambda: check.loadgen("offline", in_flight=8),
+        "8 at a time: LoadGen offline": lambda: check.loadgen(
+            "offline", in_flight=8, rate_hz=rate_hz
+        ),
     }
 
 
@@ -269,10 +274,10 @@ def stall(check: Check) -> dict[str, Any]:
     for connections in (1, 4):
         with server() as (url, pid), stopped(pid, STALL_AFTER_S):
             again = Load(arrivals=ClosedLoop(connections), measure_s=STALL_WINDOW_S, warmup_s=1.0)
-            closed = put(Target(url), prepared, again)
-        closed_ms = [one.latency_ms for one in closed.samples]
+            paced = put(Target(url), prepared, again)
+        paced_ms = [one.latency_ms for one in paced.samples]
         name = f"ours, closed loop, {connections} at a time"
-        figures[name] = row(measure.throughput(closed), closed_ms)
+        figures[name] = row(measure.throughput(paced), paced_ms)
         with server() as (url, pid), stopped(pid, STALL_AFTER_S):
             figures[f"wrk, closed loop, {connections} at a time"] = wrk(
                 f"{url}/detect", connections, STALL_WINDOW_S, check.files
