@@ -75,7 +75,7 @@ def test_a_query_of_several_images_is_judged_as_a_whole(log):
         **{"result_90.00_percentile_latency_ns": 1_000_000},
     )
     assert (found.percentiles_ms, found.mean_ms) == ({"p90": 5.0}, 4.0)
-    assert found.rate_per_s is None
+    assert (found.rate_per_s, found.queries) == (None, 0)
 
 
 def test_a_log_without_a_result_is_an_error(tmp_path):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from seatrial.bench import loadgen_system
-from seatrial.bench.loadgen_system import ServiceUnderTest
+from seatrial.bench.loadgen_system import ServiceUnderTest, _Query
 from seatrial.load.samples import CONNECT, Sample
 from seatrial.load.target import Body
 
@@ -91,14 +91,47 @@ def test_a_failed_image_is_completed_no_sooner_than_its_timeout():
         await until(lambda: system.done == 2)
         early = dict(completed)
         await until(lambda: len(completed) == 2)
-        return early, min(completed.values()) - issued_ns, system.figures()
+        return early, min(completed.values()) - issued_ns, system.figures(), system.failed
 
-    early, took_ns, figures = asyncio.run(run())
+    early, took_ns, figures, failed = asyncio.run(run())
+    assert failed == 2
     assert early == {}
     assert took_ns >= 0.19e9
     assert (figures.failed, figures.errors) == (2, {"http-503": 2})
     assert (figures.latency.count, figures.latency.failed) == (0, 1)
     assert (figures.service.count, figures.service.failed, figures.good_per_s) == (0, 2, 0.0)
+
+
+def test_figures_by_the_clock_of_the_client():
+    ms = 10**6
+
+    def query(issued_ms, *times_ms, error=""):
+        samples = [
+            Sample((issued_ms + start) * ms, (issued_ms + end) * ms, 200, error)
+            for start, end in times_ms
+        ]
+        return _Query(issued_ms * ms, len(samples), samples)
+
+    async def run():
+        system = ServiceUnderTest(answered(), BODIES, print, places=0, timeout_s=9.0)
+        system.queries += [
+            query(1000, (1, 5), (2, 10)),
+            query(1500, (3, 8), (3, 9)),
+            query(1900, (0, 1), error="timeout"),
+        ]
+        system.queries[-1].samples.append(Sample(1905 * ms, 2000 * ms, 200))  # one of two failed
+        system.queries[-1].left = 2
+        system.queries.append(_Query(1950 * ms, 1))  # never answered
+        return system.figures()
+
+    found = asyncio.run(run())
+    assert (found.queries, found.images, found.failed, found.errors) == (4, 6, 1, {"timeout": 1})
+    assert found.good_per_s == 5.0  # five good images from 1000 to 2000 ms
+    assert (found.latency.count, found.latency.failed) == (2, 2)
+    assert (found.latency.min_ms, found.latency.max_ms) == (9.0, 10.0)
+    assert (found.service.count, found.service.failed, found.service.max_ms) == (5, 1, 95.0)
+    assert (found.hand_over.count, found.hand_over.min_ms, found.hand_over.max_ms) == (6, 0.0, 5.0)
+    assert found.gone is False
 
 
 @pytest.mark.parametrize(("errors", "gone"), [(CONNECT, True), ("http-503", False)], ids=str)

@@ -69,10 +69,7 @@ async def in_process(detect: Detect, threads: int, timeout_s: float) -> AsyncIte
             whose client has gone.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="in-process") as pool:
-        try:
-            yield _Caller(detect, pool, timeout_s).send
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # those that wait for a thread
+        yield _Caller(detect, pool, timeout_s).send
 
 
 class _Caller:
