@@ -5,7 +5,8 @@ python benchmarks/cross_check.py closed | open | v2 | stall [--rounds 5] [--seco
 The service is Seatrial with the null engine: HTTP, decoding and JSON, no model. The tools take
 turns in each round, with the same JPEGs; figures are medians of the rounds. ``p50 ratio`` is the
 tool's median latency over ours of the same round, with the lowest and the highest round. ``by our
-clock``: the queries of LoadGen itself, timed by the client that sends them for it.
+clock``: the queries of LoadGen itself, timed by the client that sends them for it. ``client cores``
+are taken from the service, which has the same two; they hold the start of a tool's process.
 
 - ``closed``: wrk (`wrk.lua`), LoadGen single-stream and offline, and ours, at 1 and 8 at a time.
 - ``open``: LoadGen server and ours, Poisson, at a third of the capacity.
@@ -23,12 +24,14 @@ import base64
 import csv
 import json
 import math
+import resource
 import shlex
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -242,7 +245,7 @@ def compared(tools: dict[str, Callable[[], Row]], rounds: int) -> dict[str, Any]
     found: dict[str, list[Row]] = {name: [] for name in tools}
     for number in range(rounds):
         for name in list(tools) if number % 2 == 0 else reversed(list(tools)):
-            found[name].append(tools[name]())
+            found[name].append(with_client_cores(tools[name]))
             print(name, found[name][-1], file=sys.stderr, flush=True)
     figures: dict[str, Any] = {}
     for name, rows in found.items():
@@ -255,6 +258,18 @@ def compared(tools: dict[str, Callable[[], Row]], rounds: int) -> dict[str, Any]
                 line[f"{label}, lowest"], line[f"{label}, highest"] = min(ratios), max(ratios)
         figures[name] = line
     return figures | {"rounds": found}
+
+
+def with_client_cores(tool: Callable[[], Row]) -> Row:
+    """The figures of a tool, and the cores that its process took from its start to its end."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)  # the service goes on: not among them
+
+    def cpu_s() -> float:
+        return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
+
+    begun, before_s = time.perf_counter(), cpu_s()
+    found = tool()
+    return found | {"client cores": (cpu_s() - before_s) / (time.perf_counter() - begun)}
 
 
 def stall(check: Check) -> dict[str, Any]:
