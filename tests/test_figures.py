@@ -209,6 +209,48 @@ def test_the_figures_of_the_page_on_load(heading: str) -> None:
     assert rows(page, heading) == under_load()[heading]
 
 
+def measuring() -> dict[str, list[list[str]]]:
+    """The tables of the page by the headings above them."""
+
+    def of_ours(one: dict[str, float], ratio: str) -> str:
+        if ratio not in one:
+            return ""
+        low, high = one[f"{ratio}, lowest"], one[f"{ratio}, highest"]
+        return f"{one[ratio]:.2f} ({low:.2f} to {high:.2f})"
+
+    def shown(one: dict[str, float], key: str, form: str = "{:.1f}") -> str:
+        return form.format(one[key]) if key in one else ""
+
+    beside = [
+        [
+            name, shown(one, "per_s", "{:.0f}"), of_ours(one, "rate ratio"), shown(one, "p50_ms"),
+            of_ours(one, "p50 ratio"), shown(one, "p99_ms"), shown(one, "client cores", "{:.2f}"),
+        ]
+        for what in ("closed", "open", "v2")
+        for name, one in RESULTS[f"cross_check_{what}"].items()
+        if name != "rounds"
+    ]  # fmt: skip
+    head = ["load: tool", "answers/s", "of ours", "p50, ms", "of ours", "p99, ms", "client cores"]
+    stall = [
+        [name, *(shown(one, key) for key in ("per_s", "p50_ms", "p99_ms"))]
+        for name, one in RESULTS["cross_check_stall"].items()
+    ]
+    return {
+        "On the same server": [head, *beside],
+        "A stall, and what a closed loop leaves out": [
+            ["load", "answers/s", "p50, ms", "p99, ms"], *stall,
+        ],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "heading", ["On the same server", "A stall, and what a closed loop leaves out"]
+)
+def test_the_figures_of_the_page_on_measuring(heading: str) -> None:
+    page = ROOT / "docs" / "concepts" / "measuring.md"
+    assert rows(page, heading) == measuring()[heading]
+
+
 def test_the_figures_of_the_page_on_accuracy() -> None:
     page = ROOT / "docs" / "guides" / "evaluate.md"
     speed = RESULTS["evaluation_speed"]
