@@ -44,16 +44,19 @@ def test_a_detector_is_measured_without_a_service(tiny_artifact, image_folder, t
     "more",
     [
         {"url": "http://127.0.0.1:9"}, {"on": ("uvicorn",)}, {"protocol": ("v2",)},
-        {"path": "/other"}, {"field": "file"},
+        {"path": "/other"}, {"field": "file"}, {"client_processes": 2},
     ],
     ids=str,
 )  # fmt: skip
 def test_what_belongs_to_a_service_is_refused(more, image_folder, tmp_path, tiny_artifact):
     from seatrial.cli.deployment import DeploymentOptions
 
+    more = dict(more)
+    processes = more.pop("client_processes", 1)
+    options = BenchOptions(images=str(image_folder), client_processes=processes)
     service = None if "url" in more else DeploymentOptions(model=str(tiny_artifact.path))
     with pytest.raises(InvalidConfig, match="--in-process measures a detector without"):
         bench(
-            options=BenchOptions(images=str(image_folder)), service=service, in_process=True,
+            options=options, service=service, in_process=True,
             output=tmp_path, **more,
         )  # fmt: skip

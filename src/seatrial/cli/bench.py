@@ -128,10 +128,11 @@ def bench(
             "--contract, --history, --path and --field are for one runtime and one protocol",
             hint="measure that one: --on triton --protocol grpc, without --rounds",
         )
-    if in_process and (url or several or on or protocol or path != DETECT or field is not None):
+    of_service = url or several or on or protocol or path != DETECT or field is not None
+    if in_process and (of_service or options.client_processes > 1):
         raise InvalidConfig(
             "--in-process measures a detector without a service; it has no address, runtime, "
-            "protocol or path",
+            "protocol or path, and one client process",
             hint="leave --in-process out, or the others",
         )
     if several:
