@@ -252,7 +252,8 @@ def test_time_that_no_stage_names_is_work(point):
 
 def test_a_queue_that_grows_all_the_time_overwhelms(point):
     assert not is_overwhelmed(build_open_point(20.0))
-    assert is_overwhelmed(build_open_point(20.0, failed=1))
+    assert not is_overwhelmed(build_open_point(20.0, failed=8))  # of 800
+    assert is_overwhelmed(build_open_point(20.0, failed=9))
     assert is_overwhelmed(build_open_point(20.0, grows_ms=5000.0))
     assert not is_overwhelmed(build_open_point(20.0, grows_ms=30.0))  # by chance
     # Too short to tell.

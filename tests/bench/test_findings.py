@@ -329,7 +329,7 @@ def test_a_void_window_is_said_first_and_is_no_headline(make_report, assert_trac
     assert "Poisson, 5/s" in report.findings[0].text
 
 
-@pytest.mark.parametrize("how", [{"failed": 3}, {"grows_ms": 9000.0}], ids=["failed", "grows"])
+@pytest.mark.parametrize("how", [{"failed": 300}, {"grows_ms": 9000.0}], ids=["failed", "grows"])
 def test_arrivals_that_are_too_many_are_said(make_report, assert_traceable, how):
     report = make_report(server=[build_open_point(5.0), build_open_point(60.0, **how)])
     assert_traceable(report)

@@ -10,7 +10,7 @@ from seatrial.bench.options import ENOUGH_REQUESTS, require_client
 from seatrial.errors import MissingExtra
 
 
-@pytest.mark.parametrize("module", ["httptools", "psutil", "uvloop", "yarl"])
+@pytest.mark.parametrize("module", ["httptools", "psutil", "scipy", "uvloop", "yarl"])
 def test_each_package_of_the_client_is_named_with_its_extra(
     module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

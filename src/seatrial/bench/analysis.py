@@ -12,6 +12,8 @@ from seatrial.bench.measurement import Measurement, Stages
 # Names that services give to the same stage.
 INFER = ("infer", "inference", "model")
 QUEUE = ("queue", "queued", "wait")
+# Share of the requests that may fail for other reasons than too many arrivals.
+FEW_FAILED = 0.01
 # Slices from which on a growing queue can be told; standard deviations by which it grows.
 FEWEST_SLICES, GROWN = 6, 5.0
 IMAGE_WORK = ("decode", "preprocess", "postprocess", "encode")
@@ -186,8 +188,8 @@ class Analysis(msgspec.Struct, frozen=True):
         curve_told: Whether the scaling points have enough answers and quiet to show a shape.
         arrivals: JSON pointer of the open loop with the most goodput, of those that kept up if any
             did.
-        overwhelmed: JSON pointer of the first open loop in which requests failed, or that ended
-            with a queue that had grown all the time; None where none did.
+        overwhelmed: JSON pointer of the first open loop in which many requests failed, or that
+            ended with a queue that had grown all the time; None where none did.
         void: JSON pointer of the first void window.
         following: JSON pointer of the highest offered rate whose goodput still follows; None
             where rates were not compared, or none was kept.
@@ -309,9 +311,9 @@ def analyse(
 def is_overwhelmed(point: Measurement) -> bool:
     """Whether a service could not keep up with the arrivals of an open loop.
 
-    It failed requests, or its queue grew.
+    It failed more than a few requests, or its queue grew.
     """
-    return bool(point.failed) or queue_grows(point)
+    return point.failed > FEW_FAILED * (point.good + point.failed) or queue_grows(point)
 
 
 def queue_grows(point: Measurement) -> bool:

@@ -22,7 +22,7 @@ def require_client() -> None:
     Raises:
         MissingExtra: A package is not installed.
     """
-    for module in ("httptools", "psutil", "uvloop", "yarl"):
+    for module in ("httptools", "psutil", "scipy", "uvloop", "yarl"):
         require(module, extra="bench", purpose="measuring a service")
 
 
