@@ -309,11 +309,22 @@ def test_all_is_enough_for_what_the_readme_says_of_it(
 ) -> None:
     """What it leaves out is named in the table of the README beside each command."""
     missing = {one.missing for one in ended("all")} - {""}
-    assert missing <= {"demo", "train", "transformers", "yolo", "torch", "tensorrt", "video"}
+    assert missing <= {
+        "demo",
+        "train",
+        "transformers",
+        "yolo",
+        "torch",
+        "tensorrt",
+        "video",
+        "loadgen",
+    }
     text = (ROOT / "README.md").read_text()
     assert all(f"`{extra}`" in text for extra in missing)
     for one in ended("all"):
-        if one.line.startswith(("demo", "finetune", "models pull yolo", "models import w")):
+        if one.line.startswith(
+            ("demo", "finetune", "loadgen", "models pull yolo", "models import w")
+        ):
             continue
         if one.line.startswith("export") and "openvino" not in one.line and "onnx" not in one.line:
             continue
