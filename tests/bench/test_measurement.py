@@ -170,6 +170,16 @@ def test_an_open_loop_counts_what_was_due_and_the_rate_of_what_came(build_usage)
     assert len(point.timeline.slices) == 1
 
 
+def test_without_a_limit_a_late_send_is_judged_by_the_median_of_all_failures_too(build_usage):
+    samples = [
+        Sample(0, 900 * MS, status, error, due_ns=0)
+        for status, error in ((200, ""), (504, "http-504"), (0, "timeout"))
+    ]
+    point = summarise(closed(1), recording(samples), build_usage(), latency_limit_ms=None)
+    assert point.latency.percentiles["p50"].value_ms is None
+    assert point.generator.late_limit_ms == 90.0
+
+
 def test_the_load_of_a_closed_loop_is_in_words_too(build_usage):
     def load_of(law):
         one = Recording((Sample(0, 5 * MS, 200),), (), 0, 1000 * MS, 0, "time")
