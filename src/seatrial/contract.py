@@ -79,6 +79,10 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: Name of the contract, in the verdict.
+        accuracy: Limits of accuracy on labelled images.
+        latency: Limits of a lone request.
+        load: Limits under concurrent sessions.
+        server: Limits under arrivals at a rate.
     """
 
     name: Annotated[str, msgspec.Meta(min_length=1)] = "the contract"

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import re
 
 import msgspec
 import pytest
 
 from comparisons import build_blocks, build_comparison
+from json_schemas import against_schema
 from seatrial.bench.compare_page import rounds_chart, shift_chart, to_html, write_comparison
 from seatrial.bench.compare_report import read_comparison
 from seatrial.bench.compare_words import verdict_of
@@ -51,6 +53,7 @@ def test_it_is_written_with_its_json(report, tmp_path):
     html, data = write_comparison(report, tmp_path / "compare.html")
     assert html.read_text().startswith("<!doctype html>")
     assert read_comparison(data) == report
+    assert against_schema("compare", json.loads(data.read_bytes())) == []
 
 
 def test_the_shift_function_has_a_point_and_an_interval_for_each_decile(report):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+import json
 
 import msgspec
 import pytest
 from rich.console import Console
 
 from bench_reports import build_point, build_report
+from json_schemas import against_schema
 from seatrial.bench.loadgen_log import LoadgenFigures
 from seatrial.bench.loadgen_options import LoadgenOptions
 from seatrial.bench.loadgen_report import (
@@ -73,6 +75,7 @@ def test_it_reads_what_it_wrote(report, tmp_path):
     file = write_loadgen_report(report, tmp_path)
     assert file.name == "loadgen.json"
     assert read_loadgen_report(file) == report
+    assert against_schema("loadgen", json.loads(file.read_bytes())) == []
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(InvalidConfig, match="is not a report of LoadGen"):
         read_loadgen_report(tmp_path / "other.json")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import msgspec
 import pytest
 
+from json_schemas import against_schema
+from seatrial.config import encode_json
 from seatrial.errors import InvalidInput
 from seatrial.load.queue_theory import md1_percentile_s
 from seatrial.trial.capacity import (
@@ -45,6 +48,7 @@ def test_the_plan_is_that_of_the_known_machine(made, truth):
     assert made.margin == LEAST_MARGIN
     assert made.caveats == ()
     assert made.source == "report.json"
+    assert against_schema("capacity", json.loads(encode_json(made))) == []
 
 
 @pytest.mark.slow

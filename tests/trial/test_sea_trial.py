@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from json_schemas import against_schema
 from seatrial.conditions import conditions
 from seatrial.config import encode_json
 from seatrial.contract import AccuracyClause, Contract, ServerClause
@@ -202,5 +204,6 @@ def test_a_contract_without_a_rate_is_refused() -> None:
         check_contract(Contract("any", accuracy=AccuracyClause(ap=0.1)))
 
 
-def test_the_report_is_json(tmp_path: Path) -> None:
-    assert encode_json(trial(tmp_path, SimulatedMachine(), budget_s=150.0))
+def test_the_report_follows_its_schema(tmp_path: Path) -> None:
+    report = encode_json(trial(tmp_path, SimulatedMachine(), budget_s=150.0))
+    assert against_schema("trial", json.loads(report)) == []

@@ -150,6 +150,7 @@ class CompareReport(msgspec.Struct, frozen=True, kw_only=True):
     """Two or more services against the first.
 
     Attributes:
+        schema: Name and version of the document: `seatrial.compare/1`.
         created_at: Begin, UTC, ISO 8601.
         command: Command that made the report.
         elapsed_s: Time that it took, starts of services included.
@@ -158,8 +159,12 @@ class CompareReport(msgspec.Struct, frozen=True, kw_only=True):
         margin: Share of 1 within which two services count as the same.
         round_s: Time of a round; None for reports.
         options: Options of the measurement; None for reports.
+        images: Images that were sent.
         environment: The machine at the begin.
+        contenders: The services; the first is what the others are compared with.
+        blocks: All measured blocks, in their order.
         contrasts: All figures of all services but the first; that which decides first.
+        shifts: Difference of each decile of latency, of each service but the first.
         statements: One sentence for each service but the first.
         caveats: What to know before the figures are used.
         verdict: Whether none is slower than it may be; None where no limit was given.

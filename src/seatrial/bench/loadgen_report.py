@@ -30,11 +30,17 @@ class LoadgenReport(msgspec.Struct, frozen=True, kw_only=True):
     """One run of LoadGen against one service.
 
     Attributes:
+        schema: Name and version of the document: `seatrial.loadgen/1`.
         created_at: Begin of the run, UTC, ISO 8601.
         command: Command that made the report.
         elapsed_s: Time from the first question to the last answer.
+        scenario: LoadGen's scenario.
         loop: Whether the answers paced the queries (closed) or a schedule did (open).
+        target: The service.
+        options: Options of the run.
         model: Answer of the service about itself; None where it gives none.
+        images: Images that were sent.
+        environment: The machine at the begin.
         loadgen: LoadGen's account.
         client: Ours of the same queries.
     """

@@ -87,6 +87,7 @@ class CapacityPlan(msgspec.Struct, frozen=True):
     """Machines for a rate.
 
     Attributes:
+        schema: Name and version of the document: `seatrial.capacity/1`.
         source: File of the measured curve.
         goal: What they have to hold.
         model: One machine as it was simulated, fitted to the points.

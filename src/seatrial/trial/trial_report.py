@@ -80,6 +80,7 @@ class TrialReport(msgspec.Struct, frozen=True):
     """A contract, the candidates, and the verdict.
 
     Attributes:
+        schema: Name and version of the document: `seatrial.trial/1`.
         created_at: Begin of the last run, UTC, ISO 8601.
         command: Command that made the report.
         budget_s: Time that was allowed, seconds.

@@ -1,4 +1,4 @@
-"""The JSON Schema of a benchmark's report, with the words of the docstrings."""
+"""The JSON Schema of a document, with the words of the docstrings."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from seatrial.bench.report_data import SCHEMA, BenchReport
-
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def report_schema() -> dict[str, Any]:
-    """JSON Schema 2020-12 of ``report.json``; every attribute has the words of its docstring.
+def json_schema(kind: type, version: str, command: str) -> dict[str, Any]:
+    """JSON Schema 2020-12 of a document; every attribute has the words of its docstring.
 
     Keys that a reader does not know may be added within a version, and none are taken away.
+
+    Args:
+        kind: Class of the document; its attribute ``schema`` holds the version.
+        version: Name and version of the document, as ``seatrial.bench/1``.
+        command: The command that writes it.
     """
-    (found,), definitions = msgspec.json.schema_components(
-        (BenchReport,), ref_template="#/$defs/{name}"
-    )
-    words = {kind.__name__: kind for kind in _structs(BenchReport, set())}
+    (found,), definitions = msgspec.json.schema_components((kind,), ref_template="#/$defs/{name}")
+    words = {one.__name__: one for one in _structs(kind, set())}
     for name, definition in definitions.items():
         if name in words:
             _describe(definition, words[name])
-    definitions["BenchReport"]["properties"]["schema"]["const"] = SCHEMA
+    definitions[kind.__name__]["properties"]["schema"]["const"] = version
     return {
         "$schema": DIALECT,
-        "$id": f"urn:{SCHEMA.replace('.', ':').replace('/', ':')}",
-        "title": f"Report of seatrial bench, {SCHEMA}",
+        "$id": f"urn:{version.replace('.', ':').replace('/', ':')}",
+        "title": f"{command}, {version}",
         **found,
         "$defs": dict(sorted(definitions.items())),
     }
@@ -56,6 +57,9 @@ def _describe(definition: dict[str, Any], kind: type) -> None:
     summary = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")[0]
     definition["description"] = _plain(" ".join(summary.split()))
     words = attribute_words(kind)
+    tag = getattr(getattr(kind, "__struct_config__", None), "tag_field", None)
+    if tag is not None:
+        words.setdefault(tag, "Name of the kind.")
     for name, value in definition.get("properties", {}).items():
         if name in words:
             value["description"] = words[name]
