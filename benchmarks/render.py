@@ -22,8 +22,8 @@ hour: what counts are ratios. What is compared is measured one after the other w
 ratios and differences are taken within the round, and what is printed is the median of the rounds,
 with their quartiles in brackets where there are rounds. Where a difference is positive in some
 rounds and negative in others, or a ratio above and below 1, their lowest and highest stand there
-too: it is not resolved. No round is left out. All load but
-that of the overload is closed-loop: it says how a service scales and is never an SLO result.
+too: it is not resolved. No round is left out. Load
+is closed-loop where nothing else is said: it says how a service scales and is never an SLO result.
 Pictures are COCO's as they come; nothing is cached between requests. The weights are YOLO11n's
 (640x640), rounded to 8 bits once.
 """
@@ -54,6 +54,7 @@ TITLES = {
     "rate_search_fast": "The highest rate that holds, a service of 1 ms, simulated",
     "rate_search_slow": "The highest rate that holds, a service of 20 ms, simulated",
     "rate_search_budgets": "The highest rate that holds, in more time and in less, simulated",
+    "trial_vs_sweep": "The choice of a trial against an exhaustive sweep",
     "cross_check_closed": "Closed loops of several tools on the same server",
     "cross_check_open": "Open loops of two tools on the same server",
     "cross_check_v2": "Closed loops in the Open Inference Protocol",

@@ -10,7 +10,7 @@ from seatrial.contract import AccuracyClause, Contract, LoadClause, ServerClause
 from seatrial.gate import Clause, judge, rule
 from seatrial.trial.candidates import default_arrangement
 from seatrial.trial.journal import RawEntry, ScoreEntry
-from seatrial.trial.outcome import capacity_row, nearest_miss, pareto_front, together
+from seatrial.trial.outcome import capacity_row, caveats, nearest_miss, pareto_front, together
 from seatrial.trial.preparation import Prepared
 from seatrial.trial.race import Capacity
 from seatrial.trial.trial_report import TrialRow
@@ -118,3 +118,12 @@ def test_the_front_has_those_that_no_other_is_better_than() -> None:
     assert pareto_front([*rows, unserved]) == {"fast", "right", "both"}
     assert pareto_front([row("a", 0.4, 50.0, 200), row("b", 0.4, 50.0, 100)]) == {"b"}
     assert pareto_front([row("a", 0.4, 50.0), row("b", 0.4, 50.0)]) == {"a", "b"}
+
+
+def test_an_interval_that_begins_below_the_wanted_rate_is_told() -> None:
+    clause = ServerClause(20.0, 200.0, "p95")
+    (told,) = caveats(clause, Capacity(30.0, 0.0, 40.0), passes=True, seen_by_int8=False)
+    assert "begins at 0/s, below the wanted rate" in told
+    assert not caveats(clause, Capacity(30.0, 0.0, 40.0), passes=False, seen_by_int8=False)
+    assert not caveats(clause, Capacity(30.0, 20.0, 40.0), passes=True, seen_by_int8=False)
+    assert not caveats(clause, None, passes=True, seen_by_int8=False)

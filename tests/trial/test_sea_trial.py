@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,22 @@ def test_one_that_cannot_be_served_is_no_choice(tmp_path: Path) -> None:
     assert report.verdict.outcome == "holds"
     assert report.chosen != best
     assert {row.reason for row in report.rows if row.name == best} == {"it cannot be served"}
+
+
+def test_what_int8_has_seen_is_told(tmp_path: Path) -> None:
+    simulated = SimulatedMachine()
+    plan = TrialPlan(HOLDS, (NANO,), MACHINE, IMAGES, "labels", BUDGET_S, seen_by_int8=True)
+    report = run_trial(
+        plan, simulated, tmp_path, here=conditions("seatrial trial"),
+        benchmark=simulated.benchmark, now=simulated.now,
+    )  # fmt: skip
+    assert [one for one in report.caveats if "takes its ranges from the labelled" in one]
+    assert not trial(tmp_path / "other", SimulatedMachine()).caveats
+
+
+def test_a_journal_of_other_images_for_int8_is_refused(tmp_path: Path) -> None:
+    plan = TrialPlan(HOLDS, (NANO,), MACHINE, IMAGES, "labels", BUDGET_S)
+    assert replace(plan, calibration_digest="c" * 64).key != plan.key
 
 
 def test_a_contract_without_a_rate_is_refused() -> None:

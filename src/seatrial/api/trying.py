@@ -86,6 +86,7 @@ def find_deployment(
 
     sent = load_images(folder, limit=MOST_IMAGES, seed=0)
     opened = tuple(resolve(store(), name, allow_pickle=allow_pickle) for name in models)
+    ranges = "" if calibration is None else _digest(calibration)
     plan = TrialPlan(
         wanted,
         tuple(map(subject_of, opened)),
@@ -93,8 +94,21 @@ def find_deployment(
         sent,
         "" if labelled is None else labelled.digest(),
         budget_s,
+        calibration_digest=ranges,
+        seen_by_int8=labelled is not None and _same(calibration or folder, images_folder(labelled)),
     )
     workshop = LocalWorkshop(store(), opened, labelled, folder, calibration or folder)
     report = run_trial(plan, workshop, output, here=here, say=on_progress, on_progress=on_progress)
     write_trial(report, output)
     return report
+
+
+def _digest(folder: Path) -> str:
+    """Digest of a sample of the images of a folder."""
+    from seatrial.load.images import load_images
+
+    return load_images(folder, limit=MOST_IMAGES, seed=0).summary.digest
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()

@@ -81,6 +81,8 @@ def trial(
     else:
         _show(report)
     err.print(report.statement, highlight=False)
+    for caveat in report.caveats:
+        err.print(f"{caveat}.", highlight=False)
     names = ["trial.html", "trial.json", *(["deployment.toml"] if report.deployment else [])]
     err.print(f"wrote {' and '.join(str(output / name) for name in names)}", soft_wrap=True)
     if report.verdict.outcome != "holds":

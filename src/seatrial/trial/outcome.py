@@ -160,3 +160,29 @@ def _ap(one: Prepared) -> str:
 
 def _rate(capacity: Capacity) -> float:
     return capacity.rate_hz
+
+
+def caveats(
+    clause: ServerClause, capacity: Capacity | None, *, passes: bool, seen_by_int8: bool
+) -> tuple[str, ...]:
+    """Sentences to read before the figures are used, without their full stops.
+
+    Args:
+        clause: The wanted rate.
+        capacity: Capacity of the choice.
+        passes: Whether the contract holds.
+        seen_by_int8: Whether INT8 graphs were judged on the images that their ranges are from.
+    """
+    found = []
+    if passes and capacity is not None and capacity.low_hz < clause.rate_per_s:
+        found.append(
+            f"The interval of the capacity begins at {capacity.low_hz:.3g}/s, below the wanted "
+            "rate: the headroom is an estimate. That the wanted rate holds was measured by itself. "
+            "More time narrows the interval (--budget)"
+        )
+    if seen_by_int8:
+        found.append(
+            "INT8 takes its ranges from the labelled images: its accuracy is measured on images "
+            "that it has seen. Give others (--calibration)"
+        )
+    return tuple(found)

@@ -24,6 +24,7 @@ from seatrial.trial.journal import Confirmed, TrialJournal
 from seatrial.trial.outcome import (
     WORDS,
     capacity_row,
+    caveats,
     nearest_miss,
     pareto_front,
     together,
@@ -52,6 +53,9 @@ class TrialPlan:
         images: Images that are sent.
         labels_digest: Digest of the labels; empty without any.
         budget_s: Time that is allowed, seconds.
+        calibration_digest: Digest of the images that INT8 takes its ranges from; empty: those that
+            are sent.
+        seen_by_int8: Whether INT8 takes its ranges from the labelled images.
     """
 
     contract: Contract
@@ -60,12 +64,18 @@ class TrialPlan:
     images: ImageSet
     labels_digest: str
     budget_s: float
+    calibration_digest: str = ""
+    seen_by_int8: bool = False
 
     @property
     def key(self) -> str:
         """Digest of all that the measurements depend on."""
         images = self.images.summary.digest
-        parts = (self.contract, self.subjects, self.machine, images, self.labels_digest)
+        parts: tuple[object, ...] = (
+            self.contract, self.subjects, self.machine, images, self.labels_digest
+        )  # fmt: skip
+        if self.calibration_digest:
+            parts = (*parts, self.calibration_digest)
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
@@ -261,6 +271,9 @@ def _report(
         deployment = chosen.one.deployment(chosen.artifact).to_toml()
     equal = [] if capacity is None or chosen is None else _equal(result, chosen.one.key, capacity)
     headroom = capacity.rate_hz / wanted_hz - 1 if capacity is not None and passes else None
+    rows = _rows(preparation, bench, result, chosen if deployment else None)
+    scored = (one for one in preparation.found.values() if one.score is not None)
+    seen = plan.seen_by_int8 and any(one.one.variant.int8 for one in scored)
     return TrialReport(
         schema=TRIAL_SCHEMA,
         created_at=here.created_at,
@@ -278,8 +291,9 @@ def _report(
         miss=miss,
         equal=tuple(preparation.found[key].one.words for key in equal),
         statement=_statement(verdict, name, capacity, headroom, times, miss),
-        rows=_rows(preparation, bench, result, chosen if deployment else None),
+        rows=rows,
         conditions=here,
+        caveats=caveats(bench.clause, capacity, passes=passes, seen_by_int8=seen),
     )
 
 

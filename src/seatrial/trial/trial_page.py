@@ -42,6 +42,7 @@ def to_html(report: TrialReport) -> str:
             f"{WORDS[verdict.outcome]}: {report.contract.name}.",
             report.statement,
             *(f"{reason}." for reason in reasons(verdict.rows)),
+            *(f"{caveat}." for caveat in report.caveats),
             f"{', '.join(report.models)} \N{MIDDLE DOT} {numbers.date(report.created_at)} "
             f"\N{MIDDLE DOT} {numbers.duration(report.elapsed_s)} of "
             f"{numbers.duration(report.budget_s)}",

@@ -99,6 +99,7 @@ class TrialReport(msgspec.Struct, frozen=True):
         statement: The result in a few sentences.
         rows: All candidates, the best first.
         conditions: The machine and its versions.
+        caveats: What to know before the figures are used.
     """
 
     schema: str
@@ -119,6 +120,7 @@ class TrialReport(msgspec.Struct, frozen=True):
     statement: str
     rows: tuple[TrialRow, ...]
     conditions: Conditions
+    caveats: tuple[str, ...] = ()
 
 
 def read_trial_report(path: Path) -> TrialReport:
