@@ -5,7 +5,7 @@ import math
 import msgspec
 import pytest
 
-from bench_reports import build_point
+from bench_reports import build_open_point, build_point
 from seatrial.bench.compare_report import Contender
 from seatrial.bench.compare_reports import ONE_RUN, compare_reports
 from seatrial.bench.report_data import Run
@@ -102,6 +102,22 @@ def test_reports_without_a_common_load_or_figure_are_refused(against):
     few = build_point(1, 40.0, count=100)
     with pytest.raises(InvalidConfig, match="no interval of p99 at single-stream, 1 session"):
         against(40.0, 44.0, figure="p99", runs=(Run("single-stream", (few,)),), scaling=False)
+
+
+def test_a_void_window_is_not_compared(make_report, tmp_path):
+    late, good = build_open_point(10.0, late_ms=40.0), build_open_point(20.0)
+    assert late.void
+    for name, points in (("a", [late, good]), ("b", [late, good]), ("c", [late])):
+        file = tmp_path / f"{name}.json"
+        file.write_bytes(encode_json(make_report(server=points)))
+
+    def compare(*names):
+        paths = [tmp_path / f"{name}.json" for name in names]
+        return compare_reports(PAIR, paths, figure=None, sessions=None, margin=0.05)
+
+    assert "20" in compare("a", "b").load
+    with pytest.raises(InvalidConfig, match=r"server, .*10.*, is void in the report of 2026"):
+        compare("a", "c")
 
 
 def test_what_is_no_report_is_told(tmp_path):

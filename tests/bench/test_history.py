@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 
 import msgspec
@@ -94,7 +95,8 @@ def test_percentiles_without_their_sample_and_void_windows_are_left_out(make_rep
     report = make_report(single=[build_point(1, 40.0, count=100)], server=[late])
     found = append_history(tmp_path / "h", report, tmp_path).figures
     assert sorted(found) == [
-        f"single-stream, 1 session: {n}" for n in ("goodput_per_s", "p50_ms", "p90_ms")
+        f"single-stream, 1 session: {n}"
+        for n in ("failed_share", "goodput_per_s", "p50_ms", "p90_ms")
     ]
 
 
@@ -176,10 +178,62 @@ def test_two_machines_models_or_sets_of_images_are_never_one_series(key):
     )
 
 
-def test_a_figure_of_nothing_is_left_out():
+def test_lines_without_a_figure_are_left_out():
     rows = entries([20.0] * 6)
     rows[2].figures.clear()
-    rows[3].figures["single-stream, 1 session: p50_ms"] = 0.0
     (series,) = series_of(rows)
-    assert len(series.entries) == 4
-    assert fewest_entries() == 6
+    assert len(series.entries) == 5
+
+
+def test_a_change_is_seen_from_so_many_entries_on_and_not_before():
+    fewest = fewest_entries()
+    for count, seen in ((fewest, 1), (fewest - 1, 0)):
+        half = count // 2
+        (series,) = series_of(entries([10.0] * half + [20.0] * (count - half)))
+        assert len(series.changes) == seen
+
+
+def test_a_goodput_that_falls_to_0_is_a_change_for_the_worse():
+    rows = entries([10.0] * 8 + [20.0] * 8, figure="x: goodput_per_s")
+    for row in rows[8:]:
+        row.figures["x: goodput_per_s"] = 0.0
+    (series,) = series_of(rows)
+    (change,) = series.changes
+    assert (change.after, series.worse(change)) == (0.0, True)
+    (series,) = series_of([*rows[8:], *rows[:8]])
+    assert series.changes[0].ratio == math.inf
+    assert not series.worse(series.changes[0])
+    for row in rows:
+        row.figures["x: goodput_per_s"] = 0.0
+    assert series_of(rows)[0].changes == ()
+
+
+def test_requests_that_fail_are_a_series_of_their_own(make_report, tmp_path):
+    report = make_report(single=[build_point(1, 40.0)], server=[build_open_point(failed=80)])
+    figures = append_history(tmp_path / "h", report, tmp_path).figures
+    assert figures["single-stream, 1 session: failed_share"] == 0.0
+    assert [value for name, value in figures.items() if name.startswith("server")][-1] == 0.1
+    (series,) = series_of(
+        [row for row in entries([1.0] * 16, figure="x: failed_share")
+         if row.figures.update({"x: failed_share": 0.02 * (row.at >= "2026-10-09")}) is None]
+    )  # fmt: skip
+    assert series.worse(series.changes[0])
+
+
+def test_times_of_other_zones_are_in_their_order_and_no_time_is_told(tmp_path):
+    rows = [
+        msgspec.structs.replace(row, at=at)
+        for row, at in zip(
+            entries([20.0] * 3),
+            ("2026-10-01T15:00:00+10:00", "2026-10-01T04:00:00", "2026-10-01T06:00:00Z"),
+            strict=True,
+        )
+    ]
+    file = tmp_path / "h"
+    file.write_bytes(b"\n".join(map(msgspec.json.encode, rows)))
+    assert [row.at for row in read_history(file)] == [
+        f"2026-10-01T0{hour}:00:00+00:00" for hour in (4, 5, 6)
+    ]
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(rows[0], at="yesterday")))
+    with pytest.raises(InvalidConfig, match="line 1 has the time 'yesterday'"):
+        read_history(file)

@@ -75,7 +75,7 @@ def test_machines_without_a_change_have_no_table():
 
 
 def test_a_short_history_says_how_long_it_must_be():
-    assert "a change shows from 6 benchmarks" in summary(series_of(entries([20.0] * 5)))
+    assert "a change shows from 8 benchmarks" in summary(series_of(entries([20.0] * 5)))
     assert "none for the worse" in summary(series_of(entries([20.0] * 6)))
     assert "a change shows" in summary([])
 

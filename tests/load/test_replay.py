@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -43,6 +44,55 @@ def test_dates_are_times_too_and_headings_have_any_case(tmp_path):
     assert log.images == ("a.jpg", "")
 
 
+@pytest.mark.parametrize(
+    ("column", "times"),
+    [
+        ("timestamp", ("1764576000100", "1764576000350", "1764576001800")),
+        ("timestamp", ("1764576000100000", "1764576000350000", "1764576001800000")),
+        ("timestamp", ("1764576000100000000", "1764576000350000000", "1764576001800000000")),
+        ("timestamp_ms", ("100", "350", "1800")),
+        ("time_us", ("100000", "350000", "1800000")),
+        ("ts_ns", ("100000000", "350000000", "1800000000")),
+        ("ts_s", ("0.1", "0.35", "1.8")),
+    ],
+    ids=["epoch-ms", "epoch-us", "epoch-ns", "ms", "us", "ns", "s"],
+)
+def test_the_unit_of_times_is_that_of_the_column_or_of_numbers_since_1970(tmp_path, column, times):
+    log = read_log(write(tmp_path, "\n".join([column, *times])))
+    assert log.due_s.tolist() == pytest.approx([0.0, 0.25, 1.7], abs=1e-5)
+
+
+def test_14_digits_are_a_date(tmp_path):
+    log = read_log(write(tmp_path, "time\n20261201100000\n20261201100059\n20261201100101\n"))
+    assert log.due_s.tolist() == [0.0, 59.0, 61.0]
+
+
+def test_dates_without_a_zone_are_alike_on_every_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        text = "time\n2026-03-29T01:59:59\n2026-03-29T02:00:00\n2026-03-29T03:00:00\n"
+        assert read_log(write(tmp_path, text)).due_s.tolist() == [0.0, 1.0, 3601.0]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("apart", [";", "\t"], ids=["semicolon", "tab"])
+def test_columns_may_be_apart_by_other_marks(tmp_path, apart):
+    rows = (("\ufeff# made by x",), ("",), ("image", "ts"), ("c.jpg", "4"), ("a.jpg", "1"))
+    log = read_log(write(tmp_path, "\r\n".join(apart.join(row) for row in rows)))
+    assert (log.due_s.tolist(), log.images) == ([0.0, 3.0], ("a.jpg", "c.jpg"))
+
+
+def test_json_lines_are_known_by_their_first_one_and_other_texts_are_named(tmp_path):
+    assert read_log(write(tmp_path, '{"ts": 1}\n', name="log.txt")).due_s.tolist() == [0.0]
+    path = tmp_path / "utf-16.csv"
+    path.write_text("timestamp\n1\n", encoding="utf-16")
+    with pytest.raises(InvalidDataset, match="is no text in UTF-8"):
+        read_log(path)
+
+
 def test_json_lines_are_read_like_csv(tmp_path):
     rows = [{"timestamp": 5, "size": 290}, {"timestamp": "7.5", "image": "c.jpg"}]
     path = write(tmp_path, "\n\n".join(map(json.dumps, rows)), name="log.jsonl")
@@ -69,23 +119,37 @@ def test_requests_without_a_name_or_size_send_any_image(tmp_path):
     [
         ("", "has no request"),
         ("timestamp\n", "has no request"),
-        ("when\n1\n", "line 2 of .* has no timestamp"),
+        ("when,a\n1,2\n", "line 1 of .* names no column timestamp: when, a"),
+        ("# made by x\n\nwhen\n", "line 3 of .* names no column"),
+        ("timestamp,image\n,a.jpg\n", "line 2 of .* has no timestamp"),
+        ("timestamp\n1,5\n", "line 2 of .* has 2 cells, and the header 1"),
+        ('timestamp,agent\n1,"Mozilla\n2,x\n', "cannot be read: unexpected end of data"),
+        ("timestamp\n1_000\n", "line 2 of .* has the timestamp '1_000'"),
+        ("ts_ms\n1e999\n", "has the ts_ms '1e999'"),
+        ("timestamp\n20261301000000\n", "has the timestamp '20261301000000'"),
+        ("timestamp\n1764576000.1\n\n17645\n1764576001\n", "days between line 4 and line 2"),
         ("timestamp\n1\nsoon\n", "line 3 of .* has the timestamp 'soon'"),
         ("timestamp\nnan\n", "has the timestamp 'nan'"),
         ("timestamp,size\n1,-5\n", "has the size '-5'"),
         ("timestamp,size\n1,big\n", "has the size 'big'"),
     ],
-    ids=["empty", "header", "no-time", "word", "nan", "negative", "no-size"],
-)
+    ids=[
+        "empty", "header", "no-column", "comment", "no-time", "comma", "quote", "underscore",
+        "infinite", "month-13", "cut", "word", "nan", "negative", "no-size",
+    ],
+)  # fmt: skip
 def test_what_is_no_log_is_an_error_with_its_line(tmp_path, text, message):
     with pytest.raises(InvalidDataset, match=message):
         read_log(write(tmp_path, text))
 
 
 def test_what_is_no_json_is_an_error(tmp_path):
-    with pytest.raises(InvalidDataset, match="cannot be read"):
-        read_log(write(tmp_path, "{", name="log.jsonl"))
-    with pytest.raises(InvalidDataset, match="line 1 must be an object"):
+    for text in ("{", '{"timestamp": ' + 5001 * "1" + "}", 200_000 * "["):
+        with pytest.raises(InvalidDataset, match=r"line 1 of .* is no JSON"):
+            read_log(write(tmp_path, text, name="log.jsonl"))
+    with pytest.raises(InvalidDataset, match="has the timestamp '1000"):
+        read_log(write(tmp_path, '{"timestamp": 1' + 400 * "0" + "}", name="log.jsonl"))
+    with pytest.raises(InvalidDataset, match=r"line 1 of .* must be an object"):
         read_log(write(tmp_path, "[1]", name="log.jsonl"))
     with pytest.raises(InvalidDataset, match="cannot be read"):
         read_log(tmp_path / "none.csv")

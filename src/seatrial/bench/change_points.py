@@ -9,6 +9,7 @@ the American Statistical Association 109, 2014).
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 SHORTEST = 3
 SIGNIFICANCE = 0.05
 SHUFFLES = 399
+NOTHING = 1e-3  # of the smallest value that is more than 0
 # Of a series the last ones: time and memory grow with the square of their number.
 MOST_POINTS = 500
 
@@ -40,8 +42,8 @@ class ChangePoint(msgspec.Struct, frozen=True):
 
     @property
     def ratio(self) -> float:
-        """The value after the change over the one before."""
-        return self.after / self.before
+        """The value after the change over the one before; infinite where that was 0."""
+        return self.after / self.before if self.before else math.inf
 
 
 def change_points(
@@ -54,13 +56,16 @@ def change_points(
     """Find the changes of a series, in its order.
 
     Args:
-        values: Figures of more than 0, in the order of time; of more than `MOST_POINTS` the last.
+        values: Figures of 0 or more, in the order of time; of more than `MOST_POINTS` the last.
         significance: Share of unchanged series in which a first change may be seen.
         shortest: Fewest values between two changes.
         seed: Seed of the shuffles.
     """
     left_out = max(0, len(values) - MOST_POINTS)
-    logs = np.log(np.asarray(values[left_out:], np.float64))
+    figures = np.asarray(values[left_out:], np.float64)
+    # A change to nothing is a large one: 0 counts as a small part of the smallest other value.
+    least = figures[figures > 0].min(initial=np.inf)
+    logs = np.log(np.where(figures > 0, figures, NOTHING * least if figures.any() else 1.0))
     apart = np.abs(logs[:, np.newaxis] - logs)
     draw = np.random.default_rng(seed)
     edges, chances = [0, len(logs)], dict[int, float]()
@@ -71,7 +76,7 @@ def change_points(
             break
         edges = sorted([*edges, at])
         chances[at] = chance
-    medians = [float(np.exp(np.median(logs[a:b]))) for a, b in _stretches(edges) if b > a]
+    medians = [float(np.median(figures[a:b])) for a, b in _stretches(edges) if b > a]
     return [
         ChangePoint(left_out + at, medians[n], medians[n + 1], chances[at])
         for n, at in enumerate(edges[1:-1])

@@ -128,8 +128,16 @@ def _differences(reports: Sequence[BenchReport]) -> Iterator[str]:
 def _common(reports: Sequence[BenchReport], sessions: int | None) -> tuple[str, list[Measurement]]:
     """The load that decides, and its measurement in each report."""
     found = [
-        {f"{run.scenario}, {point.load}": point for run in one.runs for point in run.points}
+        {f"{run.scenario}, {point.load}": point for run in one.runs for point in run.points
+         if not point.void}
         for one in reports
+    ]  # fmt: skip
+    void = [
+        f"{run.scenario}, {point.load}, is void in the report of {date(one.created_at)}"
+        for one in reports
+        for run in one.runs
+        for point in run.points
+        if point.void
     ]
     for load, point in found[0].items():
         wanted = sessions is None or point.sessions == sessions
@@ -137,7 +145,8 @@ def _common(reports: Sequence[BenchReport], sessions: int | None) -> tuple[str, 
             return load, [one[load] for one in found]
     loads = " and of ".join(", ".join(one) for one in found)
     raise InvalidConfig(
-        f"the reports have no such load in common: those of {loads}",
+        f"the reports have no such load in common: those of {loads or 'none'}"
+        + "".join(f"; {words}" for words in void),
         hint="run the same scenarios: seatrial bench SCENARIO",
     )
 

@@ -5,15 +5,18 @@ Figures of two machines, models or sets of images are never one series.
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from seatrial.bench.change_points import SHORTEST, ChangePoint, change_points
+from seatrial.bench.change_points import SHORTEST, SIGNIFICANCE, ChangePoint, change_points
 from seatrial.bench.report_data import BenchReport
 from seatrial.config import UNDECODABLE, readable
 from seatrial.errors import InvalidConfig
@@ -21,7 +24,7 @@ from seatrial.system.files import beside, bounded_bytes, writing
 
 SCHEMA = "seatrial.history/1"
 MOST_BYTES = 2**28
-HIGHER_IS_BETTER = "_per_s"  # end of the name of a figure
+HIGHER_IS_BETTER, SHARE = "_per_s", "_share"  # ends of the name of a figure
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +147,7 @@ def read_history(path: Path) -> list[HistoryEntry]:
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]
-    return sorted(entries, key=lambda entry: entry.at)
+    return sorted(entries, key=lambda entry: datetime.fromisoformat(entry.at))
 
 
 def series_of(entries: Iterable[HistoryEntry]) -> list[FigureSeries]:
@@ -152,7 +155,7 @@ def series_of(entries: Iterable[HistoryEntry]) -> list[FigureSeries]:
     found = defaultdict[tuple[str, str, str, str], list[HistoryEntry]](list)
     for entry in entries:
         for figure, value in entry.figures.items():
-            if value > 0:
+            if value >= 0:
                 found[entry.machine, entry.model, entry.images, figure].append(entry)
     return [
         FigureSeries(machine, model, figure, tuple(rows), _changes(rows, figure))
@@ -161,8 +164,12 @@ def series_of(entries: Iterable[HistoryEntry]) -> list[FigureSeries]:
 
 
 def fewest_entries() -> int:
-    """Fewest entries of a series in which a change can be seen."""
-    return 2 * SHORTEST
+    """Fewest entries of a series in which a change can be seen.
+
+    Of shuffles of fewer, more than one in twenty have the smaller values on one side.
+    """
+    counts = itertools.count(2 * SHORTEST)
+    return next(n for n in counts if 2 / math.comb(n, n // 2) <= SIGNIFICANCE)
 
 
 def _changes(rows: Sequence[HistoryEntry], figure: str) -> tuple[ChangePoint, ...]:
@@ -179,6 +186,9 @@ def _figures(report: BenchReport) -> Iterator[tuple[str, float]]:
                 if percentile.value_ms is not None:
                     yield f"{load}: {name}_ms", percentile.value_ms
             yield f"{load}: goodput{HIGHER_IS_BETTER}", point.goodput_per_s
+            # Where requests fail, a percentile may have no value: its series just ends.
+            count = point.latency.count + point.latency.failed
+            yield f"{load}: failed{SHARE}", point.latency.failed / max(1, count)
 
 
 def _read_line(line: bytes, origin: str, hint: str) -> HistoryEntry:
@@ -189,7 +199,12 @@ def _read_line(line: bytes, origin: str, hint: str) -> HistoryEntry:
         raise InvalidConfig(f"{origin} is none of a history: {wrong}", hint=hint) from error
     if entry.schema != SCHEMA:
         raise InvalidConfig(f"{origin} has the schema {entry.schema!r}, not {SCHEMA!r}", hint=hint)
-    return entry
+    try:
+        at = datetime.fromisoformat(entry.at)
+    except ValueError as error:
+        raise InvalidConfig(f"{origin} has the time {entry.at!r}", hint=hint) from error
+    utc = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    return msgspec.structs.replace(entry, at=utc.isoformat(timespec="seconds"))
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -9,9 +9,15 @@ from rich.text import Text
 
 from seatrial.bench.change_points import ChangePoint
 from seatrial.bench.compare_words import signed
-from seatrial.bench.history import HIGHER_IS_BETTER, FigureSeries, HistoryEntry, fewest_entries
+from seatrial.bench.history import (
+    HIGHER_IS_BETTER,
+    SHARE,
+    FigureSeries,
+    HistoryEntry,
+    fewest_entries,
+)
 from seatrial.bench.terminal import plain_table
-from seatrial.report.numbers import counted, date, milliseconds, per_second
+from seatrial.report.numbers import counted, date, milliseconds, per_second, percent
 
 COLUMNS = ("figure", "changed at", "date", "before", "after", "difference", "by chance", "")
 
@@ -52,24 +58,29 @@ def summary(series: Sequence[FigureSeries]) -> str:
     _, one, change = max(worse, key=lambda found: found[0])
     return (
         f"{read}: last change for the worse at {commit_words(one.entries[change.index])}: "
-        f"{one.figure} {signed(change.ratio)}."
+        f"{one.figure} {_difference(change)}."
     )
 
 
 def cells_of(one: FigureSeries, change: ChangePoint) -> list[str]:
     """A row of the table, in the order of `COLUMNS`."""
     entry = one.entries[change.index]
-    form = per_second if one.figure.endswith(HIGHER_IS_BETTER) else milliseconds
+    forms = {HIGHER_IS_BETTER: per_second, SHARE: percent}
+    form = next((made for end, made in forms.items() if one.figure.endswith(end)), milliseconds)
     return [
         one.figure,
         between(one, change),
         date(entry.at),
         form(change.before),
         form(change.after),
-        signed(change.ratio),
+        _difference(change),
         f"{100 * change.chance:.2g}%",
         "worse" if one.worse(change) else "better",
     ]
+
+
+def _difference(change: ChangePoint) -> str:
+    return signed(change.ratio) if change.before else "from 0"
 
 
 def between(one: FigureSeries, change: ChangePoint) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import numpy as np
@@ -20,9 +21,19 @@ from seatrial.load.images import EncodedImage
 from seatrial.load.schedule import image_order
 
 TIMES, IMAGES, SIZES = ("timestamp", "time", "ts"), ("image", "name", "path"), ("size", "bytes")
+# Endings of the columns of times -> seconds in their unit.
+UNITS_S = {"": 1.0, "_s": 1.0, "_ms": 1e-3, "_us": 1e-6, "_ns": 1e-9}
+TIME_COLUMNS = {name + unit: scale for name in TIMES for unit, scale in UNITS_S.items()}
+# Least number of a column without a unit -> its unit: seconds since 1970 reach the first in the
+# year 5138, and milliseconds were there in 1973.
+LARGE_S = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3))
+CALENDAR = "%Y%m%d%H%M%S"  # of 14 digits: milliseconds have as many in the year 2286
+LONGEST_GAP_DAYS = 30
+SEPARATORS = ",;\t"
 HINT = (
-    "a log is CSV with a header, or JSON Lines: `timestamp` (seconds, or ISO 8601), and where you "
-    "like `image` (a file of the folder of images) or `size` (bytes)"
+    "a log is CSV with a header, or JSON Lines: `timestamp` (seconds, or ISO 8601; `timestamp_ms` "
+    "is in milliseconds), and where you like `image` (a file of the folder of images) or `size` "
+    "(bytes)"
 )
 
 
@@ -80,18 +91,19 @@ def read_log(path: Path) -> RequestLog:
     rows = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            found = _json_rows(file) if path.suffix in (".jsonl", ".ndjson") else _csv_rows(file)
-            for number, row in found:
-                rows.append(
-                    (_time_s(row, path, number), _text(row, IMAGES), _size(row, path, number))
-                )
+            for number, row in _rows(file, path):
+                seconds = _time_s(row, path, number)
+                rows.append((seconds, _text(row, IMAGES), _size(row, path, number), number))
                 if len(rows) > MOST_REQUESTS:
                     raise InvalidDataset(f"{path} has more than {MOST_REQUESTS:,} requests")
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InvalidDataset(f"{path} is no text in UTF-8: {error}", hint=HINT) from error
+    except (OSError, csv.Error) as error:
         raise InvalidDataset(f"{path} cannot be read: {error}", hint=HINT) from error
     if not rows:
         raise InvalidDataset(f"{path} has no request", hint=HINT)
     rows.sort(key=lambda row: row[0])
+    _check_gaps(rows, path)
     first = rows[0][0]
     names = tuple(row[1] for row in rows)
     return RequestLog(
@@ -143,38 +155,122 @@ def _chosen(log: RequestLog, images: Sequence[EncodedImage], seed: int) -> Itera
             yield next(any_image)
 
 
-def _csv_rows(lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    table = csv.DictReader(lines, skipinitialspace=True)
-    for row in table:
-        yield table.line_num, {key.strip().lower(): row[key] for key in row if key}
+def _rows(file: TextIO, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Number of the line and cells of each row, by the column's name in small letters."""
+    begin, skipped = "", 0
+    for line in file:
+        begin = line
+        if line.strip() and not line.startswith("#"):
+            break
+        begin, skipped = "", skipped + 1
+    lines = itertools.chain([begin], file) if begin else iter(())
+    json_lines = begin.lstrip().startswith("{") or path.suffix.lower() in (".jsonl", ".ndjson")
+    return (_json_rows if json_lines else _csv_rows)(lines, path, skipped)
 
 
-def _json_rows(lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
+def _check_gaps(rows: Sequence[tuple[float, str, int, int]], path: Path) -> None:
+    """Refuse a log with a time that was cut or is 0: between it and the others lie years."""
+    for before, after in itertools.pairwise(rows):
+        days = (after[0] - before[0]) / 86_400
+        if days > LONGEST_GAP_DAYS:
+            raise InvalidDataset(
+                f"{path} has no request for {days:,.0f} days between line {before[3]} and line "
+                f"{after[3]}",
+                hint="one of the two has a wrong time; a log with such a pause is cut into two",
+            )
+
+
+def _csv_rows(
+    lines: Iterator[str], path: Path, skipped: int
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    header = next(lines, "")
+    # The one by which the header has a time; of none the comma.
+    apart = next(
+        (mark for mark in SEPARATORS if TIME_COLUMNS.keys() & {*_heads(header, mark)}), ","
+    )
+    heads = _heads(header, apart)
+    if header and not TIME_COLUMNS.keys() & {*heads}:
+        named = ", ".join(heads)[:80]
+        raise InvalidDataset(
+            f"line {skipped + 1} of {path} names no column timestamp: {named}", hint=HINT
+        )
+    table = csv.reader(lines, delimiter=apart, skipinitialspace=True, strict=True)
+    for cells in table:
+        number = table.line_num + skipped + 1
+        if len(cells) > len(heads):
+            raise InvalidDataset(
+                f"line {number} of {path} has {len(cells)} cells, and the header {len(heads)}",
+                hint="a cell with a comma in it stands in quotes; decimals have a point",
+            )
+        if cells:
+            yield number, dict(zip(heads, cells, strict=False))
+
+
+def _heads(header: str, mark: str) -> list[str]:
+    try:
+        row = next(csv.reader([header], delimiter=mark, skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        return []
+    return [name.strip().lower() for name in row]
+
+
+def _json_rows(
+    lines: Iterator[str], path: Path, skipped: int
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(lines, start=skipped + 1):
+        if not line.strip():
+            continue
+        try:
             row = json.loads(line)
-            if not isinstance(row, dict):
-                raise InvalidDataset(
-                    f"line {number} must be an object: {line.strip()[:80]}", hint=HINT
-                )
-            yield number, {key.lower(): value for key, value in row.items()}
+        except (ValueError, RecursionError) as error:  # ValueError: also too many digits
+            raise InvalidDataset(
+                f"line {number} of {path} is no JSON: {line.strip()[:80]}", hint=HINT
+            ) from error
+        if not isinstance(row, dict):
+            raise InvalidDataset(
+                f"line {number} of {path} must be an object: {line.strip()[:80]}", hint=HINT
+            )
+        yield number, {key.lower(): value for key, value in row.items()}
 
 
 def _time_s(row: Mapping[str, Any], path: Path, number: int) -> float:
     """Time of a row, seconds since any fixed time."""
-    told = next((row[key] for key in TIMES if row.get(key) not in (None, "")), None)
-    if told is None:
+    column = next((key for key in TIME_COLUMNS if row.get(key) not in (None, "")), None)
+    if column is None:
         raise InvalidDataset(f"line {number} of {path} has no timestamp", hint=HINT)
+    told = row[column]
     try:
-        seconds = float(told)
-    except (TypeError, ValueError):
-        try:
-            seconds = datetime.fromisoformat(str(told).strip()).timestamp()
-        except ValueError:
-            seconds = math.nan
+        seconds = _seconds(told, TIME_COLUMNS[column], has_unit=column not in TIMES)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
     if not math.isfinite(seconds) or isinstance(told, bool):
-        raise InvalidDataset(f"line {number} of {path} has the timestamp {told!r}", hint=HINT)
+        raise InvalidDataset(
+            f"line {number} of {path} has the {column} {str(told)[:80]!r}", hint=HINT
+        )
     return seconds
+
+
+def _seconds(told: Any, unit_s: float, *, has_unit: bool) -> float:
+    """Seconds of a number or of a date; a date without a zone is UTC, on every machine alike.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: It is neither.
+        OverflowError: It is too large.
+    """
+    words = str(told).strip()
+    if "_" in words:  # a number to Python alone
+        raise ValueError(words)
+    if words.isdecimal() and len(words) == 14 and not has_unit:
+        return datetime.strptime(words, CALENDAR).replace(tzinfo=UTC).timestamp()
+    try:
+        value = float(told)
+    except ValueError:
+        date = datetime.fromisoformat(words)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    if not has_unit:
+        unit_s = next((scale for least, scale in LARGE_S if abs(value) >= least), 1.0)
+    return value * unit_s
 
 
 def _text(row: Mapping[str, Any], keys: Sequence[str]) -> str:
@@ -184,7 +280,7 @@ def _text(row: Mapping[str, Any], keys: Sequence[str]) -> str:
 def _size(row: Mapping[str, Any], path: Path, number: int) -> int:
     told = _text(row, SIZES)
     try:
-        size = int(float(told)) if told else 0
+        size = int(float(told)) if told.strip() else 0
     except (ValueError, OverflowError):
         size = -1
     if size < 0:
