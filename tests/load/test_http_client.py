@@ -79,6 +79,27 @@ def test_stage_times_of_a_header():
     assert server_timing("") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("decode;dur=1,infer;dur=20, total;dur=25", {"decode": 1.0, "infer": 20.0, "total": 25.0}),
+        ('total;dur=12.3;desc="x"', {"total": 12.3}),
+        ("total; dur=5 ,a;DUR=2", {"total": 5.0, "a": 2.0}),
+        ('db;desc="Data, base;dur=9";dur=53.2', {"db": 53.2}),
+        ('db;dur="4"', {"db": 4.0}),
+        ('cache;desc="hit", missed, odd;dur=soon', None),
+    ],
+    ids=["no-space", "after", "spaces", "quoted", "quoted-number", "none"],
+)
+def test_server_timing_is_read_as_its_grammar_is(text, found):
+    assert server_timing(text) == found
+
+
+def test_stage_times_are_read_where_the_answer_cannot_be():
+    headers = {"Server-Timing": "infer;dur=2"}
+    assert read_answer(b'{"scores": [NaN]}', headers) == (None, {"infer": 2.0})
+
+
 @pytest.fixture
 def talk():
     """Runs a conversation with a client: ``talk(lambda http: ask(http, url))``."""

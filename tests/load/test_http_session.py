@@ -154,6 +154,8 @@ def test_a_request_is_whole_and_one_connection_is_used_again(run: Any) -> None:
         (answer(200, b"z", b"Connection: close\r\n"), b"z"),
         (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", b"ok"),
         (HEAD % (200, CHUNKED) + b"3 \r\nabc\r\n0\r\n\r\n", b"abc"),
+        # RFC 9112, 6.3: the chunks win.
+        (HEAD % (200, CHUNKED + b"Content-Length: 9\r\n") + b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
         (HEAD % (200, CHUNKED) + b"1\r\nx\r\n" * 900 + b"0\r\n\r\n", b"x" * 900),
     ],
     ids=[
@@ -167,6 +169,7 @@ def test_a_request_is_whole_and_one_connection_is_used_again(run: Any) -> None:
         "close",
         "LF",
         "space",
+        "both",
         "tiny",
     ],
 )

@@ -33,6 +33,19 @@ def test_endpoint_takes_path_and_parameters():
     assert str(endpoint(target)) == "http://127.0.0.1:8080/v1/predict?confidence=0.4"
 
 
+@pytest.mark.parametrize("path", ["//other:81/x", "a:b", "detect", "http:/x", "/v1/detect?conf=.4"])
+def test_a_path_leads_to_no_other_host(path):
+    found = endpoint(Target("http://127.0.0.1:1", path=path))
+    assert (found.host, found.port) == ("127.0.0.1", 1)
+    assert found.raw_path_qs.lstrip("/") == path.lstrip("/")
+
+
+def test_the_hint_keeps_the_query():
+    with pytest.raises(InvalidConfig) as told:
+        base_url(Target("http://127.0.0.1:1/v1/detect?conf=.4"))
+    assert "--path '/v1/detect?conf=.4'" in told.value.hint
+
+
 @pytest.mark.parametrize("url", ["127.0.0.1:3000", "ftp://host", "http://", "localhost", ""])
 def test_not_an_http_address(url):
     with pytest.raises(InvalidConfig, match="address"):

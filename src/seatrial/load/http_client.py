@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter_ns
 from types import MappingProxyType
@@ -66,6 +67,8 @@ class _Answer(msgspec.Struct):
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
+# A quoted string of a header (RFC 9110, 5.6.4), and what it must not be cut at.
+_QUOTED, _MARKS = re.compile(r'"((?:[^"\\]|\\.)*)"'), str.maketrans("", "", ",;=")
 
 
 async def exchange(http: HttpSession, url: URL, body: Body, due_ns: int | None = None) -> Sample:
@@ -122,7 +125,8 @@ def read_answer(
             return None, server_timing(headers.get("Server-Timing", ""))
         answer = _ANSWER.decode(told)
     except UNDECODABLE:
-        return None, None  # another service's shape of answer: it is timed all the same
+        # Another service's shape of answer: it is timed all the same.
+        return None, server_timing(headers.get("Server-Timing", ""))
     count = None if answer.detections is None else len(answer.detections)
     if answer.outputs is not None:
         count = scores_count((one.name, one.shape) for one in answer.outputs)
@@ -172,10 +176,13 @@ def server_timing(text: str) -> dict[str, float] | None:
         Impossible: One is beyond any time, or not a number.
     """
     found: list[tuple[str, float]] = []
-    for entry in text.split(", "):
-        stage, _, value = entry.partition(";dur=")
-        with contextlib.suppress(ValueError):
-            found.append((stage, float(value)))
+    for entry in _QUOTED.sub(lambda one: one[1].translate(_MARKS), text).split(","):
+        stage, *parameters = (part.strip() for part in entry.split(";"))
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if key.strip().lower() == "dur":
+                with contextlib.suppress(ValueError):
+                    found.append((stage, float(value)))
     return _times(found)
 
 

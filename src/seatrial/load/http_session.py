@@ -273,6 +273,7 @@ class _Connection(asyncio.Protocol):
         # As servers write answers, and other clients take them.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True,
+            lenient_chunked_length=True,
             lenient_optional_cr_before_lf=True,
             lenient_spaces_after_chunk_size=True,
         )

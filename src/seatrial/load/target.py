@@ -80,7 +80,7 @@ def base_url(target: Target) -> URL:
     if url.path not in ("", "/") or url.query_string or url.fragment:
         raise InvalidConfig(
             f"{target.url} is more than the address of a service",
-            hint=f"give --url {url.origin()} and --path {url.path}",
+            hint=f"give --url {url.origin()} and --path {url.raw_path_qs!r}",
         )
     if not target.path.startswith("/") and "://" in target.path:
         raise InvalidConfig(
@@ -96,7 +96,11 @@ def base_url(target: Target) -> URL:
 def endpoint(target: Target) -> URL:
     """The address that images are posted to, with the query parameters."""
     url = base_url(target)
-    return url if url.scheme in GRPC else url.join(URL(target.path)).update_query(target.params)
+    if url.scheme in GRPC:
+        return url
+    # Not joined as a reference: `//other/path` would be another host.
+    path = target.path if target.path.startswith("/") else f"/{target.path}"
+    return URL(f"{url.origin()}{path}").update_query(target.params)
 
 
 def bodies(target: Target, images: Sequence[EncodedImage]) -> list[Body]:
