@@ -146,7 +146,8 @@ def main(
     best = max(finalists, key=lambda one: _rate_hz(bench, one))
     again = next((one for one in finalists if one.one.words == report.chosen), None)
     share = None if again is None else _rate_hz(bench, again) / _rate_hz(bench, best)
-    rows = [one for one in found if one.capacity is not None]
+    names = {one.one.words for one in entrants}
+    rows = [one for one in found if one.capacity is not None and one.name in names]
     (output / "trial_vs_sweep.json").write_bytes(encode_json(found))
     save(
         "trial_vs_sweep",

@@ -261,7 +261,13 @@ def test_more_than_half_of_the_limit_is_warned_of(
 def test_a_client_that_sends_nothing_in_time_is_warned_of() -> None:
     none = limit(0.0)
     assert "no rate" in none.words()
-    assert "too small" in warning_for(none, 1.0)
+    assert "is not known" in warning_for(none, 1.0)
+
+
+def test_a_limit_that_was_measured_beside_other_work_is_no_warning_of_the_client() -> None:
+    busy = limit(10.0, timing=lateness(late=400))
+    assert "is not known" in warning_for(busy, 100.0)
+    assert warning_for(busy, 5.0) == ""
 
 
 def test_the_words_have_the_limit_and_the_timing_error() -> None:

@@ -23,6 +23,7 @@ import msgspec
 import psutil
 
 from seatrial.bench.compare_options import (
+    MOST_FAILED,
     THROUGHPUT,
     CompareOptions,
     check_compare,
@@ -62,9 +63,6 @@ from seatrial.progress import Progress, silent
 from seatrial.report.numbers import sessions
 from seatrial.system import hardware
 from seatrial.system.processes import ServiceProcesses, find_service, with_descendants
-
-# Of the requests of a block: a service that fails more is not compared.
-MOST_FAILED = 0.01
 
 # Gives a running service for as long as its block lasts.
 StartService = Callable[[Contender], AbstractContextManager[Target]]

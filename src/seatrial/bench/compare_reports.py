@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.bench.compare_options import THROUGHPUT
+from seatrial.bench.compare_options import MOST_FAILED, THROUGHPUT
 from seatrial.bench.compare_report import (
     FIGURES,
     CompareReport,
@@ -24,6 +24,8 @@ from seatrial.bench.compare_words import statements_of
 from seatrial.bench.measurement import Measurement
 from seatrial.bench.report import read_report
 from seatrial.bench.report_data import BenchReport
+from seatrial.bench.run import IN_PROCESS
+from seatrial.config import flag
 from seatrial.errors import InvalidConfig
 from seatrial.load.statistics import INTERVAL_LEVEL
 from seatrial.report.numbers import date
@@ -68,6 +70,16 @@ def compare_reports(
             hint="measure both on one machine with the same images, or --force",
         )
     load, points = _common(reports, sessions)
+    failing = [
+        f"{one.label} failed {point.failed} of {point.finished} requests at {load}"
+        for one, point in zip(contenders, points, strict=True)
+        if point.failed
+    ]
+    if not force and any(point.failed > MOST_FAILED * point.finished for point in points):
+        raise InvalidConfig(
+            f"{'; '.join(failing)}: a service that fails has no latency to compare",
+            hint="a lower load (seatrial bench), or --force",
+        )
     several = points[0].sessions > 1
     decides = figure or (THROUGHPUT if several else "p50")
     names = [decides, *(name for name in FIGURES if name != decides)]
@@ -98,6 +110,7 @@ def compare_reports(
         contrasts=contrasts,
         caveats=(
             *(f"Compared in spite of a difference (--force): {one}." for one in differing),
+            *(f"{one}." for one in failing),
             f"{ONE_RUN} They were made {_dates(reports)}.",
         ),
     )
@@ -119,10 +132,24 @@ def _differences(reports: Sequence[BenchReport]) -> Iterator[str]:
         "usable cores": [str(one.environment.cpu.cores) for one in reports],
         "memory": [f"{one.environment.memory_bytes / 2**30:.0f} GiB" for one in reports],
         "images": [one.images.digest[:12] for one in reports],
+        **{
+            flag(key): [_told(getattr(one.options, key)) for one in reports]
+            for key in ("latency_limit_ms", "client_processes", "timeout_s", "warmup_s")
+        },
+        "protocol": [one.target.protocol or "http" for one in reports],
+        "place": [_place(one) for one in reports],
     }
     for name, values in facts.items():
         if len({*values}) > 1:
             yield f"{name} ({' and '.join(dict.fromkeys(values))})"
+
+
+def _told(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"
+
+
+def _place(report: BenchReport) -> str:
+    return "in process" if report.target == IN_PROCESS else "a service"
 
 
 def _common(reports: Sequence[BenchReport], sessions: int | None) -> tuple[str, list[Measurement]]:

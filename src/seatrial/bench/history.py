@@ -1,6 +1,7 @@
 """The history of a service's figures: a line for each benchmark, and where a series changed.
 
-Figures of two machines, models or sets of images are never one series.
+Figures of two machines, models or sets of images, or that were measured in two ways, are never one
+series.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import msgspec
 
 from seatrial.bench.change_points import SHORTEST, SIGNIFICANCE, ChangePoint, change_points
 from seatrial.bench.report_data import BenchReport
+from seatrial.bench.run import IN_PROCESS
 from seatrial.config import UNDECODABLE, readable
 from seatrial.errors import InvalidConfig
 from seatrial.system.files import beside, bounded_bytes, writing
@@ -39,6 +41,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
         model: Name of the model, by the service's own answer.
         digest: Digest of the artifact, by the same.
         images: Digest of the images.
+        setup: How it was measured, in words, where it was not by one client over HTTP.
         figures: Name of a figure, ``single-stream, 1 session: p50_ms`` -> value.
         command: Command that measured.
     """
@@ -51,6 +54,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     digest: str = ""
     images: str = ""
+    setup: str = ""
     figures: dict[str, float]
     command: str = ""
 
@@ -66,6 +70,7 @@ class FigureSeries(msgspec.Struct, frozen=True):
 
     machine: str
     model: str
+    setup: str
     figure: str
     entries: tuple[HistoryEntry, ...]
     changes: tuple[ChangePoint, ...]
@@ -118,6 +123,7 @@ def history_entry(report: BenchReport, folder: Path) -> HistoryEntry:
         model=str(model.get("name", "")),
         digest=str(model.get("digest", "")),
         images=report.images.digest,
+        setup=_setup(report),
         figures=dict(_figures(report)),
         command=report.command,
     )
@@ -152,15 +158,26 @@ def read_history(path: Path) -> list[HistoryEntry]:
 
 def series_of(entries: Iterable[HistoryEntry]) -> list[FigureSeries]:
     """The series of a history, with the points at which each changed."""
-    found = defaultdict[tuple[str, str, str, str], list[HistoryEntry]](list)
+    found = defaultdict[tuple[str, str, str, str, str], list[HistoryEntry]](list)
     for entry in entries:
         for figure, value in entry.figures.items():
             if value >= 0:
-                found[entry.machine, entry.model, entry.images, figure].append(entry)
+                key = entry.machine, entry.model, entry.images, entry.setup, figure
+                found[key].append(entry)
     return [
-        FigureSeries(machine, model, figure, tuple(rows), _changes(rows, figure))
-        for (machine, model, _, figure), rows in found.items()
+        FigureSeries(machine, model, setup, figure, tuple(rows), _changes(rows, figure))
+        for (machine, model, _, setup, figure), rows in found.items()
     ]
+
+
+def _setup(report: BenchReport) -> str:
+    if report.target == IN_PROCESS:
+        return "in process"
+    protocol, clients = report.target.protocol or "http", report.options.client_processes
+    return ", ".join([
+        *([protocol] if protocol != "http" else []),
+        *([f"{clients} client processes"] if clients > 1 else []),
+    ])  # fmt: skip
 
 
 def fewest_entries() -> int:
@@ -177,6 +194,8 @@ def _changes(rows: Sequence[HistoryEntry], figure: str) -> tuple[ChangePoint, ..
 
 
 def _figures(report: BenchReport) -> Iterator[tuple[str, float]]:
+    limit_ms = report.options.latency_limit_ms
+    within = "" if limit_ms is None else f" within {limit_ms:g} ms"
     for run in report.runs:
         for point in run.points:
             if point.void:
@@ -185,7 +204,7 @@ def _figures(report: BenchReport) -> Iterator[tuple[str, float]]:
             for name, percentile in point.latency.percentiles.items():
                 if percentile.value_ms is not None:
                     yield f"{load}: {name}_ms", percentile.value_ms
-            yield f"{load}: goodput{HIGHER_IS_BETTER}", point.goodput_per_s
+            yield f"{load}{within}: goodput{HIGHER_IS_BETTER}", point.goodput_per_s
             # Where requests fail, a percentile may have no value: its series just ends.
             count = point.latency.count + point.latency.failed
             yield f"{load}: failed{SHARE}", point.latency.failed / max(1, count)

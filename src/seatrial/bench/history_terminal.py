@@ -25,8 +25,10 @@ COLUMNS = ("figure", "changed at", "date", "before", "after", "difference", "by 
 def render_history(series: Sequence[FigureSeries]) -> RenderableType:
     """A sentence, and a table of the changes for each machine and model."""
     parts: list[RenderableType] = [Text(summary(series), style="bold")]
-    for place in dict.fromkeys((one.machine, one.model) for one in series):
-        mine = [one for one in series if (one.machine, one.model) == place and one.changes]
+    for place in dict.fromkeys((one.machine, one.model, one.setup) for one in series):
+        mine = [
+            one for one in series if (one.machine, one.model, one.setup) == place and one.changes
+        ]
         if not mine:
             continue
         table = plain_table(*COLUMNS)

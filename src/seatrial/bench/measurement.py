@@ -82,6 +82,7 @@ class Measurement(msgspec.Struct, frozen=True):
         stages: Where the time of good answers went; None where the service does not say.
         usage: CPU and memory of service, client and machine over the window.
         law: Arrival law in words; empty in a closed loop.
+        pause: Pauses of the sessions of a closed loop in words; empty without any.
         images_per_query: Images of a query. Of several, each figure here is one of queries, a
             latency ends with the last answer, and a query fails if one of its images does.
         service: Latencies of an open loop from the send: what a tool reports that leaves out the
@@ -122,6 +123,7 @@ class Measurement(msgspec.Struct, frozen=True):
     timeline: Timeline | None = None
     cdf: LatencyCurve | None = None
     trend: Trend | None = None
+    pause: str = ""
 
     @property
     def load(self) -> str:
@@ -130,7 +132,7 @@ class Measurement(msgspec.Struct, frozen=True):
             return self.law
         if self.images_per_query > 1:
             return f"{self.images_per_query} images a query"
-        return sessions(self.sessions)
+        return ", ".join(filter(None, (sessions(self.sessions), self.pause)))
 
     @property
     def void(self) -> tuple[str, ...]:
@@ -208,6 +210,7 @@ def summarise(
         timeline=cut,
         cdf=latency_curve(good_ms, len(bad), service_ms),
         trend=trend(cut),
+        pause=law.pause if isinstance(law, ClosedLoop) else "",
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -44,7 +44,7 @@ def run_benchmark(
     credentials: Credentials = NONE,
     trials: Trials | None = None,
     detector: InProcessTarget | None = None,
-    ceiling: Ceiling | None = None,
+    ceiling: Callable[[], Ceiling] | None = None,
 ) -> BenchReport:
     """Measure a service and explain the result.
 
@@ -59,7 +59,8 @@ def run_benchmark(
         trials: Trials of a search for the highest rate that were made before, and what is called
             with each new one.
         detector: A detector in this process that is measured instead; the target is `IN_PROCESS`.
-        ceiling: Own limit of the client on this machine.
+        ceiling: Gives the client's own limit on this machine; it is called when the service has
+            answered, before the load.
 
     Raises:
         InvalidConfig: An option or the address is wrong.
@@ -89,6 +90,7 @@ def run_benchmark(
             service, prepared = ProbedService(target, detector.model), bodies(target, images.images)
             processes = ServiceProcesses((), "the detector runs in the process of the client")
             url = URL(f"http://{IN_PROCESS.url}")
+        limit = None if ceiling is None else ceiling()
         environment = describe_environment(processes, local=local)
         campaign = Campaign(
             url, prepared, processes, options, scenarios, on_progress, credentials, runner, trials,
@@ -112,7 +114,7 @@ def run_benchmark(
             [n for n, run in enumerate(runs) if run.search is not None],
         ),
         findings=(),
-        ceiling=ceiling,
+        ceiling=limit,
     )
     return msgspec.structs.replace(report, findings=interpret(report))
 

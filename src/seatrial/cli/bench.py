@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,8 +27,11 @@ from seatrial.load.samples import ProtocolName
 if TYPE_CHECKING:
     from seatrial.bench.report_data import BenchReport
     from seatrial.gate import Verdict
+    from seatrial.load.ceiling import Ceiling
+    from seatrial.load.images import ImageSet
     from seatrial.load.in_process import InProcessTarget
     from seatrial.load.target import Target
+    from seatrial.progress import Progress
 
 SEVERAL = Parameter(consume_multiple=True)
 
@@ -150,18 +154,8 @@ def bench(
         )
         return
     from seatrial.bench.run import run_benchmark
-    from seatrial.load.ceiling import ceiling_of, warning_for
     from seatrial.trial.verdict import judge_contract
 
-    ceiling = None
-    if is_open(options) and not in_process:
-        # Once on a machine, before anything else has its cores.
-        with progress_display() as on_progress:
-            largest = max(len(image.data) for image in images.images)
-            ceiling = ceiling_of(home() / "client.json", largest, on_progress)
-        rate_hz = max(options.rates, default=0.0)
-        if warning := warning_for(ceiling, rate_hz, options.client_processes):
-            err.print(f"warning: {warning}", highlight=False)
     chosen = on[0] if on else None
     try:
         with contextlib.ExitStack() as stack:
@@ -173,15 +167,17 @@ def bench(
                 address, _ = stack.enter_context(running)
                 target = Target(address, path=path, field=field, protocol=one)
                 detector = None
+            on_progress = stack.enter_context(progress_display())
+            watched = is_open(options) and not in_process
             report = run_benchmark(
                 target,
                 options,
-                stack.enter_context(progress_display()),
+                on_progress,
                 command=command_line(),
                 images=images,
                 credentials=shown,
                 detector=detector,
-                ceiling=ceiling,
+                ceiling=partial(_ceiling, options, images, on_progress) if watched else None,
             )
     except KeyboardInterrupt:
         err.print("no report was written")
@@ -193,6 +189,18 @@ def bench(
         append_history(history, report)
         err.print(f"appended the figures to {history}", highlight=False, soft_wrap=True)
     _show(msgspec.structs.replace(report, verdict=verdict), verdict, output, json=json)
+
+
+def _ceiling(options: BenchOptions, images: ImageSet, on_progress: Progress) -> Ceiling:
+    """The client's own limit, measured once on a machine; warns where the run is near it."""
+    from seatrial.load.ceiling import ceiling_of, warning_for
+
+    mean_bytes = sum(len(image.data) for image in images.images) // len(images.images)
+    found = ceiling_of(home() / "client.json", mean_bytes, on_progress)
+    warning = warning_for(found, max(options.rates, default=0.0), options.client_processes)
+    if warning:
+        on_progress(f"warning: {warning}")
+    return found
 
 
 @contextlib.contextmanager

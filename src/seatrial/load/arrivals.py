@@ -51,6 +51,14 @@ class ClosedLoop(msgspec.Struct, frozen=True, tag="closed", forbid_unknown_field
     images_per_query: int = 1
     once: bool = False
 
+    @property
+    def pause(self) -> str:
+        """The pauses in words; empty without any."""
+        if not self.think_time_s:
+            return ""
+        kind = "random pauses with a mean of" if self.thinking == "random" else "pauses of"
+        return f"{kind} {self.think_time_s:g} s"
+
 
 class OpenLoop(Protocol):
     """Requests are sent when they are due, whether earlier ones are answered or not.

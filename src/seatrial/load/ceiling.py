@@ -38,6 +38,7 @@ PROBE_S, TRIAL_S, LONGEST_TRIAL_S, WARMUP_S = 0.3, 0.6, 1.5, 0.15
 BUDGET_S = 8.0  # of all trials; the first ones are done whatever they take
 # Requests of a trial, where it is not to take longer than the longest: `percentile` wants 662.
 ENOUGH = 700
+MEASURING = "measuring the client's own limit, once on a machine"
 STEP_UP, STEP_DOWN = 1.25, 2.0  # from one rate to the next
 TIMING_HZ = 500.0
 BODIES, BODIES_BYTES = 16, 64 * 2**20  # different ones, as no cache of a processor holds them
@@ -103,6 +104,11 @@ class Ceiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load_1min: float
     versions: dict[str, str]
 
+    @property
+    def kept(self) -> bool:
+        """Whether it is the client's: it also kept to its schedule at a small rate."""
+        return bool(self.rate_hz and self.timing.holds)
+
     def words(self) -> str:
         """The ceiling in one sentence."""
         late, size = self.timing, size_text(self.body_bytes)
@@ -141,9 +147,11 @@ def measure_ceiling(body_bytes: int, on_progress: Progress = silent) -> Ceiling:
     load_1min, processor = os.getloadavg()[0], cpu()
     bodies = _bodies(body_bytes)
     with null_server() as server, _own_cores(server) as pinned, _quiet_collector():
+        begun_s = time.monotonic()
 
         def trial(rate_hz: float) -> Lateness:
-            on_progress(f"the client's own limit: {rate_hz:,.0f} requests/s")
+            spent_s = time.monotonic() - begun_s
+            on_progress(MEASURING, min(int(spent_s), int(BUDGET_S)), int(BUDGET_S), unit="s")
             wanted_s = ENOUGH / rate_hz
             measure_s = min(max(TRIAL_S, wanted_s), LONGEST_TRIAL_S)
             return _lateness(rate_hz, _recorded(server, bodies, Poisson(rate_hz), measure_s))
@@ -259,6 +267,9 @@ def _own_cores(server: NullServer) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _quiet_collector() -> Iterator[None]:
+    if gc.get_freeze_count():  # a caller did it
+        yield
+        return
     gc.collect()
     gc.freeze()
     try:
@@ -299,7 +310,7 @@ def ceiling_of(path: Path, body_bytes: int, on_progress: Progress = silent) -> C
         # Other work can only lower it; it is not measured a third time for that of the first.
         found = msgspec.structs.replace(known, load_1min=found.load_1min)
     on_progress(found.words())
-    if not (found.rate_hz and found.timing.holds):
+    if not found.kept:
         on_progress("the machine was busy with something else: the limit is measured again")
         return found
     try:
@@ -333,14 +344,20 @@ def warning_for(ceiling: Ceiling, rate_hz: float, processes: int = 1) -> str:
     """
     if rate_hz <= WARNED_SHARE * ceiling.rate_hz * processes:
         return ""
+    if not ceiling.kept:
+        return (
+            "the machine was busy with something else while the client's own limit was measured: "
+            f"whether it sends {rate_hz:,.0f} requests/s in time is not known. The report says how "
+            "late they were sent"
+        )
     clients = "one client process" if processes == 1 else f"{processes} client processes"
     most_hz = ceiling.rate_hz * processes
     text = (
         f"{rate_hz:,.0f} requests/s are more than half of what {clients} can send in time "
         f"({most_hz:,.0f}/s of {size_text(ceiling.body_bytes)}): latencies hold the client's delays"
     )
-    needed = math.ceil(rate_hz / (WARNED_SHARE * ceiling.rate_hz)) if ceiling.rate_hz else 0
-    if not needed or needed > ceiling.cores:
+    needed = math.ceil(rate_hz / (WARNED_SHARE * ceiling.rate_hz))
+    if needed > ceiling.cores:
         return f"{text}; this machine is too small for the client"
     return f"{text}; {needed} client processes have room for it"
 
