@@ -52,15 +52,26 @@ def test_the_statistic_is_that_of_the_paper():
 
 
 def test_several_changes_are_found_in_their_order():
-    found = change_points(series(3, (20.0, 20), (23.0, 20), (20.0, 20)))
+    found = change_points(series(0, (20.0, 20), (23.0, 20), (20.0, 20)))
     assert [change.index for change in found] == [20, 40]
     assert [change.ratio > 1 for change in found] == [True, False]
     assert found[0].after == found[1].before
 
 
-def test_a_series_without_a_change_has_one_in_a_twentieth_of_all_at_most():
+def test_a_series_without_a_change_has_one_in_a_hundredth_of_all():
     false = sum(bool(change_points(series(n, (20.0, 40)), seed=n)) for n in range(100))
-    assert false <= 9
+    assert false <= 3
+
+
+def test_a_change_of_less_than_2_percent_is_not_told():
+    assert change_points(series(1, (20.0, 30), (20.3, 30), noise=0.001)) == []
+    assert len(change_points(series(1, (20.0, 30), (20.5, 30), noise=0.001))) == 1
+
+
+def test_a_stretch_without_a_change_ends_no_search_of_the_others():
+    """The largest statistic is that of a long drift below 2 %; the change of 5 % is found too."""
+    values = series(2, (20.0, 60), (20.35, 60), (40.0, 10), (42.0, 10), noise=0.001)
+    assert [change.index for change in change_points(values)] == [120, 130]
 
 
 def test_a_change_of_five_per_cent_is_found_where_the_noise_is_three():
@@ -94,6 +105,6 @@ def test_a_stretch_has_as_many_values_as_is_asked_for():
 
 
 def test_a_long_series_is_read_from_its_end():
-    values = series(8, (20.0, MOST_POINTS + 50), (23.0, 100))
+    values = series(1, (20.0, MOST_POINTS + 50), (23.0, 100))
     (change,) = change_points(values)
     assert abs(change.index - (MOST_POINTS + 50)) <= 1

@@ -89,8 +89,8 @@ def test_failed_requests_never_come(point):
     assert level[1] == end[1] == pytest.approx(levels(drawing)["p90"], abs=0.2)
     assert end[0] == 406.0
     assert start[0] == level[0] < end[0]
-    assert "10% failed: never answered" in drawing
-    assert "never answered" not in tail(point(1, count=1000))
+    assert "10% failed: without a good answer" in drawing
+    assert "without a good answer" not in tail(point(1, count=1000))
 
 
 def test_time_from_the_send_stands_beside_latency_of_an_open_loop(point):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import msgspec
 import numpy as np
 import pytest
@@ -107,8 +110,45 @@ def test_a_budget_that_is_too_short_gives_what_is_known():
     goal = msgspec.structs.replace(GOAL, budget_s=12.0)
     short = search_rate(constant(SERVICE_S, 0.01, 1).measure, goal)
     assert short.ended == "budget"
-    assert short.low_hz <= 774 <= short.high_hz
+    # Nothing is known of higher rates than were tried.
+    assert (short.bounded, short.rate_hz, short.low_hz) == (False, 0.0, 0.0)
+    assert short.high_hz == max(trial.rate_hz for trial in short.trials)
     assert short.elapsed_s <= 12.0
+
+
+def shares(share: Callable[[float], float], seed: int = 1) -> Callable[[float, float], RateTrial]:
+    """A service that is late for a share of its requests, whatever came before."""
+    draw = np.random.default_rng(seed)
+
+    def measure(rate_hz: float, duration_s: float) -> RateTrial:
+        seconds = max(1, math.ceil(duration_s))
+        at = draw.integers(0, seconds, int(draw.poisson(rate_hz * duration_s)))
+        late = at[draw.random(len(at)) < share(rate_hz)]
+        counts = (tuple(np.bincount(one, minlength=seconds).tolist()) for one in (late, at))
+        return RateTrial(rate_hz, duration_s, len(at), len(late), False, *counts)
+
+    return measure
+
+
+@pytest.mark.parametrize("percentile", [0.9, 0.99])
+def test_a_rate_at_which_all_are_late_is_left_at_once(percentile):
+    goal = msgspec.structs.replace(GOAL, fraction=percentile, budget_s=60.0)
+    found = search_rate(shares(lambda rate_hz: float(rate_hz > 4.0)), goal)
+    tried = [trial.rate_hz for trial in found.trials]
+    assert tried[:3] == [10.0, 5.0, 2.5]
+    assert found.low_hz <= 4.0 <= found.high_hz < 10.0
+    assert found.rate_hz > 0 or found.low_hz == 0
+
+
+def test_a_share_that_is_the_same_at_all_rates_is_not_waited_for_at_one():
+    found = search_rate(shares(lambda rate_hz: 0.02), msgspec.structs.replace(GOAL, fraction=0.99))
+    tried = [trial.rate_hz for trial in found.trials]
+    assert max(map(tried.count, tried)) < len(tried) / 2
+    assert found.low_hz == 0.0
+    assert not found.bounded or found.high_hz <= max(tried)
+    held = search_rate(shares(lambda rate_hz: 0.009 if rate_hz < 200 else 0.9), GOAL)
+    assert held.bounded
+    assert held.high_hz <= 400.0
 
 
 def test_void_trials_never_count_and_are_made_again():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Collection, Iterable, Sequence
 
@@ -238,14 +239,17 @@ def analyse(
     limits = Cutoffs()
     everything = [point for _, points in runs for point in points]
     lone = [
-        (f"/runs/{n}/points/{m}", point)
-        for n, (_, points) in enumerate(runs)
+        (f"/runs/{n}/points/{m}", point, name)
+        for n, (name, points) in enumerate(runs)
         for m, point in enumerate(points)
         if point.sessions == 1 and point.images_per_query == 1 and point.good
     ]
-    # The larger sample first: it carries the higher percentiles.
-    lone.sort(key=lambda row: -row[1].good)
-    (alone_path, alone), (again_path, again) = (*lone, (None, None), (None, None))[:2]
+    # The scenario that is made for it, where it has a median: of two windows of the same length,
+    # the larger sample is always the faster one.
+    lone.sort(key=lambda row: (
+        row[1].latency.at("p50").value_ms is None, row[2] != "single-stream", -row[1].good
+    ))  # fmt: skip
+    (alone_path, alone, _), (again_path, again, _) = (*lone, *[(None, None, "")] * 2)[:2]
     opened = [
         (f"/runs/{n}/points/{m}", point)
         for n, (_, points) in enumerate(runs)
@@ -341,11 +345,12 @@ def follows(point: Measurement, share: float) -> bool:
 
 
 def rate_knee(points: Sequence[Measurement], share: float) -> tuple[int | None, int | None]:
-    """Find the highest offered rate whose goodput still follows it.
+    """Find the highest offered rate below which the goodput of every one follows.
 
     Returns:
-        Index of that point, and of the lowest rate above it that does not follow; None for what
-        was not seen. Void points are left out.
+        Index of that point, and of the lowest rate that does not follow; None for what was not
+        seen. Void points are left out. A rate that follows above one that does not is no knee: a
+        service that held it once need not hold what is below (MLRsearch's lower bound).
     """
     rated = [
         (point.generator.offered_per_s, n)
@@ -355,9 +360,9 @@ def rate_knee(points: Sequence[Measurement], share: float) -> tuple[int | None, 
     if len(rated) < 2:
         return None, None
     ordered = [n for _, n in sorted(rated)]
-    kept = [place for place, n in enumerate(ordered) if follows(points[n], share)]
-    beyond = ordered[kept[-1] + 1 :] if kept else ordered
-    return (ordered[kept[-1]] if kept else None), (beyond[0] if beyond else None)
+    kept = list(itertools.takewhile(lambda n: follows(points[n], share), ordered))
+    beyond = ordered[len(kept) :]
+    return (kept[-1] if kept else None), (beyond[0] if beyond else None)
 
 
 def find_knee(points: Sequence[Measurement], share: float) -> Knee | None:

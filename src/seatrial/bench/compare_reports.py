@@ -155,8 +155,8 @@ def _place(report: BenchReport) -> str:
 def _common(reports: Sequence[BenchReport], sessions: int | None) -> tuple[str, list[Measurement]]:
     """The load that decides, and its measurement in each report."""
     found = [
-        {f"{run.scenario}, {point.load}": point for run in one.runs for point in run.points
-         if not point.void}
+        {f"{run.scenario}, {point.load}": point for run in one.runs if run.search is None
+         for point in run.points if not point.void}
         for one in reports
     ]  # fmt: skip
     void = [
@@ -170,6 +170,9 @@ def _common(reports: Sequence[BenchReport], sessions: int | None) -> tuple[str, 
         wanted = sessions is None or point.sessions == sessions
         if wanted and all(load in one for one in found):
             return load, [one[load] for one in found]
+    searches = [run.search for one in reports for run in one.runs if run.search is not None]
+    if len(searches) > 1:
+        void.append("trials of a search for the highest rate are not compared")
     loads = " and of ".join(", ".join(one) for one in found)
     raise InvalidConfig(
         f"the reports have no such load in common: those of {loads or 'none'}"

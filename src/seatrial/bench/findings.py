@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from seatrial.bench.analysis import QUEUE
@@ -67,6 +67,8 @@ def subject(scope: Scope) -> str:
 def headline(scope: Scope) -> Sequence[str]:
     """The one sentence that a reader takes away."""
     parts = []
+    if scope.analysis.failures.share >= MANY_FAILURES:
+        parts.append("{analysis.failures.share:percent} of the requests failed")
     if scope.analysis.knee is not None:
         parts.append(
             "{analysis.knee.best_goodput_per_s:significant} good answers a second at best, with "
@@ -89,9 +91,20 @@ def headline(scope: Scope) -> Sequence[str]:
             f"requests that arrive by themselves ({{arrivals.law}}) are answered within "
             f"{{arrivals.{value}:milliseconds}} ({name or 'mean'})"
         )
-    if not parts:
-        parts.append("{first.goodput_per_s:significant} good answers a second")
+    if scope.analysis.knee is None and scope.analysis.alone is None and arrivals is None:
+        parts += [] if searched is not None else [*_rates(scope)]
     return [f"{subject(scope)}: {'; '.join(parts)}."]
+
+
+def _rates(scope: Scope) -> Iterator[str]:
+    """What each run answered in a second, by its unit."""
+    for n, run in enumerate(scope.report.runs):
+        path = f"{{runs.{n}.points.0.goodput_per_s:significant}}"
+        if run.points and run.points[0].images_per_query > 1:
+            images = f"{{runs.{n}.points.0.images_per_query}}"
+            yield f"{path} queries of {images} images a second ({run.scenario})"
+        elif run.points:
+            yield f"{path} good answers a second ({run.scenario})"
 
 
 def search_index(scope: Scope) -> int | None:
@@ -106,14 +119,19 @@ def search_text(scope: Scope, index: int) -> str:
     held = f"{{{at}.percentile}} latency of at most {{{at}.limit_ms:milliseconds}}"
     rate = f"{{{at}.search.rate_hz:per_second}}"
     ends = f"{{{at}.search.low_hz:significant}} to {{{at}.search.high_hz:significant}}"
+    low, high = (f"{{{at}.search.{end}_hz:per_second}}" for end in ("low", "high"))
+    late = "before the search had no more time"
+    open_end = {
+        (True, True): f"{held} holds up to about {rate} ({ends}: the search had no more time)",
+        (True, False): f"{held} holds at {low}; of higher rates nothing was shown {late}",
+        (False, True): f"{held} was not shown to hold at any rate {late}; it does not hold at "
+        f"{high}",
+        (False, False): f"{held} was shown neither to hold nor to fail at any rate {late}; the "
+        f"highest that was tried was {high}",
+    }
     return {
         "found": f"{held} holds up to {rate} ({ends})",
-        "budget": (
-            f"{held} holds up to about {rate} ({ends}: the search had no more time)"
-            if found.low_hz
-            else f"{held} was not shown to hold at any rate before the search had no more time; it "
-            f"does not hold at {{{at}.search.high_hz:per_second}}"
-        ),
+        "budget": open_end[found.low_hz > 0, found.bounded],
         "below-minimum": f"{held} does not hold at {{{at}.search.high_hz:per_second}}",
         "above-maximum": f"{held} holds at {rate}, the highest rate that was tried",
         "void": f"the highest rate with {held} was not found: too many windows were void",
@@ -197,8 +215,9 @@ CAVEATS = (
     Rule(
         "open-loop", "info", lambda s: s.analysis.arrivals is not None,
         "Load: open-loop ({arrivals.law}). Requests are sent when they are due, whether earlier "
-        "ones are answered or not, and latency counts from then: {arrivals.latency.mean_ms:"
-        "milliseconds} on average, {arrivals.service.mean_ms:milliseconds} from the send.",
+        "ones are answered or not, and latency counts from then: good answers took "
+        "{arrivals.latency.mean_ms:milliseconds} on average, {arrivals.service.mean_ms:"
+        "milliseconds} from the send.",
     ),
     Rule(
         "open-loop-trials", "info", lambda s: search_index(s) is not None,
@@ -398,9 +417,9 @@ ADVICE = (
         lambda s: s.analysis.failures.failed > 0 and s.analysis.failures.commonest in REFUSALS,
         "The service refused requests ({analysis.failures.commonest}; "
         "{analysis.failures.failed} of {analysis.failures.requests} failed). Seatrial refuses what "
-        "would miss its deadline: measure fewer sessions, or give requests more time "
-        "(limits.deadline_s in the deployment file). Other advice applies to a service that "
-        "answers.",
+        "would miss its deadline: send less at a time (--sessions, --rate, --images-per-query), or "
+        "give requests more time (limits.deadline_s in the deployment file). Other advice applies "
+        "to a service that answers.",
     ),
     Rule(
         "next-errors", "bad",

@@ -70,9 +70,9 @@ def _places(
 
 
 def _never(frame: svg.Frame, last: tuple[float, float], share: float) -> list[Markup]:
-    """The plateau of requests that never got an answer."""
+    """The plateau of requests that never got a good answer."""
     level, edge = frame.y(share), frame.width - frame.right
-    words = f"{percent(share)} failed: never answered"
+    words = f"{percent(share)} failed: without a good answer"
     # Below the line, where no curve is, unless that would be below the chart.
     shift = 16.0 if frame.floor - level > 20 else -6.0
     return [

@@ -95,10 +95,12 @@ def _scaling_charts(run: Run, report: BenchReport) -> list[Chart | None]:
 
 def _open_charts(run: Run, limits: Cutoffs, limit_ms: float | None) -> list[Chart | None]:
     band = run.search
-    found, _ = rate_knee(run.points, limits.follows)
+    found, behind = rate_knee(run.points, limits.follows)
     # A search says itself where the highest rate lies.
-    knee = None if found is None or band is not None else run.points[found]
+    kept = None if found is None or band is not None else run.points[found]
+    knee = None if behind is None else kept  # it lies above all rates
     limit_ms = run.limit_ms or limit_ms
+    reached = "" if kept is None or knee is not None else "the knee lies above these rates"
     said = "void points are hollow" if any(one.void for one in run.points) else ""
     held = (
         "the band is where the highest rate that holds lies"
@@ -107,11 +109,11 @@ def _open_charts(run: Run, limits: Cutoffs, limit_ms: float | None) -> list[Char
     )
     names = report_chart_rates.names(run.points)
     valid = [one for one in run.points if not one.void] or list(run.points)
-    shown, last = knee or _held(valid, band) or valid[-1], valid[-1]
+    shown, last = kept or _held(valid, band) or valid[-1], valid[-1]
     return [
         _chart(
             "Goodput over the offered rate",
-            _sentence("Requests per second", said, held),
+            _sentence("Requests per second", said, held, reached),
             report_chart_rates.rates(run.points, knee, band),
             LegendEntry("good answers", "s0"), LegendEntry("answers of any kind", "s1"),
             LegendEntry("nothing lost", "faint", "dashed"),

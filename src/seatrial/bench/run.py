@@ -77,7 +77,8 @@ def run_benchmark(
     local = detector is not None or is_local(target)
     started, begun = datetime.now(UTC), perf_counter()
     with quiet_collector(), asyncio.Runner(loop_factory=event_loop) as runner:
-        on_progress("asking the service", 0, math.ceil(longest_s(scenarios)), unit="s")
+        asking = "asking the service" if detector is None else "preparing the requests"
+        on_progress(asking, 0, math.ceil(longest_s(scenarios)), unit="s")
         if detector is None:
             asked = ask_service(
                 target, images, credentials, ready_s=options.ready_s, timeout_s=options.timeout_s

@@ -15,7 +15,7 @@ class LatencyCurve(msgspec.Struct, frozen=True):
     """Latencies by rank, thinned below the tail.
 
     The share of the requests that took at least `latency_ms[i]` is ``(count - ranks[i] + 1) /
-    count``. Failed requests have the highest ranks and no latency: they were never answered.
+    count``. Failed requests have the highest ranks and no latency: they got no good answer.
 
     Attributes:
         count: Number of requests, good and failed.

@@ -50,6 +50,9 @@ EVENTS = 12.0
 # Verdicts and line need the size of bursts, which the line shows: so often in turn, or until it
 # changes by less than this (as a logarithm).
 PASSES, CONVERGED = 3, 0.1
+# Of the requests of a rate, the share that is late plainly, and the fewest of them.
+PLAIN, FEWEST_LATE = 0.5, 10
+MOST_OPEN = 3  # trials of one rate that stay open, while nothing lies above it
 STEP = 2.0  # factor of the first steps, upwards and downwards
 
 SearchEnd = Literal["found", "below-minimum", "above-maximum", "budget", "void"]
@@ -110,10 +113,11 @@ class RateSearch(msgspec.Struct, frozen=True):
     """The answer of a search.
 
     Attributes:
-        rate_hz: Highest rate that holds, best estimate.
+        rate_hz: Highest rate that holds, best estimate; 0 where nothing was shown of any.
         low_hz: Lower end of its interval; 0 where no rate was found to hold.
-        high_hz: Upper end; of a service that held all rates the highest that was tried, of which
-            nothing is known beyond.
+        high_hz: Upper end. Where no rate was found that does not hold, the highest that was tried:
+            nothing is known of what lies beyond.
+        bounded: Whether a rate was found that does not hold.
         ended: Why the search ended: `found`, or `budget` with a wider interval; `below-minimum` and
             `above-maximum` where the answer lies outside; `void` where too many trials were.
         elapsed_s: Time of all trials together.
@@ -126,6 +130,7 @@ class RateSearch(msgspec.Struct, frozen=True):
     ended: SearchEnd
     elapsed_s: float
     trials: tuple[RateTrial, ...]
+    bounded: bool = True
 
 
 @dataclass(frozen=True)
@@ -202,10 +207,10 @@ class _Search:
         """The answer, as far as the trials have shown it."""
         goal, shown = self._goal, self._shown
         low_hz = shown.good.rate_hz if shown.good else 0.0
-        high_hz = shown.bad.rate_hz if shown.bad else goal.high_hz
-        below = [one.rate_hz for one in shown.pooled if one.rate_hz < high_hz]
-        highest = max([*below, low_hz, goal.low_hz if shown.bad else 0.0])
-        rate_hz = math.sqrt(highest * high_hz) if shown.bad else highest
+        tried_hz = max((trial.rate_hz for trial in self._trials), default=0.0)
+        high_hz = shown.bad.rate_hz if shown.bad else tried_hz
+        # Between a rate that held and one that did not: without either nothing is known.
+        rate_hz = math.sqrt(low_hz * high_hz) if shown.bad else low_hz
         found = shown.interval(goal.confidence, goal.allowed)
         if found is not None:
             low_hz, rate_hz, high_hz = found
@@ -214,7 +219,9 @@ class _Search:
             low_hz, rate_hz, high_hz = 0.0, 0.0, goal.low_hz
         elif ended == "above-maximum":
             low_hz = rate_hz = high_hz = goal.high_hz
-        return RateSearch(rate_hz, low_hz, high_hz, ended, self._elapsed_s, tuple(self._trials))
+        bounded = shown.bad is not None and ended != "above-maximum"
+        trials = tuple(self._trials)
+        return RateSearch(rate_hz, low_hz, high_hz, ended, self._elapsed_s, trials, bounded)
 
     def _ended(self) -> SearchEnd | None:
         goal, shown = self._goal, self._shown
@@ -239,12 +246,31 @@ class _Search:
         if not shown.pooled:
             return min(max(goal.start_hz, goal.low_hz), goal.high_hz), False
         if shown.bad is None:
+            # Most requests were late there: what is clear of it is said by more of them, but a
+            # lower rate is where to look.
+            if (plain := self._plainly_late()) is not None:
+                rate = self._between(plain)
+                return max(rate, goal.low_hz), rate > plain.rate_hz / STEP
             highest = shown.pooled[-1]
-            # A trial too short to show that it holds is no reason to stop the climb.
+            # A trial too short to show that it holds is no reason to stop the climb. Nor are trials
+            # that stay open: more requests come at a higher rate.
+            tries = sum(one.rate_hz == highest.rate_hz and not one.void for one in self._trials)
             climbs = highest.bad <= goal.allowed * highest.offered or highest.verdict == "good"
+            climbs = climbs or tries >= MOST_OPEN
             rate = highest.rate_hz * STEP if climbs else highest.rate_hz
             return min(rate, goal.high_hz), rate > goal.high_hz or not climbs
         return min(max(self._between(shown.bad), goal.low_hz), goal.high_hz), True
+
+    def _plainly_late(self) -> _Pooled | None:
+        """The lowest rate above the one that held at which most requests were late."""
+        least = max(PLAIN, min(3 * self._goal.allowed, 1.0))
+        low_hz = self._shown.good.rate_hz if self._shown.good else 0.0
+        late = (
+            one
+            for one in self._shown.pooled
+            if one.rate_hz > low_hz and one.bad >= FEWEST_LATE and one.bad >= least * one.offered
+        )
+        return next(late, None)
 
     def _between(self, bad: _Pooled) -> float:
         """A rate below one that did not hold."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,11 +124,12 @@ class Bench:
         found = self.search(key)
         if found is None:
             return None
+        found_high_hz = found.high_hz if found.bounded else math.inf
         rate_hz, settled = found.rate_hz, found.ended != "budget"
         if not settled:  # an interval that is still open on one side has no middle
             allowed = 1 - PERCENTILES[self.clause.percentile]
-            rate_hz = min(max(estimated_hz(found.trials, allowed), found.low_hz), found.high_hz)
-        high_hz, raw = found.high_hz, self.journal.one(RawEntry, key)
+            rate_hz = min(max(estimated_hz(found.trials, allowed), found.low_hz), found_high_hz)
+        high_hz, raw = found_high_hz, self.journal.one(RawEntry, key)
         if raw is not None and raw.high_hz:  # no service is faster than its engine
             high_hz = min(high_hz, max(raw.high_hz, rate_hz, found.low_hz))
         return Capacity(rate_hz, found.low_hz, high_hz, settled)
