@@ -116,7 +116,7 @@ def read_toml(path: Path, kind: type[T]) -> T:
     return decode_toml(data, kind, origin=str(path))
 
 
-def read_report(path: Path, kind: type[T], *, what: str, hint: str) -> T:
+def read_report(path: Path, kind: type[T], *, what: str, hint: str, schema: str = "") -> T:
     """Read the JSON of a report of ours into a struct.
 
     Args:
@@ -124,12 +124,13 @@ def read_report(path: Path, kind: type[T], *, what: str, hint: str) -> T:
         kind: The struct.
         what: What the file should be, for the message: ``benchmark report``.
         hint: What to give in its place.
+        schema: Name and version that its key `schema` must have; empty: any.
 
     Raises:
-        InvalidConfig: The file cannot be read or is no such report.
+        InvalidConfig: The file cannot be read, is no such report, or one of another version.
     """
     try:
-        return msgspec.json.decode(bounded_bytes(path, MOST_BYTES), type=kind)
+        found = msgspec.json.decode(bounded_bytes(path, MOST_BYTES), type=kind)
     except OSError as error:
         raise InvalidConfig(
             f"{path} cannot be read: {error.strerror}", hint=beside(path, otherwise=hint)
@@ -137,6 +138,13 @@ def read_report(path: Path, kind: type[T], *, what: str, hint: str) -> T:
     except UNDECODABLE as error:
         wrong = readable(error, kind)
         raise InvalidConfig(f"{path} is not a {what}: {wrong}", hint=hint) from error
+    if schema and getattr(found, "schema", schema) != schema:
+        told = str(getattr(found, "schema", ""))[:80]
+        raise InvalidConfig(
+            f"{path} has the schema {told!r}, and {schema!r} is read here",
+            hint="another version of seatrial wrote it: read it with that one",
+        )
+    return found
 
 
 def encode_json(value: Any) -> bytes:

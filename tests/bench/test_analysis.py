@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from bench_reports import build_open_point
-from seatrial.bench.analysis import analyse, find_knee, is_overwhelmed
+from seatrial.bench.analysis import analyse, find_knee, is_overwhelmed, rate_knee
 
 STAGES = {"decode": 2.0, "queue": 10.0, "infer": 6.0, "postprocess": 2.0}
 
@@ -270,3 +270,9 @@ def test_open_loops_have_a_best_a_first_void_and_a_first_that_was_too_much(point
     assert found.balance == pytest.approx(1.0, abs=0.01)
     nothing = analyse([("scaling", [point(2)])], 2)
     assert (nothing.arrivals, nothing.overwhelmed, nothing.void) == (None, None, None)
+
+
+def test_a_rate_that_follows_above_one_that_does_not_is_no_knee():
+    good, bad = build_open_point(10.0), build_open_point(20.0, failed=400)
+    assert rate_knee([good, bad, build_open_point(40.0)], 0.95) == (0, 1)
+    assert rate_knee([bad, build_open_point(40.0)], 0.95) == (None, 0)

@@ -19,6 +19,7 @@ from seatrial.load import generator
 from seatrial.load.images import load_images
 from seatrial.load.samples import Sample
 from seatrial.load.target import Target
+from seatrial.load.window import Recording
 
 pytestmark = pytest.mark.slow
 
@@ -141,7 +142,7 @@ def test_failed_requests_are_as_late_as_the_limit():
     good = Sample(0, 3_000_000, 200)
     bad = Sample(0, 1_000_000, 503, "http-503")
     hung = Sample(0, 9_000_000_000, 0, "timeout")
-    recording = SimpleNamespace(samples=(good, bad, hung))
+    recording = Recording((good, bad), (good, hung), 0, 10**9, 0, "time")
     assert latencies_ms(recording, 5.0) == [3.0, 5000.0, 9000.0]
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -9,8 +11,10 @@ from bench_reports import build_open_point, build_point
 from seatrial.bench.compare_report import Contender
 from seatrial.bench.compare_reports import ONE_RUN, compare_reports
 from seatrial.bench.report_data import Run
+from seatrial.bench.run import IN_PROCESS
 from seatrial.config import encode_json
 from seatrial.errors import InvalidConfig
+from seatrial.load.rate_search import RateSearch
 
 PAIR = [Contender("A", "a.json", "report"), Contender("B", "b.json", "report")]
 
@@ -118,6 +122,98 @@ def test_a_void_window_is_not_compared(make_report, tmp_path):
     assert "20" in compare("a", "b").load
     with pytest.raises(InvalidConfig, match=r"server, .*10.*, is void in the report of 2026"):
         compare("a", "c")
+
+
+@pytest.fixture
+def compare_files(make_report, tmp_path):
+    """Compares two reports, each made of the arguments for `make_report` and of changes."""
+
+    def run(one, other, *, force=False, law=None, figure=None):
+        paths = []
+        for name, (made, changes) in (("a", one), ("b", other)):
+            report = msgspec.structs.replace(make_report(**made), **changes)
+            paths.append(tmp_path / f"{name}.json")
+            paths[-1].write_bytes(encode_json(report))
+        return compare_reports(
+            PAIR, paths, figure=figure, sessions=None, law=law, margin=0.05, force=force
+        )
+
+    return run
+
+
+def test_a_service_that_fails_is_not_compared(compare_files):
+    whole = {"server": [build_open_point(20.0)]}
+    broken = {"server": [build_open_point(20.0, failed=200)]}
+    with pytest.raises(InvalidConfig, match=r"B failed 200 of 800 requests at server, .*: a serv"):
+        compare_files((whole, {}), (broken, {}))
+    forced = compare_files((whole, {}), (broken, {}), force=True)
+    assert any("B failed 200 of 800" in one for one in forced.caveats)
+    few = {"server": [build_open_point(20.0, failed=8)]}
+    assert any("B failed 8 of 800" in one for one in compare_files((whole, {}), (few, {})).caveats)
+    assert (
+        compare_files((whole, {}), (whole, {})).caveats
+        == compare_files((whole, {}), (whole, {}), force=True).caveats
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"latency_limit_ms": 45.0}, "--latency-limit-ms (none and 45)"),
+        ({"client_processes": 2}, "--client-processes (1 and 2)"),
+        ({"timeout_s": 5.0}, "--timeout-s (30 and 5)"),
+    ],
+)
+def test_options_that_change_the_figures_are_a_difference(
+    compare_files, make_report, options, words
+):
+    made = {"single": [build_point(1, 40.0)]}
+    report = make_report(**made)
+    changes = {"options": replace(report.options, **options)}
+    with pytest.raises(InvalidConfig, match=re.escape(words)):
+        compare_files((made, {}), (made, changes))
+    with pytest.raises(InvalidConfig, match="place"):
+        compare_files((made, {}), (made, {"target": IN_PROCESS}))
+
+
+def test_pauses_are_another_load(compare_files):
+    plain = build_point(4, 40.0)
+    paused = msgspec.structs.replace(plain, pause="pauses of 0.1 s")
+    assert paused.load == "4 sessions, pauses of 0.1 s"
+    with pytest.raises(InvalidConfig, match="no such load in common"):
+        compare_files(({"scaling": [plain]}, {}), ({"scaling": [paused]}, {}))
+
+
+def test_the_load_can_be_chosen_by_its_law(compare_files):
+    made = {"server": [build_open_point(10.0), build_open_point(20.0)]}
+    law = build_open_point(20.0).law
+    assert compare_files((made, {}), (made, {})).load.endswith(build_open_point(10.0).law)
+    assert compare_files((made, {}), (made, {}), law=law).load.endswith(law)
+
+
+def test_trials_of_a_search_are_not_compared(compare_files):
+    made = {"server": [build_open_point(10.0)]}
+    found = RateSearch(10.0, 9.0, 11.0, "found", 30.0, ())
+    run = Run("server", (build_open_point(10.0),), "open", found, 100.0, "p99")
+    with pytest.raises(InvalidConfig, match=r"trials of a search .* are not compared"):
+        compare_files((made, {"runs": (run,)}), (made, {"runs": (run,)}))
+
+
+def test_an_older_report_without_a_percentile_is_compared(compare_files):
+    point = build_point(1, 40.0)
+    latency = msgspec.structs.replace(
+        point.latency,
+        percentiles={n: one for n, one in point.latency.percentiles.items() if n != "p95"},
+    )
+    made = {"single": [msgspec.structs.replace(point, latency=latency)]}
+    report = compare_files((made, {}), (made, {}))
+    assert "p95" not in [one.figure for one in report.contrasts]
+
+
+def test_another_version_of_the_document_is_refused(compare_files):
+    made = {"single": [build_point(1, 40.0)]}
+    with pytest.raises(InvalidConfig, match="has the schema"):
+        compare_files((made, {}), (made, {"schema": "seatrial.bench/2"}))
 
 
 def test_what_is_no_report_is_told(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -17,7 +18,10 @@ from seatrial.bench.history import (
     read_history,
     series_of,
 )
+from seatrial.bench.report_data import Run
+from seatrial.bench.run import IN_PROCESS
 from seatrial.errors import InvalidConfig, NotWritable
+from seatrial.load.rate_search import RateSearch
 
 
 def git(folder, *words):
@@ -237,3 +241,34 @@ def test_times_of_other_zones_are_in_their_order_and_no_time_is_told(tmp_path):
     file.write_bytes(msgspec.json.encode(msgspec.structs.replace(rows[0], at="yesterday")))
     with pytest.raises(InvalidConfig, match="line 1 has the time 'yesterday'"):
         read_history(file)
+
+
+def test_the_highest_rate_of_a_search_is_a_figure_and_its_trials_are_none(make_report, tmp_path):
+    report = make_report(server=[build_open_point(10.0)])
+    for low_hz, wanted in ((17.0, ["server, p99 within 100 ms: rate_per_s"]), (0.0, [])):
+        found = RateSearch(19.5, low_hz, 22.0, "budget", 60.0, ())
+        run = Run("server", report.runs[0].points, "open", found, 100.0, "p99")
+        entry = append_history(
+            tmp_path / "h", msgspec.structs.replace(report, runs=(run,)), tmp_path
+        )
+        assert [*entry.figures] == wanted
+
+
+def test_ways_to_measure_are_series_of_their_own(make_report, tmp_path):
+    report = make_report(scaling=[build_point(4, 40.0)])
+    options = dataclasses.replace(report.options, client_processes=2, latency_limit_ms=45.0)
+    changed = msgspec.structs.replace(report, options=options)
+    grpc = msgspec.structs.replace(report.target, protocol="grpc")
+    files = [
+        append_history(tmp_path / "h", one, tmp_path)
+        for one in (
+            report, changed, msgspec.structs.replace(report, target=grpc),
+            msgspec.structs.replace(report, target=IN_PROCESS),
+        )
+    ]  # fmt: skip
+    assert [one.setup for one in files] == ["", "2 client processes", "grpc", "in process"]
+    assert "scaling, 4 sessions within 45 ms: goodput_per_s" in files[1].figures
+    # Goodput, failed share and three percentiles at least, of each way.
+    found = series_of(read_history(tmp_path / "h"))
+    assert {one.setup for one in found} == {one.setup for one in files}
+    assert all(len(one.entries) == 1 for one in found)

@@ -51,6 +51,12 @@ def test_an_open_loop_of_several_rates_has_all_six_pictures(make_report, steps):
     assert "knee" in section.charts[0].drawing
 
 
+def test_a_knee_above_all_rates_is_said_and_not_drawn(make_report, steps):
+    (section,) = run_sections(make_report(server=steps[:2]))
+    assert "the knee lies above these rates" in section.charts[0].caption
+    assert all("knee" not in chart.drawing for chart in section.charts[:2])
+
+
 def test_a_single_rate_has_no_curve_over_rates(make_report, steps):
     (section,) = run_sections(make_report(server=steps[:1]))
     assert [chart.title for chart in section.charts] == [

@@ -136,7 +136,8 @@ def test_a_rate_at_which_all_are_late_is_left_at_once(percentile):
     found = search_rate(shares(lambda rate_hz: float(rate_hz > 4.0)), goal)
     tried = [trial.rate_hz for trial in found.trials]
     assert tried[:3] == [10.0, 5.0, 2.5]
-    assert found.low_hz <= 4.0 <= found.high_hz < 10.0
+    assert found.bounded
+    assert found.low_hz <= 4.0 <= found.high_hz <= 10.0
     assert found.rate_hz > 0 or found.low_hz == 0
 
 

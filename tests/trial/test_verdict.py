@@ -7,9 +7,11 @@ import pytest
 
 from bench_reports import build_open_point, build_point, build_report
 from seatrial.accuracy.evaluate import Figures
+from seatrial.bench.report_data import Run
 from seatrial.contract import AccuracyClause, Contract, LatencyClause, LoadClause, ServerClause
 from seatrial.gate import Interval
 from seatrial.load.images import ImagesSummary
+from seatrial.load.rate_search import RateSearch
 from seatrial.load.statistics import PERCENTILES, samples_needed
 from seatrial.trial.verdict import Accuracy, elsewhere, judge_contract
 
@@ -205,7 +207,7 @@ def test_a_window_in_which_nothing_ended_has_no_error_rate_to_divide_by():
     assert judge_contract(Contract(load=LoadClause()), report=measured).rows[0].measured == 1.0
     idle = msgspec.structs.replace(measured.runs[0].points[0], good=0, failed=0)
     nothing = build_report(IMAGES, [idle])
-    assert judge_contract(Contract(load=LoadClause()), report=nothing).rows[0].measured == 0.0
+    assert judge_contract(Contract(load=LoadClause()), report=nothing).outcome == "undecided"
 
 
 def test_the_worst_clause_decides():
@@ -371,3 +373,49 @@ def test_a_void_window_decides_nothing():
         verdict = judge_contract(contract, report=measured)
         assert verdict.outcome == "undecided"
         assert "the window is void: 50.0% of the requests were sent" in verdict.rows[0].reason
+
+
+def test_arrivals_decide_nothing_of_the_load_clause():
+    """A void window, and a trial of a search that was too much on purpose."""
+    contract = Contract(load=LoadClause(goodput_per_s=10.0, error_rate=0.0))
+    late = build_open_point(20.0, late_ms=30.0)
+    refused = build_open_point(80.0, failed=1000)
+    for points in ([late], [refused], [build_open_point(20.0)]):
+        verdict = judge_contract(contract, report=server_report(*points))
+        assert verdict.outcome == "undecided"
+        assert "no closed loop was measured" in verdict.rows[0].text
+    scaling = [build_point(4, 40.0)]
+    both = build_report(IMAGES, scaling=scaling, server=[refused])
+    alone = build_report(IMAGES, scaling=scaling)
+    assert outcomes(judge_contract(contract, report=both)) == outcomes(
+        judge_contract(contract, report=alone)
+    )
+
+
+def test_no_request_at_all_holds_no_error_rate():
+    nothing = msgspec.structs.replace(build_point(4, 40.0), good=0, failed=0)
+    contract = Contract(load=LoadClause(error_rate=0.5))
+    verdict = judge_contract(contract, report=build_report(IMAGES, scaling=[nothing]))
+    assert (verdict.outcome, verdict.rows[0].text) == ("undecided", "no request came to an end")
+
+
+def test_a_percentile_that_an_older_report_lacks_decides_nothing():
+    point = build_point(1, 40.0)
+    latency = msgspec.structs.replace(point.latency, percentiles={})
+    older = msgspec.structs.replace(point, latency=latency)
+    contract = Contract(latency=LatencyClause(at_most_ms=100.0, percentile="p95"))
+    made = msgspec.structs.replace(report(), runs=(Run("single-stream", (older,)),))
+    assert judge_contract(contract, report=made).outcome == "undecided"
+
+
+def test_a_search_that_met_no_rate_that_fails_has_no_upper_end():
+    contract = Contract(server=ServerClause(rate_per_s=20.0, at_most_ms=60.0))
+    report = server_report(build_open_point(20.0))
+    for found, outcome in (
+        (RateSearch(30.0, 25.0, 40.0, "budget", 9.0, (), bounded=False), "holds"),
+        (RateSearch(0.0, 0.0, 10.0, "budget", 9.0, (), bounded=False), "undecided"),
+        (RateSearch(0.0, 0.0, 10.0, "budget", 9.0, (), bounded=True), "fails"),
+    ):
+        run = msgspec.structs.replace(report.runs[0], search=found, limit_ms=60.0, percentile="p99")
+        made = msgspec.structs.replace(report, runs=(run,))
+        assert judge_contract(contract, report=made).outcome == outcome

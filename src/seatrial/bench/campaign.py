@@ -43,11 +43,14 @@ class Trials:
         known: Trials that were made before; they are not measured again.
         on_trial: Called with each new one.
         start_hz: Rate of the first one, where something is known of the service.
+        made: Number of trials that were made before, void ones too; None: those of `known`. Each
+            has a schedule and images of its own: the same ones again would be no new evidence.
     """
 
     known: Sequence[RateTrial] = ()
     on_trial: Callable[[RateTrial], object] = lambda trial: None
     start_hz: float = RateGoal().start_hz
+    made: int | None = None
 
 
 @dataclass
@@ -91,9 +94,10 @@ class Campaign:
         begun, past_s = perf_counter(), self.past_s
         points: list[Measurement] = []
         trials = self.trials or Trials()
+        before = len(trials.known) if trials.made is None else trials.made
 
         def measure(rate_hz: float, duration_s: float) -> RateTrial:
-            number, trial_begun = len(points) + 1, perf_counter()
+            number, trial_begun = before + len(points) + 1, perf_counter()
             self.past_s = past_s + perf_counter() - begun
             warmup_s = min(options.warmup_s, duration_s / 4)
             load = open_load(

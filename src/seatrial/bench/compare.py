@@ -250,9 +250,11 @@ def _cpu_s(services: Sequence[_Ready]) -> float:
 
 def latencies_ms(recording: Recording, timeout_s: float) -> list[float]:
     """Latencies of all requests that count; those that failed took as long as the time limit."""
+    # What hangs is under way when the block ends: it never got an answer either.
+    hung = [sample for sample in recording.stragglers if not sample.status]
     return [
         max(sample.latency_ms, timeout_s * 1e3) if sample.error else sample.latency_ms
-        for sample in recording.samples
+        for sample in [*recording.samples, *hung]
     ]
 
 

@@ -202,7 +202,7 @@ def read_comparison(path: Path) -> CompareReport:
         InvalidConfig: The file cannot be read or is no such report.
     """
     hint = "give a compare.json that seatrial compare wrote"
-    return config.read_report(path, CompareReport, what="comparison", hint=hint)
+    return config.read_report(path, CompareReport, what="comparison", hint=hint, schema=SCHEMA)
 
 
 def fit_rounds(blocks: Sequence[Block]) -> dict[str, list[list[Block]]]:

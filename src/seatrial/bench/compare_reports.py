@@ -43,6 +43,7 @@ def compare_reports(
     *,
     figure: str | None,
     sessions: int | None,
+    law: str | None = None,
     margin: float,
     force: bool = False,
     command: str = "",
@@ -54,6 +55,7 @@ def compare_reports(
         paths: The reports.
         figure: The figure that decides; None: p50 of lone requests, or the throughput of several.
         sessions: Sessions of the load that decides; None: the first load that all reports have.
+        law: Arrival law of the load that decides, in words; None: any.
         margin: Share of 1 within which two services count as the same.
         force: Compare them also where machines or images differ.
         command: The command that a reader repeats this with.
@@ -69,7 +71,7 @@ def compare_reports(
             f"the reports differ in more than their services: {'; '.join(differing)}",
             hint="measure both on one machine with the same images, or --force",
         )
-    load, points = _common(reports, sessions)
+    load, points = _common(reports, sessions, law)
     failing = [
         f"{one.label} failed {point.failed} of {point.finished} requests at {load}"
         for one, point in zip(contenders, points, strict=True)
@@ -92,7 +94,8 @@ def compare_reports(
     if not any(one.figure == decides for one in contrasts):
         raise InvalidConfig(
             f"the reports have no interval of {decides} at {load}",
-            hint="choose another --percentile, or measure longer: seatrial bench",
+            hint="choose another --percentile, or another load by --sessions or --rate; or measure "
+            "longer: seatrial bench",
         )
     first = reports[0]
     report = CompareReport(
@@ -152,7 +155,9 @@ def _place(report: BenchReport) -> str:
     return "in process" if report.target == IN_PROCESS else "a service"
 
 
-def _common(reports: Sequence[BenchReport], sessions: int | None) -> tuple[str, list[Measurement]]:
+def _common(
+    reports: Sequence[BenchReport], sessions: int | None, law: str | None
+) -> tuple[str, list[Measurement]]:
     """The load that decides, and its measurement in each report."""
     found = [
         {f"{run.scenario}, {point.load}": point for run in one.runs if run.search is None
@@ -167,7 +172,7 @@ def _common(reports: Sequence[BenchReport], sessions: int | None) -> tuple[str, 
         if point.void
     ]
     for load, point in found[0].items():
-        wanted = sessions is None or point.sessions == sessions
+        wanted = sessions in (None, point.sessions) and law in (None, point.law)
         if wanted and all(load in one for one in found):
             return load, [one[load] for one in found]
     searches = [run.search for one in reports for run in one.runs if run.search is not None]
@@ -199,7 +204,9 @@ def _ends(point: Measurement, figure: str) -> tuple[float, float, float] | None:
         if interval is None or not interval.low_per_s > 0:
             return None
         return point.goodput_per_s, interval.low_per_s, interval.high_per_s
-    found = point.latency.percentiles[figure]
+    found = point.latency.at(figure)
     if found.value_ms is None or found.low_ms is None or found.high_ms is None:
+        return None
+    if not found.low_ms > 0:
         return None
     return found.value_ms, found.low_ms, found.high_ms

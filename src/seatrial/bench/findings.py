@@ -99,6 +99,9 @@ def headline(scope: Scope) -> Sequence[str]:
 def _rates(scope: Scope) -> Iterator[str]:
     """What each run answered in a second, by its unit."""
     for n, run in enumerate(scope.report.runs):
+        if run.points and run.points[0].void:
+            yield f"a window of {run.scenario} is void"
+            continue
         path = f"{{runs.{n}.points.0.goodput_per_s:significant}}"
         if run.points and run.points[0].images_per_query > 1:
             images = f"{{runs.{n}.points.0.images_per_query}}"
@@ -186,6 +189,12 @@ BUSY = "{best.usage.server.busy_cores:cores}"
 CLIENT_BUSY = "{best.usage.client.busy_cores:cores}"
 
 HEADLINES = (
+    Rule(
+        "headline", "warn",
+        lambda s: not any(p.good + p.failed for run in s.report.runs for p in run.points),
+        lambda s: [subject(s) + ": no request came to an end in the window. Measure longer, or at "
+                   "a higher rate."],
+    ),
     Rule(
         "headline", "bad",
         lambda s: not any(point.good for run in s.report.runs for point in run.points),

@@ -94,7 +94,11 @@ def read_loadgen_report(file: Path) -> LoadgenReport:
         InvalidConfig: It is none.
     """
     return read_report(
-        file, LoadgenReport, what="report of LoadGen", hint="seatrial loadgen writes one"
+        file,
+        LoadgenReport,
+        what="report of LoadGen",
+        hint="seatrial loadgen writes one",
+        schema=SCHEMA,
     )
 
 

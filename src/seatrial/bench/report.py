@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from seatrial import config
 from seatrial.bench import report_charts
 from seatrial.bench.environment import Environment
-from seatrial.bench.report_data import BenchReport
+from seatrial.bench.report_data import SCHEMA, BenchReport
 from seatrial.bench.report_sections import loop_words, run_sections
 from seatrial.conditions import Conditions, condition_rows
 from seatrial.config import encode_json
@@ -42,7 +42,7 @@ def read_report(path: Path) -> BenchReport:
         InvalidConfig: The file cannot be read or is no report.
     """
     hint = "give a report.json that seatrial bench wrote"
-    return config.read_report(path, BenchReport, what="benchmark report", hint=hint)
+    return config.read_report(path, BenchReport, what="benchmark report", hint=hint, schema=SCHEMA)
 
 
 def write_report(report: BenchReport, html: Path) -> tuple[Path, Path]:

@@ -75,7 +75,10 @@ def open_load(
         warmup_s=options.warmup_s if warmup_s is None else warmup_s,
         timeout_s=options.timeout_s,
         image_seed=seed,
-        schedule_seed=seed if options.schedule_seed is None else options.schedule_seed,
+        # Another one for each rate and trial, as --seed is: they would share their chance.
+        schedule_seed=seed
+        if options.schedule_seed is None
+        else options.schedule_seed + seed - options.seed,
     )
 
 

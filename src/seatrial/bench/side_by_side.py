@@ -131,7 +131,9 @@ def read_side_by_side(path: Path) -> SideBySide:
         InvalidConfig: The file cannot be read or is no such report.
     """
     hint = "give a report.json that seatrial bench wrote with several runtimes or protocols"
-    return config.read_report(path, SideBySide, what="side-by-side report", hint=hint)
+    return config.read_report(
+        path, SideBySide, what="side-by-side report", hint=hint, schema=SCHEMA
+    )
 
 
 def rows_of(setups: Iterable[Setup]) -> tuple[LoadRow, ...]:
@@ -159,7 +161,7 @@ def _row(setup: Setup, scenario: str, points: Sequence[Measurement]) -> LoadRow:
         goodput_per_s=_spread([point.goodput_per_s for point in points]),
         mean_ms=over([point.latency.mean_ms for point in points]),
         percentiles={
-            name: over([point.latency.percentiles[name].value_ms for point in points])
+            name: over([point.latency.at(name).value_ms for point in points])
             for name in PERCENTILES
         },
         cpu_ms=over([_cpu_ms(point) for point in points]),

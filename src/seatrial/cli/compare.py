@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from cyclopts import Parameter
 
-from seatrial.bench.compare_options import CompareOptions, percent_of
+from seatrial.bench.compare_options import CompareOptions, law_of, percent_of
 from seatrial.bench.options import require_client
 from seatrial.cli.console import command_line, err, out, print_json, progress_display
 from seatrial.cli.credentials import CredentialOptions
 from seatrial.cli.deployment import DeploymentOptions
 from seatrial.cli.verdict import leave, show_verdict
 from seatrial.errors import InvalidConfig
+from seatrial.load.arrivals import ClosedLoop
 from seatrial.system.extras import check_installed
 
 if TYPE_CHECKING:
@@ -124,19 +125,25 @@ def _of_reports(
     from seatrial.bench.compare_reports import compare_reports
 
     plain = CompareOptions(
-        percentile=options.percentile, sessions=options.sessions, same_within=options.same_within
+        percentile=options.percentile,
+        sessions=options.sessions,
+        rate=options.rate,
+        arrivals=options.arrivals,
+        same_within=options.same_within,
     )
     if options != plain:
         raise InvalidConfig(
             "reports have been measured: of the options of a measurement only --percentile, "
-            "--sessions and --same-within are for them",
+            "--sessions, --rate, --arrivals and --same-within are for them",
             hint="leave the others out, or name deployments",
         )
+    law = law_of(options)
     return compare_reports(
         contenders,
         [Path(one.name) for one in contenders],
         figure=options.percentile,
         sessions=options.sessions,
+        law=None if isinstance(law, ClosedLoop) else law.words(),
         margin=options.margin,
         force=force,
         command=command_line(),

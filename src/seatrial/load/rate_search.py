@@ -245,12 +245,12 @@ class _Search:
             return self._trials[-1].rate_hz, False
         if not shown.pooled:
             return min(max(goal.start_hz, goal.low_hz), goal.high_hz), False
+        # Where most requests were late, a lower rate is where to look.
+        plain = self._plainly_late()
+        if plain is not None and (shown.bad is None or plain.rate_hz < shown.bad.rate_hz):
+            rate = max(self._between(plain), goal.low_hz)
+            return rate, rate > plain.rate_hz / STEP
         if shown.bad is None:
-            # Most requests were late there: what is clear of it is said by more of them, but a
-            # lower rate is where to look.
-            if (plain := self._plainly_late()) is not None:
-                rate = self._between(plain)
-                return max(rate, goal.low_hz), rate > plain.rate_hz / STEP
             highest = shown.pooled[-1]
             # A trial too short to show that it holds is no reason to stop the climb. Nor are trials
             # that stay open: more requests come at a higher rate.
@@ -263,12 +263,11 @@ class _Search:
 
     def _plainly_late(self) -> _Pooled | None:
         """The lowest rate above the one that held at which most requests were late."""
-        least = max(PLAIN, min(3 * self._goal.allowed, 1.0))
         low_hz = self._shown.good.rate_hz if self._shown.good else 0.0
         late = (
             one
             for one in self._shown.pooled
-            if one.rate_hz > low_hz and one.bad >= FEWEST_LATE and one.bad >= least * one.offered
+            if one.rate_hz > low_hz and is_plain(one.bad, one.offered, self._goal.allowed)
         )
         return next(late, None)
 
@@ -343,11 +342,14 @@ class _Shown:
 def _shown(trials: Sequence[RateTrial], allowed: float) -> _Shown:
     """Take trials together: verdicts and line in turn, as each needs the other."""
     valid = [trial for trial in trials if not trial.void and trial.offered]
+    # Two trials in which most requests were late: no stall lasts over both, and all in between.
+    plain = sorted(trial.rate_hz for trial in valid if is_plain(trial.bad, trial.offered, allowed))
+    plain_hz = plain[1] if len(plain) > 1 else math.inf
     rows = [(trial.rate_hz, *part) for trial in valid for part in parts(trial, allowed)]
     dispersion, line = usual_dispersion(allowed), None
     for _ in range(PASSES):
         counted = without_stalls(rows, allowed, dispersion)
-        pooled = _pooled(counted, allowed, dispersion)
+        pooled = _pooled(counted, allowed, dispersion, plain_hz)
         good, bad = _bracket(pooled)
         if bad is None:
             break
@@ -362,17 +364,28 @@ def _shown(trials: Sequence[RateTrial], allowed: float) -> _Shown:
 
 
 def _pooled(
-    rows: Sequence[tuple[float, int, float]], allowed: float, dispersion: float
+    rows: Sequence[tuple[float, int, float]], allowed: float, dispersion: float, plain_hz: float
 ) -> list[_Pooled]:
-    """Parts of trials, those of one rate together, by rate."""
+    """Parts of trials, those of one rate together, by rate.
+
+    From `plain_hz` on, rates whose verdict is open do not hold.
+    """
     by_rate: dict[float, tuple[int, float]] = {}
     for rate_hz, offered, bad in rows:
         before = by_rate.get(rate_hz, (0, 0.0))
         by_rate[rate_hz] = before[0] + offered, before[1] + bad
-    return [
-        _Pooled(rate_hz, offered, bad, loss_verdict(offered, bad, allowed, dispersion))
-        for rate_hz, (offered, bad) in sorted(by_rate.items())
-    ]
+    found = []
+    for rate_hz, (offered, bad) in sorted(by_rate.items()):
+        verdict = loss_verdict(offered, bad, allowed, dispersion)
+        if verdict == "open" and rate_hz >= plain_hz:
+            verdict = "bad"
+        found.append(_Pooled(rate_hz, offered, bad, verdict))
+    return found
+
+
+def is_plain(bad: float, offered: int, allowed: float) -> bool:
+    """Whether most requests were late, and more than a few."""
+    return bad >= FEWEST_LATE and bad >= max(PLAIN, min(3 * allowed, 1.0)) * offered
 
 
 def parts(trial: RateTrial, allowed: float) -> list[tuple[int, int]]:

@@ -52,4 +52,4 @@ def read_verdict(path: Path) -> VerdictReport:
         InvalidConfig: The file cannot be read or is no verdict.
     """
     hint = "give a verdict.json that seatrial judge wrote"
-    return config.read_report(path, VerdictReport, what="verdict", hint=hint)
+    return config.read_report(path, VerdictReport, what="verdict", hint=hint, schema=SCHEMA)

@@ -109,7 +109,12 @@ class Bench:
                     self._search_options(budget_s),
                     self.on_progress,
                     images=self.images,
-                    trials=Trials(known, lambda trial: self._keep(key, trial), _start_hz(state)),
+                    trials=Trials(
+                        known,
+                        lambda trial: self._keep(key, trial),
+                        _start_hz(state),
+                        len(self.journal.of(TrialEntry, key)),
+                    ),
                 )
             memory = _memory(report)
         except SeatrialError as error:

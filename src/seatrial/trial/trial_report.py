@@ -130,4 +130,4 @@ def read_trial_report(path: Path) -> TrialReport:
         InvalidConfig: The file cannot be read or is no trial.
     """
     hint = "give a trial.json that seatrial trial wrote"
-    return config.read_report(path, TrialReport, what="trial", hint=hint)
+    return config.read_report(path, TrialReport, what="trial", hint=hint, schema=TRIAL_SCHEMA)

@@ -111,10 +111,10 @@ def _latency(clause: LatencyClause, report: BenchReport) -> Row:
 
 def _percentile(limit: Clause, point: Measurement, name: str, *, spoiled: str) -> Row:
     """Rule on a percentile of latency by its upper bound."""
-    found = point.latency.percentiles[name]
+    found = point.latency.at(name)
     if found.value_ms is None:
         # Failed requests rank above all latencies: in a sample that is large enough they decide.
-        enough = point.latency.count + point.latency.failed >= found.needed
+        enough = 0 < found.needed <= point.latency.count + point.latency.failed
         return rule(limit, math.inf if enough else None, text=found.reason, spoiled=spoiled)
     bound = "no bound" if found.upper_ms is None else f"at most {found.upper_ms:.1f} ms"
     return rule(
@@ -176,8 +176,9 @@ def _load(clause: LoadClause, report: BenchReport) -> Iterator[Row]:
     # Arrivals at a rate are the matter of [server]: trials of a search are too many on purpose.
     points = [point for run in report.runs for point in run.points if run.loop == "closed"]
     limit = Clause("load.error_rate", clause.error_rate, label="error rate")
-    if not points:
-        yield rule(limit, None, text="no closed loop was measured (seatrial bench scaling)")
+    if not any(point.good + point.failed for point in points):
+        none = "no closed loop was measured (seatrial bench scaling)"
+        yield rule(limit, None, text="no request came to an end" if points else none)
         return
     if clause.goodput_per_s is not None:
         yield _goodput(clause.goodput_per_s, points, spoiled=_spoiled(points, report))
