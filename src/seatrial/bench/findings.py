@@ -97,7 +97,7 @@ def headline(scope: Scope) -> Sequence[str]:
 
 
 def _rates(scope: Scope) -> Iterator[str]:
-    """What each run answered in a second, by its unit."""
+    """Answers of each run in a second, by its unit."""
     for n, run in enumerate(scope.report.runs):
         if run.points and run.points[0].void:
             yield f"a window of {run.scenario} is void"
