@@ -89,7 +89,7 @@ def test_json_lines_are_known_by_their_first_one_and_other_texts_are_named(tmp_p
     assert read_log(write(tmp_path, '{"ts": 1}\n', name="log.txt")).due_s.tolist() == [0.0]
     path = tmp_path / "utf-16.csv"
     path.write_text("timestamp\n1\n", encoding="utf-16")
-    with pytest.raises(InvalidDataset, match="is no text in UTF-8"):
+    with pytest.raises(InvalidDataset, match="is not UTF-8 text"):
         read_log(path)
 
 
@@ -145,7 +145,7 @@ def test_what_is_no_log_is_an_error_with_its_line(tmp_path, text, message):
 
 def test_what_is_no_json_is_an_error(tmp_path):
     for text in ("{", '{"timestamp": ' + 5001 * "1" + "}", 200_000 * "["):
-        with pytest.raises(InvalidDataset, match=r"line 1 of .* is no JSON"):
+        with pytest.raises(InvalidDataset, match=r"line 1 of .* is not JSON"):
             read_log(write(tmp_path, text, name="log.jsonl"))
     with pytest.raises(InvalidDataset, match="has the timestamp '1000"):
         read_log(write(tmp_path, '{"timestamp": 1' + 400 * "0" + "}", name="log.jsonl"))

@@ -97,7 +97,7 @@ def read_log(path: Path) -> RequestLog:
                 if len(rows) > MOST_REQUESTS:
                     raise InvalidDataset(f"{path} has more than {MOST_REQUESTS:,} requests")
     except UnicodeDecodeError as error:
-        raise InvalidDataset(f"{path} is no text in UTF-8: {error}", hint=HINT) from error
+        raise InvalidDataset(f"{path} is not UTF-8 text: {error}", hint=HINT) from error
     except (OSError, csv.Error) as error:
         raise InvalidDataset(f"{path} cannot be read: {error}", hint=HINT) from error
     if not rows:
@@ -224,7 +224,7 @@ def _json_rows(
             row = json.loads(line)
         except (ValueError, RecursionError) as error:  # ValueError: also too many digits
             raise InvalidDataset(
-                f"line {number} of {path} is no JSON: {line.strip()[:80]}", hint=HINT
+                f"line {number} of {path} is not JSON: {line.strip()[:80]}", hint=HINT
             ) from error
         if not isinstance(row, dict):
             raise InvalidDataset(
