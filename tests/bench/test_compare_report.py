@@ -76,6 +76,8 @@ def test_a_figure_that_a_block_lacks_is_not_compared():
 def test_fewer_rounds_than_an_interval_takes_give_none():
     blocks = build_blocks({label: rows[:5] for label, rows in SLOWER.items()})
     assert contrasts_of(fit_rounds(blocks), "p50", 0.05, 0) == ()
+    fewest = build_blocks({label: rows[:6] for label, rows in SLOWER.items()})
+    assert contrasts_of(fit_rounds(fewest), "p50", 0.05, 0)
 
 
 def test_the_shift_function_has_each_decile():

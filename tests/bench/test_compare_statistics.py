@@ -167,3 +167,10 @@ def test_two_intervals_add_up_as_squares_on_each_side():
     assert math.log(found.low) == pytest.approx(1.0 - math.hypot(0.3, 0.4))
     assert math.log(found.high) == pytest.approx(1.0 + math.hypot(0.3, 0.3))
     assert (found.level, found.rounds) == (0.95, 1)
+
+
+@pytest.mark.parametrize("rounds", [6, 8])
+def test_the_interval_of_few_rounds_holds_the_truth_as_often_as_it_says(rounds):
+    draw = np.random.default_rng(rounds)
+    found = [ratio_interval(draw.normal(0.0, 0.05, rounds), seed=n) for n in range(400)]
+    assert np.mean([one.low <= 1.0 <= one.high for one in found]) >= 0.93
