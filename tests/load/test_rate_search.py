@@ -141,6 +141,17 @@ def test_a_rate_at_which_all_are_late_is_left_at_once(percentile):
     assert found.rate_hz > 0 or found.low_hz == 0
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_short_search_goes_back_below_what_probably_does_not_hold(seed):
+    """25 s for p90: no verdict is clear, and the best estimate is near the truth all the same."""
+    knee = shares(lambda rate_hz: 0.0 if rate_hz < 95 else 0.38 if rate_hz < 118 else 1.0, seed)
+    goal = msgspec.structs.replace(GOAL, fraction=0.9, budget_s=25.0)
+    found = search_rate(knee, goal)
+    assert 70.0 < found.rate_hz < 130.0
+    after = [trial.rate_hz for trial in found.trials if trial.rate_hz < 120.0][-1]
+    assert 80.0 <= after <= 118.0
+
+
 def test_a_share_that_is_the_same_at_all_rates_is_not_waited_for_at_one():
     found = search_rate(shares(lambda rate_hz: 0.02), msgspec.structs.replace(GOAL, fraction=0.99))
     tried = [trial.rate_hz for trial in found.trials]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from seatrial.load.rate_estimate import estimated_hz
 from seatrial.load.rate_search import RateGoal, RateTrial, search_rate
-from seatrial.trial.estimate import estimated_hz
 from seatrial.trial.race import Capacity, Race, RaceResult
 from simulated_servers import constant, truth_of_constant
 

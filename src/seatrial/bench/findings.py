@@ -127,8 +127,8 @@ def search_text(scope: Scope, index: int) -> str:
     open_end = {
         (True, True): f"{held} holds up to about {rate} ({ends}: the search had no more time)",
         (True, False): f"{held} holds at {low}; of higher rates nothing was shown {late}",
-        (False, True): f"{held} was not shown to hold at any rate {late}; it does not hold at "
-        f"{high}",
+        (False, True): f"{held} holds up to about {rate} by trials that were too short to be sure "
+        f"of any rate {late}; it does not hold at {high}",
         (False, False): f"{held} was shown neither to hold nor to fail at any rate {late}; the "
         f"highest that was tried was {high}",
     }

@@ -29,6 +29,7 @@ from seatrial.load.loss_line import (
     usual_dispersion,
     without_stalls,
 )
+from seatrial.load.rate_estimate import estimated_hz
 
 # Requests of the shortest trial that says something.
 FEWEST_REQUESTS = 50
@@ -52,6 +53,7 @@ EVENTS = 12.0
 PASSES, CONVERGED = 3, 0.1
 # Of the requests of a rate, the share that is late plainly, and the fewest of them.
 PLAIN, FEWEST_LATE = 0.5, 10
+PROBABLE = 2.0  # late requests over those that are allowed, of a rate that probably does not hold
 MOST_OPEN = 3  # trials of one rate that stay open, while nothing lies above it
 STEP = 2.0  # factor of the first steps, upwards and downwards
 
@@ -113,7 +115,8 @@ class RateSearch(msgspec.Struct, frozen=True):
     """The answer of a search.
 
     Attributes:
-        rate_hz: Highest rate that holds, best estimate; 0 where nothing was shown of any.
+        rate_hz: Highest rate that holds, best estimate: by `seatrial.load.rate_estimate` as long as
+            no rate clearly held. 0 without a trial.
         low_hz: Lower end of its interval; 0 where no rate was found to hold.
         high_hz: Upper end. Where no rate was found that does not hold, the highest that was tried:
             nothing is known of what lies beyond.
@@ -209,8 +212,8 @@ class _Search:
         low_hz = shown.good.rate_hz if shown.good else 0.0
         tried_hz = max((trial.rate_hz for trial in self._trials), default=0.0)
         high_hz = shown.bad.rate_hz if shown.bad else tried_hz
-        # Between a rate that held and one that did not: without either nothing is known.
-        rate_hz = math.sqrt(low_hz * high_hz) if shown.bad else low_hz
+        # By all trials, as long as nothing is clear.
+        rate_hz = min(max(estimated_hz(self._trials, goal.allowed), low_hz), high_hz)
         found = shown.interval(goal.confidence, goal.allowed)
         if found is not None:
             low_hz, rate_hz, high_hz = found
@@ -271,6 +274,10 @@ class _Search:
         )
         return next(late, None)
 
+    def _probably_bad(self, one: _Pooled) -> bool:
+        due = one.offered * self._goal.allowed
+        return one.verdict != "good" and due >= SOLID_LOSSES and one.bad > PROBABLE * due
+
     def _between(self, bad: _Pooled) -> float:
         """A rate below one that did not hold."""
         goal, shown = self._goal, self._shown
@@ -286,7 +293,11 @@ class _Search:
                 step = STEPS[len(self._trials) % len(STEPS)] / shown.line.slope
                 wanted = crossing * (1 + min(max(step, -LONGEST_STEP), LONGEST_STEP))
                 return min(max(wanted, low_hz), bad.rate_hz)
-        # Halves the gap below it. What was too short to say anything is no end of a gap.
+        # Halves the gap below it. What was too short to say anything is no end of a gap; a rate at
+        # which more requests were late than may be is its upper end, long before it is clear.
+        high = min((one.rate_hz for one in shown.pooled if self._probably_bad(one)), default=0.0)
+        if low_hz < high < bad.rate_hz:
+            bad = next(one for one in shown.pooled if one.rate_hz == high)
         below = max(low_hz, shown.highest_below(bad, goal.allowed))
         if not below:
             return bad.rate_hz / STEP

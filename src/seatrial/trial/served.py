@@ -15,11 +15,11 @@ from seatrial.bench.run import run_benchmark
 from seatrial.contract import Contract, ServerClause
 from seatrial.errors import SeatrialError
 from seatrial.load.images import ImageSet
+from seatrial.load.rate_estimate import estimated_hz
 from seatrial.load.rate_search import RateGoal, RateSearch, RateTrial, search_rate
 from seatrial.load.statistics import PERCENTILES, samples_needed
 from seatrial.load.target import Target
 from seatrial.progress import Progress, silent
-from seatrial.trial.estimate import estimated_hz
 from seatrial.trial.journal import Confirmed, RawEntry, TrialEntry, TrialJournal, TurnEntry
 from seatrial.trial.preparation import Prepared, Workshop
 from seatrial.trial.race import Capacity

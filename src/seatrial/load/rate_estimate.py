@@ -9,9 +9,8 @@ race by; the interval that a report shows is that of the search.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-
-from seatrial.load.rate_search import RateTrial
+from collections.abc import Iterable
+from typing import Protocol
 
 # Where no trial held, or none failed, the capacity lies beyond: by about this factor.
 BEYOND = 1.25
@@ -19,7 +18,27 @@ BEYOND = 1.25
 NEAREST = 0.1
 
 
-def estimated_hz(trials: Sequence[RateTrial], allowed: float) -> float:
+class CountedTrial(Protocol):
+    """Late requests of a trial; see `seatrial.load.rate_search.RateTrial`."""
+
+    @property
+    def rate_hz(self) -> float:
+        """Rate that was offered, requests per second."""
+
+    @property
+    def offered(self) -> int:
+        """Requests that counted."""
+
+    @property
+    def bad(self) -> int:
+        """Those of them that were late, or failed."""
+
+    @property
+    def void(self) -> bool:
+        """Whether it says nothing about the service."""
+
+
+def estimated_hz(trials: Iterable[CountedTrial], allowed: float) -> float:
     """Highest rate at which the allowed share of requests is late, by all trials; 0 without any.
 
     Args:
@@ -42,7 +61,7 @@ def estimated_hz(trials: Sequence[RateTrial], allowed: float) -> float:
     return math.exp((1 - way) * math.log(low_hz) + way * math.log(high_hz))
 
 
-def _monotone(trials: Sequence[RateTrial]) -> list[tuple[float, float, int]]:
+def _monotone(trials: Iterable[CountedTrial]) -> list[tuple[float, float, int]]:
     """Rate, share of late requests and number of requests, both rising; by rate."""
     counts: dict[float, list[int]] = {}
     for trial in trials:

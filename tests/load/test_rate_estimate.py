@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from seatrial.load.rate_estimate import BEYOND, estimated_hz
 from seatrial.load.rate_search import RateTrial
-from seatrial.trial.estimate import BEYOND, estimated_hz
 
 
 def trial(rate_hz: float, bad: int, offered: int = 100, *, void: bool = False) -> RateTrial:
