@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from bench_reports import build_open_point
-from seatrial.bench.analysis import analyse, find_knee, is_overwhelmed, rate_knee
+from seatrial.bench.analysis import Unsteady, analyse, find_knee
 
 STAGES = {"decode": 2.0, "queue": 10.0, "infer": 6.0, "postprocess": 2.0}
 
@@ -251,16 +251,6 @@ def test_time_that_no_stage_names_is_work(point):
     assert analyse([("single-stream", [measured])], cores=2).work_alone is None
 
 
-def test_a_queue_that_grows_all_the_time_overwhelms(point):
-    assert not is_overwhelmed(build_open_point(20.0))
-    assert not is_overwhelmed(build_open_point(20.0, failed=8))  # of 800
-    assert is_overwhelmed(build_open_point(20.0, failed=9))
-    assert is_overwhelmed(build_open_point(20.0, grows_ms=5000.0))
-    assert not is_overwhelmed(build_open_point(20.0, grows_ms=30.0))  # by chance
-    # Too short to tell.
-    assert not is_overwhelmed(build_open_point(20.0, grows_ms=5000.0, seconds=4.0))
-
-
 def test_open_loops_have_a_best_a_first_void_and_a_first_that_was_too_much(point):
     points = [build_open_point(5.0), build_open_point(20.0), build_open_point(30.0, failed=40)]
     late = build_open_point(90.0, late_ms=40.0)
@@ -272,7 +262,26 @@ def test_open_loops_have_a_best_a_first_void_and_a_first_that_was_too_much(point
     assert (nothing.arrivals, nothing.overwhelmed, nothing.void) == (None, None, None)
 
 
-def test_a_rate_that_follows_above_one_that_does_not_is_no_knee():
-    good, bad = build_open_point(10.0), build_open_point(20.0, failed=400)
-    assert rate_knee([good, bad, build_open_point(40.0)], 0.95) == (0, 1)
-    assert rate_knee([bad, build_open_point(40.0)], 0.95) == (None, 0)
+@pytest.mark.parametrize(
+    ("medians_ms", "told"),
+    [
+        ([80.0] * 3 + [20.0] * 6, (80.0, 20.0)),
+        ([5.0] * 4 + [8.0] * 8, (5.0, 8.0)),
+        ([20.0] * 9, None),
+        ([20.0] * 3 + [29.0] * 6, None),
+        ([80.0, 80.0, 3.0, 3.0, 3.0], None),
+    ],
+    ids=["warms up", "slows down", "steady", "nearly", "short"],
+)
+def test_a_closed_loop_whose_latency_changes_is_told(point, medians_ms, told):
+    one = build_open_point(10.0, seconds=float(len(medians_ms)))
+    slices = tuple(
+        msgspec.structs.replace(part, p50_ms=value)
+        for part, value in zip(one.timeline.slices, medians_ms, strict=True)
+    )
+    cut = msgspec.structs.replace(one.timeline, slices=slices)
+    closed = msgspec.structs.replace(point(2), timeline=cut)
+    found = analyse([("single-stream", [point(1)]), ("scaling", [closed])], 2).unsteady
+    assert found == (None if told is None else Unsteady("/runs/1/points/0", *told))
+    open_loop = msgspec.structs.replace(one, timeline=cut)
+    assert analyse([("server", [open_loop])], 2).unsteady is None

@@ -15,6 +15,7 @@ from seatrial.bench.history import (
     append_history,
     commit_of,
     fewest_entries,
+    history_entry,
     read_history,
     series_of,
 )
@@ -77,6 +78,17 @@ def test_a_line_has_the_figures_and_what_they_were_measured_on(full_report, repo
     assert figures["single-stream, 1 session: p99_ms"] == point.latency.percentiles["p99"].value_ms
     assert figures["single-stream, 1 session: goodput_per_s"] == point.goodput_per_s
     assert "scaling, 8 sessions: p50_ms" in figures
+
+
+def test_a_line_that_was_cut_spoils_no_other_one(full_report, tmp_path):
+    file = tmp_path / "history.jsonl"
+    file.write_text('{"at": "2026')
+    append_history(file, full_report, tmp_path)
+    append_history(file, full_report, tmp_path)
+    cut, first, second = file.read_text().splitlines()
+    assert (cut, first) == ('{"at": "2026', second)
+    with pytest.raises(InvalidConfig, match="line 1 is none"):
+        read_history(file)
 
 
 def test_lines_are_appended(full_report, tmp_path):
@@ -266,7 +278,13 @@ def test_ways_to_measure_are_series_of_their_own(make_report, tmp_path):
             msgspec.structs.replace(report, target=IN_PROCESS),
         )
     ]  # fmt: skip
-    assert [one.setup for one in files] == ["", "2 client processes", "grpc", "in process"]
+    plain = "openvino, f32, cpu"
+    assert [one.setup for one in files] == [
+        plain, f"{plain}, 2 client processes", f"{plain}, grpc", f"{plain}, in process"
+    ]  # fmt: skip
+    layout = {"workers": 1, "instances": 2, "threads": 1, "cores": 2}
+    laid = msgspec.structs.replace(report, model={**report.model, "layout": layout})
+    assert history_entry(laid, tmp_path).setup == f"{plain}, 1 x 2 x 1 threads"
     assert "scaling, 4 sessions within 45 ms: goodput_per_s" in files[1].figures
     # Goodput, failed share and three percentiles at least, of each way.
     found = series_of(read_history(tmp_path / "h"))

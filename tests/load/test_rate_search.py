@@ -111,7 +111,7 @@ def test_a_budget_that_is_too_short_gives_what_is_known():
     short = search_rate(constant(SERVICE_S, 0.01, 1).measure, goal)
     assert short.ended == "budget"
     # Nothing is known of higher rates than were tried.
-    assert (short.bounded, short.rate_hz, short.low_hz) == (False, 0.0, 0.0)
+    assert (short.bounded, short.rate_hz, short.low_hz) == (False, 160.0, 0.0)
     assert short.high_hz == max(trial.rate_hz for trial in short.trials)
     assert short.elapsed_s <= 12.0
 

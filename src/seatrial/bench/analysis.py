@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
 from seatrial.bench.measurement import Measurement, Stages
+from seatrial.bench.open_loop_analysis import follows, is_overwhelmed, rate_knees
 
 # Names that services give to the same stage.
 INFER = ("infer", "inference", "model")
 QUEUE = ("queue", "queued", "wait")
-# Share of the requests that may fail for other reasons than too many arrivals.
-FEW_FAILED = 0.01
-# Slices from which on a growing queue can be told; standard deviations by which it grows.
-FEWEST_SLICES, GROWN = 6, 5.0
+# Slices from which on a window is taken into thirds, and the ratio of medians from which on it is
+# not steady.
+FEWEST_SLICES, UNSTEADY = 6, 1.5
 IMAGE_WORK = ("decode", "preprocess", "postprocess", "encode")
 
 
@@ -169,6 +168,20 @@ class Failures(msgspec.Struct, frozen=True):
     commonest: str
 
 
+class Unsteady(msgspec.Struct, frozen=True):
+    """A window of a closed loop whose latency changed while it was measured.
+
+    Attributes:
+        at: JSON pointer of the point.
+        first_ms: Median latency of the slices of its first third.
+        last_ms: The same of its last third.
+    """
+
+    at: str
+    first_ms: float
+    last_ms: float
+
+
 class Analysis(msgspec.Struct, frozen=True):
     """Derived figures that findings rest on, beside the measurements themselves.
 
@@ -192,6 +205,9 @@ class Analysis(msgspec.Struct, frozen=True):
         overwhelmed: JSON pointer of the first open loop in which many requests failed, or that
             ended with a queue that had grown all the time; None where none did.
         void: JSON pointer of the first void window.
+        void_windows: Number of void windows.
+        unsteady: First window of a closed loop whose latency changed while it was measured; None
+            where none did.
         following: JSON pointer of the highest offered rate whose goodput still follows; None
             where rates were not compared, or none was kept.
         behind: JSON pointer of the lowest rate above it whose goodput does not follow; None where
@@ -223,6 +239,8 @@ class Analysis(msgspec.Struct, frozen=True):
     soak: str | None = None
     alone_again: str | None = None
     repeat_share: float | None = None
+    void_windows: int = 0
+    unsteady: Unsteady | None = None
 
 
 def analyse(
@@ -264,7 +282,7 @@ def analyse(
         (None, ()),
     )
     knee = find_knee(points, limits.knee)
-    following, behind = _rate_knee(
+    following, behind = rate_knees(
         [(name, () if n in searched else points) for n, (name, points) in enumerate(runs)],
         limits.follows,
     )
@@ -295,6 +313,8 @@ def analyse(
         arrivals=max(valid, key=lambda row: row[1].goodput_per_s, default=(None, None))[0],
         overwhelmed=next((path for path, point in opened if is_overwhelmed(point)), None),
         void=next((path for path, point in opened if point.void), None),
+        void_windows=sum(bool(point.void) for _, point in opened),
+        unsteady=_unsteady(runs),
         following=following,
         behind=behind,
         soak=next(
@@ -310,59 +330,6 @@ def analyse(
         and fewest >= limits.answers
         and (noise.other_share or 0.0) < limits.disturbed,
     )
-
-
-def is_overwhelmed(point: Measurement) -> bool:
-    """Whether a service could not keep up with the arrivals of an open loop.
-
-    It failed more than a few requests, or its queue grew.
-    """
-    return point.failed > FEW_FAILED * (point.good + point.failed) or queue_grows(point)
-
-
-def queue_grows(point: Measurement) -> bool:
-    """Whether the queue of a window grew.
-
-    Twice as many requests were under way in its last third as in the first, and more than can be
-    by chance.
-    """
-    if point.timeline is None or len(point.timeline.slices) < FEWEST_SLICES:
-        return False
-    third = len(point.timeline.slices) // 3
-    first, last = (
-        statistics.fmean(one.in_flight for one in part)
-        for part in (point.timeline.slices[:third], point.timeline.slices[-third:])
-    )
-    return last > 2 * first and last - first > GROWN * max(1.0, first) ** 0.5
-
-
-def follows(point: Measurement, share: float) -> bool:
-    """Whether goodput and throughput of an open loop keep `share` of the offered rate."""
-    if point.generator is None or queue_grows(point):
-        return False
-    kept = min(point.goodput_per_s, point.throughput_per_s)
-    return kept >= share * point.generator.offered_per_s
-
-
-def rate_knee(points: Sequence[Measurement], share: float) -> tuple[int | None, int | None]:
-    """Find the highest offered rate below which the goodput of every one follows.
-
-    Returns:
-        Index of that point, and of the lowest rate that does not follow; None for what was not
-        seen. Void points are left out. A rate that follows above one that does not is no knee: a
-        service that held it once need not hold what is below (MLRsearch's lower bound).
-    """
-    rated = [
-        (point.generator.offered_per_s, n)
-        for n, point in enumerate(points)
-        if point.generator is not None and not point.void
-    ]
-    if len(rated) < 2:
-        return None, None
-    ordered = [n for _, n in sorted(rated)]
-    kept = list(itertools.takewhile(lambda n: follows(points[n], share), ordered))
-    beyond = ordered[len(kept) :]
-    return (kept[-1] if kept else None), (beyond[0] if beyond else None)
 
 
 def find_knee(points: Sequence[Measurement], share: float) -> Knee | None:
@@ -385,16 +352,18 @@ def find_knee(points: Sequence[Measurement], share: float) -> Knee | None:
     )
 
 
-def _rate_knee(
-    runs: Sequence[tuple[str, Sequence[Measurement]]], share: float
-) -> tuple[str | None, str | None]:
-    """JSON pointers of what `rate_knee` finds in the first run in which it finds anything."""
+def _unsteady(runs: Sequence[tuple[str, Sequence[Measurement]]]) -> Unsteady | None:
     for n, (_, points) in enumerate(runs):
-        found = rate_knee(points, share)
-        if any(index is not None for index in found):
-            at, beyond = (None if m is None else f"/runs/{n}/points/{m}" for m in found)
-            return at, beyond
-    return None, None
+        for m, point in enumerate(points):
+            cut = None if point.generator is not None else point.timeline
+            known = [] if cut is None else [s.p50_ms for s in cut.slices if s.p50_ms is not None]
+            if len(known) < FEWEST_SLICES:
+                continue
+            third = len(known) // 3
+            first, last = statistics.median(known[:third]), statistics.median(known[-third:])
+            if max(first, last) >= UNSTEADY * min(first, last):
+                return Unsteady(f"/runs/{n}/points/{m}", first, last)
+    return None
 
 
 def _difference(one: Measurement, other: Measurement) -> float:

@@ -30,10 +30,12 @@ from seatrial.errors import InvalidConfig
 from seatrial.load.statistics import INTERVAL_LEVEL
 from seatrial.report.numbers import date
 
+# Findings of a report on what spoiled its figures.
+DISTURBED = ("other-load", "stolen-time", "repeatability")
 ONE_RUN = (
     "Each report is one run, and the interval is that of their requests alone: what changed on the "
     "machine between the two runs, and how much a service differs from start to start, is not in "
-    "it. `seatrial compare` of the deployments themselves measures them in turn."
+    "it. Compare the deployments themselves: they are measured in turn."
 )
 
 
@@ -114,6 +116,8 @@ def compare_reports(
         caveats=(
             *(f"Compared in spite of a difference (--force): {one}." for one in differing),
             *(f"{one}." for one in failing),
+            *_disturbed(contenders, reports),
+            *_others(reports, load),
             f"{ONE_RUN} They were made {_dates(reports)}.",
         ),
     )
@@ -122,6 +126,36 @@ def compare_reports(
 
 def _with_model(contender: Contender, report: BenchReport) -> Contender:
     return Contender(contender.label, contender.name, "report", None, report.model)
+
+
+def _disturbed(contenders: Sequence[Contender], reports: Sequence[BenchReport]) -> Iterator[str]:
+    """What the reports say that disturbed them."""
+    for one, report in zip(contenders, reports, strict=True):
+        for finding in report.of_kind("caveat"):
+            if finding.id in DISTURBED:
+                yield f"The report {one.label} says: {finding.text}"
+
+
+def _others(reports: Sequence[BenchReport], load: str) -> Iterator[str]:
+    """Loads of all reports that were not compared."""
+    common = set.intersection(*({*_loads(report)} for report in reports))
+    others = [name for name in _loads(reports[0]) if name in common and name != load]
+    if others:
+        yield (
+            f"Compared at {load}. Other loads of all reports: {'; '.join(others)} (--sessions, "
+            "--rate)."
+        )
+
+
+def _loads(report: BenchReport) -> dict[str, Measurement]:
+    """The loads that can be compared, by their names."""
+    return {
+        f"{run.scenario}, {point.load}": point
+        for run in report.runs
+        if run.search is None  # its trials are at rates that no other search has
+        for point in run.points
+        if not point.void
+    }
 
 
 def _dates(reports: Sequence[BenchReport]) -> str:
@@ -159,11 +193,7 @@ def _common(
     reports: Sequence[BenchReport], sessions: int | None, law: str | None
 ) -> tuple[str, list[Measurement]]:
     """The load that decides, and its measurement in each report."""
-    found = [
-        {f"{run.scenario}, {point.load}": point for run in one.runs if run.search is None
-         for point in run.points if not point.void}
-        for one in reports
-    ]  # fmt: skip
+    found = [_loads(report) for report in reports]
     void = [
         f"{run.scenario}, {point.load}, is void in the report of {date(one.created_at)}"
         for one in reports

@@ -36,6 +36,11 @@ def near_ceiling(scope: Scope) -> str | None:
     return place if rate_hz > WARNED_SHARE * ceiling.rate_hz * processes else None
 
 
+def closed_runs(scope: Scope) -> list[int]:
+    """Indices of the runs whose load is a closed loop."""
+    return [n for n, run in enumerate(scope.report.runs) if run.loop == "closed"]
+
+
 def server_unseen(scope: Scope) -> bool:
     """Whether CPU and memory of the service are not known."""
     first = scope.point("first")

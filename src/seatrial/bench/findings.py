@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from seatrial.bench.analysis import QUEUE
@@ -10,6 +10,7 @@ from seatrial.bench.conditions import (
     above,
     bf16_feature,
     bf16_would_help,
+    closed_runs,
     cores_idle_at_best,
     cores_idle_for_one,
     engine_dominates,
@@ -21,6 +22,7 @@ from seatrial.bench.conditions import (
     server_unseen,
     unprinted,
 )  # fmt: skip
+from seatrial.bench.headline import MANY_FAILURES, headline, search_index, subject
 from seatrial.bench.open_loop_findings import OPEN_LOOP
 from seatrial.bench.quotes import Quote, Rule, Scope
 from seatrial.bench.report_data import BenchReport, Finding, Kind
@@ -32,8 +34,6 @@ FEW_IMAGES = 16
 LARGE_MEGAPIXELS = 0.5
 # Sessions beyond the knee whose latency grows by less than this factor are not reported.
 WORSE = 1.3
-# From this share of all requests on, failures are more than a warning.
-MANY_FAILURES = 0.01
 # Kinds of failure with which a service says that it has too much to do.
 REFUSALS = ("http-503", "grpc-unavailable")
 # A stage below this share of the latency is not worth a word.
@@ -53,92 +53,6 @@ def interpret(report: BenchReport) -> tuple[Finding, ...]:
             if group not in found and rule.when(scope):
                 found[group] = rule.finding(kind, scope)
     return tuple(found.values())
-
-
-def subject(scope: Scope) -> str:
-    """Name of what was measured; engine, precision and device where the service reports them."""
-    if not scope.model_text("name"):
-        return "The service at {target.url}"
-    known = [key for key in ("engine", "precision", "device") if scope.model_text(key)]
-    details = ", ".join(f"{{model.{key}}}" for key in known)
-    return "{model.name}" + (f" ({details})" if details else "")
-
-
-def headline(scope: Scope) -> Sequence[str]:
-    """The one sentence that a reader takes away."""
-    parts = []
-    if scope.analysis.failures.share >= MANY_FAILURES:
-        parts.append("{analysis.failures.share:percent} of the requests failed")
-    if scope.analysis.knee is not None:
-        parts.append(
-            "{analysis.knee.best_goodput_per_s:significant} good answers a second at best, with "
-            "{analysis.knee.best_sessions:sessions}"
-        )
-    if scope.analysis.alone is not None:
-        known = "p50" not in unprinted(scope)
-        path = "latency.percentiles.p50.value_ms" if known else "latency.mean_ms"
-        which = "p50" if known else "mean"
-        parts.append(f"a lone request takes {{alone.{path}:milliseconds}} ({which})")
-    arrivals = scope.point("arrivals")
-    searched = search_index(scope)
-    if searched is not None:
-        parts.append(search_text(scope, searched))
-    elif arrivals is not None:
-        found = arrivals.latency.percentiles
-        name = next((n for n in ("p99", "p90", "p50") if found[n].value_ms is not None), "")
-        value = f"latency.percentiles.{name}.value_ms" if name else "latency.mean_ms"
-        parts.append(
-            f"requests that arrive by themselves ({{arrivals.law}}) are answered within "
-            f"{{arrivals.{value}:milliseconds}} ({name or 'mean'})"
-        )
-    if scope.analysis.knee is None and scope.analysis.alone is None and arrivals is None:
-        parts += [] if searched is not None else [*_rates(scope)]
-    return [f"{subject(scope)}: {'; '.join(parts)}."]
-
-
-def _rates(scope: Scope) -> Iterator[str]:
-    """Answers of each run in a second, by its unit."""
-    for n, run in enumerate(scope.report.runs):
-        if run.points and run.points[0].void:
-            yield f"a window of {run.scenario} is void"
-            continue
-        path = f"{{runs.{n}.points.0.goodput_per_s:significant}}"
-        if run.points and run.points[0].images_per_query > 1:
-            images = f"{{runs.{n}.points.0.images_per_query}}"
-            yield f"{path} queries of {images} images a second ({run.scenario})"
-        elif run.points:
-            yield f"{path} good answers a second ({run.scenario})"
-
-
-def search_index(scope: Scope) -> int | None:
-    """Index of the run that searched the highest rate; None without one."""
-    return next((n for n, run in enumerate(scope.report.runs) if run.search is not None), None)
-
-
-def search_text(scope: Scope, index: int) -> str:
-    """The answer of a search for the highest rate, as a part of a sentence."""
-    at, found = f"runs.{index}", scope.report.runs[index].search
-    assert found is not None  # noqa: S101 - the caller has asked
-    held = f"{{{at}.percentile}} latency of at most {{{at}.limit_ms:milliseconds}}"
-    rate = f"{{{at}.search.rate_hz:per_second}}"
-    ends = f"{{{at}.search.low_hz:significant}} to {{{at}.search.high_hz:significant}}"
-    low, high = (f"{{{at}.search.{end}_hz:per_second}}" for end in ("low", "high"))
-    late = "before the search had no more time"
-    open_end = {
-        (True, True): f"{held} holds up to about {rate} ({ends}: the search had no more time)",
-        (True, False): f"{held} holds at {low}; of higher rates nothing was shown {late}",
-        (False, True): f"{held} holds up to about {rate} by trials that were too short to be sure "
-        f"of any rate {late}; it does not hold at {high}",
-        (False, False): f"{held} was shown neither to hold nor to fail at any rate {late}; the "
-        f"highest that was tried was {high}",
-    }
-    return {
-        "found": f"{held} holds up to {rate} ({ends})",
-        "budget": open_end[found.low_hz > 0, found.bounded],
-        "below-minimum": f"{held} does not hold at {{{at}.search.high_hz:per_second}}",
-        "above-maximum": f"{held} holds at {rate}, the highest rate that was tried",
-        "void": f"the highest rate with {held} was not found: too many windows were void",
-    }[found.ended]
 
 
 def stages_text(scope: Scope) -> Sequence[str | Quote]:
@@ -211,8 +125,9 @@ HEADLINES = (
 CAVEATS = (
     Rule(
         "void", "bad", lambda s: s.analysis.void is not None,
-        "A window is void ({void.law}): {void.generator.void.0}. Its figures say nothing about the "
-        "service. Measure again on a quiet machine, or at a lower rate.",
+        "Void windows: {analysis.void_windows}, the first at {void.law}: {void.generator.void.0}. "
+        "Such figures say nothing about the service. Measure again on a quiet machine, or at a "
+        "lower rate.",
     ),
     Rule(
         "overwhelmed", "warn", lambda s: s.analysis.overwhelmed is not None,
@@ -238,11 +153,27 @@ CAVEATS = (
         ],
     ),
     Rule(
-        "closed-loop", "info",
-        lambda s: s.report.runs[0].loop == "closed",
-        "Load: {runs.0.loop}-loop, never an SLO result. Each session sends its next image only "
-        "when the last one is answered, so a slow service is sent fewer requests. Figures for a "
-        "stream of arrivals (cameras, users) will be worse.",
+        "open-loop-void", "info",
+        lambda s: s.analysis.arrivals is None and s.analysis.void is not None,
+        "Load: open-loop ({void.law}). Requests are sent when they are due, whether earlier ones "
+        "are answered or not, and latency counts from then.",
+    ),
+    Rule(
+        "closed-loop", "info", lambda s: bool(closed_runs(s)),
+        lambda s: [
+            f"Load: {{runs.{closed_runs(s)[0]}.loop}}-loop ("
+            + ", ".join(f"{{runs.{n}.scenario}}" for n in closed_runs(s))
+            + "), never an SLO result. Each session sends its next image only when the last one is "
+            "answered, so a slow service is sent fewer requests. Figures for a stream of arrivals "
+            "(cameras, users) will be worse."
+        ],
+    ),
+    Rule(
+        "unsteady", "warn", lambda s: s.analysis.unsteady is not None,
+        "The latency was not steady: with {unsteady.sessions:sessions} its median went from "
+        "{analysis.unsteady.first_ms:milliseconds} in the first third of the window to "
+        "{analysis.unsteady.last_ms:milliseconds} in the last. Warm up longer (--warmup-s), and "
+        "measure longer.",
     ),
     Rule("failures", "bad", lambda s: s.analysis.failures.share >= MANY_FAILURES, FAILED),
     Rule("failures", "warn", lambda s: s.analysis.failures.failed > 0, FAILED),

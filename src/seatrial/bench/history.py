@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -26,6 +27,7 @@ from seatrial.system.files import beside, bounded_bytes, writing
 
 SCHEMA = "seatrial.history/1"
 MOST_BYTES = 2**28
+LAYOUT = ("workers", "instances", "threads")
 HIGHER_IS_BETTER, SHARE = "_per_s", "_share"  # ends of the name of a figure
 
 
@@ -41,7 +43,8 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
         model: Name of the model, by the service's own answer.
         digest: Digest of the artifact, by the same.
         images: Digest of the images.
-        setup: How it was measured, in words, where it was not by one client over HTTP.
+        setup: How it was measured, in words: engine, precision, device, workers x instances x
+            threads; protocol and clients where it was not by one over HTTP.
         figures: Name of a figure, ``single-stream, 1 session: p50_ms`` -> value.
         command: Command that measured.
     """
@@ -100,11 +103,18 @@ def append_history(path: Path, report: BenchReport, folder: Path | None = None) 
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         line = msgspec.json.encode(entry) + b"\n"
-        place = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        with os.fdopen(place, "wb", buffering=0) as file:
+        place = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with os.fdopen(place, "r+b", buffering=0) as file:
+            if file.seek(0, os.SEEK_END) and not _ends_with_a_line(file):
+                line = b"\n" + line  # a line that was cut spoils no other one
             # At once: two benchmarks that end together leave two whole lines.
             file.write(line)
     return entry
+
+
+def _ends_with_a_line(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def history_entry(report: BenchReport, folder: Path) -> HistoryEntry:
@@ -171,10 +181,14 @@ def series_of(entries: Iterable[HistoryEntry]) -> list[FigureSeries]:
 
 
 def _setup(report: BenchReport) -> str:
-    if report.target == IN_PROCESS:
-        return "in process"
-    protocol, clients = report.target.protocol or "http", report.options.client_processes
+    model, clients = report.model or {}, report.options.client_processes
+    layout = model.get("layout")
+    counts = [layout.get(key) for key in LAYOUT] if isinstance(layout, dict) else []
+    protocol = report.target.protocol or "http"
     return ", ".join([
+        *(str(model[key]) for key in ("engine", "precision", "device") if model.get(key)),
+        *([" x ".join(map(str, counts)) + " threads"] if counts and None not in counts else []),
+        *(["in process"] if report.target == IN_PROCESS else []),
         *([protocol] if protocol != "http" else []),
         *([f"{clients} client processes"] if clients > 1 else []),
     ])  # fmt: skip

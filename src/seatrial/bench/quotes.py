@@ -32,7 +32,8 @@ class Scope:
         sessions; ``emptiest``: fewest requests under way for its sessions; ``first``: the first of
         all; ``arrivals``: open loop with the most goodput; ``overwhelmed``, ``void``: the first
         open loop that was too much for the service, or for the client; ``following``, ``behind``:
-        the highest offered rate whose goodput follows, and the next one; ``soak``: a long window.
+        the highest offered rate whose goodput follows, and the next one; ``soak``: a long window;
+        ``unsteady``: a closed loop whose latency changed.
         """
         runs, found = self.report.runs, self.analysis
         everywhere = {
@@ -54,6 +55,7 @@ class Scope:
             "following": found.following,
             "behind": found.behind,
             "soak": found.soak,
+            "unsteady": None if found.unsteady is None else found.unsteady.at,
             "emptiest": min(everywhere, key=lambda path: everywhere[path], default=None),
         }
         if found.scaling is not None:

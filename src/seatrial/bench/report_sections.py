@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from seatrial.bench import report_chart_rates, report_chart_tail, report_chart_timeline
 from seatrial.bench import report_charts as charts
-from seatrial.bench.analysis import Cutoffs, rate_knee
+from seatrial.bench.analysis import Cutoffs
 from seatrial.bench.measurement import Measurement
+from seatrial.bench.open_loop_analysis import rate_knee
 from seatrial.bench.report_data import BenchReport, Run
 from seatrial.load.rate_search import RateSearch
 

@@ -105,7 +105,7 @@ def bench(
     from seatrial.bench.scenarios import check_side_by_side, is_open, plan, searching
     from seatrial.load.images import load_images
     from seatrial.load.target import DETECT, Target, base_url
-    from seatrial.system.files import check_writable
+    from seatrial.system.files import check_place, check_writable
 
     # What is wrong is reported before a service is started, not after a minute of load.
     wanted = (
@@ -116,6 +116,9 @@ def bench(
         options = searching(options, wanted.server)
     plan(options)
     check_writable(output)
+    if history is not None:
+        check_writable(history.parent)
+        check_place(history, hint="name a file: --history history.jsonl")
     service, triton = service or DeploymentOptions(), triton or TritonOptions()
     check_service(url, service)
     several = len({*on}) > 1 or len({*protocol}) > 1 or rounds is not None
@@ -183,12 +186,7 @@ def bench(
         err.print("no report was written")
         raise
     verdict = None if wanted is None else judge_contract(wanted, report=report)
-    if history is not None:
-        from seatrial.bench.history import append_history
-
-        append_history(history, report)
-        err.print(f"appended the figures to {history}", highlight=False, soft_wrap=True)
-    _show(msgspec.structs.replace(report, verdict=verdict), verdict, output, json=json)
+    _show(msgspec.structs.replace(report, verdict=verdict), verdict, output, history, json=json)
 
 
 def _ceiling(options: BenchOptions, images: ImageSet, on_progress: Progress) -> Ceiling:
@@ -214,7 +212,14 @@ def _opened(service: DeploymentOptions) -> Iterator[tuple[Target, InProcessTarge
         yield IN_PROCESS, detector
 
 
-def _show(report: BenchReport, verdict: Verdict | None, output: Path, *, json: bool) -> None:
+def _show(
+    report: BenchReport,
+    verdict: Verdict | None,
+    output: Path,
+    history: Path | None,
+    *,
+    json: bool,
+) -> None:
     """Print the report, write it, and end with the verdict's exit code.
 
     It is printed first: a disk that has filled up meanwhile loses no measurement.
@@ -229,6 +234,11 @@ def _show(report: BenchReport, verdict: Verdict | None, output: Path, *, json: b
     try:
         html, data = write_report(report, output / "report.html")
         err.print(f"wrote {html} and {data}", highlight=False, soft_wrap=True)
+        if history is not None:
+            from seatrial.bench.history import append_history
+
+            append_history(history, report)
+            err.print(f"appended the figures to {history}", highlight=False, soft_wrap=True)
     finally:
         if verdict is not None:
             show_verdict(verdict, json=json)
