@@ -131,7 +131,7 @@ def test_a_report_that_cannot_be_written_is_printed(
 
     monkeypatch.setattr("seatrial.bench.report.write_atomically", full)
     with pytest.raises(NotWritable, match="No space left") as failed:
-        _show(full_report, None, tmp_path, json=as_json)
+        _show(full_report, None, tmp_path, None, json=as_json)
     assert failed.value.exit_code == 7
     printed = capsysbinary.readouterr().out
     if as_json:

@@ -129,7 +129,7 @@ def _with_model(contender: Contender, report: BenchReport) -> Contender:
 
 
 def _disturbed(contenders: Sequence[Contender], reports: Sequence[BenchReport]) -> Iterator[str]:
-    """What the reports say that disturbed them."""
+    """Sentences of the reports on their disturbances."""
     for one, report in zip(contenders, reports, strict=True):
         for finding in report.of_kind("caveat"):
             if finding.id in DISTURBED:

@@ -6,6 +6,7 @@ series.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 import os
@@ -105,10 +106,13 @@ def append_history(path: Path, report: BenchReport, folder: Path | None = None) 
         line = msgspec.json.encode(entry) + b"\n"
         place = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         with os.fdopen(place, "r+b", buffering=0) as file:
-            if file.seek(0, os.SEEK_END) and not _ends_with_a_line(file):
+            size = file.seek(0, os.SEEK_END)
+            if size and not _ends_with_a_line(file):
                 line = b"\n" + line  # a line that was cut spoils no other one
             # At once: two benchmarks that end together leave two whole lines.
-            file.write(line)
+            if file.write(line) < len(line):
+                file.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     return entry
 
 

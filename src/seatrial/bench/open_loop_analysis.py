@@ -1,4 +1,4 @@
-"""What open loops show: whether a service kept up, and up to which rate."""
+"""The analysis of open loops: whether a service kept up, and up to which rate."""
 
 from __future__ import annotations
 
