@@ -135,6 +135,20 @@ def test_a_stage_that_some_answers_lack_counts_as_no_time_there(build_usage):
     assert stages.mean_ms == {"infer": 30.0, "queue": 3.0}
 
 
+def test_of_very_many_stages_the_largest_are_kept_and_the_rest_is_other_time(build_usage):
+    samples = [
+        answer(100 * n, 100 * n + 50, timing_ms={
+            "infer": 20.0, f"request-{n}": 1.0, "x" * 65: 2.0, "total": 40.0
+        })
+        for n in range(1, 101)
+    ]  # fmt: skip
+    stages = summarise(closed(1), recording(samples, (), 10_100), build_usage(), None).stages
+    assert len(stages.mean_ms) == 32
+    assert stages.mean_ms["infer"] == pytest.approx(20.0)
+    assert stages.other_ms == pytest.approx(40.0 - sum(stages.mean_ms.values()))
+    assert not any(name.startswith("xx") for name in stages.mean_ms)
+
+
 def test_a_window_of_no_length_has_no_rates(build_usage):
     point = summarise(closed(1), recording([answer(0, 5)], window_ms=0), build_usage(), None)
     assert (point.in_flight, point.throughput_per_s, point.goodput_per_s) == (0.0, 0.0, 0.0)

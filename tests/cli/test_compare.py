@@ -59,6 +59,17 @@ def test_too_few_too_many_and_a_report_beside_a_service_are_errors(words, said):
         contenders_of(words)
 
 
+def test_a_folder_with_a_report_and_an_address_without_its_scheme_are_told(tmp_path):
+    (tmp_path / "report.json").touch()
+    with pytest.raises(InvalidConfig, match="is a folder with a report"):
+        contenders_of([str(tmp_path), "b"])
+    with pytest.raises(InvalidConfig, match="localhost:3000 has no scheme"):
+        contenders_of(["localhost:3000", "b"])
+    kinds = [one.kind for one in contenders_of(["a.JSON", "b.json"])]
+    kinds += [one.kind for one in contenders_of(["HTTP://h:1", "yolo11n"])]
+    assert kinds == ["report", "report", "service", "deployment"]
+
+
 @pytest.mark.parametrize(
     ("words", "options", "said"),
     [
@@ -143,5 +154,7 @@ def test_a_history_shows_the_commit_at_which_it_changed(tmp_path, capsys):
     compare(history=file)
     assert "last change for the worse at 8888888888" in capsys.readouterr().out
     compare(history=file, json=True)
-    (series,) = json.loads(capsys.readouterr().out)
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "seatrial.changes/1"
+    (series,) = document["series"]
     assert [change["index"] for change in series["changes"]] == [8]

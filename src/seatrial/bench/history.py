@@ -89,6 +89,18 @@ class FigureSeries(msgspec.Struct, frozen=True):
         return (change.ratio < 1) == self.figure.endswith(HIGHER_IS_BETTER)
 
 
+class HistoryChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """All series of a history.
+
+    Attributes:
+        schema: Name and version of the document: `seatrial.changes/1`.
+        series: The series, each with its changes.
+    """
+
+    schema: str = "seatrial.changes/1"
+    series: tuple[FigureSeries, ...]
+
+
 def append_history(path: Path, report: BenchReport, folder: Path | None = None) -> HistoryEntry:
     """Append the figures of a benchmark to a history, as one line of JSON.
 

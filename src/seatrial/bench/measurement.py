@@ -28,6 +28,8 @@ from seatrial.load.window import Load, Recording
 from seatrial.report.numbers import sessions
 
 TOTAL = "total"
+# Stages that a report keeps, and characters of their names; the time of others is in `other_ms`.
+MOST_STAGES, LONGEST_STAGE = 32, 64
 
 
 class Stages(msgspec.Struct, frozen=True):
@@ -35,7 +37,8 @@ class Stages(msgspec.Struct, frozen=True):
 
     Attributes:
         samples: Number of good answers that carried stage times.
-        mean_ms: Mean time of every stage that the service names, in its order, without the total.
+        mean_ms: Mean time of every stage that the service names, in its order, without the total;
+            of very many names the largest ones.
         other_ms: Total less the stages.
         total_ms: Total by the service's own clock.
         latency_ms: Time from the send to the last byte of the same requests, by the client's clock.
@@ -233,8 +236,14 @@ def _stages(good: Sequence[Sample]) -> Stages | None:
     timed = [(s.service_ms, s.timing_ms) for s in good if s.timing_ms and TOTAL in s.timing_ms]
     if not timed:
         return None
-    names = list(dict.fromkeys(name for _, timing in timed for name in timing if name != TOTAL))
-    mean_ms = {name: statistics.fmean(t.get(name, 0.0) for _, t in timed) for name in names}
+    sums_ms: dict[str, float] = {}
+    for _, timing in timed:
+        for name, value in timing.items():
+            if name != TOTAL and len(name) <= LONGEST_STAGE:
+                sums_ms[name] = sums_ms.get(name, 0.0) + value
+    # A service that names each request's stages anew has more names than a report has room for.
+    largest = sorted(sums_ms, key=sums_ms.__getitem__, reverse=True)[:MOST_STAGES]
+    mean_ms = {name: sums_ms[name] / len(timed) for name in sums_ms if name in {*largest}}
     total_ms = statistics.fmean(timing[TOTAL] for _, timing in timed)
     latency_ms = statistics.fmean(value for value, _ in timed)
     return Stages(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from seatrial.bench.compare_report import CompareReport, Contender, ContenderKind
     from seatrial.load.target import Target
 
+REPORT = "report.json"
 ADDRESSES = ("http://", "https://", "grpc://", "grpcs://")
 LABELS = "ABCDEFGH"
 
@@ -114,9 +116,13 @@ def contenders_of(words: Sequence[str]) -> list[Contender]:
 
 
 def _kind(word: str) -> ContenderKind:
-    if word.startswith(ADDRESSES):
+    if word.lower().startswith(ADDRESSES):
         return "service"
-    return "report" if word.endswith(".json") else "deployment"
+    if re.fullmatch(r"[\w.-]+:\d+", word):
+        raise InvalidConfig(f"{word} has no scheme", hint=f"a service is named http://{word}")
+    if Path(word, REPORT).is_file() and not Path(word, "manifest.json").exists():
+        raise InvalidConfig(f"{word} is a folder with a report", hint=f"name {word}/{REPORT}")
+    return "report" if word.lower().endswith(".json") else "deployment"
 
 
 def _of_reports(
@@ -244,11 +250,11 @@ def _show(report: CompareReport, output: Path, *, json: bool) -> None:
 
 def _show_history(path: Path, *, json: bool) -> None:
     """Print the changes of a history."""
-    from seatrial.bench.history import read_history, series_of
+    from seatrial.bench.history import HistoryChanges, read_history, series_of
     from seatrial.bench.history_terminal import render_history
 
     series = series_of(read_history(path))
     if json:
-        print_json(series)
+        print_json(HistoryChanges(series=tuple(series)))
     else:
         out.print(render_history(series))
