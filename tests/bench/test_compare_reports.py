@@ -191,12 +191,32 @@ def test_the_load_can_be_chosen_by_its_law(compare_files):
     assert compare_files((made, {}), (made, {}), law=law).load.endswith(law)
 
 
+def test_the_highest_rates_of_two_searches_are_compared(compare_files):
+    made, points = {"server": [build_open_point(10.0)]}, (build_open_point(10.0),)
+
+    def searched(rate_hz, low_hz, *, limit_ms=100.0, bounded=True):
+        found = RateSearch(rate_hz, low_hz, 1.05 * rate_hz, "found", 30.0, (), bounded)
+        return made, {"runs": (Run("server", points, "open", found, limit_ms, "p99"),)}
+
+    report = compare_files(searched(200.0, 190.0), searched(100.0, 95.0))
+    assert (report.figure, report.load) == ("highest rate", "server, poisson, p99 within 100 ms")
+    (contrast,) = report.deciding
+    assert (contrast.base, contrast.value, contrast.answer) == (200.0, 100.0, "slower")
+    assert "B (b.json) is slower" in report.statements[0]
+    assert "highest rate -50.0%" in report.statements[0]
+    for other in (searched(100.0, 0.0), searched(100.0, 95.0, bounded=False)):
+        with pytest.raises(InvalidConfig, match="no interval of the highest rate"):
+            compare_files(searched(200.0, 190.0), other)
+    with pytest.raises(InvalidConfig, match="no such load in common"):
+        compare_files(searched(200.0, 190.0), searched(100.0, 95.0, limit_ms=50.0))
+
+
 def test_trials_of_a_search_are_not_compared(compare_files):
     made = {"server": [build_open_point(10.0)]}
     found = RateSearch(10.0, 9.0, 11.0, "found", 30.0, ())
     run = Run("server", (build_open_point(10.0),), "open", found, 100.0, "p99")
     with pytest.raises(InvalidConfig, match=r"trials of a search .* are not compared"):
-        compare_files((made, {"runs": (run,)}), (made, {"runs": (run,)}))
+        compare_files((made, {"runs": (run,)}), (made, {"runs": (run,)}), figure="p50")
 
 
 def test_an_older_report_without_a_percentile_is_compared(compare_files):

@@ -17,7 +17,9 @@ from seatrial.errors import InvalidConfig
 from seatrial.load.arrivals import LAWS_BY_RATE, Arrivals, ClosedLoop
 from seatrial.load.window import Load
 
-THROUGHPUT = "throughput"
+# Figures that are per second: higher is better.
+THROUGHPUT, RATE = "throughput", "highest rate"
+PER_SECOND = (THROUGHPUT, RATE)
 MOST_FAILED = 0.01  # of the requests: a service that fails more is not compared
 PercentileName = Literal["p50", "p90", "p95", "p99"]
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from seatrial.bench.compare_options import THROUGHPUT
+from seatrial.bench.compare_options import PER_SECOND
 from seatrial.bench.compare_report import (
     CompareReport,
     Contender,
@@ -185,7 +185,7 @@ def _conditions(report: CompareReport) -> Iterator[tuple[str, str]]:
         yield "blocks", f"{numbers.seconds(options.block_s)}, after {warmup} of warm-up"
         yield "started anew for each round", "yes" if options.restart else "no"
         yield "took", numbers.seconds(report.elapsed_s)
-    decides = "higher is better" if report.figure == THROUGHPUT else "lower is better"
+    decides = "higher is better" if report.figure in PER_SECOND else "lower is better"
     yield "decides", f"{figure_words(report.figure)}, {decides}"
     made = conditions_of(report.created_at, report.command, report.environment)
     yield from condition_rows(made)

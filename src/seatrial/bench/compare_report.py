@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from seatrial import config
-from seatrial.bench.compare_options import THROUGHPUT, CompareOptions
+from seatrial.bench.compare_options import PER_SECOND, THROUGHPUT, CompareOptions
 from seatrial.bench.compare_statistics import (
     DECILES,
     FEWEST_ROUNDS,
@@ -107,7 +107,7 @@ class Contrast(msgspec.Struct, frozen=True):
 
     Attributes:
         label: Label of the service.
-        figure: Percentile of latency, or throughput.
+        figure: Percentile of latency, throughput, or the highest rate that holds.
         base: Figure of the first service over all rounds: milliseconds, or per second.
         value: Figure of this one.
         ratio: Value over base, and its interval.
@@ -129,7 +129,7 @@ class Contrast(msgspec.Struct, frozen=True):
     @property
     def slowdown(self) -> RatioInterval:
         """How many times as slow it is as the first: more than 1 is slower, for every figure."""
-        return self.ratio.inverse if self.figure == THROUGHPUT else self.ratio
+        return self.ratio.inverse if self.figure in PER_SECOND else self.ratio
 
 
 class Shift(msgspec.Struct, frozen=True):
@@ -253,7 +253,7 @@ def _contrast(
         return None
     logs = round_logs(ours, theirs)
     ratio = ratio_interval(logs, level=level, seed=seed)
-    answer = answer_of(ratio.inverse if figure == THROUGHPUT else ratio, margin)
+    answer = answer_of(ratio.inverse if figure in PER_SECOND else ratio, margin)
     return Contrast(
         label=label,
         figure=figure,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.bench.compare_options import MOST_FAILED, THROUGHPUT
+from seatrial.bench.compare_options import MOST_FAILED, PER_SECOND, RATE, THROUGHPUT
 from seatrial.bench.compare_report import (
     FIGURES,
     CompareReport,
@@ -27,6 +27,7 @@ from seatrial.bench.report_data import BenchReport
 from seatrial.bench.run import IN_PROCESS
 from seatrial.config import flag
 from seatrial.errors import InvalidConfig
+from seatrial.load.rate_search import RateSearch
 from seatrial.load.statistics import INTERVAL_LEVEL
 from seatrial.report.numbers import date
 
@@ -73,25 +74,81 @@ def compare_reports(
             f"the reports differ in more than their services: {'; '.join(differing)}",
             hint="measure both on one machine with the same images, or --force",
         )
-    load, points = _common(reports, sessions, law)
-    failing = [
+    searched = None
+    if figure is None and sessions is None and law is None:
+        searched = _highest_rates(contenders, reports, margin)
+    found = searched or _at_load(
+        contenders, reports, figure, *_common(reports, sessions, law), margin, force=force
+    )
+    first = reports[0]
+    report = CompareReport(
+        created_at=first.created_at,
+        command=command,
+        elapsed_s=0.0,
+        load=found.load,
+        figure=found.figure,
+        margin=margin,
+        round_s=None,
+        options=None,
+        images=first.images,
+        environment=first.environment,
+        contenders=tuple(_with_model(one, it) for one, it in zip(contenders, reports, strict=True)),
+        contrasts=found.contrasts,
+        caveats=(
+            *(f"Compared in spite of a difference (--force): {one}." for one in differing),
+            *found.caveats,
+            *_disturbed(contenders, reports),
+            *_others(reports, found.load),
+            f"{ONE_RUN} They were made {_dates(reports)}.",
+        ),
+    )
+    return msgspec.structs.replace(report, statements=statements_of(report))
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """What was compared.
+
+    Attributes:
+        load: Load, or the question of the searches, in words.
+        figure: The figure that decides.
+        contrasts: All figures; that which decides first.
+        caveats: What to know of it.
+    """
+
+    load: str
+    figure: str
+    contrasts: tuple[Contrast, ...]
+    caveats: tuple[str, ...] = ()
+
+
+def _at_load(
+    contenders: Sequence[Contender],
+    reports: Sequence[BenchReport],
+    figure: str | None,
+    load: str,
+    points: Sequence[Measurement],
+    margin: float,
+    *,
+    force: bool,
+) -> _Found:
+    """All figures at one load."""
+    failing = tuple(
         f"{one.label} failed {point.failed} of {point.finished} requests at {load}"
         for one, point in zip(contenders, points, strict=True)
         if point.failed
-    ]
+    )
     if not force and any(point.failed > MOST_FAILED * point.finished for point in points):
         raise InvalidConfig(
             f"{'; '.join(failing)}: a service that fails has no latency to compare",
             hint="a lower load (seatrial bench), or --force",
         )
-    several = points[0].sessions > 1
-    decides = figure or (THROUGHPUT if several else "p50")
+    decides = figure or (THROUGHPUT if points[0].sessions > 1 else "p50")
     names = [decides, *(name for name in FIGURES if name != decides)]
     contrasts = tuple(
         made
         for name in names
         for one, point in zip(contenders[1:], points[1:], strict=True)
-        if (made := _contrast(one.label, name, points[0], point, margin))
+        if (made := _contrast(one.label, name, _ends(points[0], name), _ends(point, name), margin))
     )
     if not any(one.figure == decides for one in contrasts):
         raise InvalidConfig(
@@ -99,29 +156,43 @@ def compare_reports(
             hint="choose another --percentile, or another load by --sessions or --rate; or measure "
             "longer: seatrial bench",
         )
-    first = reports[0]
-    report = CompareReport(
-        created_at=first.created_at,
-        command=command,
-        elapsed_s=0.0,
-        load=load,
-        figure=decides,
-        margin=margin,
-        round_s=None,
-        options=None,
-        images=first.images,
-        environment=first.environment,
-        contenders=tuple(_with_model(one, it) for one, it in zip(contenders, reports, strict=True)),
-        contrasts=contrasts,
-        caveats=(
-            *(f"Compared in spite of a difference (--force): {one}." for one in differing),
-            *(f"{one}." for one in failing),
-            *_disturbed(contenders, reports),
-            *_others(reports, load),
-            f"{ONE_RUN} They were made {_dates(reports)}.",
-        ),
-    )
-    return msgspec.structs.replace(report, statements=statements_of(report))
+    return _Found(load, decides, contrasts, tuple(f"{one}." for one in failing))
+
+
+def _highest_rates(
+    contenders: Sequence[Contender], reports: Sequence[BenchReport], margin: float
+) -> _Found | None:
+    """The highest rates that searches of the same question found; None without such searches."""
+    found = [
+        {
+            f"{run.scenario}, {report.options.arrivals}, {run.percentile} within "
+            f"{run.limit_ms:g} ms": run.search
+            for run in report.runs
+            if run.search is not None and run.limit_ms is not None
+        }
+        for report in reports
+    ]
+    question = next((one for one in found[0] if all(one in other for other in found)), None)
+    if question is None:
+        return None
+    searches = [one[question] for one in found]
+    contrasts = []
+    for one, search in zip(contenders[1:], searches[1:], strict=True):
+        made = _contrast(one.label, RATE, _rate_ends(searches[0]), _rate_ends(search), margin)
+        if made is None:
+            raise InvalidConfig(
+                f"a search has no interval of the highest rate ({question})",
+                hint="search longer (seatrial bench server --search-s), or compare a load by "
+                "--sessions or --rate",
+            )
+        contrasts.append(made)
+    return _Found(question, RATE, tuple(contrasts))
+
+
+def _rate_ends(search: RateSearch) -> tuple[float, float, float] | None:
+    if not (search.bounded and search.low_hz > 0):
+        return None
+    return search.rate_hz, search.low_hz, search.high_hz
 
 
 def _with_model(contender: Contender, report: BenchReport) -> Contender:
@@ -217,13 +288,17 @@ def _common(
 
 
 def _contrast(
-    label: str, figure: str, base: Measurement, other: Measurement, margin: float
+    label: str,
+    figure: str,
+    ours: tuple[float, float, float] | None,
+    theirs: tuple[float, float, float] | None,
+    margin: float,
 ) -> Contrast | None:
-    ours, theirs = _ends(base, figure), _ends(other, figure)
+    """A figure of two reports: value, lower and upper end of each."""
     if ours is None or theirs is None:
         return None
     ratio = ratio_of_two(ours, theirs, INTERVAL_LEVEL)
-    answer = answer_of(ratio.inverse if figure == THROUGHPUT else ratio, margin)
+    answer = answer_of(ratio.inverse if figure in PER_SECOND else ratio, margin)
     return Contrast(label, figure, ours[0], theirs[0], ratio, answer)
 
 

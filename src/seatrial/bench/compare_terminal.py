@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from seatrial.bench.compare_options import THROUGHPUT
+from seatrial.bench.compare_options import PER_SECOND
 from seatrial.bench.compare_report import CompareReport, Contrast
 from seatrial.bench.compare_words import change, figure_words, plain_percent, signed
 from seatrial.bench.terminal import plain_table
@@ -35,7 +35,7 @@ def _table(report: CompareReport) -> Table:
 
 def cells_of(one: Contrast) -> list[str]:
     """A row of the table as it is written, in the order of `COLUMNS`."""
-    form = per_second if one.figure == THROUGHPUT else milliseconds
+    form = per_second if one.figure in PER_SECOND else milliseconds
     return [
         figure_words(one.figure),
         one.label,

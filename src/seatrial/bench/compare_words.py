@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from seatrial.bench.compare_options import THROUGHPUT
+from seatrial.bench.compare_options import PER_SECOND
 from seatrial.bench.compare_report import CompareReport, Contender, Contrast
 from seatrial.bench.compare_statistics import RatioInterval
 from seatrial.gate import Clause, Interval, Verdict, judge, rule
@@ -46,7 +46,7 @@ def _what_would_decide(report: CompareReport, one: Contrast) -> str:
 
 def figure_words(figure: str) -> str:
     """A figure in words: ``throughput``, ``latency p50``."""
-    return figure if figure == THROUGHPUT else f"latency {figure}"
+    return figure if figure in PER_SECOND else f"latency {figure}"
 
 
 def change(ratio: RatioInterval) -> str:

@@ -95,6 +95,8 @@ def _scaling_charts(run: Run, report: BenchReport) -> list[Chart | None]:
 
 
 def _open_charts(run: Run, limits: Cutoffs, limit_ms: float | None) -> list[Chart | None]:
+    if not run.points:  # a search that had no time for a trial
+        return []
     band = run.search
     found, behind = rate_knee(run.points, limits.follows)
     # A search says itself where the highest rate lies.
