@@ -53,6 +53,7 @@ def to_html(report: CompareReport) -> str:
         ),
         _caveats(report.caveats),
         _verdict(report),
+        _unlike(report),
         section("All figures", _table(report), lead=f"{caption(report)}.".capitalize()),
         section("Rounds", *_rounds(report), lead=ROUNDS_LEAD),
         section(
@@ -78,13 +79,29 @@ def _verdict(report: CompareReport) -> Markup:
     return section(verdict_title(report.verdict), clauses(report.verdict))
 
 
+def _unlike(report: CompareReport) -> Markup:
+    """What the services are, where they are not alike."""
+    facts_of = [dict(_contender(one)) for one in report.contenders]
+    names = dict.fromkeys(name for one in facts_of for name in one)
+    rows = [
+        (name, *(one.get(name, "\N{EN DASH}") for one in facts_of))
+        for name in names
+        if len({one.get(name) for one in facts_of}) > 1
+    ]
+    if not rows:
+        return Markup()
+    labels = [one.label for one in report.contenders]
+    return section("What differs", table(["", *labels], rows, words=True))
+
+
 def _table(report: CompareReport) -> Markup:
     marked = [n for n, one in enumerate(report.contrasts) if one.figure == report.figure]
     return table(COLUMNS, [cells_of(one) for one in report.contrasts], marked)
 
 
 def _figure(title: str, drawn: Markup) -> Markup:
-    return element("figure", element("h3", title), drawn, class_="card")
+    inner = element("div", drawn, class_="scroll")
+    return element("figure", element("h3", title), inner, class_="card")
 
 
 def _rounds(report: CompareReport) -> Iterator[Markup]:

@@ -12,7 +12,7 @@ from seatrial.bench.terminal import plain_table
 from seatrial.report.numbers import milliseconds, per_second
 from seatrial.report.table import Table
 
-COLUMNS = ("figure", "service", "A", "its own", "difference", "interval", "answer")
+COLUMNS = ("figure", "service", "difference", "interval", "answer", "A", "the service")
 COLOURS = {"faster": "green", "slower": "red", "same": "green", "undecided": "yellow"}
 
 
@@ -27,8 +27,8 @@ def render_comparison(report: CompareReport) -> RenderableType:
 def _table(report: CompareReport) -> Table:
     table = plain_table(*COLUMNS)
     for one in report.contrasts:
-        *cells, answer = cells_of(one)
-        table.add_row(*map(Text, cells), Text(answer, style=COLOURS[one.answer]))
+        colours: dict[str, str] = {one.answer: COLOURS[one.answer]}
+        table.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in cells_of(one)))
     table.caption = Text(caption(report))
     return table
 
@@ -39,11 +39,11 @@ def cells_of(one: Contrast) -> list[str]:
     return [
         figure_words(one.figure),
         one.label,
-        form(one.base),
-        form(one.value),
         change(one.ratio),
         f"{signed(one.ratio.low)} to {signed(one.ratio.high)}",
         one.answer,
+        form(one.base),
+        form(one.value),
     ]
 
 
@@ -55,5 +55,6 @@ def caption(report: CompareReport) -> str:
     rounds, length = report.contrasts[0].ratio.rounds, report.blocks[0].window_s
     return (
         f"{report.load}; blocks of {length:.3g} s; differences within each of {rounds} rounds, "
-        f"with intervals at {level}; same: within {plain_percent(report.margin)}"
+        f"with intervals at {level}; same: within {plain_percent(report.margin)}; values: medians "
+        "of all blocks, whose ratio is another one than that of the rounds"
     )
