@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from seatrial.bench.analysis import QUEUE
+from seatrial.bench.answer_findings import ANSWERS
 from seatrial.bench.conditions import (
     above,
     bf16_feature,
@@ -18,7 +19,6 @@ from seatrial.bench.conditions import (
     knee_known,
     limit,
     near_ceiling,
-    saw_nothing,
     server_unseen,
     unprinted,
 )  # fmt: skip
@@ -177,11 +177,7 @@ CAVEATS = (
     ),
     Rule("failures", "bad", lambda s: s.analysis.failures.share >= MANY_FAILURES, FAILED),
     Rule("failures", "warn", lambda s: s.analysis.failures.failed > 0, FAILED),
-    Rule(
-        "no-detections", "warn", saw_nothing,
-        "No good answer held a detection. The figures say how fast the service answers, not that "
-        "it works: with broken weights it would answer as fast. Send images of what it detects.",
-    ),
+    *ANSWERS,
     Rule(
         "other-load", "warn",
         lambda s: above(s.analysis.noise.other_share, s.cutoffs.noise),

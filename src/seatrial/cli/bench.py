@@ -102,7 +102,13 @@ def bench(
         json: Print the report as JSON too.
     """
     require_client()
-    from seatrial.bench.scenarios import check_side_by_side, is_open, plan, searching
+    from seatrial.bench.scenarios import (
+        check_read,
+        check_side_by_side,
+        is_open,
+        plan,
+        searching,
+    )
     from seatrial.load.images import load_images
     from seatrial.load.target import DETECT, Target, base_url
     from seatrial.system.files import check_place, check_writable
@@ -112,6 +118,7 @@ def bench(
         None if contract is None else Contract.read(contract, judged=["latency", "load", "server"])
     )
     options = replace(options, scenarios=scenario)
+    check_read(options)
     if wanted is not None and wanted.server is not None and not options.rates:
         options = searching(options, wanted.server)
     plan(options)
@@ -156,7 +163,7 @@ def bench(
             service, triton, on, protocol, options, images, rounds, output=output, json=json
         )
         return
-    from seatrial.bench.run import run_benchmark
+    from seatrial.bench.run import BenchInterrupted, run_benchmark
     from seatrial.trial.verdict import judge_contract
 
     chosen = on[0] if on else None
@@ -182,6 +189,9 @@ def bench(
                 detector=detector,
                 ceiling=partial(_ceiling, options, images, on_progress) if watched else None,
             )
+    except BenchInterrupted as cut:
+        _show(cut.report, None, output, json=json)
+        raise
     except KeyboardInterrupt:
         err.print("no report was written")
         raise
