@@ -61,7 +61,8 @@ def find_deployment(
         MissingExtra: A package is not installed.
     """
     from seatrial.trial.plan import check_labels, images_folder
-    from seatrial.trial.sea_trial import TrialPlan, check_contract, run_trial
+    from seatrial.trial.question import TrialPlan, check_contract
+    from seatrial.trial.sea_trial import run_trial
     from seatrial.trial.time_budget import read_budget
 
     # What is wrong is reported before a model is opened.
