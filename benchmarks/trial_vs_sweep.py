@@ -32,8 +32,8 @@ from seatrial.trial.candidates import arrangements, default_arrangement, refinem
 from seatrial.trial.journal import TrialJournal, TurnEntry
 from seatrial.trial.plan import images_folder
 from seatrial.trial.preparation import Preparation, Prepared
+from seatrial.trial.question import TrialPlan
 from seatrial.trial.race import Capacity
-from seatrial.trial.sea_trial import TrialPlan
 from seatrial.trial.served import Bench
 from seatrial.trial.time_budget import TimeBudget, read_budget
 

@@ -56,6 +56,18 @@ def test_images_and_models_have_to_be_named(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_pickle_is_read_where_the_trial_is_told_to(
+    contract: Path, tmp_path: Path, image_folder: Path
+) -> None:
+    """The hint is the option of this command, not the way through an export."""
+    (tmp_path / "net.pt").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InvalidArtifact, match="is a pickle") as raised:
+        find_deployment(
+            contract, [str(tmp_path / "net.pt")], images=image_folder, output=tmp_path / "run"
+        )
+    assert raised.value.hint == "if you trust where it came from, add --allow-pickle"
+
+
 def test_a_folder_of_another_trial_is_an_error(
     contract: Path, tmp_path: Path, image_folder: Path, tiny_artifact: Artifact
 ) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from seatrial.conditions import conditions
 from seatrial.contract import AccuracyClause, Contract, ServerClause
-from seatrial.trial.sea_trial import TrialPlan, run_trial
+from seatrial.trial.question import TrialPlan
+from seatrial.trial.sea_trial import run_trial
 from seatrial.trial.trial_report import TrialReport
 from simulated_trial import IMAGES, MACHINE, NANO, SimulatedMachine
 

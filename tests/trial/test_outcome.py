@@ -39,18 +39,28 @@ def miss_of(*some: tuple[Prepared, Capacity | None], contract: Contract = CONTRA
 @pytest.mark.parametrize(
     ("capacity", "outcome"),
     [
-        (Capacity(50.0, 41.0, 60.0), "holds"), (Capacity(38.0, 35.0, 39.0), "fails"),
+        (Capacity(50.0, 41.0, 60.0), "undecided"), (Capacity(38.0, 35.0, 39.0), "fails"),
         (Capacity(42.0, 38.0, 45.0), "undecided"), (None, "undecided"),
     ],
 )  # fmt: skip
-def test_the_interval_of_the_capacity_rules_on_the_rate(
+def test_the_interval_of_the_capacity_may_fail_the_rate_and_does_not_prove_it(
     capacity: Capacity | None, outcome: str
 ) -> None:
     assert capacity_row(SERVER, capacity).outcome == outcome
 
 
+def test_a_capacity_above_the_rate_says_what_is_missing() -> None:
+    row = capacity_row(SERVER, Capacity(50.0, 41.0, 60.0))
+    assert (row.within, row.reason) == (True, "the wanted rate itself was not measured")
+
+
 def test_a_contract_that_holds_is_no_miss() -> None:
-    assert miss_of((prepared(), Capacity(50.0, 45.0, 55.0))) is None
+    rows = prepared().verdict
+    assert rows is not None
+    held = together(CONTRACT, rows.rows)
+    assert (
+        nearest_miss(CONTRACT, held, "one", [(prepared(), Capacity(50.0, 45.0, 55.0))], 2) is None
+    )
 
 
 def test_a_rate_that_is_missed_names_rate_cores_and_the_less_accurate_that_holds_it() -> None:
@@ -127,3 +137,11 @@ def test_an_interval_that_begins_below_the_wanted_rate_is_told() -> None:
     assert not caveats(clause, Capacity(30.0, 0.0, 40.0), passes=False, seen_by_int8=False)
     assert not caveats(clause, Capacity(30.0, 20.0, 40.0), passes=True, seen_by_int8=False)
     assert not caveats(clause, None, passes=True, seen_by_int8=False)
+
+
+def test_a_capacity_of_the_race_is_told_as_the_best_of_several() -> None:
+    found = Capacity(50.0, 45.0, 55.0)
+    told = caveats(SERVER, found, passes=True, seen_by_int8=False, best_of=7)
+    assert ["best of the 7 that raced" in one for one in told] == [True]
+    for best_of in (0, 1):
+        assert not caveats(SERVER, found, passes=True, seen_by_int8=False, best_of=best_of)

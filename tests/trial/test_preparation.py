@@ -126,6 +126,7 @@ def test_an_engine_that_does_not_run_a_graph_is_a_reason(tmp_path: Path) -> None
         assert not any(one.one.engine == "onnxruntime" for one in ready)
         found = [one for one in made.found.values() if one.reason == "no such operator"]
         assert found
+        made.journal.close()
 
 
 def test_a_loss_is_the_difference_of_the_same_draws() -> None:

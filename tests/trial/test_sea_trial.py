@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from json_schemas import against_schema
@@ -13,7 +13,8 @@ from seatrial.conditions import conditions
 from seatrial.config import encode_json
 from seatrial.contract import AccuracyClause, Contract, ServerClause
 from seatrial.deployment import Deployment
-from seatrial.errors import InvalidConfig
+from seatrial.errors import InvalidConfig, NotWritable
+from seatrial.system.hardware import Cpu
 from seatrial.trial.candidates import (
     Arrangement,
     Machine,
@@ -22,7 +23,8 @@ from seatrial.trial.candidates import (
     refinements,
 )
 from seatrial.trial.journal import JOURNAL
-from seatrial.trial.sea_trial import TrialPlan, check_contract, run_trial
+from seatrial.trial.question import TrialPlan
+from seatrial.trial.sea_trial import run_trial
 from seatrial.trial.trial_report import TrialReport
 from simulated_servers import truth_of_constant
 from simulated_trial import IMAGES, MACHINE, NANO, SERVED, Killed, SimulatedMachine
@@ -211,14 +213,56 @@ def test_what_int8_has_seen_is_told(tmp_path: Path) -> None:
     assert not trial(tmp_path / "other", SimulatedMachine()).caveats
 
 
-def test_a_journal_of_other_images_for_int8_is_refused(tmp_path: Path) -> None:
+def test_a_trial_that_runs_has_its_folder_alone(tmp_path: Path) -> None:
+    """The second one measures nothing, and the first one's lines stay."""
+    first, second = SimulatedMachine(), SimulatedMachine()
+
+    def say(words: str) -> None:
+        if words.startswith("serving") and not refused:
+            with pytest.raises(InvalidConfig, match="another trial is running in ") as raised:
+                trial(tmp_path, second)
+            refused.append(str(raised.value))
+
+    refused: list[str] = []
     plan = TrialPlan(HOLDS, (NANO,), MACHINE, IMAGES, "labels", BUDGET_S)
-    assert replace(plan, calibration_digest="c" * 64).key != plan.key
+    report = run_trial(
+        plan, first, tmp_path, here=conditions("seatrial trial"), say=say,
+        benchmark=first.benchmark, now=first.now,
+    )  # fmt: skip
+    assert refused
+    assert not second.done
+    assert report.rows == trial(tmp_path / "alone", SimulatedMachine()).rows
 
 
-def test_a_contract_without_a_rate_is_refused() -> None:
-    with pytest.raises(InvalidConfig, match="has no table"):
-        check_contract(Contract("any", accuracy=AccuracyClause(ap=0.1)))
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"cpu": Cpu("another", 2, 2, None, ())},
+        {"memory_gib": 8},
+        {"versions": {"openvino": "2026.9"}},
+    ],
+    ids=["processor", "memory", "versions"],
+)
+def test_the_folder_of_another_machine_is_refused(tmp_path: Path, other: dict[str, object]) -> None:
+    trial(tmp_path, SimulatedMachine(), budget_s=150.0)
+    changed = msgspec.structs.replace(MACHINE, **other)
+    with pytest.raises(InvalidConfig, match=r"another trial; what differs: machine$"):
+        trial(tmp_path, SimulatedMachine(), budget_s=150.0, machine=changed)
+
+
+def test_a_disk_that_is_full_ends_the_trial_and_blames_no_candidate(tmp_path: Path) -> None:
+    simulated = SimulatedMachine()
+
+    def full(*args: object, **options: object) -> None:
+        raise NotWritable("no space is left")
+
+    plan = TrialPlan(HOLDS, (NANO,), MACHINE, IMAGES, "labels", BUDGET_S)
+    with pytest.raises(NotWritable):
+        run_trial(
+            plan, simulated, tmp_path, here=conditions("seatrial trial"),
+            benchmark=full, now=simulated.now,  # type: ignore[arg-type]
+        )  # fmt: skip
+    assert trial(tmp_path, simulated).verdict.outcome == "holds"
 
 
 def test_the_report_follows_its_schema(tmp_path: Path) -> None:

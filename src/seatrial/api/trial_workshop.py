@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
+import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from seatrial.accuracy.bootstrap import intervals, resample
@@ -17,6 +22,7 @@ from seatrial.accuracy.limits import LossLimits
 from seatrial.accuracy.predict import InProcess
 from seatrial.api.services import started
 from seatrial.artifact import Artifact, Store
+from seatrial.conditions import PACKAGES
 from seatrial.datasets.labels import LabelledSet
 from seatrial.deployment import Precision
 from seatrial.detect.opening import layout, open_detector
@@ -27,9 +33,13 @@ from seatrial.export.options import ExportOptions
 from seatrial.export.run import export
 from seatrial.export.verify import ParentAnswers
 from seatrial.progress import Progress, silent
+from seatrial.quantise.calibration_images import check, choose, find_images
 from seatrial.quantise.options import QuantiseOptions
+from seatrial.quantise.registry import open_backend
 from seatrial.quantise.run import compress_int8
 from seatrial.system import hardware
+from seatrial.system.memory import memory_limit_bytes
+from seatrial.system.versions import versions
 from seatrial.trial.candidates import Arrangement, Machine, TriedModel, Variant
 from seatrial.trial.journal import RawEntry, ScoreEntry
 from seatrial.trial.preparation import median_rounds
@@ -90,8 +100,7 @@ class LocalWorkshop:
             else None,
             dynamic_batch=variant.dynamic_batch,
         )  # fmt: skip
-        name = _name(variant)
-        found = self._in_store(name, parent, "export")
+        name, found = self._place(_name(variant), parent, "export", options.config())
         if found is None:
             found = export(
                 self._store,
@@ -167,13 +176,22 @@ class LocalWorkshop:
         return name if artifact.path.parent in known else str(artifact.path.absolute())
 
     def _int8(self, parent: Artifact, engine: str) -> Artifact:
-        name = f"{parent.manifest.name}-int8"
-        found = self._in_store(name, parent, "compress-int8")
+        to: Literal["openvino", "onnxruntime"] = (
+            "openvino" if engine == "openvino" else "onnxruntime"
+        )
+        work = {
+            **open_backend(to).config(),
+            "to": to,
+            "recipe": RECIPES[engine],
+            "float_layers": [],
+            "calibration": {"sha256": self._ranges},
+        }
+        name, found = self._place(f"{parent.manifest.name}-int8", parent, "compress-int8", work)
         if found is not None:
             return found
         # What INT8 may lose is judged by the contract, on the labelled images.
         options = QuantiseOptions(
-            to="openvino" if engine == "openvino" else "onnxruntime",
+            to=to,
             gate=LossLimits(drop=1.0, shift=1.0, samples=50),
             calibration=CALIBRATION_IMAGES,
             recipes=(RECIPES[engine],),
@@ -191,15 +209,41 @@ class LocalWorkshop:
         )
         return made
 
-    def _in_store(self, name: str, parent: Artifact, step: str) -> Artifact | None:
-        """An artifact of a name, where it was made of the parent by the step."""
-        if not self._store.has(name):
-            return None
-        with contextlib.suppress(SeatrialError):  # damaged: it is made again
-            found = self._store.open(name)
-            if found.manifest.parent == parent.digest and found.manifest.step.name == step:
-                return found
-        return None
+    @cached_property
+    def _ranges(self) -> str:
+        """Digest of the images that INT8 ranges are taken from, as its manifest has it."""
+        drawn = choose(find_images(self._calibration), CALIBRATION_IMAGES, QuantiseOptions.seed)
+        return check(drawn, "calibration", self._on_progress).digest
+
+    def _place(
+        self, name: str, parent: Artifact, step: str, work: Mapping[str, Any]
+    ) -> tuple[str, Artifact | None]:
+        """A name in the store for the result of a work, and the artifact where it is there.
+
+        An artifact of that name that comes of other work (another parent, other images for INT8)
+        may be somebody's: it stays, and a digest is added to the name of this one.
+
+        Args:
+            name: Usual name.
+            parent: What it is made of.
+            step: Name of the step that makes it.
+            work: Values that the configuration of the step has to have.
+        """
+        wanted = msgspec.json.decode(msgspec.json.encode(work))
+        key = hashlib.sha256(msgspec.json.encode((parent.digest, step, wanted), order="sorted"))
+        own = f"{name}-{key.hexdigest()[:8]}"
+        for one in (name, own):
+            if not self._store.has(one):
+                return one, None
+            try:
+                found = self._store.open(one)
+            except SeatrialError:  # damaged: it is made again
+                return one, None
+            done = found.manifest.step
+            same = found.manifest.parent == parent.digest and done.name == step
+            if same and _within(wanted, done.config):
+                return one, found
+        return own, None
 
 
 def subject_of(artifact: Artifact) -> TriedModel:
@@ -225,7 +269,7 @@ def subject_of(artifact: Artifact) -> TriedModel:
 
 
 def this_machine() -> Machine:
-    """The engines that are installed here, and what they compute in."""
+    """This machine: its engines and what they compute in, its processor, memory and versions."""
     cpu = hardware.cpu()
     engines: dict[str, tuple[Precision, ...]] = {}
     for name, module in ENGINES.items():
@@ -234,7 +278,24 @@ def this_machine() -> Machine:
             bf16 = name == "openvino" and bool(BF16 & {*cpu.features})
             engines[name] = ("f32", "bf16") if bf16 else ("f32",)
     able = tuple(name for name in engines if importlib.util.find_spec(NEEDS[name]) is not None)
-    return Machine(cpu.cores, engines, able)
+    return Machine(
+        cpu.cores,
+        engines,
+        able,
+        cpu,
+        round(memory_limit_bytes() / 2**30),
+        {"python": platform.python_version(), **versions(*PACKAGES, "nncf")},
+    )
+
+
+def _within(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether all wanted values are found; of tables those that are wanted."""
+    return all(
+        isinstance(found.get(key), Mapping) and _within(value, found[key])
+        if isinstance(value, Mapping)
+        else found.get(key) == value
+        for key, value in wanted.items()
+    )
 
 
 def _few(labelled: LabelledSet) -> LabelledSet:

@@ -10,10 +10,11 @@ from seatrial.api.home import store
 from seatrial.conditions import conditions
 from seatrial.contract import Contract
 from seatrial.datasets.read import read_labelled
-from seatrial.errors import InvalidConfig
+from seatrial.errors import InvalidArtifact, InvalidConfig
 from seatrial.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from seatrial.artifact import Artifact
     from seatrial.trial.trial_report import TrialReport
 
 MOST_IMAGES = 256
@@ -61,7 +62,8 @@ def find_deployment(
         MissingExtra: A package is not installed.
     """
     from seatrial.trial.plan import check_labels, images_folder
-    from seatrial.trial.sea_trial import TrialPlan, check_contract, run_trial
+    from seatrial.trial.question import TrialPlan, check_contract
+    from seatrial.trial.sea_trial import run_trial
     from seatrial.trial.time_budget import read_budget
 
     # What is wrong is reported before a model is opened.
@@ -81,11 +83,10 @@ def find_deployment(
         )
     from seatrial.api.trial_workshop import LocalWorkshop, subject_of, this_machine
     from seatrial.load.images import load_images
-    from seatrial.models.resolve import resolve
     from seatrial.trial.trial_page import write_trial
 
     sent = load_images(folder, limit=MOST_IMAGES, seed=0)
-    opened = tuple(resolve(store(), name, allow_pickle=allow_pickle) for name in models)
+    opened = tuple(_opened(name, allow_pickle=allow_pickle) for name in models)
     ranges = "" if calibration is None else _digest(calibration)
     plan = TrialPlan(
         wanted,
@@ -101,6 +102,19 @@ def find_deployment(
     report = run_trial(plan, workshop, output, here=here, say=on_progress, on_progress=on_progress)
     write_trial(report, output)
     return report
+
+
+def _opened(name: str, *, allow_pickle: bool) -> Artifact:
+    """A model; where it is a file that may run code, the hint is this command's own option."""
+    from seatrial.models.resolve import resolve
+
+    try:
+        return resolve(store(), name, allow_pickle=allow_pickle)
+    except InvalidArtifact as error:
+        if allow_pickle or "--allow-pickle" not in (error.hint or ""):
+            raise
+        hint = "if you trust where it came from, add --allow-pickle"
+        raise InvalidArtifact(error.message, hint=hint) from error
 
 
 def _digest(folder: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from seatrial.deployment import Batching, CoreLayout, Deployment, Precision
+from seatrial.system.hardware import Cpu
 
 # Canvases that are tried, as shares of the model's own; half of it takes a quarter of the work.
 SIZES = (0.5, 0.65, 0.75, 1.0)
@@ -41,17 +42,23 @@ class TriedModel(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """The engines and cores of this machine.
+    """The engines and cores of this machine, and what else its speed depends on.
 
     Attributes:
         cores: Number of usable cores.
         engines: Engine -> numeric types that it computes in here.
         compresses: Engines for which INT8 graphs can be made here.
+        cpu: Processor; None where it is not known.
+        memory_gib: Memory that may be used, whole GiB: what the kernel keeps of it changes.
+        versions: Versions of Seatrial and of the libraries that are measured.
     """
 
     cores: int
     engines: dict[str, tuple[Precision, ...]]
     compresses: tuple[str, ...] = ()
+    cpu: Cpu | None = None
+    memory_gib: int = 0
+    versions: dict[str, str] = {}
 
 
 class Variant(msgspec.Struct, frozen=True):

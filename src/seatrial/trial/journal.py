@@ -1,23 +1,30 @@
 """The journal of a trial: each thing that was made or measured, once, on a line of its own.
 
 A line is on the disk before the trial goes on. A trial that was killed reads the lines back and
-measures none of it again; a line that was cut off by the kill is dropped.
+measures none of it again; a line that was cut off by the kill is dropped. One trial at a time has
+the journal: it is locked until the trial ends.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import weakref
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import msgspec
 
+from seatrial.config import UNDECODABLE
 from seatrial.errors import InvalidConfig, NotWritable
 from seatrial.gate import Interval
 from seatrial.load.rate_search import RateTrial
-from seatrial.system.files import write_atomically, writing
 
 JOURNAL = "trial.jsonl"
+FIRST = b'{"type":"begun",'  # of every journal
 E = TypeVar("E", bound="Entry")
 
 
@@ -26,10 +33,13 @@ class Begun(msgspec.Struct, frozen=True, tag="begun"):
 
     Attributes:
         key: Digest of the contract, the models, the images and the machine.
+        parts: Name -> digest of each of these, to say which one differs; empty in journals of
+            earlier versions.
     """
 
     key: str
     at_s: float = 0.0
+    parts: dict[str, str] = {}
 
 
 class MadeEntry(msgspec.Struct, frozen=True, tag="made"):
@@ -151,37 +161,95 @@ _LINE = msgspec.json.Decoder(Entry)
 class TrialJournal:
     """All that a trial has made and measured, in memory and in its folder.
 
+    It is a context manager: the file is locked and open until the block ends.
+
     Args:
         folder: Folder of the trial's results.
         key: Digest of the question; see `Begun`.
+        parts: See `Begun`.
 
     Attributes:
         entries: All lines in their order.
         resumed: Whether a trial of the same question had begun.
 
     Raises:
-        InvalidConfig: The folder has the journal of another question, or one that cannot be read.
+        InvalidConfig: The folder has the journal of another question, one that another process is
+            writing, or one that cannot be read.
         NotWritable: The folder cannot be written to.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, key: str, parts: Mapping[str, str] | None = None) -> None:
         self._file = folder / JOURNAL
-        self.entries = _read(self._file)
-        self.resumed = bool(self.entries)
-        if not self.entries:
-            self.add(Begun(key))
-            return
+        try:
+            self._descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise NotWritable(f"{self._file} cannot be written: {error.strerror}") from error
+        self._close = weakref.finalize(self, os.close, self._descriptor)
+        self._torn = False
+        try:
+            self._lock()
+            self.entries, self._length = _read(self._file)
+            self.resumed = bool(self.entries)
+            if self.resumed:
+                self._check(key, parts or {})
+            self._cut()
+            if not self.resumed:
+                self.add(Begun(key, parts=dict(parts or {})))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, which unlocks it."""
+        self._close()
+
+    def _lock(self) -> None:
+        """Take the journal for this process; where the file system has no locks, it is not taken.
+
+        Raises:
+            InvalidConfig: Another process has it.
+        """
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InvalidConfig(
+                    f"another trial is running in {self._file.parent}",
+                    hint="wait until it has ended, or name another folder (--output)",
+                ) from error
+
+    def _check(self, key: str, parts: Mapping[str, str]) -> None:
+        """Check that the journal is that of the question.
+
+        Raises:
+            InvalidConfig: It is that of another one.
+        """
         begun = self.entries[0]
-        if not isinstance(begun, Begun) or begun.key != key:
-            raise InvalidConfig(
-                f"{self._file} is the journal of another trial: contract, models, images or "
-                "machine differ",
-                hint="name another folder (--output), or remove that one",
-            )
-        # Without the line that a kill has cut off.
-        whole = b"".join(msgspec.json.encode(entry) + b"\n" for entry in self.entries)
-        with writing(folder):
-            write_atomically(self._file, whole)
+        if isinstance(begun, Begun) and begun.key == key:
+            return
+        before = begun.parts if isinstance(begun, Begun) else {}
+        other = [name for name, digest in parts.items() if before and before.get(name) != digest]
+        what = ", ".join(other) or "contract, models, images or machine"
+        raise InvalidConfig(
+            f"{self._file} is the journal of another trial; what differs: {what}",
+            hint="name another folder (--output), or remove that one",
+        )
+
+    def _cut(self) -> None:
+        """Drop what follows the last whole line: a kill or a full disk has cut it off."""
+        os.ftruncate(self._descriptor, self._length)
+        self._torn = False
 
     @property
     def spent_s(self) -> float:
@@ -189,14 +257,25 @@ class TrialJournal:
         return self.entries[-1].at_s
 
     def add(self, entry: Entry) -> None:
-        """Write a line; it is on the disk when this returns."""
+        """Write a line; it is on the disk when this returns.
+
+        Raises:
+            NotWritable: It cannot be written; then no part of it is left in the file.
+        """
+        line = msgspec.json.encode(entry) + b"\n"
         try:
-            with self._file.open("ab") as file:
-                file.write(msgspec.json.encode(entry) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            if self._torn:
+                self._cut()
+            written = 0
+            while written < len(line):
+                written += os.write(self._descriptor, line[written:])
+            os.fsync(self._descriptor)
         except OSError as error:
+            self._torn = True
+            with contextlib.suppress(OSError):
+                self._cut()
             raise NotWritable(f"{self._file} cannot be written: {error.strerror}") from error
+        self._length += len(line)
         self.entries.append(entry)
 
     def of(self, kind: type[E], key: str) -> list[E]:
@@ -209,21 +288,25 @@ class TrialJournal:
         return found[-1] if found else None
 
 
-def _read(file: Path) -> list[Entry]:
-    """The lines of a journal; the last one may be cut off."""
+def _read(file: Path) -> tuple[list[Entry], int]:
+    """The whole lines of a journal, and their length in bytes; the last line may be cut off."""
     try:
-        lines = file.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
+        data = file.read_bytes()
     except OSError as error:
         raise InvalidConfig(f"{file} cannot be read: {error.strerror}") from error
+    *lines, rest = data.split(b"\n")
+    # Blocks that were not written before the power failed read as zeros.
+    if not lines and not FIRST.startswith(rest[: len(FIRST)].rstrip(b"\0")):
+        raise InvalidConfig(
+            f"{file} is no journal of a trial", hint="name another folder (--output)"
+        )
     entries: list[Entry] = []
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is cut off
+    for number, line in enumerate(lines, 1):
         try:
             entries.append(_LINE.decode(line))
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise InvalidConfig(
                 f"{file}, line {number}: {error}",
                 hint="it was changed by hand, or written by another version: name another folder",
             ) from error
-    return entries
+    return entries, len(data) - len(rest)

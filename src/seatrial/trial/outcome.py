@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import msgspec
+
 from seatrial.contract import Contract, ServerClause
 from seatrial.gate import Clause, Interval, Row, Verdict, judge, rule
 from seatrial.load.statistics import RATE_LEVEL
@@ -16,7 +18,10 @@ WORDS = {"holds": "PASS", "fails": "FAIL", "undecided": "UNDECIDED"}
 
 
 def capacity_row(clause: ServerClause, capacity: Capacity | None) -> Row:
-    """Rule on the wanted rate by the capacity that was measured, without a window at that rate."""
+    """Rule on the wanted rate by the capacity that was measured, without a window at that rate.
+
+    It may fail by that, and never holds: of several candidates one has a high capacity by luck.
+    """
     limit = Clause(
         "server.rate_per_s", clause.rate_per_s, "at_least",
         label=f"rate with {clause.percentile} latency at most {clause.at_most_ms:g} ms", unit="/s",
@@ -28,7 +33,13 @@ def capacity_row(clause: ServerClause, capacity: Capacity | None) -> Row:
         f"{capacity.rate_hz:.4g}/s ({RATE_LEVEL:.0%} interval {capacity.low_hz:.4g} to "
         f"{capacity.high_hz:.4g})"
     )
-    return rule(limit, capacity.rate_hz, ends, text=text)
+    row = rule(limit, capacity.rate_hz, ends, text=text)
+    return doubt(row, "the wanted rate itself was not measured") if row.outcome == "holds" else row
+
+
+def doubt(row: Row, reason: str) -> Row:
+    """The same row, undecided."""
+    return msgspec.structs.replace(row, outcome="undecided", reason=reason)
 
 
 def together(contract: Contract, *parts: Sequence[Row]) -> Verdict:
@@ -163,7 +174,12 @@ def _rate(capacity: Capacity) -> float:
 
 
 def caveats(
-    clause: ServerClause, capacity: Capacity | None, *, passes: bool, seen_by_int8: bool
+    clause: ServerClause,
+    capacity: Capacity | None,
+    *,
+    passes: bool,
+    seen_by_int8: bool,
+    best_of: int = 0,
 ) -> tuple[str, ...]:
     """Sentences to read before the figures are used, without their full stops.
 
@@ -172,8 +188,16 @@ def caveats(
         capacity: Capacity of the choice.
         passes: Whether the contract holds.
         seen_by_int8: Whether INT8 graphs were judged on the images that their ranges are from.
+        best_of: Number of candidates that the capacity is the best of; 0 where it was measured
+            anew after the choice.
     """
     found = []
+    if capacity is not None and best_of > 1:
+        found.append(
+            f"The capacity is the best of the {best_of} that raced: such a figure is too high by "
+            "chance, and its interval holds for less than 95 %. There was no time to measure it "
+            "anew after the choice (--budget)"
+        )
     if passes and capacity is not None and capacity.low_hz < clause.rate_per_s:
         found.append(
             f"The interval of the capacity begins at {capacity.low_hz:.3g}/s, below the wanted "

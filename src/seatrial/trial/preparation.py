@@ -13,7 +13,7 @@ import numpy as np
 
 from seatrial.accuracy.evaluate import Figures
 from seatrial.contract import Contract
-from seatrial.errors import SeatrialError
+from seatrial.errors import NotWritable, SeatrialError
 from seatrial.gate import Interval, Verdict
 from seatrial.trial.candidates import (
     Arrangement,
@@ -170,6 +170,8 @@ class Preparation:
         if not reason:
             try:
                 reason = self._measure(state, must=must)
+            except NotWritable:  # a full disk is no fault of a candidate
+                raise
             except SeatrialError as error:
                 reason = error.message
         if reason:
@@ -271,6 +273,8 @@ class Preparation:
             try:
                 name, digest = self.workshop.make(variant)
                 kept = MadeEntry(variant.key, name, digest)
+            except NotWritable:
+                raise
             except SeatrialError as error:
                 kept = MadeEntry(variant.key, "", reason=error.message)
             self._note(kept, begun, "int8" if variant.int8 else "export")
@@ -294,6 +298,8 @@ class Preparation:
             begun = self.budget.spent_s
             try:
                 kept = self.workshop.raw_speed(one, artifact)
+            except NotWritable:
+                raise
             except SeatrialError as error:
                 kept = RawEntry(one.key, reason=error.message)
             self._note(kept, begun, "raw")

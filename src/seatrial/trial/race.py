@@ -47,6 +47,7 @@ class RaceResult(msgspec.Struct, frozen=True):
         spent_s: Name -> time that it was measured for, seconds.
         dropped: Name -> why it was not measured further.
         decided: Whether the first is better than the second beyond noise, or as good.
+        raced: Number of those that were measured and could win: the first is the best of so many.
     """
 
     order: tuple[str, ...]
@@ -54,6 +55,7 @@ class RaceResult(msgspec.Struct, frozen=True):
     spent_s: dict[str, float]
     dropped: dict[str, str]
     decided: bool
+    raced: int = 0
 
 
 class Race:
@@ -111,6 +113,7 @@ class Race:
             self.spent_s,
             self.dropped,
             bool(order) and self._decided(),
+            len({*order} - self._once),
         )
 
     def _first_round(self) -> None:

@@ -13,7 +13,7 @@ from seatrial.bench.report import read_report, write_report
 from seatrial.bench.report_data import BenchReport
 from seatrial.bench.run import run_benchmark
 from seatrial.contract import Contract, ServerClause
-from seatrial.errors import SeatrialError
+from seatrial.errors import NotWritable, SeatrialError
 from seatrial.load.images import ImageSet
 from seatrial.load.rate_estimate import estimated_hz
 from seatrial.load.rate_search import RateGoal, RateSearch, RateTrial, search_rate
@@ -23,7 +23,7 @@ from seatrial.progress import Progress, silent
 from seatrial.trial.journal import Confirmed, RawEntry, TrialEntry, TrialJournal, TurnEntry
 from seatrial.trial.preparation import Prepared, Workshop
 from seatrial.trial.race import Capacity
-from seatrial.trial.time_budget import LONGEST_CONFIRMATION, VERDICT_S, TimeBudget
+from seatrial.trial.time_budget import ANEW, LONGEST_CONFIRMATION, VERDICT_S, TimeBudget
 
 # A turn of a search is the start of a service and some trials. Time that the start is expected to
 # take before one was seen, and the shortest search, seconds.
@@ -32,6 +32,8 @@ END_S = 1.5  # of a service that is idle
 WINDOW_S = 10.0  # shortest window at the wanted rate
 SESSIONS = (1, 2, 4)
 START = 0.5  # rate of the first trial, as a share of the raw speed
+# Follows the key of a candidate in the journal, of what was measured after it was chosen.
+AFTERWARDS = "/anew"
 
 
 @dataclass
@@ -84,18 +86,30 @@ class Bench:
         """Time that is kept for the benchmark of the choice and for the verdict, seconds."""
         return self._confirmation_s() + self.start_s + END_S + VERDICT_S
 
-    def turn(self, state: Prepared, seconds: float) -> Capacity | None:
+    @property
+    def anew_s(self) -> float:
+        """Time that is kept to measure the capacity of the choice anew; 0 of a short budget."""
+        seconds = ANEW * self.budget.whole_s
+        return seconds if seconds >= self.shortest_s else 0.0
+
+    def turn(
+        self, state: Prepared, seconds: float, *, anew: Capacity | None = None
+    ) -> Capacity | None:
         """Search the capacity of a candidate for some seconds more; None where it cannot be served.
 
         Args:
             state: The candidate.
             seconds: Time of the turn, with the start of its service.
+            anew: Its capacity in the race, where none of the trials of that are to count: the
+                search begins at it.
         """
-        key, begun = state.one.key, self.budget.spent_s
+        key, begun = _of(state.one.key, anew=anew is not None), self.budget.spent_s
         known = self.trials(key)
         if (last := self.journal.one(TurnEntry, key)) is not None and last.reason:
             return None
-        self.say(f"serving {state.one.words} for {seconds:.0f} s")
+        again = "" if anew is None else ", its capacity anew"
+        self.say(f"serving {state.one.words} for {seconds:.0f} s{again}")
+        start_hz = anew.rate_hz if anew is not None and anew.rate_hz > 0 else _start_hz(state)
         memory, reason = 0, ""
         try:
             with self.workshop.serve(state.one, state.artifact) as url:
@@ -112,21 +126,23 @@ class Bench:
                     trials=Trials(
                         known,
                         lambda trial: self._keep(key, trial),
-                        _start_hz(state),
-                        len(self.journal.of(TrialEntry, key)),
+                        start_hz,
+                        self._made(state.one.key),
                     ),
                 )
             memory = _memory(report)
+        except NotWritable:  # a full disk is no fault of a candidate
+            raise
         except SeatrialError as error:
             reason = error.message
             self.say(f"{state.one.words}: {reason}")
         now = self.budget.spent_s
         self.journal.add(TurnEntry(key, now - begun, memory, reason, now))
-        return None if reason else self.capacity(key)
+        return None if reason else self.capacity(state.one.key, anew=anew is not None)
 
-    def capacity(self, key: str) -> Capacity | None:
-        """The capacity by all trials so far; None without any."""
-        found = self.search(key)
+    def capacity(self, key: str, *, anew: bool = False) -> Capacity | None:
+        """The capacity by all trials so far, or by those since it was chosen; None without any."""
+        found = self.search(_of(key, anew=anew))
         if found is None:
             return None
         found_high_hz = found.high_hz if found.bounded else math.inf
@@ -165,15 +181,26 @@ class Bench:
 
     def memory_bytes(self, key: str) -> int:
         """Largest resident memory that was seen of a candidate's service; 0: not known."""
-        return max((one.memory_bytes for one in self.journal.of(TurnEntry, key)), default=0)
+        turns = [
+            turn for one in (False, True) for turn in self.journal.of(TurnEntry, _of(key, anew=one))
+        ]
+        return max((one.memory_bytes for one in turns), default=0)
 
-    def confirm(self, state: Prepared) -> BenchReport | None:
+    def is_confirmed(self, state: Prepared, window: int = 1) -> bool:
+        """Whether `confirm` has measured a candidate before."""
+        return self.journal.one(Confirmed, _window_key(state, window)) is not None
+
+    def confirm(self, state: Prepared, window: int = 1) -> BenchReport | None:
         """Benchmark a candidate by all clauses of the contract on its service.
 
         The report lies in the folder and is read from there where it was made before; None where
         the service fails.
+
+        Args:
+            state: The candidate.
+            window: Which of its benchmarks, from 1.
         """
-        key = state.one.key
+        key = _window_key(state, window)
         kept = self.journal.one(Confirmed, key)
         if kept is not None:
             return read_report(self.folder / kept.file)
@@ -185,12 +212,19 @@ class Bench:
                 report = self.benchmark(
                     Target(url), self._confirmation(), self.on_progress, images=self.images
                 )
+        except NotWritable:
+            raise
         except SeatrialError as error:
             self.say(f"{state.one.words}: {error.message}")
             return None
         _, data = write_report(report, self.folder / f"served-{key}.html")
         self.journal.add(Confirmed(key, data.name, self.budget.spent_s))
         return report
+
+    def _made(self, key: str) -> int:
+        """Number of trials that were made of a candidate, the void ones and those anew too."""
+        keys = (_of(key, anew=False), _of(key, anew=True))
+        return sum(len(self.journal.of(TrialEntry, one)) for one in keys)
 
     def _keep(self, key: str, trial: RateTrial) -> None:
         self.journal.add(TrialEntry(key, trial, self.budget.spent_s))
@@ -239,6 +273,15 @@ class Bench:
             else:
                 seconds += len(SESSIONS) * (1.0 + options.point_s)
         return seconds
+
+
+def _of(key: str, *, anew: bool) -> str:
+    """Key in the journal of the trials of a candidate."""
+    return f"{key}{AFTERWARDS}" if anew else key
+
+
+def _window_key(state: Prepared, window: int) -> str:
+    return state.one.key if window == 1 else f"{state.one.key}-{window}"
 
 
 def _start_hz(state: Prepared) -> float:

@@ -14,6 +14,8 @@ SHORTEST_S = 60.0
 PREPARED_BY = 0.45
 # For the verdict and the files, seconds; and the longest part that the confirmation takes.
 VERDICT_S, LONGEST_CONFIRMATION = 3.0, 0.2
+# Part of the budget that is kept to measure the capacity of the choice anew.
+ANEW = 0.15
 
 
 def read_budget(words: str) -> float:

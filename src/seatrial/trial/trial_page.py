@@ -71,7 +71,8 @@ NAMES = (
 def _figures(report: TrialReport) -> Iterator[tuple[str, str, str]]:
     server, found = report.contract.server, report.capacity
     if found is not None:
-        ends = f"{found.low_hz:.3g} to {found.high_hz:.3g}/s at 95 %"
+        ends = f"{found.low_hz:.3g} to {found.high_hz:.3g}/s"
+        ends += " at 95 %" if report.measured_anew else ", the best of several"
         yield "Capacity", numbers.per_second(found.rate_hz), ends
     if server is not None:
         law = f"{server.arrivals} arrivals, {server.percentile} at most {server.at_most_ms:g} ms"

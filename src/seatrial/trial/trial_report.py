@@ -90,7 +90,7 @@ class TrialReport(msgspec.Struct, frozen=True):
         verdict: Outcome of each clause for the chosen candidate, or for the nearest miss.
         chosen: Name of the chosen candidate; empty without one.
         deployment: The deployment that is recommended, TOML; empty without one.
-        capacity: Its capacity.
+        capacity: Its capacity; see `measured_anew`.
         headroom: Capacity over the wanted rate, less 1; None where the contract is not held.
         times_default: Its capacity over that of the default deployment; None where that was not
             measured.
@@ -100,6 +100,8 @@ class TrialReport(msgspec.Struct, frozen=True):
         rows: All candidates, the best first.
         conditions: The machine and its versions.
         caveats: What to know before the figures are used.
+        measured_anew: Whether the capacity is from trials that no choice depended on; else it is
+            the best of several noisy estimates of the race, which is too high.
     """
 
     schema: str
@@ -121,6 +123,7 @@ class TrialReport(msgspec.Struct, frozen=True):
     rows: tuple[TrialRow, ...]
     conditions: Conditions
     caveats: tuple[str, ...] = ()
+    measured_anew: bool = False
 
 
 def read_trial_report(path: Path) -> TrialReport:
