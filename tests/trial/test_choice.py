@@ -11,10 +11,11 @@ from bench_reports import build_open_point, build_report
 from seatrial.bench.options import BenchOptions
 from seatrial.bench.report_data import BenchReport
 from seatrial.contract import Contract, ServerClause
+from seatrial.errors import ServiceFailed
 from seatrial.load.rate_search import RateTrial
 from seatrial.load.target import Target
 from seatrial.trial.candidates import arrangements
-from seatrial.trial.choice import Choice, choose
+from seatrial.trial.choice import Chosen, choose
 from seatrial.trial.journal import Confirmed, RawEntry, TrialEntry, TrialJournal, TurnEntry
 from seatrial.trial.preparation import Preparation, Prepared
 from seatrial.trial.race import Capacity, RaceResult
@@ -75,7 +76,7 @@ class Stage:
             tuple(self.keys), capacities, {}, {}, decided=True, raced=len(rates_hz)
         )
 
-    def choose(self) -> Choice:
+    def choose(self) -> Chosen:
         return choose(self.preparation, self.bench, self.result)
 
 
@@ -179,3 +180,36 @@ def test_none_that_was_timed_is_no_choice(tmp_path: Path) -> None:
     stage = Stage(tmp_path, SimulatedMachine())
     made = stage.choose()
     assert (made.state, made.capacity, made.verdict.outcome) == (None, None, "undecided")
+
+
+class Dying(Windows):
+    """Services that die at the wanted rate."""
+
+    def benchmark(
+        self, target: Target, options: BenchOptions, *rest: Any, **more: Any
+    ) -> BenchReport:
+        if more.get("trials") is None:
+            raise ServiceFailed("the service stopped answering after 12 good answers")
+        return super().benchmark(target, options, *rest, **more)
+
+
+def test_a_candidate_whose_service_dies_at_the_wanted_rate_is_not_recommended(
+    tmp_path: Path,
+) -> None:
+    stage = Stage(tmp_path, Dying(), 40.0, 30.0)
+    choice = choose(stage.preparation, stage.bench, stage.result)
+    assert choice.verdict.outcome == "undecided"
+    (row,) = choice.verdict.rows
+    assert "its service failed at the wanted rate: the service stopped answering" in row.reason
+
+
+def test_a_candidate_that_was_not_measured_at_the_wanted_rate_does_not_hold(
+    tmp_path: Path,
+) -> None:
+    """The first one fails there, and no time is left for the second."""
+    stage = Stage(tmp_path, Windows(False), 40.0, 30.0)
+    stage.simulated.clock_s = stage.bench.budget.whole_s - stage.bench.reserve_s
+    choice = choose(stage.preparation, stage.bench, stage.result)
+    assert choice.verdict.outcome == "undecided"
+    assert any("no time to measure it at the wanted rate" in row.reason
+               for row in choice.verdict.rows)  # fmt: skip

@@ -80,7 +80,7 @@ def _verdict(report: CompareReport) -> Markup:
 
 
 def _unlike(report: CompareReport) -> Markup:
-    """What the services are, where they are not alike."""
+    """Facts of the services that are not alike."""
     facts_of = [dict(_contender(one)) for one in report.contenders]
     names = dict.fromkeys(name for one in facts_of for name in one)
     rows = [

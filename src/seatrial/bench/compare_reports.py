@@ -106,7 +106,7 @@ def compare_reports(
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """What was compared.
+    """Figures that were compared.
 
     Attributes:
         load: Load, or the question of the searches, in words.

@@ -150,6 +150,8 @@ def _unfit(measured: Measurement) -> str:
         return measured.void[0]
     if _failed(measured) > MOST_FAILED:  # those that are refused leave the others a shorter queue
         return f"{percent(_failed(measured))} of its requests failed"
+    if measured.pause:  # fewer requests are under way than there are sessions
+        return "its sessions pause between their requests"
     if measured.images_per_query > 1:
         return "its queries have several images"
     if measured.law and _law(measured) not in STEADY:

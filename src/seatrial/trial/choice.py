@@ -25,7 +25,7 @@ RANK = {"holds": 2, "undecided": 1, "fails": 0}
 
 
 @dataclass(frozen=True)
-class Choice:
+class Chosen:
     """The candidate that is recommended, or came nearest.
 
     Attributes:
@@ -41,7 +41,7 @@ class Choice:
     anew: bool = False
 
 
-def choose(preparation: Preparation, bench: Bench, result: RaceResult) -> Choice:
+def choose(preparation: Preparation, bench: Bench, result: RaceResult) -> Chosen:
     """Confirm the best candidates until one holds, and measure the capacity of the choice."""
     verdicts = _confirmed(preparation, bench, result)
     if verdicts:  # of equal ones, the accurate, then the fast
@@ -53,13 +53,13 @@ def choose(preparation: Preparation, bench: Bench, result: RaceResult) -> Choice
                 result.capacities[one[0].one.key].rate_hz,
             ),
         )
-        return _measured(bench, result, Choice(state, verdict, result.capacities[state.one.key]))
+        return _measured(bench, result, Chosen(state, verdict, result.capacities[state.one.key]))
     nearest = preparation.nearest()
     if not nearest:
-        return Choice(None, together(bench.contract, [capacity_row(bench.clause, None)]))
+        return Chosen(None, together(bench.contract, [capacity_row(bench.clause, None)]))
     rows = nearest[0].verdict.rows if nearest[0].verdict else ()
     rate = [] if nearest[0].outcome == "fails" else [capacity_row(bench.clause, None)]
-    return Choice(nearest[0], together(bench.contract, rows, rate))
+    return Chosen(nearest[0], together(bench.contract, rows, rate))
 
 
 def _confirmed(
@@ -91,7 +91,9 @@ def _confirmed(
             not misses(state) and (not found or bench.budget.left_s(bench.reserve_s) > 0)
         ):
             report = bench.confirm(state)
-        verdict = _judge(bench.contract, state, result.capacities[state.one.key], report)
+        failure = bench.failures.get(state.one.key, "")
+        failed = f"its service failed at the wanted rate: {failure}" if failure else ""
+        verdict = _judge(bench.contract, state, result.capacities[state.one.key], report, failed)
         if report is not None and windows and verdict.outcome == "holds":
             verdict = _twice(bench, state, verdict, windows)
         windows += report is not None
@@ -102,13 +104,25 @@ def _confirmed(
 
 
 def _judge(
-    contract: Contract, state: Prepared, capacity: Capacity | None, report: BenchReport | None
+    contract: Contract,
+    state: Prepared,
+    capacity: Capacity | None,
+    report: BenchReport | None,
+    unmeasured: str = "",
 ) -> Verdict:
-    """All clauses: accuracy in process, the rest on the service."""
+    """All clauses: accuracy in process, the rest on the service.
+
+    Without a measurement at the wanted rate nothing holds: a candidate that failed there, or that
+    nobody measured there, is not recommended for what a search showed.
+    """
     assert contract.server is not None  # noqa: S101 - the plan has checked
     accuracy: tuple[Row, ...] = () if state.verdict is None else state.verdict.rows
     if report is None:
-        return together(contract, accuracy, [capacity_row(contract.server, capacity)])
+        row = capacity_row(contract.server, capacity)
+        if row.outcome != "fails":
+            # The search says nothing of lone requests, of memory, nor of a window that is whole.
+            row = doubt(row, unmeasured or "there was no time to measure it at the wanted rate")
+        return together(contract, accuracy, [row])
     return together(contract, accuracy, judge_contract(contract, report=report).rows)
 
 
@@ -130,7 +144,7 @@ def _twice(bench: Bench, state: Prepared, first: Verdict, before: int) -> Verdic
     return together(bench.contract, rest, [doubt(one, reason) for one in rate])
 
 
-def _measured(bench: Bench, result: RaceResult, choice: Choice) -> Choice:
+def _measured(bench: Bench, result: RaceResult, choice: Chosen) -> Chosen:
     """The choice with a capacity by trials after it, where several have raced and time is left."""
     state, raced = choice.state, choice.capacity
     if state is None or raced is None:
@@ -149,4 +163,4 @@ def _measured(bench: Bench, result: RaceResult, choice: Choice) -> Choice:
         row = capacity_row(bench.clause, found)
         words = "the window at the wanted rate holds, and the capacity by other trials lies below"
         verdict = together(bench.contract, verdict.rows, [doubt(row, words)])
-    return Choice(state, verdict, found, anew=True)
+    return Chosen(state, verdict, found, anew=True)

@@ -51,6 +51,7 @@ class Bench:
         on_progress: Called with the progress of measurements.
         benchmark: Measures a service; see `seatrial.bench.run.run_benchmark`.
         starts_s: Time that services took to start, seconds.
+        failures: Key -> why the service of a candidate failed at the wanted rate.
     """
 
     contract: Contract
@@ -63,6 +64,7 @@ class Bench:
     on_progress: Progress = silent
     benchmark: Callable[..., BenchReport] = run_benchmark
     starts_s: list[float] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
 
     @property
     def clause(self) -> ServerClause:
@@ -216,6 +218,7 @@ class Bench:
             raise
         except SeatrialError as error:
             self.say(f"{state.one.words}: {error.message}")
+            self.failures[state.one.key] = error.message
             return None
         _, data = write_report(report, self.folder / f"served-{key}.html")
         self.journal.add(Confirmed(key, data.name, self.budget.spent_s))
