@@ -35,9 +35,9 @@ def test_the_goal_in_words():
 @pytest.mark.parametrize(
     ("lanes", "seed", "words"),
     [
-        (0, 0, "0 is no"),
-        (-1, 0, "-1 is no"),
-        (10**9, 0, "no number of lanes"),
+        (0, 0, "lanes is 0;"),
+        (-1, 0, "lanes is -1;"),
+        (10**9, 0, "lanes is 1000000000;"),
         (2, -1, "seed is -1"),
     ],
 )

@@ -14,7 +14,7 @@ from seatrial.contract import Contract, ServerClause
 from seatrial.load.rate_search import RateTrial
 from seatrial.load.target import Target
 from seatrial.trial.candidates import arrangements
-from seatrial.trial.choice import Choice, choose
+from seatrial.trial.choice import TrialChoice, choose
 from seatrial.trial.journal import Confirmed, RawEntry, TrialEntry, TrialJournal, TurnEntry
 from seatrial.trial.preparation import Preparation, Prepared
 from seatrial.trial.race import Capacity, RaceResult
@@ -75,7 +75,7 @@ class Stage:
             tuple(self.keys), capacities, {}, {}, decided=True, raced=len(rates_hz)
         )
 
-    def choose(self) -> Choice:
+    def choose(self) -> TrialChoice:
         return choose(self.preparation, self.bench, self.result)
 
 

@@ -1,4 +1,4 @@
-"""What a reader of a capacity plan has to know: how far it rests on what was measured."""
+"""Caveats of a capacity plan: how far it rests on measured points."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _judged(checks: Sequence[PointCheck], name: str) -> list[PointCheck]:
 
 
 def measured_caveats(checks: Sequence[PointCheck], goal: CapacityGoal) -> list[str]:
-    """What is to be known of the measured points before the figures are used."""
+    """Caveats that come from the measured points."""
     name = goal.percentile
     judged = _judged(checks, name)
     found = []
@@ -62,7 +62,7 @@ def worst_point(checks: Sequence[PointCheck], goal: CapacityGoal) -> tuple[str, 
 def extrapolation(
     needed: int, alone: int | None, goal: CapacityGoal, measured_hz: float, model: MachineModel
 ) -> list[str]:
-    """What the numbers rest on that was not measured.
+    """Caveats on all that was not measured.
 
     Args:
         needed: Number of machines, none of which is given more than `BEYOND` times what was

@@ -65,8 +65,8 @@ def check_numbers(lanes: int | None, seed: int) -> None:
     """
     if lanes is not None and not 1 <= lanes <= MOST_LANES:
         raise InvalidInput(
-            f"{lanes} is no number of lanes",
-            hint=f"lanes are the requests that one machine serves at a time, 1 to {MOST_LANES}",
+            f"the number of lanes is {lanes}; it must be 1 to {MOST_LANES}",
+            hint="lanes are the requests that one machine serves at a time",
         )
     if not 0 <= seed < 2**63:
         raise InvalidInput(f"the seed is {seed}; it must be from 0 to 2^63 - 1")
