@@ -127,7 +127,7 @@ def test_which_answers_refuse_and_which_images_are_tried_again(detector, ask, mo
 
         async def answer(http, url, body, status=status):
             asked.append(body)
-            return SimpleNamespace(status=status, error="")
+            return SimpleNamespace(status=status, error="", detections=None)
 
         monkeypatch.setattr(preflight, "exchange", answer)
         if status == 401:

@@ -80,6 +80,52 @@ def test_an_answer_that_cannot_be_is_a_failure_in_the_report(quick, tmp_path):
     assert "impossible-numbers" in page.read_text()
 
 
+@pytest.mark.parametrize(
+    ("first", "later", "good"),
+    [
+        (b'{"detections": []}', b'{"error": "overloaded"}', 0),
+        (b'{"boxes": []}', b'{"error": "overloaded"}', 10),
+        (b'{"detections": []}', b'{"detections": [], "more": 1}', 10),
+    ],
+    ids=["known", "foreign", "readable"],
+)
+def test_a_good_status_without_detections_is_a_failure_where_the_first_answer_had_them(
+    quick, first, later, good
+):
+    bodies = itertools.chain([first], itertools.repeat(later))
+
+    def answers(asked):
+        return [answer(200, next(bodies) if asked == b"POST /detect" else b"{}")]
+
+    options = quick(scenarios=("single-stream",), single_stream_requests=10, warmup_s=0.0)
+    with raw_service(answers) as url:
+        report = run_benchmark(Target(url), options)
+    (point,) = report.runs[0].points
+    assert (point.good, point.failed) == (good, 10 - good)
+    assert point.errors == ({} if good else {"unreadable": 10})
+    codes = {one.id for one in report.findings}
+    assert ("unreadable-answers" in codes) is not bool(good)
+
+
+def test_a_service_that_closes_idle_connections_fails_no_request(quick):
+    """It answers a request of each connection, and closes it at the next one."""
+    numbers = itertools.count()
+
+    def answers(asked):
+        number = next(numbers) if asked == b"POST /detect" else 1
+        if number and number % 2 == 0:  # the first one is the preflight's
+            raise OSError  # the request is read, and the connection ends
+        return [answer(200, b'{"detections": []}')]
+
+    options = quick(scenarios=("single-stream",), single_stream_requests=10, warmup_s=0.0)
+    with raw_service(answers) as url:
+        report = run_benchmark(Target(url), options)
+    (point,) = report.runs[0].points
+    assert (point.good, point.failed, point.errors) == (10, 0, {})
+    assert point.retried == 10
+    assert "closed-connections" in {one.id for one in report.findings}
+
+
 def test_each_limit_of_time_is_its_own_option(quick, monkeypatch):
     asked = []
 

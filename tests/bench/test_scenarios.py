@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 
 from seatrial.bench.options import ENOUGH_REQUESTS, BenchOptions
-from seatrial.bench.scenarios import check_side_by_side, longest_s, plan, read_law
+from seatrial.bench.scenarios import (
+    READERS,
+    SCENARIOS,
+    check_read,
+    check_side_by_side,
+    longest_s,
+    plan,
+    read_law,
+)
 from seatrial.errors import InvalidConfig
 from seatrial.load.arrivals import Bursts, ClosedLoop, ConstantRate, Poisson, Ramp
 
@@ -73,6 +81,11 @@ def test_each_session_warms_its_connection():
         ({"ready_s": float("nan")}, "--ready-s must be 0 or more"),
         ({"single_stream_requests": 0}, "--single-stream-requests must be a number of more than 0"),
         ({"image_limit": 0}, "--image-limit must be a number of more than 0"),
+        ({"seed": -1}, r"--seed must be a whole number from 0 to 2\^63 - 1, not -1"),
+        ({"seed": 2**63}, "--seed must be"),
+        ({"schedule_seed": -1}, "--schedule-seed must be"),
+        ({"think_seed": -7}, "--think-seed must be a whole number from 0"),
+        ({"point_s": 1e9}, r"the scenario scaling would take 1e\+09 s"),
     ],
 )
 def test_options_out_of_range(change, message):
@@ -84,6 +97,9 @@ def test_nearest_scenario_is_named():
     with pytest.raises(InvalidConfig) as caught:
         plan(BenchOptions(images="photos", scenarios=("scalling",)))
     assert caught.value.hint == "did you mean 'scaling'?"
+    with pytest.raises(InvalidConfig) as caught:
+        plan(BenchOptions(images="photos", scenarios=("server,offline",)))
+    assert caught.value.hint == "scenarios are separated by blanks: server offline"
 
 
 def test_short_times_and_small_limits_are_allowed():
@@ -131,9 +147,10 @@ def test_a_law_of_its_own_is_a_file(tmp_path):
     path.write_text('[arrivals]\ntype = "ramp"\nfrom_hz = -1\nto_hz = 9\nover_s = 60\n')
     with pytest.raises(InvalidConfig, match="from_hz"):
         loads_of("server", arrivals=str(path))
-    with pytest.raises(InvalidConfig, match="unknown arrival law 'poison'") as caught:
-        loads_of("server", arrivals="poison")
-    assert "poisson" in caught.value.hint
+    for rates in ((), (5.0,)):
+        with pytest.raises(InvalidConfig, match="unknown arrival law 'poison'") as caught:
+            loads_of("server", arrivals="poison", rates=rates)
+        assert "poisson" in caught.value.hint
 
 
 def test_a_query_of_the_multi_stream_has_several_images():
@@ -153,9 +170,10 @@ def test_an_offline_load_sends_each_image_once_however_long_it_takes():
 def test_a_soak_runs_at_one_rate():
     (load,) = loads_of("soak", rates=(3.0,), soak_s=60.0)
     assert (load.arrivals, load.measure_s) == (Poisson(3.0), 60.0)
-    for rates in ((), (1.0, 2.0)):
-        with pytest.raises(InvalidConfig, match=f"at one rate, not at {len(rates)}"):
-            loads_of("soak", rates=rates)
+    with pytest.raises(InvalidConfig, match="the scenario soak needs a rate of arrivals"):
+        loads_of("soak")
+    with pytest.raises(InvalidConfig, match=r"at one rate, and --rate names several: 1, 2\.5"):
+        loads_of("soak", rates=(1.0, 2.5))
 
 
 def test_a_replay_counts_every_request_of_its_log(tmp_path):
@@ -163,6 +181,9 @@ def test_a_replay_counts_every_request_of_its_log(tmp_path):
     log.write_text("timestamp\n100\n104\n130\n")
     (load,) = loads_of("replay", log=str(log), speed=10.0)
     assert load.arrivals.due_s(0, load.warmup_s + load.measure_s).tolist() == [0.0, 0.4, 3.0]
+    with pytest.raises(InvalidConfig, match="the scenario replay would take") as caught:
+        loads_of("replay", log=str(log), speed=1e-300)
+    assert "--speed" in caught.value.hint
     with pytest.raises(InvalidConfig, match="needs a log"):
         loads_of("replay")
 
@@ -183,3 +204,67 @@ def test_open_loops_are_not_measured_side_by_side():
     searched = BenchOptions(images="photos", scenarios=("server",), latency_limit_ms=5.0)
     with pytest.raises(InvalidConfig, match="the scenario server"):
         check_side_by_side(searched)
+
+
+def test_a_schedule_with_no_room_in_memory_is_told_before_the_load():
+    with pytest.raises(InvalidConfig, match=r"the schedule would have 3\.6e\+09 requests"):
+        loads_of("soak", rates=(1e6,))
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "change", "message"),
+    [
+        (("single-stream",), {"rates": (5.0,)}, "--rate is for server and soak: what is measured"),
+        (("single-stream", "scaling"), {"log": "x.csv"}, "--log is for replay: .* and scaling"),
+        (("server",), {"rates": (5.0,), "soak_s": 60.0}, "--soak-s is for soak"),
+        (("server",), {"rates": (5.0,), "point_s": 60.0}, "--point-s is for scaling"),
+        (("soak",), {"rates": (5.0,), "server_s": 60.0}, "--server-s is for server"),
+        (("scaling",), {"speed": 2.0}, "--speed is for replay"),
+        (("scaling",), {"arrivals": "constant"}, "--arrivals is for server and soak"),
+        (("offline",), {"images_per_query": 2}, "--images-per-query is for multi-stream"),
+        (("offline",), {"log": "x", "speed": 2.0}, "--log is for replay; --speed is for replay"),
+        (("server",), {"latency_limit_ms": 9.0, "server_s": 9.0}, "--server-s is the time at a"),
+        (("server",), {"rates": (5.0,), "search_s": 9.0}, "--search-s and --percentile are for"),
+        (("server",), {"rates": (5.0,), "percentile": "p50"}, "--search-s and --percentile"),
+    ],
+)
+def test_what_no_scenario_reads_is_refused(scenarios, change, message):
+    options = BenchOptions(images="photos", scenarios=scenarios, **change)
+    with pytest.raises(InvalidConfig, match=message):
+        check_read(options)
+
+
+def test_what_a_scenario_reads_and_what_was_not_given_is_taken():
+    check_read(BenchOptions(images="photos"))
+    for scenarios, change in (
+        (("single-stream", "server"), {"rates": (5.0,), "server_s": 9.0, "single_stream_s": 3.0}),
+        (("server",), {"latency_limit_ms": 9.0, "search_s": 9.0, "percentile": "p50"}),
+        (("soak",), {"rates": (5.0,), "soak_s": 9.0, "schedule_seed": 3}),
+        (("replay",), {"log": "x.csv", "speed": 2.0, "warmup_s": 0.5, "client_processes": 2}),
+        (("multi-stream", "offline"), {"images_per_query": 2, "offline_sessions": 3}),
+    ):
+        check_read(BenchOptions(images="photos", scenarios=scenarios, **change))
+
+
+class Reads:
+    """Options that write down which of them are read."""
+
+    def __init__(self, options):
+        self._options, self.keys = options, set()
+
+    def __getattr__(self, key):
+        self.keys.add(key)
+        return getattr(self._options, key)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_table_of_readers_is_what_the_scenarios_read(name, tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("timestamp\n100\n104\n")
+    reads = Reads(BenchOptions(images="photos", rates=(5.0,), log=str(log)))
+    SCENARIOS[name](reads, None)
+    told = {key for key, readers in READERS.items() if name in readers}
+    # Of a search; and seeds, which every load is given, and that mean nothing to some.
+    assert told - {"percentile", "search_s"} == reads.keys & READERS.keys() - {
+        key for key in ("schedule_seed", "think_seed") if name not in READERS[key]
+    }

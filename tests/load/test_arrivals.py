@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from seatrial.errors import InvalidConfig
 from seatrial.load.arrivals import (
     LAWS_BY_RATE,
     Bursts,
@@ -102,8 +103,47 @@ def test_a_rate_of_nothing_is_no_request():
 
 
 def test_a_schedule_that_would_fill_the_memory_is_refused():
-    with pytest.raises(OverflowError, match="a schedule of 1e\\+10 requests"):
+    with pytest.raises(InvalidConfig, match="the schedule would have 1e\\+10 requests"):
         Poisson(rate_hz=1e6).due_s(0, 1e4)
+
+
+@pytest.mark.parametrize("on_s", [1e-9, 1e-3])
+def test_short_bursts_take_no_more_memory_than_long_ones(on_s):
+    """The edges of 180 s of them would fill terabytes."""
+    even = Bursts(on_hz=10.0, on_s=on_s, off_s=on_s, spacing="even").due_s(0, 180.0)
+    assert len(even) == pytest.approx(900, abs=1)
+    assert np.diff(even) == pytest.approx(0.2, abs=2 * on_s + 1e-9)
+    steps = Steps((4.0, 10.0), each_s=on_s, spacing="even").due_s(0, 180.0)
+    assert len(steps) == pytest.approx(1800, abs=1)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b'{"type": "bursts", "on_hz": 1, "on_s": 1e-9}',
+        b'{"type": "bursts", "on_hz": 1, "off_s": 1e-9}',
+        b'{"type": "steps", "rates_hz": [1], "each_s": 1e-9}',
+        b'{"type": "diurnal", "low_hz": 1, "high_hz": 2, "period_s": 1e-9}',
+    ],
+)
+def test_what_is_shorter_than_a_millisecond_is_no_length(told):
+    with pytest.raises(msgspec.ValidationError, match=r"0\.001"):
+        msgspec.json.decode(told, type=Law)
+
+
+@pytest.mark.parametrize("period_s", [4.32, 10.0])
+def test_short_days_keep_their_shape_in_a_long_load(period_s):
+    """A day of them has 20,000 periods; half of the time at the low rate has 18 % of all."""
+    due = Diurnal(0.0, 20.0, period_s).due_s(0, 86_400.0)
+    phase = (due / period_s + 0.25) % 1
+    low = np.count_nonzero(phase < 0.5) / len(due)
+    assert low == pytest.approx(0.5 - 1 / math.pi, abs=0.002)
+    assert len(due) == pytest.approx(864_000, rel=0.01)
+
+
+def test_a_short_ramp_keeps_its_shape_in_a_long_load():
+    short, long = (Ramp(0.0, 200.0, 2.0, "even").due_s(0, until_s) for until_s in (2.0, 50_000.0))
+    assert long[: len(short)] == pytest.approx(short, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", LAWS_BY_RATE)

@@ -56,6 +56,21 @@ def test_stolen_time_makes_a_window_void():
     assert found.void == ("the hypervisor took more than 10% of the cores in 10 of 10 slices",)
 
 
+def test_a_window_of_void_slices_is_void():
+    """However few they are: a search ends hopeless trials within a second."""
+    trace = MachineTrace()
+    trace.add(0, (0, 0, 0, 0, 0, 0, 0, 0), 0)
+    trace.add(2 * S, (0, 0, 0, 80, 0, 0, 0, 120), 0)
+    found = check([0.1] * 100, window_s=1.4, trace=trace)
+    assert found.void == ("the hypervisor took more than 10% of the cores in 1 of 1 slices",)
+
+
+def test_what_is_due_at_the_end_is_sent_in_time():
+    assert check([0.9] * 100, window_s=0.05).sent_per_s == 2000.0
+    assert check([4.9] * 100, window_s=0.05).sent_per_s == 2000.0
+    assert check([9.0] * 100, window_s=0.05).sent_per_s == 82 / 0.05
+
+
 def test_what_was_not_sent_in_time_is_missing_in_the_rate():
     found = check([0.1] * 50 + [9000.0] * 50)
     assert found.offered_per_s == 10.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import time
 
@@ -10,8 +11,10 @@ import uvloop
 from multidict import CIMultiDict
 from yarl import URL
 
+from raw_service import answer, raw_service
 from seatrial.load.http_client import (
     JSON_BYTES,
+    READ_BYTES,
     ask,
     exchange,
     read_answer,
@@ -201,3 +204,51 @@ def test_a_question_that_is_not_answered_in_time(detector, talk):
 )
 def test_the_reason_of_a_refusal(reply, reason):
     assert refusal(reply) == reason
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(200, b"<html>502 Bad Gateway</html>"),
+        answer(200, b'{"error": "overloaded"}'),
+        answer(200, b'{"detections": [{"box": [1, 2,'),
+        answer(204, b""),
+    ],
+    ids=["page", "error", "cut", "nothing"],
+)
+def test_an_answer_that_must_be_readable_and_is_not_is_a_failure(talk, said):
+    """Where the service's first answers could be read; otherwise its shape is a foreign one."""
+    with raw_service(lambda _: [said]) as url:
+        foreign = talk(lambda http: exchange(http, URL(url), BODY))
+        known = msgspec.structs.replace(BODY, readable=True)
+        sample = talk(lambda http: exchange(http, URL(url), known))
+    assert (foreign.status // 100, foreign.error) == (2, "")
+    assert (sample.status // 100, sample.error, sample.detections) == (2, "unreadable", None)
+
+
+def test_an_answer_that_must_be_readable_and_is(talk):
+    known = msgspec.structs.replace(BODY, readable=True)
+    nothing, long = answer(200, b'{"detections": []}'), answer(200, b"," * (READ_BYTES + 1))
+    for said, count in ((nothing, 0), (long, None)):
+        with raw_service(lambda _, said=said: [said]) as url:
+            sample = talk(lambda http, url=url: exchange(http, URL(url), known))
+        assert (sample.error, sample.detections) == ("", count)
+
+
+def test_a_request_that_was_sent_again_is_timed_from_its_first_send(talk):
+    first_read = []
+    numbers = itertools.count()
+
+    def answers(asked):
+        if next(numbers) == 1:
+            first_read.append(time.perf_counter_ns())
+            raise OSError  # the connection ends
+        return [answer(200, b'{"detections": []}')]
+
+    async def twice(http):
+        return [await exchange(http, URL(url), BODY) for _ in range(2)]
+
+    with raw_service(answers) as url:
+        before, after = talk(twice)
+    assert (before.retried, after.retried, after.error) == (False, True, "")
+    assert after.start_ns < first_read[0] < after.end_ns

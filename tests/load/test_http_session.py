@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import socket
 import threading
@@ -223,6 +224,84 @@ def test_a_connection_that_the_server_has_closed_is_not_used(run: Any) -> None:
     with Server([answer(200, b"a")] * 3, closes=range(3)) as server:
         run(conversation())
         assert server.connections == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "after", "connections"),
+    [
+        # The second request is read and not answered, as one that crosses the closing.
+        ([answer(200, b"a"), b"", answer(200, b"b")], b"b", 2),
+        # Nor on the new connection: that is a failure of the service.
+        ([answer(200, b"a"), b"", b""], Broken, 2),
+        # An answer has begun: it is not asked for twice.
+        ([answer(200, b"a"), b"H"], Broken, 1),
+    ],
+)
+def test_a_request_on_a_closed_connection_is_sent_again_once(
+    run: Any, said: list[bytes], after: Any, connections: int
+) -> None:
+    with Server(said, closes=(1, 2)) as server:
+        first, second = run(talk(server, 2)())
+        assert (first.payload, first.retried) == (b"a", False)
+        if isinstance(after, bytes):
+            assert (second.payload, second.retried) == (after, True)
+        else:
+            assert type(second) is after
+        assert server.connections == connections
+        assert server.bodies == [BODY.data] * len(said)
+
+
+def test_a_request_is_sent_again_within_its_time(run: Any) -> None:
+    """The second one, too, ends at the deadline that counts from the first send."""
+    hung = threading.Event()
+    numbers = itertools.count()
+
+    def answers(asked: bytes) -> Iterable[bytes]:
+        if (number := next(numbers)) == 1:
+            raise OSError  # the connection ends
+        if number == 2:
+            hung.wait(60)
+        return [answer(200, b"a")]
+
+    async def conversation(url: str) -> None:
+        async with HttpSession(1, 60.0) as http:
+            await http.send("POST", URL(url), BODY, MOST)
+            http._timeout_s = 0.3
+            with pytest.raises(TimeoutError):
+                await http.send("POST", URL(url), BODY, MOST)
+            hung.set()
+            http._timeout_s = 60.0
+            assert not (await http.send("POST", URL(url), BODY, MOST)).retried
+
+    with raw_service(answers) as url:
+        run(conversation(url))
+    assert next(numbers) == 4
+
+
+def test_a_request_that_breaks_and_is_cancelled_at_once_complains_to_nobody(run: Any) -> None:
+    """Ctrl-C ends the service of the same terminal, too: both come in one turn of the loop."""
+    complaints: list[dict[str, Any]] = []
+
+    async def conversation(url: str) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+        async with HttpSession(1, 60.0) as http:
+            request = asyncio.create_task(http.send("POST", URL(url), BODY, MOST))
+            while not http._open:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
+            for one in tuple(http._open):
+                one.connection_lost(None)
+            request.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await request
+        del request
+        gc.collect()
+
+    hung = threading.Event()
+    with raw_service(lambda _: [answer(200, b"a")] if hung.wait(60) else []) as url:
+        run(conversation(url))
+        hung.set()
+    assert not complaints
 
 
 def test_an_idle_connection_is_given_up_in_time(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 from seatrial.errors import InvalidDataset
 from seatrial.load.images import EncodedImage
 from seatrial.load.replay import logged, read_log
+from seatrial.load.schedule import to_ns
 
 IMAGES = [
     EncodedImage(name, bytes(size), "image/jpeg", 8, 8)
@@ -35,6 +36,35 @@ def test_time_passes_faster(tmp_path):
     law = logged(log, IMAGES, speed=20.0)
     assert law.due_s(0, 100.0).tolist() == [0.0, 0.5, 2.0]
     assert (law.length_s, law.words()) == (2.0, "replay of log.csv, 20 times as fast")
+
+
+@pytest.mark.parametrize(
+    ("times", "speed", "window_s"),
+    [
+        ("0.10 0.35 1.80", 2.0, 0.85 * 3 / 2),
+        ("0 3600", 1.0, 3601.0),
+        ("5", 1.0, 1.0),
+        ("5 5 5", 1.0, 1.0),
+        # The last one would not be before an end that is a microsecond later.
+        ("1764576000000000000 1764577000000000000 1764578000000000000", 1.0, 2001.0),
+    ],
+)
+def test_each_request_is_due_in_the_window_and_the_rate_is_that_of_the_gaps(
+    tmp_path, times, speed, window_s
+):
+    log = read_log(write(tmp_path, "timestamp\n" + "\n".join(times.split())))
+    law = logged(log, IMAGES, speed=speed)
+    assert law.window_s == pytest.approx(window_s, rel=1e-9)
+    assert len(law.due_s(0, law.window_s)) == len(times.split())
+    assert to_ns(law.due_s(0, law.window_s))[-1] < to_ns(law.window_s)
+
+
+def test_a_file_that_is_not_there_is_told_as_elsewhere(tmp_path):
+    write(tmp_path, "ts\n1\n", name="requests.csv")
+    with pytest.raises(InvalidDataset, match="cannot be read: No such file or directory") as caught:
+        read_log(tmp_path / "request.csv")
+    assert "Errno" not in caught.value.message
+    assert caught.value.hint == f"did you mean {tmp_path / 'requests.csv'}?"
 
 
 def test_dates_are_times_too_and_headings_have_any_case(tmp_path):

@@ -13,11 +13,12 @@ import pytest
 import uvloop
 
 from seatrial.bench.measurement import summarise
-from seatrial.load.arrivals import ClosedLoop, ConstantRate
+from seatrial.load.arrivals import ClosedLoop, ConstantRate, Poisson
 from seatrial.load.images import load_images
-from seatrial.load.run import run_load
-from seatrial.load.target import Target, bodies, endpoint
-from seatrial.load.window import Load
+from seatrial.load.run import plan, run_load, send_schedule
+from seatrial.load.samples import Sample
+from seatrial.load.target import Body, Target, bodies, endpoint
+from seatrial.load.window import DueWindow, Load
 
 pytestmark = pytest.mark.slow
 
@@ -254,6 +255,25 @@ def test_number_of_requests_ends_the_window(detector, drive):
     assert recording.ended == "requests"
     assert len(recording.samples) == 30
     assert [call for call in observer.calls if call != "tick"] == ["opened", "closed"]
+
+
+def test_an_open_loop_has_as_many_requests_as_asked():
+    """Whatever the times are that the schedule drew, and the time at which the load began."""
+
+    async def send(body, due_ns):
+        return Sample(due_ns, due_ns + 1, 200, due_ns=due_ns)
+
+    async def count(seed):
+        load = Load(
+            arrivals=Poisson(400.0), measure_s=10.0, requests=20, warmup_s=0.1, schedule_seed=seed
+        )
+        schedule = plan(load.arrivals, load, 1)
+        long_ago_ns = time.perf_counter_ns() - 60 * 10**9 - seed  # nothing is waited for
+        window = DueWindow(load, Quiet(), schedule.due_s, long_ago_ns)
+        await send_schedule(send, [Body(b"", {})], schedule, window)
+        return len(window.recording().samples)
+
+    assert {asyncio.run(count(seed)) for seed in range(40)} == {20}
 
 
 def test_time_ends_the_window(detector, drive):

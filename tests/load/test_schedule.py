@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 
 from seatrial.load.arrivals import ConstantRate, Poisson
-from seatrial.load.schedule import draw_schedule, image_order
+from seatrial.load.schedule import draw_schedule, image_order, to_ns
 
 
 def draw(law, until_s=10.0, images=7, schedule_seed=0, image_seed=0):
@@ -44,3 +44,9 @@ def test_a_law_that_knows_its_images_says_them():
 
     found = draw(Logged(rate_hz=2.0), until_s=2.0)
     assert found.images.tolist() == [3, 1, 2, 5]
+
+
+def test_times_are_rounded_alike_alone_and_together():
+    times_s = draw(Poisson(rate_hz=900.0)).due_s
+    assert to_ns(times_s).tolist() == [int(to_ns(float(one))) for one in times_s]
+    assert np.abs(to_ns(times_s) - times_s * 1e9).max() <= 0.5

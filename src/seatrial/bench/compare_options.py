@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from seatrial.bench.compare_statistics import FEWEST_ROUNDS, requests_needed
+from seatrial.bench.options import check_seeds
 from seatrial.bench.scenarios import WARMUP_PER_SESSION, read_law
 from seatrial.config import flag
 from seatrial.errors import InvalidConfig
@@ -112,6 +113,7 @@ def check_compare(options: CompareOptions) -> None:
             "interval at 95%",
             hint="a shorter comparison has shorter blocks (--block-s)",
         )
+    check_seeds(seed=options.seed)
     _ = options.margin
     if options.rate is not None and options.sessions is not None:
         raise InvalidConfig(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from seatrial.bench.analysis import QUEUE
+from seatrial.bench.answer_findings import ANSWERS
 from seatrial.bench.conditions import (
     above,
     bf16_feature,
@@ -177,6 +178,7 @@ CAVEATS = (
     ),
     Rule("failures", "bad", lambda s: s.analysis.failures.share >= MANY_FAILURES, FAILED),
     Rule("failures", "warn", lambda s: s.analysis.failures.failed > 0, FAILED),
+    *ANSWERS,
     Rule(
         "no-detections", "warn", saw_nothing,
         "No good answer held a detection. The figures say how fast the service answers, not that "

@@ -70,6 +70,8 @@ class Measurement(msgspec.Struct, frozen=True):
         unfinished: Number of requests under way at the window's end that were answered; they
             count nowhere, as the ones under way at its begin count in full.
         errors: Number of failures by kind.
+        retried: Number of finished requests that were sent again on a new connection, as the
+            service had closed the one that they were sent on; timed from the first send.
         throughput_per_s: Answers that came within the window, over `window_s`.
         goodput_per_s: `in_time` over `window_s`.
         goodput_interval: Interval of the goodput; None in reports from before it was measured.
@@ -124,6 +126,7 @@ class Measurement(msgspec.Struct, frozen=True):
     cdf: LatencyCurve | None = None
     trend: Trend | None = None
     pause: str = ""
+    retried: int = 0
 
     @property
     def load(self) -> str:
@@ -211,6 +214,7 @@ def summarise(
         cdf=latency_curve(good_ms, len(bad), service_ms),
         trend=trend(cut),
         pause=law.pause if isinstance(law, ClosedLoop) else "",
+        retried=sum(sample.retried for sample in finished),
     )
 
 

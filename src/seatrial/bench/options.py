@@ -7,12 +7,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from seatrial.config import flag
+from seatrial.errors import InvalidConfig
 from seatrial.load.arrivals import Spacing
 from seatrial.load.statistics import PERCENTILES, samples_needed
 from seatrial.system.extras import require
 
 # The smallest sample that every percentile of the report can be printed for: 662.
 ENOUGH_REQUESTS = max(samples_needed(fraction) for fraction in PERCENTILES.values())
+END_OF_SEEDS = 2**63
 SINGLE_STREAM_S = 30.0  # longest time of lone requests where none is given
 
 
@@ -24,6 +27,23 @@ def require_client() -> None:
     """
     for module in ("httptools", "psutil", "scipy", "uvloop", "yarl"):
         require(module, extra="bench", purpose="measuring a service")
+
+
+def check_seeds(**seeds: int | None) -> None:
+    """Check that random numbers can be drawn by seeds, and that JSON can hold them.
+
+    Args:
+        seeds: Key of an option -> its seed; None: not given.
+
+    Raises:
+        InvalidConfig: One is out of its range.
+    """
+    for key, seed in seeds.items():
+        if seed is not None and not 0 <= seed < END_OF_SEEDS:
+            raise InvalidConfig(
+                f"{flag(key)} must be a whole number from 0 to 2^63 - 1, not {seed}",
+                hint="any number will do: the same one draws the same again",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,10 +54,12 @@ class ProbedService(msgspec.Struct, frozen=True):
         target: The service with its protocol, and the path that images go to.
         model: Its answer to GET /model, or what it says of its model in the Open Inference
             Protocol; None where it says nothing.
+        readable: Whether detections could be read in its first answer to an image.
     """
 
     target: Target
     model: dict[str, Any] | None
+    readable: bool = False
 
 
 async def recognise(
@@ -110,8 +112,8 @@ async def probe(
         hint = f"GET {url.path} answers {UNREADY}; see its log"
         await wait_until_ready(target, partial(ask, http, url), ready_s, hint)
         model = await describe(http, target)
-        await _try_images(http, target, prepared[:TRIES], timeout_s)
-    return ProbedService(target, model)
+        sample = await _try_images(http, target, prepared[:TRIES], timeout_s)
+    return ProbedService(target, model, sample.detections is not None)
 
 
 async def describe(http: HttpSession, target: Target) -> dict[str, Any] | None:
@@ -155,7 +157,7 @@ async def wait_until_ready(
 
 async def _try_images(
     http: HttpSession, target: Target, prepared: Sequence[Body], timeout_s: float
-) -> None:
+) -> Sample:
     url = endpoint(target)
     sample = await first_taken(
         target, [partial(exchange, http, url, body) for body in prepared], timeout_s
@@ -175,6 +177,7 @@ async def _try_images(
             hint=f"the image was sent as {sent} to {target.path}; do path and field fit the "
             "service?" + (" It speaks the Open Inference Protocol: --protocol v2" if other else ""),
         )
+    return sample
 
 
 def redirected(request: str, status: int, said: str) -> ServiceFailed:

@@ -86,7 +86,7 @@ async def probe_inference(
     path = model.infer_path if http is not None else f"/{model.name}"
     protocol = "grpc" if http is None else "v2"
     target = msgspec.structs.replace(target, path=path, protocol=protocol)
-    return ProbedService(target, described), prepared
+    return ProbedService(target, described, sample.detections is not None), prepared
 
 
 @asynccontextmanager

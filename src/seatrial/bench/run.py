@@ -128,15 +128,22 @@ async def ask_service(
     ready_s: float,
     timeout_s: float,
 ) -> tuple[ProbedService, list[Body]]:
-    """Ask the service what it is, and prepare the request of every image."""
+    """Ask the service what it is, and prepare the request of every image.
+
+    Where its first answer could be read, each further one must be.
+    """
     protocol = await recognise(target, timeout_s, credentials)
     if protocol != "http":
         from seatrial.bench.preflight_inference import probe_inference
 
-        return await probe_inference(target, images.images, ready_s, timeout_s, credentials)
-    prepared = bodies(target, images.images)
-    asked = probe(target, prepared, ready_s, timeout_s, credentials)
-    return await asked, prepared
+        found = probe_inference(target, images.images, ready_s, timeout_s, credentials)
+        service, prepared = await found
+    else:
+        prepared = bodies(target, images.images)
+        service = await probe(target, prepared, ready_s, timeout_s, credentials)
+    if service.readable:
+        prepared = [msgspec.structs.replace(body, readable=True) for body in prepared]
+    return service, prepared
 
 
 @contextlib.contextmanager

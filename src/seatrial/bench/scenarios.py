@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from seatrial.bench.options import SINGLE_STREAM_S, BenchOptions
+from seatrial.bench.options import SINGLE_STREAM_S, BenchOptions, check_seeds
 from seatrial.config import flag, read_toml
 from seatrial.contract import ServerClause
 from seatrial.errors import InvalidConfig, did_you_mean
@@ -22,7 +22,7 @@ from seatrial.load.window import Load
 # Per session: the first request opens the connection, the second one is like the rest.
 WARMUP_PER_SESSION = 2
 SERVER_S, LONGEST_SERVER_S = 30.0, 180.0
-LONGEST_S = 30 * 86_400.0  # of a folder
+LONGEST_S = 30 * 86_400.0  # of a load; that of a folder ends with its last image
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -123,8 +123,11 @@ def _server(options: BenchOptions, images: ImageSet | None) -> tuple[Load, ...]:
 def _soak(options: BenchOptions, images: ImageSet | None) -> tuple[Load, ...]:
     laws = _laws(options)
     if len(laws) != 1:
+        rates = ", ".join(f"{rate:g}" for rate in options.rates)
         raise InvalidConfig(
-            f"the scenario soak runs at one rate, not at {len(laws)}",
+            f"the scenario soak runs at one rate, and --rate names several: {rates}"
+            if laws
+            else "the scenario soak needs a rate of arrivals",
             hint="for example --rate 10, below what the service can do",
         )
     return (open_load(options, laws[0], options.soak_s, options.seed),)
@@ -140,7 +143,7 @@ def _replay(options: BenchOptions, images: ImageSet | None) -> tuple[Load, ...]:
     law = Logged(log, options.speed)
     if images is not None:
         law = logged(log, images.images, speed=options.speed, seed=options.seed)
-    load = open_load(options, law, law.length_s + 1e-6, options.seed)
+    load = open_load(options, law, law.window_s, options.seed)
     # Every request of a log counts.
     return (msgspec.structs.replace(load, warmup_s=0.0),)
 
@@ -153,6 +156,29 @@ SCENARIOS: dict[str, Callable[[BenchOptions, ImageSet | None], tuple[Load, ...]]
     "scaling": _scaling,
     "replay": _replay,
     "soak": _soak,
+}
+
+
+# Options that not all scenarios read -> the scenarios that do.
+READERS: dict[str, tuple[str, ...]] = {
+    "sessions": ("scaling",),
+    "single_stream_requests": ("single-stream", "multi-stream"),
+    "single_stream_s": ("single-stream", "multi-stream"),
+    "point_s": ("scaling",),
+    "server_s": ("server",),
+    "rates": ("server", "soak"),
+    "arrivals": ("server", "soak"),
+    "percentile": ("server",),
+    "search_s": ("server",),
+    "think_time_s": ("scaling",),
+    "thinking": ("scaling",),
+    "schedule_seed": ("server", "soak"),
+    "think_seed": ("scaling",),
+    "images_per_query": ("multi-stream",),
+    "offline_sessions": ("offline",),
+    "log": ("replay",),
+    "speed": ("replay",),
+    "soak_s": ("soak",),
 }
 
 
@@ -182,6 +208,8 @@ def _scenario(name: str, options: BenchOptions, images: ImageSet | None) -> Scen
             )
         return Scenario(name, (), options.search_s, LAWS_BY_RATE[options.arrivals], limit_ms)
     loads = SCENARIOS[name](options, images)
+    for load in loads:
+        _check_load(name, load)
     return Scenario(name, loads, sum(_load_s(load, options) for load in loads))
 
 
@@ -209,6 +237,43 @@ def check_side_by_side(options: BenchOptions) -> None:
             )
 
 
+def check_read(options: BenchOptions) -> None:
+    """Check that the chosen scenarios read every option that differs from its default.
+
+    Raises:
+        InvalidConfig: They do not read one: what it says would not be measured.
+    """
+    chosen, unread = options.scenarios, []
+    for key, readers in READERS.items():
+        default = BenchOptions.__dataclass_fields__[key].default
+        if getattr(options, key) == default or any(name in readers for name in chosen):
+            continue
+        unread.append((_flag(key), " and ".join(readers)))
+    if unread:
+        raise InvalidConfig(
+            "; ".join(f"{option} is for {readers}" for option, readers in unread)
+            + f": what is measured here is {' and '.join(chosen)}",
+            hint="name that scenario as well, or leave the option out",
+        )
+    searched = "server" in chosen and not options.rates and options.arrivals in LAWS_BY_RATE
+    if searched and options.server_s is not None:
+        raise InvalidConfig(
+            "--server-s is the time at a rate, and without --rate the highest one is searched",
+            hint="give a --rate, or the time of the search (--search-s)",
+        )
+    default_s, default_percentile = BenchOptions.search_s, BenchOptions.percentile
+    if not searched and (options.search_s, options.percentile) != (default_s, default_percentile):
+        raise InvalidConfig(
+            "--search-s and --percentile are for the search for the highest rate, and the rates "
+            "are known",
+            hint="leave them out, or the rates: without --rate the highest one is searched",
+        )
+
+
+def _flag(key: str) -> str:
+    return "--rate" if key == "rates" else flag(key)
+
+
 def is_open(options: BenchOptions) -> bool:
     """Whether any of the scenarios is an open loop."""
     return any(scenario.is_open for scenario in plan(options))
@@ -217,6 +282,22 @@ def is_open(options: BenchOptions) -> bool:
 def longest_s(scenarios: tuple[Scenario, ...]) -> float:
     """Longest time that the scenarios take on a service that answers, seconds."""
     return sum(scenario.longest_s for scenario in scenarios)
+
+
+def _check_load(name: str, load: Load) -> None:
+    """Check that a load ends, and that its schedule has room in memory.
+
+    Raises:
+        InvalidConfig: It is too long, or has too many requests.
+    """
+    if not max(load.measure_s, load.warmup_s) <= LONGEST_S:
+        faster = ", or a higher --speed" if isinstance(load.arrivals, Logged) else ""
+        raise InvalidConfig(
+            f"the scenario {name} would take {load.warmup_s + load.measure_s:.3g} s",
+            hint=f"a shorter time{faster}: the longest is {LONGEST_S:.0f} s, 30 days",
+        )
+    if not isinstance(load.arrivals, ClosedLoop | Logged):
+        load.arrivals.due_s(load.schedule_seed, load.warmup_s + load.measure_s)
 
 
 def _load_s(load: Load, options: BenchOptions) -> float:
@@ -230,11 +311,12 @@ def _laws(options: BenchOptions) -> list[OpenLoop]:
     at_rate = LAWS_BY_RATE.get(options.arrivals)
     if at_rate is not None:
         return [at_rate(rate_hz) for rate_hz in options.rates]
+    law = read_law(Path(options.arrivals))
     if options.rates:
         raise InvalidConfig(
             f"{options.arrivals} has rates of its own", hint="leave --rate out, or name a law"
         )
-    return [read_law(Path(options.arrivals))]
+    return [law]
 
 
 class _LawFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -271,9 +353,14 @@ def _check(options: BenchOptions) -> None:
     for name in options.scenarios:
         if name not in SCENARIOS:
             hint = did_you_mean(name, SCENARIOS, otherwise=f"known: {', '.join(SCENARIOS)}")
+            if "," in name:
+                hint = f"scenarios are separated by blanks: {' '.join(name.split(','))}"
             raise InvalidConfig(f"unknown scenario {name!r}", hint=hint)
     if not options.scenarios:
         raise InvalidConfig("no scenario to run", hint=f"known: {', '.join(SCENARIOS)}")
+    check_seeds(
+        seed=options.seed, schedule_seed=options.schedule_seed, think_seed=options.think_seed
+    )
     rising = sorted(set(options.sessions)) == list(options.sessions)
     if not options.sessions or options.sessions[0] < 1 or not rising:
         message = f"--sessions must be rising whole numbers from 1, not {list(options.sessions)}"

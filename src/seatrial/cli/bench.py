@@ -102,7 +102,13 @@ def bench(
         json: Print the report as JSON too.
     """
     require_client()
-    from seatrial.bench.scenarios import check_side_by_side, is_open, plan, searching
+    from seatrial.bench.scenarios import (
+        check_read,
+        check_side_by_side,
+        is_open,
+        plan,
+        searching,
+    )
     from seatrial.load.images import load_images
     from seatrial.load.target import DETECT, Target, base_url
     from seatrial.system.files import check_place, check_writable
@@ -112,6 +118,7 @@ def bench(
         None if contract is None else Contract.read(contract, judged=["latency", "load", "server"])
     )
     options = replace(options, scenarios=scenario)
+    check_read(options)
     if wanted is not None and wanted.server is not None and not options.rates:
         options = searching(options, wanted.server)
     plan(options)

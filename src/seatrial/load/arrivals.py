@@ -16,7 +16,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-# Points on which the expected count of a curved rate is inverted; straight lines between them.
+from seatrial.errors import InvalidConfig
+
+# Points on which the expected count of a curved rate is inverted, of one period where it repeats
+# itself; straight lines between them.
 CURVE_POINTS = 20_001
 # Of one schedule. It is kept in memory, as are its answers.
 MOST_REQUESTS = 20_000_000
@@ -24,7 +27,8 @@ MOST_REQUESTS = 20_000_000
 Times = NDArray[np.float64]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 RateOrNone = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e7)]
+# What is shorter than a millisecond is nothing that a client could send.
+Seconds = Annotated[float, msgspec.Meta(ge=1e-3, le=1e7)]
 Spacing = Literal["random", "even"]
 
 
@@ -139,14 +143,10 @@ class Ramp(msgspec.Struct, frozen=True, tag="ramp", forbid_unknown_fields=True):
 
     def due_s(self, seed: int, until_s: float) -> Times:
         """Times that a seed always draws alike."""
-
-        def expected(at_s: Times) -> Times:
-            rising = np.minimum(at_s, self.over_s)
-            slope = (self.to_hz - self.from_hz) / self.over_s
-            ramp = self.from_hz * rising + slope * rising**2 / 2
-            return ramp + self.to_hz * (at_s - rising)
-
-        return _inverted(expected, until_s, seed, self.spacing, (self.over_s,))
+        at_s = np.linspace(0.0, min(self.over_s, until_s), CURVE_POINTS)
+        slope = (self.to_hz - self.from_hz) / self.over_s
+        counts = self.from_hz * at_s + slope * at_s**2 / 2
+        return _straight(at_s, counts, self.to_hz, until_s, seed, self.spacing)
 
     def words(self) -> str:
         """The law in a few words."""
@@ -173,11 +173,10 @@ class Steps(msgspec.Struct, frozen=True, tag="steps", forbid_unknown_fields=True
 
     def due_s(self, seed: int, until_s: float) -> Times:
         """Times that a seed always draws alike."""
-        count = max(len(self.rates_hz), math.ceil(until_s / self.each_s))
-        rates = np.pad(np.array(self.rates_hz), (0, count - len(self.rates_hz)), mode="edge")
-        edges_s = self.each_s * np.arange(count + 1, dtype=np.float64)
+        rates = np.array(self.rates_hz)
+        edges_s = self.each_s * np.arange(len(rates) + 1, dtype=np.float64)
         counts = np.concatenate([[0.0], np.cumsum(rates * self.each_s)])
-        return _straight(edges_s, counts, until_s, seed, self.spacing)
+        return _straight(edges_s, counts, self.rates_hz[-1], until_s, seed, self.spacing)
 
     def words(self) -> str:
         """The law in a few words."""
@@ -204,12 +203,9 @@ class Bursts(msgspec.Struct, frozen=True, tag="bursts", forbid_unknown_fields=Tr
 
     def due_s(self, seed: int, until_s: float) -> Times:
         """Times that a seed always draws alike."""
-        cycles = math.ceil(until_s / (self.on_s + self.off_s))
-        lengths = np.tile([self.on_s, self.off_s], cycles)
-        rates = np.tile([self.on_hz, self.off_hz], cycles)
-        edges_s = np.concatenate([[0.0], np.cumsum(lengths)])
-        counts = np.concatenate([[0.0], np.cumsum(lengths * rates)])
-        return _straight(edges_s, counts, until_s, seed, self.spacing)
+        edges_s = np.cumsum([0.0, self.on_s, self.off_s])
+        counts = np.cumsum([0.0, self.on_s * self.on_hz, self.off_s * self.off_hz])
+        return _periodic(edges_s, counts, until_s, seed, self.spacing)
 
     def words(self) -> str:
         """The law in a few words."""
@@ -244,11 +240,9 @@ class Diurnal(msgspec.Struct, frozen=True, tag="diurnal", forbid_unknown_fields=
         """Times that a seed always draws alike."""
         mean, half = (self.low_hz + self.high_hz) / 2, (self.high_hz - self.low_hz) / 2
         turn = 2 * math.pi / self.period_s
-
-        def expected(at_s: Times) -> Times:
-            return mean * at_s - half / turn * np.sin(turn * at_s)
-
-        return _inverted(expected, until_s, seed, self.spacing)
+        at_s = np.linspace(0.0, self.period_s, CURVE_POINTS)
+        counts = mean * at_s - half / turn * np.sin(turn * at_s)
+        return _periodic(at_s, counts, until_s, seed, self.spacing)
 
     def words(self) -> str:
         """The law in a few words."""
@@ -269,7 +263,11 @@ LAWS_BY_RATE: dict[str, Callable[[float], Law]] = {
 
 def _check_count(expected: float) -> None:
     if expected > MOST_REQUESTS:
-        raise OverflowError(f"a schedule of {expected:.3g} requests; most: {MOST_REQUESTS:,}")
+        raise InvalidConfig(
+            f"the schedule would have {expected:.3g} requests, and at most {MOST_REQUESTS:,} are "
+            "kept in memory",
+            hint="a lower rate, or a shorter time",
+        )
 
 
 def _counted(until: float, seed: int, spacing: Spacing) -> Times:
@@ -288,8 +286,22 @@ def _counted(until: float, seed: int, spacing: Spacing) -> Times:
     return times[times < until]
 
 
-def _straight(edges_s: Times, counts: Times, until_s: float, seed: int, spacing: Spacing) -> Times:
-    """Arrivals of a rate that is constant between edges, by its expected counts at the edges."""
+def _straight(
+    edges_s: Times, counts: Times, last_hz: float, until_s: float, seed: int, spacing: Spacing
+) -> Times:
+    """Arrivals of a rate that is constant between edges, by its expected counts at the edges.
+
+    Args:
+        edges_s: Times from 0 on.
+        counts: Expected counts of requests until these times.
+        last_hz: Rate after the last edge.
+        until_s: End of the load.
+        seed: Seed of the arrivals.
+        spacing: Whether they are random.
+    """
+    if until_s > edges_s[-1]:
+        counts = np.append(counts, counts[-1] + last_hz * (until_s - edges_s[-1]))
+        edges_s = np.append(edges_s, until_s)
     whole = float(np.interp(until_s, edges_s, counts))
     arrivals = _counted(whole, seed, spacing)
     # Where the rate is 0 several times have one count, and `np.interp` takes the last of them: an
@@ -298,14 +310,17 @@ def _straight(edges_s: Times, counts: Times, until_s: float, seed: int, spacing:
     return due_s[due_s < until_s]
 
 
-def _inverted(
-    expected: Callable[[Times], Times],
-    until_s: float,
-    seed: int,
-    spacing: Spacing,
-    bends_s: tuple[float, ...] = (),
-) -> Times:
-    """Arrivals of a rate that changes all the time, by its expected count at any time."""
-    inside = [bend for bend in bends_s if bend < until_s]
-    at_s = np.union1d(np.linspace(0.0, until_s, CURVE_POINTS), inside)
-    return _straight(at_s, expected(at_s), until_s, seed, spacing)
+def _periodic(edges_s: Times, counts: Times, until_s: float, seed: int, spacing: Spacing) -> Times:
+    """Arrivals of a rate that repeats itself, by its expected counts at the edges of one period.
+
+    That period alone is inverted: its curve is as exact, and takes as little memory, in a load of
+    a million of them.
+    """
+    period_s, each = float(edges_s[-1]), float(counts[-1])
+    turns, rest_s = divmod(until_s, period_s)
+    arrivals = _counted(turns * each + float(np.interp(rest_s, edges_s, counts)), seed, spacing)
+    turn, rest = np.divmod(arrivals, each)
+    due_s = turn * period_s + np.interp(rest, counts, edges_s)
+    # Rounding: the end of one period may lie behind the begin of the next one.
+    due_s = np.maximum.accumulate(due_s)
+    return due_s[due_s < until_s]

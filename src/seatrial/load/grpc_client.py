@@ -36,6 +36,7 @@ from seatrial.load.samples import (
     NUMBERS,
     TIMEOUT,
     TOO_LONG,
+    UNREADABLE,
     Reply,
     Sample,
 )
@@ -43,6 +44,8 @@ from seatrial.load.target import Body
 
 # Connections of an open loop, in which any number of requests may be under way.
 OPEN_LOOP_CONNECTIONS = 16
+# Between two tries for a connection, as a closed loop over HTTP waits; gRPC takes no less than 100.
+RECONNECT_MS = 100
 # Status of gRPC -> that of HTTP which says the same to a load.
 STATUSES = {
     "INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "OUT_OF_RANGE": 400,
@@ -100,6 +103,10 @@ class GrpcSession:
             # gRPC bounds the length of what is packed, not of what that becomes.
             ("grpc.compression_enabled_algorithms_bitset", 1 << grpc.Compression.NoCompression),
             ("grpc.enable_retries", 0),
+            # Requests fail until the next try for a connection. By default that comes after 1 s,
+            # then 1.6 s and so on: the wait would be counted as the service's.
+            ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS),
+            ("grpc.max_reconnect_backoff_ms", RECONNECT_MS),
         ]
         count = connections or OPEN_LOOP_CONNECTIONS
         if url.scheme == "grpcs":
@@ -135,6 +142,8 @@ class GrpcSession:
         try:
             if not error:
                 detections, timing_ms = _count(payload), _times(trailing)
+                if detections is None and body.readable:
+                    error = UNREADABLE
         except Impossible:
             error = NUMBERS
         return Sample(

@@ -31,6 +31,7 @@ from seatrial.load.samples import (
     PROTOCOL,
     TIMEOUT,
     TOO_LONG,
+    UNREADABLE,
     Reply,
     Sample,
 )
@@ -73,13 +74,17 @@ _QUOTED, _MARKS = re.compile(r'"((?:[^"\\]|\\.)*)"'), str.maketrans("", "", ",;=
 
 async def exchange(http: HttpSession, url: URL, body: Body, due_ns: int | None = None) -> Sample:
     """Send one image and time the answer to its last byte."""
-    status, error, payload, detections, timing_ms = 0, "", b"", None, None
+    status, error, payload, detections, timing_ms, retried = 0, "", b"", None, None, False
     start_ns = perf_counter_ns()
     try:
         found = await http.send("POST", url, body, ANSWER_BYTES)
         end_ns, status, payload = found.end_ns, found.status, found.payload
+        retried = found.retried
         if 200 <= status < 300:
             detections, timing_ms = read_answer(payload, found.headers)
+            # A longer one is not read at all.
+            if detections is None and body.readable and len(payload) <= READ_BYTES:
+                error = UNREADABLE
         else:
             error = f"http-{status}"
     except Impossible:
@@ -103,6 +108,7 @@ async def exchange(http: HttpSession, url: URL, body: Body, due_ns: int | None =
         detections=detections,
         timing_ms=timing_ms,
         due_ns=due_ns,
+        retried=retried,
     )
 
 

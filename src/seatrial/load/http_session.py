@@ -79,12 +79,14 @@ class Received(msgspec.Struct, frozen=True, gc=False):
         headers: Its fields.
         payload: Its body.
         end_ns: `perf_counter_ns` after its last byte.
+        retried: Whether the request was sent again, as its connection had been closed.
     """
 
     status: int
     headers: Fields
     payload: bytes
     end_ns: int
+    retried: bool = False
 
 
 class HttpSession:
@@ -142,6 +144,10 @@ class HttpSession:
     async def send(self, method: str, url: URL, body: Body | None, most_bytes: int) -> Received:
         """Send a request and wait for its answer.
 
+        A connection that has been used before may be closed by the service at any time. Where it
+        ends before a byte of the answer, the request is sent once more, at once and on a new
+        connection: a detection changes nothing (decision 0024).
+
         Args:
             method: Method.
             url: Address, with its query.
@@ -168,7 +174,16 @@ class HttpSession:
                     connection = await self._connect(origin)
             self._watch(deadline_s)
             data = b"" if body is None else body.data
-            return await connection.ask(head, data, most_bytes, deadline_s)
+            try:
+                return await connection.ask(head, data, most_bytes, deadline_s)
+            except Broken:
+                if not connection.was_idle or connection.came_bytes:
+                    raise
+            async with asyncio.timeout_at(deadline_s):
+                connection = await self._connect(origin)
+            self._watch(deadline_s)
+            found = await connection.ask(head, data, most_bytes, deadline_s)
+            return msgspec.structs.replace(found, retried=True)
         except BaseException:  # cancelled, too: its answer would be taken for that of the next
             if connection is not None:
                 connection.abort()
@@ -255,7 +270,8 @@ class _Connection(asyncio.Protocol):
     sent to its end, and is closed if that takes long.
 
     Attributes:
-        idle_since_ns: `perf_counter_ns` at the end of its last answer.
+        idle_since_ns: `perf_counter_ns` at the end of its last answer; 0 before the first.
+        came_bytes: Number of bytes of the answer that is under way.
         deadline_s: Time of the event loop at which the request that is under way has failed;
             infinite where there is none.
     """
@@ -278,6 +294,11 @@ class _Connection(asyncio.Protocol):
             lenient_spaces_after_chunk_size=True,
         )
         self._begin()
+
+    @property
+    def was_idle(self) -> bool:
+        """Whether it has been used before."""
+        return bool(self.idle_since_ns)
 
     @property
     def usable(self) -> bool:
@@ -313,7 +334,7 @@ class _Connection(asyncio.Protocol):
         if self._answer is None:  # nobody asked: a service that ends the connection says why
             self._transport.close()
             return
-        self._came_bytes += len(data)
+        self.came_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -323,7 +344,7 @@ class _Connection(asyncio.Protocol):
         most = HEAD_BYTES
         if self._in_body:
             most += FRAMING_BYTES + (1 + FRAMING_OF_BYTE) * len(self._payload)
-        if self._came_bytes > most:
+        if self.came_bytes > most:
             self._fail(NotHttp("Receive buffer too long"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -402,7 +423,7 @@ class _Connection(asyncio.Protocol):
     def _begin(self) -> None:
         self._fields = Fields()
         self._payload = b""
-        self._came_bytes = self._most_bytes = 0
+        self.came_bytes = self._most_bytes = 0
         self._in_body = self._waits_to_be_sent = False
 
     def _wait(self) -> None:
@@ -427,6 +448,9 @@ class _Connection(asyncio.Protocol):
         if answer is not None and not answer.done():
             failure.__cause__ = cause
             answer.set_exception(failure)
+            # Read here: a task that is cancelled in the same turn of the loop never does, and
+            # asyncio would print a complaint at Ctrl-C.
+            answer.exception()
         self._transport.abort()
 
 

@@ -19,6 +19,7 @@ from seatrial.errors import InvalidDataset
 from seatrial.load.arrivals import MOST_REQUESTS, Times
 from seatrial.load.images import EncodedImage
 from seatrial.load.schedule import image_order
+from seatrial.system.files import beside
 
 TIMES, IMAGES, SIZES = ("timestamp", "time", "ts"), ("image", "name", "path"), ("size", "bytes")
 # Endings of the columns of times -> seconds in their unit.
@@ -29,6 +30,8 @@ TIME_COLUMNS = {name + unit: scale for name in TIMES for unit, scale in UNITS_S.
 LARGE_S = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3))
 CALENDAR = "%Y%m%d%H%M%S"  # of 14 digits: milliseconds have as many in the year 2286
 LONGEST_GAP_DAYS = 30
+# Time of a window after the last request of a log.
+SHORTEST_S, LAST_S = 1e-6, 1.0
 SEPARATORS = ",;\t"
 HINT = (
     "a log is CSV with a header, or JSON Lines: `timestamp` (seconds, or ISO 8601; `timestamp_ms` "
@@ -71,6 +74,17 @@ class Logged(msgspec.Struct, frozen=True):
         """Time from the first request to the last, seconds."""
         return float(self.log.due_s[-1]) / self.speed
 
+    @property
+    def window_s(self) -> float:
+        """Time in which all requests are due, the last one, too, seconds.
+
+        It ends a mean gap after that one, as if a next one had followed: so a log of 3 requests
+        and 2 gaps has the rate of its gaps. Nobody waits for longer than `LAST_S`.
+        """
+        gaps = len(self.log.due_s) - 1
+        mean_s = self.length_s / gaps if gaps else LAST_S
+        return self.length_s + (max(SHORTEST_S, min(mean_s, LAST_S)) if mean_s else LAST_S)
+
     def due_s(self, seed: int, until_s: float) -> Times:
         """The times of the log, the same for every seed."""
         due_s: Times = self.log.due_s / self.speed
@@ -98,7 +112,11 @@ def read_log(path: Path) -> RequestLog:
                     raise InvalidDataset(f"{path} has more than {MOST_REQUESTS:,} requests")
     except UnicodeDecodeError as error:
         raise InvalidDataset(f"{path} is not UTF-8 text: {error}", hint=HINT) from error
-    except (OSError, csv.Error) as error:
+    except OSError as error:
+        raise InvalidDataset(
+            f"{path} cannot be read: {error.strerror}", hint=beside(path)
+        ) from error
+    except csv.Error as error:
         raise InvalidDataset(f"{path} cannot be read: {error}", hint=HINT) from error
     if not rows:
         raise InvalidDataset(f"{path} has no request", hint=HINT)

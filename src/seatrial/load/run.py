@@ -18,7 +18,7 @@ from seatrial.load.due_timer import DueTimer
 from seatrial.load.http_client import exchange
 from seatrial.load.http_session import HttpSession
 from seatrial.load.samples import CONNECT, DISCONNECT, Sample, joined
-from seatrial.load.schedule import DrawnSchedule, draw_schedule, image_order
+from seatrial.load.schedule import DrawnSchedule, draw_schedule, image_order, to_ns
 from seatrial.load.target import Body
 from seatrial.load.window import DueWindow, Load, Observer, Recorder, Recording, Window
 
@@ -188,7 +188,7 @@ async def send_schedule(
     async def one(index: int, due_ns: int) -> None:
         window.add(await send(bodies[index], due_ns))
 
-    dues_ns = (window.begin_ns + schedule.due_s * 1e9).astype("int64").tolist()
+    dues_ns = (window.begin_ns + to_ns(schedule.due_s)).tolist()
     with DueTimer() as timer:
         window.on_closed = timer.stop
         async with asyncio.TaskGroup() as requests:

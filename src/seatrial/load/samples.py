@@ -13,8 +13,8 @@ ProtocolName = Literal["http", "v2", "grpc"]
 # and `grpc-<status>`.
 CONNECT, DISCONNECT, TIMEOUT, PROTOCOL = "connect", "disconnect", "timeout", "protocol"
 # Failures of an answer that came: longer than `ANSWER_BYTES`; packed, which no request asks for;
-# with numbers that no service counts or measures.
-TOO_LONG, ENCODED, NUMBERS = "too-long", "encoded", "impossible-numbers"
+# with numbers that no service counts or measures; without detections, which the first answers had.
+TOO_LONG, ENCODED, NUMBERS, UNREADABLE = "too-long", "encoded", "impossible-numbers", "unreadable"
 # Of one answer. Ten times the JSON of 30,000 boxes, the most that a service of ours finds; foreign
 # ones answer with tensors of a network, written out in digits.
 ANSWER_BYTES = 64 * 2**20
@@ -35,6 +35,8 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
         timing_ms: Stage times of the service itself; None where it gives none.
         due_ns: The same clock when the request was due; None in a closed loop, where a request
             is due when it is sent.
+        retried: Whether it was sent again on a new connection, as the service had closed the one
+            that it was sent on; it is timed from the first send.
     """
 
     start_ns: int
@@ -45,6 +47,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     detections: int | None = None
     timing_ms: dict[str, float] | None = None
     due_ns: int | None = None
+    retried: bool = False
 
     @property
     def latency_ms(self) -> float:
@@ -72,6 +75,7 @@ def joined(samples: Sequence[Sample]) -> Sample:
         error="" if failed is None else failed.error,
         received_bytes=sum(one.received_bytes for one in samples),
         detections=sum(found) if len(found) == len(samples) else None,
+        retried=any(one.retried for one in samples),
     )
 
 

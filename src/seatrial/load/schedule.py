@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seatrial.load.arrivals import OpenLoop
+from seatrial.load.arrivals import OpenLoop, Times
 
 
 class DrawnSchedule(msgspec.Struct, frozen=True):
@@ -23,6 +23,17 @@ class DrawnSchedule(msgspec.Struct, frozen=True):
 
     due_s: NDArray[np.float64]
     images: NDArray[np.int32]
+
+
+def to_ns(seconds: Times | float) -> NDArray[np.int64]:
+    """Times in whole nanoseconds.
+
+    All of a load are rounded here: what is due at the end of a window is not in it.
+
+    Args:
+        seconds: Times in seconds.
+    """
+    return np.rint(np.asarray(seconds) * 1e9).astype(np.int64)
 
 
 def draw_schedule(

@@ -43,10 +43,18 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
-    """One request, built before the load starts: building it would cost the service its cores."""
+    """One request, built before the load starts: building it would cost the service its cores.
+
+    Attributes:
+        data: Its body.
+        headers: Headers of the body.
+        readable: Whether a good answer must have detections that can be read. The service's first
+            answers had them: one without is an error with a good status, as gateways send.
+    """
 
     data: bytes
     headers: dict[str, str]
+    readable: bool = False
 
 
 def base_url(target: Target) -> URL:

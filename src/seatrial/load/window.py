@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from seatrial.load.arrivals import Arrivals, ClosedLoop
 from seatrial.load.samples import CONNECT, DISCONNECT, Sample
+from seatrial.load.schedule import to_ns
 
 # Unreachable for as long as this: the service is gone, not restarting a worker.
 GIVE_UP_S = 2.0
@@ -256,13 +257,14 @@ class DueWindow(Window):
         super().__init__(load, observer, begin_ns)
         self.drained = asyncio.Event()
         self._finished = self._ended = False
-        end_s = load.warmup_s + load.measure_s
-        first = int(np.searchsorted(due_s, load.warmup_s))
+        dues_ns, open_ns = to_ns(due_s), int(to_ns(load.warmup_s))
+        end_ns = int(to_ns(load.warmup_s + load.measure_s))
+        first = int(np.searchsorted(dues_ns, open_ns))
         if load.requests is not None and first + load.requests < len(due_s):
-            end_s, self.ended = float(due_s[first + load.requests]), "requests"
-        self.open_ns = self.begin_ns + round(load.warmup_s * 1e9)
-        self.close_ns = self.begin_ns + round(end_s * 1e9)
-        self._end = self._loop.call_later(self._in_s(end_s), self._ends)
+            end_ns, self.ended = int(dues_ns[first + load.requests]), "requests"
+        self.open_ns = self.begin_ns + open_ns
+        self.close_ns = self.begin_ns + end_ns
+        self._end = self._loop.call_later(self._in_s(end_ns / 1e9), self._ends)
 
     @property
     def over(self) -> asyncio.Event:
