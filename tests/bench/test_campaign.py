@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import asyncio
 import itertools
+import signal
+from types import SimpleNamespace
 
 import pytest
 from yarl import URL
 
 from bench_reports import build_open_point
 from seatrial.bench import campaign
-from seatrial.bench.campaign import Campaign, Trials, rate_trial
+from seatrial.bench.campaign import (
+    LIVE_S,
+    Campaign,
+    Trials,
+    _Live,
+    first_interrupt,
+    rate_trial,
+)
 from seatrial.bench.options import BenchOptions
-from seatrial.bench.run import run_benchmark
+from seatrial.bench.run import BenchInterrupted, run_benchmark
 from seatrial.bench.scenarios import plan
 from seatrial.client.credentials import NONE
 from seatrial.load.rate_search import RateTrial
@@ -78,7 +88,7 @@ def test_every_trial_has_a_schedule_and_images_of_its_own(
         URL("http://127.0.0.1"), (), ServiceProcesses((), "none"), options, plan(options),
         lambda *told, **more: None, NONE, None, Trials(**before),
     )  # fmt: skip
-    place.run(place.scenarios[0])
+    place.run()
     first = 1 + {"made": 9, "known": 3}.get(next(iter(before), ""), 0)
     numbers = range(first, first + len(loads))
     assert len(loads) > 3
@@ -129,3 +139,90 @@ def test_a_service_that_holds_at_no_rate_is_told_from_one_that_was_not_searched_
     assert run.search.ended in ("below-minimum", "budget")
     assert run.search.low_hz == 0.0
     assert report.findings[0].kind == "headline"
+
+
+def interrupted(service, image_folder, at, **options):
+    """The report of a benchmark that Ctrl-C ends at a call of the progress."""
+
+    def on_progress(what, done=0, total=0, *, unit=""):
+        if at(what, done):
+            signal.raise_signal(signal.SIGINT)
+
+    asked = BenchOptions(images=str(image_folder), warmup_s=0.0, **options)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_benchmark(Target(service.url), asked, on_progress)
+    return caught.value
+
+
+def test_ctrl_c_keeps_the_loads_that_are_complete(detector, image_folder, assert_traceable):
+    found = interrupted(
+        detector(hold_ms=2), image_folder,
+        lambda what, done: what.startswith("scaling 3/4"),
+        scenarios=("single-stream", "scaling"), single_stream_requests=5, sessions=(1, 2, 4),
+        point_s=0.5,
+    )  # fmt: skip
+    assert isinstance(found, BenchInterrupted)
+    assert found.report.interrupted
+    told = [(run.scenario, [p.sessions for p in run.points]) for run in found.report.runs]
+    assert told == [("single-stream", [1]), ("scaling", [1])]
+    assert "interrupted" in {one.id for one in found.report.findings}
+    assert_traceable(found.report)
+
+
+def test_ctrl_c_before_anything_is_complete_leaves_nothing(detector, image_folder):
+    found = interrupted(
+        detector(hold_ms=2), image_folder,
+        lambda what, done: what.startswith("single-stream"), scenarios=("single-stream",),
+        single_stream_s=600.0,
+    )  # fmt: skip
+    assert not isinstance(found, BenchInterrupted)
+
+
+def test_ctrl_c_ends_a_soak_which_counts_until_then(detector, image_folder, assert_traceable):
+    """Each request that was due by then is waited for."""
+    found = interrupted(
+        detector(hold_ms=50), image_folder, lambda what, done: done == 2,
+        scenarios=("soak", "scaling"), rates=(20.0,), soak_s=600.0, arrivals="constant",
+    )  # fmt: skip
+    assert isinstance(found, BenchInterrupted)
+    ((soak,),) = (run.points for run in found.report.runs)
+    assert soak.ended == "interrupted"
+    assert 1 < soak.window_s < 600
+    assert soak.finished == pytest.approx(20 * soak.window_s, abs=1)
+    assert soak.good == soak.finished
+    assert soak.usage.server.cpu_s >= 0
+    assert_traceable(found.report)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_second_ctrl_c_ends_at_once(wanted):
+    called = []
+
+    async def interrupts():
+        await asyncio.sleep(0)
+        with first_interrupt(asyncio.get_running_loop(), lambda: wanted, lambda: called.append(1)):
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(0.01)
+            assert wanted
+            assert called == [1]
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(60)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(interrupts())
+    assert called == ([1] if wanted else [])
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_long_window_says_how_it_goes():
+    window, live = SimpleNamespace(samples=[], failed=0), _Live("soak 1/1", 100.0)
+    window.samples += [None] * 30
+    assert live.words(window, 100.0 + LIVE_S - 1) == "soak 1/1"
+    window.samples += [None] * 450
+    window.failed = 3
+    first = "soak 1/1: 8 requests/s ended in the last 60 s, 3 failed"
+    assert live.words(window, 160.0) == first
+    window.samples += [None] * 600
+    assert live.words(window, 161.0) == first
+    assert live.words(window, 220.0) == "soak 1/1: 10 requests/s ended in the last 60 s, 0 failed"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -155,6 +156,48 @@ def test_a_report_of_runtimes_that_cannot_be_written_is_printed(
             3, output=tmp_path / "out", json=True,
         )  # fmt: skip
     assert json.loads(capsysbinary.readouterr().out)["rounds"] == 3
+
+
+def test_ctrl_c_leaves_a_report_of_what_is_complete(detector, image_folder, tmp_path):
+    command = [
+        *(sys.executable, "-m", "seatrial.cli.main", "bench", "single-stream", "scaling"),
+        *("--url", detector(hold_ms=1).url, "--images", str(image_folder), "-o", str(tmp_path)),
+        *("--single-stream-requests", "9", "--point-s", "600", "--warmup-s", "0"),
+    ]
+    client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert client.stderr is not None
+    while "scaling 2/5" not in (line := client.stderr.readline()):
+        assert line
+    client.send_signal(signal.SIGINT)
+    printed, told = client.communicate(timeout=120)
+    assert client.returncode == 130
+    *wrote, last = told.splitlines()
+    assert last == "interrupted"
+    assert "wrote" in wrote[-1]
+    assert "Traceback" not in told
+    assert "never retrieved" not in told
+    report = read_report(tmp_path / "report.json")
+    assert report.interrupted
+    assert [run.scenario for run in report.runs] == ["single-stream"]
+    assert "The benchmark was interrupted" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("single-stream --rate 5", "--rate is for server and soak: what is measured here is"),
+        ("server --rate 5 --point-s 9", "--point-s is for scaling"),
+        ("single-stream --seed -1", "--seed must be a whole number from 0"),
+    ],
+)
+def test_options_that_nothing_reads_and_seeds_below_0_are_mistakes_of_usage(
+    words, message, image_folder, tmp_path
+):
+    to = ("--url", "http://127.0.0.1:9", "--images", image_folder, "-o", tmp_path)
+    done = run(*words.split(), *to, home=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_model_is_served_for_the_measurement(tiny_artifact, image_folder, tmp_path):

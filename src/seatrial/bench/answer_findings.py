@@ -1,4 +1,4 @@
-"""Caveats on answers and connections: what was sent again, and what a good status hides."""
+"""Caveats on what was measured: an early end, requests that were sent again, unread answers."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def unreadable(point: Measurement) -> int:
 
 
 ANSWERS = (
+    Rule(
+        "interrupted", "warn", lambda s: s.report.interrupted,
+        "The benchmark was interrupted after {elapsed_s:.0f} s. The loads that were not complete "
+        "are missing; of a soak, the time until then counts.",
+    ),
     Rule(
         "unreadable-answers", "bad", lambda s: most(s, unreadable) is not None,
         lambda s: [

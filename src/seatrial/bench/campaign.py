@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
+from types import FrameType
 
 from yarl import URL
 
@@ -33,6 +37,10 @@ from seatrial.system.processes import ServiceProcesses
 # A trial of a search ends early when so many times as many requests are late as may be in all of
 # it, and no fewer than `FEWEST_HOPELESS`: it cannot hold any more, and its queue has to drain.
 HOPELESS, FEWEST_HOPELESS = 4.0, 12
+# A long window says so often how it goes, seconds.
+LIVE_S = 60.0
+# Scenarios whose length may be any: Ctrl-C ends the window, and it counts.
+CUT_SHORT = ("soak",)
 
 
 @dataclass
@@ -55,7 +63,12 @@ class Trials:
 
 @dataclass
 class Campaign:
-    """The loads of all scenarios, one after the other."""
+    """The loads of all scenarios, one after the other.
+
+    Attributes:
+        runs: What has been measured.
+        interrupted: Whether Ctrl-C ended it.
+    """
 
     url: URL
     bodies: Sequence[Body]
@@ -71,19 +84,41 @@ class Campaign:
     past_s: float = 0.0
     failing: bool = False
     reported: tuple[str, int] = field(default=("", 0))
+    runs: list[Run] = field(default_factory=list)
+    interrupted: bool = False
 
-    def run(self, scenario: Scenario) -> Run:
+    def run(self) -> None:
+        """Put the loads of all scenarios on the service.
+
+        Ctrl-C ends it. What is complete by then stays in `runs`, also the first loads of a
+        scenario; a search that has not ended has no answer.
+        """
+        try:
+            for scenario in self.scenarios:
+                self._run(scenario)
+                if self.interrupted:
+                    return
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def _run(self, scenario: Scenario) -> None:
         """Put every load of a scenario on the service, or search the highest rate."""
         if scenario.law_at is not None:
-            return self._search(scenario)
-        points = []
+            self.runs.append(self._search(scenario))
+            return
+        points: list[Measurement] = []
         steps = sum(len(each.loads) for each in self.scenarios)
-        for load in scenario.loads:
-            self.step += 1
-            what = f"{scenario.name} {self.step}/{steps}"
-            point, _ = self._measure(what, load, self.options.latency_limit_ms)
-            points.append(point)
-        return Run(scenario.name, tuple(points), scenario.loads[0].loop)
+        try:
+            for load in scenario.loads:
+                self.step += 1
+                what = f"{scenario.name} {self.step}/{steps}"
+                cut_short = scenario.name in CUT_SHORT
+                limit_ms = self.options.latency_limit_ms
+                point, _ = self._measure(what, load, limit_ms, cut_short=cut_short)
+                points.append(point)
+        finally:
+            if points:
+                self.runs.append(Run(scenario.name, tuple(points), scenario.loads[0].loop))
 
     def _search(self, scenario: Scenario) -> Run:
         """Search the highest rate at which the latency limit holds."""
@@ -125,6 +160,8 @@ class Campaign:
         load: Load,
         limit_ms: float | None,
         stop: Callable[[Window], object] = lambda window: None,
+        *,
+        cut_short: bool = False,
     ) -> tuple[Measurement, Recording]:
         law = load.arrivals
         words = sessions(load.sessions) if isinstance(law, ClosedLoop) else law.words()
@@ -132,19 +169,32 @@ class Campaign:
         whole_s = longest_s(self.scenarios)
         longest_load_s = min(load.warmup_s + load.measure_s, whole_s)
         meter, begun = UsageMeter(self.processes, hardware.usable_cores()), perf_counter()
+        live, windows = _Live(what, begun), list[Window]()
 
         def on_tick(window: Window) -> None:
+            windows[:] = [window]
             stop(window)
             if window.failed and not self.failing:
                 self.failing = True
                 kind = next(sample.error for sample in window.samples if sample.error)
                 self.on_progress(f"{what}: requests fail ({kind})")
             done_s = self.past_s + min(perf_counter() - begun, longest_load_s)
-            if (what, round(done_s)) != self.reported:
-                self.reported = what, round(done_s)
-                self.on_progress(what, round(done_s), math.ceil(whole_s), unit="s")
+            words = live.words(window, perf_counter())
+            if (words, round(done_s)) != self.reported:
+                self.reported = words, round(done_s)
+                self.on_progress(words, round(done_s), math.ceil(whole_s), unit="s")
 
-        recording = self.runner.run(self._put(load, meter, on_tick))
+        def interrupt() -> None:
+            self.interrupted = True
+            self.on_progress("waiting for the answers under way; Ctrl-C again ends at once")
+            windows[0].close("interrupted")
+
+        def is_open() -> bool:
+            return bool(windows) and 0 < windows[0].open_ns <= perf_counter_ns()
+
+        ends = first_interrupt(self.runner.get_loop(), is_open, interrupt)
+        with ends if cut_short else contextlib.nullcontext():
+            recording = self.runner.run(self._put(load, meter, on_tick))
         self.past_s += longest_load_s
         point = summarise(load, recording, meter.usage(), limit_ms, meter.trace)
         if recording.ended == "unreachable":
@@ -167,6 +217,56 @@ class Campaign:
         detector = self.detector
         async with in_process(detector.detect, detector.threads, load.timeout_s) as send:
             return await put_load(send, self.bodies, load, meter, on_tick)
+
+
+@contextlib.contextmanager
+def first_interrupt(
+    loop: asyncio.AbstractEventLoop, wanted: Callable[[], bool], act: Callable[[], object]
+) -> Iterator[None]:
+    """Have the first Ctrl-C within the block call a function in place of ending the program.
+
+    Args:
+        loop: The event loop that calls it.
+        wanted: Whether it is to be called; if not, Ctrl-C does what it does otherwise.
+        act: The function.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+
+    def first(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        if wanted():
+            loop.call_soon_threadsafe(act)
+        else:
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Live:
+    """A load in words, with how it went lately where it is long."""
+
+    def __init__(self, what: str, begun_s: float) -> None:
+        self._what = self._words = what
+        self._at_s, self._ended, self._failed = begun_s, 0, 0
+
+    def words(self, window: Window, now_s: float) -> str:
+        """The words of this moment; they change every `LIVE_S`."""
+        past_s, ended, failed = now_s - self._at_s, len(window.samples), window.failed
+        if past_s >= LIVE_S:
+            rate_hz, new = (ended - self._ended) / past_s, failed - self._failed
+            self._words = (
+                f"{self._what}: {rate_hz:.3g} requests/s ended in the last {past_s:.0f} s, "
+                f"{new} failed"
+            )
+            self._at_s, self._ended, self._failed = now_s, ended, failed
+        return self._words
 
 
 class _HopelessTrial:

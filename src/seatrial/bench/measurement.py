@@ -57,7 +57,7 @@ class Measurement(msgspec.Struct, frozen=True):
     Attributes:
         sessions: Most requests under way at a time; 0 in an open loop.
         window_s: Length of the measured window.
-        ended: What closed the window: `time` or `requests`.
+        ended: What closed the window: `time`, `requests` or `interrupted`, by Ctrl-C.
         warmup_requests: Number of requests before the window; they count nowhere.
         finished: Number of requests that ended within the window, good or not; of an open loop
             those that were due in it.

@@ -94,6 +94,7 @@ class BenchReport(msgspec.Struct, frozen=True):
         verdict: Verdict on the latency and load clauses of a contract; None without one.
         ceiling: Own limit of the client on this machine; None where it was not measured, as in
             closed loops.
+        interrupted: Whether Ctrl-C ended the benchmark: the rest of its loads is missing.
     """
 
     schema: str
@@ -110,6 +111,7 @@ class BenchReport(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
     verdict: Verdict | None = None
     ceiling: Ceiling | None = None
+    interrupted: bool = False
 
     def of_kind(self, *kinds: str) -> list[Finding]:
         """The findings of these kinds, in order."""

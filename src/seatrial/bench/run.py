@@ -30,6 +30,19 @@ from seatrial.load.target import Body, Target, base_url, bodies, endpoint, is_lo
 from seatrial.progress import Progress, silent
 from seatrial.system.processes import ServiceProcesses, find_service
 
+
+class BenchInterrupted(KeyboardInterrupt):
+    """Ctrl-C in a benchmark of which something is complete.
+
+    Attributes:
+        report: The report of that.
+    """
+
+    def __init__(self, report: BenchReport) -> None:
+        super().__init__()
+        self.report = report
+
+
 # The target of a report on a detector in the client's own process.
 IN_PROCESS = Target("in-process")
 
@@ -66,7 +79,8 @@ def run_benchmark(
         InvalidConfig: An option or the address is wrong.
         InvalidDataset: No image can be used.
         ServiceFailed: The service does not answer, refuses every image, or dies.
-        KeyboardInterrupt: Ctrl-C; connections are closed by then.
+        KeyboardInterrupt: Ctrl-C; connections are closed by then. It is a `BenchInterrupted` with
+            a report where a measurement was complete.
     """
     plan(options)
     if detector is None:
@@ -97,7 +111,10 @@ def run_benchmark(
             url, prepared, processes, options, scenarios, on_progress, credentials, runner, trials,
             detector,
         )  # fmt: skip
-        runs = tuple(campaign.run(scenario) for scenario in scenarios)
+        campaign.run()
+    runs = tuple(campaign.runs)
+    if campaign.interrupted and not runs:
+        raise KeyboardInterrupt
     report = BenchReport(
         schema=SCHEMA,
         created_at=started.isoformat(timespec="seconds"),
@@ -116,8 +133,12 @@ def run_benchmark(
         ),
         findings=(),
         ceiling=limit,
+        interrupted=campaign.interrupted,
     )
-    return msgspec.structs.replace(report, findings=interpret(report))
+    report = msgspec.structs.replace(report, findings=interpret(report))
+    if campaign.interrupted:
+        raise BenchInterrupted(report)
+    return report
 
 
 async def ask_service(

@@ -163,7 +163,7 @@ def bench(
             service, triton, on, protocol, options, images, rounds, output=output, json=json
         )
         return
-    from seatrial.bench.run import run_benchmark
+    from seatrial.bench.run import BenchInterrupted, run_benchmark
     from seatrial.trial.verdict import judge_contract
 
     chosen = on[0] if on else None
@@ -189,6 +189,9 @@ def bench(
                 detector=detector,
                 ceiling=partial(_ceiling, options, images, on_progress) if watched else None,
             )
+    except BenchInterrupted as cut:
+        _show(cut.report, None, output, json=json)
+        raise
     except KeyboardInterrupt:
         err.print("no report was written")
         raise

@@ -20,7 +20,7 @@ GIVE_UP_S = 2.0
 # A warm-up that waits for a number of answers gives up waiting this long after its time.
 WARMUP_PATIENCE_S = 10.0
 
-Ended = Literal["time", "requests", "unreachable", "hopeless"]
+Ended = Literal["time", "requests", "unreachable", "hopeless", "interrupted"]
 Loop = Literal["closed", "open"]
 
 
@@ -78,7 +78,7 @@ class Recording(msgspec.Struct, frozen=True):
         close_ns: End of the window.
         warmup_requests: Number of requests before the window.
         ended: What closed the window. `unreachable`: the service was gone; `hopeless`: too many
-            requests were late for the rest to matter.
+            requests were late for the rest to matter; `interrupted`: Ctrl-C.
         carried: Requests of an open loop that were due before the window and answered within it.
     """
 
