@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from seatrial.bench.conditions import saw_nothing
 from seatrial.bench.measurement import Measurement
 from seatrial.bench.quotes import Rule, Scope
 from seatrial.load.samples import UNREADABLE
@@ -54,5 +55,10 @@ ANSWERS = (
             "longer than the pauses between requests, or answer with `Connection: close`; if none "
             "was idle, look in the service's log whether a process of it ended."
         ],
+    ),
+    Rule(
+        "no-detections", "warn", saw_nothing,
+        "No good answer held a detection. The figures say how fast the service answers, not that "
+        "it works: with broken weights it would answer as fast. Send images of what it detects.",
     ),
 )  # fmt: skip

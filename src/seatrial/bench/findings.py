@@ -19,7 +19,6 @@ from seatrial.bench.conditions import (
     knee_known,
     limit,
     near_ceiling,
-    saw_nothing,
     server_unseen,
     unprinted,
 )  # fmt: skip
@@ -179,11 +178,6 @@ CAVEATS = (
     Rule("failures", "bad", lambda s: s.analysis.failures.share >= MANY_FAILURES, FAILED),
     Rule("failures", "warn", lambda s: s.analysis.failures.failed > 0, FAILED),
     *ANSWERS,
-    Rule(
-        "no-detections", "warn", saw_nothing,
-        "No good answer held a detection. The figures say how fast the service answers, not that "
-        "it works: with broken weights it would answer as fast. Send images of what it detects.",
-    ),
     Rule(
         "other-load", "warn",
         lambda s: above(s.analysis.noise.other_share, s.cutoffs.noise),
