@@ -190,7 +190,7 @@ def bench(
                 ceiling=partial(_ceiling, options, images, on_progress) if watched else None,
             )
     except BenchInterrupted as cut:
-        _show(cut.report, None, output, json=json)
+        _show(cut.report, None, output, None, json=json)
         raise
     except KeyboardInterrupt:
         err.print("no report was written")
