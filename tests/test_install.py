@@ -91,7 +91,7 @@ COMMANDS = """
     judge contract.toml --url CLOSED --dataset coco:coco --split val --ready-s 1
     trial contract.toml --model tiny --dataset coco:coco
     compare CLOSED CLOSED/ --images coco/images/val
-    capacity report.json --rate 5 --at-most-ms 50
+    capacity report.json --rate 5 --latency-limit-ms 50
     loadgen single-stream --url CLOSED --images coco/images/val -o loadgen
     serve --model tiny --engine null --write service
     package triton deployment.toml -o repository

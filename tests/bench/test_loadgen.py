@@ -18,6 +18,7 @@ from seatrial.bench.loadgen_options import LoadgenOptions
 from seatrial.bench.loadgen_report import read_loadgen_report, write_loadgen_report
 from seatrial.errors import InvalidConfig, NotWritable, ServiceFailed
 from seatrial.load.target import Target
+from seatrial.system.locks import alone_in
 
 pytest.importorskip("mlperf_loadgen", reason="mlcommons-loadgen is not installed")
 pytestmark = pytest.mark.slow
@@ -38,7 +39,7 @@ def run(image_folder, tmp_path):
 SCENARIOS = {
     "single-stream": {"queries": 64},
     "multi-stream": {"queries": 5, "images_per_query": 3},
-    "server": {"rate_hz": 100.0, "latency_ms": 9000.0, "queries": 470},
+    "server": {"rate": 100.0, "latency_limit_ms": 9000.0, "queries": 470},
     "offline": {"in_flight": 3},
 }
 
@@ -77,8 +78,16 @@ def test_loadgen_and_the_client_account_for_the_same_queries(scenario, run, dete
     assert read_loadgen_report(write_loadgen_report(report, tmp_path)) == report
 
 
+def test_a_second_run_into_the_folder_is_refused_before_it_sends_anything(run, detector, tmp_path):
+    service = detector()
+    (tmp_path / "out").mkdir()
+    with alone_in(tmp_path / "out"), pytest.raises(InvalidConfig, match="another run of LoadGen"):
+        run(service.url, "single-stream")
+    assert service.seen()["images"] == 0
+
+
 def test_a_latency_that_is_not_kept_is_invalid(run, detector):
-    report = run(detector(hold_ms=20).url, "server", rate_hz=10.0, latency_ms=1.0, queries=5)
+    report = run(detector(hold_ms=20).url, "server", rate=10.0, latency_limit_ms=1.0, queries=5)
     assert report.loadgen.validity == "INVALID"
     assert "the percentile is over the latency" in report.reasons[0]
 
@@ -97,8 +106,8 @@ def test_failed_requests_are_late_and_the_run_is_invalid(run):
             url,
             "server",
             lambda what, *rest, **_: told.append(what),
-            rate_hz=100.0,
-            latency_ms=400.0,
+            rate=100.0,
+            latency_limit_ms=400.0,
             queries=50,
             timeout_s=0.5,
         )

@@ -63,7 +63,7 @@ def test_an_invalid_run_has_its_reasons(log):
         ["the", "run"],
         ["early", "stopping:"],
     ]
-    assert found.reasons[4:] == ("ran out of queries", "Reduce target QPS to improve latency.")
+    assert found.reasons[4:] == ("ran out of queries", "Reduce target QPS to improve latency")
     assert found.warnings == ("slow",)
 
 

@@ -37,9 +37,9 @@ def task(scenario="single-stream", **changes):
 
 def test_a_task_comes_through_the_pipe_as_it_was():
     stream = io.BytesIO()
-    write_task(stream, task(rate_hz=2.0))
+    write_task(stream, task(rate=2.0))
     stream.seek(0)
-    assert read_task(stream) == task(rate_hz=2.0)
+    assert read_task(stream) == task(rate=2.0)
 
 
 def test_the_warm_up_sends_from_each_session_and_gives_rate_and_shortest_time():
@@ -78,17 +78,17 @@ def test_settings_of_loadgen():
     assert one.single_stream_target_latency_percentile == 0.90
     assert one.single_stream_expected_latency_ns == 8_000_000
     several = settings(
-        loadgen, task("multi-stream", images_per_query=3, queries=7, percentile=95.0), 0.01, 50.0
+        loadgen, task("multi-stream", images_per_query=3, queries=7, percentile="p95"), 0.01, 50.0
     )
     assert several.scenario == loadgen.TestScenario.MultiStream
     assert (several.multi_stream_samples_per_query, several.min_query_count) == (3, 7)
     assert several.multi_stream_target_latency_percentile == 0.95
     assert several.multi_stream_expected_latency_ns == 50_000
-    server = settings(loadgen, task("server", rate_hz=20.0, latency_ms=100.0), 10.0, 50.0)
+    server = settings(loadgen, task("server", rate=20.0, latency_limit_ms=100.0), 10.0, 50.0)
     assert (server.server_target_qps, server.server_target_latency_ns) == (20.0, 100_000_000)
     assert server.server_target_latency_percentile == 0.99
     assert settings(loadgen, task("offline"), 10.0, 50.0).offline_expected_qps == 65.0
-    assert settings(loadgen, task("offline", rate_hz=9.0), 10.0, 50.0).offline_expected_qps == 9.0
+    assert settings(loadgen, task("offline", rate=9.0), 10.0, 50.0).offline_expected_qps == 9.0
 
 
 def test_an_error_of_loadgen_ends_the_run(monkeypatch):

@@ -92,6 +92,19 @@ def test_the_table_has_both_accounts(report):
     assert rows["send to answer"][-1] == "10.0"
 
 
+def test_the_judged_percentile_is_in_the_table(report):
+    assert "p99 *" in shown(report)
+    options = LoadgenOptions(images="photos", percentile="p99.9")
+    theirs = msgspec.structs.replace(
+        report.loadgen, percentiles_ms={**report.loadgen.percentiles_ms, "p99.9": 44.4}
+    )
+    text = shown(msgspec.structs.replace(report, options=options, loadgen=theirs))
+    assert "p99.9 *" in text
+    assert "p99 *" not in text
+    (row,) = [line.split() for line in text.splitlines() if line.strip().startswith("LoadGen  ")]
+    assert row[-2:] == ["44.4", "12.5"]
+
+
 def test_failures_make_a_run_invalid_of_which_loadgen_knows_nothing(report):
     assert report.valid
     assert report.reasons == ()

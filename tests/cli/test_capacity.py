@@ -69,7 +69,7 @@ def test_a_plan_by_a_contract_is_printed_and_written(run, report, tmp_path):
 def test_limits_on_the_command_line_go_before_the_contract(run, report, tmp_path):
     (tmp_path / "contract.toml").write_text(CONTRACT.partition("[server]")[0])
     words = ("--rate", "60", "--contract", tmp_path / "contract.toml", "--json")
-    options = ("--at-most-ms", "200", "--machines-fail", "2", "--balancer", "round-robin")
+    options = ("--latency-limit-ms", "200", "--machines-fail", "2", "--balancer", "round-robin")
     own = json.loads(run(report, *words, *options).stdout)
     assert own["goal"] == {
         "rate_hz": 60.0,
@@ -83,7 +83,7 @@ def test_limits_on_the_command_line_go_before_the_contract(run, report, tmp_path
 
 
 def test_a_limit_that_no_number_holds_is_a_verdict(run, report):
-    done = run(report, "--rate", "60", "--at-most-ms", "20")
+    done = run(report, "--rate", "60", "--latency-limit-ms", "20")
     assert done.returncode == 8
     assert "No number of machines holds 60.0/s" in done.stdout
 
@@ -92,12 +92,40 @@ def test_a_limit_that_no_number_holds_is_a_verdict(run, report):
     ("words", "told"),
     [
         (("--rate", "60"), "there is no limit to plan for"),
-        (("--rate", "0", "--at-most-ms", "100"), "the rate must be a number of more than 0"),
-        (("--rate", "60", "--at-most-ms", "100", "-o", "plan.txt"), "not plan.txt"),
+        (("--rate", "0", "--latency-limit-ms", "100"), "the rate must be a number of more than 0"),
+        (("--rate", "60", "--latency-limit-ms", "100", "-o", "plan.txt"), "not plan.txt"),
+        (("--rate", "60", "--latency-limit-ms", "100", "--lanes", "0"), "the number of lanes is 0"),
+        (
+            ("--rate", "60", "--latency-limit-ms", "100", "--lanes", "-1"),
+            "the number of lanes is -1",
+        ),
+        (
+            ("--rate", "60", "--latency-limit-ms", "100", "--lanes", "1000000000"),
+            "the number of lanes is 1000000000",
+        ),
+        (("--rate", "60", "--latency-limit-ms", "100", "--seed", "-1"), "the seed is -1"),
     ],
-    ids=["limit", "rate", "page"],
+    ids=["limit", "rate", "page", "no lanes", "negative", "many", "seed"],
 )
 def test_what_is_wrong_is_said_before_the_work(run, report, words, told):
     done = run(report, *words)
     assert done.returncode == 2
     assert told in done.stderr
+
+
+def test_a_file_that_is_not_there_is_told_before_a_limit_that_is_missing(run, report):
+    done = run(report.with_name("nope.json"), "--rate", "60")
+    assert done.returncode == 2
+    assert "nope.json" in done.stderr
+    assert "limit" not in done.stderr
+
+
+def test_a_report_whose_service_says_nonsense_of_its_lanes_is_an_error(run, report):
+    made = json.loads(report.read_text())
+    made["model"]["layout"] = {"workers": 1_000_000, "instances": 1000}
+    report.write_text(json.dumps(made))
+    words = ("--rate", "60", "--latency-limit-ms", "100")
+    done = run(report, *words)
+    assert done.returncode == 2
+    assert "has 1000000000 lanes" in done.stderr
+    assert run(report, *words, "--lanes", "2").returncode == 0

@@ -27,11 +27,11 @@ def run(*words: object, home) -> subprocess.CompletedProcess[str]:
 def test_the_library_gets_the_options_as_they_are_given():
     app = App()
     app.default(loadgen)
-    line = "server --images photos --rate-hz 20 --latency-ms 90 --queries 5 --schedule-seed 3"
+    line = "server --images photos --rate 20 --latency-limit-ms 90 --queries 5 --schedule-seed 3"
     _, bound, _ = app.parse_args(line.split(), exit_on_error=False)
     assert bound.args == ("server",)
     assert bound.kwargs["options"] == LoadgenOptions(
-        images="photos", rate_hz=20.0, latency_ms=90.0, queries=5, schedule_seed=3
+        images="photos", rate=20.0, latency_limit_ms=90.0, queries=5, schedule_seed=3
     )
 
 
@@ -48,7 +48,7 @@ def test_a_valid_run_ends_with_0(detector, image_folder, tmp_path):
 
 
 def test_an_invalid_run_ends_with_8_and_its_reason(detector, image_folder, tmp_path):
-    words = ["--rate-hz", 20, "--latency-ms", 1, "--queries", 5]
+    words = ["--rate", 20, "--latency-limit-ms", 1, "--queries", 5]
     done = run("server", "--url", detector(hold_ms=20).url, "--images", image_folder, *words,
                *QUICK, "-o", tmp_path / "out", "--json", home=tmp_path)  # fmt: skip
     assert done.returncode == 8, done.stderr
@@ -59,7 +59,7 @@ def test_an_invalid_run_ends_with_8_and_its_reason(detector, image_folder, tmp_p
 def test_what_is_wrong_is_one_message(image_folder, tmp_path):
     done = run("server", "--url", "http://127.0.0.1:9", "--images", image_folder, home=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: server needs --rate-hz")
+    assert done.stderr.startswith("error: server needs --rate")
     done = run("single-stream", "--images", image_folder, "-o", tmp_path / "out", home=tmp_path)
     assert done.returncode == 2
     assert "no model given" in done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seatrial.system.locks import in_use, is_in_use, locked
+from seatrial.system.locks import alone_in, in_use, is_in_use, locked
 
 HOLDER = """
 import sys
@@ -23,6 +23,17 @@ def test_a_folder_is_in_use_until_the_block_ends(tmp_path: Path) -> None:
         assert is_in_use(tmp_path)
     assert not is_in_use(tmp_path)
     assert is_in_use(tmp_path / "gone")  # nothing that may be removed
+
+
+def test_one_at_a_time_is_alone_in_a_folder(tmp_path: Path) -> None:
+    with alone_in(tmp_path) as first:
+        with alone_in(tmp_path) as second:
+            assert (first, second) == (True, False)
+        with alone_in(tmp_path.parent) as elsewhere:
+            assert elsewhere
+    with alone_in(tmp_path) as after:
+        assert after
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_lock_keeps_other_processes_out_and_ends_with_its_process(tmp_path: Path) -> None:

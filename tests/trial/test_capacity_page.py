@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from seatrial.trial.capacity import SCHEMA, CapacityGoal, CapacityPlan, CapacityRow
+from seatrial.trial.capacity import SCHEMA, CapacityPlan, CapacityRow
+from seatrial.trial.capacity_goal import CapacityGoal
 from seatrial.trial.capacity_model import PointCheck
 from seatrial.trial.capacity_page import (
     checks_table,
@@ -41,6 +42,7 @@ PLAN = CapacityPlan(
         CapacityRow(3, 180.0, 90.0, 70.0, True),
     ),
     curve=((2.0, 41.0), (30.0, 100.0)),
+    measured_hz=120.0,
     caveats=("it was short",),
 )  # fmt: skip
 
@@ -49,6 +51,15 @@ def printed(table):
     out = io.StringIO()
     Console(file=out, width=200, color_system=None).print(table)
     return [" ".join(line.replace("\u2502", " ").split()) for line in out.getvalue().splitlines()]
+
+
+def test_what_lies_beyond_the_measured_rates_or_does_not_fit_is_in_the_headline():
+    far = msgspec.structs.replace(PLAN, measured_hz=40.0)
+    assert headline(far) == f"{headline(PLAN)} (each at 1.25 times the highest measured rate)"
+    hint = msgspec.structs.replace(PLAN, firm=False)
+    assert headline(hint) == (
+        f"As a hint at most, since the queue does not fit what was measured: {headline(PLAN)}"
+    )
 
 
 def test_the_answer_in_a_sentence():

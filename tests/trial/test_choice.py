@@ -15,7 +15,7 @@ from seatrial.errors import ServiceFailed
 from seatrial.load.rate_search import RateTrial
 from seatrial.load.target import Target
 from seatrial.trial.candidates import arrangements
-from seatrial.trial.choice import Chosen, choose
+from seatrial.trial.choice import TrialChoice, choose
 from seatrial.trial.journal import Confirmed, RawEntry, TrialEntry, TrialJournal, TurnEntry
 from seatrial.trial.preparation import Preparation, Prepared
 from seatrial.trial.race import Capacity, RaceResult
@@ -76,7 +76,7 @@ class Stage:
             tuple(self.keys), capacities, {}, {}, decided=True, raced=len(rates_hz)
         )
 
-    def choose(self) -> Chosen:
+    def choose(self) -> TrialChoice:
         return choose(self.preparation, self.bench, self.result)
 
 

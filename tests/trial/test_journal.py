@@ -73,7 +73,7 @@ def test_zeros_in_the_place_of_the_first_line_are_dropped(tmp_path: Path) -> Non
 
 def test_a_file_that_is_no_journal_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_bytes(b'{"type":"other","key":1}')
-    with pytest.raises(InvalidConfig, match="is not the journal of a trial"):
+    with pytest.raises(InvalidConfig, match="was not written by a trial"):
         Journal(tmp_path, "question")
     assert (tmp_path / JOURNAL).read_bytes() == b'{"type":"other","key":1}'
 

@@ -10,7 +10,7 @@ from seatrial.conditions import conditions
 from seatrial.contract import Contract, ServerClause
 from seatrial.gate import judge
 from seatrial.trial.candidates import arrangements, default_arrangement
-from seatrial.trial.choice import Chosen
+from seatrial.trial.choice import TrialChoice
 from seatrial.trial.journal import RawEntry, TrialJournal
 from seatrial.trial.preparation import Preparation, Prepared
 from seatrial.trial.question import TrialPlan
@@ -41,7 +41,7 @@ def summary(folder: Path, chosen: str, capacity: Capacity, *, anew: bool) -> Tri
         for one in (DEFAULT, OTHER):
             preparation.found[one.key] = Prepared(one, "nano", raw=RawEntry(one.key, 60.0))
         verdict = judge([], name="street")
-        choice = Chosen(preparation.found[chosen], verdict, capacity, anew=anew)
+        choice = TrialChoice(preparation.found[chosen], verdict, capacity, anew=anew)
         return summarise(
             TrialPlan(CONTRACT, (NANO,), MACHINE, IMAGES, "", 900.0), preparation, bench,
             RaceResult((OTHER.key, DEFAULT.key), RACED, {}, {}, decided=True, raced=2), choice,

@@ -32,13 +32,14 @@ from seatrial.bench.loadgen_report import SCHEMA, LoadgenReport
 from seatrial.bench.loadgen_system import ClientFigures
 from seatrial.bench.run import ask_service
 from seatrial.client.credentials import NONE, Credentials
-from seatrial.errors import ServiceFailed
+from seatrial.errors import InvalidConfig, ServiceFailed
 from seatrial.load.images import ImageSet, load_images
 from seatrial.load.target import Target, base_url, endpoint, is_local
 from seatrial.progress import Progress, silent
 from seatrial.report.numbers import counted
 from seatrial.system.children import end
 from seatrial.system.files import check_writable, writing
+from seatrial.system.locks import alone_in
 from seatrial.system.processes import find_service
 
 END_S = 2.0
@@ -69,7 +70,7 @@ def run_loadgen(
         credentials: What the service wants to see; the report has nothing of it.
 
     Raises:
-        InvalidConfig: An option or the address is wrong.
+        InvalidConfig: An option or the address is wrong, or another run writes to the folder.
         InvalidDataset: No image can be used.
         MissingExtra: LoadGen is not installed.
         NotWritable: The folder cannot be written.
@@ -81,6 +82,28 @@ def run_loadgen(
     base_url(target)
     require_loadgen()
     check_writable(folder)
+    with alone_in(folder) as alone:
+        if not alone:
+            raise InvalidConfig(
+                f"another run of LoadGen writes its logs to {folder}",
+                hint="wait until it has ended, or name another folder (--output)",
+            )
+        return _run_alone(
+            target, scenario, options, folder, on_progress, command, images, credentials
+        )
+
+
+def _run_alone(
+    target: Target,
+    scenario: LoadgenScenario,
+    options: LoadgenOptions,
+    folder: Path,
+    on_progress: Progress,
+    command: str,
+    images: ImageSet | None,
+    credentials: Credentials,
+) -> LoadgenReport:
+    """`run_loadgen` in a folder that no other run writes to."""
     if images is None:
         images = load_images(Path(options.images), limit=options.image_limit, seed=options.seed)
     started, begun = datetime.now(UTC), perf_counter()

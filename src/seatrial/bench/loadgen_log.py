@@ -50,7 +50,8 @@ class LoadgenFigures(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         version: LoadGen's version, as it says it.
         validity: Its word on the run.
-        reasons: Its reasons for `INVALID`: conditions that do not hold, errors, advice.
+        reasons: Its reasons for `INVALID`: conditions that do not hold, errors, advice; without
+            their full stops.
         queries: Number of queries.
         rate_per_s: Rate as LoadGen counts it: images/s, of single-stream queries/s; None in
             multi-stream.
@@ -92,9 +93,9 @@ def read_log(folder: Path) -> LoadgenFigures:
             f"LoadGen did not finish the run: {file} has no result",
             hint="its errors are in that file, and printed above",
         )
-    errors = tuple(_text(one.value) for one in lines if one.metadata.is_error)
+    errors = tuple(_text(one.value).rstrip(".") for one in lines if one.metadata.is_error)
     failed = tuple(words for key, words in CHECKS.items() if values.get(key) is False)
-    advice = _text(values.get("result_invalid_reason", ""))
+    advice = _text(values.get("result_invalid_reason", "")).rstrip(".")
     invalid = values["result_validity"] == "INVALID"
     mean_ns = values.get("result_mean_query_latency_ns", values.get("result_mean_latency_ns"))
     return LoadgenFigures(

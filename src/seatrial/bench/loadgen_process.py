@@ -23,10 +23,8 @@ import msgspec
 from yarl import URL
 
 from seatrial.bench.loadgen_options import (
-    FEWEST_QUERIES,
+    LONGEST_DURATIONS,
     NAMES,
-    PERCENTILE,
-    USUAL_PERCENTILE,
     LoadgenOptions,
     LoadgenScenario,
 )
@@ -44,8 +42,6 @@ WARM_SESSIONS = 2  # of server; the others warm up with as many requests as they
 EXPECTED_LATENCY = 0.8  # of the shortest one of the warm-up
 EXPECTED_RATE = 1.3  # of that of the warm-up: below the shortest duration, a run is invalid
 SHORTEST_NS = 50_000
-# A service that fails every request would make a closed loop last for hours.
-LONGEST_DURATIONS = 10
 
 
 class LoadgenTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,11 +114,11 @@ def settings(loadgen: Any, task: LoadgenTask, shortest_ms: float, rate_hz: float
     made.mode = loadgen.TestMode.PerformanceOnly
     made.min_duration_ms = round(1e3 * options.duration_s)
     made.max_duration_ms = round(1e3 * (LONGEST_DURATIONS * options.duration_s + options.timeout_s))
-    made.min_query_count = options.queries or FEWEST_QUERIES[scenario]
+    made.min_query_count = options.fewest_queries(scenario)
     made.qsl_rng_seed = options.library_seed
     made.sample_index_rng_seed = options.sample_seed
     made.schedule_rng_seed = options.schedule_seed
-    fraction = (options.percentile or PERCENTILE.get(scenario, USUAL_PERCENTILE)) / 100
+    fraction = options.fraction(scenario)
     expected_ns = max(SHORTEST_NS, round(1e6 * EXPECTED_LATENCY * shortest_ms))
     match scenario:
         case "single-stream":
@@ -134,10 +130,10 @@ def settings(loadgen: Any, task: LoadgenTask, shortest_ms: float, rate_hz: float
             made.multi_stream_samples_per_query = options.images_per_query
         case "server":
             made.server_target_latency_percentile = fraction
-            made.server_target_latency_ns = round(1e6 * (options.latency_ms or 0))
-            made.server_target_qps = options.rate_hz
+            made.server_target_latency_ns = round(1e6 * (options.latency_limit_ms or 0))
+            made.server_target_qps = options.rate
         case "offline":
-            made.offline_expected_qps = options.rate_hz or EXPECTED_RATE * rate_hz
+            made.offline_expected_qps = options.rate or EXPECTED_RATE * rate_hz
     return made
 
 

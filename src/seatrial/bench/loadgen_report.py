@@ -108,12 +108,15 @@ def render_loadgen(report: LoadgenReport) -> RenderableType:
     word = "VALID" if report.valid else "INVALID"
     title = f"LoadGen {report.scenario} ({report.loop} loop): {word}"
     head = Text(title, style="bold green" if report.valid else "bold red")
-    table = plain_table("", "queries", "rate/s", *PERCENTILES, "mean ms")
+    judged = report.options.judged(report.scenario)
+    names = [*PERCENTILES, *([] if judged in PERCENTILES else [judged])]
+    marked = [f"{name} *" if name == judged else name for name in names]
+    table = plain_table("", "queries", "rate/s", *marked, "mean ms")
     table.add_row(
         "LoadGen",
         str(figures.queries),
         optional(figures.rate_per_s, significant),
-        *(optional(figures.percentiles_ms.get(name), significant) for name in PERCENTILES),
+        *(optional(figures.percentiles_ms.get(name), significant) for name in names),
         optional(figures.mean_ms, significant),
     )
     for name, found in (("client", client.latency), ("send to answer", client.service)):
@@ -122,11 +125,18 @@ def render_loadgen(report: LoadgenReport) -> RenderableType:
             name,
             str(client.queries) if whole else MISSING,
             significant(client.good_per_s) if whole else MISSING,
-            *(optional(one.value_ms, significant) for one in found.percentiles.values()),
+            *(
+                optional(found.percentiles[name].value_ms, significant)
+                if name in found.percentiles
+                else MISSING
+                for name in names
+            ),
             optional(found.mean_ms, significant),
         )
     table.caption = Text(
-        "latency in ms; LoadGen counts from the issue of a query, in server from its scheduled "
+        "latency in ms; *: judged by LoadGen, which gives percentiles of any number of queries, "
+        f"where ours are {MISSING} of too few. LoadGen counts from the issue of a query, in server "
+        "from its scheduled "
         "arrival; client: from LoadGen's call to the last byte"
     )
     return Group(head, Text(), table)

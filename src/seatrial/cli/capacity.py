@@ -25,7 +25,7 @@ def capacity(
     rate: float,
     contract: Path | None = None,
     percentile: Literal["p50", "p90", "p95", "p99"] | None = None,
-    at_most_ms: float | None = None,
+    latency_limit_ms: float | None = None,
     arrivals: Literal["poisson", "constant", "bursts"] | None = None,
     machines_fail: int = 1,
     balancer: Literal["least-requests", "round-robin"] = "least-requests",
@@ -45,7 +45,7 @@ def capacity(
         contract: TOML file; the percentile, its limit and the arrival law are those of its table
             [server], else of [latency].
         percentile: Percentile that is judged [default: that of the contract, else p99].
-        at_most_ms: Largest latency at that percentile, milliseconds [default: that of the
+        latency_limit_ms: Largest latency at that percentile, milliseconds [default: that of the
             contract].
         arrivals: Arrival law: poisson, constant, or bursts [default: that of the contract, else
             poisson].
@@ -61,7 +61,8 @@ def capacity(
     from seatrial.bench.report import read_report, write_both
     from seatrial.conditions import conditions
     from seatrial.config import encode_json
-    from seatrial.trial.capacity import CapacityGoal, plan_capacity
+    from seatrial.trial.capacity import plan_capacity
+    from seatrial.trial.capacity_goal import CapacityGoal
     from seatrial.trial.capacity_page import to_html
     from seatrial.trial.capacity_points import (
         curve_of,
@@ -72,26 +73,26 @@ def capacity(
     )
 
     check_page(output, inputs=[report, *([contract] if contract else [])])
-    limit = _limit(contract)
-    if at_most_ms is None and limit is None:
+    # What is wrong with a file is told before what is missing beside it.
+    measured, limit = read_report(report), _limit(contract)
+    if latency_limit_ms is None and limit is None:
         raise InvalidInput(
             "there is no limit to plan for",
-            hint="give --contract contract.toml, or --at-most-ms and --percentile",
+            hint="give --contract contract.toml, or --latency-limit-ms and --percentile",
         )
     goal = CapacityGoal(
         rate_hz=rate,
         percentile=percentile or (limit[0] if limit else "p99"),
-        at_most_ms=at_most_ms if at_most_ms is not None else limit[1] if limit else 0.0,
+        at_most_ms=limit[1] if latency_limit_ms is None and limit else latency_limit_ms or 0.0,
         arrivals=arrivals or (limit[2] if limit else "poisson"),
         balancer=balancer,
         machines_fail=machines_fail,
     )
-    measured = read_report(report)
     made = conditions(command_line(), "numpy", "scipy")
     plan = plan_capacity(
         curve_of(measured),
         goal,
-        lanes=lanes or lanes_of(measured),
+        lanes=lanes_of(measured) if lanes is None else lanes,
         shape=shape_of(measured),
         refused_hz=refused_from_hz(measured),
         source=str(report),

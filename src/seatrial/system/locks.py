@@ -24,6 +24,29 @@ def in_use(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[bool]:
+    """Hold a folder for one process, until the block or the process ends; no file is made in it.
+
+    Where the file system has no locks for folders, every process holds it.
+
+    Yields:
+        Whether no other process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        held = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held = False
+        except OSError:
+            pass
+        yield held
+    finally:
+        os.close(descriptor)
+
+
 def is_in_use(folder: Path) -> bool:
     """Whether a process has marked a folder with `in_use`, or this cannot be known."""
     try:

@@ -15,10 +15,18 @@ import numpy as np
 from seatrial.conditions import Conditions
 from seatrial.errors import InvalidInput
 from seatrial.load.arrivals import LAWS_BY_RATE
-from seatrial.load.queue_simulation import Balancer, open_loop_latencies
+from seatrial.load.queue_simulation import open_loop_latencies
 from seatrial.load.statistics import PERCENTILES
 from seatrial.progress import Progress, silent
-from seatrial.report.numbers import milliseconds, per_second
+from seatrial.report.numbers import per_second
+from seatrial.trial.capacity_caveats import (
+    BEYOND,
+    POOR_ERROR,
+    extrapolation,
+    measured_caveats,
+    worst_point,
+)
+from seatrial.trial.capacity_goal import MOST_MACHINES, CapacityGoal, check_goal, check_numbers
 from seatrial.trial.capacity_model import (
     CHECK_REQUESTS,
     MachineModel,
@@ -38,30 +46,7 @@ RATE_STEPS = 9  # bisections of a rate: the last is 0.2 % of the saturation
 # Of the service times. At least: machines that are alike by name differ by some per cent.
 LEAST_MARGIN, MOST_MARGIN = 0.05, 0.5
 MARGIN_STEPS = 7  # bisections between them
-MOST_MACHINES = 500
 MOST_ROWS = 10  # of the table
-# An error of the simulation above which its figures are a hint at most.
-POOR_ERROR = 0.3
-
-
-class CapacityGoal(msgspec.Struct, frozen=True):
-    """The load and the limit that the machines together have to hold.
-
-    Attributes:
-        rate_hz: Requests per second over all machines.
-        percentile: Percentile of latency that is judged.
-        at_most_ms: Largest latency at that percentile.
-        arrivals: Name of the arrival law, see `seatrial.load.arrivals.LAWS_BY_RATE`.
-        balancer: Who gets the next request.
-        machines_fail: Number of machines that may be out at a time.
-    """
-
-    rate_hz: float
-    percentile: str
-    at_most_ms: float
-    arrivals: str = "poisson"
-    balancer: Balancer = "least-requests"
-    machines_fail: int = 1
 
 
 class CapacityRow(msgspec.Struct, frozen=True):
@@ -100,6 +85,9 @@ class CapacityPlan(msgspec.Struct, frozen=True):
             one machine holds no rate.
         rows: Numbers of machines around these, rising.
         curve: Rates of one machine with its judged percentile in ms, as fitted, without the margin.
+        measured_hz: Highest rate that was measured on one machine: none is given over `BEYOND`
+            times as much.
+        firm: Whether the queue describes the measured points; else the numbers are a hint at most.
         caveats: What a reader has to know before the figures.
         conditions: Where and by which command the plan was made; None where a program did.
     """
@@ -116,8 +104,15 @@ class CapacityPlan(msgspec.Struct, frozen=True):
     naive_machines: int | None
     rows: tuple[CapacityRow, ...]
     curve: tuple[tuple[float, float], ...]
+    measured_hz: float
+    firm: bool = True
     caveats: tuple[str, ...] = ()
     conditions: Conditions | None = None
+
+    @property
+    def beyond(self) -> float:
+        """Rate of each of the machines that are needed, over the highest measured one."""
+        return self.goal.rate_hz / self.machines / self.measured_hz if self.machines else 0.0
 
 
 def plan_capacity(
@@ -146,19 +141,25 @@ def plan_capacity(
         on_progress: Told what is done.
 
     Raises:
-        InvalidInput: A number of the goal is out of its range, or more than `MOST_MACHINES` would
-            be needed.
+        InvalidInput: A number of the goal, of lanes or the seed is out of its range, or more than
+            `MOST_MACHINES` would be needed.
         MissingExtra: SciPy is not installed.
     """
     check_goal(goal)
+    check_numbers(lanes, seed)
     on_progress("fitting a queue to the measured points")
     model = fit_machine(points, lanes=lanes, shape=shape, seed=seed)
     checks = check_points(model, points)
-    margin, reason = margin_of(model, points, goal)
-    cluster = Cluster(model.slower(1 + margin), goal, seed, refused_hz or math.inf)
+    margin, reason, covered = margin_of(model, points, goal)
+    slower, measured_hz = model.slower(1 + margin), max(one.served_hz for one in points)
+    failed_hz = refused_hz or math.inf
+    cluster = Cluster(slower, goal, seed, min(failed_hz, BEYOND * measured_hz))
     on_progress("simulating machines behind a balancer")
     needed = cluster.smallest()
     one_hz = cluster.holds_hz(1)
+    if needed is not None:
+        alone = Cluster(slower, goal, seed, failed_hz).smallest()
+        caveats = (*extrapolation(needed, alone, goal, measured_hz, model), *caveats)
     if refused_hz is not None:
         told = f"at {per_second(refused_hz)} the measured machine failed to answer"
         caveats = (*caveats, f"{told}: none is given as much")
@@ -176,7 +177,9 @@ def plan_capacity(
         naive_machines=math.ceil(goal.rate_hz / one_hz - 1e-9) if one_hz else None,
         rows=tuple(cluster.row(count, one_hz) for count in shown_counts(bought or 4)),
         curve=Cluster(model, goal, seed).curve(),
-        caveats=(*_caveats(checks, goal), *caveats),
+        measured_hz=measured_hz,
+        firm=covered and worst_point(checks, goal)[1] <= POOR_ERROR,
+        caveats=(*measured_caveats(checks, goal), *caveats),
     )
 
 
@@ -184,10 +187,10 @@ class Cluster:
     """Simulated machines that are alike, behind a balancer, always with the same random numbers."""
 
     def __init__(
-        self, model: MachineModel, goal: CapacityGoal, seed: int, refused_hz: float = math.inf
+        self, model: MachineModel, goal: CapacityGoal, seed: int, most_hz: float = math.inf
     ) -> None:
         self._model, self._goal, self._seed = model, goal, seed
-        self._most_hz = min(model.saturation_hz, refused_hz)  # of one machine
+        self._most_hz = min(model.saturation_hz, most_hz)  # of one machine
 
     def latency_ms(self, machines: int, rate_hz: float) -> float | None:
         """Judged percentile at a rate, ms; None at a rate that is too much in the long run."""
@@ -264,8 +267,8 @@ class Cluster:
 
 def margin_of(
     model: MachineModel, points: Sequence[CurvePoint], goal: CapacityGoal, seed: int = 2_000
-) -> tuple[float, str]:
-    """Share by which all times of the model are made longer, and why.
+) -> tuple[float, str, bool]:
+    """Share by which all times of the model are made longer, why, and whether that is enough.
 
     With it the simulation is below none of the measured percentiles that are within the limit, or
     that it says are. A margin on times is one on the rate as well: near saturation, where a small
@@ -281,7 +284,7 @@ def margin_of(
         if min(point.percentiles_ms[name], simulate(model, point, drawn)[name]) <= goal.at_most_ms
     ]
     if not near:
-        return LEAST_MARGIN, "assumed, as no measured point is within the limit"
+        return LEAST_MARGIN, "assumed, as no measured point is within the limit", True
 
     def covers(margin: float) -> bool:
         slower = model.slower(1 + margin)
@@ -289,39 +292,15 @@ def margin_of(
         return all(one >= p.percentiles_ms[name] for one, (p, _) in zip(found, near, strict=True))
 
     if covers(LEAST_MARGIN):
-        return LEAST_MARGIN, f"assumed; the simulation is below no measured {name} with it"
+        return LEAST_MARGIN, f"assumed; the simulation is below no measured {name} with it", True
+    if not covers(MOST_MARGIN):
+        words = f"the largest that is tried; the simulation is below a measured {name} even with it"
+        return MOST_MARGIN, words, False
     low, high = LEAST_MARGIN, MOST_MARGIN
     for _ in range(MARGIN_STEPS):
         middle = (low + high) / 2
         low, high = (low, middle) if covers(middle) else (middle, high)
-    return high, f"with less the simulation is below a measured {name}"
-
-
-def check_goal(goal: CapacityGoal) -> None:
-    """Check the numbers of a goal.
-
-    Raises:
-        InvalidInput: One is out of its range.
-    """
-    for name, value in (("rate", goal.rate_hz), ("latency", goal.at_most_ms)):
-        if not (value > 0 and math.isfinite(value)):
-            raise InvalidInput(f"the {name} must be a number of more than 0, not {value}")
-    if goal.percentile not in PERCENTILES:
-        raise InvalidInput(
-            f"unknown percentile {goal.percentile!r}", hint=f"known: {', '.join(PERCENTILES)}"
-        )
-    if goal.arrivals not in LAWS_BY_RATE:
-        raise InvalidInput(
-            f"unknown arrival law {goal.arrivals!r}", hint=f"known: {', '.join(LAWS_BY_RATE)}"
-        )
-    if not 0 <= goal.machines_fail <= MOST_MACHINES:
-        raise InvalidInput(f"{goal.machines_fail} machines cannot be out")
-
-
-def goal_words(goal: CapacityGoal) -> str:
-    """The goal in a few words: ``500/s (poisson) with p99 at most 100 ms``."""
-    limit = f"{goal.percentile} at most {milliseconds(goal.at_most_ms)}"
-    return f"{per_second(goal.rate_hz)} ({goal.arrivals}) with {limit}"
+    return high, f"with less the simulation is below a measured {name}", True
 
 
 def shown_counts(most: int) -> list[int]:
@@ -330,39 +309,3 @@ def shown_counts(most: int) -> list[int]:
         return list(range(1, most + 1))
     rising = np.rint(np.geomspace(1, most - 2, MOST_ROWS - 2)).astype(int).tolist()
     return sorted({*rising, most - 1, most})
-
-
-def _judged(checks: Sequence[PointCheck], name: str) -> list[PointCheck]:
-    """Points with the percentile: those of an open loop where there are any."""
-    known = [one for one in checks if name in one.measured_ms]
-    return [one for one in known if one.rate_hz is not None] or known
-
-
-def _caveats(checks: Sequence[PointCheck], goal: CapacityGoal) -> list[str]:
-    name = goal.percentile
-    judged = _judged(checks, name)
-    found = []
-    if not judged:
-        found.append(f"no point that the queue is fitted to has {name}")
-    elif judged[0].rate_hz is None:
-        found.append(
-            "no point was measured with requests that come by a schedule (seatrial bench server): "
-            "the queue is fitted to closed loops alone"
-        )
-    elif all(one.measured_ms[name] < 0.5 * goal.at_most_ms for one in judged):
-        found.append(
-            f"no measured {name} is over half of the limit: how the service behaves near it is "
-            "taken from the queue alone"
-        )
-    off = {
-        one.load: abs(one.error(name) or 0.0)
-        for one in judged
-        if min(one.measured_ms[name], one.simulated_ms[name]) <= goal.at_most_ms
-    }
-    worst = max(off, key=off.__getitem__, default="")
-    if worst and off[worst] > POOR_ERROR:
-        found.append(
-            f"the simulation is {off[worst]:.0%} off the measured {name} at {worst}: a queue with "
-            "lanes does not describe this service well"
-        )
-    return found

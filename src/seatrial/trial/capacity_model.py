@@ -40,6 +40,8 @@ LEAST_ERROR = 0.02
 # one is less by the root of its length.
 NOISE_WINDOWS, NOISE_REQUESTS = 16, 4_000
 WARMUP_SHARE = 0.1
+# Sums of squares closer than this cannot tell two numbers of lanes apart.
+ALIKE = 4.0
 # Spread: standard deviation of the logarithm of the service time.
 LOWER = (math.log(1e-3), 0.0, 0.2, 0.0)
 UPPER = (math.log(1e6), 2.0, 1.0, 0.9)
@@ -56,6 +58,8 @@ class MachineModel(msgspec.Struct, frozen=True):
         overhead_ms: Part of each latency that holds no lane.
         shape: Logarithms of service times, mean 0 and standard deviation 1, ascending; as measured
             on lone requests, or normal.
+        lanes_alike: Numbers of lanes that fit the points about as well, `lanes` among them; empty
+            where the number was given.
     """
 
     lanes: int
@@ -64,6 +68,7 @@ class MachineModel(msgspec.Struct, frozen=True):
     alone: float
     overhead_ms: float
     shape: tuple[float, ...]
+    lanes_alike: tuple[int, ...] = ()
 
     @property
     def saturation_hz(self) -> float:
@@ -155,13 +160,16 @@ def fit_machine(
     tried = (lanes,) if lanes is not None else LANES
     usual = [dict.fromkeys(PERCENTILES, LEAST_ERROR) for _ in points]
     coarse = [_Search(points, form, count, usual, COARSE_REQUESTS, seed) for count in tried]
-    found = min(one.run(_begin(points, one.lanes), COARSE_STEPS) for one in coarse)
+    runs = [one.run(_begin(points, one.lanes), COARSE_STEPS) for one in coarse]
+    found = min(runs)
+    alike = () if lanes is not None else tuple(n for far, n, _ in runs if far < found[0] + ALIKE)
     for requests, steps in ((2 * COARSE_REQUESTS, COARSE_STEPS), (FINE_REQUESTS, FINE_STEPS)):
         model = _model(found[2], found[1], form)
         noise = [_noise(model, p, seed + 500 + n) for n, p in enumerate(points)]
         fine = _Search(points, form, model.lanes, noise, requests, seed)
         found = fine.run(found[2], steps)
-    return _model(found[2], found[1], form)
+    model = _model(found[2], found[1], form)
+    return msgspec.structs.replace(model, lanes_alike=alike)
 
 
 class _Search:

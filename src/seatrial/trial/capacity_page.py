@@ -14,7 +14,8 @@ from seatrial.report.numbers import counted, milliseconds, optional, per_second,
 from seatrial.report.page import page as html_page
 from seatrial.report.svg import element
 from seatrial.report.table import Table
-from seatrial.trial.capacity import CapacityPlan, CapacityRow, goal_words
+from seatrial.trial.capacity import CapacityPlan, CapacityRow
+from seatrial.trial.capacity_goal import goal_words
 from seatrial.trial.capacity_model import PointCheck
 
 COLUMNS = ("machines", "hold up to", "each", "as so many single ones", "at the rate wanted", "")
@@ -27,10 +28,14 @@ def headline(plan: CapacityPlan) -> str:
     if plan.machines is None or plan.machines_bought is None:
         return f"No number of machines holds {wanted}: one without load is too slow"
     machines = f"{counted(plan.machines, 'machine')} {_verb(plan.machines, 'hold')} {wanted}"
-    if not plan.goal.machines_fail:
-        return machines
-    out = counted(plan.goal.machines_fail, "machine")
-    return f"{machines}; {plan.machines_bought} still do with {out} out"
+    if plan.goal.machines_fail:
+        out = counted(plan.goal.machines_fail, "machine")
+        machines += f"; {plan.machines_bought} still do with {out} out"
+    if not plan.firm:
+        return f"As a hint at most, since the queue does not fit what was measured: {machines}"
+    if plan.beyond > 1:
+        machines += f" (each at {plan.beyond:.2f} times the highest measured rate)"
+    return machines
 
 
 def margin_words(plan: CapacityPlan) -> str:

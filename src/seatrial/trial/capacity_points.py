@@ -19,6 +19,7 @@ from seatrial.report.numbers import percent
 STEADY = ("poisson", "constant")
 MOST_FAILED = 0.01  # share of the requests of such a point
 SHAPE_POINTS = 400
+MOST_LANES = 4_096  # that are simulated
 
 
 class CurvePoint(msgspec.Struct, frozen=True):
@@ -44,6 +45,13 @@ class CurvePoint(msgspec.Struct, frozen=True):
         if self.rate_hz is None:
             return f"closed loop, {self.sessions}"
         return f"{self.rate_hz:.4g}/s"
+
+    @property
+    def served_hz(self) -> float:
+        """Rate that the machine served: as offered, or of a closed loop by its median latency."""
+        if self.rate_hz is not None:
+            return self.rate_hz
+        return 1e3 * self.sessions / next(iter(self.percentiles_ms.values()))
 
 
 def curve_of(report: BenchReport) -> list[CurvePoint]:
@@ -74,13 +82,25 @@ def shape_of(report: BenchReport) -> tuple[float, ...]:
 
 
 def lanes_of(report: BenchReport) -> int | None:
-    """Number of lanes that the service says it has; None where it says nothing."""
+    """Number of lanes that the service says it has; None where it says nothing.
+
+    Raises:
+        InvalidInput: It says that it has more than `MOST_LANES`.
+    """
     layout = (report.model or {}).get("layout")
     if not isinstance(layout, dict):
         return None
     counts = [layout.get(key, 1) for key in ("workers", "instances")]
     known = all(isinstance(count, int) and count > 0 for count in counts)
-    return math.prod(counts) if known else None
+    if not known:
+        return None
+    lanes: int = math.prod(counts)
+    if lanes > MOST_LANES:
+        raise InvalidInput(
+            f"the report says that its service has {lanes} lanes (workers x instances)",
+            hint=f"say how many it has: --lanes, {MOST_LANES} at most",
+        )
+    return lanes
 
 
 def normal_shape() -> tuple[float, ...]:

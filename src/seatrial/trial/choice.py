@@ -25,7 +25,7 @@ RANK = {"holds": 2, "undecided": 1, "fails": 0}
 
 
 @dataclass(frozen=True)
-class Chosen:
+class TrialChoice:
     """The candidate that is recommended, or came nearest.
 
     Attributes:
@@ -41,7 +41,7 @@ class Chosen:
     anew: bool = False
 
 
-def choose(preparation: Preparation, bench: Bench, result: RaceResult) -> Chosen:
+def choose(preparation: Preparation, bench: Bench, result: RaceResult) -> TrialChoice:
     """Confirm the best candidates until one holds, and measure the capacity of the choice."""
     verdicts = _confirmed(preparation, bench, result)
     if verdicts:  # of equal ones, the accurate, then the fast
@@ -53,13 +53,15 @@ def choose(preparation: Preparation, bench: Bench, result: RaceResult) -> Chosen
                 result.capacities[one[0].one.key].rate_hz,
             ),
         )
-        return _measured(bench, result, Chosen(state, verdict, result.capacities[state.one.key]))
+        return _measured(
+            bench, result, TrialChoice(state, verdict, result.capacities[state.one.key])
+        )
     nearest = preparation.nearest()
     if not nearest:
-        return Chosen(None, together(bench.contract, [capacity_row(bench.clause, None)]))
+        return TrialChoice(None, together(bench.contract, [capacity_row(bench.clause, None)]))
     rows = nearest[0].verdict.rows if nearest[0].verdict else ()
     rate = [] if nearest[0].outcome == "fails" else [capacity_row(bench.clause, None)]
-    return Chosen(nearest[0], together(bench.contract, rows, rate))
+    return TrialChoice(nearest[0], together(bench.contract, rows, rate))
 
 
 def _confirmed(
@@ -144,7 +146,7 @@ def _twice(bench: Bench, state: Prepared, first: Verdict, before: int) -> Verdic
     return together(bench.contract, rest, [doubt(one, reason) for one in rate])
 
 
-def _measured(bench: Bench, result: RaceResult, choice: Chosen) -> Chosen:
+def _measured(bench: Bench, result: RaceResult, choice: TrialChoice) -> TrialChoice:
     """The choice with a capacity by trials after it, where several have raced and time is left."""
     state, raced = choice.state, choice.capacity
     if state is None or raced is None:
@@ -163,4 +165,4 @@ def _measured(bench: Bench, result: RaceResult, choice: Chosen) -> Chosen:
         row = capacity_row(bench.clause, found)
         words = "the window at the wanted rate holds, and the capacity by other trials lies below"
         verdict = together(bench.contract, verdict.rows, [doubt(row, words)])
-    return Chosen(state, verdict, found, anew=True)
+    return TrialChoice(state, verdict, found, anew=True)

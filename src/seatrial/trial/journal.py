@@ -298,7 +298,7 @@ def _read(file: Path) -> tuple[list[Entry], int]:
     # Blocks that were not written before the power failed read as zeros.
     if not lines and not FIRST.startswith(rest[: len(FIRST)].rstrip(b"\0")):
         raise InvalidConfig(
-            f"{file} is not the journal of a trial", hint="name another folder (--output)"
+            f"{file} was not written by a trial", hint="name another folder (--output)"
         )
     entries: list[Entry] = []
     for number, line in enumerate(lines, 1):

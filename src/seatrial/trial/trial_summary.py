@@ -6,7 +6,7 @@ import msgspec
 
 from seatrial.conditions import Conditions
 from seatrial.gate import Verdict
-from seatrial.trial.choice import Chosen
+from seatrial.trial.choice import TrialChoice
 from seatrial.trial.journal import Confirmed
 from seatrial.trial.outcome import WORDS, caveats, nearest_miss, pareto_front
 from seatrial.trial.preparation import Preparation, Prepared
@@ -21,7 +21,7 @@ def summarise(
     preparation: Preparation,
     bench: Bench,
     result: RaceResult,
-    choice: Chosen,
+    choice: TrialChoice,
     here: Conditions,
 ) -> TrialReport:
     """The report of a trial: the choice, its figures, and all other candidates with the reason."""
@@ -87,7 +87,7 @@ def _equal(result: RaceResult, key: str) -> list[str]:
 def _statement(
     verdict: Verdict,
     name: str,
-    choice: Chosen,
+    choice: TrialChoice,
     headroom: float | None,
     times: float | None,
     miss: Miss | None,
@@ -110,7 +110,7 @@ def _statement(
 
 
 def _rows(
-    preparation: Preparation, bench: Bench, result: RaceResult, choice: Chosen | None
+    preparation: Preparation, bench: Bench, result: RaceResult, choice: TrialChoice | None
 ) -> tuple[TrialRow, ...]:
     default = preparation.default.one.key
     rows = [
@@ -131,7 +131,7 @@ def _row(
     state: Prepared,
     bench: Bench,
     result: RaceResult,
-    choice: Chosen | None,
+    choice: TrialChoice | None,
     *,
     is_default: bool,
 ) -> TrialRow:
