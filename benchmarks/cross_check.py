@@ -209,7 +209,7 @@ def closed(check: Check) -> dict[str, Callable[[], Row]]:
         "8 at a time: ours": lambda: check.ours(ClosedLoop(8)),
         "8 at a time: wrk": lambda: check.wrk(8),
         "8 at a time: LoadGen offline": lambda: check.loadgen(
-            "offline", in_flight=8, rate_hz=rate_hz
+            "offline", in_flight=8, rate=rate_hz
         ),
     }
 
@@ -218,7 +218,7 @@ def opened(check: Check) -> dict[str, Callable[[], Row]]:
     """Tools of the open loop, at `SHARE` of what a closed loop finds first."""
     rate_hz = round(SHARE * check.ours(ClosedLoop(8))["per_s"])
     name = f"{rate_hz}/s"
-    bound = {"rate_hz": float(rate_hz), "latency_ms": 10_000.0}
+    bound = {"rate": float(rate_hz), "latency_limit_ms": 10_000.0}
     return {
         f"{name}: ours": lambda: check.ours(Poisson(rate_hz)),
         f"{name}: LoadGen server": lambda: check.loadgen("server", **bound),

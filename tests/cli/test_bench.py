@@ -78,6 +78,16 @@ def test_what_is_wrong_is_an_error_before_a_service_starts(image_folder, tmp_pat
     refused(NotWritable, "cannot be written", output=tmp_path / "file" / "deep")
 
 
+def test_images_that_are_not_there_are_told_before_a_rate_that_is_missing(tmp_path):
+    done = run(
+        *("server", "--images", tmp_path / "photos", "--url", "http://127.0.0.1:9"),
+        *("-o", tmp_path), home=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "photos does not exist" in done.stderr
+    assert "rate" not in done.stderr
+
+
 def test_a_running_service_cannot_be_given_another_model(image_folder, tmp_path):
     done = run(
         *("--images", image_folder, "--url", "http://127.0.0.1:9", "--model", "m", "-o", tmp_path),

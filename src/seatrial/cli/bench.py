@@ -17,7 +17,7 @@ from seatrial.cli.bench_runtimes import bench_runtimes
 from seatrial.cli.console import command_line, err, home, out, print_json, progress_display
 from seatrial.cli.credentials import CredentialOptions
 from seatrial.cli.deployment import DeploymentOptions, TritonOptions
-from seatrial.cli.running import check_service, image_pixels, running_service
+from seatrial.cli.running import check_images, check_service, image_pixels, running_service
 from seatrial.cli.verdict import leave, show_verdict
 from seatrial.contract import Contract
 from seatrial.deployment import RuntimeName
@@ -117,6 +117,7 @@ def bench(
     wanted = (
         None if contract is None else Contract.read(contract, judged=["latency", "load", "server"])
     )
+    check_images(Path(options.images))
     options = replace(options, scenarios=scenario)
     check_read(options)
     if wanted is not None and wanted.server is not None and not options.rates:

@@ -13,7 +13,7 @@ from seatrial.bench.options import require_client
 from seatrial.cli.console import command_line, err, out, print_json, progress_display
 from seatrial.cli.credentials import CredentialOptions
 from seatrial.cli.deployment import DeploymentOptions
-from seatrial.cli.running import check_service, image_pixels, running_service
+from seatrial.cli.running import check_images, check_service, image_pixels, running_service
 from seatrial.errors import GATE_FAILS
 from seatrial.load.samples import ProtocolName
 
@@ -65,6 +65,7 @@ def loadgen(
     from seatrial.system.files import check_writable
 
     # What is wrong is reported before a service is started.
+    check_images(Path(options.images))
     options.check(scenario)
     check_writable(output)
     service = service or DeploymentOptions()

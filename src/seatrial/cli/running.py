@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seatrial.cli.console import progress
 from seatrial.cli.deployment import DeploymentOptions, TritonOptions
 from seatrial.errors import InvalidConfig
+from seatrial.system.files import check_folder
 
 if TYPE_CHECKING:
     from seatrial.artifact import Artifact
+
+
+def check_images(images: Path) -> None:
+    """Check that the images that are named are there, before it is said what else is missing.
+
+    Raises:
+        InvalidDataset: There is no such folder or file.
+    """
+    if not images.is_file():
+        check_folder(images, hint="give a folder of JPEG, PNG or WebP files, or one of them")
 
 
 def check_named(url: str | None, options: DeploymentOptions) -> None:
