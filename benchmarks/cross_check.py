@@ -208,9 +208,7 @@ def closed(check: Check) -> dict[str, Callable[[], Row]]:
         "1 at a time: LoadGen single-stream": lambda: check.loadgen("single-stream"),
         "8 at a time: ours": lambda: check.ours(ClosedLoop(8)),
         "8 at a time: wrk": lambda: check.wrk(8),
-        "8 at a time: LoadGen offline": lambda: check.loadgen(
-            "offline", in_flight=8, rate=rate_hz
-        ),
+        "8 at a time: LoadGen offline": lambda: check.loadgen("offline", in_flight=8, rate=rate_hz),
     }
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from raw_service import answer, raw_service
 from seatrial.bench import campaign, run
 from seatrial.bench.report import read_report, to_html, write_report
-from seatrial.bench.run import run_benchmark
+from seatrial.bench.run import BenchCut, run_benchmark
 from seatrial.errors import InvalidConfig, InvalidDataset, ServiceFailed
 from seatrial.load.images import load_images
 from seatrial.load.target import Target
@@ -173,6 +174,21 @@ def test_a_service_that_dies_is_told_with_what_it_gave(detector, quick):
     service = detector(behaviour="die", after=60, hold_ms=2)
     with pytest.raises(ServiceFailed, match=r"stopped answering after \d+ good answers"):
         run_benchmark(Target(service.url), quick(point_s=600.0))
+
+
+def test_what_was_complete_before_a_service_died_is_kept(detector, quick, assert_traceable):
+    service = detector(behaviour="die", after=60, hold_ms=2)
+    options = replace(
+        quick(point_s=600.0), scenarios=("single-stream", "scaling"), single_stream_requests=20
+    )
+    with pytest.raises(BenchCut, match=r"stopped answering after \d+ good answers") as cut:
+        run_benchmark(Target(service.url), options)
+    report = cut.value.report
+    assert [run.scenario for run in report.runs] == ["single-stream"]
+    assert report.runs[0].points[0].good == 20
+    assert report.failure == cut.value.message
+    assert_traceable(report)
+    assert "The benchmark ended early" in to_html(report)
 
 
 def test_only_errors_make_a_report_that_says_so(detector, quick, assert_traceable):

@@ -85,10 +85,10 @@ def test_a_service_is_gone_after_two_seconds_without_a_connection():
     def gone(*samples):
         return asyncio.run(play(*samples))
 
-    assert gone(sample(1, ""), sample(2, "connect"), sample(4.1, "disconnect")) == (
-        True,
-        "unreachable",
-    )
+    several = [sample(2 + n / 10, "connect") for n in range(4)]
+    assert gone(sample(1, ""), *several, sample(4.1, "disconnect")) == (True, "unreachable")
+    # At a low rate two in a row are no outage.
+    assert gone(sample(1, ""), *several[:3], sample(4.1, "disconnect")) == (False, "time")
     assert gone(sample(1, ""), sample(2, "connect"), sample(3.9, "connect")) == (False, "time")
     # An answer in between: a worker was restarted. A timeout is no lost connection either.
     between = (sample(2, "connect"), sample(3, ""), sample(4.5, "connect"))
@@ -158,7 +158,7 @@ def test_a_service_that_is_gone_ends_the_window_of_an_open_loop_early():
         load = Load(arrivals=ConstantRate(1.0), measure_s=100.0, warmup_s=0.0)
         window = due_window(load, [float(n) for n in range(100)], observer)
         window.on_closed = lambda: stopped.append(True)
-        for due_s in (0.0, 1.0, 2.2):
+        for due_s in (0.0, 0.5, 1.0, 1.5, 2.2):
             window.add(due_sample(window, due_s, error="connect", status=0))
         assert (window.ended, stopped, window.closed.is_set()) == ("unreachable", [True], True)
         assert not window.over.is_set()

@@ -57,9 +57,13 @@ def test_int8_is_not_made_of_what_fails_the_accuracy(tmp_path: Path) -> None:
     assert not any(words.startswith("making nano 320 px int8") for words in said)
     reasons = {one.one.words: one.reason for one in made.found.values()}
     assert reasons["nano 320 px int8, openvino f32, default layout"] == (
-        "the float32 graph that it is made of fails the accuracy"
+        "the graph that it is made of fails the accuracy (openvino, f32)"
     )
     assert reasons["nano 320 px, openvino f32, default layout"].startswith("its accuracy fails: ")
+    # Another engine finds the same with it.
+    assert reasons["nano 320 px, onnxruntime f32, default layout"] == (
+        "the same graph fails the accuracy (openvino, f32)"
+    )
 
 
 def test_a_larger_canvas_is_not_made_where_a_smaller_one_is_accurate(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from bench_reports import build_open_point
+from seatrial.config import encode_json
 from seatrial.contract import Contract, LatencyClause, LoadClause, ServerClause
 from seatrial.load.rate_search import RateTrial
 from seatrial.trial.candidates import default_arrangement
@@ -78,6 +81,38 @@ def test_a_confirmation_is_made_once_and_its_report_lies_in_the_folder(tmp_path:
     assert again.runs == first.runs
     assert simulated.clock_s == spent_s
     assert made.reserve_s >= spent_s
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn", "void"])
+def test_a_confirmation_that_says_nothing_is_made_again(tmp_path: Path, damage: str) -> None:
+    simulated = SimulatedMachine()
+    made, state = bench(tmp_path, simulated)
+    first = made.confirm(state)
+    assert first is not None
+    file = tmp_path / f"served-{state.one.key}.json"
+    if damage == "gone":
+        file.unlink()
+    elif damage == "torn":
+        file.write_bytes(file.read_bytes()[:100])
+    else:
+        late = build_open_point(10.0, late_ms=60.0)
+        run = msgspec.structs.replace(first.runs[0], points=(late,))
+        file.write_bytes(encode_json(msgspec.structs.replace(first, runs=(run,))))
+    spent_s = simulated.clock_s
+    again = made.confirm(state)
+    assert again is not None
+    assert not again.runs[0].points[0].void
+    assert simulated.clock_s > spent_s
+
+
+def test_a_budget_that_is_too_short_for_the_percentile_is_told(tmp_path: Path) -> None:
+    made, _ = bench(tmp_path, SimulatedMachine())
+    assert made.shortage() == ""
+    made.budget.whole_s = 60.0
+    assert made.shortage() == (
+        "p95 takes 130 requests, and a window of 12 s at 10/s has about 120: the verdict may stay "
+        "open. --budget 2m is enough"
+    )
 
 
 def test_a_confirmation_measures_what_the_contract_has_clauses_for(tmp_path: Path) -> None:

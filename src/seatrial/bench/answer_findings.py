@@ -38,6 +38,10 @@ ANSWERS = (
         "are missing; of a soak, the time until then counts.",
     ),
     Rule(
+        "cut", "bad", lambda s: bool(s.report.failure),
+        "The benchmark ended early: {failure}. The loads that were not complete are missing.",
+    ),
+    Rule(
         "unreadable-answers", "bad", lambda s: most(s, unreadable) is not None,
         lambda s: [
             f"{{{most(s, unreadable)}.errors.{UNREADABLE}}} answers of one measurement had a good "

@@ -19,7 +19,7 @@ from seatrial.bench.options import BenchOptions
 from seatrial.bench.report_data import Run
 from seatrial.bench.scenarios import Scenario, longest_s, open_load
 from seatrial.client.credentials import Credentials
-from seatrial.errors import ServiceFailed
+from seatrial.errors import GeneratorFailed, ServiceFailed
 from seatrial.load.arrivals import ClosedLoop
 from seatrial.load.client_processes import run_load_in_processes
 from seatrial.load.in_process import InProcessTarget, in_process
@@ -68,6 +68,7 @@ class Campaign:
     Attributes:
         runs: What has been measured.
         interrupted: Whether Ctrl-C ended it.
+        failure: What ended it before its last load, where something was complete by then.
     """
 
     url: URL
@@ -83,9 +84,11 @@ class Campaign:
     step: int = 0
     past_s: float = 0.0
     failing: bool = False
+    first_failure: str = ""
     reported: tuple[str, int] = field(default=("", 0))
     runs: list[Run] = field(default_factory=list)
     interrupted: bool = False
+    failure: ServiceFailed | GeneratorFailed | None = None
 
     def run(self) -> None:
         """Put the loads of all scenarios on the service.
@@ -100,6 +103,10 @@ class Campaign:
                     return
         except KeyboardInterrupt:
             self.interrupted = True
+        except (ServiceFailed, GeneratorFailed) as error:
+            if not self.runs:
+                raise
+            self.failure = error
 
     def _run(self, scenario: Scenario) -> None:
         """Put every load of a scenario on the service, or search the highest rate."""
@@ -175,7 +182,7 @@ class Campaign:
             windows[:] = [window]
             stop(window)
             if window.failed and not self.failing:
-                self.failing = True
+                self.failing, self.first_failure = True, what
                 kind = next(sample.error for sample in window.samples if sample.error)
                 self.on_progress(f"{what}: requests fail ({kind})")
             done_s = self.past_s + min(perf_counter() - begun, longest_load_s)
@@ -201,7 +208,12 @@ class Campaign:
             raise ServiceFailed(
                 f"the service at {self.url.origin()} stopped answering after {point.good} good "
                 f"answers of {what!r}",
-                hint="its log says why; was it out of memory?",
+                hint="its log says why; was it out of memory?"
+                + (
+                    ""
+                    if self.first_failure == what
+                    else f" Requests failed from {self.first_failure!r} on"
+                ),
             )
         return point, recording
 

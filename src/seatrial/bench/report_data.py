@@ -95,6 +95,7 @@ class BenchReport(msgspec.Struct, frozen=True):
         ceiling: Own limit of the client on this machine; None where it was not measured, as in
             closed loops.
         interrupted: Whether Ctrl-C ended the benchmark: the rest of its loads is missing.
+        failure: What ended it before its last load; empty where nothing did.
     """
 
     schema: str
@@ -112,6 +113,7 @@ class BenchReport(msgspec.Struct, frozen=True):
     verdict: Verdict | None = None
     ceiling: Ceiling | None = None
     interrupted: bool = False
+    failure: str = ""
 
     def of_kind(self, *kinds: str) -> list[Finding]:
         """The findings of these kinds, in order."""

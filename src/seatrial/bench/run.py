@@ -23,12 +23,25 @@ from seatrial.bench.preflight import ProbedService, probe, recognise
 from seatrial.bench.report_data import SCHEMA, BenchReport
 from seatrial.bench.scenarios import longest_s, plan
 from seatrial.client.credentials import NONE, Credentials
+from seatrial.errors import GeneratorFailed, ServiceFailed
 from seatrial.load.ceiling import Ceiling
 from seatrial.load.images import ImageSet, load_images
 from seatrial.load.in_process import InProcessTarget
 from seatrial.load.target import Body, Target, base_url, bodies, endpoint, is_local
 from seatrial.progress import Progress, silent
 from seatrial.system.processes import ServiceProcesses, find_service
+
+
+class BenchCut(ServiceFailed):
+    """A service, or the client, that failed in a benchmark of which something is complete.
+
+    Attributes:
+        report: The report of that.
+    """
+
+    def __init__(self, error: ServiceFailed | GeneratorFailed, report: BenchReport) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.report = report
 
 
 class BenchInterrupted(KeyboardInterrupt):
@@ -78,7 +91,8 @@ def run_benchmark(
     Raises:
         InvalidConfig: An option or the address is wrong.
         InvalidDataset: No image can be used.
-        ServiceFailed: The service does not answer, refuses every image, or dies.
+        ServiceFailed: The service does not answer, refuses every image, or dies. It is a `BenchCut`
+            with a report where a measurement was complete.
         KeyboardInterrupt: Ctrl-C; connections are closed by then. It is a `BenchInterrupted` with
             a report where a measurement was complete.
     """
@@ -134,10 +148,13 @@ def run_benchmark(
         findings=(),
         ceiling=limit,
         interrupted=campaign.interrupted,
+        failure="" if campaign.failure is None else campaign.failure.message,
     )
     report = msgspec.structs.replace(report, findings=interpret(report))
     if campaign.interrupted:
         raise BenchInterrupted(report)
+    if campaign.failure is not None:
+        raise BenchCut(campaign.failure, report) from campaign.failure
     return report
 
 

@@ -15,6 +15,7 @@ from seatrial.contract import ServerClause
 from seatrial.errors import InvalidConfig, did_you_mean
 from seatrial.load.arrivals import LAWS_BY_RATE, ClosedLoop, Law, OpenLoop
 from seatrial.load.images import ImageSet
+from seatrial.load.rate_search import RateGoal
 from seatrial.load.replay import Logged, logged, read_log
 from seatrial.load.statistics import PERCENTILES, samples_needed
 from seatrial.load.window import Load
@@ -22,6 +23,7 @@ from seatrial.load.window import Load
 # Per session: the first request opens the connection, the second one is like the rest.
 WARMUP_PER_SESSION = 2
 SERVER_S, LONGEST_SERVER_S = 30.0, 180.0
+SHORTEST_SEARCH_S = RateGoal().shortest_s
 LONGEST_S = 30 * 86_400.0  # of a load; that of a folder ends with its last image
 
 
@@ -260,6 +262,12 @@ def check_read(options: BenchOptions) -> None:
         raise InvalidConfig(
             "--server-s is the time at a rate, and without --rate the highest one is searched",
             hint="give a --rate, or the time of the search (--search-s)",
+        )
+    if searched and not options.search_s >= SHORTEST_SEARCH_S:
+        raise InvalidConfig(
+            f"--search-s is {options.search_s:g} s, and the shortest trial of a search takes "
+            f"{SHORTEST_SEARCH_S:g} s",
+            hint=f"a search for p99 takes minutes: the default is {BenchOptions.search_s:g} s",
         )
     default_s, default_percentile = BenchOptions.search_s, BenchOptions.percentile
     if not searched and (options.search_s, options.percentile) != (default_s, default_percentile):

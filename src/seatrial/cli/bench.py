@@ -164,7 +164,7 @@ def bench(
             service, triton, on, protocol, options, images, rounds, output=output, json=json
         )
         return
-    from seatrial.bench.run import BenchInterrupted, run_benchmark
+    from seatrial.bench.run import BenchCut, BenchInterrupted, run_benchmark
     from seatrial.trial.verdict import judge_contract
 
     chosen = on[0] if on else None
@@ -190,7 +190,7 @@ def bench(
                 detector=detector,
                 ceiling=partial(_ceiling, options, images, on_progress) if watched else None,
             )
-    except BenchInterrupted as cut:
+    except (BenchInterrupted, BenchCut) as cut:
         _show(cut.report, None, output, None, json=json)
         raise
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ from yarl import URL
 
 from seatrial.client.credentials import Credentials
 from seatrial.load.arrivals import ClosedLoop
-from seatrial.load.run import exchanges, send_schedule, send_sessions, together
+from seatrial.load.run import exchanges, first_of, send_schedule, send_sessions, together
 from seatrial.load.samples import Sample
 from seatrial.load.schedule import DrawnSchedule
 from seatrial.load.target import Body
@@ -226,6 +226,5 @@ async def _heed(reader: asyncio.StreamReader, outbox: Outbox) -> None:
 
 
 def _words(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):  # of the tasks of a load: the first
-        error = error.exceptions[0]
+    error = first_of(error)
     return f"{type(error).__name__}: {error}"

@@ -105,6 +105,7 @@ class GrpcSession:
             ("grpc.enable_retries", 0),
             # Requests fail until the next try for a connection. By default that comes after 1 s,
             # then 1.6 s and so on: the wait would be counted as the service's.
+            ("grpc.enable_http_proxy", 0),  # HTTP goes through none either
             ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS),
             ("grpc.max_reconnect_backoff_ms", RECONNECT_MS),
         ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import math
 import re
 import ssl
@@ -24,8 +25,10 @@ from yarl import URL
 
 from seatrial import __version__
 from seatrial.client.credentials import NONE, Credentials
+from seatrial.errors import GeneratorFailed
 from seatrial.load.samples import ENCODED, TOO_LONG
 from seatrial.load.target import Body
+from seatrial.system.file_limit import raise_file_limit
 
 HEAD_BYTES = 64 * 1024  # of an answer's head
 # Sizes of chunks and trailers, which frame a body: so much, and for each of its bytes so much.
@@ -37,6 +40,8 @@ ZONE = re.compile(r"%[^\]]*")  # of an IPv6 address
 # request that crosses the closing fails.
 IDLE_S = 15.0
 REDIRECTS = 5  # of a question
+# Errors of a connection that are this machine's: descriptors, ports or memory are used up.
+OWN_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 NO_LIMIT = contextlib.nullcontext()
 MOVED = (301, 302, 303, 307, 308)
 Origin = tuple[str, str, int]  # scheme, host, port
@@ -99,6 +104,7 @@ class HttpSession:
     """
 
     def __init__(self, connections: int, timeout_s: float, credentials: Credentials = NONE) -> None:
+        raise_file_limit()
         self._timeout_s = timeout_s
         self._credentials = credentials
         self._tls: ssl.SSLContext | None = None
@@ -246,6 +252,13 @@ class HttpSession:
             )
         except (OSError, ValueError) as error:  # ValueError: what is no name of a host
             self._addresses.pop(origin, None)
+            if isinstance(error, OSError) and error.errno in OWN_ERRORS:
+                raise GeneratorFailed(
+                    f"the client cannot open one more connection, with {len(self._open)} open: "
+                    f"{error.strerror}",
+                    hint="a lower rate, a shorter --timeout-s, more open files (ulimit -n), or "
+                    "several clients (--client-processes)",
+                ) from error
             raise Unreachable(f"no connection to {host}:{port}") from error
         self._addresses[origin] = transport.get_extra_info("peername")[0]
         return one

@@ -191,14 +191,24 @@ async def send_schedule(
     dues_ns = (window.begin_ns + to_ns(schedule.due_s)).tolist()
     with DueTimer() as timer:
         window.on_closed = timer.stop
-        async with asyncio.TaskGroup() as requests:
-            for index, due_ns in zip(schedule.images.tolist(), dues_ns, strict=True):
-                await asyncio.sleep(0)  # a late schedule gives way to the requests under way
-                # By the due time: a schedule that is late is sent to its end all the same.
-                if due_ns >= window.close_ns or not await timer.wait(due_ns):
-                    break
-                requests.create_task(one(index, due_ns))
+        try:
+            async with asyncio.TaskGroup() as requests:
+                for index, due_ns in zip(schedule.images.tolist(), dues_ns, strict=True):
+                    await asyncio.sleep(0)  # a late schedule gives way to the requests under way
+                    # By the due time: a schedule that is late is sent to its end all the same.
+                    if due_ns >= window.close_ns or not await timer.wait(due_ns):
+                        break
+                    requests.create_task(one(index, due_ns))
+        except ExceptionGroup as group:  # of many requests that fail alike the first one
+            raise first_of(group) from group
     window.finish()
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The first error of a group; another error is itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def ticker(window: Window, observer: Observer, on_tick: Callable[[Window], object]) -> None:

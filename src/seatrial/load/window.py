@@ -17,6 +17,7 @@ from seatrial.load.schedule import to_ns
 
 # Unreachable for as long as this: the service is gone, not restarting a worker.
 GIVE_UP_S = 2.0
+GIVE_UP = 5  # failures in a row at least: at a low rate two are no outage
 # A warm-up that waits for a number of answers gives up waiting this long after its time.
 WARMUP_PATIENCE_S = 10.0
 
@@ -150,6 +151,7 @@ class Window:
         self._loop = asyncio.get_running_loop()
         self.begin_ns = perf_counter_ns() if begin_ns is None else begin_ns
         self._gone_since_ns: int | None = None
+        self._gone = 0
         self._timer = self._first_timer()
 
     @property
@@ -225,10 +227,12 @@ class Window:
 
     def _watch(self, sample: Sample) -> None:
         if sample.error not in (CONNECT, DISCONNECT):
-            self._gone_since_ns = None
-        elif self._gone_since_ns is None:
+            self._gone_since_ns, self._gone = None, 0
+            return
+        self._gone += 1
+        if self._gone_since_ns is None:
             self._gone_since_ns = sample.end_ns
-        elif sample.end_ns - self._gone_since_ns > GIVE_UP_S * 1e9:
+        elif sample.end_ns - self._gone_since_ns > GIVE_UP_S * 1e9 and self._gone >= GIVE_UP:
             self.close("unreachable")
 
 

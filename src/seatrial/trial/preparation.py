@@ -211,7 +211,14 @@ class Preparation:
                 )
             parent = one.variant.int8 and alike and other.one.variant == one.variant.floated
             if parent and other.outcome == "fails":
-                return "the float32 graph that it is made of fails the accuracy"
+                return (
+                    f"the graph that it is made of fails the accuracy ({one.engine}, "
+                    f"{one.precision})"
+                )
+            twin = msgspec.structs.replace(other.one.variant, format=one.variant.format)
+            graph = twin == one.variant and not one.variant.int8 and other.one.precision == "f32"
+            if graph and other.outcome == "fails":  # an engine does not change what a graph finds
+                return f"the same graph fails the accuracy ({other.one.engine}, f32)"
             if parent and other.raw and MOST_GAIN * _rate(other) < DOMINATED * self._fastest_hz():
                 return (
                     f"its float32 graph does {_rate(other):.3g} images/s: {MOST_GAIN:g} times as "

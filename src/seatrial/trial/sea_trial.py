@@ -79,6 +79,8 @@ def run_trial(
             on_progress,
             benchmark,
         )
+        if words := bench.shortage():
+            say(words)
         ready = preparation.run()
         result = _race(preparation, bench, ready, say)
         choice = choose(preparation, bench, result)

@@ -203,9 +203,10 @@ class Bench:
             window: Which of its benchmarks, from 1.
         """
         key = _window_key(state, window)
-        kept = self.journal.one(Confirmed, key)
-        if kept is not None:
-            return read_report(self.folder / kept.file)
+        kept = self._kept(key)
+        # A void window says nothing: it is measured again, as void trials are.
+        if kept is not None and not (_is_void(kept) and self.budget.left_s(self.reserve_s) > 0):
+            return kept
         self.say(f"confirming {state.one.words} at {self.clause.rate_per_s:g}/s")
         begun = self.budget.spent_s
         try:
@@ -223,6 +224,17 @@ class Bench:
         _, data = write_report(report, self.folder / f"served-{key}.html")
         self.journal.add(Confirmed(key, data.name, self.budget.spent_s))
         return report
+
+    def _kept(self, key: str) -> BenchReport | None:
+        """The report of a benchmark that was made before; None where it is gone, too."""
+        line = self.journal.one(Confirmed, key)
+        if line is None:
+            return None
+        try:
+            return read_report(self.folder / Path(line.file).name)
+        except SeatrialError as error:
+            self.say(f"{error.message}: it is measured again")
+            return None
 
     def _made(self, key: str) -> int:
         """Number of trials that were made of a candidate, the void ones and those anew too."""
@@ -248,6 +260,19 @@ class Bench:
         needed = samples_needed(PERCENTILES[self.clause.percentile])
         wanted_s = 1.5 * needed / self.clause.rate_per_s
         return min(max(WINDOW_S, wanted_s), LONGEST_CONFIRMATION * self.budget.whole_s)
+
+    def shortage(self) -> str:
+        """Words on a budget whose window at the wanted rate is too short for the percentile."""
+        needed = samples_needed(PERCENTILES[self.clause.percentile])
+        if self._window_s() * self.clause.rate_per_s >= 1.1 * needed:
+            return ""
+        enough_s = 1.5 * needed / self.clause.rate_per_s / LONGEST_CONFIRMATION
+        return (
+            f"{self.clause.percentile} takes {needed} requests, and a window of "
+            f"{self._window_s():.0f} s at {self.clause.rate_per_s:g}/s has about "
+            f"{self._window_s() * self.clause.rate_per_s:.0f}: the verdict may stay open. "
+            f"--budget {math.ceil(enough_s / 60)}m is enough"
+        )
 
     def _confirmation(self) -> BenchOptions:
         """The benchmark of the choice: what the contract has clauses for."""
@@ -276,6 +301,10 @@ class Bench:
             else:
                 seconds += len(SESSIONS) * (1.0 + options.point_s)
         return seconds
+
+
+def _is_void(report: BenchReport) -> bool:
+    return any(point.void for run in report.runs for point in run.points)
 
 
 def _of(key: str, *, anew: bool) -> str:

@@ -96,7 +96,12 @@ def _drop(most: float, measured: Accuracy) -> Row:
     if found is None or ends is None:
         unmeasured = "the float32 graph of the model was not measured beside it (seatrial trial)"
         return rule(limit, None, text=unmeasured)
-    text = f"{found:+.4f} ({ends.level:.0%} interval {ends.low:+.4f} to {ends.high:+.4f})"
+    text = (
+        f"AP is {found:.4f} lower ({ends.level:.0%} interval {ends.low:.4f} to {ends.high:.4f})"
+        if found >= 0
+        else f"AP is {-found:.4f} higher (loss: {ends.level:.0%} interval {ends.low:.4f} to "
+        f"{ends.high:.4f})"
+    )
     return rule(limit, found, ends, text=text)
 
 
