@@ -12,7 +12,7 @@ import uvloop
 from raw_service import answer, raw_service
 from scripted_service import scripted
 from seatrial.bench import preflight
-from seatrial.bench.preflight import probe, recognise
+from seatrial.bench.preflight import probe, recognise, token_hidden
 from seatrial.errors import ServiceFailed, Unauthorized
 from seatrial.load.images import load_images
 from seatrial.load.target import Target, bodies
@@ -215,3 +215,11 @@ def test_a_service_without_the_inference_protocol_is_sent_images(detector, behav
     service = detector(behaviour=behaviour, hold_ms=1)
     assert asyncio.run(recognise(Target(service.url), 10.0)) == "http"
     assert service.seen()["images"] == 0
+
+
+def test_a_token_that_a_service_echoes_is_not_kept():
+    model = {"name": "x", "request_headers": {"authorization": 'Bearer se"cret'}, "size": 4}
+    found = token_hidden(model, 'se"cret')
+    assert found == {"name": "x", "request_headers": {"authorization": "Bearer ..."}, "size": 4}
+    assert token_hidden(model, None) is model
+    assert token_hidden(None, "secret") is None

@@ -62,6 +62,17 @@ class ProbedService(msgspec.Struct, frozen=True):
     readable: bool = False
 
 
+def token_hidden(model: dict[str, Any] | None, token: str | None) -> dict[str, Any] | None:
+    """A description without the token, which a service that echoes headers tells in it."""
+    if model is None or token is None:
+        return model
+    told = msgspec.json.encode(model).decode()
+    for secret in (token, msgspec.json.encode(token).decode()[1:-1]):
+        told = told.replace(secret, "...")
+    found: dict[str, Any] = msgspec.json.decode(told, type=dict[str, Any])
+    return found
+
+
 async def recognise(
     target: Target, timeout_s: float, credentials: Credentials = NONE
 ) -> ProtocolName:

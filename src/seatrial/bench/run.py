@@ -19,7 +19,7 @@ from seatrial.bench.campaign import Campaign, Trials
 from seatrial.bench.environment import describe_environment
 from seatrial.bench.findings import interpret
 from seatrial.bench.options import BenchOptions
-from seatrial.bench.preflight import ProbedService, probe, recognise
+from seatrial.bench.preflight import ProbedService, probe, recognise, token_hidden
 from seatrial.bench.report_data import SCHEMA, BenchReport
 from seatrial.bench.scenarios import longest_s, plan
 from seatrial.client.credentials import NONE, Credentials
@@ -181,7 +181,8 @@ async def ask_service(
         service = await probe(target, prepared, ready_s, timeout_s, credentials)
     if service.readable:
         prepared = [msgspec.structs.replace(body, readable=True) for body in prepared]
-    return service, prepared
+    model = token_hidden(service.model, credentials.token)
+    return msgspec.structs.replace(service, model=model), prepared
 
 
 @contextlib.contextmanager
