@@ -98,7 +98,7 @@ def kinds_of(kind: object) -> set[object]:
 def exists(keys: tuple[str, ...]) -> bool:
     names = (
         "alone", "again", "best", "last", "emptiest", "first", "arrivals", "overwhelmed", "void",
-        "following", "behind", "soak",
+        "following", "behind", "soak", "unsteady",
     )  # fmt: skip
     kinds: set[object] = {Measurement if keys[0] in names else BenchReport}
     for key in keys[1:] if keys[0] in names else keys:

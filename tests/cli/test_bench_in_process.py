@@ -18,7 +18,7 @@ def test_a_detector_is_measured_without_a_service(tiny_artifact, image_folder, t
     words = [
         "single-stream", "server", "--rate", "50", "--latency-limit-ms", "1000",
         "--in-process", "--model", tiny_artifact.path, "--engine", "null",
-        "--images", image_folder, "--single-stream-requests", "20", "--point-s", "1",
+        "--images", image_folder, "--single-stream-requests", "20",
         "--warmup-s", "0.1", "-o", tmp_path / "out",
     ]  # fmt: skip
     done = subprocess.run(

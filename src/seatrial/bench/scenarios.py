@@ -243,8 +243,10 @@ def check_read(options: BenchOptions) -> None:
     """Check that the chosen scenarios read every option that differs from its default.
 
     Raises:
-        InvalidConfig: They do not read one: what it says would not be measured.
+        InvalidConfig: An unknown scenario, or one option that none reads: what it says would not be
+            measured.
     """
+    _check_names(options)
     chosen, unread = options.scenarios, []
     for key, readers in READERS.items():
         default = BenchOptions.__dataclass_fields__[key].default
@@ -357,13 +359,17 @@ def _server_s(options: BenchOptions, law: OpenLoop) -> float:
     return min(max(SERVER_S, needed_s), LONGEST_SERVER_S)
 
 
-def _check(options: BenchOptions) -> None:
+def _check_names(options: BenchOptions) -> None:
     for name in options.scenarios:
         if name not in SCENARIOS:
             hint = did_you_mean(name, SCENARIOS, otherwise=f"known: {', '.join(SCENARIOS)}")
             if "," in name:
                 hint = f"scenarios are separated by blanks: {' '.join(name.split(','))}"
             raise InvalidConfig(f"unknown scenario {name!r}", hint=hint)
+
+
+def _check(options: BenchOptions) -> None:
+    _check_names(options)
     if not options.scenarios:
         raise InvalidConfig("no scenario to run", hint=f"known: {', '.join(SCENARIOS)}")
     check_seeds(

@@ -117,9 +117,9 @@ def bench(
     wanted = (
         None if contract is None else Contract.read(contract, judged=["latency", "load", "server"])
     )
-    check_images(Path(options.images))
     options = replace(options, scenarios=scenario)
     check_read(options)
+    check_images(Path(options.images))
     if wanted is not None and wanted.server is not None and not options.rates:
         options = searching(options, wanted.server)
     plan(options)
