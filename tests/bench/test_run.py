@@ -179,7 +179,10 @@ def test_a_service_that_dies_is_told_with_what_it_gave(detector, quick):
 def test_what_was_complete_before_a_service_died_is_kept(detector, quick, assert_traceable):
     service = detector(behaviour="die", after=60, hold_ms=2)
     options = replace(
-        quick(point_s=600.0), scenarios=("single-stream", "scaling"), single_stream_requests=20
+        quick(point_s=600.0),
+        scenarios=("single-stream", "scaling"),
+        single_stream_requests=20,
+        warmup_s=0.0,
     )
     with pytest.raises(BenchCut, match=r"stopped answering after \d+ good answers") as cut:
         run_benchmark(Target(service.url), options)
