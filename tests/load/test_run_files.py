@@ -16,7 +16,10 @@ from seatrial.load.window import Load
 
 class Quiet:
     def opened(self): pass
-    tick = closed = opened
+    closed = opened
+    def tick(self):
+        if sys.argv[1] == "observer":
+            open("/proc/self/statm").close()
 
 async def never(reader, writer):
     await asyncio.Event().wait()
@@ -32,15 +35,23 @@ async def main(law):
         print(error.message, "|", error.hint)
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
-laws = {"open": Poisson(400.0), "closed": ClosedLoop(200)}
+laws = {"open": Poisson(400.0), "closed": ClosedLoop(200), "observer": ClosedLoop(1)}
+if sys.argv[1] == "observer":  # none is left for it, once the connection is there
+    async def held(reader, writer):
+        try:
+            while True:
+                kept.append(open("/dev/null"))
+        except OSError:
+            await asyncio.Event().wait()
+    kept, never = [], held
 asyncio.run(main(laws[sys.argv[1]]))
 """
 
 
 def test_descriptors_that_are_used_up_are_the_clients_own_failure() -> None:
-    for law in ("open", "closed"):
+    for law in ("open", "closed", "observer"):
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, law], capture_output=True, text=True, check=False
         )
-        assert "the client cannot open one more connection" in done.stdout, done.stderr
+        assert "the client cannot open one more connection or file" in done.stdout, done.stderr
         assert "ulimit -n" in done.stdout

@@ -174,7 +174,7 @@ async def _try_images(
         target, [partial(exchange, http, url, body) for body in prepared], timeout_s
     )
     if is_refused(sample):
-        said = refusal(await ask(http, url, prepared[0]))
+        said = http.hidden(refusal(await ask(http, url, prepared[0])))
         if sample.status == UNAUTHORIZED:
             raise without_token(target, said)
         if said.startswith(SPEAKS_TLS):

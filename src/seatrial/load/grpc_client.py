@@ -103,9 +103,9 @@ class GrpcSession:
             # gRPC bounds the length of what is packed, not of what that becomes.
             ("grpc.compression_enabled_algorithms_bitset", 1 << grpc.Compression.NoCompression),
             ("grpc.enable_retries", 0),
+            ("grpc.enable_http_proxy", 0),  # HTTP goes through none either
             # Requests fail until the next try for a connection. By default that comes after 1 s,
             # then 1.6 s and so on: the wait would be counted as the service's.
-            ("grpc.enable_http_proxy", 0),  # HTTP goes through none either
             ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS),
             ("grpc.max_reconnect_backoff_ms", RECONNECT_MS),
         ]

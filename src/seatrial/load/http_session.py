@@ -47,6 +47,15 @@ MOVED = (301, 302, 303, 307, 308)
 Origin = tuple[str, str, int]  # scheme, host, port
 
 
+def used_up(error: OSError) -> GeneratorFailed:
+    """The failure of a client that has no descriptor, port or memory left for a connection."""
+    return GeneratorFailed(
+        f"the client cannot open one more connection or file: {error.strerror}",
+        hint="a lower rate, a shorter --timeout-s, more open files (ulimit -n), or several clients "
+        "(--client-processes)",
+    )
+
+
 class Unreachable(Exception):
     """No connection; its cause is an OSError."""
 
@@ -146,6 +155,11 @@ class HttpSession:
                 break  # a token is for the service that was named
             url = moved
         return found
+
+    def hidden(self, text: str) -> str:
+        """A text of the service without the token, which some tell."""
+        token = self._credentials.token
+        return text if token is None else text.replace(token, "...")
 
     async def send(self, method: str, url: URL, body: Body | None, most_bytes: int) -> Received:
         """Send a request and wait for its answer.
@@ -253,12 +267,7 @@ class HttpSession:
         except (OSError, ValueError) as error:  # ValueError: what is no name of a host
             self._addresses.pop(origin, None)
             if isinstance(error, OSError) and error.errno in OWN_ERRORS:
-                raise GeneratorFailed(
-                    f"the client cannot open one more connection, with {len(self._open)} open: "
-                    f"{error.strerror}",
-                    hint="a lower rate, a shorter --timeout-s, more open files (ulimit -n), or "
-                    "several clients (--client-processes)",
-                ) from error
+                raise used_up(error) from error
             raise Unreachable(f"no connection to {host}:{port}") from error
         self._addresses[origin] = transport.get_extra_info("peername")[0]
         return one

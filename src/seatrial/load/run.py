@@ -16,7 +16,7 @@ from seatrial.client.inference_wire import GRPC
 from seatrial.load.arrivals import ClosedLoop, OpenLoop
 from seatrial.load.due_timer import DueTimer
 from seatrial.load.http_client import exchange
-from seatrial.load.http_session import HttpSession
+from seatrial.load.http_session import OWN_ERRORS, HttpSession, used_up
 from seatrial.load.samples import CONNECT, DISCONNECT, Sample, joined
 from seatrial.load.schedule import DrawnSchedule, draw_schedule, image_order, to_ns
 from seatrial.load.target import Body
@@ -67,7 +67,12 @@ async def put_load(
     law = load.arrivals
     schedule = None if isinstance(law, ClosedLoop) else plan(law, load, len(bodies))
     window, job = _job(send, bodies, load, observer, schedule)
-    await together(job, ticker(window, observer, on_tick))
+    try:
+        await together(job, ticker(window, observer, on_tick))
+    except OSError as error:  # the observer reads files, too
+        if error.errno not in OWN_ERRORS:
+            raise
+        raise used_up(error) from error
     return window.recording()
 
 
